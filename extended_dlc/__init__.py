@@ -1,1 +1,37 @@
-"""extended-dlc."""
+"""Extend an AWS Deep Learning Container and serve any Hugging Face Hub model with it on SageMaker.
+
+The names load when they are first used, so that `extended_dlc.facts` and the command line never pay for the CDK.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from extended_dlc.build import LocalBuild
+    from extended_dlc.endpoint import HuggingFaceEndpoint
+    from extended_dlc.hosting import RealTime
+    from extended_dlc.image import ExtendedDlc, PublishedImage, ServingImage
+    from extended_dlc.model import HubModel
+
+_HOMES = {
+    "ExtendedDlc": "image",
+    "HubModel": "model",
+    "HuggingFaceEndpoint": "endpoint",
+    "LocalBuild": "build",
+    "PublishedImage": "image",
+    "RealTime": "hosting",
+    "ServingImage": "image",
+}
+
+__all__ = ["ExtendedDlc", "HubModel", "HuggingFaceEndpoint", "LocalBuild", "PublishedImage", "RealTime", "ServingImage"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'extended_dlc' has no attribute '{name}'")
+    return getattr(import_module(f"extended_dlc.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

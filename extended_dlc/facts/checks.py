@@ -1,0 +1,88 @@
+"""Rules that a value must keep before anything is built or billed.
+
+Each function returns nothing and raises a `ValueError` whose text completes "`<option>` (<value>) …": the rule that is
+broken, then what to change. The settings of the app and the constructs use the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from extended_dlc.facts.catalog import read_tag, version
+
+_MODEL_PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_RELEASE = re.compile(r"\d+\.\d+\.\d+")
+_ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_TOKEN_KEYS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+NATIVE_SERVER_PYTHON = (3, 10)
+NATIVE_SERVER_TRANSFORMERS = (4, 46)
+
+
+def check_model_id(text: str) -> None:
+    """A Hub id is `name` or `namespace/name` (huggingface_hub `validate_repo_id`)."""
+    parts = text.split("/")
+    well_formed = len(parts) <= 2 and all(_MODEL_PART.fullmatch(part) for part in parts)
+    if not well_formed or len(text) > 96 or "--" in text or ".." in text or text.endswith(".git"):
+        raise ValueError(
+            "is not a Hub model id: write it as on the model's page, 'namespace/name', in letters, digits, '-', '_' and "
+            "'.', at most 96 characters, without '--' and '..'"
+        )
+
+
+def check_release(text: str) -> None:
+    """A transformers release is pinned exactly, so that the same settings give the same image."""
+    if not _RELEASE.fullmatch(text):
+        raise ValueError("is not an exact transformers release: write all three numbers, as '5.23.0'")
+
+
+def check_server(transformers: str, base: str | None) -> None:
+    """The native server runs on transformers 4.46 or newer and Python 3.10 or newer (the image contract)."""
+    if version(transformers)[:2] < NATIVE_SERVER_TRANSFORMERS:
+        raise ValueError("is older than the native server carries: take 4.46.0 or newer")
+    facts = read_tag(base) if base else None
+    if facts is None:
+        return
+    python = (int(facts.python[2]), int(facts.python[3:]))
+    if python < NATIVE_SERVER_PYTHON:
+        raise ValueError(
+            f"cannot be served from base '{base}': the native server needs Python 3.10 or newer and the tag says "
+            f"{python[0]}.{python[1]}; take a newer base"
+        )
+
+
+def check_endpoint_name(text: str) -> None:
+    """The pattern of SageMaker's API for endpoint names."""
+    if not _ENDPOINT_NAME.fullmatch(text):
+        raise ValueError(
+            "cannot be an endpoint name: use letters, digits and single hyphens between them, at most 63 characters"
+        )
+
+
+def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, str]) -> None:
+    """SageMaker's limits on a container's environment, and no secret in it.
+
+    `reserved` maps the variables that the caller sets itself to the option that sets them.
+    """
+    problems = []
+    for key, value in environment.items():
+        if not _ENVIRONMENT_KEY.fullmatch(key):
+            problems.append(f"'{key}' cannot be the name of a variable: use letters, digits and '_', no digit first")
+        if key in reserved:
+            problems.append(f"'{key}' is set by {reserved[key]}: set it there")
+        if key in _TOKEN_KEYS or _HUB_TOKEN.search(value):
+            problems.append(
+                f"'{key}' holds a literal Hub token, which everyone who may describe the model can read: remove it "
+                "and revoke the token; a public model needs none"
+            )
+        if len(key.encode()) > 1024 or len(value.encode()) > 1024:
+            problems.append(f"'{key}' is over SageMaker's 1024 bytes for a name or a value: shorten it")
+    if len(environment) + len(reserved) > 100:
+        problems.append(f"has {len(environment)} variables, SageMaker takes 100 with our {len(reserved)}: remove some")
+    if sum(len(key.encode()) + len(value.encode()) for key, value in environment.items()) > 32 * 1024:
+        problems.append("is over SageMaker's 32 KB in total: move large values into the model or the image")
+    if problems:
+        raise ValueError("; ".join(problems))

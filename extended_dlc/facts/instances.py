@@ -1,0 +1,46 @@
+"""Instance types that SageMaker hosts endpoints on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from extended_dlc.facts._tables import did_you_mean, table
+
+Accelerator = Literal["cpu", "gpu", "neuron", "gaudi"]
+"""What an instance computes with. DLCs come for `cpu` and `gpu`; the others need image families of their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """An instance type, as `ml.g5.xlarge`."""
+
+    name: str
+    accelerator: Accelerator
+    """`gpu` means NVIDIA; `neuron` Inferentia and Trainium; `gaudi` Habana."""
+
+    architecture: Literal["x86_64", "arm64"]
+    vcpu: int | None
+    """Virtual cores; None where no published source has them."""
+
+    memory_mib: int | None
+    gpus: int
+    gpu_memory_mib: int
+    """Memory of each GPU, MiB; 0 without a GPU."""
+
+    local_storage_gb: int
+    """Local NVMe storage, GB; SageMaker refuses a volume size where there is any."""
+
+
+def find_instance(name: str) -> Instance:
+    """The instance type of this name; a `ValueError` with the nearest name where SageMaker hosts on no such type."""
+    rows = table("instances")["instances"]
+    if name not in rows:
+        hint = did_you_mean(name, rows) or ("; hosting types start with 'ml.'" if not name.startswith("ml.") else "")
+        raise ValueError(f"is not an instance type that SageMaker hosts endpoints on{hint}")
+    return Instance(name=name, **rows[name])
+
+
+def instance_names() -> list[str]:
+    """All hosting types, sorted."""
+    return sorted(table("instances")["instances"])
