@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aws_cdk import Annotations, ArnFormat, Names, Resource, Stack
+from aws_cdk import Annotations, ArnFormat, Names, Stack, Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -58,6 +58,11 @@ class HuggingFaceEndpoint(Construct):
         variables = dict(environment or {})
         require("environment", variables, lambda given: check_environment(given, reserved=HubModel.variables))
         if endpoint_name is not None:
+            if Token.is_unresolved(endpoint_name):
+                raise ValueError(
+                    "'endpoint_name' (a CDK token) must be known at synth, because policies and alarms are made of it: "
+                    "pass a plain string"
+                )
             require("endpoint_name", endpoint_name, check_endpoint_name)
         if model.revision is None:
             Annotations.of(self).add_warning_v2(
@@ -65,8 +70,11 @@ class HuggingFaceEndpoint(Construct):
                 f"model '{model.id}' has no revision: a container that starts later may serve other weights; pass the "
                 "commit of the model's page as revision=",
             )
-        self.endpoint_name: str = endpoint_name or Names.unique_resource_name(
-            self, max_length=63, separator="-", allowed_special_characters="-"
+        self.endpoint_name: str = (
+            endpoint_name
+            or Names.unique_resource_name(
+                self, max_length=63, separator="-", allowed_special_characters="-"
+            ).lower()
         )
         published = image.publish_for(find_instance(hosting.instance_type))
         self.role = role or self._new_role()
@@ -107,13 +115,19 @@ class HuggingFaceEndpoint(Construct):
     @property
     def endpoint_arn(self) -> str:
         """The endpoint's ARN, made from its name, so that nothing that uses it has to wait for the endpoint."""
-        return Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=self.endpoint_name.lower())
+        # SageMaker writes the name in lower case in the ARN
+        return self._arn(self.endpoint_name.lower())
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
+        # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
+        arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
         return iam.Grant.add_to_principal(
-            grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=[self.endpoint_arn], scope=self
+            grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self
         )
+
+    def _arn(self, name: str) -> str:
+        return Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
 
     def _new_role(self) -> iam.Role:
         return iam.Role(

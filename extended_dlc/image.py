@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import cdk_ecr_deployment as ecr_deployment
+import jsii
 from aws_cdk import Annotations, Duration, RemovalPolicy, Stack, Token, aws_ecr as ecr, aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
-from constructs import Construct, IDependable
+from constructs import Construct, IDependable, IValidation
 
 from extended_dlc._copy_role import copy_role
 from extended_dlc._private import docker_folder, require
 from extended_dlc.build import LocalBuild
-from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag
+from extended_dlc.facts.catalog import default_base, is_moving, read_tag
 from extended_dlc.facts.checks import check_release, check_server
-from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.instances import Instance, check_image_runs_on
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -103,7 +104,7 @@ class ExtendedDlc(Construct):
         self.repository = repository or self._new_repository(removal_policy)
         if base is not None or self._accelerator is not None:
             self._published = self._publish()
-        self.node.add_validation(_MustBePublished(self))
+        self.node.add_validation(_IsPublished(self))
 
     @property
     def image_uri(self) -> str:
@@ -121,25 +122,10 @@ class ExtendedDlc(Construct):
 
     def publish_for(self, instance: Instance) -> PublishedImage:
         """The image for this type of instance; ValueError where it was built for another accelerator."""
-        if instance.accelerator not in ("cpu", "gpu"):
-            raise ValueError(
-                f"'instance_type' ({instance.name}) computes with {instance.accelerator}, which this image family does "
-                "not serve: take a type with NVIDIA GPUs, or one without accelerator"
-            )
-        if instance.architecture != "x86_64":
-            raise ValueError(
-                f"'instance_type' ({instance.name}) is {instance.architecture} and the image is built for x86_64: "
-                "take a type with Intel or AMD processors"
-            )
+        require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
-        if self._accelerator not in (None, instance.accelerator):
-            raise ValueError(
-                f"'instance_type' ({instance.name}) computes with {instance.accelerator} and image '{self.node.path}' "
-                f"is built for {self._accelerator}: take a {self._accelerator} instance type, or another ExtendedDlc "
-                f"with accelerator='{instance.accelerator}'"
-            )
         return self._published
 
     def _require_published(self) -> PublishedImage:
@@ -212,9 +198,8 @@ class ExtendedDlc(Construct):
                 "'base_region' (None) must be known at synth, because the base image is pulled before anything is "
                 "deployed: give the stack an env with a region, or pass base_region= or base="
             )
-        newest = [image for image in dlc_images(INFERENCE) if image.accelerator == self._accelerator][-1]
         try:
-            return newest.uri(region)
+            return default_base(str(self._accelerator), region)
         except ValueError as error:
             raise ValueError(f"'base_region' ({region}): {error}") from None
 
@@ -225,19 +210,13 @@ _UNPUBLISHED = (
 )
 
 
-def _validation() -> type:
-    import jsii
-    from constructs import IValidation
+@jsii.implements(IValidation)
+class _IsPublished:
+    """An image that nothing asked for would silently not be built."""
 
-    @jsii.implements(IValidation)
-    class MustBePublished:
-        def __init__(self, image: ExtendedDlc) -> None:
-            self._image = image
+    def __init__(self, image: ExtendedDlc) -> None:
+        self._image = image
 
-        def validate(self) -> list[str]:
-            return [] if self._image._published else [_UNPUBLISHED.format(path=self._image.node.path)]
-
-    return MustBePublished
-
-
-_MustBePublished = _validation()
+    def validate(self) -> list[str]:
+        """The errors of the image at synth."""
+        return [] if self._image._published else [_UNPUBLISHED.format(path=self._image.node.path)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from extended_dlc._private import require
-from extended_dlc.facts.checks import check_model_id
+from extended_dlc.facts.checks import check_model_id, model_id
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class HubModel:
     """A model of the Hugging Face Hub; the container downloads it when it starts."""
 
     id: str
-    """The model's id on the Hub, as `bigscience/bloom-560m`. ValueError when it cannot be one."""
+    """The model's id on the Hub, as `bigscience/bloom-560m`; `bloom` stands for that one and `whisper` for
+    `openai/whisper-base`. ValueError when it cannot be an id."""
 
     revision: str | None = None
     """Commit, tag or branch to serve. Default: what `main` points at when a container starts, which is annotated,
@@ -33,6 +34,7 @@ class HubModel:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be a Hub id."""
+        object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
 
     def environment(self) -> dict[str, str]:

@@ -59,6 +59,11 @@ def dlc_images(repository: str | None = None) -> list[DlcImage]:
     ]
 
 
+def default_base(accelerator: str, region: str) -> str:
+    """The newest Hugging Face PyTorch inference image for `accelerator` (`cpu` or `gpu`), as published in `region`."""
+    return [image for image in dlc_images(INFERENCE) if image.accelerator == accelerator][-1].uri(region)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TagFacts:
     """What the tag of a DLC says: `{torch}-transformers{version}-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""

@@ -22,6 +22,14 @@ NATIVE_SERVER_PYTHON = (3, 10)
 NATIVE_SERVER_TRANSFORMERS = (4, 46)
 
 
+_ALIASES = {"bloom": "bigscience/bloom-560m", "whisper": "openai/whisper-base"}
+
+
+def model_id(name: str) -> str:
+    """The Hub id behind a name: `bloom` and `whisper` stand for the tutorial's models, every other name for itself."""
+    return _ALIASES.get(name, name)
+
+
 def check_model_id(text: str) -> None:
     """A Hub id is `name` or `namespace/name` (huggingface_hub `validate_repo_id`)."""
     parts = text.split("/")

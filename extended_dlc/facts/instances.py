@@ -41,6 +41,25 @@ def find_instance(name: str) -> Instance:
     return Instance(name=name, **rows[name])
 
 
+def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:
+    """Whether an image for `accelerator` (None: not known) runs on `instance`; a `ValueError` with the way out if not."""
+    if instance.accelerator not in ("cpu", "gpu"):
+        raise ValueError(
+            f"computes with {instance.accelerator}, which this image family does not serve: take a type with NVIDIA "
+            "GPUs, or one without accelerator"
+        )
+    if instance.architecture != "x86_64":
+        raise ValueError(
+            f"is {instance.architecture} and the image is built for x86_64: take a type with Intel or AMD processors"
+        )
+    if accelerator not in (None, instance.accelerator):
+        other = "one with NVIDIA GPUs" if accelerator == "gpu" else "one without GPU"
+        raise ValueError(
+            f"computes with {instance.accelerator} and the image is built for {accelerator}: take {other}, or an image "
+            f"for {instance.accelerator}"
+        )
+
+
 def instance_names() -> list[str]:
     """All hosting types, sorted."""
     return sorted(table("instances")["instances"])

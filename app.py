@@ -1,0 +1,24 @@
+"""The app that `cdk deploy` runs: settings, stack, synth."""
+
+import sys
+
+import aws_cdk as cdk
+
+from stacks.endpoint_stack import EndpointStack
+from stacks.settings import CONTEXT_KEY, OVERRIDES, SettingsError, read_settings
+
+app = cdk.App()
+try:
+    settings = read_settings({key: app.node.try_get_context(key) for key in (CONTEXT_KEY, "settings", *OVERRIDES)})
+except SettingsError as error:
+    sys.exit(str(error))
+
+EndpointStack(
+    app,
+    "EndpointStack",
+    settings=settings,
+    stack_name=settings.name,
+    env=cdk.Environment(region=settings.region),
+    description="A Hugging Face Hub model behind a SageMaker endpoint, on an extended Deep Learning Container",
+)
+app.synth()

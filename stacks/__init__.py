@@ -1,0 +1,1 @@
+"""The app: what `cdk deploy` in this folder deploys."""

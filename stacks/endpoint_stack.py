@@ -1,0 +1,77 @@
+"""One image and the endpoints that it serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aws_cdk import CfnOutput, RemovalPolicy, Stack
+from constructs import Construct
+
+from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime
+from stacks.settings import EndpointSettings, ImageSettings, Settings
+
+
+class EndpointStack(Stack):
+    """What `cdk deploy` deploys."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, **kwargs: Any) -> None:
+        """Define the image and each endpoint of the settings."""
+        super().__init__(scope, construct_id, **kwargs)
+        self.image = self._image(settings)
+        CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
+        self.endpoints = {
+            key: self._endpoint(key, endpoint, name=f"{settings.name}-{key}")
+            for key, endpoint in settings.endpoints.items()
+        }
+
+    def _image(self, settings: Settings) -> ExtendedDlc:
+        image = settings.image
+        return ExtendedDlc(
+            self,
+            "Image",
+            transformers=image.transformers,
+            base=image.base,
+            base_region=image.base_region,
+            accelerator=settings.accelerator,
+            rebuild=image.rebuild,
+            build=LocalBuild(
+                engine=image.build.engine, pip_config=image.build.pip_config, ca_bundle=image.build.ca_bundle
+            ),
+            # the images can be built again from these settings: `cdk destroy` leaves nothing that costs
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def _endpoint(self, key: str, settings: EndpointSettings, *, name: str) -> HuggingFaceEndpoint:
+        endpoint = HuggingFaceEndpoint(
+            self,
+            key,
+            model=HubModel(settings.model, revision=settings.revision, task=settings.task),
+            image=self.image,
+            hosting=RealTime(
+                instance_type=settings.hosting.instance_type,
+                instances=settings.hosting.instances,
+                startup_timeout_seconds=settings.hosting.startup_timeout_seconds,
+            ),
+            environment=settings.environment,
+            endpoint_name=name,
+        )
+        CfnOutput(endpoint, "Name", value=endpoint.endpoint_name, description=f"Endpoint of {settings.model}")
+        CfnOutput(
+            endpoint, "Invoke", value=_invoke_command(settings, endpoint), description=f"Sends {settings.model} a request"
+        )
+        return endpoint
+
+
+def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -> str:
+    """A command that is ready to paste: a prompt, or a sound file where the model is known to want one."""
+    speech = settings.task == "automatic-speech-recognition" or "whisper" in settings.model.lower()
+    if speech:
+        payload = "--content-type audio/wav --body fileb://speech.wav"
+    else:
+        body = json.dumps({"inputs": "Hello, my name is"})
+        payload = f"--content-type application/json --cli-binary-format raw-in-base64-out --body '{body}'"
+    return (
+        f"aws sagemaker-runtime invoke-endpoint --region {Stack.of(endpoint).region} "
+        f"--endpoint-name {endpoint.endpoint_name} {payload} /dev/stdout"
+    )
