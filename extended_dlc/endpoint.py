@@ -19,7 +19,11 @@ from extended_dlc.model import HubModel
 VARIANT = "AllTraffic"
 """Name of the one production variant: what SageMaker's own SDK calls it, so dashboards and scripts fit."""
 
-INVOKE_ACTIONS = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointAsync", "sagemaker:InvokeEndpointWithResponseStream")
+INVOKE_ACTIONS = (
+    "sagemaker:InvokeEndpoint",
+    "sagemaker:InvokeEndpointAsync",
+    "sagemaker:InvokeEndpointWithResponseStream",
+)
 
 
 class HuggingFaceEndpoint(Construct):
@@ -72,9 +76,7 @@ class HuggingFaceEndpoint(Construct):
             )
         self.endpoint_name: str = (
             endpoint_name
-            or Names.unique_resource_name(
-                self, max_length=63, separator="-", allowed_special_characters="-"
-            ).lower()
+            or Names.unique_resource_name(self, max_length=63, separator="-", allowed_special_characters="-").lower()
         )
         published = image.publish_for(find_instance(hosting.instance_type))
         self.role = role or self._new_role()
@@ -122,9 +124,7 @@ class HuggingFaceEndpoint(Construct):
         """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
         # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self
-        )
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self)
 
     def _arn(self, name: str) -> str:
         return Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)

@@ -7,7 +7,9 @@ from typing import Literal, Protocol
 
 import cdk_ecr_deployment as ecr_deployment
 import jsii
-from aws_cdk import Annotations, Duration, RemovalPolicy, Stack, Token, aws_ecr as ecr, aws_ecr_assets as assets
+from aws_cdk import Annotations, Duration, RemovalPolicy, Stack, Token
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 

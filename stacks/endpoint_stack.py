@@ -9,7 +9,7 @@ from aws_cdk import CfnOutput, RemovalPolicy, Stack
 from constructs import Construct
 
 from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime
-from stacks.settings import EndpointSettings, ImageSettings, Settings
+from stacks.settings import EndpointSettings, Settings
 
 
 class EndpointStack(Stack):
@@ -58,7 +58,10 @@ class EndpointStack(Stack):
         )
         CfnOutput(endpoint, "Name", value=endpoint.endpoint_name, description=f"Endpoint of {settings.model}")
         CfnOutput(
-            endpoint, "Invoke", value=_invoke_command(settings, endpoint), description=f"Sends {settings.model} a request"
+            endpoint,
+            "Invoke",
+            value=_invoke_command(settings, endpoint),
+            description=f"Sends {settings.model} a request",
         )
         return endpoint
 

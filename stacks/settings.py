@@ -237,7 +237,9 @@ def _siblings(place: list[str]) -> list[str]:
     for part in place:
         if part in section.model_fields:
             annotation = section.model_fields[part].annotation
-            section = annotation if isinstance(annotation, type) and issubclass(annotation, _Section) else EndpointSettings
+            section = (
+                annotation if isinstance(annotation, type) and issubclass(annotation, _Section) else EndpointSettings
+            )
     return sorted(section.model_fields)
 
 
@@ -263,7 +265,7 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
     except ValueError as error:
         yield f"image.transformers ({image.transformers}): {error}"
     tag = read_tag(image.base) if image.base else None
-    accelerator = tag.accelerator if tag else None
+    accelerator: str | None = tag.accelerator if tag else None
     source = f"image.base is built for {accelerator}"
     for key, endpoint in endpoints.items():
         instance = find_instance(endpoint.hosting.instance_type)

@@ -1,0 +1,94 @@
+"""The real CDK CLI against the embedded AWS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from extended_dlc.rehearsal.engine import Engine
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+
+
+def aws_environment(port: int) -> dict[str, str]:
+    """What an AWS client needs to talk to the embedded AWS and to nothing else."""
+    return {
+        # the name: from 127.0.0.1 moto takes a template's URL for a bucket of another style
+        "AWS_ENDPOINT_URL": f"http://localhost:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cdk:
+    """The CDK CLI that the app pins, run in the app's folder."""
+
+    app: Path
+    state: Path
+    port: int
+    engine: Engine
+
+    @property
+    def program(self) -> Path:
+        """The CLI of the app's own `node_modules`."""
+        return self.app / "node_modules" / ".bin" / "cdk"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the CLI, beyond the caller's own."""
+        return {
+            **aws_environment(self.port),
+            **self.engine.environment,
+            "CDK_DOCKER": self.engine.program,
+            # the CLI remembers accounts by access key, and `testing` is everybody's
+            "CDK_HOME": str(self.state / "cdk-home"),
+            "CDK_OUTDIR": str(self.state / "cdk.out"),
+            # cfn-lint looks at the template in the project's tests; the built-in validator costs seconds a command
+            "CDK_VALIDATION": "false",
+            "CDK_DISABLE_CLI_TELEMETRY": "1",
+            "CDK_DISABLE_VERSION_CHECK": "1",
+            "NODE_NO_WARNINGS": "1",
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+            # `python3 app.py` is this very interpreter
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
+        """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
+        with log.open("a") as file:
+            file.write(f"$ cdk {' '.join(arguments)}\n")
+            process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+                [str(self.program), *arguments],
+                cwd=self.app,
+                env={**os.environ, **self.environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+            assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+            last: list[str] = []
+            try:
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                    each_line(line.rstrip())
+                    last = [*last[-14:], line.rstrip()]
+                code = process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait(30)
+                raise
+        if code != 0:
+            raise RuntimeError("\n".join([f"cdk {arguments[0]} failed with exit status {code}:", *last]))
