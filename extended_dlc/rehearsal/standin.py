@@ -1,0 +1,228 @@
+"""The stand-in: an image made from the same PyPI parts as a DLC, for where the DLC itself cannot be pulled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from extended_dlc.rehearsal import rootfs
+from extended_dlc.rehearsal.engine import Engine, EngineError
+
+REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-inference"
+
+PUBLIC_PYTHON = "3.11"
+PUBLIC_IMAGE = f"public.ecr.aws/docker/library/python:{PUBLIC_PYTHON}-slim"
+"""The OS layer where a container registry is in reach: the official Python image, from AWS's public mirror."""
+
+# what the DLC has beside torch and transformers, and a model or the server may need
+_NEIGHBOURS = (
+    "accelerate",
+    "boto3",
+    "imageio-ffmpeg",  # a static ffmpeg; the DLC has Debian's
+    "numpy",
+    "pip",
+    "protobuf",
+    "requests",
+    "sentencepiece",
+    "setuptools<82",  # 82 drops pkg_resources, which SageMaker's own packages import
+)
+_HERE = Path(__file__).parent / "standin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandIn:
+    """A stand-in image in the engine's store."""
+
+    reference: str
+    """Its name and tag, in the DLC's tag grammar."""
+    torch: str
+    transformers: str
+    python: str
+    """`X.Y` of its Python."""
+
+
+def make_standin(
+    engine: Engine,
+    state: Path,
+    *,
+    transformers: str = "4.51.3",
+    torch: str = "2.13.0",
+    say: Callable[[str], None],
+    on_download: Callable[[str, float], None] = lambda what, seconds: None,
+) -> StandIn:
+    """The stand-in image for this pair of releases: found in the engine's store, or built.
+
+    The OS layer is the public Python image where a registry answers, else this machine's own Debian packages. The
+    wheels come by the pip of this Python, with its user's settings, into `state`; the build itself uses no network.
+    `on_download` hears what was downloaded and its seconds. Raises `EngineError` where the parts cannot be had.
+    """
+    routes = _routes()
+    for python, system in routes:
+        standin = _named(torch, transformers, python)
+        if _label(engine, standin.reference) == _key(standin, system):
+            return standin
+    os_image, python, system = _os_layer(engine, state, routes, say=say, on_download=on_download)
+    standin = _named(torch, transformers, python)
+    key = _key(standin, system)
+    context = state.absolute() / "standin" / _hash(standin.reference, *_NEIGHBOURS)
+    context.mkdir(parents=True, exist_ok=True)
+    _collect_wheels(context / "wheels", standin, say=say, on_download=on_download)
+    for name in ("Dockerfile", "entrypoint.py"):
+        shutil.copy(_HERE / name, context / name)
+    say(f"building the stand-in {standin.reference}")
+    arguments = {
+        "OS_IMAGE": os_image,
+        "PYTHON": f"python{python}",
+        "TORCH": torch,
+        "TRANSFORMERS": transformers,
+        "KEY": key,
+    }
+    engine.build(context, tag=standin.reference, arguments=arguments, log=context / "build.log")
+    return standin
+
+
+def _named(torch: str, transformers: str, python: str) -> StandIn:
+    # {torch}-transformers{version}-{cpu|gpu}-py{NN}-{os}
+    tag = f"{torch}-transformers{transformers}-cpu-py{python.replace('.', '')}-standin"
+    return StandIn(reference=f"{REPOSITORY}:{tag}", torch=torch, transformers=transformers, python=python)
+
+
+def _key(standin: StandIn, system: str) -> str:
+    """A hash of all that decides the image's content, but for what pip picks where it may choose."""
+    recipe = [(_HERE / name).read_text() for name in ("Dockerfile", "entrypoint.py")]
+    return _hash(standin.reference, system, *_NEIGHBOURS, *recipe)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _label(engine: Engine, reference: str) -> str | None:
+    """The key of the stand-in in the engine's store; None without one."""
+    try:
+        found = json.loads(engine.call("image", "inspect", reference, timeout=60))
+    except EngineError:
+        return None
+    label = (found[0].get("Config", {}).get("Labels") or {}).get("io.extended-dlc.standin")
+    return str(label)
+
+
+# ---- the OS layer ----
+
+
+def _routes() -> list[tuple[str, str]]:
+    """The OS layers to be had, best first, each as (Python, system)."""
+    routes = [(PUBLIC_PYTHON, PUBLIC_IMAGE)]
+    own = rootfs.host_python()
+    if own is not None:
+        recipe = Path(rootfs.__file__).read_text()
+        routes.append((own, f"{rootfs.host_system()}-{_hash(recipe)}"))
+    return routes
+
+
+def _os_layer(
+    engine: Engine,
+    state: Path,
+    routes: list[tuple[str, str]],
+    *,
+    say: Callable[[str], None],
+    on_download: Callable[[str, float], None],
+) -> tuple[str, str, str]:
+    """An image with Python and little more: its name, its Python and its system."""
+    start = time.monotonic()
+    if engine.has_image(PUBLIC_IMAGE):
+        return PUBLIC_IMAGE, PUBLIC_PYTHON, PUBLIC_IMAGE
+    try:
+        engine.call("pull", "--quiet", "--platform=linux/amd64", PUBLIC_IMAGE, timeout=300)
+    except EngineError as error:
+        unreachable = str(error)
+    else:
+        on_download(PUBLIC_IMAGE, time.monotonic() - start)
+        return PUBLIC_IMAGE, PUBLIC_PYTHON, PUBLIC_IMAGE
+    if len(routes) == 1 or platform.machine() != "x86_64":
+        raise EngineError(
+            f"no OS layer for the stand-in: {unreachable}\n"
+            f"make {PUBLIC_IMAGE} reachable for the engine, or load it; only on Debian and Ubuntu (x86_64) with "
+            "python3 installed can it be made from the machine's own packages"
+        )
+    python, system = routes[1]
+    image = f"localhost/extended-dlc/os:{system}"
+    if not engine.has_image(image):
+        say(f"no container registry is in reach: making the OS layer from this machine's packages ({system})")
+        archive = state.absolute() / "standin" / "os.tar"
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        rootfs.write_root_filesystem(archive)
+        engine.call("import", str(archive), image)
+        archive.unlink()
+    return image, python, system
+
+
+# ---- the wheels ----
+
+
+def _collect_wheels(
+    folder: Path, standin: StandIn, *, say: Callable[[str], None], on_download: Callable[[str, float], None]
+) -> None:
+    """All wheels of the image, got once by the user's own pip."""
+    requirements = folder / "requirements.txt"
+    if requirements.exists():  # written last
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    pip = _pip()
+    platforms = _target(standin.python)
+    torch = f"torch=={standin.torch}+cpu"
+    if _download(pip, [*platforms, "--no-deps"], [torch], folder):
+        say(
+            f"pip finds no CPU build of torch {standin.torch}: taking another, which may bring gigabytes of CUDA "
+            "(an index or folder with CPU builds in pip's settings, as by PIP_EXTRA_INDEX_URL, avoids that)"
+        )
+        torch = f"torch=={standin.torch}"
+    others = [f"transformers=={standin.transformers}", *_NEIGHBOURS]
+    refused = _download(pip, platforms, [torch, *others], folder)
+    if refused:
+        raise EngineError(
+            f"pip cannot get the stand-in's packages: {refused}\n"
+            "make an index with them reachable (pip's own settings count), or ask for other releases"
+        )
+    on_download("the stand-in's wheels, with pip", time.monotonic() - start)
+    (folder / "torch.txt").write_text(f"pip\n{torch}\n")
+    requirements.write_text("\n".join([*others, ""]))
+
+
+def _pip() -> list[str]:
+    """The host's pip: the one beside this Python, else the one on the path."""
+    own = [sys.executable, "-m", "pip"]
+    if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+        return own
+    found = shutil.which("pip3") or shutil.which("pip")
+    if found is None:
+        raise EngineError(f"the stand-in's packages are got with pip, and {sys.executable} has none: install pip")
+    return [found]
+
+
+def _target(python: str) -> list[str]:
+    """pip's options for wheels of the image's Python and glibc, whatever this machine's are."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if python == here and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        return []
+    tags = [*(f"manylinux_2_{minor}_x86_64" for minor in range(34, 4, -1)), "manylinux2014_x86_64", "linux_x86_64"]
+    return [f"--python-version={python}", "--implementation=cp", *(f"--platform={tag}" for tag in tags)]
+
+
+def _download(pip: list[str], options: list[str], requirements: list[str], folder: Path) -> str:
+    """Get wheels into a folder; returns pip's complaint, empty when all went well."""
+    command = [*pip, "download", "--quiet", "--only-binary=:all:", f"--dest={folder}", *options, *requirements]
+    done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+        command, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}, capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stderr.strip()[-1000:] or f"exit status {done.returncode}"
