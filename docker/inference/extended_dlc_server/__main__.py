@@ -1,0 +1,108 @@
+"""`python -m extended_dlc_server serve`: the container's process, from the environment to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Generator
+
+from .cpu import set_thread_count
+from .errors import StartError
+from .settings import Settings, read_settings
+
+DRAIN_SECONDS = 25
+"""How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
+
+FAILED_SECONDS = 5
+"""How long `/ping` says 500 before the process exits, so that SageMaker's health check sees it."""
+
+log = logging.getLogger("extended_dlc_server")
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop (0), until the model can no longer answer (1), or not at all (2)."""
+    # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    if arguments not in ([], ["serve"]):
+        log.error("unknown command %s: this image serves, start it with 'serve'", " ".join(arguments))
+        return 2
+    try:
+        settings = read_settings(os.environ)
+        set_thread_count(os.environ)
+        _ = settings.model_source
+    except StartError as error:
+        log.error("%s", error)
+        return 2
+    loop = asyncio.new_event_loop()
+    return loop.run_until_complete(serve(settings))
+
+
+async def serve(settings: Settings) -> int:
+    """Listen at once, load the model beside it, and drain at the end."""
+    from .worker import State, Worker
+
+    def load() -> Model:
+        return load_model(settings)
+
+    import uvicorn
+
+    from .app import App
+    from .model import Model, load_model
+
+    worker = Worker(load, queue_length=settings.queue_length)
+    worker.start()
+
+    class Server(uvicorn.Server):
+        """uvicorn, which would otherwise end itself by the signal it got instead of with exit code 0."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield
+
+    server = Server(
+        uvicorn.Config(
+            App(settings, worker),
+            host="0.0.0.0",  # noqa: S104 - SageMaker reaches the container from outside
+            port=settings.port,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
+
+    def stop() -> None:
+        log.info("told to stop: finishing what is in flight")
+        server.should_exit = True
+
+    async def leave_when_failed() -> None:
+        while worker.state is not State.FAILED:
+            await asyncio.sleep(0.1)
+        log.error("the model cannot answer: exiting in %d s", FAILED_SECONDS)
+        await asyncio.sleep(FAILED_SECONDS)
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    watch = loop.create_task(leave_when_failed())
+    await server.serve()
+    watch.cancel()
+    return 1 if worker.state is State.FAILED else 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    # Not sys.exit: the model's thread may be deep inside torch, which the end of the interpreter would crash.
+    os._exit(code)

@@ -1,0 +1,37 @@
+"""How many threads the container may really use: the host's core count is the wrong answer under a quota."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores by affinity, or the cgroup's quota where that is less; at least one."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _quota(cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def set_thread_count(environment: MutableMapping[str, str]) -> int:
+    """Tell OpenMP, before torch is imported, how many threads to use. A value that is already there wins."""
+    environment.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
+    # fast tokenizers start as many threads as the host has cores unless told
+    environment.setdefault("RAYON_NUM_THREADS", environment["OMP_NUM_THREADS"])
+    return int(environment["OMP_NUM_THREADS"].split(",")[0])
+
+
+def _quota(cgroup: Path) -> float | None:
+    """CPU time a period as a number of cores, cgroup v2 or v1; None where nothing limits it."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        v1 = int((cgroup / "cpu/cpu.cfs_quota_us").read_text())
+        return None if v1 <= 0 else v1 / int((cgroup / "cpu/cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,234 @@
+"""The model: a transformers pipeline that is loaded, warmed up and asked. All of it runs on the worker's thread.
+
+torch and transformers are imported inside the functions: the server answers `/ping` while they load.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+from .decoding import Decoded, Expected
+from .encoding import encode_json
+from .errors import RequestError, StartError
+from .parameters import legal_parameters
+from .settings import Settings
+from .tasks import Kind, check_task, infer_task, kind_of
+from .worker import FatalError
+
+log = logging.getLogger(__name__)
+
+WHISPER_WINDOW_SECONDS = 30
+"""Whisper hears 30 s at a time (`WhisperFeatureExtractor.chunk_length`); longer audio has to ask for more."""
+
+
+class Model:
+    """One loaded pipeline and what it takes."""
+
+    def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
+        """Read from the pipeline what its callers may send."""
+        self._pipeline = pipeline
+        self._parameters = legal_parameters(pipeline, task)
+        extractor = getattr(pipeline, "feature_extractor", None)
+        self.expected = Expected(
+            task=task,
+            kind=kind_of(task),
+            sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
+            max_audio_seconds=settings.max_audio_seconds,
+        )
+
+    def answer(self, request: Decoded) -> bytes:
+        """The pipeline's result as JSON; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        arguments = self._parameters.check(request.parameters)
+        try:
+            return encode_json(self._call(request.inputs, arguments))
+        except Exception as error:
+            raise self._explained(error, request.inputs) from error
+
+    def warm_up(self) -> None:
+        """One small inference, so that the first request finds everything imported, compiled and allocated."""
+        try:
+            inputs, arguments = _warm_up_request(self.expected, self._pipeline)
+            self._call(inputs, arguments)
+        except Exception as error:
+            raise StartError(f"the model is loaded but cannot answer: {type(error).__name__}: {error}") from error
+
+    def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        if self.expected.task == "automatic-speech-recognition":
+            return self._transcribe(inputs, arguments)
+        if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
+            return self._pipeline(**inputs, **arguments)
+        return self._pipeline(inputs, **arguments)
+
+    def _transcribe(self, audio: dict[str, Any], arguments: dict[str, Any]) -> Any:
+        """Speech of any length: Whisper takes more than its window only when told how."""
+        seconds = audio["raw"].size / audio["sampling_rate"]
+        told_how = {"chunk_length_s", "return_timestamps"} & arguments.keys()
+        if self._pipeline.type != "seq2seq_whisper" or seconds <= WHISPER_WINDOW_SECONDS or told_how:
+            return self._pipeline(dict(audio), **arguments)
+        if getattr(self._pipeline.model.generation_config, "no_timestamps_token_id", None) is None:
+            # without timestamp tokens the model cannot find where the next window starts: overlapping chunks it is
+            return self._pipeline(dict(audio), chunk_length_s=WHISPER_WINDOW_SECONDS, **arguments)
+        result = self._pipeline(dict(audio), return_timestamps=True, **arguments)
+        result.pop("chunks", None)  # nobody asked for them
+        return result
+
+    def _explained(self, error: Exception, inputs: Any) -> Exception:
+        """The same error for the one who can put it right."""
+        text = f"{type(error).__name__}: {error}"
+        if _is_out_of_memory(error):
+            _free_memory()
+            return RequestError(
+                507,
+                "out-of-memory",
+                "this request needs more memory than the instance has: send less at once, ask for fewer new tokens, "
+                "or choose a larger instance",
+            )
+        if "CUDA error" in str(error):
+            return FatalError(text)
+        too_long = self._too_long(inputs)
+        if too_long:
+            return too_long
+        # The model has answered the warm-up request, so a refusal now is about this request's inputs or parameters.
+        if isinstance(error, (ValueError, TypeError)):
+            return RequestError(400, "refused-by-model", f"the model refuses this request: {error}")
+        return error
+
+    def _too_long(self, inputs: Any) -> RequestError | None:
+        """Whether a text is longer than the model's positions, which fails deep inside with an index error."""
+        limit = getattr(self._pipeline.model.config, "max_position_embeddings", None)
+        tokenizer = getattr(self._pipeline, "tokenizer", None)
+        texts = [inputs] if isinstance(inputs, str) else inputs
+        if not limit or tokenizer is None or not isinstance(texts, list):
+            return None
+        longest = max((len(tokenizer(text)["input_ids"]) for text in texts if isinstance(text, str)), default=0)
+        if longest <= limit:
+            return None
+        return RequestError(
+            400, "inputs-too-long", f"'inputs' has {longest} tokens and the model takes {limit}: send a shorter text"
+        )
+
+
+def load_model(settings: Settings) -> Model:
+    """Import transformers, find the task, load the pipeline and warm it up."""
+    source = settings.model_source
+    if settings.model_folder_holds_a_model or settings.model_folder.is_dir():
+        _refuse_user_code(settings)
+    import torch
+    import transformers
+    from transformers.pipelines import PIPELINE_REGISTRY, pipeline
+
+    hub = {"revision": settings.revision} if source == settings.model_id and settings.revision else {}
+    task = check_task(
+        settings.task or infer_task(_config_of(source, settings, hub), _auto_mappings()),
+        installed=PIPELINE_REGISTRY.supported_tasks.keys(),
+        aliases=PIPELINE_REGISTRY.task_aliases,
+        version=transformers.__version__,
+    )
+    on_gpu = torch.cuda.is_available()
+    dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
+    log.info(
+        "loading %s (%s) with transformers %s and torch %s on %s",
+        *(source, task, transformers.__version__, torch.__version__),
+        torch.cuda.get_device_name(0) if on_gpu else f"{torch.get_num_threads()} CPU threads",
+    )
+    try:
+        loaded = pipeline(
+            task,
+            model=source,
+            token=settings.token,
+            trust_remote_code=settings.trust_remote_code,
+            device=0 if on_gpu else -1,
+            # half precision on a CPU is slow, and some operations do not have it
+            **{dtype: "auto" if on_gpu else torch.float32},
+            **hub,
+        )
+    except Exception as error:
+        raise StartError(_why_not_loaded(error, source, transformers.__version__)) from error
+    model = Model(loaded, task, settings)
+    model.warm_up()
+    log.info("ready to serve %s for %s", source, task)
+    return model
+
+
+def _refuse_user_code(settings: Settings) -> None:
+    code = settings.model_folder / "code" / "inference.py"
+    if code.is_file():
+        raise StartError(
+            f"{code} is there, but this server does not run user code yet: remove it, or use the stock server"
+        )
+
+
+def _config_of(source: str, settings: Settings, hub: dict[str, str]) -> dict[str, Any]:
+    """`config.json` as it stands, which an unknown model type does not keep from being read."""
+    from transformers import PretrainedConfig
+
+    try:
+        config, _ = PretrainedConfig.get_config_dict(source, token=settings.token, **hub)
+    except OSError as error:
+        raise StartError(f"config.json of {source} cannot be read: {error}") from error
+    return dict(config)
+
+
+def _auto_mappings() -> dict[str, Any]:
+    from transformers.models.auto import modeling_auto
+
+    return {name: value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")}
+
+
+def _why_not_loaded(error: Exception, source: str, version: str) -> str:
+    text = str(error)
+    if isinstance(error, KeyError) or "does not recognize this architecture" in text:
+        return f"transformers {version} does not know the model type of {source}: build the image with a newer release"
+    return f"{source} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"
+
+
+def _warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, Any]]:
+    """The smallest request of the task."""
+    text = "warm up"
+    if expected.kind is Kind.AUDIO:
+        import numpy as np
+
+        audio = {"raw": np.zeros(expected.sampling_rate, np.float32), "sampling_rate": expected.sampling_rate}
+        labels = {"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {}
+        return audio, labels
+    if expected.kind in (Kind.IMAGE, Kind.IMAGE_AND_TEXT):
+        from PIL import Image
+
+        image = Image.new("RGB", (64, 64))
+        if expected.task == "image-text-to-text":
+            token = getattr(pipeline.processor, "image_token", "")
+            return {"images": image, "text": f"{token}{text}"}, {"max_new_tokens": 1}
+        if expected.kind is Kind.IMAGE_AND_TEXT:
+            return {"image": image, "question": text}, {}
+        return image, ({"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {})
+    match expected.task:
+        case "text-generation" | "text2text-generation" | "summarization" | "translation":
+            return text, {"max_new_tokens": 2}
+        case "zero-shot-classification":
+            return text, {"candidate_labels": ["a", "b"]}
+        case "fill-mask":
+            return f"{text} {pipeline.tokenizer.mask_token}", {}
+        case "question-answering":
+            return {"question": text, "context": text}, {}
+        case "table-question-answering":
+            return {"query": text, "table": {"a": ["1"], "b": ["2"]}}, {}
+    return text, {}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def _free_memory() -> None:
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,124 @@
+"""The environment of the container, read once into one frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import StartError
+
+MEGABYTE = 1024 * 1024
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the environment asks of the server. The names of the variables are in `README.md`."""
+
+    port: int = 8080
+    """`SAGEMAKER_BIND_TO_PORT`, where the server listens. Default: 8080."""
+
+    model_folder: Path = Path("/opt/ml/model")
+    """`$SAGEMAKER_BASE_DIR/model`, where SageMaker puts the model's files. Default: `/opt/ml/model`."""
+
+    model_id: str | None = None
+    """`HF_MODEL_ID`, the Hub model to load when the folder holds none."""
+
+    revision: str | None = None
+    """`HF_MODEL_REVISION`, a branch, tag or commit on the Hub. Default: the repository's main branch."""
+
+    task: str | None = None
+    """`HF_TASK`, the pipeline's task. Default: inferred from the model's `config.json`."""
+
+    token: str | None = field(default=None, repr=False)
+    """`HF_TOKEN`, or the stock image's `HF_API_TOKEN`, for private and gated models. Never logged, not in `repr`."""
+
+    trust_remote_code: bool = False
+    """`HF_TRUST_REMOTE_CODE`, whether Python files in the model's repository may run. Default: no."""
+
+    max_body_bytes: int = 25 * MEGABYTE
+    """`EXTENDED_DLC_MAX_BODY_MB`, the largest request body. Default: 25, SageMaker's own limit for real time."""
+
+    max_audio_seconds: int = 3600
+    """`EXTENDED_DLC_MAX_AUDIO_SECONDS`, the longest audio of one request once decoded. Default: one hour."""
+
+    queue_length: int = 64
+    """`EXTENDED_DLC_QUEUE_LENGTH`, how many requests may wait behind the running one. Default: 64."""
+
+    @property
+    def model_folder_holds_a_model(self) -> bool:
+        """Whether SageMaker delivered weights; a code-only archive has no `config.json`."""
+        return (self.model_folder / "config.json").is_file()
+
+    @property
+    def model_source(self) -> str:
+        """What `from_pretrained` gets: the folder if it holds a model, otherwise the Hub id."""
+        if self.model_folder_holds_a_model:
+            return str(self.model_folder)
+        if self.model_id is None:
+            raise StartError(
+                f"no model to serve: {self.model_folder} holds no config.json and HF_MODEL_ID is not set. "
+                "Set HF_MODEL_ID to a Hub model such as 'bigscience/bloom-560m', or deliver a model archive"
+            )
+        return self.model_id
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """Parse the environment; raise `StartError` that lists everything that is wrong with it."""
+    problems: list[str] = []
+    read = _Reader(environment, problems)
+    folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
+    settings = Settings(
+        port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=8080, least=1, most=65535),
+        model_folder=folder,
+        model_id=read.hub_id("HF_MODEL_ID", folder),
+        revision=read.text("HF_MODEL_REVISION"),
+        task=read.text("HF_TASK"),
+        token=read.text("HF_TOKEN") or read.text("HF_API_TOKEN"),
+        trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
+        max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
+        max_audio_seconds=read.whole_number(
+            "EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600
+        ),
+        queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
+    )
+    if problems:
+        raise StartError("the environment is not valid:\n  " + "\n  ".join(problems))
+    return settings
+
+
+class _Reader:
+    """Reads variables one by one and notes what is wrong with each; an empty variable counts as unset."""
+
+    def __init__(self, environment: Mapping[str, str], problems: list[str]) -> None:
+        self._environment = environment
+        self._problems = problems
+
+    def text(self, name: str) -> str | None:
+        return self._environment.get(name, "").strip() or None
+
+    def whole_number(self, name: str, *, default: int, least: int, most: int) -> int:
+        value = self.text(name)
+        if value is None:
+            return default
+        if re.fullmatch(r"[0-9]{1,9}", value) and least <= int(value) <= most:
+            return int(value)
+        self._problems.append(f"{name} ('{value}') must be a whole number from {least} to {most}")
+        return default
+
+    def yes_or_no(self, name: str) -> bool:
+        value = (self.text(name) or "").lower()
+        if value not in _TRUE + _FALSE:
+            self._problems.append(f"{name} ('{value}') must be 'true' or 'false'")
+        return value in _TRUE
+
+    def hub_id(self, name: str, folder: Path) -> str | None:
+        value = self.text(name)
+        if value is None or value.rstrip("/") == str(folder):
+            return None
+        if not _HUB_ID.fullmatch(value):
+            self._problems.append(f"{name} ('{value}') must be a Hub id such as 'bigscience/bloom-560m', or {folder}")
+        return value
