@@ -27,7 +27,7 @@ PUBLIC_IMAGE = f"public.ecr.aws/docker/library/python:{PUBLIC_PYTHON}-slim"
 _NEIGHBOURS = (
     "accelerate",
     "boto3",
-    "imageio-ffmpeg",  # a static ffmpeg; the DLC has Debian's
+    "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7; the DLC has Ubuntu's. Later ones weigh twice as much
     "numpy",
     "pip",
     "protobuf",
@@ -39,15 +39,11 @@ _HERE = Path(__file__).parent / "standin"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StandIn:
-    """A stand-in image in the engine's store."""
-
+class _StandIn:
     reference: str
-    """Its name and tag, in the DLC's tag grammar."""
     torch: str
     transformers: str
-    python: str
-    """`X.Y` of its Python."""
+    python: str  # X.Y
 
 
 def make_standin(
@@ -58,18 +54,19 @@ def make_standin(
     torch: str = "2.13.0",
     say: Callable[[str], None],
     on_download: Callable[[str, float], None] = lambda what, seconds: None,
-) -> StandIn:
-    """The stand-in image for this pair of releases: found in the engine's store, or built.
+) -> str:
+    """The reference of the stand-in image for this pair of releases: found in the engine's store, or built.
 
-    The OS layer is the public Python image where a registry answers, else this machine's own Debian packages. The
-    wheels come by the pip of this Python, with its user's settings, into `state`; the build itself uses no network.
+    Its tag follows the DLC's grammar. The OS layer is the public Python image where a registry answers, else this
+    machine's own Debian packages. The wheels come by the pip of this Python, with its user's settings, into `state`;
+    the build itself uses no network.
     `on_download` hears what was downloaded and its seconds. Raises `EngineError` where the parts cannot be had.
     """
     routes = _routes()
     for python, system in routes:
         standin = _named(torch, transformers, python)
         if _label(engine, standin.reference) == _key(standin, system):
-            return standin
+            return standin.reference
     os_image, python, system = _os_layer(engine, state, routes, say=say, on_download=on_download)
     standin = _named(torch, transformers, python)
     key = _key(standin, system)
@@ -87,16 +84,16 @@ def make_standin(
         "KEY": key,
     }
     engine.build(context, tag=standin.reference, arguments=arguments, log=context / "build.log")
-    return standin
+    return standin.reference
 
 
-def _named(torch: str, transformers: str, python: str) -> StandIn:
+def _named(torch: str, transformers: str, python: str) -> _StandIn:
     # {torch}-transformers{version}-{cpu|gpu}-py{NN}-{os}
     tag = f"{torch}-transformers{transformers}-cpu-py{python.replace('.', '')}-standin"
-    return StandIn(reference=f"{REPOSITORY}:{tag}", torch=torch, transformers=transformers, python=python)
+    return _StandIn(reference=f"{REPOSITORY}:{tag}", torch=torch, transformers=transformers, python=python)
 
 
-def _key(standin: StandIn, system: str) -> str:
+def _key(standin: _StandIn, system: str) -> str:
     """A hash of all that decides the image's content, but for what pip picks where it may choose."""
     recipe = [(_HERE / name).read_text() for name in ("Dockerfile", "entrypoint.py")]
     return _hash(standin.reference, system, *_NEIGHBOURS, *recipe)
@@ -170,7 +167,7 @@ def _os_layer(
 
 
 def _collect_wheels(
-    folder: Path, standin: StandIn, *, say: Callable[[str], None], on_download: Callable[[str, float], None]
+    folder: Path, standin: _StandIn, *, say: Callable[[str], None], on_download: Callable[[str, float], None]
 ) -> None:
     """All wheels of the image, got once by the user's own pip."""
     requirements = folder / "requirements.txt"
