@@ -10,7 +10,7 @@ from aws_cdk import Token
 
 
 def docker_folder(family: str) -> Path:
-    """The build context of an image family: `docker/<family>` beside the package in a checkout, inside it in a wheel."""
+    """The build context of an image family: `docker/<family>` beside the package in a checkout, inside in a wheel."""
     package = Path(__file__).parent
     inside = package / "docker" / family
     return inside if inside.is_dir() else package.parent / "docker" / family

@@ -60,7 +60,10 @@ class HuggingFaceEndpoint(Construct):
         super().__init__(scope, construct_id)
         hosting = hosting or RealTime()
         variables = dict(environment or {})
-        require("environment", variables, lambda given: check_environment(given, reserved=HubModel.variables))
+        try:
+            check_environment(variables, reserved=HubModel.variables)
+        except ValueError as error:  # the values stay out of the message: one may be a secret
+            raise ValueError(f"'environment': {error}") from None
         if endpoint_name is not None:
             if Token.is_unresolved(endpoint_name):
                 raise ValueError(

@@ -20,7 +20,7 @@ class RealTime:
     """Instances that run all the time and answer each request within 60 s."""
 
     instance_type: str = DEFAULT_INSTANCE_TYPE
-    """SageMaker's name of the instance type. Default: `ml.m5.xlarge`. ValueError for a type SageMaker does not host on."""
+    """SageMaker's name of the instance type. Default: `ml.m5.xlarge`. ValueError for a type it does not host on."""
 
     instances: int = 1
     """How many instances serve the endpoint, 1 or more. Default: one, no scaling."""

@@ -56,14 +56,14 @@ class EndpointStack(Stack):
             environment=settings.environment,
             endpoint_name=name,
         )
-        CfnOutput(endpoint, "Name", value=endpoint.endpoint_name, description=f"Endpoint of {settings.model}")
-        CfnOutput(
-            endpoint,
-            "Invoke",
-            value=_invoke_command(settings, endpoint),
-            description=f"Sends {settings.model} a request",
-        )
+        self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {settings.model}")
+        self._output(key, "Invoke", _invoke_command(settings, endpoint), f"Sends {settings.model} a request")
         return endpoint
+
+    def _output(self, key: str, name: str, value: str, description: str) -> None:
+        """An output that reads well on the command line: `bloomInvoke`, without the hash of its path."""
+        output = CfnOutput(self, f"{key}{name}", value=value, description=description)
+        output.override_logical_id(f"{''.join(filter(str.isalnum, key))}{name}")
 
 
 def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -> str:

@@ -36,8 +36,8 @@ def check_model_id(text: str) -> None:
     well_formed = len(parts) <= 2 and all(_MODEL_PART.fullmatch(part) for part in parts)
     if not well_formed or len(text) > 96 or "--" in text or ".." in text or text.endswith(".git"):
         raise ValueError(
-            "is not a Hub model id: write it as on the model's page, 'namespace/name', in letters, digits, '-', '_' and "
-            "'.', at most 96 characters, without '--' and '..'"
+            "is not a Hub model id: write it as on the model's page, 'namespace/name', in letters, digits, '-', '_' "
+            "and '.', at most 96 characters, without '--' and '..'"
         )
 
 
@@ -66,7 +66,7 @@ def check_endpoint_name(text: str) -> None:
     """The pattern of SageMaker's API for endpoint names."""
     if not _ENDPOINT_NAME.fullmatch(text):
         raise ValueError(
-            "cannot be an endpoint name: use letters, digits and single hyphens between them, at most 63 characters"
+            "cannot be an endpoint name: use letters, digits and hyphens between them, at most 63 characters"
         )
 
 

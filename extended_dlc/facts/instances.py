@@ -36,13 +36,13 @@ def find_instance(name: str) -> Instance:
     """The instance type of this name; a `ValueError` with the nearest name where SageMaker hosts on no such type."""
     rows = table("instances")["instances"]
     if name not in rows:
-        hint = did_you_mean(name, rows) or ("; hosting types start with 'ml.'" if not name.startswith("ml.") else "")
+        hint = did_you_mean(name if name.startswith("ml.") else f"ml.{name}", rows)
         raise ValueError(f"is not an instance type that SageMaker hosts endpoints on{hint}")
     return Instance(name=name, **rows[name])
 
 
 def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:
-    """Whether an image for `accelerator` (None: not known) runs on `instance`; a `ValueError` with the way out if not."""
+    """Refuse, with the way out, an `instance` that an image for `accelerator` (None: not known) cannot run on."""
     if instance.accelerator not in ("cpu", "gpu"):
         raise ValueError(
             f"computes with {instance.accelerator}, which this image family does not serve: take a type with NVIDIA "

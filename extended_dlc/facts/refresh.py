@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def images(sagemaker_core: Path) -> Json:
-    """The Hugging Face PyTorch images of `sagemaker/core/image_uri_config/huggingface.json` in sagemaker-core's wheel."""
+    """The Hugging Face PyTorch images, from sagemaker-core's `image_uri_config/huggingface.json`."""
     with zipfile.ZipFile(sagemaker_core) as wheel:
         config = json.loads(wheel.read("sagemaker/core/image_uri_config/huggingface.json"))
     accounts: dict[str, str] = {}

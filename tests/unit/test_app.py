@@ -1,0 +1,133 @@
+"""The app as the CDK CLI runs it: `python app.py` in a process of its own."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from aws_cdk.assertions import Template
+from cdk_nag import AwsSolutionsChecks
+from cfnlint.api import lint
+
+from stacks.endpoint_stack import EndpointStack
+from stacks.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def synth(out: Path, context: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """Run the app with this context beside the repository's own, as the CDK CLI hands it over."""
+    shipped = json.loads((ROOT / "cdk.json").read_text())["context"]
+    environment = {**os.environ, "CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": json.dumps({**shipped, **context})}
+    return subprocess.run(
+        [sys.executable, "app.py"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_two_synths_are_byte_equal(tmp_path: Path, shipped_settings: Any) -> None:
+    for name in ("one", "two"):
+        done = synth(tmp_path / name, {"extended-dlc": shipped_settings})
+        assert done.returncode == 0, done.stderr
+    names = sorted(str(file.relative_to(tmp_path / "one")) for file in (tmp_path / "one").rglob("*") if file.is_file())
+    assert "EndpointStack.template.json" in names
+    assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False) == (names, [], [])
+
+
+def test_wrong_settings_end_in_a_report_without_a_traceback(tmp_path: Path, shipped_settings: Any) -> None:
+    shipped_settings["image"]["transfomers"] = shipped_settings["image"].pop("transformers")
+    done = synth(tmp_path / "out", {"extended-dlc": shipped_settings})
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "image.transformers: field required" in done.stderr
+    assert "image.transfomers: is not a setting; did you mean 'transformers'?" in done.stderr
+    assert not (tmp_path / "out" / "EndpointStack.template.json").exists()
+
+
+def app_with_two_endpoints() -> cdk.App:
+    settings = read_settings(
+        {
+            "extended-dlc": {
+                "region": "us-east-1",
+                "image": {"transformers": "5.23.0"},
+                "endpoints": {"bloom": {"model": "bloom"}, "whisper": {"model": "whisper"}},
+            }
+        }
+    )
+    app = cdk.App()
+    EndpointStack(app, "EndpointStack", settings=settings, env=cdk.Environment(region="us-east-1"))
+    return app
+
+
+@pytest.fixture(scope="module")
+def several() -> cdk.App:
+    """The app with two endpoints, synthesised once."""
+    return app_with_two_endpoints()
+
+
+def test_the_outputs_say_what_was_deployed_and_how_to_ask_it(several: cdk.App) -> None:
+    template = Template.from_stack(several.node.find_child("EndpointStack"))
+    outputs = {name: output["Value"] for name, output in template.to_json()["Outputs"].items()}
+    assert set(outputs) == {"ImageUri", "bloomName", "bloomInvoke", "whisperName", "whisperInvoke"}
+    assert outputs["bloomName"] == "extended-dlc-bloom"
+    assert "--endpoint-name extended-dlc-bloom --content-type application/json" in outputs["bloomInvoke"]
+    assert "--endpoint-name extended-dlc-whisper --content-type audio/wav" in outputs["whisperInvoke"]
+
+
+def test_the_repository_goes_with_the_stack(several: cdk.App) -> None:
+    Template.from_stack(several.node.find_child("EndpointStack")).has_resource(
+        "AWS::ECR::Repository", {"DeletionPolicy": "Delete", "Properties": {"EmptyOnDelete": True}}
+    )
+
+
+def test_cfn_lint_finds_no_error_in_the_template(several: cdk.App) -> None:
+    folder = Path(several.synth().directory)
+    template = (folder / "EndpointStack.template.json").read_text()
+    assert json.loads(template)["Resources"], "a template with nothing in it passes every linter"
+    errors = [str(match) for match in lint(template, regions=["us-east-1"]) if match.rule.severity == "error"]
+    assert errors == []
+
+
+ACKNOWLEDGED = {
+    "AwsSolutions-IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData have no resources; the "
+    "metrics are narrowed by a condition on the namespace",
+    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/lambda/"
+    "*CustomCDKECRDeployment*]": "CloudFormation chooses the function's name, and so its log group's",
+    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"
+    "Endpoints/extended-dlc-bloom:*]": "SageMaker chooses the names of the log streams, one for each instance",
+    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"
+    "Endpoints/extended-dlc-whisper:*]": "SageMaker chooses the names of the log streams, one for each instance",
+}
+"""What cdk-nag finds, and why it stays."""
+
+
+def nag(acknowledged: dict[str, str]) -> list[dict[str, str]]:
+    """Synthesise with cdk-nag; its findings that were acknowledged. Any other finding fails the synth."""
+    app = app_with_two_endpoints()
+    stack = app.node.find_child("EndpointStack")
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    for finding, reason in acknowledged.items():
+        cdk.Validations.of(stack).acknowledge(cdk.Acknowledgment(id=f"AwsSolutions::{finding}", reason=reason))
+    report = json.loads((Path(app.synth().directory) / "validation-report.json").read_text())
+    return [
+        finding
+        for plugin in report["pluginReports"]
+        for key, findings in plugin.items()
+        if key == "suppressedViolations"
+        for finding in findings
+    ]
+
+
+def test_cdk_nag_finds_nothing_but_what_is_acknowledged_with_a_reason() -> None:
+    assert {finding["ruleName"] for finding in nag(ACKNOWLEDGED)} == set(ACKNOWLEDGED), "an acknowledgement too many"
+
+
+def test_cdk_nag_looks_at_the_stack_at_all() -> None:
+    with pytest.raises(RuntimeError, match=r"AwsSolutions-IAM5\[Resource::\*\]"):
+        nag({})

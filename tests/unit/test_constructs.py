@@ -1,0 +1,346 @@
+"""The constructs in a stack of their own: what the template says, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, CfnParameter, Environment, RemovalPolicy, Stack
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Annotations, Match, Template
+
+from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime
+
+BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04-v1.2"
+
+
+def image_in(stack: Stack, **options: Any) -> ExtendedDlc:
+    return ExtendedDlc(stack, "Image", **{"transformers": "5.23.0", "base": BASE, **options})
+
+
+def endpoint_in(stack: Stack, construct_id: str = "Bloom", **options: Any) -> HuggingFaceEndpoint:
+    image = options.pop("image", None) or stack.node.try_find_child("Image") or image_in(stack)
+    return HuggingFaceEndpoint(stack, construct_id, **{"model": HubModel("bloom"), "image": image, **options})
+
+
+def resource(template: Template, kind: str, match: str = "") -> tuple[str, dict[str, Any]]:
+    (found,) = [(name, r) for name, r in template.find_resources(kind).items() if name.startswith(match)]
+    return found
+
+
+def test_the_logical_ids_are_what_they_were(stack: Stack) -> None:
+    """Ids are public: another id replaces the endpoint of everyone who upgrades."""
+    endpoint_in(stack)
+    ids = Template.from_stack(stack).to_json()["Resources"]
+    kinds = {name: r["Type"] for name, r in ids.items() if r["Type"].startswith(("AWS::SageMaker", "AWS::ECR", "Cust"))}
+    assert kinds == {
+        "ImageRepositoryD8036990": "AWS::ECR::Repository",
+        "ImageCopyCustomResourceC6E264B1": "Custom::CDKECRDeployment",
+        "BloomModelFD5979C8": "AWS::SageMaker::Model",
+        "BloomConfig2434FACC": "AWS::SageMaker::EndpointConfig",
+        "BloomEndpoint3A2DF70B": "AWS::SageMaker::Endpoint",
+    }
+
+
+def test_the_model_waits_for_the_image_and_for_the_roles_rights(stack: Stack) -> None:
+    endpoint_in(stack)
+    template = Template.from_stack(stack)
+    policy, _ = resource(template, "AWS::IAM::Policy", "BloomRole")
+    copy, _ = resource(template, "Custom::CDKECRDeployment")
+    _, model = resource(template, "AWS::SageMaker::Model")
+    assert {policy, copy} <= set(model["DependsOn"])
+
+
+def test_model_and_config_have_no_names_and_the_endpoint_has_one_known_at_synth(stack: Stack) -> None:
+    endpoint = endpoint_in(stack)
+    template = Template.from_stack(stack)
+    template.has_resource_properties("AWS::SageMaker::Model", {"ModelName": Match.absent()})
+    template.has_resource_properties("AWS::SageMaker::EndpointConfig", {"EndpointConfigName": Match.absent()})
+    template.has_resource_properties("AWS::SageMaker::Endpoint", {"EndpointName": endpoint.endpoint_name})
+    assert re.fullmatch(r"[a-z0-9](-*[a-z0-9]){0,62}", endpoint.endpoint_name)
+
+
+def test_the_container_is_told_its_model_and_nothing_that_was_not_given(stack: Stack) -> None:
+    model = HubModel("whisper", revision="abc", task="automatic-speech-recognition")
+    endpoint_in(stack, model=model, environment={"MORE": "1"})
+    _, found = resource(Template.from_stack(stack), "AWS::SageMaker::Model")
+    assert found["Properties"]["PrimaryContainer"]["Environment"] == {
+        "HF_MODEL_ID": "openai/whisper-base",
+        "HF_MODEL_REVISION": "abc",
+        "HF_TASK": "automatic-speech-recognition",
+        "MORE": "1",
+    }
+
+
+def test_the_hosting_reaches_the_config(stack: Stack) -> None:
+    endpoint_in(stack, hosting=RealTime(instance_type="ml.c5.xlarge", instances=3, startup_timeout_seconds=1200))
+    Template.from_stack(stack).has_resource_properties(
+        "AWS::SageMaker::EndpointConfig",
+        {
+            "ProductionVariants": [
+                Match.object_like(
+                    {
+                        "InstanceType": "ml.c5.xlarge",
+                        "InitialInstanceCount": 3,
+                        "ContainerStartupHealthCheckTimeoutInSeconds": 1200,
+                    }
+                )
+            ]
+        },
+    )
+
+
+def test_two_endpoints_share_one_image_and_one_copy(stack: Stack) -> None:
+    image = image_in(stack)
+    endpoint_in(stack, "Bloom", image=image)
+    endpoint_in(stack, "Whisper", image=image, model=HubModel("whisper"))
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::SageMaker::Endpoint", 2)
+    template.resource_count_is("Custom::CDKECRDeployment", 1)
+    template.resource_count_is("AWS::ECR::Repository", 1)
+
+
+def test_two_images_in_a_stack_share_the_copying_function_and_each_grants_its_own_repository(stack: Stack) -> None:
+    for name in ("First", "Second"):
+        ExtendedDlc(stack, name, transformers="5.23.0", base=BASE)
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::Lambda::Function", 1)
+    _, policy = resource(template, "AWS::IAM::Policy", "ImageCopyRole")
+    pushes = [
+        statement["Resource"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "ecr:PutImage" in statement["Action"]
+    ]
+    arns = {
+        arn["Fn::GetAtt"][0]
+        for resources in pushes
+        for arn in (resources if isinstance(resources, list) else [resources])
+    }
+    assert arns == set(template.find_resources("AWS::ECR::Repository"))
+
+
+def test_the_copying_function_may_not_touch_everything(stack: Stack) -> None:
+    image_in(stack)
+    template = Template.from_stack(stack)
+    _, policy = resource(template, "AWS::IAM::Policy", "ImageCopyRole")
+    everywhere = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if s["Resource"] == "*"]
+    assert [s["Action"] for s in everywhere] == ["ecr:GetAuthorizationToken"], "the one action that has no resources"
+    _, function = resource(template, "AWS::Lambda::Function")
+    assert function["Properties"]["MemorySize"] == 3008
+
+
+def test_the_role_is_limited_to_this_image_these_logs_and_these_metrics(stack: Stack) -> None:
+    endpoint = endpoint_in(stack)
+    _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "BloomRole")
+    statements = policy["Properties"]["PolicyDocument"]["Statement"]
+    unlimited = [s for s in statements if s["Resource"] == "*" and "Condition" not in s]
+    assert [s["Action"] for s in unlimited] == ["ecr:GetAuthorizationToken"]
+    actions = {
+        action for s in statements for action in ([s["Action"]] if isinstance(s["Action"], str) else s["Action"])
+    }
+    assert not {action for action in actions if action.startswith(("s3:", "sagemaker:", "iam:"))}
+    (logs,) = [s for s in statements if "logs:PutLogEvents" in s["Action"]]
+    assert f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}" in str(logs["Resource"])
+
+
+def test_a_callers_policy_names_the_endpoint_and_all_three_ways_to_invoke_it(stack: Stack) -> None:
+    endpoint = endpoint_in(stack, endpoint_name="Speech-EU")
+    caller = iam.Role(stack, "Caller", assumed_by=iam.AccountRootPrincipal())
+    endpoint.grant_invoke(caller)
+    _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "Caller")
+    (statement,) = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert set(statement["Action"]) == {
+        "sagemaker:InvokeEndpoint",
+        "sagemaker:InvokeEndpointAsync",
+        "sagemaker:InvokeEndpointWithResponseStream",
+    }
+    names = [arn["Fn::Join"][1][-1].rpartition(":")[2] for arn in statement["Resource"]]
+    assert sorted(names) == ["endpoint/Speech-EU", "endpoint/speech-eu"], "as given, and as SageMaker writes its ARN"
+
+
+def test_the_repository_scans_keeps_tagged_images_and_is_retained(stack: Stack) -> None:
+    image_in(stack)
+    _, repository = resource(Template.from_stack(stack), "AWS::ECR::Repository")
+    assert repository["DeletionPolicy"] == "Retain"
+    properties = repository["Properties"]
+    assert properties["ImageScanningConfiguration"] == {"ScanOnPush": True}
+    assert properties["ImageTagMutability"] == "MUTABLE"
+    rules = properties["LifecyclePolicy"]["LifecyclePolicyText"]
+    assert '"tagStatus":"untagged"' in rules
+    assert '"countNumber":14' in rules
+    assert '"tagStatus":"tagged"' not in rules
+    assert '"tagStatus":"any"' not in rules
+
+
+def test_a_repository_to_be_destroyed_takes_its_images_along(stack: Stack) -> None:
+    image_in(stack, removal_policy=RemovalPolicy.DESTROY)
+    template = Template.from_stack(stack)
+    template.has_resource("AWS::ECR::Repository", {"DeletionPolicy": "Delete", "Properties": {"EmptyOnDelete": True}})
+
+
+def test_a_given_repository_is_used_and_none_is_made(stack: Stack) -> None:
+    repository = ecr.Repository.from_repository_name(stack, "Ours", "platform/models")
+    image_in(stack, repository=repository)
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::ECR::Repository", 0)
+    _, copy = resource(template, "Custom::CDKECRDeployment")
+    assert "/platform/models:" in str(copy["Properties"]["DestImage"])
+
+
+def test_a_given_role_is_used_and_none_is_made(stack: Stack) -> None:
+    role = iam.Role.from_role_arn(stack, "Ours", "arn:aws:iam::123456789012:role/ours", mutable=False)
+    endpoint_in(stack, role=role)
+    template = Template.from_stack(stack)
+    template.has_resource_properties("AWS::SageMaker::Model", {"ExecutionRoleArn": role.role_arn})
+    assert not [name for name in template.find_resources("AWS::IAM::Role") if name.startswith("Bloom")]
+
+
+def asset_of(stack: Stack) -> dict[str, Any]:
+    app = stack.node.root
+    assert isinstance(app, App)
+    folder = Path(app.synth().directory)
+    (image,) = json.loads((folder / f"{stack.artifact_id}.assets.json").read_text())["dockerImages"].values()
+    return {**image["source"], "tag": next(iter(image["destinations"].values()))["imageTag"]}
+
+
+def test_the_image_is_built_for_amd64_with_docker_media_types_and_the_pins_as_arguments(stack: Stack) -> None:
+    image = image_in(stack, rebuild="2026-11")
+    source = asset_of(stack)
+    assert source["platform"] == "linux/amd64"
+    assert source["dockerOutputs"] == ["type=docker"]
+    assert source["dockerBuildArgs"] == {"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0", "REBUILD": "2026-11"}
+    assert image.image_uri.endswith(f":{source['tag']}")
+
+
+def tag_with(**options: Any) -> str:
+    stack = Stack(App(), "Test", env=Environment(region="us-east-1"))
+    image_in(stack, **options)
+    return str(asset_of(stack)["tag"])
+
+
+def test_the_tag_follows_what_is_built_and_not_how(tmp_path: Path) -> None:
+    pip_config = tmp_path / "pip.conf"
+    pip_config.write_text("[global]\n")
+    tag = tag_with()
+    assert tag_with() == tag
+    assert tag_with(build=LocalBuild(engine="podman", pip_config=str(pip_config))) == tag
+    others = [tag_with(transformers="5.5.3"), tag_with(rebuild="2026-11"), tag_with(base=BASE.replace("v1.2", "v1.3"))]
+    assert len({tag, *others}) == 4
+
+
+def test_podman_gets_no_output_option_and_the_files_of_the_build_become_secrets(stack: Stack, tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text("")
+    image_in(stack, build=LocalBuild(engine="podman", ca_bundle=str(bundle)))
+    source = asset_of(stack)
+    assert "dockerOutputs" not in source
+    assert source["dockerBuildSecrets"] == {"ca-bundle": f"src={bundle}"}
+
+
+def test_without_a_base_the_first_endpoints_instance_decides(stack: Stack) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0")
+    endpoint_in(stack, image=image, hosting=RealTime(instance_type="ml.g5.xlarge"))
+    assert "-gpu-" in asset_of(stack)["dockerBuildArgs"]["BASE_IMAGE"]
+
+
+def test_an_image_cannot_serve_both_cpu_and_gpu(stack: Stack) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0")
+    endpoint_in(stack, "Gpu", image=image, hosting=RealTime(instance_type="ml.g5.xlarge"))
+    with pytest.raises(
+        ValueError, match=r"'instance_type' \(ml\.m5\.xlarge\) computes with cpu and the image is built for gpu"
+    ):
+        endpoint_in(stack, "Cpu", image=image)
+
+
+def test_an_image_that_no_one_uses_is_an_error_at_synth_with_the_way_out() -> None:
+    app = App()
+    ExtendedDlc(Stack(app, "Test", env=Environment(region="us-east-1")), "Image", transformers="5.23.0")
+    with pytest.raises(RuntimeError, match="pass accelerator='cpu' or 'gpu', or define an endpoint that uses it"):
+        app.synth()
+
+
+def test_an_accelerator_publishes_the_image_without_an_endpoint(stack: Stack) -> None:
+    ExtendedDlc(stack, "Image", transformers="5.23.0", accelerator="gpu")
+    assert "-gpu-" in asset_of(stack)["dockerBuildArgs"]["BASE_IMAGE"]
+
+
+def test_a_stack_without_a_region_is_told_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"'base_region' .* must be known at synth"):
+        ExtendedDlc(Stack(App(), "Test"), "Image", transformers="5.23.0", accelerator="cpu")
+
+
+def test_a_stack_without_a_region_takes_a_given_base() -> None:
+    image = image_in(Stack(App(), "Test"))
+    assert image.image_uri
+
+
+def test_a_moving_base_is_annotated_unless_a_rebuild_text_is_given(stack: Stack) -> None:
+    moving = BASE.removesuffix("-v1.2")
+    image_in(stack, base=moving)
+    Annotations.from_stack(stack).has_warning("/Test/Image", Match.string_like_regexp("can change without a change"))
+    other = Stack(App(), "Other")
+    image_in(other, base=moving, rebuild="2026-11")
+    Annotations.from_stack(other).has_no_warning("*", Match.any_value())
+
+
+def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) -> None:
+    endpoint_in(stack, "Loose")
+    endpoint_in(stack, "Pinned", model=HubModel("bloom", revision="abc"))
+    found = Annotations.from_stack(stack)
+    found.has_warning("/Test/Loose", Match.string_like_regexp("has no revision"))
+    found.has_no_warning("/Test/Pinned", Match.any_value())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda s: image_in(s, transformers="5.23"), r"'transformers' \(5\.23\) is not an exact transformers release"),
+        (lambda s: image_in(s, transformers="4.45.2"), r"'transformers' \(4\.45\.2\) is older than the native server"),
+        (lambda s: image_in(s, accelerator="gpu"), r"'accelerator' \(gpu\) contradicts base"),
+        (
+            lambda s: ExtendedDlc(s, "I", transformers="5.23.0", accelerator="cpu", base_region="mars-1"),
+            r"'base_region' \(mars-1\): .* is not published in 'mars-1'",
+        ),
+        (lambda s: HubModel("a b"), r"'id' \(a b\) is not a Hub model id"),
+        (lambda s: RealTime(instances=0), r"'instances' \(0\) must be 1 or more"),
+        (lambda s: RealTime(instance_type="ml.g5.xlrage"), r"did you mean 'ml\.g5\.xlarge'\?"),
+        (lambda s: RealTime(startup_timeout_seconds=59), r"'startup_timeout_seconds' \(59\) must be from 60 to 3600"),
+        (lambda s: LocalBuild(ca_bundle="/nowhere"), r"'ca_bundle' \(/nowhere\) is not a file"),
+        (lambda s: endpoint_in(s, endpoint_name="a_b"), r"'endpoint_name' \(a_b\) cannot be an endpoint name"),
+        (
+            lambda s: endpoint_in(s, endpoint_name=CfnParameter(s, "Name").value_as_string),
+            r"'endpoint_name' \(a CDK token\) must be known at synth",
+        ),
+        (
+            lambda s: endpoint_in(s, environment={"HF_API_TOKEN": "x"}),
+            r"'environment': 'HF_API_TOKEN' holds a literal Hub token",
+        ),
+        (lambda s: endpoint_in(s, environment={"HF_TASK": "x"}), r"'HF_TASK' is set by the model's task: set it there"),
+        (lambda s: endpoint_in(s, hosting=RealTime(instance_type="ml.inf2.xlarge")), r"computes with neuron"),
+    ],
+)
+def test_bad_input_is_refused_with_the_option_the_value_and_the_way_out(stack: Stack, make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(stack)
+
+
+def test_a_refused_token_is_not_repeated_in_the_error(stack: Stack) -> None:
+    token = "hf_" + "a" * 30
+    with pytest.raises(ValueError, match="literal Hub token") as error:
+        endpoint_in(stack, environment={"X": token})
+    assert token not in str(error.value)
+
+
+def test_values_that_are_known_only_at_deployment_pass(stack: Stack) -> None:
+    parameter = CfnParameter(stack, "Count", type="Number")
+    endpoint_in(
+        stack, environment={"COUNT": parameter.value_as_string}, hosting=RealTime(instances=parameter.value_as_number)
+    )
+    Template.from_stack(stack).has_resource_properties(
+        "AWS::SageMaker::Model",
+        {"PrimaryContainer": {"Environment": Match.object_like({"COUNT": {"Ref": "Count"}})}},
+    )

@@ -1,0 +1,199 @@
+"""The app's settings: what is read, and how everything that is wrong is reported at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stacks.settings import SettingsError, read_settings
+
+
+def read(settings: Any, **overrides: str) -> Any:
+    return read_settings({"extended-dlc": settings, **overrides})
+
+
+def problems(settings: Any, **overrides: str) -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        read(settings, **overrides)
+    return [line.strip() for line in str(error.value).splitlines()[1:]]
+
+
+def test_the_shipped_settings_are_valid_and_mean_bloom_on_one_cpu_instance(shipped_settings: Any) -> None:
+    settings = read(shipped_settings)
+    bloom = settings.endpoints["bloom"]
+    assert (bloom.model, bloom.hosting.instance_type, bloom.hosting.instances) == (
+        "bigscience/bloom-560m",
+        "ml.m5.xlarge",
+        1,
+    )
+    assert settings.accelerator == "cpu"
+
+
+def test_bloom_and_whisper_stand_for_the_tutorials_models(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"] = {"a": {"model": "bloom"}, "b": {"model": "whisper"}}
+    settings = read(shipped_settings)
+    assert [endpoint.model for endpoint in settings.endpoints.values()] == [
+        "bigscience/bloom-560m",
+        "openai/whisper-base",
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_settings_file_is_read_instead_of_cdk_json(shipped_settings: Any, tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"settings{suffix}"
+    if suffix == ".json":
+        file.write_text(json.dumps({**shipped_settings, "region": "eu-west-1"}))
+    else:
+        file.write_text("region: eu-west-1\nimage: {transformers: 5.23.0}\nendpoints:\n  w:\n    model: whisper\n")
+    assert read_settings({"extended-dlc": "ignored", "settings": str(file)}).region == "eu-west-1"
+
+
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"settings file .*none\.yaml cannot be read: No such file"):
+        read_settings({"settings": str(tmp_path / "none.yaml")})
+
+
+def test_broken_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("region: [")
+    with pytest.raises(SettingsError, match=r"(?s)s\.yaml is not valid: .*line 1"):
+        read_settings({"settings": str(tmp_path / "s.yaml")})
+
+
+def test_context_values_override_single_settings(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["bloom"]["revision"] = "abc"
+    settings = read(
+        shipped_settings, model="whisper", transformers="5.5.3", instance_type="ml.c5.xlarge", region="eu-central-1"
+    )
+    whisper = settings.endpoints["bloom"]
+    assert (whisper.model, whisper.revision) == ("openai/whisper-base", None), "the old model's revision must not stay"
+    assert whisper.hosting.instance_type == "ml.c5.xlarge"
+    assert (settings.image.transformers, settings.region) == ("5.5.3", "eu-central-1")
+
+
+def test_a_model_override_needs_exactly_one_endpoint(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["second"] = {"model": "whisper"}
+    (problem,) = problems(shipped_settings, model="whisper")
+    assert problem.startswith("-c model=whisper: goes to the one endpoint there is, and the settings have 2")
+
+
+def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings: Any) -> None:
+    shipped_settings["regoin"] = shipped_settings.pop("region")
+    shipped_settings["image"]["transformers"] = "5.23"
+    bloom = shipped_settings["endpoints"]["bloom"]
+    bloom["model"] = "not a model"
+    bloom["environment"] = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz"}
+    bloom["hosting"] = {"kind": "real-time", "instance_type": "ml.g5.xlrage", "instances": "two", "instance": 1}
+    found = problems(shipped_settings)
+    expected = [
+        "region: field required",
+        "regoin: is not a setting; did you mean 'region'?",
+        "image.transformers (5.23): is not an exact transformers release: write all three numbers, as '5.23.0'",
+        "endpoints.bloom.model (not a model): is not a Hub model id",
+        "endpoints.bloom.environment: 'HF_TOKEN' holds a literal Hub token",
+        "endpoints.bloom.hosting.instance_type (ml.g5.xlrage): is not an instance type that SageMaker hosts endpoints "
+        "on; did you mean 'ml.g5.xlarge'?",
+        'endpoints.bloom.hosting.instances: input should be a valid integer, got "two"',
+        "endpoints.bloom.hosting.instance: is not a setting; did you mean 'instances'?",
+    ]
+    for beginning in expected:
+        assert any(problem.startswith(beginning) for problem in found), (beginning, found)
+    assert len(found) == len(expected)
+
+
+def test_a_contradiction_is_reported_beside_a_misspelling(shipped_settings: Any) -> None:
+    shipped_settings["rejoin"] = 1
+    shipped_settings["endpoints"]["big"] = {"model": "bloom", "hosting": {"instance_type": "ml.g5.xlarge"}}
+    found = problems(shipped_settings)
+    assert any(problem.startswith("rejoin: is not a setting") for problem in found)
+    assert any(
+        problem.startswith("endpoints.big.hosting.instance_type (ml.g5.xlarge): computes with gpu and the image is")
+        and "the image is made for endpoints.bloom, ml.m5.xlarge" in problem
+        for problem in found
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "instance_type", "rule"),
+    [
+        ("x/y:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04", "ml.m5.xlarge", "take one with NVIDIA GPUs"),
+        ("x/y:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04", "ml.g5.xlarge", "take one without GPU"),
+        (None, "ml.inf2.xlarge", "computes with neuron"),
+        (None, "ml.m6g.xlarge", "is arm64 and the image is built for x86_64"),
+    ],
+)
+def test_an_image_that_cannot_run_on_the_instance_is_refused(
+    shipped_settings: Any, base: str | None, instance_type: str, rule: str
+) -> None:
+    shipped_settings["image"]["base"] = base
+    (problem,) = problems(shipped_settings, instance_type=instance_type)
+    assert problem.startswith(f"endpoints.bloom.hosting.instance_type ({instance_type})")
+    assert rule in problem
+
+
+def test_a_base_of_unknown_making_runs_on_any_instance(shipped_settings: Any) -> None:
+    shipped_settings["image"]["base"] = "registry.example.com/ours:1"
+    assert read(shipped_settings, instance_type="ml.g5.xlarge").accelerator == "gpu"
+
+
+def test_a_region_without_the_default_base_is_refused_with_those_that_have_it(shipped_settings: Any) -> None:
+    (problem,) = problems(shipped_settings, region="us-east-9")
+    assert problem.startswith("region (us-east-9): huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu")
+    assert "is not published in 'us-east-9'; did you mean 'us-east-" in problem
+
+
+def test_the_bases_region_can_differ_from_the_deployments(shipped_settings: Any) -> None:
+    shipped_settings["image"]["base_region"] = "us-east-1"
+    assert read(shipped_settings, region="ap-southeast-7").region == "ap-southeast-7"
+
+
+@pytest.mark.parametrize("key", ["has_underscore", "x-", "x" * 60])
+def test_an_endpoint_id_that_cannot_be_a_name_is_refused(shipped_settings: Any, key: str) -> None:
+    shipped_settings["endpoints"] = {key: {"model": "bloom"}}
+    (problem,) = problems(shipped_settings)
+    assert problem.startswith(f"endpoints.{key}: its endpoint would be called 'extended-dlc-{key}', which cannot be")
+
+
+def test_a_release_that_the_server_cannot_run_on_is_refused(shipped_settings: Any) -> None:
+    (problem,) = problems(shipped_settings, transformers="4.24.0")
+    assert problem == "image.transformers (4.24.0): is older than the native server carries: take 4.46.0 or newer"
+
+
+def test_a_base_with_an_old_python_is_refused(shipped_settings: Any) -> None:
+    base = "x/y:1.10.2-transformers4.17.0-cpu-py38-ubuntu20.04"
+    shipped_settings["image"]["base"] = base
+    (problem,) = problems(shipped_settings)
+    assert f"cannot be served from base '{base}'" in problem
+    assert "the tag says 3.8" in problem
+
+
+@pytest.mark.parametrize(
+    ("environment", "rule"),
+    [
+        ({"9": "x"}, "'9' cannot be the name of a variable"),
+        ({"HF_MODEL_ID": "x"}, "'HF_MODEL_ID' is set by 'model'"),
+        ({"A": "x" * 1025}, "'A' is over SageMaker's 1024 bytes"),
+        ({"A": "token hf_abcdefghijklmnopqrstuvwxyz"}, "'A' holds a literal Hub token"),
+        ({f"V{n}": "x" for n in range(98)}, "has 98 variables, SageMaker takes 100"),
+        ({f"V{n}": "x" * 1000 for n in range(40)}, "is over SageMaker's 32 KB in total"),
+    ],
+)
+def test_an_environment_that_sagemaker_refuses_or_that_leaks_is_refused(
+    shipped_settings: Any, environment: dict[str, str], rule: str
+) -> None:
+    shipped_settings["endpoints"]["bloom"]["environment"] = environment
+    (problem,) = problems(shipped_settings)
+    assert rule in problem
+
+
+def test_a_build_file_that_is_not_there_is_named(shipped_settings: Any) -> None:
+    shipped_settings["image"]["build"] = {"pip_config": "/nowhere/pip.conf"}
+    (problem,) = problems(shipped_settings)
+    assert problem.startswith("image.build.pip_config (/nowhere/pip.conf): is not a file")
+
+
+def test_no_settings_at_all_is_an_error_not_a_traceback() -> None:
+    with pytest.raises(SettingsError, match="holds no settings"):
+        read_settings({})
