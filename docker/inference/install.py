@@ -1,0 +1,137 @@
+"""The install step of the image: `python install.py 5.23.0`, under constraints written from what the base has."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import distributions
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RECORD = HERE / "base.json"
+"""What the base had before the install: `prove.py` compares with it."""
+
+SECRETS = Path("/run/secrets")
+
+PROTECTED = re.compile(
+    # compiled against each other and against the driver of the instance: replacing one breaks the others
+    r"torch|torchvision|torchaudio|torchtext|torchcodec|triton|pytorch-triton|nvidia-.*|cuda-.*|flash-attn|numpy"
+    # the stock server stays as it is: newer bases carry releases of it that no index has
+    r"|sagemaker-huggingface-inference-toolkit|sagemaker-inference|multi-model-server"
+)
+
+# Neighbours that import transformers (or that it imports) and break when it moves alone, although `pip check` stays
+# content. Ranges that answer together with transformers 5; the newest that the base's Python takes is installed.
+NEIGHBOURS = {"accelerate": ">=1.15,<2", "diffusers": ">=0.38,<0.43", "peft": ">=0.21.2,<0.22"}
+# Below 5 the release that the base has is kept wherever its own requirements allow.
+OTHER_NEIGHBOURS = ("optimum", "sentence-transformers", "trl")
+
+
+def installed() -> dict[str, str]:
+    """Canonical name -> version of everything this Python can import."""
+    return {
+        re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version
+        for found in distributions()
+        if found.metadata["Name"]
+    }
+
+
+def constraints(base: dict[str, str]) -> list[str]:
+    """What no install may replace."""
+    lines = [f"{name}=={version}" for name, version in sorted(base.items()) if PROTECTED.fullmatch(name)]
+    if "sagemaker-inference" in base:
+        lines.append("setuptools<82")  # it imports pkg_resources, which 82 dropped
+    return lines
+
+
+def requirements(transformers: str, base: dict[str, str]) -> list[str]:
+    """transformers itself, and those of its neighbours that the base has."""
+    five = int(transformers.split(".")[0]) >= 5
+    named = [name + (rule if five else "") for name, rule in NEIGHBOURS.items() if name in base]
+    return [f"transformers=={transformers}", *named, *(name for name in OTHER_NEIGHBOURS if name in base)]
+
+
+def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
+    """The caller's environment, with the optional secrets of the build where pip looks for them."""
+    environment = dict(os.environ)
+    if (secrets / "pip-config").is_file():
+        environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
+    if (secrets / "ca-bundle").is_file():
+        for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            environment[name] = str(secrets / "ca-bundle")
+    return environment
+
+
+def complaints() -> list[str]:
+    """What `pip check` says: a base may have unrelated complaints of its own."""
+    command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own arguments
+    return [] if done.returncode == 0 else sorted(done.stdout.splitlines())
+
+
+def explain(output: str, transformers: str) -> str:
+    """What to change, in plain words, after pip gave up."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    if re.search(rf"{re.escape(transformers)} Requires-Python", output) or "requires a different Python" in output:
+        return (
+            f"transformers {transformers} (or something it needs) does not install on the base's Python {python}: "
+            "choose a base with a newer Python, or an older transformers release"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in output:
+        return "the package index has a certificate that the base does not trust: pass the build secret 'ca-bundle'"
+    if f"No matching distribution found for transformers=={transformers}" in output:
+        return (
+            f"the package index has no transformers {transformers} for Python {python}, or cannot be reached: check "
+            "TRANSFORMERS_VERSION, and pass the build secret 'pip-config' where packages come from a mirror"
+        )
+    if "ResolutionImpossible" in output:
+        return (
+            f"transformers {transformers} does not fit what the base has and may not be replaced (torch, CUDA, numpy): "
+            "choose a newer base, or an older transformers release"
+        )
+    return "pip failed: its last lines above say why"
+
+
+def main(transformers: str) -> None:
+    """Install, or exit with one paragraph on what to change."""
+    if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
+        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.23.0'")
+    base = installed()
+    if "torch" not in base:
+        sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
+    RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(constraints(base)))
+        file.flush()
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
+            # bytecode doubles the layer: prove.py compiles what start-up imports, and only that
+            *("--no-compile", "--progress-bar=off", "--root-user-action=ignore"),
+            *("--constraint", file.name, "--requirement", str(HERE / "requirements.txt")),
+            *requirements(transformers, base),
+        ]
+        code, output = _run(command)
+    if code != 0:
+        sys.exit(f"\n{explain(output, transformers)}")
+
+
+def _run(command: Iterable[str]) -> tuple[int, str]:
+    """Exit code and output, which is shown while it comes."""
+    lines = []
+    with subprocess.Popen(  # noqa: S603 - no shell, own arguments
+        list(command), env=pip_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: PIPE was asked for
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, "".join(lines)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
