@@ -1,0 +1,546 @@
+"""SageMaker: models, endpoint configurations and endpoints that keep what they are given and serve from containers.
+
+`install` changes moto 5.2.5 in this process; `create_model` and its kin serve both the API and CloudFormation, so that
+both meet the same refusals. What it lifts:
+
+- moto keeps a fixed part of each request: here a Describe gives back all that a Create was given (`_recorded`).
+- Its list of instance types ends in 2021: the service model's list counts.
+- It has no `UpdateEndpoint`, and a new endpoint is in service at once: `Endpoint` goes through Creating, Updating,
+  Deleting and Failed, with a container behind it.
+- It takes any image: `_check_image` refuses what SageMaker refuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import random
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore.session
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+from moto.core.responses import ActionResult, EmptyResult
+from moto.ecr.models import Image, Repository
+from moto.s3.models import s3_backends
+from moto.sagemaker.exceptions import ValidationError
+from moto.sagemaker.models import (
+    FakeEndpoint,
+    FakeEndpointConfig,
+    SageMakerModelBackend,
+    sagemaker_backends,
+)
+from moto.sagemaker.models import Model as MotoModel
+from moto.sagemaker.responses import SageMakerResponse
+
+from extended_dlc.rehearsal.embedded import ecr
+from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
+from extended_dlc.rehearsal.embedded.references import EcrReference
+
+Parameters = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+# what the service model says
+
+
+@functools.lru_cache(maxsize=1)
+def _service() -> Any:
+    return botocore.session.get_session().get_service_model("sagemaker")
+
+
+def _typed(shape: Shape, value: Any) -> Any:
+    """A CloudFormation value in the API's type: templates may write numbers and booleans as strings."""
+    if isinstance(shape, StructureShape) and isinstance(value, Mapping):
+        return {key: _typed(shape.members[key], each) for key, each in value.items() if key in shape.members}
+    if isinstance(shape, ListShape) and isinstance(value, list):
+        return [_typed(shape.member, each) for each in value]
+    if isinstance(shape, MapShape) and isinstance(value, Mapping):
+        return {key: _typed(shape.value, each) for key, each in value.items()}
+    if shape.type_name in ("integer", "long") and isinstance(value, str):
+        return int(value)
+    if shape.type_name in ("float", "double") and isinstance(value, (str, int)):
+        return float(value)
+    if shape.type_name == "boolean" and isinstance(value, str):
+        return value.lower() == "true"
+    if shape.type_name == "string" and isinstance(value, (bool, int, float)):
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    return value
+
+
+def _request(operation: str, parameters: Parameters) -> Parameters:
+    return dict(_typed(_service().operation_model(operation).input_shape, parameters))
+
+
+def _recorded(base: Parameters, request: Parameters) -> Parameters:
+    """A description: what moto knows, and all that the request said, but for tags (they have an API of their own)."""
+    return {**base, **{key: value for key, value in request.items() if key != "Tags" and value not in (None, "")}}
+
+
+# resources
+
+
+class Model(MotoModel):
+    """A model with everything that CreateModel was given."""
+
+    def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
+        super().__init__(
+            account_id=account_id,
+            region_name=region_name,
+            model_name=request["ModelName"],
+            execution_role_arn=request.get("ExecutionRoleArn", ""),
+            primary_container=request.get("PrimaryContainer", {}),
+            vpc_config=request.get("VpcConfig", {}),
+            containers=request.get("Containers", []),
+            tags=request.get("Tags", []),
+        )
+        self.request = request
+
+    def is_created(self) -> bool:
+        """At once."""
+        return True
+
+    @property
+    def response_object(self) -> Parameters:
+        """What DescribeModel says."""
+        base = {"ModelArn": self.arn, "CreationTime": self.creation_time, "EnableNetworkIsolation": False}
+        return _recorded(base, self.request)
+
+
+class EndpointConfig(FakeEndpointConfig):
+    """An endpoint configuration with everything that CreateEndpointConfig was given."""
+
+    def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
+        super().__init__(
+            account_id=account_id,
+            region_name=region_name,
+            endpoint_config_name=request["EndpointConfigName"],
+            production_variants=request["ProductionVariants"],
+            async_inference_config=request.get("AsyncInferenceConfig", {}),
+            data_capture_config=request.get("DataCaptureConfig", {}),
+            tags=request.get("Tags", []),
+            kms_key_id=request.get("KmsKeyId", ""),
+        )
+        self.request = request
+
+    def is_created(self) -> bool:
+        """At once."""
+        return True
+
+    def validate_production_variants(self, production_variants: list[Parameters]) -> None:
+        """Check each variant as far as the service model tells."""
+        members = _service().shape_for("ProductionVariant").members
+        known = members["InstanceType"].enum
+        for variant in production_variants:
+            kind = variant.get("InstanceType")
+            if kind and kind not in known:
+                raise ValidationError(
+                    message=f"1 validation error detected: Value '{kind}' at "
+                    "'productionVariants.1.member.instanceType' failed to satisfy constraint: "
+                    f"Member must satisfy enum value set: [{', '.join(known)}]"
+                )
+            if serverless := variant.get("ServerlessConfig"):
+                self.validate_serverless_config(serverless)
+
+    @property
+    def response_object(self) -> Parameters:
+        """What DescribeEndpointConfig says."""
+        base = {"EndpointConfigArn": self.endpoint_config_arn, "CreationTime": self.creation_time}
+        return _recorded({**base, "EnableNetworkIsolation": False}, self.request)
+
+
+@dataclass(kw_only=True)
+class Variant:
+    """A production variant as it is served."""
+
+    configuration: Parameters
+    images: list[Parameters]
+    instance: Instance | None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self.configuration["VariantName"])
+
+    @property
+    def weight(self) -> float:
+        """Its share of the requests."""
+        return float(self.configuration.get("InitialVariantWeight", 1.0))
+
+    def summary(self) -> Parameters:
+        """What DescribeEndpoint says about it."""
+        given = self.configuration
+        summary: Parameters = {
+            "VariantName": self.name,
+            "DeployedImages": self.images,
+            "CurrentWeight": self.weight,
+            "DesiredWeight": self.weight,
+        }
+        if count := given.get("InitialInstanceCount"):
+            summary |= {"CurrentInstanceCount": count, "DesiredInstanceCount": count}
+        if serverless := given.get("ServerlessConfig"):
+            summary |= {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
+        for key in ("ManagedInstanceScaling", "RoutingConfig"):
+            if key in given:
+                summary[key] = given[key]
+        return summary
+
+
+class Endpoint(FakeEndpoint):
+    """An endpoint with its state and its instances."""
+
+    def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
+        super().__init__(
+            account_id=account_id,
+            region_name=region_name,
+            endpoint_name=request["EndpointName"],
+            endpoint_config_name=request["EndpointConfigName"],
+            production_variants=[],
+            data_capture_config={},
+            tags=request.get("Tags", []),
+        )
+        self.account_id = account_id
+        self.region_name = region_name
+        self.deployment_config: Parameters | None = None
+        self.variants: list[Variant] = []
+        self.endpoint_status = "Creating"
+        self.settled = threading.Event()
+        """Set while no operation is going on."""
+
+    def is_created(self) -> bool:
+        """Whether it serves."""
+        return bool(self.endpoint_status == "InService")
+
+    @property
+    def response_object(self) -> Parameters:
+        """What DescribeEndpoint says."""
+        description: Parameters = {
+            "EndpointName": self.endpoint_name,
+            "EndpointArn": self.arn,
+            "EndpointConfigName": self.endpoint_config_name,
+            "ProductionVariants": [each.summary() for each in self.variants],
+            "EndpointStatus": self.endpoint_status,
+            "CreationTime": self.creation_time,
+            "LastModifiedTime": self.last_modified_time,
+        }
+        if self.failure_reason:
+            description["FailureReason"] = self.failure_reason
+        if self.deployment_config:
+            description["LastDeploymentConfig"] = self.deployment_config
+        return description
+
+    def pick(self, name: str | None) -> Variant | None:
+        """The variant that answers one request: the named one, or one by weight."""
+        if name:
+            return next((each for each in self.variants if each.name == name), None)
+        if not self.variants:
+            return None
+        weights = [each.weight for each in self.variants]
+        return random.choices(self.variants, weights if any(weights) else None)[0]  # noqa: S311 - no secret
+
+
+# operations
+
+
+@dataclass(kw_only=True)
+class SageMaker:
+    """The control plane."""
+
+    hosting: Hosting
+    port: int
+    models_folder: Path
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def create_model(self, backend: SageMakerModelBackend, parameters: Parameters) -> Model:
+        """CreateModel."""
+        request = _request("CreateModel", parameters)
+        for container in _containers(request):
+            if image := container.get("Image"):
+                self._check_image(backend, image)
+            if url := container.get("ModelDataUrl"):
+                _check_model_data(backend, url)
+        model = Model(backend.account_id, backend.region_name, request)
+        if model.model_name in backend._models:
+            raise ValidationError(message=f'Cannot create already existing model "{model.arn}".')
+        backend._models[model.model_name] = model
+        return model
+
+    def create_endpoint_config(self, backend: SageMakerModelBackend, parameters: Parameters) -> EndpointConfig:
+        """CreateEndpointConfig."""
+        request = _request("CreateEndpointConfig", parameters)
+        configuration = EndpointConfig(backend.account_id, backend.region_name, request)
+        variants = [*request["ProductionVariants"], *request.get("ShadowProductionVariants", [])]
+        for variant in variants:
+            name = variant.get("ModelName")
+            if name and name not in backend._models:
+                arn = f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:model/{name}"
+                raise ValidationError(message=f'Could not find model "{arn}".')
+        if configuration.endpoint_config_name in backend.endpoint_configs:
+            arn = configuration.endpoint_config_arn
+            raise ValidationError(message=f'Cannot create already existing endpoint configuration "{arn}".')
+        backend.endpoint_configs[configuration.endpoint_config_name] = configuration
+        return configuration
+
+    def create_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
+        """CreateEndpoint; the endpoint is Creating when this returns."""
+        request = _request("CreateEndpoint", parameters)
+        configuration = self._configuration(backend, request["EndpointConfigName"])
+        with self._lock:
+            endpoint = Endpoint(backend.account_id, backend.region_name, request)
+            if endpoint.endpoint_name in backend.endpoints:
+                raise ValidationError(message=f'Cannot create already existing endpoint "{endpoint.arn}".')
+            backend.endpoints[endpoint.endpoint_name] = endpoint
+        endpoint.deployment_config = request.get("DeploymentConfig")
+        self._in_background(endpoint, lambda: self._bring_up(backend, endpoint, configuration))
+        return endpoint
+
+    def update_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
+        """UpdateEndpoint; the endpoint is Updating, and still serves the old configuration, when this returns."""
+        request = _request("UpdateEndpoint", parameters)
+        name = request["EndpointName"]
+        with self._lock:
+            endpoint = backend.endpoints.get(name)
+            if not isinstance(endpoint, Endpoint):
+                arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
+                raise ValidationError(message=f'Could not find endpoint "{arn}".')
+            configuration = self._configuration(backend, request["EndpointConfigName"])
+            if not endpoint.settled.is_set():
+                raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+            endpoint.settled.clear()
+            endpoint.endpoint_status = "Updating"
+        endpoint.deployment_config = request.get("DeploymentConfig") or endpoint.deployment_config
+        self._in_background(endpoint, lambda: self._switch(backend, endpoint, configuration))
+        return endpoint
+
+    def delete_endpoint(self, backend: SageMakerModelBackend, name: str) -> Endpoint:
+        """DeleteEndpoint; the endpoint is Deleting, and gone once its containers are, when this returns."""
+        with self._lock:
+            endpoint = backend.endpoints.get(name)
+            if not isinstance(endpoint, Endpoint):
+                arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
+                raise ValidationError(message=f'Could not find endpoint "{arn}".')
+            if not endpoint.settled.is_set():
+                raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+            endpoint.settled.clear()
+            endpoint.endpoint_status = "Deleting"
+        self._in_background(endpoint, lambda: self._take_down(backend, endpoint))
+        return endpoint
+
+    # what happens behind them
+
+    def _in_background(self, endpoint: Endpoint, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # an endpoint must never hang in a state because of a fault here
+                _log.exception("endpoint %s", endpoint.endpoint_name)
+                endpoint.endpoint_status = "Failed"
+                endpoint.failure_reason = f"Request to service failed: {error!r}"[:1024]  # type: ignore[assignment]
+            finally:
+                endpoint.last_modified_time = datetime.now(timezone.utc)
+                endpoint.settled.set()
+
+        if self.hosting.launcher is None:
+            run()
+        else:
+            threading.Thread(target=run, name=f"endpoint {endpoint.endpoint_name}", daemon=True).start()
+
+    def _bring_up(self, backend: SageMakerModelBackend, endpoint: Endpoint, configuration: EndpointConfig) -> None:
+        try:
+            endpoint.variants = self._start(backend, endpoint, configuration)
+        except NotServing as failure:
+            endpoint.endpoint_status = "Failed"
+            endpoint.failure_reason = str(failure)  # type: ignore[assignment]  # moto declares it None
+            return
+        endpoint.endpoint_status = "InService"
+
+    def _switch(self, backend: SageMakerModelBackend, endpoint: Endpoint, configuration: EndpointConfig) -> None:
+        old = endpoint.variants
+        try:
+            new = self._start(backend, endpoint, configuration)
+        except NotServing as failure:
+            # blue/green: the old fleet goes on serving, and the reason is all that remains of the attempt
+            endpoint.failure_reason = str(failure)  # type: ignore[assignment]
+            endpoint.endpoint_status = "InService" if old else "Failed"
+            return
+        endpoint.variants = new
+        endpoint.endpoint_config_name = configuration.endpoint_config_name
+        endpoint.failure_reason = None
+        endpoint.endpoint_status = "InService"
+        self._stop(old)
+
+    def _take_down(self, backend: SageMakerModelBackend, endpoint: Endpoint) -> None:
+        variants, endpoint.variants = endpoint.variants, []
+        self._stop(variants)
+        backend.endpoints.pop(endpoint.endpoint_name, None)
+
+    def _start(self, backend: SageMakerModelBackend, endpoint: Endpoint, config: EndpointConfig) -> list[Variant]:
+        started: list[Variant] = []
+        try:
+            for each in config.request["ProductionVariants"]:
+                started.append(self._start_variant(backend, endpoint, each))
+        except NotServing:
+            self._stop(started)
+            raise
+        return started
+
+    def _start_variant(self, backend: SageMakerModelBackend, endpoint: Endpoint, variant: Parameters) -> Variant:
+        model = backend._models.get(variant.get("ModelName", ""))
+        if not isinstance(model, Model):  # an endpoint of inference components has variants without a model
+            return Variant(configuration=variant, images=[], instance=None)
+        containers = _containers(model.request)
+        images = [self._deployed(each["Image"]) for each in containers if each.get("Image")]
+        if self.hosting.launcher is None:
+            return Variant(configuration=variant, images=images, instance=None)
+        if len(containers) != 1 or not images:
+            raise NotServing("The embedded SageMaker serves models of one container with an image, and no others.")
+        container = containers[0]
+        serve = Serve(
+            endpoint=endpoint.endpoint_name,
+            variant=str(variant["VariantName"]),
+            image=self._pulled(container["Image"]),
+            environment=container.get("Environment", {}),
+            model_folder=self._model_data(backend, model.model_name, container),
+            startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
+        )
+        return Variant(configuration=variant, images=images, instance=self.hosting.start(serve))
+
+    def _stop(self, variants: list[Variant]) -> None:
+        for each in variants:
+            if each.instance:
+                self.hosting.stop(each.instance)
+
+    # images
+
+    def _check_image(self, backend: SageMakerModelBackend, image: str) -> None:
+        """Refuse an image of the account's own ECR that is absent or has a manifest that SageMaker cannot read."""
+        reference = EcrReference.parse(image, port=self.port)
+        if reference is None or reference.account not in (None, backend.account_id):
+            return
+        found = ecr.resolve(reference)
+        if found is None:
+            raise ValidationError(message=f"Requested image {image} not found.")
+        media_type = found[1].image_manifest_media_type
+        if media_type != ecr.DOCKER_MANIFEST:
+            raise ValidationError(
+                message=f"Unsupported manifest media type {media_type} for image {image}. "
+                "Ensure that valid manifest media type is used for specified image."
+            )
+
+    def _find(self, image: str) -> tuple[Repository, Image] | None:
+        reference = EcrReference.parse(image, port=self.port)
+        return ecr.resolve(reference) if reference else None
+
+    def _pulled(self, image: str) -> str:
+        if found := self._find(image):
+            return f"127.0.0.1:{self.port}/{found[0].name}@{found[1].image_digest}"
+        return image
+
+    def _deployed(self, image: str) -> Parameters:
+        deployed: Parameters = {"SpecifiedImage": image, "ResolutionTime": datetime.now(timezone.utc)}
+        if found := self._find(image):
+            deployed["ResolvedImage"] = f"{found[0].uri}@{found[1].image_digest}"
+        return deployed
+
+    # model data
+
+    def _model_data(self, backend: SageMakerModelBackend, model: str, container: Parameters) -> Path | None:
+        """Bring the model data from S3 to a folder of its own, as SageMaker brings it to `/opt/ml/model`."""
+        source = container.get("ModelDataSource", {}).get("S3DataSource", {})
+        url = container.get("ModelDataUrl") or source.get("S3Uri")
+        if not url:
+            return None
+        folder = self.models_folder / model
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        keys = _objects(backend, url)
+        if not keys:
+            raise NotServing(f"Failed to download model data from URL {url}: no such object.")
+        if container.get("ModelDataUrl") or source.get("CompressionType") == "Gzip":
+            _unpack(next(iter(keys.values())), folder)
+        else:
+            for name, content in keys.items():
+                target = (folder / name).resolve()
+                if not target.is_relative_to(folder.resolve()):
+                    raise NotServing(f"Failed to download model data from URL {url}: {name} leaves the folder.")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+        return folder
+
+    def _configuration(self, backend: SageMakerModelBackend, name: str) -> EndpointConfig:
+        configuration = backend.endpoint_configs.get(name)
+        if not isinstance(configuration, EndpointConfig):
+            arn = FakeEndpointConfig.arn_formatter(name, backend.account_id, backend.region_name)
+            raise ValidationError(message=f'Could not find endpoint configuration "{arn}".')
+        return configuration
+
+
+def _containers(model: Parameters) -> list[Parameters]:
+    return [model["PrimaryContainer"]] if model.get("PrimaryContainer") else list(model.get("Containers", []))
+
+
+def _objects(backend: SageMakerModelBackend, url: str) -> dict[str, bytes]:
+    """The objects at an S3 address, by their path below it; the one object under its own name."""
+    parts = urlsplit(url)
+    prefix = parts.path.lstrip("/")
+    bucket = s3_backends[backend.account_id][backend.partition].buckets.get(parts.netloc)
+    found: dict[str, bytes] = {}
+    if bucket is None:
+        return found
+    for key in list(bucket.keys):
+        if key == prefix or (prefix.endswith("/") and key.startswith(prefix) and key != prefix):
+            name = key.removeprefix(prefix) or key.rsplit("/", 1)[-1]
+            found[name] = bucket.keys[key].value
+    return found
+
+
+def _check_model_data(backend: SageMakerModelBackend, url: str) -> None:
+    if not _objects(backend, url):
+        raise ValidationError(message=f"Could not find model data at {url}.")
+
+
+def _unpack(archive: bytes, folder: Path) -> None:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise NotServing(f"Failed to extract model data: {error}") from None
+
+
+def find_endpoint(account_id: str, region_name: str, name: str) -> Endpoint | None:
+    """An endpoint by name."""
+    endpoint = sagemaker_backends[account_id][region_name].endpoints.get(name)
+    return endpoint if isinstance(endpoint, Endpoint) else None
+
+
+def install(sagemaker: SageMaker) -> None:
+    """Change moto's SageMaker in this process."""
+
+    def create_model(self: SageMakerResponse) -> ActionResult:
+        return ActionResult({"ModelArn": sagemaker.create_model(self.sagemaker_backend, self._get_params()).arn})
+
+    def create_endpoint_config(self: SageMakerResponse) -> ActionResult:
+        configuration = sagemaker.create_endpoint_config(self.sagemaker_backend, self._get_params())
+        return ActionResult({"EndpointConfigArn": configuration.endpoint_config_arn})
+
+    def create_endpoint(self: SageMakerResponse) -> ActionResult:
+        return ActionResult({"EndpointArn": sagemaker.create_endpoint(self.sagemaker_backend, self._get_params()).arn})
+
+    def update_endpoint(self: SageMakerResponse) -> ActionResult:
+        return ActionResult({"EndpointArn": sagemaker.update_endpoint(self.sagemaker_backend, self._get_params()).arn})
+
+    def delete_endpoint(self: SageMakerResponse) -> EmptyResult:
+        sagemaker.delete_endpoint(self.sagemaker_backend, self._get_param("EndpointName"))
+        return EmptyResult()
+
+    for operation in (create_model, create_endpoint_config, create_endpoint, update_endpoint, delete_endpoint):
+        setattr(SageMakerResponse, operation.__name__, operation)

@@ -1,0 +1,159 @@
+"""The one server: tells the registry's and the runtime's requests from AWS's API calls, which are moto's."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from moto.cloudformation.models import cloudformation_backends
+from moto.iam.models import get_account_id_from, iam_backends
+from moto.logs.models import logs_backends
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from moto.sagemaker.models import sagemaker_backends
+from moto.ssm.models import ssm_backends
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from extended_dlc.rehearsal.embedded import cloudformation, ecr, sagemaker
+from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
+from extended_dlc.rehearsal.embedded.registry import Registry
+from extended_dlc.rehearsal.embedded.resources import resource_types
+from extended_dlc.rehearsal.embedded.runtime import Limits, Runtime
+from extended_dlc.rehearsal.embedded.store import BlobStore
+
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
+_INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations(?P<stream>-response-stream)?")
+_FORM = "application/x-www-form-urlencoded"
+
+_log = logging.getLogger(__name__)
+
+Environ = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who signed a request, and for where."""
+
+    account_id: str
+    region: str
+
+    @staticmethod
+    def of(request: Request) -> Caller | None:
+        """The caller, or None for a request without a signature."""
+        found = _SIGNED.match(request.headers.get("Authorization", ""))
+        return Caller(account_id=get_account_id_from(found["key"]), region=found["region"]) if found else None
+
+
+class EmbeddedAws:
+    """AWS as a WSGI application."""
+
+    def __init__(self, *, state: Path, port: int, launcher: Launcher | None, limits: Limits) -> None:
+        blobs = BlobStore(state / "blobs")
+        self.hosting = Hosting(launcher, state / "logs")
+        control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
+        ecr.install(port=port, blobs=blobs)
+        sagemaker.install(control)
+        cloudformation.install(cloudformation.Operations(resource_types(control, blobs, port=port)))
+        self._registry = Registry(blobs)
+        self._runtime = Runtime(limits=limits)
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._requests = (state / "logs" / "requests.jsonl").open("a", buffering=1)
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request, and write it down."""
+        started = time.monotonic()
+        action = _action(environ)
+
+        def noting_start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            self._note(environ, action, status, time.monotonic() - started)
+            return start_response(status, headers, *rest)
+
+        return self._answer(environ)(environ, noting_start)
+
+    def _answer(self, environ: Environ) -> Callable[..., Iterable[bytes]]:
+        request = Request(environ)
+        caller = Caller.of(request)
+        if request.path == "/_embedded/left":
+            return Response(json.dumps(self.left(), indent=2), mimetype="application/json")
+        if caller is None and (request.path == "/v2" or request.path.startswith("/v2/")):
+            return self._registry.respond(request)
+        if caller and request.method == "POST" and (found := _INVOCATION.fullmatch(request.path)):
+            name, stream = unquote(found["name"]), found["stream"] is not None
+            place = {"account_id": caller.account_id, "region": caller.region}
+            return self._runtime.respond(request, **place, name=name, stream=stream)
+        return self._moto
+
+    def _note(self, environ: Environ, action: str, status: str, seconds: float) -> None:
+        line = {
+            "time": round(time.time(), 3),
+            "method": environ["REQUEST_METHOD"],
+            "path": environ.get("PATH_INFO", ""),
+            "action": action,
+            "status": int(status.split(" ", 1)[0]),
+            "ms": round(seconds * 1000),
+        }
+        with self._lock:
+            self._requests.write(json.dumps(line) + "\n")
+
+    def left(self) -> dict[str, list[str]]:
+        """What exists in this AWS, by service: what a clean-up left."""
+        found: dict[str, list[str]] = {
+            "stacks": [stack.name for backend in _all(cloudformation_backends) for stack in backend.stacks.values()],
+            "models": [name for backend in _all(sagemaker_backends) for name in backend._models],
+            "endpoint-configs": [name for backend in _all(sagemaker_backends) for name in backend.endpoint_configs],
+            "endpoints": [name for backend in _all(sagemaker_backends) for name in backend.endpoints],
+            "repositories": [name for backend in ecr.backends() for name in backend.repositories],
+            "buckets": [name for backend in _all(s3_backends) for name in backend.buckets],
+            "roles": [role.name for backend in _all(iam_backends) for role in backend.roles.values()],
+            "log-groups": [name for backend in _all(logs_backends) for name in backend.groups],
+            "parameters": [name for backend in _all(ssm_backends) for name in getattr(backend, "_parameters", ())],
+            "containers": self.hosting.running(),
+        }
+        return {kind: sorted(names) for kind, names in found.items()}
+
+    def close(self) -> None:
+        """Stop what was started."""
+        self.hosting.close()
+        self._requests.close()
+
+
+def _all(backends: Any) -> list[Any]:
+    """A service's backends in every account and region that has been used."""
+    return [backend for account in list(backends.values()) for backend in list(account.values())]
+
+
+def _action(environ: Environ) -> str:
+    """The API action: from the target header, or from a form, which is put back for whoever reads it next."""
+    if target := environ.get("HTTP_X_AMZ_TARGET"):
+        return str(target).rsplit(".", 1)[-1]
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if str(environ.get("CONTENT_TYPE", "")).startswith(_FORM) and length.isdigit():
+        body = environ["wsgi.input"].read(int(length))
+        environ["wsgi.input"] = io.BytesIO(body)
+        return str(parse_qs(body[:65_536].decode(errors="replace")).get("Action", [""])[0])
+    return ""
+
+
+class _Handler(WSGIRequestHandler):
+    """Logs nothing to the terminal: requests have a file of their own."""
+
+    def log(self, type: str, message: str, *arguments: Any) -> None:
+        """Faults alone."""
+        if type == "error":
+            _log.error(message, *arguments)
+
+
+def serve(app: EmbeddedAws, *, port: int) -> BaseWSGIServer:
+    """A server on loopback, one thread a request, not yet serving."""
+    return make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler)
