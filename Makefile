@@ -1,0 +1,68 @@
+# Every target works from a fresh checkout: it calls `setup` first. Nothing outside the checkout is written.
+PYTHON ?= python3
+BIN := .venv/bin
+CDK := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
+# the CDK's remarks on Node's age are for its developers; errors still show
+export NODE_NO_WARNINGS := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
+
+.PHONY: help setup deploy diff destroy rehearse lint types test test-fast bench lock clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.ready node_modules/.package-lock.json ## .venv and node_modules
+
+.venv/.ready: requirements.txt requirements-dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+node_modules/.package-lock.json: package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+deploy: setup ## cdk deploy, to the AWS account of your credentials
+	$(CDK) deploy --all $(ARGS)
+
+diff: setup ## what a deploy would change
+	$(CDK) diff $(ARGS)
+
+destroy: setup ## cdk destroy: everything that costs
+	$(CDK) destroy --all $(ARGS)
+
+rehearse: setup ## the whole way on this machine, with no AWS account
+	$(BIN)/extended-dlc rehearse $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+.venv/.models: tests/runtime/requirements.txt .venv/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/runtime/requirements.txt
+	@touch $@
+
+test: setup .venv/.models ## all tests (the rehearsal is a target of its own)
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## the unit tests alone
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+bench: setup .venv/.models ## the figures of benchmarks/
+	$(BIN)/python benchmarks/synth.py
+	$(BIN)/python benchmarks/image_layer.py
+
+lock: setup ## resolve the Python dependencies again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \
+	    --no-emit-find-links --no-annotate requirements.in --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \
+	    --no-emit-find-links --no-annotate --constraint requirements.txt --extra dev pyproject.toml \
+	    --output-file requirements-dev.txt
+
+clean: ## remove what was made here, the rehearsal's images included
+	@[ ! -x $(BIN)/extended-dlc ] || [ ! -d .rehearsal ] || $(BIN)/extended-dlc rehearse --down
+	rm -rf .venv node_modules .rehearsal .cache cdk.out dist
