@@ -221,16 +221,19 @@ def _byte_level_tokenizer(special: list[str]) -> Any:
 
 
 def _say_words_only(embeddings: Any, tokenizer: Any) -> None:
-    """Make the embedding of every token but the corpus's words a hundredth as long.
+    """Shorten the embeddings of all tokens but the corpus's words; special and time tokens get zero.
 
     The embeddings are the output layer too: short rows score near zero, and some word always scores more. So greedy
-    decoding gives readable text and never an end token, whatever the random weights.
+    decoding gives readable text and never an end token, whatever the random weights. Bytes keep a little length,
+    since they are what an unknown prompt is made of.
     """
     (torch,) = _libraries("torch")
+    vocabulary = tokenizer.get_vocab()
     words = {f"Ġ{word}" for line in _CORPUS for word in line.split() if word.isalpha()}  # Ġ: a space, byte-level
-    silent = [index for token, index in tokenizer.get_vocab().items() if token not in words]
+    markers = [index for token, index in vocabulary.items() if len(token) > 2 and token[0] + token[-1] == "<>"]
     with torch.no_grad():
-        embeddings[silent] /= 100
+        embeddings[[index for token, index in vocabulary.items() if token not in words]] /= 100
+        embeddings[markers] = 0
 
 
 def _libraries(*names: str) -> tuple[Any, ...]:
