@@ -5,15 +5,17 @@ Every failed proof is printed in plain words with what to change; the build then
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import json
-import os
-import py_compile
+import marshal
 import re
+import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 
@@ -83,33 +85,26 @@ def model_types_are_known(asked: str, model_types: str) -> Iterator[str]:
             )
 
 
-def tiny_models_answer() -> Iterator[str]:
+def tiny_models_answer(folder: Path) -> Iterator[str]:
     """The server loads a tiny random model of each common kind and gets an answer, as it does at start-up."""
     from extended_dlc_server.model import load_model
     from extended_dlc_server.settings import Settings
-
-    import tiny_models
 
     # what the process imports besides: the start-up that is compiled below is the whole one
     for module in ("app", "__main__"):
         importlib.import_module(f"{SERVER}.{module}")
     for module in ("uvicorn.protocols.http.h11_impl", "uvicorn.lifespan.off", "uvicorn.loops.asyncio"):
         importlib.import_module(module)
-    for name, make in tiny_models.MAKERS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                make(Path(folder))
-                load_model(Settings(model_folder=Path(folder)))
-            except Exception as error:
-                traceback.print_exc()
-                yield f"a tiny {name} does not answer ({error}): this pair of base and transformers does not work"
+    for made in sorted(folder.iterdir()):
+        try:
+            load_model(Settings(model_folder=made))
+        except Exception as error:
+            traceback.print_exc()
+            yield f"a tiny {made.name} does not answer ({error}): this pair of base and transformers does not work"
 
 
 def compile_start_up(before: dict[str, str]) -> None:
-    """Bytecode for what start-up imported, of this image's own layers only: the base has its own.
-
-    Unchecked hashes: no file time can make it stale, and two builds make the same bytes.
-    """
+    """Bytecode for what start-up imported, of this image's own layers only: the base has its own."""
     own = {Path(__file__).parent.parent / SERVER}
     for name, has in install.installed().items():
         if before.get(name) != has:
@@ -118,36 +113,66 @@ def compile_start_up(before: dict[str, str]) -> None:
     for module in list(sys.modules.values()):
         source = Path(getattr(module, "__file__", None) or "")
         if source.suffix == ".py" and (source.resolve() in own or source.parent in own):
-            made = py_compile.compile(
-                str(source), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
-            )
+            size += write_bytecode(source)
             compiled += 1
-            size += os.path.getsize(made or source)
     print(f"compiled {compiled} modules of start-up, {size / 1e6:.1f} MB of bytecode")
 
 
+def write_bytecode(source: Path) -> int:
+    """Compile one module and return the bytes written.
+
+    With an unchecked hash (PEP 552) no file time can make it stale, and two builds write the same bytes. Docstrings,
+    a sixth of it all that no server reads, are left out where nothing at run time can miss them.
+    """
+    data = source.read_bytes()
+    tree = ast.parse(data)
+    if b"__doc__" not in data:
+        drop_docstrings(tree)
+    code = compile(tree, str(source), "exec", dont_inherit=True)
+    target = Path(importlib.util.cache_from_source(str(source)))
+    target.parent.mkdir(exist_ok=True)
+    unchecked_hash = (1).to_bytes(4, "little") + importlib.util.source_hash(data)
+    return target.write_bytes(importlib.util.MAGIC_NUMBER + unchecked_hash + marshal.dumps(code))
+
+
+def drop_docstrings(tree: ast.AST) -> None:
+    """Remove the docstrings of functions and classes, except where a decorator may read them while importing."""
+    for node in ast.iter_child_nodes(tree):
+        decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
+        if "doc" in decorators or (decorators and isinstance(node, ast.ClassDef)):
+            continue
+        drop_docstrings(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node, False):
+            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), node.body[0])]
+
+
 def main(asked: str, model_types: str) -> None:
-    """Run the proofs in order, and compile if all hold."""
+    """Run the proofs in order; compile if all hold; ask the models again, of the bytecode this time."""
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
-    proofs: list[Callable[[], Iterator[str]]] = [
-        lambda: transformers_is_the_promised_one(asked),
-        server_requirements_are_the_pinned_ones,
-        lambda: the_base_keeps_its_torch(before),
-        lambda: pip_has_no_new_complaints(record["complaints"]),
-        lambda: model_types_are_known(asked, model_types),
-        tiny_models_answer,
-        lambda: neighbours_can_be_imported(before),
-    ]
-    # the modules of a start-up are those that the models imported, before the neighbours add theirs
-    problems: list[str] = []
-    for proof in proofs:
-        problems.extend(proof())
-        if proof is tiny_models_answer and not problems:
+    with tempfile.TemporaryDirectory() as folder:
+        # Each in a process of its own: what making models and importing neighbours loads is no part of start-up.
+        _run(str(install.HERE / "tiny_models.py"), folder)
+        problems = [
+            *transformers_is_the_promised_one(asked),
+            *server_requirements_are_the_pinned_ones(),
+            *the_base_keeps_its_torch(before),
+            *pip_has_no_new_complaints(record["complaints"]),
+            *model_types_are_known(asked, model_types),
+            *tiny_models_answer(Path(folder)),
+        ]
+        if not problems:
             compile_start_up(before)
+            _run("-c", f"import prove, pathlib; assert not list(prove.tiny_models_answer(pathlib.Path({folder!r})))")
+    problems += neighbours_can_be_imported(before)
     if problems:
         sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))
     print(f"proved: transformers {asked} on torch {before['torch']}, model types: {model_types or 'none asked'}")
+
+
+def _run(*arguments: str) -> None:
+    command = [sys.executable, "-B", *arguments]
+    subprocess.run(command, check=True, cwd=install.HERE)  # noqa: S603 - no shell, own arguments
 
 
 def _version(name: str) -> str | None:

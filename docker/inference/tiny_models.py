@@ -6,6 +6,7 @@ The files are in the layouts that transformers 4.46 and 5.x both read.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,8 @@ def make_bloom(folder: Path) -> None:
     from transformers import BloomConfig, BloomForCausalLM
 
     tokenizer = _byte_level(SPECIALS)
-    size = tokenizer.get_vocab_size()
     _seed()
-    config = BloomConfig(
-        vocab_size=size, hidden_size=32, n_layer=2, n_head=4, unk_token_id=0, bos_token_id=1, eos_token_id=2, pad_token_id=3
-    )
+    config = BloomConfig(vocab_size=tokenizer.get_vocab_size(), **_BLOOM)
     BloomForCausalLM(config).save_pretrained(folder)
     _save_tokenizer(tokenizer, folder, "BloomTokenizerFast", dict(zip(_ROLES, SPECIALS, strict=True)))
 
@@ -40,7 +38,7 @@ def make_bloom_classifier(folder: Path) -> None:
     _seed()
     config = BloomConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        **dict(hidden_size=32, n_layer=2, n_head=4, unk_token_id=0, bos_token_id=1, eos_token_id=2, pad_token_id=3),
+        **_BLOOM,
         **_LABELS,
     )
     BloomForSequenceClassification(config).save_pretrained(folder)
@@ -55,14 +53,17 @@ def make_bert_classifier(folder: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
     vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     _seed()
     config = BertConfig(
         vocab_size=len(words),
-        **dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
         max_position_embeddings=64,
         **_LABELS,
     )
@@ -88,15 +89,20 @@ def make_whisper(folder: Path) -> None:
     tokenizer.add_tokens(stamps)
     number = {token: letters + index for index, token in enumerate((*WHISPER_SPECIALS, *stamps))}
     end, start = number["<|endoftext|>"], number["<|startoftranscript|>"]
-    unwanted = [number[token] for token in WHISPER_SPECIALS if token != "<|endoftext|>"]
+    unwanted = [number[token] for token in WHISPER_SPECIALS if number[token] != end]
     roles = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
     size = letters + len(number)
     _seed()
     model = WhisperForConditionalGeneration(
         WhisperConfig(
             vocab_size=size,
-            **dict(d_model=16, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2),
-            **dict(decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32),
+            d_model=16,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=32,
+            decoder_ffn_dim=32,
             **roles,
         )
     )
@@ -135,6 +141,10 @@ MAKERS: Mapping[str, Callable[[Path], None]] = {
 """Name -> what writes the model's files into an existing folder."""
 
 _ROLES = ("unk_token", "bos_token", "eos_token", "pad_token")
+_BLOOM: dict[str, Any] = {
+    **{"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    **{"unk_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3},
+}
 _LABELS: dict[str, Any] = {
     "id2label": {0: "NEGATIVE", 1: "POSITIVE"},
     "label2id": {"NEGATIVE": 0, "POSITIVE": 1},
@@ -165,3 +175,14 @@ def _seed() -> None:
     import torch
 
     torch.manual_seed(SEED)
+
+
+def main(folder: Path) -> None:
+    """Make all of them, each in a folder of its own name."""
+    for name, make in MAKERS.items():
+        (folder / name).mkdir(parents=True)
+        make(folder / name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -85,9 +85,7 @@ def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
             400, "malformed-json", f"the body is not valid JSON ({error}): {_how_to_ask(expected)}"
         ) from None
     if not isinstance(document, dict) or "inputs" not in document:
-        raise RequestError(
-            400, "missing-inputs", f"the JSON must be an object with 'inputs': {_how_to_ask(expected)}"
-        )
+        raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {_how_to_ask(expected)}")
     extra = sorted(document.keys() - {"inputs", "parameters"})
     if extra:
         raise RequestError(

@@ -62,9 +62,7 @@ class LegalParameters:
             if name == "generate_kwargs" and self.generation:
                 generation.update(_check_group(name, value, self.generation))
             elif name in self.pipeline - {"generate_kwargs"}:
-                arguments[name] = (
-                    _check_group(name, value, self.tokenizer) if name in _TOKENIZER_GROUPS else value
-                )
+                arguments[name] = _check_group(name, value, self.tokenizer) if name in _TOKENIZER_GROUPS else value
             elif name in self.generation:
                 generation[name] = value
             else:

@@ -80,9 +80,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         token=read.text("HF_TOKEN") or read.text("HF_API_TOKEN"),
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
-        max_audio_seconds=read.whole_number(
-            "EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600
-        ),
+        max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
     )
     if problems:
