@@ -465,12 +465,15 @@ class ResourceTypes:
         return Recorded()
 
 
-def resource_types(sagemaker: SageMaker, blobs: BlobStore, *, port: int) -> ResourceTypes:
-    """The types of the embedded CloudFormation."""
+def resource_types(
+    sagemaker: SageMaker, blobs: BlobStore, others: Mapping[str, ResourceType], *, port: int
+) -> ResourceTypes:
+    """The types of the embedded CloudFormation: those of this module, and others."""
     parsing.get_model_list.cache_clear()
     parsing.get_model_map.cache_clear()
     return ResourceTypes(
         own={
+            **others,
             "AWS::CDK::Metadata": Recorded(),
             "AWS::ECR::Repository": EcrRepositoryType(),
             "AWS::IAM::Role": IamRole(),

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.model import ListShape, MapShape, Shape, StructureShape
+from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ecr.models import Image, Repository
 from moto.s3.models import s3_backends
@@ -315,8 +316,10 @@ class SageMaker:
             configuration = self._configuration(backend, request["EndpointConfigName"])
             if not endpoint.settled.is_set():
                 raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+            _refuse_scaled_type(backend, endpoint, configuration)
             endpoint.settled.clear()
             endpoint.endpoint_status = "Updating"
+            endpoint.failure_reason = None
         endpoint.deployment_config = request.get("DeploymentConfig") or endpoint.deployment_config
         self._in_background(endpoint, lambda: self._switch(backend, endpoint, configuration))
         return endpoint
@@ -482,6 +485,21 @@ class SageMaker:
             arn = FakeEndpointConfig.arn_formatter(name, backend.account_id, backend.region_name)
             raise ValidationError(message=f'Could not find endpoint configuration "{arn}".')
         return configuration
+
+
+def _refuse_scaled_type(backend: SageMakerModelBackend, endpoint: Endpoint, new: EndpointConfig) -> None:
+    """A variant that is a scaling target keeps its instance type ("Update endpoints that use automatic scaling")."""
+    targets = applicationautoscaling_backends[backend.account_id][backend.region_name].targets
+    scaled = targets.get("sagemaker:variant:DesiredInstanceCount", {})
+    wanted = {each["VariantName"]: each.get("InstanceType") for each in new.request["ProductionVariants"]}
+    for variant in endpoint.variants:
+        before, after = variant.configuration.get("InstanceType"), wanted.get(variant.name)
+        if f"endpoint/{endpoint.endpoint_name}/variant/{variant.name}" in scaled and before != after:
+            raise ValidationError(
+                message=f"Cannot update endpoint {endpoint.endpoint_name}: the instance type of variant {variant.name} "
+                f"cannot change from {before} to {after} while it is registered as a scalable target with Application "
+                "Auto Scaling. Deregister the scalable target first."
+            )
 
 
 def _containers(model: Parameters) -> list[Parameters]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import escape
 
 from moto.cloudformation.models import cloudformation_backends
 from moto.iam.models import get_account_id_from, iam_backends
@@ -27,13 +28,20 @@ from werkzeug.wrappers import Request, Response
 from extended_dlc.rehearsal.embedded import cloudformation, ecr, sagemaker
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.registry import Registry
-from extended_dlc.rehearsal.embedded.resources import resource_types
+from extended_dlc.rehearsal.embedded.resources import ResourceType, resource_types
 from extended_dlc.rehearsal.embedded.runtime import Limits, Runtime
+from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
 from extended_dlc.rehearsal.embedded.store import BlobStore
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations(?P<stream>-response-stream)?")
 _FORM = "application/x-www-form-urlencoded"
+
+_OTHER_TYPES: dict[str, ResourceType] = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": ScalableTarget(),
+    "AWS::ApplicationAutoScaling::ScalingPolicy": ScalingPolicy(),
+    "AWS::CloudWatch::Alarm": Alarm(),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +71,8 @@ class EmbeddedAws:
         control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
-        cloudformation.install(cloudformation.Operations(resource_types(control, blobs, port=port)))
+        types = resource_types(control, blobs, _OTHER_TYPES, port=port)
+        cloudformation.install(cloudformation.Operations(types))
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -79,7 +88,11 @@ class EmbeddedAws:
             self._note(environ, action, status, time.monotonic() - started)
             return start_response(status, headers, *rest)
 
-        return self._answer(environ)(environ, noting_start)
+        try:
+            return self._answer(environ)(environ, noting_start)
+        except Exception as error:  # moto lets its faults through, and SDKs repeat a 500 for 40 s
+            _log.exception("%s %s %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), action)
+            return _fault(environ, error)(environ, noting_start)
 
     def _answer(self, environ: Environ) -> Callable[..., Iterable[bytes]]:
         request = Request(environ)
@@ -128,6 +141,21 @@ class EmbeddedAws:
         self._requests.close()
 
 
+def _fault(environ: Environ, error: Exception) -> Response:
+    """A fault of ours or of moto's as a client error, in the form of the protocol that the request speaks."""
+    code = "NotImplemented" if isinstance(error, NotImplementedError) else "EmbeddedAwsFault"
+    message = f"The embedded AWS cannot do this: {error!r}"
+    headers = {"x-amzn-errortype": code}
+    target = environ.get("HTTP_X_AMZ_TARGET")
+    if not target and "/s3/" in environ.get("HTTP_AUTHORIZATION", ""):
+        body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        return Response(body, 400, headers, mimetype="application/xml")
+    if str(environ.get("CONTENT_TYPE", "")).startswith(_FORM):
+        inner = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
+        return Response(f"<ErrorResponse><Error>{inner}</Error></ErrorResponse>", 400, headers, mimetype="text/xml")
+    return Response(json.dumps({"__type": code, "message": message}), 400, headers, mimetype="application/json")
+
+
 def _all(backends: Any) -> list[Any]:
     """A service's backends in every account and region that has been used."""
     return [backend for account in list(backends.values()) for backend in list(account.values())]
@@ -150,7 +178,7 @@ class _Handler(WSGIRequestHandler):
 
     def log(self, type: str, message: str, *arguments: Any) -> None:
         """Faults alone."""
-        if type == "error":
+        if type == "error" and "Bad request version" not in message % arguments:  # podman tries TLS first
             _log.error(message, *arguments)
 
 

@@ -1,0 +1,145 @@
+"""Scaling and alarms: resource types that moto's CloudFormation skips, over moto's own services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.applicationautoscaling.models import ApplicationAutoscalingBackend, applicationautoscaling_backends
+from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
+
+from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
+
+_COMPONENT = "sagemaker:inference-component:DesiredCopyCount"
+"""A dimension newer than moto's list: kept as a record."""
+
+
+class ScalableTarget:
+    """`AWS::ApplicationAutoScaling::ScalableTarget`."""
+
+    def name_property(self) -> str | None:
+        """It has no name."""
+        return None
+
+    def replaces(self, changed: set[str]) -> bool:
+        """By what is scaled."""
+        return bool(changed & {"ResourceId", "ScalableDimension", "ServiceNamespace"})
+
+    def create(self, wish: Wish) -> Any:
+        """RegisterScalableTarget."""
+        given = wish.properties
+        if given["ScalableDimension"] != _COMPONENT:
+            _scaling(wish).register_scalable_target(
+                given["ServiceNamespace"],
+                given["ResourceId"],
+                given["ScalableDimension"],
+                int(given["MinCapacity"]),
+                int(given["MaxCapacity"]),
+                given.get("RoleARN", ""),
+                given.get("SuspendedState", ""),
+            )
+        physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
+        return Record(physical, given)
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """RegisterScalableTarget again."""
+        return self.create(wish)
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """DeregisterScalableTarget."""
+        given = wish.properties
+        if given["ScalableDimension"] != _COMPONENT:
+            _scaling(wish).deregister_scalable_target(
+                given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
+            )
+
+
+class ScalingPolicy:
+    """`AWS::ApplicationAutoScaling::ScalingPolicy`."""
+
+    def name_property(self) -> str | None:
+        """A new name makes a new policy."""
+        return "PolicyName"
+
+    def replaces(self, changed: set[str]) -> bool:
+        """By name or target."""
+        return bool(changed & {"PolicyName", "ScalingTargetId", "ResourceId", "ScalableDimension", "ServiceNamespace"})
+
+    def create(self, wish: Wish) -> Any:
+        """PutScalingPolicy."""
+        given = wish.properties
+        namespace, resource, dimension = self._target(given)
+        if dimension == _COMPONENT:
+            return Record(wish.name, given)
+        body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
+        policy = _scaling(wish).put_scaling_policy(
+            given["PolicyName"], namespace, resource, dimension, body or {}, given["PolicyType"]
+        )
+        return Record(policy.policy_arn, given)
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """PutScalingPolicy again."""
+        return self.create(wish)
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """DeleteScalingPolicy."""
+        namespace, resource, dimension = self._target(wish.properties)
+        if dimension != _COMPONENT:
+            _scaling(wish).delete_scaling_policy(wish.properties["PolicyName"], namespace, resource, dimension)
+
+    @staticmethod
+    def _target(given: Properties) -> tuple[str, str, str]:
+        if "ScalingTargetId" in given:
+            resource, dimension, namespace = given["ScalingTargetId"].split("|")
+            return namespace, resource, dimension
+        return given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
+
+
+class Alarm:
+    """`AWS::CloudWatch::Alarm`."""
+
+    def name_property(self) -> str | None:
+        """What names it."""
+        return "AlarmName"
+
+    def replaces(self, changed: set[str]) -> bool:
+        """By name alone."""
+        return "AlarmName" in changed
+
+    def create(self, wish: Wish) -> Any:
+        """PutMetricAlarm."""
+        given = wish.properties
+        dimensions = [{"name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
+        _cloudwatch(wish).put_metric_alarm(
+            name=wish.name,
+            namespace=given.get("Namespace", ""),
+            metric_name=given.get("MetricName", ""),
+            comparison_operator=given["ComparisonOperator"],
+            evaluation_periods=int(given["EvaluationPeriods"]),
+            period=int(given.get("Period", 60)),
+            threshold=float(given.get("Threshold", 0)),
+            statistic=given.get("Statistic", ""),
+            description=given.get("AlarmDescription", ""),
+            dimensions=dimensions,
+            alarm_actions=given.get("AlarmActions", []),
+            ok_actions=given.get("OKActions", []),
+            treat_missing_data=given.get("TreatMissingData"),
+            datapoints_to_alarm=given.get("DatapointsToAlarm"),
+        )
+        arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
+        return Record(wish.name, given, {"Arn": arn})
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """PutMetricAlarm again."""
+        return self.create(wish)
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """DeleteAlarms."""
+        _cloudwatch(wish).delete_alarms([wish.name])
+
+
+def _scaling(wish: Wish) -> ApplicationAutoscalingBackend:
+    return applicationautoscaling_backends[wish.account_id][wish.region]
+
+
+def _cloudwatch(wish: Wish) -> CloudWatchBackend:
+    return cloudwatch_backends[wish.account_id][wish.region]
