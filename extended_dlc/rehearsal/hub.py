@@ -115,7 +115,7 @@ class Hub:
         if found := _API.fullmatch(request.path):
             snapshot = self._snapshot(request, found["model"], found["revision"])
             if found["view"] == "tree":
-                return _tree(snapshot, (found["path"] or "").strip("/"), "recursive" in request.args)
+                return _tree(snapshot, (found["path"] or "").strip("/"), request.args.get("recursive", ""))
             if found["view"] == "paths-info":
                 return _paths_info(snapshot, request)
             return _model_info(snapshot)
@@ -178,7 +178,8 @@ def _model_info(snapshot: Snapshot) -> Response:
     )
 
 
-def _tree(snapshot: Snapshot, below: str, recursive: bool) -> Response:
+def _tree(snapshot: Snapshot, below: str, asked: str) -> Response:
+    recursive = asked.lower() in ("true", "1")
     inside = {
         path: file for path, file in snapshot.files().items() if not below or path.startswith(f"{below.rstrip('/')}/")
     }
