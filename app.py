@@ -7,7 +7,8 @@ import aws_cdk as cdk
 from stacks.endpoint_stack import EndpointStack
 from stacks.settings import CONTEXT_KEY, OVERRIDES, SettingsError, read_settings
 
-app = cdk.App()
+# stack traces in the metadata name temporary folders, and two synths would differ by them
+app = cdk.App(context={"aws:cdk:disable-stack-trace": True})
 try:
     settings = read_settings({key: app.node.try_get_context(key) for key in (CONTEXT_KEY, "settings", *OVERRIDES)})
 except SettingsError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -25,13 +26,13 @@ def rehearse(app: str, keep: bool, down: bool, json_file: str | None) -> None:
     The real CDK CLI and the real container engine deploy the app in this folder to AWS services embedded here; then
     BLOOM and Whisper answer through boto3, the model is changed and changed back, and everything is destroyed.
     """
-    try:
-        from extended_dlc.rehearsal.report import Report, StepFailed
-        from extended_dlc.rehearsal.run import Rehearsal
-    except ModuleNotFoundError as error:
+    if missing := [package for package in ("moto", "werkzeug", "yaml") if find_spec(package) is None]:
         raise click.ClickException(
-            f"the rehearsal needs '{error.name}': install it with pip install 'extended-dlc[rehearse]'"
-        ) from None
+            f"the rehearsal needs {', '.join(missing)}: install it with pip install 'extended-dlc[rehearse]'"
+        )
+    from extended_dlc.rehearsal.report import Report, StepFailed
+    from extended_dlc.rehearsal.run import Rehearsal
+
     signal.signal(signal.SIGTERM, _as_interrupt)
     report = Report()
     try:

@@ -1,0 +1,143 @@
+"""The shipped deployment by hand: no settings, no checks, no facts. What `benchmarks/synth.py` compares with."""
+
+import aws_cdk as cdk
+import cdk_ecr_deployment as ecr_deployment
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+BASE = (
+    "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:"
+    "2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04"
+)
+NAME = "extended-dlc-bloom"
+
+app = cdk.App()
+stack = cdk.Stack(
+    app,
+    "EndpointStack",
+    stack_name="extended-dlc",
+    env=cdk.Environment(region="us-east-1"),
+    description="A Hugging Face Hub model behind a SageMaker endpoint, on an extended Deep Learning Container",
+)
+
+image = Construct(stack, "Image")
+repository = ecr.Repository(
+    image,
+    "Repository",
+    image_scan_on_push=True,
+    image_tag_mutability=ecr.TagMutability.MUTABLE,
+    removal_policy=cdk.RemovalPolicy.DESTROY,
+    empty_on_delete=True,
+    lifecycle_rules=[
+        ecr.LifecycleRule(
+            description="what lost its tag is no longer deployed",
+            tag_status=ecr.TagStatus.UNTAGGED,
+            max_image_age=cdk.Duration.days(14),
+        )
+    ],
+)
+asset = assets.DockerImageAsset(
+    image,
+    "Asset",
+    directory="docker/inference",
+    build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0"},
+    outputs=["type=docker"],
+    platform=assets.Platform.LINUX_AMD64,
+    invalidation=assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
+)
+uri = repository.repository_uri_for_tag(asset.asset_hash)
+copy_role = iam.Role(
+    stack,
+    "ImageCopyRole",
+    assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+    description="Copies extended images from the asset repository into their own",
+)
+copy_role.add_to_policy(
+    iam.PolicyStatement(
+        actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
+        resources=[
+            stack.format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name="/aws/lambda/*CustomCDKECRDeployment*",
+                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+            )
+        ],
+    )
+)
+asset.repository.grant_pull(copy_role)
+repository.grant_pull_push(copy_role)
+copy = ecr_deployment.ECRDeployment(
+    image,
+    "Copy",
+    src=ecr_deployment.DockerImageName(asset.image_uri),
+    dest=ecr_deployment.DockerImageName(uri),
+    memory_limit=3008,
+    role=copy_role.without_policy_updates(),
+)
+copy.node.add_dependency(copy_role)
+cdk.CfnOutput(stack, "ImageUri", value=uri, description="The extended image")
+
+bloom = Construct(stack, "bloom")
+role = iam.Role(
+    bloom,
+    "Role",
+    assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+    description=f"What the containers of {NAME} may do",
+)
+repository.grant_pull(role)
+log_group = stack.format_arn(
+    service="logs",
+    resource="log-group",
+    resource_name=f"/aws/sagemaker/Endpoints/{NAME}",
+    arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+)
+role.add_to_policy(
+    iam.PolicyStatement(
+        actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+        resources=[log_group, f"{log_group}:*"],
+    )
+)
+role.add_to_policy(
+    iam.PolicyStatement(
+        actions=["cloudwatch:PutMetricData"],
+        resources=["*"],
+        conditions={"StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}},
+    )
+)
+model = sagemaker.CfnModel(
+    bloom,
+    "Model",
+    execution_role_arn=role.role_arn,
+    primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
+        image=uri, environment={"HF_MODEL_ID": "bigscience/bloom-560m"}
+    ),
+)
+model.node.add_dependency(copy, role)
+config = sagemaker.CfnEndpointConfig(
+    bloom,
+    "Config",
+    production_variants=[
+        sagemaker.CfnEndpointConfig.ProductionVariantProperty(
+            variant_name="AllTraffic",
+            model_name=model.attr_model_name,
+            instance_type="ml.m5.xlarge",
+            initial_instance_count=1,
+            initial_variant_weight=1,
+            container_startup_health_check_timeout_in_seconds=900,
+        )
+    ],
+)
+sagemaker.CfnEndpoint(bloom, "Endpoint", endpoint_name=NAME, endpoint_config_name=config.attr_endpoint_config_name)
+cdk.CfnOutput(stack, "bloomName", value=NAME, description="Endpoint of bigscience/bloom-560m")
+cdk.CfnOutput(
+    stack,
+    "bloomInvoke",
+    value=f"aws sagemaker-runtime invoke-endpoint --region {stack.region} --endpoint-name {NAME} --content-type "
+    'application/json --cli-binary-format raw-in-base64-out --body \'{"inputs": "Hello, my name is"}\' /dev/stdout',
+    description="Sends bigscience/bloom-560m a request",
+)
+app.synth()
