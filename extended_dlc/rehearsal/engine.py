@@ -152,32 +152,31 @@ def find_engine(
         program = shutil.which(os.environ[named])
         if program is None:
             raise EngineError(f"{named} ({os.environ[named]}) is not a program on this machine: correct or unset it")
-        return _ready(program, state, registry, why_not=[]) or _refused(named, program)
+        reasons: list[str] = []
+        engine = _ready(program, state, registry, reasons)
+        if engine is None:
+            why = "; ".join(reasons)
+            raise EngineError(f"{named} names {program}, which does not answer: start it, or unset {named} ({why})")
+        return engine
 
     why_not: list[str] = []
     for name in ("docker", "podman"):
         program = shutil.which(name)
-        engine = program and _ready(program, state, registry, why_not)
-        if engine:
-            return engine
+        if program and (found := _ready(program, state, registry, why_not)):
+            return found
     if why_not and shutil.which("podman"):
         raise EngineError("no container engine works here: " + "; ".join(why_not))
     if not _can_install():
-        found = f" ({'; '.join(why_not)})" if why_not else ""
+        tried = f" ({'; '.join(why_not)})" if why_not else ""
         raise EngineError(
-            f"no container engine answers on this machine{found}: install Docker Engine or podman and start it, "
+            f"no container engine answers on this machine{tried}: install Docker Engine or podman and start it, "
             "or name the program in EXTENDED_DLC_ENGINE"
         )
     _install_podman(say, on_download)
     program = shutil.which("podman")
-    engine = program and _own_podman(program, state, registry, why_not)
-    if not engine:
-        raise EngineError("podman is installed but does not work here: " + "; ".join(why_not))
-    return engine
-
-
-def _refused(named: str, program: str) -> Engine:
-    raise EngineError(f"{named} names {program}, which does not answer: start it, or unset {named}")
+    if program and (found := _own_podman(program, state, registry, why_not)):
+        return found
+    raise EngineError("podman is installed but does not work here: " + "; ".join(why_not))
 
 
 def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engine | None:
@@ -350,11 +349,13 @@ def _try_out(engine: Engine, folder: Path) -> None:
         engine.call("rmi", "--force", image, timeout=60)
 
 
-def _trial_context(context: Path) -> None:
-    """An image of one program of this machine, `true`, and the libraries that it loads."""
+def _trial_context(context: Path, name: str = "true") -> None:
+    """An image of one program of this machine and the libraries that it loads."""
     root = context / "root"
-    program = Path(shutil.which("true") or "/bin/true").resolve()
-    linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    program = Path(shutil.which(name) or f"/bin/{name}").resolve()
+    linked = subprocess.run(  # noqa: S603
+        [shutil.which("ldd") or "/usr/bin/ldd", str(program)], capture_output=True, text=True, check=False
+    )
     libraries = [word for word in linked.stdout.split() if word.startswith("/")]
     for file in (str(program), *libraries):
         target = root / file.lstrip("/")
