@@ -1,5 +1,6 @@
 """The app that `cdk deploy` runs: settings, stack, synth."""
 
+import os
 import sys
 
 import aws_cdk as cdk
@@ -10,7 +11,10 @@ from stacks.settings import CONTEXT_KEY, OVERRIDES, SettingsError, read_settings
 # stack traces in the metadata name temporary folders, and two synths would differ by them
 app = cdk.App(context={"aws:cdk:disable-stack-trace": True})
 try:
-    settings = read_settings({key: app.node.try_get_context(key) for key in (CONTEXT_KEY, "settings", *OVERRIDES)})
+    # `-c KEY=VALUE` wins over EXTENDED_DLC_KEY, which `extended-dlc login` sees too
+    context = {key: app.node.try_get_context(key) for key in (CONTEXT_KEY, "settings", *OVERRIDES)}
+    variables = {key: os.environ.get(f"EXTENDED_DLC_{key.upper()}") for key in ("settings", *OVERRIDES)}
+    settings = read_settings({key: value or variables.get(key) for key, value in context.items()})
 except SettingsError as error:
     sys.exit(str(error))
 

@@ -11,7 +11,7 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("rehearse",)
+_COMMANDS = ("login", "rehearse")
 
 
 class _Commands(click.Group):

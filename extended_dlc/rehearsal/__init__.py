@@ -1,0 +1,1 @@
+"""The rehearsal: the real `cdk deploy` on a machine with no AWS account."""

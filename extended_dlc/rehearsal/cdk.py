@@ -38,6 +38,8 @@ class Cdk:
     state: Path
     port: int
     engine: Engine
+    settings: Path
+    """The settings file of the app."""
 
     @property
     def program(self) -> Path:
@@ -50,6 +52,7 @@ class Cdk:
             **aws_environment(self.port),
             **self.engine.environment,
             "CDK_DOCKER": self.engine.program,
+            "EXTENDED_DLC_SETTINGS": str(self.settings),
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),
             "CDK_OUTDIR": str(self.state / "cdk.out"),

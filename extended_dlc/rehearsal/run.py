@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ class Rehearsal:
         self.state = self.app / ".rehearsal"
         self.report = report
         self.servers = Servers(self.state)
+        self._settings_file = self.state / "settings.json"
         if not (self.app / "cdk.json").is_file():
             raise ValueError(f"{self.app} holds no cdk.json: go to the folder of the app, or name it with --app")
         if not (self.app / "node_modules" / ".bin" / "cdk").exists():
@@ -82,6 +82,7 @@ class Rehearsal:
         self._base_image()
         self._models()
         self._hub()
+        self._write_settings(FIRST_MODEL)
         self._cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
         self._deploy("cdk deploy: build the image, bring up BLOOM and Whisper", FIRST_MODEL)
         first = self._bloom_answers("BLOOM generates text")
@@ -150,30 +151,33 @@ class Rehearsal:
 
     # ---- the CDK's part ----
 
-    @cached_property
     def _cdk_cli(self) -> Cdk:
-        return Cdk(app=self.app, state=self.state, port=self.registry_port, engine=self.engine)
+        return Cdk(
+            app=self.app,
+            state=self.state,
+            port=self.registry_port,
+            engine=self.engine,
+            settings=self._settings_file,
+        )
 
     def _cdk(self, name: str, *arguments: str) -> None:
         with self.report.step(name) as step:
             log = self.state / "logs" / f"{len(self.report.steps):02}-cdk-{arguments[0]}.log"
             step.log = str(log)
-            self._cdk_cli.run(*arguments, log=log, each_line=self.report.say)
+            self._cdk_cli().run(*arguments, log=log, each_line=self.report.say)
 
     def _deploy(self, name: str, bloom: str) -> None:
-        file = self.state / f"settings-{bloom.rpartition('/')[2]}.json"
-        file.write_text(json.dumps(self._settings(bloom), indent=2) + "\n")
+        self._write_settings(bloom)
         # moto keeps no previous parameters and no change sets worth the name
         deploy = ("deploy", "--all", "--method=direct", "--no-previous-parameters", "--require-approval=never")
-        self._cdk(name, *deploy, "--progress=events", f"--context=settings={file}")
-        self._settings_file = file
+        self._cdk(name, *deploy, "--progress=events")
 
-    def _settings(self, bloom: str) -> dict[str, Any]:
-        """The settings of the app for this machine: addresses, and nothing that the app would not take elsewhere."""
+    def _write_settings(self, bloom: str) -> None:
+        """Settings of the app for this machine: addresses, and nothing that the app would not take elsewhere."""
         context = json.loads((self.app / "cdk.json").read_text())["context"]["extended-dlc"]
         pip = host_pip(self.state / "pip")
         hub = {"HF_ENDPOINT": self.hub_address}
-        return {
+        settings = {
             "name": NAME,
             "region": REGION,
             "image": {
@@ -190,9 +194,10 @@ class Rehearsal:
                 "whisper": {"model": WHISPER_MODEL, "environment": hub},
             },
         }
+        self._settings_file.write_text(json.dumps(settings, indent=2) + "\n")
 
     def _destroy(self) -> None:
-        self._cdk("cdk destroy", "destroy", "--all", "--force", f"--context=settings={self._settings_file}")
+        self._cdk("cdk destroy", "destroy", "--all", "--force")
         with self.report.step("nothing is left") as step:
             left = self._left()
             if left:

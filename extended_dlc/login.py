@@ -1,0 +1,101 @@
+"""Logging the container engine in to the registries of base images.
+
+`cdk deploy` logs in to the registry that it pushes to, and to no other; AWS's images live in registries that want a
+log-in. No CDK import: this runs before every synth.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from extended_dlc.facts.catalog import default_base
+from extended_dlc.facts.instances import find_instance
+
+_ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
+
+
+class LoginFailed(Exception):
+    """A registry refused, or could not be asked; the message ends with what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class EcrRegistry:
+    """A private registry of Amazon ECR."""
+
+    host: str
+    account: str
+    region: str
+
+
+def ecr_registries(references: Iterable[str]) -> list[EcrRegistry]:
+    """The private ECR registries behind image references, each once; other registries want no log-in of AWS's."""
+    found = (_ECR.fullmatch(reference) for reference in references)
+    return sorted({EcrRegistry(**match.groupdict()) for match in found if match})
+
+
+def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The base images that the app's settings need; nothing where the settings do not say (synth reports those)."""
+    image = settings.get("image")
+    endpoints = settings.get("endpoints")
+    if not isinstance(image, Mapping) or not isinstance(endpoints, Mapping):
+        return
+    if base := image.get("base"):
+        yield str(base)
+        return
+    region = image.get("base_region") or settings.get("region")
+    for endpoint in endpoints.values():
+        hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
+        instance_type = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")
+        try:
+            yield default_base(find_instance(str(instance_type)).accelerator, str(region))
+        except ValueError:
+            continue
+
+
+def log_in(registry: EcrRegistry, engine: str) -> None:
+    """Log `engine` in to a registry with the caller's own AWS credentials; `LoginFailed` with what to do."""
+    program = shutil.which(engine)
+    if program is None:
+        raise LoginFailed(f"there is no container engine '{engine}': install Docker, or name yours in CDK_DOCKER")
+    user, password = _token(registry)
+    done = subprocess.run(  # noqa: S603 - a list of arguments, no shell; the password goes through standard input
+        [program, "login", "--username", user, "--password-stdin", registry.host],
+        input=password,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no reason given"]
+        raise LoginFailed(f"{engine} login failed: {reason[0]}; see that the engine runs ({engine} info)")
+
+
+def _token(registry: EcrRegistry) -> tuple[str, str]:
+    # imported here: most log-ins find that there is nothing to log in to
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    quick = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+    try:
+        ecr = boto3.Session(region_name=registry.region).client("ecr", config=quick)
+        answer = ecr.get_authorization_token(registryIds=[registry.account])
+    except (BotoCoreError, ClientError) as error:
+        name = type(error).__name__
+        if name in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"):
+            raise LoginFailed("no AWS credentials: run 'aws configure' or 'aws sso login', then try again") from None
+        raise LoginFailed(f"{error}; your credentials need ecr:GetAuthorizationToken") from None
+    user, _, password = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode().partition(":")
+    return user, password
+
+
+def engine_program() -> str:
+    """The container engine that the CDK CLI uses."""
+    return os.environ.get("CDK_DOCKER") or "docker"

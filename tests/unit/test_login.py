@@ -1,0 +1,165 @@
+"""`extended-dlc login`: which registries are logged in to, and what happens when that is not possible."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from extended_dlc.login import EcrRegistry, base_images, ecr_registries
+
+DLC = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+
+
+def test_only_private_ecr_registries_want_a_login_and_each_once() -> None:
+    references = [
+        f"{DLC}/huggingface-pytorch-inference:1",
+        f"{DLC}/huggingface-pytorch-training:2",
+        "727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/x@sha256:0",
+        "public.ecr.aws/deep-learning-containers/pytorch:2.13.0-cpu-amzn2023-sagemaker",
+        "registry.example.com/763104351884.dkr.ecr.us-east-1.amazonaws.com/x",
+        "localhost/x:1",
+    ]
+    assert ecr_registries(references) == [
+        EcrRegistry(
+            host="727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn", account="727897471807", region="cn-north-1"
+        ),
+        EcrRegistry(host=DLC, account="763104351884", region="us-east-1"),
+    ]
+
+
+def test_the_settings_say_which_base_is_pulled(shipped_settings: Any) -> None:
+    (base,) = base_images(shipped_settings)
+    assert base.startswith(f"{DLC}/huggingface-pytorch-inference:")
+    shipped_settings["image"]["base_region"] = "eu-west-1"
+    assert next(base_images(shipped_settings)).startswith("763104351884.dkr.ecr.eu-west-1.")
+    shipped_settings["image"]["base"] = "ours:1"
+    assert list(base_images(shipped_settings)) == ["ours:1"]
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"image": 1}, {"image": {}, "endpoints": []}, {"image": {}, "endpoints": {"a": 1}}]
+)
+def test_settings_that_say_too_little_are_left_to_synth(broken: Any) -> None:
+    assert [base for base in base_images(broken) if not base.startswith("763104351884")] == []
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    """moto's server."""
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    """A program in the engine's place that writes down what it is told: no registry of AWS's is in reach."""
+    program = tmp_path / "engine"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, pathlib, sys\n"
+        f"pathlib.Path({str(tmp_path / 'called.json')!r}).write_text(json.dumps([sys.argv[1:], sys.stdin.read()]))\n"
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return program
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "EXTENDED_DLC"))}
+    environment |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **variables}
+    return subprocess.run(
+        [sys.executable, "-m", "extended_dlc", "login", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def app(tmp_path: Path, shipped_settings: Any) -> Path:
+    """A folder with the shipped cdk.json."""
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"extended-dlc": shipped_settings}}))
+    return tmp_path
+
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+
+
+def test_the_engine_gets_the_token_on_standard_input_and_never_as_an_argument(
+    app: Path, engine: Path, aws: str
+) -> None:
+    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    assert done.returncode == 0, done.stderr
+    arguments, password = json.loads((app / "called.json").read_text())
+    assert arguments == ["login", "--username", "AWS", "--password-stdin", DLC]
+    assert password
+    assert password not in done.stdout + done.stderr
+
+
+def test_variables_and_a_settings_file_decide_as_they_do_for_the_app(
+    app: Path, engine: Path, aws: str, shipped_settings: Any
+) -> None:
+    (app / "other.yaml").write_text(
+        "region: us-east-1\nimage: {transformers: 5.23.0}\nendpoints: {w: {model: whisper}}\n"
+    )
+    done = run(
+        app,
+        CDK_DOCKER=str(engine),
+        AWS_ENDPOINT_URL=aws,
+        EXTENDED_DLC_SETTINGS="other.yaml",
+        EXTENDED_DLC_REGION="ap-south-1",
+        **CREDENTIALS,
+    )
+    assert "is logged in to 763104351884.dkr.ecr.ap-south-1.amazonaws.com" in done.stderr
+
+
+def test_constructs_of_ones_own_name_their_base(tmp_path: Path, engine: Path, aws: str) -> None:
+    base = f"{DLC}/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04"
+    done = run(tmp_path, "--base", base, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    assert f"is logged in to {DLC}" in done.stderr
+
+
+def test_a_base_without_login_asks_neither_aws_nor_the_engine(tmp_path: Path, engine: Path) -> None:
+    done = run(tmp_path, "--base", "public.ecr.aws/deep-learning-containers/pytorch:1", CDK_DOCKER=str(engine))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "called.json").exists()
+
+
+def test_without_credentials_it_says_so_and_stops_nothing(app: Path, engine: Path) -> None:
+    done = run(app, CDK_DOCKER=str(engine))
+    assert done.returncode == 0
+    assert f"not logged in to {DLC}" in done.stderr
+    assert "run 'aws configure' or 'aws sso login'" in done.stderr
+
+
+def test_without_an_engine_it_says_so_and_stops_nothing(app: Path, aws: str) -> None:
+    done = run(app, CDK_DOCKER="/nowhere/docker", AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    assert done.returncode == 0
+    assert "there is no container engine '/nowhere/docker'" in done.stderr
+
+
+def test_an_engine_that_refuses_is_quoted_and_stops_nothing(app: Path, engine: Path, aws: str) -> None:
+    engine.write_text("#!/bin/sh\ncat >/dev/null; echo 'Cannot connect to the Docker daemon' >&2; exit 1\n")
+    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    assert done.returncode == 0
+    assert "login failed: Cannot connect to the Docker daemon" in done.stderr
+
+
+def test_broken_settings_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "cdk.json").write_text("{")
+    done = run(tmp_path)
+    assert done.returncode == 0
+    assert "the settings cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
