@@ -117,8 +117,10 @@ class Registry:
             raise RegistryError(405, "UNSUPPORTED", f"{request.method} of uploads is not supported")
         if (mount := request.args.get("mount")) and self._blobs.has(mount):
             return _created(repository, "blobs", mount)
-        upload = self._blobs.start()
         if digest := request.args.get("digest"):
+            self._blobs.path(digest)  # a malformed one is refused before anything is kept
+        upload = self._blobs.start()
+        if digest:
             return self._finish(request, repository, upload, digest)
         return _accepted(repository, upload, 0)
 

@@ -130,10 +130,11 @@ class MotoType:
 
     def create(self, wish: Wish) -> Any:
         """Create it in moto."""
+        template = self._json(wish)
+        if name := self.name_property():
+            template["Properties"].setdefault(name, wish.name)  # some of moto's models look for it here alone
         identity = {"LogicalId": wish.logical_id, "StackId": wish.stack_id, "ResourceType": wish.type}
-        return self.model.create_from_cloudformation_json(
-            wish.name, self._json(wish), wish.account_id, wish.region, **identity
-        )
+        return self.model.create_from_cloudformation_json(wish.name, template, wish.account_id, wish.region, **identity)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         """Update it in moto, or make it anew under its name where moto cannot."""

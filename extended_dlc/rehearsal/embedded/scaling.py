@@ -35,7 +35,7 @@ class ScalableTarget:
                 int(given["MinCapacity"]),
                 int(given["MaxCapacity"]),
                 given.get("RoleARN", ""),
-                given.get("SuspendedState", ""),
+                given.get("SuspendedState"),  # type: ignore[arg-type]  # absent is None, whatever moto declares
             )
         physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
         return Record(physical, given)
@@ -108,7 +108,8 @@ class Alarm:
     def create(self, wish: Wish) -> Any:
         """PutMetricAlarm."""
         given = wish.properties
-        dimensions = [{"name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
+        # moto reads either spelling, in different places
+        dimensions = [{**each, "name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
         _cloudwatch(wish).put_metric_alarm(
             name=wish.name,
             namespace=given.get("Namespace", ""),

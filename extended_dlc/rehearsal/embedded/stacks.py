@@ -192,6 +192,9 @@ class Operation:
         stack = self._stack
         self._set("DELETE_IN_PROGRESS", "User Initiated")
         resources: Resources = stack.resource_map  # type: ignore[assignment]
+        if used := self._exports_in_use(kept=()):
+            self._set("DELETE_FAILED", used)
+            return
         failed = self._delete(reversed(list(resources.existing().values())), resources, rollback=False)
         if failed:
             self._set("DELETE_FAILED", _failed_to_delete(failed))
@@ -332,6 +335,8 @@ class Operation:
                 held = self._backend.exports.get(export.name)
                 if held and held.exporting_stack_id != stack.stack_id:
                     raise ValidationError(message=f"Export with name {export.name} is already exported by stack")
+            if used := self._exports_in_use(kept=[(export.name, export.value) for export in exports]):
+                raise ValidationError(message=used)
         except Exception as error:
             raise _Failure(stack.name, _message(error)) from error
         stack.output_map = outputs
@@ -339,6 +344,19 @@ class Operation:
             self._backend.exports.pop(name)
         for export in exports:
             self._backend.exports[export.name] = export
+
+    def _exports_in_use(self, kept: Iterable[tuple[str, Any]]) -> str | None:
+        """Why an export may not go or change: another stack imports it."""
+        stack = self._stack
+        going = {
+            each.name
+            for each in self._backend.exports.values()
+            if each.exporting_stack_id == stack.stack_id and (each.name, each.value) not in kept
+        }
+        for other in self._backend.stacks.values():
+            if other is not stack and (used := going & _imports(other.template_dict, other.resource_map)):
+                return f"Export {sorted(used)[0]} cannot be deleted as it is in use by {other.name}"
+        return None
 
     def _wish(self, logical_id: str, template: Mapping[str, Any], name: str, properties: dict[str, Any]) -> Wish:
         return Wish(
@@ -453,6 +471,16 @@ def references(value: Any, resources: Mapping[str, Any]) -> set[str]:
         for each in value:
             found |= references(each, resources)
     return found & set(resources)
+
+
+def _imports(value: Any, resources: ResourceMap) -> set[str]:
+    """The names of the exports that a template imports."""
+    if isinstance(value, Mapping):
+        own = {str(clean_json(value["Fn::ImportValue"], resources))} if "Fn::ImportValue" in value else set()
+        return own.union(*(_imports(each, resources) for each in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_imports(each, resources) for each in value))
+    return set()
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

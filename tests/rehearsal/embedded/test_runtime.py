@@ -1,0 +1,95 @@
+"""The runtime front, through an unmodified boto3 client."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws
+from tests.rehearsal.embedded.test_endpoints import endpoint
+
+
+@pytest.fixture(scope="module")
+def served(aws: Aws) -> str:
+    endpoint(aws, "runtime", GREETING="hi")
+    return "runtime"
+
+
+def test_an_answer_brings_its_type_attributes_and_variant_and_no_other_header(aws: Aws, served: str) -> None:
+    got = aws.client("sagemaker-runtime").invoke_endpoint(
+        EndpointName=served, Body=b"12345", ContentType="audio/wav", CustomAttributes="a=1"
+    )
+    assert got["Body"].read() == b"hi audio/wav 5"
+    assert got["ContentType"] == "text/plain"
+    assert got["CustomAttributes"] == "seen"
+    assert got["InvokedProductionVariant"] == "AllTraffic"
+    assert "x-private" not in got["ResponseMetadata"]["HTTPHeaders"]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, "client"), (429, "client"), (500, "server"), (507, "server")])
+def test_a_containers_error_is_a_model_error(aws: Aws, served: str, status: int, kind: str) -> None:
+    client = aws.client("sagemaker-runtime")
+    with pytest.raises(client.exceptions.ModelError) as caught:
+        client.invoke_endpoint(EndpointName=served, Body=f"error {status}".encode())
+    response = caught.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert response["OriginalStatusCode"] == status
+    assert response["OriginalMessage"] == '{"error": "on request"}'
+    assert response["LogStreamArn"] == f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/sagemaker/Endpoints/runtime"
+    assert f"Received {kind} error ({status}) from primary" in str(caught.value)
+    assert str(aws.state / "logs") in str(caught.value)
+
+
+def test_an_unknown_endpoint_or_variant_is_a_validation_error(aws: Aws, served: str) -> None:
+    client = aws.client("sagemaker-runtime")
+    with pytest.raises(client.exceptions.ValidationError, match=r"Endpoint nobody of account 123456789012 not found."):
+        client.invoke_endpoint(EndpointName="nobody", Body=b"")
+    with pytest.raises(client.exceptions.ValidationError, match="Variant other not found"):
+        client.invoke_endpoint(EndpointName=served, Body=b"", TargetVariant="other")
+
+
+def test_a_body_of_25_mb_is_taken_and_one_byte_more_is_refused(aws: Aws, served: str) -> None:
+    client, limit = aws.client("sagemaker-runtime"), 25 * 1024 * 1024
+    got = client.invoke_endpoint(EndpointName=served, Body=b"x" * limit)
+    assert got["Body"].read().endswith(str(limit).encode())
+    with pytest.raises(ClientError, match=f"HTTP content length exceeded {limit} bytes") as caught:
+        client.invoke_endpoint(EndpointName=served, Body=b"x" * (limit + 1))
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
+def test_a_slow_answer_times_out_as_a_model_error(aws: Aws, served: str) -> None:
+    client, started = aws.client("sagemaker-runtime"), time.monotonic()
+    with pytest.raises(client.exceptions.ModelError, match="Your invocation timed out") as caught:
+        client.invoke_endpoint(EndpointName=served, Body=b"sleep")
+    assert time.monotonic() - started < 10
+    assert caught.value.response["OriginalStatusCode"] == 0
+
+
+def test_a_stream_arrives_in_its_parts_as_they_come(aws: Aws, served: str) -> None:
+    started = time.monotonic()
+    got = aws.client("sagemaker-runtime").invoke_endpoint_with_response_stream(EndpointName=served, Body=b"stream")
+    assert got["ContentType"] == "text/event-stream"
+    parts, times = [], []
+    for event in got["Body"]:
+        parts.append(event["PayloadPart"]["Bytes"])
+        times.append(time.monotonic() - started)
+    assert parts == [b"one ", b"two ", b"three"]
+    assert times[-1] - times[0] > 0.2
+
+
+def test_an_error_before_a_stream_is_a_model_error(aws: Aws, served: str) -> None:
+    client = aws.client("sagemaker-runtime")
+    with pytest.raises(client.exceptions.ModelError) as caught:
+        client.invoke_endpoint_with_response_stream(EndpointName=served, Body=b"error 503")
+    assert caught.value.response["OriginalStatusCode"] == 503
+
+
+def test_a_container_that_dies_is_a_model_error_with_its_code(aws: Aws) -> None:
+    endpoint(aws, "dying")
+    client = aws.client("sagemaker-runtime")
+    with pytest.raises(client.exceptions.ModelError):
+        client.invoke_endpoint(EndpointName="dying", Body=b"exit")
+    with pytest.raises(client.exceptions.ModelError, match="exited with code 7"):
+        client.invoke_endpoint(EndpointName="dying", Body=b"{}")

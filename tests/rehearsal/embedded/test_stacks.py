@@ -1,0 +1,441 @@
+"""CloudFormation, through boto3: order, replacement, rollback and what deletion keeps."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deploy, events, settled, uri
+from tests.rehearsal.embedded.test_endpoints import answer, image
+
+Template = dict[str, Any]
+
+
+def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
+    """A template of a role, a model, its configuration and an endpoint of a given name."""
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]}
+    return {
+        "Resources": {
+            # the endpoint comes first, so that the order must come from the references
+            "Endpoint": {
+                "Type": "AWS::SageMaker::Endpoint",
+                "Properties": {
+                    "EndpointName": endpoint,
+                    "EndpointConfigName": {"Fn::GetAtt": ["Config", "EndpointConfigName"]},
+                },
+            },
+            "Config": {
+                "Type": "AWS::SageMaker::EndpointConfig",
+                "Properties": {
+                    "ProductionVariants": [
+                        {
+                            "VariantName": "AllTraffic",
+                            "ModelName": {"Fn::GetAtt": ["Model", "ModelName"]},
+                            "InstanceType": "ml.g6.xlarge",
+                            "InitialInstanceCount": "1",
+                            "InitialVariantWeight": 1,
+                        }
+                    ]
+                },
+            },
+            "Model": {
+                "Type": "AWS::SageMaker::Model",
+                "Properties": {
+                    "ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
+                    "PrimaryContainer": {"Image": image(aws, "served"), "Environment": environment},
+                    "EnableNetworkIsolation": "true",
+                },
+            },
+            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust}},
+        },
+        "Outputs": {"Model": {"Value": {"Ref": "Model"}}, "Region": {"Value": {"Ref": "AWS::Region"}}},
+    }
+
+
+def outputs(stack: dict[str, Any]) -> dict[str, str]:
+    return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", ())}
+
+
+def physical(aws: Aws, stack: str) -> dict[str, str]:
+    resources = aws.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
+    return {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in resources}
+
+
+def test_resources_are_made_in_the_order_of_their_references(aws: Aws) -> None:
+    stack = deploy(aws, "ordered", serving(aws, "ordered"))
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    told = [(name, status) for name, status, _ in events(aws, "ordered")]
+    made = [name for name, status in told if status == "CREATE_COMPLETE"]
+    assert made == ["Role", "Model", "Config", "Endpoint", "ordered"]
+    assert told[:2] == [("ordered", "CREATE_IN_PROGRESS"), ("Role", "CREATE_IN_PROGRESS")]
+    assert outputs(stack)["Model"].startswith(f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/ordered-Model-")
+    variant = aws.client("sagemaker").describe_endpoint(EndpointName="ordered")["ProductionVariants"][0]
+    assert variant["CurrentInstanceCount"] == 1
+    name = outputs(stack)["Model"].rsplit("/", 1)[1]
+    assert aws.client("sagemaker").describe_model(ModelName=name)["EnableNetworkIsolation"] is True
+
+
+def test_a_new_model_is_served_under_the_same_endpoint_and_the_old_one_is_deleted(aws: Aws) -> None:
+    deploy(aws, "replaced", serving(aws, "replaced", GREETING="a"))
+    before = physical(aws, "replaced")
+    stack = deploy(aws, "replaced", serving(aws, "replaced", GREETING="b"), update=True)
+    assert stack["StackStatus"] == "UPDATE_COMPLETE"
+    after = physical(aws, "replaced")
+    assert before["Endpoint"] == after["Endpoint"]
+    assert before["Role"] == after["Role"]
+    for gone in ("Model", "Config"):
+        assert before[gone] != after[gone]
+    assert outputs(stack)["Model"] == after["Model"]
+    assert answer(aws, "replaced").startswith("b ")
+    names = {each.rsplit("/", 1)[1] for each in (before["Model"], before["Config"])}
+    assert not names & {*aws.left()["models"], *aws.left()["endpoint-configs"]}
+    told = [(name, status) for name, status, _ in events(aws, "replaced")]
+    served = len(told) - 1 - told[::-1].index(("Endpoint", "UPDATE_COMPLETE"))
+    assert told.index(("Config", "DELETE_IN_PROGRESS")) > served
+    assert told.index(("Model", "DELETE_IN_PROGRESS")) > told.index(("Config", "DELETE_COMPLETE"))
+    # A, B, A: a name of the first is not met again
+    deploy(aws, "replaced", serving(aws, "replaced", GREETING="a"), update=True)
+    assert answer(aws, "replaced").startswith("a ")
+    assert physical(aws, "replaced")["Model"] not in (before["Model"], after["Model"])
+
+
+def test_a_failed_update_puts_the_previous_template_in_force(aws: Aws) -> None:
+    deploy(aws, "rolled-back", serving(aws, "rolled-back", GREETING="good"))
+    before = physical(aws, "rolled-back")
+    bad = serving(aws, "rolled-back", BEHAVIOUR="crash")
+    bad["Resources"]["Extra"] = {"Type": "AWS::S3::Bucket"}
+    stack = deploy(aws, "rolled-back", bad, update=True)
+    assert stack["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert physical(aws, "rolled-back") == before
+    assert answer(aws, "rolled-back").startswith("good ")
+    [(name, reason)] = [
+        (name, reason) for name, status, reason in events(aws, "rolled-back") if status == "UPDATE_FAILED"
+    ]
+    assert name == "Endpoint"
+    assert "did not pass the ping health check" in reason
+    assert "out of luck" in reason
+    left = aws.left()
+    assert sum(each.startswith("rolled-back-Model-") for each in left["models"]) == 1
+    assert not [each for each in left["buckets"] if each.startswith("rolled-back")]
+    template = aws.client("cloudformation").get_template(StackName="rolled-back")["TemplateBody"]
+    assert "Extra" not in json.loads(template if isinstance(template, str) else json.dumps(template))["Resources"]
+    # and the next good one goes through
+    assert deploy(aws, "rolled-back", serving(aws, "rolled-back", GREETING="new"), update=True)["StackStatus"] == (
+        "UPDATE_COMPLETE"
+    )
+    assert answer(aws, "rolled-back").startswith("new ")
+
+
+def test_a_failed_create_leaves_nothing_but_its_reason(aws: Aws) -> None:
+    stack = deploy(aws, "failed", serving(aws, "failed", BEHAVIOUR="crash"))
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    left = aws.left()
+    assert not [each for kind in left.values() for each in kind if each.startswith("failed-")]
+    assert "failed" not in left["endpoints"]
+    failures = [name for name, status, _ in events(aws, "failed") if status == "CREATE_FAILED"]
+    assert failures == ["Endpoint"]
+    with pytest.raises(ClientError, match="ROLLBACK_COMPLETE state and can not be updated"):
+        deploy(aws, "failed", serving(aws, "failed"), update=True)
+    aws.client("cloudformation").delete_stack(StackName="failed")
+    assert deploy(aws, "failed", serving(aws, "failed"))["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_a_model_with_an_absent_image_fails_its_stack_with_sagemakers_words(aws: Aws) -> None:
+    template = serving(aws, "no-image")
+    absent = uri("served", "no-such-tag")
+    template["Resources"]["Model"]["Properties"]["PrimaryContainer"]["Image"] = absent
+    assert deploy(aws, "no-image", template)["StackStatus"] == "ROLLBACK_COMPLETE"
+    reasons = {name: reason for name, status, reason in events(aws, "no-image") if status == "CREATE_FAILED"}
+    assert list(reasons) == ["Model"]
+    assert f"Requested image {absent} not found." in reasons["Model"]
+
+
+def test_a_call_returns_while_resources_are_being_made(aws: Aws) -> None:
+    client, started = aws.client("cloudformation"), time.monotonic()
+    client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow", LOADING="4")))
+    assert time.monotonic() - started < 3.5
+    assert client.describe_stacks(StackName="slow")["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
+    assert ("Endpoint", "CREATE_IN_PROGRESS", "") in events(aws, "slow")
+    with pytest.raises(ClientError, match="CREATE_IN_PROGRESS state and can not be updated"):
+        client.update_stack(StackName="slow", TemplateBody="{}")
+    with pytest.raises(ClientError, match="already exists"):
+        client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow")))
+    assert settled(aws, "slow")["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_a_custom_name_that_would_need_replacing_is_refused(aws: Aws) -> None:
+    template = serving(aws, "custom-name", GREETING="a")
+    template["Resources"]["Model"]["Properties"]["ModelName"] = "my-model"
+    deploy(aws, "custom-name", template)
+    assert aws.client("sagemaker").describe_model(ModelName="my-model")["ModelName"] == "my-model"
+    template["Resources"]["Model"]["Properties"]["PrimaryContainer"]["Environment"] = {"GREETING": "b"}
+    assert deploy(aws, "custom-name", template, update=True)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert any(
+        "cannot update a stack when a custom-named resource" in each for _, _, each in events(aws, "custom-name")
+    )
+
+
+def repository(name: str, **options: Any) -> Template:
+    return {
+        "Type": "AWS::ECR::Repository",
+        "Properties": {"RepositoryName": name, **{k: v for k, v in options.items() if not k.endswith("Policy")}},
+        **{k: v for k, v in options.items() if k in ("DeletionPolicy", "UpdateReplacePolicy")},
+    }
+
+
+def test_a_repository_keeps_its_settings_and_its_uri_is_awss(aws: Aws) -> None:
+    lifecycle = {"LifecyclePolicyText": '{"rules": []}'}
+    template: Template = {
+        "Resources": {
+            "Repo": {
+                "Type": "AWS::ECR::Repository",
+                "Properties": {
+                    "ImageScanningConfiguration": {"ScanOnPush": True},
+                    "ImageTagMutability": "IMMUTABLE",
+                    "LifecyclePolicy": lifecycle,
+                    "RepositoryPolicyText": {"Version": "2012-10-17", "Statement": []},
+                },
+            }
+        },
+        "Outputs": {"Uri": {"Value": {"Fn::GetAtt": ["Repo", "RepositoryUri"]}}, "Name": {"Value": {"Ref": "Repo"}}},
+    }
+    told = outputs(deploy(aws, "repository", template))
+    assert told["Uri"] == f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{told['Name']}"
+    ecr = aws.client("ecr")
+    described = ecr.describe_repositories(repositoryNames=[told["Name"]])["repositories"][0]
+    assert described["imageScanningConfiguration"] == {"scanOnPush": True}
+    assert described["imageTagMutability"] == "IMMUTABLE"
+    assert ecr.get_lifecycle_policy(repositoryName=told["Name"])["lifecyclePolicyText"] == '{"rules": []}'
+    Image("kept").push(aws, told["Name"], "v1")
+    template["Resources"]["Repo"]["Properties"]["ImageTagMutability"] = "MUTABLE"
+    assert outputs(deploy(aws, "repository", template, update=True)) == told
+    assert ecr.describe_images(repositoryName=told["Name"])["imageDetails"][0]["imageTags"] == ["v1"]
+
+
+def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(aws: Aws) -> None:
+    resources = {
+        "Emptied": repository("del-emptied", EmptyOnDelete=True),
+        "Full": repository("del-full"),
+        "Kept": repository("del-kept", DeletionPolicy="Retain"),
+    }
+    deploy(aws, "deletion", {"Resources": resources})
+    for name in ("del-emptied", "del-full", "del-kept"):
+        Image(name).push(aws, name, "v1")
+    client = aws.client("cloudformation")
+    client.delete_stack(StackName="deletion")
+    assert settled(aws, "deletion")["StackStatus"] == "DELETE_FAILED"
+    told = [(name, status) for name, status, _ in events(aws, "deletion")]
+    assert ("Emptied", "DELETE_COMPLETE") in told
+    assert ("Kept", "DELETE_SKIPPED") in told
+    assert any("cannot be deleted because it still contains images" in each for *_, each in events(aws, "deletion"))
+    assert {"del-full", "del-kept"} <= set(aws.left()["repositories"])
+    aws.client("ecr").batch_delete_image(repositoryName="del-full", imageIds=[{"imageTag": "v1"}])
+    stack_id = client.describe_stacks(StackName="deletion")["Stacks"][0]["StackId"]
+    client.delete_stack(StackName="deletion")
+    assert client.describe_stacks(StackName=stack_id)["Stacks"][0]["StackStatus"] == "DELETE_COMPLETE"
+    with pytest.raises(ClientError, match="deletion does not exist"):
+        client.describe_stacks(StackName="deletion")
+    assert {"del-emptied", "del-full", "del-kept"} & set(aws.left()["repositories"]) == {"del-kept"}
+
+
+def copying(source: str, target: str) -> Template:
+    properties = {
+        "ServiceToken": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:copy",
+        "SrcImage": f"docker://{source}",
+        "DestImage": f"docker://{target}",
+    }
+    return {"Resources": {"Copy": {"Type": "Custom::CDKECRDeployment", "Properties": properties}}}
+
+
+def test_an_image_is_copied_between_repositories(aws: Aws) -> None:
+    source = image(aws, "copy-source")
+    aws.client("ecr").create_repository(repositoryName="copy-target")
+    stack = deploy(aws, "copy", copying(source, uri("copy-target", "t")))
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    copied = aws.request("GET", "/v2/copy-target/manifests/t")
+    assert copied.body == Image("copy-source").manifest
+
+
+def test_a_copy_to_an_immutable_tag_cannot_be_taken_back(aws: Aws) -> None:
+    """As reported for cdk-ecr-deployment (its issue 207): the rollback pushes the old tag again, and that fails."""
+    one, two = image(aws, "immutable-one"), image(aws, "immutable-two")
+    aws.client("ecr").create_repository(repositoryName="immutable-copy", imageTagMutability="IMMUTABLE")
+    first = copying(one, uri("immutable-copy", "one"))
+    assert deploy(aws, "immutable-copy", first)["StackStatus"] == "CREATE_COMPLETE"
+    second = copying(two, uri("immutable-copy", "two"))
+    second["Resources"]["Broken"] = {
+        "Type": "AWS::SageMaker::Model",
+        "DependsOn": "Copy",
+        "Properties": {"ExecutionRoleArn": "arn:x", "PrimaryContainer": {"Image": uri("immutable-copy", "absent")}},
+    }
+    assert deploy(aws, "immutable-copy", second, update=True)["StackStatus"] == "UPDATE_ROLLBACK_FAILED"
+    reasons = [
+        reason for name, status, reason in events(aws, "immutable-copy") if (name, status) == ("Copy", "UPDATE_FAILED")
+    ]
+    assert len(reasons) == 1
+    assert "Received response status [FAILED] from custom resource" in reasons[0]
+    assert "cannot be overwritten because the tag is immutable" in reasons[0]
+
+
+def test_a_copy_of_an_absent_image_or_to_an_absent_repository_fails(aws: Aws) -> None:
+    source = image(aws, "copy-absent")
+    for name, template, reason in (
+        ("copy-from-absent", copying(uri("copy-absent", "no"), uri("copy-absent", "x")), "manifest unknown"),
+        ("copy-to-absent", copying(source, uri("copy-no-such", "x")), "'copy-no-such' does not exist"),
+    ):
+        assert deploy(aws, name, template)["StackStatus"] == "ROLLBACK_COMPLETE"
+        assert any(reason in each for *_, each in events(aws, name))
+
+
+def test_an_update_without_a_change_is_refused_and_a_change_set_of_it_fails(aws: Aws) -> None:
+    template = {"Parameters": {"P": {"Type": "String", "Default": "x"}}, "Resources": {"R": repository("unchanged")}}
+    deploy(aws, "unchanged", template)
+    client = aws.client("cloudformation")
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        deploy(aws, "unchanged", template, update=True)
+    client.create_change_set(
+        StackName="unchanged",
+        ChangeSetName="none",
+        TemplateBody=json.dumps(template),
+        Parameters=[{"ParameterKey": "P", "UsePreviousValue": True}],
+    )
+    described = client.describe_change_set(StackName="unchanged", ChangeSetName="none")
+    assert described["Status"] == "FAILED"
+    assert "didn't contain changes" in described["StatusReason"]
+
+
+def test_a_change_set_tells_what_would_be_replaced_and_does_it_when_executed(aws: Aws) -> None:
+    deploy(aws, "changing", serving(aws, "changing", GREETING="a"))
+    client, new = aws.client("cloudformation"), serving(aws, "changing", GREETING="b")
+    client.create_change_set(StackName="changing", ChangeSetName="b", TemplateBody=json.dumps(new))
+    described = client.describe_change_set(StackName="changing", ChangeSetName="b")
+    changes = {
+        each["ResourceChange"]["LogicalResourceId"]: each["ResourceChange"]["Replacement"]
+        for each in described["Changes"]
+    }
+    assert changes == {"Model": "True", "Config": "Conditional", "Endpoint": "False"}
+    assert answer(aws, "changing").startswith("a ")
+    client.execute_change_set(StackName="changing", ChangeSetName="b")
+    assert settled(aws, "changing")["StackStatus"] == "UPDATE_COMPLETE"
+    assert answer(aws, "changing").startswith("b ")
+    with pytest.raises(ClientError, match="ChangeSetNotFound"):
+        client.describe_change_set(StackName="changing", ChangeSetName="b")
+    client.delete_change_set(StackName="changing", ChangeSetName="b")
+
+
+def test_exports_reach_other_stacks_and_end_with_theirs(aws: Aws) -> None:
+    exporting = {
+        "Resources": {"R": repository("exported")},
+        "Outputs": {"O": {"Value": {"Ref": "R"}, "Export": {"Name": "shared-name"}}},
+    }
+    deploy(aws, "exporting", exporting)
+    tags = {
+        "Type": "AWS::SSM::Parameter",
+        "Properties": {"Type": "String", "Value": {"Fn::ImportValue": "shared-name"}},
+    }
+    stack = deploy(
+        aws, "importing", {"Resources": {"P": tags}, "Outputs": {"V": {"Value": {"Fn::GetAtt": ["P", "Value"]}}}}
+    )
+    assert outputs(stack) == {"V": "exported"}
+    client = aws.client("cloudformation")
+    client.delete_stack(StackName="exporting")
+    assert settled(aws, "exporting")["StackStatus"] == "DELETE_FAILED"
+    assert events(aws, "exporting")[-1][2] == "Export shared-name cannot be deleted as it is in use by importing"
+    client.delete_stack(StackName="importing")
+    client.delete_stack(StackName="exporting")
+    assert "exporting" not in aws.left()["stacks"]
+    other = {**tags, "Properties": {"Type": "String", "Value": {"Fn::ImportValue": "shared-name"}}}
+    assert deploy(aws, "importing-late", {"Resources": {"P": other}})["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert any("No export named shared-name" in each for *_, each in events(aws, "importing-late"))
+
+
+def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws) -> None:
+    template = {
+        "Resources": {
+            "Metadata": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
+            "New": {"Type": "AWS::NewService::Thing", "Properties": {"Size": 3}},
+        },
+        "Outputs": {"Size": {"Value": {"Fn::GetAtt": ["New", "Size"]}}},
+    }
+    stack = deploy(aws, "unknown-type", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    assert outputs(stack) == {"Size": "3"}
+
+
+def test_scaling_and_alarms_reach_their_services(aws: Aws) -> None:
+    template = serving(aws, "scaling")
+    resource = "endpoint/scaling/variant/AllTraffic"
+    target = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": resource,
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+        "MinCapacity": 1,
+        "MaxCapacity": 3,
+    }
+    template["Resources"] |= {
+        "Target": {
+            "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+            "Properties": target,
+            "DependsOn": ["Endpoint"],
+        },
+        "Policy": {
+            "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
+            "Properties": {
+                "PolicyName": "track",
+                "PolicyType": "TargetTrackingScaling",
+                "ScalingTargetId": {"Ref": "Target"},
+                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 5},
+            },
+        },
+        "Alarm": {
+            "Type": "AWS::CloudWatch::Alarm",
+            "Properties": {
+                "Namespace": "AWS/SageMaker",
+                "MetricName": "Invocation5XXErrors",
+                "ComparisonOperator": "GreaterThanThreshold",
+                "EvaluationPeriods": 1,
+                "Period": 60,
+                "Threshold": 0,
+                "Statistic": "Sum",
+                "Dimensions": [{"Name": "EndpointName", "Value": "scaling"}],
+            },
+        },
+    }
+    assert deploy(aws, "scaling", template)["StackStatus"] == "CREATE_COMPLETE"
+    scaling, watch = aws.client("application-autoscaling"), aws.client("cloudwatch")
+
+    def targets() -> list[str]:
+        found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+        return [each["ResourceId"] for each in found]
+
+    def alarms() -> list[str]:
+        found = watch.describe_alarms()["MetricAlarms"]
+        return [each["AlarmName"] for each in found if each["AlarmName"].startswith("scaling-Alarm-")]
+
+    assert resource in targets()
+    assert len(alarms()) == 1
+    aws.client("cloudformation").delete_stack(StackName="scaling")
+    assert resource not in targets()
+    assert alarms() == []
+
+
+def test_a_broken_template_is_refused_at_once(aws: Aws) -> None:
+    circular = {
+        "A": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": {"Ref": "B"}}},
+        "B": {"Type": "AWS::SSM::Parameter", "Properties": {"Value": {"Ref": "A"}}},
+    }
+    with pytest.raises(ClientError, match="Circular dependency between resources"):
+        deploy(aws, "circular", {"Resources": circular})
+    with pytest.raises(ClientError, match="does not exist"):
+        aws.client("cloudformation").describe_stacks(StackName="circular")
+
+
+def test_two_stacks_of_two_servers_know_nothing_of_each_other(aws: Aws, start_aws: Callable[..., Aws]) -> None:
+    other = start_aws()
+    deploy(other, "elsewhere", {"Resources": {"R": repository("elsewhere")}})
+    assert "elsewhere" not in aws.left()["stacks"]
