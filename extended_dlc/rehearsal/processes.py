@@ -90,7 +90,7 @@ def _answers(url: str) -> bool:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether the process still runs and is one of ours: ids are used again."""
+    """Whether the process still runs and is one of ours: ids are used again, and one that ended has no command."""
     try:
         command = subprocess.run(  # noqa: S603
             ["ps", "-o", "command=", "-p", str(pid)],  # noqa: S607
@@ -107,9 +107,8 @@ def _end(pid: int, grace: float) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + grace
-        while time.monotonic() < deadline:
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            os.kill(pid, 0)
+        while _is_ours(pid):
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                return
             time.sleep(0.1)
-        os.kill(pid, signal.SIGKILL)
