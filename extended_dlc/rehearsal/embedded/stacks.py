@@ -20,7 +20,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from moto.cloudformation.exceptions import CloudFormationError, ExportNotFound, ValidationError
+from moto.cloudformation.exceptions import (
+    CloudFormationError,
+    ExportNotFound,
+    UnformattedGetAttTemplateException,
+    ValidationError,
+)
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
 from moto.ssm.models import ssm_backends
@@ -59,8 +64,14 @@ class Resource:
         return str(getattr(self.model, "physical_resource_id", None) or self.wish.name)
 
     def get_cfn_attribute(self, name: str) -> Any:
-        """What `Fn::GetAtt` gives."""
-        return self.model.get_cfn_attribute(name)
+        """What `Fn::GetAtt` gives: the model's attribute, or a property of that name where moto has none."""
+        try:
+            return self.model.get_cfn_attribute(name)
+        except (AttributeError, NotImplementedError, UnformattedGetAttTemplateException):
+            if name in self.wish.properties:
+                return self.wish.properties[name]
+            message = f"Template error: resource {self.logical_resource_id} does not support attribute type {name}"
+            raise ValidationError(message=f"{message} in Fn::GetAtt") from None
 
 
 class Resources(ResourceMap):
@@ -143,7 +154,7 @@ class Operation:
             self._apply(resources, {}, journal)
             self._publish(resources)
         except _Failure as failure:
-            reason = f"The following resource(s) failed to create: [{failure.logical_id}]."
+            reason = self._whats_wrong(failure, "create")
             if keep_failed:
                 self._set("CREATE_FAILED", reason)
                 return
@@ -167,7 +178,7 @@ class Operation:
             self._apply(after, before.existing(), journal)
             self._publish(after)
         except _Failure as failure:
-            reason = f"The following resource(s) failed to update: [{failure.logical_id}]."
+            reason = self._whats_wrong(failure, "update")
             self._set("UPDATE_ROLLBACK_IN_PROGRESS", reason)
             self._roll_back(before, journal)
             return
@@ -209,6 +220,12 @@ class Operation:
         self._backend.deleted_stacks[stack.stack_id] = stack
 
     # their parts
+
+    def _whats_wrong(self, failure: _Failure, verb: str) -> str:
+        """The stack's reason: which resource, or what of the template as a whole."""
+        if failure.logical_id == self._stack.name:
+            return failure.reason
+        return f"The following resource(s) failed to {verb}: [{failure.logical_id}]."
 
     def _apply(self, resources: Resources, before: Mapping[str, Resource], journal: _Journal) -> None:
         for logical_id in in_dependency_order(resources._resource_json_map):

@@ -197,9 +197,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(state: Path, stub: Path, *options: str) -> Aws:
+def start(state: Path, stub: Path, *options: str, port: int | None = None) -> Aws:
     """Start the server as the rehearsal does, and wait for its line."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "extended_dlc.rehearsal.embedded", f"--state={state}", f"--port={port}", *options],
         stdout=subprocess.PIPE,
