@@ -164,6 +164,8 @@ def find_engine(
         program = shutil.which(name)
         if program and (found := _ready(program, state, registry, why_not)):
             return found
+        if why_not and name == "docker":
+            say(f"{program} is passed over: {why_not[-1].splitlines()[0]}")
     if why_not and shutil.which("podman"):
         raise EngineError("no container engine works here: " + "; ".join(why_not))
     if not _can_install():
@@ -187,7 +189,9 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
             # the client alone prints a version too: only the server's proves that something answers
             plain.call("version", "--format", "{{.Server.Version}}", timeout=30)
             # BuildKit, for `RUN --mount`; Docker Engine 20.10 still asks to be told
-            return replace(plain, environment={"DOCKER_BUILDKIT": "1"})
+            docker = replace(plain, environment={"DOCKER_BUILDKIT": "1"})
+            _try_out(docker, state / "engine")  # a client without its buildx plugin fails here, and says so
+            return docker
         if not (state / "podman").is_dir():
             users = replace(plain, environment=_podman_environment(state / "engine", registry, _users_registries()))
             if platform.system() != "Linux":  # podman's virtual machine: nothing to configure from here
@@ -361,7 +365,9 @@ def _trial_context(context: Path, name: str = "true") -> None:
         target = root / file.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
-    (context / "Dockerfile").write_text(f'FROM scratch\nCOPY root /\nRUN ["{program}"]\nCMD ["{program}"]\n')
+    (context / "Dockerfile").write_text(
+        f'FROM scratch\nCOPY root /\nRUN --mount=type=bind,source=root,target=/mnt ["{program}"]\nCMD ["{program}"]\n'
+    )
 
 
 # ---- installing podman ----

@@ -260,13 +260,14 @@ class Registry(BaseHTTPRequestHandler):
         self.send_header("Content-Length", headers.get("length", "0"))
         self.end_headers()
 
-    def drain(self) -> None:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                self.rfile.read(size + 2)
-            self.rfile.readline()
-        else:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def drain(self) -> int:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return len(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        total = 0
+        while size := int(self.rfile.readline(), 16):
+            total += len(self.rfile.read(size + 2)) - 2
+        self.rfile.readline()
+        return total
 
     def do_HEAD(self) -> None:
         self.answer(200 if self.path.rpartition("/")[2] in self.blobs else 404)
@@ -279,8 +280,8 @@ class Registry(BaseHTTPRequestHandler):
         self.answer(202, Location=f"{self.path}1", Docker_Upload_UUID="1", Range="0-0")
 
     def do_PATCH(self) -> None:
-        self.drain()
-        self.answer(202, Location=self.path, Docker_Upload_UUID="1", Range="0-0")
+        last = self.drain() - 1
+        self.answer(202, Location=self.path, Docker_Upload_UUID="1", Range=f"0-{last}")
 
     def do_PUT(self) -> None:
         self.drain()
