@@ -190,7 +190,8 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
             plain.call("version", "--format", "{{.Server.Version}}", timeout=30)
             # BuildKit, for `RUN --mount`; Docker Engine 20.10 still asks to be told
             docker = replace(plain, environment={"DOCKER_BUILDKIT": "1"})
-            _try_out(docker, state / "engine")  # a client without its buildx plugin fails here, and says so
+            if platform.system() == "Linux":
+                _try_out(docker, state / "engine")  # a client without its buildx plugin fails here, and says so
             return docker
         if not (state / "podman").is_dir():
             users = replace(plain, environment=_podman_environment(state / "engine", registry, _users_registries()))
