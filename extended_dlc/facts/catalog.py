@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -27,51 +28,95 @@ class DlcImage:
     tag: str
     accelerator: Literal["cpu", "gpu"]
     torch: str
-    transformers: str
-    python: str
-    """As in the tag: `py312`."""
+    transformers: str | None
+    """None for the families without transformers: `pytorch`, `pytorch-inference`, `pytorch-training`."""
+
+    python: str | None
+    """As in the tag: `py312`; None where no source tells."""
 
     cuda: str | None
-    """As in the tag: `cu124`; None for a CPU image."""
+    """As in the tag: `cu124`; None for a CPU image, and where no source tells."""
 
     regions: tuple[str, ...]
-    """Where the image is published."""
+    """Where the image is published in ECR; none for an image of the public registry, which is one for all regions."""
+
+    login: bool = True
+    """Whether pulling it needs a login to the registry of its region."""
+
+    @property
+    def name(self) -> str:
+        """Repository and tag; for an image of the public registry the full reference."""
+        public = "" if self.login else f"{table('images')['public_registry']}/"
+        return f"{public}{self.repository}:{self.tag}"
+
+    @property
+    def release(self) -> str:
+        """Its transformers; empty of meaning (0) for a family without."""
+        return self.transformers or "0"
 
     def uri(self, region: str) -> str:
         """The full reference in `region`; a `ValueError` where the image is not published there."""
+        if not self.login:
+            return self.name
         if region not in self.regions:
             raise ValueError(
-                f"{self.repository}:{self.tag} is not published in '{region}'{did_you_mean(region, self.regions)}: "
+                f"{self.name} is not published in '{region}'{did_you_mean(region, self.regions)}: "
                 f"take one of {', '.join(self.regions)}, or give a reference of your own with base="
             )
         accounts = table("images")["accounts"]
         suffix = table("images")["dns_suffixes"].get(region, "amazonaws.com")
-        return f"{accounts[region]}.dkr.ecr.{region}.{suffix}/{self.repository}:{self.tag}"
+        return f"{accounts[region]}.dkr.ecr.{region}.{suffix}/{self.name}"
 
 
-def dlc_images(repository: str | None = None) -> list[DlcImage]:
-    """All images of the catalogue, or those of one repository, oldest transformers first."""
+@functools.cache
+def _all_images() -> tuple[DlcImage, ...]:
     data = table("images")
-    return [
-        DlcImage(**{**row, "regions": tuple(data["published"][row["regions"]])})
+    groups = {name: tuple(regions) for name, regions in data["published"].items()}
+    return tuple(
+        DlcImage(
+            **{
+                key: row[key] for key in ("repository", "tag", "accelerator", "torch", "transformers", "python", "cuda")
+            },
+            regions=groups[row["regions"]] if row["regions"] else (),
+            login=row["regions"] is not None,
+        )
         for row in data["images"]
-        if repository in (None, row["repository"])
+    )
+
+
+def dlc_images(
+    repository: str | None = None, *, accelerator: str | None = None, region: str | None = None
+) -> list[DlcImage]:
+    """The images of the catalogue, or those of one repository, accelerator or region; oldest first in each repository.
+
+    Images of the public registry are in every region.
+    """
+    return [
+        image
+        for image in _all_images()
+        if repository in (None, image.repository)
+        and accelerator in (None, image.accelerator)
+        and (region is None or region in image.regions or not image.login)
     ]
 
 
 def default_base(accelerator: str, region: str) -> str:
     """The newest Hugging Face PyTorch inference image for `accelerator` (`cpu` or `gpu`), as published in `region`."""
-    return [image for image in dlc_images(INFERENCE) if image.accelerator == accelerator][-1].uri(region)
+    return dlc_images(INFERENCE, accelerator=accelerator)[-1].uri(region)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagFacts:
-    """What the tag of a DLC says: `{torch}-transformers{version}-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""
+    """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""
 
     torch: str
-    transformers: str
+    transformers: str | None
+    """None for a family without transformers."""
+
     accelerator: Literal["cpu", "gpu"]
-    python: str
+    python: str | None
+    """None where the tag does not tell: `2.13.0-cu133-amzn2023-sagemaker`."""
+
     cuda: str | None
     moving: bool
     """Whether AWS patches the image in place under this tag: it has no `-vM.m` suffix."""
@@ -81,21 +126,27 @@ _TAG = re.compile(
     r"(?P<torch>\d+\.\d+\.\d+)-transformers(?P<transformers>\d+\.\d+\.\d+)-(?P<accelerator>cpu|gpu)-(?P<python>py\d+)"
     r"(-(?P<cuda>cu\d+))?-(?P<os>[a-z0-9.]+)(?P<suffix>(-[\w.]+)*)"
 )
+_PYTORCH_TAG = re.compile(
+    r"(?P<torch>\d+\.\d+\.\d+)-(?P<accelerator>cpu|gpu)-(?P<python>py\d+)(-(?P<cuda>cu\d+))?(?P<suffix>(-[\w.]+)*)"
+)
+_AMZN_TAG = re.compile(r"(?P<torch>\d+\.\d+(\.\d+)?)-(cpu|(?P<cuda>cu\d+))-(?P<os>amzn\d+)(?P<suffix>(-[\w.]+)*)")
 _FIXED = re.compile(r"-v\d+\.\d+(-|$)")
 
 
 def read_tag(reference: str) -> TagFacts | None:
     """What an image reference says of itself, or None when its tag is not a DLC's (a digest, a name of one's own)."""
-    match = _TAG.fullmatch(tag_of(reference))
+    tag = tag_of(reference)
+    match = _TAG.fullmatch(tag) or _PYTORCH_TAG.fullmatch(tag) or _AMZN_TAG.fullmatch(tag)
     if match is None:
         return None
-    accelerator: Literal["cpu", "gpu"] = "gpu" if match["accelerator"] == "gpu" else "cpu"
+    facts = match.groupdict()
+    gpu = facts["cuda"] is not None or facts.get("accelerator") == "gpu"
     return TagFacts(
-        torch=match["torch"],
-        transformers=match["transformers"],
-        accelerator=accelerator,
-        python=match["python"],
-        cuda=match["cuda"],
+        torch=facts["torch"],
+        transformers=facts.get("transformers"),
+        accelerator="gpu" if gpu else "cpu",
+        python=facts.get("python"),
+        cuda=facts["cuda"],
         moving=is_moving(reference),
     )
 

@@ -52,7 +52,7 @@ def check_server(transformers: str, base: str | None) -> None:
     if version(transformers)[:2] < NATIVE_SERVER_TRANSFORMERS:
         raise ValueError("is older than the native server carries: take 4.46.0 or newer")
     facts = read_tag(base) if base else None
-    if facts is None:
+    if facts is None or facts.python is None:
         return
     python = (int(facts.python[2]), int(facts.python[3:]))
     if python < NATIVE_SERVER_PYTHON:

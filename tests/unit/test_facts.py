@@ -10,7 +10,8 @@ import pytest
 from extended_dlc.facts import checks
 from extended_dlc.facts.catalog import INFERENCE, default_base, dlc_images, is_moving, read_tag
 from extended_dlc.facts.instances import find_instance
-from extended_dlc.facts.refresh import _layout, _write
+from extended_dlc.facts.refresh._pip import RefreshError
+from extended_dlc.facts.refresh._write import layout, write
 
 TUTORIAL = "huggingface-pytorch-inference:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
 
@@ -86,15 +87,15 @@ def test_what_cannot_be_a_hub_id_is_refused(name: str) -> None:
 
 
 def test_a_refresh_that_would_shrink_a_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extended_dlc.facts.refresh.DATA", tmp_path)
+    monkeypatch.setattr("extended_dlc.facts.refresh._write.DATA", tmp_path)
     before = {"source": "s", "things": [{"a": 1}, {"a": 2}]}
-    _write("things", before)
-    with pytest.raises(SystemExit, match=r"things\.json would shrink from 2 to 1 rows"):
-        _write("things", {"source": "s", "things": [{"a": 1}]})
+    write("things", before)
+    with pytest.raises(RefreshError, match=r"things\.json would shrink from 2 to 1 rows"):
+        write("things", {"source": "s", "things": [{"a": 1}]})
     assert json.loads((tmp_path / "things.json").read_text()) == before, "the old table must survive"
 
 
 def test_a_table_is_written_one_row_a_line() -> None:
-    text = _layout({"source": "s", "rows": [{"a": 1}, {"a": 2}], "map": {"k": {"b": 1}}})
+    text = layout({"source": "s", "rows": [{"a": 1}, {"a": 2}], "map": {"k": {"b": 1}}})
     assert text.splitlines()[3:5] == ['    {"a": 1},', '    {"a": 2}']
     assert json.loads(text) == {"source": "s", "rows": [{"a": 1}, {"a": 2}], "map": {"k": {"b": 1}}}

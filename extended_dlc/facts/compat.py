@@ -1,0 +1,426 @@
+"""What goes with what: which base carries which transformers release, which release knows which model type.
+
+Pure functions over the tables in `data/`. As in `checks`, the text of a `ValueError` completes "`<option>` (<value>) …",
+where the option is the transformers release: the rule that is broken, with both sides and the nearest pair that works.
+`check_model_type` alone says a whole sentence. What the tables do not know passes, and is said in notes for the caller
+to annotate.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from extended_dlc.facts._tables import did_you_mean, table
+from extended_dlc.facts.catalog import INFERENCE, DlcImage, TagFacts, Version, dlc_images, read_tag, version
+
+Json = dict[str, Any]
+
+Server = Literal["native", "stock"]
+"""`native` is this project's server, `stock` the one that the image has from AWS."""
+
+NATIVE_PYTHON = (3, 10)
+NATIVE_TRANSFORMERS = (4, 46)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """One transformers release and what its wheel asks for."""
+
+    release: str
+    python: str
+    """Oldest Python, as `3.10`."""
+
+    torch: str | None
+    """Oldest torch that the `torch` extra accepts; None: any."""
+
+    huggingface_hub: str | None
+    """Accepted range, as `>=1.31.0,<3.0`; None where the wheel does not ask for the package."""
+
+    tokenizers: str | None
+    safetensors: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelType:
+    """A `model_type` of the Hub's `config.json` files, and the releases whose `AutoConfig` knows it."""
+
+    model_type: str
+    first: str
+    """First release; `4.0.0` also stands for anything older."""
+
+    last: str | None
+    """Last release; None while it is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The base that was picked, and why."""
+
+    image: DlcImage
+    uri: str
+    """Full reference in the asked region."""
+
+    why: str
+    """One sentence: why this one, and why not the next newer."""
+
+    known: bool = True
+    """False for a release that our tables do not have: annotate it."""
+
+    notes: tuple[str, ...] = ()
+    """What else the reader should know, a sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockServer:
+    """What is known of a stock server with a release that passed."""
+
+    measured: bool
+    how: str
+    """How it was measured, or that it was not."""
+
+    needs: tuple[str, ...] = ()
+    """Requirements that must be installed along, as `huggingface_hub<0.26`."""
+
+
+# -- releases ----------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def releases() -> dict[str, Release]:
+    """Every transformers release from 4.17.0 on that is not withdrawn, oldest first."""
+    return {row["release"]: Release(**row) for row in table("releases")["releases"]}
+
+
+def find_release(transformers: str) -> Release | None:
+    """What a release needs; None for one outside our data's span.
+
+    A `ValueError` with the nearest release for one inside the span that does not exist or was withdrawn.
+    """
+    known = releases()
+    if found := known.get(transformers):
+        return found
+    asked = version(transformers)
+    if not version(next(iter(known))) < asked < version(next(reversed(known))):
+        return None
+    older = [release for release in known if version(release) < asked][-1]
+    newer = next(release for release in known if version(release) > asked)
+    near = [release for release in (older, newer) if version(release)[:2] == asked[:2]] or [older, newer]
+    raise ValueError(
+        f"is not on PyPI, or was withdrawn there: take {' or '.join(near)} "
+        "(extended-dlc catalog refresh reads the list again)"
+    )
+
+
+# -- bases -------------------------------------------------------------------------------------------------------------
+
+
+def pick_base(transformers: str, accelerator: str, region: str, server: Server = "native") -> Choice:
+    """The newest Hugging Face PyTorch inference image that can carry a transformers release.
+
+    It carries the release when its Python and torch are what the wheel asks for, the server runs there, and it is
+    published in the region. A base made for a newer major release is passed over while another can carry the asked one,
+    because its neighbours (huggingface_hub 1.x against 0.x) would have to go back with it. An older release of the same
+    major is installed over a newer one of the base where the native server runs, and the notes say so; the stock
+    server, whose toolkit was published with the base, is only ever moved forward.
+    """
+    if accelerator not in ("cpu", "gpu"):
+        raise ValueError(f"has no base that computes with '{accelerator}': take cpu or gpu")
+    _check_native(transformers, server)
+    release = find_release(transformers)
+    family = [image for image in dlc_images(INFERENCE) if image.accelerator == accelerator]
+    _check_region(region, family)
+    why_not: dict[str, str] = {}
+    for allow_newer_major in (False, True):
+        for image in reversed(family):
+            reason = _why_not(image, transformers, release, region, server)
+            if reason is None and not allow_newer_major and version(image.release)[0] > version(transformers)[0]:
+                reason = f"is made for transformers {image.release.split('.')[0]}"
+            if reason is None:
+                return Choice(
+                    image=image,
+                    uri=image.uri(region),
+                    why=_why(image, family, why_not, transformers, region),
+                    known=release is not None,
+                    notes=tuple(_notes(transformers, release, image.release)),
+                )
+            why_not.setdefault(image.tag, reason)
+    raise ValueError(_impossible(transformers, release, server, [i for i in family if region in i.regions], why_not))
+
+
+def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcImage:
+    """The Hugging Face PyTorch inference image that AWS published with a release; the newest for None.
+
+    A `ValueError` with those there are, for a release that AWS published no image with.
+    """
+    family = dlc_images(INFERENCE, accelerator=accelerator)
+    _check_region(region, family)
+    published = [image for image in family if region in image.regions]
+    found = [image for image in published if transformers in (None, image.transformers)]
+    if not found:
+        there = list(dict.fromkeys(image.release for image in published))
+        raise ValueError(
+            f"is in no {accelerator} image that AWS published in {region}{did_you_mean(str(transformers), there)}: "
+            f"take one of {', '.join(there)}, or extend one (ExtendedDlc)"
+        )
+    return found[-1]
+
+
+def _check_region(region: str, family: list[DlcImage]) -> None:
+    regions = sorted({region for image in family for region in image.regions})
+    if region not in regions:
+        raise ValueError(
+            f"has no base in '{region}'{did_you_mean(region, regions)}: take one of {', '.join(regions)}, or give a "
+            "reference of your own with base="
+        )
+
+
+def check_pair(base: str | DlcImage, transformers: str, server: Server = "native") -> tuple[str, ...]:
+    """Refuse a release that a given base cannot carry; otherwise what to annotate, a sentence each.
+
+    Judged by what the base's tag says; a tag that says nothing passes. A release older than the base's own is allowed
+    for the native server (from 4.46 on) with a note, since pip moves the neighbours back within their ranges; for the
+    stock server it passes as not measured.
+    """
+    _check_native(transformers, server)
+    release = find_release(transformers)
+    facts = base if isinstance(base, DlcImage) else read_tag(base)
+    if facts is None:
+        return tuple(_notes(transformers, release, None))
+    name = base.name if isinstance(base, DlcImage) else base
+    if reason := _cannot_carry(facts, transformers, release, server):
+        carried = [one for one in releases().values() if _carries(facts, one, server)]
+        works = [f"the newest release that it carries is {carried[-1].release}"] if carried else []
+        images = [image for image in dlc_images(INFERENCE) if image.accelerator == facts.accelerator]
+        bases = [image for image in images if _cannot_carry(image, transformers, release, server) is None]
+        works += [f"the newest base that carries {transformers} is {bases[-1].name}"] if bases else []
+        raise ValueError(f"cannot go onto {name}: it {reason}" + (f"; {'; '.join(works)}" if works else ""))
+    notes = list(_notes(transformers, release, facts.transformers))
+    if server == "stock":
+        stock = check_stock_server(base, transformers)
+        if not stock.measured:
+            notes.append(stock.how)
+        if stock.needs:
+            notes.append(f"the stock server runs with transformers {transformers} only with {', '.join(stock.needs)}")
+    return tuple(notes)
+
+
+def _check_native(transformers: str, server: Server) -> None:
+    if server == "native" and version(transformers)[:2] < NATIVE_TRANSFORMERS:
+        oldest = next(one for one in releases() if version(one)[:2] >= NATIVE_TRANSFORMERS)
+        raise ValueError(
+            f'is older than the native server carries: take {oldest} or newer, or the stock server (server="stock")'
+        )
+
+
+def _cannot_carry(facts: DlcImage | TagFacts, transformers: str, release: Release | None, server: Server) -> str | None:
+    """Why an image cannot carry a release, as the end of a sentence about the image; None when it can."""
+    python = python_of(facts.python)
+    if server == "native" and python and python < NATIVE_PYTHON:
+        return f"has Python {_dotted(python)} and the native server needs 3.10"
+    # of a release newer than our tables only this much is known: it needs no less than the newest there is
+    needs = release or (list(releases().values())[-1] if _is_newer(transformers) else None)
+    if needs is None:
+        return None
+    who = f"transformers {transformers} needs" + ("" if release else f" (as {needs.release}) at least")
+    if python and python < version(needs.python):
+        return f"has Python {_dotted(python)} and {who} {needs.python}"
+    if needs.torch and _shorter(version(facts.torch), version(needs.torch)):
+        return f"has torch {facts.torch} and {who} {needs.torch}"
+    return None
+
+
+def _carries(facts: DlcImage | TagFacts, release: Release, server: Server) -> bool:
+    if server == "native" and version(release.release)[:2] < NATIVE_TRANSFORMERS:
+        return False
+    if _cannot_carry(facts, release.release, release, server) is not None:
+        return False
+    return server == "native" or _stock_failure(facts.transformers, release.release) is None
+
+
+def _why_not(image: DlcImage, transformers: str, release: Release | None, region: str, server: Server) -> str | None:
+    if reason := _cannot_carry(image, transformers, release, server):
+        return reason
+    if server == "stock":
+        if version(image.release) > version(transformers):
+            return f"has the newer transformers {image.release}, and its stock server is not moved back"
+        if row := _stock_failure(image.transformers, transformers):
+            return f"has a stock server that cannot run it: {row['reason']}"
+    return None if region in image.regions else f"is not published in {region}"
+
+
+def _why(image: DlcImage, family: list[DlcImage], why_not: dict[str, str], transformers: str, region: str) -> str:
+    what = f"{image.name} is the newest {image.accelerator} base in {region} that carries"
+    newer = family[family.index(image) + 1 :]
+    if not newer:
+        return f"{what} transformers {transformers}, and the newest of its family"
+    return f"{what} transformers {transformers}: the next newer, {newer[0].tag}, {why_not[newer[0].tag]}"
+
+
+def _notes(transformers: str, release: Release | None, base: str | None) -> Iterator[str]:
+    if release is None:
+        known = list(releases())
+        side = f"newer than {known[-1]}" if _is_newer(transformers) else f"older than {known[0]}"
+        yield (
+            f"transformers {transformers} is {side}, the end of what is known here: what it needs shows when the image "
+            "is built"
+        )
+    if base is not None and version(transformers) < version(base):
+        yield (
+            f"transformers {transformers} is older than the base's own {base}: it is installed over it, and its "
+            "neighbours move back within the ranges that it asks for"
+        )
+
+
+def _impossible(
+    transformers: str, release: Release | None, server: Server, published: list[DlcImage], why_not: dict[str, str]
+) -> str:
+    """The whole error when no published base carries a release: what it needs, why the newest fails, what works."""
+    newest = published[-1]
+    needs = f"needs Python {release.python}" if release else ""
+    needs += f" and torch {release.torch}" if release and release.torch else ""
+    pairs = [(image, one) for image in published for one in releases().values() if _carries(image, one, server)]
+    if server == "stock":
+        pairs = [(image, one) for image, one in pairs if version(one.release) >= version(image.release)]
+    below = [pair for pair in pairs if version(pair[1].release) <= version(transformers)]
+    nearest = ""
+    if pairs:
+        # of the nearest release, the newest base
+        image, one = max(below, key=_order) if below else min(pairs, key=lambda pair: version(pair[1].release))
+        nearest = f"; the nearest pair that works is transformers {one.release} on {image.name}"
+    other = ', or the native server (server="native")' if server == "stock" else ""
+    return (
+        f"{needs}{': ' if needs else ''}no {newest.accelerator} base in the region carries it; the newest, "
+        f"{newest.tag}, {why_not[newest.tag]}{nearest}{other}"
+    )
+
+
+def _order(pair: tuple[DlcImage, Release]) -> tuple[Version, Version]:
+    return version(pair[1].release), version(pair[0].release)
+
+
+def python_of(text: str | None) -> Version | None:
+    """The Python in a DLC's tag as numbers: `py310` is 3.10; None where the tag does not tell."""
+    return (int(text[2]), int(text[3:])) if text and len(text) > 3 else None
+
+
+def _is_newer(transformers: str) -> bool:
+    return version(transformers) > version(list(releases())[-1])
+
+
+def _shorter(have: Version, need: Version) -> bool:
+    """Whether a release is below a floor, compared on the places that both have (torch 2.6 satisfies 2.6.0)."""
+    places = min(len(have), len(need))
+    return have[:places] < need[:places]
+
+
+def _dotted(numbers: Version) -> str:
+    return ".".join(map(str, numbers))
+
+
+# -- the stock server --------------------------------------------------------------------------------------------------
+
+
+def check_stock_server(base: str | DlcImage, transformers: str) -> StockServer:
+    """Refuse a release that the base's own server is known not to run; otherwise what is known of the pair."""
+    facts = base if isinstance(base, DlcImage) else read_tag(base)
+    own = facts.transformers if facts else None
+    name = base.name if isinstance(base, DlcImage) else base
+    if own == transformers:
+        return StockServer(measured=True, how=f"{name} is published with transformers {transformers}")
+    if row := _stock_failure(own, transformers):
+        works = [one["last"] for one in _stock_rows(own) if one["works"]]
+        take = f"transformers {works[-1]}, " if works else f"transformers {own}, " if own else ""
+        raise ValueError(
+            f"cannot run on the stock server of {name}: {row['reason']} (measured: {row['how']}): "
+            f'take {take}the native server (server="native"), or AWS\'s own transformers 5.5.3 base as '
+            "it is"
+        )
+    for one in _stock_rows(own):
+        if one["works"] and _within(one, transformers):
+            return StockServer(measured=True, how=one["how"], needs=tuple(one["needs"]))
+    return StockServer(
+        measured=False, how=f"the stock server of {name} was not measured with transformers {transformers}"
+    )
+
+
+def _stock_rows(base: str | None) -> list[Json]:
+    rows = table("stock_server")["stock_server"]
+    return [row for row in rows if base in row["bases"] or (not row["bases"] and base and base not in row["except"])]
+
+
+def _stock_failure(base: str | None, transformers: str) -> Json | None:
+    if base == transformers:
+        return None
+    return next((row for row in _stock_rows(base) if not row["works"] and _within(row, transformers)), None)
+
+
+def _within(row: Json, transformers: str) -> bool:
+    first, last = row["first"], row["last"]
+    return version(first) <= version(transformers) and (last is None or version(transformers) <= version(last))
+
+
+# -- model types -------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def model_types() -> dict[str, ModelType]:
+    """Every model type that some transformers release from 4.0 on knows, by its name."""
+    return {row["model_type"]: ModelType(**row) for row in table("model_types")["model_types"]}
+
+
+def find_model_type(model_type: str) -> ModelType | None:
+    """The releases that know a model type; None for one that no release read here knows, which is not an error.
+
+    Such a type may be newer than our data, or come with its own code (`trust_remote_code`).
+    """
+    return model_types().get(model_type)
+
+
+def near_model_type(model_type: str) -> str:
+    """For an unknown type: `; did you mean 'x'?`, or nothing."""
+    return did_you_mean(model_type, model_types())
+
+
+def check_model_type(model_type: str, transformers: str | None, image: str | None = None) -> None:
+    """Refuse a release that is known not to load a model type, with the releases that do. Unknown types pass.
+
+    :param transformers: None, for an image whose release is not known, passes.
+    :param image: Named in the error where the release is the one that an image has.
+    """
+    known = find_model_type(model_type)
+    if known is None or transformers is None:
+        return
+    where = f"transformers {transformers}" + (f" in {image}" if image else "")
+    asked = version(transformers)
+    newest = list(releases())[-1]
+    if asked < version(known.first) and version(known.first) > (4, 0, 0):
+        raise ValueError(
+            f"{where} cannot load model type '{model_type}': needs >= {known.first}. extend the image "
+            f'(ExtendedDlc(transformers="{known.last or newest}")) or pick a newer base (extended-dlc catalog list)'
+        )
+    if known.last is not None and asked > version(known.last):
+        raise ValueError(
+            f"{where} cannot load model type '{model_type}': it left after {known.last}, needs {known.first} to "
+            f'{known.last}. extend the image with that release (ExtendedDlc(transformers="{known.last}")) or pick an '
+            "older base (extended-dlc catalog list)"
+        )
+
+
+# -- the host ----------------------------------------------------------------------------------------------------------
+
+
+def inference_ami_version(cuda: str | None) -> str | None:
+    """The host image (`InferenceAmiVersion`) for an image's CUDA, as `cu124` in its tag.
+
+    None, which leaves SageMaker's default, for a CPU image, for CUDA 11 and older, which run there, and for a CUDA
+    newer than the table.
+    """
+    if cuda is None:
+        return None
+    major = cuda.removeprefix("cu").split(".")[0]
+    major = major if "." in cuda else major[:-1]
+    rows = {row["cuda"]: row["inference_ami_version"] for row in table("host_images")["host_images"]}
+    return rows.get(major)

@@ -1,0 +1,56 @@
+"""Writes the tables in `data/`: one row a line, never shorter than before, all of a file or nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.refresh._pip import Json, RefreshError
+
+
+def read(name: str) -> Json | None:
+    """The table as it is now; None where there is none yet."""
+    file = DATA / f"{name}.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
+
+def write(name: str, content: Json) -> int:
+    """Replace `data/<name>.json`; refuse a table with fewer rows than the one there is. The number of rows."""
+    file = DATA / f"{name}.json"
+    rows = content[name]
+    before = read(name)
+    if before is not None and len(rows) < len(before[name]):
+        raise RefreshError(
+            f"{file.name} would shrink from {len(before[name])} to {len(rows)} rows: look into the source "
+            f"({content['source']}) and delete the file first if that is right"
+        )
+    text = layout(content) + "\n"
+    if before is None or file.read_text() != text:
+        half = file.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            half.write_text(text)
+            half.replace(file)
+        except OSError as error:
+            raise RefreshError(
+                f"{file} cannot be written: {error.strerror}; refresh from a checkout or an environment of your own"
+            ) from None
+        finally:
+            half.unlink(missing_ok=True)
+    return len(rows)
+
+
+def layout(content: Json) -> str:
+    """JSON with one row of each table a line, so that a refresh reads well as a diff."""
+
+    def block(value: Any) -> str:
+        if isinstance(value, dict):
+            lines = [f"    {json.dumps(key)}: {json.dumps(row)}" for key, row in value.items()]
+            return "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"
+        if isinstance(value, list):
+            lines = [f"    {json.dumps(row)}" for row in value]
+            return "[\n" + ",\n".join(lines) + "\n  ]" if lines else "[]"
+        return json.dumps(value)
+
+    return "{\n" + ",\n".join(f"  {json.dumps(key)}: {block(value)}" for key, value in content.items()) + "\n}"

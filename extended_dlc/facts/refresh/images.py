@@ -1,0 +1,174 @@
+"""The catalogue of images, from sagemaker-core's `image_uri_config`, and what is kept by hand beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.refresh._pip import Json
+
+PUBLIC_REGISTRY = "public.ecr.aws/deep-learning-containers"
+
+_CONFIG = "sagemaker/core/image_uri_config"
+_FILES = ("huggingface", "pytorch", "pytorch-amzn2023")
+
+
+def images(sagemaker_core: Path) -> Json:
+    """The table `images`: Hugging Face PyTorch images, and the PyTorch images that they are made like."""
+    with zipfile.ZipFile(sagemaker_core) as wheel:
+        configs = {name: json.loads(wheel.read(f"{_CONFIG}/{name}.json")) for name in _FILES}
+    accounts: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    rows = []
+    for row, registries in (
+        *_hugging_face(configs["huggingface"]),
+        *_pytorch(configs["pytorch"]),
+        *_amazon_linux(configs["pytorch-amzn2023"]),
+    ):
+        for region, account in registries.items():
+            if accounts.setdefault(region, account) != account:
+                raise ValueError(f"two accounts own {row['repository']} in {region}: the table cannot say so")
+        rows.append(row | {"regions": _group(groups, row["repository"], sorted(registries))})
+    rows = _corrected(rows)
+    release = sagemaker_core.name.split("-")[1]
+    used = {row["regions"] for row in rows}
+    return {
+        "source": f"PyPI sagemaker-core {release}, {_CONFIG}/{{{','.join(_FILES)}}}.json; image_corrections.json",
+        "accounts": dict(sorted(accounts.items())),
+        "dns_suffixes": _dns_suffixes(sorted(accounts)),
+        "public_registry": PUBLIC_REGISTRY,
+        "published": {name: regions for name, regions in sorted(groups.items()) if name in used},
+        "images": sorted(rows, key=_order),
+    }
+
+
+_Found = tuple[Json, dict[str, str]]
+
+
+def _hugging_face(config: Json) -> Iterator[_Found]:
+    for kind in ("inference", "training"):
+        for transformers, frameworks in config[kind]["versions"].items():
+            for framework, image in frameworks.items():
+                # images without a container version are older than the tag grammar and carry no Python of today
+                if not framework.startswith("pytorch") or "container_version" not in image:
+                    continue
+                torch = framework.removeprefix("pytorch")
+                (python,) = image["py_versions"]
+                for accelerator, container in sorted(image["container_version"].items()):
+                    tag = f"{torch}-transformers{transformers}-{accelerator}-{python}-{container}"
+                    cuda = container.split("-")[0] if accelerator == "gpu" else None
+                    yield (
+                        _row(image["repository"], tag, accelerator, torch, transformers, python, cuda),
+                        image["registries"],
+                    )
+
+
+def _pytorch(config: Json) -> Iterator[_Found]:
+    """`pytorch-inference` and `pytorch-training`: short tags, which tell no CUDA."""
+    for kind in ("inference", "training"):
+        for torch, image in config[kind]["versions"].items():
+            # before 1.2 they were in other accounts, under another name; Python 2 and "py3" tell no Python of today
+            if image["repository"] != f"pytorch-{kind}":
+                continue
+            for python in image["py_versions"]:
+                if not re.fullmatch(r"py3\d+", python):
+                    continue
+                for accelerator in sorted(image.get("processors") or config[kind]["processors"]):
+                    tag = f"{torch}-{accelerator}-{python}"
+                    # sagemaker-core completes this one tag by hand (image_uris.py, _get_image_tag)
+                    tag += "-cu110-ubuntu18.04-v3" if tag == "1.6.0-gpu-py36" else ""
+                    yield _row(image["repository"], tag, accelerator, torch, None, python, None), image["registries"]
+
+
+def _amazon_linux(config: Json) -> Iterator[_Found]:
+    """`pytorch` on Amazon Linux 2023: the tag has no Python, and the accelerator is in its CUDA."""
+    for image in config["training"]["versions"].values():
+        for accelerator, container in sorted(image["container_version"].items()):
+            cuda = container.split("-")[0] if accelerator == "gpu" else None
+            tag = f"{image['tag_prefix']}-{container}"
+            row = _row(image["repository"], tag, accelerator, image["tag_prefix"], None, None, cuda)
+            yield row, image["registries"]
+
+
+def _row(
+    repository: str,
+    tag: str,
+    accelerator: str,
+    torch: str,
+    transformers: str | None,
+    python: str | None,
+    cuda: str | None,
+) -> Json:
+    return {
+        "repository": repository,
+        "tag": tag,
+        "accelerator": accelerator,
+        "torch": torch,
+        "transformers": transformers,
+        "python": python,
+        "cuda": cuda,
+    }
+
+
+def _group(groups: dict[str, list[str]], repository: str, regions: list[str]) -> str:
+    """The name of a list of regions: the repository that brought it and its length."""
+    for name, known in groups.items():
+        if known == regions:
+            return name
+    name = f"{repository}-{len(regions)}"
+    while name in groups:
+        name += "b"
+    groups[name] = regions
+    return name
+
+
+def _corrected(rows: list[Json]) -> list[Json]:
+    """The rows with the hand-kept corrections: values replaced, rows removed, rows added."""
+    for correction in json.loads((DATA / "image_corrections.json").read_text())["image_corrections"]:
+        match, change = correction["match"], correction.get("set")
+        hit = [row for row in rows if all(row[key] == value for key, value in match.items())]
+        if "add" in correction:
+            rows = [*rows, *(row for row in correction["add"] if not _has(rows, row))]
+        elif change is None:
+            rows = [row for row in rows if row not in hit]
+        else:
+            rows = [row | change if row in hit else row for row in rows]
+    return rows
+
+
+def _has(rows: list[Json], wanted: Json) -> bool:
+    """Whether the source has it by now: then its row wins."""
+    return any(
+        row["repository"] == wanted["repository"]
+        and row["tag"] == wanted["tag"]
+        and (row["regions"] is None) == (wanted["regions"] is None)
+        for row in rows
+    )
+
+
+def _order(row: Json) -> tuple[Any, ...]:
+    def numbers(text: str | None) -> list[int]:
+        return [int(part) for part in (text or "0").split(".")]
+
+    public = row["regions"] is None
+    return row["repository"], numbers(row["transformers"]), numbers(row["torch"]), row["tag"], public
+
+
+def _dns_suffixes(regions: list[str]) -> dict[str, str]:
+    """The DNS suffix of each region outside the `aws` partition's `amazonaws.com`, from botocore's partitions."""
+    from botocore.loaders import Loader
+
+    partitions = Loader().load_data("partitions")["partitions"]
+
+    def suffix(region: str) -> str:
+        for partition in partitions:
+            if region in partition["regions"] or re.fullmatch(partition["regionRegex"], region):
+                return str(partition["outputs"]["dnsSuffix"])
+        raise ValueError(f"botocore knows no partition of region '{region}'")
+
+    return {region: suffix(region) for region in regions if suffix(region) != "amazonaws.com"}
