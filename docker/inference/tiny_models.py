@@ -108,7 +108,8 @@ def make_whisper(folder: Path) -> None:
     )
     model.generation_config = GenerationConfig(
         **roles,
-        max_length=24,
+        # the pipeline's own default is 256 tokens and five beams
+        max_new_tokens=16,
         begin_suppress_tokens=[end],
         suppress_tokens=unwanted,
         no_timestamps_token_id=number["<|notimestamps|>"],

@@ -28,6 +28,8 @@ def main(arguments: list[str]) -> int:
     # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     if arguments not in ([], ["serve"]):
         log.error("unknown command %s: this image serves, start it with 'serve'", " ".join(arguments))
         return 2

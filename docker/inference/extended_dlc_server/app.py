@@ -59,8 +59,8 @@ class App:
             status, body = error.status, encode_json(error.body())
         except Exception:
             log.exception("a request failed")
-            error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
-            status, body = error.status, encode_json(error.body())
+            ours = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
+            status, body = ours.status, encode_json(ours.body())
         await _respond(send, status, body)
         if scope["path"] != "/ping":
             log.info(
@@ -127,8 +127,9 @@ class App:
 async def _or_client_gone(future: asyncio.Future[bytes], receive: Receive) -> bytes:
     """The result, unless the client leaves first: then the work is dropped if it has not begun."""
     gone = asyncio.ensure_future(receive())
+    either: set[asyncio.Future[Any]] = {future, gone}
     try:
-        await asyncio.wait({future, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             raise ClientGoneError
         return future.result()

@@ -15,12 +15,12 @@ def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def set_thread_count(environment: MutableMapping[str, str]) -> int:
+def set_thread_count(environment: MutableMapping[str, str]) -> None:
     """Tell OpenMP, before torch is imported, how many threads to use. A value that is already there wins."""
-    environment.setdefault("OMP_NUM_THREADS", str(usable_cpus()))
+    threads = environment.get("OMP_NUM_THREADS") or str(usable_cpus())
+    environment["OMP_NUM_THREADS"] = threads
     # fast tokenizers start as many threads as the host has cores unless told
-    environment.setdefault("RAYON_NUM_THREADS", environment["OMP_NUM_THREADS"])
-    return int(environment["OMP_NUM_THREADS"].split(",")[0])
+    environment.setdefault("RAYON_NUM_THREADS", threads)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -15,6 +15,8 @@ from .errors import RequestError
 from .tasks import Kind
 
 _RAW_AUDIO = ("audio/", "video/")
+_OBJECT_TASKS = ("question-answering", "table-question-answering", "text-classification")
+"""Text tasks whose single input may be an object, such as a question with its context or a pair of texts."""
 _BYTES = ("application/octet-stream", "application/ogg")
 
 
@@ -111,10 +113,8 @@ def _check_inputs(inputs: Any, expected: Expected) -> Any:
         return _image(_from_base64(inputs, "an image"))
     if expected.kind is Kind.IMAGE_AND_TEXT:
         return _images_within(inputs)
-    if not _is_text(inputs):
-        raise RequestError(
-            400, "bad-inputs", f"'inputs' must be text, a list of texts or an object: {_how_to_ask(expected)}"
-        )
+    if not _is_text(inputs) or (isinstance(inputs, dict) and expected.task not in _OBJECT_TASKS):
+        raise RequestError(400, "bad-inputs", f"'inputs' must be text or a list of texts: {_how_to_ask(expected)}")
     return inputs
 
 

@@ -179,6 +179,8 @@ def _auto_mappings() -> dict[str, Any]:
 
 def _why_not_loaded(error: Exception, source: str, version: str) -> str:
     text = str(error)
+    if "trust_remote_code" in text:
+        return f"{source} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
     if isinstance(error, KeyError) or "does not recognize this architecture" in text:
         return f"transformers {version} does not know the model type of {source}: build the image with a newer release"
     return f"{source} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"

@@ -87,7 +87,7 @@ def legal_parameters(pipeline: Any, task: str) -> LegalParameters:
 
         options = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
         generation = frozenset(options | _names(model.generate)[0]) - FORBIDDEN - {"transformers_version"}
-    of_tokenizer = frozenset() if tokenizer is None else _names(type(tokenizer).__call__)[0] - FORBIDDEN
+    of_tokenizer = frozenset(() if tokenizer is None else _names(type(tokenizer).__call__)[0]) - FORBIDDEN
     names = named | set(_READ_FROM_KWARGS.get(task, ()))
     if takes_more and task in ("text-classification", "token-classification"):
         names |= of_tokenizer

@@ -1,0 +1,287 @@
+"""The in-image server as a process of its own, with real tiny models and both ends of the transformers range."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+IMAGE = ROOT / "docker" / "inference"
+sys.path.insert(0, str(IMAGE))  # the server's pure parts are tested in this process
+
+NEWEST, OLDEST = "5.23.0", "4.46.3"
+OVERLAY = ROOT / ".cache" / f"transformers-{OLDEST}"
+OVERLAY_REQUIREMENTS = (f"transformers=={OLDEST}", "tokenizers==0.20.3", "huggingface_hub==0.36.2")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without torch the pure parts are still tested."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError:
+        skip = pytest.mark.skip(reason="needs torch and transformers: pip install -r tests/runtime/requirements.txt")
+        for item in items:
+            if Path(__file__).parent in item.path.parents and "models" in getattr(item, "fixturenames", ()):
+                item.add_marker(skip)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes
+    content_type: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> tuple[int, str, str]:
+        """Status, code and message of an error, whose body has one shape."""
+        assert set(self.json) == {"error"}
+        assert set(self.json["error"]) == {"code", "message"}
+        return self.status, self.json["error"]["code"], self.json["error"]["message"]
+
+
+class Server:
+    """One running server process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process, self.port, self._log = process, port, log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def ask(
+        self, body: bytes | dict[str, Any], content_type: str | None = "application/json", timeout: float = 60
+    ) -> Answer:
+        data = json.dumps(body).encode() if isinstance(body, dict) else body
+        headers = {} if content_type is None else {"Content-Type": content_type}
+        return self.request("POST", "/invocations", data, headers, timeout)
+
+    def ping(self, timeout: float = 10) -> int:
+        return self.request("GET", "/ping", timeout=timeout).status
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), response.headers.get("content-type", ""))
+        finally:
+            connection.close()
+
+    def wait_until_ready(self, seconds: float = 60) -> Server:
+        assert self.wait_for_status(200, seconds) == 200, self.log
+        return self
+
+    def wait_for_status(self, status: int, seconds: float = 60) -> int | None:
+        """The status of `/ping`, once it is the wanted one or never will be."""
+        deadline, last = time.monotonic() + seconds, None
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                last = self.ping()
+                if last == status:
+                    return last
+            except OSError:
+                pass
+            time.sleep(0.05)
+        return last
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def ffmpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a program called ffmpeg, as the base images have it on the PATH."""
+    import imageio_ffmpeg
+
+    folder = tmp_path_factory.mktemp("ffmpeg")
+    (folder / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def overlay() -> Path:
+    """transformers' oldest supported release, to be put in front of the installed one."""
+    if not OVERLAY.is_dir():
+        unfinished = OVERLAY.with_name(f"{OVERLAY.name}.{os.getpid()}")
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", unfinished, *OVERLAY_REQUIREMENTS],
+            check=True,
+        )
+        try:
+            unfinished.rename(OVERLAY)
+        except OSError:  # another test process was faster
+            assert OVERLAY.is_dir()
+    return OVERLAY
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny random models, the ones with which the image proves itself."""
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, IMAGE / "tiny_models.py", folder], check=True, capture_output=True)
+    _make_misbehaving(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start_server(
+    tmp_path_factory: pytest.TempPathFactory, ffmpeg_folder: Path, overlay: Path, models: Path
+) -> Iterator[Start]:
+    """Starts the server on a model of `models` (or a folder, or None) with more environment; stops all at the end."""
+    servers: list[Server] = []
+
+    def start(model: str | Path | None, release: str = NEWEST, *, ffmpeg: bool = True, **environment: str) -> Server:
+        base = tmp_path_factory.mktemp("ml")
+        if model is not None:
+            (base / "model").symlink_to(models / model)
+        path = [str(ffmpeg_folder)] if ffmpeg else []
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = base / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "extended_dlc_server", "serve"],
+                cwd=base,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PATH": os.pathsep.join([*path, str(base)]),
+                    "HOME": str(base),
+                    "PYTHONPATH": os.pathsep.join([*([str(overlay)] if release == OLDEST else []), str(IMAGE)]),
+                    "SAGEMAKER_BASE_DIR": str(base),
+                    "SAGEMAKER_BIND_TO_PORT": str(port),
+                    "OMP_NUM_THREADS": "1",  # tiny models gain nothing from more, and the tests run many servers
+                    **environment,
+                },
+            )
+        servers.append(Server(process, port, log))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture(scope="session", params=[NEWEST, OLDEST])
+def release(request: pytest.FixtureRequest) -> str:
+    """A transformers release at one end of the supported range."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def bloom(start_server: Start, release: str) -> Server:
+    return start_server("bloom", release).wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def whisper(start_server: Start, release: str) -> Server:
+    return start_server("whisper", release).wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def bert(start_server: Start, release: str) -> Server:
+    return start_server("bert-classifier", release).wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def misbehaving(start_server: Start, release: str) -> Server:
+    return start_server("misbehaving", release, HF_TRUST_REMOTE_CODE="true").wait_until_ready()
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., bytes]:
+    """A WAV file of a sine: seconds, rate, channels, bytes a sample."""
+
+    def make(seconds: float = 1, rate: int = 16_000, channels: int = 1, width: int = 2) -> bytes:
+        samples = (0.5 * math.sin(2 * math.pi * 440 * index / rate) for index in range(int(seconds * rate)))
+        pack = {
+            1: lambda value: struct.pack("<B", int(128 + 127 * value)),
+            2: lambda value: struct.pack("<h", int(32767 * value)),
+            3: lambda value: struct.pack("<i", int((2**31 - 1) * value))[1:],
+            4: lambda value: struct.pack("<i", int((2**31 - 1) * value)),
+        }[width]
+        file = io.BytesIO()
+        with wave.open(file, "wb") as audio:
+            audio.setnchannels(channels)
+            audio.setsampwidth(width)
+            audio.setframerate(rate)
+            audio.writeframes(b"".join(pack(value) * channels for value in samples))
+        return file.getvalue()
+
+    return make
+
+
+MISBEHAVING = '''
+import time
+from transformers import BloomForCausalLM
+
+
+class Misbehaving(BloomForCausalLM):
+    """What it does depends on the number of tokens it is asked with; one letter is one token."""
+
+    def generate(self, *args, input_ids=None, **kwargs):
+        match input_ids.shape[1]:
+            case 30:
+                raise MemoryError
+            case 40:
+                raise SystemExit("gone")
+            case 50:
+                raise RuntimeError("one of those days with the token hf_secretsecret")
+            case 70:
+                time.sleep(3)
+        return super().generate(*args, input_ids=input_ids, **kwargs)
+'''
+
+
+def _make_misbehaving(folder: Path) -> None:
+    """BLOOM with code of its own that fails on purpose."""
+    target = folder / "misbehaving"
+    target.mkdir()
+    for file in (folder / "bloom").iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    config = json.loads((target / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "misbehaving.Misbehaving"}
+    config["architectures"] = ["MisbehavingForCausalLM"]
+    (target / "config.json").write_text(json.dumps(config))
+    (target / "misbehaving.py").write_text(MISBEHAVING)
