@@ -11,7 +11,7 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("login", "rehearse")
+_COMMANDS = ("catalog", "login", "rehearse")
 
 
 class _Commands(click.Group):

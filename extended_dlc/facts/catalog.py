@@ -100,6 +100,41 @@ def dlc_images(
     ]
 
 
+def find_image(reference: str, tag: str | None = None) -> DlcImage:
+    """The image of a repository and a tag, or of a text with both: `REPOSITORY:TAG`, with or without a registry.
+
+    A `ValueError` with the nearest name where the catalogue has no such image. An image that is in the public registry
+    under the same tag too is found there only by its full reference.
+    """
+    text = reference if tag is None else f"{reference}:{tag}"
+    name = text.split("@", 1)[0]
+    if not name.startswith(f"{table('images')['public_registry']}/"):
+        name = name.rsplit("/", 1)[-1]
+    matches = [image for image in _all_images() if name in (image.name, f"{image.repository}:{image.tag}")]
+    if not matches:
+        repository, _, given = name.rpartition("/")[2].partition(":")
+        tags = [image.tag for image in dlc_images(repository)]
+        if tags:
+            hint = did_you_mean(given, tags)
+            raise ValueError(
+                f"{repository} has no image '{given}' in the catalogue{hint}: list them with "
+                f"extended-dlc catalog list --repository {repository}"
+            )
+        repositories = sorted({image.repository for image in _all_images()})
+        raise ValueError(
+            f"'{text}' is not in the catalogue{did_you_mean(repository, repositories)}: write REPOSITORY:TAG with "
+            f"one of {', '.join(repositories)}"
+        )
+    # a private image goes first: SageMaker pulls from ECR only
+    return next((image for image in matches if image.login), matches[0])
+
+
+def search_images(text: str) -> list[DlcImage]:
+    """The images whose full name has every word of `text`, as `gpu 4.51 inference`."""
+    words = text.lower().split()
+    return [image for image in _all_images() if all(word in image.name for word in words)]
+
+
 def default_base(accelerator: str, region: str) -> str:
     """The newest Hugging Face PyTorch inference image for `accelerator` (`cpu` or `gpu`), as published in `region`."""
     return dlc_images(INFERENCE, accelerator=accelerator)[-1].uri(region)

@@ -1,9 +1,9 @@
 """What goes with what: which base carries which transformers release, which release knows which model type.
 
-Pure functions over the tables in `data/`. As in `checks`, the text of a `ValueError` completes "`<option>` (<value>) …",
-where the option is the transformers release: the rule that is broken, with both sides and the nearest pair that works.
-`check_model_type` alone says a whole sentence. What the tables do not know passes, and is said in notes for the caller
-to annotate.
+Pure functions over the tables in `data/`. As in `checks`, the text of a `ValueError` completes "`<option>` (<value>)
+…", where the option is the transformers release: the rule that is broken, with both sides and the nearest pair that
+works. `check_model_type` alone says a whole sentence. What the tables do not know passes, and is said in notes for the
+caller to annotate.
 """
 
 from __future__ import annotations
@@ -148,24 +148,6 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
                 )
             why_not.setdefault(image.tag, reason)
     raise ValueError(_impossible(transformers, release, server, [i for i in family if region in i.regions], why_not))
-
-
-def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcImage:
-    """The Hugging Face PyTorch inference image that AWS published with a release; the newest for None.
-
-    A `ValueError` with those there are, for a release that AWS published no image with.
-    """
-    family = dlc_images(INFERENCE, accelerator=accelerator)
-    _check_region(region, family)
-    published = [image for image in family if region in image.regions]
-    found = [image for image in published if transformers in (None, image.transformers)]
-    if not found:
-        there = list(dict.fromkeys(image.release for image in published))
-        raise ValueError(
-            f"is in no {accelerator} image that AWS published in {region}{did_you_mean(str(transformers), there)}: "
-            f"take one of {', '.join(there)}, or extend one (ExtendedDlc)"
-        )
-    return found[-1]
 
 
 def _check_region(region: str, family: list[DlcImage]) -> None:

@@ -1,0 +1,149 @@
+"""`extended-dlc catalog`: the published images, as the checkout or the installed package knows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_COLUMNS = ("REPOSITORY", "TAG", "TORCH", "TRANSFORMERS", "PYTHON", "CUDA", "LOGIN")
+
+
+@click.group()
+def catalog() -> None:
+    """List, show and search the Deep Learning Container images that can be extended."""
+
+
+@catalog.command("list")
+@click.option("--repository", help="Only this repository, as huggingface-pytorch-inference.")
+@click.option("--accelerator", type=click.Choice(["cpu", "gpu"]), help="Only images for it.")
+@click.option("--region", help="Only images that can be pulled in this region.")
+@_JSON
+def list_images(repository: str | None, accelerator: str | None, region: str | None, as_json: bool) -> None:
+    """List the images, oldest first in each repository."""
+    known = dlc_images()
+    _require("--repository", repository, {image.repository for image in known})
+    _require("--region", region, {name for image in known for name in image.regions})
+    _print_images(dlc_images(repository, accelerator=accelerator, region=region), region, as_json)
+
+
+@catalog.command()
+@click.argument("text", nargs=-1, required=True)
+@_JSON
+def search(text: tuple[str, ...], as_json: bool) -> None:
+    """Find images whose name has every word of TEXT, as: search 4.51 gpu."""
+    found = search_images(" ".join(text))
+    if not found and not as_json:
+        _fail(f"no image has '{' '.join(text)}' in its name: search for less, or list them (extended-dlc catalog list)")
+    _print_images(found, None, as_json)
+    if not found:
+        raise SystemExit(1)
+
+
+@catalog.command()
+@click.argument("image", metavar="REPOSITORY:TAG")
+@click.option("--region", required=True, help="Where it is pulled.")
+@_JSON
+def show(image: str, region: str, as_json: bool) -> None:
+    """Show the full reference of an image in a region and what is inside, or why it is not there."""
+    try:
+        found = find_image(image)
+        uri = found.uri(region)
+    except ValueError as error:
+        if as_json:
+            click.echo(json.dumps({"image": image, "region": region, "uri": None, "error": str(error)}, indent=2))
+            raise SystemExit(1) from None
+        _fail(str(error))
+    if as_json:
+        click.echo(json.dumps({**_as_json(found), "region": region, "uri": uri}, indent=2))
+        return
+    account = uri.split(".", 1)[0]
+    facts = {
+        "reference": uri,
+        "torch": found.torch,
+        "transformers": found.transformers or "none",
+        "Python": _python(found) or "not told by the tag",
+        "CUDA": _cuda(found) or ("not told by the tag" if found.accelerator == "gpu" else "none"),
+        "accelerator": found.accelerator,
+        "login": f"needed, to account {account} in {region}" if found.login else "not needed",
+        "regions": str(len(found.regions)) if found.login else "all: one public registry",
+    }
+    for name, value in facts.items():
+        click.echo(f"{name:13} {value}")
+
+
+@catalog.command()
+def refresh() -> None:
+    """Generate the tables again from PyPI; what is there is kept when that fails."""
+    from extended_dlc.facts.refresh import RefreshError, refresh
+
+    try:
+        refresh(click.echo)
+    except RefreshError as error:
+        _fail(str(error))
+
+
+def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool) -> None:
+    if as_json:
+        uris = [{"uri": image.uri(region)} if region else {} for image in images]
+        rows = [{**_as_json(image), **uri} for image, uri in zip(images, uris, strict=True)]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    lines = [
+        (
+            image.repository,
+            image.tag,
+            image.torch,
+            image.transformers or "-",
+            _python(image) or "-",
+            _cuda(image) or "-",
+            "needed" if image.login else "public",
+        )
+        for image in images
+    ]
+    widths = [max(map(len, column)) for column in zip(_COLUMNS, *lines, strict=True)]
+    for line in (_COLUMNS, *lines):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _as_json(image: DlcImage) -> dict[str, Any]:
+    return {
+        "repository": image.repository,
+        "tag": image.tag,
+        "name": image.name,
+        "accelerator": image.accelerator,
+        "torch": image.torch,
+        "transformers": image.transformers,
+        "python": _python(image),
+        "cuda": _cuda(image),
+        "login": image.login,
+        "regions": list(image.regions),
+    }
+
+
+def _python(image: DlcImage) -> str | None:
+    """`py312` as people write it: 3.12."""
+    return f"{image.python[2]}.{image.python[3:]}" if image.python else None
+
+
+def _cuda(image: DlcImage) -> str | None:
+    """`cu124` as people write it: 12.4."""
+    return f"{image.cuda[2:-1]}.{image.cuda[-1]}" if image.cuda else None
+
+
+def _require(option: str, given: str | None, known: set[str]) -> None:
+    if given is not None and given not in known:
+        _fail(
+            f"'{option}' ({given}) is not in the catalogue{did_you_mean(given, known)}: take one of "
+            f"{', '.join(sorted(known))}"
+        )
+
+
+def _fail(text: str) -> NoReturn:
+    raise click.ClickException(text)
