@@ -94,11 +94,11 @@ class Container:
         if self.process.poll() is None:
             with suppress(EngineError):  # it may end by itself in this moment
                 self.engine.call("stop", "-t", f"{seconds:.0f}", self.name, timeout=seconds + 60)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            with suppress(EngineError):
-                self.engine.call("rm", "--force", self.name, timeout=60)
+        with suppress(EngineError):  # a container that never came to be
+            self.engine.call("rm", "--force", self.name, timeout=60)
+        if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
@@ -125,8 +125,7 @@ class Containers:
         volume = [f"--volume={serve.model_folder}:/opt/ml/model"] if serve.model_folder else []
         command = [
             self.engine.program,
-            "run",
-            "--rm",
+            "run",  # without --rm: podman 4.3.1 then waits up to 20 s for the exit code of a container that is gone
             f"--name={name}",
             f"--label={LABEL}={self.owner}",
             "--network=host",

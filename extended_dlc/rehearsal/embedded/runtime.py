@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Runtime:
             raise _model_error(endpoint, instance, 0, message) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            code = instance.exit_code()
+            code = _exit_code(instance)
             fate = f"it exited with code {code}" if code is not None else f"{error!r}"
             message = f"Amazon SageMaker could not get a response from the primary container: {fate}."
             raise _model_error(endpoint, instance, 0, message) from None
@@ -124,6 +125,14 @@ class Runtime:
             if len(body) > limit:
                 raise too_long
         return bytes(body)
+
+
+def _exit_code(instance: Instance) -> int | None:
+    """The code of an instance that broke a connection, which it may do a moment before it is seen to end."""
+    deadline = time.monotonic() + 1
+    while (code := instance.exit_code()) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return code
 
 
 def _model_error(endpoint: Endpoint, instance: Instance, status: int, message: str) -> _Refused:

@@ -199,7 +199,7 @@ def test_an_endpoint_runs_the_image_by_digest_and_says_which(aws: Aws) -> None:
     assert [f"127.0.0.1:{aws.port}/served@{resolved}"] in [call[-1:] for call in aws.engine_calls("pull")]
     run = next(call for call in aws.engine_calls("run") if "--env=GREETING=hello" in call)
     assert run[-2:] == [f"127.0.0.1:{aws.port}/served@{resolved}", "serve"]
-    assert {"--network=host", "--rm", "--env=PLATFORM=embedded"} <= set(run)
+    assert {"--network=host", "--env=PLATFORM=embedded"} <= set(run)
     assert answer(aws, "by-digest").startswith("hello ")
 
 
@@ -284,6 +284,10 @@ def test_a_deleted_endpoint_leaves_no_container(aws: Aws) -> None:
     aws.client("sagemaker").delete_endpoint(EndpointName="deleted")
     wait_for(lambda: "deleted" not in aws.left()["endpoints"])
     assert not any("/deleted." in log for log in aws.left()["containers"])
+    name = next(a for call in aws.engine_calls("run") for a in call if a.startswith("--name=")).removeprefix("--name=")
+    assert name.startswith("extended-dlc-")
+    removed = [call[-1] for call in aws.engine_calls("rm")]
+    assert aws.engine_calls("stop")[-1][-1] in removed
     with pytest.raises(ClientError, match="Could not find endpoint"):
         aws.client("sagemaker").delete_endpoint(EndpointName="deleted")
 

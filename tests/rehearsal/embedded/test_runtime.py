@@ -89,7 +89,6 @@ def test_an_error_before_a_stream_is_a_model_error(aws: Aws, served: str) -> Non
 def test_a_container_that_dies_is_a_model_error_with_its_code(aws: Aws) -> None:
     endpoint(aws, "dying")
     client = aws.client("sagemaker-runtime")
-    with pytest.raises(client.exceptions.ModelError):
-        client.invoke_endpoint(EndpointName="dying", Body=b"exit")
-    with pytest.raises(client.exceptions.ModelError, match="exited with code 7"):
-        client.invoke_endpoint(EndpointName="dying", Body=b"{}")
+    for body in (b"exit", b"{}"):
+        with pytest.raises(client.exceptions.ModelError, match="exited with code 7"):
+            client.invoke_endpoint(EndpointName="dying", Body=body)
