@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from extended_dlc.facts.refresh import _pip
-from extended_dlc.facts.refresh._pip import RefreshError
+from extended_dlc.facts.refresh._pip import Json, RefreshError
 from extended_dlc.facts.refresh._write import read, write
 from extended_dlc.facts.refresh.images import images
 from extended_dlc.facts.refresh.instances import instances
+from extended_dlc.facts.refresh.model_types import model_types
 from extended_dlc.facts.refresh.releases import releases
 
 __all__ = ["RefreshError", "refresh"]
@@ -22,11 +24,20 @@ __all__ = ["RefreshError", "refresh"]
 
 def refresh(say: Callable[[str], None] = print) -> None:
     """Refresh every table; each is replaced as a whole or left as it was. `RefreshError` says what to do."""
+
+    def table(name: str, content: Json, may_lose: int = 0) -> None:
+        rows, changed = write(name, content, may_lose=may_lose)
+        say(f"{name}: {rows} rows, {'written' if changed else 'nothing new'} ({content['source']})")
+
     say("images: reading sagemaker-core …")
     with tempfile.TemporaryDirectory() as folder:
-        content = images(_pip.download_wheel("sagemaker-core", Path(folder)))
-    say(f"images: {write('images', content)} rows")
-    say("releases: asking for new transformers releases …")
+        table("images", images(_pip.download_wheel("sagemaker-core", Path(folder))))
+    if find_spec("moto") is None:
+        say("instances: left as they are, moto's dump is not there (pip install 'extended-dlc[rehearse]' brings it)")
+    else:
+        table("instances", instances())
+    say("releases: asking for transformers' releases …")
     known = _pip.releases("transformers")
-    say(f"releases: {write('releases', releases(known, read('releases')))} rows")
-    say(f"instances: {write('instances', instances())} rows")
+    # now and then a release is withdrawn, many at once only from a mirror that is not whole
+    table("releases", releases(known, read("releases"), say), may_lose=2)
+    table("model_types", model_types(known, read("model_types"), say))

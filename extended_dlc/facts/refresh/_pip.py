@@ -17,7 +17,7 @@ class RefreshError(Exception):
 
 
 def _pip(*arguments: str) -> str:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries", "2", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a list, no shell
     if done.returncode == 0:
         return done.stdout
@@ -26,7 +26,7 @@ def _pip(*arguments: str) -> str:
             f"{sys.executable} has no pip, which fetches the sources: run '{sys.executable} -m ensurepip', or call "
             "extended-dlc from an environment with pip"
         )
-    said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING: Location")]
+    said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
     raise RefreshError(
         f"'pip {' '.join(arguments)}' failed: {said[-1].strip() if said else f'exit code {done.returncode}'}\n"
         "nothing was changed: check the network, or point pip at a mirror of PyPI (pip config set global.index-url …), "

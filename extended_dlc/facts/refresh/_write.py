@@ -16,18 +16,22 @@ def read(name: str) -> Json | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def write(name: str, content: Json) -> int:
-    """Replace `data/<name>.json`; refuse a table with fewer rows than the one there is. The number of rows."""
+def write(name: str, content: Json, *, may_lose: int = 0) -> tuple[int, bool]:
+    """Replace `data/<name>.json`; refuse a table that lost more than `may_lose` of the rows there are.
+
+    Returns the number of rows, and whether anything changed.
+    """
     file = DATA / f"{name}.json"
     rows = content[name]
     before = read(name)
-    if before is not None and len(rows) < len(before[name]):
+    if before is not None and len(rows) < len(before[name]) - may_lose:
         raise RefreshError(
             f"{file.name} would shrink from {len(before[name])} to {len(rows)} rows: look into the source "
             f"({content['source']}) and delete the file first if that is right"
         )
     text = layout(content) + "\n"
-    if before is None or file.read_text() != text:
+    changed = before is None or file.read_text() != text
+    if changed:
         half = file.with_suffix(f".{os.getpid()}.tmp")
         try:
             half.write_text(text)
@@ -38,13 +42,15 @@ def write(name: str, content: Json) -> int:
             ) from None
         finally:
             half.unlink(missing_ok=True)
-    return len(rows)
+    return len(rows), changed
 
 
 def layout(content: Json) -> str:
     """JSON with one row of each table a line, so that a refresh reads well as a diff."""
 
     def block(value: Any) -> str:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return json.dumps(value)
         if isinstance(value, dict):
             lines = [f"    {json.dumps(key)}: {json.dumps(row)}" for key, row in value.items()]
             return "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"

@@ -5,18 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from importlib import metadata, resources
-from importlib.util import find_spec
 
-from extended_dlc.facts.refresh._pip import Json, RefreshError
+from extended_dlc.facts.refresh._pip import Json
 
 
 def instances() -> Json:
     """Hosting types of botocore's service model, with the specifications of moto's dump of DescribeInstanceTypes."""
-    if find_spec("moto") is None:
-        raise RefreshError(
-            "instances.json needs moto's dump of DescribeInstanceTypes: install it with pip install "
-            "'extended-dlc[rehearse]'"
-        )
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")

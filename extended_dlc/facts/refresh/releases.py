@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from extended_dlc.facts.refresh import _pip
@@ -17,14 +18,17 @@ AT_ONCE = 4
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(\[.*?\])?\s*\(?(?P<range>[^;()]*)\)?\s*(;(?P<marker>.*))?")
 
 
-def releases(known: list[str], before: Json | None) -> Json:
+def releases(known: list[str], before: Json | None, say: Callable[[str], None]) -> Json:
     """The table `releases`: the rows there are, and one for each newer release in `known` (all of them, sorted)."""
     rows = {row["release"]: row for row in before["releases"]} if before else {}
     wanted = [release for release in known if _numbers(release) >= OLDEST]
     new = [release for release in wanted if release not in rows]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         read = pool.map(lambda release: row(release, _pip.wheel_metadata("transformers", release)), new)
-        rows |= {found["release"]: found for found in read}
+        for number, found in enumerate(read, 1):
+            rows[found["release"]] = found
+            if number % 20 == 0:
+                say(f"releases: {number}/{len(new)} read, {found['release']}")
     # what was withdrawn since leaves the table, so that nothing recommends it
     return {
         "source": "PyPI transformers, metadata of each release's wheel (Requires-Python, Requires-Dist); "
