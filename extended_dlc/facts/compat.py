@@ -144,7 +144,8 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
                     uri=image.uri(region),
                     why=_why(image, family, why_not, transformers, region),
                     known=release is not None,
-                    notes=tuple(_notes(transformers, release, image.release)),
+                    notes=tuple(_notes(transformers, release, image.release))
+                    + _stock_notes(image, transformers, server),
                 )
             why_not.setdefault(image.tag, reason)
     raise ValueError(_impossible(transformers, release, server, [i for i in family if region in i.regions], why_not))
@@ -179,14 +180,7 @@ def check_pair(base: str | DlcImage, transformers: str, server: Server = "native
         bases = [image for image in images if _cannot_carry(image, transformers, release, server) is None]
         works += [f"the newest base that carries {transformers} is {bases[-1].name}"] if bases else []
         raise ValueError(f"cannot go onto {name}: it {reason}" + (f"; {'; '.join(works)}" if works else ""))
-    notes = list(_notes(transformers, release, facts.transformers))
-    if server == "stock":
-        stock = check_stock_server(base, transformers)
-        if not stock.measured:
-            notes.append(stock.how)
-        if stock.needs:
-            notes.append(f"the stock server runs with transformers {transformers} only with {', '.join(stock.needs)}")
-    return tuple(notes)
+    return tuple(_notes(transformers, release, facts.transformers)) + _stock_notes(base, transformers, server)
 
 
 def _check_native(transformers: str, server: Server) -> None:
@@ -254,6 +248,16 @@ def _notes(transformers: str, release: Release | None, base: str | None) -> Iter
             f"transformers {transformers} is older than the base's own {base}: it is installed over it, and its "
             "neighbours move back within the ranges that it asks for"
         )
+
+
+def _stock_notes(base: str | DlcImage, transformers: str, server: Server) -> tuple[str, ...]:
+    if server != "stock":
+        return ()
+    stock = check_stock_server(base, transformers)
+    notes = () if stock.measured else (stock.how,)
+    if stock.needs:
+        notes += (f"the stock server runs with transformers {transformers} only with {', '.join(stock.needs)}",)
+    return notes
 
 
 def _impossible(
