@@ -254,7 +254,7 @@ def _stock_notes(base: str | DlcImage, transformers: str, server: Server) -> tup
     if server != "stock":
         return ()
     stock = check_stock_server(base, transformers)
-    notes = () if stock.measured else (stock.how,)
+    notes: tuple[str, ...] = () if stock.measured else (stock.how,)
     if stock.needs:
         notes += (f"the stock server runs with transformers {transformers} only with {', '.join(stock.needs)}",)
     return notes
