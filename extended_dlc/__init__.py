@@ -8,22 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from extended_dlc.build import LocalBuild
-    from extended_dlc.endpoint import HuggingFaceEndpoint
+    from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
     from extended_dlc.hosting import RealTime
-    from extended_dlc.image import ExtendedDlc, PublishedImage, ServingImage
+    from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
     from extended_dlc.model import HubModel
 
 _HOMES = {
+    "EcrImage": "image",
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
+    "InvokableEndpoint": "endpoint",
     "LocalBuild": "build",
     "PublishedImage": "image",
     "RealTime": "hosting",
     "ServingImage": "image",
+    "StockDlc": "image",
 }
 
-__all__ = ["ExtendedDlc", "HubModel", "HuggingFaceEndpoint", "LocalBuild", "PublishedImage", "RealTime", "ServingImage"]
+__all__ = [
+    "EcrImage",
+    "ExtendedDlc",
+    "HubModel",
+    "HuggingFaceEndpoint",
+    "InvokableEndpoint",
+    "LocalBuild",
+    "PublishedImage",
+    "RealTime",
+    "ServingImage",
+    "StockDlc",
+]
 __version__ = "0.1.0"
 
 

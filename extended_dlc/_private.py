@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aws_cdk import Token
 
@@ -16,11 +16,19 @@ def docker_folder(family: str) -> Path:
     return inside if inside.is_dir() else package.parent / "docker" / family
 
 
-def require(option: str, value: Any, check: Callable[[Any], object]) -> None:
-    """Run a check of `facts.checks`; raise its error with the option and the value in front. CDK tokens pass."""
+T = TypeVar("T")
+
+
+def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:
+    """What a check of `facts` finds; its error gets the option and the value in front. CDK tokens pass, as None."""
     if Token.is_unresolved(value):
-        return
+        return None
+    return decide(option, value, lambda: check(value))
+
+
+def decide(option: str, value: object, decision: Callable[[], T]) -> T:
+    """What a decision of `facts` comes to; its error gets the option and the value that it was about in front."""
     try:
-        check(value)
+        return decision()
     except ValueError as error:
         raise ValueError(f"'{option}' ({value}) {error}") from None

@@ -1,24 +1,29 @@
-"""Which image serves an endpoint."""
+"""Which image serves an endpoint: `ExtendedDlc`, `StockDlc` or `EcrImage`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import cdk_ecr_deployment as ecr_deployment
 import jsii
-from aws_cdk import Annotations, Duration, RemovalPolicy, Stack, Token
+from aws_cdk import Annotations, Aws, Duration, RemovalPolicy, Stack, Token
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
 from extended_dlc._copy_role import copy_role
-from extended_dlc._private import docker_folder, require
+from extended_dlc._private import decide, docker_folder, require
 from extended_dlc.build import LocalBuild
-from extended_dlc.facts.catalog import default_base, is_moving, read_tag
-from extended_dlc.facts.checks import check_release, check_server
+from extended_dlc.facts.catalog import is_moving, read_tag
+from extended_dlc.facts.checks import check_release
+from extended_dlc.facts.compat import Server, check_model_type, check_pair, check_stock_server, pick_base
 from extended_dlc.facts.instances import Instance, check_image_runs_on
+from extended_dlc.facts.stock import pick_stock
+from extended_dlc.login import ecr_registries
+from extended_dlc.model import HubModel
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -30,15 +35,18 @@ class PublishedImage:
     """An image in a registry that SageMaker pulls from."""
 
     uri: str
-    ready: IDependable
-    """What must exist before SageMaker is told of the image."""
+    ready: IDependable | None = None
+    """What must exist before SageMaker is told of the image. Default: it is there already."""
+
+    cuda: str | None = None
+    """The image's CUDA, as `cu124`, which decides on the driver of the host. Default: none, or not known."""
 
 
 class ServingImage(Protocol):
-    """What an endpoint needs of its image: `ExtendedDlc`, or any class of yours with these two methods."""
+    """What an endpoint needs of its image; any class with these two methods will do."""
 
-    def publish_for(self, instance: Instance) -> PublishedImage:
-        """The image for this type of instance; ValueError where it cannot run there."""
+    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+        """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
         ...
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -47,10 +55,10 @@ class ServingImage(Protocol):
 
 
 class ExtendedDlc(Construct):
-    """A Deep Learning Container extended with a transformers release and this project's server.
+    """A Deep Learning Container extended with a transformers release and, unless told otherwise, our server.
 
     Builds `docker/inference/Dockerfile` as a `DockerImageAsset` and copies it under its content hash into an ECR
-    repository of its own, where it outlives the bootstrap bucket's garbage collection. One image serves any number of
+    repository of its own, where no clean-up of the bootstrap repository reaches it. One image serves any number of
     endpoints.
     """
 
@@ -63,6 +71,7 @@ class ExtendedDlc(Construct):
         base: str | None = None,
         base_region: str | None = None,
         accelerator: Literal["cpu", "gpu"] | None = None,
+        server: Server = "native",
         rebuild: str | None = None,
         build: LocalBuild | None = None,
         repository: ecr.IRepository | None = None,
@@ -71,14 +80,16 @@ class ExtendedDlc(Construct):
         """Define the image.
 
         :param transformers: The exact release to install, as `5.23.0`. ValueError for anything else, and for a release
-            older than 4.46.0, which the server cannot run on.
+            that the base or the server cannot carry, with the nearest pair that works.
         :param base: Reference of the image to extend: a DLC, or a mirror of one in a registry of your own. A digest or
             a tag that ends in `-vM.m` stays what it is; any other is annotated, because AWS patches the image behind it
-            without a change of the hash. Default: the newest Hugging Face PyTorch inference DLC for the accelerator.
+            without a change of the hash. Default: the newest Hugging Face PyTorch inference DLC that can carry the
+            release, for the accelerator; an annotation says why.
         :param base_region: Region of the registry that the default base is pulled from. ValueError where the DLC is not
             published. Default: the stack's region, which must then be known at synth.
         :param accelerator: What the instances compute with. Default: what the base's tag says, otherwise what the
             instance type of the first endpoint that uses the image has.
+        :param server: `native`, this project's own, or `stock`, the one in the base. Default: native.
         :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
             that was patched in place. Default: none.
         :param build: How the image is built. Default: `LocalBuild()`, by Docker on this machine.
@@ -89,17 +100,20 @@ class ExtendedDlc(Construct):
         """
         super().__init__(scope, construct_id)
         require("transformers", transformers, check_release)
-        require("transformers", transformers, lambda release: check_server(release, base))
-        tag = read_tag(base) if base else None
+        tag = None
+        if base is not None:
+            self._annotate(decide("transformers", transformers, lambda: check_pair(base, transformers, server)))
+            tag = read_tag(base)
         if tag is not None and accelerator not in (None, tag.accelerator):
             raise ValueError(
                 f"'accelerator' ({accelerator}) contradicts base '{base}', which is built for {tag.accelerator}: "
                 "take the other base, or leave accelerator= out"
             )
-        self._transformers = transformers
+        self.transformers = transformers
         self._base = base
         self._base_region = base_region
         self._accelerator = tag.accelerator if tag else accelerator
+        self._server = server
         self._rebuild = rebuild
         self._build = build or LocalBuild()
         self._published: PublishedImage | None = None
@@ -114,7 +128,7 @@ class ExtendedDlc(Construct):
         return self._require_published().uri
 
     @property
-    def ready(self) -> IDependable:
+    def ready(self) -> IDependable | None:
         """Depend on it to wait until the image is in its repository."""
         return self._require_published().ready
 
@@ -122,9 +136,11 @@ class ExtendedDlc(Construct):
         """Let `grantee` pull the image."""
         return self.repository.grant_pull(grantee)
 
-    def publish_for(self, instance: Instance) -> PublishedImage:
-        """The image for this type of instance; ValueError where it was built for another accelerator."""
+    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where it was built for another accelerator or cannot load the model."""
         require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
+        if model.model_type is not None:
+            check_model_type(model.model_type, self.transformers)
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
@@ -143,7 +159,6 @@ class ExtendedDlc(Construct):
             "Repository",
             image_scan_on_push=True,
             image_tag_mutability=ecr.TagMutability.MUTABLE,
-            encryption=ecr.RepositoryEncryption.AES_256,
             removal_policy=removal_policy,
             empty_on_delete=True if removal_policy == RemovalPolicy.DESTROY else None,
             lifecycle_rules=[
@@ -163,13 +178,16 @@ class ExtendedDlc(Construct):
                 f"base '{base}' can change without a change of the image's hash: give a digest or a -vM.m tag, or a "
                 "rebuild= text that you change when the base was patched",
             )
-        arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self._transformers}
+        arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
         if self._rebuild is not None:
             arguments["REBUILD"] = self._rebuild
+        if self._server == "stock" and (along := check_stock_server(base, self.transformers).needs):
+            arguments["STOCK_REQUIREMENTS"] = " ".join(along)
         asset = assets.DockerImageAsset(
             self,
             "Asset",
             directory=str(docker_folder("inference")),
+            target=None if self._server == "native" else self._server,
             build_args=arguments,
             build_secrets=self._build.secrets or None,
             outputs=self._build.outputs,
@@ -191,19 +209,127 @@ class ExtendedDlc(Construct):
             role=role.without_policy_updates(),
         )
         copy.node.add_dependency(role)
-        return PublishedImage(uri=uri, ready=copy)
+        tag = read_tag(base)
+        return PublishedImage(uri=uri, ready=copy, cuda=tag.cuda if tag else None)
 
     def _default_base(self) -> str:
-        region = self._base_region or Stack.of(self).region
-        if Token.is_unresolved(region):
+        region = _known_region(self, self._base_region)
+        choice = decide(
+            "transformers",
+            self.transformers,
+            lambda: pick_base(self.transformers, str(self._accelerator), region, server=self._server),
+        )
+        Annotations.of(self).add_info_v2("extended-dlc:base", choice.why)
+        self._annotate(choice.notes)
+        return choice.uri
+
+    def _annotate(self, notes: Iterable[str]) -> None:
+        for number, note in enumerate(notes):
+            Annotations.of(self).add_warning_v2(f"extended-dlc:pair-{number}", note)
+
+
+class StockDlc:
+    """A Deep Learning Container as AWS publishes it, with its stock server.
+
+    It serves the models that its transformers release knows; SageMaker pulls it from AWS's own registry.
+    """
+
+    def __init__(self, *, transformers: str | None = None, base: str | None = None, region: str | None = None) -> None:
+        """Name the image.
+
+        :param transformers: Release of transformers in the image, as `4.51.3`. ValueError for a release that AWS has
+            published no image with, with those it has. Default: the newest.
+        :param base: Reference of the image itself, as of a mirror; instead of `transformers`.
+        :param region: Region of the registry that it is pulled from. Default: the endpoint's.
+        """
+        if transformers is not None and base is not None:
             raise ValueError(
-                "'base_region' (None) must be known at synth, because the base image is pulled before anything is "
-                "deployed: give the stack an env with a region, or pass base_region= or base="
+                f"'transformers' ({transformers}) and 'base' ({base}) both name the image: give one of them"
             )
-        try:
-            return default_base(str(self._accelerator), region)
-        except ValueError as error:
-            raise ValueError(f"'base_region' ({region}): {error}") from None
+        self._transformers = transformers
+        self._base = base
+        self._region = region
+        self._pulled: list[str] = []
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where its transformers cannot load the model."""
+        uri = self._base or self._published_by_aws(scope, instance)
+        tag = read_tag(uri)
+        require(
+            "instance_type", instance.name, lambda _: check_image_runs_on(instance, tag.accelerator if tag else None)
+        )
+        if tag is not None and tag.transformers is not None and model.model_type is not None:
+            check_model_type(model.model_type, tag.transformers, image=uri.rpartition("/")[2])
+        self._pulled.append(uri)
+        return PublishedImage(uri=uri, cuda=tag.cuda if tag else None)
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the images that endpoints asked for so far."""
+        arns = [
+            f"arn:{Aws.PARTITION}:ecr:{registry.region}:{registry.account}:repository/{_repository(uri)}"
+            for uri in dict.fromkeys(self._pulled)
+            for registry in ecr_registries([uri])
+        ]
+        if not arns:
+            return iam.Grant.drop(grantee, "a registry without AWS's permissions")
+        iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
+        pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+        return iam.Grant.add_to_principal(grantee=grantee, actions=pull, resource_arns=arns)
+
+    def _published_by_aws(self, scope: Construct, instance: Instance) -> str:
+        region = _known_region(scope, self._region)
+        accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
+        return pick_stock(self._transformers, accelerator, region).uri(region)
+
+
+class EcrImage:
+    """An image that is in an ECR repository already, published by another stack, another account or by hand."""
+
+    def __init__(
+        self,
+        repository: ecr.IRepository,
+        tag_or_digest: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+    ) -> None:
+        """Name the image.
+
+        :param repository: Where it is, as `ecr.Repository.from_repository_arn(…)` for another account's. That account
+            has to let yours pull.
+        :param tag_or_digest: A tag, or a digest that begins with `sha256:`. With a tag, an image that is pushed to it
+            later reaches no running endpoint.
+        :param accelerator: What it computes with. Default: not known, and not checked.
+        :param cuda: Its CUDA, as `cu124`, which decides on the driver of the host. Default: SageMaker's own driver.
+        """
+        self._repository = repository
+        self._tag_or_digest = tag_or_digest
+        self._accelerator = accelerator
+        self._cuda = cuda
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where it was built for another accelerator."""
+        require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
+        uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
+        return PublishedImage(uri=uri, cuda=self._cuda)
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the image."""
+        return self._repository.grant_pull(grantee)
+
+
+def _known_region(scope: Construct, given: str | None) -> str:
+    region = given or Stack.of(scope).region
+    if Token.is_unresolved(region):
+        raise ValueError(
+            "the region of AWS's image must be known at synth: give the stack an env with a region, or name the region "
+            "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
+        )
+    return region
+
+
+def _repository(uri: str) -> str:
+    return uri.partition("/")[2].partition("@")[0].partition(":")[0]
 
 
 _UNPUBLISHED = (

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.facts.catalog import default_base
+from extended_dlc.facts.compat import pick_base
 from extended_dlc.facts.instances import find_instance
 
 _ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
@@ -49,12 +49,16 @@ def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
     if base := image.get("base"):
         yield str(base)
         return
-    region = image.get("base_region") or settings.get("region")
+    if image.get("kind", "extended") != "extended":
+        return  # nothing is built: SageMaker pulls the image by itself
+    region = str(image.get("base_region") or settings.get("region"))
+    release = image.get("transformers")
     for endpoint in endpoints.values():
         hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
         instance_type = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")
         try:
-            yield default_base(find_instance(str(instance_type)).accelerator, str(region))
+            accelerator = find_instance(str(instance_type)).accelerator
+            yield pick_base(str(release), accelerator, region, server=image.get("server", "native")).uri
         except ValueError:
             continue
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from aws_cdk import Token
+
 from extended_dlc._private import require
 from extended_dlc.facts.checks import check_model_id, model_id
+from extended_dlc.facts.hub import known_model_type
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class HubModel:
     task: str | None = None
     """Name of the transformers pipeline. Default: inferred in the container from the model's own configuration."""
 
+    model_type: str | None = None
+    """`model_type` in the model's config.json, as `qwen3`. Where it is given, an image whose transformers cannot load
+    it is refused at synth. Default: known by name for BLOOM and Whisper, otherwise not checked."""
+
     variables: ClassVar[Mapping[str, str]] = {
         "HF_MODEL_ID": "the model's id",
         "HF_MODEL_REVISION": "the model's revision",
@@ -36,6 +43,8 @@ class HubModel:
         """Refuse what cannot be a Hub id."""
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
+        if self.model_type is None and not Token.is_unresolved(self.id):
+            object.__setattr__(self, "model_type", known_model_type(self.id))
 
     def environment(self) -> dict[str, str]:
         """What tells the server in the container which model to serve."""

@@ -6,10 +6,20 @@ import json
 from typing import Any
 
 from aws_cdk import CfnOutput, RemovalPolicy, Stack
+from aws_cdk import aws_ecr as ecr
 from constructs import Construct
 
-from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime
-from stacks.settings import EndpointSettings, Settings
+from extended_dlc import (
+    EcrImage,
+    ExtendedDlc,
+    HubModel,
+    HuggingFaceEndpoint,
+    LocalBuild,
+    RealTime,
+    ServingImage,
+    StockDlc,
+)
+from stacks.settings import EcrImageSettings, EndpointSettings, Settings, StockImageSettings
 
 
 class EndpointStack(Stack):
@@ -19,14 +29,22 @@ class EndpointStack(Stack):
         """Define the image and each endpoint of the settings."""
         super().__init__(scope, construct_id, **kwargs)
         self.image = self._image(settings)
-        CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
+        if isinstance(self.image, ExtendedDlc):
+            CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
         self.endpoints = {
             key: self._endpoint(key, endpoint, name=f"{settings.name}-{key}")
             for key, endpoint in settings.endpoints.items()
         }
 
-    def _image(self, settings: Settings) -> ExtendedDlc:
+    def _image(self, settings: Settings) -> ServingImage:
         image = settings.image
+        if isinstance(image, StockImageSettings):
+            return StockDlc(transformers=image.transformers, base=image.base, region=image.base_region)
+        if isinstance(image, EcrImageSettings):
+            named = image.repository.startswith("arn:")
+            lookup = ecr.Repository.from_repository_arn if named else ecr.Repository.from_repository_name
+            repository = lookup(self, "Published", image.repository)
+            return EcrImage(repository, image.tag, accelerator=image.accelerator, cuda=image.cuda)
         return ExtendedDlc(
             self,
             "Image",
@@ -34,6 +52,7 @@ class EndpointStack(Stack):
             base=image.base,
             base_region=image.base_region,
             accelerator=settings.accelerator,
+            server=image.server,
             rebuild=image.rebuild,
             build=LocalBuild(
                 engine=image.build.engine, pip_config=image.build.pip_config, ca_bundle=image.build.ca_bundle
@@ -46,7 +65,12 @@ class EndpointStack(Stack):
         endpoint = HuggingFaceEndpoint(
             self,
             key,
-            model=HubModel(settings.model, revision=settings.revision, task=settings.task),
+            model=HubModel(
+                settings.model,
+                revision=settings.revision,
+                task=settings.task,
+                model_type=settings.model_type,
+            ),
             image=self.image,
             hosting=RealTime(
                 instance_type=settings.hosting.instance_type,

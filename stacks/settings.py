@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
-from extended_dlc.facts.catalog import default_base, read_tag
-from extended_dlc.facts.checks import (
-    check_endpoint_name,
-    check_environment,
-    check_model_id,
-    check_release,
-    check_server,
-    model_id,
-)
+from extended_dlc.facts.catalog import read_tag
+from extended_dlc.facts.checks import check_endpoint_name, check_environment, check_model_id, check_release, model_id
+from extended_dlc.facts.compat import check_model_type, check_pair, pick_base
+from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.instances import check_image_runs_on, find_instance
+from extended_dlc.facts.stock import pick_stock
 
 CONTEXT_KEY = "extended-dlc"
 OVERRIDES = ("model", "transformers", "instance_type", "region")
@@ -57,7 +53,7 @@ File = Annotated[str, _checked(_check_file)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class BuildSettings(_Section):
@@ -73,14 +69,17 @@ class BuildSettings(_Section):
     """A file of certificates that pip trusts in the build. Default: the base image's own."""
 
 
-class ImageSettings(_Section):
-    """The one image that all endpoints share."""
+class ExtendedImageSettings(_Section):
+    """A Deep Learning Container extended with a transformers release; one image for all endpoints."""
+
+    kind: Literal["extended"] = "extended"
 
     transformers: Annotated[str, _checked(check_release)]
-    """The exact transformers release to install, as `5.23.0`; 4.46.0 or newer."""
+    """The exact transformers release to install, as `5.23.0`."""
 
     base: str | None = None
-    """Reference of the image to extend. Default: the newest Hugging Face PyTorch inference DLC that fits."""
+    """Reference of the image to extend. Default: the newest Hugging Face PyTorch inference DLC that can carry the
+    release."""
 
     base_region: str | None = None
     """Region of the registry that the default base is pulled from. Default: the region that is deployed to."""
@@ -88,11 +87,68 @@ class ImageSettings(_Section):
     rebuild: str | None = None
     """Any text; a new one builds the image again, to pick up a base that was patched in place. Default: none."""
 
-    server: Literal["native"] = "native"
-    """The server in the image. Default: this project's own."""
+    server: Literal["native", "stock"] = "native"
+    """The server that answers: `native`, this project's own, or `stock`, the one in the base. Default: native."""
 
     build: BuildSettings = BuildSettings()
     """How the image is built. Default: by Docker, with its ordinary configuration."""
+
+
+class StockImageSettings(_Section):
+    """The Deep Learning Container as AWS publishes it, with its stock server."""
+
+    kind: Literal["stock"]
+
+    transformers: Annotated[str, _checked(check_release)] | None = None
+    """Release of transformers in the image, one that AWS has an image with. Default: the newest."""
+
+    base: str | None = None
+    """Reference of the image itself, as of a mirror; instead of `transformers`. Default: AWS's own."""
+
+    base_region: str | None = None
+    """Region of the registry that AWS's image is pulled from. Default: the region that is deployed to."""
+
+
+class EcrImageSettings(_Section):
+    """An image that is in an ECR repository already."""
+
+    kind: Literal["ecr"]
+
+    repository: str
+    """Name of the repository in the same account and region, or the ARN of another account's."""
+
+    tag: str
+    """Tag of the image, or a digest that begins with `sha256:`."""
+
+    accelerator: Literal["cpu", "gpu"] | None = None
+    """What it computes with. Default: not known, and not checked."""
+
+    cuda: str | None = None
+    """Its CUDA, as `cu124`, which decides on the driver of the host. Default: SageMaker's own driver."""
+
+
+_IMAGES: dict[str, type[_Section]] = {
+    "extended": ExtendedImageSettings,
+    "stock": StockImageSettings,
+    "ecr": EcrImageSettings,
+}
+
+
+def _image_kind(raw: Any) -> str:
+    kind = raw.get("kind", "extended") if isinstance(raw, Mapping) else getattr(raw, "kind", "extended")
+    return str(kind)
+
+
+ImageSettings = Annotated[
+    Annotated[ExtendedImageSettings, Tag("extended")]
+    | Annotated[StockImageSettings, Tag("stock")]
+    | Annotated[EcrImageSettings, Tag("ecr")],
+    Discriminator(
+        _image_kind,
+        custom_error_type="kind",
+        custom_error_message="kind must be one of 'extended', 'stock', 'ecr'",
+    ),
+]
 
 
 class RealTimeSettings(_Section):
@@ -118,6 +174,10 @@ class EndpointSettings(_Section):
     revision: str | None = None
     """Commit, tag or branch. Default: what `main` points at when a container starts, which is annotated."""
 
+    model_type: str | None = None
+    """`model_type` in the model's config.json; an image whose transformers cannot load it is refused. Default: known by
+    name for BLOOM and Whisper, otherwise not checked."""
+
     task: str | None = None
     """Name of the transformers pipeline. Default: inferred from the model's own configuration."""
 
@@ -138,7 +198,7 @@ class Settings(_Section):
     """Region to deploy to."""
 
     image: ImageSettings
-    """The image that all endpoints share."""
+    """The image that all endpoints share, by its `kind`. Default: `extended`."""
 
     endpoints: Annotated[dict[str, EndpointSettings], Field(min_length=1)]
     """The endpoints by their ids; an endpoint's name is `<name>-<id>`."""
@@ -216,12 +276,14 @@ def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], proble
 def _explain(detail: ErrorDetails, raw: Any) -> str:
     """One of pydantic's errors in the words of the house."""
     place = [str(part) for part in detail["loc"]]
+    if place[:1] == ["image"] and place[1:2] and place[1] in _IMAGES:
+        del place[1]  # pydantic names the kind that it tried
     path = ".".join(place)
     match detail["type"]:
         case "missing":
             return f"{path}: field required"
         case "extra_forbidden":
-            return f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1]))}"
+            return f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1], raw))}"
         case "value_error":
             error = detail["ctx"]["error"]
             value = "" if isinstance(detail["input"], dict) else f" ({detail['input']})"
@@ -231,21 +293,23 @@ def _explain(detail: ErrorDetails, raw: Any) -> str:
             return f"{path}: {message}, got {json.dumps(detail['input'], default=str)}"
 
 
-def _siblings(place: list[str]) -> list[str]:
+def _siblings(place: list[str], raw: Mapping[str, Any]) -> list[str]:
     """The settings that exist at a place."""
-    section: Any = Settings
+    section: type[BaseModel] = Settings
     for part in place:
-        if part in section.model_fields:
+        if section is Settings and part == "image":
+            section = _IMAGES[_image_kind(raw.get("image"))]
+        elif section is Settings and part == "endpoints":
+            section = EndpointSettings
+        elif part in section.model_fields:
             annotation = section.model_fields[part].annotation
-            section = (
-                annotation if isinstance(annotation, type) and issubclass(annotation, _Section) else EndpointSettings
-            )
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
     return sorted(section.model_fields)
 
 
 def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong between settings that are each valid; a section that is not valid is passed over."""
-    image = _section(ImageSettings, raw.get("image"))
     given = raw.get("endpoints")
     endpoints = {
         key: endpoint
@@ -258,15 +322,29 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             check_endpoint_name(f"{name}-{key}")
         except ValueError as error:
             yield f"endpoints.{key}: its endpoint would be called '{name}-{key}', which {error}"
+    image = _section(_IMAGES.get(_image_kind(raw.get("image")), ExtendedImageSettings), raw.get("image"))
+    region = raw.get("region")
     if image is None:
         return
+    accelerators: list[str] = []
+    yield from _instances_that_do_not_fit(image, endpoints, accelerators)
+    base: str | None = None
     try:
-        check_server(image.transformers, image.base)
+        base = _base(image, accelerators, region if isinstance(region, str) else None)
     except ValueError as error:
-        yield f"image.transformers ({image.transformers}): {error}"
-    tag = read_tag(image.base) if image.base else None
-    accelerator: str | None = tag.accelerator if tag else None
-    source = f"image.base is built for {accelerator}"
+        given = getattr(image, "transformers", None)
+        yield f"image.transformers ({given}): {error}"
+    yield from _models_that_do_not_load(image, base, endpoints)
+
+
+def _instances_that_do_not_fit(
+    image: Any, endpoints: Mapping[str, EndpointSettings], accelerators: list[str]
+) -> Iterator[str]:
+    """Instances that the image does not run on; fills in what the others compute with."""
+    base = getattr(image, "base", None)
+    tag = read_tag(base) if base else None
+    accelerator: str | None = tag.accelerator if tag else getattr(image, "accelerator", None)
+    source = f"image.base is built for {accelerator}" if tag else f"image.accelerator is {accelerator}"
     for key, endpoint in endpoints.items():
         instance = find_instance(endpoint.hosting.instance_type)
         try:
@@ -275,14 +353,42 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             because = f" ({source})" if accelerator not in (None, instance.accelerator) else ""
             yield f"endpoints.{key}.hosting.instance_type ({instance.name}): {error}{because}"
             continue
-        if accelerator is None:
+        accelerators.append(instance.accelerator)
+        if accelerator is None and isinstance(image, ExtendedImageSettings):
             accelerator, source = instance.accelerator, f"the image is made for endpoints.{key}, {instance.name}"
-    region = image.base_region or raw.get("region")
-    if image.base is None and accelerator is not None and isinstance(region, str):
+
+
+def _base(image: Any, accelerators: list[str], region: str | None) -> str | None:
+    """The DLC behind the image, where the settings say; ValueError where there is none that does it."""
+    region = getattr(image, "base_region", None) or region
+    if isinstance(image, ExtendedImageSettings):
+        if image.base is not None:
+            check_pair(image.base, image.transformers, image.server)
+            return image.base
+        if accelerators and region:
+            return pick_base(image.transformers, accelerators[0], region, image.server).uri
+    if isinstance(image, StockImageSettings):
+        if image.base is not None and image.transformers is not None:
+            raise ValueError("and 'base' both name the image: give one of them")
+        if image.base is None and accelerators and region:
+            return pick_stock(image.transformers, accelerators[0], region).uri(region)
+        return image.base
+    return None
+
+
+def _models_that_do_not_load(image: Any, base: str | None, endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
+    """Models whose type the image's transformers is known not to have."""
+    tag = read_tag(base) if base else None
+    extended = isinstance(image, ExtendedImageSettings)
+    release = image.transformers if extended else tag.transformers if tag else None
+    for key, endpoint in endpoints.items():
+        model_type = endpoint.model_type or known_model_type(endpoint.model)
+        if release is None or model_type is None:
+            continue
         try:
-            default_base(accelerator, region)
+            check_model_type(model_type, release, image=None if extended or base is None else base.rpartition("/")[2])
         except ValueError as error:
-            yield f"{'image.base_region' if image.base_region else 'region'} ({region}): {error}"
+            yield f"endpoints.{key}.model ({endpoint.model}): {error}"
 
 
 def _section(kind: type[Any], raw: Any) -> Any:

@@ -168,9 +168,7 @@ class Rehearsal:
 
     def _deploy(self, name: str, bloom: str) -> None:
         self._write_settings(bloom)
-        # moto keeps no previous parameters and no change sets worth the name
-        deploy = ("deploy", "--all", "--method=direct", "--no-previous-parameters", "--require-approval=never")
-        self._cdk(name, *deploy, "--progress=events")
+        self._cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
 
     def _write_settings(self, bloom: str) -> None:
         """Settings of the app for this machine: addresses, and nothing that the app would not take elsewhere."""

@@ -13,7 +13,7 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Annotations, Match, Template
 
-from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime
+from extended_dlc import EcrImage, ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime, StockDlc
 
 BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04-v1.2"
 
@@ -269,7 +269,7 @@ def test_an_accelerator_publishes_the_image_without_an_endpoint(stack: Stack) ->
 
 
 def test_a_stack_without_a_region_is_told_what_to_give() -> None:
-    with pytest.raises(ValueError, match=r"'base_region' .* must be known at synth"):
+    with pytest.raises(ValueError, match=r"the region of AWS's image must be known at synth"):
         ExtendedDlc(Stack(App(), "Test"), "Image", transformers="5.23.0", accelerator="cpu")
 
 
@@ -303,7 +303,7 @@ def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) ->
         (lambda s: image_in(s, accelerator="gpu"), r"'accelerator' \(gpu\) contradicts base"),
         (
             lambda s: ExtendedDlc(s, "I", transformers="5.23.0", accelerator="cpu", base_region="mars-1"),
-            r"'base_region' \(mars-1\): .* is not published in 'mars-1'",
+            r"'transformers' \(5\.23\.0\) has no base in 'mars-1'",
         ),
         (lambda s: HubModel("a b"), r"'id' \(a b\) is not a Hub model id"),
         (lambda s: RealTime(instances=0), r"'instances' \(0\) must be 1 or more"),
@@ -344,3 +344,105 @@ def test_values_that_are_known_only_at_deployment_pass(stack: Stack) -> None:
         "AWS::SageMaker::Model",
         {"PrimaryContainer": {"Environment": Match.object_like({"COUNT": {"Ref": "Count"}})}},
     )
+
+
+def test_a_stock_image_is_pulled_from_awss_registry_and_needs_no_repository_or_copy(stack: Stack) -> None:
+    endpoint_in(stack, image=StockDlc(transformers="4.51.3"))
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::ECR::Repository", 0)
+    template.resource_count_is("Custom::CDKECRDeployment", 0)
+    _, model = resource(template, "AWS::SageMaker::Model")
+    assert model["Properties"]["PrimaryContainer"]["Image"] == (
+        "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:"
+        "2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04"
+    )
+    _, policy = resource(template, "AWS::IAM::Policy", "BloomRole")
+    (pull,) = [s for s in policy["Properties"]["PolicyDocument"]["Statement"] if "ecr:BatchGetImage" in s["Action"]]
+    assert "763104351884:repository/huggingface-pytorch-inference" in str(pull["Resource"])
+
+
+def test_a_stock_image_without_a_release_is_the_newest_for_the_instance(stack: Stack) -> None:
+    endpoint_in(stack, image=StockDlc(), hosting=RealTime(instance_type="ml.g5.xlarge"))
+    _, model = resource(Template.from_stack(stack), "AWS::SageMaker::Model")
+    assert model["Properties"]["PrimaryContainer"]["Image"].endswith("transformers5.5.3-gpu-py312-cu124-ubuntu22.04")
+
+
+def test_a_stock_image_that_is_too_old_for_the_model_is_refused_at_synth(stack: Stack) -> None:
+    old = r"transformers 4\.17\.0 in huggingface-pytorch-inference:1\.10\.2-.*needs >= 4\.20"
+    with pytest.raises(ValueError, match=old):
+        endpoint_in(stack, image=StockDlc(transformers="4.17.0"))
+
+
+def test_a_mirror_of_a_stock_image_is_judged_by_its_tag(stack: Stack) -> None:
+    mirror = StockDlc(base="registry.example.com/mirror:1.10.2-transformers4.17.0-cpu-py38-ubuntu20.04")
+    with pytest.raises(ValueError, match=r"cannot load model type 'whisper': needs >= 4\.23\.0"):
+        endpoint_in(stack, image=mirror, model=HubModel("whisper"))
+    endpoint_in(stack, "Bert", image=mirror, model=HubModel("bert-base-uncased", model_type="bert"))
+    policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy")
+    assert policies
+    assert "ecr:" not in str(policies), "a registry that is not AWS's knows none of its permissions"
+
+
+def test_an_image_of_another_account_is_served_as_it_is(stack: Stack) -> None:
+    arn = "arn:aws:ecr:us-east-1:210987654321:repository/platform/models"
+    repository = ecr.Repository.from_repository_arn(stack, "Shared", arn)
+    endpoint_in(stack, image=EcrImage(repository, "sha256:" + "0" * 64))
+    template = Template.from_stack(stack)
+    _, model = resource(template, "AWS::SageMaker::Model")
+    assert "210987654321.dkr.ecr.us-east-1." in str(model["Properties"]["PrimaryContainer"]["Image"])
+    assert "/platform/models@sha256:000" in str(model["Properties"]["PrimaryContainer"]["Image"])
+    _, policy = resource(template, "AWS::IAM::Policy", "BloomRole")
+    assert arn in str(policy)
+
+
+def test_a_published_image_for_another_accelerator_is_refused(stack: Stack) -> None:
+    repository = ecr.Repository.from_repository_name(stack, "Ours", "ours")
+    with pytest.raises(ValueError, match=r"computes with cpu and the image is built for gpu"):
+        endpoint_in(stack, image=EcrImage(repository, "1", accelerator="gpu"))
+
+
+def test_the_host_image_fits_the_images_cuda_and_is_left_out_for_cpu_and_cuda_11(stack: Stack) -> None:
+    gpu = RealTime(instance_type="ml.g4dn.xlarge")
+    repository = ecr.Repository.from_repository_name(stack, "Ours", "ours")
+    expected = {
+        "Cuda124": (ExtendedDlc(stack, "Image124", transformers="5.23.0", accelerator="gpu"), gpu, "gpu-3-1"),
+        "Cuda130": (EcrImage(repository, "1", cuda="cu130"), gpu, "gpu-4-1"),
+        "Cuda117": (StockDlc(transformers="4.26.0"), gpu, None),
+        "Cpu": (StockDlc(transformers="4.51.3"), RealTime(), None),
+        "Unknown": (EcrImage(repository, "1"), gpu, None),
+    }
+    for name, (image, hosting, _) in expected.items():
+        endpoint_in(stack, name, image=image, hosting=hosting)
+    configs = Template.from_stack(stack).find_resources("AWS::SageMaker::EndpointConfig")
+    for name, (_, _, ami) in expected.items():
+        (config,) = [c for logical_id, c in configs.items() if logical_id.startswith(f"{name}Config")]
+        found = config["Properties"]["ProductionVariants"][0].get("InferenceAmiVersion")
+        assert (found is None) if ami is None else found.endswith(ami), name
+
+
+def test_a_caller_in_another_stack_needs_only_the_endpoints_name(stack: Stack) -> None:
+    endpoint = HuggingFaceEndpoint.from_endpoint_name(stack, "Speech", "speech")
+    endpoint.grant_invoke(iam.Role(stack, "Caller", assumed_by=iam.AccountRootPrincipal()))
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::SageMaker::Endpoint", 0)
+    assert "endpoint/speech" in str(resource(template, "AWS::IAM::Policy", "Caller"))
+
+
+def test_the_stock_server_on_an_extended_image_is_another_target_of_the_same_dockerfile(stack: Stack) -> None:
+    base = "x/y:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
+    image_in(stack, base=base, transformers="4.24.0", server="stock")
+    source = asset_of(stack)
+    assert source["dockerBuildTarget"] == "stock"
+    assert source["dockerBuildArgs"]["STOCK_REQUIREMENTS"] == "huggingface_hub<0.26"
+
+
+def test_the_base_that_was_picked_is_explained(stack: Stack) -> None:
+    ExtendedDlc(stack, "Image", transformers="4.57.6", accelerator="cpu")
+    found = Annotations.from_stack(stack)
+    found.has_info("/Test/Image", Match.string_like_regexp("is the newest cpu base in us-east-1"))
+
+
+def test_a_release_that_came_after_our_data_is_allowed_with_a_warning(stack: Stack) -> None:
+    ExtendedDlc(stack, "Image", transformers="99.0.0", accelerator="cpu")
+    found = Annotations.from_stack(stack)
+    found.has_warning("/Test/Image", Match.string_like_regexp("99.0.0 is newer than"))

@@ -140,8 +140,7 @@ def test_a_base_of_unknown_making_runs_on_any_instance(shipped_settings: Any) ->
 
 def test_a_region_without_the_default_base_is_refused_with_those_that_have_it(shipped_settings: Any) -> None:
     (problem,) = problems(shipped_settings, region="us-east-9")
-    assert problem.startswith("region (us-east-9): huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu")
-    assert "is not published in 'us-east-9'; did you mean 'us-east-" in problem
+    assert problem.startswith("image.transformers (5.23.0): has no base in 'us-east-9'; did you mean 'us-east-")
 
 
 def test_the_bases_region_can_differ_from_the_deployments(shipped_settings: Any) -> None:
@@ -158,15 +157,15 @@ def test_an_endpoint_id_that_cannot_be_a_name_is_refused(shipped_settings: Any, 
 
 def test_a_release_that_the_server_cannot_run_on_is_refused(shipped_settings: Any) -> None:
     (problem,) = problems(shipped_settings, transformers="4.24.0")
-    assert problem == "image.transformers (4.24.0): is older than the native server carries: take 4.46.0 or newer"
+    assert problem.startswith("image.transformers (4.24.0): is older than the native server carries: take 4.46.1 or")
 
 
 def test_a_base_with_an_old_python_is_refused(shipped_settings: Any) -> None:
     base = "x/y:1.10.2-transformers4.17.0-cpu-py38-ubuntu20.04"
     shipped_settings["image"]["base"] = base
     (problem,) = problems(shipped_settings)
-    assert f"cannot be served from base '{base}'" in problem
-    assert "the tag says 3.8" in problem
+    assert problem.startswith(f"image.transformers (5.23.0): cannot go onto {base}: it has Python 3.8 and the native")
+    assert "the newest base that carries 5.23.0 is huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu" in problem
 
 
 @pytest.mark.parametrize(
@@ -197,3 +196,54 @@ def test_a_build_file_that_is_not_there_is_named(shipped_settings: Any) -> None:
 def test_no_settings_at_all_is_an_error_not_a_traceback() -> None:
     with pytest.raises(SettingsError, match="holds no settings"):
         read_settings({})
+
+
+def test_a_stock_image_is_chosen_by_its_release_and_must_know_the_model(shipped_settings: Any) -> None:
+    shipped_settings["image"] = {"kind": "stock", "transformers": "4.51.3"}
+    assert read(shipped_settings).image.kind == "stock"
+    shipped_settings["image"]["transformers"] = "4.17.0"
+    (problem,) = problems(shipped_settings)
+    assert problem.startswith(
+        "endpoints.bloom.model (bigscience/bloom-560m): transformers 4.17.0 in huggingface-pytorch-"
+    )
+    assert "cannot load model type 'bloom': needs >= 4.20.0" in problem
+
+
+def test_a_release_without_a_stock_image_is_refused_with_those_there_are(shipped_settings: Any) -> None:
+    shipped_settings["image"] = {"kind": "stock", "transformers": "5.23.0"}
+    (problem,) = problems(shipped_settings)
+    assert "has published no huggingface-pytorch-inference image for cpu with transformers 5.23.0" in problem
+    assert "4.51.3, 5.5.3, or extend one" in problem
+
+
+def test_a_model_that_the_installed_release_lacks_is_refused_before_anything_is_built(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["bloom"]["model_type"] = "transfo-xl"
+    (problem,) = problems(shipped_settings)
+    assert "transformers 5.23.0 cannot load model type 'transfo-xl': it left after 4." in problem
+
+
+def test_an_unknown_model_type_is_not_wrong(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["bloom"]["model_type"] = "from-next-year"
+    assert read(shipped_settings).endpoints["bloom"].model_type == "from-next-year"
+
+
+def test_a_published_image_needs_its_repository_and_tag(shipped_settings: Any) -> None:
+    shipped_settings["image"] = {"kind": "ecr", "repository": "ours", "tga": "1"}
+    assert problems(shipped_settings) == [
+        "image.tag: field required",
+        "image.tga: is not a setting; did you mean 'tag'?",
+    ]
+
+
+def test_an_unknown_kind_of_image_names_the_kinds(shipped_settings: Any) -> None:
+    shipped_settings["image"]["kind"] = "docker"
+    (problem,) = problems(shipped_settings)
+    assert problem.startswith("image: kind must be one of 'extended', 'stock', 'ecr'")
+
+
+def test_the_stock_server_is_refused_with_a_release_it_cannot_run(shipped_settings: Any) -> None:
+    shipped_settings["image"]["server"] = "stock"
+    shipped_settings["image"]["base"] = "x/y:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04"
+    (problem,) = problems(shipped_settings)
+    assert problem.startswith("image.transformers (5.23.0): ")
+    assert 'the native server (server="native")' in problem
