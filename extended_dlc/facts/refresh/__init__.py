@@ -11,13 +11,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from extended_dlc.facts.refresh import _pip
+from extended_dlc.facts.refresh import _pip, images, instances, model_types, releases
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 from extended_dlc.facts.refresh._write import read, write
-from extended_dlc.facts.refresh.images import images
-from extended_dlc.facts.refresh.instances import instances
-from extended_dlc.facts.refresh.model_types import model_types
-from extended_dlc.facts.refresh.releases import releases
 
 __all__ = ["RefreshError", "refresh"]
 
@@ -31,13 +27,13 @@ def refresh(say: Callable[[str], None] = print) -> None:
 
     say("images: reading sagemaker-core …")
     with tempfile.TemporaryDirectory() as folder:
-        table("images", images(_pip.download_wheel("sagemaker-core", Path(folder))))
+        table("images", images.images(_pip.download_wheel("sagemaker-core", Path(folder))))
     if find_spec("moto") is None:
         say("instances: left as they are, moto's dump is not there (pip install 'extended-dlc[rehearse]' brings it)")
     else:
-        table("instances", instances())
+        table("instances", instances.instances())
     say("releases: asking for transformers' releases …")
     known = _pip.releases("transformers")
     # now and then a release is withdrawn, many at once only from a mirror that is not whole
-    table("releases", releases(known, read("releases"), say), may_lose=2)
-    table("model_types", model_types(known, read("model_types"), say))
+    table("releases", releases.releases(known, read("releases"), say), may_lose=2)
+    table("model_types", model_types.model_types(known, read("model_types"), say))

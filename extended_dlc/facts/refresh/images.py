@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.facts._tables import DATA
-from extended_dlc.facts.refresh._pip import Json
+from extended_dlc.facts.refresh._pip import Json, RefreshError
 
 PUBLIC_REGISTRY = "public.ecr.aws/deep-learning-containers"
 
@@ -32,7 +32,10 @@ def images(sagemaker_core: Path) -> Json:
     ):
         for region, account in registries.items():
             if accounts.setdefault(region, account) != account:
-                raise ValueError(f"two accounts own {row['repository']} in {region}: the table cannot say so")
+                raise RefreshError(
+                    f"two accounts own {row['repository']} in {region}, which the table cannot say: exclude the row, "
+                    "or give it an account of its own"
+                )
         rows.append(row | {"regions": _group(groups, row["repository"], sorted(registries))})
     rows = _corrected(rows)
     release = sagemaker_core.name.split("-")[1]
@@ -80,8 +83,6 @@ def _pytorch(config: Json) -> Iterator[_Found]:
                     continue
                 for accelerator in sorted(image.get("processors") or config[kind]["processors"]):
                     tag = f"{torch}-{accelerator}-{python}"
-                    # sagemaker-core completes this one tag by hand (image_uris.py, _get_image_tag)
-                    tag += "-cu110-ubuntu18.04-v3" if tag == "1.6.0-gpu-py36" else ""
                     yield _row(image["repository"], tag, accelerator, torch, None, python, None), image["registries"]
 
 
