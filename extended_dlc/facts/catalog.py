@@ -137,7 +137,10 @@ def search_images(text: str) -> list[DlcImage]:
 
 def default_base(accelerator: str, region: str) -> str:
     """The newest Hugging Face PyTorch inference image for `accelerator` (`cpu` or `gpu`), as published in `region`."""
-    return dlc_images(INFERENCE, accelerator=accelerator)[-1].uri(region)
+    family = dlc_images(INFERENCE, accelerator=accelerator)
+    if not family:
+        raise ValueError(f"no {INFERENCE} image computes with '{accelerator}': take an instance type with cpu or gpu")
+    return family[-1].uri(region)
 
 
 @dataclass(frozen=True, kw_only=True)

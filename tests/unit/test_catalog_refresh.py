@@ -260,6 +260,7 @@ def test_every_table_is_committed_as_the_refresh_lays_it_out() -> None:
     ("stderr", "remedy"),
     [
         ("/usr/bin/python3: No module named pip", "ensurepip"),
+        ("no such option: --json", "install --upgrade pip"),
         ("WARNING: Retrying\nERROR: Could not find a version that satisfies the requirement x", "check the network"),
     ],
 )

@@ -94,7 +94,7 @@ def differences(answers: list[list[str]]) -> list[str]:
 @pytest.fixture(scope="session")
 def sdk_answers(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     if not OPT_IN:
-        pytest.skip("set EXTENDED_DLC_SAGEMAKER_CORE=1 to install sagemaker-core (300 MB, a minute) and ask it")
+        pytest.skip("set EXTENDED_DLC_SAGEMAKER_CORE=1 to install sagemaker-core (450 MB, a minute) and ask it")
     release = re.search(r"sagemaker-core (\S+),", table("images")["source"])
     assert release is not None
     folder = tmp_path_factory.mktemp("sagemaker-core")

@@ -27,6 +27,11 @@ def test_the_default_base_is_the_newest_image_for_the_accelerator() -> None:
     assert default_base("gpu", "eu-west-1").endswith(":2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04")
 
 
+def test_an_accelerator_without_images_has_no_default_base() -> None:
+    with pytest.raises(ValueError, match="no huggingface-pytorch-inference image computes with 'neuron'"):
+        default_base("neuron", "us-east-1")
+
+
 def test_china_has_an_account_and_a_dns_suffix_of_its_own() -> None:
     assert default_base("cpu", "cn-north-1").startswith("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/")
 

@@ -26,6 +26,11 @@ def _pip(*arguments: str) -> str:
             f"{sys.executable} has no pip, which fetches the sources: run '{sys.executable} -m ensurepip', or call "
             "extended-dlc from an environment with pip"
         )
+    if "no such option" in done.stderr:
+        raise RefreshError(
+            f"pip is too old for 'pip {' '.join(arguments[:2])}': run '{sys.executable} -m pip install --upgrade pip' "
+            "and refresh again"
+        )
     said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
     raise RefreshError(
         f"'pip {' '.join(arguments)}' failed: {said[-1].strip() if said else f'exit code {done.returncode}'}\n"
