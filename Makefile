@@ -6,7 +6,7 @@ CDK := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup deploy diff destroy rehearse lint types test test-fast bench lock clean
+.PHONY: help setup deploy diff destroy rehearse lint types test test-fast bench docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ test-fast: setup ## the unit tests alone
 bench: setup .venv/.models ## the figures of benchmarks/
 	$(BIN)/python benchmarks/synth.py
 	$(BIN)/python benchmarks/image_layer.py
+
+docs: setup ## the settings reference, from the code
+	$(BIN)/python -m stacks.reference
 
 lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,6 +72,7 @@ class ExtendedDlc(Construct):
         base_region: str | None = None,
         accelerator: Literal["cpu", "gpu"] | None = None,
         server: Server = "native",
+        model_types: Sequence[str] = (),
         rebuild: str | None = None,
         build: LocalBuild | None = None,
         repository: ecr.IRepository | None = None,
@@ -90,6 +91,8 @@ class ExtendedDlc(Construct):
         :param accelerator: What the instances compute with. Default: what the base's tag says, otherwise what the
             instance type of the first endpoint that uses the image has.
         :param server: `native`, this project's own, or `stock`, the one in the base. Default: native.
+        :param model_types: Model types, as `bloom`, that the image promises to know: the build fails when its
+            transformers does not. ValueError for one that is known to be missing. Default: none.
         :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
             that was patched in place. Default: none.
         :param build: How the image is built. Default: `LocalBuild()`, by Docker on this machine.
@@ -115,6 +118,9 @@ class ExtendedDlc(Construct):
         self._accelerator = tag.accelerator if tag else accelerator
         self._server = server
         self._rebuild = rebuild
+        for model_type in model_types:
+            check_model_type(model_type, transformers)
+        self._model_types = sorted(model_types)
         self._build = build or LocalBuild()
         self._published: PublishedImage | None = None
         self.repository = repository or self._new_repository(removal_policy)
@@ -181,6 +187,8 @@ class ExtendedDlc(Construct):
         arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
         if self._rebuild is not None:
             arguments["REBUILD"] = self._rebuild
+        if self._model_types:
+            arguments["MODEL_TYPES"] = ",".join(self._model_types)
         if self._server == "stock" and (along := check_stock_server(base, self.transformers).needs):
             arguments["STOCK_REQUIREMENTS"] = " ".join(along)
         asset = assets.DockerImageAsset(

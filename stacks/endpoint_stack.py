@@ -53,6 +53,7 @@ class EndpointStack(Stack):
             base_region=image.base_region,
             accelerator=settings.accelerator,
             server=image.server,
+            model_types=image.model_types,
             rebuild=image.rebuild,
             build=LocalBuild(
                 engine=image.build.engine, pip_config=image.build.pip_config, ca_bundle=image.build.ca_bundle

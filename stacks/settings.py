@@ -87,6 +87,10 @@ class ExtendedImageSettings(_Section):
     rebuild: str | None = None
     """Any text; a new one builds the image again, to pick up a base that was patched in place. Default: none."""
 
+    model_types: list[str] = []
+    """Model types that the image promises to know, as `["bloom", "whisper"]`: the build fails when its transformers
+    does not. Default: none."""
+
     server: Literal["native", "stock"] = "native"
     """The server that answers: `native`, this project's own, or `stock`, the one in the base. Default: native."""
 
@@ -263,8 +267,8 @@ def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], proble
                 endpoint["hosting"]["instance_type"] = overrides["instance_type"]
     if "model" in overrides:
         if len(endpoints) == 1 and isinstance(endpoint := next(iter(endpoints.values())), dict):
-            # a revision and a task belong to the model that was named with them
-            endpoint.update(model=overrides["model"], revision=None, task=None)
+            # a revision, a type and a task belong to the model that was named with them
+            endpoint.update(model=overrides["model"], revision=None, model_type=None, task=None)
         else:
             problems.append(
                 f"-c model={overrides['model']}: goes to the one endpoint there is, and the settings have "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,6 +31,10 @@ print(json.dumps({"file": extended_dlc.__file__, "tag": image.image_uri.rpartiti
 """
 
 
+OLDEST_CDK = "aws-cdk-lib==" + re.search(r"aws-cdk-lib>=([\d.]+)", (ROOT / "pyproject.toml").read_text())[1]  # type: ignore[index]
+NEWEST_CDK = re.search(r"^aws-cdk-lib==[\d.]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[0]  # type: ignore[index]
+
+
 def run(*command: str, cwd: Path | None = None, path: str | None = None) -> str:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     if path:
@@ -47,15 +53,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def environment_with(wheel: Path, folder: Path, python: str, *more: str) -> Path:
+    """An interpreter with the wheel, what it brings and `more`, byte-compiled as pip does, and nothing else."""
+    uv = Path(sys.executable).with_name("uv")
+    run(str(uv), "venv", "--quiet", "--python", python, str(folder))
+    interpreter = folder / "bin" / "python"
+    run(
+        *(str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter)),
+        *(str(wheel), *more),
+    )
+    return interpreter
+
+
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter with the wheel and what it brings, installed and byte-compiled by pip, and nothing else."""
-    folder = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", str(folder))
-    interpreter = folder / "bin" / "python"
-    run(str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c",
-        str(ROOT / "requirements.txt"), str(wheel))  # fmt: skip
-    return interpreter
+    """An interpreter of this Python with the wheel."""
+    constraints = ("--constraint", str(ROOT / "requirements.txt"))
+    return environment_with(wheel, tmp_path_factory.mktemp("venv"), sys.executable, *constraints)
 
 
 def test_the_wheel_carries_the_images_and_no_bytecode(wheel: Path) -> None:
@@ -67,8 +81,8 @@ def test_the_wheel_carries_the_images_and_no_bytecode(wheel: Path) -> None:
 
 
 def test_a_plain_install_brings_the_cdk_and_not_the_rehearsal(python: Path) -> None:
-    listing = json.loads(run(str(python), "-m", "pip", "list", "--format=json"))
-    installed = {package["name"].lower() for package in listing}
+    listing = "from importlib.metadata import distributions; print(*(d.metadata['Name'] for d in distributions()))"
+    installed = {name.lower() for name in run(str(python), "-c", listing).split()}
     assert {"aws-cdk-lib", "boto3", "cdk-ecr-deployment", "click", "pydantic"} <= installed
     assert not installed & {"moto", "werkzeug", "pyyaml", "flask", "torch", "transformers"}
 
@@ -82,7 +96,7 @@ def test_the_image_has_the_same_hash_installed_and_in_the_checkout(python: Path,
     )
     assert Path(installed["file"]).is_relative_to(python.parents[1])
     assert Path(checkout["file"]).is_relative_to(ROOT)
-    assert Path(installed["file"]).parent.joinpath("docker").is_dir(), "pip has compiled what lies in there by now"
+    assert Path(installed["file"]).parent.joinpath("docker").is_dir(), "the installer has compiled what lies in there"
     assert installed["tag"] == checkout["tag"]
 
 
@@ -92,3 +106,60 @@ def test_the_rehearsal_says_what_it_lacks_without_its_extra(python: Path, tmp_pa
     assert done.returncode == 1
     assert "pip install 'extended-dlc[rehearse]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("version", "cdk"), [("3.10", OLDEST_CDK), ("3.13", NEWEST_CDK)])
+def test_a_strangers_stack_synthesises_on_the_oldest_and_the_newest_that_we_support(
+    wheel: Path, tmp_path: Path, version: str, cdk: str
+) -> None:
+    interpreter = _interpreter(version)
+    if interpreter is None:
+        pytest.skip(f"install Python {version} to run this")
+    python = environment_with(wheel, tmp_path / "venv", interpreter, cdk)
+    app = tmp_path / "stranger.py"
+    app.write_text(STRANGERS_APP)
+    run(str(python), str(app), str(tmp_path / "out"), cwd=tmp_path)
+    template = json.loads((tmp_path / "out" / "Stranger.template.json").read_text())
+    kinds = [resource["Type"] for resource in template["Resources"].values()]
+    assert kinds.count("AWS::SageMaker::Endpoint") == 2
+    assert kinds.count("Custom::CDKECRDeployment") == 1
+
+
+def _interpreter(version: str) -> str | None:
+    """A Python of this version that runs, pyenv's shims included, which answer only when told which one is meant."""
+    program = shutil.which(f"python{version}")
+    if program is None:
+        return None
+    asked = subprocess.run(
+        [program, "-c", "import sys; print(sys.executable)"],
+        env={**os.environ, "PYENV_VERSION": version},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return asked.stdout.strip() or None
+
+
+RELEASED = Path(__file__).parent / "released"
+
+
+@pytest.mark.parametrize("released", sorted(RELEASED.glob("*.json")), ids=lambda file: file.stem)
+def test_an_upgrade_replaces_neither_endpoint_nor_repository(python: Path, tmp_path: Path, released: Path) -> None:
+    """The template of an earlier release against today's: what CloudFormation would have to replace.
+
+    A file is a release's template of the stranger's stack: `cp OUT/Stranger.template.json released/VERSION.json`.
+    """
+    app = tmp_path / "stranger.py"
+    app.write_text(STRANGERS_APP)
+    run(str(python), str(app), str(tmp_path / "out"), cwd=tmp_path)
+    today = json.loads((tmp_path / "out" / "Stranger.template.json").read_text())["Resources"]
+    before = json.loads(released.read_text())["Resources"]
+    replacing = {"AWS::SageMaker::Endpoint": "EndpointName", "AWS::ECR::Repository": "RepositoryName"}
+    kept = {name: resource for name, resource in before.items() if resource["Type"] in replacing}
+    assert len(kept) == 3
+    for name, resource in kept.items():
+        assert name in today, f"{name} would be deleted and made anew"
+        assert today[name]["Type"] == resource["Type"]
+        decisive = replacing[resource["Type"]]
+        assert today[name]["Properties"].get(decisive) == resource["Properties"].get(decisive), f"{name}: {decisive}"
+        assert today[name].get("DeletionPolicy") == resource.get("DeletionPolicy")

@@ -446,3 +446,13 @@ def test_a_release_that_came_after_our_data_is_allowed_with_a_warning(stack: Sta
     ExtendedDlc(stack, "Image", transformers="99.0.0", accelerator="cpu")
     found = Annotations.from_stack(stack)
     found.has_warning("/Test/Image", Match.string_like_regexp("99.0.0 is newer than"))
+
+
+def test_model_types_become_a_promise_that_the_build_proves(stack: Stack) -> None:
+    image_in(stack, model_types=["whisper", "bloom"])
+    assert asset_of(stack)["dockerBuildArgs"]["MODEL_TYPES"] == "bloom,whisper"
+
+
+def test_a_model_type_that_cannot_be_promised_is_refused(stack: Stack) -> None:
+    with pytest.raises(ValueError, match="cannot load model type 'transfo-xl': it left after 4"):
+        image_in(stack, model_types=["transfo-xl"])
