@@ -135,14 +135,6 @@ def search_images(text: str) -> list[DlcImage]:
     return [image for image in _all_images() if all(word in image.name for word in words)]
 
 
-def default_base(accelerator: str, region: str) -> str:
-    """The newest Hugging Face PyTorch inference image for `accelerator` (`cpu` or `gpu`), as published in `region`."""
-    family = dlc_images(INFERENCE, accelerator=accelerator)
-    if not family:
-        raise ValueError(f"no {INFERENCE} image computes with '{accelerator}': take an instance type with cpu or gpu")
-    return family[-1].uri(region)
-
-
 @dataclass(frozen=True, kw_only=True)
 class TagFacts:
     """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""

@@ -9,18 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from extended_dlc.facts.catalog import read_tag, version
-
 _MODEL_PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _RELEASE = re.compile(r"\d+\.\d+\.\d+")
 _ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _TOKEN_KEYS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-
-NATIVE_SERVER_PYTHON = (3, 10)
-NATIVE_SERVER_TRANSFORMERS = (4, 46)
-
 
 _ALIASES = {"bloom": "bigscience/bloom-560m", "whisper": "openai/whisper-base"}
 
@@ -45,21 +39,6 @@ def check_release(text: str) -> None:
     """A transformers release is pinned exactly, so that the same settings give the same image."""
     if not _RELEASE.fullmatch(text):
         raise ValueError("is not an exact transformers release: write all three numbers, as '5.23.0'")
-
-
-def check_server(transformers: str, base: str | None) -> None:
-    """The native server runs on transformers 4.46 or newer and Python 3.10 or newer (the image contract)."""
-    if version(transformers)[:2] < NATIVE_SERVER_TRANSFORMERS:
-        raise ValueError("is older than the native server carries: take 4.46.0 or newer")
-    facts = read_tag(base) if base else None
-    if facts is None or facts.python is None:
-        return
-    python = (int(facts.python[2]), int(facts.python[3:]))
-    if python < NATIVE_SERVER_PYTHON:
-        raise ValueError(
-            f"cannot be served from base '{base}': the native server needs Python 3.10 or newer and the tag says "
-            f"{python[0]}.{python[1]}; take a newer base"
-        )
 
 
 def check_endpoint_name(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import subprocess
 import zipfile
 from pathlib import Path
@@ -161,6 +163,21 @@ def test_the_committed_table_knows_what_the_transformers_here_knows() -> None:
         if releases._numbers(one.first) <= release and (one.last is None or release <= releases._numbers(one.last))
     }
     assert ours == here
+
+
+@pytest.mark.skipif(
+    not os.environ.get("EXTENDED_DLC_WHEELS"),
+    reason="set EXTENDED_DLC_WHEELS=1 to download three wheels of transformers",
+)
+def test_the_table_agrees_with_wheels_taken_at_random(tmp_path: Path) -> None:
+    every = [release for release in _pip.releases("transformers") if release >= "4."]
+    # those that the refresh did not need to read say most
+    sample = [*random.sample(sorted(set(every) - set(table("model_types")["releases"])), 2), random.choice(every)]
+    for release in sample:
+        print(release)
+        assert model_types._as_read({**table("model_types"), "releases": [release]}, every)[release] == (
+            model_types.types_in_release(release, tmp_path)
+        ), release
 
 
 # images

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extended_dlc.facts import checks
-from extended_dlc.facts.catalog import INFERENCE, default_base, dlc_images, is_moving, read_tag
+from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag
 from extended_dlc.facts.instances import find_instance
 from extended_dlc.facts.refresh._pip import RefreshError
 from extended_dlc.facts.refresh._write import layout, write
@@ -22,18 +22,9 @@ def test_the_tutorials_base_is_in_the_catalogue_with_its_address() -> None:
     assert (image.python, image.cuda, image.accelerator) == ("py38", "cu113", "gpu")
 
 
-def test_the_default_base_is_the_newest_image_for_the_accelerator() -> None:
-    assert default_base("cpu", "eu-west-1").endswith(":2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04")
-    assert default_base("gpu", "eu-west-1").endswith(":2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04")
-
-
-def test_an_accelerator_without_images_has_no_default_base() -> None:
-    with pytest.raises(ValueError, match="no huggingface-pytorch-inference image computes with 'neuron'"):
-        default_base("neuron", "us-east-1")
-
-
 def test_china_has_an_account_and_a_dns_suffix_of_its_own() -> None:
-    assert default_base("cpu", "cn-north-1").startswith("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/")
+    image = dlc_images(INFERENCE)[-1]
+    assert image.uri("cn-north-1").startswith("727897471807.dkr.ecr.cn-north-1.amazonaws.com.cn/")
 
 
 def test_a_tag_tells_what_is_inside_and_a_foreign_one_nothing() -> None:
