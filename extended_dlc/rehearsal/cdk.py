@@ -55,7 +55,7 @@ class Cdk:
             "EXTENDED_DLC_SETTINGS": str(self.settings),
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),
-            "CDK_OUTDIR": str(self.state / "cdk.out"),
+            "CDK_OUTPUT": str(self.state / "cdk.out"),
             # cfn-lint looks at the template in the project's tests; the built-in validator costs seconds a command
             "CDK_VALIDATION": "false",
             "CDK_DISABLE_CLI_TELEMETRY": "1",
