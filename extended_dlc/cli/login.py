@@ -41,7 +41,7 @@ def login(settings: str | None, bases: tuple[str, ...]) -> None:
 
 
 def _read(file: str | None) -> dict[str, Any]:
-    """The settings as they stand, with `EXTENDED_DLC_REGION` and `EXTENDED_DLC_INSTANCE_TYPE` in their places."""
+    """The settings as they stand, with the `EXTENDED_DLC_` variables that decide on the base."""
     if file is None:
         raw = json.loads(Path("cdk.json").read_text()).get("context", {}).get("extended-dlc", {})
     elif file.endswith(".json"):
@@ -57,6 +57,8 @@ def _read(file: str | None) -> dict[str, Any]:
         raise ValueError("they are no object")
     if region := os.environ.get("EXTENDED_DLC_REGION"):
         raw["region"] = region
+    if (release := os.environ.get("EXTENDED_DLC_TRANSFORMERS")) and isinstance(raw.get("image"), dict):
+        raw["image"]["transformers"] = release
     if instance_type := os.environ.get("EXTENDED_DLC_INSTANCE_TYPE"):
         for endpoint in (raw.get("endpoints") or {}).values():
             endpoint.setdefault("hosting", {})["instance_type"] = instance_type
