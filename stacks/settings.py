@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +41,16 @@ def _check_environment(environment: dict[str, str]) -> None:
         environment,
         reserved={"HF_MODEL_ID": "'model'", "HF_MODEL_REVISION": "'revision'", "HF_TASK": "'task'"},
     )
+
+
+def _check_stack_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
+        raise ValueError("cannot be the name of a stack: use letters, digits and hyphens, a letter first")
+
+
+def _check_region(region: str) -> None:
+    if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d+", region):
+        raise ValueError("is not an AWS region: write it as 'us-east-1'")
 
 
 def _check_file(path: str) -> None:
@@ -195,10 +206,10 @@ class EndpointSettings(_Section):
 class Settings(_Section):
     """Everything that the app deploys."""
 
-    name: Annotated[str, _checked(check_endpoint_name)] = "extended-dlc"
+    name: Annotated[str, _checked(_check_stack_name)] = "extended-dlc"
     """Name of the stack and first part of each endpoint's name, to deploy several copies. Default: `extended-dlc`."""
 
-    region: str
+    region: Annotated[str, _checked(_check_region)]
     """Region to deploy to."""
 
     image: ImageSettings

@@ -247,3 +247,17 @@ def test_the_stock_server_is_refused_with_a_release_it_cannot_run(shipped_settin
     (problem,) = problems(shipped_settings)
     assert problem.startswith("image.transformers (5.23.0): ")
     assert 'the native server (server="native")' in problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "rule"),
+    [
+        ("name", "1st", "name (1st): cannot be the name of a stack: use letters, digits and hyphens, a letter first"),
+        ("region", "Virginia", "region (Virginia): is not an AWS region: write it as 'us-east-1'"),
+    ],
+)
+def test_what_cannot_be_a_stack_or_a_region_is_refused(
+    shipped_settings: Any, setting: str, value: str, rule: str
+) -> None:
+    shipped_settings[setting] = value
+    assert rule in problems(shipped_settings)
