@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import cdk_ecr_deployment as ecr_deployment
 import jsii
 from aws_cdk import Annotations, Aws, Duration, RemovalPolicy, Stack, Token
 from aws_cdk import aws_ecr as ecr
@@ -177,6 +176,9 @@ class ExtendedDlc(Construct):
         )
 
     def _publish(self) -> PublishedImage:
+        # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
+        import cdk_ecr_deployment as ecr_deployment
+
         base = self._base or self._default_base()
         if is_moving(base) and self._rebuild is None:
             Annotations.of(self).add_warning_v2(

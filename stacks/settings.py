@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -258,9 +257,18 @@ def _read_file(path: Path) -> Any:
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}; correct -c settings=") from None
     try:
-        return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        return json.loads(text) if path.suffix == ".json" else _read_yaml(text)
+    except ValueError as error:
         raise SettingsError(f"settings file {path} is not valid: {error}; write JSON (.json) or YAML") from None
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml  # no other settings need it
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
 
 
 def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

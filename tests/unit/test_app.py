@@ -40,6 +40,23 @@ def test_two_synths_are_byte_equal(tmp_path: Path, shipped_settings: Any) -> Non
     assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False) == (names, [], [])
 
 
+def test_synth_imports_nothing_that_the_settings_do_not_use(tmp_path: Path, shipped_settings: Any) -> None:
+    shipped_settings["image"] = {"kind": "stock", "transformers": "4.51.3"}
+    probe = "import runpy, sys; runpy.run_path('app.py');"
+    probe += "print(*sorted({'cdk_ecr_deployment', 'yaml', 'boto3', 'moto', 'click'} & set(sys.modules)))"
+    environment = {
+        **os.environ,
+        "CDK_OUTDIR": str(tmp_path),
+        "CDK_CONTEXT_JSON": json.dumps({"extended-dlc": shipped_settings}),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "EndpointStack.template.json").exists()
+    assert done.stdout.strip() == ""
+
+
 def test_wrong_settings_end_in_a_report_without_a_traceback(tmp_path: Path, shipped_settings: Any) -> None:
     shipped_settings["image"]["transfomers"] = shipped_settings["image"].pop("transformers")
     done = synth(tmp_path / "out", {"extended-dlc": shipped_settings})
