@@ -1,0 +1,66 @@
+"""`extended-dlc doctor`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extended_dlc.cli._settings import raw_settings
+from extended_dlc.doctor import CHECKS, Finding, Ok, Problem, Target, examine
+from extended_dlc.login import engine_program
+
+
+@click.command()
+@click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
+@click.option(
+    "--skip", multiple=True, metavar="CHECK", type=click.Choice([check.name for check in CHECKS]), help="Leave one out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(settings: str | None, skip: tuple[str, ...], as_json: bool) -> None:
+    """Find out what would stop a deployment, and say what to type next.
+
+    Looks at this machine, at your AWS account and at the settings in ./cdk.json, or in the file that --settings or
+    EXTENDED_DLC_SETTINGS names. Changes nothing. Ends with status 1 when there is a problem; what cannot be found out
+    is 'unknown' and stops nothing.
+    """
+    found: list[tuple[str, Finding]] = []
+    raw: dict[str, Any] = {}
+    try:
+        raw = raw_settings(settings)
+    except FileNotFoundError as error:
+        remedy = "go to the folder of the app (cd), or name the file: extended-dlc doctor --settings FILE"
+        found.append(("settings", Problem(f"there is no {error.filename}", remedy)))
+    except (OSError, ValueError) as error:
+        found.append(
+            ("settings", Problem(f"the settings cannot be read: {error}", "correct them, then: npx cdk synth"))
+        )
+    for name, finding in found:
+        _print(name, finding, quiet=as_json)
+    checks = [check for check in CHECKS if check.name not in skip]
+    for name, finding in examine(Target(folder=Path(), settings=raw, engine=engine_program()), checks):
+        found.append((name, finding))
+        _print(name, finding, quiet=as_json)
+    problems = sum(isinstance(finding, Problem) for _, finding in found)
+    if as_json:
+        click.echo(json.dumps({"ok": not problems, "checks": [_as_json(*each) for each in found]}, indent=2))
+    raise SystemExit(1 if problems else 0)
+
+
+def _state(finding: Finding) -> str:
+    return "ok" if isinstance(finding, Ok) else "problem" if isinstance(finding, Problem) else "unknown"
+
+
+def _as_json(name: str, finding: Finding) -> dict[str, str | None]:
+    remedy = finding.remedy if isinstance(finding, Problem) else None
+    return {"check": name, "state": _state(finding), "message": finding.message, "remedy": remedy}
+
+
+def _print(name: str, finding: Finding, *, quiet: bool) -> None:
+    if quiet:
+        return
+    click.echo(f"{_state(finding):8} {name:15} {finding.message}")
+    if isinstance(finding, Problem):
+        click.echo(f"{'':24} → {finding.remedy}")

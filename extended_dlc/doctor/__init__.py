@@ -1,0 +1,55 @@
+"""What people meet before a deployment works, each found by a small check that names it and says what to type next.
+
+No CDK import; nothing is changed, built or pulled. A check that cannot find out says so: unknown is not wrong.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from extended_dlc.doctor import account, engine, tools
+from extended_dlc.doctor.findings import Check, Finding, Ok, Problem, Unknown
+from extended_dlc.doctor.target import Target
+
+__all__ = ["CHECKS", "Check", "Finding", "Ok", "Problem", "Target", "Unknown", "examine"]
+
+CHECKS: tuple[Check, ...] = (
+    Check("python", tools.python),
+    Check("node", tools.node),
+    Check("cdk", tools.cdk),
+    Check("cdk-on-path", tools.cdk_on_path),
+    Check("engine", engine.engine),
+    Check("engine-setting", engine.engine_setting),
+    Check("buildkit", engine.buildkit),
+    Check("platform", engine.platform),
+    Check("disk", engine.disk),
+    Check("credentials", account.credentials),
+    Check("bootstrap", account.bootstrap),
+    Check("base-image", account.base_image),
+    Check("quota", account.quota),
+)
+
+SECONDS = 8.0
+"""How long all checks together may take."""
+
+
+def examine(
+    target: Target, checks: Sequence[Check] = CHECKS, *, seconds: float = SECONDS
+) -> Iterator[tuple[str, Finding]]:
+    """Run the checks at the same time; gives names and findings in the order of the checks.
+
+    A check that has not come back after so many seconds is unknown; it is left behind.
+    """
+    answers: dict[str, queue.Queue[Finding]] = {check.name: queue.Queue() for check in checks}
+    deadline = time.monotonic() + seconds
+    for check in checks:
+        # daemons: one that hangs, in a name lookup for instance, must not keep the program from ending
+        threading.Thread(target=lambda check=check: answers[check.name].put(check(target)), daemon=True).start()
+    for check in checks:
+        try:
+            yield check.name, answers[check.name].get(timeout=max(0.01, deadline - time.monotonic()))
+        except queue.Empty:
+            yield check.name, Unknown(f"there was no answer within {seconds:g} s")

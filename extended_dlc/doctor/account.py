@@ -1,0 +1,258 @@
+"""The AWS account: credentials, the CDK's bootstrap, the base image's registry, the quota of the instances."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
+from extended_dlc.doctor.programs import NoAnswer, ask
+from extended_dlc.doctor.target import Target
+from extended_dlc.login import EcrRegistry, ecr_registries
+
+OLDEST_BOOTSTRAP = 6
+"""Oldest bootstrap stack that takes an image asset (aws-cdk-lib 2.275.0, `requiresBootstrapStackVersion`)."""
+
+_QUALIFIER = "hnb659fds"
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
+_NO_SESSION = ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError")
+_REFUSED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+_INVALID = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+_HAS_NO_LOGIN = re.compile(r"unauthorized|denied|forbidden|no basic auth|\b40[13]\b", re.IGNORECASE)
+_IS_ABSENT = re.compile(r"no such manifest|manifest unknown|name unknown|not found|\b404\b", re.IGNORECASE)
+
+
+def _asking_aws(permission: str) -> Callable[[Callable[[Target], Finding]], Callable[[Target], Finding]]:
+    """What AWS does not answer is unknown, and the finding says why; a check handles what it is about by itself."""
+
+    def decorate(check: Callable[[Target], Finding]) -> Callable[[Target], Finding]:
+        @functools.wraps(check)
+        def asked(target: Target) -> Finding:
+            from botocore.exceptions import BotoCoreError, ClientError
+
+            try:
+                return check(target)
+            except ClientError as error:
+                if _code(error) in _REFUSED:
+                    return Unknown(f"your credentials may not ask: they have no {permission}")
+                if _code(error) in _INVALID:
+                    return Unknown("AWS does not take your credentials: see 'credentials'")
+                return Unknown(f"AWS gave no answer: {_short(error)}")
+            except BotoCoreError as error:
+                if type(error).__name__ in _NO_CREDENTIALS + _NO_SESSION:
+                    return Unknown("there are no AWS credentials: see 'credentials'")
+                if type(error).__name__ == "NoRegionError":
+                    return Unknown("no region is named: set 'region' in the settings, or AWS_REGION")
+                return Unknown(f"AWS cannot be reached: {_short(error)}")
+
+        return asked
+
+    return decorate
+
+
+def _short(error: Exception) -> str:
+    """An error in one line: a proxy's may be a whole page."""
+    return textwrap.shorten(str(error), 200)
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@_asking_aws("sts:GetCallerIdentity")
+def credentials(target: Target) -> Finding:
+    """There are AWS credentials, and AWS takes them."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        who = _caller(target)
+    except ClientError as error:
+        if _code(error) in _INVALID:
+            return Problem(f"AWS does not take your credentials: {_code(error)}", "aws sso login, or aws configure")
+        raise
+    except BotoCoreError as error:
+        if type(error).__name__ in _NO_SESSION:
+            return Problem(f"your sign-in has ended: {error}", "aws sso login")
+        if type(error).__name__ == "ProfileNotFound":
+            return Problem(f"AWS_PROFILE names no profile: {error}", "aws configure list-profiles")
+        if type(error).__name__ in _NO_CREDENTIALS:
+            return Problem(f"there are no AWS credentials: {error}", "aws configure, or aws sso login")
+        raise
+    return Ok(f"account {who['Account']}, {who['Arn'].rpartition(':')[2]}")
+
+
+@_asking_aws("ssm:GetParameter")
+def bootstrap(target: Target) -> Finding:
+    """The account is bootstrapped in the region, by a CDK that is new enough."""
+    from botocore.exceptions import ClientError
+
+    context = target.cdk_json.get("context")
+    qualifier = (context if isinstance(context, dict) else {}).get("@aws-cdk/core:bootstrapQualifier", _QUALIFIER)
+    region = target.region
+    ssm = target.aws.client("ssm", region)
+    try:
+        found = ssm.get_parameter(Name=f"/cdk-bootstrap/{qualifier}/version")["Parameter"]["Value"]
+    except ClientError as error:
+        if _code(error) == "ParameterNotFound":
+            return Problem(f"the CDK is not bootstrapped in {region}", _bootstrap_command(target))
+        raise
+    if not found.isdigit():
+        return Unknown(f"its version is '{found}', no number")
+    if int(found) < OLDEST_BOOTSTRAP:
+        return Problem(
+            f"the CDK's bootstrap stack in {region} has version {found}: {OLDEST_BOOTSTRAP} is the oldest that works",
+            _bootstrap_command(target),
+        )
+    return Ok(f"version {found} in {region}")
+
+
+def base_image(target: Target) -> Finding:
+    """The image that is extended can be pulled."""
+    if not target.builds:
+        return Ok("not needed: the image is published already")
+    if not target.bases:
+        return Unknown("the settings name no base image")
+    findings = [_in_ecr(target, base) or _elsewhere(target, base) for base in target.bases]
+    return next((found for kind in (Problem, Unknown) for found in findings if isinstance(found, kind)), findings[0])
+
+
+def _in_ecr(target: Target, base: str) -> Finding | None:
+    """For a private registry of ECR; None for others."""
+    registries = ecr_registries([base])
+    if not registries:
+        return None
+    registry = registries[0]
+    return _asking_aws("ecr:GetAuthorizationToken")(lambda target: _pull_from_ecr(target, registry, base))(target)
+
+
+def _pull_from_ecr(target: Target, registry: EcrRegistry, base: str) -> Finding:
+    """Ask what a pull asks (ECR user guide, "Private registry policies": BatchGetImage)."""
+    from botocore.exceptions import ClientError
+
+    ecr = target.aws.client("ecr", registry.region)
+    repository, image = _repository_and_id(base.partition("/")[2])
+    where = f"registry {registry.account} in {registry.region}"
+    try:
+        ecr.get_authorization_token()
+    except ClientError as error:
+        if _code(error) in _REFUSED:
+            return Problem(
+                "your credentials cannot log in to any ECR registry",
+                "have ecr:GetAuthorizationToken allowed to you, then: extended-dlc login",
+            )
+        raise
+    try:
+        answer = ecr.batch_get_image(registryId=registry.account, repositoryName=repository, imageIds=[image])
+    except ClientError as error:
+        if _code(error) in _REFUSED:
+            return Problem(
+                f"the base image is forbidden: you may not pull {repository} from {where}",
+                f"have ecr:BatchGetImage and ecr:GetDownloadUrlForLayer on {repository} allowed to you, or take a "
+                "public base (extended-dlc catalog list --repository pytorch)",
+            )
+        if _code(error) == "RepositoryNotFoundException":
+            return Problem(f"there is no repository {repository} in {where}", _other_base(target))
+        raise
+    if not answer.get("images"):
+        return Problem(f"there is no {base.rpartition('/')[2]} in {where}", _other_base(target))
+    return Ok(f"{base} can be pulled")
+
+
+def _elsewhere(target: Target, base: str) -> Finding:
+    """For a registry that is not ECR's: the engine has the image, or asks with its own log-in."""
+    program = shutil.which(target.engine)
+    if program is None:
+        return Unknown("there is no container engine that could ask for it: see 'engine'")
+    try:
+        if ask([program, "image", "inspect", base]).code == 0:
+            return Ok(f"{base} is on this machine")
+        answer = ask([program, "manifest", "inspect", base])
+    except NoAnswer as error:
+        return Unknown(str(error))
+    if answer.code == 0:
+        return Ok(f"{base} can be pulled")
+    host = base.partition("/")[0]
+    if _HAS_NO_LOGIN.search(answer.reason):
+        return Problem(
+            f"the base image is forbidden: {host} refuses {base}: {answer.reason}", f"{target.engine} login {host}"
+        )
+    if _IS_ABSENT.search(answer.reason):
+        return Problem(f"there is no {base}: {answer.reason}", "correct image.base in the settings")
+    return Unknown(f"whether {base} can be pulled, this shows: {target.engine} pull {base} ({answer.reason})")
+
+
+@_asking_aws("servicequotas:ListServiceQuotas")
+def quota(target: Target) -> Finding:
+    """SageMaker lets the account run the instances that the endpoints ask for."""
+    wanted = target.instances
+    if not wanted:
+        return Unknown("the settings name no endpoints")
+    found = _quotas(target, set(wanted))
+    short = {name: quota for name, quota in found.items() if quota["Value"] < wanted[name]}
+    if short:
+        return Problem(
+            "; ".join(
+                f"'{_quota_name(name)}' is {quota['Value']:g} in {target.region} and {wanted[name]} are asked for"
+                for name, quota in short.items()
+            ),
+            "; ".join(_request(quota, wanted[name], target.region) for name, quota in short.items()),
+        )
+    if missing := sorted(set(wanted) - set(found)):
+        return Unknown(f"Service Quotas lists no '{_quota_name(missing[0])}' in {target.region}")
+    return Ok(", ".join(f"{quota['Value']:g} of {name}" for name, quota in found.items()))
+
+
+def _quotas(target: Target, types: set[str]) -> dict[str, Any]:
+    """The quotas for endpoints of instance types; Service Quotas can be searched page by page alone."""
+    names = {_quota_name(each): each for each in types}
+    found: dict[str, Any] = {}
+    client = target.aws.client("service-quotas", target.region)
+    for page in client.get_paginator("list_service_quotas").paginate(
+        ServiceCode="sagemaker", PaginationConfig={"PageSize": 100}
+    ):
+        found |= {names[each["QuotaName"]]: each for each in page["Quotas"] if each["QuotaName"] in names}
+        if found.keys() == types:
+            break
+    return found
+
+
+def _quota_name(instance_type: str) -> str:
+    return f"{instance_type} for endpoint usage"
+
+
+def _request(quota: Any, number: int, region: str | None) -> str:
+    return (
+        "aws service-quotas request-service-quota-increase --service-code sagemaker "
+        f"--quota-code {quota['QuotaCode']} --desired-value {number} --region {region}"
+    )
+
+
+def _caller(target: Target) -> Any:
+    return target.aws.client("sts", target.region).get_caller_identity()
+
+
+def _bootstrap_command(target: Target) -> str:
+    return f"npx cdk bootstrap aws://{_caller(target)['Account']}/{target.region}"
+
+
+def _other_base(target: Target) -> str:
+    return f"pick another: extended-dlc catalog list --region {target.region}"
+
+
+def _repository_and_id(name: str) -> tuple[str, dict[str, str]]:
+    """`repository:tag` or `repository@sha256:…` as ECR's API takes it."""
+    repository, at, digest = name.partition("@")
+    if at:
+        return repository.partition(":")[0], {"imageDigest": digest}
+    repository, _, tag = name.partition(":")
+    return repository, {"imageTag": tag or "latest"}

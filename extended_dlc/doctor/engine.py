@@ -1,0 +1,206 @@
+"""The container engine that builds the image: there, running, able, on the right processor, with enough disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
+from extended_dlc.doctor.programs import Answer, NoAnswer, ask
+from extended_dlc.doctor.target import Target
+
+CPU_DISK_GB, GPU_DISK_GB = 10, 25
+"""Disk that a build wants, GB. Estimates: AWS publishes no sizes; images with CUDA are reported at over 10 GB packed
+(aws/aws-cdk#29883), and an engine holds an image packed and unpacked while it pulls."""
+
+_NOTHING_TO_BUILD = Ok("not needed: the image is published already")
+_STOPPED = Unknown("the container engine does not answer: see 'engine'")
+_DOCKER_PLATFORM = re.compile(r"\blinux/amd64\b")
+
+
+def engine(target: Target) -> Finding:
+    """There is a container engine, and it answers."""
+    if not target.builds:
+        return _NOTHING_TO_BUILD
+    program = shutil.which(target.engine)
+    if program is None:
+        if target.engine == "docker" and shutil.which("podman"):
+            return Problem(
+                "there is no docker on the path, but podman is",
+                'export CDK_DOCKER=podman BUILDAH_FORMAT=docker, and in the settings: image.build.engine "podman"',
+            )
+        return Problem(
+            f"there is no container engine '{target.engine}' on the path",
+            "install Docker (https://docs.docker.com/engine/install) or podman, or name yours: export CDK_DOCKER=…",
+        )
+    try:
+        podman = _is_podman(program)
+        answer = _info(program, podman, "{{.Version.Version}}", "{{.ServerVersion}}")
+    except NoAnswer as error:
+        return Unknown(str(error))
+    if answer.code == 0 and answer.output:
+        return Ok(f"{'podman' if podman else 'Docker Engine'} {answer.output.splitlines()[-1]}")
+    reason = answer.reason
+    if "permission denied" in reason.lower() and not podman:
+        return Problem(
+            f"docker runs, but you may not use it: {reason}",
+            'sudo usermod -aG docker "$USER", then log in again',
+        )
+    return Problem(f"{target.engine} is installed but does not run: {reason}", _start(podman))
+
+
+def engine_setting(target: Target) -> Finding:
+    """The engine that is there is the one that `image.build.engine` says: its build options differ."""
+    if not target.builds:
+        return _NOTHING_TO_BUILD
+    program = shutil.which(target.engine)
+    if program is None:
+        return Unknown("there is no container engine: see 'engine'")
+    try:
+        podman = _is_podman(program)
+    except NoAnswer as error:
+        return Unknown(str(error))
+    image = target.settings.get("image")
+    build = image.get("build") if isinstance(image, dict) else None
+    said = (build if isinstance(build, dict) else {}).get("engine", "docker")
+    there = "podman" if podman else "docker"
+    if not target.settings:
+        return Unknown(f"{target.engine} is {there}; whether your LocalBuild(engine=…) says so is not in any settings")
+    if said != there:
+        return Problem(
+            f"image.build.engine is {said} and {target.engine} is {there}, which does not know the other's options",
+            f'"build": {{"engine": "{there}"}} in image of the settings, or the other program in CDK_DOCKER',
+        )
+    if podman and os.environ.get("BUILDAH_FORMAT") != "docker":
+        return Problem(
+            "podman makes OCI manifests, which SageMaker refuses, unless it is told otherwise",
+            "export BUILDAH_FORMAT=docker",
+        )
+    return Ok(there)
+
+
+def buildkit(target: Target) -> Finding:
+    """Docker has buildx, without which it does not know the build's secrets and media types."""
+    if not target.builds:
+        return _NOTHING_TO_BUILD
+    program = shutil.which(target.engine)
+    try:
+        if program is None:
+            return _STOPPED
+        if _is_podman(program):
+            return Ok("not needed by podman")  # buildah knows secrets by itself
+        answer = ask([program, "buildx", "version"])
+    except NoAnswer as error:
+        return Unknown(str(error))
+    if answer.code != 0:
+        return Problem(
+            "docker has no buildx, which the build needs",
+            "install the docker-buildx-plugin package (https://docs.docker.com/go/buildx), then: docker buildx version",
+        )
+    return Ok(" ".join(answer.output.split()[:2]))
+
+
+def platform(target: Target) -> Finding:
+    """The engine builds for linux/amd64, which SageMaker's x86 instances run."""
+    if not target.builds:
+        return _NOTHING_TO_BUILD
+    program = shutil.which(target.engine)
+    if program is None:
+        return _STOPPED
+    try:
+        podman = _is_podman(program)
+        answer = _info(program, podman, "{{.Host.Arch}}", "{{.Architecture}}")
+        if answer.code != 0 or not answer.output:
+            return _STOPPED
+        # the engine's processor and not this program's: it may be remote, and Python may be emulated itself
+        architecture = answer.output.splitlines()[-1]
+        if architecture in ("amd64", "x86_64"):
+            return Ok("amd64, no emulation")
+        if podman:
+            return _emulation_of_podman(architecture)
+        builder = ask([program, "buildx", "inspect"])
+    except NoAnswer as error:
+        return Unknown(str(error))
+    if builder.code != 0:
+        return Unknown(f"the engine is {architecture}, and its builder does not say what it emulates: {builder.reason}")
+    if not _DOCKER_PLATFORM.search(builder.output):
+        return Problem(
+            f"the engine is {architecture} and cannot build for linux/amd64: it would end in 'exec format error'",
+            "in Docker Desktop: Settings, General, 'Use Rosetta for x86_64/amd64 emulation'; on Linux: "
+            "docker run --privileged --rm tonistiigi/binfmt --install amd64",
+        )
+    return Ok(_emulated(architecture))
+
+
+def disk(target: Target) -> Finding:
+    """There is room where the engine keeps its images."""
+    if not target.builds:
+        return _NOTHING_TO_BUILD
+    program = shutil.which(target.engine)
+    if program is None:
+        return _STOPPED
+    try:
+        podman = _is_podman(program)
+        answer = _info(program, podman, "{{.Store.GraphRoot}}", "{{.DockerRootDir}}")
+    except NoAnswer as error:
+        return Unknown(str(error))
+    if answer.code != 0 or not answer.output:
+        return _STOPPED
+    folder = Path(answer.output.splitlines()[-1])
+    # on macOS and Windows the path is one of the engine's virtual machine, whatever is there on this one
+    if not sys.platform.startswith("linux") or not folder.exists():
+        return Unknown(f"the engine keeps its images in a virtual machine; see there: {target.engine} system df")
+    free = shutil.disk_usage(folder).free // 10**9
+    needed = GPU_DISK_GB if target.needs_gpu else CPU_DISK_GB
+    if free < needed:
+        kind = "GPU" if target.needs_gpu else "CPU"
+        return Problem(
+            f"{free} GB are free in {folder}, and a {kind} image wants about {needed} GB while it is built",
+            f"{target.engine} system prune --all",
+        )
+    return Ok(f"{free} GB are free in {folder}")
+
+
+def _is_podman(program: str) -> bool:
+    """Whether it is podman, also under Docker's name."""
+    return "podman" in ask([program, "--version"]).output.lower()
+
+
+def _info(program: str, podman: bool, of_podman: str, of_docker: str) -> Answer:
+    """What the engine itself says: a client answers other questions without any."""
+    answer = ask([program, "info", "--format", of_podman if podman else of_docker])
+    # `docker info` of an engine that does not run may end well, with an empty line and the reason among the errors
+    return Answer(answer.code or 1, "", answer.errors) if not answer.output and answer.errors else answer
+
+
+def _start(podman: bool) -> str:
+    if sys.platform == "darwin":
+        return "podman machine start" if podman else "open -a Docker, and wait until 'docker info' answers"
+    return "podman info" if podman else "sudo systemctl start docker"
+
+
+def _emulation_of_podman(architecture: str) -> Finding:
+    handlers = Path("/proc/sys/fs/binfmt_misc")
+    if not sys.platform.startswith("linux") or not handlers.is_dir():
+        return Unknown(f"{_emulated(architecture)}. Whether podman's machine emulates it, this shows: {_TRY_PODMAN}")
+    if any(handlers.glob("qemu-x86_64*")):
+        return Ok(_emulated(architecture))
+    return Problem(
+        f"the engine is {architecture} and cannot build for linux/amd64: it would end in 'exec format error'",
+        "install your system's package qemu-user-static, then: ls /proc/sys/fs/binfmt_misc",
+    )
+
+
+_TRY_PODMAN = "podman run --rm --platform linux/amd64 public.ecr.aws/docker/library/alpine uname -m"
+
+
+def _emulated(architecture: str) -> str:
+    return (
+        f"the engine is {architecture}: the image is built for linux/amd64 under emulation, its proof step included. "
+        "That takes many times as long, and proves versions and imports but no speed; if it dies with 'Illegal "
+        "instruction', 'Segmentation fault' or 'qemu: uncaught target signal', the emulator is to blame and not the "
+        "image: build on an amd64 machine"
+    )

@@ -1,0 +1,52 @@
+"""Asking other programs, with a time limit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 5.0
+"""How long a program may take to answer a question about itself."""
+
+
+class NoAnswer(Exception):
+    """The program could not be run, or did not end in time; the message says which."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program printed, and its exit status."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def reason(self) -> str:
+        """The line that says why it failed."""
+        lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
+        return lines[-1] if lines else f"exit status {self.code}"
+
+
+def ask(command: Sequence[str], *, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Answer:
+    """Run a program with nothing on its standard input."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            list(command),
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise NoAnswer(f"{' '.join(command[:2])} gave no answer in {SECONDS:g} s") from None
+    except OSError as error:
+        raise NoAnswer(f"{command[0]} cannot be run: {error.strerror}") from None
+    return Answer(done.returncode, done.stdout.strip(), done.stderr.strip())

@@ -1,0 +1,125 @@
+"""What is about to be deployed, and from where."""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.facts.instances import find_instance
+from extended_dlc.login import base_images
+
+DEFAULT_INSTANCE = "ml.m5.xlarge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A deployment: the folder of the app, its settings, and the container engine that builds its image.
+
+    Settings may be incomplete or absent, as in other people's apps: what they do not say, no check asks about.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    engine: str
+    """Name or path of the engine's program, as the CDK CLI takes it."""
+
+    aws: Aws = field(default_factory=lambda: Aws())
+
+    @property
+    def builds(self) -> bool:
+        """Whether an image is built on this machine. True where the settings do not say."""
+        image = self.settings.get("image")
+        return not isinstance(image, Mapping) or image.get("kind", "extended") == "extended"
+
+    @property
+    def region(self) -> str | None:
+        """The region that is deployed to: that of the settings, or else of the caller's AWS configuration."""
+        region = self.settings.get("region")
+        return str(region) if region else self.aws.region
+
+    @property
+    def bases(self) -> list[str]:
+        """The images that are extended, each once."""
+        return sorted(set(base_images(self.settings))) if self.builds else []
+
+    @property
+    def instances(self) -> dict[str, int]:
+        """How many instances of each type the endpoints ask for."""
+        endpoints = self.settings.get("endpoints")
+        counts: dict[str, int] = {}
+        for endpoint in endpoints.values() if isinstance(endpoints, Mapping) else ():
+            hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
+            hosting = hosting if isinstance(hosting, Mapping) else {}
+            number = hosting.get("instances", 1)
+            name = str(hosting.get("instance_type", DEFAULT_INSTANCE))
+            counts[name] = counts.get(name, 0) + (number if isinstance(number, int) else 1)
+        return counts
+
+    @property
+    def needs_gpu(self) -> bool:
+        """Whether an endpoint computes with GPUs."""
+        return any(_accelerator(name) == "gpu" for name in self.instances)
+
+    @functools.cached_property
+    def cdk_json(self) -> Mapping[str, Any]:
+        """The app's cdk.json; empty where there is none, or none that can be read."""
+        return _object(self.folder / "cdk.json")
+
+    @functools.cached_property
+    def pinned_cdk(self) -> str | None:
+        """The release of the CDK CLI that the app's package.json pins."""
+        package = _object(self.folder / "package.json")
+        for section in ("devDependencies", "dependencies"):
+            pinned = package.get(section)
+            if isinstance(pinned, Mapping) and "aws-cdk" in pinned:
+                return str(pinned["aws-cdk"]).lstrip("^~=v")
+        return None
+
+
+class Aws:
+    """The caller's AWS account, asked with short timeouts and without repetition."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        # imported here: half of the checks do without
+        import boto3
+
+        return boto3.Session()
+
+    @property
+    def region(self) -> str | None:
+        """The region of the caller's configuration."""
+        with self._lock:
+            region: str | None = self._session.region_name
+        return region
+
+    def client(self, service: str, region: str | None) -> Any:
+        """A client; sessions are for one thread at a time, and the credentials are looked up once."""
+        from botocore.config import Config
+
+        quick = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
+        with self._lock:
+            return self._session.client(service, region_name=region, config=quick)
+
+
+def _accelerator(instance_type: str) -> str | None:
+    try:
+        return find_instance(instance_type).accelerator
+    except ValueError:
+        return None
+
+
+def _object(file: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
