@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import decode
 from .encoding import encode_json
 from .errors import RequestError
@@ -49,7 +50,7 @@ class App:
                 case "POST", "/invocations":
                     data = await self._read_body(scope, receive)
                     taken = len(data)
-                    status, body = 200, await self._answer(data, _headers(scope).get("content-type"), receive)
+                    status, body = 200, await self._answer(data, _headers(scope), receive)
                 case method, path:
                     raise _no_such_route(method, path)
         except ClientGoneError:
@@ -77,7 +78,7 @@ class App:
             case State.FAILED:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
-    async def _answer(self, data: bytes, content_type: str | None, receive: Receive) -> bytes:
+    async def _answer(self, data: bytes, headers: Mapping[str, str], receive: Receive) -> bytes:
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)
@@ -86,7 +87,8 @@ class App:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
         try:
-            request = await asyncio.to_thread(decode, data, content_type, model.expected)
+            attributes = headers.get(CUSTOM_ATTRIBUTES, "")
+            request = await asyncio.to_thread(decode, data, headers.get("content-type"), model.expected, attributes)
             return await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), receive)
         finally:
             self._admitted -= 1

@@ -7,9 +7,10 @@ import binascii
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .attributes import merge, parse_attributes
 from .audio import decode_audio
 from .errors import RequestError
 from .tasks import Kind
@@ -48,8 +49,14 @@ class Decoded:
     """What the pipeline gets as keyword arguments, not yet checked against it."""
 
 
-def decode(body: bytes, content_type: str | None, expected: Expected) -> Decoded:
-    """Decode by content type; JSON where none is given, as the stock server does."""
+def decode(body: bytes, content_type: str | None, expected: Expected, attributes: str = "") -> Decoded:
+    """Decode by content type (JSON where none is given, as the stock server does), with the custom attributes."""
+    beside = parse_attributes(attributes)
+    decoded = _decode_body(body, content_type, expected)
+    return replace(decoded, parameters=merge(decoded.parameters, beside)) if beside else decoded
+
+
+def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> Decoded:
     media, charset = parse_content_type(content_type)
     if not body or body.isspace():
         raise RequestError(400, "empty-body", f"the body is empty: {_how_to_ask(expected)}")

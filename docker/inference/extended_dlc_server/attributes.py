@@ -1,0 +1,61 @@
+"""Parameters beside a raw body: the custom attributes header, which SageMaker passes on as it is (1024 characters)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import RequestError
+
+HEADER = "x-amzn-sagemaker-custom-attributes"
+
+# AWS's own example of a use: an id by which the caller finds the request again. It holds no parameters.
+_TRACKING_ID = re.compile(r"[\w.:/+-]+")
+
+_HINT = 'send a JSON object such as {"language": "de"}, or pairs such as language=de;max_new_tokens=32'
+
+
+def parse_attributes(value: str) -> dict[str, Any]:
+    """The parameters in the header: a JSON object, or `name=value` pairs with semicolons between them."""
+    value = value.strip()
+    if not value or _TRACKING_ID.fullmatch(value):
+        return {}
+    if value.startswith("{"):
+        try:
+            document: dict[str, Any] = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise _malformed(f"are not valid JSON ({error})") from None
+        return document
+    parameters: dict[str, Any] = {}
+    for pair in filter(None, (part.strip() for part in value.split(";"))):
+        name, equals, text = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise _malformed(f"hold '{pair}', which is not name=value")
+        if name in parameters:
+            raise _malformed(f"give '{name}' twice")
+        parameters[name] = parse_value(text)
+    return parameters
+
+
+def parse_value(text: str) -> Any:
+    """A value that arrives as text: JSON where it is JSON (32, true, ["a"]), otherwise the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sets of parameters; one that stands in both, with two values, is nobody's to choose."""
+    for name in first.keys() & second.keys():
+        if first[name] != second[name]:
+            raise RequestError(
+                400, "bad-parameters", f"parameter '{name}' is given twice, in the body and beside it: give it once"
+            )
+    return {**first, **second}
+
+
+def _malformed(problem: str) -> RequestError:
+    return RequestError(400, "malformed-attributes", f"the custom attributes {problem}: {_HINT}")
