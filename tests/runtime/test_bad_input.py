@@ -48,7 +48,8 @@ def test_a_body_that_is_no_request_is_400(bloom, body, code, says):
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/csv", "image/png", "audio/wav", "application/octet-stream", "nonsense", "application/x-npy"]
+    "content_type",
+    ["text/markdown", "image/png", "audio/wav", "application/octet-stream", "nonsense", "application/x-npy"],
 )
 def test_a_content_type_that_the_task_does_not_take_is_415(bloom, content_type):
     status, code, message = bloom.ask(b"hello", content_type).error

@@ -22,6 +22,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+JSON = "application/json"
 _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
 
@@ -42,7 +43,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
         started = time.perf_counter()
-        taken = 0
+        taken, status, content_type = 0, 200, JSON
         try:
             match scope["method"], scope["path"]:
                 case "GET" | "HEAD", "/ping":
@@ -50,19 +51,19 @@ class App:
                 case "POST", "/invocations":
                     data = await self._read_body(scope, receive)
                     taken = len(data)
-                    status, body = 200, await self._answer(data, _headers(scope), receive)
+                    body, content_type = await self._answer(data, _headers(scope), receive)
                 case method, path:
                     raise _no_such_route(method, path)
         except ClientGoneError:
             log.info("%s %s: the client left after %.0f ms", scope["method"], scope["path"], _ms(started))
             return
         except RequestError as error:
-            status, body = error.status, encode_json(error.body())
+            status, body, content_type = error.status, encode_json(error.body()), JSON
         except Exception:
             log.exception("a request failed")
             ours = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
-            status, body = ours.status, encode_json(ours.body())
-        await _respond(send, status, body)
+            status, body, content_type = ours.status, encode_json(ours.body()), JSON
+        await _respond(send, status, body, content_type)
         if scope["path"] != "/ping":
             log.info(
                 "%s %s %d, %d bytes in, %d bytes out, %.0f ms",
@@ -78,7 +79,7 @@ class App:
             case State.FAILED:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
-    async def _answer(self, data: bytes, headers: Mapping[str, str], receive: Receive) -> bytes:
+    async def _answer(self, data: bytes, headers: Mapping[str, str], receive: Receive) -> tuple[bytes, str]:
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)
@@ -87,9 +88,10 @@ class App:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
         try:
-            attributes = headers.get(CUSTOM_ATTRIBUTES, "")
-            request = await asyncio.to_thread(decode, data, headers.get("content-type"), model.expected, attributes)
-            return await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), receive)
+            said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
+            request = await asyncio.to_thread(decode, data, headers.get("content-type"), model.expected, **said)
+            body = await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), receive)
+            return body, request.form.content_type
         finally:
             self._admitted -= 1
 
@@ -140,8 +142,8 @@ async def _or_client_gone(future: asyncio.Future[bytes], receive: Receive) -> by
         future.cancel()
 
 
-async def _respond(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+async def _respond(send: Send, status: int, body: bytes, content_type: str) -> None:
+    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

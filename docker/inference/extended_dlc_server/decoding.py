@@ -10,14 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .attributes import merge, parse_attributes
+from .attributes import merge, parse_attributes, parse_value
 from .audio import decode_audio
 from .errors import RequestError
+from .forms import Part, malformed, parse_form
+from .negotiation import Form, choose_form
 from .tasks import Kind
 
 _RAW_AUDIO = ("audio/", "video/")
 _OBJECT_TASKS = ("question-answering", "table-question-answering", "text-classification")
 """Text tasks whose single input may be an object, such as a question with its context or a pair of texts."""
+_CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "question-answering": ("question", "context"),
+    "text-classification": ("text", "text_pair"),
+}
+_RESPONSE_FORMATS: Mapping[str, Form] = {"json": Form.JSON, "text": Form.TEXT, "verbose_json": Form.VERBOSE}
 _BYTES = ("application/octet-stream", "application/ogg")
 
 
@@ -48,11 +55,21 @@ class Decoded:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """What the pipeline gets as keyword arguments, not yet checked against it."""
 
+    form: Form = Form.JSON
+    """How the answer is to be written."""
 
-def decode(body: bytes, content_type: str | None, expected: Expected, attributes: str = "") -> Decoded:
-    """Decode by content type (JSON where none is given, as the stock server does), with the custom attributes."""
+
+def decode(
+    body: bytes, content_type: str | None, expected: Expected, *, attributes: str = "", accept: str = ""
+) -> Decoded:
+    """Decode by content type (JSON where none is given, as the stock server does), with what the headers say."""
     beside = parse_attributes(attributes)
-    decoded = _decode_body(body, content_type, expected)
+    form = choose_form(accept, expected.task)
+    media, _ = parse_content_type(content_type)
+    if media == "multipart/form-data":
+        decoded = _decode_form(body, content_type or "", expected, form)
+    else:
+        decoded = replace(_decode_body(body, content_type, expected), form=form)
     return replace(decoded, parameters=merge(decoded.parameters, beside)) if beside else decoded
 
 
@@ -64,6 +81,8 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> D
         return _decode_json(body, charset, expected)
     if expected.kind is Kind.TEXT and media == "text/plain":
         return Decoded(inputs=_text(body, charset))
+    if expected.kind is Kind.TEXT and media == "text/csv":
+        return Decoded(inputs=_decode_csv(_text(body, charset), expected))
     if expected.kind is Kind.AUDIO and (media.startswith(_RAW_AUDIO) or media in _BYTES):
         return Decoded(inputs=_audio(body, expected))
     if expected.kind is Kind.IMAGE and (media.startswith("image/") or media == "application/octet-stream"):
@@ -109,6 +128,97 @@ def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
     if not isinstance(parameters, dict):
         raise RequestError(400, "bad-parameters", "'parameters' must be an object such as {\"max_new_tokens\": 32}")
     return Decoded(inputs=_check_inputs(document["inputs"], expected), parameters=parameters)
+
+
+def _decode_csv(text: str, expected: Expected) -> list[Any]:
+    """Texts of a column `inputs`, or objects of the columns that the task takes; the first line names them."""
+    import csv
+
+    columns: tuple[str, ...] = ("inputs",)
+    try:
+        head, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except (csv.Error, ValueError) as error:
+        raise RequestError(
+            400, "malformed-csv", f"the body is not valid CSV ({error}): {_how_to_ask(expected)}"
+        ) from None
+    if expected.task in _CSV_COLUMNS and "inputs" not in head:
+        columns = _CSV_COLUMNS[expected.task]
+    if sorted(head) != sorted(columns) or not rows or any(len(row) != len(head) for row in rows):
+        raise RequestError(
+            400,
+            "malformed-csv",
+            f"the CSV must have a first line with the columns {', '.join(columns)}, no others, and a line for each "
+            f"input: {_how_to_ask(expected)}",
+        )
+    return [row[0] for row in rows] if columns == ("inputs",) else [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def _decode_form(body: bytes, content_type: str, expected: Expected, form: Form) -> Decoded:
+    """A file (or `inputs`) and a field for each parameter."""
+    inputs: Part | None = None
+    fields: dict[str, Any] = {}
+    for part in parse_form(body, content_type):
+        if part.is_file or part.name == "inputs":
+            if inputs is not None:
+                raise malformed("it has more than one file")
+            inputs = part
+            continue
+        name = part.name.removesuffix("[]")
+        value = parse_value(_text(part.data, parse_content_type(part.content_type)[1]))
+        if name != part.name:
+            fields.setdefault(name, []).append(value)
+        elif name in fields:
+            raise malformed(f"it has more than one field '{name}'")
+        else:
+            fields[name] = value
+    if inputs is None:
+        raise RequestError(400, "missing-inputs", f"the form has neither 'file' nor 'inputs': {_how_to_ask(expected)}")
+    parameters = fields.pop("parameters", {})
+    if not isinstance(parameters, dict):
+        raise RequestError(400, "bad-parameters", "the field 'parameters' must hold a JSON object")
+    if expected.task == "automatic-speech-recognition":
+        fields, form = _as_openai_means(fields, form)
+    decoded = _form_inputs(inputs, fields, expected)
+    return Decoded(inputs=decoded, parameters=merge(parameters, fields), form=form)
+
+
+def _form_inputs(part: Part, fields: dict[str, Any], expected: Expected) -> Any:
+    """The file whatever its sender calls it (that is a guess by its name), or `inputs` as it is in JSON."""
+    if not part.is_file and expected.kind is not Kind.IMAGE_AND_TEXT:
+        return _check_inputs(_text(part.data, parse_content_type(part.content_type)[1]), expected)
+    if not part.data:
+        raise RequestError(400, "empty-body", f"the file is empty: {_how_to_ask(expected)}")
+    if expected.kind is Kind.AUDIO:
+        return _audio(part.data, expected)
+    if expected.kind is Kind.IMAGE:
+        return _image(part.data)
+    if expected.kind is Kind.IMAGE_AND_TEXT:
+        key, question = ("images", "text") if expected.task == "image-text-to-text" else ("image", "question")
+        if question not in fields:
+            raise RequestError(400, "missing-inputs", f"the form has no field '{question}' beside its file")
+        return {key: _image(part.data), question: str(fields.pop(question))}
+    return _decode_body(part.data, part.content_type or "text/plain", expected).inputs
+
+
+def _as_openai_means(fields: dict[str, Any], form: Form) -> tuple[dict[str, Any], Form]:
+    """Fields of OpenAI's transcription request under the names of a pipeline's parameters."""
+    fields = {name: value for name, value in fields.items() if name != "model"}  # there is one, which is served
+    wanted = fields.pop("response_format", None)
+    if wanted is not None:
+        if wanted not in _RESPONSE_FORMATS:
+            raise RequestError(
+                400, "bad-parameters", f"response_format ('{wanted}') must be one of: {', '.join(_RESPONSE_FORMATS)}"
+            )
+        form = _RESPONSE_FORMATS[wanted]
+    if form is Form.VERBOSE:
+        fields.setdefault("return_timestamps", True)
+    temperature = fields.pop("temperature", None)
+    if temperature is not None:
+        if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 2:
+            raise RequestError(400, "bad-parameters", f"temperature ('{temperature}') must be a number from 0 to 2")
+        if temperature > 0:  # 0 is the model's most likely text, which it gives anyway
+            fields.update(temperature=float(temperature), do_sample=True)
+    return fields, form
 
 
 def _check_inputs(inputs: Any, expected: Expected) -> Any:
@@ -202,10 +312,11 @@ def _image(data: bytes) -> Any:
 
 def _how_to_ask(expected: Expected) -> str:
     """One sentence on what this endpoint takes."""
+    form = "multipart/form-data with 'file'"
     forms: dict[Kind, Iterable[str]] = {
-        Kind.TEXT: ('application/json with {"inputs": "text", "parameters": {}}', "text/plain"),
-        Kind.AUDIO: ("the bytes of an audio file as audio/*", 'application/json with {"inputs": "<base64>"}'),
-        Kind.IMAGE: ("the bytes of an image file as image/*", 'application/json with {"inputs": "<base64>"}'),
-        Kind.IMAGE_AND_TEXT: ('application/json with {"inputs": {...}} and images in base64',),
+        Kind.TEXT: ('application/json with {"inputs": "text", "parameters": {}}', "text/plain", "text/csv"),
+        Kind.AUDIO: ("the bytes of an audio file as audio/*", 'application/json with {"inputs": "<base64>"}', form),
+        Kind.IMAGE: ("the bytes of an image file as image/*", 'application/json with {"inputs": "<base64>"}', form),
+        Kind.IMAGE_AND_TEXT: ('application/json with {"inputs": {...}} and images in base64', form),
     }
     return f"this endpoint serves {expected.task}, send {' or '.join(forms[expected.kind])}"

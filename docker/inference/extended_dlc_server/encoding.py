@@ -1,4 +1,4 @@
-"""What a pipeline returns, as JSON."""
+"""What a pipeline returns, in the form that was asked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,19 @@ import io
 import json
 import math
 from typing import Any
+
+from .negotiation import Form, not_acceptable
+
+_TEXT_KEYS = ("text", "generated_text", "summary_text", "translation_text")
+
+
+def encode(result: Any, form: Form, task: str) -> bytes:
+    """The bytes of an answer; 406 for a result that this form cannot hold."""
+    if form is Form.TEXT:
+        return _one_text(result, task).encode("utf-8", "replace")
+    if form is Form.CSV:
+        return _table(result, task).encode("utf-8", "replace")
+    return encode_json(result)
 
 
 def encode_json(value: Any) -> bytes:
@@ -17,6 +30,50 @@ def encode_json(value: Any) -> bytes:
         text = json.dumps(_tidy(value), allow_nan=False, ensure_ascii=False)
     # lone surrogates, which a byte-level tokenizer can produce, do not encode
     return text.encode("utf-8", "replace")
+
+
+def _one_text(result: Any, task: str) -> str:
+    """The text of a result that is one; of a chat, what the model said last."""
+    while isinstance(result, list) and len(result) == 1:
+        result = result[0]
+    if isinstance(result, dict):
+        text = next((result[key] for key in _TEXT_KEYS if key in result), None)
+        if isinstance(text, list) and text and isinstance(text[-1], dict):
+            text = text[-1].get("content")
+        if isinstance(text, str):
+            return text
+    raise not_acceptable("there is more than one text in this answer", task)
+
+
+def _table(result: Any, task: str) -> str:
+    """A header and a row for each answer; the first column numbers the inputs where there were several."""
+    import csv
+
+    rows: list[dict[str, Any]] = []
+    for number, item in enumerate(result if isinstance(result, list) else [result]):
+        several = isinstance(item, list) or (isinstance(item, dict) and isinstance(item.get("labels"), list))
+        for row in _rows(item):
+            if not isinstance(row, dict):
+                raise not_acceptable("this answer has no rows", task)
+            rows.append({"input": number, **row} if several and isinstance(result, list) else row)
+    out = io.StringIO(newline="")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(out, columns)
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def _rows(item: Any) -> list[Any]:
+    if isinstance(item, dict) and isinstance(item.get("labels"), list):  # zero-shot: two lists side by side
+        pairs = zip(item["labels"], item["scores"], strict=True)
+        return [{"sequence": item.get("sequence"), "label": label, "score": score} for label, score in pairs]
+    return item if isinstance(item, list) else [item]
+
+
+def _cell(value: Any) -> Any:
+    tidy = _tidy(value)
+    return json.dumps(tidy, ensure_ascii=False) if isinstance(tidy, (dict, list)) else tidy
 
 
 def _plain(value: Any) -> Any:

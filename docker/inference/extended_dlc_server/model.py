@@ -10,8 +10,9 @@ import logging
 from typing import Any
 
 from .decoding import Decoded, Expected
-from .encoding import encode_json
+from .encoding import encode
 from .errors import RequestError, StartError
+from .negotiation import Form
 from .parameters import legal_parameters
 from .settings import Settings
 from .tasks import Kind, check_task, infer_task, kind_of
@@ -39,10 +40,15 @@ class Model:
         )
 
     def answer(self, request: Decoded) -> bytes:
-        """The pipeline's result as JSON; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
         arguments = self._parameters.check(request.parameters)
         try:
-            return encode_json(self._call(request.inputs, arguments))
+            result = self._call(request.inputs, arguments)
+            if request.form is Form.VERBOSE:
+                result = _verbose(result, request)
+            return encode(result, request.form, self.expected.task)
+        except RequestError:
+            raise
         except Exception as error:
             raise self._explained(error, request.inputs) from error
 
@@ -108,6 +114,22 @@ class Model:
         return RequestError(
             400, "inputs-too-long", f"'inputs' has {longest} tokens and the model takes {limit}: send a shorter text"
         )
+
+
+def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
+    """A transcript in the shape of OpenAI's `verbose_json`, of which we know this much."""
+    options = {**request.parameters, **request.parameters.get("generate_kwargs", {})}
+    audio = request.inputs
+    return {
+        "task": options.get("task") or "transcribe",
+        "language": options.get("language"),
+        "duration": audio["raw"].size / audio["sampling_rate"],
+        "text": result["text"],
+        "segments": [
+            {"id": index, "start": chunk["timestamp"][0], "end": chunk["timestamp"][1], "text": chunk["text"]}
+            for index, chunk in enumerate(result.get("chunks", ()))
+        ],
+    }
 
 
 def load_model(settings: Settings) -> Model:
