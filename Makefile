@@ -32,8 +32,8 @@ diff: setup ## what a deploy would change
 destroy: setup ## cdk destroy: everything that costs
 	$(CDK) destroy --all $(ARGS)
 
-rehearse: setup ## the whole way on this machine, with no AWS account
-	$(BIN)/extended-dlc rehearse $(ARGS)
+rehearse: setup ## the whole way on this machine, with no AWS account (SCENARIO=tutorial: the tutorial's proof)
+	$(BIN)/extended-dlc rehearse $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ def make_layer(base: Path, folder: Path, transformers: str) -> None:
     # the environment's programs point at the base; its Python is only ever called by path here
     build = folder / "opt/build"
     build.mkdir(parents=True)
-    for name in ("install.py", "requirements.txt", "prove.py", "tiny_models.py"):
+    for name in ("install.py", "requirements.txt", "prove.py", "bytecode.py", "tiny_models.py"):
         shutil.copy(IMAGE / name, build)
     server = folder / "opt/extended_dlc_server"
     shutil.copytree(IMAGE / server.name, server, ignore=shutil.ignore_patterns("__pycache__"))

@@ -46,11 +46,11 @@ def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
     endpoints = settings.get("endpoints")
     if not isinstance(image, Mapping) or not isinstance(endpoints, Mapping):
         return
+    if image.get("kind", "extended") != "extended":
+        return  # nothing is built: SageMaker pulls the image by itself
     if base := image.get("base"):
         yield str(base)
         return
-    if image.get("kind", "extended") != "extended":
-        return  # nothing is built: SageMaker pulls the image by itself
     region = str(image.get("base_region") or settings.get("region"))
     release = image.get("transformers")
     for endpoint in endpoints.values():

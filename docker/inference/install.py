@@ -1,7 +1,12 @@
-"""The install step of the image: `python install.py 5.23.0`, under constraints written from what the base has."""
+"""The install step of the image, under constraints written from what the base has. Python 3.8 runs it.
+
+python install.py 5.23.0                                        with what the native server needs
+python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the base's own server needs
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -17,6 +22,11 @@ RECORD = HERE / "base.json"
 """What the base had before the install: `prove.py` compares with it."""
 
 SECRETS = Path("/run/secrets")
+
+TOOLKIT = "sagemaker-huggingface-inference-toolkit"
+"""The stock server's distribution."""
+
+NATIVE = 'the native server (server="native")'
 
 PROTECTED = re.compile(
     # compiled against each other and against the driver of the instance: replacing one breaks the others
@@ -58,7 +68,8 @@ def requirements(transformers: str, base: dict[str, str]) -> list[str]:
 
 def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
     """The caller's environment, with the optional secrets of the build where pip looks for them."""
-    environment = dict(os.environ)
+    # an option of newer pips only; as a variable the others pass it over
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
     if (secrets / "pip-config").is_file():
         environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
     if (secrets / "ca-bundle").is_file():
@@ -97,13 +108,15 @@ def explain(output: str, transformers: str) -> str:
     return "pip failed: its last lines above say why"
 
 
-def main(transformers: str) -> None:
-    """Install, or exit with one paragraph on what to change."""
+def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -> None:
+    """Install the release with what `server` needs (`along` for the stock one), or exit saying what to change."""
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.23.0'")
     base = installed()
     if "torch" not in base:
         sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
+    if server == "stock" and TOOLKIT not in base:
+        sys.exit(f"BASE_IMAGE has no stock server ({TOOLKIT}): choose a Hugging Face inference image, or {NATIVE}")
     RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints(base)))
@@ -111,9 +124,9 @@ def main(transformers: str) -> None:
         command = [
             *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
             # bytecode doubles the layer: prove.py compiles what start-up imports, and only that
-            *("--no-compile", "--progress-bar=off", "--root-user-action=ignore"),
-            *("--constraint", file.name, "--requirement", str(HERE / "requirements.txt")),
+            *("--no-compile", "--progress-bar=off", "--constraint", file.name),
             *requirements(transformers, base),
+            *(along if server == "stock" else ("--requirement", str(HERE / "requirements.txt"))),
         ]
         code, output = _run(command)
     if code != 0:
@@ -133,5 +146,16 @@ def _run(command: Iterable[str]) -> tuple[int, str]:
     return process.returncode, "".join(lines)
 
 
+def arguments() -> argparse.ArgumentParser:
+    """What the Dockerfile passes to this step and to the proof alike."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--server", choices=("native", "stock"), default="native")
+    parser.add_argument("transformers", help="exact release")
+    return parser
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = arguments()
+    parser.add_argument("along", nargs="?", default="", help="space separated requirements of the stock server")
+    given = parser.parse_args()
+    main(given.transformers, given.server, given.along.split())

@@ -1,15 +1,16 @@
-"""The last step of the image: `python prove.py 5.23.0 bloom,whisper` proves what it promises, then compiles start-up.
+"""The last step of the image: proves what it promises, then compiles what start-up imports. Python 3.8 runs it.
+
+    python prove.py 5.23.0 bloom,whisper                 the native server answers
+    python prove.py --server=stock 4.24.0 bloom,whisper  the base's own server answers
 
 Every failed proof is printed in plain words with what to change; the build then fails.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
-import importlib.util
 import json
-import marshal
+import os
 import re
 import subprocess
 import sys
@@ -20,8 +21,13 @@ from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 
 import install
+from bytecode import compile_modules
 
 SERVER = "extended_dlc_server"
+OWN = Path(__file__).parent.parent / SERVER
+
+STOCK_MODELS = {"bert-classifier": ("bert", "text-classification"), "bloom": ("bloom", "text-generation")}
+"""Kinds of tiny model that the stock server is asked, with model type and task: what needs no ffmpeg."""
 
 
 def transformers_is_the_promised_one(asked: str) -> Iterator[str]:
@@ -103,76 +109,90 @@ def tiny_models_answer(folder: Path) -> Iterator[str]:
             yield f"a tiny {made.name} does not answer ({error}): this pair of base and transformers does not work"
 
 
-def compile_start_up(before: dict[str, str]) -> None:
-    """Bytecode for what start-up imported, of this image's own layers only: the base has its own."""
-    own = {Path(__file__).parent.parent / SERVER}
+def stock_server_answers(folder: Path) -> Iterator[str]:
+    """The base's own server can be imported, launcher and worker, and its handler answers for tiny random models."""
+    package = "sagemaker_huggingface_inference_toolkit"
+    try:
+        importlib.import_module(f"{package}.serving")
+        importlib.import_module("mms.model_service_worker")
+        handler = importlib.import_module(f"{package}.handler_service")
+    except Exception as error:
+        traceback.print_exc()
+        yield (
+            f"the base's own server ({install.TOOLKIT} {_version(install.TOOLKIT)}) does not start with this "
+            f"transformers ({type(error).__name__}: {error}): choose a release that it can run (the project's facts "
+            f"say which), or {install.NATIVE}"
+        )
+        return
+    for made in sorted(folder.iterdir()):
+        os.environ["HF_TASK"] = STOCK_MODELS[made.name][1]
+        try:
+            handler.HuggingFaceHandlerService().load(str(made))("hello world")
+        except Exception as error:
+            traceback.print_exc()
+            yield (
+                f"a tiny {made.name} does not answer on the base's own server ({error}): choose another transformers "
+                f"release, or {install.NATIVE}"
+            )
+
+
+def start_up(before: dict[str, str]) -> Iterator[Path]:
+    """The modules imported so far that are of this image's own layers: the base has bytecode of its own."""
+    own = {OWN}
     for name, has in install.installed().items():
         if before.get(name) != has:
-            own.update(Path(file.locate()).resolve() for file in files(name) or () if file.suffix == ".py")
-    compiled = size = 0
+            own.update(Path(str(file.locate())).resolve() for file in files(name) or () if file.suffix == ".py")
     for module in list(sys.modules.values()):
         source = Path(getattr(module, "__file__", None) or "")
         if source.suffix == ".py" and (source.resolve() in own or source.parent in own):
-            size += write_bytecode(source)
-            compiled += 1
-    print(f"compiled {compiled} modules of start-up, {size / 1e6:.1f} MB of bytecode")
+            yield source
 
 
-def write_bytecode(source: Path) -> int:
-    """Compile one module and return the bytes written.
-
-    With an unchecked hash (PEP 552) no file time can make it stale, and two builds write the same bytes. Docstrings,
-    a sixth of it all that no server reads, are left out where nothing at run time can miss them.
-    """
-    data = source.read_bytes()
-    tree = ast.parse(data)
-    if b"__doc__" not in data:
-        drop_docstrings(tree)
-    code = compile(tree, str(source), "exec", dont_inherit=True)
-    target = Path(importlib.util.cache_from_source(str(source)))
-    target.parent.mkdir(exist_ok=True)
-    unchecked_hash = (1).to_bytes(4, "little") + importlib.util.source_hash(data)
-    return target.write_bytes(importlib.util.MAGIC_NUMBER + unchecked_hash + marshal.dumps(code))
-
-
-def drop_docstrings(tree: ast.AST) -> None:
-    """Remove the docstrings of functions and classes, except where a decorator may read them while importing."""
-    for node in ast.iter_child_nodes(tree):
-        decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))
-        if "doc" in decorators or (decorators and isinstance(node, ast.ClassDef)):
-            continue
-        drop_docstrings(node)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node, False):
-            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), node.body[0])]
-
-
-def main(asked: str, model_types: str) -> None:
+def main(asked: str, model_types: str = "", server: str = "native") -> None:
     """Run the proofs in order; compile if all hold; ask the models again, of the bytecode this time."""
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
+    native = server == "native"
+    answers = tiny_models_answer if native else stock_server_answers
     with tempfile.TemporaryDirectory() as folder:
         # Each in a process of its own: what making models and importing neighbours loads is no part of start-up.
-        _run(str(install.HERE / "tiny_models.py"), folder)
+        if not _runs(str(install.HERE / "tiny_models.py"), folder, *(() if native else _orders())):
+            sys.exit(
+                "the tiny models for the proof cannot be made (see above): this pair of base and transformers fails"
+            )
         problems = [
             *transformers_is_the_promised_one(asked),
-            *server_requirements_are_the_pinned_ones(),
+            *(server_requirements_are_the_pinned_ones() if native else ()),
             *the_base_keeps_its_torch(before),
             *pip_has_no_new_complaints(record["complaints"]),
             *model_types_are_known(asked, model_types),
-            *tiny_models_answer(Path(folder)),
+            *answers(Path(folder)),
         ]
         if not problems:
-            compile_start_up(before)
-            _run("-c", f"import prove, pathlib; assert not list(prove.tiny_models_answer(pathlib.Path({folder!r})))")
+            compile_modules(start_up(before))
+            again = f"import prove, pathlib, sys; sys.exit(any(prove.{answers.__name__}(pathlib.Path({folder!r}))))"
+            if not _runs("-c", again):
+                problems.append("the bytecode written for start-up does not work (see above): report it to the project")
     problems += neighbours_can_be_imported(before)
     if problems:
         sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))
-    print(f"proved: transformers {asked} on torch {before['torch']}, model types: {model_types or 'none asked'}")
+    print(
+        f"proved: transformers {asked} on torch {before['torch']} with the {server} server, "
+        f"model types: {model_types or 'none asked'}"
+    )
 
 
-def _run(*arguments: str) -> None:
+def _orders() -> list[str]:
+    """The tiny models to make for the stock server: those whose type this release has."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return [f"{kind}:1={kind}" for kind, (model_type, _) in STOCK_MODELS.items() if model_type in CONFIG_MAPPING]
+
+
+def _runs(*arguments: str) -> bool:
+    """Whether this Python, run with these arguments, ends well."""
     command = [sys.executable, "-B", *arguments]
-    subprocess.run(command, check=True, cwd=install.HERE)  # noqa: S603 - no shell, own arguments
+    return subprocess.run(command, check=False, cwd=install.HERE).returncode == 0  # noqa: S603 - own arguments
 
 
 def _version(name: str) -> str | None:
@@ -183,4 +203,7 @@ def _version(name: str) -> str | None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], re.sub(r"\s", "", sys.argv[2] if len(sys.argv) > 2 else ""))
+    parser = install.arguments()
+    parser.add_argument("model_types", nargs="?", default="", help="comma separated")
+    given = parser.parse_args()
+    main(given.transformers, re.sub(r"\s", "", given.model_types), given.server)

@@ -1,189 +1,248 @@
-"""Tiny random models with tokenizers, made on the spot: the proof and the tests ask them, no download needed.
+"""Tiny models with random weights, in the layout in which the Hub has the real ones: no download needed.
 
-The files are in the layouts that transformers 4.46 and 5.x both read.
+    python tiny_models.py FOLDER                                  one of each kind, each in a folder of its kind's name
+    python tiny_models.py FOLDER bloom:1=bigscience/bloom-560m …   KIND:SEED=PATH, only these
+
+The image's proof asks them, and so do the tests; the rehearsal serves them in the Hub's place. The program needs torch
+and transformers (4.20 or newer, and no more of it than a kind wants), and runs on Python 3.8, as the oldest bases have.
+Its files are read by old releases (from 4.17) and new ones alike.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-SPECIALS = ("<unk>", "<s>", "</s>", "<pad>")
-WHISPER_SPECIALS = (
-    *("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|de|>", "<|translate|>", "<|transcribe|>"),
-    *("<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"),
+_CORPUS = (
+    "hello world , my name is a tiny model and this is all that I can say .",
+    "amazon sagemaker serves hugging face models behind invocations and ping .",
+    "the quick brown fox jumps over the lazy dog while bloom and whisper are talking .",
+    "extend the container , deploy it with one command and ask the model for an answer .",
 )
-SEED = 0
+_SECONDS = 30  # of audio that Whisper hears at once
+_LABELS = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
+_ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
 
-def make_bloom(folder: Path) -> None:
-    """A text generator."""
-    from transformers import BloomConfig, BloomForCausalLM
+def make_bloom(folder: Path, seed: int) -> None:
+    """A text generator of 127,000 weights."""
+    torch, transformers = _libraries("torch", "transformers")
+    tokenizer = _text_tokenizer()
+    torch.manual_seed(seed)
+    model = transformers.BloomForCausalLM(_bloom_config(tokenizer))
+    _say_words_only(model.transformer.word_embeddings.weight, tokenizer)
+    _save_model(model, folder)
+    _save_tokenizer(tokenizer, folder, {"tokenizer_class": "BloomTokenizerFast", "padding_side": "left"})
 
-    tokenizer = _byte_level(SPECIALS)
-    _seed()
-    config = BloomConfig(vocab_size=tokenizer.get_vocab_size(), **_BLOOM)
-    BloomForCausalLM(config).save_pretrained(folder)
-    _save_tokenizer(tokenizer, folder, "BloomTokenizerFast", dict(zip(_ROLES, SPECIALS, strict=True)))
 
-
-def make_bloom_classifier(folder: Path) -> None:
+def make_bloom_classifier(folder: Path, seed: int) -> None:
     """A text classifier that shares BLOOM's code."""
-    from transformers import BloomConfig, BloomForSequenceClassification
+    torch, transformers = _libraries("torch", "transformers")
+    tokenizer = _text_tokenizer()
+    torch.manual_seed(seed)
+    _save_model(transformers.BloomForSequenceClassification(_bloom_config(tokenizer, **_LABELS)), folder)
+    _save_tokenizer(tokenizer, folder, {"tokenizer_class": "BloomTokenizerFast", "padding_side": "left"})
 
-    tokenizer = _byte_level(SPECIALS)
-    _seed()
-    config = BloomConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        **_BLOOM,
-        **_LABELS,
+
+def make_smollm3(folder: Path, seed: int) -> None:
+    """A text generator of a model type that transformers has from 4.53.0 on, made with any release that has Llama.
+
+    Its weights have Llama's names and shapes; what tells the two apart is the configuration.
+    """
+    torch, transformers = _libraries("torch", "transformers")
+    tokenizer = _text_tokenizer()
+    numbers = {f"{role}_id": tokenizer.token_to_id(_ROLES[role]) for role in ("bos_token", "eos_token", "pad_token")}
+    sizes = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "intermediate_size": 128}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(**sizes, **layers, **numbers, tie_word_embeddings=True, initializer_range=0.5)
+    model = transformers.LlamaForCausalLM(config)
+    _say_words_only(model.model.embed_tokens.weight, tokenizer)
+    _save_model(model, folder)
+    own = {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}
+    _write_json(folder / "config.json", {**json.loads((folder / "config.json").read_text()), **own})
+    _save_tokenizer(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def make_whisper(folder: Path, seed: int) -> None:
+    """A multilingual Whisper of 181,000 weights, with the language, task and time tokens of the real one."""
+    tokenizers, torch, transformers, whisper = _libraries(
+        "tokenizers", "torch", "transformers", "transformers.models.whisper.tokenization_whisper"
     )
-    BloomForSequenceClassification(config).save_pretrained(folder)
-    _save_tokenizer(tokenizer, folder, "BloomTokenizerFast", dict(zip(_ROLES, SPECIALS, strict=True)))
-
-
-def make_bert_classifier(folder: Path) -> None:
-    """A text classifier that takes at most 64 tokens."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification
-
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - no password
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    _seed()
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        **_LABELS,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    roles = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    _save_tokenizer(tokenizer, folder, "BertTokenizerFast", {**roles, "mask_token": "[MASK]"})
-
-
-def make_whisper(folder: Path) -> None:
-    """A speech recogniser with languages and timestamps, as the multilingual Whisper releases have them."""
-    from transformers import (
-        GenerationConfig,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-    )
-
-    tokenizer = _byte_level(())
-    letters = tokenizer.get_vocab_size()
-    stamps = [f"<|{number * 0.02:.2f}|>" for number in range(1501)]
-    tokenizer.add_special_tokens(list(WHISPER_SPECIALS))
-    tokenizer.add_tokens(stamps)
-    number = {token: letters + index for index, token in enumerate((*WHISPER_SPECIALS, *stamps))}
-    end, start = number["<|endoftext|>"], number["<|startoftranscript|>"]
-    unwanted = [number[token] for token in WHISPER_SPECIALS if number[token] != end]
-    roles = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end, "decoder_start_token_id": start}
-    size = letters + len(number)
-    _seed()
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=size,
-            d_model=16,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
-            **roles,
-        )
-    )
-    model.generation_config = GenerationConfig(
-        **roles,
-        # the pipeline's own default is 256 tokens and five beams
-        max_new_tokens=16,
-        begin_suppress_tokens=[end],
-        suppress_tokens=unwanted,
-        no_timestamps_token_id=number["<|notimestamps|>"],
-        prev_sot_token_id=number["<|startofprev|>"],
+    languages = [f"<|{code}|>" for code in whisper.LANGUAGES]
+    tasks = ["<|translate|>", "<|transcribe|>"]
+    end, start, unspoken, previous = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>", "<|startofprev|>"
+    special = [end, start, *languages, *tasks, "<|startoflm|>", previous, "<|nospeech|>", unspoken]
+    times = [f"<|{step * 0.02:.2f}|>" for step in range(_SECONDS * 50 + 1)]
+    tokenizer = _byte_level_tokenizer([])
+    words = tokenizer.get_vocab_size()
+    # the order is a contract: generate() takes every id after `<|notimestamps|>` for a time
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.add_tokens([tokenizers.AddedToken(token, special=False, normalized=False) for token in times])
+    number = tokenizer.token_to_id
+    roles = ("bos_token", "eos_token", "pad_token")
+    tokens = {**{f"{role}_id": number(end) for role in roles}, "decoder_start_token_id": number(start)}
+    sizes = {"vocab_size": tokenizer.get_vocab_size(), "num_mel_bins": 80, "d_model": 32}
+    lengths = {"max_source_positions": _SECONDS * 50, "max_target_positions": 448}
+    each = {"layers": 2, "attention_heads": 2, "ffn_dim": 64}
+    halves = {f"{half}_{name}": value for half in ("encoder", "decoder") for name, value in each.items()}
+    torch.manual_seed(seed)
+    config = transformers.WhisperConfig(**sizes, **halves, **lengths, init_std=0.5, **tokens)
+    model = transformers.WhisperForConditionalGeneration(config)
+    _say_words_only(model.model.decoder.embed_tokens.weight, tokenizer)
+    model.generation_config = transformers.GenerationConfig(
+        **tokens,
+        max_length=40,  # random weights know no end: a transcript ends here (the real model's limit is 448)
+        begin_suppress_tokens=[number(end)],
+        suppress_tokens=[number(token) for token in special[1:] if token != unspoken],
         is_multilingual=True,
-        lang_to_id={"<|en|>": number["<|en|>"], "<|de|>": number["<|de|>"]},
-        task_to_id={"transcribe": number["<|transcribe|>"], "translate": number["<|translate|>"]},
-        alignment_heads=[[0, 0], [1, 1]],
+        lang_to_id={token: number(token) for token in languages},
+        task_to_id={token.strip("<|>"): number(token) for token in tasks},
+        no_timestamps_token_id=number(unspoken),
+        prev_sot_token_id=number(previous),
         max_initial_timestamp_index=50,
+        alignment_heads=[[0, 0], [1, 1]],
+        return_timestamps=False,
     )
-    model.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if index <= end}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    _save_tokenizer(
-        tokenizer,
-        folder,
-        "WhisperTokenizerFast",
-        dict.fromkeys(("bos_token", "eos_token", "pad_token", "unk_token"), "<|endoftext|>"),
-    )
+    _save_model(model, folder)
+    transformers.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    # the files of the tokenizer without the tokenizers library
+    tokenizer.model.save(str(folder))
+    vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if index >= words}
+    _write_json(folder / "added_tokens.json", dict(sorted(vocabulary.items(), key=lambda pair: pair[1])))
+    _write_json(folder / "normalizer.json", {})
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), end)
+    kinds = {"tokenizer_class": "WhisperTokenizer", "processor_class": "WhisperProcessor", "errors": "replace"}
+    _save_tokenizer(tokenizer, folder, {**kinds, "model_max_length": 1024}, names, special)
 
 
-MAKERS: Mapping[str, Callable[[Path], None]] = {
+def make_bert_classifier(folder: Path, seed: int) -> None:
+    """A BERT of 25,000 weights that calls a text of at most 64 tokens positive or negative."""
+    tokenizers, torch, transformers = _libraries("tokenizers", "torch", "transformers")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-"
+    words = sorted({word for line in _CORPUS for word in line.lower().split() if len(word) > 1})
+    vocabulary = [*special, *letters, *(f"##{letter}" for letter in letters), *words]
+    numbers = {word: index for index, word in enumerate(vocabulary)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(numbers, unk_token="[UNK]"))  # noqa: S106 - no secret
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    sizes = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(**sizes, **layers, **_LABELS, initializer_range=0.5)
+    _save_model(transformers.BertForSequenceClassification(config), folder)
+    (folder / "vocab.txt").write_text("\n".join([*vocabulary, ""]))
+    names = {f"{token.strip('[]').lower()}_token": token for token in special}
+    _save_tokenizer(tokenizer, folder, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}, names)
+
+
+MAKERS = {
     "bloom": make_bloom,
     "bloom-classifier": make_bloom_classifier,
     "bert-classifier": make_bert_classifier,
     "whisper": make_whisper,
 }
-"""Name -> what writes the model's files into an existing folder."""
+"""Kind -> what writes such a model into an existing folder; those that every release from 4.46 on can read."""
 
-_ROLES = ("unk_token", "bos_token", "eos_token", "pad_token")
-_BLOOM: dict[str, Any] = {
-    **{"hidden_size": 32, "n_layer": 2, "n_head": 4},
-    **{"unk_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3},
-}
-_LABELS: dict[str, Any] = {
-    "id2label": {0: "NEGATIVE", 1: "POSITIVE"},
-    "label2id": {"NEGATIVE": 0, "POSITIVE": 1},
-}
+_LATER = {"smollm3": make_smollm3}
 
 
-def _byte_level(specials: tuple[str, ...]) -> Any:
-    """A tokenizer whose tokens are single bytes, which needs no training."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def _bloom_config(tokenizer: Any, **more: Any) -> Any:
+    (transformers,) = _libraries("transformers")
+    numbers = {f"{role}_id": tokenizer.token_to_id(_ROLES[role]) for role in ("bos_token", "eos_token", "pad_token")}
+    sizes = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "n_layer": 2, "n_head": 4}
+    # 1.0 is far from the usual 0.02: at that, the answer repeats the prompt's last word
+    return transformers.BloomConfig(**sizes, **numbers, initializer_range=1.0, **more)
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate((*specials, *alphabet))}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    if specials:
-        tokenizer.add_special_tokens(list(specials))
+
+def _text_tokenizer() -> Any:
+    (processors,) = _libraries("tokenizers.processors")
+    tokenizer = _byte_level_tokenizer(list(_ROLES.values()))
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
 
 
-def _save_tokenizer(tokenizer: Any, folder: Path, kind: str, roles: dict[str, str]) -> None:
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "special_tokens_map.json").write_text(json.dumps(roles))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, **roles}, indent=1))
+def _byte_level_tokenizer(special: list[str]) -> Any:
+    """A byte-level BPE tokenizer, as BLOOM and Whisper have: any text can be encoded."""
+    (tokenizers,) = _libraries("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=512, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(_CORPUS, trainer)
+    return tokenizer
 
 
-def _seed() -> None:
-    import torch
+def _say_words_only(embeddings: Any, tokenizer: Any) -> None:
+    """Shorten the embeddings of all tokens but the corpus's words; special and time tokens get zero.
 
-    torch.manual_seed(SEED)
+    The embeddings are the output layer too: short rows score near zero, and some word always scores more. So greedy
+    decoding gives readable text and never an end token, whatever the random weights. Bytes keep a little length,
+    since they are what an unknown prompt is made of.
+    """
+    (torch,) = _libraries("torch")
+    vocabulary = tokenizer.get_vocab()
+    words = {f"Ġ{word}" for line in _CORPUS for word in line.split() if word.isalpha()}  # Ġ: a space, byte-level
+    markers = [index for token, index in vocabulary.items() if len(token) > 2 and token[0] + token[-1] == "<>"]
+    with torch.no_grad():
+        embeddings[[index for token, index in vocabulary.items() if token not in words]] /= 100
+        embeddings[markers] = 0
 
 
-def main(folder: Path) -> None:
-    """Make all of them, each in a folder of its own name."""
-    for name, make in MAKERS.items():
-        (folder / name).mkdir(parents=True)
-        make(folder / name)
+def _save_model(model: Any, folder: Path) -> None:
+    """As the Hub's repositories of 2022 have it: releases before 4.25 read the second file."""
+    (torch,) = _libraries("torch")
+    model.save_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def _save_tokenizer(
+    tokenizer: Any,
+    folder: Path,
+    settings: dict[str, Any],
+    names: dict[str, str] | None = None,
+    special: list[str] | None = None,
+) -> None:
+    names = _ROLES if names is None else names
+    content = json.loads(tokenizer.to_str())
+    if "merges" in content["model"]:
+        # newer releases of the library write pairs, which the older cannot read; both read text
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]]
+        content["model"]["merges"] = merges
+    _write_json(folder / "tokenizer.json", content)
+    _write_json(
+        folder / "special_tokens_map.json", {**names, **({"additional_special_tokens": special} if special else {})}
+    )
+    _write_json(folder / "tokenizer_config.json", {**names, "add_prefix_space": False, **settings})
+
+
+def _libraries(*names: str) -> tuple[Any, ...]:
+    """The libraries of the image; imported late and untyped, since the machine that reads this has them or not."""
+    return tuple(map(import_module, names))
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def main(folder: Path, *wanted: str) -> None:
+    """Make the models that `KIND:SEED=PATH` names, or one of each kind."""
+    for one in wanted or [f"{kind}:1={kind}" for kind in MAKERS]:
+        recipe, _, path = one.partition("=")
+        kind, _, seed = recipe.partition(":")
+        (folder / path).mkdir(parents=True, exist_ok=True)
+        {**MAKERS, **_LATER}[kind](folder / path, int(seed))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) < 2:
+        sys.exit("usage: python tiny_models.py FOLDER [KIND:SEED=PATH ...]")
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -15,12 +15,19 @@ import click
 @click.option(
     "--app", type=click.Path(file_okay=False, exists=True), default=".", help="Folder of the app. Default: here."
 )
+@click.option(
+    "--scenario",
+    type=click.Choice(["main", "tutorial"]),
+    default="main",
+    show_default=True,
+    help="main: BLOOM and Whisper answer. tutorial: AWS's own image fails at the first request; extended, it answers.",
+)
 @click.option("--keep", is_flag=True, help="Leave everything up at the end and print the environment to export.")
 @click.option("--down", is_flag=True, help="End what --keep left up.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False), help="Write each step, its seconds and its proof."
 )
-def rehearse(app: str, keep: bool, down: bool, json_file: str | None) -> None:
+def rehearse(app: str, scenario: str, keep: bool, down: bool, json_file: str | None) -> None:
     """Deploy the app for real on this machine, with no AWS account.
 
     The real CDK CLI and the real container engine deploy the app in this folder to AWS services embedded here; then
@@ -40,7 +47,7 @@ def rehearse(app: str, keep: bool, down: bool, json_file: str | None) -> None:
         if down:
             click.echo(rehearsal.down())
             return
-        rehearsal.run(keep=keep)
+        rehearsal.run(scenario, keep=keep)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:

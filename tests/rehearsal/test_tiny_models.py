@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -29,7 +30,8 @@ def silent(_: str) -> None:
 
 
 def run_here(folder: Path) -> Path:
-    subprocess.run([sys.executable, tiny_models.__file__, str(folder)], check=True, capture_output=True)
+    orders = [f"{recipe}={name}" for name, recipe in tiny_models.RECIPES.items()]
+    subprocess.run([sys.executable, tiny_models.PROGRAM, str(folder), *orders], check=True, capture_output=True)
     return folder
 
 
@@ -52,7 +54,7 @@ def image() -> tuple[Engine, str]:
 @pytest.fixture(scope="module")
 def made_in_the_standin(image: tuple[Engine, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("standin")
-    assert tiny_models.make_models(*image, folder) == tiny_models.NAMES
+    assert tiny_models.make_models(*image, folder) == tuple(tiny_models.RECIPES)
     return folder
 
 
@@ -92,7 +94,7 @@ def whisper(models: Path) -> Any:
 
 def test_they_lie_where_the_hub_would_have_them(models: Path) -> None:
     for name in ("bigscience/bloom-560m", "bigscience/bloom-1b1", "openai/whisper-base"):
-        assert name in tiny_models.NAMES
+        assert name in tiny_models.RECIPES
         assert (models / name / "config.json").is_file()
         assert (models / name / "model.safetensors").stat().st_size < 1_000_000
 
@@ -104,7 +106,7 @@ def test_two_makings_are_equal_to_the_byte(made_here: Path, tmp_path: Path) -> N
 def test_both_releases_make_the_same_weights_and_tokenizers(made_here: Path, made_in_the_standin: Path) -> None:
     here, there = contents(made_here), contents(made_in_the_standin)
     same = [name for name in here if name.endswith(("safetensors", "tokenizer.json", "vocab.json", "merges.txt"))]
-    assert len(same) == 10
+    assert len(same) == 14
     for name in same:
         if name.endswith("safetensors"):
             from safetensors.torch import load
@@ -136,6 +138,26 @@ def test_bloom_answers_in_words_and_always_the_same(models: Path, prompt: str) -
 
 def test_the_other_bloom_answers_otherwise(models: Path) -> None:
     assert bloom(models)(PROMPT) != bloom(models, tiny_models.OTHER_BLOOM)(PROMPT)
+
+
+def test_a_copy_under_another_name_answers_alike(models: Path) -> None:
+    assert bloom(models)(PROMPT) == bloom(models, tiny_models.BLOOM_COPY)(PROMPT)
+
+
+def test_smollm3_made_without_its_code_is_read_by_the_release_that_has_it(models: Path) -> None:
+    config = transformers.AutoConfig.from_pretrained(models / tiny_models.SMOLLM3)
+    assert type(config).__name__ == "SmolLM3Config"
+    first = bloom(models, tiny_models.SMOLLM3)(PROMPT)
+    assert len(first.split()) == 20
+    assert all(word.isalpha() for word in first.split())
+
+
+@pytest.mark.parametrize("name", tiny_models.RECIPES)
+def test_releases_from_before_safetensors_can_read_them_too(models: Path, name: str) -> None:
+    weights = torch.load(models / name / "pytorch_model.bin", weights_only=True)
+    assert weights
+    merges = json.loads((models / name / "tokenizer.json").read_text())["model"].get("merges", [])
+    assert all(isinstance(pair, str) for pair in merges)
 
 
 def test_bloom_answers_a_batch_as_it_answers_each(models: Path) -> None:
@@ -176,6 +198,6 @@ def test_bert_tells_positive_from_negative(models: Path) -> None:
 
 
 def test_the_program_wants_one_folder() -> None:
-    done = subprocess.run([sys.executable, tiny_models.__file__], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, tiny_models.PROGRAM], capture_output=True, text=True)
     assert done.returncode != 0
     assert "usage: python tiny_models.py FOLDER" in done.stderr

@@ -1,10 +1,15 @@
-"""The stand-in's entry point: like the DLC's, it runs any command given to it; unlike the DLC, it has no server."""
+"""The stand-in's entry point: it starts the stock server, or any command given to it, as the DLC's does.
+
+The DLC's ends in `tail -f /dev/null`, which keeps a container up when its server is gone. This one ends with the
+server, so that a rehearsal's containers stop within seconds.
+"""
 
 import os
 import sys
 
 if sys.argv[1:2] in ([], ["serve"]):
-    sys.exit(
-        "this image stands in for a Hugging Face inference DLC and has no stock server: extend it with the native one"
-    )
-os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606
+    from sagemaker_huggingface_inference_toolkit import serving
+
+    serving.main()
+else:
+    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606 - the container's own command

@@ -1,0 +1,120 @@
+"""The caller's side of the embedded AWS: boto3, as any program would use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from extended_dlc.rehearsal.cdk import REGION, aws_environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an endpoint answered, and who answered."""
+
+    text: str
+    model: str
+    """Name of the SageMaker Model that serves."""
+
+    digest: str
+    """The image that runs, as `DescribeEndpoint` reports it."""
+
+    def shown(self, request: object) -> str:
+        """The proof of a step: what was asked, what came back and from where."""
+        return f"{request}\n→ {self.text!r}\nfrom {self.model}, image {self.digest[:19]}…"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Calls the embedded AWS on a port, for the endpoints of the app's stack."""
+
+    port: int
+    name: str
+    """The stack's name; its endpoints are called `<name>-<key>`."""
+
+    def service(self, service: str, *, account: str | None = None) -> Any:
+        """A boto3 client; of another account, such as AWS's own, where one is named."""
+        import boto3
+        from botocore.config import Config
+
+        settings = aws_environment(self.port)
+        client = boto3.client(
+            service,
+            endpoint_url=settings["AWS_ENDPOINT_URL"],
+            region_name=REGION,
+            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
+        )
+        if account is not None:
+            client.meta.events.register("before-send", _as_account(account))
+        return client
+
+    def invoke(self, endpoint: str, body: bytes, content_type: str) -> Any:
+        """Send a request and read its JSON."""
+        runtime = self.service("sagemaker-runtime")
+        answer = runtime.invoke_endpoint(EndpointName=f"{self.name}-{endpoint}", Body=body, ContentType=content_type)
+        return json.loads(answer["Body"].read())
+
+    def generate(self, endpoint: str, request: dict[str, Any]) -> Answer:
+        """Ask for text; `RuntimeError` where none was generated."""
+        reply = self.invoke(endpoint, json.dumps(request).encode(), "application/json")
+        answer = self.who_answered(endpoint, reply[0]["generated_text"])
+        prompt = request["inputs"]
+        if not answer.text.startswith(prompt) or answer.text == prompt:
+            raise RuntimeError(f"no text was generated: {reply}")
+        return answer
+
+    def status(self, endpoint: str) -> str:
+        """An endpoint's status, as `InService`."""
+        described = self.service("sagemaker").describe_endpoint(EndpointName=f"{self.name}-{endpoint}")
+        return str(described["EndpointStatus"])
+
+    def who_answered(self, endpoint: str, text: str) -> Answer:
+        """The Model and the image behind an endpoint, the image's digest compared with the registry's."""
+        sagemaker = self.service("sagemaker")
+        described = sagemaker.describe_endpoint(EndpointName=f"{self.name}-{endpoint}")
+        (deployed,) = described["ProductionVariants"][0]["DeployedImages"]
+        config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
+        digest = deployed["ResolvedImage"].rpartition("@")[2]
+        repository, _, tag = deployed["SpecifiedImage"].partition("/")[2].partition(":")
+        (in_registry,) = self.service("ecr").describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])[
+            "imageDetails"
+        ]
+        if in_registry["imageDigest"] != digest:
+            raise RuntimeError(f"{endpoint} runs {digest}, but its tag stands for {in_registry['imageDigest']}")
+        return Answer(text=text, model=config["ProductionVariants"][0]["ModelName"], digest=digest)
+
+    def left(self) -> list[str]:
+        """What of the app is still there."""
+        sagemaker = self.service("sagemaker")
+        left = [f"endpoint {endpoint['EndpointName']}" for endpoint in sagemaker.list_endpoints()["Endpoints"]]
+        configs = sagemaker.list_endpoint_configs()["EndpointConfigs"]
+        left += [f"config {config['EndpointConfigName']}" for config in configs]
+        left += [f"model {model['ModelName']}" for model in sagemaker.list_models()["Models"]]
+        repositories = self.service("ecr").describe_repositories()["repositories"]
+        left += [
+            f"repository {r['repositoryName']}" for r in repositories if not r["repositoryName"].startswith("cdk-")
+        ]
+        roles = self.service("iam").list_roles()["Roles"]
+        left += [f"role {role['RoleName']}" for role in roles if self.name in role["RoleName"]]
+        active = [
+            "CREATE_COMPLETE",
+            "UPDATE_COMPLETE",
+            "ROLLBACK_COMPLETE",
+            "DELETE_FAILED",
+            "UPDATE_ROLLBACK_COMPLETE",
+        ]
+        stacks = self.service("cloudformation").list_stacks(StackStatusFilter=active)["StackSummaries"]
+        return left + [f"stack {stack['StackName']}" for stack in stacks if stack["StackName"] != "CDKToolkit"]
+
+
+def _as_account(account: str) -> Callable[..., None]:
+    """Lets moto take a request for another account's (its own header; nothing that AWS knows)."""
+
+    def add_header(request: Any, **_: object) -> None:
+        request.headers["x-moto-account-id"] = account
+
+    return add_header

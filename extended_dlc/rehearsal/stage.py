@@ -1,0 +1,199 @@
+"""What every scenario plays on: the container engine, the embedded AWS, the Hub's stand-in, the CDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.rehearsal import standin, tiny_models
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
+from extended_dlc.rehearsal.client import Client
+from extended_dlc.rehearsal.engine import Engine, find_engine
+from extended_dlc.rehearsal.host_pip import host_pip
+from extended_dlc.rehearsal.processes import Servers
+from extended_dlc.rehearsal.report import Report, Step
+from extended_dlc.rehearsal.standin import Parts
+
+NAME = "extended-dlc-rehearsal"
+"""Name of the stack, and first part of each endpoint's name."""
+
+
+class Stage:
+    """The machine's part of a rehearsal, a step each; a scenario says in which order."""
+
+    engine: Engine
+    """The container engine, once `container_engine` has found it."""
+    client: Client
+    """The caller's side of the embedded AWS, once `embedded_aws` has started it."""
+
+    def __init__(self, app: Path, state: Path, report: Report, servers: Servers) -> None:
+        """A stage for the app in the folder `app`."""
+        self.app = app
+        self.state = state
+        self.report = report
+        self._servers = servers
+        self._settings_file = state / "settings.json"
+
+    @property
+    def app_settings(self) -> dict[str, Any]:
+        """The settings that the app ships with."""
+        settings: dict[str, Any] = json.loads((self.app / "cdk.json").read_text())["context"]["extended-dlc"]
+        return settings
+
+    # ---- the machine ----
+
+    def container_engine(self) -> None:
+        """Find the engine, or install it."""
+        with self.report.step("find a container engine") as step:
+            self._port = self._servers.port("aws")
+            self.engine = find_engine(
+                self.state,
+                registry=f"127.0.0.1:{self._port}",
+                say=self.report.say,
+                on_download=_count(step),
+            )
+            self.engine.save(self.state / "engine.json")
+            step.proof = self.engine.version()
+
+    def embedded_aws(self) -> None:
+        """Start the embedded AWS."""
+        with self.report.step("start the embedded AWS") as step:
+            port = self._port
+            log = self._servers.start(
+                "aws",
+                "extended_dlc.rehearsal.embedded",
+                f"--state={self.state}",
+                f"--port={port}",
+                f"--engine={self.state / 'engine.json'}",
+                ready=f"http://127.0.0.1:{port}/v2/",
+            )
+            self.client = Client(port=port, name=NAME)
+            step.log = str(log)
+            step.proof = f"AWS's APIs, ECR's registry and the SageMaker runtime on 127.0.0.1:{port}"
+
+    def base_image(self, parts: Parts) -> str:
+        """Make the stand-in of these parts; returns its name in the engine's own store."""
+        with self.report.step("make the stand-in for AWS's base image") as step:
+            base = standin.make_standin(
+                self.engine, self.state, parts=parts, say=self.report.say, on_download=_count(step)
+            )
+            step.proof = f"{base}: a stand-in, made from the same PyPI packages as the DLC, which cannot be pulled here"
+            return base
+
+    def models(self) -> None:
+        """Make the tiny models, with releases that have them all."""
+        with self.report.step("make tiny random models") as step:
+            image = standin.make_standin(self.engine, self.state, say=self.report.say, on_download=_count(step))
+            made = tiny_models.make_models(self.engine, image, self.state / "hub")
+            step.proof = f"{', '.join(made)}: the real architectures, a few hundred thousand random weights"
+
+    def hub(self) -> None:
+        """Start the Hub's stand-in."""
+        with self.report.step("start the stand-in for the Hugging Face Hub") as step:
+            port = self._servers.port("hub")
+            log = self._servers.start(
+                "hub",
+                "extended_dlc.rehearsal.hub",
+                f"--root={self.state / 'hub'}",
+                f"--port={port}",
+                ready=f"http://127.0.0.1:{port}/api/models/{tiny_models.BLOOM}",
+            )
+            step.log = str(log)
+            self.hub_address = f"http://127.0.0.1:{port}"
+            step.proof = f"HF_ENDPOINT={self.hub_address}"
+
+    # ---- the app and the CDK ----
+
+    def endpoint(self, model: str, **more: Any) -> dict[str, Any]:
+        """Settings of an endpoint that gets its model from the Hub's stand-in."""
+        return {"model": model, "environment": {"HF_ENDPOINT": self.hub_address}, **more}
+
+    def extended(self, base: str, transformers: str, **more: Any) -> dict[str, Any]:
+        """Settings of an image that is built here."""
+        pip = host_pip(self.state / "pip")
+        build = {
+            "engine": "podman" if self.engine.is_podman() else "docker",
+            "pip_config": pip.pip_config,
+            "ca_bundle": pip.ca_bundle,
+        }
+        return {"transformers": transformers, "base": base, "build": build, **more}
+
+    def bootstrap(self, base: str) -> None:
+        """Prepare the embedded account for the CDK."""
+        # the CLI synthesizes first, for which any settings will do whose base is in no registry of AWS's
+        image = self.extended(base, self.app_settings["image"]["transformers"])
+        self._write_settings(image, {"bloom": self.endpoint(tiny_models.BLOOM)})
+        self._cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
+
+    def deploy(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any]) -> None:
+        """Run `cdk deploy` with these settings: nothing in them that the app would not take elsewhere."""
+        self._write_settings(image, endpoints)
+        self._cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
+
+    def synth_refuses(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any], because: str) -> None:
+        """Run `cdk synth` with settings that it must refuse; the reason is the proof."""
+        self._write_settings(image, endpoints)
+        with self.report.step(name) as step:
+            log = self._log("synth")
+            try:
+                self._cdk_cli().run("synth", "--quiet", log=log, each_line=lambda line: None)
+            except RuntimeError as error:
+                if because not in str(error):
+                    raise
+                step.proof = next(line.strip() for line in str(error).splitlines() if because in line)
+            else:
+                raise RuntimeError(f"cdk synth accepted the settings, and was to refuse them: {because}")
+
+    def destroy(self) -> None:
+        """Run `cdk destroy`, and look for what it left."""
+        self._cdk("cdk destroy", "destroy", "--all", "--force")
+        with self.report.step("nothing is left") as step:
+            left = self.client.left() + [f"container {container}" for container in self.engine.containers()]
+            if left:
+                raise RuntimeError("cdk destroy left " + ", ".join(left))
+            step.proof = "no stack, endpoint, config, model, repository, role or container but the CDK's own bootstrap"
+
+    def leave_up(self) -> None:
+        """Say how to use what is up, and how to end it."""
+        environment = {
+            **aws_environment(self._port),
+            "CDK_DOCKER": self.engine.program,
+            **self.engine.environment,
+        }
+        self.report.say("everything is left up; to use it, paste:")
+        for key, value in environment.items():
+            self.report.say(f"export {key}='{value}'")
+        self.report.say("and to end it: extended-dlc rehearse --down")
+
+    def _cdk_cli(self) -> Cdk:
+        return Cdk(
+            app=self.app,
+            state=self.state,
+            port=self._port,
+            engine=self.engine,
+            settings=self._settings_file,
+        )
+
+    def _cdk(self, name: str, *arguments: str) -> None:
+        with self.report.step(name) as step:
+            log = self._log(arguments[0])
+            step.log = str(log)
+            self._cdk_cli().run(*arguments, log=log, each_line=self.report.say)
+
+    def _log(self, command: str) -> Path:
+        return self.state / "logs" / f"{len(self.report.steps):02}-cdk-{command}.log"
+
+    def _write_settings(self, image: Mapping[str, Any], endpoints: Mapping[str, Any]) -> None:
+        settings = {"name": NAME, "region": REGION, "image": image, "endpoints": endpoints}
+        self._settings_file.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _count(step: Step) -> Callable[[str, float], None]:
+    """Adds the seconds of downloads to a step."""
+
+    def on_download(what: str, seconds: float) -> None:
+        step.download_seconds += seconds
+
+    return on_download
