@@ -23,9 +23,9 @@ RUN_ELSEWHERE = {
     "make test": ".ci/run",
     "make rehearse": ".ci/run",
     "source .venv/bin/activate": "Makefile",
-    "npx cdk bootstrap": "extended_dlc/rehearsal/run.py",
-    "npx cdk deploy --all": "extended_dlc/rehearsal/run.py",
-    "npx cdk destroy --all": "extended_dlc/rehearsal/run.py",
+    "npx cdk bootstrap": "extended_dlc/rehearsal/stage.py",
+    "npx cdk deploy --all": "extended_dlc/rehearsal/stage.py",
+    "npx cdk destroy --all": "extended_dlc/rehearsal/stage.py",
     "pip install extended-dlc": "tests/package/test_wheel.py",
 }
 """Commands that CI runs as they stand, or whose words a test or the rehearsal puts together."""

@@ -1,0 +1,131 @@
+"""Each example synthesises as its first lines say, to what its name promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+Json = dict[str, Any]
+
+
+def run(out: Path, *command: str, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CDK_OUTDIR": str(out), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def synth(out: Path, settings: str) -> Json:
+    """The resources that `python app.py` makes of a settings file, type -> properties of each."""
+    run(out, "app.py", CDK_CONTEXT_JSON=json.dumps({"settings": f"examples/{settings}"}))
+    return resources(out / "EndpointStack.template.json")
+
+
+def resources(template: Path) -> Json:
+    found: Json = {}
+    for resource in json.loads(template.read_text())["Resources"].values():
+        found.setdefault(resource["Type"], []).append(resource.get("Properties", {}))
+    return found
+
+
+def docker_assets(out: Path) -> list[Json]:
+    (manifest,) = out.glob("*.assets.json")
+    return [asset["source"] for asset in json.loads(manifest.read_text())["dockerImages"].values()]
+
+
+def variant(found: Json) -> Json:
+    (config,) = found["AWS::SageMaker::EndpointConfig"]
+    (only,) = config["ProductionVariants"]
+    return dict(only)
+
+
+def environments(found: Json) -> list[Json]:
+    return [model["PrimaryContainer"]["Environment"] for model in found["AWS::SageMaker::Model"]]
+
+
+def test_every_example_is_tested() -> None:
+    names = {file.name for file in EXAMPLES.iterdir() if not file.name.startswith("__")}
+    assert names == {"tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "own_stack.py"}
+
+
+@pytest.mark.parametrize("name", ["tutorial.yaml", "two-endpoints.yaml", "stock.yaml"])
+def test_an_example_says_how_it_is_deployed(name: str) -> None:
+    text = (EXAMPLES / name).read_text()
+    assert f"npx cdk deploy --all -c settings=examples/{name}" in text
+
+
+def test_the_tutorials_pair_keeps_the_servers_of_its_base_and_gets_what_that_needs(tmp_path: Path) -> None:
+    found = synth(tmp_path, "tutorial.yaml")
+    (asset,) = docker_assets(tmp_path)
+    assert asset["dockerBuildTarget"] == "stock"
+    arguments = asset["dockerBuildArgs"]
+    assert arguments["BASE_IMAGE"].endswith(
+        "/huggingface-pytorch-inference:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
+    )
+    assert arguments["TRANSFORMERS_VERSION"] == "4.24.0"
+    assert arguments["STOCK_REQUIREMENTS"] == "huggingface_hub<0.26"
+    assert arguments["MODEL_TYPES"] == "bloom,whisper"
+    assert variant(found)["InstanceType"] == "ml.g4dn.xlarge"
+    assert "InferenceAmiVersion" not in variant(found)  # CUDA 11 runs on SageMaker's own driver
+    (environment,) = environments(found)
+    assert environment["HF_MODEL_ID"] == "bigscience/bloom-560m"
+    assert environment["HF_TASK"] == "text-generation"
+
+
+def test_two_endpoints_share_one_image(tmp_path: Path) -> None:
+    found = synth(tmp_path, "two-endpoints.yaml")
+    (asset,) = docker_assets(tmp_path)
+    assert "dockerBuildTarget" not in asset
+    assert len(found["AWS::ECR::Repository"]) == 1
+    assert len(found["Custom::CDKECRDeployment"]) == 1
+    models = found["AWS::SageMaker::Model"]
+    assert {model["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] for model in models} == {
+        "bigscience/bloom-560m",
+        "openai/whisper-base",
+    }
+    images = {json.dumps(model["PrimaryContainer"]["Image"]) for model in models}
+    assert len(images) == 1
+    assert len(found["AWS::SageMaker::Endpoint"]) == 2
+
+
+def test_the_stock_image_is_pulled_from_aws_and_nothing_is_built(tmp_path: Path) -> None:
+    found = synth(tmp_path, "stock.yaml")
+    assert docker_assets(tmp_path) == []
+    assert "AWS::ECR::Repository" not in found
+    (model,) = found["AWS::SageMaker::Model"]
+    image = model["PrimaryContainer"]["Image"]
+    assert image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:")
+    assert "-transformers4.51.3-cpu-" in image
+
+
+def test_the_stack_of_ones_own_lets_its_caller_invoke_both(tmp_path: Path) -> None:
+    run(tmp_path, "examples/own_stack.py")
+    found = resources(tmp_path / "Speech.template.json")
+    assert len(found["AWS::SageMaker::Endpoint"]) == 2
+    (policy,) = [
+        policy["PolicyDocument"]["Statement"]
+        for policy in found["AWS::IAM::Policy"]
+        if any("Caller" in role["Ref"] for role in policy["Roles"])
+    ]
+    assert len(policy) == 2
+    assert all("sagemaker:InvokeEndpoint" in statement["Action"] for statement in policy)
+
+
+def test_the_stack_of_ones_own_uses_public_names_only() -> None:
+    lines = (EXAMPLES / "own_stack.py").read_text().splitlines()
+    ours = [line for line in lines if "extended_dlc" in line and line.startswith(("from", "import"))]
+    assert ours == ["from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, RealTime"]
