@@ -268,6 +268,11 @@ class Misbehaving(BloomForCausalLM):
                 raise SystemExit("gone")
             case 50:
                 raise RuntimeError("one of those days with the token hf_secretsecret")
+            case 60:
+                streamer = kwargs["streamer"]
+                streamer.put(input_ids)
+                streamer.put(input_ids[0, :1])
+                raise RuntimeError("in the middle")
             case 70:
                 time.sleep(3)
         return super().generate(*args, input_ids=input_ids, **kwargs)

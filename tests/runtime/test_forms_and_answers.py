@@ -105,7 +105,7 @@ CLASSIFY = decoding.Expected(task="text-classification", kind=tasks.Kind.TEXT)
 def test_csv_is_a_list_of_inputs():
     decoded = decoding.decode(b'inputs\r\n"a, b"\r\nc\r\n', "text/csv", CLASSIFY)
     assert decoded.inputs == ["a, b", "c"]
-    decoded = decoding.decode("context,question\nhier,wo?\n".encode(), "text/csv; charset=utf-8", QUESTION)
+    decoded = decoding.decode(b"context,question\nhier,wo?\n", "text/csv; charset=utf-8", QUESTION)
     assert decoded.inputs == [{"context": "hier", "question": "wo?"}]
 
 

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+import threading
 from typing import Any
 
 from .attributes import HEADER as CUSTOM_ATTRIBUTES
-from .decoding import decode
+from .decoding import Decoded, decode
 from .encoding import encode_json
 from .errors import RequestError
+from .exchange import ClientGoneError, Exchange, Receive, Scope, Send
 from .model import Model
-from .settings import MEGABYTE, Settings
+from .negotiation import Form
+from .settings import Settings
+from .streaming import event
 from .worker import State, Worker, queue_full, unavailable
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-JSON = "application/json"
-_DISCARD_BYTES = 100 * MEGABYTE
-"""How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
-
-
-class ClientGoneError(Exception):
-    """The client closed the connection: nobody is there to answer."""
 
 
 class App:
@@ -42,44 +32,41 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        started = time.perf_counter()
-        taken, status, content_type = 0, 200, JSON
+        exchange = Exchange(scope, receive, send)
         try:
-            match scope["method"], scope["path"]:
-                case "GET" | "HEAD", "/ping":
-                    status, body = self._ping()
-                case "POST", "/invocations":
-                    data = await self._read_body(scope, receive)
-                    taken = len(data)
-                    body, content_type = await self._answer(data, _headers(scope), receive)
-                case method, path:
-                    raise _no_such_route(method, path)
+            await self._route(exchange)
         except ClientGoneError:
-            log.info("%s %s: the client left after %.0f ms", scope["method"], scope["path"], _ms(started))
+            log.info("%s %s: the client left after %.0f ms", exchange.method, exchange.path, exchange.milliseconds)
             return
-        except RequestError as error:
-            status, body, content_type = error.status, encode_json(error.body()), JSON
-        except Exception:
-            log.exception("a request failed")
-            ours = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
-            status, body, content_type = ours.status, encode_json(ours.body()), JSON
-        await _respond(send, status, body, content_type)
-        if scope["path"] != "/ping":
+        except Exception as error:
+            await _tell(exchange, error)
+        if exchange.path != "/ping":
             log.info(
                 "%s %s %d, %d bytes in, %d bytes out, %.0f ms",
-                *(scope["method"], scope["path"], status, taken, len(body), _ms(started)),
+                *(exchange.method, exchange.path, exchange.status),
+                *(exchange.bytes_in, exchange.bytes_out, exchange.milliseconds),
             )
 
-    def _ping(self) -> tuple[int, bytes]:
+    async def _route(self, exchange: Exchange) -> None:
+        match exchange.method, exchange.path:
+            case "GET" | "HEAD", "/ping":
+                await exchange.respond(200, self._ping())
+            case "POST", "/invocations":
+                await self._invoke(exchange)
+            case method, path:
+                raise _no_such_route(method, path)
+
+    def _ping(self) -> bytes:
         match self._worker.state:
             case State.READY:
-                return 200, encode_json({"status": "ready"})
+                return encode_json({"status": "ready"})
             case State.LOADING:
                 raise unavailable(State.LOADING)
             case State.FAILED:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
-    async def _answer(self, data: bytes, headers: Mapping[str, str], receive: Receive) -> tuple[bytes, str]:
+    async def _invoke(self, exchange: Exchange) -> None:
+        body = await exchange.read_body(self._settings.max_body_bytes)
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)
@@ -88,49 +75,47 @@ class App:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
         try:
+            headers = exchange.headers
             said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
-            request = await asyncio.to_thread(decode, data, headers.get("content-type"), model.expected, **said)
-            body = await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), receive)
-            return body, request.form.content_type
+            request = await asyncio.to_thread(decode, body, headers.get("content-type"), model.expected, **said)
+            if request.form is Form.EVENTS:
+                await self._stream(exchange, request)
+            else:
+                answer = await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), exchange)
+                await exchange.respond(200, answer, request.form.content_type)
         finally:
             self._admitted -= 1
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
-        limit = self._settings.max_body_bytes
-        too_large = RequestError(
-            413,
-            "body-too-large",
-            f"the body is larger than {limit // MEGABYTE} MB: send less at once, or raise EXTENDED_DLC_MAX_BODY_MB",
-        )
-        headers = _headers(scope)
-        announced = headers.get("content-length", "")
-        waits = headers.get("expect", "").lower() == "100-continue"
-        if announced.isdigit() and int(announced) > limit and (waits or int(announced) > _DISCARD_BYTES):
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
+    async def _stream(self, exchange: Exchange, request: Decoded) -> None:
+        """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
+        events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        gone = threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def emit(made: bytes) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, made)
+
+        future = self._worker.submit(lambda owned: owned.stream(request, emit, gone))
+        leaving = asyncio.ensure_future(exchange.until_gone())
+        either: tuple[asyncio.Future[Any], ...] = (future, leaving)
+        for waited in either:
+            waited.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (made := await events.get()) is not None:
+                await exchange.send_event(made)
+            if not future.done():
                 raise ClientGoneError
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size <= limit:
-                chunks.append(chunk)
-            elif size > max(limit, _DISCARD_BYTES):
-                raise too_large
-            else:
-                chunks.clear()
-            if not message.get("more_body"):
-                break
-        if size > limit:
-            raise too_large
-        return b"".join(chunks)
+            future.result()
+            await exchange.end_events()
+        finally:
+            gone.set()
+            leaving.cancel()
+            future.cancel()
 
 
-async def _or_client_gone(future: asyncio.Future[bytes], receive: Receive) -> bytes:
+async def _or_client_gone(future: asyncio.Future[bytes], exchange: Exchange) -> bytes:
     """The result, unless the client leaves first: then the work is dropped if it has not begun."""
-    gone = asyncio.ensure_future(receive())
+    gone = asyncio.ensure_future(exchange.until_gone())
     either: set[asyncio.Future[Any]] = {future, gone}
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -142,14 +127,16 @@ async def _or_client_gone(future: asyncio.Future[bytes], receive: Receive) -> by
         future.cancel()
 
 
-async def _respond(send: Send, status: int, body: bytes, content_type: str) -> None:
-    headers = [(b"content-type", content_type.encode()), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+async def _tell(exchange: Exchange, error: Exception) -> None:
+    """The error as a response, or as the last event of a stream that has begun."""
+    if not isinstance(error, RequestError):
+        log.error("a request failed", exc_info=error)
+        error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
+    if exchange.status:
+        await exchange.send_event(event(error.body(), "error"))
+        await exchange.end_events()
+    else:
+        await exchange.respond(error.status, encode_json(error.body()))
 
 
 def _no_such_route(method: str, path: str) -> RequestError:
@@ -157,7 +144,3 @@ def _no_such_route(method: str, path: str) -> RequestError:
     if allowed:
         return RequestError(405, "method-not-allowed", f"{path} takes {allowed}, not {method}")
     return RequestError(404, "no-such-path", "this server has GET /ping and POST /invocations")
-
-
-def _ms(started: float) -> float:
-    return (time.perf_counter() - started) * 1000

@@ -14,7 +14,7 @@ from .attributes import merge, parse_attributes, parse_value
 from .audio import decode_audio
 from .errors import RequestError
 from .forms import Part, malformed, parse_form
-from .negotiation import Form, choose_form
+from .negotiation import Form, choose_form, offers
 from .tasks import Kind
 
 _RAW_AUDIO = ("audio/", "video/")
@@ -70,7 +70,19 @@ def decode(
         decoded = _decode_form(body, content_type or "", expected, form)
     else:
         decoded = replace(_decode_body(body, content_type, expected), form=form)
-    return replace(decoded, parameters=merge(decoded.parameters, beside)) if beside else decoded
+    parameters = merge(decoded.parameters, beside)
+    return replace(decoded, parameters=parameters, form=_stream_or(decoded, parameters.pop("stream", None), expected))
+
+
+def _stream_or(decoded: Decoded, stream: Any, expected: Expected) -> Form:
+    """Events where `stream` says so, which stands in the body or beside it; otherwise the form that was chosen."""
+    if stream not in (None, True, False):
+        raise RequestError(400, "bad-parameters", "'stream' must be true or false")
+    if not stream:
+        return decoded.form
+    if Form.EVENTS not in offers(expected.task):
+        raise RequestError(400, "cannot-stream", f"{expected.task} has no answer in parts: leave 'stream' away")
+    return Form.EVENTS
 
 
 def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> Decoded:
@@ -114,12 +126,12 @@ def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
         ) from None
     if not isinstance(document, dict) or "inputs" not in document:
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {_how_to_ask(expected)}")
-    extra = sorted(document.keys() - {"inputs", "parameters"})
+    extra = sorted(document.keys() - {"inputs", "parameters", "stream"})
     if extra:
         raise RequestError(
             400,
             "unknown-field",
-            f"'{extra[0]}' is not a field of the request, only 'inputs' and 'parameters' are: "
+            f"'{extra[0]}' is not a field of the request, only 'inputs', 'parameters' and 'stream' are: "
             "put options of the model into 'parameters'",
         )
     parameters = document.get("parameters")
@@ -127,6 +139,8 @@ def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
         parameters = {}
     if not isinstance(parameters, dict):
         raise RequestError(400, "bad-parameters", "'parameters' must be an object such as {\"max_new_tokens\": 32}")
+    if "stream" in document:
+        parameters = merge(parameters, {"stream": document["stream"]})
     return Decoded(inputs=_check_inputs(document["inputs"], expected), parameters=parameters)
 
 

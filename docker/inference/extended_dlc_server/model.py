@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from typing import Any
 
 from .decoding import Decoded, Expected
@@ -15,6 +16,7 @@ from .errors import RequestError, StartError
 from .negotiation import Form
 from .parameters import legal_parameters
 from .settings import Settings
+from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .worker import FatalError
 
@@ -51,6 +53,30 @@ class Model:
             raise
         except Exception as error:
             raise self._explained(error, request.inputs) from error
+
+    def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> bytes:
+        """Generate with an event for each token, and a last one with what `answer` would have returned."""
+        arguments = self._parameters.check(request.parameters)
+        chat = isinstance(request.inputs, list) and isinstance(request.inputs[0], dict)
+        several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
+        if several or not (isinstance(request.inputs, str) or chat):
+            raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
+        events = TokenEvents(self._pipeline.tokenizer, emit, gone)
+        try:
+            (result,) = self._pipeline(request.inputs, streamer=events, **arguments)
+        except StreamEndedError:
+            raise
+        except Exception as error:
+            raise self._explained(error, request.inputs) from error
+        config = self._pipeline.model.generation_config
+        reason = finish_reason(
+            events.tokens,
+            arguments.get("eos_token_id", config.eos_token_id),
+            stopped_by_text=bool(arguments.get("stop_strings") or arguments.get("stop_sequence"))
+            and len(events.tokens) != arguments.get("max_new_tokens"),
+        )
+        emit(event({**result, "details": {"finish_reason": reason, "generated_tokens": len(events.tokens)}}))
+        return b""
 
     def warm_up(self) -> None:
         """One small inference, so that the first request finds everything imported, compiled and allocated."""

@@ -13,13 +13,18 @@ class Form(Enum):
     JSON = "application/json"
     TEXT = "text/plain"
     CSV = "text/csv"
+    EVENTS = "text/event-stream"
+    """One event a token while it is being generated."""
+
     VERBOSE = "verbose_json"
     """What OpenAI's transcription clients call so; asked for in a form, never by `Accept`."""
 
     @property
     def content_type(self) -> str:
         """The header of the answer."""
-        return {Form.TEXT: "text/plain; charset=utf-8", Form.CSV: "text/csv; charset=utf-8"}.get(self, Form.JSON.value)
+        if self is Form.VERBOSE:
+            return Form.JSON.value
+        return self.value if self in (Form.JSON, Form.EVENTS) else f"{self.value}; charset=utf-8"
 
 
 _ONE_TEXT = (
@@ -36,7 +41,7 @@ _ROWS = (
 def offers(task: str) -> tuple[Form, ...]:
     """What an answer of the task can be, JSON first."""
     family = "translation" if task.startswith("translation_") else task
-    also = ((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS))
+    also = ((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS), (Form.EVENTS, ("text-generation",)))
     return (Form.JSON, *(form for form, tasks in also if family in tasks))
 
 

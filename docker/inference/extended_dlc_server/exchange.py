@@ -1,0 +1,101 @@
+"""One HTTP request and its response, over ASGI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from .errors import RequestError
+from .settings import MEGABYTE
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = "application/json"
+
+_DISCARD_BYTES = 100 * MEGABYTE
+"""How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection: nobody is there to answer."""
+
+
+class Exchange:
+    """What came in, and what went out so far."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Nothing is read or sent yet."""
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self._receive, self._send = receive, send
+        self._started = time.perf_counter()
+        self.status = 0
+        self.bytes_in = self.bytes_out = 0
+
+    @property
+    def milliseconds(self) -> float:
+        """Since the head of the request was there."""
+        return (time.perf_counter() - self._started) * 1000
+
+    async def read_body(self, limit: int) -> bytes:
+        """The whole body; 413 for one over the limit, as soon as its sender can hear it."""
+        too_large = RequestError(
+            413,
+            "body-too-large",
+            f"the body is larger than {limit // MEGABYTE} MB: send less at once, or raise EXTENDED_DLC_MAX_BODY_MB",
+        )
+        announced = self.headers.get("content-length", "")
+        waits = self.headers.get("expect", "").lower() == "100-continue"
+        if announced.isdigit() and int(announced) > limit and (waits or int(announced) > _DISCARD_BYTES):
+            raise too_large
+        chunks: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            chunk = message.get("body", b"")
+            self.bytes_in += len(chunk)
+            if self.bytes_in <= limit:
+                chunks.append(chunk)
+            elif self.bytes_in > max(limit, _DISCARD_BYTES):
+                raise too_large
+            else:
+                chunks.clear()
+            if not message.get("more_body"):
+                break
+        if self.bytes_in > limit:
+            raise too_large
+        return b"".join(chunks)
+
+    async def until_gone(self) -> None:
+        """Wait for the client to leave, once its body is read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def respond(self, status: int, body: bytes, content_type: str = JSON) -> None:
+        """The whole response at once."""
+        await self._begin(status, content_type, (b"content-length", str(len(body)).encode()))
+        await self._part(body, more=False)
+
+    async def send_event(self, event: bytes) -> None:
+        """One more server-sent event; the first one begins the response."""
+        if not self.status:
+            await self._begin(200, "text/event-stream", (b"cache-control", b"no-cache"))
+        await self._part(event, more=True)
+
+    async def end_events(self) -> None:
+        """No more events."""
+        await self._part(b"", more=False)
+
+    async def _begin(self, status: int, content_type: str, header: tuple[bytes, bytes]) -> None:
+        self.status = status
+        headers = [(b"content-type", content_type.encode()), header]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _part(self, body: bytes, *, more: bool) -> None:
+        self.bytes_out += len(body)
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
