@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CDK := PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
+DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 # the CDK's remarks on Node's age are for its developers; errors still show
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup deploy diff destroy rehearse lint types test test-fast bench docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +24,11 @@ node_modules/.package-lock.json: package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-deploy: setup ## cdk deploy, to the AWS account of your credentials
+doctor: setup ## what would stop a deployment, and what to type next
+	$(DOCTOR) $(ARGS)
+
+deploy: setup ## cdk deploy, to the AWS account of your credentials (DOCTOR=true: without the doctor)
+	$(DOCTOR) --skip cdk-on-path
 	$(CDK) deploy --all $(ARGS)
 
 diff: setup ## what a deploy would change
@@ -34,6 +39,9 @@ destroy: setup ## cdk destroy: everything that costs
 
 rehearse: setup ## the whole way on this machine, with no AWS account (SCENARIO=tutorial: the tutorial's proof)
 	$(BIN)/extended-dlc rehearse $(if $(SCENARIO),--scenario $(SCENARIO)) $(ARGS)
+
+smoke-aws: setup ## deploy to AWS, ask both models, destroy; costs money: REGION=… ARGS="--hourly-price …"
+	$(BIN)/extended-dlc smoke $(or $(REGION),$(error say where: make smoke-aws REGION=us-east-1)) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

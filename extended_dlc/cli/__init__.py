@@ -11,7 +11,7 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("catalog", "doctor", "login", "rehearse")
+_COMMANDS = ("catalog", "doctor", "login", "rehearse", "smoke")
 
 
 class _Commands(click.Group):

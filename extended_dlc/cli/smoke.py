@@ -1,0 +1,93 @@
+"""`extended-dlc smoke`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO, cast
+
+import click
+
+from extended_dlc.cli._settings import raw_settings
+
+
+@click.command()
+@click.argument("region")
+@click.option("--hourly-price", type=click.FloatRange(min=0, min_open=True), help="USD an hour of one instance there.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="USD in all."
+)
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Destroy after so many minutes.")
+@click.option("--instance-type", default="ml.m5.xlarge", show_default=True, help="Of the two endpoints; without GPU.")
+@click.option("--yes", is_flag=True, help="Do not ask before it costs.")
+@click.option("--settings", type=click.Path(dir_okay=False), help="Image and models. Default: those in cdk.json.")
+@click.option("--app", type=click.Path(file_okay=False, exists=True), default=".", help="Folder of the app.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write steps, seconds, proofs and cost.")
+@click.option("--destroy", is_flag=True, help="Only destroy what a test that was killed left.")
+def smoke(
+    region: str,
+    hourly_price: float | None,
+    max_cost: float,
+    max_minutes: float | None,
+    instance_type: str,
+    yes: bool,
+    settings: str | None,
+    app: str,
+    json_file: str | None,
+    destroy: bool,
+) -> None:
+    """Deploy the app to your AWS account, ask BLOOM and Whisper, and destroy it. This costs money.
+
+    Everything is destroyed again whatever happens: a failure, Ctrl-C, SIGTERM, the time limit. Ends with status 0 when
+    both have answered and nothing is left, 1 when a step failed and 130 when it was stopped, with nothing left either,
+    and 3 when something is left.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from extended_dlc.facts.instances import find_instance
+    from extended_dlc.rehearsal.report import Report, StepFailed
+    from extended_dlc.smoke import Budget, SmokeTest, SomethingIsLeft
+    from extended_dlc.smoke.interrupts import Heedless
+
+    report = Report(out=cast(TextIO, Heedless(sys.stdout)))
+    test: SmokeTest | None = None
+    status = 0
+    try:
+        find_instance(instance_type)
+        budget = Budget(
+            instance_type=instance_type,
+            hourly_price=hourly_price,
+            max_cost=max_cost,
+            max_minutes=1 if destroy else max_minutes,
+        )
+        raw = raw_settings(settings, folder=Path(app))
+        test = SmokeTest(Path(app), region, budget=budget, report=report, settings=raw)
+        if destroy:
+            test.destroy()
+        else:
+            click.echo(f"account {test.account()}, {region}: {budget.told()}")
+            if not yes:
+                click.confirm("Deploy?", abort=True)
+            test.run()
+    except (ValueError, OSError, BotoCoreError, ClientError) as error:
+        raise click.ClickException(str(error)) from None
+    except StepFailed:
+        status = 1
+    except KeyboardInterrupt:
+        click.echo("stopped; what was deployed is destroyed", err=True)
+        status = 130
+    except SomethingIsLeft as error:
+        click.echo(f"SOMETHING IS LEFT IN YOUR ACCOUNT: {error}", err=True)
+        status = 3
+    finally:
+        if json_file and test and report.steps:
+            report.write(Path(json_file))
+            content = json.loads(Path(json_file).read_text())
+            Path(json_file).write_text(json.dumps({**content, **test.summary()}, indent=2) + "\n")
+    if not all(step.ok for step in report.steps):
+        status = status or 1
+    if status == 0 and test and not destroy:
+        cost = test.summary()["estimated_cost_usd"]
+        click.echo(f"the smoke test passed in {report.seconds:.0f} s" + (f", about USD {cost:.2f}" if cost else ""))
+    sys.exit(status)

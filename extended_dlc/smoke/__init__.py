@@ -1,0 +1,223 @@
+"""The smoke test: the app on a real AWS account, asked once, and destroyed whatever happens.
+
+Read `SmokeTest.run` from top to bottom: it is the whole story. It takes AWS from the ordinary environment, as the AWS
+and CDK command lines do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
+from extended_dlc.login import engine_program
+from extended_dlc.rehearsal.report import Report, StepFailed
+from extended_dlc.rehearsal.speech import tone_wav
+from extended_dlc.smoke.budget import INSTANCES, Budget
+from extended_dlc.smoke.interrupts import Interrupts, run
+from extended_dlc.smoke.remains import Remains
+
+__all__ = ["NAME", "Budget", "SmokeTest", "SomethingIsLeft"]
+
+NAME = "extended-dlc-smoke"
+"""Name of the stack, and first part of the endpoints' names."""
+
+PROMPT = "Hello, my name is"
+_ENDPOINTS = {"bloom": {"model": "bigscience/bloom-560m"}, "whisper": {"model": "openai/whisper-base"}}
+_OVERRIDES = ("MODEL", "TRANSFORMERS", "INSTANCE_TYPE", "REGION", "SETTINGS")
+_OTHER_CHECKS = ("python", "cdk-on-path")  # the test brings its own Python and runs the CLI of node_modules
+
+
+class SomethingIsLeft(Exception):
+    """The account still has something of the test; the message says what, and how to be rid of it."""
+
+
+class SmokeTest:
+    """One smoke test of the app in a folder."""
+
+    def __init__(
+        self,
+        app: Path,
+        region: str,
+        *,
+        budget: Budget,
+        report: Report,
+        settings: Mapping[str, Any],
+    ) -> None:
+        """Test the app in `app` with the image, and the endpoints `bloom` and `whisper`, of its `settings`."""
+        self.app = app.resolve()
+        self.region = region
+        self.budget = budget
+        self.report = report
+        self.state = self.app / ".cache" / "smoke"
+        self._cli = self.app / "node_modules" / ".bin" / "cdk"
+        self._settings = _deployed(settings, region, budget.instance_type)
+        self._interrupts = Interrupts(say=report.say)
+        self._remains = Remains(NAME, region)
+        self.seconds = 0.0
+        """How long there were instances, at the most."""
+        if not (self.app / "cdk.json").is_file():
+            raise ValueError(f"{self.app} holds no cdk.json: go to the folder of the app, or name it with --app")
+        if not self._cli.exists():
+            raise ValueError(f"{self.app} has no CDK CLI in node_modules: run 'make setup' or 'npm ci' there first")
+
+    def account(self) -> str:
+        """The account that pays."""
+        return str(self._remains.client("sts").get_caller_identity()["Account"])
+
+    def run(self) -> None:
+        """Deploy, ask, and destroy whatever happens; `StepFailed` or KeyboardInterrupt with everything destroyed."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        (self.state / "settings.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        with self._interrupts.caught():
+            self._nothing_stands_in_the_way()
+            self._no_earlier_run()
+            begun = time.monotonic()
+            try:
+                try:
+                    with self._interrupts.after(self.budget.minutes * 60):
+                        self._cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
+                        self._bloom_answers()
+                        self._whisper_answers()
+                finally:
+                    self._interrupts.hold()
+            finally:  # a `finally` of its own: a signal may come before `hold` in the other one
+                try:
+                    self.destroy()
+                finally:
+                    self.seconds = time.monotonic() - begun
+
+    def destroy(self) -> None:
+        """Destroy what a test deployed, and see that it is gone; `SomethingIsLeft` where that did not come about."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        (self.state / "settings.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        passed = bool(self.report.steps) and all(step.ok for step in self.report.steps)
+        try:
+            self._remains.remember()
+            if self._remains.stack is not None:
+                self._delete_stack()
+            with self.report.step("nothing is left") as step:
+                step.proof = self._remains.prove_gone(keep_logs=not passed)
+        except Exception as error:
+            raise SomethingIsLeft(
+                f"{error}\nsee what there is, and delete it by hand, because it costs until then:\n"
+                f"  aws cloudformation delete-stack --region {self.region} --stack-name {NAME}\n"
+                f"  aws sagemaker list-endpoints --region {self.region} --name-contains {NAME}"
+            ) from error
+
+    def summary(self) -> dict[str, Any]:
+        """What the JSON report says beyond the steps."""
+        cost = self.budget.cost(self.seconds)
+        return {
+            "region": self.region,
+            "instance_type": self.budget.instance_type,
+            "instances": INSTANCES,
+            "hourly_price_usd": self.budget.hourly_price,
+            "max_minutes": round(self.budget.minutes, 2),
+            "instance_seconds_at_most": round(INSTANCES * self.seconds, 1),
+            "estimated_cost_usd": None if cost is None else round(cost, 4),
+        }
+
+    # ---- before anything costs ----
+
+    def _nothing_stands_in_the_way(self) -> None:
+        with self.report.step("extended-dlc doctor") as step:
+            target = Target(folder=self.app, settings=self._settings, engine=engine_program())
+            found = list(examine(target, [check for check in CHECKS if check.name not in _OTHER_CHECKS]))
+            problems = [
+                f"{name}: {finding.message}\n  → {finding.remedy}"
+                for name, finding in found
+                if isinstance(finding, Problem)
+            ]
+            if problems:
+                raise RuntimeError("\n".join(problems))
+            unknown = [f"unknown: {name}: {finding.message}" for name, finding in found if isinstance(finding, Unknown)]
+            step.proof = "\n".join(["no problem", *unknown])
+
+    def _no_earlier_run(self) -> None:
+        with self.report.step("no earlier test is there") as step:
+            if self._remains.describe() is not None:
+                raise RuntimeError(
+                    f"there is a stack {NAME} in {self.region}, of another test that runs or was killed: "
+                    f"wait for it, or remove it with: extended-dlc smoke {self.region} --destroy"
+                )
+            step.proof = f"no stack {NAME} in {self.region}"
+
+    # ---- the requests ----
+
+    def _invoke(self, endpoint: str, body: bytes, content_type: str) -> Any:
+        runtime = self._remains.client("sagemaker-runtime", read_timeout=70)
+        answer = runtime.invoke_endpoint(EndpointName=f"{NAME}-{endpoint}", Body=body, ContentType=content_type)
+        return json.loads(answer["Body"].read())
+
+    def _bloom_answers(self) -> None:
+        with self.report.step("BLOOM generates text") as step:
+            request = {"inputs": PROMPT, "parameters": {"max_new_tokens": 12, "do_sample": False}}
+            reply = self._invoke("bloom", json.dumps(request).encode(), "application/json")
+            text = reply[0]["generated_text"]
+            if not text.startswith(PROMPT) or text == PROMPT:
+                raise RuntimeError(f"no text was generated: {reply}")
+            step.proof = f"{request}\n→ {text!r}"
+
+    def _whisper_answers(self) -> None:
+        with self.report.step("Whisper transcribes a WAV file") as step:
+            reply = self._invoke("whisper", tone_wav(seconds=2), "audio/wav")
+            # there is no speech in it: no words at all are a right answer
+            if not isinstance(reply, dict) or not isinstance(reply.get("text"), str):
+                raise RuntimeError(f"the answer is no transcription: {reply}")
+            step.proof = f"a tone of 2 s\n→ {reply['text']!r}"
+
+    # ---- the CDK and CloudFormation ----
+
+    def _cdk(self, name: str, *arguments: str) -> None:
+        with self.report.step(name) as step:
+            log = self.state / f"cdk-{arguments[0]}.log"
+            step.log = str(log)
+            run([str(self._cli), *arguments], self.app, self._environment(), log, self.report.say)
+
+    def _environment(self) -> dict[str, str]:
+        """The caller's environment, with our settings and none that would change them."""
+        given = {key: value for key, value in os.environ.items() if key.removeprefix("EXTENDED_DLC_") not in _OVERRIDES}
+        return {
+            **given,
+            "EXTENDED_DLC_SETTINGS": str(self.state / "settings.json"),
+            "CDK_OUTPUT": str(self.state / "cdk.out"),
+            "CDK_DISABLE_VERSION_CHECK": "1",
+            "NODE_NO_WARNINGS": "1",
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+            # `python3 app.py` is this very interpreter
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+
+    def _delete_stack(self) -> None:
+        """By the CDK CLI; and where that cannot do it, as in the midst of a deployment, by CloudFormation itself."""
+        if not self._remains.being_created:
+            with suppress(StepFailed):  # the report has it
+                self._cdk("cdk destroy", "destroy", "--all", "--force")
+        for _ in range(3):
+            if self._remains.gone():
+                return
+            with suppress(StepFailed), self.report.step("delete the stack by CloudFormation") as step:
+                self._remains.delete(minutes=90)
+                step.proof = "deleted"
+
+
+def _deployed(settings: Mapping[str, Any], region: str, instance_type: str) -> dict[str, Any]:
+    """The settings that are deployed: the image of the given ones, and BLOOM and Whisper on one small instance each."""
+    given = settings.get("endpoints")
+    given = given if isinstance(given, Mapping) else {}
+    return {
+        "name": NAME,
+        "region": region,
+        "image": settings.get("image") or {},
+        "endpoints": {
+            key: {**default, **(given.get(key) or {}), "hosting": {"instance_type": instance_type}}
+            for key, default in _ENDPOINTS.items()
+        },
+    }

@@ -1,0 +1,124 @@
+"""Being stopped, and not being stopped: what keeps a clean-up from being interrupted."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+
+class TimeIsUp(Exception):
+    """The time limit was reached."""
+
+
+class Interrupts:
+    """Ctrl-C, SIGTERM, a closed terminal and the time limit, as exceptions until it is time to clean up.
+
+    The first one raises; those that follow are answered in words, because they would interrupt the destruction.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+
+    def __init__(self, *, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._held = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Signals come as exceptions inside."""
+        before = {number: signal.signal(number, self._on_signal) for number in self._SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def after(self, seconds: float) -> Iterator[None]:
+        """The time limit of what is inside."""
+        self._limit = seconds
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def hold(self) -> None:
+        """From here on nothing is interrupted."""
+        self._held = True
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._held:
+            self._say("everything is being destroyed; stopping that would leave instances that cost")
+            return
+        self._held = True
+        if number == signal.SIGALRM:
+            raise TimeIsUp(f"the limit of {self._limit / 60:g} minutes is reached")
+        raise KeyboardInterrupt
+
+
+class Heedless(io.TextIOBase):
+    """A stream to print to whose end may go away, with the terminal or a pipe: a clean-up goes on without readers."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or lose the text."""
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or lose what was written."""
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def run(
+    command: list[str], folder: Path, environment: Mapping[str, str], log: Path, say: Callable[[str], None]
+) -> None:
+    """Run a program, its lines going to `log` and `say`; `RuntimeError` when it fails. It ends when we are stopped."""
+    last: list[str] = []
+    with log.open("w") as file:
+        process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # a Ctrl-C in the terminal is for the test, which then destroys
+            start_new_session=True,
+        )
+        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                say(line.rstrip())
+                last = [*last[-14:], line.rstrip()]
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    if code != 0:
+        raise RuntimeError("\n".join([f"{Path(command[0]).name} {command[1]} failed with exit status {code}:", *last]))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and all that it started, its container engine's client for instance."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+            return

@@ -1,0 +1,147 @@
+"""What is in the account: the stack while it is there, and the proof that nothing of it is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+_BETWEEN = 3
+"""Seconds between two questions to CloudFormation."""
+
+
+class Remains:
+    """The stack of a smoke test, followed from its name to its end."""
+
+    def __init__(self, name: str, region: str) -> None:
+        """The stack called `name`, whose endpoints' names begin with it."""
+        self.name = name
+        self.region = region
+        self.stack: str | None = None
+        """The stack's id, because its name means nothing once it is deleted; None as long as there was none."""
+        self._resources: list[tuple[str, str]] = []
+
+    def client(self, service: str, *, read_timeout: float = 30) -> Any:
+        """A client of the caller's ordinary AWS environment."""
+        import boto3
+        from botocore.config import Config
+
+        config = Config(retries={"total_max_attempts": 3}, connect_timeout=10, read_timeout=read_timeout)
+        return boto3.client(service, region_name=self.region, config=config)
+
+    def describe(self) -> Any:
+        """The stack, or None where there is none."""
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.client("cloudformation").describe_stacks(StackName=self.stack or self.name)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise
+
+    def remember(self) -> None:
+        """Write down what there is, to look for it afterwards."""
+        stack = self.describe()
+        if stack is None:
+            return
+        self.stack = stack["StackId"]
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
+        self._resources = [
+            (each["ResourceType"], each["PhysicalResourceId"].rpartition("/")[2])
+            for page in pages
+            for each in page["StackResourceSummaries"]
+            if each.get("PhysicalResourceId")
+        ]
+
+    @property
+    def being_created(self) -> bool:
+        """Whether CloudFormation is still at work on the stack."""
+        stack = self.describe()
+        return stack is not None and stack["StackStatus"] in ("CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
+
+    def delete(self, *, minutes: float) -> None:
+        """Let CloudFormation delete the stack; `RuntimeError` with its status when that is not done in time.
+
+        Where it does not take a deletion while it is at work on the stack, it is asked until it does.
+        """
+        from botocore.exceptions import ClientError
+
+        deadline = time.monotonic() + minutes * 60
+        while True:
+            try:
+                self.client("cloudformation").delete_stack(StackName=self.stack)
+                break
+            except ClientError as error:
+                if "can not be deleted" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_BETWEEN)
+        if not self.gone(minutes=(deadline - time.monotonic()) / 60):
+            raise RuntimeError(f"the status of stack {self.name} is {self.describe()['StackStatus']}")
+
+    def gone(self, *, minutes: float = 0) -> bool:
+        """Whether the stack is deleted, or is so within some minutes."""
+        deadline = time.monotonic() + minutes * 60
+        while True:
+            stack = self.describe()
+            status = "DELETE_COMPLETE" if stack is None else str(stack["StackStatus"])
+            if status == "DELETE_COMPLETE":
+                return True
+            if status == "DELETE_FAILED" or time.monotonic() >= deadline:
+                return False
+            time.sleep(_BETWEEN)
+
+    def prove_gone(self, *, keep_logs: bool) -> str:
+        """Ask each service for what there was; `RuntimeError` with what is still there."""
+        sagemaker, ecr, iam = self.client("sagemaker"), self.client("ecr"), self.client("iam")
+        look: dict[str, Callable[[str], Any]] = {
+            "AWS::SageMaker::Endpoint": lambda name: sagemaker.describe_endpoint(EndpointName=name),
+            "AWS::SageMaker::EndpointConfig": lambda name: sagemaker.describe_endpoint_config(EndpointConfigName=name),
+            "AWS::SageMaker::Model": lambda name: sagemaker.describe_model(ModelName=name),
+            "AWS::ECR::Repository": lambda name: ecr.describe_repositories(repositoryNames=[name]),
+            "AWS::IAM::Role": lambda name: iam.get_role(RoleName=name),
+        }
+        asked = [(kind, name) for kind, name in self._resources if kind in look]
+        left = {f"{kind.rpartition('::')[2]} {name}" for kind, name in asked if _is_there(look[kind], name)}
+        found = sagemaker.list_endpoints(NameContains=self.name)["Endpoints"]
+        left |= {f"Endpoint {each['EndpointName']}" for each in found}
+        if not self.gone():
+            left.add(f"stack {self.name}")
+        if left:
+            raise RuntimeError(f"still there: {', '.join(sorted(left))}")
+        return (
+            f"no stack, and none of the {len(asked)} endpoints, configs, models, repositories and roles that it had; "
+            f"{self._logs(keep=keep_logs)}; the CDK's own bootstrap bucket and repository keep what was published"
+        )
+
+    def _logs(self, *, keep: bool) -> str:
+        """The logs that AWS made on the way: deleted, or kept for whoever looks for the fault."""
+        from botocore.exceptions import ClientError
+
+        logs = self.client("logs")
+        names: list[str] = []
+        with suppress(ClientError):  # whoever may not see them cannot delete them, and the test proves other things
+            for prefix in (f"/aws/sagemaker/Endpoints/{self.name}-", f"/aws/lambda/{self.name}-"):
+                found = logs.describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
+                names += [each["logGroupName"] for each in found]
+            for name in () if keep else names:
+                logs.delete_log_group(logGroupName=name)
+        if keep and names:
+            return f"log groups are kept to be read: {', '.join(names)}"
+        return f"{len(names)} log groups deleted"
+
+
+def _is_there(look: Callable[[str], Any], name: str) -> bool:
+    """Whether a service still knows a thing; an answer other than yes or 'not found' is an error."""
+    from botocore.exceptions import ClientError
+
+    try:
+        look(name)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        # SageMaker has no code of its own for it: ValidationException, "Could not find …"
+        if "NotFound" in code or "NoSuchEntity" in code or "could not find" in str(error).lower():
+            return False
+        raise
+    return True

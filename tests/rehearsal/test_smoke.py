@@ -1,0 +1,354 @@
+"""`extended-dlc smoke` for real: the real CDK CLI deploys the real app to the embedded AWS, and it is always destroyed.
+
+The image is a published one, so that nothing is built, and its containers are processes of a stub engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extended_dlc.smoke import NAME, Budget
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, cdk_environment, start, stub_engine
+
+ROOT = Path(__file__).parents[2]
+CLI = ROOT / "node_modules" / ".bin" / "cdk"
+
+needs_cli = pytest.mark.skipif(not CLI.exists(), reason="the CDK CLI is not installed: run `make setup`")
+
+# answers as our server does; what else it does is in its environment
+SERVER = """
+import http.server, json, os, time
+started = time.monotonic()
+behaviour = os.environ.get("BEHAVIOUR", "")
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        loading = behaviour == "slow" and time.monotonic() - started < 5
+        self.answer(503 if loading else 200, {})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if behaviour == "broken":
+            self.answer(500, {"error": "cannot generate"})
+        elif os.environ["HF_MODEL_ID"].startswith("bigscience/"):
+            self.answer(200, [{"generated_text": json.loads(body)["inputs"] + " BLOOM"}])
+        else:
+            self.answer(200, {"text": "beep" if body.startswith(b"RIFF") else None})
+
+    def answer(self, status, content):
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+"""
+
+
+@dataclass
+class Account:
+    """The embedded AWS, bootstrapped, with an image in it."""
+
+    aws: Aws
+    folder: Path
+    app: Path
+    bootstrapped: dict[str, list[str]]
+
+    def begin(self, *options: str, behaviour: str = "", app: Path | None = None) -> subprocess.Popen[str]:
+        """Start a smoke test whose endpoints behave in this way."""
+        environment = {"BEHAVIOUR": behaviour} if behaviour else {}
+        settings = {
+            "image": {"kind": "ecr", "repository": "published", "tag": "v1"},
+            "endpoints": {key: {"environment": environment} for key in ("bloom", "whisper")},
+        }
+        (self.folder / "settings.json").write_text(json.dumps(settings))
+        command = [sys.executable, "-m", "extended_dlc", "smoke", REGION, f"--app={app or self.app}"]
+        files = [f"--settings={self.folder / 'settings.json'}", f"--json={self.folder / 'report.json'}"]
+        return subprocess.Popen(
+            [*command, *files, *options],
+            # the caller's own variables must not reach the app
+            env={**cdk_environment(self.aws, self.folder), "EXTENDED_DLC_MODEL": "whisper", "EXTENDED_DLC_TYPO": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def smoke(self, *options: str, behaviour: str = "", app: Path | None = None) -> tuple[int, str]:
+        """Run a smoke test to its end; its status and what it printed."""
+        process = self.begin(*options, behaviour=behaviour, app=app)
+        output, _ = process.communicate(timeout=180)
+        return process.returncode, output
+
+    @property
+    def report(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return content
+
+    def steps(self) -> dict[str, bool]:
+        return {step["name"]: step["ok"] for step in self.report["steps"]}
+
+    def left(self) -> dict[str, list[str]]:
+        """What is there beyond the bootstrap; what is only logged does not count."""
+        left = self.aws.left()
+        return {
+            kind: [name for name in names if name not in self.bootstrapped[kind]]
+            for kind, names in left.items()
+            if kind != "log-groups" and set(names) - set(self.bootstrapped[kind])
+        }
+
+
+def small_app(folder: Path) -> Path:
+    """The checkout's app in a folder of its own: what a test writes there stays there."""
+    folder.mkdir()
+    for name in ("app.py", "cdk.json", "package.json", "package-lock.json", "node_modules"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    folder = tmp_path_factory.mktemp("smoke")
+    stub = folder / "engine"
+    stub.mkdir()
+    engine = stub_engine(stub)
+    (stub / "server.py").write_text(SERVER)
+    aws = start(folder / "state", stub, f"--engine={engine}")
+    try:
+        aws.client("ecr").create_repository(repositoryName="published")
+        Image("smoke").push(aws, "published", "v1")
+        done = subprocess.run(
+            [str(CLI), "bootstrap", f"aws://{ACCOUNT}/{REGION}", "--no-notices"],
+            cwd=folder,
+            env=cdk_environment(aws, folder),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield Account(aws, folder, small_app(folder / "app"), aws.left())
+    finally:
+        aws.stop()
+
+
+@needs_cli
+def test_both_models_answer_and_nothing_is_left(account: Account) -> None:
+    status, output = account.smoke("--yes", "--hourly-price=0.5", "--max-cost=2")
+    assert status == 0, output
+    assert f"account {ACCOUNT}, {REGION}: 2 ml.m5.xlarge" in output
+    assert "at most about USD 2.00, at USD 0.5 an hour each" in output
+    assert account.left() == {}
+    assert list(account.steps().items()) == [
+        ("extended-dlc doctor", True),
+        ("no earlier test is there", True),
+        ("cdk deploy", True),
+        ("BLOOM generates text", True),
+        ("Whisper transcribes a WAV file", True),
+        ("cdk destroy", True),
+        ("nothing is left", True),
+    ]
+    report = account.report
+    assert report["ok"] is True
+    proofs = {step["name"]: step["proof"] for step in report["steps"]}
+    assert "'Hello, my name is BLOOM'" in proofs["BLOOM generates text"]
+    assert "'beep'" in proofs["Whisper transcribes a WAV file"]
+    assert "none of the 8 endpoints, configs, models" in proofs["nothing is left"]
+    assert (
+        0
+        < report["estimated_cost_usd"]
+        == pytest.approx(report["instance_seconds_at_most"] * 0.5 / 3600, rel=0.2, abs=1e-4)
+    )
+    assert report["max_minutes"] == 110
+
+
+@needs_cli
+def test_a_model_that_does_not_answer_fails_and_is_destroyed(account: Account) -> None:
+    status, output = account.smoke("--yes", "--max-minutes=5", behaviour="broken")
+    assert status == 1, output
+    assert account.left() == {}
+    steps = account.steps()
+    assert steps["cdk deploy"]
+    assert not steps["BLOOM generates text"]
+    assert "Whisper transcribes a WAV file" not in steps
+    assert steps["cdk destroy"]
+    assert steps["nothing is left"]
+    assert account.report["ok"] is False
+    assert "cannot generate" in output
+    assert account.report["estimated_cost_usd"] is None
+
+
+def wait_until_it_is_created(account: Account, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not account.left().get("endpoints"):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@needs_cli
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_test_that_is_stopped_while_it_deploys_destroys(account: Account, number: signal.Signals) -> None:
+    process = account.begin("--yes", "--max-minutes=5", behaviour="slow")
+    wait_until_it_is_created(account, process)
+    process.send_signal(number)
+    time.sleep(1)
+    process.send_signal(number)  # the impatient one: it must not stop the destruction
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert account.left() == {}
+    assert "stopped by the user" in output
+    assert "stopping that would leave instances that cost" in output
+    steps = account.steps()
+    assert not steps["cdk deploy"]
+    assert steps["nothing is left"]
+
+
+@needs_cli
+def test_at_the_time_limit_it_destroys(account: Account) -> None:
+    begun = time.monotonic()
+    status, output = account.smoke("--yes", "--max-minutes=0.1", behaviour="slow")
+    assert status == 1, output
+    assert account.left() == {}
+    assert "the limit of 0.1 minutes is reached" in output
+    assert time.monotonic() - begun < 60
+
+
+@needs_cli
+def test_without_a_reader_it_goes_on_to_the_end(account: Account) -> None:
+    process = account.begin("--yes", "--max-minutes=5")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()  # as `… | head -1` does
+    process.wait(120)
+    assert account.left() == {}
+    assert account.steps()["nothing is left"]
+
+
+@needs_cli
+def test_where_the_cdk_cannot_destroy_cloudformation_does(account: Account, tmp_path: Path) -> None:
+    app = small_app(tmp_path / "app")
+    (app / "node_modules").unlink()
+    program = app / "node_modules" / ".bin" / "cdk"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\n[ "$1" != destroy ] || exit 9\nexec "{CLI}" "$@"\n')
+    program.chmod(0o755)
+    status, output = account.smoke("--yes", "--max-minutes=5", app=app)
+    assert account.left() == {}
+    assert status == 1, output
+    steps = account.steps()
+    assert not steps["cdk destroy"]
+    assert steps["delete the stack by CloudFormation"]
+    assert steps["nothing is left"]
+
+
+@needs_cli
+def test_a_stack_of_another_test_is_left_alone_until_it_is_asked_for(account: Account) -> None:
+    template = {"Resources": {"Group": {"Type": "AWS::Logs::LogGroup"}}}
+    client = account.aws.client("cloudformation")
+    client.create_stack(StackName=NAME, TemplateBody=json.dumps(template))
+    status, output = account.smoke("--yes", "--max-minutes=5")
+    assert status == 1
+    assert f"remove it with: extended-dlc smoke {REGION} --destroy" in output
+    assert account.left()["stacks"] == [NAME]
+    status, output = account.smoke("--destroy")
+    assert status == 0, output
+    assert account.left() == {}
+
+
+@needs_cli
+def test_what_is_left_is_said_with_a_status_of_its_own(account: Account) -> None:
+    sagemaker = account.aws.client("sagemaker")
+    variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/published:v1"
+    role = f"arn:aws:iam::{ACCOUNT}:role/{account.bootstrapped['roles'][0]}"
+    sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": image}, ExecutionRoleArn=role)
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=f"{NAME}-forgotten", EndpointConfigName="c")
+    try:
+        status, output = account.smoke("--destroy")
+        assert status == 3, output
+        assert f"SOMETHING IS LEFT IN YOUR ACCOUNT: still there: Endpoint {NAME}-forgotten" in output
+        assert f"aws sagemaker list-endpoints --region {REGION} --name-contains {NAME}" in output
+    finally:
+        sagemaker.delete_endpoint(EndpointName=f"{NAME}-forgotten")
+        sagemaker.delete_endpoint_config(EndpointConfigName="c")
+        sagemaker.delete_model(ModelName="m")
+
+
+@needs_cli
+def test_nothing_is_deployed_without_a_yes_or_with_a_problem(account: Account) -> None:
+    status, output = account.smoke("--max-minutes=5")
+    assert (status, account.left()) == (1, {})
+    assert "Deploy? [y/N]" in output
+    parameter = "/cdk-bootstrap/hnb659fds/version"
+    ssm = account.aws.client("ssm")
+    version = ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
+    ssm.put_parameter(Name=parameter, Value="3", Type="String", Overwrite=True)
+    try:
+        status, output = account.smoke("--yes", "--max-minutes=5")
+    finally:
+        ssm.put_parameter(Name=parameter, Value=version, Type="String", Overwrite=True)
+    assert (status, account.left()) == (1, {})
+    assert f"→ npx cdk bootstrap aws://{ACCOUNT}/{REGION}" in output
+    assert "cdk deploy" not in account.steps()
+
+
+# ---- what it may cost ----
+
+
+def budget(**given: Any) -> Budget:
+    return Budget(
+        **{"instance_type": "ml.m5.xlarge", "hourly_price": None, "max_cost": 1.0, "max_minutes": None, **given}
+    )
+
+
+def test_without_a_price_or_a_time_limit_it_says_what_to_give() -> None:
+    with pytest.raises(ValueError, match=r"not known here.*--hourly-price USD.*--max-minutes"):
+        budget()
+
+
+def test_a_budget_that_buys_too_little_says_how_much_it_takes() -> None:
+    with pytest.raises(ValueError, match=r"'--max-cost' \(1\.00\) is too little .* give --max-cost 2\.50 or more"):
+        budget(hourly_price=3.0)
+    assert budget(hourly_price=3.0, max_cost=2.50).minutes >= 15
+
+
+def test_the_lower_of_both_limits_counts_and_the_destruction_is_kept_back() -> None:
+    assert budget(hourly_price=0.6).minutes == pytest.approx(40)
+    assert budget(hourly_price=0.6, max_minutes=20).minutes == 20
+    assert budget(hourly_price=0.01).minutes == 120
+    assert budget(max_minutes=300).minutes == 300
+
+
+def test_what_it_costs_is_told_as_far_as_it_is_known() -> None:
+    assert "at most about USD 1.00, at USD 0.6 an hour each" in budget(hourly_price=0.6).told()
+    assert "what it costs is not known" in budget(max_minutes=30).told()
+    assert budget(max_minutes=30).cost(3600) is None
+    assert budget(hourly_price=0.6).cost(3600) == pytest.approx(1.2)
+
+
+def test_the_command_needs_a_price_before_it_asks_aws_anything() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "extended_dlc", "smoke", REGION],
+        cwd=ROOT,
+        env={**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "--hourly-price" in done.stderr
