@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,7 @@ class Cdk:
             process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
                 [str(self.program), *arguments],
                 cwd=self.app,
-                env={**os.environ, **self.environment()},
+                env={**_without_settings(os.environ), **self.environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -95,3 +95,8 @@ class Cdk:
                 raise
         if code != 0:
             raise RuntimeError("\n".join([f"cdk {arguments[0]} failed with exit status {code}:", *last]))
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment but for what would change the settings: a rehearsal writes its own."""
+    return {name: value for name, value in environment.items() if not name.startswith("EXTENDED_DLC_")}

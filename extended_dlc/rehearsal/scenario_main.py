@@ -20,8 +20,8 @@ def play(stage: Stage, *, keep: bool) -> None:
     base = stage.base_image(DLC_4_51_3)
     stage.models()
     stage.hub()
-    stage.bootstrap(base)
     image = stage.extended(base, stage.app_settings["image"]["transformers"])
+    stage.bootstrap(image)
 
     stage.deploy("cdk deploy: build the image, bring up BLOOM and Whisper", image=image, endpoints=_both(stage, BLOOM))
     first = _bloom_answers(stage, "BLOOM generates text")

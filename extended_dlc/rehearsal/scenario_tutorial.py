@@ -76,8 +76,9 @@ def play(stage: Stage, *, keep: bool) -> None:
     published = _put_where_aws_has_it(stage, base)
     stage.models()
     stage.hub()
-    stage.bootstrap(base)
     stock = {"kind": "stock", "base": published}
+    extended = stage.extended(base, pair.extended, server="stock")
+    stage.bootstrap(extended)
 
     stage.synth_refuses(
         f"known at synth: with the model's type in the settings, {pair.base.transformers} is refused",
@@ -92,7 +93,7 @@ def play(stage: Stage, *, keep: bool) -> None:
 
     stage.deploy(
         f"cdk deploy the image extended with transformers {pair.extended}, AWS's server kept",
-        image=stage.extended(base, pair.extended, server="stock"),
+        image=extended,
         endpoints=_endpoint(stage, pair, model_type=pair.model_type),
     )
     _the_same_request_is_answered(stage, "the same request is answered")

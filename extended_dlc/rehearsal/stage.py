@@ -120,10 +120,8 @@ class Stage:
         }
         return {"transformers": transformers, "base": base, "build": build, **more}
 
-    def bootstrap(self, base: str) -> None:
-        """Prepare the embedded account for the CDK."""
-        # the CLI synthesizes first, for which any settings will do whose base is in no registry of AWS's
-        image = self.extended(base, self.app_settings["image"]["transformers"])
+    def bootstrap(self, image: Mapping[str, Any]) -> None:
+        """Prepare the embedded account for the CDK; the CLI synthesizes first, for which any valid image will do."""
         self._write_settings(image, {"bloom": self.endpoint(tiny_models.BLOOM)})
         self._cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
 

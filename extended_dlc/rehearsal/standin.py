@@ -78,6 +78,7 @@ DLC_4_17_0 = Parts(
         "protobuf<4",
         "setuptools<70",
         "tokenizers==0.11.6",
+        "urllib3<1.27",  # botocore's rule below Python 3.10, where pip goes by the Python that it runs on
     ),
     server=(
         "multi-model-server==1.1.8",

@@ -45,6 +45,12 @@ def test_the_settings_say_which_base_is_pulled(shipped_settings: Any) -> None:
     assert list(base_images(shipped_settings)) == ["ours:1"]
 
 
+def test_an_image_that_is_not_built_wants_no_login_wherever_it_is(shipped_settings: Any) -> None:
+    for image in ({"kind": "stock", "base": f"{DLC}/huggingface-pytorch-inference:1"}, {"kind": "stock"}):
+        shipped_settings["image"] = image
+        assert list(base_images(shipped_settings)) == []
+
+
 @pytest.mark.parametrize(
     "broken", [{}, {"image": 1}, {"image": {}, "endpoints": []}, {"image": {}, "endpoints": {"a": 1}}]
 )
