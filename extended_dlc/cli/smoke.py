@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TextIO, cast
@@ -43,6 +44,8 @@ def smoke(
     both have answered and nothing is left, 1 when a step failed and 130 when it was stopped, with nothing left either,
     and 3 when something is left.
     """
+    if not hasattr(signal, "SIGALRM"):
+        raise click.ClickException("the time limit needs a signal that Windows has not: run it in WSL")
     from botocore.exceptions import BotoCoreError, ClientError
 
     from extended_dlc.facts.instances import find_instance

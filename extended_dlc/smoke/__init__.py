@@ -30,7 +30,7 @@ NAME = "extended-dlc-smoke"
 
 PROMPT = "Hello, my name is"
 _ENDPOINTS = {"bloom": {"model": "bigscience/bloom-560m"}, "whisper": {"model": "openai/whisper-base"}}
-_OVERRIDES = ("MODEL", "TRANSFORMERS", "INSTANCE_TYPE", "REGION", "SETTINGS")
+_OVERRIDES = {f"EXTENDED_DLC_{name}" for name in ("MODEL", "TRANSFORMERS", "INSTANCE_TYPE", "REGION", "SETTINGS")}
 _OTHER_CHECKS = ("python", "cdk-on-path")  # the test brings its own Python and runs the CLI of node_modules
 
 
@@ -183,7 +183,7 @@ class SmokeTest:
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment, with our settings and none that would change them."""
-        given = {key: value for key, value in os.environ.items() if key.removeprefix("EXTENDED_DLC_") not in _OVERRIDES}
+        given = {key: value for key, value in os.environ.items() if key not in _OVERRIDES}
         return {
             **given,
             "EXTENDED_DLC_SETTINGS": str(self.state / "settings.json"),

@@ -49,7 +49,7 @@ class Remains:
         self.stack = stack["StackId"]
         pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
         self._resources = [
-            (each["ResourceType"], each["PhysicalResourceId"].rpartition("/")[2])
+            (each["ResourceType"], _name(each["PhysicalResourceId"]))
             for page in pages
             for each in page["StackResourceSummaries"]
             if each.get("PhysicalResourceId")
@@ -130,6 +130,11 @@ class Remains:
         if keep and names:
             return f"log groups are kept to be read: {', '.join(names)}"
         return f"{len(names)} log groups deleted"
+
+
+def _name(physical_id: str) -> str:
+    """The name in a physical id, which for some kinds is an ARN."""
+    return physical_id.rpartition("/")[2] if physical_id.startswith("arn:") else physical_id
 
 
 def _is_there(look: Callable[[str], Any], name: str) -> bool:
