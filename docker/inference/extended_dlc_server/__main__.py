@@ -36,7 +36,8 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read_settings(os.environ)
         set_thread_count(os.environ)
-        _ = settings.model_source
+        if settings.program_file is None:  # which may need no weights that we know of
+            _ = settings.model_source
     except StartError as error:
         log.error("%s", error)
         return 2
@@ -48,13 +49,14 @@ async def serve(settings: Settings) -> int:
     """Listen at once, load the model beside it, and drain at the end."""
     from .worker import State, Worker
 
-    def load() -> Model:
+    def load() -> Model | UserModel:
         return load_model(settings)
 
     import uvicorn
 
     from .app import App
     from .model import Model, load_model
+    from .user_code import UserModel
 
     worker = Worker(load, queue_length=settings.queue_length)
     worker.start()

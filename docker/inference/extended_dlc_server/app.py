@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any
+from typing import Any, TypeVar
 
 from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
@@ -16,15 +16,17 @@ from .model import Model
 from .negotiation import Form
 from .settings import Settings
 from .streaming import event
+from .user_code import Headers, RawRequest, Reply, UserModel
 from .worker import State, Worker, queue_full, unavailable
 
 log = logging.getLogger(__name__)
+R = TypeVar("R")
 
 
 class App:
     """`GET /ping` and `POST /invocations` in front of a worker."""
 
-    def __init__(self, settings: Settings, worker: Worker[Model]) -> None:
+    def __init__(self, settings: Settings, worker: Worker[Model | UserModel]) -> None:
         """The worker may still be loading."""
         self._settings = settings
         self._worker = worker
@@ -75,18 +77,32 @@ class App:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
         try:
+            if isinstance(model, UserModel):
+                await self._ask_user_code(exchange, body)
+                return
             headers = exchange.headers
             said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
             request = await asyncio.to_thread(decode, body, headers.get("content-type"), model.expected, **said)
             if request.form is Form.EVENTS:
-                await self._stream(exchange, request)
+                await self._stream(exchange, request, model)
             else:
-                answer = await _or_client_gone(self._worker.submit(lambda owned: owned.answer(request)), exchange)
+                answer = await _or_client_gone(self._worker.submit(lambda _: model.answer(request)), exchange)
                 await exchange.respond(200, answer, request.form.content_type)
         finally:
             self._admitted -= 1
 
-    async def _stream(self, exchange: Exchange, request: Decoded) -> None:
+    async def _ask_user_code(self, exchange: Exchange, body: bytes) -> None:
+        """The user's functions decode and encode: they get the request as it came."""
+        request = RawRequest(body=body, headers=Headers(exchange.headers))
+
+        def work(model: Model | UserModel) -> Reply:
+            assert isinstance(model, UserModel)  # noqa: S101 - for the type checker: the caller has looked
+            return model.transform(request)
+
+        reply = await _or_client_gone(self._worker.submit(work), exchange)
+        await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
+
+    async def _stream(self, exchange: Exchange, request: Decoded, model: Model) -> None:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
@@ -95,7 +111,7 @@ class App:
         def emit(made: bytes) -> None:
             loop.call_soon_threadsafe(events.put_nowait, made)
 
-        future = self._worker.submit(lambda owned: owned.stream(request, emit, gone))
+        future = self._worker.submit(lambda _: model.stream(request, emit, gone))
         leaving = asyncio.ensure_future(exchange.until_gone())
         either: tuple[asyncio.Future[Any], ...] = (future, leaving)
         for waited in either:
@@ -113,7 +129,7 @@ class App:
             future.cancel()
 
 
-async def _or_client_gone(future: asyncio.Future[bytes], exchange: Exchange) -> bytes:
+async def _or_client_gone(future: asyncio.Future[R], exchange: Exchange) -> R:
     """The result, unless the client leaves first: then the work is dropped if it has not begun."""
     gone = asyncio.ensure_future(exchange.until_gone())
     either: set[asyncio.Future[Any]] = {future, gone}

@@ -98,7 +98,7 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> D
     if expected.kind is Kind.AUDIO and (media.startswith(_RAW_AUDIO) or media in _BYTES):
         return Decoded(inputs=_audio(body, expected))
     if expected.kind is Kind.IMAGE and (media.startswith("image/") or media == "application/octet-stream"):
-        return Decoded(inputs=_image(body))
+        return Decoded(inputs=decode_image(body))
     raise RequestError(
         415, "unsupported-content-type", f"content type '{content_type}' is not known here: {_how_to_ask(expected)}"
     )
@@ -205,12 +205,12 @@ def _form_inputs(part: Part, fields: dict[str, Any], expected: Expected) -> Any:
     if expected.kind is Kind.AUDIO:
         return _audio(part.data, expected)
     if expected.kind is Kind.IMAGE:
-        return _image(part.data)
+        return decode_image(part.data)
     if expected.kind is Kind.IMAGE_AND_TEXT:
         key, question = ("images", "text") if expected.task == "image-text-to-text" else ("image", "question")
         if question not in fields:
             raise RequestError(400, "missing-inputs", f"the form has no field '{question}' beside its file")
-        return {key: _image(part.data), question: str(fields.pop(question))}
+        return {key: decode_image(part.data), question: str(fields.pop(question))}
     return _decode_body(part.data, part.content_type or "text/plain", expected).inputs
 
 
@@ -241,7 +241,7 @@ def _check_inputs(inputs: Any, expected: Expected) -> Any:
     if expected.kind is Kind.AUDIO:
         return _audio(_from_base64(inputs, "audio"), expected)
     if expected.kind is Kind.IMAGE:
-        return _image(_from_base64(inputs, "an image"))
+        return decode_image(_from_base64(inputs, "an image"))
     if expected.kind is Kind.IMAGE_AND_TEXT:
         return _images_within(inputs)
     if not _is_text(inputs) or (isinstance(inputs, dict) and expected.task not in _OBJECT_TASKS):
@@ -264,7 +264,7 @@ def _images_within(inputs: Any) -> Any:
         return inputs
     if inputs.get("type") == "image":
         given = [inputs[key] for key in ("image", "base64", "url", "path") if key in inputs]
-        return {"type": "image", "image": _image(_from_base64(given[0] if given else None, "an image"))}
+        return {"type": "image", "image": decode_image(_from_base64(given[0] if given else None, "an image"))}
     if inputs.get("type") not in (None, "text"):
         raise RequestError(
             400, "bad-inputs", f"content of type '{inputs['type']}' is not taken: send 'text' and 'image'"
@@ -278,7 +278,7 @@ def _images_within(inputs: Any) -> Any:
 def _decode_images(value: Any) -> Any:
     if isinstance(value, list):
         return [_decode_images(item) for item in value]
-    return _image(_from_base64(value, "an image"))
+    return decode_image(_from_base64(value, "an image"))
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -311,7 +311,8 @@ def _audio(data: bytes, expected: Expected) -> Any:
     return {"raw": samples, "sampling_rate": expected.sampling_rate}
 
 
-def _image(data: bytes) -> Any:
+def decode_image(data: bytes) -> Any:
+    """An RGB image; 400 for what is none."""
     from PIL import Image  # an image task loads it anyway, other tasks never pay for it
 
     try:

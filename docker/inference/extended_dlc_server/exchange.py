@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from .errors import RequestError
@@ -76,25 +76,28 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def respond(self, status: int, body: bytes, content_type: str = JSON) -> None:
+    async def respond(
+        self, status: int, body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None
+    ) -> None:
         """The whole response at once."""
-        await self._begin(status, content_type, (b"content-length", str(len(body)).encode()))
+        own = {"content-length": str(len(body))}
+        await self._begin(status, {**(headers or {}), **own, "content-type": content_type})
         await self._part(body, more=False)
 
     async def send_event(self, event: bytes) -> None:
         """One more server-sent event; the first one begins the response."""
         if not self.status:
-            await self._begin(200, "text/event-stream", (b"cache-control", b"no-cache"))
+            await self._begin(200, {"content-type": "text/event-stream", "cache-control": "no-cache"})
         await self._part(event, more=True)
 
     async def end_events(self) -> None:
         """No more events."""
         await self._part(b"", more=False)
 
-    async def _begin(self, status: int, content_type: str, header: tuple[bytes, bytes]) -> None:
+    async def _begin(self, status: int, headers: Mapping[str, str]) -> None:
+        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await self._send({"type": "http.response.start", "status": status, "headers": encoded})
         self.status = status
-        headers = [(b"content-type", content_type.encode()), header]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _part(self, body: bytes, *, more: bool) -> None:
         self.bytes_out += len(body)

@@ -11,14 +11,16 @@ import threading
 from typing import Any
 
 from .decoding import Decoded, Expected
+from .device_errors import explain_device
 from .encoding import encode
 from .errors import RequestError, StartError
 from .negotiation import Form
 from .parameters import legal_parameters
+from .requirements import install_requirements
 from .settings import Settings
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
-from .worker import FatalError
+from .user_code import Context, UserModel, load_hooks
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Model:
 
     def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
         """Read from the pipeline what its callers may send."""
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._parameters = legal_parameters(pipeline, task)
         extractor = getattr(pipeline, "feature_extractor", None)
         self.expected = Expected(
@@ -43,14 +45,16 @@ class Model:
 
     def answer(self, request: Decoded) -> bytes:
         """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        result = self.predict(request)
+        if request.form is Form.VERBOSE:
+            result = _verbose(result, request)
+        return encode(result, request.form, self.expected.task)
+
+    def predict(self, request: Decoded) -> Any:
+        """The pipeline's result as it is."""
         arguments = self._parameters.check(request.parameters)
         try:
-            result = self._call(request.inputs, arguments)
-            if request.form is Form.VERBOSE:
-                result = _verbose(result, request)
-            return encode(result, request.form, self.expected.task)
-        except RequestError:
-            raise
+            return self._call(request.inputs, arguments)
         except Exception as error:
             raise self._explained(error, request.inputs) from error
 
@@ -61,14 +65,14 @@ class Model:
         several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
         if several or not (isinstance(request.inputs, str) or chat):
             raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
-        events = TokenEvents(self._pipeline.tokenizer, emit, gone)
+        events = TokenEvents(self.pipeline.tokenizer, emit, gone)
         try:
-            (result,) = self._pipeline(request.inputs, streamer=events, **arguments)
+            (result,) = self.pipeline(request.inputs, streamer=events, **arguments)
         except StreamEndedError:
             raise
         except Exception as error:
             raise self._explained(error, request.inputs) from error
-        config = self._pipeline.model.generation_config
+        config = self.pipeline.model.generation_config
         reason = finish_reason(
             events.tokens,
             arguments.get("eos_token_id", config.eos_token_id),
@@ -81,7 +85,7 @@ class Model:
     def warm_up(self) -> None:
         """One small inference, so that the first request finds everything imported, compiled and allocated."""
         try:
-            inputs, arguments = _warm_up_request(self.expected, self._pipeline)
+            inputs, arguments = _warm_up_request(self.expected, self.pipeline)
             self._call(inputs, arguments)
         except Exception as error:
             raise StartError(f"the model is loaded but cannot answer: {type(error).__name__}: {error}") from error
@@ -90,35 +94,27 @@ class Model:
         if self.expected.task == "automatic-speech-recognition":
             return self._transcribe(inputs, arguments)
         if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
-            return self._pipeline(**inputs, **arguments)
-        return self._pipeline(inputs, **arguments)
+            return self.pipeline(**inputs, **arguments)
+        return self.pipeline(inputs, **arguments)
 
     def _transcribe(self, audio: dict[str, Any], arguments: dict[str, Any]) -> Any:
         """Speech of any length: Whisper takes more than its window only when told how."""
         seconds = audio["raw"].size / audio["sampling_rate"]
         told_how = {"chunk_length_s", "return_timestamps"} & arguments.keys()
-        if self._pipeline.type != "seq2seq_whisper" or seconds <= WHISPER_WINDOW_SECONDS or told_how:
-            return self._pipeline(dict(audio), **arguments)
-        if getattr(self._pipeline.model.generation_config, "no_timestamps_token_id", None) is None:
+        if self.pipeline.type != "seq2seq_whisper" or seconds <= WHISPER_WINDOW_SECONDS or told_how:
+            return self.pipeline(dict(audio), **arguments)
+        if getattr(self.pipeline.model.generation_config, "no_timestamps_token_id", None) is None:
             # without timestamp tokens the model cannot find where the next window starts: overlapping chunks it is
-            return self._pipeline(dict(audio), chunk_length_s=WHISPER_WINDOW_SECONDS, **arguments)
-        result = self._pipeline(dict(audio), return_timestamps=True, **arguments)
+            return self.pipeline(dict(audio), chunk_length_s=WHISPER_WINDOW_SECONDS, **arguments)
+        result = self.pipeline(dict(audio), return_timestamps=True, **arguments)
         result.pop("chunks", None)  # nobody asked for them
         return result
 
     def _explained(self, error: Exception, inputs: Any) -> Exception:
         """The same error for the one who can put it right."""
-        text = f"{type(error).__name__}: {error}"
-        if _is_out_of_memory(error):
-            _free_memory()
-            return RequestError(
-                507,
-                "out-of-memory",
-                "this request needs more memory than the instance has: send less at once, ask for fewer new tokens, "
-                "or choose a larger instance",
-            )
-        if "CUDA error" in str(error):
-            return FatalError(text)
+        device = explain_device(error)
+        if device:
+            return device
         too_long = self._too_long(inputs)
         if too_long:
             return too_long
@@ -129,8 +125,8 @@ class Model:
 
     def _too_long(self, inputs: Any) -> RequestError | None:
         """Whether a text is longer than the model's positions, which fails deep inside with an index error."""
-        limit = getattr(self._pipeline.model.config, "max_position_embeddings", None)
-        tokenizer = getattr(self._pipeline, "tokenizer", None)
+        limit = getattr(self.pipeline.model.config, "max_position_embeddings", None)
+        tokenizer = getattr(self.pipeline, "tokenizer", None)
         texts = [inputs] if isinstance(inputs, str) else inputs
         if not limit or tokenizer is None or not isinstance(texts, list):
             return None
@@ -158,11 +154,54 @@ def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
     }
 
 
-def load_model(settings: Settings) -> Model:
+def load_model(settings: Settings) -> Model | UserModel:
+    """What answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+    program = settings.program_file
+    if settings.requirements_file:
+        install_requirements(settings.requirements_file)
+    if program is None:
+        return load_pipeline(settings)
+    hooks = load_hooks(program)
+    if not hooks.functions:
+        return load_pipeline(settings)
+    if "model_fn" not in hooks.functions:
+        own = load_pipeline(settings)
+        context = _context(settings, str(settings.model_folder))
+        return UserModel(hooks, context, own.pipeline, own)
+    context = _context(settings, _files_of_the_model(settings))
+    try:
+        model = hooks.call("model_fn", context, context.system_properties["model_dir"])
+    except Exception as error:
+        log.exception("model_fn failed")
+        raise StartError(f"model_fn of {hooks.module} failed: {type(error).__name__}: {error}") from error
+    log.info("ready: model_fn returned a %s", type(model).__name__)
+    return UserModel(hooks, context, model, None)
+
+
+def _context(settings: Settings, folder: str) -> Context:
+    import torch
+
+    return Context(folder, 0 if torch.cuda.is_available() else None)
+
+
+def _files_of_the_model(settings: Settings) -> str:
+    """The folder for model_fn: SageMaker's, or where the Hub's files are downloaded to."""
+    if settings.model_id is None or settings.model_folder_holds_a_model:
+        return str(settings.model_folder)
+    from huggingface_hub import snapshot_download
+
+    other_frameworks = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite"]
+    try:
+        return snapshot_download(
+            settings.model_id, revision=settings.revision, token=settings.token, ignore_patterns=other_frameworks
+        )
+    except Exception as error:
+        raise StartError(f"{settings.model_id} cannot be downloaded: {type(error).__name__}: {error}") from error
+
+
+def load_pipeline(settings: Settings) -> Model:
     """Import transformers, find the task, load the pipeline and warm it up."""
     source = settings.model_source
-    if settings.model_folder_holds_a_model or settings.model_folder.is_dir():
-        _refuse_user_code(settings)
     import torch
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY, pipeline
@@ -198,14 +237,6 @@ def load_model(settings: Settings) -> Model:
     model.warm_up()
     log.info("ready to serve %s for %s", source, task)
     return model
-
-
-def _refuse_user_code(settings: Settings) -> None:
-    code = settings.model_folder / "code" / "inference.py"
-    if code.is_file():
-        raise StartError(
-            f"{code} is there, but this server does not run user code yet: remove it, or use the stock server"
-        )
 
 
 def _config_of(source: str, settings: Settings, hub: dict[str, str]) -> dict[str, Any]:
@@ -265,20 +296,3 @@ def _warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, 
         case "table-question-answering":
             return {"query": text, "table": {"a": ["1"], "b": ["2"]}}, {}
     return text, {}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

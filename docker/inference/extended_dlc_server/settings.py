@@ -11,7 +11,7 @@ from .errors import StartError
 
 MEGABYTE = 1024 * 1024
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,24 @@ class Settings:
     queue_length: int = 64
     """`EXTENDED_DLC_QUEUE_LENGTH`, how many requests may wait behind the running one. Default: 64."""
 
+    program: str = "inference.py"
+    """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if there."""
+
+    install_requirements: bool = True
+    """`EXTENDED_DLC_INSTALL_REQUIREMENTS`, whether pip installs `code/requirements.txt` at start. Default: yes."""
+
+    @property
+    def program_file(self) -> Path | None:
+        """The user's module, if there is one."""
+        file = self.model_folder / "code" / self.program
+        return file if file.is_file() else None
+
+    @property
+    def requirements_file(self) -> Path | None:
+        """What pip has to install at start."""
+        file = self.model_folder / "code" / "requirements.txt"
+        return file if file.is_file() and self.install_requirements else None
+
     @property
     def model_folder_holds_a_model(self) -> bool:
         """Whether SageMaker delivered weights; a code-only archive has no `config.json`."""
@@ -81,6 +99,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
+        program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
+        install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
     )
     if problems:
@@ -107,11 +127,22 @@ class _Reader:
         self._problems.append(f"{name} ('{value}') must be a whole number from {least} to {most}")
         return default
 
-    def yes_or_no(self, name: str) -> bool:
-        value = (self.text(name) or "").lower()
+    def yes_or_no(self, name: str, *, default: bool = False) -> bool:
+        value = (self.text(name) or str(default)).lower()
         if value not in _TRUE + _FALSE:
             self._problems.append(f"{name} ('{value}') must be 'true' or 'false'")
         return value in _TRUE
+
+    def program(self, name: str, folder: Path, *, default: str) -> str:
+        value = self.text(name)
+        if value is None:
+            return default
+        file = value if value.endswith(".py") else f"{value}.py"
+        if not re.fullmatch(r"[A-Za-z_]\w*\.py", file):
+            self._problems.append(f"{name} ('{value}') must be the name of a Python file, such as 'inference.py'")
+        elif not (folder / file).is_file():
+            self._problems.append(f"{name} ('{value}') is not in {folder}: put it into the model archive below code/")
+        return file
 
     def hub_id(self, name: str, folder: Path) -> str | None:
         value = self.text(name)

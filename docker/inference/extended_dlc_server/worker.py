@@ -8,12 +8,13 @@ import queue
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import RequestError, StartError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
+R = TypeVar("R")
 
 
 class State(Enum):
@@ -61,10 +62,11 @@ class Worker(threading.Thread, Generic[M]):
             log.exception("the model's thread ended")
             self._fail(f"{type(error).__name__}: {error}", job)
 
-    def submit(self, work: Callable[[M], bytes]) -> asyncio.Future[bytes]:
+    def submit(self, work: Callable[[M], R]) -> asyncio.Future[R]:
         """Queue the work from the event loop; 429 when as many wait as may. Cancelling the future drops it."""
         loop = asyncio.get_running_loop()
-        job = _Job(work, loop, loop.create_future())
+        future: asyncio.Future[R] = loop.create_future()
+        job = _Job(work, loop, future)
         with self._lock:
             if self.state is not State.READY:
                 raise unavailable(self.state)
@@ -72,7 +74,7 @@ class Worker(threading.Thread, Generic[M]):
                 self._queue.put_nowait(job)
             except queue.Full:
                 raise queue_full(self._queue.maxsize) from None
-        return job.future
+        return future
 
     def _fail(self, reason: str, job: _Job[M] | None) -> None:
         with self._lock:
@@ -87,9 +89,7 @@ class Worker(threading.Thread, Generic[M]):
 class _Job(Generic[M]):
     """Work with the future that gets its result, which belongs to the event loop's thread."""
 
-    def __init__(
-        self, work: Callable[[M], bytes], loop: asyncio.AbstractEventLoop, future: asyncio.Future[bytes]
-    ) -> None:
+    def __init__(self, work: Callable[[M], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
         self._work = work
         self._loop = loop
         self.future = future
