@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import threading
+from dataclasses import replace
 from typing import Any
 
 from .decoding import Decoded, Expected
@@ -17,6 +19,7 @@ from .errors import RequestError, StartError
 from .negotiation import Form
 from .parameters import legal_parameters
 from .requirements import install_requirements
+from .secret import read_token
 from .settings import Settings
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
@@ -156,6 +159,10 @@ def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
 
 def load_model(settings: Settings) -> Model | UserModel:
     """What answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+    if settings.token_secret_arn and not settings.token:
+        settings = replace(settings, token=read_token(settings.token_secret_arn))
+        # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions
+        os.environ["HF_TOKEN"] = settings.token or ""
     program = settings.program_file
     if settings.requirements_file:
         install_requirements(settings.requirements_file)

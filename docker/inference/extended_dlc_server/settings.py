@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import StartError
+from .secret import ARN as SECRET_ARN
 
 MEGABYTE = 1024 * 1024
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -35,6 +36,9 @@ class Settings:
 
     token: str | None = field(default=None, repr=False)
     """`HF_TOKEN`, or the stock image's `HF_API_TOKEN`, for private and gated models. Never logged, not in `repr`."""
+
+    token_secret_arn: str | None = None
+    """`HF_TOKEN_SECRET_ARN`, a secret of AWS Secrets Manager that holds the token, read once at start."""
 
     trust_remote_code: bool = False
     """`HF_TRUST_REMOTE_CODE`, whether Python files in the model's repository may run. Default: no."""
@@ -96,6 +100,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         revision=read.text("HF_MODEL_REVISION"),
         task=read.text("HF_TASK"),
         token=read.text("HF_TOKEN") or read.text("HF_API_TOKEN"),
+        token_secret_arn=read.secret_arn("HF_TOKEN_SECRET_ARN"),
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
@@ -143,6 +148,15 @@ class _Reader:
         elif not (folder / file).is_file():
             self._problems.append(f"{name} ('{value}') is not in {folder}: put it into the model archive below code/")
         return file
+
+    def secret_arn(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is not None and not SECRET_ARN.fullmatch(value):
+            # not shown: somebody may have put the token itself here
+            self._problems.append(
+                f"{name} must be the ARN of a secret (arn:aws:secretsmanager:…), and its value is none"
+            )
+        return value
 
     def hub_id(self, name: str, folder: Path) -> str | None:
         value = self.text(name)
