@@ -22,6 +22,7 @@ RUN_ELSEWHERE = {
     "make setup": ".ci/run",
     "make test": ".ci/run",
     "make rehearse": ".ci/run",
+    "make rehearse SCENARIO=tutorial": ".ci/run",
     "source .venv/bin/activate": "Makefile",
     "npx cdk bootstrap": "extended_dlc/rehearsal/stage.py",
     "npx cdk deploy --all": "extended_dlc/rehearsal/stage.py",
