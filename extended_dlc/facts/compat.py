@@ -381,11 +381,10 @@ def check_model_type(model_type: str, transformers: str | None, image: str | Non
         return
     where = f"transformers {transformers}" + (f" in {image}" if image else "")
     asked = version(transformers)
-    newest = list(releases())[-1]
     if asked < version(known.first) and version(known.first) > (4, 0, 0):
         raise ValueError(
-            f"{where} cannot load model type '{model_type}': needs >= {known.first}. extend the image "
-            f'(ExtendedDlc(transformers="{known.last or newest}")) or pick a newer base (extended-dlc catalog list)'
+            f"{where} cannot load model type '{model_type}': needs >= {known.first}. extend the image with "
+            f"{known.first} or newer (ExtendedDlc(transformers=…)) or pick a newer base (extended-dlc catalog list)"
         )
     if known.last is not None and asked > version(known.last):
         raise ValueError(

@@ -331,8 +331,8 @@ def test_the_error_of_an_old_image_names_image_and_way_out() -> None:
     with pytest.raises(ValueError, match="cannot load") as error:
         check_model_type("bloom", "4.17.0", image=TUTORIAL)
     assert str(error.value) == (
-        f"transformers 4.17.0 in {TUTORIAL} cannot load model type 'bloom': needs >= 4.20.0. extend the image "
-        '(ExtendedDlc(transformers="5.23.0")) or pick a newer base (extended-dlc catalog list)'
+        f"transformers 4.17.0 in {TUTORIAL} cannot load model type 'bloom': needs >= 4.20.0. extend the image with "
+        "4.20.0 or newer (ExtendedDlc(transformers=…)) or pick a newer base (extended-dlc catalog list)"
     )
 
 
