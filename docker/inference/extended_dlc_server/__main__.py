@@ -12,6 +12,7 @@ from collections.abc import Generator
 
 from .cpu import set_thread_count
 from .errors import StartError
+from .request_log import open_log
 from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    open_log()
     for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if arguments not in ([], ["serve"]):

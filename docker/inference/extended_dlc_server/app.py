@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
+from . import request_log
 from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
 from .encoding import encode_json
@@ -17,10 +19,9 @@ from .negotiation import Form
 from .settings import Settings
 from .streaming import event
 from .user_code import Headers, RawRequest, Reply, UserModel
-from .worker import State, Worker, queue_full, unavailable
+from .worker import Shared, State, Worker, queue_full, unavailable
 
 log = logging.getLogger(__name__)
-R = TypeVar("R")
 
 
 class App:
@@ -38,16 +39,12 @@ class App:
         try:
             await self._route(exchange)
         except ClientGoneError:
-            log.info("%s %s: the client left after %.0f ms", exchange.method, exchange.path, exchange.milliseconds)
-            return
+            exchange.code = "client-gone"
         except Exception as error:
             await _tell(exchange, error)
         if exchange.path != "/ping":
-            log.info(
-                "%s %s %d, %d bytes in, %d bytes out, %.0f ms",
-                *(exchange.method, exchange.path, exchange.status),
-                *(exchange.bytes_in, exchange.bytes_out, exchange.milliseconds),
-            )
+            model = self._worker.model
+            request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
 
     async def _route(self, exchange: Exchange) -> None:
         match exchange.method, exchange.path:
@@ -78,29 +75,37 @@ class App:
         self._admitted += 1
         try:
             if isinstance(model, UserModel):
-                await self._ask_user_code(exchange, body)
+                await self._ask_user_code(exchange, body, model)
                 return
-            headers = exchange.headers
-            said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
-            request = await asyncio.to_thread(decode, body, headers.get("content-type"), model.expected, **said)
+            request, shared = await asyncio.to_thread(_prepare, model, body, exchange)
             if request.form is Form.EVENTS:
                 await self._stream(exchange, request, model)
             else:
-                answer = await _or_client_gone(self._worker.submit(lambda _: model.answer(request)), exchange)
+                answer = await self._result(exchange, lambda: model.answer(request), shared)
                 await exchange.respond(200, answer, request.form.content_type)
         finally:
             self._admitted -= 1
 
-    async def _ask_user_code(self, exchange: Exchange, body: bytes) -> None:
+    async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
         """The user's functions decode and encode: they get the request as it came."""
         request = RawRequest(body=body, headers=Headers(exchange.headers))
-
-        def work(model: Model | UserModel) -> Reply:
-            assert isinstance(model, UserModel)  # noqa: S101 - for the type checker: the caller has looked
-            return model.transform(request)
-
-        reply = await _or_client_gone(self._worker.submit(work), exchange)
+        reply: Reply = await self._result(exchange, lambda: model.transform(request))
         await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
+
+    async def _result(self, exchange: Exchange, work: Callable[[], Any], shared: Shared | None = None) -> Any:
+        """What the work returns, unless the client leaves first: then it is dropped if it has not begun."""
+        exchange.job = self._worker.submit(work, shared)
+        future = exchange.job.future
+        gone = asyncio.ensure_future(exchange.until_gone())
+        either: set[asyncio.Future[Any]] = {future, gone}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not future.done():
+                raise ClientGoneError
+            return future.result()
+        finally:
+            gone.cancel()
+            future.cancel()
 
     async def _stream(self, exchange: Exchange, request: Decoded, model: Model) -> None:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
@@ -111,7 +116,8 @@ class App:
         def emit(made: bytes) -> None:
             loop.call_soon_threadsafe(events.put_nowait, made)
 
-        future = self._worker.submit(lambda _: model.stream(request, emit, gone))
+        exchange.job = self._worker.submit(lambda: model.stream(request, emit, gone))
+        future = exchange.job.future
         leaving = asyncio.ensure_future(exchange.until_gone())
         either: tuple[asyncio.Future[Any], ...] = (future, leaving)
         for waited in either:
@@ -121,7 +127,7 @@ class App:
                 await exchange.send_event(made)
             if not future.done():
                 raise ClientGoneError
-            future.result()
+            exchange.generated_tokens = future.result()
             await exchange.end_events()
         finally:
             gone.set()
@@ -129,18 +135,14 @@ class App:
             future.cancel()
 
 
-async def _or_client_gone(future: asyncio.Future[R], exchange: Exchange) -> R:
-    """The result, unless the client leaves first: then the work is dropped if it has not begun."""
-    gone = asyncio.ensure_future(exchange.until_gone())
-    either: set[asyncio.Future[Any]] = {future, gone}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not future.done():
-            raise ClientGoneError
-        return future.result()
-    finally:
-        gone.cancel()
-        future.cancel()
+def _prepare(model: Model, body: bytes, exchange: Exchange) -> tuple[Decoded, Shared | None]:
+    """Everything about a request that needs no model, off the event loop."""
+    headers = exchange.headers
+    said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
+    request = decode(body, headers.get("content-type"), model.expected, **said)
+    if isinstance(request.inputs, dict) and "raw" in request.inputs:
+        exchange.audio_seconds = round(request.inputs["raw"].size / request.inputs["sampling_rate"], 2)
+    return request, model.shared(request)
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:
@@ -148,6 +150,7 @@ async def _tell(exchange: Exchange, error: Exception) -> None:
     if not isinstance(error, RequestError):
         log.error("a request failed", exc_info=error)
         error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
+    exchange.code = error.code
     if exchange.status:
         await exchange.send_event(event(error.body(), "error"))
         await exchange.end_events()

@@ -12,7 +12,7 @@ from .errors import RequestError
 HEADER = "x-amzn-sagemaker-custom-attributes"
 
 # AWS's own example of a use: an id by which the caller finds the request again. It holds no parameters.
-_TRACKING_ID = re.compile(r"[\w.:/+-]+")
+TRACKING_ID = re.compile(r"[\w.:/+-]+")
 
 _HINT = 'send a JSON object such as {"language": "de"}, or pairs such as language=de;max_new_tokens=32'
 
@@ -20,7 +20,7 @@ _HINT = 'send a JSON object such as {"language": "de"}, or pairs such as languag
 def parse_attributes(value: str) -> dict[str, Any]:
     """The parameters in the header: a JSON object, or `name=value` pairs with semicolons between them."""
     value = value.strip()
-    if not value or _TRACKING_ID.fullmatch(value):
+    if not value or TRACKING_ID.fullmatch(value):
         return {}
     if value.startswith("{"):
         try:

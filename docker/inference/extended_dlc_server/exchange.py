@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
 from .settings import MEGABYTE
+
+if TYPE_CHECKING:
+    from .worker import Job
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,6 +38,10 @@ class Exchange:
         self._started = time.perf_counter()
         self.status = 0
         self.bytes_in = self.bytes_out = 0
+        self.code: str | None = None
+        self.job: Job | None = None
+        self.audio_seconds: float | None = None
+        self.generated_tokens: int | None = None
 
     @property
     def milliseconds(self) -> float:

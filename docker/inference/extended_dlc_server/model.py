@@ -8,10 +8,13 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from .batching import Batching
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
 from .encoding import encode
@@ -24,6 +27,7 @@ from .settings import Settings
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .user_code import Context, UserModel, load_hooks
+from .worker import Shared
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class Model:
         """Read from the pipeline what its callers may send."""
         self.pipeline = pipeline
         self._parameters = legal_parameters(pipeline, task)
+        self._batching = Batching(pipeline, task, settings.batch_size)
+        self.task = task
         extractor = getattr(pipeline, "feature_extractor", None)
         self.expected = Expected(
             task=task,
@@ -46,12 +52,21 @@ class Model:
             max_audio_seconds=settings.max_audio_seconds,
         )
 
+    @property
+    def batch_size(self) -> int:
+        """Most requests that run together."""
+        return self._batching.size
+
     def answer(self, request: Decoded) -> bytes:
         """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
-        result = self.predict(request)
-        if request.form is Form.VERBOSE:
-            result = _verbose(result, request)
-        return encode(result, request.form, self.expected.task)
+        return self._written(self.predict(request), request)
+
+    def shared(self, request: Decoded) -> Shared | None:
+        """How this request may run together with others; 400 for parameters that it may not have at all."""
+        key = self._batching.key(request.inputs, self._parameters.check(request.parameters))
+        if key is None:
+            return None
+        return Shared(key=key, item=request, most=self._batching.size, run=self._answer_together)
 
     def predict(self, request: Decoded) -> Any:
         """The pipeline's result as it is."""
@@ -61,8 +76,27 @@ class Model:
         except Exception as error:
             raise self._explained(error, request.inputs) from error
 
-    def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> bytes:
-        """Generate with an event for each token, and a last one with what `answer` would have returned."""
+    def _answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
+        """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
+        arguments = self._parameters.check(requests[0].parameters)
+        try:
+            results = self._batching.call([request.inputs for request in requests], arguments)
+        except Exception as error:
+            raise explain_device(error) or error from error
+        answers: list[bytes | Exception] = []
+        for result, request in zip(results, requests, strict=True):
+            try:
+                answers.append(self._written(result, request))
+            except RequestError as error:
+                answers.append(error)
+        return answers
+
+    def _written(self, result: Any, request: Decoded) -> bytes:
+        result = _verbose(result, request) if request.form is Form.VERBOSE else result
+        return encode(result, request.form, self.expected.task)
+
+    def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
+        """Generate with an event for each token, and a last one with what `answer` would have; returns how many."""
         arguments = self._parameters.check(request.parameters)
         chat = isinstance(request.inputs, list) and isinstance(request.inputs[0], dict)
         several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
@@ -83,7 +117,7 @@ class Model:
             and len(events.tokens) != arguments.get("max_new_tokens"),
         )
         emit(event({**result, "details": {"finish_reason": reason, "generated_tokens": len(events.tokens)}}))
-        return b""
+        return len(events.tokens)
 
     def warm_up(self) -> None:
         """One small inference, so that the first request finds everything imported, compiled and allocated."""
@@ -92,6 +126,7 @@ class Model:
             self._call(inputs, arguments)
         except Exception as error:
             raise StartError(f"the model is loaded but cannot answer: {type(error).__name__}: {error}") from error
+        self._batching.prove()
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         if self.expected.task == "automatic-speech-recognition":
@@ -223,8 +258,8 @@ def load_pipeline(settings: Settings) -> Model:
     on_gpu = torch.cuda.is_available()
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     log.info(
-        "loading %s (%s) with transformers %s and torch %s on %s",
-        *(source, task, transformers.__version__, torch.__version__),
+        "loading %s (%s) with transformers %s, torch %s and Python %s on %s",
+        *(source, task, transformers.__version__, torch.__version__, sys.version.split()[0]),
         torch.cuda.get_device_name(0) if on_gpu else f"{torch.get_num_threads()} CPU threads",
     )
     try:
@@ -242,7 +277,10 @@ def load_pipeline(settings: Settings) -> Model:
         raise StartError(_why_not_loaded(error, source, transformers.__version__)) from error
     model = Model(loaded, task, settings)
     model.warm_up()
-    log.info("ready to serve %s for %s", source, task)
+    log.info(
+        "ready to serve %s for %s in %s, in batches of up to %d",
+        *(source, task, str(getattr(loaded.model, "dtype", "?")).removeprefix("torch."), model.batch_size),
+    )
     return model
 
 

@@ -11,6 +11,7 @@ from .errors import StartError
 from .secret import ARN as SECRET_ARN
 
 MEGABYTE = 1024 * 1024
+_NAMESPACE = re.compile(r"(?!AWS/)[\w./#:-]{1,255}", re.ASCII)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -51,6 +52,12 @@ class Settings:
 
     queue_length: int = 64
     """`EXTENDED_DLC_QUEUE_LENGTH`, how many requests may wait behind the running one. Default: 64."""
+
+    batch_size: int = 16
+    """`EXTENDED_DLC_BATCH_SIZE`, the most requests that run as one batch. Default: 16; 1 turns batching off."""
+
+    metrics_namespace: str | None = None
+    """`EXTENDED_DLC_METRICS_NAMESPACE`, where the log's metrics go in CloudWatch. Default: none are written."""
 
     program: str = "inference.py"
     """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if there."""
@@ -104,6 +111,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
+        batch_size=read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=16, least=1, most=1024),
+        metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
@@ -155,6 +164,14 @@ class _Reader:
             # not shown: somebody may have put the token itself here
             self._problems.append(
                 f"{name} must be the ARN of a secret (arn:aws:secretsmanager:…), and its value is none"
+            )
+        return value
+
+    def namespace(self, name: str) -> str | None:
+        value = self.text(name)
+        if value is not None and not _NAMESPACE.fullmatch(value):
+            self._problems.append(
+                f"{name} ('{value}') must be a CloudWatch namespace: at most 255 letters, digits and . - _ / # :"
             )
         return value
 

@@ -198,6 +198,7 @@ class UserModel:
     def __init__(self, hooks: Hooks, context: Context, model: Any, own: Model | None) -> None:
         """`model` is what model_fn returned; without one it is the pipeline of `own`."""
         self._hooks, self._context, self._model, self._own = hooks, context, model, own
+        self.task = own.task if own else "user-code"
 
     def transform(self, request: RawRequest) -> Reply:
         """One request through all functions."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +16,6 @@ from .errors import RequestError, StartError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
-R = TypeVar("R")
 
 
 class State(Enum):
@@ -29,8 +30,25 @@ class FatalError(Exception):
     """The model can never answer again, for example after a CUDA error: raised by work, it ends the worker."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """How a piece of work may run together with others."""
+
+    key: str
+    """Equal for what may run together."""
+
+    item: Any
+    """This one's part."""
+
+    most: int
+    """The most that may run together."""
+
+    run: Callable[[Sequence[Any]], Sequence[Any]]
+    """Results for several items, an exception in place of a result for one that has none."""
+
+
 class Worker(threading.Thread, Generic[M]):
-    """Loads the model, then runs one piece of work after the other.
+    """Loads the model, then runs one piece of work after the other, or those together that may.
 
     A daemon: loading a large model must not keep a process alive that was told to stop.
     """
@@ -39,75 +57,98 @@ class Worker(threading.Thread, Generic[M]):
         """`load` returns the model once it has answered a warm-up request."""
         super().__init__(name="model", daemon=True)
         self._load = load
-        self._queue: queue.Queue[_Job[M]] = queue.Queue(queue_length)
-        self._lock = threading.Lock()
+        self._length = queue_length
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
         self.state = State.LOADING
         self.model: M | None = None
         self.failure = ""
 
     def run(self) -> None:
         """Work until something breaks: this thread never ends in good health."""
-        job: _Job[M] | None = None
+        jobs: list[Job] = []
         try:
-            model = self._load()
-            self.model, self.state = model, State.READY
+            self.model = self._load()
+            self.state = State.READY
             while True:
-                job = None
-                job = self._queue.get()
-                job.run(model)
+                jobs = []
+                jobs = self._take()
+                _run(jobs)
         except StartError as error:
             log.error("%s", error)
-            self._fail(str(error), job)
+            self._fail(str(error), jobs)
         except BaseException as error:
             log.exception("the model's thread ended")
-            self._fail(f"{type(error).__name__}: {error}", job)
+            self._fail(f"{type(error).__name__}: {error}", jobs)
 
-    def submit(self, work: Callable[[M], R]) -> asyncio.Future[R]:
-        """Queue the work from the event loop; 429 when as many wait as may. Cancelling the future drops it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[R] = loop.create_future()
-        job = _Job(work, loop, future)
-        with self._lock:
+    def submit(self, work: Callable[[], Any], shared: Shared | None = None) -> Job:
+        """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it."""
+        job = Job(work, shared, asyncio.get_running_loop())
+        with self._changed:
             if self.state is not State.READY:
                 raise unavailable(self.state)
-            try:
-                self._queue.put_nowait(job)
-            except queue.Full:
-                raise queue_full(self._queue.maxsize) from None
-        return future
+            if len(self._waiting) >= self._length:
+                raise queue_full(self._length)
+            self._waiting.append(job)
+            self._changed.notify()
+        return job
 
-    def _fail(self, reason: str, job: _Job[M] | None) -> None:
-        with self._lock:
+    def _take(self) -> list[Job]:
+        """The job that waits longest, and with it those that may share its run."""
+        with self._changed:
+            while not self._waiting:
+                self._changed.wait()
+            first = self._waiting.popleft()
+            jobs = [first]
+            if first.shared is not None:
+                fitting = [job for job in self._waiting if job.shared and job.shared.key == first.shared.key]
+                for job in fitting[: first.shared.most - 1]:
+                    self._waiting.remove(job)
+                    jobs.append(job)
+        return jobs
+
+    def _fail(self, reason: str, jobs: list[Job]) -> None:
+        with self._changed:
             self.state, self.failure = State.FAILED, reason
-        pending = [job] if job else []
-        while not self._queue.empty():
-            pending.append(self._queue.get_nowait())
-        for waiting in pending:
-            waiting.fail(unavailable(State.FAILED))
+            pending = [*jobs, *self._waiting]
+            self._waiting.clear()
+        for job in pending:
+            job.fail(unavailable(State.FAILED))
 
 
-class _Job(Generic[M]):
+class Job:
     """Work with the future that gets its result, which belongs to the event loop's thread."""
 
-    def __init__(self, work: Callable[[M], Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-        self._work = work
-        self._loop = loop
-        self.future = future
+    def __init__(self, work: Callable[[], Any], shared: Shared | None, loop: asyncio.AbstractEventLoop) -> None:
+        """Waiting from now on."""
+        self.work, self.shared, self._loop = work, shared, loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.queued = time.perf_counter()
+        self.started = self.ended = 0.0
+        self.batch = 0
 
-    def run(self, model: M) -> None:
-        if self.future.cancelled():
-            return
+    def run(self) -> None:
+        """Alone."""
         try:
-            result = self._work(model)
+            result = self.work()
         except FatalError:
             raise
         except Exception as error:
             self.fail(error)
         else:
+            self.finish(result)
+
+    def finish(self, result: Any) -> None:
+        """Hand over a result, or the exception that stands for one."""
+        self.ended = time.perf_counter()
+        if isinstance(result, Exception):
+            self._tell(lambda: self.future.set_exception(result))
+        else:
             self._tell(lambda: self.future.set_result(result))
 
     def fail(self, error: Exception) -> None:
-        self._tell(lambda: self.future.set_exception(error))
+        """There is no result."""
+        self.finish(error)
 
     def _tell(self, action: Callable[[], None]) -> None:
         def act() -> None:
@@ -118,6 +159,28 @@ class _Job(Generic[M]):
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:
             log.info("the event loop has ended: a result has no taker")
+
+
+def _run(jobs: list[Job]) -> None:
+    """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
+    jobs = [job for job in jobs if not job.future.cancelled()]
+    for job in jobs:
+        job.started, job.batch = time.perf_counter(), len(jobs)
+    shared = jobs[0].shared if len(jobs) > 1 else None
+    if shared is not None:
+        try:
+            results = shared.run([job.shared.item for job in jobs if job.shared])
+        except FatalError:
+            raise
+        except Exception as error:
+            log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
+        else:
+            for job, result in zip(jobs, results, strict=True):
+                job.finish(result)
+            return
+    for job in jobs:
+        job.batch = 1
+        job.run()
 
 
 def unavailable(state: State) -> RequestError:

@@ -1,0 +1,87 @@
+"""One line of JSON for each request, without anything of its content; metrics of CloudWatch in it where asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import uuid
+from typing import Any
+
+from .attributes import HEADER as CUSTOM_ATTRIBUTES
+from .attributes import TRACKING_ID
+from .exchange import Exchange
+
+_log = logging.getLogger("extended_dlc_server.requests")
+
+_UNITS = {
+    **dict.fromkeys(("Latency", "QueueTime", "ComputeTime"), "Milliseconds"),
+    **dict.fromkeys(("BatchSize", "QueueFull", "OutOfMemory", "GeneratedTokens"), "Count"),
+    "AudioSeconds": "Seconds",
+}
+
+
+def open_log() -> None:
+    """Bare lines on standard output: CloudWatch finds metrics only in a line that is JSON as a whole."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    _log.addHandler(handler)
+    _log.propagate = False
+    _log.setLevel(logging.INFO)
+
+
+def write(exchange: Exchange, task: str, namespace: str | None) -> None:
+    """The line of a request that is over."""
+    line = describe(exchange, task)
+    if namespace:
+        line.update(_metrics(exchange, task, namespace))
+    _log.info("%s", json.dumps(line))
+
+
+def describe(exchange: Exchange, task: str) -> dict[str, Any]:
+    """What is known about a request without looking at its content."""
+    attributes = exchange.headers.get(CUSTOM_ATTRIBUTES, "").strip()
+    line: dict[str, Any] = {
+        "event": "request",
+        "id": exchange.headers.get("x-amzn-sagemaker-inference-id", "")[:64] or uuid.uuid4().hex,
+        "tracking": attributes[:64] if TRACKING_ID.fullmatch(attributes) else None,
+        "method": exchange.method[:16],
+        "path": exchange.path[:64],
+        "task": task or None,
+        "status": exchange.status or None,
+        "code": exchange.code,
+        "bytes_in": exchange.bytes_in,
+        "bytes_out": exchange.bytes_out,
+        "ms": round(exchange.milliseconds, 1),
+        "audio_seconds": exchange.audio_seconds,
+    }
+    job = exchange.job
+    if job and job.started:
+        line["queue_ms"] = round((job.started - job.queued) * 1000, 1)
+        if job.ended:
+            line["compute_ms"] = round((job.ended - job.started) * 1000, 1)
+        line["batch"] = job.batch
+        line["generated_tokens"] = exchange.generated_tokens
+    return {name: value for name, value in line.items() if value is not None}
+
+
+def _metrics(exchange: Exchange, task: str, namespace: str) -> dict[str, Any]:
+    """CloudWatch's embedded metric format ("Specification: Embedded metric format")."""
+    line = describe(exchange, task)
+    values = {
+        "Latency": line["ms"],
+        "QueueTime": line.get("queue_ms"),
+        "ComputeTime": line.get("compute_ms"),
+        "BatchSize": line.get("batch"),
+        "GeneratedTokens": line.get("generated_tokens"),
+        "AudioSeconds": line.get("audio_seconds"),
+        # always there: an alarm on a metric without data says nothing
+        "QueueFull": int(exchange.code == "queue-full"),
+        "OutOfMemory": int(exchange.code == "out-of-memory"),
+    }
+    known = {name: value for name, value in values.items() if value is not None}
+    metrics = [{"Name": name, "Unit": _UNITS[name]} for name in known]
+    directive = {"Namespace": namespace, "Dimensions": [["Task"]], "Metrics": metrics}
+    about = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": [directive]}
+    return {"_aws": about, "Task": task or "unknown", **known}

@@ -1,0 +1,95 @@
+"""What the log tells about requests, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from extended_dlc_server import errors, settings
+
+SECRET = "confidential"
+
+
+def logged(server):
+    return [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+
+
+def line_of(server, ask):
+    """The line of one request, which is written after its response."""
+    before = len(logged(server))
+    ask()
+    deadline = time.monotonic() + 5
+    while len(logged(server)) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    (line,) = logged(server)[before:]
+    return line
+
+
+@pytest.fixture(scope="module")
+def metered(start_server):
+    server = start_server("bloom", EXTENDED_DLC_METRICS_NAMESPACE="ExtendedDlc/bloom").wait_until_ready()
+    yield server
+    assert server.stop() == 0
+
+
+def test_each_request_is_a_line_of_json_without_its_content(metered):
+    body = {"inputs": SECRET, "parameters": {"max_new_tokens": 2}}
+    headers = {"X-Amzn-SageMaker-Inference-Id": "mine-1", "X-Amzn-SageMaker-Custom-Attributes": "track-2"}
+    before, answers = len(metered.log.splitlines()), []
+    data = json.dumps(body).encode()
+    line = line_of(metered, lambda: answers.append(metered.request("POST", "/invocations", data, headers)))
+    wanted = {"event": "request", "id": "mine-1", "tracking": "track-2", "task": "text-generation", "status": 200}
+    assert (
+        line.items()
+        >= {**wanted, "bytes_in": len(json.dumps(body)), "bytes_out": len(answers[0].body), "batch": 1}.items()
+    )
+    assert 0 < line["compute_ms"] <= line["ms"]
+    assert line["queue_ms"] >= 0
+    assert len(metered.log.splitlines()) == before + 1
+    assert SECRET not in metered.log
+
+
+def test_metrics_are_in_cloudwatchs_embedded_format(metered):
+    body = {"inputs": "hello", "parameters": {"max_new_tokens": 2}, "stream": True}
+    line = line_of(metered, lambda: metered.ask(body))
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "ExtendedDlc/bloom"
+    assert directive["Dimensions"] == [["Task"]]
+    assert line["Task"] == "text-generation"
+    assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+    names = {metric["Name"] for metric in directive["Metrics"]}
+    assert {"Latency", "QueueTime", "ComputeTime", "BatchSize", "QueueFull", "OutOfMemory"} < names
+    assert all(isinstance(line[name], (int, float)) for name in names)
+    assert line["GeneratedTokens"] == 2
+
+
+def test_a_refused_request_has_its_code_and_none_of_its_words(metered):
+    line = line_of(metered, lambda: metered.ask({"inputs": "a", "parameters": {"langage": SECRET}}))
+    assert (line["status"], line["code"]) == (400, "unknown-parameter")
+    assert line["OutOfMemory"] == 0
+    assert SECRET not in metered.log
+
+
+def test_out_of_memory_is_counted_and_no_metrics_without_a_namespace(misbehaving):
+    body = {"inputs": "x" * 30, "parameters": {"max_new_tokens": 2}}
+    line = line_of(misbehaving, lambda: misbehaving.ask(body))
+    assert (line["status"], line["code"]) == (507, "out-of-memory")
+    assert "_aws" not in line
+
+
+def test_audio_is_counted_in_seconds(whisper, tone):
+    assert line_of(whisper, lambda: whisper.ask(tone(2), "audio/wav"))["audio_seconds"] == 2
+
+
+def test_pings_are_not_logged_and_the_banner_tells_what_runs(metered):
+    metered.ping()
+    assert "/ping" not in metered.log
+    assert "in float32, in batches of up to 16" in metered.log
+    assert "with transformers 5.23.0, torch " in metered.log
+
+
+@pytest.mark.parametrize("value", ["AWS/SageMaker", "with space", "x" * 256])
+def test_a_namespace_that_cloudwatch_refuses_stops_the_start(value):
+    with pytest.raises(errors.StartError, match="EXTENDED_DLC_METRICS_NAMESPACE"):
+        settings.read_settings({"EXTENDED_DLC_METRICS_NAMESPACE": value})
