@@ -112,6 +112,25 @@ def test_a_dead_model_turns_ping_to_500_and_then_the_process_exits(start_server)
     assert answers[0].status == 200
 
 
+def test_slow_bodies_and_stuck_inferences_are_found_out(start_server):
+    limits = {"EXTENDED_DLC_REQUEST_SECONDS": "1", "EXTENDED_DLC_BODY_SECONDS": "1"}
+    server = start_server("misbehaving", HF_TRUST_REMOTE_CODE="true", **limits).wait_until_ready()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.settimeout(5)
+        connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert server.ask(letters(3)).status == 200
+        assert b" 408 " in connection.recv(1000).splitlines()[0]
+    assert server.ping() == 200
+    stuck = in_the_background(server, letters(70))  # sleeps for 3 s
+    time.sleep(0.3)
+    waiting = in_the_background(server, letters(3))
+    for thread, answers in (stuck, waiting):
+        thread.join(2.5)
+        assert answers[0].error[:2] == (500, "model-failed")
+    assert "EXTENDED_DLC_REQUEST_SECONDS" in server.request("GET", "/ping").error[2]
+    assert server.process.wait(15) == 1
+
+
 def test_a_client_that_leaves_is_not_computed_for(misbehaving):
     server = misbehaving
     running = in_the_background(server, letters(70))

@@ -94,6 +94,9 @@ async def serve(settings: Settings) -> int:
     async def leave_when_failed() -> None:
         while worker.state is not State.FAILED:
             await asyncio.sleep(0.1)
+            if worker.busy_seconds > settings.request_seconds:
+                log.error("an inference has taken more than %d s: it counts as stuck", settings.request_seconds)
+                worker.fail(f"an inference took more than {settings.request_seconds} s (EXTENDED_DLC_REQUEST_SECONDS)")
         log.error("the model cannot answer: exiting in %d s", FAILED_SECONDS)
         await asyncio.sleep(FAILED_SECONDS)
         server.should_exit = True

@@ -65,7 +65,7 @@ class App:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
     async def _invoke(self, exchange: Exchange) -> None:
-        body = await exchange.read_body(self._settings.max_body_bytes)
+        body = await exchange.read_body(self._settings.max_body_bytes, self._settings.body_seconds)
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)

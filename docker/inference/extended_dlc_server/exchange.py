@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,18 @@ class Exchange:
         """Since the head of the request was there."""
         return (time.perf_counter() - self._started) * 1000
 
-    async def read_body(self, limit: int) -> bytes:
-        """The whole body; 413 for one over the limit, as soon as its sender can hear it."""
+    async def read_body(self, limit: int, seconds: float) -> bytes:
+        """The whole body; 413 for one over the limit, as soon as its sender can hear it, 408 for a slow one."""
+        try:
+            return await asyncio.wait_for(self._read(limit), seconds)
+        except asyncio.TimeoutError:
+            raise RequestError(
+                408,
+                "body-too-slow",
+                f"the body has not arrived within {seconds:g} s: send it faster, or raise EXTENDED_DLC_BODY_SECONDS",
+            ) from None
+
+    async def _read(self, limit: int) -> bytes:
         too_large = RequestError(
             413,
             "body-too-large",

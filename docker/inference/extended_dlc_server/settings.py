@@ -59,6 +59,12 @@ class Settings:
     metrics_namespace: str | None = None
     """`EXTENDED_DLC_METRICS_NAMESPACE`, where the log's metrics go in CloudWatch. Default: none are written."""
 
+    request_seconds: int = 3600
+    """`EXTENDED_DLC_REQUEST_SECONDS`, after which an inference counts as stuck. Default: one hour."""
+
+    body_seconds: int = 120
+    """`EXTENDED_DLC_BODY_SECONDS`, in which the body of a request must arrive. Default: 120."""
+
     program: str = "inference.py"
     """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if there."""
 
@@ -113,6 +119,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
         batch_size=read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=16, least=1, most=1024),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
+        request_seconds=read.whole_number("EXTENDED_DLC_REQUEST_SECONDS", default=3600, least=1, most=24 * 3600),
+        body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),

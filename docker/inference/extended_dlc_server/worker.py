@@ -63,23 +63,31 @@ class Worker(threading.Thread, Generic[M]):
         self.state = State.LOADING
         self.model: M | None = None
         self.failure = ""
+        self._jobs: list[Job] = []
+        self._began: float | None = None
 
     def run(self) -> None:
         """Work until something breaks: this thread never ends in good health."""
-        jobs: list[Job] = []
         try:
             self.model = self._load()
             self.state = State.READY
             while True:
-                jobs = []
-                jobs = self._take()
-                _run(jobs)
+                self._began = None
+                self._jobs = []
+                self._jobs = self._take()
+                self._run_together(self._jobs)
         except StartError as error:
             log.error("%s", error)
-            self._fail(str(error), jobs)
+            self.fail(str(error))
         except BaseException as error:
             log.exception("the model's thread ended")
-            self._fail(f"{type(error).__name__}: {error}", jobs)
+            self.fail(f"{type(error).__name__}: {error}")
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the inference that runs now has been running; 0 where none does."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     def submit(self, work: Callable[[], Any], shared: Shared | None = None) -> Job:
         """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it."""
@@ -107,10 +115,34 @@ class Worker(threading.Thread, Generic[M]):
                     jobs.append(job)
         return jobs
 
-    def _fail(self, reason: str, jobs: list[Job]) -> None:
+    def _run_together(self, jobs: list[Job]) -> None:
+        """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
+        jobs = [job for job in jobs if not job.future.cancelled()]
+        for job in jobs:
+            job.started, job.batch = time.perf_counter(), len(jobs)
+        shared = jobs[0].shared if len(jobs) > 1 else None
+        if shared is not None:
+            self._began = time.monotonic()
+            try:
+                results = shared.run([job.shared.item for job in jobs if job.shared])
+            except FatalError:
+                raise
+            except Exception as error:
+                log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
+            else:
+                for job, result in zip(jobs, results, strict=True):
+                    job.finish(result)
+                return
+        for job in jobs:
+            job.batch = 1
+            self._began = time.monotonic()
+            job.run()
+
+    def fail(self, reason: str) -> None:
+        """Nothing will be answered any more: tell those who wait. From any thread, for this one may be stuck."""
         with self._changed:
             self.state, self.failure = State.FAILED, reason
-            pending = [*jobs, *self._waiting]
+            pending = [*self._jobs, *self._waiting]
             self._waiting.clear()
         for job in pending:
             job.fail(unavailable(State.FAILED))
@@ -159,28 +191,6 @@ class Job:
             self._loop.call_soon_threadsafe(act)
         except RuntimeError:
             log.info("the event loop has ended: a result has no taker")
-
-
-def _run(jobs: list[Job]) -> None:
-    """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
-    jobs = [job for job in jobs if not job.future.cancelled()]
-    for job in jobs:
-        job.started, job.batch = time.perf_counter(), len(jobs)
-    shared = jobs[0].shared if len(jobs) > 1 else None
-    if shared is not None:
-        try:
-            results = shared.run([job.shared.item for job in jobs if job.shared])
-        except FatalError:
-            raise
-        except Exception as error:
-            log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
-        else:
-            for job, result in zip(jobs, results, strict=True):
-                job.finish(result)
-            return
-    for job in jobs:
-        job.batch = 1
-        job.run()
 
 
 def unavailable(state: State) -> RequestError:
