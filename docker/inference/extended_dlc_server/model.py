@@ -234,11 +234,12 @@ def _files_of_the_model(settings: Settings) -> str:
 
     other_frameworks = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite"]
     try:
-        return snapshot_download(
+        folder: str = snapshot_download(
             settings.model_id, revision=settings.revision, token=settings.token, ignore_patterns=other_frameworks
         )
     except Exception as error:
         raise StartError(f"{settings.model_id} cannot be downloaded: {type(error).__name__}: {error}") from error
+    return folder
 
 
 def load_pipeline(settings: Settings) -> Model:
