@@ -58,8 +58,3 @@ def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:
             f"computes with {instance.accelerator} and the image is built for {accelerator}: take {other}, or an image "
             f"for {instance.accelerator}"
         )
-
-
-def instance_names() -> list[str]:
-    """All hosting types, sorted."""
-    return sorted(table("instances")["instances"])

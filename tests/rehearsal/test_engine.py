@@ -23,17 +23,6 @@ def silent(_: str) -> None:
     pass
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    """The engine of this machine; its store is the rehearsal's, so that a run and the tests make things once."""
-    if not (shutil.which("docker") or shutil.which("podman")):
-        pytest.skip("needs a container engine: install Docker Engine or podman, or run 'extended-dlc rehearse' once")
-    try:
-        return find_engine(STATE, registry="127.0.0.1:5000", say=silent)
-    except EngineError as error:
-        pytest.skip(f"needs a container engine: {error}")
-
-
 @pytest.fixture
 def label(engine: Engine) -> Iterator[str]:
     label = f"{LABEL}=test-{os.getpid()}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import tarfile
 import time
@@ -13,23 +12,13 @@ from pathlib import Path
 import pytest
 
 from extended_dlc.rehearsal import rootfs, standin
-from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError, find_engine
+from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
 STATE = Path(__file__).parents[2] / ".rehearsal"
 
 
 def silent(_: str) -> None:
     pass
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    if not (shutil.which("docker") or shutil.which("podman")):
-        pytest.skip("needs a container engine: install Docker Engine or podman, or run 'extended-dlc rehearse' once")
-    try:
-        return find_engine(STATE, registry="127.0.0.1:5000", say=silent)
-    except EngineError as error:
-        pytest.skip(f"needs a container engine: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from extended_dlc.doctor import CHECKS, Check, Finding, Ok, Problem, Target, Unknown, account, engine, examine, tools
 
@@ -338,16 +337,6 @@ def test_an_image_that_is_published_needs_no_engine(tmp_path: Path, path: Progra
 
 
 # ---- the account ----
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """moto's server: STS, SSM and ECR."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture

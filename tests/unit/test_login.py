@@ -7,12 +7,10 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from extended_dlc.login import EcrRegistry, base_images, ecr_registries
 
@@ -58,16 +56,6 @@ def test_settings_that_say_too_little_are_left_to_synth(broken: Any) -> None:
     assert [base for base in base_images(broken) if not base.startswith("763104351884")] == []
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[str]:
-    """moto's server."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
     """A program in the engine's place that writes down what it is told: no registry of AWS's is in reach."""
@@ -104,9 +92,9 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 
 
 def test_the_engine_gets_the_token_on_standard_input_and_never_as_an_argument(
-    app: Path, engine: Path, aws: str
+    app: Path, engine: Path, moto: str
 ) -> None:
-    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=moto, **CREDENTIALS)
     assert done.returncode == 0, done.stderr
     arguments, password = json.loads((app / "called.json").read_text())
     assert arguments == ["login", "--username", "AWS", "--password-stdin", DLC]
@@ -115,7 +103,7 @@ def test_the_engine_gets_the_token_on_standard_input_and_never_as_an_argument(
 
 
 def test_variables_and_a_settings_file_decide_as_they_do_for_the_app(
-    app: Path, engine: Path, aws: str, shipped_settings: Any
+    app: Path, engine: Path, moto: str, shipped_settings: Any
 ) -> None:
     (app / "other.yaml").write_text(
         "region: us-east-1\nimage: {transformers: 5.23.0}\nendpoints: {w: {model: whisper}}\n"
@@ -123,7 +111,7 @@ def test_variables_and_a_settings_file_decide_as_they_do_for_the_app(
     done = run(
         app,
         CDK_DOCKER=str(engine),
-        AWS_ENDPOINT_URL=aws,
+        AWS_ENDPOINT_URL=moto,
         EXTENDED_DLC_SETTINGS="other.yaml",
         EXTENDED_DLC_REGION="ap-south-1",
         **CREDENTIALS,
@@ -131,9 +119,9 @@ def test_variables_and_a_settings_file_decide_as_they_do_for_the_app(
     assert "is logged in to 763104351884.dkr.ecr.ap-south-1.amazonaws.com" in done.stderr
 
 
-def test_constructs_of_ones_own_name_their_base(tmp_path: Path, engine: Path, aws: str) -> None:
+def test_constructs_of_ones_own_name_their_base(tmp_path: Path, engine: Path, moto: str) -> None:
     base = f"{DLC}/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04"
-    done = run(tmp_path, "--base", base, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    done = run(tmp_path, "--base", base, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=moto, **CREDENTIALS)
     assert f"is logged in to {DLC}" in done.stderr
 
 
@@ -150,15 +138,15 @@ def test_without_credentials_it_says_so_and_stops_nothing(app: Path, engine: Pat
     assert "run 'aws configure' or 'aws sso login'" in done.stderr
 
 
-def test_without_an_engine_it_says_so_and_stops_nothing(app: Path, aws: str) -> None:
-    done = run(app, CDK_DOCKER="/nowhere/docker", AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+def test_without_an_engine_it_says_so_and_stops_nothing(app: Path, moto: str) -> None:
+    done = run(app, CDK_DOCKER="/nowhere/docker", AWS_ENDPOINT_URL=moto, **CREDENTIALS)
     assert done.returncode == 0
     assert "there is no container engine '/nowhere/docker'" in done.stderr
 
 
-def test_an_engine_that_refuses_is_quoted_and_stops_nothing(app: Path, engine: Path, aws: str) -> None:
+def test_an_engine_that_refuses_is_quoted_and_stops_nothing(app: Path, engine: Path, moto: str) -> None:
     engine.write_text("#!/bin/sh\ncat >/dev/null; echo 'Cannot connect to the Docker daemon' >&2; exit 1\n")
-    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=aws, **CREDENTIALS)
+    done = run(app, CDK_DOCKER=str(engine), AWS_ENDPOINT_URL=moto, **CREDENTIALS)
     assert done.returncode == 0
     assert "login failed: Cannot connect to the Docker daemon" in done.stderr
 

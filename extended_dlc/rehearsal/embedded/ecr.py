@@ -30,9 +30,6 @@ from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.store import BlobStore, InvalidDigest
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 _lock = threading.RLock()
 
