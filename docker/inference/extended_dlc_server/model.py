@@ -27,6 +27,7 @@ from .settings import Settings
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .user_code import Context, UserModel, load_hooks
+from .weights import find_weights, why_not_loaded
 from .worker import Shared
 
 log = logging.getLogger(__name__)
@@ -210,7 +211,9 @@ def load_model(settings: Settings) -> Model | UserModel:
         own = load_pipeline(settings)
         context = _context(settings, str(settings.model_folder))
         return UserModel(hooks, context, own.pipeline, own)
-    context = _context(settings, _files_of_the_model(settings))
+    # without files that we know of, its own business
+    known = settings.model_id is not None or settings.model_folder_holds_a_model
+    context = _context(settings, str(find_weights(settings).folder if known else settings.model_folder))
     try:
         model = hooks.call("model_fn", context, context.system_properties["model_dir"])
     except Exception as error:
@@ -226,32 +229,15 @@ def _context(settings: Settings, folder: str) -> Context:
     return Context(folder, 0 if torch.cuda.is_available() else None)
 
 
-def _files_of_the_model(settings: Settings) -> str:
-    """The folder for model_fn: SageMaker's, or where the Hub's files are downloaded to."""
-    if settings.model_id is None or settings.model_folder_holds_a_model:
-        return str(settings.model_folder)
-    from huggingface_hub import snapshot_download
-
-    other_frameworks = ["*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite"]
-    try:
-        folder: str = snapshot_download(
-            settings.model_id, revision=settings.revision, token=settings.token, ignore_patterns=other_frameworks
-        )
-    except Exception as error:
-        raise StartError(f"{settings.model_id} cannot be downloaded: {type(error).__name__}: {error}") from error
-    return folder
-
-
 def load_pipeline(settings: Settings) -> Model:
     """Import transformers, find the task, load the pipeline and warm it up."""
-    source = settings.model_source
+    weights = find_weights(settings)
     import torch
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY, pipeline
 
-    hub = {"revision": settings.revision} if source == settings.model_id and settings.revision else {}
     task = check_task(
-        settings.task or infer_task(_config_of(source, settings, hub), _auto_mappings()),
+        settings.task or infer_task(weights.config(), _auto_mappings()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,
@@ -260,55 +246,34 @@ def load_pipeline(settings: Settings) -> Model:
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     log.info(
         "loading %s (%s) with transformers %s, torch %s and Python %s on %s",
-        *(source, task, transformers.__version__, torch.__version__, sys.version.split()[0]),
+        *(weights.name, task, transformers.__version__, torch.__version__, sys.version.split()[0]),
         torch.cuda.get_device_name(0) if on_gpu else f"{torch.get_num_threads()} CPU threads",
     )
     try:
         loaded = pipeline(
             task,
-            model=source,
+            model=str(weights.folder),
             token=settings.token,
             trust_remote_code=settings.trust_remote_code,
             device=0 if on_gpu else -1,
             # half precision on a CPU is slow, and some operations do not have it
             **{dtype: "auto" if on_gpu else torch.float32},
-            **hub,
         )
     except Exception as error:
-        raise StartError(_why_not_loaded(error, source, transformers.__version__)) from error
+        raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
     model = Model(loaded, task, settings)
     model.warm_up()
     log.info(
         "ready to serve %s for %s in %s, in batches of up to %d",
-        *(source, task, str(getattr(loaded.model, "dtype", "?")).removeprefix("torch."), model.batch_size),
+        *(weights.name, task, str(getattr(loaded.model, "dtype", "?")).removeprefix("torch."), model.batch_size),
     )
     return model
-
-
-def _config_of(source: str, settings: Settings, hub: dict[str, str]) -> dict[str, Any]:
-    """`config.json` as it stands, which an unknown model type does not keep from being read."""
-    from transformers import PretrainedConfig
-
-    try:
-        config, _ = PretrainedConfig.get_config_dict(source, token=settings.token, **hub)
-    except OSError as error:
-        raise StartError(f"config.json of {source} cannot be read: {error}") from error
-    return dict(config)
 
 
 def _auto_mappings() -> dict[str, Any]:
     from transformers.models.auto import modeling_auto
 
     return {name: value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")}
-
-
-def _why_not_loaded(error: Exception, source: str, version: str) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return f"{source} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
-    if isinstance(error, KeyError) or "does not recognize this architecture" in text:
-        return f"transformers {version} does not know the model type of {source}: build the image with a newer release"
-    return f"{source} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"
 
 
 def _warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, Any]]:
