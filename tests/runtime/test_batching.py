@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, *, queue_length=100, most=4, fails=()):
         self.batches, self.fails, self.most = [], fails, most
         self.hold = threading.Event()
-        self.worker = worker.Worker(lambda: self, queue_length=queue_length)
+        self.worker = worker.Worker(lambda: [self], queue_length=queue_length)
         self.worker.start()
         while self.worker.state is worker.State.LOADING:
             time.sleep(0.001)
@@ -48,16 +48,16 @@ class Recorder:
         return [item * 10 if item != 7 else errors.RequestError(406, "seven", "no") for item in items]
 
     def submit(self, item, key="same"):
-        shared = None if key is None else worker.Shared(key=key, item=item, most=self.most, run=self.run)
+        shared = None if key is None else worker.Shared(key=key, item=item, most=self.most, run=Recorder.run)
 
-        def alone():
-            (result,) = self.run([item])
+        def alone(copy):
+            (result,) = copy.run([item])
             return result
 
         return self.worker.submit(alone, shared).future
 
     def busy(self):
-        return self.worker.submit(lambda: self.hold.wait(5)).future
+        return self.worker.submit(lambda _: self.hold.wait(5)).future
 
 
 def ask_together(recorder, items, cancel=()):

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from .cpu import set_thread_count
 from .errors import StartError
@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> int:
     """Listen at once, load the model beside it, and drain at the end."""
     from .worker import State, Worker
 
-    def load() -> Model | UserModel:
+    def load() -> Sequence[Model | UserModel]:
         return load_model(settings)
 
     import uvicorn

@@ -79,9 +79,9 @@ class App:
                 return
             request, shared = await asyncio.to_thread(_prepare, model, body, exchange)
             if request.form is Form.EVENTS:
-                await self._stream(exchange, request, model)
+                await self._stream(exchange, request)
             else:
-                answer = await self._result(exchange, lambda: model.answer(request), shared)
+                answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
                 await exchange.respond(200, answer, request.form.content_type)
         finally:
             self._admitted -= 1
@@ -89,10 +89,10 @@ class App:
     async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
         """The user's functions decode and encode: they get the request as it came."""
         request = RawRequest(body=body, headers=Headers(exchange.headers))
-        reply: Reply = await self._result(exchange, lambda: model.transform(request))
+        reply: Reply = await self._result(exchange, lambda copy: copy.transform(request))
         await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
 
-    async def _result(self, exchange: Exchange, work: Callable[[], Any], shared: Shared | None = None) -> Any:
+    async def _result(self, exchange: Exchange, work: Callable[[Any], Any], shared: Shared | None = None) -> Any:
         """What the work returns, unless the client leaves first: then it is dropped if it has not begun."""
         exchange.job = self._worker.submit(work, shared)
         future = exchange.job.future
@@ -107,7 +107,7 @@ class App:
             gone.cancel()
             future.cancel()
 
-    async def _stream(self, exchange: Exchange, request: Decoded, model: Model) -> None:
+    async def _stream(self, exchange: Exchange, request: Decoded) -> None:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
@@ -116,7 +116,7 @@ class App:
         def emit(made: bytes) -> None:
             loop.call_soon_threadsafe(events.put_nowait, made)
 
-        exchange.job = self._worker.submit(lambda: model.stream(request, emit, gone))
+        exchange.job = self._worker.submit(lambda copy: copy.stream(request, emit, gone))
         future = exchange.job.future
         leaving = asyncio.ensure_future(exchange.until_gone())
         either: tuple[asyncio.Future[Any], ...] = (future, leaving)

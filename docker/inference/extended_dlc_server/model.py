@@ -67,7 +67,7 @@ class Model:
         key = self._batching.key(request.inputs, self._parameters.check(request.parameters))
         if key is None:
             return None
-        return Shared(key=key, item=request, most=self._batching.size, run=self._answer_together)
+        return Shared(key=key, item=request, most=self._batching.size, run=Model.answer_together)
 
     def predict(self, request: Decoded) -> Any:
         """The pipeline's result as it is."""
@@ -77,7 +77,7 @@ class Model:
         except Exception as error:
             raise self._explained(error, request.inputs) from error
 
-    def _answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
+    def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
         arguments = self._parameters.check(requests[0].parameters)
         try:
@@ -193,8 +193,8 @@ def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
     }
 
 
-def load_model(settings: Settings) -> Model | UserModel:
-    """What answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+def load_model(settings: Settings) -> Sequence[Model | UserModel]:
+    """The copies of what answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
     if settings.token_secret_arn and not settings.token:
         settings = replace(settings, token=read_token(settings.token_secret_arn))
         # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions
@@ -203,14 +203,14 @@ def load_model(settings: Settings) -> Model | UserModel:
     if settings.requirements_file:
         install_requirements(settings.requirements_file)
     if program is None:
-        return load_pipeline(settings)
+        return [load_pipeline(settings)]
     hooks = load_hooks(program)
     if not hooks.functions:
-        return load_pipeline(settings)
+        return [load_pipeline(settings)]
     if "model_fn" not in hooks.functions:
         own = load_pipeline(settings)
         context = _context(settings, str(settings.model_folder))
-        return UserModel(hooks, context, own.pipeline, own)
+        return [UserModel(hooks, context, own.pipeline, own)]
     # without files that we know of, its own business
     known = settings.model_id is not None or settings.model_folder_holds_a_model
     context = _context(settings, str(find_weights(settings).folder if known else settings.model_folder))
@@ -220,7 +220,7 @@ def load_model(settings: Settings) -> Model | UserModel:
         log.exception("model_fn failed")
         raise StartError(f"model_fn of {hooks.module} failed: {type(error).__name__}: {error}") from error
     log.info("ready: model_fn returned a %s", type(model).__name__)
-    return UserModel(hooks, context, model, None)
+    return [UserModel(hooks, context, model, None)]
 
 
 def _context(settings: Settings, folder: str) -> Context:

@@ -1,4 +1,4 @@
-"""The one thread that owns the model, and the bounded queue in front of it."""
+"""The threads that own the model, one for each copy of it, and the one bounded queue in front of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +16,12 @@ from .errors import RequestError, StartError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
+
+LONGEST_WAIT = 0.01
+"""Seconds that a request may wait for others that are likely to come."""
+
+WAIT_SHARE = 0.5
+"""And the most of the time that the last run took: less than another run would cost them."""
 
 
 class State(Enum):
@@ -43,53 +49,75 @@ class Shared:
     most: int
     """The most that may run together."""
 
-    run: Callable[[Sequence[Any]], Sequence[Any]]
-    """Results for several items, an exception in place of a result for one that has none."""
+    run: Callable[[Any, Sequence[Any]], Sequence[Any]]
+    """Results of a copy of the model for several items, an exception in place of a result for one that has none."""
+
+
+@dataclass
+class Copy(Generic[M]):
+    """One copy of the model, and what its thread is doing."""
+
+    model: M
+    jobs: list[Job] = field(default_factory=list)
+    began: float | None = None
+    expected: int = 1
+    """How many requests the next run is likely to have: those who were just answered, or waited then, come again."""
+
+    waits_until: float = 0.0
+    """When it stops waiting for them."""
 
 
 class Worker(threading.Thread, Generic[M]):
-    """Loads the model, then runs one piece of work after the other, or those together that may.
+    """Loads the model, then runs one piece of work after the other on each copy, or those together that may.
 
     A daemon: loading a large model must not keep a process alive that was told to stop.
     """
 
-    def __init__(self, load: Callable[[], M], *, queue_length: int) -> None:
-        """`load` returns the model once it has answered a warm-up request."""
+    def __init__(self, load: Callable[[], Sequence[M]], *, queue_length: int) -> None:
+        """`load` returns the copies of the model once each has answered a warm-up request."""
         super().__init__(name="model", daemon=True)
         self._load = load
         self._length = queue_length
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
+        self._copies: list[Copy[M]] = []
         self.state = State.LOADING
-        self.model: M | None = None
         self.failure = ""
-        self._jobs: list[Job] = []
-        self._began: float | None = None
 
     def run(self) -> None:
-        """Work until something breaks: this thread never ends in good health."""
+        """Load, and serve the first copy on this thread."""
+        self._until_it_breaks(self._begin)
+
+    def _begin(self) -> None:
+        self._copies = [Copy(model) for model in self._load()]
+        self.state = State.READY
+        for copy in self._copies[1:]:
+            threading.Thread(target=self._until_it_breaks, args=(self._serve, copy), name="model", daemon=True).start()
+        self._serve(self._copies[0])
+
+    def _until_it_breaks(self, work: Callable[..., None], *arguments: Any) -> None:
+        """No copy ends in good health, and one that breaks ends all: SageMaker then starts the process again."""
         try:
-            self.model = self._load()
-            self.state = State.READY
-            while True:
-                self._began = None
-                self._jobs = []
-                self._jobs = self._take()
-                self._run_together(self._jobs)
+            work(*arguments)
         except StartError as error:
             log.error("%s", error)
             self.fail(str(error))
         except BaseException as error:
-            log.exception("the model's thread ended")
+            log.exception("a thread of the model ended")
             self.fail(f"{type(error).__name__}: {error}")
 
     @property
-    def busy_seconds(self) -> float:
-        """How long the inference that runs now has been running; 0 where none does."""
-        began = self._began
-        return 0.0 if began is None else time.monotonic() - began
+    def model(self) -> M | None:
+        """The first copy, which tells what requests may hold; None until it is loaded."""
+        return self._copies[0].model if self._copies else None
 
-    def submit(self, work: Callable[[], Any], shared: Shared | None = None) -> Job:
+    @property
+    def busy_seconds(self) -> float:
+        """How long the longest of the inferences that run now has been running; 0 where none does."""
+        began = [copy.began for copy in self._copies if copy.began is not None]
+        return time.monotonic() - min(began) if began else 0.0
+
+    def submit(self, work: Callable[[Any], Any], shared: Shared | None = None) -> Job:
         """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it."""
         job = Job(work, shared, asyncio.get_running_loop())
         with self._changed:
@@ -98,14 +126,24 @@ class Worker(threading.Thread, Generic[M]):
             if len(self._waiting) >= self._length:
                 raise queue_full(self._length)
             self._waiting.append(job)
-            self._changed.notify()
+            self._changed.notify_all()
         return job
 
-    def _take(self) -> list[Job]:
+    def _serve(self, copy: Copy[M]) -> None:
+        while True:
+            copy.jobs = self._take(copy)
+            began = time.monotonic()
+            self._run_together(copy)
+            copy.began, ended = None, time.monotonic()
+            copy.expected = len(copy.jobs) + len(self._waiting)
+            copy.waits_until = ended + min(LONGEST_WAIT, WAIT_SHARE * (ended - began))
+            copy.jobs = []
+
+    def _take(self, copy: Copy[M]) -> list[Job]:
         """The job that waits longest, and with it those that may share its run."""
         with self._changed:
-            while not self._waiting:
-                self._changed.wait()
+            while not self._waiting or self._more_will_come(copy):
+                self._changed.wait(copy.waits_until - time.monotonic() if self._waiting else None)
             first = self._waiting.popleft()
             jobs = [first]
             if first.shared is not None:
@@ -115,16 +153,23 @@ class Worker(threading.Thread, Generic[M]):
                     jobs.append(job)
         return jobs
 
-    def _run_together(self, jobs: list[Job]) -> None:
+    def _more_will_come(self, copy: Copy[M]) -> bool:
+        """Whether the job that waits longest should wait for others: never where one client asks after the other."""
+        shared = self._waiting[0].shared
+        if shared is None or len(self._waiting) >= min(copy.expected, shared.most):
+            return False
+        return time.monotonic() < copy.waits_until
+
+    def _run_together(self, copy: Copy[M]) -> None:
         """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
-        jobs = [job for job in jobs if not job.future.cancelled()]
+        jobs = copy.jobs = [job for job in copy.jobs if not job.future.cancelled()]
         for job in jobs:
             job.started, job.batch = time.perf_counter(), len(jobs)
         shared = jobs[0].shared if len(jobs) > 1 else None
         if shared is not None:
-            self._began = time.monotonic()
+            copy.began = time.monotonic()
             try:
-                results = shared.run([job.shared.item for job in jobs if job.shared])
+                results = shared.run(copy.model, [job.shared.item for job in jobs if job.shared])
             except FatalError:
                 raise
             except Exception as error:
@@ -135,14 +180,14 @@ class Worker(threading.Thread, Generic[M]):
                 return
         for job in jobs:
             job.batch = 1
-            self._began = time.monotonic()
-            job.run()
+            copy.began = time.monotonic()
+            job.run(copy.model)
 
     def fail(self, reason: str) -> None:
-        """Nothing will be answered any more: tell those who wait. From any thread, for this one may be stuck."""
+        """Nothing will be answered any more: tell those who wait. From any thread, for a copy's may be stuck."""
         with self._changed:
             self.state, self.failure = State.FAILED, reason
-            pending = [*self._jobs, *self._waiting]
+            pending = [*(job for copy in self._copies for job in copy.jobs), *self._waiting]
             self._waiting.clear()
         for job in pending:
             job.fail(unavailable(State.FAILED))
@@ -151,7 +196,7 @@ class Worker(threading.Thread, Generic[M]):
 class Job:
     """Work with the future that gets its result, which belongs to the event loop's thread."""
 
-    def __init__(self, work: Callable[[], Any], shared: Shared | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Callable[[Any], Any], shared: Shared | None, loop: asyncio.AbstractEventLoop) -> None:
         """Waiting from now on."""
         self.work, self.shared, self._loop = work, shared, loop
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -159,10 +204,10 @@ class Job:
         self.started = self.ended = 0.0
         self.batch = 0
 
-    def run(self) -> None:
+    def run(self, model: Any) -> None:
         """Alone."""
         try:
-            result = self.work()
+            result = self.work(model)
         except FatalError:
             raise
         except Exception as error:
