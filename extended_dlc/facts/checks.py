@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from extended_dlc.facts.limits import most
+
 _MODEL_PART = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _RELEASE = re.compile(r"\d+\.\d+\.\d+")
 _ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_HUB_TOKEN = re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}")
 _TOKEN_KEYS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 _ALIASES = {"bloom": "bigscience/bloom-560m", "whisper": "openai/whisper-base"}
@@ -63,13 +65,17 @@ def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, 
         if key in _TOKEN_KEYS or _HUB_TOKEN.search(value):
             problems.append(
                 f"'{key}' holds a literal Hub token, which everyone who may describe the model can read: remove it "
-                "and revoke the token; a public model needs none"
+                "and revoke the token; a public model needs none, for others a secret holds it"
             )
-        if len(key.encode()) > 1024 or len(value.encode()) > 1024:
-            problems.append(f"'{key}' is over SageMaker's 1024 bytes for a name or a value: shorten it")
-    if len(environment) + len(reserved) > 100:
-        problems.append(f"has {len(environment)} variables, SageMaker takes 100 with our {len(reserved)}: remove some")
-    if sum(len(key.encode()) + len(value.encode()) for key, value in environment.items()) > 32 * 1024:
+        each = most("environment.bytes")
+        if len(key.encode()) > each or len(value.encode()) > each:
+            problems.append(f"'{key}' is over SageMaker's {each} bytes for a name or a value: shorten it")
+    entries = most("environment.entries")
+    if len(environment) + len(reserved) > entries:
+        ours = f" with our {len(reserved)}" if reserved else ""
+        problems.append(f"has {len(environment)} variables, SageMaker takes {entries}{ours}: remove some")
+    total = sum(len(key.encode()) + len(value.encode()) for key, value in environment.items())
+    if total > most("environment.total_bytes"):
         problems.append("is over SageMaker's 32 KB in total: move large values into the model or the image")
     if problems:
         raise ValueError("; ".join(problems))
