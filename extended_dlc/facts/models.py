@@ -1,0 +1,133 @@
+"""What is known of a model before it runs: by its name, by its config.json, or by what the Hub said of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from extended_dlc.facts._tables import table
+from extended_dlc.facts.hub import known_model_type
+
+SPEECH = "automatic-speech-recognition"
+
+# model types that do one thing only; the stock server takes Whisper for text2text-generation without being told
+_TASKS = {"moonshine": SPEECH, "moonshine_streaming": SPEECH, "speech_to_text": SPEECH, "whisper": SPEECH}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """A model's kind and size; None is for what nobody said."""
+
+    model_id: str | None = None
+    model_type: str | None = None
+    task: str | None = None
+    parameters: int | None = None
+    dtype: str | None = None
+    """Number format of its weights, as torch calls it: `bfloat16`."""
+
+    weight_bytes: int | None = None
+    """The weights that are loaded, as they are stored."""
+
+    download_bytes: int | None = None
+    """All that a container downloads: a repository may hold the weights in two formats."""
+
+    cache_elements_per_token: int | None = None
+    """Numbers that attention keeps for each token of each request while it generates; None: it does not generate."""
+
+    cache_elements: int = 0
+    """Numbers that attention keeps for each request whatever its length."""
+
+    context: int | None = None
+    """The most tokens that a request may have."""
+
+    revision: str | None = None
+    """The commit that the Hub was asked about."""
+
+    gated: bool | None = None
+    """Whether the Hub gives it only to whoever agreed to its terms, or has it in private."""
+
+    licence: str | None = None
+
+
+LOOKED_UP = (
+    "model_type",
+    "task",
+    "parameters",
+    "dtype",
+    "weight_bytes",
+    "download_bytes",
+    "cache_elements_per_token",
+    "cache_elements",
+    "context",
+    "revision",
+    "gated",
+    "licence",
+)
+"""What `extended-dlc lookup` writes."""
+
+
+def context_key(model_id: str) -> str:
+    """Under which key of cdk.context.json the Hub's answer about a model is."""
+    return f"extended-dlc:model:{model_id}"
+
+
+@functools.cache
+def _named() -> dict[str, ModelFacts]:
+    return {row["model_id"]: ModelFacts(**row) for row in table("models")["models"]}
+
+
+def know_model(
+    model_id: str | None,
+    *,
+    looked_up: object = None,
+    revision: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    model_type: str | None = None,
+    parameters: int | None = None,
+    task: str | None = None,
+) -> ModelFacts:
+    """All that is known of a model, the most certain last: its name, the Hub's answer, its config.json, what was said.
+
+    :param looked_up: What cdk.context.json holds under `context_key`. It is passed over when it is about another
+        revision than the one that is asked for.
+    """
+    facts = _named().get(model_id or "", ModelFacts(model_id=model_id, model_type=known_model_type(model_id or "")))
+    if isinstance(looked_up, Mapping) and revision in (None, looked_up.get("revision"), looked_up.get("asked")):
+        answer = {key: looked_up[key] for key in LOOKED_UP if looked_up.get(key) is not None}
+        facts = replace(facts, **answer)
+    if config is not None:
+        facts = replace(facts, **{key: value for key, value in read_config(config).items() if value is not None})
+    if parameters is not None and parameters != facts.parameters:
+        facts = replace(facts, parameters=parameters, weight_bytes=None, download_bytes=None)
+    model_type = model_type or facts.model_type
+    return replace(facts, model_type=model_type, task=task or facts.task or _TASKS.get(model_type or ""))
+
+
+def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config.json tells of a model's kind and of what it keeps while it generates."""
+    text = config.get("text_config")
+    text = text if isinstance(text, Mapping) else config
+    layers = _first(text, "decoder_layers", "num_hidden_layers", "n_layer", "num_layers")
+    heads = _first(text, "num_attention_heads", "n_head", "decoder_attention_heads")
+    width = _first(text, "hidden_size", "d_model", "n_embd", "n_embed")
+    per_token = None
+    architectures = " ".join(map(str, config.get("architectures") or ()))
+    generates = any(word in architectures for word in ("CausalLM", "ConditionalGeneration", "LMHead"))
+    if generates and layers and heads and width:
+        key_value_heads = _first(text, "num_key_value_heads") or heads
+        per_token = 2 * layers * key_value_heads * (_first(text, "head_dim") or width // heads)
+    dtype = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
+    frames = _first(config, "max_source_positions")
+    return {
+        "model_type": config.get("model_type"),
+        "dtype": dtype if isinstance(dtype, str) else None,
+        "cache_elements_per_token": per_token,
+        "cache_elements": per_token * frames if per_token and frames else None,
+        "context": _first(text, "max_target_positions", "max_position_embeddings", "n_positions", "seq_length"),
+    }
+
+
+def _first(config: Mapping[str, Any], *names: str) -> int | None:
+    return next((config[name] for name in names if isinstance(config.get(name), int) and config[name]), None)

@@ -1,0 +1,343 @@
+"""How much memory, time and disk a model takes, and which instances have it.
+
+An estimate that is over what an instance has is said; refused is only what the weights alone exceed. The assumptions
+are constants, each with its reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from extended_dlc.facts._tables import table
+from extended_dlc.facts.instances import Instance, find_instance
+from extended_dlc.facts.limits import check_limit, limit, most
+from extended_dlc.facts.models import ModelFacts
+
+GIB = 1024**3
+
+DTYPE_BYTES = {
+    "float64": 8.0,
+    "float32": 4.0,
+    "float16": 2.0,
+    "bfloat16": 2.0,
+    "int8": 1.0,
+    "uint8": 1.0,
+    "float8_e4m3fn": 1.0,
+    "float8_e5m2": 1.0,
+}
+"""Bytes of one number, by torch's names."""
+
+DEFAULT_CONTEXT = 2048
+"""Tokens of a request, prompt and answer, where nobody says: BLOOM's own limit."""
+
+FIXED_BYTES = GIB
+"""What a process has besides the model: on a GPU CUDA's context and libraries, on a CPU Python, torch and transformers.
+An allowance; `docs/plan.md` says what was measured."""
+
+WORKING_SHARE = 0.1
+"""What a pass through the model needs for a while, as a share of its weights. An allowance, too."""
+
+PARALLEL_SHARE = 0.9
+"""The share of each GPU that vLLM takes (its `gpu_memory_utilization`)."""
+
+DOWNLOAD_BYTES_PER_SECOND = 50e6
+"""From the Hub to an instance, and from S3: slower than what is usual, so that a slow day passes."""
+
+READ_BYTES_PER_SECOND = 100e6
+"""From the volume into memory: gp2 of a small size gives 128 MiB/s at most (EBS user guide)."""
+
+START_SECONDS = 600
+"""Before and after the model is read: the packages from a cold disk, the first request."""
+
+UNKNOWN_START_SECONDS = 900
+"""Where nobody knows the size."""
+
+DISK_GB = 30
+"""Room on the volume besides the model."""
+
+Spread = Literal["one", "all"]
+"""Whether a server puts the model on one GPU, as this project's and AWS's stock server do, or over all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is asked of an endpoint at a time."""
+
+    context: int = DEFAULT_CONTEXT
+    """Tokens of a request, prompt and answer."""
+
+    batch: int = 1
+    """Requests that run together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Whether a model fits an instance, with the numbers."""
+
+    verdict: Literal["fits", "tight", "too small", "unknown"]
+    """`too small`: the weights alone do not fit; `tight`: they do, and with the allowances they do not."""
+
+    weights: int | None
+    """Bytes that the weights take there; None where the size is not known."""
+
+    cache: int
+    """Bytes that attention keeps for the requests that run together."""
+
+    working: int
+    """Bytes besides: `FIXED_BYTES` and `WORKING_SHARE`."""
+
+    there: int | None
+    """Bytes that the instance has for it; None where no published source has them."""
+
+    why: str
+    """The arithmetic, as a clause."""
+
+    @property
+    def needed(self) -> int | None:
+        """All that it takes."""
+        return None if self.weights is None else self.weights + self.cache + self.working
+
+
+def fit(model: ModelFacts, instance: Instance, *, spread: Spread = "one", load: Load | None = None) -> Fit:
+    """Whether a model fits an instance, or one GPU of it.
+
+    On a GPU the weights keep the format that they are published in; on a CPU they are float32, as this project's server
+    and AWS's load them.
+    """
+    load = load or Load()
+    weights, how = _weights(model, instance)
+    tokens = min(load.context, model.context or load.context)
+    elements = ((model.cache_elements_per_token or 0) * tokens + model.cache_elements) * load.batch
+    cache = math.ceil(elements * _bytes_of_a_number(model, instance))
+    processes = instance.gpus if spread == "all" and instance.gpus else 1
+    working = FIXED_BYTES * processes + math.ceil((weights or 0) * WORKING_SHARE)
+    there, has = _there(instance, spread)
+    verdict: Literal["fits", "tight", "too small", "unknown"]
+    if weights is None or there is None:
+        verdict, why = "unknown", how if weights is None else has
+    else:
+        verdict = "too small" if weights > there else "tight" if weights + cache + working > there else "fits"
+        why = f"{how}{gib(weights)} of weights"
+        if verdict != "too small":
+            requests = "a request" if load.batch == 1 else f"{load.batch} requests"
+            why += f", {gib(cache)} for {requests} of {tokens} tokens" if cache else ""
+            why += f" and {gib(working)} to work in"
+        why += f"; {instance.name} has {has}"
+    return Fit(verdict=verdict, weights=weights, cache=cache, working=working, there=there, why=why)
+
+
+def check_fit(
+    model: ModelFacts,
+    instance: Instance,
+    *,
+    spread: Spread = "one",
+    load: Load | None = None,
+    region: str | None = None,
+) -> str | None:
+    """Refuse an instance that the weights alone are too large for; a sentence to annotate where it is tight."""
+    found = fit(model, instance, spread=spread, load=load)
+    if found.verdict in ("fits", "unknown"):
+        return None
+    name = model.model_id or "the model"
+    way_out = _way_out(model, instance, spread, load, region)
+    if found.verdict == "too small":
+        raise ValueError(
+            f"cannot hold {name}: {found.why}: {way_out}; if the size is not right, say the number of parameters "
+            "(parameters=)"
+        )
+    return (
+        f"{name} may be too large for {instance.name}: {found.why}: if it fails with out-of-memory (507), {way_out}, "
+        "or send shorter or fewer requests at a time"
+    )
+
+
+def smallest_instances(
+    model: ModelFacts,
+    accelerator: str,
+    *,
+    spread: Spread = "one",
+    load: Load | None = None,
+    region: str | None = None,
+) -> tuple[str, ...]:
+    """The smallest instance types that a model fits, one of a family, three at most; empty where none does."""
+    found: dict[str, str] = {}
+    for instance in _by_size(accelerator):
+        family = instance.name.rpartition(".")[0]
+        if family in found or (region is not None and not _is_offered(instance, region)):
+            continue
+        if fit(model, instance, spread=spread, load=load).verdict == "fits":
+            found[family] = instance.name
+        if len(found) == 3:
+            break
+    return tuple(found.values())
+
+
+@functools.cache
+def _by_size(accelerator: str) -> tuple[Instance, ...]:
+    instances = [find_instance(name) for name in table("instances")["instances"]]
+    fitting = [each for each in instances if each.accelerator == accelerator and each.architecture == "x86_64"]
+    known = [each for each in fitting if each.memory_mib]
+    return tuple(sorted(known, key=lambda each: (each.gpus * each.gpu_memory_mib, each.memory_mib or 0, each.name)))
+
+
+def _is_offered(instance: Instance, region: str) -> bool:
+    regions = getattr(instance, "regions", None)
+    return not regions or region in regions
+
+
+def _way_out(model: ModelFacts, instance: Instance, spread: Spread, load: Load | None, region: str | None) -> str:
+    enough = smallest_instances(model, instance.accelerator, spread=spread, load=load, region=region)
+    if enough:
+        return f"take {' or '.join(enough)}"
+    parallel = smallest_instances(model, "gpu", spread="all", load=load, region=region)
+    if not parallel:
+        return "no single instance that SageMaker hosts on holds it"
+    gpus = find_instance(parallel[0])
+    each = f"{gpus.gpus} GPUs of {gib(gpus.gpu_memory_mib * 1024**2)}"
+    return (
+        f"no {instance.accelerator} type holds it in one piece: serve it with the vLLM family and tensor parallelism "
+        f"over {each} ({' or '.join(parallel)})"
+    )
+
+
+def _weights(model: ModelFacts, instance: Instance) -> tuple[int | None, str]:
+    """The bytes of the weights in memory, and the sum up to them."""
+    number = _bytes_of_a_number(model, instance)
+    if model.parameters is None:
+        if model.weight_bytes is None:
+            return None, "nobody said how large the model is"
+        if instance.accelerator == "cpu" and model.dtype in DTYPE_BYTES:
+            return math.ceil(
+                model.weight_bytes * number / DTYPE_BYTES[model.dtype]
+            ), "its files, loaded as float32, are "
+        return model.weight_bytes, "its files are "
+    if instance.accelerator != "cpu" and model.weight_bytes is not None:
+        return model.weight_bytes, f"{model.parameters:,} parameters are "  # as stored, quantised weights too
+    named = "float32, as on every CPU" if instance.accelerator == "cpu" else model.dtype or "16 bits, where nobody said"
+    return math.ceil(model.parameters * number), f"{model.parameters:,} parameters x {number:g} bytes ({named}) are "
+
+
+def _bytes_of_a_number(model: ModelFacts, instance: Instance) -> float:
+    return 4 if instance.accelerator == "cpu" else max(DTYPE_BYTES.get(model.dtype or "", 2), 1)
+
+
+def _there(instance: Instance, spread: Spread) -> tuple[int | None, str]:
+    if instance.accelerator == "cpu":
+        if instance.memory_mib is None:
+            return None, f"no published source has the memory of {instance.name}"
+        there = instance.memory_mib * 1024**2
+        return there, f"{gib(there)} of memory"
+    each = instance.gpu_memory_mib * 1024**2
+    if not each:
+        return None, f"no published source has the memory of the GPUs of {instance.name}"
+    if spread == "all":
+        there = int(instance.gpus * each * PARALLEL_SHARE)
+        return there, f"{instance.gpus} GPUs of {gib(each)}, of which vLLM takes {PARALLEL_SHARE:.0%}"
+    if instance.gpus == 1:
+        return each, f"one GPU of {gib(each)}"
+    return each, f"{gib(each)} on each of its {instance.gpus} GPUs, and the server does not split a model"
+
+
+def gib(size: float) -> str:
+    """Bytes as people read them: `328.3 GiB`, `12 MiB`."""
+    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 1024**2:,.0f} MiB"
+
+
+# -- time and disk -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """How long SageMaker is to wait, in seconds."""
+
+    startup: int
+    """`ContainerStartupHealthCheckTimeoutInSeconds`: a download from the Hub counts."""
+
+    download: int | None
+    """`ModelDataDownloadTimeoutInSeconds`; None where nothing comes from S3 or nobody knows how much."""
+
+    notes: tuple[str, ...] = ()
+    """What to annotate: the bound of the API is less than the estimate."""
+
+
+def choose_timeouts(size: int | None, *, from_s3: bool = False) -> Timeouts:
+    """The time-outs for a model of `size` bytes, within what SageMaker takes. Default of an unknown size: 900 s."""
+    if size is None:
+        return Timeouts(startup=UNKNOWN_START_SECONDS, download=None)
+    notes = []
+    fetch = size / DOWNLOAD_BYTES_PER_SECOND
+    startup = START_SECONDS + size / READ_BYTES_PER_SECOND + (0 if from_s3 else fetch)
+    if startup > most("startup_timeout_seconds"):
+        way_out = (
+            "take instances whose storage is local NVMe"
+            if from_s3
+            else "serve it from S3, whose download has a time-out of its own"
+        )
+        notes.append(_over("start-up", startup, size, "startup_timeout_seconds", way_out))
+    if from_s3 and fetch > most("download_timeout_seconds"):
+        way_out = "take an uncompressed S3 prefix, which is fetched in parallel"
+        notes.append(_over("download", fetch, size, "download_timeout_seconds", way_out))
+    return Timeouts(
+        startup=_bounded(startup, "startup_timeout_seconds"),
+        download=_bounded(fetch + 60, "download_timeout_seconds") if from_s3 else None,
+        notes=tuple(notes),
+    )
+
+
+def _over(what: str, seconds: float, size: int, name: str, way_out: str) -> str:
+    return (
+        f"the {what} may take {seconds:,.0f} s for {size / 1e9:,.0f} GB at {DOWNLOAD_BYTES_PER_SECOND / 1e6:.0f} MB/s, "
+        f"and SageMaker waits {most(name)} s at most: {way_out}"
+    )
+
+
+def _bounded(seconds: float, name: str) -> int:
+    """Whole minutes, within the limit."""
+    return min(max(math.ceil(seconds / 60) * 60, limit(name).min or 0), most(name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """Where a model's files find room."""
+
+    volume_gb: int | None
+    """`VolumeSizeInGB`; None where the type has storage of its own, and where nobody knows the size."""
+
+    notes: tuple[str, ...] = ()
+    """What to annotate: the room is less than the model."""
+
+
+def choose_disk(size: int | None, instance: Instance) -> Disk:
+    """The volume for a model of `size` bytes, or a warning where the type's own storage is too small."""
+    if size is None or instance.vcpu is None:
+        return Disk(volume_gb=None)
+    needed = math.ceil(size / 1e9 * 1.1) + DISK_GB
+    if instance.local_storage_gb:
+        if needed <= instance.local_storage_gb:
+            return Disk(volume_gb=None)
+        note = (
+            f"the model's {size / 1e9:,.0f} GB leave no room on the {instance.local_storage_gb} GB of {instance.name}: "
+            "take a larger type"
+        )
+        return Disk(volume_gb=None, notes=(note,))
+    largest = most("volume_gb")
+    if needed <= largest:
+        return Disk(volume_gb=needed)
+    note = (
+        f"the model's {size / 1e9:,.0f} GB want a volume of {needed} GB, and SageMaker gives {largest} GB at most: "
+        "take a type with storage of its own, as ml.g5"
+    )
+    return Disk(volume_gb=largest, notes=(note,))
+
+
+def check_volume(volume_gb: int, instance: Instance) -> None:
+    """Refuse a volume size outside SageMaker's limits, and for a type that has no volume."""
+    check_limit("volume_gb", volume_gb)
+    if instance.local_storage_gb:
+        raise ValueError(
+            f"cannot be chosen for {instance.name}, which has {instance.local_storage_gb} GB of storage of its own "
+            "instead of a volume: leave it out"
+        )
