@@ -11,17 +11,22 @@ if TYPE_CHECKING:
     from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
     from extended_dlc.hosting import RealTime
     from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
-    from extended_dlc.model import HubModel
+    from extended_dlc.inference_code import InferenceCode
+    from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
 
 _HOMES = {
     "EcrImage": "image",
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
+    "InferenceCode": "inference_code",
     "InvokableEndpoint": "endpoint",
     "LocalBuild": "build",
+    "PlacedModel": "model",
     "PublishedImage": "image",
     "RealTime": "hosting",
+    "S3Model": "model",
+    "ServedModel": "model",
     "ServingImage": "image",
     "StockDlc": "image",
 }
@@ -31,10 +36,14 @@ __all__ = [
     "ExtendedDlc",
     "HubModel",
     "HuggingFaceEndpoint",
+    "InferenceCode",
     "InvokableEndpoint",
     "LocalBuild",
+    "PlacedModel",
     "PublishedImage",
     "RealTime",
+    "S3Model",
+    "ServedModel",
     "ServingImage",
     "StockDlc",
 ]

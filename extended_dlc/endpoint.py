@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from aws_cdk import Annotations, ArnFormat, Names, Stack, Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc._config import Queue, production_variant, queue
 from extended_dlc._private import require
+from extended_dlc.capture import DataCapture, data_capture_config
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
-from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.facts.instances import find_instance
-from extended_dlc.hosting import RealTime
+from extended_dlc.hosting import MAIN_VARIANT, Async, Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ServingImage
-from extended_dlc.model import HubModel
+from extended_dlc.model import HubModel, PlacedModel, ServedModel
+from extended_dlc.network import Network, vpc_config
+from extended_dlc.rollout import Rollout, check_rollout, deployment_config
+from extended_dlc.scaling import Scaling, scale
 
-VARIANT = "AllTraffic"
-"""Name of the one production variant: what SageMaker's own SDK calls it, so dashboards and scripts fit."""
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
 
 INVOKE_ACTIONS = (
     "sagemaker:InvokeEndpoint",
@@ -66,7 +72,7 @@ class InvokableEndpoint(Construct):
 
 
 class HuggingFaceEndpoint(InvokableEndpoint):
-    """A SageMaker endpoint that serves a Hub model from an image of ours.
+    """A SageMaker endpoint that serves a model of the Hub's or of your own.
 
     The Model and the EndpointConfig have no names of their own: any change replaces them, and the Endpoint goes over to
     the new ones in place, under the same name.
@@ -77,89 +83,242 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         scope: Construct,
         construct_id: str,
         *,
-        model: HubModel,
+        model: ServedModel,
         image: ServingImage,
-        hosting: RealTime | None = None,
+        hosting: Hosting | None = None,
+        rollout: Rollout | None = None,
         environment: Mapping[str, str] | None = None,
         endpoint_name: str | None = None,
         role: iam.IRole | None = None,
+        role_path: str | None = None,
+        permissions_boundary: iam.IManagedPolicy | None = None,
+        network: Network | None = None,
+        network_isolation: bool = False,
+        encryption_key: kms.IKey | None = None,
+        data_capture: DataCapture | None = None,
     ) -> None:
         """Define the endpoint.
 
-        :param model: Which weights it serves.
+        :param model: Which weights it serves: `HubModel`, `S3Model` or `MirroredModel`.
         :param image: The image whose server answers, as `ExtendedDlc`.
-        :param hosting: What it runs on. Default: `RealTime()`, one `ml.m5.xlarge`.
+        :param hosting: What it runs on: `RealTime`, `Async` or `Serverless`. Default: `RealTime()`, one
+            `ml.m5.xlarge`.
+        :param rollout: How an update goes over to new instances: `AllAtOnce`, `Canary`, `Linear` or `Rolling`.
+            ValueError for one that SageMaker does not know for the hosting. Default: all at once, without a bake.
         :param environment: More environment variables for the container. ValueError for what SageMaker refuses, for a
             variable that `model` sets and for a literal Hub token. Default: none.
         :param endpoint_name: The endpoint's name, unique in account and region, as for `InvokableEndpoint`.
-        :param role: What the container may do. The Model waits for it; it is granted the image, its logs and its
-            metrics where it can be changed. Default: a new role with just that.
+        :param role: What the container may do. The Model waits for it; it is granted what the endpoint uses where it
+            can be changed. Default: a new role with just that.
+        :param role_path: Path of the new role, as `/speech/`. ValueError with `role`. Default: `/`.
+        :param permissions_boundary: What the new role can never exceed. ValueError with `role`. Default: none.
+        :param network: The VPC that the containers are in. ValueError with `Serverless`. Default: SageMaker's own, with
+            access to the internet.
+        :param network_isolation: Whether containers can open no connection at all. ValueError for weights that come
+            from the Hub, and with `Serverless`. Default: they can, unless the model needs none.
+        :param encryption_key: Key for the volumes of instance types that have some, for captured data, asynchronous
+            answers and new topics. Default: keys of AWS's own.
+        :param data_capture: What of the requests and answers SageMaker writes to S3. ValueError with `Serverless`.
+            Default: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
-        hosting = hosting or RealTime()
-        variables = dict(environment or {})
-        try:
-            check_environment(variables, reserved=HubModel.variables)
-        except ValueError as error:  # the values stay out of the message: one may be a secret
-            raise ValueError(f"'environment': {error}") from None
-        if model.revision is None:
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:unpinned-revision",
-                f"model '{model.id}' has no revision: a container that starts later may serve other weights; pass the "
-                "commit of the model's page as revision=",
+        self.hosting: Hosting = hosting or RealTime()
+        if isinstance(self.hosting, Serverless):
+            _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
+        if network_isolation and isinstance(model, HubModel):
+            raise ValueError(
+                "'network_isolation' leaves the container no way to the Hub, where the model is: take MirroredModel or "
+                "S3Model"
             )
-        published = image.publish_for(self, instance=find_instance(hosting.instance_type), model=model)
-        self.role = role or self._new_role()
-        image.grant_pull(self.role)
-        self._grant_observability(self.role)
-
-        self.model = sagemaker.CfnModel(
-            self,
-            "Model",
-            execution_role_arn=self.role.role_arn,
-            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
-                image=published.uri, environment={**model.environment(), **variables}
-            ),
-        )
-        # SageMaker looks at the image and at the role's rights when the Model is created
-        self.model.node.add_dependency(self.role)
-        if published.ready is not None:
-            self.model.node.add_dependency(published.ready)
+        if rollout is not None:
+            check_rollout(rollout, self.hosting)
+        if role is not None and (role_path is not None or permissions_boundary is not None):
+            raise ValueError(
+                "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'"
+            )
+        self._network_isolation = network_isolation
+        self.role = role or self._new_role(role_path, permissions_boundary)
+        self._vpc = vpc_config(self, network, role=self.role) if network else None
+        variants_home = Construct(self, "Variants")
+        self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
+        self.model, cuda = self._serve(self, self.hosting, model=model, image=image, environment=environment)
+        weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
+        variants = [self._variant(self.hosting, MAIN_VARIANT, weight, self.model, cuda)]
+        shadows: list[sagemaker.CfnEndpointConfig.ProductionVariantProperty] = []
+        if isinstance(self.hosting, RealTime):
+            for each in (*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])):
+                self._homes[each.name] = Construct(variants_home, each.name)
+                own, cuda = self._own_model(each, model=model, image=image, environment=environment)
+                fleet = self._variant(each, each.name, each.weight, own, cuda)
+                (shadows if each is self.hosting.shadow else variants).append(fleet)
+        key = encryption_key
+        self._queue: Queue | None = None
+        if isinstance(self.hosting, Async):
+            self._queue = queue(self, self.hosting, name=self.endpoint_name, role=self.role, key=key)
+        self.capture_bucket: s3.IBucket | None = None
+        capture = None
+        if data_capture is not None:
+            self.capture_bucket, capture = data_capture_config(
+                self, data_capture, name=self.endpoint_name, role=self.role, key=key
+            )
         self.config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
-            production_variants=[
-                sagemaker.CfnEndpointConfig.ProductionVariantProperty(
-                    variant_name=VARIANT,
-                    model_name=self.model.attr_model_name,
-                    instance_type=hosting.instance_type,
-                    initial_instance_count=hosting.instances,
-                    initial_variant_weight=1,
-                    container_startup_health_check_timeout_in_seconds=hosting.startup_timeout_seconds,
-                    # the driver that the image's CUDA wants: with an older one the container dies without a log
-                    inference_ami_version=inference_ami_version(published.cuda),
-                )
-            ],
+            production_variants=variants,
+            shadow_production_variants=shadows or None,
+            async_inference_config=self._queue.config if self._queue else None,
+            data_capture_config=capture,
+            kms_key_id=self._volume_key(key),
         )
+        scaled = self._scaled()
+        counted = scaled and not isinstance(self.hosting, Serverless)
         self.endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=self.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
+            deployment_config=deployment_config(rollout) if rollout else None,
+            # an update would put the number of instances back to the config's; weights and capture shall follow it
+            retain_all_variant_properties=True if counted else None,
+            exclude_retained_variant_properties=[
+                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type=kind)
+                for kind in ("DesiredWeight", "DataCaptureConfig")
+            ]
+            if counted
+            else None,
         )
+        for name, scaling in scaled.items():
+            home = Construct(self._homes[name], "Scaling")
+            scale(home, scaling, endpoint_name=self.endpoint_name, variant=name, after=self.endpoint)
+
+    @property
+    def bucket(self) -> s3.IBucket | None:
+        """Where an asynchronous endpoint takes requests from and puts answers; None for the other kinds."""
+        return self._queue.bucket if self._queue else None
+
+    @property
+    def success_topic(self) -> sns.ITopic | None:
+        """The topic that is told of each asynchronous answer, if there is one."""
+        return self._queue.success_topic if self._queue else None
+
+    @property
+    def error_topic(self) -> sns.ITopic | None:
+        """The topic that is told of each asynchronous failure, if there is one."""
+        return self._queue.error_topic if self._queue else None
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and put them into the bucket and fetch answers where the endpoint has one."""
+        if self._queue is not None:
+            self._queue.grant_use(grantee)
+        return super().grant_invoke(grantee)
 
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
         """An endpoint that is there already, for whoever calls it: its ARN and `grant_invoke`."""
         return InvokableEndpoint(scope, construct_id, endpoint_name=endpoint_name)
 
-    def _new_role(self) -> iam.Role:
+    def _new_role(self, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:
         return iam.Role(
             self,
             "Role",
             assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
             description=f"What the containers of {self.endpoint_name} may do",
+            path=path,
+            permissions_boundary=boundary,
         )
+
+    def _serve(
+        self,
+        scope: Construct,
+        hosting: Instances | Serverless,
+        *,
+        model: ServedModel,
+        image: ServingImage,
+        environment: Mapping[str, str] | None,
+    ) -> tuple[sagemaker.CfnModel, str | None]:
+        """A Model in `scope`, and the CUDA of its image."""
+        variables = dict(environment or {})
+        try:
+            check_environment(variables, reserved=model.variables)
+        except ValueError as error:  # the values stay out of the message: one may be a secret
+            raise ValueError(f"'environment': {error}") from None
+        # the same image for each type, and a check that it runs there
+        published, *_ = [image.publish_for(self, instance=each, model=model) for each in find_instances(hosting)]
+        image.grant_pull(self.role)
+        if scope is self:
+            self._grant_observability(self.role)
+        placed = model.place_for(scope, self.role)
+        if isinstance(hosting, Serverless):
+            _refuse_with_serverless(network_isolation=placed.isolated, placed=placed)
+        served = sagemaker.CfnModel(
+            scope,
+            "Model",
+            execution_role_arn=self.role.role_arn,
+            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
+                image=published.uri,
+                environment={**placed.environment, **variables},
+                model_data_source=placed.data,
+            ),
+            vpc_config=self._vpc,
+            enable_network_isolation=placed.isolated or self._network_isolation or None,
+        )
+        # SageMaker looks at the image and at the role's rights when the Model is created
+        served.node.add_dependency(self.role)
+        for ready in (published.ready, placed.ready):
+            if ready is not None:
+                served.node.add_dependency(ready)
+        return served, published.cuda
+
+    def _own_model(
+        self, variant: Variant, *, model: ServedModel, image: ServingImage, environment: Mapping[str, str] | None
+    ) -> tuple[sagemaker.CfnModel, str | None]:
+        """The Model of another variant: its own, because its image can differ by the instance type alone."""
+        return self._serve(
+            self._homes[variant.name],
+            variant,
+            model=variant.model or model,
+            image=variant.image or image,
+            environment=environment if variant.environment is None else variant.environment,
+        )
+
+    @staticmethod
+    def _variant(
+        hosting: Instances | Serverless, name: str, weight: float, model: sagemaker.CfnModel, cuda: str | None
+    ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+        return production_variant(hosting, name=name, weight=weight, model_name=model.attr_model_name, cuda=cuda)
+
+    def _scaled(self) -> dict[str, Scaling]:
+        """How each variant scales that does, by its name."""
+        variants = self.hosting.variants if isinstance(self.hosting, RealTime) else ()
+        scaled = {MAIN_VARIANT: self.hosting.scaling, **{each.name: each.scaling for each in variants}}
+        return {name: scaling for name, scaling in scaled.items() if scaling is not None}
+
+    def _volume_key(self, key: kms.IKey | None) -> str | None:
+        """The key for the volumes, where all types have one; what the role needs to use the key anywhere is granted."""
+        if key is None:
+            return None
+        key.grant_encrypt_decrypt(self.role)
+        if isinstance(self.hosting, Serverless):
+            return None
+        hostings: list[Instances] = [self.hosting]
+        if isinstance(self.hosting, RealTime):
+            hostings += [*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])]
+        instances = [instance for hosting in hostings for instance in find_instances(hosting)]
+        if with_storage := [each.name for each in instances if each.local_storage_gb]:
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:volume-key",
+                f"'encryption_key' is not for the storage of {', '.join(dict.fromkeys(with_storage))}: the hardware "
+                "encrypts it, and SageMaker takes no key for the endpoint's volumes",
+            )
+            return None
+        self.role.add_to_principal_policy(
+            iam.PolicyStatement(
+                actions=["kms:CreateGrant"],
+                resources=[key.key_arn],
+                conditions={"Bool": {"kms:GrantIsForAWSResource": "true"}},
+            )
+        )
+        return key.key_arn
 
     def _grant_observability(self, role: iam.IRole) -> None:
         """Logs and metrics, of this endpoint alone (SageMaker developer guide, roles, CreateModel API)."""
@@ -180,3 +339,30 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 conditions={"StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}},
             )
         )
+
+
+def _refuse_with_serverless(
+    *,
+    network: Network | None = None,
+    network_isolation: bool = False,
+    data_capture: DataCapture | None = None,
+    placed: PlacedModel | None = None,
+) -> None:
+    """What serverless endpoints do not have (SageMaker developer guide, "Serverless Inference", exclusions)."""
+    unpacked = placed is not None and placed.data is not None and _unpacked(placed.data)
+    refused = {
+        "network": network is not None,
+        "network_isolation": network_isolation,
+        "data_capture": data_capture is not None,
+        "model": unpacked,
+    }
+    what = {"model": "an uncompressed model", "network": "a VPC", "data_capture": "data capture"}
+    for option, is_refused in refused.items():
+        if is_refused:
+            thing = what.get(option, "network isolation")
+            raise ValueError(f"'{option}' does not go with Serverless, which has not {thing}: take RealTime or Async")
+
+
+def _unpacked(data: sagemaker.CfnModel.ModelDataSourceProperty) -> bool:
+    source = data.s3_data_source
+    return isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) and source.compression_type == "None"

@@ -22,7 +22,7 @@ from extended_dlc.facts.compat import Server, check_model_type, check_pair, chec
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.login import ecr_registries
-from extended_dlc.model import HubModel
+from extended_dlc.model import ServedModel
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -44,7 +44,7 @@ class PublishedImage:
 class ServingImage(Protocol):
     """What an endpoint needs of its image; any class with these two methods will do."""
 
-    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
         ...
 
@@ -141,11 +141,15 @@ class ExtendedDlc(Construct):
         """Let `grantee` pull the image."""
         return self.repository.grant_pull(grantee)
 
-    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator or cannot load the model."""
         require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
         if model.model_type is not None:
             check_model_type(model.model_type, self.transformers)
+        if model.code is not None:
+            model.code.check_with_transformers(self.transformers)
+        if self._server == "stock":
+            _refuse_secret(model)
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
@@ -261,14 +265,18 @@ class StockDlc:
         self._region = region
         self._pulled: list[str] = []
 
-    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where its transformers cannot load the model."""
         uri = self._base or self._published_by_aws(scope, instance)
         tag = read_tag(uri)
         require(
             "instance_type", instance.name, lambda _: check_image_runs_on(instance, tag.accelerator if tag else None)
         )
-        if tag is not None and tag.transformers is not None and model.model_type is not None:
+        _refuse_secret(model)
+        injected = model.code.release_on_stock(uri) if model.code else None
+        if injected is not None and model.model_type is not None:
+            check_model_type(model.model_type, injected)
+        elif tag is not None and tag.transformers is not None and model.model_type is not None:
             check_model_type(model.model_type, tag.transformers, image=uri.rpartition("/")[2])
         self._pulled.append(uri)
         return PublishedImage(uri=uri, cuda=tag.cuda if tag else None)
@@ -317,7 +325,7 @@ class EcrImage:
         self._accelerator = accelerator
         self._cuda = cuda
 
-    def publish_for(self, scope: Construct, *, instance: Instance, model: HubModel) -> PublishedImage:
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator."""
         require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
         uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
@@ -336,6 +344,14 @@ def _known_region(scope: Construct, given: str | None) -> str:
             "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
         )
     return region
+
+
+def _refuse_secret(model: ServedModel) -> None:
+    if model.token is not None:
+        raise ValueError(
+            "the model's token is a secret that the stock server does not read: take the native server "
+            "(ExtendedDlc(transformers=…)), or let MirroredModel copy the weights with it"
+        )
 
 
 def _repository(uri: str) -> str:

@@ -1,16 +1,78 @@
-"""Which weights an endpoint serves."""
+"""Which weights an endpoint serves: `HubModel` or `S3Model`; `MirroredModel` is in `mirror.py`."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
 
-from aws_cdk import Token
+from aws_cdk import Annotations, Aws, Token
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct, IDependable
 
+from extended_dlc._archive import Uploaded, upload_archive
 from extended_dlc._private import require
 from extended_dlc.facts.checks import check_model_id, model_id
-from extended_dlc.facts.hub import known_model_type
+from extended_dlc.facts.hub import known_licence, known_model_type
+from extended_dlc.inference_code import InferenceCode
+
+LARGEST_LOCAL_BYTES = 2 * 1024**3
+"""More than this is not packed at every synth that finds it changed, and not sent through the user's own line."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedModel:
+    """What SageMaker's Model is told of the weights."""
+
+    environment: Mapping[str, str]
+    """Environment variables of the container."""
+
+    data: sagemaker.CfnModel.ModelDataSourceProperty | None = None
+    """What SageMaker puts into `/opt/ml/model` before the container starts. Default: nothing."""
+
+    ready: IDependable | None = None
+    """What must exist before SageMaker is told of the weights. Default: they are there already."""
+
+    isolated: bool = False
+    """Whether the container is to have no network, because it needs none. Default: it has one."""
+
+
+class ServedModel(Protocol):
+    """What an endpoint and its image need of a model."""
+
+    @property
+    def model_type(self) -> str | None:
+        """`model_type` in the model's config.json; None where it is not known."""
+        ...
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that the model may set, and by which of its options."""
+        ...
+
+    @property
+    def token(self) -> secretsmanager.ISecret | None:
+        """The secret that the container itself reads the Hub's token from; None: it needs none."""
+        ...
+
+    @property
+    def code(self) -> InferenceCode | None:
+        """The user's own code, packed beside weights that are elsewhere; None: there is none."""
+        ...
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The weights for an endpoint, which is annotated, and whose `role` is granted what it has to read."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,8 +84,8 @@ class HubModel:
     `openai/whisper-base`. ValueError when it cannot be an id."""
 
     revision: str | None = None
-    """Commit, tag or branch to serve. Default: what `main` points at when a container starts, which is annotated,
-    because instances started later may then serve other weights."""
+    """The commit to serve, or a tag or branch, which is annotated because it can move. Default: what `main` points at
+    when a container starts, which is annotated too: instances started later may then serve other weights."""
 
     task: str | None = None
     """Name of the transformers pipeline. Default: inferred in the container from the model's own configuration."""
@@ -32,21 +94,221 @@ class HubModel:
     """`model_type` in the model's config.json, as `qwen3`. Where it is given, an image whose transformers cannot load
     it is refused at synth. Default: known by name for BLOOM and Whisper, otherwise not checked."""
 
-    variables: ClassVar[Mapping[str, str]] = {
-        "HF_MODEL_ID": "the model's id",
-        "HF_MODEL_REVISION": "the model's revision",
-        "HF_TASK": "the model's task",
-    }
-    """The environment variables that a model sets, and by which of its options."""
+    token: secretsmanager.ISecret | None = field(default=None, kw_only=True)
+    """The secret that holds the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated model. The
+    container is told its ARN and reads it at start. ValueError for the token itself, which everyone who may describe
+    the model could read, and for an image whose server does not read secrets. Default: none."""
+
+    trust_remote_code: bool = field(default=False, kw_only=True)
+    """Whether Python files in the model's repository may run in the container. Default: they may not."""
+
+    licence: str | None = field(default=None, kw_only=True)
+    """The licence on the model's page, which an annotation notes. Default: known by name for BLOOM and Whisper."""
+
+    code: InferenceCode | None = field(default=None, kw_only=True)
+    """Code and requirements of one's own beside the weights. Default: none."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a Hub id."""
+        """Refuse what cannot be a Hub id, and a token that is no secret."""
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
-        if self.model_type is None and not Token.is_unresolved(self.id):
-            object.__setattr__(self, "model_type", known_model_type(self.id))
+        require_secret(self.token)
+        if not Token.is_unresolved(self.id):
+            object.__setattr__(self, "model_type", self.model_type or known_model_type(self.id))
+            object.__setattr__(self, "licence", self.licence or known_licence(self.id))
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The environment variables that a model sets, and by which of its options."""
+        return {
+            "HF_MODEL_ID": "the model's id",
+            "HF_MODEL_REVISION": "the model's revision",
+            "HF_TASK": "the model's task",
+            "HF_TOKEN_SECRET_ARN": "the model's token",
+            "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code",
+        }
 
     def environment(self) -> dict[str, str]:
         """What tells the server in the container which model to serve."""
-        values = {"HF_MODEL_ID": self.id, "HF_MODEL_REVISION": self.revision, "HF_TASK": self.task}
+        values = {
+            "HF_MODEL_ID": self.id,
+            "HF_MODEL_REVISION": self.revision,
+            "HF_TASK": self.task,
+            "HF_TOKEN_SECRET_ARN": self.token.secret_arn if self.token else None,
+            "HF_TRUST_REMOTE_CODE": "true" if self.trust_remote_code else None,
+        }
         return {name: value for name, value in values.items() if value is not None}
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """Only names for the container, and the archive of the code where there is some."""
+        self._annotate(scope)
+        if self.token is not None:
+            self.token.grant_read(role)
+        data = None
+        if self.code is not None:
+            data = archive_for(role, upload_archive(scope, self.code.files()))
+        return PlacedModel(environment=self.environment(), data=data)
+
+    def _annotate(self, scope: Construct) -> None:
+        notes = Annotations.of(scope)
+        # code that moves is worse than weights that do
+        what = "run other code" if self.trust_remote_code else "serve other weights"
+        if self.revision is None:
+            notes.add_warning_v2(
+                "extended-dlc:unpinned-revision",
+                f"model '{self.id}' has no revision: a container that starts later may {what}; pass the commit of the "
+                "model's page as revision=",
+            )
+        elif not Token.is_unresolved(self.revision) and not _COMMIT.fullmatch(self.revision):
+            notes.add_warning_v2(
+                "extended-dlc:unpinned-revision",
+                f"revision '{self.revision}' of model '{self.id}' is no commit and can move: a container that starts "
+                f"later may then {what}; pass the commit's 40 digits as revision=",
+            )
+        if self.licence is not None:
+            notes.add_info_v2("extended-dlc:licence", f"model '{self.id}' is under the licence {self.licence}")
+
+
+class S3Model:
+    """A model that is in S3 already; SageMaker copies it to the instance before the container starts."""
+
+    token: secretsmanager.ISecret | None = None
+    code: InferenceCode | None = None
+    variables: Mapping[str, str] = MappingProxyType(
+        {"HF_TASK": "the model's task", "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code"}
+    )
+
+    def __init__(
+        self,
+        bucket: s3.IBucket,
+        key: str,
+        *,
+        task: str | None = None,
+        model_type: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Name the model.
+
+        :param bucket: Where it is; in the endpoint's region. A key of the bucket's own is granted with it.
+        :param key: Key of an archive (`….tar.gz`) with `config.json` at its top, or a prefix that ends in `/` with the
+            files as they are, which start sooner: nothing has to be unpacked. Own code lies below `code/` in either.
+            ValueError for anything else.
+        :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
+        :param model_type: As of `HubModel`. Default: not checked.
+        :param trust_remote_code: Whether Python files beside the weights may run. Default: they may not.
+        """
+        require("key", key, _check_key)
+        self._bucket = bucket
+        self._key = key
+        self.model_type = model_type
+        self._environment = environment_of(task, trust_remote_code)
+
+    @staticmethod
+    def from_local(
+        folder: str, *, task: str | None = None, model_type: str | None = None, trust_remote_code: bool = False
+    ) -> S3Model:
+        """A model in a folder of this machine, packed at synth and uploaded by `cdk deploy`: for small ones.
+
+        :param folder: With `config.json` at its top, at most 2 GiB. ValueError for anything else.
+        :param task: As above.
+        :param model_type: Default: what `config.json` says.
+        :param trust_remote_code: As above.
+        """
+        return _LocalModel(folder, task=task, model_type=model_type, trust_remote_code=trust_remote_code)
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The archive or the prefix, and nothing else of the bucket, to read."""
+        place = archive_for if self._key.endswith(".tar.gz") else prefix_for
+        data = place(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
+        return PlacedModel(environment=self._environment, data=data)
+
+
+class _LocalModel(S3Model):
+    """A model that comes into S3 with the deployment."""
+
+    def __init__(self, folder: str, *, task: str | None, model_type: str | None, trust_remote_code: bool) -> None:
+        self._files = _files_of(Path(folder))
+        self.model_type = model_type or json.loads(self._files["config.json"].read_text()).get("model_type")
+        self._environment = environment_of(task, trust_remote_code)
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The archive among the assets of the CDK."""
+        return PlacedModel(environment=self._environment, data=archive_for(role, upload_archive(scope, self._files)))
+
+
+def require_secret(token: object) -> None:
+    """Refuse a Hub token that is not in Secrets Manager; nothing of it gets into the message."""
+    if isinstance(token, str):
+        raise ValueError(
+            "'token' is a text, and everyone who may describe the model could read it: store the token in Secrets "
+            'Manager and pass the secret, as Secret.from_secret_name_v2(self, "Token", "hub-token")'
+        )
+
+
+def environment_of(task: str | None, trust_remote_code: bool) -> dict[str, str]:
+    """What a container is told whose weights are in `/opt/ml/model`."""
+    values = {"HF_TASK": task, "HF_TRUST_REMOTE_CODE": "true" if trust_remote_code else None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def archive_for(
+    role: iam.IGrantable, archive: Uploaded, encryption_key: kms.IKey | None = None
+) -> sagemaker.CfnModel.ModelDataSourceProperty:
+    """An archive that SageMaker unpacks, and that `role` may read."""
+    _grant(role, ["s3:GetObject"], _arn(archive.bucket, archive.key))
+    return _data(role, archive, "S3Object", "Gzip", encryption_key)
+
+
+def prefix_for(
+    role: iam.IGrantable, prefix: Uploaded, encryption_key: kms.IKey | None = None
+) -> sagemaker.CfnModel.ModelDataSourceProperty:
+    """Files that SageMaker copies as they are, and that `role` may list and read."""
+    _grant(role, ["s3:GetObject"], _arn(prefix.bucket, f"{prefix.key}*"))
+    _grant(role, ["s3:ListBucket"], _arn(prefix.bucket), {"StringLike": {"s3:prefix": [f"{prefix.key}*"]}})
+    return _data(role, prefix, "S3Prefix", "None", encryption_key)
+
+
+def _data(
+    role: iam.IGrantable, place: Uploaded, kind: str, compression: str, encryption_key: kms.IKey | None
+) -> sagemaker.CfnModel.ModelDataSourceProperty:
+    if encryption_key is not None:
+        encryption_key.grant_decrypt(role)
+    return sagemaker.CfnModel.ModelDataSourceProperty(
+        s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
+            s3_uri=f"s3://{place.bucket}/{place.key}", s3_data_type=kind, compression_type=compression
+        )
+    )
+
+
+def _grant(role: iam.IGrantable, actions: list[str], arn: str, conditions: Mapping[str, object] | None = None) -> None:
+    statement = iam.PolicyStatement(actions=actions, resources=[arn], conditions=conditions)
+    role.grant_principal.add_to_principal_policy(statement)
+
+
+def _arn(bucket: str, key: str | None = None) -> str:
+    return f"arn:{Aws.PARTITION}:s3:::{bucket}" + (f"/{key}" if key else "")
+
+
+def _check_key(key: str) -> None:
+    if key.startswith(("/", "s3:")) or not key.endswith(("/", ".tar.gz")):
+        raise ValueError(
+            "is neither an archive nor a prefix: give the key of a '.tar.gz' in the bucket, or the part of the files' "
+            "keys before their names, with its '/' at the end, without 's3://' and the bucket"
+        )
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"'folder' ({folder}) has no config.json: give the folder that save_pretrained of the model wrote"
+        )
+    found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    hidden = ("__pycache__", ".")
+    files = {path.as_posix(): file for path, file in found.items() if not any(p.startswith(hidden) for p in path.parts)}
+    size = sum(file.stat().st_size for file in files.values())
+    if size > LARGEST_LOCAL_BYTES:
+        raise ValueError(
+            f"'folder' ({folder}) holds {size / 1024**3:.1f} GiB, and at most {LARGEST_LOCAL_BYTES / 1024**3:.0f} are "
+            "packed and uploaded at a deployment: upload it once (aws s3 sync) and name it, S3Model(bucket, 'prefix/')"
+        )
+    return files

@@ -10,7 +10,18 @@ _FAMILIES = (
     (re.compile(r"openai/whisper-.+"), "whisper"),
 )
 
+_LICENCES = {
+    # source: `license` in the heads of these repositories' model cards
+    "bloom": "bigscience-bloom-rail-1.0",
+    "whisper": "apache-2.0",
+}
+
 
 def known_model_type(model_id: str) -> str | None:
     """The transformers model type behind a Hub id where the name tells, as `bloom`; None where it does not."""
     return next((model_type for name, model_type in _FAMILIES if name.fullmatch(model_id)), None)
+
+
+def known_licence(model_id: str) -> str | None:
+    """The licence of a Hub model where its name tells; None where it does not."""
+    return _LICENCES.get(known_model_type(model_id) or "")

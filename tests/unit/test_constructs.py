@@ -289,7 +289,7 @@ def test_a_moving_base_is_annotated_unless_a_rebuild_text_is_given(stack: Stack)
 
 def test_an_unpinned_model_is_annotated_and_a_pinned_one_is_not(stack: Stack) -> None:
     endpoint_in(stack, "Loose")
-    endpoint_in(stack, "Pinned", model=HubModel("bloom", revision="abc"))
+    endpoint_in(stack, "Pinned", model=HubModel("bloom", revision="a" * 40))
     found = Annotations.from_stack(stack)
     found.has_warning("/Test/Loose", Match.string_like_regexp("has no revision"))
     found.has_no_warning("/Test/Pinned", Match.any_value())

@@ -1,0 +1,155 @@
+"""The user's own code beside the weights."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.compat import check_stock_server
+from extended_dlc.facts.requirements import Requirement, read_requirement
+
+LARGEST_BYTES = 5 * 1024 * 1024
+"""Code is a few kilobytes; what is larger holds weights by mistake."""
+
+_HOOKS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
+"""The functions that the servers call (sagemaker-huggingface-inference-toolkit 2.6.0, `handler_service.py`) -> their
+arguments without `context`, which may follow."""
+
+
+@dataclass(frozen=True)
+class InferenceCode:
+    """Python code and requirements that the container takes beside the weights, as an archive of a few kilobytes.
+
+    The weights themselves stay where they are, on the Hub: nothing of them is downloaded, packed or uploaded here.
+    Requirements are installed each time that a container starts, which needs a way to a package index.
+    """
+
+    folder: str | None = None
+    """A folder with `inference.py`, `requirements.txt` or both, and what they need. ValueError when a Python file does
+    not compile, a function is nearly one that the servers call, or a requirement cannot be read. Default: none."""
+
+    requirements: Sequence[str] = ()
+    """Requirements in pip's words, as `transformers==4.24.0`, besides those in the folder. Default: none."""
+
+    def __post_init__(self) -> None:
+        """Find what would otherwise fail in the container."""
+        object.__setattr__(self, "requirements", tuple(self.requirements))
+        if self.folder is None and not self.requirements:
+            raise ValueError("InferenceCode has nothing: give a folder with inference.py, requirements=, or both")
+        if self.folder is not None:
+            self._check_folder(Path(self.folder))
+        list(self._read_requirements())
+
+    def files(self) -> dict[str, bytes]:
+        """Path in the model archive -> content."""
+        files = {f"code/{path}": file.read_bytes() for path, file in self._found()}
+        if self.requirements:
+            given = files.get("code/requirements.txt", b"").decode()
+            lines = [*given.splitlines(), *self.requirements]
+            files["code/requirements.txt"] = "".join(f"{line}\n" for line in lines).encode()
+        return files
+
+    def requirement(self, package: str) -> Requirement | None:
+        """What the requirements ask of a package; None where they do not name it."""
+        return next((found for found in self._read_requirements() if found.name == package), None)
+
+    def check_with_transformers(self, release: str) -> None:
+        """Refuse requirements that would replace the transformers release that an image was extended with."""
+        asked = self.requirement("transformers")
+        if asked is not None and not asked.accepts(release):
+            raise ValueError(
+                f"the requirements ask for '{asked.text}' and the image has transformers {release}: leave the line out "
+                "and give ExtendedDlc(transformers=…) the release that you want"
+            )
+
+    def release_on_stock(self, image: str) -> str | None:
+        """The transformers release that the requirements put onto a stock image; None: they leave the image's own.
+
+        ValueError where the image's server is known not to run with it, or needs more requirements.
+        """
+        asked = self.requirement("transformers")
+        if asked is None or asked.exact is None:
+            return None
+        try:
+            stock = check_stock_server(image, asked.exact)
+        except ValueError as error:
+            raise ValueError(f"requirement '{asked.text}' {error}") from None
+        missing = [text for text in stock.needs if self.requirement(read_requirement(text).name) is None]
+        if missing:
+            raise ValueError(
+                f"requirement '{asked.text}' runs on the server of {image.rpartition('/')[2]} only with "
+                f"{', '.join(missing)}: add that"
+            )
+        return asked.exact
+
+    def _check_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"'folder' ({folder}) is not a folder: correct the path")
+        files = dict(self._found())
+        if not files.keys() & {"inference.py", "requirements.txt"}:
+            raise ValueError(
+                f"'folder' ({folder}) has neither inference.py nor requirements.txt: nothing in it would be used"
+            )
+        size = sum(file.stat().st_size for file in files.values())
+        if size > LARGEST_BYTES:
+            raise ValueError(
+                f"'folder' ({folder}) holds {size / 1e6:.0f} MB and code at most {LARGEST_BYTES / 1e6:.0f}: take the "
+                "weights out (HubModel leaves them on the Hub, S3Model takes an archive with both)"
+            )
+        for path, file in files.items():
+            if path.endswith(".py"):
+                tree = _parsed(file)
+                if path == "inference.py":
+                    _check_hooks(file, tree)
+
+    def _found(self) -> Iterator[tuple[str, Path]]:
+        folder = Path(self.folder) if self.folder is not None else None
+        for file in sorted(folder.rglob("*")) if folder else ():
+            path = file.relative_to(folder or file)
+            if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
+                yield path.as_posix(), file
+
+    def _read_requirements(self) -> Iterator[Requirement]:
+        text = self.files().get("code/requirements.txt", b"").decode("utf-8", "replace")
+        for line in text.splitlines():
+            line = re.sub(r"(^|\s)#.*", "", line).strip()
+            if not line or line.startswith("-"):  # an option of pip: its own business
+                continue
+            try:
+                yield read_requirement(line)
+            except ValueError as error:
+                raise ValueError(f"requirement '{line}' {error}") from None
+
+
+def _parsed(file: Path) -> ast.Module:
+    source = file.read_bytes()
+    try:
+        tree = ast.parse(source, str(file))
+        compile(source, str(file), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"{file}{line} does not compile ({error.args[0]}): correct it before it is deployed") from None
+    return tree
+
+
+def _check_hooks(file: Path, tree: ast.Module) -> None:
+    """Only what is known to be wrong: a function may come by an import too, which is not followed."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for name, function in functions.items():
+        if name not in _HOOKS:
+            near = did_you_mean(name, _HOOKS) if name.endswith("_fn") else ""
+            if near:
+                raise ValueError(f"{file} defines {name}, which no server calls{near}")
+            continue
+        if isinstance(function, ast.AsyncFunctionDef):
+            raise ValueError(f"{name} of {file} is 'async', and the servers call it as an ordinary function")
+        least, arguments = _HOOKS[name], function.args
+        takes = len(arguments.posonlyargs) + len(arguments.args)
+        if not arguments.vararg and takes not in (least, least + 1):
+            raise ValueError(f"{name} of {file} takes {takes} arguments: make it {least}, or {least + 1} with context")
+    if "transform_fn" in functions and (others := functions.keys() & {"input_fn", "predict_fn", "output_fn"}):
+        raise ValueError(f"{file} defines transform_fn, which replaces {', '.join(sorted(others))}: keep either")
