@@ -102,6 +102,11 @@ class HubModel:
     trust_remote_code: bool = field(default=False, kw_only=True)
     """Whether Python files in the model's repository may run in the container. Default: they may not."""
 
+    parameters: int | None = field(default=None, kw_only=True)
+    """How many numbers the model has, which decides on the memory that it needs, on time-outs and on the volume; an
+    instance that the weights are too large for is refused. Default: known by name for BLOOM and Whisper, and after
+    `extended-dlc lookup`; otherwise not checked."""
+
     licence: str | None = field(default=None, kw_only=True)
     """The licence on the model's page, which an annotation notes. Default: known by name for BLOOM and Whisper."""
 
