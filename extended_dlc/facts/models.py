@@ -12,8 +12,20 @@ from extended_dlc.facts.hub import known_model_type
 
 SPEECH = "automatic-speech-recognition"
 
-# model types that do one thing only; the stock server takes Whisper for text2text-generation without being told
-_TASKS = {"moonshine": SPEECH, "moonshine_streaming": SPEECH, "speech_to_text": SPEECH, "whisper": SPEECH}
+SPEECH_TYPES = ("moonshine", "moonshine_streaming", "speech_to_text", "whisper")
+"""Model types that turn speech into text and do nothing else."""
+
+DTYPE_BYTES = {
+    "float64": 8.0,
+    "float32": 4.0,
+    "float16": 2.0,
+    "bfloat16": 2.0,
+    "int8": 1.0,
+    "uint8": 1.0,
+    "float8_e4m3fn": 1.0,
+    "float8_e5m2": 1.0,
+}
+"""Bytes of one number, by torch's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +61,18 @@ class ModelFacts:
     """Whether the Hub gives it only to whoever agreed to its terms, or has it in private."""
 
     licence: str | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that a container downloads, as far as known: the files, or the parameters in their format."""
+        if self.download_bytes is not None or self.weight_bytes is not None or self.parameters is None:
+            return self.download_bytes or self.weight_bytes
+        return int(self.parameters * DTYPE_BYTES.get(self.dtype or "", 2))
+
+    @property
+    def is_speech(self) -> bool:
+        """Whether it is of a type that turns speech into text and does nothing else."""
+        return self.model_type in SPEECH_TYPES
 
 
 LOOKED_UP = (
@@ -102,7 +126,8 @@ def know_model(
     if parameters is not None and parameters != facts.parameters:
         facts = replace(facts, parameters=parameters, weight_bytes=None, download_bytes=None)
     model_type = model_type or facts.model_type
-    return replace(facts, model_type=model_type, task=task or facts.task or _TASKS.get(model_type or ""))
+    facts = replace(facts, model_type=model_type, task=task or facts.task)
+    return replace(facts, task=SPEECH) if facts.task is None and facts.is_speech else facts
 
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:

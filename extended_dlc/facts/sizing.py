@@ -14,21 +14,9 @@ from typing import Literal
 from extended_dlc.facts._tables import table
 from extended_dlc.facts.instances import Instance, find_instance
 from extended_dlc.facts.limits import check_limit, limit, most
-from extended_dlc.facts.models import ModelFacts
+from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 
 GIB = 1024**3
-
-DTYPE_BYTES = {
-    "float64": 8.0,
-    "float32": 4.0,
-    "float16": 2.0,
-    "bfloat16": 2.0,
-    "int8": 1.0,
-    "uint8": 1.0,
-    "float8_e4m3fn": 1.0,
-    "float8_e5m2": 1.0,
-}
-"""Bytes of one number, by torch's names."""
 
 DEFAULT_CONTEXT = 2048
 """Tokens of a request, prompt and answer, where nobody says: BLOOM's own limit."""
@@ -235,7 +223,7 @@ def _there(instance: Instance, spread: Spread) -> tuple[int | None, str]:
         return None, f"no published source has the memory of the GPUs of {instance.name}"
     if spread == "all":
         there = int(instance.gpus * each * PARALLEL_SHARE)
-        return there, f"{instance.gpus} GPUs of {gib(each)}, of which vLLM takes {PARALLEL_SHARE:.0%}"
+        return there, f"{instance.gpus} GPUs of {gib(each)}, {PARALLEL_SHARE:.0%} of them for the model"
     if instance.gpus == 1:
         return each, f"one GPU of {gib(each)}"
     return each, f"{gib(each)} on each of its {instance.gpus} GPUs, and the server does not split a model"

@@ -1,0 +1,65 @@
+"""Options that are each right and do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def check_network(
+    *,
+    isolated: bool,
+    from_hub: bool,
+    token: bool = False,
+    requirements: bool = False,
+    way_out: bool | None = None,
+) -> tuple[str, ...]:
+    """Refuse a container that needs a network which it does not have; otherwise what to annotate.
+
+    :param isolated: Whether the container can open no connection at all.
+    :param from_hub: Whether it downloads its weights from the Hub when it starts.
+    :param token: Whether it reads the Hub's token from a secret.
+    :param requirements: Whether it installs requirements when it starts.
+    :param way_out: Whether its subnets lead to the internet; None where nobody knows, and outside a VPC.
+    """
+    wants = list(_wants(from_hub=from_hub, token=token, requirements=requirements))
+    if isolated and wants:
+        raise ValueError(f"leaves the container no way to {_and(wants)}: {_instead(from_hub, requirements)}")
+    outside = [want for want in wants if want != _SECRET]
+    if way_out is False and outside:
+        return (
+            f"the subnets have no way to the internet, and the container needs one for {_and(outside)}: give them a "
+            f"NAT gateway, or {_instead(from_hub, requirements)}",
+        )
+    return ()
+
+
+_SECRET = "the secret of the Hub's token"  # noqa: S105 - says what it is
+
+
+def _wants(*, from_hub: bool, token: bool, requirements: bool) -> Iterator[str]:
+    if from_hub:
+        yield "the Hub, where the weights are"
+    if token:
+        yield _SECRET
+    if requirements:
+        yield "the package index, where the requirements are"
+
+
+def _and(parts: list[str]) -> str:
+    return " and ".join(parts)
+
+
+def _instead(from_hub: bool, requirements: bool) -> str:
+    ways = ["serve the weights from S3 (MirroredModel, S3Model)"] if from_hub else []
+    ways += ["build the requirements into the image"] if requirements else []
+    return " and ".join(ways) or "leave the token out, which weights in S3 do not need"
+
+
+def check_access(*, gated: bool | None, token: bool, from_hub: bool, licence: str | None = None) -> None:
+    """Refuse a model that the Hub gives to nobody without a token, where there is none."""
+    if gated and from_hub and not token:
+        under = f" (licence: {licence})" if licence else ""
+        raise ValueError(
+            f"is private or gated on the Hub{under}, and the container has no token: agree to its terms on its page, "
+            "put a token of yours into a secret and pass it (token=), or serve a copy of yours from S3"
+        )
