@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from extended_dlc.facts._tables import did_you_mean, table
 from extended_dlc.facts.catalog import INFERENCE, DlcImage, TagFacts, Version, dlc_images, read_tag, version
+from extended_dlc.facts.releases import Release, releases
 
 Json = dict[str, Any]
 
@@ -23,24 +24,6 @@ Server = Literal["native", "stock"]
 
 NATIVE_PYTHON = (3, 10)
 NATIVE_TRANSFORMERS = (4, 46)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """One transformers release and what its wheel asks for."""
-
-    release: str
-    python: str
-    """Oldest Python, as `3.10`."""
-
-    torch: str | None
-    """Oldest torch that the `torch` extra accepts; None: any."""
-
-    huggingface_hub: str | None
-    """Accepted range, as `>=1.31.0,<3.0`; None where the wheel does not ask for the package."""
-
-    tokenizers: str | None
-    safetensors: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +69,6 @@ class StockServer:
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def releases() -> dict[str, Release]:
-    """Every transformers release from 4.17.0 on that is not withdrawn, oldest first."""
-    return {row["release"]: Release(**row) for row in table("releases")["releases"]}
 
 
 def find_release(transformers: str) -> Release | None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 import random
 import subprocess
+import threading
 import zipfile
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extended_dlc.facts._tables import table
-from extended_dlc.facts.refresh import _pip, images, model_types, releases
+from extended_dlc.facts.catalog import version
+from extended_dlc.facts.compat import model_types
+from extended_dlc.facts.refresh import _pip, images, releases, transformers
 from extended_dlc.facts.refresh import _write as writing
-from extended_dlc.facts.refresh._pip import RefreshError
+from extended_dlc.facts.refresh._pip import RefreshError, Upload
+from extended_dlc.facts.refresh.source import tasks_in_source, types_in_source
+from extended_dlc.facts.releases import releases as known_releases
+from extended_dlc.facts.releases import tasks_of
 
 FILLER = "".join(f'        ("type-{number}", "Config{number}"),\n' for number in range(40))
 
@@ -24,25 +34,38 @@ def quiet(text: str) -> None:
     """Say nothing."""
 
 
-# releases
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A web server on loopback that gives the files of a folder."""
+    handler = functools.partial(QuietFiles, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        """Log nothing."""
+
+
+# what the metadata of a wheel says
 
 
 def test_floors_and_ranges_are_read_from_a_wheels_metadata() -> None:
     row = releases.row(
         "4.30.0",
-        {
-            "requires_python": ">=3.7.0",
-            "requires_dist": [
-                "filelock",
-                "huggingface-hub (<1.0,>=0.14.1)",
-                "tokenizers (!=0.11.3,<0.14,>=0.11.1)",
-                "safetensors>=0.3.1",
-                "accelerate (>=0.20.2) ; extra == 'accelerate'",
-                "torch (!=1.12.0,>=1.9) ; extra == 'torch'",
-                "torch>=1.99; extra == 'torchhub'",
-                "fugashi[unidic] (>=1.0) ; extra == 'ja'",
-            ],
-        },
+        ">=3.7.0",
+        [
+            "filelock",
+            "huggingface-hub (<1.0,>=0.14.1)",
+            "tokenizers (!=0.11.3,<0.14,>=0.11.1)",
+            "safetensors>=0.3.1",
+            "accelerate (>=0.20.2) ; extra == 'accelerate'",
+            "torch (!=1.12.0,>=1.9) ; extra == 'torch'",
+            "torch>=1.99; extra == 'torchhub'",
+            "fugashi[unidic] (>=1.0) ; extra == 'ja'",
+        ],
     )
     assert row == {
         "release": "4.30.0",
@@ -55,26 +78,17 @@ def test_floors_and_ranges_are_read_from_a_wheels_metadata() -> None:
 
 
 def test_a_torch_without_floor_is_none() -> None:
-    row = releases.row("4.46.3", {"requires_python": ">=3.8.0", "requires_dist": ["torch ; extra == 'torch'"]})
+    row = releases.row("4.46.3", ">=3.8.0", ["torch ; extra == 'torch'"])
     assert (row["torch"], row["tokenizers"]) == (None, None)
 
 
-def test_only_new_releases_are_asked_for_and_withdrawn_ones_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def metadata(package: str, release: str) -> dict[str, Any]:
-        asked.append(release)
-        return {"requires_python": ">=3.11.0", "requires_dist": []}
-
-    monkeypatch.setattr(_pip, "wheel_metadata", metadata)
-    before = {"releases": [{"release": "5.0.0", "old": True}, {"release": "5.1.0", "old": True}]}
-    content = releases.releases(["4.16.2", "5.0.0", "5.2.0"], before, quiet)
-    assert asked == ["5.2.0"]
-    assert [row["release"] for row in content["releases"]] == ["5.0.0", "5.2.0"]
-    assert content["releases"][0]["old"]
+def test_the_torch_that_a_release_disables_is_read_where_it_says_so() -> None:
+    says = 'logger.warning_once(f"Disabling PyTorch because PyTorch >= 2.4 is required but found {torch_version}")'
+    assert releases.torch_gate(["", says]) == "2.4"
+    assert releases.torch_gate(['logger.info("Disabling PyTorch because USE_TF is set")']) is None
 
 
-# model types
+# what the source of a wheel knows
 
 
 @pytest.mark.parametrize(
@@ -92,92 +106,188 @@ def test_only_new_releases_are_asked_for_and_withdrawn_ones_leave(monkeypatch: p
 )
 def test_the_mapping_is_read_in_each_form_that_it_had(source: str) -> None:
     others = 'MODEL_NAMES_MAPPING = OrderedDict([("other", "Other")])\nSPECIAL.update({"special": "x"})\n'
-    assert model_types.types_in_source([others + source]) == {"new", *(f"type-{number}" for number in range(40))}
+    assert types_in_source([others + source]) == {"new", *(f"type-{number}" for number in range(40))}
 
 
 def test_a_mapping_in_a_form_not_met_yet_is_an_error_and_not_an_empty_table() -> None:
     with pytest.raises(RefreshError, match="only 0 model types found"):
-        model_types.types_in_source(["CONFIG_MAPPING_NAMES = load()"])
+        types_in_source(["CONFIG_MAPPING_NAMES = load()"])
+
+
+def test_tasks_are_read_with_their_other_names_and_with_the_old_ones_that_lead_to_new_ones() -> None:
+    many = ", ".join(f'"task-{number}": {{"impl": Pipeline}}' for number in range(15))
+    tasks = tasks_in_source(f"""
+TASK_ALIASES = {{"ner": "token-classification"}}
+SUPPORTED_TASKS = {{"token-classification": {{"impl": Pipeline, "default": {{"model": "x"}}}}, {many}}}
+REMOVED_TASKS = {{"translation": "use another"}}
+def _resolve_deprecated_task(task):
+    if task == "image-to-text":
+        logger.warning_once("gone")
+        return "image-text-to-text"
+    if task in REMOVED_TASKS:
+        raise KeyError(task)
+    return task
+""")
+    assert tasks == {
+        **{f"task-{number}": None for number in range(15)},
+        "token-classification": None,
+        "ner": "token-classification",
+        "image-to-text": "image-text-to-text",
+    }
+
+
+def test_tasks_in_a_form_not_met_yet_are_an_error() -> None:
+    with pytest.raises(RefreshError, match="only 0 tasks found"):
+        tasks_in_source("SUPPORTED_TASKS = load()")
+
+
+# the tables of transformers
+
+
+WHEELS = {
+    "4.1.0": ({"a", "old"}, {}),
+    "4.17.0": ({"a", "old"}, {"text": None, "say": "text"}),
+    "4.17.1": ({"a", "patched"}, {"text": None, "say": "text"}),
+    "4.18.0": ({"never counts: it was withdrawn"}, {}),
+    "5.0.0": ({"a", "patched", "new"}, {"text": None}),
+}
+UPLOADS = {release: Upload(date="2026-01-02", yanked=release == "4.18.0") for release in ("3.5.0", *WHEELS)}
+NOTHING: dict[str, Any] = {"releases": None, "model_types": None, "tasks": None}
 
 
 @pytest.fixture
-def wheels(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
-    """Releases and what they know, read instead of wheels; what was read leaves the dictionary."""
-    there: dict[str, set[str]] = {}
-    monkeypatch.setattr(model_types, "types_in_release", lambda release, folder: there.pop(release))
-    return there
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The releases whose wheels were read, in place of which `WHEELS` answers."""
+    asked: list[str] = []
+
+    def read_wheel(release: str, folder: Path) -> transformers.Wheel:
+        asked.append(release)
+        types, tasks = WHEELS[release]
+        row = {"release": release, "python": "3.9"}
+        return transformers.Wheel(row=row, types={(name,) for name in types}, tasks=set(tasks.items()))
+
+    monkeypatch.setattr(transformers, "read_wheel", read_wheel)
+    return asked
 
 
-def rows(content: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
-    return {row["model_type"]: (row["first"], row["last"]) for row in content["model_types"]}
-
-
-def test_a_type_has_the_patch_it_came_with_and_the_last_release_that_had_it(
-    wheels: dict[str, set[str]],
-) -> None:
-    wheels |= {
-        "4.1.0": {"a", "old"},
-        "4.1.1": {"a", "old"},
-        "4.1.2": {"a", "old", "patched"},
-        "4.1.3": {"a", "old", "patched"},
-        "4.2.0": {"a", "patched", "new"},
-        "4.2.1": {"never read"},
-        "4.2.2": {"a", "patched", "new"},
-    }
-    known = ["3.5.0", *wheels]
-    content = model_types.model_types(known, None, quiet)
-    assert rows(content) == {
+def test_from_nothing_every_release_is_read_and_a_withdrawn_one_knows_nothing(read: list[str]) -> None:
+    tables = dict(transformers.tables(UPLOADS, NOTHING, quiet))
+    assert sorted(read) == list(WHEELS)
+    assert {row["model_type"]: (row["first"], row["last"]) for row in tables["model_types"]["model_types"]} == {
         "a": ("4.1.0", None),
-        "old": ("4.1.0", "4.1.3"),
-        "patched": ("4.1.2", None),
-        "new": ("4.2.0", None),
+        "old": ("4.1.0", "4.17.0"),
+        "patched": ("4.17.1", None),
+        "new": ("5.0.0", None),
     }
-    assert list(wheels) == ["4.2.1"], "between equal ends nothing needs to be read"
+    assert tables["tasks"]["tasks"] == [
+        {"task": "say", "alias_of": "text", "first": "4.17.0", "last": "4.17.1"},
+        {"task": "text", "alias_of": None, "first": "4.17.0", "last": None},
+    ]
+    assert [(row["release"], row["date"], row["yanked"]) for row in tables["releases"]["releases"]] == [
+        ("4.17.0", "2026-01-02", False),
+        ("4.17.1", "2026-01-02", False),
+        ("4.18.0", "2026-01-02", True),
+        ("5.0.0", "2026-01-02", False),
+    ]
 
 
-def test_a_refresh_reads_new_releases_only_and_ends_like_one_from_nothing(wheels: dict[str, set[str]]) -> None:
-    everything = {"4.1.0": {"a", "old"}, "4.2.0": {"a"}, "4.2.1": {"a"}, "5.0.0": {"a", "b"}}
-    wheels |= everything
-    full = model_types.model_types(list(everything), None, quiet)
-    wheels |= {"4.1.0": {"a", "old"}, "4.2.0": {"a"}}
-    first = model_types.model_types(["4.1.0", "4.2.0"], None, quiet)
-    wheels |= {"4.2.1": {"a"}, "5.0.0": {"a", "b"}}
-    assert model_types.model_types(list(everything), first, quiet) == full
-    assert model_types.model_types(list(everything), full, quiet) == full, "nothing new, nothing read, nothing changed"
+def test_a_refresh_reads_new_releases_only_and_ends_like_one_from_nothing(read: list[str]) -> None:
+    full = dict(transformers.tables(UPLOADS, NOTHING, quiet))
+    older = dict(list(UPLOADS.items())[:-1])
+    before = dict(transformers.tables(older, NOTHING, quiet))
+    read.clear()
+    assert dict(transformers.tables(UPLOADS, before, quiet)) == full
+    assert read == ["5.0.0"]
+    read.clear()
+    assert dict(transformers.tables(UPLOADS, full, quiet)) == full
+    assert read == [], "nothing new, nothing read, nothing changed"
 
 
-def test_the_committed_table_knows_what_the_transformers_here_knows() -> None:
-    transformers = pytest.importorskip("transformers")
-    from extended_dlc.facts.compat import find_release
-    from extended_dlc.facts.compat import model_types as known_types
+def test_a_release_that_is_withdrawn_later_keeps_its_row_and_loses_the_rest(read: list[str]) -> None:
+    before = dict(transformers.tables(UPLOADS, NOTHING, quiet))
+    withdrawn = {**UPLOADS, "5.0.0": Upload(date="2026-01-02", yanked=True)}
+    tables = dict(transformers.tables(withdrawn, before, quiet))
+    assert tables["releases"]["releases"][-1]["yanked"]
+    assert "new" not in {row["model_type"] for row in tables["model_types"]["model_types"]}
 
-    if find_release(transformers.__version__) is None:
-        pytest.skip("newer than the table")
-    folder = Path(transformers.__file__).parent
-    sources = [folder / "models/auto" / name for name in ("auto_mappings.py", "configuration_auto.py")]
-    here = model_types.types_in_source(source.read_text() for source in sources if source.exists())
-    release = releases._numbers(transformers.__version__)
-    ours = {
-        name
-        for name, one in known_types().items()
-        if releases._numbers(one.first) <= release and (one.last is None or release <= releases._numbers(one.last))
-    }
-    assert ours == here
+
+def test_the_index_tells_final_releases_their_dates_and_what_was_withdrawn(tmp_path: Path) -> None:
+    def file(name: str, day: str, *, yanked: bool | str = False) -> dict[str, Any]:
+        return {"filename": name, "upload-time": f"{day}T10:00:00Z", "yanked": yanked}
+
+    files = [
+        file("thing-1.10.0-py3-none-any.whl", "2026-03-01"),
+        file("thing-1.9.0-py3-none-any.whl", "2026-02-01", yanked="broken"),
+        file("thing-1.9.0.tar.gz", "2026-01-31"),
+        file("thing-2.0.0rc1-py3-none-any.whl", "2026-04-01"),
+    ]
+    (tmp_path / "thing").mkdir()
+    (tmp_path / "thing" / "index.html").write_text(json.dumps({"files": files}))
+    with served(tmp_path) as address:
+        assert list(_pip.uploads("thing", address).items()) == [
+            ("1.9.0", Upload(date="2026-02-01", yanked=True)),
+            ("1.10.0", Upload(date="2026-03-01", yanked=False)),
+        ]
+        with pytest.raises(RefreshError, match=r"does not tell the releases and their dates \(HTTPError"):
+            _pip.uploads("other", address)
+
+
+def test_the_index_is_the_one_that_pip_is_configured_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example.com/simple/")
+    assert _pip.index() == "https://mirror.example.com/simple"
+
+
+# the committed tables against wheels
+
+
+def has(release: str) -> tuple[set[str], dict[str, str | None]]:
+    """The model types and tasks of a release by the committed tables."""
+    known = [types for types in model_types().values() if within(release, types.first, types.last)]
+    return {types.model_type for types in known}, tasks_of(release) or {}
+
+
+def within(release: str, first: str, last: str | None) -> bool:
+    return version(first) <= version(release) and (last is None or version(release) <= version(last))
+
+
+SAMPLE = Path(__file__).parent / "data" / "transformers_wheels.json"
+
+
+@pytest.mark.parametrize("release", json.loads(SAMPLE.read_text())["wheels"])
+def test_the_tables_agree_with_the_committed_sample_of_wheels(release: str) -> None:
+    wheel = json.loads(SAMPLE.read_text())["wheels"][release]
+    types, tasks = has(release)
+    assert sorted(types) == wheel["model_types"]
+    assert tasks == wheel["tasks"]
 
 
 @pytest.mark.skipif(
     not os.environ.get("EXTENDED_DLC_WHEELS"),
-    reason="set EXTENDED_DLC_WHEELS=1 to download three wheels of transformers",
+    reason="set EXTENDED_DLC_WHEELS=1 to download two wheels of transformers and replace the committed sample",
 )
-def test_the_table_agrees_with_wheels_taken_at_random(tmp_path: Path) -> None:
-    every = [release for release in _pip.releases("transformers") if release >= "4."]
-    # those that the refresh did not need to read say most
-    sample = [*random.sample(sorted(set(every) - set(table("model_types")["releases"])), 2), random.choice(every)]
-    for release in sample:
-        print(release)
-        assert model_types._as_read({**table("model_types"), "releases": [release]}, every)[release] == (
-            model_types.types_in_release(release, tmp_path)
-        ), release
+def test_the_tables_agree_with_two_wheels_taken_at_random(tmp_path: Path) -> None:
+    sample = {}
+    for release in sorted(random.sample(list(known_releases()), 2), key=version):
+        wheel = transformers.read_wheel(release, tmp_path)
+        types, tasks = sorted(name for (name,) in wheel.types if name), {name: of for name, of in wheel.tasks if name}
+        assert has(release) == (set(types), tasks), release
+        row = known_releases()[release]
+        assert (row.python, row.torch, row.torch_gate) == tuple(
+            wheel.row[key] for key in ("python", "torch", "torch_gate")
+        )
+        sample[release] = {"model_types": types, "tasks": dict(sorted(tasks.items()))}
+    source = "the wheels of two releases taken at random, read by EXTENDED_DLC_WHEELS=1"
+    SAMPLE.write_text(writing.layout({"source": source, "wheels": sample}) + "\n")
+
+
+def test_the_committed_tables_know_what_the_transformers_here_knows() -> None:
+    installed = pytest.importorskip("transformers")
+    if installed.__version__ not in known_releases():
+        pytest.skip("newer than the tables")
+    folder = Path(installed.__file__).parent
+    sources = [folder / "models/auto" / name for name in ("auto_mappings.py", "configuration_auto.py")]
+    types = types_in_source(source.read_text() for source in sources if source.exists())
+    assert has(installed.__version__) == (types, tasks_in_source((folder / "pipelines/__init__.py").read_text()))
 
 
 # images
@@ -269,7 +379,7 @@ def test_a_few_rows_may_leave_where_that_is_ordinary(tmp_path: Path, monkeypatch
 
 
 def test_every_table_is_committed_as_the_refresh_lays_it_out() -> None:
-    for name in ("images", "instances", "releases", "model_types"):
+    for name in ("images", "instances", "releases", "model_types", "tasks"):
         assert (writing.DATA / f"{name}.json").read_text() == writing.layout(table(name)) + "\n"
 
 
@@ -281,10 +391,12 @@ def test_every_table_is_committed_as_the_refresh_lays_it_out() -> None:
         ("WARNING: Retrying\nERROR: Could not find a version that satisfies the requirement x", "check the network"),
     ],
 )
-def test_a_pip_that_fails_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch, stderr: str, remedy: str) -> None:
+def test_a_pip_that_fails_is_told_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stderr: str, remedy: str
+) -> None:
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, stdout="", stderr=stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(RefreshError, match=remedy):
-        _pip.releases("transformers")
+        _pip.download_wheel("transformers", tmp_path)

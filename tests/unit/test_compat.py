@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from extended_dlc.facts import _tables, catalog, compat
+from extended_dlc.facts import releases as release_facts
 from extended_dlc.facts.catalog import INFERENCE, dlc_images, find_image
 from extended_dlc.facts.compat import (
     check_model_type,
@@ -19,6 +20,7 @@ from extended_dlc.facts.compat import (
     near_model_type,
     pick_base,
 )
+from extended_dlc.facts.releases import every_release, releases
 
 TUTORIAL = f"{INFERENCE}:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
 TORCH_2_3 = f"{INFERENCE}:2.3.0-transformers4.48.0-gpu-py311-cu121-ubuntu22.04"
@@ -33,8 +35,8 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         name: {key: list(rows) if isinstance(rows, list) else rows for key, rows in _tables.table(name).items()}
         for name in ("images", "releases", "model_types", "stock_server", "host_images")
     }
-    cached = (catalog._all_images, compat.releases, compat.model_types)
-    for module in (catalog, compat):
+    cached = (catalog._all_images, every_release, releases, compat.model_types)
+    for module in (catalog, compat, release_facts):
         monkeypatch.setattr(module, "table", copies.__getitem__)
     for function in cached:
         function.cache_clear()
@@ -177,7 +179,7 @@ def test_what_the_stock_server_cannot_run_is_refused_with_the_native_one_as_way_
 
 
 def test_every_pick_is_a_pair_that_the_check_accepts() -> None:
-    for transformers in compat.releases():
+    for transformers in releases():
         if catalog.version(transformers)[:2] >= compat.NATIVE_TRANSFORMERS:
             choice = pick_base(transformers, "gpu", "us-east-1")
             assert check_pair(choice.uri, transformers) == choice.notes
@@ -201,9 +203,9 @@ def test_every_pick_is_a_pair_that_the_check_accepts() -> None:
     ],
 )
 def test_each_base_has_its_last_release(base: str, server: compat.Server, last: str) -> None:
-    releases = list(compat.releases())
+    known = list(releases())
     check_pair(base, last, server)
-    for newer in releases[releases.index(last) + 1 :]:
+    for newer in known[known.index(last) + 1 :]:
         with pytest.raises(ValueError, match="cannot"):
             check_pair(base, newer, server)
 
@@ -316,8 +318,8 @@ def test_each_row_of_the_hand_kept_tables_says_how_and_when() -> None:
     ],
 )
 def test_a_model_type_loads_from_its_first_release_on(model_type: str, first: str) -> None:
-    releases = list(compat.releases())
-    before = releases[releases.index(first) - 1]
+    known = list(releases())
+    before = known[known.index(first) - 1]
     check_model_type(model_type, first)
     check_model_type(model_type, "5.23.0")
     check_model_type(model_type, "99.0.0")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from extended_dlc.facts.refresh import _pip, images, instances, model_types, releases
+from extended_dlc.facts.refresh import _pip, images, instances, transformers
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 from extended_dlc.facts.refresh._write import read, write
 
@@ -32,8 +32,9 @@ def refresh(say: Callable[[str], None] = print) -> None:
         say("instances: left as they are, moto's dump is not there (pip install 'extended-dlc[rehearse]' brings it)")
     else:
         table("instances", instances.instances())
-    say("releases: asking for transformers' releases …")
-    known = _pip.releases("transformers")
+    say("transformers: asking for its releases …")
+    uploads = _pip.uploads("transformers", _pip.index())
+    before = {name: read(name) for name in ("releases", "model_types", "tasks")}
     # now and then a release is withdrawn, many at once only from a mirror that is not whole
-    table("releases", releases.releases(known, read("releases"), say), may_lose=2)
-    table("model_types", model_types.model_types(known, read("model_types"), say))
+    for name, content in transformers.tables(uploads, before, say):
+        table(name, content, may_lose=2 if name == "releases" else 0)

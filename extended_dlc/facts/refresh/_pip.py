@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +41,61 @@ def _pip(*arguments: str) -> str:
     )
 
 
-def releases(package: str) -> list[str]:
-    """All final releases of a package that were not withdrawn ("yanked"), oldest first."""
-    found = json.loads(_pip("index", "versions", package, "--ignore-requires-python", "--json"))["versions"]
-    final = [text for text in found if re.fullmatch(r"\d+(\.\d+)+", text)]
-    return sorted(final, key=lambda text: [int(part) for part in text.split(".")])
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A release as the index has it."""
+
+    date: str
+    """Day on which its wheel was uploaded, UTC, as `2026-11-22`."""
+
+    yanked: bool
+    """Whether it was withdrawn since."""
+
+    def as_row(self) -> Json:
+        """Its part of a row."""
+        return {"date": self.date, "yanked": self.yanked}
+
+
+def uploads(package: str, index: str) -> dict[str, Upload]:
+    """All final releases of a package that have a wheel, withdrawn ones included, oldest first.
+
+    From the index's own page (PEP 691, PEP 700), since pip tells no dates.
+    """
+    page = f"{index}/{package}/"
+    request = urllib.request.Request(page, headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the address is the user's own index
+            files = json.load(answer)["files"]
+            found = {_release(file["filename"]): file for file in files if file["filename"].endswith(".whl")}
+            pairs = {
+                release: Upload(date=file["upload-time"][:10], yanked=bool(file["yanked"]))
+                for release, file in found.items()
+                if re.fullmatch(r"\d+(\.\d+)+", release)
+            }
+    except (OSError, ValueError, KeyError) as error:
+        raise RefreshError(
+            f"{page} does not tell the releases and their dates ({type(error).__name__}: {error})\n"
+            "nothing was changed: check the network, or point pip at an index with PEP 700 such as PyPI "
+            "(PIP_INDEX_URL=https://pypi.org/simple), and refresh again"
+        ) from None
+    return dict(sorted(pairs.items(), key=lambda pair: numbers(pair[0])))
+
+
+def _release(filename: str) -> str:
+    return filename.split("-")[1]
+
+
+def index() -> str:
+    """Address of the index that pip is configured with; the one of the environment wins, as in pip."""
+    configured = [line.split("=", 1) for line in _pip("config", "list").splitlines() if ".index-url=" in line]
+    by_section = {key.rsplit(".", 1)[0]: value.strip("'\"") for key, value in configured}
+    address = by_section.get(":env:") or by_section.get("global") or "https://pypi.org/simple"
+    return address.rstrip("/")
+
+
+def numbers(release: str) -> tuple[int, ...]:
+    """A release as numbers that compare in order."""
+    return tuple(int(part) for part in release.split("."))
 
 
 def wheel_metadata(package: str, release: str) -> Json:

@@ -1,50 +1,27 @@
-"""What each transformers release needs, from the metadata of its wheel."""
+"""What a transformers release needs, from the metadata of its wheel and from its source."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 
-from extended_dlc.facts.refresh import _pip
 from extended_dlc.facts.refresh._pip import Json
 
 OLDEST = (4, 17)
 """The release of the tutorial's base image: nothing older is ever installed."""
 
-AT_ONCE = 4
-"""Metadata requests in parallel: each is a process that mostly waits."""
-
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(\[.*?\])?\s*\(?(?P<range>[^;()]*)\)?\s*(;(?P<marker>.*))?")
+_GATE = re.compile(r"Disabling PyTorch because PyTorch >= (\d+(\.\d+)+) is required")
 
 
-def releases(known: list[str], before: Json | None, say: Callable[[str], None]) -> Json:
-    """The table `releases`: the rows there are, and one for each newer release in `known` (all of them, sorted)."""
-    rows = {row["release"]: row for row in before["releases"]} if before else {}
-    wanted = [release for release in known if _numbers(release) >= OLDEST]
-    new = [release for release in wanted if release not in rows]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        read = pool.map(lambda release: row(release, _pip.wheel_metadata("transformers", release)), new)
-        for number, found in enumerate(read, 1):
-            rows[found["release"]] = found
-            if number % 20 == 0:
-                say(f"releases: {number}/{len(new)} read, {found['release']}")
-    # what was withdrawn since leaves the table, so that nothing recommends it
-    return {
-        "source": "PyPI transformers, metadata of each release's wheel (Requires-Python, Requires-Dist); "
-        f"without withdrawn releases; newest {wanted[-1]}",
-        "releases": [rows[release] for release in wanted],
-    }
-
-
-def row(release: str, metadata: Json) -> Json:
+def row(release: str, requires_python: str, requirements: Iterable[str]) -> Json:
     """One release: its oldest Python, its oldest torch (None: any), and the ranges of what it brings along."""
-    python = re.search(r">=\s*(\d+\.\d+)", metadata["requires_python"])
+    python = re.search(r">=\s*(\d+\.\d+)", requires_python)
     if python is None:
-        raise ValueError(f"transformers {release} says Requires-Python '{metadata['requires_python']}'")
+        raise ValueError(f"transformers {release} says Requires-Python '{requires_python}'")
     ranges: dict[str, str] = {}
     torch = None
-    for requirement in metadata.get("requires_dist", []):
+    for requirement in requirements:
         match = _REQUIREMENT.fullmatch(requirement.strip())
         if match is None:
             raise ValueError(f"transformers {release} requires '{requirement}', which is not understood")
@@ -62,5 +39,6 @@ def row(release: str, metadata: Json) -> Json:
     }
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
+def torch_gate(sources: Iterable[str]) -> str | None:
+    """The torch below which a release runs as if there were none; None where it has no such check."""
+    return next((match[1] for source in sources if (match := _GATE.search(source))), None)
