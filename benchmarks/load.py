@@ -58,8 +58,8 @@ class Client:
 def run(port: int, requests: list[bytes], clients: int, *, seconds: float, least: int, warm: int) -> dict[str, Any]:
     """Load the server until `seconds` have passed and `least` answers came; a whole number of rounds of the clients.
 
-    The first `warm` answers (one at least) do not count. The rate is taken between answers, while all clients are still at work, so
-    that neither the start nor the end dilutes it; answers that come in bunches are counted in whole bunches.
+    The first `warm` answers (one at least) do not count. The rate is taken between answers, while all clients are still
+    at work, so that neither the start nor the end dilutes it; answers that come in bunches count in whole bunches.
     """
     selector = selectors.DefaultSelector()
     for number in range(clients):
