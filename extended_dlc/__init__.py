@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from extended_dlc.hosting import RealTime
     from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
     from extended_dlc.inference_code import InferenceCode
+    from extended_dlc.mirror import MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
 
 _HOMES = {
@@ -22,6 +23,7 @@ _HOMES = {
     "InferenceCode": "inference_code",
     "InvokableEndpoint": "endpoint",
     "LocalBuild": "build",
+    "MirroredModel": "mirror",
     "PlacedModel": "model",
     "PublishedImage": "image",
     "RealTime": "hosting",
@@ -39,6 +41,7 @@ __all__ = [
     "InferenceCode",
     "InvokableEndpoint",
     "LocalBuild",
+    "MirroredModel",
     "PlacedModel",
     "PublishedImage",
     "RealTime",

@@ -1,0 +1,259 @@
+"""Weights that are copied from the Hub to S3 once, and served from there without the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from aws_cdk import Annotations, Aws, CfnWaitCondition, CfnWaitConditionHandle, Duration, Token
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import custom_resources as custom
+from constructs import Construct
+
+from extended_dlc._archive import Uploaded, upload_file
+from extended_dlc._private import require
+from extended_dlc.facts.checks import check_model_id, model_id
+from extended_dlc.facts.hub import known_licence, known_model_type
+from extended_dlc.inference_code import InferenceCode
+from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
+
+DEFAULT_BUCKET = "extended-dlc-models"
+"""The start of the default bucket's name."""
+
+_LONGEST_SECONDS = 8 * 3600
+_QUEUE_SECONDS = 1800
+"""How long a build may wait for a machine, besides."""
+
+_BUILD = {
+    "version": "0.2",
+    "phases": {
+        "build": {
+            "commands": [
+                'aws s3 cp --quiet "$PROGRAM" copy.py',
+                "python3 -c 'import boto3' || python3 -m pip install --quiet boto3",
+                'python3 copy.py $ARGUMENTS --signal "$SIGNAL"',
+            ]
+        },
+        "post_build": {
+            # whatever went wrong before the program could tell; a second signal of a failure changes nothing
+            "commands": [
+                'test "$CODEBUILD_BUILD_SUCCEEDING" = 1 || curl --silent --show-error --request PUT '
+                "--header 'Content-Type:' --data-binary "
+                '\'{"Status": "FAILURE", "UniqueId": "build", "Reason": "the copy failed: see the log of the build", '
+                '"Data": ""}\' "$SIGNAL"'
+            ]
+        },
+    },
+}
+
+
+class MirroredModel(Construct):
+    """One commit of a Hub model, copied to S3 by the deployment and served from there.
+
+    CodeBuild copies it, in parallel and compared with the Hub's hashes; no byte goes over the machine that deploys.
+    What is in the bucket already is not copied again, whichever deployment, stack or interrupted copy left it there.
+    Containers get the files from SageMaker, without a network and without the Hub.
+    """
+
+    token: secretsmanager.ISecret | None = None
+    """The container needs none: the copy reads it."""
+
+    code: InferenceCode | None = None
+    variables: Mapping[str, str] = MappingProxyType(
+        {
+            "HF_HUB_OFFLINE": "the mirrored model",
+            "HF_TASK": "the model's task",
+            "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code",
+        }
+    )
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        model: str,
+        revision: str,
+        task: str | None = None,
+        model_type: str | None = None,
+        trust_remote_code: bool = False,
+        licence: str | None = None,
+        token: secretsmanager.ISecret | None = None,
+        bucket: s3.IBucket | None = None,
+        project: codebuild.IProject | None = None,
+        timeout: Duration | None = None,
+    ) -> None:
+        """Define the copy.
+
+        :param model: The model's id on the Hub, as of `HubModel`.
+        :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
+        :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
+        :param model_type: As of `HubModel`.
+        :param trust_remote_code: Whether Python files of the model may run. Default: they may not.
+        :param licence: As of `HubModel`.
+        :param token: The secret with the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated
+            model; the copy reads it, and the container never sees it. Default: none.
+        :param bucket: Where the copy goes, below `models/`; in the endpoint's region. Default:
+            `extended-dlc-models-ACCOUNT-REGION`, which the first copy makes and which belongs to no stack, so that a
+            rollback leaves what was copied.
+        :param project: The CodeBuild project that copies, on a Linux image with Python 3.9 or newer, as one with a way
+            through your network; its role is granted what the copy needs. Default: a new one.
+        :param timeout: How long the copy may take, 10 minutes to 8 hours. What it did until then is kept. Default: 6
+            hours.
+        """
+        super().__init__(scope, construct_id)
+        self.model_id = model_id(model)
+        require("model", self.model_id, check_model_id)
+        require("revision", revision, _check_commit)
+        require_secret(token)
+        seconds = int((timeout or Duration.hours(6)).to_seconds())
+        if not 600 <= seconds <= _LONGEST_SECONDS:
+            raise ValueError(
+                f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "
+                "longer goes on with the next deployment"
+            )
+        known = not Token.is_unresolved(self.model_id)
+        self.model_type = model_type or (known_model_type(self.model_id) if known else None)
+        licence = licence or (known_licence(self.model_id) if known else None)
+        if licence is not None:
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {licence}"
+            )
+        self._bucket = bucket or s3.Bucket.from_bucket_name(
+            self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
+        )
+        self._prefix = f"models/{self.model_id}/{revision}/"
+        self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
+        self.project = project or self._new_project()
+        program = upload_file(self, Path(__file__).with_name("_mirror_copy.py"))
+        self._grant_copy(program, token, makes_bucket=bucket is None)
+        self._ready = self._copy(program, token, revision, seconds, makes_bucket=bucket is None)
+
+    @property
+    def s3_uri(self) -> str:
+        """Where the files are once they are copied."""
+        return f"s3://{self._bucket.bucket_name}/{self._prefix}"
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The copy, once it is whole."""
+        prefix = Uploaded(bucket=self._bucket.bucket_name, key=self._prefix)
+        return PlacedModel(
+            environment=self._environment,
+            data=prefix_for(role, prefix, self._bucket.encryption_key),
+            ready=self._ready,
+            isolated=True,
+        )
+
+    def _new_project(self) -> codebuild.Project:
+        return codebuild.Project(
+            self,
+            "Project",
+            description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
+            environment=codebuild.BuildEnvironment(
+                build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
+                # 8 vCPU: its network carries the copy, which keeps a few hundred MB in memory
+                compute_type=codebuild.ComputeType.LARGE,
+            ),
+            build_spec=codebuild.BuildSpec.from_object(_BUILD),
+            timeout=Duration.seconds(_LONGEST_SECONDS),
+            queued_timeout=Duration.seconds(_QUEUE_SECONDS),
+        )
+
+    def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:
+        bucket = f"arn:{Aws.PARTITION}:s3:::{self._bucket.bucket_name}"
+        on_objects = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+        on_bucket = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        if makes_bucket:
+            on_bucket += ["s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutLifecycleConfiguration"]
+        for actions, resource in (
+            (["s3:GetObject"], f"arn:{Aws.PARTITION}:s3:::{program.bucket}/{program.key}"),
+            ([*on_objects, "s3:ListMultipartUploadParts"], f"{bucket}/{self._prefix}*"),
+            (["s3:PutObject", "s3:GetObject"], f"{bucket}/{self._prefix.rstrip('/')}.json"),
+            (on_bucket, bucket),
+        ):
+            self.project.grant_principal.add_to_principal_policy(
+                iam.PolicyStatement(actions=actions, resources=[resource])
+            )
+        if self._bucket.encryption_key is not None:
+            self._bucket.encryption_key.grant_encrypt_decrypt(self.project)
+        if token is not None:
+            token.grant_read(self.project)
+
+    def _copy(
+        self,
+        program: Uploaded,
+        token: secretsmanager.ISecret | None,
+        revision: str,
+        seconds: int,
+        *,
+        makes_bucket: bool,
+    ) -> CfnWaitCondition:
+        # A custom resource waits an hour at most, and a wait condition hears one signal in its life and takes no
+        # update: what is copied is in its id, so that another commit has another one.
+        what = hashlib.sha256(json.dumps([self.model_id, revision, self.node.path]).encode()).hexdigest()[:8]
+        handle = CfnWaitConditionHandle(self, f"Handle{what}")
+        arguments = {
+            "model": self.model_id,
+            "revision": revision,
+            "bucket": self._bucket.bucket_name,
+            "prefix": self._prefix,
+            "seconds": str(seconds - 120),  # it ends by itself, and says so
+            **({"make-bucket-in": Aws.ACCOUNT_ID} if makes_bucket else {}),
+            **({"token-secret": token.secret_arn} if token else {}),
+        }
+        variables = {
+            "PROGRAM": f"s3://{program.bucket}/{program.key}",
+            "ARGUMENTS": " ".join(f"--{name}={value}" for name, value in arguments.items()),
+            "SIGNAL": handle.ref,
+        }
+        call = custom.AwsSdkCall(
+            service="codebuild",
+            action="startBuild",
+            parameters={
+                "projectName": self.project.project_name,
+                # a given project brings its role, its network and its machine, and nothing else
+                "sourceTypeOverride": "NO_SOURCE",
+                "artifactsOverride": {"type": "NO_ARTIFACTS"},
+                "buildspecOverride": json.dumps(_BUILD),
+                "timeoutInMinutesOverride": seconds // 60,
+                "environmentVariablesOverride": [
+                    {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables.items()
+                ],
+            },
+            physical_resource_id=custom.PhysicalResourceId.of(f"{self.model_id}-{revision}"),
+        )
+        start = custom.AwsCustomResource(
+            self,
+            "Start",
+            resource_type="Custom::ExtendedDlcMirror",
+            on_create=call,
+            on_update=call,
+            policy=custom.AwsCustomResourcePolicy.from_statements(
+                [iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[self.project.project_arn])]
+            ),
+            install_latest_aws_sdk=False,
+        )
+        # what the copy may do has to be there before it does it
+        start.node.add_dependency(self.project)
+        if self.project.role is not None:
+            start.node.add_dependency(self.project.role)
+        wait = CfnWaitCondition(
+            self, f"Copied{what}", handle=handle.ref, count=1, timeout=str(seconds + _QUEUE_SECONDS)
+        )
+        wait.node.add_dependency(start)
+        return wait
+
+
+def _check_commit(text: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise ValueError(
+            "is no commit, and a copy of what can move would not say what it holds: take the commit's 40 digits from "
+            "the model's page"
+        )

@@ -1,0 +1,286 @@
+"""The program that copies a model from the Hub to S3, run as CodeBuild runs it, against the Hub stand-in and moto's S3.
+
+`EXTENDED_DLC_MIRROR_MB=2000` makes the weights that large, as for the figures in benchmarks/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from werkzeug.serving import make_server
+
+from extended_dlc import _mirror_copy
+from extended_dlc.rehearsal import hub
+
+MEGABYTES = int(os.environ.get("EXTENDED_DLC_MIRROR_MB", "48"))
+BUCKET = "extended-dlc-models-123456789012-us-east-1"
+PART = 5 * 1024 * 1024
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@dataclass
+class Place:
+    """A Hub, an S3, and whoever waits for the copy."""
+
+    hub_address: str
+    aws: str
+    model: Path
+    requests: list[dict[str, Any]]
+    signals: list[dict[str, Any]]
+    waiting: str
+    spoilt: list[int] = field(default_factory=list)
+    """How many more answers to requests for large files get a wrong byte."""
+
+    slow: list[float] = field(default_factory=list)
+    """Seconds that each answer with a large part takes, where there are any."""
+
+    @property
+    def commit(self) -> str:
+        return hub.Snapshot(model="acme/big", folder=self.model, private=False).commit()
+
+    @property
+    def prefix(self) -> str:
+        return f"models/acme/big/{self.commit}/"
+
+    @property
+    def s3(self) -> Any:
+        return boto3.client(
+            "s3",
+            endpoint_url=self.aws,
+            region_name="us-east-1",
+            aws_access_key_id="testing",
+            aws_secret_access_key="testing",
+        )
+
+    def start(self, *more: str, threads: int = 4) -> subprocess.Popen[str]:
+        arguments = {
+            **{"model": "acme/big", "revision": self.commit, "bucket": BUCKET, "prefix": self.prefix},
+            **{"make-bucket-in": "123456789012", "threads": threads, "part-mib": PART // 1024**2},
+            **{"signal": self.waiting},
+        }
+        program = Path(_mirror_copy.__file__)
+        return subprocess.Popen(
+            # as CodeBuild has it: one file, without the package around it
+            [sys.executable, "-I", str(program), *(f"--{name}={value}" for name, value in arguments.items()), *more],
+            env={**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": self.aws, "HF_ENDPOINT": self.hub_address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *more: str, threads: int = 4) -> tuple[int, str]:
+        process = self.start(*more, threads=threads)
+        output, _ = process.communicate(timeout=500)
+        return process.returncode, output
+
+    def weights_read(self) -> int:
+        """Bytes of weights that the Hub has sent, and forgets."""
+        total = sum(line["bytes"] for line in self.requests if line["path"].endswith(".safetensors"))
+        self.requests.clear()
+        return int(total)
+
+    def hash_in_s3(self, path: str) -> str:
+        digest = hashlib.sha256()
+        for piece in self.s3.get_object(Bucket=BUCKET, Key=self.prefix + path)["Body"].iter_chunks(1024**2):
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def keys(self) -> set[str]:
+        found = self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())
+        return {entry["Key"].removeprefix("models/acme/big/") for entry in found}
+
+
+def hash_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while piece := content.read(1024**2):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("hub")
+    folder = root / "acme" / "big"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bloom"}')
+    (folder / "empty.txt").touch()
+    (folder / "pytorch_model.bin").write_bytes(b"the same weights again, as a pickle")
+    (folder / "tf_model.h5").write_bytes(b"another framework's")
+    source = random.Random(1)
+    with (folder / "model.safetensors").open("wb") as file:
+        for _ in range(MEGABYTES):
+            file.write(source.randbytes(1_000_000))
+    return folder
+
+
+@pytest.fixture
+def place(weights: Path) -> Iterator[Place]:
+    signals: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
+
+    class Waiting(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            signals.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            # S3's signature of the address is for this header and no other
+            assert not self.headers["Content-Type"]
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    waiting = HTTPServer(("127.0.0.1", 0), Waiting)
+    real = hub.Hub(weights.parents[1], log=lambda line: requests.append(json.loads(line)))
+    found = Place("", "", weights, requests, signals, f"http://127.0.0.1:{waiting.server_port}/signal")
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        answer = real(environ, start_response)
+        if not environ["PATH_INFO"].endswith(".safetensors"):
+            return answer
+        if found.slow:
+            time.sleep(found.slow[0])
+        if found.spoilt and found.spoilt[0]:
+            found.spoilt[0] -= 1
+            content = bytearray(b"".join(answer))
+            content[len(content) // 2] ^= 1
+            return [bytes(content)]
+        return answer
+
+    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=hub._Handler)
+    found.hub_address = f"http://127.0.0.1:{server.port}"
+    aws = ThreadedMotoServer(port=0)
+    aws.start()
+    host, port = aws.get_host_and_port()
+    found.aws = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=found.aws, region_name="us-east-1")  # its models are loaded before a clock runs
+    threads = [threading.Thread(target=one.serve_forever, daemon=True) for one in (server, waiting)]
+    for thread in threads:
+        thread.start()
+    yield found
+    for one in (server, waiting):
+        one.shutdown()
+        one.server_close()
+    from moto.backends import get_backend
+
+    get_backend("s3").reset()
+    aws.stop()
+
+
+def test_what_torch_needs_is_copied_once_and_the_second_run_copies_nothing(place: Place) -> None:
+    code, output = place.run()
+    assert code == 0, output
+    assert place.keys() == {f"{place.commit}.json", *(f"{place.commit}/{name}" for name in NEEDED)}
+    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+    assert place.signals[0]["Status"] == "SUCCESS"
+    assert place.weights_read() == MEGABYTES * 1_000_000
+    blocked = place.s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
+    assert all(blocked.values())
+
+    code, output = place.run()
+    assert code == 0, output
+    assert "0 of them to copy" in output
+    assert place.weights_read() == 0
+    assert "copied 0.00 GB" in place.signals[1]["Reason"]
+
+
+NEEDED = ("config.json", "empty.txt", "model.safetensors")
+
+
+def test_a_copy_that_was_killed_goes_on_with_the_part_it_was_at(place: Place) -> None:
+    place.slow.append(0.05)
+    process = place.start(threads=2)
+    parts = -(-MEGABYTES * 1_000_000 // PART)
+    until = time.monotonic() + 300
+    while uploaded_parts(place) < parts // 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = uploaded_parts(place)
+    assert parts // 3 <= kept < parts
+    place.slow.clear()
+    place.requests.clear()
+
+    code, output = place.run()
+    assert code == 0, output
+    assert f"goes on after {kept} of {parts} parts" in output
+    assert place.weights_read() <= MEGABYTES * 1_000_000 - (kept - 1) * PART
+    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+
+
+def uploaded_parts(place: Place) -> int:
+    try:
+        uploads = place.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+    except place.s3.exceptions.NoSuchBucket:
+        return 0
+    return sum(
+        len(place.s3.list_parts(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"]).get("Parts", ()))
+        for one in uploads
+    )
+
+
+def test_a_corrupted_byte_is_found_and_the_file_copied_again(place: Place) -> None:
+    place.spoilt.append(1)
+    code, output = place.run()
+    assert code == 0, output
+    assert "model.safetensors has another hash in S3 than the Hub lists: removed" in output
+    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+
+
+def test_a_file_that_arrives_wrong_every_time_fails_the_deployment_and_is_not_kept(place: Place) -> None:
+    place.spoilt.append(1000)
+    code, _ = place.run()
+    assert code == 1
+    (told,) = place.signals
+    assert told["Status"] == "FAILURE"
+    assert "model.safetensors arrived 2 times with another hash than the Hub lists" in told["Reason"]
+    assert place.keys() == {f"{place.commit}.json", f"{place.commit}/config.json", f"{place.commit}/empty.txt"}
+
+
+def test_an_object_that_was_changed_in_s3_is_copied_again(place: Place) -> None:
+    assert place.run()[0] == 0
+    place.s3.put_object(Bucket=BUCKET, Key=f"{place.prefix}config.json", Body=b'{"model_type": "other"}')
+    code, output = place.run()
+    assert code == 0
+    assert "1 of them to copy" in output
+    body = place.s3.get_object(Bucket=BUCKET, Key=f"{place.prefix}config.json")["Body"].read()
+    assert body == (place.model / "config.json").read_bytes()
+
+
+def test_who_waits_is_told_of_a_model_that_is_not_there(place: Place) -> None:
+    code, _ = place.run("--model=acme/none")
+    assert code == 1
+    assert place.signals[0]["Status"] == "FAILURE"
+    assert "the Hub answers 401" in place.signals[0]["Reason"]
+    assert "needs a token" in place.signals[0]["Reason"]
+
+
+def test_the_time_is_up_before_codebuild_kills_it(place: Place) -> None:
+    place.slow.append(0.3)
+    code, _ = place.run("--seconds=1", threads=1)
+    assert code == 1
+    assert "the time is up: deploy again, which goes on where this ends" in place.signals[0]["Reason"]
