@@ -132,11 +132,7 @@ class Worker(threading.Thread, Generic[M]):
     def _serve(self, copy: Copy[M]) -> None:
         while True:
             copy.jobs = self._take(copy)
-            began = time.monotonic()
             self._run_together(copy)
-            copy.began, ended = None, time.monotonic()
-            copy.expected = len(copy.jobs) + len(self._waiting)
-            copy.waits_until = ended + min(LONGEST_WAIT, WAIT_SHARE * (ended - began))
             copy.jobs = []
 
     def _take(self, copy: Copy[M]) -> list[Job]:
@@ -175,13 +171,23 @@ class Worker(threading.Thread, Generic[M]):
             except Exception as error:
                 log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
             else:
+                self._ended(copy)
                 for job, result in zip(jobs, results, strict=True):
                     job.finish(result)
                 return
         for job in jobs:
             job.batch = 1
             copy.began = time.monotonic()
-            job.run(copy.model)
+            result = job.run(copy.model)
+            self._ended(copy)
+            job.finish(result)
+
+    def _ended(self, copy: Copy[M]) -> None:
+        """A run is over. Noted before anybody gets an answer, or the next question would count beside its sender."""
+        now = time.monotonic()
+        seconds, copy.began = now - (copy.began or now), None
+        copy.expected = len(copy.jobs) + len(self._waiting)
+        copy.waits_until = now + min(LONGEST_WAIT, WAIT_SHARE * seconds)
 
     def fail(self, reason: str) -> None:
         """Nothing will be answered any more: tell those who wait. From any thread, for a copy's may be stuck."""
@@ -204,16 +210,14 @@ class Job:
         self.started = self.ended = 0.0
         self.batch = 0
 
-    def run(self, model: Any) -> None:
-        """Alone."""
+    def run(self, model: Any) -> Any:
+        """Alone; what the work returns, or its error."""
         try:
-            result = self.work(model)
+            return self.work(model)
         except FatalError:
             raise
         except Exception as error:
-            self.fail(error)
-        else:
-            self.finish(result)
+            return error
 
     def finish(self, result: Any) -> None:
         """Hand over a result, or the exception that stands for one."""
