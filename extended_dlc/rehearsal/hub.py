@@ -1,8 +1,8 @@
 """The rehearsal's stand-in for the Hugging Face Hub: folders of models, served to the real `huggingface_hub`.
 
 `ROOT/organisation/name` is a model at revision `main`; `ROOT/organisation/name@v2` is its revision `v2`. Each revision
-also has a commit, a hash of its files. A model whose folder holds a file `.private` wants the token; no file whose name
-starts with a dot is served. The client reaches it through `HF_ENDPOINT`.
+also has a commit, a hash of its files. A model whose folder holds a file `.private` wants the token, and with `.gated`
+only its files do; no file whose name starts with a dot is served. The client reaches it through `HF_ENDPOINT`.
 """
 
 from __future__ import annotations
@@ -121,6 +121,8 @@ class Hub:
             return _model_info(snapshot)
         if found := _RESOLVE.fullmatch(request.path):
             snapshot = self._snapshot(request, found["model"], found["revision"])
+            if (self._root / snapshot.model / ".gated").exists() and not self._knows(request):
+                raise Refusal(403 if request.authorization else 401, "GatedRepo", "Access to model is restricted")
             return _file(snapshot, found["path"], request)
         raise Refusal(404, "", f"{request.path} is nothing that this stand-in for the Hub has")
 

@@ -213,7 +213,8 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
         return [UserModel(hooks, context, own.pipeline, own)]
     # without files that we know of, its own business
     known = settings.model_id is not None or settings.model_folder_holds_a_model
-    context = _context(settings, str(find_weights(settings).folder if known else settings.model_folder))
+    folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
+    context = _context(settings, str(folder))
     try:
         model = hooks.call("model_fn", context, context.system_properties["model_dir"])
     except Exception as error:

@@ -94,6 +94,12 @@ class Settings:
         if self.model_folder_holds_a_model:
             return str(self.model_folder)
         if self.model_id is None:
+            below = sorted(file.parent.name for file in self.model_folder.glob("*/config.json"))
+            if below:
+                raise StartError(
+                    f"no model to serve: {self.model_folder} holds no config.json, but {below[0]}/ in it does. "
+                    f"Pack the archive from inside that folder, or let the S3 prefix end with '{below[0]}/'"
+                )
             raise StartError(
                 f"no model to serve: {self.model_folder} holds no config.json and HF_MODEL_ID is not set. "
                 "Set HF_MODEL_ID to a Hub model such as 'bigscience/bloom-560m', or deliver a model archive"
