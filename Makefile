@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench soak docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,9 +60,13 @@ test: setup .venv/.models ## all tests (the rehearsal is a target of its own)
 test-fast: setup ## the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(ARGS)
 
-bench: setup .venv/.models ## the figures of benchmarks/
-	$(BIN)/python benchmarks/synth.py
-	$(BIN)/python benchmarks/image_layer.py
+bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; ARGS="--minutes 8": a part of the serving ones)
+	$(if $(ARGS),,$(BIN)/python benchmarks/synth.py)
+	$(if $(ARGS),,$(BIN)/python benchmarks/image_layer.py)
+	$(BIN)/python benchmarks/serving.py $(ARGS)
+
+soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that stay right, memory that stays level
+	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)
 
 docs: setup ## the settings reference, from the code
 	$(BIN)/python -m stacks.reference

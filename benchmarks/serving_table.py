@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- serving: begin -->", "<!-- serving: end -->"
 NAMES = {
     "ours": "ours",
     "stock": "stock, default",
@@ -101,9 +100,14 @@ def write_table(figures: Mapping[str, Any]) -> None:
     for release in dict.fromkeys(stage["release"] for stage in done):
         rows = [row for stage in done if stage["release"] == release for row in stage["rows"]]
         parts += [f"With transformers {release}:", "", *table(rows), ""]
-    text = README.read_text()
-    head, rest = text.split(BEGIN)
-    README.write_text("\n".join([head + BEGIN, "", *parts, END + rest.split(END)[1]]))
+    write_between("serving", parts)
+
+
+def write_between(mark: str, lines: Sequence[str]) -> None:
+    """Into README.md, in place of what stands between the marks."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    head, rest = README.read_text().split(begin)
+    README.write_text("\n".join([head + begin, "", *lines, "", end + rest.split(end)[1]]))
 
 
 def _short(value: float) -> str:
