@@ -21,6 +21,7 @@ from extended_dlc.facts.checks import check_release
 from extended_dlc.facts.compat import Server, check_model_type, check_pair, check_stock_server, pick_base
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.stock import pick_stock
+from extended_dlc.facts.tasks import check_task
 from extended_dlc.login import ecr_registries
 from extended_dlc.model import ServedModel
 
@@ -150,6 +151,7 @@ class ExtendedDlc(Construct):
             model.code.check_with_transformers(self.transformers)
         if self._server == "stock":
             _refuse_secret(model)
+        _check_task(scope, model, self.transformers, self._server)
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
@@ -278,6 +280,7 @@ class StockDlc:
             check_model_type(model.model_type, injected)
         elif tag is not None and tag.transformers is not None and model.model_type is not None:
             check_model_type(model.model_type, tag.transformers, image=uri.rpartition("/")[2])
+        _check_task(scope, model, tag.transformers if tag else None, "stock")
         self._pulled.append(uri)
         return PublishedImage(uri=uri, cuda=tag.cuda if tag else None)
 
@@ -344,6 +347,16 @@ def _known_region(scope: Construct, given: str | None) -> str:
             "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
         )
     return region
+
+
+def _check_task(scope: Construct, model: ServedModel, transformers: str | None, server: Server) -> None:
+    """Refuse a task that the server is known not to have, unless code of the user's own serves the model."""
+    task = model.task
+    if task is None or model.code is not None:
+        return
+    note = require("task", task, lambda _: check_task(task, transformers, server))
+    if note is not None:
+        Annotations.of(scope).add_warning_v2("extended-dlc:task", note)
 
 
 def _refuse_secret(model: ServedModel) -> None:

@@ -56,6 +56,11 @@ class ServedModel(Protocol):
         ...
 
     @property
+    def task(self) -> str | None:
+        """Name of the transformers pipeline; None: the container finds it out."""
+        ...
+
+    @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables that the model may set, and by which of its options."""
         ...
@@ -206,6 +211,7 @@ class S3Model:
         self._bucket = bucket
         self._key = key
         self.model_type = model_type
+        self.task = task
         self._environment = environment_of(task, trust_remote_code)
 
     @staticmethod
@@ -234,6 +240,7 @@ class _LocalModel(S3Model):
     def __init__(self, folder: str, *, task: str | None, model_type: str | None, trust_remote_code: bool) -> None:
         self._files = _files_of(Path(folder))
         self.model_type = model_type or json.loads(self._files["config.json"].read_text()).get("model_type")
+        self.task = task
         self._environment = environment_of(task, trust_remote_code)
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
