@@ -8,47 +8,93 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from extended_dlc.build import LocalBuild
+    from extended_dlc.capture import DataCapture
     from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
-    from extended_dlc.hosting import RealTime
-    from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
+    from extended_dlc.hosting import Async, RealTime, Serverless, Variant
+    from extended_dlc.image import (
+        EcrImage,
+        ExtendedDlc,
+        PublishedImage,
+        ServingImage,
+        StockDlc,
+    )
     from extended_dlc.inference_code import InferenceCode
     from extended_dlc.mirror import MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
+    from extended_dlc.network import Network, PrivateAccess
+    from extended_dlc.rollout import AllAtOnce, Canary, Linear, Rolling
+    from extended_dlc.scaling import (
+        BacklogScaling,
+        ConcurrencyScaling,
+        InvocationScaling,
+        ProvisionedScaling,
+        ScheduledCapacity,
+    )
 
 _HOMES = {
+    "AllAtOnce": "rollout",
+    "Async": "hosting",
+    "BacklogScaling": "scaling",
+    "Canary": "rollout",
+    "ConcurrencyScaling": "scaling",
+    "DataCapture": "capture",
     "EcrImage": "image",
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
     "InferenceCode": "inference_code",
+    "InvocationScaling": "scaling",
     "InvokableEndpoint": "endpoint",
+    "Linear": "rollout",
     "LocalBuild": "build",
     "MirroredModel": "mirror",
+    "Network": "network",
     "PlacedModel": "model",
+    "PrivateAccess": "network",
+    "ProvisionedScaling": "scaling",
     "PublishedImage": "image",
     "RealTime": "hosting",
+    "Rolling": "rollout",
     "S3Model": "model",
+    "ScheduledCapacity": "scaling",
     "ServedModel": "model",
+    "Serverless": "hosting",
     "ServingImage": "image",
     "StockDlc": "image",
+    "Variant": "hosting",
 }
 
 __all__ = [
+    "AllAtOnce",
+    "Async",
+    "BacklogScaling",
+    "Canary",
+    "ConcurrencyScaling",
+    "DataCapture",
     "EcrImage",
     "ExtendedDlc",
     "HubModel",
     "HuggingFaceEndpoint",
     "InferenceCode",
+    "InvocationScaling",
     "InvokableEndpoint",
+    "Linear",
     "LocalBuild",
     "MirroredModel",
+    "Network",
     "PlacedModel",
+    "PrivateAccess",
+    "ProvisionedScaling",
     "PublishedImage",
     "RealTime",
+    "Rolling",
     "S3Model",
+    "ScheduledCapacity",
     "ServedModel",
+    "Serverless",
     "ServingImage",
     "StockDlc",
+    "Variant",
 ]
 __version__ = "0.1.0"
 

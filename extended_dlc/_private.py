@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from aws_cdk import Token
 
+from extended_dlc.facts.limits import limit
+
 
 def docker_folder(family: str) -> Path:
     """The build context of an image family: `docker/<family>` beside the package in a checkout, inside in a wheel."""
@@ -32,3 +34,18 @@ def decide(option: str, value: object, decision: Callable[[], T]) -> T:
         return decision()
     except ValueError as error:
         raise ValueError(f"'{option}' ({value}) {error}") from None
+
+
+def within(option: str, value: float | None, low: float, high: float | None, way_out: str) -> None:
+    """Refuse a number outside a range, whose upper end may be open. None and CDK tokens pass."""
+    if value is None or any(map(Token.is_unresolved, (value, low, high))):
+        return
+    if value < low or (high is not None and value > high):
+        limits = f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
+        raise ValueError(f"'{option}' ({value}) must be {limits}: {way_out}")
+
+
+def within_limit(option: str, value: float | None, name: str, way_out: str) -> None:
+    """Refuse a number outside one of SageMaker's limits."""
+    found = limit(name)
+    within(option, value, found.min or 0, found.max, way_out)

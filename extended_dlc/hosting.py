@@ -1,41 +1,295 @@
-"""How an endpoint is hosted."""
+"""How an endpoint is hosted: `RealTime`, `Async` or `Serverless`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from aws_cdk import Token
 
-from extended_dlc._private import require
-from extended_dlc.facts.instances import find_instance
+from extended_dlc._private import require, within, within_limit
+from extended_dlc.capture import check_expiry
+from extended_dlc.facts.checks import check_endpoint_name
+from extended_dlc.facts.instances import Instance, find_instance
+from extended_dlc.scaling import BacklogScaling, ConcurrencyScaling, InvocationScaling, ProvisionedScaling
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
+
+    from extended_dlc.image import ServingImage
+    from extended_dlc.model import ServedModel
 
 DEFAULT_INSTANCE_TYPE = "ml.m5.xlarge"
 """4 vCPU and 16 GiB without a GPU: a type that the quota of a new account allows."""
 
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 900
 
+MAIN_VARIANT = "AllTraffic"
+"""Name of the first production variant: what SageMaker's own SDK calls it, so dashboards and scripts fit."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class RealTime:
-    """Instances that run all the time and answer each request within 60 s."""
+class Instances:
+    """Instances that serve a model: what `RealTime`, `Async` and `Variant` have in common."""
 
-    instance_type: str = DEFAULT_INSTANCE_TYPE
-    """SageMaker's name of the instance type. Default: `ml.m5.xlarge`. ValueError for a type it does not host on."""
+    instance_type: str | Sequence[str] = DEFAULT_INSTANCE_TYPE
+    """SageMaker's name of the instance type, or up to five in order of preference: SageMaker takes the next where it is
+    short of one. Default: `ml.m5.xlarge`. ValueError for a type it does not host on, and for types that do not compute
+    with the same kind of accelerator."""
 
     instances: int = 1
-    """How many instances serve the endpoint, 1 or more. Default: one, no scaling."""
+    """How many instances serve, 1 or more; with `scaling`, how many there are at first. Default: one."""
 
-    startup_timeout_seconds: int = DEFAULT_STARTUP_TIMEOUT_SECONDS
-    """How long a container may take from its start, model download included, to its first healthy `/ping`; 60 to 3600 s
-    (SageMaker API, `ContainerStartupHealthCheckTimeoutInSeconds`). Default: 900 s."""
+    volume_gb: int | None = None
+    """Size of the volume of each instance, 1 to 512 GB. ValueError for a type with storage of its own, which has no
+    volume. Default: SageMaker's choice for the type."""
+
+    startup_timeout_seconds: int | None = None
+    """How long a container may take from its start, a download from the Hub included, to its first healthy `/ping`; 60
+    to 3600 s (SageMaker API, `ContainerStartupHealthCheckTimeoutInSeconds`). Default: 900 s."""
+
+    download_timeout_seconds: int | None = None
+    """How long model data may take from S3 to the instance, 60 to 3600 s (SageMaker API,
+    `ModelDataDownloadTimeoutInSeconds`). Default: SageMaker's own."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
-        require("instance_type", self.instance_type, find_instance)
+        found = [each for name in self.instance_types if (each := require("instance_type", name, find_instance))]
+        within_limit(
+            "instance_type", len(self.instance_types), "variant.instance_types", "name the likeliest to be had"
+        )
+        if len(set(self.instance_types)) < len(self.instance_types):
+            raise ValueError(f"'instance_type' ({', '.join(self.instance_types)}) names a type twice: name each once")
+        if len({each.accelerator for each in found}) > 1:
+            kinds = ", ".join(f"{each.name} with {each.accelerator}" for each in found)
+            raise ValueError(
+                f"'instance_type' ({kinds}) must all compute with the same, because one image serves on each: "
+                "name types of one kind"
+            )
         if not Token.is_unresolved(self.instances) and self.instances < 1:
             raise ValueError(f"'instances' ({self.instances}) must be 1 or more: delete the endpoint to run none")
-        if not Token.is_unresolved(self.startup_timeout_seconds) and not 60 <= self.startup_timeout_seconds <= 3600:
+        within_limit(
+            "volume_gb", self.volume_gb, "volume_gb", "a larger model needs a type with storage of its own, as ml.g5"
+        )
+        with_storage = [each.name for each in found if each.local_storage_gb]
+        if self.volume_gb is not None and with_storage:
             raise ValueError(
-                f"'startup_timeout_seconds' ({self.startup_timeout_seconds}) must be from 60 to 3600: "
-                "a model that needs longer has to come from S3 instead of the Hub"
+                f"'volume_gb' ({self.volume_gb}) cannot be chosen for {with_storage[0]}, which has storage of its own "
+                "instead of a volume: leave it out"
             )
+        way_out = "a model that needs longer has to come from S3 instead of the Hub"
+        within_limit("startup_timeout_seconds", self.startup_timeout_seconds, "startup_timeout_seconds", way_out)
+        within_limit(
+            "download_timeout_seconds",
+            self.download_timeout_seconds,
+            "download_timeout_seconds",
+            "take an uncompressed model",
+        )
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The instance types, the preferred one first."""
+        return (self.instance_type,) if isinstance(self.instance_type, str) else tuple(self.instance_type)
+
+
+InstanceScaling = InvocationScaling | ConcurrencyScaling
+"""What the instances of a real-time endpoint may scale on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant(Instances):
+    """More instances behind a real-time endpoint, with a model, an image or an instance type of their own."""
+
+    name: str
+    """Its name, unique in the endpoint: callers may ask for it as `TargetVariant`."""
+
+    weight: float = 1
+    """Its share of the requests, as a ratio to the weights of all; 0 for none but those that ask for it. Default: 1."""
+
+    model: ServedModel | None = None
+    """Which weights it serves. Default: the endpoint's."""
+
+    image: ServingImage | None = None
+    """The image whose server answers. Default: the endpoint's."""
+
+    environment: Mapping[str, str] | None = None
+    """More environment variables for its container. Default: the endpoint's."""
+
+    scaling: InstanceScaling | None = None
+    """How the number of its instances follows the load. Default: it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        require("name", self.name, check_endpoint_name)
+        if self.name == MAIN_VARIANT:
+            raise ValueError(f"'name' ({self.name}) is the endpoint's own first variant: choose another")
+        _check_weight(self.weight)
+        _check_scaling(self, self.scaling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealTime(Instances):
+    """Instances that run all the time and answer each request within 60 s."""
+
+    routing: Literal["least-outstanding-requests", "random"] | None = None
+    """Which instance gets a request: the one with the fewest unanswered, or any. Default: SageMaker's own, any."""
+
+    scaling: InstanceScaling | None = None
+    """How the number of instances follows the load. Default: it does not."""
+
+    weight: float = 1
+    """The share of the requests where there are `variants`, as a ratio to the weights of all. Default: 1."""
+
+    variants: Sequence[Variant] = ()
+    """More variants that take their shares of the requests, 9 at most. Default: none."""
+
+    shadow: Variant | None = None
+    """A variant that gets a copy of the requests and whose answers nobody sees. ValueError with `variants`. Default:
+    none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        if self.routing not in (None, *ROUTING):
+            raise ValueError(f"'routing' ({self.routing}) must be one of {', '.join(ROUTING)}")
+        _check_weight(self.weight)
+        _check_scaling(self, self.scaling)
+        names = [each.name for each in self.variants]
+        within_limit("variants", 1 + len(names), "endpoint.variants", "make another endpoint of some")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"'variants' has two of the name '{twice}': rename one")
+        if self.shadow is not None and self.variants:
+            raise ValueError(
+                f"'shadow' ({self.shadow.name}) needs an endpoint of one variant: remove 'variants', or the shadow"
+            )
+        if self.shadow is not None and self.shadow.scaling is not None:
+            raise ValueError(
+                f"'scaling' of the shadow ({self.shadow.name}): a shadow has its number of instances; set 'instances'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Async(Instances):
+    """Instances that take their requests from a queue: up to 1 GB from S3, up to an hour each, down to no instance."""
+
+    scaling: BacklogScaling | None = None
+    """How the number of instances follows the queue. Default: it does not."""
+
+    concurrency: int | None = None
+    """How many requests an instance gets at a time, 1 to 1000. Default: SageMaker's choice."""
+
+    bucket: s3.IBucket | None = None
+    """Where requests, answers and failures are, under `ENDPOINT/input/`, `ENDPOINT/output/` and `ENDPOINT/failure/`.
+    Default: a new one, encrypted, kept when the stack is deleted."""
+
+    expire_days: int | None = None
+    """After how many days what is in the new bucket is deleted. ValueError with `bucket`. Default: 30."""
+
+    success_topic: sns.ITopic | Literal["new"] | None = None
+    """Topic that is told of each answer, or `"new"` for one of the endpoint's own. Default: none."""
+
+    error_topic: sns.ITopic | Literal["new"] | None = None
+    """Topic that is told of each failure, or `"new"` for one of the endpoint's own. Default: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        _check_scaling(self, self.scaling)
+        within_limit("concurrency", self.concurrency, "async.concurrency", "add instances")
+        check_expiry(self.bucket, self.expire_days)
+        for option in ("success_topic", "error_topic"):
+            if isinstance(topic := getattr(self, option), str) and topic != "new":
+                raise ValueError(f"'{option}' ({topic}) must be a topic, or 'new' for one of the endpoint's own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serverless:
+    """Containers without GPU that SageMaker starts for requests and bills by the time of each: 4 MB and 60 s at most.
+
+    Its image may have 10 GB. There is no VPC, no isolation, no data capture and no second variant.
+    """
+
+    memory_mb: int = 6144
+    """Memory of each container, 1024 to 6144 MB in steps of 1024. Default: 6144, because transformers and torch alone
+    take more than one."""
+
+    max_concurrency: int = 5
+    """How many requests are answered at a time, 1 to 200. Default: 5."""
+
+    provisioned_concurrency: int | None = None
+    """For how many of them containers are kept running, at most `max_concurrency`. Default: none, and the first request
+    waits for its container."""
+
+    scaling: ProvisionedScaling | None = None
+    """How the provisioned concurrency follows the load. Default: it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        within_limit("memory_mb", self.memory_mb, "serverless.memory_mb", _MORE_MEMORY)
+        if not Token.is_unresolved(self.memory_mb) and self.memory_mb % 1024:
+            raise ValueError(f"'memory_mb' ({self.memory_mb}) must be a multiple of 1024: {_MORE_MEMORY}")
+        within_limit(
+            "max_concurrency", self.max_concurrency, "serverless.concurrency", "RealTime and Async have no such limit"
+        )
+        if self.provisioned_concurrency is not None:
+            way_out = "raise max_concurrency, or lower it"
+            within("provisioned_concurrency", self.provisioned_concurrency, 1, self.max_concurrency, way_out)
+        if self.scaling is not None:
+            if self.provisioned_concurrency is None:
+                raise ValueError(
+                    "'scaling' changes the provisioned concurrency, and there is none: set provisioned_concurrency"
+                )
+            within("scaling.maximum", self.scaling.maximum, 1, self.max_concurrency, "raise max_concurrency")
+            _check_between(self.scaling, "provisioned_concurrency", self.provisioned_concurrency)
+
+
+Hosting = RealTime | Async | Serverless
+"""The kinds of hosting."""
+
+ROUTING = {"least-outstanding-requests": "LEAST_OUTSTANDING_REQUESTS", "random": "RANDOM"}
+"""The routing strategies, by our names."""
+
+
+_MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"
+
+
+def _check_weight(weight: float) -> None:
+    if not Token.is_unresolved(weight) and weight < 0:
+        raise ValueError(f"'weight' ({weight}) must be 0 or more: 0 for a variant that gets no share")
+
+
+def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling | None) -> None:
+    if scaling is None:
+        return
+    burstable = [name for name in hosting.instance_types if name.startswith("ml.t")]
+    if burstable:  # SageMaker developer guide, "Automatic scaling of Amazon SageMaker AI models", prerequisites
+        raise ValueError(
+            f"'scaling' does not go with {burstable[0]}: SageMaker does not scale burstable types; take an ml.m type"
+        )
+    _check_between(scaling, "instances", hosting.instances)
+
+
+def _check_between(scaling: InstanceScaling | BacklogScaling | ProvisionedScaling, option: str, value: int) -> None:
+    low, high = max(scaling.minimum, 1), scaling.maximum
+    if not any(map(Token.is_unresolved, (low, high, value))) and not low <= value <= high:
+        raise ValueError(
+            f"'{option}' ({value}) must be between what 'scaling' may choose ({low} to {high}): change one of them"
+        )
+
+
+def find_instances(hosting: Instances | Serverless) -> list[Instance]:
+    """What it computes with: each of its instance types, or a stand-in for what SageMaker runs serverless on."""
+    if isinstance(hosting, Serverless):
+        return [
+            Instance(
+                name="serverless",
+                accelerator="cpu",
+                architecture="x86_64",
+                vcpu=None,
+                memory_mib=hosting.memory_mb,
+            )
+        ]
+    return [find_instance(name) for name in hosting.instance_types]

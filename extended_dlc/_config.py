@@ -1,0 +1,122 @@
+"""The parts of an EndpointConfig: its variants, and what is asynchronous about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from extended_dlc.capture import new_bucket
+from extended_dlc.facts.compat import inference_ami_version
+from extended_dlc.hosting import DEFAULT_STARTUP_TIMEOUT_SECONDS, ROUTING, Async, Instances, RealTime, Serverless
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
+
+_Config = sagemaker.CfnEndpointConfig
+
+
+def production_variant(
+    hosting: Instances | Serverless, *, name: str, weight: float, model_name: str, cuda: str | None
+) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+    """One variant."""
+    if isinstance(hosting, Serverless):
+        return _Config.ProductionVariantProperty(
+            variant_name=name,
+            model_name=model_name,
+            initial_variant_weight=weight,
+            serverless_config=_Config.ServerlessConfigProperty(
+                memory_size_in_mb=hosting.memory_mb,
+                max_concurrency=hosting.max_concurrency,
+                provisioned_concurrency=hosting.provisioned_concurrency,
+            ),
+        )
+    types = hosting.instance_types
+    routing = hosting.routing if isinstance(hosting, RealTime) else None
+    return _Config.ProductionVariantProperty(
+        variant_name=name,
+        model_name=model_name,
+        instance_type=types[0] if len(types) == 1 else None,
+        instance_pools=[
+            _Config.InstancePoolProperty(instance_type=each, priority=priority)
+            for priority, each in enumerate(types, start=1)
+        ]
+        if len(types) > 1
+        else None,
+        initial_instance_count=hosting.instances,
+        initial_variant_weight=weight,
+        volume_size_in_gb=hosting.volume_gb,
+        container_startup_health_check_timeout_in_seconds=(
+            hosting.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
+        ),
+        model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
+        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
+        # the driver that the image's CUDA wants: with an older one the container dies without a log
+        inference_ami_version=inference_ami_version(cuda),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What an asynchronous endpoint has besides its instances."""
+
+    config: sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty
+    bucket: s3.IBucket
+    prefix: str
+    """The endpoint's own part of the bucket."""
+
+    success_topic: sns.ITopic | None
+    error_topic: sns.ITopic | None
+
+    def grant_use(self, grantee: iam.IGrantable) -> None:
+        """Let a caller put requests into the bucket and fetch the answers."""
+        self.bucket.grant_put(grantee, f"{self.prefix}/input/*")
+        for folder in ("output", "failure"):
+            self.bucket.grant_read(grantee, f"{self.prefix}/{folder}/*")
+
+
+def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
+    """The bucket and the topics of an asynchronous endpoint of this name, and its role's rights to them."""
+    bucket = hosting.bucket or new_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
+    bucket.grant_read(role, f"{name}/input/*")
+    for folder in ("output", "failure"):
+        bucket.grant_put(role, f"{name}/{folder}/*")
+    topics = {}
+    for construct_id, given in (("SuccessTopic", hosting.success_topic), ("ErrorTopic", hosting.error_topic)):
+        topics[construct_id] = _topic(scope, construct_id, given, key=key)
+        if topic := topics[construct_id]:
+            topic.grant_publish(role)
+    success, error = topics["SuccessTopic"], topics["ErrorTopic"]
+    config = _Config.AsyncInferenceConfigProperty(
+        output_config=_Config.AsyncInferenceOutputConfigProperty(
+            s3_output_path=bucket.s3_url_for_object(f"{name}/output"),
+            s3_failure_path=bucket.s3_url_for_object(f"{name}/failure"),
+            kms_key_id=key.key_arn if key else None,
+            notification_config=_Config.AsyncInferenceNotificationConfigProperty(
+                success_topic=success.topic_arn if success else None, error_topic=error.topic_arn if error else None
+            )
+            if success or error
+            else None,
+        ),
+        client_config=_Config.AsyncInferenceClientConfigProperty(
+            max_concurrent_invocations_per_instance=hosting.concurrency
+        )
+        if hosting.concurrency is not None
+        else None,
+    )
+    return Queue(config=config, bucket=bucket, prefix=name, success_topic=success, error_topic=error)
+
+
+def _topic(
+    scope: Construct, construct_id: str, given: sns.ITopic | Literal["new"] | None, *, key: kms.IKey | None
+) -> sns.ITopic | None:
+    if given != "new":
+        return given
+    from aws_cdk import aws_sns as sns
+
+    return sns.Topic(scope, construct_id, master_key=key, enforce_ssl=True)

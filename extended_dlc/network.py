@@ -1,0 +1,158 @@
+"""Where the containers of an endpoint are in the network: `Network`, and `PrivateAccess` for a VPC without internet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aws_cdk import Annotations, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from extended_dlc._private import within_limit
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_ec2 as ec2
+
+INTERFACE_SERVICES = {
+    "ecr.api": "the image's manifest",
+    "ecr.dkr": "the image's layers, whose bytes come from S3",
+    "logs": "what the container logs",
+    "monitoring": "its metrics",
+    "secretsmanager": "a Hub token that is a secret",
+    "sagemaker.runtime": "requests to the endpoint from within the VPC",
+    "sts": "credentials of the caller's role",
+}
+"""The services that are reached through an interface endpoint in a VPC without internet, and for what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A VPC that the containers are in.
+
+    What comes from the Hub needs a way to the internet, as a NAT gateway; `PrivateAccess` gives a VPC without one
+    access to the AWS services that an endpoint uses.
+    """
+
+    vpc: ec2.IVpc
+    """The VPC."""
+
+    subnets: Sequence[ec2.ISubnet] = ()
+    """Its subnets, two or more in different zones, 16 at most. Default: the private ones."""
+
+    security_groups: Sequence[ec2.ISecurityGroup] = ()
+    """What the containers may talk to, 5 at most. Default: a new group that lets nothing in and everything out."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        if self.subnets:
+            within_limit("subnets", len(self.subnets), "network.subnets", "one in each zone will do")
+        if self.security_groups:
+            groups = len(self.security_groups)
+            within_limit("security_groups", groups, "network.security_groups", "merge their rules")
+
+
+class PrivateAccess(Construct):
+    """The VPC endpoints that an endpoint in a VPC without internet needs; one for each VPC, whatever the endpoints.
+
+    An interface endpoint costs by the hour, in each zone (`INTERFACE_SERVICES` says what each is for); the gateway for
+    S3 costs nothing. SageMaker's guide asks for S3 alone; the others are for what runs beside the model and for callers
+    within the VPC.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        vpc: ec2.IVpc,
+        subnets: Sequence[ec2.ISubnet] = (),
+        services: Sequence[str] = tuple(INTERFACE_SERVICES),
+    ) -> None:
+        """Define the VPC endpoints.
+
+        :param vpc: The VPC. Two of the same service in one VPC contradict each other: leave out what it has.
+        :param subnets: Where the interfaces are. Default: the private ones.
+        :param services: Names of the services. ValueError for one that endpoints do not use. Default: all of them.
+        """
+        super().__init__(scope, construct_id)
+        from aws_cdk import aws_ec2 as ec2
+
+        if unknown := sorted(set(services) - set(INTERFACE_SERVICES)):
+            known = ", ".join(INTERFACE_SERVICES)
+            raise ValueError(f"'services' ({', '.join(unknown)}) has what no endpoint uses: choose from {known}")
+        self.gateway = ec2.GatewayVpcEndpoint(self, "S3", vpc=vpc, service=ec2.GatewayVpcEndpointAwsService.S3)
+        self.interfaces = {
+            name: ec2.InterfaceVpcEndpoint(
+                self,
+                "".join(part.capitalize() for part in name.split(".")),
+                vpc=vpc,
+                subnets=ec2.SubnetSelection(subnets=list(subnets)) if subnets else None,
+                service=ec2.InterfaceVpcEndpointAwsService(name),
+            )
+            for name in services
+        }
+
+
+def vpc_config(scope: Construct, network: Network, *, role: iam.IRole) -> sagemaker.CfnModel.VpcConfigProperty:
+    """The `VpcConfig` of the models in a network, whose role may make network interfaces there."""
+    ids = [each.subnet_id for each in network.subnets] or network.vpc.select_subnets().subnet_ids
+    if len(ids) < 2:
+        Annotations.of(scope).add_warning_v2(
+            "extended-dlc:one-subnet",
+            "'subnets' has one subnet: SageMaker's guide asks for two or more in different zones, for one instance too",
+        )
+    groups = [each.security_group_id for each in network.security_groups] or [_new_group(scope, network.vpc)]
+    _grant_interfaces(scope, role, subnets=ids, groups=groups)
+    return sagemaker.CfnModel.VpcConfigProperty(subnets=ids, security_group_ids=groups)
+
+
+def _new_group(scope: Construct, vpc: ec2.IVpc) -> str:
+    from aws_cdk import aws_ec2 as ec2
+
+    group = ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
+    return group.security_group_id
+
+
+def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], groups: list[str]) -> None:
+    """What SageMaker does in the role's name to connect a container (developer guide, roles, CreateModel API)."""
+    stack = Stack.of(scope)
+
+    def arn(kind: str, name: str) -> str:
+        return stack.format_arn(service="ec2", resource=kind, resource_name=name)
+
+    interfaces = arn("network-interface", "*")
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["ec2:CreateNetworkInterface"],
+            resources=[
+                interfaces,
+                *(arn("subnet", each) for each in subnets),
+                *(arn("security-group", each) for each in groups),
+            ],
+        )
+    )
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=[
+                "ec2:CreateNetworkInterfacePermission",
+                "ec2:DeleteNetworkInterface",
+                "ec2:DeleteNetworkInterfacePermission",
+            ],
+            resources=[interfaces],
+        )
+    )
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=[
+                "ec2:DescribeDhcpOptions",
+                "ec2:DescribeNetworkInterfaces",
+                "ec2:DescribeSecurityGroups",
+                "ec2:DescribeSubnets",
+                "ec2:DescribeVpcs",
+            ],
+            resources=["*"],  # EC2 has no resources for these
+        )
+    )

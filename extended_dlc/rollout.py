@@ -1,0 +1,181 @@
+"""How an endpoint goes over to a new configuration: `AllAtOnce`, `Canary`, `Linear` or `Rolling`.
+
+Blue/green, which all but `Rolling` are: SageMaker starts a second fleet, moves the requests over, watches the alarms
+while it bakes, and stops the first. Where an alarm goes off, the first fleet gets the requests back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aws_cdk import Token
+from aws_cdk import aws_sagemaker as sagemaker
+
+from extended_dlc._private import within, within_limit
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_cloudwatch as cloudwatch
+
+    from extended_dlc.hosting import Hosting
+
+_Endpoint = sagemaker.CfnEndpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """What all ways of updating have in common."""
+
+    alarms: Sequence[cloudwatch.IAlarm | str] = ()
+    """Alarms, or names of alarms, that roll an update back when they go off; 10 at most. Default: none, and only
+    instances that do not become healthy roll it back."""
+
+    bake_seconds: int = 300
+    """How long the alarms are watched after each step, 0 to 3600 s. Default: 300 s."""
+
+    timeout_seconds: int | None = None
+    """How long the whole update may take, 600 to 28800 s. Default: SageMaker's own."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        if self.alarms:
+            within_limit("alarms", len(self.alarms), "rollout.alarms", "combine some in a composite alarm")
+        within_limit(
+            "bake_seconds",
+            self.bake_seconds,
+            "rollout.wait_seconds",
+            "alarms that need longer cannot roll back an update",
+        )
+        within_limit(
+            "timeout_seconds",
+            self.timeout_seconds,
+            "rollout.maximum_execution_seconds",
+            "leave it out for SageMaker's own",
+        )
+        waits = self.bake_seconds + self._keeps_old()
+        if self.timeout_seconds is not None and not any(map(Token.is_unresolved, (waits, self.timeout_seconds))):
+            within("timeout_seconds", self.timeout_seconds, waits + 1, None, "the waits alone take longer")
+
+    def _keeps_old(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BlueGreen(Rollout):
+    keep_old_seconds: int = 0
+    """How long the first fleet is kept, and paid, after the last request to it, 0 to 3600 s. Default: 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        within_limit(
+            "keep_old_seconds",
+            self.keep_old_seconds,
+            "rollout.termination_wait_seconds",
+            "an update back needs no fleet that still runs",
+        )
+        super().__post_init__()
+
+    def _keeps_old(self) -> int:
+        return self.keep_old_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllAtOnce(_BlueGreen):
+    """All requests go to the second fleet at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canary(_BlueGreen):
+    """A small part of the requests goes to the second fleet; the rest follows when it has baked."""
+
+    percent: int = 10
+    """The small part, 1 to 50 % of the capacity. Default: 10 %."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        within_limit(
+            "percent", self.percent, "rollout.canary_percent", "a canary is the smaller part; AllAtOnce moves all"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(_BlueGreen):
+    """The requests go to the second fleet in equal steps."""
+
+    percent: int = 25
+    """One step, 10 to 50 % of the capacity. Default: 25 %."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        within_limit(
+            "percent",
+            self.percent,
+            "rollout.linear_percent",
+            "a smaller first step is a Canary; AllAtOnce has one step",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rolling(Rollout):
+    """Instances are replaced a batch at a time, so that no second fleet is paid, or to be had."""
+
+    percent: int = 25
+    """One batch, 5 to 50 % of the capacity. Default: 25 %."""
+
+    rollback_percent: int | None = None
+    """One batch of a rollback, 5 to 100 %. Default: all at once."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        within_limit("percent", self.percent, "rollout.rolling_batch_percent", "AllAtOnce replaces all")
+        within("rollback_percent", self.rollback_percent, 5, 100, "leave it out to roll back at once")
+
+
+def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
+    """Refuse a way of updating that SageMaker does not know for this hosting (guide, "Deployment guardrails")."""
+    from extended_dlc.hosting import RealTime, Serverless
+
+    name = type(rollout).__name__
+    if isinstance(hosting, Serverless):
+        raise ValueError(f"'rollout' ({name}) is for instances, and Serverless has none: leave it out")
+    several = isinstance(hosting, RealTime) and (hosting.variants or hosting.shadow)
+    if isinstance(rollout, Rolling) and several:
+        raise ValueError("'rollout' (Rolling) is for one variant: take AllAtOnce, Canary or Linear")
+
+
+def deployment_config(rollout: Rollout) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
+    """The `DeploymentConfig` of a rollout."""
+    alarms = [
+        _Endpoint.AlarmProperty(alarm_name=each if isinstance(each, str) else each.alarm_name)
+        for each in rollout.alarms
+    ]
+    rollback = _Endpoint.AutoRollbackConfigProperty(alarms=alarms) if alarms else None
+    if isinstance(rollout, Rolling):
+        rolling = _Endpoint.RollingUpdatePolicyProperty(
+            maximum_batch_size=_percent(rollout.percent),
+            rollback_maximum_batch_size=_percent(rollout.rollback_percent) if rollout.rollback_percent else None,
+            wait_interval_in_seconds=rollout.bake_seconds,
+            maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+        )
+        return _Endpoint.DeploymentConfigProperty(rolling_update_policy=rolling, auto_rollback_configuration=rollback)
+    routing: dict[str, Any] = {"type": "ALL_AT_ONCE"}
+    if isinstance(rollout, Canary):
+        routing = {"type": "CANARY", "canary_size": _percent(rollout.percent)}
+    if isinstance(rollout, Linear):
+        routing = {"type": "LINEAR", "linear_step_size": _percent(rollout.percent)}
+    blue_green = _Endpoint.BlueGreenUpdatePolicyProperty(
+        traffic_routing_configuration=_Endpoint.TrafficRoutingConfigProperty(
+            wait_interval_in_seconds=rollout.bake_seconds, **routing
+        ),
+        termination_wait_in_seconds=rollout._keeps_old(),
+        maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+    )
+    return _Endpoint.DeploymentConfigProperty(blue_green_update_policy=blue_green, auto_rollback_configuration=rollback)
+
+
+def _percent(value: int) -> sagemaker.CfnEndpoint.CapacitySizeProperty:
+    return _Endpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
