@@ -66,7 +66,8 @@ def show(image: str, region: str, as_json: bool) -> None:
     account = uri.split(".", 1)[0]
     facts = {
         "reference": uri,
-        "torch": found.torch,
+        **({"vLLM": found.vllm} if found.vllm else {}),
+        "torch": found.torch or "not told by the tag",
         "transformers": found.transformers or "none",
         "Python": _python(found) or "not told by the tag",
         "CUDA": _cuda(found) or ("not told by the tag" if found.accelerator == "gpu" else "none"),
@@ -99,7 +100,7 @@ def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool)
         (
             image.repository,
             image.tag,
-            image.torch,
+            image.torch or "-",
             image.transformers or "-",
             _python(image) or "-",
             _cuda(image) or "-",
@@ -119,6 +120,7 @@ def _as_json(image: DlcImage) -> dict[str, Any]:
         "name": image.name,
         "accelerator": image.accelerator,
         "torch": image.torch,
+        "vllm": image.vllm,
         "transformers": image.transformers,
         "python": _python(image),
         "cuda": _cuda(image),

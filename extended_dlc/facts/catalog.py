@@ -11,6 +11,7 @@ from extended_dlc.facts._tables import did_you_mean, table
 
 INFERENCE = "huggingface-pytorch-inference"
 TRAINING = "huggingface-pytorch-training"
+VLLM = "huggingface-vllm"
 
 Version = tuple[int, ...]
 
@@ -27,7 +28,9 @@ class DlcImage:
     repository: str
     tag: str
     accelerator: Literal["cpu", "gpu"]
-    torch: str
+    torch: str | None
+    """None for a vLLM image, whose tag tells vLLM in its place."""
+
     transformers: str | None
     """None for the families without transformers: `pytorch`, `pytorch-inference`, `pytorch-training`."""
 
@@ -42,6 +45,9 @@ class DlcImage:
 
     login: bool = True
     """Whether pulling it needs a login to the registry of its region."""
+
+    vllm: str | None = None
+    """None for every family but `huggingface-vllm`."""
 
     @property
     def name(self) -> str:
@@ -79,6 +85,7 @@ def _all_images() -> tuple[DlcImage, ...]:
             },
             regions=groups[row["regions"]] if row["regions"] else (),
             login=row["regions"] is not None,
+            vllm=row.get("vllm"),
         )
         for row in data["images"]
     )
@@ -139,7 +146,9 @@ def search_images(text: str) -> list[DlcImage]:
 class TagFacts:
     """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""
 
-    torch: str
+    torch: str | None
+    """None in the family `huggingface-vllm`, whose tags begin with vLLM's release."""
+
     transformers: str | None
     """None for a family without transformers."""
 
@@ -150,6 +159,8 @@ class TagFacts:
     cuda: str | None
     moving: bool
     """Whether AWS patches the image in place under this tag: it has no `-vM.m` suffix."""
+
+    vllm: str | None = None
 
 
 _TAG = re.compile(
@@ -170,15 +181,23 @@ def read_tag(reference: str) -> TagFacts | None:
     if match is None:
         return None
     facts = match.groupdict()
+    first = facts["torch"]
+    is_vllm = repository_of(reference) == VLLM
     gpu = facts["cuda"] is not None or facts.get("accelerator") == "gpu"
     return TagFacts(
-        torch=facts["torch"],
+        torch=None if is_vllm else first,
         transformers=facts.get("transformers"),
         accelerator="gpu" if gpu else "cpu",
         python=facts.get("python"),
         cuda=facts["cuda"],
         moving=is_moving(reference),
+        vllm=first if is_vllm else None,
     )
+
+
+def repository_of(reference: str) -> str:
+    """The last part of an image reference's name, without registry, tag and digest."""
+    return reference.split("@", 1)[0].rsplit("/", 1)[-1].split(":", 1)[0]
 
 
 def tag_of(reference: str) -> str:

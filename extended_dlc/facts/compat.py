@@ -180,7 +180,7 @@ def _cannot_carry(facts: DlcImage | TagFacts, transformers: str, release: Releas
     who = f"transformers {transformers} needs" + ("" if release else f" (as {needs.release}) at least")
     if python and python < version(needs.python):
         return f"has Python {_dotted(python)} and {who} {needs.python}"
-    if needs.torch and _shorter(version(facts.torch), version(needs.torch)):
+    if needs.torch and facts.torch and _shorter(version(facts.torch), version(needs.torch)):
         return f"has torch {facts.torch} and {who} {needs.torch}"
     return None
 

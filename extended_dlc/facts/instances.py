@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,21 +25,52 @@ class Instance:
     """Virtual cores; None where no published source has them."""
 
     memory_mib: int | None
-    gpus: int
-    gpu_memory_mib: int
-    """Memory of each GPU, MiB; 0 without a GPU."""
+    accelerator_name: str | None = None
+    """As `NVIDIA A10G`; None without an accelerator."""
 
-    local_storage_gb: int
+    accelerators: int = 0
+    accelerator_memory_mib: int = 0
+    """Memory of each accelerator, MiB."""
+
+    local_storage_gb: int = 0
     """Local NVMe storage, GB; SageMaker refuses a volume size where there is any."""
+
+    regions: tuple[str, ...] | None = None
+    """Regions where EC2 offers the type; None where no source tells. SageMaker, whose own list is published for readers
+    only, may host on it in fewer."""
+
+    @property
+    def gpus(self) -> int:
+        """Number of NVIDIA GPUs."""
+        return self.accelerators if self.accelerator == "gpu" else 0
+
+    @property
+    def gpu_memory_mib(self) -> int:
+        """Memory of each GPU, MiB; 0 without a GPU."""
+        return self.accelerator_memory_mib if self.gpus else 0
+
+    def is_offered(self, region: str) -> bool | None:
+        """Whether EC2 offers the type in a region; None for a region or a type that the data does not cover."""
+        if self.regions is None or region not in table("instances")["covered"]:
+            return None
+        return region in self.regions
 
 
 def find_instance(name: str) -> Instance:
     """The instance type of this name; a `ValueError` with the nearest name where SageMaker hosts on no such type."""
-    rows = table("instances")["instances"]
+    data = table("instances")
+    rows = data["instances"]
     if name not in rows:
         hint = did_you_mean(name if name.startswith("ml.") else f"ml.{name}", rows)
         raise ValueError(f"is not an instance type that SageMaker hosts endpoints on{hint}")
-    return Instance(name=name, **rows[name])
+    group = rows[name]["regions"]
+    return Instance(name=name, **rows[name] | {"regions": tuple(data["offered"][group]) if group else None})
+
+
+@functools.cache
+def all_instances() -> tuple[Instance, ...]:
+    """Every type that SageMaker hosts endpoints on, by name."""
+    return tuple(find_instance(name) for name in table("instances")["instances"])
 
 
 def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:

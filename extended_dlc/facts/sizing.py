@@ -11,8 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from extended_dlc.facts._tables import table
-from extended_dlc.facts.instances import Instance, find_instance
+from extended_dlc.facts.instances import Instance, all_instances, find_instance
 from extended_dlc.facts.limits import check_limit, limit, most
 from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 
@@ -154,7 +153,7 @@ def smallest_instances(
     found: dict[str, str] = {}
     for instance in _by_size(accelerator):
         family = instance.name.rpartition(".")[0]
-        if family in found or (region is not None and not _is_offered(instance, region)):
+        if family in found or (region is not None and instance.is_offered(region) is False):
             continue
         if fit(model, instance, spread=spread, load=load).verdict == "fits":
             found[family] = instance.name
@@ -163,17 +162,16 @@ def smallest_instances(
     return tuple(found.values())
 
 
+_PREVIOUS = ("ml.c4.", "ml.m4.", "ml.p2.", "ml.p3.", "ml.p3dn.", "ml.t2.")
+"""Families that are not proposed: EC2's previous generations, whose GPUs the torch of today has no code for."""
+
+
 @functools.cache
 def _by_size(accelerator: str) -> tuple[Instance, ...]:
-    instances = [find_instance(name) for name in table("instances")["instances"]]
+    instances = all_instances()
     fitting = [each for each in instances if each.accelerator == accelerator and each.architecture == "x86_64"]
-    known = [each for each in fitting if each.memory_mib]
+    known = [each for each in fitting if each.memory_mib and not each.name.startswith(_PREVIOUS)]
     return tuple(sorted(known, key=lambda each: (each.gpus * each.gpu_memory_mib, each.memory_mib or 0, each.name)))
-
-
-def _is_offered(instance: Instance, region: str) -> bool:
-    regions = getattr(instance, "regions", None)
-    return not regions or region in regions
 
 
 def _way_out(model: ModelFacts, instance: Instance, spread: Spread, load: Load | None, region: str | None) -> str:

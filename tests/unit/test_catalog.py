@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
-from extended_dlc.facts.catalog import INFERENCE, TRAINING, dlc_images, find_image, read_tag, search_images
+from extended_dlc.facts.catalog import INFERENCE, TRAINING, VLLM, dlc_images, find_image, read_tag, search_images
 
 NEWEST = f"{INFERENCE}:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
 PUBLIC = "public.ecr.aws/deep-learning-containers"
@@ -20,9 +20,9 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["catalog", *arguments])
 
 
-def test_the_catalogue_has_inference_training_and_public_images() -> None:
+def test_the_catalogue_has_inference_training_vllm_and_public_images() -> None:
     repositories = {image.repository for image in dlc_images()}
-    assert repositories == {INFERENCE, TRAINING, "pytorch", "pytorch-inference", "pytorch-training"}
+    assert repositories == {INFERENCE, TRAINING, VLLM, "pytorch", "pytorch-inference", "pytorch-training"}
 
 
 def test_no_reference_is_there_twice() -> None:
@@ -39,7 +39,7 @@ def test_what_a_tag_says_is_what_the_catalogue_says() -> None:
     for image in dlc_images():
         facts = read_tag(image.name)
         assert facts is not None, image.name
-        assert (facts.torch, facts.transformers) == (image.torch, image.transformers)
+        assert (facts.torch, facts.vllm, facts.transformers) == (image.torch, image.vllm, image.transformers)
         assert facts.accelerator == image.accelerator
         assert facts.python in (None, image.python)
         assert facts.cuda == image.cuda
@@ -50,6 +50,35 @@ def test_an_image_of_the_public_registry_needs_no_login_and_is_the_same_everywhe
     assert {image.repository for image in images} == {"pytorch", "pytorch-inference"}
     for image in images:
         assert image.uri("us-east-1") == image.uri("cn-north-1") == f"{PUBLIC}/{image.repository}:{image.tag}"
+
+
+@pytest.mark.parametrize(
+    ("region", "registry"),
+    [
+        ("cn-northwest-1", "727897471807.dkr.ecr.cn-northwest-1.amazonaws.com.cn"),
+        ("us-gov-west-1", "442386744353.dkr.ecr.us-gov-west-1.amazonaws.com"),
+        ("mx-central-1", "637423239942.dkr.ecr.mx-central-1.amazonaws.com"),
+    ],
+)
+def test_vllm_images_are_in_china_govcloud_and_regions_to_opt_into(region: str, registry: str) -> None:
+    newest = dlc_images(VLLM, region=region)[-1]
+    assert newest.uri(region) == f"{registry}/{VLLM}:0.29.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04-v1.0"
+    assert (newest.vllm, newest.torch, newest.accelerator) == ("0.29.0", None, "gpu")
+
+
+def test_a_tag_of_vllm_tells_vllm_where_others_tell_torch() -> None:
+    tag = "0.30.0-transformers5.20.0-gpu-py312-cu130-ubuntu24.04-v1.0"
+    known, other = read_tag(f"registry.example.com/{VLLM}:{tag}"), read_tag(f"registry.example.com/ours:{tag}")
+    assert known is not None
+    assert other is not None
+    assert (known.vllm, known.torch, known.moving) == ("0.30.0", None, False)
+    assert (other.vllm, other.torch) == (None, "0.30.0")
+
+
+def test_show_says_that_nothing_tells_the_torch_of_a_vllm_image() -> None:
+    output = run("show", dlc_images(VLLM)[-1].name, "--region", "eu-west-1").output
+    assert "vLLM          0.29.0" in output
+    assert "torch         not told by the tag" in output
 
 
 def test_no_hugging_face_image_is_public() -> None:

@@ -303,6 +303,12 @@ def sdk(folder: Path, **changes: Any) -> Path:
         "container_version": {"gpu": "cu124-ubuntu22.04", "cpu": "ubuntu22.04"},
     }
     hugging_face = {"version_aliases": {"pytorch2.6": "pytorch2.6.0"}, "pytorch2.6.0": image | changes}
+    vllm = {
+        **image,
+        "repository": "huggingface-vllm",
+        "tag_prefix": "0.29.0-transformers5.15.0",
+        "container_version": {"gpu": "cu130-ubuntu24.04-v1.0"},
+    }
     pytorch = {"py_versions": ["py2", "py3", "py312"], "registries": registries, "repository": "pytorch-inference"}
     linux = {
         "container_version": {"gpu": "cu133-amzn2023-sagemaker", "cpu": "cpu-amzn2023-sagemaker"},
@@ -312,6 +318,7 @@ def sdk(folder: Path, **changes: Any) -> Path:
     }
     files = {
         "huggingface": {"inference": {"versions": {"5.5.3": hugging_face}}, "training": {"versions": {}}},
+        "huggingface-vllm": {"inference": {"versions": {"0.29.0": vllm}}},
         "pytorch": {
             "inference": {"processors": ["cpu", "gpu"], "versions": {"2.6.0": pytorch}},
             "training": {"processors": ["cpu", "gpu"], "versions": {}},
@@ -336,6 +343,7 @@ def test_each_family_is_read_in_its_own_grammar(tmp_path: Path) -> None:
     assert [f"{row['repository']}:{row['tag']}" for row in content["images"]] == [
         "huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04",
         "huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04",
+        "huggingface-vllm:0.29.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04-v1.0",
         "pytorch:2.13-cpu-amzn2023-sagemaker",
         "pytorch:2.13-cu133-amzn2023-sagemaker",
         "pytorch-inference:2.6.0-cpu-py312",

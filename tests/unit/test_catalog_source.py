@@ -62,6 +62,8 @@ for scope in ("inference", "training"):
                 if len(python) > 3:
                     for accelerator in ("cpu", "gpu"):
                         ask("pytorch", scope, version, accelerator, python)
+for version, image in image_uris.config_for_framework("huggingface-vllm")["inference"]["versions"].items():
+    ask("huggingface-vllm", "inference", version, "gpu", image["py_versions"][0])
 for version in image_uris.config_for_framework("pytorch-amzn2023")["training"]["versions"]:
     for accelerator in ("cpu", "gpu"):
         ask("pytorch-amzn2023", "training", version, accelerator)

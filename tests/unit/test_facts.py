@@ -9,7 +9,7 @@ import pytest
 
 from extended_dlc.facts import checks
 from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag
-from extended_dlc.facts.instances import find_instance
+from extended_dlc.facts.instances import all_instances, find_instance
 from extended_dlc.facts.refresh._pip import RefreshError
 from extended_dlc.facts.refresh._write import layout, write
 
@@ -62,6 +62,36 @@ def test_only_a_digest_or_a_versioned_tag_stays_what_it_is(reference: str, movin
 def test_instances_carry_their_accelerators(name: str, accelerator: str, gpus: int, gpu_memory_mib: int) -> None:
     instance = find_instance(name)
     assert (instance.accelerator, instance.gpus, instance.gpu_memory_mib) == (accelerator, gpus, gpu_memory_mib)
+
+
+def test_every_hosting_type_has_what_it_computes_with() -> None:
+    found = all_instances()
+    assert len(found) >= 277
+    unknown = {instance.name for instance in found if not instance.vcpu or not instance.memory_mib}
+    assert unknown == {"ml.p6e-gb200.36xlarge"}
+    for instance in found:
+        has_one = instance.accelerator != "cpu"
+        assert bool(instance.accelerator_name) is bool(instance.accelerators) is has_one, instance.name
+        assert bool(instance.accelerator_memory_mib) is has_one, instance.name
+
+
+def test_only_nvidias_accelerators_count_as_gpus() -> None:
+    inferentia = find_instance("ml.inf2.24xlarge")
+    assert (inferentia.accelerator_name, inferentia.accelerators, inferentia.gpus) == ("AWS Inferentia2", 6, 0)
+    assert (inferentia.accelerator_memory_mib, inferentia.gpu_memory_mib) == (32768, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "offered"),
+    [
+        ("ml.p5.48xlarge", "us-east-1", True),
+        ("ml.p5.48xlarge", "eu-west-3", False),
+        ("ml.p5.48xlarge", "cn-north-1", None),  # no source tells of China
+        ("ml.p3.2xlarge", "us-east-1", None),  # nor of a family that EC2 no longer describes
+    ],
+)
+def test_a_type_is_offered_in_a_region_or_not_or_nobody_knows(name: str, region: str, offered: bool | None) -> None:
+    assert find_instance(name).is_offered(region) is offered
 
 
 def test_an_unknown_instance_type_names_the_nearest() -> None:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.refresh._groups import group
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 
 PUBLIC_REGISTRY = "public.ecr.aws/deep-learning-containers"
 
 _CONFIG = "sagemaker/core/image_uri_config"
-_FILES = ("huggingface", "pytorch", "pytorch-amzn2023")
+_FILES = ("huggingface", "huggingface-vllm", "pytorch", "pytorch-amzn2023")
 
 
 def images(sagemaker_core: Path) -> Json:
-    """The table `images`: Hugging Face PyTorch images, and the PyTorch images that they are made like."""
+    """The table `images`: Hugging Face's PyTorch and vLLM images, and the PyTorch images that they are made like."""
     with zipfile.ZipFile(sagemaker_core) as wheel:
         configs = {name: json.loads(wheel.read(f"{_CONFIG}/{name}.json")) for name in _FILES}
     accounts: dict[str, str] = {}
@@ -29,6 +30,7 @@ def images(sagemaker_core: Path) -> Json:
         *_hugging_face(configs["huggingface"]),
         *_pytorch(configs["pytorch"]),
         *_amazon_linux(configs["pytorch-amzn2023"]),
+        *_vllm(configs["huggingface-vllm"]),
     ):
         for region, account in registries.items():
             if accounts.setdefault(region, account) != account:
@@ -36,7 +38,7 @@ def images(sagemaker_core: Path) -> Json:
                     f"two accounts own {row['repository']} in {region}, which the table cannot say: exclude the row, "
                     "or give it an account of its own"
                 )
-        rows.append(row | {"regions": _group(groups, row["repository"], sorted(registries))})
+        rows.append(row | {"regions": group(groups, row["repository"], sorted(registries))})
     rows = _corrected(rows)
     release = sagemaker_core.name.split("-")[1]
     used = {row["regions"] for row in rows}
@@ -71,6 +73,17 @@ def _hugging_face(config: Json) -> Iterator[_Found]:
                     )
 
 
+def _vllm(config: Json) -> Iterator[_Found]:
+    """`huggingface-vllm`: the tag begins with vLLM's release, and nothing tells the torch inside."""
+    for vllm, image in config["inference"]["versions"].items():
+        (python,) = image["py_versions"]
+        for accelerator, container in sorted(image["container_version"].items()):
+            tag = f"{image['tag_prefix']}-{accelerator}-{python}-{container}"
+            transformers = image["tag_prefix"].split("-transformers")[1]
+            row = _row(image["repository"], tag, accelerator, None, transformers, python, container.split("-")[0])
+            yield row | {"vllm": vllm}, image["registries"]
+
+
 def _pytorch(config: Json) -> Iterator[_Found]:
     """`pytorch-inference` and `pytorch-training`: short tags, which tell no CUDA."""
     for kind in ("inference", "training"):
@@ -100,7 +113,7 @@ def _row(
     repository: str,
     tag: str,
     accelerator: str,
-    torch: str,
+    torch: str | None,
     transformers: str | None,
     python: str | None,
     cuda: str | None,
@@ -114,18 +127,6 @@ def _row(
         "python": python,
         "cuda": cuda,
     }
-
-
-def _group(groups: dict[str, list[str]], repository: str, regions: list[str]) -> str:
-    """The name of a list of regions: the repository that brought it and its length."""
-    for name, known in groups.items():
-        if known == regions:
-            return name
-    name = f"{repository}-{len(regions)}"
-    while name in groups:
-        name += "b"
-    groups[name] = regions
-    return name
 
 
 def _corrected(rows: list[Json]) -> list[Json]:
@@ -157,7 +158,7 @@ def _order(row: Json) -> tuple[Any, ...]:
         return [int(part) for part in (text or "0").split(".")]
 
     public = row["regions"] is None
-    return row["repository"], numbers(row["transformers"]), numbers(row["torch"]), row["tag"], public
+    return row["repository"], numbers(row["transformers"]), numbers(row["torch"] or row["vllm"]), row["tag"], public
 
 
 def _dns_suffixes(regions: list[str]) -> dict[str, str]:

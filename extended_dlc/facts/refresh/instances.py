@@ -1,59 +1,71 @@
-"""Hosting types with what they have."""
+"""Hosting types with what they have and where EC2 offers them, and what is kept by hand beside it."""
 
 from __future__ import annotations
 
 import gzip
 import json
 from importlib import metadata, resources
+from pathlib import Path
 
-from extended_dlc.facts.refresh._pip import Json
+from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.refresh._groups import group
+from extended_dlc.facts.refresh._pip import Json, RefreshError
 
 
 def instances() -> Json:
-    """Hosting types of botocore's service model, with the specifications of moto's dump of DescribeInstanceTypes."""
+    """Hosting types of botocore's service model, with the specifications and offerings of moto's dumps of EC2."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")
-    dump = resources.files("moto").joinpath("ec2/resources/instance_types.json.gz").read_bytes()
-    specifications = json.loads(gzip.decompress(dump))
-    rows = {
-        name: _instance(specifications.get(name.removeprefix("ml."))) | _RETIRED.get(name.rsplit(".", 1)[0], {})
-        for name in sorted(model.shape_for("ProductionVariantInstanceType").enum)
+    dumps = Path(str(resources.files("moto"))) / "ec2/resources"
+    specifications = _read(dumps / "instance_types.json.gz")
+    by_hand = {
+        row["instance"]: row["set"]
+        for row in json.loads((DATA / "instance_corrections.json").read_text())["instance_corrections"]
     }
+    offered: dict[str, list[str]] = {}
+    offerings = sorted((dumps / "instance_type_offerings/region").iterdir())
+    for file in offerings:
+        for offering in _read(file):
+            offered.setdefault(f"ml.{offering['InstanceType']}", []).append(offering["Location"])
+    groups: dict[str, list[str]] = {}
+    rows = {}
+    for name in sorted(model.shape_for("ProductionVariantInstanceType").enum):
+        specification = specifications.get(name.removeprefix("ml."))
+        row = _instance(specification) if specification else by_hand.get(name)
+        if row is None:
+            raise RefreshError(
+                f"SageMaker hosts on {name}, which the dump of EC2 does not have: add it to instance_corrections.json "
+                "with its source, or refresh with a newer moto"
+            )
+        rows[name] = row | {"regions": group(groups, name, offered[name]) if name in offered else None}
     return {
-        "source": f"botocore {metadata.version('botocore')}, sagemaker ProductionVariantInstanceType; "
-        f"moto {metadata.version('moto')}, ec2/resources/instance_types.json.gz",
+        "source": f"botocore {metadata.version('botocore')}, sagemaker ProductionVariantInstanceType; moto "
+        f"{metadata.version('moto')}, ec2/resources/{{instance_types.json.gz,instance_type_offerings/region}}; "
+        "instance_corrections.json",
+        "covered": [file.name.split(".")[0] for file in offerings],
+        "offered": dict(sorted(groups.items())),
         "instances": rows,
     }
 
 
-_RETIRED: dict[str, Json] = {
-    # families that DescribeInstanceTypes no longer lists (or not yet): what their names are known for (EC2 user guide)
-    "ml.p2": {"accelerator": "gpu"},
-    "ml.p3": {"accelerator": "gpu"},
-    "ml.dl1": {"accelerator": "gaudi"},
-    "ml.p6e-gb200": {"accelerator": "gpu", "architecture": "arm64"},
-}
+def _read(file: Path) -> Json:
+    content: Json = json.loads(gzip.decompress(file.read_bytes()))
+    return content
 
 
-def _instance(specification: Json | None) -> Json:
-    if specification is None:
-        return dict.fromkeys(("vcpu", "memory_mib")) | {
-            "accelerator": "cpu",
-            "architecture": "x86_64",
-            "gpus": 0,
-            "gpu_memory_mib": 0,
-            "local_storage_gb": 0,
-        }
+def _instance(specification: Json) -> Json:
     gpus = [gpu for gpu in specification.get("GpuInfo", {}).get("Gpus", []) if gpu["Manufacturer"] == "NVIDIA"]
-    neuron = "NeuronInfo" in specification
+    neurons = specification.get("NeuronInfo", {}).get("NeuronDevices", [])
+    device = next(iter(gpus + neurons), None)
     architectures = specification["ProcessorInfo"]["SupportedArchitectures"]
     return {
-        "accelerator": "gpu" if gpus else "neuron" if neuron else "cpu",
+        "accelerator": "gpu" if gpus else "neuron" if neurons else "cpu",
         "architecture": "arm64" if "arm64" in architectures else "x86_64",
         "vcpu": specification["VCpuInfo"]["DefaultVCpus"],
         "memory_mib": specification["MemoryInfo"]["SizeInMiB"],
-        "gpus": sum(gpu["Count"] for gpu in gpus),
-        "gpu_memory_mib": gpus[0]["MemoryInfo"]["SizeInMiB"] if gpus else 0,
+        "accelerator_name": f"{device.get('Manufacturer', 'AWS')} {device['Name']}" if device else None,
+        "accelerators": device["Count"] if device else 0,
+        "accelerator_memory_mib": device["MemoryInfo"]["SizeInMiB"] if device else 0,
         "local_storage_gb": specification.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0),
     }
