@@ -1,6 +1,6 @@
 """Which requests may run as one batch, and the same answer for each as if it had run alone.
 
-Nothing waits for a batch to fill: what has queued while the model was busy runs together next.
+What has queued while the model was busy runs together next; the worker says how long a run waits for more.
 """
 
 from __future__ import annotations
@@ -11,14 +11,26 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .tasks import Kind, kind_of
+
 log = logging.getLogger(__name__)
 
 # Task -> parameters that mean the same for a padded batch as for one text. Others count positions or repeated tokens
 # with the padding in it (max_length, repetition_penalty), or end all of a batch together (max_time).
+_LABELS = frozenset({"function_to_apply", "top_k"})
+_ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template"})
 _PARAMETERS: Mapping[str, frozenset[str]] = {
+    "audio-classification": _LABELS,
+    "automatic-speech-recognition": frozenset({"generate_kwargs", "return_timestamps"}),
+    "depth-estimation": frozenset(),
     "feature-extraction": frozenset(),
     "fill-mask": frozenset({"top_k"}),
-    "text-classification": frozenset({"function_to_apply", "top_k"}),
+    "image-classification": _LABELS,
+    "image-feature-extraction": frozenset({"pool"}),
+    "image-segmentation": frozenset({"mask_threshold", "overlap_mask_area_threshold", "subtask", "threshold"}),
+    "object-detection": frozenset({"threshold"}),
+    "question-answering": frozenset({"handle_impossible_answer", "max_answer_len", "top_k"}),
+    "text-classification": _LABELS,
     "text-generation": frozenset(
         {
             *("do_sample", "max_new_tokens", "min_new_tokens", "min_p", "num_return_sequences", "return_full_text"),
@@ -26,7 +38,12 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
         }
     ),
     "token-classification": frozenset({"aggregation_strategy"}),
+    "zero-shot-classification": _ZERO_SHOT | {"multi_label"},
+    "zero-shot-image-classification": _ZERO_SHOT,
 }
+
+# Of Whisper's `generate`. Several temperatures would be tried until the worst of a batch is good enough.
+_OF_SPEECH = frozenset({"do_sample", "language", "max_new_tokens", "task"})
 
 # The same for what a model's own generation_config.json may ask of every request: name -> values that ask for nothing.
 _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -47,59 +64,104 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
 _SHORT = 32
 """Characters below which all texts count as equally long."""
 
+WHISPER_WINDOW_SECONDS = 30
+"""Whisper hears 30 s at a time (`WhisperFeatureExtractor.chunk_length`); longer audio has to ask for more."""
+
 
 class Batching:
     """How the loaded pipeline takes several inputs at once, once it is proved to answer as for each alone."""
 
     def __init__(self, pipeline: Any, task: str, size: int) -> None:
         """Off until `prove` has been called; `size` is the most inputs of a batch."""
-        self._pipeline, self._task = pipeline, task
-        self.size = size if task in _PARAMETERS else 1
+        self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
+        possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or _is_whisper(pipeline))
+        self.size = size if possible else 1
+        self._equal_sizes = False
         if task == "text-generation" and self.size > 1:
             _pad_for_generation(pipeline.tokenizer)
 
     def prove(self) -> None:
-        """Compare two texts alone with the same two together: not every model minds its padding."""
+        """Compare two inputs alone with the same two together: not every model minds its padding."""
         if self.size == 1:
             return
+        reason = self._difference(*self._samples(equal=False))
+        if reason and self._kind is not Kind.TEXT:
+            # images and sounds of one size need no padding, and many clients send no other
+            self._equal_sizes = True
+            reason = self._difference(*self._samples(equal=True))
+        if reason:
+            log.info("requests run one by one: %s", reason)
+            self.size = 1
+
+    def _difference(self, samples: list[Any], arguments: Mapping[str, Any]) -> str:
+        """Why these may not run together; empty where they may."""
+        try:
+            if self._task == "text-generation":
+                alone = [answer for text in samples for answer in self._likely_next([text])]
+                together: list[Any] = self._likely_next(samples)
+            else:
+                alone = [self._pipeline(_copied(sample), **arguments) for sample in samples]
+                together = self.call(samples, arguments)
+        except Exception as error:
+            return f"this model takes no batch ({type(error).__name__}: {error})"
+        return "" if _same(alone, together) else "in a batch this model answers differently"
+
+    def _samples(self, *, equal: bool) -> tuple[list[Any], dict[str, Any]]:
+        """Two inputs of the task, and the parameters that it cannot do without."""
+        labels = {"candidate_labels": ["a", "b"]} if self._task.startswith("zero-shot") else {}
+        if self._kind is Kind.AUDIO:
+            import numpy as np
+
+            rate = self._pipeline.feature_extractor.sampling_rate
+            shapes = ((rate, 5), (rate if equal else rate * 3 // 4, 9))
+            sounds = [np.sin(np.arange(length, dtype=np.float32) / pace) for length, pace in shapes]
+            speech = {"generate_kwargs": {"max_new_tokens": 4}} if self._task == "automatic-speech-recognition" else {}
+            return [{"raw": sound, "sampling_rate": rate} for sound in sounds], speech
+        if self._kind is Kind.IMAGE:
+            from PIL import Image
+
+            one, other = Image.linear_gradient("L").resize((64, 64)), Image.radial_gradient("L")
+            return [image.convert("RGB") for image in (one, other.resize((64, 64) if equal else (96, 48)))], labels
         mask = f" {self._pipeline.tokenizer.mask_token}" if self._task == "fill-mask" else ""
         texts = [f"warm up{mask}", f"warm up with a text that is longer than the other{mask}"]
-        answers = self._likely_next if self._task == "text-generation" else self._results
-        try:
-            alone = [answer for text in texts for answer in answers([text])]
-            same = _same(alone, answers(texts))
-        except Exception as error:
-            log.info("requests run one by one: this model takes no batch (%s: %s)", type(error).__name__, error)
-            same = False
-        else:
-            if not same:
-                log.info("requests run one by one: in a batch this model answers differently")
-        if not same:
-            self.size = 1
+        if self._task == "question-answering":
+            return [{"question": text, "context": text} for text in texts], {}
+        return texts, labels
 
     def key(self, inputs: Any, arguments: Mapping[str, Any]) -> str | None:
         """Equal for requests that may run together; None for one that runs alone."""
-        chat = self._task == "text-generation" and isinstance(inputs, list) and isinstance(inputs[0], dict)
-        if self.size == 1 or not (isinstance(inputs, str) or chat) or arguments.keys() - _PARAMETERS[self._task]:
+        if self.size == 1 or arguments.keys() - _PARAMETERS[self._task]:
             return None
         if self._task == "text-generation" and not self._generates_alike(arguments):
+            return None
+        if self._task == "automatic-speech-recognition" and not self._transcribes_alike(inputs, arguments):
+            return None
+        like = self._like(inputs)
+        return None if like is None else json.dumps([like, arguments], sort_keys=True)
+
+    def _like(self, inputs: Any) -> Any:
+        """Equal for inputs that a batch may hold; None for one that is several itself."""
+        if self._kind is Kind.AUDIO:
+            return len(inputs["raw"]) if self._equal_sizes else ""
+        if self._kind is Kind.IMAGE:
+            return inputs.size if self._equal_sizes else ""
+        chat = self._task == "text-generation" and isinstance(inputs, list) and isinstance(inputs[0], dict)
+        question = self._task == "question-answering" and isinstance(inputs, dict)
+        if not (isinstance(inputs, str) or chat or question):
             return None
         length = len(inputs) if isinstance(inputs, str) else len(json.dumps(inputs))
         # texts within a factor of two (of four where the prompt is the smaller part of the work): padding is work too
         bucket = max(length, _SHORT).bit_length() // (2 if self._task == "text-generation" else 1)
-        return json.dumps([chat, bucket, arguments], sort_keys=True)
+        return [chat, bucket]
 
     def call(self, inputs: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """The pipeline's results, each as the pipeline returns it for one input."""
-        results = self._pipeline(list(inputs), batch_size=len(inputs), **arguments)
+        results = self._pipeline([_copied(one) for one in inputs], batch_size=len(inputs), **arguments)
         if self._task == "feature-extraction":
             return [self._without_padding(result, text) for result, text in zip(results, inputs, strict=True)]
         if self._task == "text-classification":
             return [[result] if isinstance(result, dict) else result for result in results]
         return list(results)
-
-    def _results(self, texts: list[str]) -> list[Any]:
-        return self.call(texts, {}) if len(texts) > 1 else [self._pipeline(texts[0])]
 
     def _likely_next(self, texts: list[str]) -> list[Any]:
         """How likely each token comes next: equal texts would hide a difference."""
@@ -117,16 +179,39 @@ class Batching:
         return likely
 
     def _generates_alike(self, arguments: Mapping[str, Any]) -> bool:
-        config = getattr(self._pipeline, "generation_config", None) or self._pipeline.model.generation_config
+        config = self._generation_config
         if "max_new_tokens" not in arguments and getattr(config, "max_new_tokens", None) is None:
             return False  # the default is a length with the prompt in it
         return all(getattr(config, name, None) in none for name, none in _NO_EFFECT.items())
+
+    def _transcribes_alike(self, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
+        """Of one window, and not with times of words, whose search looks at the whole batch."""
+        return (
+            len(audio["raw"]) <= WHISPER_WINDOW_SECONDS * audio["sampling_rate"]
+            and arguments.get("return_timestamps", False) in (True, False)
+            and not arguments.get("generate_kwargs", {}).keys() - _OF_SPEECH
+            and all(getattr(self._generation_config, name, None) in none for name, none in _NO_EFFECT.items())
+        )
+
+    @property
+    def _generation_config(self) -> Any:
+        return getattr(self._pipeline, "generation_config", None) or self._pipeline.model.generation_config
 
     def _without_padding(self, result: list[Any], text: str) -> list[Any]:
         tokenizer = self._pipeline.tokenizer
         length = len(tokenizer(text)["input_ids"])
         (rows,) = result
         return [rows[-length:] if tokenizer.padding_side == "left" else rows[:length]]
+
+
+def _is_whisper(pipeline: Any) -> bool:
+    """Whose every clip is one window: other speech models pad, and many of them mind."""
+    return bool(pipeline.type == "seq2seq_whisper")
+
+
+def _copied(one: Any) -> Any:
+    """Pipelines take the values out of a dictionary that they are given."""
+    return dict(one) if isinstance(one, dict) else one
 
 
 def _pad_for_generation(tokenizer: Any) -> None:
@@ -142,8 +227,8 @@ def _same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if hasattr(one, "item") and hasattr(other, "item"):  # numpy's numbers
-        one, other = one.item(), other.item()
+    if hasattr(one, "tolist") and hasattr(other, "tolist"):  # numbers and arrays of numpy and torch
+        return _same(one.tolist(), other.tolist())
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=0.02, abs_tol=0.02)
     return bool(one == other)

@@ -56,6 +56,9 @@ class Settings:
     batch_size: int = 16
     """`EXTENDED_DLC_BATCH_SIZE`, the most requests that run as one batch. Default: 16; 1 turns batching off."""
 
+    dtype: str = "auto"
+    """`EXTENDED_DLC_DTYPE`, the precision of the model: float32, bfloat16 or float16. Default: the device decides."""
+
     metrics_namespace: str | None = None
     """`EXTENDED_DLC_METRICS_NAMESPACE`, where the log's metrics go in CloudWatch. Default: none are written."""
 
@@ -124,6 +127,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
         batch_size=read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=16, least=1, most=1024),
+        dtype=read.one_of("EXTENDED_DLC_DTYPE", ("auto", "float32", "bfloat16", "float16")),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
         request_seconds=read.whole_number("EXTENDED_DLC_REQUEST_SECONDS", default=3600, least=1, most=24 * 3600),
         body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
@@ -160,6 +164,13 @@ class _Reader:
         if value not in _TRUE + _FALSE:
             self._problems.append(f"{name} ('{value}') must be 'true' or 'false'")
         return value in _TRUE
+
+    def one_of(self, name: str, values: tuple[str, ...]) -> str:
+        """The first is the default."""
+        value = self.text(name) or values[0]
+        if value not in values:
+            self._problems.append(f"{name} ('{value}') must be one of: {', '.join(values)}")
+        return value
 
     def program(self, name: str, folder: Path, *, default: str) -> str:
         value = self.text(name)
