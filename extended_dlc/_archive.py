@@ -54,7 +54,8 @@ def _upload(scope: Construct, digest: str, suffix: str, write: Callable[[Path], 
         write(partial)
         partial.rename(target)
     location = Stack.of(scope).synthesizer.add_file_asset(
-        source_hash=digest,
+        # the CDK appends the last suffix alone, and SageMaker wants archives to end in .tar.gz
+        source_hash=digest + suffix.rpartition(".")[0],
         file_name=os.path.relpath(target, stage.outdir),
         packaging=FileAssetPackaging.FILE,
         display_name=scope.node.path,

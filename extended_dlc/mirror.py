@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from constructs import Construct
 
 from extended_dlc._archive import Uploaded, upload_file
 from extended_dlc._private import require
-from extended_dlc.facts.checks import check_model_id, model_id
+from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.inference_code import InferenceCode
 from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
@@ -111,7 +110,7 @@ class MirroredModel(Construct):
         super().__init__(scope, construct_id)
         self.model_id = model_id(model)
         require("model", self.model_id, check_model_id)
-        require("revision", revision, _check_commit)
+        require("revision", revision, check_commit)
         require_secret(token)
         seconds = int((timeout or Duration.hours(6)).to_seconds())
         if not 600 <= seconds <= _LONGEST_SECONDS:
@@ -130,6 +129,7 @@ class MirroredModel(Construct):
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )
         self._prefix = f"models/{self.model_id}/{revision}/"
+        self.task = task
         self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
         self.project = project or self._new_project()
         program = upload_file(self, Path(__file__).with_name("_mirror_copy.py"))
@@ -249,11 +249,3 @@ class MirroredModel(Construct):
         )
         wait.node.add_dependency(start)
         return wait
-
-
-def _check_commit(text: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{40}", text):
-        raise ValueError(
-            "is no commit, and a copy of what can move would not say what it holds: take the commit's 40 digits from "
-            "the model's page"
-        )

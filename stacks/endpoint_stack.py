@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aws_cdk import CfnOutput, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from extended_dlc import (
@@ -15,11 +18,23 @@ from extended_dlc import (
     HubModel,
     HuggingFaceEndpoint,
     LocalBuild,
+    MirroredModel,
     RealTime,
+    S3Model,
+    ServedModel,
     ServingImage,
     StockDlc,
 )
-from stacks.settings import EcrImageSettings, EndpointSettings, Settings, StockImageSettings
+from extended_dlc.facts.hub import known_model_type
+from stacks.settings import (
+    EcrImageSettings,
+    EndpointSettings,
+    HubWeightsSettings,
+    LocalWeightsSettings,
+    S3WeightsSettings,
+    Settings,
+    StockImageSettings,
+)
 
 
 class EndpointStack(Stack):
@@ -62,16 +77,47 @@ class EndpointStack(Stack):
             removal_policy=RemovalPolicy.DESTROY,
         )
 
+    def _model(self, key: str, settings: EndpointSettings) -> ServedModel:
+        weights = settings.weights
+        common: Any = {"task": settings.task, "trust_remote_code": settings.trust_remote_code}
+        known_type = settings.model_type or known_model_type(settings.model)
+        if isinstance(weights, S3WeightsSettings):
+            bucket = s3.Bucket.from_bucket_name(self, f"{key}Bucket", weights.bucket)
+            return S3Model(bucket, weights.key, model_type=known_type, **common)
+        if isinstance(weights, LocalWeightsSettings):
+            return S3Model.from_local(weights.folder, model_type=settings.model_type, **common)
+        token = self._secret(f"{key}Token", weights.token_secret) if weights.token_secret else None
+        common |= {"model_type": settings.model_type, "token": token}
+        if isinstance(weights, HubWeightsSettings):
+            return HubModel(
+                settings.model,
+                settings.revision,
+                parameters=settings.parameters,
+                code=weights.inference_code(),
+                **common,
+            )
+        project, bucket_name = weights.project, weights.bucket
+        return MirroredModel(
+            self,
+            f"{key}Weights",
+            model=settings.model,
+            revision=str(settings.revision),
+            bucket=s3.Bucket.from_bucket_name(self, f"{key}Bucket", bucket_name) if bucket_name else None,
+            project=codebuild.Project.from_project_name(self, f"{key}Project", project) if project else None,
+            timeout=Duration.minutes(weights.timeout_minutes),
+            **common,
+        )
+
+    def _secret(self, construct_id: str, named: str) -> secretsmanager.ISecret:
+        if named.startswith("arn:"):
+            return secretsmanager.Secret.from_secret_complete_arn(self, construct_id, named)
+        return secretsmanager.Secret.from_secret_name_v2(self, construct_id, named)
+
     def _endpoint(self, key: str, settings: EndpointSettings, *, name: str) -> HuggingFaceEndpoint:
         endpoint = HuggingFaceEndpoint(
             self,
             key,
-            model=HubModel(
-                settings.model,
-                revision=settings.revision,
-                task=settings.task,
-                model_type=settings.model_type,
-            ),
+            model=self._model(key, settings),
             image=self.image,
             hosting=RealTime(
                 instance_type=settings.hosting.instance_type,

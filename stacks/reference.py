@@ -18,7 +18,11 @@ from stacks.settings import (
     EcrImageSettings,
     EndpointSettings,
     ExtendedImageSettings,
+    HubWeightsSettings,
+    LocalWeightsSettings,
+    MirroredWeightsSettings,
     RealTimeSettings,
+    S3WeightsSettings,
     Settings,
     StockImageSettings,
 )
@@ -32,6 +36,10 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`image`, kind `stock`", StockImageSettings),
     ("`image`, kind `ecr`", EcrImageSettings),
     ("`endpoints.<id>`", EndpointSettings),
+    ("`endpoints.<id>.weights`, kind `hub`", HubWeightsSettings),
+    ("`endpoints.<id>.weights`, kind `mirrored`", MirroredWeightsSettings),
+    ("`endpoints.<id>.weights`, kind `s3`", S3WeightsSettings),
+    ("`endpoints.<id>.weights`, kind `local`", LocalWeightsSettings),
     ("`endpoints.<id>.hosting`, kind `real-time`", RealTimeSettings),
 ]
 
@@ -96,7 +104,7 @@ def _kind(option: Any) -> str:
         return "object" if origin is dict else "list of texts"
     if isinstance(option, type) and issubclass(option, BaseModel):
         return "section"
-    return {str: "text", int: "whole number", type(None): "`null`"}[option]
+    return {str: "text", bool: "`true` or `false`", int: "whole number", type(None): "`null`"}[option]
 
 
 def _bounds(limit: Any) -> list[int]:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import read_tag
-from extended_dlc.facts.checks import check_endpoint_name, check_environment, check_model_id, check_release, model_id
+from extended_dlc.facts.checks import (
+    check_commit,
+    check_endpoint_name,
+    check_environment,
+    check_model_id,
+    check_release,
+    model_id,
+)
 from extended_dlc.facts.compat import check_model_type, check_pair, pick_base
 from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.instances import check_image_runs_on, find_instance
 from extended_dlc.facts.stock import pick_stock
+from extended_dlc.inference_code import InferenceCode
 
 CONTEXT_KEY = "extended-dlc"
 OVERRIDES = ("model", "transformers", "instance_type", "region")
@@ -38,7 +46,13 @@ def _checked(check: Any) -> AfterValidator:
 def _check_environment(environment: dict[str, str]) -> None:
     check_environment(
         environment,
-        reserved={"HF_MODEL_ID": "'model'", "HF_MODEL_REVISION": "'revision'", "HF_TASK": "'task'"},
+        reserved={
+            "HF_MODEL_ID": "'model'",
+            "HF_MODEL_REVISION": "'revision'",
+            "HF_TASK": "'task'",
+            "HF_TOKEN_SECRET_ARN": "'weights.token_secret'",
+            "HF_TRUST_REMOTE_CODE": "'trust_remote_code'",
+        },
     )
 
 
@@ -57,9 +71,15 @@ def _check_file(path: str) -> None:
         raise ValueError("is not a file: correct the path, or leave the option out")
 
 
+def _check_folder(path: str) -> None:
+    if not Path(path).is_dir():
+        raise ValueError("is not a folder: correct the path, or leave the option out")
+
+
 ModelId = Annotated[str, AfterValidator(model_id), _checked(check_model_id)]
 Environment = Annotated[dict[str, str], _checked(_check_environment)]
 File = Annotated[str, _checked(_check_file)]
+Folder = Annotated[str, _checked(_check_folder)]
 
 
 class _Section(BaseModel):
@@ -148,9 +168,14 @@ _IMAGES: dict[str, type[_Section]] = {
 }
 
 
-def _image_kind(raw: Any) -> str:
-    kind = raw.get("kind", "extended") if isinstance(raw, Mapping) else getattr(raw, "kind", "extended")
-    return str(kind)
+def _kind_of(default: str) -> Callable[[Any], str]:
+    def kind(raw: Any) -> str:
+        return str(raw.get("kind", default) if isinstance(raw, Mapping) else getattr(raw, "kind", default))
+
+    return kind
+
+
+_image_kind = _kind_of("extended")
 
 
 ImageSettings = Annotated[
@@ -175,8 +200,93 @@ class RealTimeSettings(_Section):
     instances: Annotated[int, Field(ge=1)] = 1
     """How many instances. Default: 1."""
 
-    startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] = 900
-    """How long a container may take to its first healthy answer, 60 to 3600 s. Default: 900."""
+    startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] | None = None
+    """How long a container may take to its first healthy answer, 60 to 3600 s. Default: from the model's size, 900
+    where nobody knows it."""
+
+
+class HubWeightsSettings(_Section):
+    """The container downloads the model from the Hub when it starts."""
+
+    kind: Literal["hub"] = "hub"
+
+    token_secret: str | None = None
+    """Name or ARN of the Secrets Manager secret with the Hub's token, for a private or gated model. Default: none."""
+
+    code: Folder | None = None
+    """A folder with `inference.py`, `requirements.txt` or both, taken along beside the weights. Default: none."""
+
+    requirements: list[str] = []
+    """Requirements that are installed when a container starts, as `["pydub"]`. Default: none."""
+
+    @model_validator(mode="after")
+    def _checked_code(self) -> HubWeightsSettings:
+        self.inference_code()
+        return self
+
+    def inference_code(self) -> InferenceCode | None:
+        """The code and the requirements, where there are any."""
+        given = self.code or self.requirements
+        return InferenceCode(self.code, requirements=self.requirements) if given else None
+
+
+class MirroredWeightsSettings(_Section):
+    """The deployment copies the model from the Hub to S3, once; containers need neither the Hub nor a network."""
+
+    kind: Literal["mirrored"]
+
+    token_secret: str | None = None
+    """Name or ARN of the secret with the Hub's token, which the copy reads. Default: none."""
+
+    bucket: str | None = None
+    """Name of the bucket. Default: `extended-dlc-models-ACCOUNT-REGION`, made by the first copy."""
+
+    project: str | None = None
+    """Name of the CodeBuild project that copies. Default: a new one."""
+
+    timeout_minutes: Annotated[int, Field(ge=10, le=480)] = 360
+    """How long the copy may take."""
+
+
+class S3WeightsSettings(_Section):
+    """The model is in S3 already; `model` only names it."""
+
+    kind: Literal["s3"]
+
+    bucket: str
+    """Name of the bucket."""
+
+    key: str
+    """Key of a `.tar.gz`, or the prefix of the files, which ends in `/`."""
+
+
+class LocalWeightsSettings(_Section):
+    """The model is in a folder of this machine, packed and uploaded by the deployment; `model` only names it."""
+
+    kind: Literal["local"]
+
+    folder: Folder
+    """The folder, with `config.json` at its top, at most 2 GiB."""
+
+
+_WEIGHTS: dict[str, type[_Section]] = {
+    "hub": HubWeightsSettings,
+    "mirrored": MirroredWeightsSettings,
+    "s3": S3WeightsSettings,
+    "local": LocalWeightsSettings,
+}
+
+WeightsSettings = Annotated[
+    Annotated[HubWeightsSettings, Tag("hub")]
+    | Annotated[MirroredWeightsSettings, Tag("mirrored")]
+    | Annotated[S3WeightsSettings, Tag("s3")]
+    | Annotated[LocalWeightsSettings, Tag("local")],
+    Discriminator(
+        _kind_of("hub"),
+        custom_error_type="kind",
+        custom_error_message="kind must be one of 'hub', 'mirrored', 's3', 'local'",
+    ),
+]
 
 
 class EndpointSettings(_Section):
@@ -185,12 +295,22 @@ class EndpointSettings(_Section):
     model: ModelId
     """Hub id of the model; `bloom` and `whisper` stand for bigscience/bloom-560m and openai/whisper-base."""
 
+    weights: WeightsSettings = HubWeightsSettings()
+    """Where its files come from. Default: from the Hub."""
+
+    trust_remote_code: bool = False
+    """Whether Python files of the model may run in the container."""
+
     revision: str | None = None
     """Commit, tag or branch. Default: what `main` points at when a container starts, which is annotated."""
 
     model_type: str | None = None
     """`model_type` in the model's config.json; an image whose transformers cannot load it is refused. Default: known by
     name for BLOOM and Whisper, otherwise not checked."""
+
+    parameters: Annotated[int, Field(ge=1)] | None = None
+    """How many numbers the model has: decides on memory, time-outs and volume. Default: known by name for BLOOM and
+    Whisper, and after `extended-dlc lookup`."""
 
     task: str | None = None
     """Name of the transformers pipeline. Default: inferred from the model's own configuration."""
@@ -200,6 +320,15 @@ class EndpointSettings(_Section):
 
     hosting: RealTimeSettings = RealTimeSettings()
     """How it is hosted. Default: one `ml.m5.xlarge`."""
+
+    @model_validator(mode="after")
+    def _commit_of_a_mirror(self) -> EndpointSettings:
+        if isinstance(self.weights, MirroredWeightsSettings):
+            try:
+                check_commit(self.revision or "")
+            except ValueError as error:
+                raise ValueError(f"revision ({self.revision}) {error}") from None
+        return self
 
 
 class Settings(_Section):
@@ -286,8 +415,10 @@ def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], proble
                 endpoint["hosting"]["instance_type"] = overrides["instance_type"]
     if "model" in overrides:
         if len(endpoints) == 1 and isinstance(endpoint := next(iter(endpoints.values())), dict):
-            # a revision, a type and a task belong to the model that was named with them
-            endpoint.update(model=overrides["model"], revision=None, model_type=None, task=None)
+            # what is said of a model belongs to the one that was named with it
+            endpoint.update(model=overrides["model"], revision=None, model_type=None, parameters=None, task=None)
+            endpoint.pop("weights", None)
+            endpoint.pop("trust_remote_code", None)
         else:
             problems.append(
                 f"-c model={overrides['model']}: goes to the one endpoint there is, and the settings have "
@@ -299,8 +430,10 @@ def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], proble
 def _explain(detail: ErrorDetails, raw: Any) -> str:
     """One of pydantic's errors in the words of the house."""
     place = [str(part) for part in detail["loc"]]
-    if place[:1] == ["image"] and place[1:2] and place[1] in _IMAGES:
-        del place[1]  # pydantic names the kind that it tried
+    for section, kinds in (("image", _IMAGES), ("weights", _WEIGHTS)):
+        after = place.index(section) + 1 if section in place else 0
+        if after and place[after : after + 1] and place[after] in kinds:
+            del place[after]  # pydantic names the kind that it tried
     path = ".".join(place)
     match detail["type"]:
         case "missing":
@@ -324,6 +457,8 @@ def _siblings(place: list[str], raw: Mapping[str, Any]) -> list[str]:
             section = _IMAGES[_image_kind(raw.get("image"))]
         elif section is Settings and part == "endpoints":
             section = EndpointSettings
+        elif section is EndpointSettings and part == "weights":
+            section = _WEIGHTS[_kind_of("hub")(raw["endpoints"][place[1]]["weights"])]
         elif part in section.model_fields:
             annotation = section.model_fields[part].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -37,6 +37,15 @@ def check_model_id(text: str) -> None:
         )
 
 
+def check_commit(text: str) -> None:
+    """A commit of a Hub model, which holds the same files for ever."""
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise ValueError(
+            "is no commit, and a copy of what can move would not say what it holds: take the commit's 40 digits from "
+            "the model's page"
+        )
+
+
 def check_release(text: str) -> None:
     """A transformers release is pinned exactly, so that the same settings give the same image."""
     if not _RELEASE.fullmatch(text):
