@@ -193,5 +193,5 @@ def test_the_log_says_why_a_start_failed(start_server, tmp_path):
 def test_threads_follow_the_affinity_unless_told(start_server):
     cores = len(os.sched_getaffinity(0))
     server = start_server("bloom", OMP_NUM_THREADS="").wait_until_ready()
-    assert f"on {cores} CPU threads" in server.log or cores > 2  # a quota below the affinity is tested apart
+    assert f"devices: {cores} CPU threads" in server.log or cores > 2  # a quota below the affinity is tested apart
     assert server.stop() == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import platform
+import threading
 import time
+from pathlib import Path
 
 import pytest
-from extended_dlc_server import errors, settings
+from extended_dlc_server import __version__, errors, settings
 
 SECRET = "confidential"
 
@@ -86,7 +89,69 @@ def test_pings_are_not_logged_and_the_banner_tells_what_runs(metered):
     metered.ping()
     assert "/ping" not in metered.log
     assert "in float32, in batches of up to 16" in metered.log
-    assert "with transformers 5.23.0, torch " in metered.log
+
+
+def block(server):
+    """The banner's lines by their names."""
+    lines = server.log.partition("extended-dlc server ")[2].splitlines()
+    return lines[0], dict(line.strip().partition(": ")[::2] for line in lines[1:6])
+
+
+def test_the_banner_names_the_versions_what_is_loaded_and_the_limits(start_server, models, release):
+    environment = {"EXTENDED_DLC_QUEUE_LENGTH": "7", "HF_TASK": "text-classification", "HF_TOKEN": SECRET}
+    server = start_server("bert-classifier", release, **environment).wait_until_ready()
+    head, lines = block(server)
+    hub = "huggingface_hub 2." if release == "5.23.0" else "huggingface_hub 0.36.2"
+    for part in (f"{__version__} with transformers {release}, torch ", hub, f"and Python {platform.python_version()}"):
+        assert part in head
+    assert lines["model"].endswith("/model, 0.1 MB of weights")
+    assert lines["task"] == "text-classification (HF_TASK)"
+    assert lines["devices"] == "1 CPU threads, in float32"
+    assert lines["limits"] == (
+        "bodies of 25 MB within 120 s, audio of 3600 s, 7 waiting requests, batches of 16, 3600 s an inference"
+    )
+    assert lines["options"] == "a token for the Hub"
+    assert SECRET not in server.log
+    assert server.stop() == 0
+
+
+def test_the_banner_says_where_the_task_is_from(metered):
+    assert block(metered)[1]["task"] == "text-generation (from config.json; HF_TASK is not set)"
+
+
+def test_the_servers_version_is_the_packages():
+    (line,) = [
+        line
+        for line in (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
+        if line.startswith("version = ")
+    ]
+    assert line == f'version = "{__version__}"'
+
+
+def test_tokens_are_counted_for_answers_that_are_not_streams(metered):
+    several = {"max_new_tokens": 3, "min_new_tokens": 3, "num_return_sequences": 2, "do_sample": True}
+    line = line_of(metered, lambda: metered.ask({"inputs": "xxxxx", "parameters": several}))
+    assert (line["prompt_tokens"], line["generated_tokens"]) == (5, 6)  # one letter is one token
+    assert (line["PromptTokens"], line["GeneratedTokens"]) == (5, 6)
+
+
+def test_each_of_a_batch_has_its_own_tokens(metered):
+    slow = {"inputs": "x", "parameters": {"max_new_tokens": 400, "min_new_tokens": 400}}
+    before = len(logged(metered))
+    first = threading.Thread(target=metered.ask, args=(slow,))
+    first.start()
+    time.sleep(0.2)
+    parameters = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    bodies = [{"inputs": "y" * length, "parameters": parameters} for length in (2, 5, 9)]
+    others = [threading.Thread(target=metered.ask, args=(body,)) for body in bodies]
+    for thread in others:
+        thread.start()
+    for thread in (first, *others):
+        thread.join()
+    time.sleep(0.2)
+    lines = [line for line in logged(metered)[before:] if line["batch"] == 3]
+    assert sorted(line["prompt_tokens"] for line in lines) == [2, 5, 9]
+    assert {line["generated_tokens"] for line in lines} == {4}
 
 
 @pytest.mark.parametrize("value", ["AWS/SageMaker", "with space", "x" * 256])

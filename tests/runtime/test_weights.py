@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -22,7 +25,7 @@ class Hub:
     """The stand-in for the Hub with a few models, and what it was asked for."""
 
     def __init__(self, root, models, make_server, application):
-        self._lines = []
+        self._lines, self._busy = [], ["429 Too Many Requests", "503 Service Unavailable"]
         self.token = application.TOKEN
         for name in ("public", "private", "gated"):
             shutil.copytree(models / "bert-classifier", root / "tiny" / name)
@@ -41,10 +44,20 @@ class Hub:
         shutil.copytree(models / "bert-classifier", flax)
         (flax / "model.safetensors").rename(flax / "flax_model.msgpack")
         (flax / "pytorch_model.bin").unlink()
-        self.server = make_server(
-            "127.0.0.1", 0, application.Hub(root, log=lambda line: self._lines.append(json.loads(line))), threaded=True
-        )
+        newer = root / "tiny" / "public@v2"
+        newer.mkdir()
+        (newer / "config.json").write_text('{"model_type": "bert", "revision": "the second"}')
+        (newer / "model.safetensors").write_bytes(b"weights")
+        self._serve = application.Hub(root, log=lambda line: self._lines.append(json.loads(line)))
+        self.server = make_server("127.0.0.1", 0, self, threaded=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __call__(self, environ, start_response):
+        """As the stand-in does, but for a revision that is too much for it at first."""
+        if environ["PATH_INFO"].endswith("/revision/v2") and self._busy:
+            start_response(self._busy.pop(), [("content-length", "0")])
+            return []
+        return self._serve(environ, start_response)
 
     @property
     def address(self):
@@ -137,6 +150,42 @@ def test_a_model_that_cannot_be_had_says_why(start_server, hub, release):
         assert says in server.log
         assert "Traceback" not in server.log
         assert "hf_wrong" not in server.log
+
+
+def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release, overlay, tmp_path):
+    """In a process of its own: the client reads its environment once."""
+    program = (
+        "import logging; logging.basicConfig(level='INFO')\n"
+        "from extended_dlc_server import settings, weights\n"
+        "found = weights.find_weights(settings.Settings(model_id='tiny/public', revision='v2'))\n"
+        "print(found.name, found.config()['revision'], found.size)\n"
+    )
+    path = [str(overlay)] if release == "4.46.3" else []
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "HF_ENDPOINT": hub.address,
+            "HF_HOME": str(tmp_path),
+            "PYTHONPATH": os.pathsep.join([*path, str(Path(weights.__file__).parents[1])]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "tiny/public at v2 the second 7\n", done.stderr
+
+
+def test_a_long_download_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(weights, "PROGRESS_SECONDS", 0.05)
+    with weights._progress(tmp_path, files=2, needed=4 * 1024**2, model_id="a/b"):
+        (tmp_path / "half.incomplete").write_bytes(b"x" * 2 * 1024**2)
+        deadline = time.monotonic() + 5
+        while "downloaded 2.0 MB of 4.0 MB, " not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert "downloading 2 files of a/b, 4.0 MB, to " in caplog.text
+    assert "downloaded 2.0 MB of 4.0 MB, " in caplog.text
+    assert "downloaded 4.0 MB in " in caplog.text
 
 
 @pytest.fixture

@@ -3,3 +3,5 @@
 It needs nothing of the rest of the project: Python 3.10 or newer, torch, transformers 4.46 or newer, and uvicorn.
 The contract with its callers is in `README.md` beside the Dockerfile.
 """
+
+__version__ = "0.1.0"

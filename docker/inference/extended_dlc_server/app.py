@@ -18,6 +18,7 @@ from .model import Model
 from .negotiation import Form
 from .settings import Settings
 from .streaming import event
+from .tokens import Tokens
 from .user_code import Headers, RawRequest, Reply, UserModel
 from .worker import Shared, State, Worker, queue_full, unavailable
 
@@ -82,6 +83,7 @@ class App:
                 await self._stream(exchange, request)
             else:
                 answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
+                exchange.tokens = request.tokens
                 await exchange.respond(200, answer, request.form.content_type)
         finally:
             self._admitted -= 1
@@ -127,7 +129,7 @@ class App:
                 await exchange.send_event(made)
             if not future.done():
                 raise ClientGoneError
-            exchange.generated_tokens = future.result()
+            exchange.tokens = Tokens(generated=future.result())
             await exchange.end_events()
         finally:
             gone.set()

@@ -16,6 +16,7 @@ from .errors import RequestError
 from .forms import Part, malformed, parse_form
 from .negotiation import Form, choose_form, offers
 from .tasks import Kind
+from .tokens import Tokens
 
 _RAW_AUDIO = ("audio/", "video/")
 _OBJECT_TASKS = ("question-answering", "table-question-answering", "text-classification")
@@ -57,6 +58,9 @@ class Decoded:
 
     form: Form = Form.JSON
     """How the answer is to be written."""
+
+    tokens: Tokens = field(default_factory=Tokens, compare=False)
+    """What the answer took, for the log: filled in by the model."""
 
 
 def decode(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
 from .settings import MEGABYTE
+from .tokens import Tokens
 
 if TYPE_CHECKING:
     from .worker import Job
@@ -42,7 +44,7 @@ class Exchange:
         self.code: str | None = None
         self.job: Job | None = None
         self.audio_seconds: float | None = None
-        self.generated_tokens: int | None = None
+        self.tokens = Tokens()
 
     @property
     def milliseconds(self) -> float:
@@ -70,7 +72,8 @@ class Exchange:
         waits = self.headers.get("expect", "").lower() == "100-continue"
         if announced.isdigit() and int(announced) > limit and (waits or int(announced) > _DISCARD_BYTES):
             raise too_large
-        chunks: list[bytes] = []
+        # a buffer that hands over what it holds: a list of chunks joined at the end would be the body twice
+        body = io.BytesIO()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -78,16 +81,16 @@ class Exchange:
             chunk = message.get("body", b"")
             self.bytes_in += len(chunk)
             if self.bytes_in <= limit:
-                chunks.append(chunk)
+                body.write(chunk)
             elif self.bytes_in > max(limit, _DISCARD_BYTES):
                 raise too_large
             else:
-                chunks.clear()
+                body = io.BytesIO()
             if not message.get("more_body"):
                 break
         if self.bytes_in > limit:
             raise too_large
-        return b"".join(chunks)
+        return body.getvalue()
 
     async def until_gone(self) -> None:
         """Wait for the client to leave, once its body is read."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from .banner import banner
 from .batching import Batching
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
@@ -26,6 +26,7 @@ from .secret import read_token
 from .settings import Settings
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
+from .tokens import TokenCounter
 from .user_code import Context, UserModel, load_hooks
 from .weights import find_weights, why_not_loaded
 from .worker import Shared
@@ -44,6 +45,7 @@ class Model:
         self.pipeline = pipeline
         self._parameters = legal_parameters(pipeline, task)
         self._batching = Batching(pipeline, task, settings.batch_size)
+        self._counter = TokenCounter(pipeline.model)
         self.task = task
         extractor = getattr(pipeline, "feature_extractor", None)
         self.expected = Expected(
@@ -60,7 +62,9 @@ class Model:
 
     def answer(self, request: Decoded) -> bytes:
         """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
-        return self._written(self.predict(request), request)
+        with self._counter.count([request.tokens]):
+            result = self.predict(request)
+        return self._written(result, request)
 
     def shared(self, request: Decoded) -> Shared | None:
         """How this request may run together with others; 400 for parameters that it may not have at all."""
@@ -81,7 +85,8 @@ class Model:
         """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
         arguments = self._parameters.check(requests[0].parameters)
         try:
-            results = self._batching.call([request.inputs for request in requests], arguments)
+            with self._counter.count([request.tokens for request in requests]):
+                results = self._batching.call([request.inputs for request in requests], arguments)
         except Exception as error:
             raise explain_device(error) or error from error
         answers: list[bytes | Exception] = []
@@ -215,6 +220,7 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     known = settings.model_id is not None or settings.model_folder_holds_a_model
     folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
     context = _context(settings, str(folder))
+    log.info("%s", banner(settings, str(folder), f"that of model_fn in {program.name}", _devices()))
     try:
         model = hooks.call("model_fn", context, context.system_properties["model_dir"])
     except Exception as error:
@@ -228,6 +234,14 @@ def _context(settings: Settings, folder: str) -> Context:
     import torch
 
     return Context(folder, 0 if torch.cuda.is_available() else None)
+
+
+def _devices() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    return f"{torch.get_num_threads()} CPU threads"
 
 
 def load_pipeline(settings: Settings) -> Model:
@@ -245,11 +259,9 @@ def load_pipeline(settings: Settings) -> Model:
     )
     on_gpu = torch.cuda.is_available()
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
-    log.info(
-        "loading %s (%s) with transformers %s, torch %s and Python %s on %s",
-        *(weights.name, task, transformers.__version__, torch.__version__, sys.version.split()[0]),
-        torch.cuda.get_device_name(0) if on_gpu else f"{torch.get_num_threads()} CPU threads",
-    )
+    known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
+    precision = "the precision of the weights" if on_gpu else "float32"
+    log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {precision}"))
     try:
         loaded = pipeline(
             task,

@@ -17,7 +17,7 @@ _log = logging.getLogger("extended_dlc_server.requests")
 
 _UNITS = {
     **dict.fromkeys(("Latency", "QueueTime", "ComputeTime"), "Milliseconds"),
-    **dict.fromkeys(("BatchSize", "QueueFull", "OutOfMemory", "GeneratedTokens"), "Count"),
+    **dict.fromkeys(("BatchSize", "QueueFull", "OutOfMemory", "PromptTokens", "GeneratedTokens"), "Count"),
     "AudioSeconds": "Seconds",
 }
 
@@ -62,7 +62,8 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
         if job.ended:
             line["compute_ms"] = round((job.ended - job.started) * 1000, 1)
         line["batch"] = job.batch
-        line["generated_tokens"] = exchange.generated_tokens
+        line["prompt_tokens"] = exchange.tokens.prompt
+        line["generated_tokens"] = exchange.tokens.generated
     return {name: value for name, value in line.items() if value is not None}
 
 
@@ -74,6 +75,7 @@ def _metrics(exchange: Exchange, task: str, namespace: str) -> dict[str, Any]:
         "QueueTime": line.get("queue_ms"),
         "ComputeTime": line.get("compute_ms"),
         "BatchSize": line.get("batch"),
+        "PromptTokens": line.get("prompt_tokens"),
         "GeneratedTokens": line.get("generated_tokens"),
         "AudioSeconds": line.get("audio_seconds"),
         # always there: an alarm on a metric without data says nothing

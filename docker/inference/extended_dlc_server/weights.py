@@ -68,6 +68,11 @@ class Weights:
         _check_format(picked, self.name)
         return [self.folder / name for name in picked]
 
+    def described(self) -> str:
+        """For people: the name, where it is, and how large."""
+        place = "" if str(self.folder) == self.name else f" in {self.folder}"
+        return f"{self.name}{place}, {_readable(self.size)} of weights"
+
     @property
     def size(self) -> int:
         """Bytes of the weights, which is about what they take in memory in their own precision."""

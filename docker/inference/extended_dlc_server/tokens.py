@@ -1,0 +1,76 @@
+"""How many tokens an answer took, counted where they are made: text alone does not tell."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+Run = tuple[list[int], list[int]]
+"""Tokens of each prompt, and of each sequence that was made of them."""
+
+
+@dataclass
+class Tokens:
+    """Of one request; None where nobody knows."""
+
+    prompt: int | None = None
+    generated: int | None = None
+
+
+class TokenCounter:
+    """Listens to the `generate` of a model that continues its prompt."""
+
+    def __init__(self, model: Any) -> None:
+        """Puts itself in front of `model.generate`, with the same signature."""
+        self._runs: list[Run] | None = None
+        generate = getattr(model, "generate", None)
+        if generate is None or getattr(model.config, "is_encoder_decoder", False):
+            return
+
+        @functools.wraps(generate)
+        def counted(*arguments: Any, **options: Any) -> Any:
+            made = generate(*arguments, **options)
+            if self._runs is not None and options.get("input_ids") is not None:
+                self._runs.append(_lengths(model, options, getattr(made, "sequences", made)))
+            return made
+
+        model.generate = counted
+
+    @contextmanager
+    def count(self, requests: list[Tokens]) -> Iterator[None]:
+        """Fill in what the requests take that are answered inside: one, or several as one batch in their order."""
+        runs: list[Run] = []
+        self._runs = runs
+        try:
+            yield
+        finally:
+            self._runs = None
+        prompts = [length for run, _ in runs for length in run]
+        generated = [length for _, run in runs for length in run]
+        if len(requests) == 1 and prompts:
+            requests[0].prompt, requests[0].generated = sum(prompts), sum(generated)
+        elif requests and len(prompts) == len(requests):
+            each = len(generated) // len(requests)
+            for index, tokens in enumerate(requests):
+                tokens.prompt = prompts[index]
+                tokens.generated = sum(generated[index * each : (index + 1) * each])
+
+
+def _lengths(model: Any, options: dict[str, Any], sequences: Any) -> Run:
+    """Tokens of each prompt without its padding, and of each continuation up to its end."""
+    prompts, mask = options["input_ids"], options.get("attention_mask")
+    read = [prompts.shape[1]] * prompts.shape[0] if mask is None else mask.sum(1).tolist()
+    config = options.get("generation_config") or model.generation_config
+    ends = options.get("eos_token_id", config.eos_token_id)
+    ends = set(ends if isinstance(ends, (list, tuple)) else [ends])
+    padding = options.get("pad_token_id", config.pad_token_id)
+    written = []
+    for row in sequences[:, prompts.shape[1] :].tolist():
+        length = next((index + 1 for index, token in enumerate(row) if token in ends), len(row))
+        while padding not in ends and length and row[length - 1] == padding:
+            length -= 1
+        written.append(length)
+    return read, written

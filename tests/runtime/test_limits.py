@@ -1,0 +1,84 @@
+"""Every variable of the environment with a value that it refuses, and bodies that are large."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
+
+from extended_dlc_server import errors, settings
+
+SOURCE = Path(settings.__file__).read_text()
+MEGABYTE = 1024 * 1024
+
+
+def whole(least, most):
+    return f"must be a whole number from {least} to {most}"
+
+
+BAD = {
+    "SAGEMAKER_BIND_TO_PORT": ("0", whole(1, 65535)),
+    "HF_MODEL_ID": ("a/b/c", "must be a Hub id such as 'bigscience/bloom-560m'"),
+    "HF_TRUST_REMOTE_CODE": ("maybe", "must be 'true' or 'false'"),
+    "HF_TOKEN_SECRET_ARN": ("arn:aws:s3:::bucket", "must be the ARN of a secret"),
+    "EXTENDED_DLC_MAX_BODY_MB": ("1025", whole(1, 1024)),
+    "EXTENDED_DLC_MAX_AUDIO_SECONDS": ("1e3", whole(1, 86400)),
+    "EXTENDED_DLC_BATCH_SIZE": ("0", whole(1, 1024)),
+    "EXTENDED_DLC_DTYPE": ("int8", "must be one of: auto, float32, bfloat16, float16"),
+    "EXTENDED_DLC_METRICS_NAMESPACE": ("AWS/Mine", "must be a CloudWatch namespace"),
+    "EXTENDED_DLC_REQUEST_SECONDS": ("-5", whole(1, 86400)),
+    "EXTENDED_DLC_BODY_SECONDS": ("3601", whole(1, 3600)),
+    "SAGEMAKER_PROGRAM": ("../app.py", "must be the name of a Python file"),
+    "EXTENDED_DLC_INSTALL_REQUIREMENTS": ("2", "must be 'true' or 'false'"),
+    "EXTENDED_DLC_QUEUE_LENGTH": ("many", whole(1, 10000)),
+}
+ANY_TEXT = {"HF_MODEL_REVISION", "HF_TASK", "HF_TOKEN", "HF_API_TOKEN", "SAGEMAKER_BASE_DIR"}
+"""The Hub and transformers know whether they are right, and say so at the start."""
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_refused_by_name_and_rule(name):
+    value, rule = BAD[name]
+    with pytest.raises(errors.StartError) as raised:
+        settings.read_settings({name: value})
+    (line,) = str(raised.value).splitlines()[1:]
+    assert line.strip().startswith(name)
+    assert rule in line
+    assert name == "HF_TOKEN_SECRET_ARN" or f"('{value}')" in line
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_an_empty_value_counts_as_unset(name):
+    assert settings.read_settings({name: " "}) == settings.Settings()
+
+
+def test_the_table_has_every_variable_and_the_readme_too():
+    read = set(re.findall(r'"((?:EXTENDED_DLC|HF|SAGEMAKER)_[A-Z_]+)"', SOURCE))
+    documented = (Path(settings.__file__).parents[1] / "README.md").read_text()
+    assert read == set(BAD) | ANY_TEXT
+    assert [name for name in sorted(read) if f"`{name}`" not in documented] == []
+
+
+def peak(server):
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+
+
+def test_a_body_of_300_mb_is_held_once(start_server):
+    server = start_server("whisper", EXTENDED_DLC_MAX_BODY_MB="1024").wait_until_ready()
+    before = peak(server)
+    assert server.ask(bytes(300 * MEGABYTE), "audio/wav").error[:2] == (400, "undecodable-audio")
+    assert 280 < peak(server) - before < 450
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    with connection:
+        head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {1025 * MEGABYTE}\r\n\r\n"
+        began = time.monotonic()
+        connection.sendall(head.encode() + b"x" * 1000)
+        assert b" 413 " in connection.recv(1000).splitlines()[0]
+    assert time.monotonic() - began < 2
+    assert server.stop() == 0
