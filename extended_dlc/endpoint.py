@@ -11,12 +11,13 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from extended_dlc._config import Queue, production_variant, queue
+from extended_dlc._decisions import settle
 from extended_dlc._private import require
 from extended_dlc.capture import DataCapture, data_capture_config
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
 from extended_dlc.hosting import MAIN_VARIANT, Async, Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ServingImage
-from extended_dlc.model import HubModel, PlacedModel, ServedModel
+from extended_dlc.model import PlacedModel, ServedModel
 from extended_dlc.network import Network, vpc_config
 from extended_dlc.rollout import Rollout, check_rollout, deployment_config
 from extended_dlc.scaling import Scaling, scale
@@ -125,11 +126,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.hosting: Hosting = hosting or RealTime()
         if isinstance(self.hosting, Serverless):
             _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
-        if network_isolation and isinstance(model, HubModel):
-            raise ValueError(
-                "'network_isolation' leaves the container no way to the Hub, where the model is: take MirroredModel or "
-                "S3Model"
-            )
+        model, self.hosting = settle(
+            self, self.hosting, model=model, image=image, network=network, network_isolation=network_isolation
+        )
         if rollout is not None:
             check_rollout(rollout, self.hosting)
         if role is not None and (role_path is not None or permissions_boundary is not None):
@@ -139,18 +138,17 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._network_isolation = network_isolation
         self.role = role or self._new_role(role_path, permissions_boundary)
         self._vpc = vpc_config(self, network, role=self.role) if network else None
-        variants_home = Construct(self, "Variants")
         self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
         self.model, cuda = self._serve(self, self.hosting, model=model, image=image, environment=environment)
         weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
         variants = [self._variant(self.hosting, MAIN_VARIANT, weight, self.model, cuda)]
-        shadows: list[sagemaker.CfnEndpointConfig.ProductionVariantProperty] = []
-        if isinstance(self.hosting, RealTime):
-            for each in (*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])):
-                self._homes[each.name] = Construct(variants_home, each.name)
-                own, cuda = self._own_model(each, model=model, image=image, environment=environment)
-                fleet = self._variant(each, each.name, each.weight, own, cuda)
-                (shadows if each is self.hosting.shadow else variants).append(fleet)
+        others = self._others()
+        home = Construct(self, "Variants") if others else self
+        for each in others:
+            self._homes[each.name] = Construct(home, each.name)
+            own, cuda = self._own_model(each, model=model, image=image, environment=environment)
+            variants.append(self._variant(each, each.name, each.weight, own, cuda))
+        shadows = 1 if isinstance(self.hosting, RealTime) and self.hosting.shadow else 0
         key = encryption_key
         self._queue: Queue | None = None
         if isinstance(self.hosting, Async):
@@ -164,8 +162,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.config = sagemaker.CfnEndpointConfig(
             self,
             "Config",
-            production_variants=variants,
-            shadow_production_variants=shadows or None,
+            production_variants=variants[: len(variants) - shadows],
+            shadow_production_variants=variants[-1:] if shadows else None,
             async_inference_config=self._queue.config if self._queue else None,
             data_capture_config=capture,
             kms_key_id=self._volume_key(key),
@@ -188,8 +186,13 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             else None,
         )
         for name, scaling in scaled.items():
-            home = Construct(self._homes[name], "Scaling")
-            scale(home, scaling, endpoint_name=self.endpoint_name, variant=name, after=self.endpoint)
+            scale(
+                Construct(self._homes[name], "Scaling"),
+                scaling,
+                endpoint_name=self.endpoint_name,
+                variant=name,
+                after=self.endpoint,
+            )
 
     @property
     def bucket(self) -> s3.IBucket | None:
@@ -287,10 +290,15 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
         return production_variant(hosting, name=name, weight=weight, model_name=model.attr_model_name, cuda=cuda)
 
+    def _others(self) -> list[Variant]:
+        """The variants besides the first; a shadow is the only one."""
+        if not isinstance(self.hosting, RealTime):
+            return []
+        return [*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])]
+
     def _scaled(self) -> dict[str, Scaling]:
         """How each variant scales that does, by its name."""
-        variants = self.hosting.variants if isinstance(self.hosting, RealTime) else ()
-        scaled = {MAIN_VARIANT: self.hosting.scaling, **{each.name: each.scaling for each in variants}}
+        scaled = {MAIN_VARIANT: self.hosting.scaling, **{each.name: each.scaling for each in self._others()}}
         return {name: scaling for name, scaling in scaled.items() if scaling is not None}
 
     def _volume_key(self, key: kms.IKey | None) -> str | None:
@@ -300,10 +308,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         key.grant_encrypt_decrypt(self.role)
         if isinstance(self.hosting, Serverless):
             return None
-        hostings: list[Instances] = [self.hosting]
-        if isinstance(self.hosting, RealTime):
-            hostings += [*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])]
-        instances = [instance for hosting in hostings for instance in find_instances(hosting)]
+        fleets: list[Instances] = [self.hosting, *self._others()]
+        instances = [instance for fleet in fleets for instance in find_instances(fleet)]
         if with_storage := [each.name for each in instances if each.local_storage_gb]:
             Annotations.of(self).add_info_v2(
                 "extended-dlc:volume-key",

@@ -44,15 +44,16 @@ class Instances:
 
     volume_gb: int | None = None
     """Size of the volume of each instance, 1 to 512 GB. ValueError for a type with storage of its own, which has no
-    volume. Default: SageMaker's choice for the type."""
+    volume. Default: the model's size and 30 GB, SageMaker's choice where nobody knows it."""
 
     startup_timeout_seconds: int | None = None
     """How long a container may take from its start, a download from the Hub included, to its first healthy `/ping`; 60
-    to 3600 s (SageMaker API, `ContainerStartupHealthCheckTimeoutInSeconds`). Default: 900 s."""
+    to 3600 s (SageMaker API, `ContainerStartupHealthCheckTimeoutInSeconds`). Default: from the model's size, 900 s
+    where nobody knows it."""
 
     download_timeout_seconds: int | None = None
     """How long model data may take from S3 to the instance, 60 to 3600 s (SageMaker API,
-    `ModelDataDownloadTimeoutInSeconds`). Default: SageMaker's own."""
+    `ModelDataDownloadTimeoutInSeconds`). Default: from the model's size, SageMaker's own where nobody knows it."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""

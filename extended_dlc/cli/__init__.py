@@ -11,7 +11,7 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("catalog", "doctor", "login", "rehearse", "smoke")
+_COMMANDS = ("catalog", "check", "doctor", "login", "lookup", "plan", "rehearse", "smoke")
 
 
 class _Commands(click.Group):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from extended_dlc.facts._tables import table
-from extended_dlc.facts.hub import known_model_type
+from extended_dlc.facts.hub import known_licence, known_model_type
 
 SPEECH = "automatic-speech-recognition"
 
@@ -42,9 +42,6 @@ class ModelFacts:
     weight_bytes: int | None = None
     """The weights that are loaded, as they are stored."""
 
-    download_bytes: int | None = None
-    """All that a container downloads: a repository may hold the weights in two formats."""
-
     cache_elements_per_token: int | None = None
     """Numbers that attention keeps for each token of each request while it generates; None: it does not generate."""
 
@@ -64,9 +61,9 @@ class ModelFacts:
 
     @property
     def size(self) -> int | None:
-        """Bytes that a container downloads, as far as known: the files, or the parameters in their format."""
-        if self.download_bytes is not None or self.weight_bytes is not None or self.parameters is None:
-            return self.download_bytes or self.weight_bytes
+        """Bytes that a container downloads, as far as known: the weights, or the parameters in their format."""
+        if self.weight_bytes is not None or self.parameters is None:
+            return self.weight_bytes
         return int(self.parameters * DTYPE_BYTES.get(self.dtype or "", 2))
 
     @property
@@ -81,7 +78,6 @@ LOOKED_UP = (
     "parameters",
     "dtype",
     "weight_bytes",
-    "download_bytes",
     "cache_elements_per_token",
     "cache_elements",
     "context",
@@ -117,14 +113,16 @@ def know_model(
     :param looked_up: What cdk.context.json holds under `context_key`. It is passed over when it is about another
         revision than the one that is asked for.
     """
-    facts = _named().get(model_id or "", ModelFacts(model_id=model_id, model_type=known_model_type(model_id or "")))
+    name = model_id or ""
+    facts = _named().get(name, ModelFacts(model_id=model_id, model_type=known_model_type(name)))
+    facts = replace(facts, licence=known_licence(name))
     if isinstance(looked_up, Mapping) and revision in (None, looked_up.get("revision"), looked_up.get("asked")):
         answer = {key: looked_up[key] for key in LOOKED_UP if looked_up.get(key) is not None}
         facts = replace(facts, **answer)
     if config is not None:
         facts = replace(facts, **{key: value for key, value in read_config(config).items() if value is not None})
     if parameters is not None and parameters != facts.parameters:
-        facts = replace(facts, parameters=parameters, weight_bytes=None, download_bytes=None)
+        facts = replace(facts, parameters=parameters, weight_bytes=None)
     model_type = model_type or facts.model_type
     facts = replace(facts, model_type=model_type, task=task or facts.task)
     return replace(facts, task=SPEECH) if facts.task is None and facts.is_speech else facts

@@ -7,8 +7,8 @@ from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import Server
 from extended_dlc.facts.releases import Task, find_task, releases, task_names
 
-NOT_SERVED = frozenset({"any-to-any", "conversational", "decision", "keypoint-matching", "video-classification"})
-"""Tasks that the native server does not serve, because their pipelines read files or URLs only."""
+NOT_SERVED = frozenset({"conversational", "video-classification"})
+"""Tasks that the native server does not serve: one left before the releases that it carries, the other reads files."""
 
 _INSTEAD = {
     "image-to-text": "image-text-to-text",

@@ -1,0 +1,155 @@
+"""What the facts decide for an endpoint: what is refused or annotated, and what is chosen where nothing is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from aws_cdk import Annotations, Stack, Token
+from constructs import Construct
+
+from extended_dlc._private import decide
+from extended_dlc.facts.combinations import check_access, check_network
+from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.limits import most
+from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.facts.sizing import Spread, check_fit, choose_disk, choose_timeouts
+from extended_dlc.hosting import Hosting, Instances, RealTime, Serverless, Variant, find_instances
+from extended_dlc.image import ExtendedDlc, ServingImage, StockDlc
+from extended_dlc.mirror import MirroredModel
+from extended_dlc.model import HubModel, ServedModel
+from extended_dlc.network import Network
+
+Fleet = TypeVar("Fleet", bound=Instances)
+
+
+def settle(
+    scope: Construct,
+    hosting: Hosting,
+    *,
+    model: ServedModel,
+    image: ServingImage,
+    network: Network | None,
+    network_isolation: bool,
+) -> tuple[ServedModel, Hosting]:
+    """The model and the hosting, with task, time-outs and volume where the user gave none; annotates `scope`."""
+    model = _known(scope, model)
+    _check_network(scope, model, network, network_isolation)
+    if isinstance(hosting, Serverless):
+        _check_serverless(scope, hosting, model, image)
+        return model, hosting
+    hosting = _settle_fleet(scope, hosting, model, image)
+    if isinstance(hosting, RealTime):
+
+        def settle_variant(variant: Variant) -> Variant:
+            own = None if variant.model is None else _known(scope, variant.model)
+            if own is not None:
+                _check_network(scope, own, network, network_isolation)
+            fleet = _settle_fleet(scope, variant, own or model, variant.image or image)
+            return replace(fleet, model=own)
+
+        variants = tuple(map(settle_variant, hosting.variants))
+        shadow = settle_variant(hosting.shadow) if hosting.shadow else None
+        hosting = replace(hosting, variants=variants, shadow=shadow)
+    return model, hosting
+
+
+def _facts(scope: Construct, model: ServedModel) -> ModelFacts:
+    given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
+    name = None if given is None or Token.is_unresolved(given) else given
+    hub = model if isinstance(model, HubModel) else None
+    return know_model(
+        name,
+        looked_up=scope.node.try_get_context(context_key(name)) if name else None,
+        revision=hub.revision if hub else None,
+        model_type=model.model_type,
+        parameters=hub.parameters if hub else None,
+        task=model.task,
+    )
+
+
+def _known(scope: Construct, model: ServedModel) -> ServedModel:
+    """A Hub model with its type, licence and task where the facts have them, and with a token where it needs one."""
+    if not isinstance(model, HubModel):
+        return model
+    facts = _facts(scope, model)
+    decide(
+        "model",
+        model.id,
+        lambda: check_access(gated=facts.gated, token=model.token is not None, from_hub=True, licence=facts.licence),
+    )
+    # the container finds out the task by itself, but for AWS's server, which takes speech models for others
+    task = model.task or (facts.task if facts.is_speech else None)
+    return replace(model, model_type=facts.model_type, task=task, licence=model.licence or facts.licence)
+
+
+def _check_network(scope: Construct, model: ServedModel, network: Network | None, isolated: bool) -> None:
+    try:
+        notes = check_network(
+            isolated=isolated,
+            from_hub=isinstance(model, HubModel),
+            token=model.token is not None,
+            requirements=model.code is not None and "code/requirements.txt" in model.code.files(),
+            way_out=None if network is None else _way_out(network),
+        )
+    except ValueError as error:
+        raise ValueError(f"'network_isolation' {error}") from None
+    for note in notes:
+        _warn(scope, "no-way-out", note)
+
+
+def _way_out(network: Network) -> bool | None:
+    """Whether the subnets lead to the internet: False where each is known to be isolated."""
+    isolated = {subnet.node.path for subnet in network.vpc.isolated_subnets}
+    subnets = network.subnets or network.vpc.private_subnets or network.vpc.isolated_subnets
+    return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None
+
+
+def _check_serverless(scope: Construct, hosting: Serverless, model: ServedModel, image: ServingImage) -> None:
+    facts = _facts(scope, model)
+    (instance,) = find_instances(hosting)
+    _check_memory(scope, "memory_mb", str(hosting.memory_mb), facts, instance, _spread(model, image))
+    disk = most("serverless.disk_gb")
+    if facts.size is not None and facts.size > disk * 1e9:
+        raise ValueError(
+            f"'hosting' (Serverless) has {disk} GB of disk, and the model's files are {facts.size / 1e9:,.1f} GB: take "
+            "RealTime or Async"
+        )
+
+
+def _settle_fleet(scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage) -> Fleet:
+    facts = _facts(scope, model)
+    instances = find_instances(fleet)
+    for instance in instances:
+        _check_memory(scope, "instance_type", instance.name, facts, instance, _spread(model, image))
+    timeouts = choose_timeouts(facts.size, from_s3=not isinstance(model, HubModel))
+    disks = [choose_disk(facts.size, instance) for instance in instances]
+    for note in (*timeouts.notes, *(note for disk in disks for note in disk.notes)):
+        _warn(scope, "size", note)
+    volumes = [disk.volume_gb for disk in disks]
+    return replace(
+        fleet,
+        startup_timeout_seconds=fleet.startup_timeout_seconds or timeouts.startup,
+        download_timeout_seconds=fleet.download_timeout_seconds or timeouts.download,
+        # one size for all types: none where one of them has storage of its own
+        volume_gb=fleet.volume_gb or (volumes[0] if None not in volumes else None),
+    )
+
+
+def _check_memory(
+    scope: Construct, option: str, value: str, facts: ModelFacts, instance: Instance, spread: Spread
+) -> None:
+    region = Stack.of(scope).region
+    known = None if Token.is_unresolved(region) else region
+    note = decide(option, value, lambda: check_fit(facts, instance, spread=spread, region=known))
+    if note is not None:
+        _warn(scope, "memory", note)
+
+
+def _spread(model: ServedModel, image: ServingImage) -> Spread:
+    """Both servers put a model on one GPU; what code or an image of one's own does is not known."""
+    return "one" if isinstance(image, ExtendedDlc | StockDlc) and model.code is None else "all"
+
+
+def _warn(scope: Construct, kind: str, text: str) -> None:
+    Annotations.of(scope).add_warning_v2(f"extended-dlc:{kind}", text)

@@ -1,0 +1,51 @@
+"""`extended-dlc lookup`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from extended_dlc.cli.plan import looked_up
+from extended_dlc.facts.checks import check_model_id, model_id
+from extended_dlc.facts.models import context_key
+from extended_dlc.lookup import HUB, LookupFailed, ask_hub
+
+
+@click.command()
+@click.argument("model")
+@click.option("--revision", help="Commit, tag or branch. Default: main.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def lookup(model: str, revision: str | None, as_json: bool) -> None:
+    """Ask the Hub about MODEL and note its answer in ./cdk.context.json.
+
+    Type, task, size, commit, licence, and whether it is gated: what a synth decides by, which itself asks nobody.
+    Commit the file. HF_ENDPOINT names another address of the Hub, HF_TOKEN holds your token for a gated or private
+    model; the token goes into no file.
+    """
+    name = model_id(model)
+    try:
+        check_model_id(name)
+        context = looked_up()
+    except ValueError as error:
+        raise click.ClickException(f"'{name}' {error}") from None
+    try:
+        answer = ask_hub(
+            name,
+            revision=revision,
+            endpoint=os.environ.get("HF_ENDPOINT") or HUB,
+            token=os.environ.get("HF_TOKEN") or None,
+        )
+    except LookupFailed as error:
+        raise click.ClickException(str(error)) from None
+    context[context_key(name)] = answer
+    Path("cdk.context.json").write_text(json.dumps(context, indent=2, sort_keys=True) + "\n")
+    if as_json:
+        click.echo(json.dumps({"model": name, **answer}, indent=2))
+        return
+    for key, value in answer.items():
+        if value is not None:
+            click.echo(f"{key.replace('_', ' '):25} {f'{value:,}' if type(value) is int else value}")
+    click.echo("noted in cdk.context.json")

@@ -1,0 +1,135 @@
+"""What the Hub says of a model: the one place that asks it, never at synth."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from extended_dlc.facts.models import DTYPE_BYTES, SPEECH_TYPES, read_config
+
+HUB = "https://huggingface.co"
+
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I8": "int8",
+    "U8": "uint8",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+"""safetensors' names for torch's number formats."""
+
+_HEADER_LIMIT = 100_000_000
+"""The longest header that safetensors itself takes."""
+
+
+class LookupFailed(Exception):
+    """The Hub could not be asked or did not answer; the message says what to do."""
+
+
+def ask_hub(
+    model_id: str, *, revision: str | None = None, endpoint: str = HUB, token: str | None = None
+) -> dict[str, Any]:
+    """The Hub's answer, as `facts.models` reads it from cdk.context.json; `LookupFailed` where there is none."""
+    hub = _Hub(endpoint.rstrip("/"), model_id, token)
+    info = hub.json(f"/api/models/{quote(model_id)}/revision/{quote(revision or 'main', safe='')}?blobs=true")
+    files = {each["rfilename"]: each.get("size") or 0 for each in info.get("siblings") or ()}
+    resolve = f"/{quote(model_id)}/resolve/{quote(str(info.get('sha') or revision or 'main'), safe='')}"
+    config = hub.json(f"{resolve}/config.json") if "config.json" in files else info.get("config") or {}
+    weights = weight_files(files)
+    counted = (info.get("safetensors") or {}).get("parameters") or hub.count(
+        f"{resolve}/{quote(file)}" for file in weights if file.endswith(".safetensors")
+    )
+    read = read_config(config)
+    # a card says what the model is for; the type of a speech model says it better
+    task = None if read["model_type"] in SPEECH_TYPES else info.get("pipeline_tag")
+    card = info.get("cardData") or {}
+    return {
+        "asked": revision or "main",
+        "revision": info.get("sha"),
+        **read,
+        "task": task,
+        "parameters": sum(counted.values()) or None,
+        "dtype": _DTYPES.get(Counter(counted).most_common(1)[0][0]) if counted else read["dtype"],
+        "weight_bytes": sum(files[file] for file in weights) or None,
+        "gated": bool(info.get("gated")) or bool(info.get("private")),
+        "licence": card.get("license_name") or card.get("license"),
+    }
+
+
+def weight_files(files: Iterable[str]) -> list[str]:
+    """The weights at the top of a repository that transformers loads: safetensors where there are any."""
+    top = [file for file in files if "/" not in file]
+    found = [file for file in top if file.startswith("model") and file.endswith(".safetensors")]
+    return found or [file for file in top if file.startswith("pytorch_model") and file.endswith(".bin")]
+
+
+class _Hub:
+    """A model's pages."""
+
+    def __init__(self, endpoint: str, model_id: str, token: str | None) -> None:
+        self._endpoint = endpoint
+        self._model_id = model_id
+        self._token = token
+
+    def json(self, path: str) -> dict[str, Any]:
+        """A page that holds an object."""
+        try:
+            answer = json.loads(self._get(path))
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise LookupFailed(f"{self._endpoint}{path} is not what the Hub answers: check HF_ENDPOINT")
+        return answer
+
+    def count(self, paths: Iterable[str]) -> Mapping[str, int]:
+        """How many numbers of each format safetensors files hold, by their headers alone."""
+        counted: Counter[str] = Counter()
+        for path in paths:
+            length = int.from_bytes(self._get(path, last=7), "little")
+            header = json.loads(self._get(path, first=8, last=7 + min(length, _HEADER_LIMIT)))
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    first, last = tensor["data_offsets"]
+                    size = DTYPE_BYTES.get(_DTYPES.get(tensor["dtype"], ""))
+                    counted[tensor["dtype"]] += int((last - first) / size) if size else 0
+        return counted
+
+    def _get(self, path: str, first: int = 0, last: int | None = None) -> bytes:
+        """A page, or bytes `first` to `last` of it."""
+        request = urllib.request.Request(self._endpoint + path, headers={"User-Agent": "extended-dlc"})  # noqa: S310
+        if last is not None:
+            request.add_header("Range", f"bytes={first}-{last}")
+        if self._token:  # large files are elsewhere, where the token has no business
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - the user's own address
+                if last is None:
+                    return bytes(response.read())
+                skipped = first if response.status != 206 else 0
+                return bytes(response.read(last - first + 1 + skipped)[skipped:])
+        except urllib.error.HTTPError as error:
+            raise LookupFailed(self._refusal(error)) from None
+        except (OSError, ValueError) as error:
+            raise LookupFailed(
+                f"{self._endpoint} cannot be reached ({getattr(error, 'reason', error)}): check the network, or name "
+                "another address (HF_ENDPOINT)"
+            ) from None
+
+    def _refusal(self, error: urllib.error.HTTPError) -> str:
+        code = error.headers.get("X-Error-Code", "")
+        if error.code == 404 and code == "RevisionNotFound":
+            return f"'{self._model_id}' has no such revision: take a commit, tag or branch of its page"
+        if error.code in (401, 403, 404):
+            return (
+                f"the Hub shows no model '{self._model_id}' (HTTP {error.code}): correct the name, or, where it is "
+                "gated or private, agree to its terms on its page and put your token into HF_TOKEN"
+            )
+        return f"{self._endpoint} answered with HTTP {error.code}: try again later"

@@ -1,0 +1,287 @@
+"""`plan`, `check` and `lookup`: as a user sees them, against the shipped settings and a stand-in for the Hub."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from werkzeug.serving import make_server
+
+from extended_dlc.cli import main
+from extended_dlc.facts.plan import make_plan
+from extended_dlc.lookup import LookupFailed, ask_hub, weight_files
+from extended_dlc.rehearsal.hub import Hub
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "hf_opensnothing"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped_settings: dict[str, Any]) -> Path:
+    """A folder with the shipped settings, to stand in."""
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"extended-dlc": shipped_settings}}))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def answer(*arguments: str) -> Any:
+    return json.loads(run(*arguments, "--json").stdout)
+
+
+# plan
+
+
+def test_the_shipped_settings_make_a_plan_without_a_problem(folder: Path) -> None:
+    result = run("plan")
+    assert result.exit_code == 0, result.output
+    for line in (
+        "transformers 5.23.0",
+        "needs        transformers 4.20.0 or newer, for 'bloom'",
+        "instance     ml.m5.xlarge: 4 vCPU, 16.0 GiB",
+        "3.7 GiB of 16.0 GiB, fits: 559,214,592 parameters x 4 bytes (float32, as on every CPU) are 2.1 GiB",
+        "time-out     660 s to start",
+        "volume       32 GB",
+        "and the newest of its family",
+        "tag          made at synth",
+    ):
+        assert line in result.output
+
+
+def test_the_plan_is_the_same_in_json(folder: Path) -> None:
+    plan = answer("plan", "--instance-type", "ml.g5.xlarge")
+    assert plan["image"]["base"].endswith(
+        "huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
+    )
+    assert plan["image"]["host_image"] == "al2-ami-sagemaker-inference-gpu-3-1"
+    (endpoint,) = plan["endpoints"]
+    assert (endpoint["endpoint"], endpoint["instance"]["name"], endpoint["fit"]["verdict"]) == (
+        "bloom",
+        "ml.g5.xlarge",
+        "fits",
+    )
+    assert endpoint["fit"]["there"] == 22888 * 1024**2
+    assert endpoint["volume_gb"] is None
+    assert plan["problems"] == []
+
+
+def test_what_synth_would_refuse_is_a_problem_and_ends_with_status_1(folder: Path) -> None:
+    result = run("plan", "--model", "bigscience/bloom", "--instance-type", "ml.g5.xlarge")
+    assert result.exit_code == 1
+    assert "endpoints.bloom.hosting.instance_type (ml.g5.xlarge): cannot hold bigscience/bloom" in result.output
+    assert "serve it with the vLLM family and tensor parallelism over 8 GPUs of 80.0 GiB" in result.output
+
+
+def test_all_problems_are_named_at_once(folder: Path, shipped_settings: dict[str, Any]) -> None:
+    shipped_settings["image"]["transformers"] = "5.0.0"
+    shipped_settings["endpoints"]["bloom"].update(
+        model="google-t5/t5-small",
+        task="summarization",
+        model_type="mega",
+        environment={"X": "hf_abcdefghijklmnopqrstuvwx"},
+    )
+    plan = make_plan(shipped_settings)
+    problems = "\n".join(plan.problems)
+    assert (
+        "endpoints.bloom.task (summarization): is no task of transformers 5.0.0: it was removed after 4.57.6"
+        in problems
+    )
+    assert "cannot load model type 'mega': it left after" in problems
+    assert "endpoints.bloom.environment: 'X' holds a literal Hub token" in problems
+    assert "abcdefghijklmnop" not in problems
+
+
+def test_a_model_type_that_nobody_knows_is_a_warning_with_the_near_one(
+    folder: Path, shipped_settings: dict[str, Any]
+) -> None:
+    shipped_settings["endpoints"]["bloom"].update(model="someone/x", model_type="blom")
+    plan = make_plan(shipped_settings)
+    assert plan.problems == ()
+    assert any("'blom' is in no release read here; did you mean 'bloom'?" in warning for warning in plan.warnings)
+
+
+def test_longer_and_more_requests_can_be_planned_for(folder: Path) -> None:
+    options = ("plan", "--model", "bigscience/bloom-7b1", "--instance-type", "ml.g5.xlarge")
+    assert answer(*options)["endpoints"][0]["fit"]["verdict"] == "fits"
+    more = answer(*options, "--batch", "16")
+    assert more["endpoints"][0]["fit"]["verdict"] == "tight"
+    assert more["problems"] == []
+    assert any("may be too large for ml.g5.xlarge" in warning for warning in more["warnings"])
+
+
+def test_a_plan_needs_no_settings_where_the_options_say_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = answer("plan", "--model", "whisper", "--transformers", "5.23.0", "--region", "eu-west-1")
+    assert plan["problems"] == []
+    assert plan["endpoints"][0]["model"]["task"] == "automatic-speech-recognition"
+
+
+def test_without_settings_and_options_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is no cdk.json: go to the folder of the app (cd)" in run("plan").output
+    missing = answer("plan", "--model", "whisper")
+    assert [problem.split(":")[0] for problem in missing["problems"]] == ["region", "image.transformers"]
+
+
+def test_the_kinds_of_image_are_planned_as_they_are(folder: Path, shipped_settings: dict[str, Any]) -> None:
+    stock = make_plan({**shipped_settings, "image": {"kind": "stock", "transformers": "4.51.3"}})
+    assert (stock.image.transformers, stock.image.server, stock.image.layer) == ("4.51.3", "stock", ())
+    own = make_plan({**shipped_settings, "image": {"kind": "ecr", "repository": "mine", "tag": "1", "cuda": "cu130"}})
+    assert (own.image.base, own.image.transformers, own.image.tag) == (None, None, "1")
+    assert own.image.host_image == "al2023-ami-sagemaker-inference-gpu-4-1"
+    assert stock.problems == own.problems == ()
+    old = make_plan({**shipped_settings, "image": {"kind": "stock", "transformers": "4.17.0"}}, {})
+    assert "cannot load model type 'bloom': needs >= 4.20.0" in old.problems[0]
+
+
+def test_a_plan_is_there_in_less_than_half_a_second_and_imports_no_cdk() -> None:
+    probe = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from click.testing import CliRunner; from extended_dlc.cli import main\n"
+        "assert CliRunner().invoke(main, ['plan']).exit_code == 0\n"
+        "sys.exit('aws_cdk' in sys.modules or 'boto3' in sys.modules or time.perf_counter() - start > 0.5)"
+    )
+    for _ in range(3):  # the machine may be busy once
+        done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
+        if done.returncode == 0:
+            return
+    pytest.fail("three times in a row")
+
+
+# check
+
+
+def test_check_tells_what_a_model_needs(folder: Path) -> None:
+    result = run("check", "bloom")
+    assert result.exit_code == 0, result.output
+    assert "needs        transformers 4.20.0 or newer" in result.output
+    assert "on a GPU     ml." in result.output
+    told = answer("check", "bigscience/bloom")
+    assert told["smallest"]["gpu"] == []
+    assert told["smallest_parallel"][0] == "ml.p4de.24xlarge"
+
+
+def test_check_reads_a_config_file(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}))
+    told = answer("check", "someone/mine", "--config", "config.json")
+    assert (told["model_type"], told["needs"]["first"]) == ("qwen3", "4.51.0")
+    (folder / "config.json").write_text("[]")
+    assert "holds no object: give the model's config.json" in run("check", "x/y", "--config", "config.json").output
+
+
+def test_check_refuses_a_release_that_does_not_know_the_model(folder: Path) -> None:
+    result = run("check", "bloom", "--transformers", "4.17.0")
+    assert result.exit_code == 1
+    assert "transformers 4.17.0 cannot load model type 'bloom': needs >= 4.20.0" in result.output
+    assert run("check", "bloom", "--transformers", "4.20.1").exit_code == 0
+    assert "was withdrawn there" in run("check", "bloom", "--transformers", "4.57.0").output
+
+
+def test_check_says_when_it_knows_nothing(folder: Path) -> None:
+    result = run("check", "someone/something")
+    assert result.exit_code == 0
+    assert "needs        not known: give --config, or run extended-dlc lookup MODEL" in result.output
+    assert "on a GPU     not known: give --parameters" in result.output
+
+
+# lookup
+
+
+def safetensors(path: Path, numbers: int, dtype: str = "BF16") -> None:
+    """A file of the format with one tensor of two-byte numbers."""
+    header = json.dumps({"w": {"dtype": dtype, "shape": [numbers], "data_offsets": [0, 2 * numbers]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(2 * numbers))
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Hub with a public and a private model."""
+    root = tmp_path_factory.mktemp("hub")
+    config = {
+        "model_type": "qwen3",
+        "architectures": ["Qwen3ForCausalLM"],
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "hidden_size": 64,
+        "max_position_embeddings": 512,
+    }
+    for name in ("tiny/qwen", "tiny/secret"):
+        model = root / name
+        model.mkdir(parents=True)
+        (model / "config.json").write_text(json.dumps(config))
+        safetensors(model / "model-00001-of-00002.safetensors", 1000)
+        safetensors(model / "model-00002-of-00002.safetensors", 500)
+        (model / "flax_model.msgpack").write_bytes(bytes(77))
+    (root / "tiny" / "secret" / ".private").touch()
+    server = make_server("127.0.0.1", 0, Hub(root, token=TOKEN), threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_hub_tells_type_size_and_commit(hub: str) -> None:
+    told = ask_hub("tiny/qwen", endpoint=hub)
+    assert (told["model_type"], told["parameters"], told["dtype"]) == ("qwen3", 1500, "bfloat16")
+    assert (told["gated"], told["context"]) == (False, 512)
+    assert told["cache_elements_per_token"] == 2 * 2 * 64
+    assert len(told["revision"]) == 40
+    headers = 2 * (8 + len(json.dumps({"w": {"dtype": "BF16", "shape": [1000], "data_offsets": [0, 2000]}})))
+    assert told["weight_bytes"] == pytest.approx(3000 + headers, abs=4)
+
+
+def test_lookup_writes_what_check_and_plan_read(hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub)
+    (folder / "cdk.context.json").write_text('{"availability-zones": ["a"]}')
+    result = run("lookup", "tiny/qwen")
+    assert result.exit_code == 0, result.output
+    context = json.loads((folder / "cdk.context.json").read_text())
+    assert context["availability-zones"] == ["a"]
+    assert context["extended-dlc:model:tiny/qwen"]["parameters"] == 1500
+    told = answer("check", "tiny/qwen")
+    assert (told["model_type"], told["parameters"], told["gated"]) == ("qwen3", 1500, False)
+    plan = answer("plan", "--model", "tiny/qwen", "--transformers", "4.46.3")
+    assert "cannot load model type 'qwen3': needs >= 4.51.0" in plan["problems"][0]
+
+
+def test_a_private_model_is_looked_up_with_a_token_which_goes_nowhere(
+    hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub)
+    refused = run("lookup", "tiny/secret")
+    assert refused.exit_code == 1
+    assert "the Hub shows no model 'tiny/secret' (HTTP 401)" in refused.output
+    assert not (folder / "cdk.context.json").exists()
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    told = answer("lookup", "tiny/secret")
+    assert told["gated"] is True
+    assert TOKEN not in (folder / "cdk.context.json").read_text()
+    plan = answer("plan", "--model", "tiny/secret")
+    assert "is private or gated on the Hub, and the container has no token" in plan["problems"][0]
+
+
+def test_a_hub_that_is_not_there_or_has_no_such_revision_is_said(hub: str) -> None:
+    with pytest.raises(LookupFailed, match=r"cannot be reached .*HF_ENDPOINT"):
+        ask_hub("tiny/qwen", endpoint="http://127.0.0.1:1")
+    with pytest.raises(LookupFailed, match="no such revision"):
+        ask_hub("tiny/qwen", revision="v9", endpoint=hub)
+
+
+def test_the_weights_are_those_that_transformers_loads() -> None:
+    both = ["model.safetensors", "pytorch_model.bin", "onnx/model.safetensors", "model.safetensors.index.json"]
+    assert weight_files(both) == ["model.safetensors"]
+    assert weight_files(["pytorch_model-00001-of-00002.bin", "training_args.bin"]) == [
+        "pytorch_model-00001-of-00002.bin"
+    ]
+    assert weight_files(["README.md"]) == []
