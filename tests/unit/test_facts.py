@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from extended_dlc.facts import checks
-from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag
+from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag, version
 from extended_dlc.facts.instances import all_instances, find_instance
+from extended_dlc.facts.neighbours import find_neighbour
 from extended_dlc.facts.refresh._pip import RefreshError
 from extended_dlc.facts.refresh._write import layout, write
+from extended_dlc.facts.releases import every_release, find_task, releases, tasks_of
 
 TUTORIAL = "huggingface-pytorch-inference:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
 
@@ -92,6 +94,87 @@ def test_only_nvidias_accelerators_count_as_gpus() -> None:
 )
 def test_a_type_is_offered_in_a_region_or_not_or_nobody_knows(name: str, region: str, offered: bool | None) -> None:
     assert find_instance(name).is_offered(region) is offered
+
+
+def test_a_release_tells_its_day_and_whether_it_was_withdrawn() -> None:
+    newest = every_release()["5.23.0"]
+    assert (newest.date, newest.yanked) == ("2026-11-13", False)
+    assert every_release()["4.57.0"].yanked
+    assert "4.57.0" not in releases()
+
+
+def test_no_release_switches_a_torch_off_that_its_metadata_allows() -> None:
+    gates = {release.torch_gate for release in every_release().values()}
+    assert gates == {None, "2.1", "2.2", "2.4", "2.5", "2.6"}
+    for release in every_release().values():
+        if release.torch_gate:
+            assert release.torch, release.release
+            assert version(release.torch_gate) <= version(release.torch), release.release
+
+
+@pytest.mark.parametrize(
+    ("task", "transformers", "alias_of"),
+    [
+        ("text-generation", "4.17.0", None),
+        ("ner", "5.23.0", "token-classification"),
+        ("image-to-text", "4.57.6", None),
+        ("image-to-text", "5.23.0", "image-text-to-text"),
+    ],
+)
+def test_a_release_has_its_tasks_under_each_of_their_names(task: str, transformers: str, alias_of: str | None) -> None:
+    tasks = tasks_of(transformers)
+    assert tasks is not None
+    assert tasks[task] == alias_of
+
+
+@pytest.mark.parametrize(
+    ("task", "last", "without"),
+    [
+        ("summarization", "4.57.6", "5.0.0"),
+        ("translation_en_to_fr", "4.57.6", "5.0.0"),
+        ("question-answering", "5.2.0", "5.3.0"),
+        ("conversational", "4.41.2", "4.42.0"),
+    ],
+)
+def test_a_task_that_was_removed_has_its_last_release(task: str, last: str, without: str) -> None:
+    assert [span.last for span in find_task(task)] == [last]
+    assert task.split("_")[0] not in (tasks_of(without) or {})
+
+
+def test_of_releases_outside_the_data_no_tasks_are_known() -> None:
+    assert tasks_of("4.16.2") is None
+    assert tasks_of("99.0.0") is None
+    assert find_task("tea-making") == ()
+
+
+TOOLKIT = "sagemaker-huggingface-inference-toolkit"
+
+
+@pytest.mark.parametrize(
+    ("package", "release", "transformers", "works"),
+    [
+        (TOOLKIT, "2.6.0", "4.57.6", True),
+        (TOOLKIT, "2.6.0", "5.0.0", False),
+        (TOOLKIT, "2.4.0", "4.42.0", False),
+        ("setuptools", "82.0.1", "4.51.3", False),
+    ],
+)
+def test_what_was_measured_of_a_neighbour_is_known_with_how(
+    package: str, release: str, transformers: str, works: bool
+) -> None:
+    found = find_neighbour(package, release, transformers)
+    assert found is not None
+    assert found.works is works
+    assert (found.reason is None) is works
+    assert found.how
+
+
+@pytest.mark.parametrize(
+    ("package", "release", "transformers"),
+    [(TOOLKIT, "2.6.0", "4.46.3"), ("setuptools", "81.0.0", "4.51.3"), ("tea", "1.0", "5.23.0")],
+)
+def test_what_was_not_measured_of_a_neighbour_is_not_known(package: str, release: str, transformers: str) -> None:
+    assert find_neighbour(package, release, transformers) is None
 
 
 def test_an_unknown_instance_type_names_the_nearest() -> None:
