@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
+from conftest import NEWEST, OLDEST
 from extended_dlc_server import batching, errors, worker
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
@@ -27,14 +29,19 @@ def at_once(server, bodies):
         return list(pool.map(server.ask, bodies))
 
 
+def largest_batch(server):
+    lines = [json.loads(line) for line in server.log.splitlines() if line.startswith('{"event"')]
+    return max(line.get("batch", 0) for line in lines)
+
+
 # the worker, without a model
 
 
 class Recorder:
     """Runs batches of numbers, and notes them."""
 
-    def __init__(self, *, queue_length=100, most=4, fails=()):
-        self.batches, self.fails, self.most = [], fails, most
+    def __init__(self, *, queue_length=100, most=4, fails=(), seconds=0.0):
+        self.batches, self.fails, self.most, self.seconds = [], fails, most, seconds
         self.hold = threading.Event()
         self.worker = worker.Worker(lambda: [self], queue_length=queue_length)
         self.worker.start()
@@ -43,6 +50,7 @@ class Recorder:
 
     def run(self, items):
         self.batches.append(list(items))
+        time.sleep(self.seconds)
         if set(items) & set(self.fails):
             raise ValueError("one of them")
         return [item * 10 if item != 7 else errors.RequestError(406, "seven", "no") for item in items]
@@ -191,18 +199,156 @@ def test_labels_and_scores_are_the_same_together(bert):
 
 
 @pytest.mark.parametrize(
-    ("task", "more"), [("feature-extraction", {}), ("token-classification", {}), ("fill-mask", {})]
+    "task",
+    ["feature-extraction", "token-classification", "fill-mask", "zero-shot-classification", "question-answering"],
 )
-def test_other_text_tasks_are_the_same_together(start_server, models, release, task, more):
+def test_other_text_tasks_are_the_same_together(start_server, task):
     # the tasks share BERT's body; the heads that the classifier lacks are random, and seeded by nothing: one process
-    server = start_server("bert-classifier", HF_TASK=task).wait_until_ready()
-    mask = " [MASK]" if task == "fill-mask" else ""
-    bodies = [{"inputs": word + mask} for word in WORDS]
+    release = OLDEST if task == "question-answering" else NEWEST
+    server = start_server("bert-classifier", release, HF_TASK=task).wait_until_ready()
+    bodies = [{"inputs": word} for word in WORDS]
+    if task == "fill-mask":
+        bodies = [{"inputs": f"{word} [MASK]"} for word in WORDS]
+    elif task == "zero-shot-classification":
+        bodies = [{"inputs": word, "parameters": {"candidate_labels": ["one", "another", "third"]}} for word in WORDS]
+    elif task == "question-answering":
+        bodies = [{"inputs": {"question": word, "context": f"{word} and so on"}} for word in WORDS]
     alone = [server.ask(body).json for body in bodies]
     together = [answer.json for answer in at_once(server, bodies * 3)]
     assert all(batching._same(one, other) for one, other in zip(alone * 3, together, strict=True))
     assert "requests run one by one" not in server.log
+    assert largest_batch(server) > 1
     assert server.stop() == 0
+
+
+def test_clips_are_transcribed_the_same_together(whisper, tone):
+    clips = [tone(seconds) for seconds in (1, 2.5, 4, 29)]
+    timed = {"X-Amzn-SageMaker-Custom-Attributes": "return_timestamps=true"}
+
+    def ask(clip, headers):
+        return whisper.request("POST", "/invocations", clip, {"Content-Type": "audio/wav", **headers}).json
+
+    requests = [(clip, headers) for clip in clips for headers in ({}, timed, {})]
+    alone = [ask(*request) for request in requests]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        assert list(pool.map(lambda request: ask(*request), requests)) == alone
+    assert "requests run one by one" not in whisper.log
+    assert largest_batch(whisper) > 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "parameters"),
+    [
+        (31, {}),
+        (1, {"return_timestamps": "word"}),
+        (1, {"generate_kwargs": {"temperature": [0.0, 0.5]}}),
+        (1, {"chunk_length_s": 10}),
+    ],
+)
+def test_speech_that_a_batch_would_change_runs_alone(transcriber, seconds, parameters):
+    audio = {"raw": [0.0] * (16_000 * seconds), "sampling_rate": 16_000}
+    assert transcriber.key({**audio, "raw": audio["raw"][:16_000]}, {"generate_kwargs": {"language": "de"}}) is not None
+    assert transcriber.key(audio, parameters) is None
+
+
+@pytest.fixture(scope="module")
+def transcriber(models):
+    from transformers import pipeline
+
+    found = batching.Batching(
+        pipeline("automatic-speech-recognition", str(models / "whisper")), "automatic-speech-recognition", 8
+    )
+    found.prove()
+    assert found.size == 8
+    return found
+
+
+def test_images_of_all_sizes_run_together(models, tmp_path):
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "image_size": 32, "patch_size": 8, "num_hidden_layers": 2}
+    ViTForImageClassification(ViTConfig(**sizes, num_attention_heads=2, num_labels=3)).save_pretrained(tmp_path)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    ask = pipeline("image-classification", str(tmp_path))
+    found = batching.Batching(ask, "image-classification", 8)
+    found.prove()
+    assert found.size == 8
+    images = [Image.linear_gradient("L").resize(size).convert("RGB") for size in ((64, 64), (99, 40), (8, 8))]
+    assert len({found.key(image, {"top_k": 2}) for image in images}) == 1
+    assert batching._same([ask(image) for image in images], found.call(images, {}))
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_sounds_run_together_only_at_one_length_where_the_model_minds_its_padding(models, tmp_path, norm):
+    """wav2vec2's first models take no attention mask, and normalize over the padding too."""
+    import numpy as np
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification, pipeline
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    convolutions = {"conv_dim": (32, 32), "conv_stride": (5, 4), "conv_kernel": (10, 8), "num_feat_extract_layers": 2}
+    positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    kind = {"feat_extract_norm": norm, "do_stable_layer_norm": norm == "layer", "num_labels": 3}
+    config = Wav2Vec2Config(**sizes, **convolutions, **positions, **kind, initializer_range=0.5)
+    Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer").save_pretrained(tmp_path)
+    found = batching.Batching(pipeline("audio-classification", str(tmp_path)), "audio-classification", 8)
+    found.prove()
+    assert found.size == 8
+    short, long = ({"raw": np.zeros(length, np.float32), "sampling_rate": 16_000} for length in (12_000, 16_000))
+    assert (found.key(short, {}) == found.key(long, {})) is (norm == "layer")
+
+
+def test_a_run_after_a_batch_waits_for_those_who_come_again():
+    """Four clients that ask one question after the other, each run taking 50 ms."""
+    recorder = Recorder(most=8, seconds=0.05)
+
+    async def client():
+        for _ in range(5):
+            await recorder.submit(1)
+            await asyncio.sleep(0.002)
+
+    async def ask():
+        await asyncio.gather(*(client() for _ in range(4)))
+
+    asyncio.run(ask())
+    assert [len(batch) for batch in recorder.batches][-4:] == [4, 4, 4, 4]
+
+
+def test_one_client_never_waits_not_even_after_others(monkeypatch):
+    monkeypatch.setattr(worker, "LONGEST_WAIT", 5)
+    monkeypatch.setattr(worker, "WAIT_SHARE", 100)
+    recorder = Recorder(seconds=0.02)
+
+    async def ask():
+        started = time.monotonic()
+        for _ in range(10):
+            await recorder.submit(1)
+        return time.monotonic() - started
+
+    assert asyncio.run(ask()) < 1.5
+
+
+def test_a_run_waits_no_longer_than_it_may(monkeypatch):
+    """Of two clients one does not come back: the other waits the longest time once."""
+    monkeypatch.setattr(worker, "LONGEST_WAIT", 0.3)
+    monkeypatch.setattr(worker, "WAIT_SHARE", 100)
+    recorder = Recorder(seconds=0.02)
+
+    async def ask():
+        await asyncio.gather(recorder.submit(1), recorder.submit(2), recorder.submit(3))
+        times = []
+        for _ in range(2):
+            started = time.monotonic()
+            await recorder.submit(1)
+            times.append(time.monotonic() - started)
+        return times
+
+    waited, not_any_more = asyncio.run(ask())
+    assert 0.2 < waited < 1
+    assert not_any_more < 0.2
 
 
 def test_a_batch_really_runs_and_a_bad_neighbour_fails_alone(misbehaving):

@@ -5,6 +5,7 @@ torch and transformers are imported inside the functions: the server answers `/p
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import logging
 import os
@@ -14,9 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from .banner import banner
-from .batching import Batching
+from .batching import WHISPER_WINDOW_SECONDS, Batching
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
+from .devices import AUTO, place, seen_gpus
 from .encoding import encode
 from .errors import RequestError, StartError
 from .negotiation import Form
@@ -32,9 +34,6 @@ from .weights import find_weights, why_not_loaded
 from .worker import Shared
 
 log = logging.getLogger(__name__)
-
-WHISPER_WINDOW_SECONDS = 30
-"""Whisper hears 30 s at a time (`WhisperFeatureExtractor.chunk_length`); longer audio has to ask for more."""
 
 
 class Model:
@@ -137,6 +136,8 @@ class Model:
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         if self.expected.task == "automatic-speech-recognition":
             return self._transcribe(inputs, arguments)
+        if self.expected.task == "zero-shot-audio-classification":
+            inputs = inputs["raw"]  # it knows no rates, and the audio has the model's already
         if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
             return self.pipeline(**inputs, **arguments)
         return self.pipeline(inputs, **arguments)
@@ -163,7 +164,7 @@ class Model:
         if too_long:
             return too_long
         # The model has answered the warm-up request, so a refusal now is about this request's inputs or parameters.
-        if isinstance(error, (ValueError, TypeError)):
+        if isinstance(error, (ValueError, TypeError)) or (isinstance(error, KeyError) and isinstance(inputs, dict)):
             return RequestError(400, "refused-by-model", f"the model refuses this request: {error}")
         return error
 
@@ -208,12 +209,12 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     if settings.requirements_file:
         install_requirements(settings.requirements_file)
     if program is None:
-        return [load_pipeline(settings)]
+        return load_pipelines(settings)
     hooks = load_hooks(program)
     if not hooks.functions:
-        return [load_pipeline(settings)]
+        return load_pipelines(settings)
     if "model_fn" not in hooks.functions:
-        own = load_pipeline(settings)
+        (own,) = load_pipelines(settings, most=1)  # who wrote the functions did not think of two threads
         context = _context(settings, str(settings.model_folder))
         return [UserModel(hooks, context, own.pipeline, own)]
     # without files that we know of, its own business
@@ -244,8 +245,8 @@ def _devices() -> str:
     return f"{torch.get_num_threads()} CPU threads"
 
 
-def load_pipeline(settings: Settings) -> Model:
-    """Import transformers, find the task, load the pipeline and warm it up."""
+def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
+    """Import transformers, find the task, load a pipeline on each device (at most so many) and warm it up."""
     weights = find_weights(settings)
     import torch
     import transformers
@@ -257,30 +258,37 @@ def load_pipeline(settings: Settings) -> Model:
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,
     )
-    on_gpu = torch.cuda.is_available()
+    config, gpus = weights.config(), seen_gpus()
+    placement = place(
+        gpus,
+        size=weights.size if gpus else 0,
+        stored=config.get("dtype") or config.get("torch_dtype"),
+        told=settings.dtype,
+        has_accelerate=importlib.util.find_spec("accelerate") is not None,
+    )
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
-    precision = "the precision of the weights" if on_gpu else "float32"
-    log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {precision}"))
-    try:
-        loaded = pipeline(
-            task,
-            model=str(weights.folder),
-            token=settings.token,
-            trust_remote_code=settings.trust_remote_code,
-            device=0 if on_gpu else -1,
-            # half precision on a CPU is slow, and some operations do not have it
-            **{dtype: "auto" if on_gpu else torch.float32},
-        )
-    except Exception as error:
-        raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
-    model = Model(loaded, task, settings)
-    model.warm_up()
+    log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}"))
+    models = []
+    # one after the other: loading sets torch's default precision for all threads
+    for device in placement.devices[:most]:
+        try:
+            loaded = pipeline(
+                task,
+                model=str(weights.folder),
+                token=settings.token,
+                trust_remote_code=settings.trust_remote_code,
+                **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
+            )
+        except Exception as error:
+            raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
+        models.append(Model(loaded, task, settings))
+        models[-1].warm_up()
     log.info(
-        "ready to serve %s for %s in %s, in batches of up to %d",
-        *(weights.name, task, str(getattr(loaded.model, "dtype", "?")).removeprefix("torch."), model.batch_size),
+        "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",
+        *(weights.name, task, placement.dtype, models[0].batch_size, len(models)),
     )
-    return model
+    return models
 
 
 def _auto_mappings() -> dict[str, Any]:
@@ -302,11 +310,16 @@ def _warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, 
         from PIL import Image
 
         image = Image.new("RGB", (64, 64))
-        if expected.task == "image-text-to-text":
+        if expected.task == "decision":
+            return {"state": text, "questions": {"a": {"type": "noul", "instructions": text}}}, {}
+        if expected.task == "keypoint-matching":
+            return [image, image], {}
+        if expected.task in ("any-to-any", "image-text-to-text"):
             token = getattr(pipeline.processor, "image_token", "")
             return {"images": image, "text": f"{token}{text}"}, {"max_new_tokens": 1}
         if expected.kind is Kind.IMAGE_AND_TEXT:
-            return {"image": image, "question": text}, {}
+            words = {"word_boxes": [(text, [0, 0, 10, 10])]} if expected.task.startswith("document") else {}
+            return {"image": image, "question": text, **words}, {}  # with words no program has to read the image
         return image, ({"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {})
     match expected.task:
         case "text-generation" | "text2text-generation" | "summarization" | "translation":
