@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
-from extended_dlc.facts.sizing import Spread, check_fit, choose_disk, choose_timeouts
+from extended_dlc.facts.sizing import Load, Spread, check_fit, choose_disk, choose_timeouts
 from extended_dlc.hosting import Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ExtendedDlc, ServingImage, StockDlc
 from extended_dlc.mirror import MirroredModel
@@ -21,6 +22,7 @@ from extended_dlc.model import HubModel, ServedModel
 from extended_dlc.network import Network
 
 Fleet = TypeVar("Fleet", bound=Instances)
+Environment = Mapping[str, str] | None
 
 
 def settle(
@@ -29,6 +31,7 @@ def settle(
     *,
     model: ServedModel,
     image: ServingImage,
+    environment: Environment,
     network: Network | None,
     network_isolation: bool,
 ) -> tuple[ServedModel, Hosting]:
@@ -36,16 +39,17 @@ def settle(
     model = _known(scope, model)
     _check_network(scope, model, network, network_isolation)
     if isinstance(hosting, Serverless):
-        _check_serverless(scope, hosting, model, image)
+        _check_serverless(scope, hosting, model, image, environment)
         return model, hosting
-    hosting = _settle_fleet(scope, hosting, model, image)
+    hosting = _settle_fleet(scope, hosting, model, image, environment)
     if isinstance(hosting, RealTime):
 
         def settle_variant(variant: Variant) -> Variant:
             own = None if variant.model is None else _known(scope, variant.model)
             if own is not None:
                 _check_network(scope, own, network, network_isolation)
-            fleet = _settle_fleet(scope, variant, own or model, variant.image or image)
+            variables = environment if variant.environment is None else variant.environment
+            fleet = _settle_fleet(scope, variant, own or model, variant.image or image, variables)
             return replace(fleet, model=own)
 
         variants = tuple(map(settle_variant, hosting.variants))
@@ -105,10 +109,12 @@ def _way_out(network: Network) -> bool | None:
     return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None
 
 
-def _check_serverless(scope: Construct, hosting: Serverless, model: ServedModel, image: ServingImage) -> None:
+def _check_serverless(
+    scope: Construct, hosting: Serverless, model: ServedModel, image: ServingImage, environment: Environment
+) -> None:
     facts = _facts(scope, model)
     (instance,) = find_instances(hosting)
-    _check_memory(scope, "memory_mb", str(hosting.memory_mb), facts, instance, _spread(model, image))
+    _check_memory(scope, "memory_mb", facts, instance, _spread(model, image), environment)
     disk = most("serverless.disk_gb")
     if facts.size is not None and facts.size > disk * 1e9:
         raise ValueError(
@@ -117,11 +123,13 @@ def _check_serverless(scope: Construct, hosting: Serverless, model: ServedModel,
         )
 
 
-def _settle_fleet(scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage) -> Fleet:
+def _settle_fleet(
+    scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage, environment: Environment
+) -> Fleet:
     facts = _facts(scope, model)
     instances = find_instances(fleet)
     for instance in instances:
-        _check_memory(scope, "instance_type", instance.name, facts, instance, _spread(model, image))
+        _check_memory(scope, "instance_type", facts, instance, _spread(model, image), environment)
     timeouts = choose_timeouts(facts.size, from_s3=not isinstance(model, HubModel))
     disks = [choose_disk(facts.size, instance) for instance in instances]
     for note in (*timeouts.notes, *(note for disk in disks for note in disk.notes)):
@@ -137,18 +145,21 @@ def _settle_fleet(scope: Construct, fleet: Fleet, model: ServedModel, image: Ser
 
 
 def _check_memory(
-    scope: Construct, option: str, value: str, facts: ModelFacts, instance: Instance, spread: Spread
+    scope: Construct, option: str, facts: ModelFacts, instance: Instance, spread: Spread, environment: Environment
 ) -> None:
     region = Stack.of(scope).region
     known = None if Token.is_unresolved(region) else region
-    note = decide(option, value, lambda: check_fit(facts, instance, spread=spread, region=known))
+    load = Load(dtype=(environment or {}).get("EXTENDED_DLC_DTYPE"))
+    value = instance.name if option == "instance_type" else instance.memory_mib
+    note = decide(option, value, lambda: check_fit(facts, instance, spread=spread, load=load, region=known))
     if note is not None:
         _warn(scope, "memory", note)
 
 
 def _spread(model: ServedModel, image: ServingImage) -> Spread:
-    """Both servers put a model on one GPU; what code or an image of one's own does is not known."""
-    return "one" if isinstance(image, ExtendedDlc | StockDlc) and model.code is None else "all"
+    """AWS's server puts a model on one GPU; this project's spreads a larger one, and code or an image of yours may."""
+    stock = isinstance(image, StockDlc) or (isinstance(image, ExtendedDlc) and image._server == "stock")
+    return "one" if stock and model.code is None else "all"
 
 
 def _warn(scope: Construct, kind: str, text: str) -> None:

@@ -127,7 +127,13 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if isinstance(self.hosting, Serverless):
             _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
         model, self.hosting = settle(
-            self, self.hosting, model=model, image=image, network=network, network_isolation=network_isolation
+            self,
+            self.hosting,
+            model=model,
+            image=image,
+            environment=environment,
+            network=network,
+            network_isolation=network_isolation,
         )
         if rollout is not None:
             check_rollout(rollout, self.hosting)

@@ -12,7 +12,7 @@ import click
 from extended_dlc.cli._settings import raw_settings
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.plan import EndpointPlan, Plan, make_plan
-from extended_dlc.facts.sizing import Fit, Load, gib
+from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
 
 
 @click.command()
@@ -56,7 +56,7 @@ def plan(
         context = looked_up()
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    load = Load(**{key: value for key, value in {"context": context_length, "batch": batch}.items() if value})
+    load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)
     found = make_plan(raw, context, load=load)
     click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else "\n".join(_table(found)))
     raise SystemExit(1 if found.problems else 0)

@@ -22,7 +22,7 @@ from extended_dlc.facts.compat import (
 )
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
-from extended_dlc.facts.sizing import Fit, Load, check_fit, check_volume, choose_disk, choose_timeouts, fit
+from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, check_volume, choose_disk, choose_timeouts, fit
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.facts.tasks import check_task
 
@@ -283,7 +283,7 @@ class _Endpoint:
             needs=_needs(model.model_type, self.image.transformers),
             hosting=f"{hosting.get('kind', 'real-time')}{count}",
             instance=first,
-            fit=fit(model, first, load=self.load) if first else None,
+            fit=fit(model, first, spread=self._spread, load=self._load) if first else None,
             startup_timeout_seconds=None if serverless else hosting.get("startup_timeout_seconds") or timeouts.startup,
             volume_gb=volume or (volumes[0] if None not in volumes else None),
         )
@@ -336,8 +336,21 @@ class _Endpoint:
     def _check_instance(self, path: str, instance: Instance, model: ModelFacts) -> None:
         found, name = self.found, instance.name
         found.ask(path, name, lambda: check_image_runs_on(instance, self.image.accelerator))
-        region = self.region or None
-        found.warn(path, found.ask(path, name, lambda: check_fit(model, instance, load=self.load, region=region)))
+        found.warn(path, found.ask(path, name, partial(self._check_fit, model, instance)))
+
+    def _check_fit(self, model: ModelFacts, instance: Instance) -> str | None:
+        return check_fit(model, instance, spread=self._spread, load=self._load, region=self.region or None)
+
+    @property
+    def _spread(self) -> Spread:
+        """As in the constructs: AWS's server puts a model on one GPU, unless code of the user's own loads it."""
+        code = _section(self.raw.get("weights"))
+        return "one" if self.image.server == "stock" and not (code.get("code") or code.get("requirements")) else "all"
+
+    @property
+    def _load(self) -> Load:
+        told = _text(_section(self.raw.get("environment")).get("EXTENDED_DLC_DTYPE"))
+        return replace(self.load or Load(), dtype=told)
 
 
 def _needs(model_type: str | None, transformers: str | None) -> str:

@@ -28,7 +28,7 @@ WORKING_SHARE = 0.1
 """What a pass through the model needs for a while, as a share of its weights. An allowance, too."""
 
 PARALLEL_SHARE = 0.9
-"""The share of each GPU that vLLM takes (its `gpu_memory_utilization`)."""
+"""The share of each GPU that a model over several takes (vLLM's `gpu_memory_utilization`; the native server's own)."""
 
 DOWNLOAD_BYTES_PER_SECOND = 50e6
 """From the Hub to an instance, and from S3: slower than what is usual, so that a slow day passes."""
@@ -46,7 +46,8 @@ DISK_GB = 30
 """Room on the volume besides the model."""
 
 Spread = Literal["one", "all"]
-"""Whether a server puts the model on one GPU, as this project's and AWS's stock server do, or over all of them."""
+"""Whether a model that is larger than one GPU goes over `all` of them, as the native server and vLLM have it, or has
+to fit on `one`, as with AWS's stock server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,10 @@ class Load:
 
     batch: int = 1
     """Requests that run together."""
+
+    dtype: str | None = None
+    """Number format that the server is told to load (`EXTENDED_DLC_DTYPE`). Default: 16 bits on a GPU, float32 on a
+    CPU, as this project's server chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +94,15 @@ class Fit:
 
 
 def fit(model: ModelFacts, instance: Instance, *, spread: Spread = "one", load: Load | None = None) -> Fit:
-    """Whether a model fits an instance, or one GPU of it.
-
-    On a GPU the weights keep the format that they are published in; on a CPU they are float32, as this project's server
-    and AWS's load them.
-    """
+    """Whether a model fits an instance: one GPU of it, or with `spread` all of them together."""
     load = load or Load()
-    weights, how = _weights(model, instance)
+    number = _bytes_of_a_number(model, instance, load)
+    weights, how = _weights(model, number)
     tokens = min(load.context, model.context or load.context)
     elements = ((model.cache_elements_per_token or 0) * tokens + model.cache_elements) * load.batch
-    cache = math.ceil(elements * _bytes_of_a_number(model, instance))
-    processes = instance.gpus if spread == "all" and instance.gpus else 1
-    working = FIXED_BYTES * processes + math.ceil((weights or 0) * WORKING_SHARE)
-    there, has = _there(instance, spread)
+    cache = math.ceil(elements * max(number, 2))
+    there, has, devices = _there(instance, spread, weights)
+    working = FIXED_BYTES * devices + math.ceil((weights or 0) * WORKING_SHARE)
     verdict: Literal["fits", "tight", "too small", "unknown"]
     if weights is None or there is None:
         verdict, why = "unknown", how if weights is None else has
@@ -129,7 +130,7 @@ def check_fit(
     if found.verdict in ("fits", "unknown"):
         return None
     name = model.model_id or "the model"
-    way_out = _way_out(model, instance, spread, load, region)
+    way_out = _way_out(model, instance, load, region)
     if found.verdict == "too small":
         raise ValueError(
             f"cannot hold {name}: {found.why}: {way_out}; if the size is not right, say the number of parameters "
@@ -174,57 +175,53 @@ def _by_size(accelerator: str) -> tuple[Instance, ...]:
     return tuple(sorted(known, key=lambda each: (each.gpus * each.gpu_memory_mib, each.memory_mib or 0, each.name)))
 
 
-def _way_out(model: ModelFacts, instance: Instance, spread: Spread, load: Load | None, region: str | None) -> str:
-    enough = smallest_instances(model, instance.accelerator, spread=spread, load=load, region=region)
+def _way_out(model: ModelFacts, instance: Instance, load: Load | None, region: str | None) -> str:
+    enough = smallest_instances(model, instance.accelerator, load=load, region=region)
     if enough:
         return f"take {' or '.join(enough)}"
     parallel = smallest_instances(model, "gpu", spread="all", load=load, region=region)
     if not parallel:
         return "no single instance that SageMaker hosts on holds it"
     gpus = find_instance(parallel[0])
-    each = f"{gpus.gpus} GPUs of {gib(gpus.gpu_memory_mib * 1024**2)}"
     return (
         f"no {instance.accelerator} type holds it in one piece: serve it with the vLLM family and tensor parallelism "
-        f"over {each} ({' or '.join(parallel)})"
+        f"over {gpus.gpus} GPUs of {gib(gpus.gpu_memory_mib * 1024**2)} ({' or '.join(parallel)})"
     )
 
 
-def _weights(model: ModelFacts, instance: Instance) -> tuple[int | None, str]:
-    """The bytes of the weights in memory, and the sum up to them."""
-    number = _bytes_of_a_number(model, instance)
+def _weights(model: ModelFacts, number: float) -> tuple[int | None, str]:
+    """The bytes of the weights in memory at so many bytes a number, and the sum up to them."""
+    named = {4: "float32", 2: "16 bits", 1: "8 bits"}.get(int(number), f"{number:g} bytes")
+    if model.weight_bytes is not None:  # as stored: quantised weights stay as they are
+        stored = DTYPE_BYTES.get(model.dtype or "", number)
+        return math.ceil(model.weight_bytes * number / stored), f"its files, loaded in {named}, are "
     if model.parameters is None:
-        if model.weight_bytes is None:
-            return None, "nobody said how large the model is"
-        if instance.accelerator == "cpu" and model.dtype in DTYPE_BYTES:
-            return math.ceil(
-                model.weight_bytes * number / DTYPE_BYTES[model.dtype]
-            ), "its files, loaded as float32, are "
-        return model.weight_bytes, "its files are "
-    if instance.accelerator != "cpu" and model.weight_bytes is not None:
-        return model.weight_bytes, f"{model.parameters:,} parameters are "  # as stored, quantised weights too
-    named = "float32, as on every CPU" if instance.accelerator == "cpu" else model.dtype or "16 bits, where nobody said"
+        return None, "nobody said how large the model is"
     return math.ceil(model.parameters * number), f"{model.parameters:,} parameters x {number:g} bytes ({named}) are "
 
 
-def _bytes_of_a_number(model: ModelFacts, instance: Instance) -> float:
-    return 4 if instance.accelerator == "cpu" else max(DTYPE_BYTES.get(model.dtype or "", 2), 1)
+def _bytes_of_a_number(model: ModelFacts, instance: Instance, load: Load) -> float:
+    if load.dtype in DTYPE_BYTES:
+        return DTYPE_BYTES[load.dtype]
+    return 4 if instance.accelerator == "cpu" else min(DTYPE_BYTES.get(model.dtype or "", 2), 2)
 
 
-def _there(instance: Instance, spread: Spread) -> tuple[int | None, str]:
+def _there(instance: Instance, spread: Spread, weights: int | None) -> tuple[int | None, str, int]:
+    """The bytes that there are for a copy, where they are, and over how many devices."""
     if instance.accelerator == "cpu":
         if instance.memory_mib is None:
-            return None, f"no published source has the memory of {instance.name}"
-        there = instance.memory_mib * 1024**2
-        return there, f"{gib(there)} of memory"
-    each = instance.gpu_memory_mib * 1024**2
+            return None, f"no published source has the memory of {instance.name}", 1
+        return instance.memory_mib * 1024**2, f"{gib(instance.memory_mib * 1024**2)} of memory", 1
+    each, gpus = instance.gpu_memory_mib * 1024**2, instance.gpus
     if not each:
-        return None, f"no published source has the memory of the GPUs of {instance.name}"
-    if spread == "all":
-        there = int(instance.gpus * each * PARALLEL_SHARE)
-        return there, f"{instance.gpus} GPUs of {gib(each)}, {PARALLEL_SHARE:.0%} of them for the model"
-    if instance.gpus == 1:
-        return each, f"one GPU of {gib(each)}"
-    return each, f"{gib(each)} on each of its {instance.gpus} GPUs, and the server does not split a model"
+        return None, f"no published source has the memory of the accelerators of {instance.name}", 1
+    if gpus == 1:
+        return each, f"one GPU of {gib(each)}", 1
+    if spread == "one" or weights is None or weights <= each * PARALLEL_SHARE:
+        alone = ", and AWS's server does not split a model" if spread == "one" else ""
+        return each, f"{gib(each)} on each of its {gpus} GPUs{alone}", 1
+    share = f"{PARALLEL_SHARE:.0%} of them for the model"
+    return int(gpus * each * PARALLEL_SHARE), f"{gpus} GPUs of {gib(each)}, {share}", gpus
 
 
 def gib(size: float) -> str:

@@ -50,7 +50,7 @@ def test_the_shipped_settings_make_a_plan_without_a_problem(folder: Path) -> Non
         "transformers 5.23.0",
         "needs        transformers 4.20.0 or newer, for 'bloom'",
         "instance     ml.m5.xlarge: 4 vCPU, 16.0 GiB",
-        "3.7 GiB of 16.0 GiB, fits: 559,214,592 parameters x 4 bytes (float32, as on every CPU) are 2.1 GiB",
+        "3.7 GiB of 16.0 GiB, fits: 559,214,592 parameters x 4 bytes (float32) are 2.1 GiB",
         "time-out     660 s to start",
         "volume       32 GB",
         "and the newest of its family",
@@ -147,16 +147,14 @@ def test_the_kinds_of_image_are_planned_as_they_are(folder: Path, shipped_settin
 
 def test_a_plan_is_there_in_less_than_half_a_second_and_imports_no_cdk() -> None:
     probe = (
-        "import sys, time; start = time.perf_counter()\n"
+        "import sys, time\n"
         "from click.testing import CliRunner; from extended_dlc.cli import main\n"
         "assert CliRunner().invoke(main, ['plan']).exit_code == 0\n"
-        "sys.exit('aws_cdk' in sys.modules or 'boto3' in sys.modules or time.perf_counter() - start > 0.5)"
+        "assert 'aws_cdk' not in sys.modules and 'boto3' not in sys.modules\n"
+        "print(time.process_time())"  # of this process alone: the machine may be busy
     )
-    for _ in range(3):  # the machine may be busy once
-        done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False)
-        if done.returncode == 0:
-            return
-    pytest.fail("three times in a row")
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 0.5
 
 
 # check

@@ -118,7 +118,7 @@ def test_bloom_176b_on_one_gpu_is_refused_with_the_arithmetic_and_the_route() ->
     with pytest.raises(ValueError, match="cannot hold bigscience/bloom") as refused:
         check_fit(know_model("bigscience/bloom"), find_instance("ml.g5.xlarge"))
     text = str(refused.value)
-    assert "176,247,271,424 parameters x 2 bytes (bfloat16) are 328.3 GiB of weights" in text
+    assert "176,247,271,424 parameters x 2 bytes (16 bits) are 328.3 GiB of weights" in text
     assert "ml.g5.xlarge has one GPU of 22.4 GiB" in text
     assert "the vLLM family and tensor parallelism over 8 GPUs of 80.0 GiB (ml.p4de.24xlarge or" in text
     assert "parameters=" in text
@@ -128,7 +128,15 @@ def test_bloom_176b_fits_eight_gpus_of_80_gib_and_not_one_of_them() -> None:
     bloom, eight = know_model("bigscience/bloom"), find_instance("ml.p4de.24xlarge")
     assert fit(bloom, eight, spread="all").verdict == "fits"
     assert fit(bloom, eight).verdict == "too small"
-    assert "does not split a model" in fit(bloom, eight).why
+    assert "80.0 GiB on each of its 8 GPUs, and AWS's server does not split a model" in fit(bloom, eight).why
+
+
+def test_a_model_that_one_of_several_gpus_holds_is_judged_by_one() -> None:
+    bloom, four = know_model("bigscience/bloom-7b1"), find_instance("ml.g5.12xlarge")
+    assert fit(bloom, four, spread="all").there == four.gpu_memory_mib * 1024**2
+    large = ModelFacts(parameters=30_000_000_000)
+    assert fit(large, four, spread="all").verdict == "fits"
+    assert fit(large, four).verdict == "too small"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +157,7 @@ def test_the_tutorials_models_on_instances(model: str, instance: str, verdict: s
 def test_a_tight_fit_is_said_and_not_refused() -> None:
     note = check_fit(know_model("bigscience/bloom-7b1"), find_instance("ml.g4dn.xlarge"))
     assert note is not None
-    assert "may be too large for ml.g4dn.xlarge: 7,069,016,064 parameters x 2 bytes (float16) are 13.2 GiB" in note
+    assert "may be too large for ml.g4dn.xlarge: 7,069,016,064 parameters x 2 bytes (16 bits) are 13.2 GiB" in note
     assert "take ml.g5.xlarge or" in note
 
 
@@ -174,15 +182,20 @@ def test_a_request_is_no_longer_than_the_model_takes() -> None:
     assert fit(bloom, instance, load=Load(context=100_000)) == fit(bloom, instance, load=Load(context=2048))
 
 
-def test_a_cpu_holds_float32_and_a_gpu_what_is_published() -> None:
-    whisper = know_model("openai/whisper-large-v3")
-    assert fit(whisper, find_instance("ml.m5.xlarge")).weights == 4 * 1_543_490_560
-    assert fit(whisper, find_instance("ml.g5.xlarge")).weights == 2 * 1_543_490_560
+@pytest.mark.parametrize("model", ["openai/whisper-large-v2", "openai/whisper-large-v3"])  # float32 and float16
+def test_a_cpu_holds_float32_and_a_gpu_16_bits_unless_it_is_told_otherwise(model: str) -> None:
+    whisper = know_model(model)
+    parameters = whisper.parameters or 0
+    assert fit(whisper, find_instance("ml.m5.xlarge")).weights == 4 * parameters
+    assert fit(whisper, find_instance("ml.g5.xlarge")).weights == 2 * parameters
+    assert fit(whisper, find_instance("ml.m5.xlarge"), load=Load(dtype="bfloat16")).weights == 2 * parameters
+    assert fit(whisper, find_instance("ml.g5.xlarge"), load=Load(dtype="float32")).weights == 4 * parameters
 
 
 def test_quantised_weights_count_as_they_are_stored() -> None:
-    facts = ModelFacts(parameters=70_000_000_000, dtype="bfloat16", weight_bytes=39 * GIB)
-    assert fit(facts, find_instance("ml.g6e.xlarge")).weights == 39 * GIB
+    for dtype in ("bfloat16", "uint8", None):
+        facts = ModelFacts(parameters=70_000_000_000, dtype=dtype, weight_bytes=39 * GIB)
+        assert fit(facts, find_instance("ml.g6e.xlarge")).weights == 39 * GIB
 
 
 def test_files_alone_tell_the_size_too() -> None:
