@@ -6,6 +6,7 @@ import gzip
 import json
 from importlib import metadata, resources
 from pathlib import Path
+from typing import Any
 
 from extended_dlc.facts._tables import DATA
 from extended_dlc.facts.refresh._groups import group
@@ -49,9 +50,8 @@ def instances() -> Json:
     }
 
 
-def _read(file: Path) -> Json:
-    content: Json = json.loads(gzip.decompress(file.read_bytes()))
-    return content
+def _read(file: Path) -> Any:
+    return json.loads(gzip.decompress(file.read_bytes()))
 
 
 def _instance(specification: Json) -> Json:
