@@ -68,8 +68,9 @@ bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; AR
 soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that stay right, memory that stays level
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)
 
-docs: setup ## the settings reference, from the code
+docs: setup ## the settings reference and the table beside the stock toolkit, from the code
 	$(BIN)/python -m stacks.reference
+	$(BIN)/python tests/runtime/test_toolkit_table.py
 
 lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,15 @@ class Server(Process):
         finally:
             connection.close()
 
+    def wait_until_healthy(self, seconds: float = 180) -> None:
+        """Until `/ping` says so."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=10):
+                return
+            time.sleep(0.1)
+        raise RuntimeError(f"never healthy:\n{self.log.read_text()[-3000:]}")
+
     def wait_for_answer(self, body: bytes, content_type: str = "application/json", seconds: float = 180) -> bytes:
         """The first good answer, asked for until it comes."""
         deadline = time.monotonic() + seconds
@@ -177,7 +187,7 @@ class Server(Process):
 class Ours(Server):
     """The image's own server."""
 
-    def __init__(self, model: Path, task: str, release: str = NEWEST, **environment: str) -> None:
+    def __init__(self, model: Path, task: str | None, release: str = NEWEST, **environment: str) -> None:
         """Start it on a model's folder."""
         self.port = _free_port()
         super().__init__(
@@ -186,7 +196,7 @@ class Ours(Server):
                 "PYTHONPATH": _path(release, IMAGE),
                 "SAGEMAKER_BASE_DIR": str(_base_folder(model)),
                 "SAGEMAKER_BIND_TO_PORT": str(self.port),
-                "HF_TASK": task,
+                **({"HF_TASK": task} if task else {}),
                 **environment,
             },
         )
@@ -195,7 +205,9 @@ class Ours(Server):
 class Stock(Server):
     """multi-model-server with the toolkit, at its defaults unless told."""
 
-    def __init__(self, model: Path, task: str, *, workers: int | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, model: Path, task: str | None, *, workers: int | None = None, threads: int | None = None
+    ) -> None:
         """Start it on a model's folder; by default it has one worker a core, each with torch's own threads."""
         self.port = _free_port()
         path = _path(STOCK_RELEASE)
@@ -211,7 +223,7 @@ class Stock(Server):
                 "JAVA_HOME": str(java),
                 "SAGEMAKER_BASE_DIR": str(_base_folder(model)),
                 "SAGEMAKER_BIND_TO_PORT": str(self.port),
-                "HF_TASK": task,
+                **({"HF_TASK": task} if task else {}),
                 **({"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers)} if workers else {}),
                 **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
             },

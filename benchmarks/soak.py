@@ -18,6 +18,7 @@ import json
 import math
 import os
 import random
+import signal
 import statistics
 import sys
 import threading
@@ -236,6 +237,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no server behind
     if options.minutes < 2:
         sys.exit(f"--minutes ({options.minutes:g}) must be 2 or more: the first tells nothing, memory still fills up")
     os.nice(10)  # a soak is in no hurry, and others may be
