@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from extended_dlc.inference_code import InferenceCode
     from extended_dlc.mirror import MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
+    from extended_dlc.monitoring import Monitoring
     from extended_dlc.network import Network, PrivateAccess
     from extended_dlc.rollout import AllAtOnce, Canary, Linear, Rolling
     from extended_dlc.scaling import (
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
         ProvisionedScaling,
         ScheduledCapacity,
     )
+    from extended_dlc.schedule import ByHand, OfficeHours
+    from extended_dlc.verify import Proof
 
 _HOMES = {
     "AllAtOnce": "rollout",
     "Async": "hosting",
     "BacklogScaling": "scaling",
+    "ByHand": "schedule",
     "Canary": "rollout",
     "ConcurrencyScaling": "scaling",
     "DataCapture": "capture",
@@ -48,9 +52,12 @@ _HOMES = {
     "Linear": "rollout",
     "LocalBuild": "build",
     "MirroredModel": "mirror",
+    "Monitoring": "monitoring",
     "Network": "network",
+    "OfficeHours": "schedule",
     "PlacedModel": "model",
     "PrivateAccess": "network",
+    "Proof": "verify",
     "ProvisionedScaling": "scaling",
     "PublishedImage": "image",
     "RealTime": "hosting",
@@ -68,6 +75,7 @@ __all__ = [
     "AllAtOnce",
     "Async",
     "BacklogScaling",
+    "ByHand",
     "Canary",
     "ConcurrencyScaling",
     "DataCapture",
@@ -81,9 +89,12 @@ __all__ = [
     "Linear",
     "LocalBuild",
     "MirroredModel",
+    "Monitoring",
     "Network",
+    "OfficeHours",
     "PlacedModel",
     "PrivateAccess",
+    "Proof",
     "ProvisionedScaling",
     "PublishedImage",
     "RealTime",

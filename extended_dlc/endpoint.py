@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from aws_cdk import Annotations, ArnFormat, Names, Stack, Token
+from aws_cdk import Annotations, ArnFormat, CustomResource, Names, Stack, Token
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -13,7 +13,7 @@ from constructs import Construct
 from extended_dlc._config import Queue, production_variant, queue
 from extended_dlc._decisions import settle
 from extended_dlc._private import require
-from extended_dlc.capture import DataCapture, data_capture_config
+from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
 from extended_dlc.hosting import MAIN_VARIANT, Async, Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ServingImage
@@ -23,9 +23,14 @@ from extended_dlc.rollout import Rollout, check_rollout, deployment_config
 from extended_dlc.scaling import Scaling, scale
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_cloudwatch as cloudwatch
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
+
+    from extended_dlc.monitoring import Monitoring, Watch
+    from extended_dlc.schedule import Schedule, Switch
+    from extended_dlc.verify import Proof
 
 INVOKE_ACTIONS = (
     "sagemaker:InvokeEndpoint",
@@ -68,6 +73,36 @@ class InvokableEndpoint(Construct):
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
         return iam.Grant.add_to_principal(grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self)
 
+    def metric(self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average") -> cloudwatch.Metric:
+        """One of SageMaker's metrics of requests to a variant, a value a minute, as `ModelLatency` (in µs).
+
+        :param name: As in the SageMaker developer guide, "SageMaker AI endpoint invocation metrics".
+        :param statistic: As CloudWatch calls it: `Sum`, `Average`, `p99`.
+        """
+        from extended_dlc.monitoring import request_metric
+
+        return request_metric(name, endpoint_name=self.endpoint_name, variant=variant, statistic=statistic)
+
+    def metric_invocations(self, *, variant: str = MAIN_VARIANT) -> cloudwatch.Metric:
+        """How many requests a variant gets. Asynchronous endpoints do not publish it."""
+        return self.metric("Invocations", variant=variant, statistic="Sum")
+
+    def metric_client_errors(self, *, variant: str = MAIN_VARIANT) -> cloudwatch.Metric:
+        """How many requests the container refuses (4xx)."""
+        return self.metric("Invocation4XXErrors", variant=variant, statistic="Sum")
+
+    def metric_server_errors(self, *, variant: str = MAIN_VARIANT) -> cloudwatch.Metric:
+        """How many requests fail in the container (5xx)."""
+        return self.metric("Invocation5XXErrors", variant=variant, statistic="Sum")
+
+    def metric_model_latency(self, *, variant: str = MAIN_VARIANT, statistic: str = "p99") -> cloudwatch.Metric:
+        """How long requests take in the container, in microseconds."""
+        return self.metric("ModelLatency", variant=variant, statistic=statistic)
+
+    def metric_overhead_latency(self, *, variant: str = MAIN_VARIANT, statistic: str = "p99") -> cloudwatch.Metric:
+        """How long requests take in SageMaker outside the container, in microseconds; not of asynchronous endpoints."""
+        return self.metric("OverheadLatency", variant=variant, statistic=statistic)
+
     def _arn(self, name: str) -> str:
         return Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
 
@@ -97,6 +132,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         network_isolation: bool = False,
         encryption_key: kms.IKey | None = None,
         data_capture: DataCapture | None = None,
+        monitoring: Monitoring | None = None,
+        schedule: Schedule | None = None,
+        verify: Proof | None = None,
     ) -> None:
         """Define the endpoint.
 
@@ -121,6 +159,12 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             answers and new topics. Default: keys of AWS's own.
         :param data_capture: What of the requests and answers SageMaker writes to S3. ValueError with `Serverless`.
             Default: nothing.
+        :param monitoring: The log group, alarms and dashboard; the alarms roll updates back if `rollout` names none.
+            Default: none, and SageMaker keeps the log for ever.
+        :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`. Default: nobody, and it is
+            there until the stack is deleted.
+        :param verify: What proves each deployment: that SageMaker can run the image, and that the endpoint answers.
+            Default: nothing; the first caller finds out.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
         self.hosting: Hosting = hosting or RealTime()
@@ -142,6 +186,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'"
             )
         self._network_isolation = network_isolation
+        self._is_proved = verify is not None
+        self._logs_requests = False
         self.role = role or self._new_role(role_path, permissions_boundary)
         self._vpc = vpc_config(self, network, role=self.role) if network else None
         self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
@@ -174,6 +220,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             data_capture_config=capture,
             kms_key_id=self._volume_key(key),
         )
+        self.watch = self._watch(monitoring) if monitoring else None
         scaled = self._scaled()
         counted = scaled and not isinstance(self.hosting, Serverless)
         self.endpoint = sagemaker.CfnEndpoint(
@@ -181,7 +228,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             "Endpoint",
             endpoint_name=self.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
-            deployment_config=deployment_config(rollout) if rollout else None,
+            deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms if self.watch else ())
+            if rollout
+            else None,
             # an update would put the number of instances back to the config's; weights and capture shall follow it
             retain_all_variant_properties=True if counted else None,
             exclude_retained_variant_properties=[
@@ -199,6 +248,17 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 variant=name,
                 after=self.endpoint,
             )
+        if self.watch is not None:
+            self.endpoint.node.add_dependency(self.watch.log_group)
+        proof = self._prove(verify, task=getattr(model, "task", None)) if verify else None
+        self.switch: Switch | None = None
+        if schedule is not None:
+            from extended_dlc.schedule import Switch
+
+            self.switch = Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
+            parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
+            watch = self.watch.of_use_with_endpoint if self.watch else ()
+            self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, proof) if each is not None))
 
     @property
     def bucket(self) -> s3.IBucket | None:
@@ -271,6 +331,15 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             vpc_config=self._vpc,
             enable_network_isolation=placed.isolated or self._network_isolation or None,
         )
+        self._logs_requests = self._logs_requests or published.logs_requests
+        if self._is_proved:
+            from extended_dlc.verify import Prover
+
+            architecture = find_instances(hosting)[0].architecture
+            proof = Prover.of(self).image(scope, image=image, uri=published.uri, architecture=architecture)
+            if published.ready is not None:
+                proof.node.add_dependency(published.ready)
+            served.node.add_dependency(proof)
         # SageMaker looks at the image and at the role's rights when the Model is created
         served.node.add_dependency(self.role)
         for ready in (published.ready, placed.ready):
@@ -289,6 +358,38 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             image=variant.image or image,
             environment=environment if variant.environment is None else variant.environment,
         )
+
+    def _watch(self, monitoring: Monitoring) -> Watch:
+        # loaded with the first endpoint that is watched: CloudWatch's and the log's classes take long to load
+        from extended_dlc.monitoring import Watch
+
+        return Watch(
+            self,
+            "Watch",
+            monitoring=monitoring,
+            endpoint_name=self.endpoint_name,
+            hosting=self.hosting,
+            variants={MAIN_VARIANT: self.hosting, **{each.name: each for each in self._others()}},
+            counts_in_log=self._logs_requests,
+        )
+
+    def _prove(self, proof: Proof, *, task: str | None) -> CustomResource:
+        """The proof that the endpoint answers, which comes last."""
+        from extended_dlc.verify import Prover
+
+        shadow = self.hosting.shadow if isinstance(self.hosting, RealTime) else None
+        proved = Prover.of(self).endpoint(
+            self,
+            proof=proof,
+            endpoint=self,
+            config_name=self.config.attr_endpoint_config_name,
+            variants=[name for name in self._homes if shadow is None or name != shadow.name],
+            task=task,
+            queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
+        )
+        parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
+        proved.node.add_dependency(self.endpoint, *(each for each in parts if each is not None))
+        return proved
 
     @staticmethod
     def _variant(
@@ -311,7 +412,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         """The key for the volumes, where all types have one; what the role needs to use the key anywhere is granted."""
         if key is None:
             return None
-        key.grant_encrypt_decrypt(self.role)
+        grant_key(key, self.role)
         if isinstance(self.hosting, Serverless):
             return None
         fleets: list[Instances] = [self.hosting, *self._others()]

@@ -41,6 +41,9 @@ class PublishedImage:
     cuda: str | None = None
     """The image's CUDA, as `cu124`, which decides on the driver of the host. Default: none, or not known."""
 
+    logs_requests: bool = False
+    """Whether its server logs each request as a line of JSON (docker/inference/README.md). Default: not known."""
+
 
 class ServingImage(Protocol):
     """What an endpoint needs of its image; any class with these two methods will do."""
@@ -226,7 +229,9 @@ class ExtendedDlc(Construct):
         )
         copy.node.add_dependency(role)
         tag = read_tag(base)
-        return PublishedImage(uri=uri, ready=copy, cuda=tag.cuda if tag else None)
+        return PublishedImage(
+            uri=uri, ready=copy, cuda=tag.cuda if tag else None, logs_requests=self._server == "native"
+        )
 
     def _default_base(self) -> str:
         region = _known_region(self, self._base_region)

@@ -28,8 +28,9 @@ class Rollout:
     """What all ways of updating have in common."""
 
     alarms: Sequence[cloudwatch.IAlarm | str] = ()
-    """Alarms, or names of alarms, that roll an update back when they go off; 10 at most. Default: none, and only
-    instances that do not become healthy roll it back."""
+    """Alarms, or names of alarms, that roll an update back when they go off; 10 at most. Default: those of the
+    endpoint's own for server errors, latency and memory, where it has `monitoring`; otherwise only instances that do
+    not become healthy roll it back."""
 
     bake_seconds: int = 300
     """How long the alarms are watched after each step, 0 to 3600 s. Default: 300 s."""
@@ -147,11 +148,16 @@ def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
         raise ValueError("'rollout' (Rolling) is for one variant: take AllAtOnce, Canary or Linear")
 
 
-def deployment_config(rollout: Rollout) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """The `DeploymentConfig` of a rollout."""
+def deployment_config(
+    rollout: Rollout, *, own: Sequence[cloudwatch.IAlarm] = ()
+) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
+    """The `DeploymentConfig` of a rollout.
+
+    :param own: Alarms of the endpoint, for a rollout that names none.
+    """
     alarms = [
         _Endpoint.AlarmProperty(alarm_name=each if isinstance(each, str) else each.alarm_name)
-        for each in rollout.alarms
+        for each in rollout.alarms or own
     ]
     rollback = _Endpoint.AutoRollbackConfigProperty(alarms=alarms) if alarms else None
     if isinstance(rollout, Rolling):

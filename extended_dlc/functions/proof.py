@@ -1,0 +1,271 @@
+"""The proof's Lambda functions: the image is one that SageMaker runs, and the endpoint answers.
+
+`on_event` and `is_complete` are the handlers of a provider of the CDK's custom resources (aws_cdk.custom_resources,
+Provider): the first starts what takes long, the second is called until it says that it is complete. What they raise is
+the reason that CloudFormation shows. They need boto3 and nothing else; the library does not import them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import struct
+import time
+import urllib.request
+import wave
+import zlib
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+LOG_LINES = 15
+LOG_CHARACTERS = 2000
+"""Of the container's log, in a failure: CloudFormation keeps 4096 bytes of a reason."""
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_MANIFESTS = (
+    DOCKER_MANIFEST,
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+_IN_ECR = re.compile(
+    r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/"
+    r"(?P<repository>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+
+_COMES = ("ModelNotReadyException", "ThrottlingException", "ServiceUnavailable", "InternalFailure")
+"""Errors of a request that a later one need not have: a container that starts, a service that is busy."""
+
+
+class NotProven(Exception):
+    """What is wrong, and what to do about it."""
+
+
+def on_event(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Check the image, or send the asynchronous request; nothing on deletion, and nothing on the way back.
+
+    An update that CloudFormation rolls back is not proved: a failure there would leave the stack stuck.
+    """
+    properties = event["ResourceProperties"]
+    check = properties["Check"]
+    answer: dict[str, Any] = {"PhysicalResourceId": event.get("PhysicalResourceId") or f"proof-of-the-{check}"}
+    if event["RequestType"] == "Delete" or _rolls_back(event["StackId"]):
+        return {**answer, "Data": {"Skipped": "true"}}
+    if check == "image":
+        check_image(properties["Image"], properties["Architecture"])
+        return answer
+    location = properties.get("Input")
+    queued = ask_later(properties, location) if location else {}
+    return {**answer, "Data": {"Began": str(time.time()), **queued}}
+
+
+def is_complete(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Whether the endpoint is in service and has answered."""
+    properties = event["ResourceProperties"]
+    data = event.get("Data") or {}
+    if event["RequestType"] == "Delete" or properties["Check"] == "image" or data.get("Skipped"):
+        return {"IsComplete": True}
+    if not check_config(properties):
+        complete = False
+    elif "OutputLocation" in data:
+        complete = has_answered(properties, data)
+    else:
+        complete = all(ask(properties, variant) for variant in properties["Variants"])
+    minutes = int(properties["TimeoutMinutes"])
+    if not complete and time.time() - float(data["Began"]) > 60 * minutes:
+        raise NotProven(
+            f"{properties['EndpointName']} has not answered within {minutes} min (timeout_minutes)" + _log(properties)
+        )
+    return {"IsComplete": complete}
+
+
+def check_image(image: str, architecture: str) -> None:
+    """NotProven unless the image is in its repository, with a Docker manifest, for this architecture."""
+    named = _IN_ECR.fullmatch(image)
+    if named is None:
+        return  # of another registry, which SageMaker asks on its own
+    ecr = boto3.client("ecr", region_name=named["region"])
+    found = ecr.batch_get_image(
+        registryId=named["account"],
+        repositoryName=named["repository"],
+        imageIds=[{"imageDigest": named["digest"]} if named["digest"] else {"imageTag": named["tag"] or "latest"}],
+        acceptedMediaTypes=list(_MANIFESTS),
+    )
+    if not found["images"]:
+        reason = (found["failures"] or [{"failureReason": "no such image"}])[0]["failureReason"]
+        raise NotProven(
+            f"{image} is not in its repository ({reason}): publish the image first, or name one that is there"
+        )
+    manifest = json.loads(found["images"][0]["imageManifest"])
+    media_type = manifest.get("mediaType") or found["images"][0].get("imageManifestMediaType", "")
+    if media_type != DOCKER_MANIFEST:
+        raise NotProven(
+            f"{image} has a manifest of type {media_type}, and SageMaker takes {DOCKER_MANIFEST} alone: build with "
+            "--provenance=false and Docker media types, or copy it with 'skopeo copy --format v2s2'"
+        )
+    if zstd := [layer["mediaType"] for layer in manifest["layers"] if "zstd" in layer["mediaType"]]:
+        raise NotProven(f"{image} has layers of type {zstd[0]}, and SageMaker unpacks gzip alone: build without zstd")
+    url = ecr.get_download_url_for_layer(
+        registryId=named["account"], repositoryName=named["repository"], layerDigest=manifest["config"]["digest"]
+    )["downloadUrl"]
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - ECR's own, signed
+        built_for = json.load(response)["architecture"]
+    if built_for != architecture:
+        raise NotProven(
+            f"{image} is built for {built_for}, and the instances compute with {architecture}: build it with "
+            f"--platform linux/{architecture}, or take another instance type"
+        )
+
+
+def check_config(properties: dict[str, Any]) -> bool:
+    """Whether the endpoint is in service, with the configuration that was asked for; NotProven if it never will be."""
+    name, wanted = properties["EndpointName"], properties["ConfigName"]
+    endpoint = boto3.client("sagemaker").describe_endpoint(EndpointName=name)
+    status = endpoint["EndpointStatus"]
+    if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
+        reason = endpoint.get("FailureReason", "SageMaker gives no reason")
+        raise NotProven(f"{name} is {status}: {reason}{_log(properties)}")
+    if status != "InService":
+        return False
+    if endpoint["EndpointConfigName"] != wanted:
+        reason = endpoint.get("FailureReason", "an alarm went off, or the new instances did not become healthy")
+        raise NotProven(
+            f"{name} serves {endpoint['EndpointConfigName']} and not {wanted}: SageMaker has rolled the update back "
+            f"({reason}){_log(properties)}"
+        )
+    return True
+
+
+def ask(properties: dict[str, Any], variant: str) -> bool:
+    """Whether a variant has answered; False to ask again later."""
+    name = properties["EndpointName"]
+    # SageMaker gives up after 60 s; a client that has retries of its own would ask three times
+    runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 1}))
+    target = {"TargetVariant": variant} if len(properties["Variants"]) > 1 else {}
+    try:
+        response = runtime.invoke_endpoint(
+            EndpointName=name,
+            ContentType=properties["ContentType"],
+            Accept=properties["Accept"],
+            Body=request_body(properties),
+            **target,
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _COMES:
+            return False
+        said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
+        status = error.response.get("OriginalStatusCode")
+        raise NotProven(
+            f"{name} is in service and cannot answer{f' ({status})' if status else ''}: {said}{_log(properties)}"
+        ) from None
+    except ReadTimeoutError:
+        raise NotProven(
+            f"{name} has not answered within 60 s: take a larger instance type, or host it as Async{_log(properties)}"
+        ) from None
+    expect(properties, response["Body"].read())
+    return True
+
+
+def ask_later(properties: dict[str, Any], location: str) -> dict[str, str]:
+    """Queue the request, which wakes an endpoint that is at zero; where its answer will be."""
+    bucket, key = _in_s3(location)
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=request_body(properties))
+    queued = boto3.client("sagemaker-runtime").invoke_endpoint_async(
+        EndpointName=properties["EndpointName"],
+        ContentType=properties["ContentType"],
+        Accept=properties["Accept"],
+        InputLocation=location,
+    )
+    return {"OutputLocation": queued["OutputLocation"], "FailureLocation": queued.get("FailureLocation", "")}
+
+
+def has_answered(properties: dict[str, Any], data: dict[str, str]) -> bool:
+    """Whether the asynchronous request has its answer; NotProven if it failed."""
+    if (answer := _read(data["OutputLocation"])) is not None:
+        expect(properties, answer)
+        return True
+    failure = _read(data["FailureLocation"]) if data["FailureLocation"] else None
+    if failure is not None:
+        said = failure.decode(errors="replace")[:LOG_CHARACTERS]
+        raise NotProven(f"{properties['EndpointName']} is in service and cannot answer: {said}{_log(properties)}")
+    return False
+
+
+def expect(properties: dict[str, Any], answer: bytes) -> None:
+    """NotProven unless the answer holds what it has to."""
+    wanted = properties.get("Expect")
+    said = answer.decode(errors="replace")
+    if wanted and wanted not in said:
+        raise NotProven(f"{properties['EndpointName']} answers without '{wanted}': {said[:LOG_CHARACTERS]}")
+
+
+def request_body(properties: dict[str, Any]) -> bytes:
+    """The request: the given one, a second of silence, or a small black picture."""
+    match properties.get("Sample"):
+        case "audio":
+            return second_of_silence()
+        case "image":
+            return small_picture()
+        case _:
+            return base64.b64decode(properties["Body"])
+
+
+def second_of_silence() -> bytes:
+    """WAV, 16 kHz, one channel."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, 16000, 0, "NONE", ""))
+        sound.writeframes(bytes(2 * 16000))
+    return file.getvalue()
+
+
+def small_picture() -> bytes:
+    """PNG, 64 x 64."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)  # 8 bits each of red, green and blue
+    rows = zlib.compress(64 * (b"\0" + 64 * b"\0\0\0"))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def _log(properties: dict[str, Any]) -> str:
+    """The container's last lines, for the end of a message; never a failure of its own."""
+    group = f"/aws/sagemaker/Endpoints/{properties['EndpointName']}"
+    logs = boto3.client("logs")
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=1)
+        stream = streams["logStreams"][0]["logStreamName"]
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream, limit=LOG_LINES)["events"]
+    except (ClientError, IndexError):
+        return f"\n(there is no log in {group})"
+    lines = "\n".join(event["message"].rstrip() for event in events)
+    return f"\nThe container's last lines, of {group}:\n{lines[-LOG_CHARACTERS:]}"
+
+
+def _rolls_back(stack_id: str) -> bool:
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName=stack_id)["Stacks"]
+    return "ROLLBACK" in stack["StackStatus"]
+
+
+def _read(location: str) -> bytes | None:
+    bucket, key = _in_s3(location)
+    try:
+        content: bytes = boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        # without s3:ListBucket S3 calls what is not there forbidden
+        if error.response["Error"]["Code"] in ("NoSuchKey", "AccessDenied"):
+            return None
+        raise
+    return content
+
+
+def _in_s3(location: str) -> tuple[str, str]:
+    bucket, _, key = location.removeprefix("s3://").partition("/")
+    return bucket, key

@@ -1,0 +1,156 @@
+"""When an endpoint is there, and paid: the off switch of its stack, and the office hours that turn it.
+
+The switch is a parameter of the stack. What it turns off, CloudFormation deletes and makes again; nothing deletes an
+endpoint behind its stack's back, and a `cdk deploy` finds the switch where it was.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, cast
+from zoneinfo import available_timezones
+
+import jsii
+from aws_cdk import (
+    CfnCondition,
+    CfnParameter,
+    CfnResource,
+    Duration,
+    Fn,
+    IStableAnyProducer,
+    Lazy,
+    Stack,
+    TimeZone,
+)
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByHand:
+    """A switch that somebody turns: `cdk deploy --parameters NAME=false`, or UpdateStack with the previous template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficeHours:
+    """A switch that is turned on and off by the clock."""
+
+    start: str
+    """When the endpoint is to be made, as `07:45`; it takes minutes until it answers."""
+
+    end: str
+    """When it is deleted, as `18:00`, on the same day."""
+
+    days: str = "MON-FRI"
+    """Days of the week, `MON` to `SUN`: some (`MON,WED`), from one to another (`MON-FRI`), or both. Default: Monday to
+    Friday."""
+
+    timezone: str = "UTC"
+    """The clock's, as the time zone database calls it: `Europe/Berlin`. Default: `UTC`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the clock does not know."""
+        for option, value in (("start", self.start), ("end", self.end)):
+            if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+                raise ValueError(f"'{option}' ({value}) must be a time of day such as 07:45")
+        if self.end <= self.start:
+            raise ValueError(f"'end' ({self.end}) must be later on the day than 'start' ({self.start}): exchange them")
+        day = "(MON|TUE|WED|THU|FRI|SAT|SUN)"
+        if not re.fullmatch(f"{day}(-{day})?(,{day}(-{day})?)*", self.days):
+            raise ValueError(f"'days' ({self.days}) must be days of the week such as MON-FRI or MON,WED,FRI")
+        if self.timezone not in available_timezones():
+            raise ValueError(f"'timezone' ({self.timezone}) is not in the time zone database: say Europe/Berlin or UTC")
+
+
+Schedule = OfficeHours | ByHand
+"""Who turns the switch."""
+
+
+class Switch(Construct):
+    """The parameter, its condition, and the clock that turns it."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, schedule: Schedule, what: str) -> None:
+        """Make a switch that is on.
+
+        :param what: What it turns off, for the parameter's description.
+        """
+        super().__init__(scope, construct_id)
+        self.parameter = CfnParameter(
+            self,
+            "Enabled",
+            type="String",
+            allowed_values=["true", "false"],
+            default="true",
+            description=f"Whether {what} is there, and paid",
+        )
+        self.condition = CfnCondition(
+            self, "IsEnabled", expression=Fn.condition_equals(self.parameter.value_as_string, "true")
+        )
+        if isinstance(schedule, OfficeHours):
+            self._turn("On", at=schedule.start, to="true", schedule=schedule)
+            self._turn("Off", at=schedule.end, to="false", schedule=schedule)
+
+    def turns(self, *constructs: IConstruct) -> None:
+        """Have these, and all below them, only while the switch is on."""
+        for construct in constructs:
+            for each in construct.node.find_all():
+                if CfnResource.is_cfn_resource(each):
+                    cast(CfnResource, each).cfn_options.condition = self.condition
+
+    def _turn(self, construct_id: str, *, at: str, to: str, schedule: OfficeHours) -> None:
+        """Have EventBridge Scheduler update the stack with the template it has and this one parameter.
+
+        CloudFormation acts with the role that the stack was deployed with, as the CDK's bootstrap makes it.
+        """
+        from aws_cdk import aws_scheduler as scheduler
+        from aws_cdk import aws_scheduler_targets as targets
+
+        stack = Stack.of(self)
+        hour, minute = at.split(":")
+        scheduler.Schedule(
+            self,
+            construct_id,
+            description=f"Turns {stack.stack_name} {construct_id.lower()}",
+            schedule=scheduler.ScheduleExpression.cron(
+                minute=str(int(minute)),
+                hour=str(int(hour)),
+                week_day=schedule.days,
+                time_zone=TimeZone.of(schedule.timezone),
+            ),
+            target=targets.Universal(
+                service="cloudformation",
+                action="updateStack",
+                input=scheduler.ScheduleTargetInput.from_object(
+                    {
+                        "StackName": stack.stack_name,
+                        "UsePreviousTemplate": True,
+                        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+                        "Parameters": Lazy.any(cast(IStableAnyProducer, _Parameters(self.parameter, to))),
+                    }
+                ),
+                policy_statements=[
+                    iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id])
+                ],
+                # while the stack is busy with another update this one is refused: try for an hour
+                max_event_age=Duration.hours(1),
+            ),
+        )
+
+
+@jsii.implements(IStableAnyProducer)
+class _Parameters:
+    """The parameters of an update that changes one of them: all that the stack has by the end of the synth."""
+
+    def __init__(self, changed: CfnParameter, value: str) -> None:
+        self._changed, self._value = changed, value
+
+    def produce(self) -> list[dict[str, Any]]:
+        """One for each parameter; what is not named would go back to its default."""
+        found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
+        return [
+            {"ParameterKey": each.logical_id, "ParameterValue": self._value}
+            if each is self._changed
+            else {"ParameterKey": each.logical_id, "UsePreviousValue": True}
+            for each in found
+        ]
