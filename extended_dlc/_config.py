@@ -9,7 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc.capture import new_bucket
+from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
 from extended_dlc.hosting import DEFAULT_STARTUP_TIMEOUT_SECONDS, ROUTING, Async, Instances, RealTime, Serverless
 
@@ -75,22 +75,32 @@ class Queue:
 
     def grant_use(self, grantee: iam.IGrantable) -> None:
         """Let a caller put requests into the bucket and fetch the answers."""
-        self.bucket.grant_put(grantee, f"{self.prefix}/input/*")
+        grant_objects(self.bucket, grantee, f"{self.prefix}/input/*", write=True)
         for folder in ("output", "failure"):
-            self.bucket.grant_read(grantee, f"{self.prefix}/{folder}/*")
+            grant_objects(self.bucket, grantee, f"{self.prefix}/{folder}/*", write=False)
 
 
 def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
     """The bucket and the topics of an asynchronous endpoint of this name, and its role's rights to them."""
     bucket = hosting.bucket or new_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
-    bucket.grant_read(role, f"{name}/input/*")
+    grant_objects(bucket, role, f"{name}/input/*", write=False)
     for folder in ("output", "failure"):
-        bucket.grant_put(role, f"{name}/{folder}/*")
+        grant_objects(bucket, role, f"{name}/{folder}/*", write=True)
+    # SageMaker developer guide, asynchronous inference: without it an absent object reads as a refused one
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["s3:ListBucket"],
+            resources=[bucket.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": f"{name}/*"}},
+        )
+    )
     topics = {}
     for construct_id, given in (("SuccessTopic", hosting.success_topic), ("ErrorTopic", hosting.error_topic)):
         topics[construct_id] = _topic(scope, construct_id, given, key=key)
         if topic := topics[construct_id]:
-            topic.grant_publish(role)
+            iam.Grant.add_to_principal_or_resource(
+                grantee=role, actions=["sns:Publish"], resource_arns=[topic.topic_arn], resource=topic
+            )
     success, error = topics["SuccessTopic"], topics["ErrorTopic"]
     config = _Config.AsyncInferenceConfigProperty(
         output_config=_Config.AsyncInferenceOutputConfigProperty(

@@ -72,13 +72,30 @@ def new_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, exp
     )
 
 
+def grant_objects(bucket: s3.IBucket, grantee: iam.IGrantable, pattern: str, *, write: bool) -> None:
+    """Let `grantee` read or write these objects, and use the bucket's key for that: no more, as `grant_read` would."""
+    iam.Grant.add_to_principal_or_resource(
+        grantee=grantee,
+        actions=["s3:AbortMultipartUpload", "s3:PutObject"] if write else ["s3:GetObject"],
+        resource_arns=[bucket.arn_for_objects(pattern)],
+        resource=bucket,
+    )
+    if bucket.encryption_key is not None:
+        grant_key(bucket.encryption_key, grantee)
+
+
+def grant_key(key: kms.IKey, grantee: iam.IGrantable) -> None:
+    """Let `grantee` read and write what the key encrypts."""
+    key.grant(grantee, "kms:Decrypt", "kms:GenerateDataKey")
+
+
 def data_capture_config(
     scope: Construct, capture: DataCapture, *, name: str, role: iam.IRole, key: kms.IKey | None
 ) -> tuple[s3.IBucket, sagemaker.CfnEndpointConfig.DataCaptureConfigProperty]:
     """The bucket and the `DataCaptureConfig` of an endpoint of this name, whose role may write there."""
     config = sagemaker.CfnEndpointConfig
     bucket = capture.bucket or new_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
-    bucket.grant_put(role, f"{name}/capture/*")
+    grant_objects(bucket, role, f"{name}/capture/*", write=True)
     return bucket, config.DataCaptureConfigProperty(
         enable_capture=True,
         initial_sampling_percentage=capture.sampling_percent,
