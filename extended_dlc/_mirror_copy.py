@@ -399,6 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--make-bucket-in", metavar="ACCOUNT", help="make the bucket where there is none")
+    parser.add_argument("--hub", metavar="URL", default=os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     parser.add_argument("--token-secret", metavar="ARN")
     parser.add_argument("--signal", metavar="URL")
     parser.add_argument("--seconds", type=int, default=6 * 3600)
@@ -415,7 +416,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.make_bucket_in:
             make_bucket(s3, given.bucket, given.make_bucket_in, s3.meta.region_name)
         token = read_token(given.token_secret) if given.token_secret else None
-        hub = Hub(os.environ.get("HF_ENDPOINT") or "https://huggingface.co", given.model, given.revision, token)
+        hub = Hub(given.hub, given.model, given.revision, token)
         parts = {"threads": given.threads, "part_bytes": given.part_mib * MIB, "deadline": started + given.seconds}
         copied = Copy(s3, hub, given.bucket, given.prefix, **parts).run()
     except Exception as error:
