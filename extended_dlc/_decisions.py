@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from aws_cdk import Annotations, Stack, Token
@@ -14,6 +15,7 @@ from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Load, Spread, check_fit, choose_disk, choose_timeouts
 from extended_dlc.hosting import Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ExtendedDlc, ServingImage, StockDlc
@@ -127,6 +129,7 @@ def _settle_fleet(
     scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage, environment: Environment
 ) -> Fleet:
     facts = _facts(scope, model)
+    _check_requirements(scope, model, image)
     instances = find_instances(fleet)
     for instance in instances:
         _check_memory(scope, "instance_type", facts, instance, _spread(model, image), environment)
@@ -142,6 +145,17 @@ def _settle_fleet(
         # one size for all types: none where one of them has storage of its own
         volume_gb=fleet.volume_gb or (volumes[0] if None not in volumes else None),
     )
+
+
+def _check_requirements(scope: Construct, model: ServedModel, image: ServingImage) -> None:
+    """What code of the user's own installs beside the transformers of an extended image."""
+    if model.code is None or not isinstance(image, ExtendedDlc):
+        return
+    for requirement in model.code._read_requirements():
+        text = requirement.text
+        notes = decide("requirements", text, partial(check_packages, [text], image.transformers, image._server))
+        for note in notes:
+            _warn(scope, "requirements", note)
 
 
 def _check_memory(

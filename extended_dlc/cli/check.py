@@ -13,6 +13,7 @@ from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.checks import check_model_id, check_release, model_id
 from extended_dlc.facts.compat import ModelType, check_model_type, find_model_type, find_release, near_model_type
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.releases import releases
 from extended_dlc.facts.sizing import smallest_instances
 from extended_dlc.facts.tasks import check_task
@@ -25,6 +26,7 @@ from extended_dlc.facts.tasks import check_task
 @click.option("--parameters", type=click.IntRange(min=1), help="How many it has, where nothing else says it.")
 @click.option("--task", help="The pipeline task that it is for.")
 @click.option("--transformers", help="A release to check it against. Default: the newest known here.")
+@click.option("--with", "packages", multiple=True, metavar="PACKAGE==RELEASE", help="A package installed beside it.")
 @click.option("--region", help="Where the instances are to be.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
@@ -34,6 +36,7 @@ def check(
     parameters: int | None,
     task: str | None,
     transformers: str | None,
+    packages: tuple[str, ...],
     region: str | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +62,7 @@ def check(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     release = transformers or next(reversed(releases()))
-    problems = _problems(facts, release)
+    problems = _problems(facts, release, packages)
     known = find_model_type(facts.model_type or "")
     answer = {
         "model": name,
@@ -90,7 +93,7 @@ def _read(config: str) -> dict[str, Any]:
     return content
 
 
-def _problems(facts: ModelFacts, release: str) -> list[str]:
+def _problems(facts: ModelFacts, release: str, packages: tuple[str, ...]) -> list[str]:
     problems = []
     try:
         check_release(release)
@@ -103,6 +106,11 @@ def _problems(facts: ModelFacts, release: str) -> list[str]:
             check_task(facts.task, release, "native")
     except ValueError as error:
         problems.append(f"'{facts.task}' {error}")
+    for package in packages:
+        try:
+            check_packages([package], release, "native")
+        except ValueError as error:
+            problems.append(f"'{package}' {error}")
     return problems
 
 

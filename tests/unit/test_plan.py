@@ -186,6 +186,13 @@ def test_check_refuses_a_release_that_does_not_know_the_model(folder: Path) -> N
     assert "was withdrawn there" in run("check", "bloom", "--transformers", "4.57.0").output
 
 
+def test_check_refuses_a_package_that_the_release_does_not_take(folder: Path) -> None:
+    result = run("check", "bloom", "--transformers", "5.23.0", "--with", "tokenizers==0.20.0", "--with", "pydub")
+    assert result.exit_code == 1
+    assert "'tokenizers==0.20.0' does not go with transformers 5.23.0, which asks for" in result.output
+    assert "pydub" not in result.output
+
+
 def test_check_says_when_it_knows_nothing(folder: Path) -> None:
     result = run("check", "someone/something")
     assert result.exit_code == 0
