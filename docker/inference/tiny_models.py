@@ -121,7 +121,18 @@ def make_whisper(folder: Path, seed: int) -> None:
 
 def make_bert_classifier(folder: Path, seed: int) -> None:
     """A BERT of 25,000 weights that calls a text of at most 64 tokens positive or negative."""
-    tokenizers, torch, transformers = _libraries("tokenizers", "torch", "transformers")
+    torch, transformers = _libraries("torch", "transformers")
+    vocabulary = _save_word_pieces(folder, "BertTokenizer")
+    sizes = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(**sizes, **layers, **_LABELS, initializer_range=0.5)
+    _save_model(transformers.BertForSequenceClassification(config), folder)
+
+
+def _save_word_pieces(folder: Path, tokenizer_class: str) -> list[str]:
+    """A tokenizer like BERT's, and its vocabulary."""
+    (tokenizers,) = _libraries("tokenizers")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-"
     words = sorted({word for line in _CORPUS for word in line.lower().split() if len(word) > 1})
@@ -131,14 +142,11 @@ def make_bert_classifier(folder: Path, seed: int) -> None:
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = tokenizers.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    sizes = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
-    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
-    torch.manual_seed(seed)
-    config = transformers.BertConfig(**sizes, **layers, **_LABELS, initializer_range=0.5)
-    _save_model(transformers.BertForSequenceClassification(config), folder)
     (folder / "vocab.txt").write_text("\n".join([*vocabulary, ""]))
     names = {f"{token.strip('[]').lower()}_token": token for token in special}
-    _save_tokenizer(tokenizer, folder, {"tokenizer_class": "BertTokenizer", "do_lower_case": True}, names)
+    settings = {"tokenizer_class": tokenizer_class, "do_lower_case": True, "model_max_length": 64}
+    _save_tokenizer(tokenizer, folder, settings, names)
+    return vocabulary
 
 
 MAKERS = {

@@ -57,6 +57,7 @@ async def serve(settings: Settings) -> int:
     import uvicorn
 
     from .app import App
+    from .connections import WAIT_SECONDS, Connection
     from .model import Model, load_model
     from .user_code import UserModel
 
@@ -76,13 +77,13 @@ async def serve(settings: Settings) -> int:
             host="0.0.0.0",  # noqa: S104 - SageMaker reaches the container from outside
             port=settings.port,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=75,
+            timeout_keep_alive=WAIT_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -18,11 +19,21 @@ from .model import Model
 from .negotiation import Form
 from .settings import Settings
 from .streaming import event
+from .tasks import Kind
 from .tokens import Tokens
 from .user_code import Headers, RawRequest, Reply, UserModel
 from .worker import Shared, State, Worker, queue_full, unavailable
 
 log = logging.getLogger(__name__)
+
+MOST_DECODED = 16
+"""Most requests whose audio or images are in memory at once, decoded: kilobytes can become an hour of silence.
+
+Enough that each of eight copies of a model finds its next one decoded.
+"""
+
+SHORT_BODY = 16 * 1024
+"""Bytes of text below which a thread of its own would take longer than decoding does."""
 
 
 class App:
@@ -33,6 +44,7 @@ class App:
         self._settings = settings
         self._worker = worker
         self._admitted = 0
+        self._media = asyncio.Semaphore(MOST_DECODED)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -78,15 +90,22 @@ class App:
             if isinstance(model, UserModel):
                 await self._ask_user_code(exchange, body, model)
                 return
-            request, shared = await asyncio.to_thread(_prepare, model, body, exchange)
-            if request.form is Form.EVENTS:
-                await self._stream(exchange, request)
-            else:
-                answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
-                exchange.tokens = request.tokens
-                await exchange.respond(200, answer, request.form.content_type)
+            async with contextlib.nullcontext() if model.expected.kind is Kind.TEXT else self._media:
+                await self._ask_model(exchange, body, model)
         finally:
             self._admitted -= 1
+
+    async def _ask_model(self, exchange: Exchange, body: bytes, model: Model) -> None:
+        if model.expected.kind is Kind.TEXT and len(body) <= SHORT_BODY:
+            request, shared = _prepare(model, body, exchange)
+        else:
+            request, shared = await asyncio.to_thread(_prepare, model, body, exchange)
+        if request.form is Form.EVENTS:
+            await self._stream(exchange, request)
+        else:
+            answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
+            exchange.tokens = request.tokens
+            await exchange.respond(200, answer, request.form.content_type)
 
     async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
         """The user's functions decode and encode: they get the request as it came."""
@@ -140,6 +159,8 @@ class App:
 def _prepare(model: Model, body: bytes, exchange: Exchange) -> tuple[Decoded, Shared | None]:
     """Everything about a request that needs no model, off the event loop."""
     headers = exchange.headers
+    if headers.get("content-encoding", "identity") != "identity":
+        raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
     said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
     request = decode(body, headers.get("content-type"), model.expected, **said)
     if isinstance(request.inputs, dict) and "raw" in request.inputs:

@@ -14,6 +14,7 @@ from .attributes import merge, parse_attributes, parse_value
 from .audio import decode_audio
 from .errors import RequestError
 from .forms import Part, malformed, parse_form
+from .images import ImageDecoder
 from .negotiation import Form, choose_form, offers
 from .tasks import Kind
 from .tokens import Tokens
@@ -66,7 +67,7 @@ class Decoded:
 def decode(
     body: bytes, content_type: str | None, expected: Expected, *, attributes: str = "", accept: str = ""
 ) -> Decoded:
-    """Decode by content type (JSON where none is given, as the stock server does), with what the headers say."""
+    """Decode by content type (JSON where none is given), with what the headers say."""
     beside = parse_attributes(attributes)
     form = choose_form(accept, expected.task)
     media, _ = parse_content_type(content_type)
@@ -102,7 +103,7 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> D
     if expected.kind is Kind.AUDIO and (media.startswith(_RAW_AUDIO) or media in _BYTES):
         return Decoded(inputs=_audio(body, expected))
     if expected.kind is Kind.IMAGE and (media.startswith("image/") or media == "application/octet-stream"):
-        return Decoded(inputs=decode_image(body))
+        return Decoded(inputs=ImageDecoder().decode(body))
     raise RequestError(
         415, "unsupported-content-type", f"content type '{content_type}' is not known here: {_how_to_ask(expected)}"
     )
@@ -202,19 +203,20 @@ def _decode_form(body: bytes, content_type: str, expected: Expected, form: Form)
 
 def _form_inputs(part: Part, fields: dict[str, Any], expected: Expected) -> Any:
     """The file whatever its sender calls it (that is a guess by its name), or `inputs` as it is in JSON."""
-    if not part.is_file and expected.kind is not Kind.IMAGE_AND_TEXT:
-        return _check_inputs(_text(part.data, parse_content_type(part.content_type)[1]), expected)
+    if not part.is_file:
+        text = _text(part.data, parse_content_type(part.content_type)[1])
+        return _check_inputs(parse_value(text) if expected.kind is Kind.IMAGE_AND_TEXT else text, expected)
     if not part.data:
         raise RequestError(400, "empty-body", f"the file is empty: {_how_to_ask(expected)}")
     if expected.kind is Kind.AUDIO:
         return _audio(part.data, expected)
     if expected.kind is Kind.IMAGE:
-        return decode_image(part.data)
+        return ImageDecoder().decode(part.data)
     if expected.kind is Kind.IMAGE_AND_TEXT:
-        key, question = ("images", "text") if expected.task == "image-text-to-text" else ("image", "question")
+        key, question = ("image", "question") if expected.task.endswith("question-answering") else ("images", "text")
         if question not in fields:
             raise RequestError(400, "missing-inputs", f"the form has no field '{question}' beside its file")
-        return {key: decode_image(part.data), question: str(fields.pop(question))}
+        return {key: ImageDecoder().decode(part.data), question: str(fields.pop(question))}
     return _decode_body(part.data, part.content_type or "text/plain", expected).inputs
 
 
@@ -245,9 +247,12 @@ def _check_inputs(inputs: Any, expected: Expected) -> Any:
     if expected.kind is Kind.AUDIO:
         return _audio(_from_base64(inputs, "audio"), expected)
     if expected.kind is Kind.IMAGE:
-        return decode_image(_from_base64(inputs, "an image"))
+        images = ImageDecoder()
+        if isinstance(inputs, list):
+            return [images.decode(_from_base64(item, "an image")) for item in inputs]
+        return images.decode(_from_base64(inputs, "an image"))
     if expected.kind is Kind.IMAGE_AND_TEXT:
-        return _images_within(inputs)
+        return _Media(expected).within(inputs)
     if not _is_text(inputs) or (isinstance(inputs, dict) and expected.task not in _OBJECT_TASKS):
         raise RequestError(400, "bad-inputs", f"'inputs' must be text or a list of texts: {_how_to_ask(expected)}")
     return inputs
@@ -260,29 +265,43 @@ def _is_text(inputs: Any) -> bool:
     return isinstance(inputs, (str, dict))
 
 
-def _images_within(inputs: Any) -> Any:
-    """The same structure with each base64 image decoded: an object, a list, or chat messages."""
-    if isinstance(inputs, list):
-        return [_images_within(item) for item in inputs]
-    if not isinstance(inputs, dict):
-        return inputs
-    if inputs.get("type") == "image":
-        given = [inputs[key] for key in ("image", "base64", "url", "path") if key in inputs]
-        return {"type": "image", "image": decode_image(_from_base64(given[0] if given else None, "an image"))}
-    if inputs.get("type") not in (None, "text"):
-        raise RequestError(
-            400, "bad-inputs", f"content of type '{inputs['type']}' is not taken: send 'text' and 'image'"
-        )
-    return {
-        key: _decode_images(value) if key in ("image", "images") else _images_within(value)
-        for key, value in inputs.items()
-    }
+class _Media:
+    """Objects, lists of them, or chat messages, with each image and audio in base64 decoded.
 
+    Other fields than these are refused: a pipeline would fetch a string that stands in one of its own (`videos`).
+    """
 
-def _decode_images(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_decode_images(item) for item in value]
-    return decode_image(_from_base64(value, "an image"))
+    def __init__(self, expected: Expected) -> None:
+        self._expected, self._images = expected, ImageDecoder()
+
+    def within(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.within(item) for item in value]
+        if not isinstance(value, dict):
+            raise RequestError(400, "bad-inputs", f"'inputs' must be an object: {_how_to_ask(self._expected)}")
+        kind = value.get("type")
+        if kind in ("image", "audio"):
+            given = [value[key] for key in (kind, "base64", "url", "path") if key in value]
+            return {"type": kind, kind: self._field(kind, given[0] if given else None)}
+        if kind not in (None, "text"):
+            raise RequestError(400, "bad-inputs", f"content of type '{kind}' is not taken: send 'text' and 'image'")
+        return {key: self._field(key, field) for key, field in value.items()}
+
+    def _field(self, key: str, value: Any) -> Any:
+        if key in ("image", "images", "audio") and isinstance(value, list):
+            return [self._field(key, item) for item in value]
+        if key in ("image", "images"):
+            return self._images.decode(_from_base64(value, "an image"))
+        if key == "audio" and self._expected.task == "any-to-any":
+            return _audio(_from_base64(value, "audio"), self._expected)["raw"]
+        if key == "assets" and isinstance(value, dict):  # images by name, beside the questions of a decision
+            given = {name: one.get("data_base64") if isinstance(one, dict) else one for name, one in value.items()}
+            return {name: self._images.decode(_from_base64(one, "an image")) for name, one in given.items()}
+        if key == "content" and isinstance(value, list):
+            return self.within(value)
+        if key in ("text", "content", "question", "role", "type", "word_boxes", "state", "questions"):
+            return value
+        raise RequestError(400, "bad-inputs", f"'{key}' is not taken in 'inputs': {_how_to_ask(self._expected)}")
 
 
 def _text(body: bytes, charset: str) -> str:
@@ -313,20 +332,6 @@ def _from_base64(value: Any, what: str) -> bytes:
 def _audio(data: bytes, expected: Expected) -> Any:
     samples = decode_audio(data, rate=expected.sampling_rate, max_seconds=expected.max_audio_seconds)
     return {"raw": samples, "sampling_rate": expected.sampling_rate}
-
-
-def decode_image(data: bytes) -> Any:
-    """An RGB image; 400 for what is none."""
-    from PIL import Image  # an image task loads it anyway, other tasks never pay for it
-
-    try:
-        image = Image.open(io.BytesIO(data))
-        image.load()
-        return image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise RequestError(
-            400, "undecodable-image", f"the image cannot be decoded ({error}): send a PNG or JPEG file"
-        ) from None
 
 
 def _how_to_ask(expected: Expected) -> str:

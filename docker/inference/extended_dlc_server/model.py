@@ -253,7 +253,7 @@ def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
     from transformers.pipelines import PIPELINE_REGISTRY, pipeline
 
     task = check_task(
-        settings.task or infer_task(weights.config(), _auto_mappings()),
+        settings.task or infer_task(weights.config(), _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,

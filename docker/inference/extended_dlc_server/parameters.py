@@ -29,6 +29,13 @@ FORBIDDEN = frozenset(
 
 # Pipelines that read these out of `**kwargs`, where no signature shows them.
 _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
+    "image-segmentation": ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"),
+    "mask-generation": (
+        *("points_per_batch", "points_per_crop", "crops_n_layers", "crop_overlap_ratio", "crops_nms_thresh"),
+        *("crop_n_points_downscale_factor", "mask_threshold", "pred_iou_thresh", "stability_score_offset"),
+        *("stability_score_thresh", "output_bboxes_mask", "output_rle_mask"),
+    ),
+    "object-detection": ("threshold",),
     "zero-shot-audio-classification": ("candidate_labels", "hypothesis_template"),
     "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
     "zero-shot-image-classification": ("candidate_labels", "hypothesis_template", "tokenizer_kwargs"),

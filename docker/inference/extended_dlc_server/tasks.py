@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 
 from .errors import StartError
@@ -48,6 +49,7 @@ KINDS: Mapping[str, Kind] = {
             "image-segmentation",
             "image-to-image",
             "image-to-text",
+            "keypoint-matching",
             "mask-generation",
             "object-detection",
             "zero-shot-image-classification",
@@ -56,7 +58,8 @@ KINDS: Mapping[str, Kind] = {
         Kind.IMAGE,
     ),
     **dict.fromkeys(
-        ("document-question-answering", "image-text-to-text", "visual-question-answering"), Kind.IMAGE_AND_TEXT
+        ("any-to-any", "decision", "document-question-answering", "image-text-to-text", "visual-question-answering"),
+        Kind.IMAGE_AND_TEXT,
     ),
 }
 """The tasks this server serves. Others read files or URLs only, which no request may name."""
@@ -72,6 +75,13 @@ REMOVED: Mapping[str, str] = {
     "visual-question-answering": "5.3.0",
 }
 """Task -> transformers release that removed its pipeline (read in each release's `pipelines/__init__.py`)."""
+
+NEEDS: Mapping[str, str] = {
+    "any-to-any": "torchvision",
+    "mask-generation": "torchvision",
+    "table-question-answering": "pandas",
+}
+"""Task -> package that its pipeline needs beside torch and numpy, and that some releases miss only at a request."""
 
 # The order decides for classes that stand in several mappings: the most specific first, bare encoders last.
 _TASK_BY_MAPPING = (
@@ -97,8 +107,15 @@ _TASK_BY_MAPPING = (
     ("MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES", "image-segmentation"),
     ("MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES", "depth-estimation"),
     ("MODEL_FOR_MASK_GENERATION_MAPPING_NAMES", "mask-generation"),
+    ("MODEL_FOR_KEYPOINT_MATCHING_MAPPING_NAMES", "keypoint-matching"),
+    ("MODEL_FOR_DOCUMENT_QUESTION_ANSWERING_MAPPING_NAMES", "document-question-answering"),
+    ("MODEL_FOR_TABLE_QUESTION_ANSWERING_MAPPING_NAMES", "table-question-answering"),
+    ("MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING_NAMES", "visual-question-answering"),
+    ("MODEL_FOR_IMAGE_TO_IMAGE_MAPPING_NAMES", "image-to-image"),
+    ("MODEL_FOR_DECISION_MAPPING_NAMES", "decision"),
     ("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES", "zero-shot-image-classification"),
     ("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "fill-mask"),
+    ("MODEL_FOR_IMAGE_MAPPING_NAMES", "image-feature-extraction"),
     ("MODEL_MAPPING_NAMES", "feature-extraction"),
 )
 
@@ -118,12 +135,17 @@ _TASK_BY_SUFFIX = (
 )
 
 
-def infer_task(config: Mapping[str, Any], auto_mappings: Mapping[str, Mapping[str, Any]]) -> str:
-    """The task of a model from its `config.json` and transformers' auto mappings (mapping name -> type -> classes)."""
+def infer_task(
+    config: Mapping[str, Any], auto_mappings: Mapping[str, Mapping[str, Any]], installed: Collection[str] = KINDS.keys()
+) -> str:
+    """The task of a model from its `config.json` and transformers' auto mappings (mapping name -> type -> classes).
+
+    One that is installed, or was: 4.46 has models for image-text-to-text and no pipeline for them yet.
+    """
     architectures = config.get("architectures")
     for name in architectures if isinstance(architectures, list) else ():
         for mapping, task in _TASK_BY_MAPPING:
-            if name in _class_names(auto_mappings.get(mapping, {}).values()):
+            if (task in installed or task in REMOVED) and name in _class_names(auto_mappings.get(mapping, {}).values()):
                 return task
         for suffix, task in _TASK_BY_SUFFIX:
             if str(name).endswith(suffix):
@@ -140,6 +162,11 @@ def check_task(task: str, installed: Iterable[str], aliases: Mapping[str, str], 
     family = "translation" if wanted.startswith("translation_") else wanted
     tasks = set(installed)
     if family in tasks and family in KINDS:
+        if family in NEEDS and find_spec(NEEDS[family]) is None:
+            raise StartError(
+                f"HF_TASK ('{task}') needs the Python package {NEEDS[family]}, which this image lacks: "
+                f"choose a base that has {NEEDS[family]}, or name it in code/requirements.txt"
+            )
         return wanted
     if family in tasks:
         raise StartError(

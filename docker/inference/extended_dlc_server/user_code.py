@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .attributes import HEADER as ATTRIBUTES
-from .decoding import decode, decode_image
+from .decoding import decode
 from .device_errors import explain_device
 from .encoding import encode, encode_json
 from .errors import RequestError, StartError
+from .images import ImageDecoder
 from .negotiation import Form, choose_form
 
 if TYPE_CHECKING:
@@ -296,7 +297,7 @@ def _default_input(data: Any, media: str) -> Any:
     if media == "text/plain":
         return {"inputs": data.decode("utf-8", "replace")}
     if media.startswith("image/"):
-        return {"inputs": decode_image(data)}
+        return {"inputs": ImageDecoder().decode(data)}
     if media.startswith(("audio/", "video/")) or media == "application/octet-stream":
         return {"inputs": data}
     raise RequestError(

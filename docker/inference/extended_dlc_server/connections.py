@@ -1,0 +1,66 @@
+"""HTTP/1.1 as uvicorn speaks it, with an end to every wait for the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+WAIT_SECONDS = 75
+"""How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
+
+Longer than the 60 s for which load balancers keep a connection that they may use again.
+"""
+
+MOST_WAITING = 400
+"""Most connections without a request: well below the 1024 files that a process may usually have open."""
+
+
+class Connection(H11Protocol):
+    """uvicorn ends a connection that is silent between two requests, but waits for a first or an unfinished one."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
+        """Make room for the newcomer, and wait for its request."""
+        super().connection_made(transport)
+        self._unread: asyncio.TimerHandle | None = None
+        self._wait()
+        waiting = [other for other in self.connections if isinstance(other, Connection) and other.is_waiting]
+        if len(waiting) > MOST_WAITING:
+            min(waiting, key=lambda other: other.waits_since).transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """No more to wait for."""
+        super().connection_lost(exc)
+        self._timer.cancel()
+        self.resume_writing()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_response_complete(self) -> None:
+        """The next request may follow."""
+        self._timer.cancel()
+        self._wait()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not read: what it is owed keeps its place among those who are answered."""
+        super().pause_writing()
+        self._unread = self.loop.call_later(WAIT_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _wait(self) -> None:
+        self.waits_since = time.monotonic()
+        self._timer = self.loop.call_later(WAIT_SECONDS, self._leave_if_waiting)
+
+    def _leave_if_waiting(self) -> None:
+        if self.is_waiting:
+            self.transport.abort()

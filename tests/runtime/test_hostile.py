@@ -1,0 +1,241 @@
+"""Small bodies that grow, senders that do not send, readers that do not read, and a machine with no time."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+import wave
+import zlib
+
+import pytest
+
+pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
+pytest.importorskip("uvicorn", reason="pip install -r tests/runtime/requirements.txt")
+
+import uvicorn
+from extended_dlc_server import audio, connections, decoding, errors, images, tasks
+
+
+def png(width, height):
+    """A PNG file that says how large it is, and ends there."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\0\5IDAT"
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (12_000, 12_000), (2**31 - 1, 1)])
+def test_an_image_that_would_fill_the_memory_is_413_by_its_head(size):
+    pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
+    with pytest.raises(errors.RequestError, match="million pixels") as raised:
+        images.ImageDecoder().decode(png(*size))
+    assert (raised.value.status, raised.value.code) == (413, "image-too-large")
+
+
+def test_the_images_of_a_request_count_together(monkeypatch):
+    image = pytest.importorskip("PIL.Image", reason="pip install -r tests/runtime/requirements.txt")
+    monkeypatch.setattr(images, "MAX_PIXELS", 250)
+    file = io.BytesIO()
+    image.new("RGB", (10, 10)).save(file, "PNG")
+    one = base64.b64encode(file.getvalue()).decode()
+    expected = decoding.Expected(task="keypoint-matching", kind=tasks.Kind.IMAGE)
+    body = '{"inputs": [%s]}'
+    pair = decoding.decode((body % ", ".join([f'"{one}"'] * 2)).encode(), None, expected)
+    assert [each.size for each in pair.inputs] == [(10, 10)] * 2
+    with pytest.raises(errors.RequestError, match="million pixels"):
+        decoding.decode((body % ", ".join([f'"{one}"'] * 3)).encode(), None, expected)
+
+
+def test_postscript_is_no_image():
+    pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
+    with pytest.raises(errors.RequestError, match="cannot be decoded"):
+        images.ImageDecoder().decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        "http://127.0.0.1:1/cat.png",
+        ["http://127.0.0.1:1/cat.png"],
+        {"text": "a", "videos": "http://127.0.0.1:1/cat.mp4"},
+        {"text": "a", "audio": "http://127.0.0.1:1/cat.wav"},
+        {"state": "a", "questions": {}, "assets": {"cat": "/etc/hostname"}},
+        '{"state": "a", "questions": {}, "assets": {"cat": "/etc/hostname"}}',
+    ],
+)
+@pytest.mark.parametrize("task", ["image-text-to-text", "any-to-any", "decision"])
+def test_no_field_beside_the_images_is_fetched(task, inputs):
+    expected = decoding.Expected(task=task, kind=tasks.Kind.IMAGE_AND_TEXT)
+    with pytest.raises(errors.RequestError) as raised:
+        decoding.decode(json.dumps({"inputs": inputs}).encode(), None, expected)
+    assert (raised.value.status, raised.value.code) == (400, "bad-inputs")
+
+
+def test_hours_of_silence_in_a_small_file_stay_small(ffmpeg_folder, monkeypatch):
+    program = ffmpeg_folder / "ffmpeg"
+    silence = ("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "7200", "-f", "flac", "pipe:1")
+    flac = subprocess.run([program, "-loglevel", "error", *silence], capture_output=True, check=True).stdout
+    assert len(flac) < 2_000_000  # and 460 MB as samples
+    monkeypatch.setenv("PATH", str(ffmpeg_folder))
+    tracemalloc.start()
+    with pytest.raises(errors.RequestError, match="longer than 20 s") as raised:
+        audio.decode_audio(flac, rate=16_000, max_seconds=20)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert raised.value.status == 413
+
+
+def test_a_compressed_body_is_415(bloom):
+    answer = bloom.request("POST", "/invocations", b"\x1f\x8b", {"Content-Encoding": "gzip"})
+    assert answer.error[:2] == (415, "unsupported-content-encoding")
+
+
+# connections, with the times of `connections.py` made short
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """An application that answers with megabytes, behind our connections."""
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "MOST_WAITING", 3)
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        large = bytes(1 << 24) if scope["path"] == "/large" else b""
+        await send({"type": "http.response.body", "body": large, "more_body": True})
+        await send({"type": "http.response.body", "body": b"end"})
+
+    config = uvicorn.Config(app, port=0, http=connections.Connection, lifespan="off", log_config=None, ws="none")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.settimeout(5)
+    return connection
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def answer(connection, path="/"):
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return connection.recv(12)
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_head_that_drips_in_is_not_waited_for(port, asked_before):
+    with connect(port) as connection:
+        if asked_before:
+            assert answer(connection) == b"HTTP/1.1 200"
+            time.sleep(0.05)
+            connection.recv(1000)
+        connection.settimeout(0.05)
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        started = time.monotonic()
+        while not is_closed(connection):
+            connection.sendall(b"X")
+        assert time.monotonic() - started < 3
+
+
+def test_a_connection_that_says_nothing_is_closed(port):
+    with connect(port) as connection:
+        assert is_closed(connection)
+
+
+def test_an_answer_that_nobody_reads_is_given_up(port):
+    with connect(port) as connection:
+        answer(connection, "/large")
+        time.sleep(1.5)
+        received = 0
+        with contextlib.suppress(ConnectionError):
+            while chunk := connection.recv(1 << 20):
+                received += len(chunk)
+        assert received < 1 << 24
+
+
+def test_the_connection_that_waits_longest_makes_room(port):
+    held = [connect(port) for _ in range(4)]
+    try:
+        with connect(port) as connection:
+            assert answer(connection) == b"HTTP/1.1 200"
+        assert is_closed(held[0])
+    finally:
+        for connection in held:
+            connection.close()
+
+
+# the whole server
+
+
+def test_who_leaves_in_the_middle_harms_nobody(bloom):
+    """Mid-head, mid-body, pipelined, half-closed, and with rubbish."""
+    body = b'{"inputs": "a", "parameters": {"max_new_tokens": 2}}'
+    whole = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    for sent in (whole[:30], whole[:-5], whole * 3, whole + whole[:30], b"\x16\x03\x01" + bytes(200)):
+        for shut in (False, True):
+            with connect(bloom.port) as connection:
+                connection.sendall(sent)
+                if shut:
+                    connection.shutdown(socket.SHUT_WR)
+    with connect(bloom.port) as connection:  # two requests at once get two answers
+        connection.sendall(whole * 2)
+        received = b""
+        while received.count(b"generated_text") < 2:
+            chunk = connection.recv(4096)
+            assert chunk
+            received += chunk
+    assert bloom.ping() == 200
+    assert bloom.ask(body).status == 200
+
+
+def test_ping_is_quick_during_ten_minutes_of_speech_on_a_busy_machine(start_server):
+    """SageMaker's limits, 2 s and 250 ms, with a process for each of two cores that does nothing but compute."""
+    server = start_server("whisper").wait_until_ready()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    file, answers = io.BytesIO(), []
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(2 * 16_000 * 600))
+    ten_minutes = file.getvalue()
+    try:
+        speech = threading.Thread(target=lambda: answers.append(server.ask(ten_minutes, "audio/wav", 120)))
+        speech.start()
+        waits = []
+        while speech.is_alive():
+            started = time.monotonic()
+            with connect(server.port):
+                accepted = time.monotonic() - started
+            assert server.ping(timeout=2) == 200
+            waits.append((accepted, time.monotonic() - started))
+            time.sleep(0.1)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert answers[0].status == 200, answers[0].body
+    assert len(waits) > 3
+    assert max(accepted for accepted, _ in waits) < 0.25
+    assert max(pinged for _, pinged in waits) < 2
+    assert server.stop() == 0
