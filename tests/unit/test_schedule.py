@@ -1,0 +1,123 @@
+"""The off switch in a template, and the clock that turns it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aws_cdk import CfnParameter, Stack
+from aws_cdk.assertions import Match, Template
+
+from extended_dlc import (
+    ByHand,
+    HubModel,
+    HuggingFaceEndpoint,
+    InvocationScaling,
+    Monitoring,
+    OfficeHours,
+    Proof,
+    RealTime,
+    StockDlc,
+)
+
+CPU = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04-v2.0"
+
+
+def switched(stack: Stack, schedule: OfficeHours | ByHand, **options: Any) -> HuggingFaceEndpoint:
+    model = HubModel("bigscience/bloom-560m", revision="a" * 40, task="text-generation")
+    image = StockDlc(base=CPU)
+    return HuggingFaceEndpoint(
+        stack, "Bloom", endpoint_name="bloom", model=model, image=image, schedule=schedule, **options
+    )
+
+
+def test_the_switch_takes_the_endpoint_and_what_watches_and_scales_and_proves_it_and_keeps_the_rest(
+    stack: Stack,
+) -> None:
+    switched(
+        stack,
+        ByHand(),
+        hosting=RealTime(scaling=InvocationScaling(maximum=2, requests_per_second=1)),
+        monitoring=Monitoring(),
+        verify=Proof(),
+    )
+    template = Template.from_stack(stack).to_json()
+    (condition,) = template["Conditions"]
+    (parameter,) = set(template["Parameters"]) - {"BootstrapVersion"}
+    assert template["Conditions"][condition] == {"Fn::Equals": [{"Ref": parameter}, "true"]}
+    assert template["Parameters"][parameter]["Default"] == "true"
+    conditional = {each["Type"] for each in template["Resources"].values() if each.get("Condition") == condition}
+    assert conditional == {
+        "AWS::SageMaker::Endpoint",
+        "AWS::ApplicationAutoScaling::ScalableTarget",
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        "AWS::CloudWatch::Alarm",
+        "AWS::CloudWatch::Dashboard",
+        "Custom::ExtendedDlcProof",
+    }
+    kept = {each["Type"] for each in template["Resources"].values() if "Condition" not in each}
+    assert {"AWS::SageMaker::Model", "AWS::SageMaker::EndpointConfig", "AWS::Logs::LogGroup"} <= kept
+
+
+def test_the_image_s_proof_stays_because_the_model_waits_for_it(stack: Stack) -> None:
+    switched(stack, ByHand(), verify=Proof())
+    proofs = Template.from_stack(stack).find_resources("Custom::ExtendedDlcProof").values()
+    checks = {each["Properties"]["Check"]: "Condition" in each for each in proofs}
+    assert checks == {"image": False, "endpoint": True}
+
+
+def test_the_clock_updates_the_stack_with_its_previous_template_and_one_parameter(stack: Stack) -> None:
+    CfnParameter(stack, "Theirs", default="x")
+    switched(stack, OfficeHours(start="07:45", end="18:00", days="MON-THU,SAT", timezone="Europe/Berlin"))
+    template = Template.from_stack(stack)
+    schedules = template.find_resources("AWS::Scheduler::Schedule").values()
+    turned = {}
+    for each in schedules:
+        properties = each["Properties"]
+        assert properties["ScheduleExpressionTimezone"] == "Europe/Berlin"
+        target = json.loads(properties["Target"]["Input"])
+        assert target["StackName"] == "Test"
+        assert target["UsePreviousTemplate"] is True
+        parameters = {entry.pop("ParameterKey"): entry for entry in target["Parameters"]}
+        assert parameters.pop("Theirs") == {"UsePreviousValue": True}
+        (value,) = parameters.values()
+        turned[properties["ScheduleExpression"]] = value["ParameterValue"]
+    assert turned == {"cron(45 7 ? * MON-THU,SAT *)": "true", "cron(0 18 ? * MON-THU,SAT *)": "false"}
+
+
+def test_the_clock_may_update_this_stack_and_nothing_else(stack: Stack) -> None:
+    switched(stack, OfficeHours(start="08:00", end="18:00"))
+    Template.from_stack(stack).has_resource_properties(
+        "AWS::IAM::Policy",
+        {
+            "PolicyDocument": {
+                "Statement": [
+                    {"Action": "cloudformation:UpdateStack", "Effect": "Allow", "Resource": {"Ref": "AWS::StackId"}}
+                ],
+                "Version": Match.any_value(),
+            }
+        },
+    )
+
+
+def test_two_endpoints_of_a_stack_have_a_switch_each(stack: Stack) -> None:
+    for name in ("One", "Two"):
+        model = HubModel("bloom", revision="a" * 40)
+        HuggingFaceEndpoint(stack, name, model=model, image=StockDlc(base=CPU), schedule=ByHand())
+    assert len(Template.from_stack(stack).to_json()["Conditions"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": "7:45", "end": "18:00"}, r"'start' \(7:45\) must be a time of day such as 07:45"),
+        ({"start": "08:00", "end": "24:00"}, r"'end' \(24:00\) must be a time of day"),
+        ({"start": "18:00", "end": "08:00"}, r"'end' \(08:00\) must be later on the day than 'start' \(18:00\)"),
+        ({"start": "08:00", "end": "18:00", "days": "Mon-Fri"}, r"'days' \(Mon-Fri\) must be days of the week"),
+        ({"start": "08:00", "end": "18:00", "timezone": "CET+1"}, r"'timezone' \(CET\+1\) is not in the time zone"),
+    ],
+)
+def test_hours_that_no_clock_has_are_refused(options: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OfficeHours(**options)
