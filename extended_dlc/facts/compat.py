@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from extended_dlc.facts._tables import did_you_mean, table
-from extended_dlc.facts.catalog import INFERENCE, DlcImage, TagFacts, Version, dlc_images, read_tag, version
+from extended_dlc.facts.catalog import INFERENCE, VLLM, DlcImage, TagFacts, Version, dlc_images, read_tag, version
 from extended_dlc.facts.releases import Release, releases
 
 Json = dict[str, Any]
@@ -126,6 +126,36 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
                 )
             why_not.setdefault(image.tag, reason)
     raise ValueError(_impossible(transformers, release, server, [i for i in family if region in i.regions], why_not))
+
+
+def pick_vllm(transformers: str, region: str) -> Choice:
+    """The newest vLLM image in a region that goes with a transformers release.
+
+    vLLM is published with the transformers that it was built for: an older one is not put under it, and a newer one
+    only where Python carries it. Whether vLLM itself runs with the newer one was not measured, which a note says.
+    """
+    release = find_release(transformers)
+    family = [image for image in dlc_images(VLLM) if image.transformers]
+    _check_region(region, family)
+    why_not: dict[str, str] = {}
+    for image in reversed(family):
+        reason = _cannot_carry(image, transformers, release, "stock")
+        if reason is None and version(image.release) > version(transformers):
+            reason = f"has the newer transformers {image.release}, and vLLM is not moved back"
+        if reason is None and region not in image.regions:
+            reason = f"is not published in {region}"
+        if reason is None:
+            notes = tuple(_notes(transformers, release, image.release))
+            if image.release != transformers:
+                notes += (f"vLLM {image.tag.split('-')[0]} was not measured with transformers {transformers}",)
+            why = _why(image, family, why_not, transformers, region)
+            return Choice(image=image, uri=image.uri(region), why=why, known=release is not None, notes=notes)
+        why_not[image.tag] = reason
+    oldest = min(version(image.release) for image in family)
+    raise ValueError(
+        f"goes onto no vLLM image in {region}: the newest, {family[-1].tag}, {why_not[family[-1].tag]}; take "
+        f"{_dotted(oldest)} or newer"
+    )
 
 
 def _check_region(region: str, family: list[DlcImage]) -> None:

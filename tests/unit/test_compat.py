@@ -19,6 +19,7 @@ from extended_dlc.facts.compat import (
     inference_ami_version,
     near_model_type,
     pick_base,
+    pick_vllm,
 )
 from extended_dlc.facts.releases import every_release, releases
 
@@ -186,6 +187,23 @@ def test_every_pick_is_a_pair_that_the_check_accepts() -> None:
             assert check_pair(choice.image, transformers) == choice.notes
     stock = pick_base("4.24.0", "gpu", "us-east-1", "stock")
     assert check_pair(stock.image, "4.24.0", "stock") == stock.notes != ()
+
+
+# the vLLM family
+
+
+def test_vllm_is_moved_forward_with_a_note_and_never_back() -> None:
+    forward = pick_vllm("5.23.0", "us-east-1")
+    assert forward.image.repository == "huggingface-vllm"
+    assert forward.why.endswith("and the newest of its family")
+    assert "was not measured with transformers 5.23.0" in forward.notes[-1]
+    own = pick_vllm(forward.image.release, "us-east-1")
+    assert (own.image, own.notes) == (forward.image, ())
+    older = pick_vllm("5.10.2", "us-east-1")
+    assert older.image.transformers == "5.10.2"
+    assert "and vLLM is not moved back" in older.why
+    with pytest.raises(ValueError, match="goes onto no vLLM image in us-east-1: the newest, "):
+        pick_vllm("4.17.0", "us-east-1")
 
 
 # check
