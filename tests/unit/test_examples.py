@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+SETTINGS = ("tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "injected.yaml", "mirrored.yaml")
 
 Json = dict[str, Any]
 
@@ -59,10 +61,10 @@ def environments(found: Json) -> list[Json]:
 
 def test_every_example_is_tested() -> None:
     names = {file.name for file in EXAMPLES.iterdir() if not file.name.startswith("__")}
-    assert names == {"tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "own_stack.py"}
+    assert names == {*SETTINGS, "own_stack.py"}
 
 
-@pytest.mark.parametrize("name", ["tutorial.yaml", "two-endpoints.yaml", "stock.yaml"])
+@pytest.mark.parametrize("name", SETTINGS)
 def test_an_example_says_how_it_is_deployed(name: str) -> None:
     text = (EXAMPLES / name).read_text()
     assert f"npx cdk deploy --all -c settings=examples/{name}" in text
@@ -110,6 +112,27 @@ def test_the_stock_image_is_pulled_from_aws_and_nothing_is_built(tmp_path: Path)
     image = model["PrimaryContainer"]["Image"]
     assert image.startswith("763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:")
     assert "-transformers4.51.3-cpu-" in image
+
+
+def test_the_injected_requirements_go_beside_weights_that_stay_on_the_hub(tmp_path: Path) -> None:
+    found = synth(tmp_path, "injected.yaml")
+    assert docker_assets(tmp_path) == []
+    (archive,) = tmp_path.glob("asset.*.tar.gz")
+    assert archive.stat().st_size < 1000
+    with tarfile.open(archive) as packed:
+        requirements = packed.extractfile("code/requirements.txt")
+        assert requirements is not None
+        assert requirements.read().split() == [b"transformers==4.24.0", b"huggingface_hub<0.26"]
+    (environment,) = environments(found)
+    assert environment["HF_MODEL_ID"] == "bigscience/bloom-560m"
+
+
+def test_the_mirrored_model_is_copied_by_codebuild_and_served_without_a_network(tmp_path: Path) -> None:
+    found = synth(tmp_path, "mirrored.yaml")
+    assert len(found["Custom::ExtendedDlcMirror"]) == len(found["AWS::CloudFormation::WaitCondition"]) == 1
+    (model,) = found["AWS::SageMaker::Model"]
+    assert model["EnableNetworkIsolation"] is True
+    assert "HF_MODEL_ID" not in model["PrimaryContainer"]["Environment"]
 
 
 def test_the_stack_of_ones_own_lets_its_caller_invoke_both(tmp_path: Path) -> None:

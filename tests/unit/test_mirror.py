@@ -82,7 +82,7 @@ def test_the_copy_is_told_what_and_where_and_ends_before_codebuild_and_the_stack
     (wait,) = template.find_resources("AWS::CloudFormation::WaitCondition").values()
     assert int(wait["Properties"]["Timeout"]) == 7200 + 1800
     commands = json.loads(start["buildspecOverride"])["phases"]["build"]["commands"]
-    assert commands[-1] == 'python3 copy.py $ARGUMENTS --signal "$SIGNAL"'
+    assert commands[-1] == 'python3 copy_model.py $ARGUMENTS --signal "$SIGNAL"'
 
 
 def test_the_copy_starts_after_its_rights_and_the_wait_after_it(stack: Stack) -> None:
@@ -178,7 +178,7 @@ def test_a_project_that_was_given_copies(stack: Stack) -> None:
     template.resource_count_is("AWS::CodeBuild::Project", 1)
     start = start_of(template)
     assert start["sourceTypeOverride"] == "NO_SOURCE"
-    assert "copy.py" in start["buildspecOverride"]
+    assert "copy_model.py" in start["buildspecOverride"]
     assert any(PREFIX in arn for arn in statements_of(template, "Builder"))
 
 

@@ -261,3 +261,42 @@ def test_what_cannot_be_a_stack_or_a_region_is_refused(
 ) -> None:
     shipped_settings[setting] = value
     assert rule in problems(shipped_settings)
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        (
+            {"weights": {"kind": "git"}},
+            "endpoints.bloom.weights: kind must be one of 'hub', 'mirrored', 's3', 'local'",
+        ),
+        (
+            {"weights": {"kind": "mirrored"}},
+            "endpoints.bloom: revision (None) is no commit",
+        ),
+        ({"weights": {"token_secrt": "x"}}, "endpoints.bloom.weights.token_secrt: is not a setting; did you mean"),
+        ({"weights": {"kind": "s3", "bucket": "b"}}, "endpoints.bloom.weights.key: field required"),
+        (
+            {"weights": {"kind": "local", "folder": "nowhere"}},
+            "endpoints.bloom.weights.folder (nowhere): is not",
+        ),
+        ({"weights": {"requirements": ["a=1"]}}, "endpoints.bloom.weights: requirement 'a=1' cannot be read"),
+        (
+            {"environment": {"HF_TRUST_REMOTE_CODE": "true"}},
+            "endpoints.bloom.environment: 'HF_TRUST_REMOTE_CODE' is set by 'trust_remote_code': set it there",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_had_are_refused(shipped_settings: Any, endpoint: Any, problem: str) -> None:
+    shipped_settings["endpoints"]["bloom"].update(endpoint)
+    (found,) = problems(shipped_settings)
+    assert found.startswith(problem)
+
+
+def test_a_mirror_belongs_to_the_model_that_it_was_said_of(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["bloom"].update(revision=COMMIT, weights={"kind": "mirrored"})
+    assert read(shipped_settings).endpoints["bloom"].weights.kind == "mirrored"
+    assert read(shipped_settings, model="whisper").endpoints["bloom"].weights.kind == "hub"

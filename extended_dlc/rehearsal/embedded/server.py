@@ -27,8 +27,9 @@ from werkzeug.wrappers import Request, Response
 
 from extended_dlc.rehearsal.embedded import cloudformation, ecr, sagemaker
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
+from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.registry import Registry
-from extended_dlc.rehearsal.embedded.resources import ResourceType, resource_types
+from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
 from extended_dlc.rehearsal.embedded.runtime import Limits, Runtime
 from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
 from extended_dlc.rehearsal.embedded.store import BlobStore
@@ -71,7 +72,8 @@ class EmbeddedAws:
         control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
-        types = resource_types(control, blobs, _OTHER_TYPES, port=port)
+        others = {**_OTHER_TYPES, "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port))}
+        types = resource_types(control, blobs, others, port=port)
         cloudformation.install(cloudformation.Operations(types))
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)

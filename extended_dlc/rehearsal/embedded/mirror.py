@@ -1,0 +1,53 @@
+"""`Custom::ExtendedDlcMirror` in place of CodeBuild: the project's own copying program, as a process of this machine.
+
+The resource is there when the copy is, so that the wait condition beside it has nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from moto.s3.models import s3_backends
+
+from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
+
+
+def copy_model(*, port: int) -> CustomHandler:
+    """Runs the build that the custom resource would start."""
+
+    def handle(kind: str, wish: Wish) -> Properties:
+        if kind == "Delete":
+            return {}
+        build = json.loads(wish.properties[kind])["parameters"]
+        variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
+        where = urlsplit(variables["PROGRAM"])
+        program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
+        if program is None:
+            raise CustomResourceFailed(f"the build failed: {variables['PROGRAM']} is not there")
+        environment = {
+            **os.environ,
+            **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
+            **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": wish.region},
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "copy_model.py"
+            file.write_bytes(program.value)
+            done = subprocess.run(  # noqa: S603 - the program that the deployment uploaded
+                [sys.executable, str(file), *variables["ARGUMENTS"].split()],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+        if done.returncode != 0:
+            raise CustomResourceFailed(f"the build failed: {done.stdout.strip().splitlines()[-1]}")
+        return {}
+
+    return handle

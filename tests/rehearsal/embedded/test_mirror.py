@@ -1,0 +1,75 @@
+"""`MirroredModel` deployed: the copy is there when the stack is, and a failed one fails the stack."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Environment, Stack
+from aws_cdk.assertions import Template
+from werkzeug.serving import make_server
+
+from extended_dlc import MirroredModel, _mirror_copy
+from extended_dlc.rehearsal import hub
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events
+
+BUCKET = f"extended-dlc-models-{ACCOUNT}-{REGION}"
+KEPT = ("Custom::ExtendedDlcMirror", "AWS::CloudFormation::WaitCondition", "AWS::CloudFormation::WaitConditionHandle")
+
+
+@pytest.fixture(scope="module")
+def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A Hub with one model, and its commit."""
+    root = tmp_path_factory.mktemp("hub")
+    folder = root / "acme" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bloom"}')
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 100)
+    server = make_server("127.0.0.1", 0, hub.Hub(root), threaded=True, request_handler=hub._Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}", hub.Snapshot(model="acme/tiny", folder=folder, private=False).commit()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def mirroring(aws: Aws, model: str, address: str, commit: str) -> dict[str, Any]:
+    """What the construct makes of it, without the project, the function and their roles; the program is uploaded."""
+    stack = Stack(App(), "Mirror", env=Environment(account=ACCOUNT, region=REGION))
+    MirroredModel(stack, "Weights", model=model, revision=commit)
+    resources = Template.from_stack(stack).to_json()["Resources"]
+    kept = {name: resource for name, resource in resources.items() if resource["Type"] in KEPT}
+    for resource in kept.values():
+        resource["DependsOn"] = [name for name in resource.get("DependsOn", ()) if name in kept]
+    (start,) = [resource for resource in kept.values() if resource["Type"].startswith("Custom::")]
+    start["Properties"]["ServiceToken"] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:start"
+    (project,) = [name for name, resource in resources.items() if resource["Type"] == "AWS::CodeBuild::Project"]
+    text = json.dumps({"Resources": kept}).replace(json.dumps({"Ref": project}), '"project"')
+    text = text.replace(" --seconds=", f" --hub={address} --seconds=")
+    assets = f"cdk-hnb659fds-assets-{ACCOUNT}-{REGION}"
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=assets)
+    key = text.partition(f"{assets}/")[2].partition(".py")[0]
+    s3.put_object(Bucket=assets, Key=f"{key}.py", Body=Path(_mirror_copy.__file__).read_bytes())
+    template: dict[str, Any] = json.loads(text)
+    return template
+
+
+def test_the_files_are_in_s3_when_the_stack_is_there(aws: Aws, hub_address: tuple[str, str]) -> None:
+    address, commit = hub_address
+    stack = deploy(aws, "mirror", mirroring(aws, "acme/tiny", address, commit))
+    assert stack["StackStatus"] == "CREATE_COMPLETE", [why for *_, why in events(aws, "mirror")]
+    found = aws.client("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"models/acme/tiny/{commit}/")["Contents"]
+    assert [entry["Key"].rpartition("/")[2] for entry in found] == ["config.json", "model.safetensors"]
+
+
+def test_a_copy_that_fails_fails_the_stack_and_says_why(aws: Aws, hub_address: tuple[str, str]) -> None:
+    address, commit = hub_address
+    stack = deploy(aws, "no-mirror", mirroring(aws, "acme/absent", address, commit))
+    assert stack["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert any("acme/absent was not copied: the Hub answers 401" in why for *_, why in events(aws, "no-mirror"))
