@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from extended_dlc.facts import checks
 from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag, version
 from extended_dlc.facts.instances import all_instances, find_instance
-from extended_dlc.facts.neighbours import find_neighbour
+from extended_dlc.facts.neighbours import find_neighbour, neighbours
 from extended_dlc.facts.refresh._pip import RefreshError
 from extended_dlc.facts.refresh._write import layout, write
 from extended_dlc.facts.releases import every_release, find_task, releases, tasks_of
+from extended_dlc.facts.requirements import read_requirement
 
 TUTORIAL = "huggingface-pytorch-inference:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
 
@@ -175,6 +177,20 @@ def test_what_was_measured_of_a_neighbour_is_known_with_how(
 )
 def test_what_was_not_measured_of_a_neighbour_is_not_known(package: str, release: str, transformers: str) -> None:
     assert find_neighbour(package, release, transformers) is None
+
+
+def test_the_neighbours_that_the_image_installs_with_transformers_5_were_measured_and_work() -> None:
+    source = (Path(__file__).parents[2] / "docker/inference/install.py").read_text()
+    (ranges,) = (
+        ast.literal_eval(statement.value)
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "NEIGHBOURS"
+    )
+    for package, wanted in ranges.items():
+        accepts = read_requirement(f"{package}{wanted}").accepts
+        measured = [row for row in neighbours() if row.package == package and accepts(row.range.removeprefix("=="))]
+        assert any(row.works for row in measured if row.covers(row.range.removeprefix("=="), "5.23.0")), package
+        assert all(row.works for row in measured if version(row.first) >= (5,)), package
 
 
 def test_an_unknown_instance_type_names_the_nearest() -> None:
