@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ pytest.importorskip("hypothesis", reason="pip install hypothesis")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-SECONDS = 8  # for each of the two models
+SECONDS = 4  # for each of three models and two releases
 
 CONTENT_TYPES = st.one_of(
     st.sampled_from(
@@ -56,13 +59,22 @@ BODIES = st.one_of(
     REQUESTS.map(lambda value: json.dumps(value).encode("utf-8", "replace")),
     ANY_JSON.map(lambda value: json.dumps(value).encode("utf-8", "replace")),
     FORMS,
+    st.binary(max_size=60).map(lambda tail: b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x08\0\0\0\x08\x08\2\0\0\0" + tail),
     st.binary(max_size=60).map(lambda tail: b"RIFF\x24\x00\x00\x00WAVEfmt " + tail),
 )
 
 
-@pytest.mark.parametrize("model", ["bert-classifier", "whisper"])
-def test_whatever_comes_in_is_answered_honestly(start_server, model):
-    server = start_server(model).wait_until_ready()
+@pytest.fixture(scope="module")
+def vision(models):
+    """The folder of a model that looks at images."""
+    pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
+    program = Path(__file__).parent / "tiny_tasks.py"
+    subprocess.run([sys.executable, program, "image-classification", models / "vision"], check=True)
+
+
+@pytest.mark.parametrize("model", ["bert-classifier", "whisper", "vision"])
+def test_whatever_comes_in_is_answered_honestly(start_server, vision, release, model):
+    server = start_server(model, release).wait_until_ready()
     deadline = time.monotonic() + SECONDS
 
     @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))

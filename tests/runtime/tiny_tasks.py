@@ -262,3 +262,7 @@ def make(task: str, folder: Path) -> None:
     model.save_pretrained(folder)
     if recipe.processor:
         getattr(transformers, recipe.processor)(**recipe.options).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], Path(sys.argv[2]))
