@@ -195,6 +195,7 @@ def test_labels_and_scores_are_the_same_together(bert):
     for one, other in zip(alone, together, strict=True):
         assert [row["label"] for row in one] == [row["label"] for row in other]
         assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-5)
+    assert largest_batch(bert) > 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ What has queued while the model was busy runs together next; the worker says how
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -107,16 +108,19 @@ class Batching:
         return "" if _same(alone, together) else "in a batch this model answers differently"
 
     def _samples(self, *, equal: bool) -> tuple[list[Any], dict[str, Any]]:
-        """Two inputs of the task, and the parameters that it cannot do without."""
-        labels = {"candidate_labels": ["a", "b"]} if self._task.startswith("zero-shot") else {}
+        """Two inputs of the task, and the parameters that it cannot do without or that show a difference."""
+        labels: dict[str, Any] = {"candidate_labels": ["a", "b"]} if self._task.startswith("zero-shot") else {}
+        if "function_to_apply" in inspect.signature(self._pipeline._sanitize_parameters).parameters:
+            labels = {"function_to_apply": "none"}  # probabilities near 0 and 1 would hide one
         if self._kind is Kind.AUDIO:
             import numpy as np
 
             rate = self._pipeline.feature_extractor.sampling_rate
             shapes = ((rate, 5), (rate if equal else rate * 3 // 4, 9))
             sounds = [np.sin(np.arange(length, dtype=np.float32) / pace) for length, pace in shapes]
-            speech = {"generate_kwargs": {"max_new_tokens": 4}} if self._task == "automatic-speech-recognition" else {}
-            return [{"raw": sound, "sampling_rate": rate} for sound in sounds], speech
+            speech = {"generate_kwargs": {"max_new_tokens": 4}}
+            some = speech if self._task == "automatic-speech-recognition" else labels
+            return [{"raw": sound, "sampling_rate": rate} for sound in sounds], some
         if self._kind is Kind.IMAGE:
             from PIL import Image
 
