@@ -38,8 +38,8 @@ CLIENTS = 16
 STEADY = 1.15
 """Most by which the calibration loop may move within a round."""
 
-WORKERS_AND_THREADS = ((1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1))
-"""What the stock server's best tuning is looked for in; two cores gain nothing from more."""
+WORKERS_AND_THREADS = ((1, 2), (2, 1), (2, 2), (3, 1), (4, 1))
+"""What the stock server's best tuning is looked for in, its default on two cores (2, 2) included."""
 
 Turn = Callable[[], Mapping[str, float]]
 
@@ -49,13 +49,17 @@ class Effort:
     """How long to measure."""
 
     rounds: int = 5
-    seconds: float = 3
-    """Of one turn."""
-    requests: int = 2500
+    hurry: bool = False
+    """Whether turns are as short as they can be."""
+    requests: int = 2000
     """Of one client, for its latency, over all rounds."""
 
+    def seconds(self, wanted: float) -> float:
+        """Of one turn."""
+        return 0.5 if self.hurry else wanted
 
-QUICK = Effort(rounds=2, seconds=1, requests=200)
+
+QUICK = Effort(rounds=2, hurry=True, requests=100)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +68,27 @@ class Text:
 
     model: str
     task: str
-    lengths: tuple[int, ...]
-    seconds: float = 3
+    tokens: int
+    seconds: float = 2
     """Least of one turn; a turn is never less than one batch."""
+    minutes: float = 2
+    """About what `throughput` takes."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.task} {self.tokens}"
 
     @property
     def parameters(self) -> dict[str, Any]:
         return GENERATE if self.task == "text-generation" else {}
 
-    def bodies(self, tokens: int) -> list[bytes]:
-        return [json.dumps({"inputs": text, "parameters": self.parameters}).encode() for text in texts(tokens)]
+    @property
+    def bodies(self) -> list[bytes]:
+        return [json.dumps({"inputs": text, "parameters": self.parameters}).encode() for text in texts(self.tokens)]
 
-    def requests(self, tokens: int) -> list[bytes]:
-        return [http_request(body, "application/json") for body in self.bodies(tokens)]
+    @property
+    def requests(self) -> list[bytes]:
+        return [http_request(body, "application/json") for body in self.bodies]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +128,7 @@ class Bench:
                 results[name] = turns[name]()
                 loops.append(calibrate())
             names = [*names[1:], names[0]]
-            if max(loops) > STEADY * min(loops) and void < 2 * wanted:
+            if max(loops) > STEADY * min(loops) and void < wanted:
                 void += 1
                 self.say(f"round void: the calibration loop took {min(loops):.3f} to {max(loops):.3f} s")
                 continue
@@ -124,7 +136,7 @@ class Bench:
             for name, result in results.items():
                 for figure, value in result.items():
                     values[name].setdefault(figure, []).append(value)
-        return {"values": values, "void": void, "unsteady": void >= 2 * wanted}
+        return {"values": values, "void": void, "unsteady": void >= wanted}
 
 
 def calibrate() -> float:
@@ -176,40 +188,37 @@ def start(bench: Bench) -> list[dict[str, Any]]:
     return [_row("start to first answer, bloom-tiny", "s", "seconds", bench.rounds(turns))]
 
 
-def latency(bench: Bench) -> list[dict[str, Any]]:
+def latency(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
     """What one client waits for, above the call itself."""
-    generation = Text(model="bloom-tiny", task="text-generation", lengths=(8,))
-    classification = Text(model="bert-tiny", task="text-classification", lengths=(32,))
-    return [row for of in (generation, classification) for row in _latency(bench, of)]
 
+    def run(bench: Bench) -> list[dict[str, Any]]:
+        each = -(-bench.effort.requests // bench.effort.rounds)
+        seen: dict[str, list[float]] = {}
+        with _running(bench, of) as running:
 
-def _latency(bench: Bench, of: Text) -> list[dict[str, Any]]:
-    (tokens,) = of.lengths
-    each = -(-bench.effort.requests // bench.effort.rounds)
-    seen: dict[str, list[float]] = {}
-    with _running(bench, of) as running:
+            def turn(who: str) -> dict[str, float]:
+                made = _load(running[who], of, seconds=0, least=each, at_once=1)
+                waits = [1000 * seconds for seconds in made["latencies"]]
+                seen.setdefault(who, []).extend(waits)
+                return {"p50": _quantile(waits, 0.5), "p99": _quantile(waits, 0.99)}
 
-        def turn(who: str) -> dict[str, float]:
-            made = _load(running[who], of, tokens, seconds=0, least=each, at_once=1)
-            waits = [1000 * seconds for seconds in made["latencies"]]
-            seen.setdefault(who, []).extend(waits)
-            return {"p50": _quantile(waits, 0.5), "p99": _quantile(waits, 0.99)}
+            result = bench.rounds({who: functools.partial(turn, who) for who in running})
+        rows = []
+        for figure, at in (("p50", 0.5), ("p99", 0.99)):
+            row = _row(f"one client, {of.model}, {of.task}, {of.tokens} tokens: {figure}", "ms", figure, result)
+            row["all"] = {who: round(_quantile(values, at), 5) for who, values in seen.items()}
+            row["requests"] = {who: len(values) for who, values in seen.items()}
+            rows.append(row)
+        return rows
 
-        result = bench.rounds({who: functools.partial(turn, who) for who in running})
-    rows = []
-    for figure, at in (("p50", 0.5), ("p99", 0.99)):
-        row = _row(f"one client, {of.model}, {of.task}, {tokens} tokens: {figure}", "ms", figure, result)
-        row["all"] = {who: round(_quantile(values, at), 5) for who, values in seen.items()}
-        row["requests"] = {who: len(values) for who, values in seen.items()}
-        rows.append(row)
-    return rows
+    return run
 
 
 def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
     """What a candidate weighs once it has answered many at once, alone on the machine."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
-        of = Text(model=name, task="text-generation", lengths=(32,))
+        of = Text(model=name, task="text-generation", tokens=32)
 
         def turn(make: Callable[[], Any]) -> Turn:
             def measure() -> dict[str, float]:
@@ -218,7 +227,7 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
                     bench.say(f"{others} other processes share torch's pages: these figures are too low")
                 with make() as process:
                     _first(process, of)
-                    _load(process, of, 32, seconds=2, least=2 * CLIENTS)
+                    _load(process, of, seconds=bench.effort.seconds(2), least=CLIENTS)
                     return {"megabytes": process.memory / 1e6, "sharing": others}
 
             return measure
@@ -232,137 +241,143 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
 
 
 def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
-    """What 16 clients get, at each length."""
+    """What 16 clients get."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
-        tuned = bench.figures["stages"].get(f"tuning {_name(of)}", {}).get("rows", {}) if bench.with_stock else {}
-        seconds = min(bench.effort.seconds, of.seconds) if bench.effort is QUICK else of.seconds
-        rows = []
-        with _running(bench, of, {tuple(setting) for setting in tuned.values()}) as running:
-            for tokens in of.lengths:
-                turns: dict[str, Turn] = {}
-                for who in ("ours", "stock"):
-                    if who in running:
-                        turns[who] = lambda who=who, tokens=tokens: _rate(running[who], of, tokens, seconds)
-                if str(tokens) in tuned:
-                    best = running[f"stock {tuple(tuned[str(tokens)])}"]
-                    turns["tuned"] = lambda best=best, tokens=tokens: _rate(best, of, tokens, seconds)
-                turns["batched"] = lambda tokens=tokens: _rate(running["direct"], of, tokens, seconds)
-                turns["direct"] = lambda tokens=tokens: _rate(running["direct"], of, tokens, seconds / 2, at_once=1)
-                name = f"{CLIENTS} clients, {of.model}, {of.task}, {tokens} tokens"
-                row = _row(name, "requests/s", "rate", bench.rounds(turns))
-                if str(tokens) in tuned:
-                    row["tuning"] = tuned[str(tokens)]
-                rows.append(row)
-        return rows
+        tuned = bench.figures["stages"].get(f"tuning {of.name}") if bench.with_stock else None
+        seconds = bench.effort.seconds(of.seconds)
+        with _running(bench, of, tuned["setting"] if tuned else None) as running:
+            turns = {who: functools.partial(_rate, process, of, seconds) for who, process in running.items()}
+            # the same process twice: a batch at a time is the limit, one by one is what batching is worth
+            turns["batched"] = turns.pop("direct")
+            turns["direct"] = functools.partial(_rate, running["direct"], of, seconds / 2, at_once=1)
+            result = bench.rounds(turns)
+        row = _row(f"{CLIENTS} clients, {of.model}, {of.task}, {of.tokens} tokens", "requests/s", "rate", result)
+        if tuned:
+            row["tuning"] = tuned["setting"]
+        return [row]
 
     return run
 
 
-def tuning(of: Text) -> Callable[[Bench], dict[str, tuple[int, int]]]:
-    """Workers and threads with which the stock server is fastest, at each length."""
+def tuning(of: Text) -> Callable[[Bench], dict[str, Any]]:
+    """Workers and threads with which the stock server is fastest."""
 
-    def run(bench: Bench) -> dict[str, tuple[int, int]]:
-        rates: dict[int, dict[tuple[int, int], float]] = {tokens: {} for tokens in of.lengths}
-        seconds = min(bench.effort.seconds, 3)
-        for setting in WORKERS_AND_THREADS:
-            bench.say(f"stock server with {setting[0]} workers of {setting[1]} threads")
-            with Stock(model(of.model), of.task, workers=setting[0], threads=setting[1]) as stock:
-                stock.wait_for_answer(of.bodies(of.lengths[0])[0])
-                for tokens in of.lengths:
-                    made = stock.load(of.requests(tokens), CLIENTS, seconds=seconds, least=CLIENTS, warm=CLIENTS // 2)
-                    rates[tokens][setting] = made["rate"]
-        bench.say(f"requests/s by workers and threads: {rates}")
-        return {str(tokens): max(found, key=found.__getitem__) for tokens, found in rates.items()}
+    def run(bench: Bench) -> dict[str, Any]:
+        rates: list[tuple[float, tuple[int, int]]] = []
+        for workers, threads in WORKERS_AND_THREADS:
+            bench.say(f"stock server with {workers} workers of {threads} threads")
+            with Stock(model(of.model), of.task, workers=workers, threads=threads) as stock:
+                stock.wait_for_answer(of.bodies[0])
+                seconds = bench.effort.seconds(2)
+                made = stock.load(of.requests, CLIENTS, seconds=seconds, least=CLIENTS, warm=CLIENTS // 2)
+                rates.append((round(made["rate"], 2), (workers, threads)))
+        bench.say(f"requests/s, workers and threads: {rates}")
+        return {"rates": rates, "setting": max(rates)[1]}
 
     return run
 
 
-def speech(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
+def speech(name: str, seconds: int) -> Callable[[Bench], list[dict[str, Any]]]:
     """Seconds of audio that are transcribed in a second."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
-        task, rows = "automatic-speech-recognition", []
-        folder = model(name)
+        folder, task, audio = model(name), "automatic-speech-recognition", sound(seconds)
+        # the stock server takes no parameter beside audio, and without one no audio beyond 30 s: it gets the path of a
+        # file instead, which spares it the transfer
+        long = {"return_timestamps": True} if seconds > 30 else {}
+        by_path = json.dumps({"inputs": str(sound_file(seconds)), "parameters": long}).encode()
+        requests = {
+            "ours": http_request(audio, "audio/wave"),
+            "stock": http_request(by_path, "application/json") if long else http_request(audio, "audio/wave"),
+        }
+        order = {"inputs": [str(sound_file(seconds))], "parameters": long, "batch": 1}
+        turn_seconds = bench.effort.seconds(3)
+        rows = []
         with contextlib.ExitStack() as stack:
-            ours = stack.enter_context(Ours(folder, task, bench.release))
-            direct = stack.enter_context(Direct(folder, task, bench.release, str(sound_file(1)), {}))
-            stock = stack.enter_context(Stock(folder, task)) if bench.with_stock else None
-            direct.read()
-            ours.wait_for_answer(sound(1), "audio/wav")
-            if stock is not None:
-                stock.wait_for_answer(sound(1), "audio/wave")
-            for seconds in (1, 10, 60):
-                # the stock server takes no parameter beside audio, and without one no audio beyond 30 s: it gets the
-                # path of a file, which spares it the transfer
-                long = {"return_timestamps": True} if seconds > 30 else {}
-                by_path = json.dumps({"inputs": str(sound_file(seconds)), "parameters": long}).encode()
-                theirs = (
-                    http_request(by_path, "application/json") if long else http_request(sound(seconds), "audio/wave")
-                )
-                mine = http_request(sound(seconds), "audio/wav")
-                for clients in (1, 8):
-                    long_enough = {"seconds": bench.effort.seconds, "least": clients}
+            running: dict[str, Any] = {
+                "ours": stack.enter_context(Ours(folder, task, bench.release)),
+                "stock": stack.enter_context(Stock(folder, task)),
+                "direct": stack.enter_context(Direct(folder, task, bench.release, str(sound_file(1)), {})),
+            }
+            running["direct"].read()
+            for who in requests:
+                running[who].wait_for_answer(sound(1), "audio/wave")
 
-                    def turn(
-                        server: Any, request: bytes, clients: int = clients, of: Any = long_enough, s: int = seconds
-                    ) -> Any:
-                        return {"rate": s * server.load([request], clients, warm=clients, **of)["rate"]}
+            def turn(who: str, clients: int) -> dict[str, float]:
+                effort = {"seconds": turn_seconds, "least": clients, "warm": clients}
+                if who == "direct":
+                    return {"rate": seconds * running[who].order(**order, **effort)["rate"]}
+                return {"rate": seconds * running[who].load([requests[who]], clients, **effort)["rate"]}
 
-                    turns: dict[str, Turn] = {"ours": lambda turn=turn, mine=mine: turn(ours, mine)}
-                    if stock is not None:
-                        turns["stock"] = lambda turn=turn, theirs=theirs: turn(stock, theirs)
-                    if clients == 1:
-                        order = {"inputs": [str(sound_file(seconds))], "parameters": long, "batch": 1, "warm": 1}
-                        turns["direct"] = lambda order=order, of=long_enough, s=seconds: {
-                            "rate": s * direct.order(**order, **of)["rate"]
-                        }
-                    label = f"{clients} client{'s' if clients > 1 else ''}, {name}, {seconds} s of audio"
-                    rows.append(_row(label, "audio s/s", "rate", bench.rounds(turns)))
+            for clients in (1, 8):
+                turns = {
+                    who: functools.partial(turn, who, clients) for who in running if clients == 1 or who in requests
+                }
+                label = f"{clients} client{'s' if clients > 1 else ''}, {name}, {seconds} s of audio"
+                rows.append(_row(label, "audio s/s", "rate", bench.rounds(turns)))
         return rows
 
     return run
 
 
+_CLASSIFY, _FEATURES, _GENERATE = "text-classification", "feature-extraction", "text-generation"
 TEXTS = (
-    Text(model="bloom-tiny", task="text-generation", lengths=(8, 32, 128)),
-    Text(model="bloom-medium", task="text-generation", lengths=(8,), seconds=8),
-    Text(model="bloom-medium", task="text-generation", lengths=(32,), seconds=8),
-    Text(model="bloom-medium", task="text-generation", lengths=(128,), seconds=8),
-    Text(model="bert-tiny", task="text-classification", lengths=(8, 32, 128)),
-    Text(model="bert-medium", task="text-classification", lengths=(8, 32), seconds=4),
-    Text(model="bert-medium", task="text-classification", lengths=(128,), seconds=6),
-    Text(model="bert-tiny", task="feature-extraction", lengths=(8, 32, 128)),
-    Text(model="bert-medium", task="feature-extraction", lengths=(8, 32), seconds=4),
-    Text(model="bert-medium", task="feature-extraction", lengths=(128,), seconds=6),
+    *(Text(model="bloom-tiny", task=_GENERATE, tokens=tokens) for tokens in (8, 32, 128)),
+    *(Text(model="bloom-medium", task=_GENERATE, tokens=tokens, seconds=5, minutes=6) for tokens in (8, 32, 128)),
+    *(Text(model="bert-tiny", task=task, tokens=tokens) for task in (_CLASSIFY, _FEATURES) for tokens in (8, 32, 128)),
+    *(
+        Text(model="bert-medium", task=task, tokens=tokens, seconds=3, minutes=3)
+        for task in (_CLASSIFY, _FEATURES)
+        for tokens in (8, 32, 128)
+    ),
 )
 
 
 def stages() -> list[Stage]:
     """All of them, in the order in which they run."""
-    beside_stock = [
-        Stage(name="start", minutes=2.5, run=start),
-        Stage(name="latency", minutes=5, run=latency),
+    first = [
+        Stage(name="start", minutes=3, run=start),
+        *(
+            Stage(name=f"latency {of.model}", minutes=minutes, run=latency(of))
+            for of, minutes in (
+                (Text(model="bloom-tiny", task=_GENERATE, tokens=8), 4),
+                (Text(model="bert-tiny", task=_CLASSIFY, tokens=32), 2),
+            )
+        ),
         *(Stage(name=f"memory {name}", minutes=4, run=memory(name)) for name in ("bloom-tiny", "bloom-medium")),
-        *(Stage(name=f"speech {name}", minutes=7, run=speech(name)) for name in ("whisper-tiny", "whisper-medium")),
     ]
-    for of in TEXTS:
-        beside_stock.append(Stage(name=f"tuning {_name(of)}", minutes=3, run=tuning(of)))
-        beside_stock.append(Stage(name=_name(of), minutes=7, run=throughput(of)))
-    newest = [
-        Stage(name=f"{stage.name} @{NEWEST}", minutes=0.6 * stage.minutes, run=stage.run, release=NEWEST)
-        for stage in beside_stock
-        if not stage.name.startswith("tuning")
+    heard = [
+        ("whisper-tiny", 1),
+        ("whisper-tiny", 10),
+        ("whisper-tiny", 60),
+        ("whisper-medium", 1),
+        ("whisper-medium", 10),
     ]
-    return [*beside_stock, *newest]
-
-
-def _name(of: Text) -> str:
-    return f"{of.model} {of.task} {','.join(map(str, of.lengths))}"
+    return [
+        *first,
+        *(Stage(name=f"speech {name} {length}", minutes=3, run=speech(name, length)) for name, length in heard),
+        *(
+            stage
+            for of in TEXTS
+            for stage in (
+                Stage(name=f"tuning {of.name}", minutes=2, run=tuning(of)),
+                Stage(name=of.name, minutes=of.minutes, run=throughput(of)),
+            )
+        ),
+        *(
+            Stage(name=f"{stage.name} @{NEWEST}", minutes=stage.minutes / 2, run=stage.run, release=NEWEST)
+            for stage in first
+        ),
+        *(
+            Stage(name=f"{of.name} @{NEWEST}", minutes=of.minutes / 2, run=throughput(of), release=NEWEST)
+            for of in TEXTS
+        ),
+    ]
 
 
 def _makers(bench: Bench, of: Text) -> dict[str, Callable[[], Any]]:
-    folder, first = model(of.model), texts(of.lengths[0])[0]
+    folder, first = model(of.model), texts(of.tokens)[0]
     makers: dict[str, Callable[[], Any]] = {
         "ours": lambda: Ours(folder, of.task, bench.release),
         "direct": lambda: Direct(folder, of.task, bench.release, first, of.parameters),
@@ -373,14 +388,12 @@ def _makers(bench: Bench, of: Text) -> dict[str, Callable[[], Any]]:
 
 
 @contextlib.contextmanager
-def _running(bench: Bench, of: Text, tuned: set[tuple[int, int]] = frozenset()) -> Iterator[dict[str, Any]]:  # type: ignore[assignment]
+def _running(bench: Bench, of: Text, tuned: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
     """The candidates, each of which has answered."""
     with contextlib.ExitStack() as stack:
         makers = _makers(bench, of)
-        for workers, threads in sorted(tuned):
-            makers[f"stock {(workers, threads)}"] = lambda w=workers, t=threads: Stock(
-                model(of.model), of.task, workers=w, threads=t
-            )
+        if tuned:
+            makers["tuned"] = lambda: Stock(model(of.model), of.task, workers=tuned[0], threads=tuned[1])
         running = {}
         for who, make in makers.items():
             bench.say(f"starting: {who}")
@@ -393,19 +406,19 @@ def _first(process: Any, of: Text) -> None:
     if isinstance(process, Direct):
         process.read()
     else:
-        process.wait_for_answer(of.bodies(of.lengths[0])[0])
+        process.wait_for_answer(of.bodies[0])
 
 
-def _load(process: Any, of: Text, tokens: int, *, seconds: float, least: int, at_once: int = CLIENTS) -> dict[str, Any]:
+def _load(process: Any, of: Text, *, seconds: float, least: int, at_once: int = CLIENTS) -> dict[str, Any]:
     """The figures of so many clients, or of batches of that size."""
     order = {"seconds": seconds, "least": least, "warm": at_once}
     if isinstance(process, Direct):
-        return dict(process.order(inputs=texts(tokens), parameters=of.parameters, batch=at_once, **order))
-    return dict(process.load(of.requests(tokens), at_once, **order))
+        return dict(process.order(inputs=texts(of.tokens), parameters=of.parameters, batch=at_once, **order))
+    return dict(process.load(of.requests, at_once, **order))
 
 
-def _rate(process: Any, of: Text, tokens: int, seconds: float, at_once: int = CLIENTS) -> dict[str, float]:
-    return {"rate": _load(process, of, tokens, seconds=seconds, least=at_once, at_once=at_once)["rate"]}
+def _rate(process: Any, of: Text, seconds: float, at_once: int = CLIENTS) -> dict[str, float]:
+    return {"rate": _load(process, of, seconds=seconds, least=at_once, at_once=at_once)["rate"]}
 
 
 def _row(name: str, unit: str, figure: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -439,7 +452,13 @@ def _machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", metavar="NAME", help="stages whose name has this; measured again")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="NAME",
+        choices=[stage.name for stage in stages()],
+        help="a stage of --list; measured again",
+    )
     parser.add_argument("--quick", action="store_true", help="a small run, whose figures are printed and not kept")
     parser.add_argument("--minutes", type=float, help="begin no stage that would not end in so many minutes")
     parser.add_argument("--list", action="store_true", help="the stages, with their minutes")
@@ -449,7 +468,7 @@ def main() -> None:
     todo = [
         stage
         for stage in stages()
-        if (any(part in stage.name for part in options.only) if options.only else stage.name not in figures["stages"])
+        if (stage.name in options.only if options.only else stage.name not in figures["stages"])
     ]
     if options.list:
         for stage in stages():
@@ -469,15 +488,14 @@ def main() -> None:
 
         bench = Bench(effort=QUICK if options.quick else Effort(), release=stage.release, figures=figures, say=say)
         at = time.monotonic()
-        rows = stage.run(bench)
+        found = stage.run(bench)
         figures["stages"][stage.name] = {
             "release": stage.release,
             "minutes": round((time.monotonic() - at) / 60, 1),
             "machine": _machine(),
-            "rows": rows,
+            **(found if isinstance(found, dict) else {"rows": found}),
         }
-        if isinstance(rows, list):
-            print_table(rows)
+        print_table(figures["stages"][stage.name].get("rows", []))
         if not options.quick:
             FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
             write_table(figures)

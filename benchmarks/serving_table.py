@@ -90,13 +90,13 @@ def table(rows: list[Mapping[str, Any]]) -> list[str]:
 
 def print_table(rows: list[Mapping[str, Any]]) -> None:
     """For the one who waits."""
-    print("\n".join(table(rows)), flush=True)
+    print("\n".join(table(rows) if rows else []), flush=True)
 
 
 def write_table(figures: Mapping[str, Any]) -> None:
     """Into README.md, between its marks."""
     parts: list[str] = []
-    done = [stage for stage in figures["stages"].values() if isinstance(stage["rows"], list)]
+    done = [stage for stage in figures["stages"].values() if "rows" in stage]
     for release in dict.fromkeys(stage["release"] for stage in done):
         rows = [row for stage in done if stage["release"] == release for row in stage["rows"]]
         parts += [f"With transformers {release}:", "", *table(rows), ""]
