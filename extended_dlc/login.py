@@ -55,9 +55,10 @@ def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
     release = image.get("transformers")
     for endpoint in endpoints.values():
         hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
-        instance_type = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")
+        types = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")
         try:
-            accelerator = find_instance(str(instance_type)).accelerator
+            # of several types, which compute with the same, the first will do
+            accelerator = find_instance(str(types[0] if isinstance(types, list) and types else types)).accelerator
             yield pick_base(str(release), accelerator, region, server=image.get("server", "native")).uri
         except ValueError:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_s3 as s3
@@ -19,13 +19,13 @@ from extended_dlc import (
     HuggingFaceEndpoint,
     LocalBuild,
     MirroredModel,
-    RealTime,
     S3Model,
     ServedModel,
     ServingImage,
     StockDlc,
 )
 from extended_dlc.facts.hub import known_model_type
+from stacks.options import endpoint_options
 from stacks.settings import (
     EcrImageSettings,
     EndpointSettings,
@@ -43,6 +43,8 @@ class EndpointStack(Stack):
     def __init__(self, scope: Construct, construct_id: str, *, settings: Settings, **kwargs: Any) -> None:
         """Define the image and each endpoint of the settings."""
         super().__init__(scope, construct_id, **kwargs)
+        for tag, value in settings.tags.items():
+            Tags.of(self).add(tag, value)
         self.image = self._image(settings)
         if isinstance(self.image, ExtendedDlc):
             CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
@@ -119,13 +121,9 @@ class EndpointStack(Stack):
             key,
             model=self._model(key, settings),
             image=self.image,
-            hosting=RealTime(
-                instance_type=settings.hosting.instance_type,
-                instances=settings.hosting.instances,
-                startup_timeout_seconds=settings.hosting.startup_timeout_seconds,
-            ),
             environment=settings.environment,
             endpoint_name=name,
+            **endpoint_options(self, key, settings),
         )
         self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {settings.model}")
         self._output(key, "Invoke", _invoke_command(settings, endpoint), f"Sends {settings.model} a request")
@@ -145,6 +143,14 @@ def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -
     else:
         body = json.dumps({"inputs": "Hello, my name is"})
         payload = f"--content-type application/json --cli-binary-format raw-in-base64-out --body '{body}'"
+    if endpoint.bucket is not None:
+        kind, name = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
+        place = endpoint.bucket.s3_url_for_object(f"{endpoint.endpoint_name}/input/{name}")
+        return (
+            f"aws s3 cp {name} {place} && aws sagemaker-runtime invoke-endpoint-async --region "
+            f"{Stack.of(endpoint).region} --endpoint-name {endpoint.endpoint_name} --content-type {kind} "
+            f"--input-location {place}"
+        )
     return (
         f"aws sagemaker-runtime invoke-endpoint --region {Stack.of(endpoint).region} "
         f"--endpoint-name {endpoint.endpoint_name} {payload} /dev/stdout"

@@ -13,6 +13,23 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from stacks.hosting import (
+    AllAtOnceSettings,
+    AsyncSettings,
+    BacklogScalingSettings,
+    CanarySettings,
+    ConcurrencyScalingSettings,
+    DataCaptureSettings,
+    InvocationScalingSettings,
+    LinearSettings,
+    NetworkSettings,
+    ProvisionedScalingSettings,
+    RealTimeSettings,
+    RollingSettings,
+    ScheduledCapacitySettings,
+    ServerlessSettings,
+    VariantSettings,
+)
 from stacks.settings import (
     BuildSettings,
     EcrImageSettings,
@@ -21,7 +38,6 @@ from stacks.settings import (
     HubWeightsSettings,
     LocalWeightsSettings,
     MirroredWeightsSettings,
-    RealTimeSettings,
     S3WeightsSettings,
     Settings,
     StockImageSettings,
@@ -41,6 +57,20 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`endpoints.<id>.weights`, kind `s3`", S3WeightsSettings),
     ("`endpoints.<id>.weights`, kind `local`", LocalWeightsSettings),
     ("`endpoints.<id>.hosting`, kind `real-time`", RealTimeSettings),
+    ("`endpoints.<id>.hosting.variants` and `.shadow`", VariantSettings),
+    ("`endpoints.<id>.hosting`, kind `async`", AsyncSettings),
+    ("`endpoints.<id>.hosting`, kind `serverless`", ServerlessSettings),
+    ("`scaling` of kind `real-time`, kind `invocations`", InvocationScalingSettings),
+    ("`scaling` of kind `real-time`, kind `concurrency`", ConcurrencyScalingSettings),
+    ("`scaling` of kind `async`", BacklogScalingSettings),
+    ("`scaling` of kind `serverless`", ProvisionedScalingSettings),
+    ("`scaling.schedules`", ScheduledCapacitySettings),
+    ("`endpoints.<id>.rollout`, kind `all-at-once`", AllAtOnceSettings),
+    ("`endpoints.<id>.rollout`, kind `canary`", CanarySettings),
+    ("`endpoints.<id>.rollout`, kind `linear`", LinearSettings),
+    ("`endpoints.<id>.rollout`, kind `rolling`", RollingSettings),
+    ("`endpoints.<id>.network`", NetworkSettings),
+    ("`endpoints.<id>.data_capture`", DataCaptureSettings),
 ]
 
 _HEAD = """# Settings of the app
@@ -101,10 +131,16 @@ def _kind(option: Any) -> str:
     if typing.get_origin(option) is typing.Literal:
         return " or ".join(f"`{value}`" for value in typing.get_args(option))
     if (origin := typing.get_origin(option)) in (dict, list):
-        return "object" if origin is dict else "list of texts"
+        return "object" if origin is dict else _list(typing.get_args(option)[0])
     if isinstance(option, type) and issubclass(option, BaseModel):
         return "section"
-    return {str: "text", bool: "`true` or `false`", int: "whole number", type(None): "`null`"}[option]
+    return {str: "text", bool: "`true` or `false`", int: "whole number", float: "number", type(None): "`null`"}[option]
+
+
+def _list(of: Any) -> str:
+    if isinstance(of, type) and issubclass(of, BaseModel):
+        return "list of sections"
+    return "list of texts" if of is str else f"list of {_kind(of)}"
 
 
 def _bounds(limit: Any) -> list[int]:

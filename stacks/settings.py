@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
@@ -21,11 +22,28 @@ from extended_dlc.facts.checks import (
     check_release,
     model_id,
 )
-from extended_dlc.facts.compat import check_model_type, check_pair, pick_base
+from extended_dlc.facts.compat import Server, check_model_type, check_pair, pick_base
 from extended_dlc.facts.hub import known_model_type
-from extended_dlc.facts.instances import check_image_runs_on, find_instance
+from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
+from extended_dlc.facts.models import know_model
+from extended_dlc.facts.sizing import Load, check_fit
 from extended_dlc.facts.stock import pick_stock
+from extended_dlc.facts.tasks import check_task
 from extended_dlc.inference_code import InferenceCode
+from stacks.hosting import (
+    HOSTINGS,
+    INSTANCE_SCALINGS,
+    ROLLOUTS,
+    DataCaptureSettings,
+    HostingSettings,
+    NetworkSettings,
+    RealTimeSettings,
+    RolloutSettings,
+    ServerlessSettings,
+)
+from stacks.sections import Section as _Section
+from stacks.sections import checked as _checked
+from stacks.sections import kind_of as _kind_of
 
 CONTEXT_KEY = "extended-dlc"
 OVERRIDES = ("model", "transformers", "instance_type", "region")
@@ -33,14 +51,6 @@ OVERRIDES = ("model", "transformers", "instance_type", "region")
 
 class SettingsError(Exception):
     """Everything that is wrong with the settings, one problem a line."""
-
-
-def _checked(check: Any) -> AfterValidator:
-    def run(value: Any) -> Any:
-        check(value)
-        return value
-
-    return AfterValidator(run)
 
 
 def _check_environment(environment: dict[str, str]) -> None:
@@ -80,10 +90,6 @@ ModelId = Annotated[str, AfterValidator(model_id), _checked(check_model_id)]
 Environment = Annotated[dict[str, str], _checked(_check_environment)]
 File = Annotated[str, _checked(_check_file)]
 Folder = Annotated[str, _checked(_check_folder)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
 class BuildSettings(_Section):
@@ -168,13 +174,6 @@ _IMAGES: dict[str, type[_Section]] = {
 }
 
 
-def _kind_of(default: str) -> Callable[[Any], str]:
-    def kind(raw: Any) -> str:
-        return str(raw.get("kind", default) if isinstance(raw, Mapping) else getattr(raw, "kind", default))
-
-    return kind
-
-
 _image_kind = _kind_of("extended")
 
 
@@ -188,21 +187,6 @@ ImageSettings = Annotated[
         custom_error_message="kind must be one of 'extended', 'stock', 'ecr'",
     ),
 ]
-
-
-class RealTimeSettings(_Section):
-    """Instances that run all the time."""
-
-    kind: Literal["real-time"] = "real-time"
-    instance_type: Annotated[str, _checked(find_instance)] = "ml.m5.xlarge"
-    """SageMaker's name of the instance type. Default: `ml.m5.xlarge`."""
-
-    instances: Annotated[int, Field(ge=1)] = 1
-    """How many instances. Default: 1."""
-
-    startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] | None = None
-    """How long a container may take to its first healthy answer, 60 to 3600 s. Default: from the model's size, 900
-    where nobody knows it."""
 
 
 class HubWeightsSettings(_Section):
@@ -318,8 +302,32 @@ class EndpointSettings(_Section):
     environment: Environment = {}
     """More environment variables for the container. Default: none."""
 
-    hosting: RealTimeSettings = RealTimeSettings()
-    """How it is hosted. Default: one `ml.m5.xlarge`."""
+    hosting: HostingSettings = RealTimeSettings()
+    """How it is hosted, by its `kind`. Default: `real-time`, one `ml.m5.xlarge`."""
+
+    rollout: RolloutSettings | None = None
+    """How an update goes over to new instances, by its `kind`. Default: all at once, without a bake."""
+
+    network: NetworkSettings | None = None
+    """The VPC that its containers are in. Default: SageMaker's own, with access to the internet."""
+
+    network_isolation: bool = False
+    """Whether containers can open no connection at all; not for weights that they download from the Hub."""
+
+    encryption_key: str | None = None
+    """ARN of the key for volumes, captured data, asynchronous answers and new topics. Default: AWS's own keys."""
+
+    data_capture: DataCaptureSettings | None = None
+    """What of the requests and answers is written to S3. Default: nothing."""
+
+    role: str | None = None
+    """ARN of the role of its containers, which you grant what they need. Default: a new one."""
+
+    role_path: str | None = None
+    """Path of the new role, as `/speech/`. Default: `/`."""
+
+    permissions_boundary: str | None = None
+    """ARN of the policy that bounds the new role. Default: none."""
 
     @model_validator(mode="after")
     def _commit_of_a_mirror(self) -> EndpointSettings:
@@ -346,11 +354,24 @@ class Settings(_Section):
     endpoints: Annotated[dict[str, EndpointSettings], Field(min_length=1)]
     """The endpoints by their ids; an endpoint's name is `<name>-<id>`."""
 
+    tags: dict[str, str] = {}
+    """Tags of everything that can have some. Default: none."""
+
     @property
     def accelerator(self) -> Literal["cpu", "gpu"]:
         """What the instances of all endpoints compute with."""
         first = next(iter(self.endpoints.values()))
-        return "gpu" if find_instance(first.hosting.instance_type).accelerator == "gpu" else "cpu"
+        return "gpu" if _instances(first)[0].accelerator == "gpu" else "cpu"
+
+
+_KINDS: dict[str, Mapping[str, type[_Section]]] = {
+    "image": _IMAGES,
+    "weights": _WEIGHTS,
+    "hosting": HOSTINGS,
+    "rollout": ROLLOUTS,
+    "scaling": INSTANCE_SCALINGS,
+}
+"""The sections that a `kind` decides on."""
 
 
 def read_settings(context: Mapping[str, Any]) -> Settings:
@@ -430,7 +451,7 @@ def _with_overrides(raw: Mapping[str, Any], overrides: Mapping[str, str], proble
 def _explain(detail: ErrorDetails, raw: Any) -> str:
     """One of pydantic's errors in the words of the house."""
     place = [str(part) for part in detail["loc"]]
-    for section, kinds in (("image", _IMAGES), ("weights", _WEIGHTS)):
+    for section, kinds in _KINDS.items():
         after = place.index(section) + 1 if section in place else 0
         if after and place[after : after + 1] and place[after] in kinds:
             del place[after]  # pydantic names the kind that it tried
@@ -457,8 +478,9 @@ def _siblings(place: list[str], raw: Mapping[str, Any]) -> list[str]:
             section = _IMAGES[_image_kind(raw.get("image"))]
         elif section is Settings and part == "endpoints":
             section = EndpointSettings
-        elif section is EndpointSettings and part == "weights":
-            section = _WEIGHTS[_kind_of("hub")(raw["endpoints"][place[1]]["weights"])]
+        elif section is EndpointSettings and part in _KINDS:
+            kind = _kind_of(getattr(section.model_fields[part].default, "kind", ""))
+            section = _KINDS[part].get(kind(raw["endpoints"][place[1]][part]), section)
         elif part in section.model_fields:
             annotation = section.model_fields[part].annotation
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -493,6 +515,15 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
         given = getattr(image, "transformers", None)
         yield f"image.transformers ({given}): {error}"
     yield from _models_that_do_not_load(image, base, endpoints)
+    yield from _models_that_do_not_fit(image, base, endpoints)
+
+
+def _instances(endpoint: EndpointSettings) -> list[Instance]:
+    """What the endpoint computes with, the preferred type first."""
+    if isinstance(endpoint.hosting, ServerlessSettings):
+        return [replace(find_instance("ml.m5.large"), name="serverless")]
+    types = endpoint.hosting.instance_type
+    return [find_instance(name) for name in ([types] if isinstance(types, str) else types)]
 
 
 def _instances_that_do_not_fit(
@@ -503,8 +534,7 @@ def _instances_that_do_not_fit(
     tag = read_tag(base) if base else None
     accelerator: str | None = tag.accelerator if tag else getattr(image, "accelerator", None)
     source = f"image.base is built for {accelerator}" if tag else f"image.accelerator is {accelerator}"
-    for key, endpoint in endpoints.items():
-        instance = find_instance(endpoint.hosting.instance_type)
+    for key, instance in [(key, each) for key, endpoint in endpoints.items() for each in _instances(endpoint)]:
         try:
             check_image_runs_on(instance, accelerator)
         except ValueError as error:
@@ -541,12 +571,39 @@ def _models_that_do_not_load(image: Any, base: str | None, endpoints: Mapping[st
     release = image.transformers if extended else tag.transformers if tag else None
     for key, endpoint in endpoints.items():
         model_type = endpoint.model_type or known_model_type(endpoint.model)
-        if release is None or model_type is None:
+        code = endpoint.weights.inference_code() if isinstance(endpoint.weights, HubWeightsSettings) else None
+        injected = not extended and code is not None and code.requirement("transformers") is not None
+        if release is None or model_type is None or injected:  # what is injected is judged where its image is
             continue
         try:
             check_model_type(model_type, release, image=None if extended or base is None else base.rpartition("/")[2])
         except ValueError as error:
             yield f"endpoints.{key}.model ({endpoint.model}): {error}"
+
+
+def _models_that_do_not_fit(image: Any, base: str | None, endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
+    """Instances that are too small for the model, and tasks that nothing in the image serves."""
+    tag = read_tag(base) if base else None
+    release = getattr(image, "transformers", None) or (tag.transformers if tag else None)
+    server: Server | None = "stock" if isinstance(image, StockImageSettings) else getattr(image, "server", None)
+    for key, endpoint in endpoints.items():
+        weights = endpoint.weights
+        if isinstance(weights, HubWeightsSettings) and weights.inference_code() is not None:
+            continue  # what code of one's own does with them is not known
+        named = isinstance(weights, HubWeightsSettings | MirroredWeightsSettings)
+        model = know_model(endpoint.model if named else None, parameters=endpoint.parameters)
+        load = Load(dtype=endpoint.environment.get("EXTENDED_DLC_DTYPE"))
+        if not isinstance(endpoint.hosting, ServerlessSettings):
+            for instance in _instances(endpoint):
+                try:
+                    check_fit(model, instance, spread="one" if server == "stock" else "all", load=load)
+                except ValueError as error:
+                    yield f"endpoints.{key}.hosting.instance_type ({instance.name}): {error}"
+        if endpoint.task is not None:
+            try:
+                check_task(endpoint.task, release, server)
+            except ValueError as error:
+                yield f"endpoints.{key}.task ({endpoint.task}): {error}"
 
 
 def _section(kind: type[Any], raw: Any) -> Any:

@@ -55,8 +55,11 @@ class Target:
         for endpoint in endpoints.values() if isinstance(endpoints, Mapping) else ():
             hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
             hosting = hosting if isinstance(hosting, Mapping) else {}
+            if hosting.get("kind") == "serverless":
+                continue
             number = hosting.get("instances", 1)
-            name = str(hosting.get("instance_type", DEFAULT_INSTANCE))
+            types = hosting.get("instance_type", DEFAULT_INSTANCE)
+            name = str(types[0] if isinstance(types, list) and types else types)  # the one that is tried first
             counts[name] = counts.get(name, 0) + (number if isinstance(number, int) else 1)
         return counts
 
