@@ -9,8 +9,8 @@ from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 
 from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
 
-_COMPONENT = "sagemaker:inference-component:DesiredCopyCount"
-"""A dimension newer than moto's list: kept as a record."""
+_RECORDED = ("sagemaker:inference-component:DesiredCopyCount", "sagemaker:variant:DesiredProvisionedConcurrency")
+"""The dimensions newer than moto's list: kept as records."""
 
 
 class ScalableTarget:
@@ -27,7 +27,7 @@ class ScalableTarget:
     def create(self, wish: Wish) -> Any:
         """RegisterScalableTarget."""
         given = wish.properties
-        if given["ScalableDimension"] != _COMPONENT:
+        if given["ScalableDimension"] not in _RECORDED:
             _scaling(wish).register_scalable_target(
                 given["ServiceNamespace"],
                 given["ResourceId"],
@@ -37,19 +37,49 @@ class ScalableTarget:
                 given.get("RoleARN", ""),
                 given.get("SuspendedState"),  # type: ignore[arg-type]  # absent is None, whatever moto declares
             )
+            self._schedule(wish)
         physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
         return Record(physical, given)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """RegisterScalableTarget again."""
+        """RegisterScalableTarget again, and DeleteScheduledAction for what is gone."""
+        now = {each["ScheduledActionName"] for each in wish.properties.get("ScheduledActions", ())}
+        before = {each["ScheduledActionName"] for each in old.get("ScheduledActions", ())}
+        self._unschedule(wish, before - now)
         return self.create(wish)
 
     def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
         """DeregisterScalableTarget."""
         given = wish.properties
-        if given["ScalableDimension"] != _COMPONENT:
+        if given["ScalableDimension"] not in _RECORDED:
+            self._unschedule(wish, {each["ScheduledActionName"] for each in given.get("ScheduledActions", ())})
             _scaling(wish).deregister_scalable_target(
                 given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
+            )
+
+    @staticmethod
+    def _schedule(wish: Wish) -> None:
+        """PutScheduledAction for each."""
+        given = wish.properties
+        for each in given.get("ScheduledActions", ()):
+            _scaling(wish).put_scheduled_action(
+                given["ServiceNamespace"],
+                each["Schedule"],
+                each.get("Timezone"),
+                each["ScheduledActionName"],
+                given["ResourceId"],
+                given["ScalableDimension"],
+                each.get("StartTime"),
+                each.get("EndTime"),
+                each.get("ScalableTargetAction"),
+            )
+
+    @staticmethod
+    def _unschedule(wish: Wish, names: set[str]) -> None:
+        given = wish.properties
+        for name in names:
+            _scaling(wish).delete_scheduled_action(
+                given["ServiceNamespace"], name, given["ResourceId"], given["ScalableDimension"]
             )
 
 
@@ -68,7 +98,7 @@ class ScalingPolicy:
         """PutScalingPolicy."""
         given = wish.properties
         namespace, resource, dimension = self._target(given)
-        if dimension == _COMPONENT:
+        if dimension in _RECORDED:
             return Record(wish.name, given)
         body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
         policy = _scaling(wish).put_scaling_policy(
@@ -83,7 +113,7 @@ class ScalingPolicy:
     def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
         """DeleteScalingPolicy."""
         namespace, resource, dimension = self._target(wish.properties)
-        if dimension != _COMPONENT:
+        if dimension not in _RECORDED:
             _scaling(wish).delete_scaling_policy(wish.properties["PolicyName"], namespace, resource, dimension)
 
     @staticmethod
