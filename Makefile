@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench soak docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench soak matrix docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,10 +63,14 @@ test-fast: setup ## the unit tests alone
 bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; ARGS="--minutes 8": a part of the serving ones)
 	$(if $(ARGS),,$(BIN)/python benchmarks/synth.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/image_layer.py)
+	$(if $(ARGS),,$(BIN)/python benchmarks/ways.py)
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
 soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that stay right, memory that stays level
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)
+
+matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the image's layer carries (ARGS=RELEASE …)
+	$(BIN)/python benchmarks/matrix.py $(ARGS)
 
 docs: setup ## the settings reference and the table beside the stock toolkit, from the code
 	$(BIN)/python -m stacks.reference

@@ -30,7 +30,7 @@ from extended_dlc.rehearsal import hub
 
 MEGABYTES = int(os.environ.get("EXTENDED_DLC_MIRROR_MB", "48"))
 BUCKET = "extended-dlc-models-123456789012-us-east-1"
-PART = 5 * 1024 * 1024
+PART = max(5, MEGABYTES // 32) * 1024 * 1024  # moto reads a whole object for each part of it that is asked for
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
