@@ -90,6 +90,21 @@ def test_sigterm_finishes_what_is_in_flight_and_exits_0(start_server):
     assert server.process.wait(10) == 0
 
 
+def test_sigterm_finishes_streams_and_batches_too(start_server):
+    server = start_server("misbehaving", HF_TRUST_REMOTE_CODE="true").wait_until_ready()
+    first = in_the_background(server, letters(70))
+    time.sleep(0.5)
+    queued = [in_the_background(server, letters(3)) for _ in range(4)]
+    stream = in_the_background(server, {**letters(3), "stream": True})
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    for thread, _ in (first, *queued, stream):
+        thread.join()
+    assert [answers[0].status for _, answers in (first, *queued, stream)] == [200] * 6
+    assert b"finish_reason" in stream[1][0].body
+    assert server.process.wait(10) == 0
+
+
 def test_sigterm_while_loading_exits_0_at_once(start_server):
     server = start_server("bloom")
     assert server.wait_for_status(503) == 503
