@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     Check("bootstrap", account.bootstrap),
     Check("base-image", account.base_image),
     Check("quota", account.quota),
+    Check("scaled-type", account.scaled_type),
 )
 
 SECONDS = 8.0

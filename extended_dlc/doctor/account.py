@@ -212,6 +212,36 @@ def quota(target: Target) -> Finding:
     return Ok(", ".join(f"{quota['Value']:g} of {name}" for name, quota in found.items()))
 
 
+@_asking_aws("application-autoscaling:DescribeScalableTargets and sagemaker:DescribeEndpoint")
+def scaled_type(target: Target) -> Finding:
+    """No endpoint gets another instance type while it scales: SageMaker refuses such an update, after the build."""
+    wanted = {f"endpoint/{name}/variant/AllTraffic": (name, types) for name, types in target.endpoint_types.items()}
+    if not wanted:
+        return Unknown("the settings name no endpoints with instances")
+    scaling = target.aws.client("application-autoscaling", target.region)
+    found = scaling.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=sorted(wanted)[:50])
+    for scaled in found["ScalableTargets"]:
+        name, types = wanted[scaled["ResourceId"]]
+        running = _running_types(target, name)
+        if running and running != types:
+            return Problem(
+                f"{name} scales on {', '.join(running)} and would go over to {', '.join(types)}, which is refused",
+                "deploy without 'scaling' and with the old type, then with the new type, then with 'scaling' again",
+            )
+    return Ok("no endpoint that scales changes its type")
+
+
+def _running_types(target: Target, endpoint: str) -> list[str]:
+    """What the first variant of an endpoint runs on, the preferred type first."""
+    sagemaker = target.aws.client("sagemaker", target.region)
+    config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    for variant in sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]:
+        if variant["VariantName"] == "AllTraffic":
+            pools = sorted(variant.get("InstancePools", ()), key=lambda pool: pool["Priority"])
+            return [pool["InstanceType"] for pool in pools] or [variant["InstanceType"]]
+    return []
+
+
 def _quotas(target: Target, types: set[str]) -> dict[str, Any]:
     """The quotas for endpoints of instance types; Service Quotas can be searched page by page alone."""
     names = {_quota_name(each): each for each in types}

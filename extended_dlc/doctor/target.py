@@ -49,19 +49,31 @@ class Target:
 
     @property
     def instances(self) -> dict[str, int]:
-        """How many instances of each type the endpoints ask for."""
-        endpoints = self.settings.get("endpoints")
+        """How many instances of each type the endpoints ask for, of several types the one that is tried first."""
         counts: dict[str, int] = {}
-        for endpoint in endpoints.values() if isinstance(endpoints, Mapping) else ():
+        for hosting, types in self._hostings.values():
+            number = hosting.get("instances", 1)
+            counts[types[0]] = counts.get(types[0], 0) + (number if isinstance(number, int) else 1)
+        return counts
+
+    @property
+    def endpoint_types(self) -> dict[str, list[str]]:
+        """The instance types of each endpoint, by its name."""
+        prefix = self.settings.get("name", "extended-dlc")
+        return {f"{prefix}-{key}": types for key, (_, types) in self._hostings.items()}
+
+    @property
+    def _hostings(self) -> dict[str, tuple[Mapping[str, Any], list[str]]]:
+        """The hosting of each endpoint that has instances, with their types."""
+        endpoints = self.settings.get("endpoints")
+        found = {}
+        for key, endpoint in endpoints.items() if isinstance(endpoints, Mapping) else ():
             hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
             hosting = hosting if isinstance(hosting, Mapping) else {}
-            if hosting.get("kind") == "serverless":
-                continue
-            number = hosting.get("instances", 1)
-            types = hosting.get("instance_type", DEFAULT_INSTANCE)
-            name = str(types[0] if isinstance(types, list) and types else types)  # the one that is tried first
-            counts[name] = counts.get(name, 0) + (number if isinstance(number, int) else 1)
-        return counts
+            if hosting.get("kind") != "serverless":
+                types = hosting.get("instance_type") or DEFAULT_INSTANCE
+                found[key] = (hosting, [str(each) for each in (types if isinstance(types, list) else [types])])
+        return found
 
     @property
     def needs_gpu(self) -> bool:

@@ -547,6 +547,35 @@ def test_a_base_elsewhere_that_is_there_is_fine(tmp_path: Path, path: Programs, 
     assert_ok(account.base_image(target(tmp_path, settings(ELSEWHERE))), seen)
 
 
+def test_another_type_for_an_endpoint_that_scales_is_found_before_sagemaker_refuses_it(
+    tmp_path: Path, aws: str
+) -> None:
+    sagemaker, scaling = (
+        boto3.client(each, region_name="us-east-1") for each in ("sagemaker", "application-autoscaling")
+    )
+    scaling.describe_scalable_targets(ServiceNamespace="sagemaker")  # moto loads a service with its first request
+    role = "arn:aws:iam::123456789012:role/speech"
+    sagemaker.create_model(ModelName="scaled", ExecutionRoleArn=role, PrimaryContainer={"Image": "bloom"})
+    variant = {"VariantName": "AllTraffic", "ModelName": "scaled", "InstanceType": "ml.m5.xlarge"}
+    variants = [{**variant, "InitialInstanceCount": 1, "InitialVariantWeight": 1}]
+    sagemaker.create_endpoint_config(EndpointConfigName="scaled", ProductionVariants=variants)
+    sagemaker.create_endpoint(EndpointName="extended-dlc-bloom", EndpointConfigName="scaled")
+    assert_ok(account.scaled_type(target(tmp_path, settings(instance_type="ml.g5.xlarge"))), "no endpoint that scales")
+    scaling.register_scalable_target(
+        ServiceNamespace="sagemaker",
+        ResourceId="endpoint/extended-dlc-bloom/variant/AllTraffic",
+        ScalableDimension="sagemaker:variant:DesiredInstanceCount",
+        MinCapacity=1,
+        MaxCapacity=2,
+    )
+    assert_ok(account.scaled_type(target(tmp_path, settings(instance_type="ml.m5.xlarge"))), "no endpoint that scales")
+    assert_problem(
+        account.scaled_type(target(tmp_path, settings(instance_type="ml.g5.xlarge"))),
+        "extended-dlc-bloom scales on ml.m5.xlarge and would go over to ml.g5.xlarge",
+        "deploy without 'scaling' and with the old type, then with the new type",
+    )
+
+
 @pytest.mark.usefixtures("quota_service")
 def test_the_quota_for_endpoints_is_found_behind_hundreds_of_others(tmp_path: Path) -> None:
     assert_ok(account.quota(target(tmp_path)), r"^5 of ml\.m5\.xlarge$")
