@@ -150,8 +150,6 @@ class ExtendedDlc(Construct):
         require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
         if model.model_type is not None:
             check_model_type(model.model_type, self.transformers)
-        if model.code is not None:
-            model.code.check_with_transformers(self.transformers)
         if self._server == "stock":
             _refuse_secret(model)
         _check_task(scope, model, self.transformers, self._server)

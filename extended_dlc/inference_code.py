@@ -57,15 +57,6 @@ class InferenceCode:
         """What the requirements ask of a package; None where they do not name it."""
         return next((found for found in self._read_requirements() if found.name == package), None)
 
-    def check_with_transformers(self, release: str) -> None:
-        """Refuse requirements that would replace the transformers release that an image was extended with."""
-        asked = self.requirement("transformers")
-        if asked is not None and not asked.accepts(release):
-            raise ValueError(
-                f"the requirements ask for '{asked.text}' and the image has transformers {release}: leave the line out "
-                "and give ExtendedDlc(transformers=…) the release that you want"
-            )
-
     def release_on_stock(self, image: str) -> str | None:
         """The transformers release that the requirements put onto a stock image; None: they leave the image's own.
 
