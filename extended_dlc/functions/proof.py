@@ -23,8 +23,9 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ReadTimeoutError
 
 LOG_LINES = 15
-LOG_CHARACTERS = 2000
-"""Of the container's log, in a failure: CloudFormation keeps 4096 bytes of a reason."""
+LOG_CHARACTERS = 1500
+ANSWER_CHARACTERS = 500
+"""Of the container's log and of its answer, in a failure: CloudFormation takes 4096 bytes, with all that is quoted."""
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _MANIFESTS = (
@@ -90,17 +91,17 @@ def check_image(image: str, architecture: str) -> None:
     if named is None:
         return  # of another registry, which SageMaker asks on its own
     ecr = boto3.client("ecr", region_name=named["region"])
-    found = ecr.batch_get_image(
-        registryId=named["account"],
-        repositoryName=named["repository"],
-        imageIds=[{"imageDigest": named["digest"]} if named["digest"] else {"imageTag": named["tag"] or "latest"}],
-        acceptedMediaTypes=list(_MANIFESTS),
-    )
-    if not found["images"]:
-        reason = (found["failures"] or [{"failureReason": "no such image"}])[0]["failureReason"]
+    place = {"registryId": named["account"], "repositoryName": named["repository"]}
+    identity = {"imageDigest": named["digest"]} if named["digest"] else {"imageTag": named["tag"] or "latest"}
+    try:
+        found = ecr.batch_get_image(**place, imageIds=[identity], acceptedMediaTypes=list(_MANIFESTS))
+    except ecr.exceptions.RepositoryNotFoundException:
         raise NotProven(
-            f"{image} is not in its repository ({reason}): publish the image first, or name one that is there"
-        )
+            f"{image} has no repository in {named['region']} of account {named['account']}: publish the image first, "
+            "or correct its name"
+        ) from None
+    if not found["images"]:
+        raise NotProven(f"{image} is not in its repository: publish the image first, or name one that is there")
     manifest = json.loads(found["images"][0]["imageManifest"])
     media_type = manifest.get("mediaType") or found["images"][0].get("imageManifestMediaType", "")
     if media_type != DOCKER_MANIFEST:
@@ -110,9 +111,7 @@ def check_image(image: str, architecture: str) -> None:
         )
     if zstd := [layer["mediaType"] for layer in manifest["layers"] if "zstd" in layer["mediaType"]]:
         raise NotProven(f"{image} has layers of type {zstd[0]}, and SageMaker unpacks gzip alone: build without zstd")
-    url = ecr.get_download_url_for_layer(
-        registryId=named["account"], repositoryName=named["repository"], layerDigest=manifest["config"]["digest"]
-    )["downloadUrl"]
+    url = ecr.get_download_url_for_layer(**place, layerDigest=manifest["config"]["digest"])["downloadUrl"]
     with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - ECR's own, signed
         built_for = json.load(response)["architecture"]
     if built_for != architecture:
@@ -161,7 +160,8 @@ def ask(properties: dict[str, Any], variant: str) -> bool:
         said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
         status = error.response.get("OriginalStatusCode")
         raise NotProven(
-            f"{name} is in service and cannot answer{f' ({status})' if status else ''}: {said}{_log(properties)}"
+            f"{name} is in service and cannot answer{f' ({status})' if status else ''}: "
+            f"{said[:ANSWER_CHARACTERS]}{_log(properties)}"
         ) from None
     except ReadTimeoutError:
         raise NotProven(
@@ -191,7 +191,7 @@ def has_answered(properties: dict[str, Any], data: dict[str, str]) -> bool:
         return True
     failure = _read(data["FailureLocation"]) if data["FailureLocation"] else None
     if failure is not None:
-        said = failure.decode(errors="replace")[:LOG_CHARACTERS]
+        said = failure.decode(errors="replace")[:ANSWER_CHARACTERS]
         raise NotProven(f"{properties['EndpointName']} is in service and cannot answer: {said}{_log(properties)}")
     return False
 
@@ -201,7 +201,7 @@ def expect(properties: dict[str, Any], answer: bytes) -> None:
     wanted = properties.get("Expect")
     said = answer.decode(errors="replace")
     if wanted and wanted not in said:
-        raise NotProven(f"{properties['EndpointName']} answers without '{wanted}': {said[:LOG_CHARACTERS]}")
+        raise NotProven(f"{properties['EndpointName']} answers without '{wanted}': {said[:ANSWER_CHARACTERS]}")
 
 
 def request_body(properties: dict[str, Any]) -> bytes:

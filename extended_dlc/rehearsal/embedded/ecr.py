@@ -264,6 +264,11 @@ def install(*, port: int, blobs: BlobStore) -> None:
             }
         )
 
+    def _get_download_url_for_layer(self: ECRResponse) -> ActionResult:
+        name, layer = self._get_param("repositoryName"), self._get_param("layerDigest")
+        return ActionResult({"downloadUrl": f"http://127.0.0.1:{port}/v2/{name}/blobs/{layer}", "layerDigest": layer})
+
+    setattr(ECRResponse, "get_download_url_for_layer", _get_download_url_for_layer)  # noqa: B010
     setattr(ECRBackend, "put_image", _put_image)  # noqa: B010 - mypy refuses the plain assignment of a method
     setattr(Image, "get_image_size_in_bytes", _size)  # noqa: B010
     setattr(ECRResponse, "get_authorization_token", _get_authorization_token)  # noqa: B010

@@ -149,6 +149,7 @@ class Alarm:
             period=int(given.get("Period", 60)),
             threshold=float(given.get("Threshold", 0)),
             statistic=given.get("Statistic", ""),
+            extended_statistic=given.get("ExtendedStatistic"),
             description=given.get("AlarmDescription", ""),
             dimensions=dimensions,
             alarm_actions=given.get("AlarmActions", []),

@@ -28,11 +28,13 @@ from werkzeug.wrappers import Request, Response
 from extended_dlc.rehearsal.embedded import cloudformation, ecr, sagemaker
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.mirror import copy_model
+from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
 from extended_dlc.rehearsal.embedded.runtime import Limits, Runtime
 from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
 from extended_dlc.rehearsal.embedded.store import BlobStore
+from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Schedule
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations(?P<stream>-response-stream)?")
@@ -42,6 +44,9 @@ _OTHER_TYPES: dict[str, ResourceType] = {
     "AWS::ApplicationAutoScaling::ScalableTarget": ScalableTarget(),
     "AWS::ApplicationAutoScaling::ScalingPolicy": ScalingPolicy(),
     "AWS::CloudWatch::Alarm": Alarm(),
+    "AWS::CloudWatch::Dashboard": Dashboard(),
+    "AWS::Logs::MetricFilter": MetricFilter(),
+    "AWS::Scheduler::Schedule": Schedule(),
 }
 
 _log = logging.getLogger(__name__)
@@ -72,7 +77,11 @@ class EmbeddedAws:
         control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
-        others = {**_OTHER_TYPES, "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port))}
+        others = {
+            **_OTHER_TYPES,
+            "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port)),
+            "Custom::ExtendedDlcProof": CustomResource(prove(port=port)),
+        }
         types = resource_types(control, blobs, others, port=port)
         cloudformation.install(cloudformation.Operations(types))
         self._registry = Registry(blobs)

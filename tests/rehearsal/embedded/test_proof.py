@@ -1,0 +1,232 @@
+"""The proof's handlers against SageMaker, ECR, S3 and the log of the embedded AWS, with failures in their way."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+
+from extended_dlc.functions import proof
+from extended_dlc.verify import Proof
+from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, uri
+from tests.rehearsal.embedded.test_endpoints import configuration, endpoint
+from tests.rehearsal.embedded.test_registry import repository
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def function_environment(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Lambda gives a function: a region and credentials; and the address of the embedded AWS."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def stack(aws: Aws) -> str:
+    """The stack that asks for the proofs."""
+    found = deploy(aws, "proved", {"Resources": {"Nothing": {"Type": "AWS::CDK::Metadata"}}})
+    return str(found["StackId"])
+
+
+def prove(stack: str, properties: Json, request: str = "Create", began: float | None = None) -> Json:
+    """What the CDK's provider does: the first handler, and the second until it is complete; the last answer."""
+    event = {"RequestType": request, "StackId": stack, "ResourceProperties": properties}
+    event |= proof.on_event(event, None)
+    if began is not None:
+        event["Data"]["Began"] = str(began)
+    deadline = time.monotonic() + 20
+    while not (answer := proof.is_complete(event, None))["IsComplete"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return {**event, **answer}
+
+
+def image_proof(image: str, architecture: str = "amd64") -> Json:
+    return {"Check": "image", "Image": image, "Architecture": architecture}
+
+
+def endpoint_proof(name: str, config: str | None = None, **options: Any) -> Json:
+    """The properties as the construct makes them and CloudFormation hands them on: all text."""
+    variants = options.pop("variants", ["AllTraffic"])
+    return {
+        "Check": "endpoint",
+        "EndpointName": name,
+        "ConfigName": config or name,
+        "Variants": variants,
+        "TimeoutMinutes": "1",
+        **Proof(**options).properties_for("text-generation"),
+    }
+
+
+def logged(aws: Aws, name: str, *lines: str) -> None:
+    """The container's log, where SageMaker puts it."""
+    group = {"logGroupName": f"/aws/sagemaker/Endpoints/{name}"}
+    stream = {"logStreamName": "AllTraffic/i-1"}
+    logs = aws.client("logs")
+    logs.create_log_group(**group)
+    logs.create_log_stream(**group, **stream)
+    now = int(time.time() * 1000)
+    logs.put_log_events(**group, **stream, logEvents=[{"timestamp": now, "message": line} for line in lines])
+
+
+# the image
+
+
+def test_an_image_that_sagemaker_runs_is_proved(aws: Aws, stack: str) -> None:
+    Image("proved").push(aws, repository(aws, "proved"), "v1")
+    assert prove(stack, image_proof(uri("proved", "v1")))["PhysicalResourceId"] == "proof-of-the-image"
+
+
+def test_an_image_is_proved_by_its_digest(aws: Aws, stack: str) -> None:
+    image = Image("by digest")
+    image.push(aws, repository(aws, "proved"), "v2")
+    (found,) = aws.client("ecr").batch_get_image(repositoryName="proved", imageIds=[{"imageTag": "v2"}])["images"]
+    assert prove(stack, image_proof(f"{uri('proved', 'v2')}@{found['imageId']['imageDigest']}"))["IsComplete"]
+
+
+def test_an_image_that_is_not_there_fails(aws: Aws, stack: str) -> None:
+    repository(aws, "empty")
+    with pytest.raises(proof.NotProven, match="empty:v9 is not in its repository: publish the image first"):
+        prove(stack, image_proof(uri("empty", "v9")))
+
+
+def test_a_repository_that_is_not_there_fails(aws: Aws, stack: str) -> None:
+    with pytest.raises(proof.NotProven, match=f"has no repository in {REGION} of account {ACCOUNT}: publish the image"):
+        prove(stack, image_proof(uri("nowhere", "v1")))
+
+
+def test_an_oci_manifest_fails_with_the_two_ways_out(aws: Aws, stack: str) -> None:
+    Image("oci", OCI).push(aws, repository(aws, "proved"), "oci")
+    with pytest.raises(proof.NotProven, match=r"application/vnd.oci.image.manifest.v1\+json, .*provenance=false.*v2s2"):
+        prove(stack, image_proof(uri("proved", "oci")))
+
+
+def test_an_image_for_another_architecture_fails(aws: Aws, stack: str) -> None:
+    Image("proved").push(aws, repository(aws, "proved"), "v1")
+    with pytest.raises(proof.NotProven, match="is built for amd64, and the instances compute with arm64: build it"):
+        prove(stack, image_proof(uri("proved", "v1"), "arm64"))
+
+
+# the endpoint
+
+
+def test_an_endpoint_that_answers_is_proved(aws: Aws, stack: str) -> None:
+    endpoint(aws, "proves", GREETING="hi")
+    found = prove(stack, endpoint_proof("proves", expect="hi application/json"))
+    assert found["PhysicalResourceId"] == "proof-of-the-endpoint"
+
+
+def test_an_answer_without_what_is_expected_fails_and_is_quoted(aws: Aws, stack: str) -> None:
+    endpoint(aws, "elsewise", GREETING="hi")
+    with pytest.raises(proof.NotProven, match="elsewise answers without 'welcome': hi application/json"):
+        prove(stack, endpoint_proof("elsewise", expect="welcome"))
+
+
+def test_a_container_that_answers_500_fails_with_its_words_and_its_last_lines(aws: Aws, stack: str) -> None:
+    endpoint(aws, "refuses")
+    logged(aws, "refuses", "loading", "out of luck")
+    with pytest.raises(proof.NotProven) as failure:
+        prove(stack, endpoint_proof("refuses", request=b"error 500", content_type="text/plain"))
+    assert str(failure.value) == (
+        'refuses is in service and cannot answer (500): {"error": "on request"}\n'
+        "The container's last lines, of /aws/sagemaker/Endpoints/refuses:\nloading\nout of luck"
+    )
+
+
+def test_a_failure_fits_into_what_cloudformation_takes(aws: Aws, stack: str) -> None:
+    endpoint(aws, "talks")
+    logged(aws, "talks", *(f"{number} " + "x" * 900 for number in range(15)))
+    with pytest.raises(proof.NotProven) as failure:
+        prove(stack, endpoint_proof("talks", request=b"error 500", content_type="text/plain"))
+    assert len(json.dumps(str(failure.value))) < 3072
+
+
+def test_a_configuration_that_was_rolled_back_fails(aws: Aws, stack: str) -> None:
+    endpoint(aws, "returned")
+    wanted = configuration(aws, "returned-next", BEHAVIOUR="crash")
+    aws.client("sagemaker").update_endpoint(EndpointName="returned", EndpointConfigName=wanted)
+    with pytest.raises(proof.NotProven) as failure:
+        prove(stack, endpoint_proof("returned", wanted))
+    assert "returned serves returned and not returned-next: SageMaker has rolled the update back" in str(failure.value)
+    assert "cannot load the model: out of luck" in str(failure.value)
+
+
+def test_an_endpoint_that_failed_says_sagemakers_reason(aws: Aws, stack: str) -> None:
+    endpoint(aws, "broken", BEHAVIOUR="crash")
+    with pytest.raises(proof.NotProven, match="broken is Failed: The primary container .*did not pass the ping"):
+        prove(stack, endpoint_proof("broken"))
+
+
+def test_an_endpoint_that_is_never_in_service_fails_in_the_proof_s_own_time(aws: Aws, stack: str) -> None:
+    config = configuration(aws, "waits", LOADING="8")
+    aws.client("sagemaker").create_endpoint(EndpointName="waits", EndpointConfigName=config)
+    with pytest.raises(
+        proof.NotProven, match=r"waits has not answered within 1 min \(timeout_minutes\)\n\(there is no"
+    ):
+        prove(stack, endpoint_proof("waits"), began=time.time() - 61)
+
+
+# the request of an asynchronous endpoint, whose answer is a file
+
+
+def queued(aws: Aws, name: str, answer: str, content: bytes) -> Json:
+    """The properties, and the event's data once the answer or the failure is there."""
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket=name)
+    s3.put_object(Bucket=name, Key=answer, Body=content)
+    return {"OutputLocation": f"s3://{name}/answer", "FailureLocation": f"s3://{name}/failure"}
+
+
+def test_an_asynchronous_request_is_queued_where_the_endpoint_looks_and_its_answer_is_awaited(
+    aws: Aws, stack: str
+) -> None:
+    endpoint(aws, "queued")
+    aws.client("s3").create_bucket(Bucket="queue")
+    prove(stack, {**endpoint_proof("queued"), "Input": "s3://queue/queued/input/proof"})
+    sent = aws.client("s3").get_object(Bucket="queue", Key="queued/input/proof")["Body"].read()
+    assert json.loads(sent)["inputs"] == "Hello"
+
+
+def test_an_asynchronous_failure_fails_with_its_words(aws: Aws) -> None:
+    places = queued(aws, "failed", "failure", b'{"error": "out of memory"}')
+    with pytest.raises(proof.NotProven, match='failed is in service and cannot answer: {"error": "out of memory"}'):
+        proof.has_answered(endpoint_proof("failed"), places)
+
+
+def test_an_asynchronous_answer_is_compared_with_what_is_expected(aws: Aws) -> None:
+    places = queued(aws, "answered", "answer", b"hello")
+    assert proof.has_answered(endpoint_proof("answered", expect="ell"), places)
+    with pytest.raises(proof.NotProven, match="answers without 'welcome': hello"):
+        proof.has_answered(endpoint_proof("answered", expect="welcome"), places)
+
+
+# the way back
+
+
+def test_nothing_is_proved_on_deletion_or_while_the_stack_rolls_back(aws: Aws, stack: str) -> None:
+    absent = image_proof(uri("nowhere", "v1"))
+    assert prove(stack, absent, "Delete")["IsComplete"]
+    failed = {
+        "Model": {"Type": "AWS::SageMaker::Model", "Properties": {"PrimaryContainer": {"Image": absent["Image"]}}}
+    }
+    back = deploy(aws, "goes-back", {"Resources": failed})
+    assert "ROLLBACK" in back["StackStatus"]
+    assert prove(back["StackId"], absent)["IsComplete"]
+
+
+@pytest.mark.parametrize(("sample", "start"), [("audio", b"RIFF"), ("image", b"\x89PNG")])
+def test_a_sample_is_what_it_says_it_is(sample: str, start: bytes) -> None:
+    assert proof.request_body({"Sample": sample}).startswith(start)
+
+
+def test_a_given_request_is_sent_as_it_is() -> None:
+    assert proof.request_body({"Body": base64.b64encode(b"\0\1").decode()}) == b"\0\1"
