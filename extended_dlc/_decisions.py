@@ -7,10 +7,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from aws_cdk import Annotations, Stack, Token
+from aws_cdk import Annotations, Stack
 from constructs import Construct
 
-from extended_dlc._private import decide
+from extended_dlc._private import decide, is_token
 from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
@@ -62,7 +62,7 @@ def settle(
 
 def _facts(scope: Construct, model: ServedModel) -> ModelFacts:
     given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
-    name = None if given is None or Token.is_unresolved(given) else given
+    name = None if given is None or is_token(given) else given
     hub = model if isinstance(model, HubModel) else None
     return know_model(
         name,
@@ -162,7 +162,7 @@ def _check_memory(
     scope: Construct, option: str, facts: ModelFacts, instance: Instance, spread: Spread, environment: Environment
 ) -> None:
     region = Stack.of(scope).region
-    known = None if Token.is_unresolved(region) else region
+    known = None if is_token(region) else region
     load = Load(dtype=(environment or {}).get("EXTENDED_DLC_DTYPE"))
     value = instance.name if option == "instance_type" else instance.memory_mib
     note = decide(option, value, lambda: check_fit(facts, instance, spread=spread, load=load, region=known))

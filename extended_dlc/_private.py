@@ -18,12 +18,25 @@ def docker_folder(family: str) -> Path:
     return inside if inside.is_dir() else package.parent / "docker" / family
 
 
+def is_token(value: object) -> bool:
+    """Whether a value stands for one that CloudFormation knows later.
+
+    A plain number or text is told from a token here: an endpoint has dozens, and each question to the CDK is a call to
+    another process. The CDK writes a numeric token as a double near -1.9e289.
+    """
+    if isinstance(value, (int, float)):
+        return value < -1e280
+    if isinstance(value, str):
+        return "Token[" in value
+    return bool(Token.is_unresolved(value))
+
+
 T = TypeVar("T")
 
 
 def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:
     """What a check of `facts` finds; its error gets the option and the value in front. CDK tokens pass, as None."""
-    if Token.is_unresolved(value):
+    if is_token(value):
         return None
     return decide(option, value, lambda: check(value))
 
@@ -38,7 +51,7 @@ def decide(option: str, value: object, decision: Callable[[], T]) -> T:
 
 def within(option: str, value: float | None, low: float, high: float | None, way_out: str) -> None:
     """Refuse a number outside a range, whose upper end may be open. None and CDK tokens pass."""
-    if value is None or any(map(Token.is_unresolved, (value, low, high))):
+    if value is None or any(map(is_token, (value, low, high))):
         return
     if value < low or (high is not None and value > high):
         limits = f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from aws_cdk import Annotations, ArnFormat, CustomResource, Names, Stack, Token
+from aws_cdk import Annotations, ArnFormat, CustomResource, Names, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from extended_dlc._config import Queue, production_variant, queue
 from extended_dlc._decisions import settle
-from extended_dlc._private import require
+from extended_dlc._private import is_token, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
 from extended_dlc.hosting import MAIN_VARIANT, Async, Hosting, Instances, RealTime, Serverless, Variant, find_instances
@@ -53,7 +53,7 @@ class InvokableEndpoint(Construct):
             endpoint_name = Names.unique_resource_name(
                 self, max_length=63, separator="-", allowed_special_characters="-"
             ).lower()
-        if Token.is_unresolved(endpoint_name):
+        if is_token(endpoint_name):
             raise ValueError(
                 "'endpoint_name' (a CDK token) must be known at synth, because policies and alarms are made of it: "
                 "pass a plain string"
@@ -161,8 +161,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             Default: nothing.
         :param monitoring: The log group, alarms and dashboard; the alarms roll updates back if `rollout` names none.
             Default: none, and SageMaker keeps the log for ever.
-        :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`. Default: nobody, and it is
-            there until the stack is deleted.
+        :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`, or a `Switch` of the stack
+            that several endpoints share. Default: nobody, and it is there until the stack is deleted.
         :param verify: What proves each deployment: that SageMaker can run the image, and that the endpoint answers.
             Default: nothing; the first caller finds out.
         """
@@ -255,7 +255,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if schedule is not None:
             from extended_dlc.schedule import Switch
 
-            self.switch = Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
+            shared = isinstance(schedule, Switch)
+            self.switch = schedule if shared else Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
             parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
             watch = self.watch.of_use_with_endpoint if self.watch else ()
             self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, proof) if each is not None))

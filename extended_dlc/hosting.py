@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from aws_cdk import Token
-
-from extended_dlc._private import require, within, within_limit
+from extended_dlc._private import is_token, require, within, within_limit
 from extended_dlc.capture import check_expiry
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
@@ -69,7 +67,7 @@ class Instances:
                 f"'instance_type' ({kinds}) must all compute with the same, because one image serves on each: "
                 "name types of one kind"
             )
-        if not Token.is_unresolved(self.instances) and self.instances < 1:
+        if not is_token(self.instances) and self.instances < 1:
             raise ValueError(f"'instances' ({self.instances}) must be 1 or more: delete the endpoint to run none")
         within_limit(
             "volume_gb", self.volume_gb, "volume_gb", "a larger model needs a type with storage of its own, as ml.g5"
@@ -230,7 +228,7 @@ class Serverless:
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         within_limit("memory_mb", self.memory_mb, "serverless.memory_mb", _MORE_MEMORY)
-        if not Token.is_unresolved(self.memory_mb) and self.memory_mb % 1024:
+        if not is_token(self.memory_mb) and self.memory_mb % 1024:
             raise ValueError(f"'memory_mb' ({self.memory_mb}) must be a multiple of 1024: {_MORE_MEMORY}")
         within_limit(
             "max_concurrency", self.max_concurrency, "serverless.concurrency", "RealTime and Async have no such limit"
@@ -258,7 +256,7 @@ _MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"
 
 
 def _check_weight(weight: float) -> None:
-    if not Token.is_unresolved(weight) and weight < 0:
+    if not is_token(weight) and weight < 0:
         raise ValueError(f"'weight' ({weight}) must be 0 or more: 0 for a variant that gets no share")
 
 
@@ -275,7 +273,7 @@ def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling
 
 def _check_between(scaling: InstanceScaling | BacklogScaling | ProvisionedScaling, option: str, value: int) -> None:
     low, high = max(scaling.minimum, 1), scaling.maximum
-    if not any(map(Token.is_unresolved, (low, high, value))) and not low <= value <= high:
+    if not any(map(is_token, (low, high, value))) and not low <= value <= high:
         raise ValueError(
             f"'{option}' ({value}) must be between what 'scaling' may choose ({low} to {high}): change one of them"
         )

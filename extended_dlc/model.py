@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from aws_cdk import Annotations, Aws, Token
+from aws_cdk import Annotations, Aws
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -19,7 +19,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_archive
-from extended_dlc._private import require
+from extended_dlc._private import is_token, require
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.inference_code import InferenceCode
@@ -123,7 +123,7 @@ class HubModel:
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
         require_secret(self.token)
-        if not Token.is_unresolved(self.id):
+        if not is_token(self.id):
             object.__setattr__(self, "model_type", self.model_type or known_model_type(self.id))
             object.__setattr__(self, "licence", self.licence or known_licence(self.id))
 
@@ -169,7 +169,7 @@ class HubModel:
                 f"model '{self.id}' has no revision: a container that starts later may {what}; pass the commit of the "
                 "model's page as revision=",
             )
-        elif not Token.is_unresolved(self.revision) and not _COMMIT.fullmatch(self.revision):
+        elif not is_token(self.revision) and not _COMMIT.fullmatch(self.revision):
             notes.add_warning_v2(
                 "extended-dlc:unpinned-revision",
                 f"revision '{self.revision}' of model '{self.id}' is no commit and can move: a container that starts "

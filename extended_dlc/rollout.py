@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Token
 from aws_cdk import aws_sagemaker as sagemaker
 
-from extended_dlc._private import within, within_limit
+from extended_dlc._private import is_token, within, within_limit
 
 if TYPE_CHECKING:
     from aws_cdk import aws_cloudwatch as cloudwatch
@@ -55,7 +54,7 @@ class Rollout:
             "leave it out for SageMaker's own",
         )
         waits = self.bake_seconds + self._keeps_old()
-        if self.timeout_seconds is not None and not any(map(Token.is_unresolved, (waits, self.timeout_seconds))):
+        if self.timeout_seconds is not None and not any(map(is_token, (waits, self.timeout_seconds))):
             within("timeout_seconds", self.timeout_seconds, waits + 1, None, "the waits alone take longer")
 
     def _keeps_old(self) -> int:

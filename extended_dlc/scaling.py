@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aws_cdk import CfnResource, Token
+from aws_cdk import CfnResource
 from constructs import Construct
 
-from extended_dlc._private import within
+from extended_dlc._private import is_token, within
 
 COOLDOWN_SECONDS = 300
 """What Application Auto Scaling itself takes for a SageMaker variant."""
@@ -68,7 +68,7 @@ class Scaling:
         """Refuse limits that contradict each other."""
         lowest = self._lowest()
         within("minimum", self.minimum, lowest, None, f"{type(self).__name__} keeps {lowest} or more")
-        if not any(map(Token.is_unresolved, (self.minimum, self.maximum))) and self.maximum < max(self.minimum, 1):
+        if not any(map(is_token, (self.minimum, self.maximum))) and self.maximum < max(self.minimum, 1):
             raise ValueError(
                 f"'minimum' ({self.minimum}) must not exceed 'maximum' ({self.maximum}), and that not be 0: "
                 "raise maximum or lower minimum"
@@ -269,6 +269,6 @@ def _wake_up(scope: Construct, scaling: BacklogScaling, *, target: str, endpoint
 
 
 def _above_zero(option: str, value: float, what: str, *, most: float | None = None) -> None:
-    if not Token.is_unresolved(value) and not (value > 0 and (most is None or value <= most)):
+    if not is_token(value) and not (value > 0 and (most is None or value <= most)):
         limit = f" and at most {most:g}" if most is not None else ""
         raise ValueError(f"'{option}' ({value}) must be above 0{limit}: give {what}")

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from aws_cdk import Stack, Tags
+from aws_cdk import CfnParameter, Stack, Tags
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
@@ -32,6 +32,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
+from extended_dlc._private import is_token
 
 IMAGE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-{}-py312-{}ubuntu22.04-v2.0"
 CPU = IMAGE.format("cpu", "")
@@ -527,3 +528,13 @@ def test_with_every_option_on_nothing_waits_for_itself_and_all_that_watches_know
     }, "nothing but the scaling has to wait for the endpoint"
     names = re.findall(r"endpoint/([a-z]+)/variant", str(found))
     assert set(names) == {"bloom"}
+
+
+def test_what_cloudformation_knows_later_is_not_refused_now(stack: Stack) -> None:
+    number = CfnParameter(stack, "Number", type="Number").value_as_number
+    text = CfnParameter(stack, "Text").value_as_string
+    several = CfnParameter(stack, "Several", type="CommaDelimitedList").value_as_list
+    assert [is_token(each) for each in (number, text, several, f"a-{text}")] == [True] * 4
+    assert [is_token(each) for each in (-1, 0.5, 10**9, "bloom", ["bloom"], None)] == [False] * 6
+    endpoint_in(stack, hosting=RealTime(instances=number, volume_gb=number))
+    assert variant(stack)["InitialInstanceCount"] == {"Ref": "Number"}
