@@ -125,7 +125,7 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
     "idle": AlarmKind(
         what="Nobody has called the endpoint, and its instances cost money",
         threshold=24,
-        unit="h without a request, at most 24",
+        unit="h without a request, at most 168",
         metric="Invocations",
         statistic="Sum",
         hosting=(RealTime, Async),
@@ -232,7 +232,7 @@ class Monitoring:
                 raise ValueError(f"'alarms' ({name}) is no alarm: {hint}")
             option = f"alarms.{name}"
             if threshold is not None and name == "idle":
-                within(option, threshold, 1, 24, "CloudWatch looks back a day at most; None for no such alarm")
+                within(option, threshold, 1, 168, "CloudWatch looks back a week at most; None for no such alarm")
             elif threshold is not None:
                 within(option, threshold, 0, None, "None for no such alarm")
         if isinstance(self.alarm_topic, str) and self.alarm_topic != "new":

@@ -63,16 +63,13 @@ class OfficeHours:
             raise ValueError(f"'timezone' ({self.timezone}) is not in the time zone database: say Europe/Berlin or UTC")
 
 
-Schedule = OfficeHours | ByHand
-"""Who turns the switch."""
-
-
 class Switch(Construct):
-    """The parameter, its condition, and the clock that turns it."""
+    """The parameter, its condition, and the clock that turns it; several endpoints of a stack can share one."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, schedule: Schedule, what: str) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, schedule: OfficeHours | ByHand, what: str) -> None:
         """Make a switch that is on.
 
+        :param schedule: Who turns it.
         :param what: What it turns off, for the parameter's description.
         """
         super().__init__(scope, construct_id)
@@ -154,3 +151,7 @@ class _Parameters:
             else {"ParameterKey": each.logical_id, "UsePreviousValue": True}
             for each in found
         ]
+
+
+Schedule = OfficeHours | ByHand | Switch
+"""Who turns an endpoint off and on: a switch of its own, or one that it shares."""

@@ -164,7 +164,7 @@ def test_an_alarm_has_another_threshold_or_is_left_out_on_request(stack: Stack) 
     [
         ({"alarms": {"latency": 1}}, r"'alarms' \(latency\) is no alarm: did you mean 'model-latency'\?"),
         ({"alarms": {"xyz": 1}}, r"'alarms' \(xyz\) is no alarm: there are client-errors, server-errors"),
-        ({"alarms": {"idle": 48}}, r"'alarms.idle' \(48\) must be from 1 to 24: CloudWatch looks back a day"),
+        ({"alarms": {"idle": 200}}, r"'alarms.idle' \(200\) must be from 1 to 168: CloudWatch looks back a week"),
         ({"alarms": {"disk": -1}}, r"'alarms.disk' \(-1\) must be 0 or more: None for no such alarm"),
         ({"alarm_topic": "ops"}, r"'alarm_topic' \(ops\) must be a topic, or 'new'"),
     ],

@@ -162,7 +162,7 @@ def test_a_configuration_that_was_rolled_back_fails(aws: Aws, stack: str) -> Non
 
 def test_an_endpoint_that_failed_says_sagemakers_reason(aws: Aws, stack: str) -> None:
     endpoint(aws, "broken", BEHAVIOUR="crash")
-    with pytest.raises(proof.NotProven, match="broken is Failed: The primary container .*did not pass the ping"):
+    with pytest.raises(proof.NotProven, match=r"broken is Failed: The primary container .*did not pass the ping"):
         prove(stack, endpoint_proof("broken"))
 
 
@@ -197,8 +197,8 @@ def test_an_asynchronous_request_is_queued_where_the_endpoint_looks_and_its_answ
 
 
 def test_an_asynchronous_failure_fails_with_its_words(aws: Aws) -> None:
-    places = queued(aws, "failed", "failure", b'{"error": "out of memory"}')
-    with pytest.raises(proof.NotProven, match='failed is in service and cannot answer: {"error": "out of memory"}'):
+    places = queued(aws, "failed", "failure", b"no memory")
+    with pytest.raises(proof.NotProven, match="failed is in service and cannot answer: no memory"):
         proof.has_answered(endpoint_proof("failed"), places)
 
 
