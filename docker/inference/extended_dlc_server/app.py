@@ -118,12 +118,13 @@ class App:
         exchange.job = self._worker.submit(work, shared)
         future = exchange.job.future
         gone = asyncio.ensure_future(exchange.until_gone())
-        either: set[asyncio.Future[Any]] = {future, gone}
+        gone.add_done_callback(lambda _: future.cancel())
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not future.done():
-                raise ClientGoneError
-            return future.result()
+            return await future
+        except asyncio.CancelledError:
+            if gone.done():
+                raise ClientGoneError from None
+            raise
         finally:
             gone.cancel()
             future.cancel()

@@ -66,6 +66,9 @@ class Copy(Generic[M]):
     waits_until: float = 0.0
     """When it stops waiting for them."""
 
+    wants: int = 0
+    """How many requests it sleeps for; 0 while it works."""
+
 
 class Worker(threading.Thread, Generic[M]):
     """Loads the model, then runs one piece of work after the other on each copy, or those together that may.
@@ -126,7 +129,9 @@ class Worker(threading.Thread, Generic[M]):
             if len(self._waiting) >= self._length:
                 raise queue_full(self._length)
             self._waiting.append(job)
-            self._changed.notify_all()
+            # waking a thread for less than it wants would take the interpreter from the next request
+            if any(0 < copy.wants <= len(self._waiting) for copy in self._copies):
+                self._changed.notify_all()
         return job
 
     def _serve(self, copy: Copy[M]) -> None:
@@ -139,7 +144,9 @@ class Worker(threading.Thread, Generic[M]):
         """The job that waits longest, and with it those that may share its run."""
         with self._changed:
             while not self._waiting or self._more_will_come(copy):
+                copy.wants = copy.expected if self._waiting else 1
                 self._changed.wait(copy.waits_until - time.monotonic() if self._waiting else None)
+            copy.wants = 0
             first = self._waiting.popleft()
             jobs = [first]
             if first.shared is not None:
@@ -172,15 +179,14 @@ class Worker(threading.Thread, Generic[M]):
                 log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
             else:
                 self._ended(copy)
-                for job, result in zip(jobs, results, strict=True):
-                    job.finish(result)
+                finish(list(zip(jobs, results, strict=True)))
                 return
         for job in jobs:
             job.batch = 1
             copy.began = time.monotonic()
             result = job.run(copy.model)
             self._ended(copy)
-            job.finish(result)
+            finish([(job, result)])
 
     def _ended(self, copy: Copy[M]) -> None:
         """A run is over. Noted before anybody gets an answer, or the next question would count beside its sender."""
@@ -195,8 +201,7 @@ class Worker(threading.Thread, Generic[M]):
             self.state, self.failure = State.FAILED, reason
             pending = [*(job for copy in self._copies for job in copy.jobs), *self._waiting]
             self._waiting.clear()
-        for job in pending:
-            job.fail(unavailable(State.FAILED))
+        finish([(job, unavailable(State.FAILED)) for job in pending])
 
 
 class Job:
@@ -204,7 +209,7 @@ class Job:
 
     def __init__(self, work: Callable[[Any], Any], shared: Shared | None, loop: asyncio.AbstractEventLoop) -> None:
         """Waiting from now on."""
-        self.work, self.shared, self._loop = work, shared, loop
+        self.work, self.shared, self.loop = work, shared, loop
         self.future: asyncio.Future[Any] = loop.create_future()
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
@@ -219,27 +224,28 @@ class Job:
         except Exception as error:
             return error
 
-    def finish(self, result: Any) -> None:
-        """Hand over a result, or the exception that stands for one."""
-        self.ended = time.perf_counter()
+
+def finish(finished: Sequence[tuple[Job, Any]]) -> None:
+    """Hand over results, or the exceptions that stand for them: all at once, because waking the event loop costs."""
+    if not finished:
+        return
+    now = time.perf_counter()
+    for job, _ in finished:
+        job.ended = now
+    try:
+        finished[0][0].loop.call_soon_threadsafe(_settle, finished)
+    except RuntimeError:
+        log.info("the event loop has ended: its results have no taker")
+
+
+def _settle(finished: Sequence[tuple[Job, Any]]) -> None:
+    for job, result in finished:
+        if job.future.done():
+            continue
         if isinstance(result, Exception):
-            self._tell(lambda: self.future.set_exception(result))
+            job.future.set_exception(result)
         else:
-            self._tell(lambda: self.future.set_result(result))
-
-    def fail(self, error: Exception) -> None:
-        """There is no result."""
-        self.finish(error)
-
-    def _tell(self, action: Callable[[], None]) -> None:
-        def act() -> None:
-            if not self.future.done():
-                action()
-
-        try:
-            self._loop.call_soon_threadsafe(act)
-        except RuntimeError:
-            log.info("the event loop has ended: a result has no taker")
+            job.future.set_result(result)
 
 
 def unavailable(state: State) -> RequestError:
