@@ -34,11 +34,18 @@ ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PIP_DISABLE_PIP_VE
 
 
 def run(*command: str | Path, **environment: str) -> None:
-    subprocess.run(command, check=True, env={**ENVIRONMENT, **environment}, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        check=True,
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def make_base(folder: Path, transformers: str) -> None:
-    """The base: compiled, as pip leaves it in an image."""
+def make_base(folder: Path, transformers: str, *more: str) -> None:
+    """The base: torch, a transformers release and whatever else, compiled, as pip leaves it in an image."""
     run(sys.executable, "-m", "venv", folder)
     run(
         folder / "bin/python",
@@ -49,6 +56,7 @@ def make_base(folder: Path, transformers: str) -> None:
         "torch==2.13.0",
         f"transformers=={transformers}",
         "accelerate",
+        *more,
     )
     # PYTHONDONTWRITEBYTECODE or a pip configuration may have kept pip from compiling
     subprocess.run(
