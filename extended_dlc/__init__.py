@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         ProvisionedScaling,
         ScheduledCapacity,
     )
-    from extended_dlc.schedule import ByHand, OfficeHours
+    from extended_dlc.schedule import ByHand, OfficeHours, Switch
     from extended_dlc.verify import Proof
 
 _HOMES = {
@@ -68,6 +68,7 @@ _HOMES = {
     "Serverless": "hosting",
     "ServingImage": "image",
     "StockDlc": "image",
+    "Switch": "schedule",
     "Variant": "hosting",
 }
 
@@ -105,6 +106,7 @@ __all__ = [
     "Serverless",
     "ServingImage",
     "StockDlc",
+    "Switch",
     "Variant",
 ]
 __version__ = "0.1.0"

@@ -74,6 +74,11 @@ def _facts(scope: Construct, model: ServedModel) -> ModelFacts:
     )
 
 
+def known_task(scope: Construct, model: ServedModel) -> str | None:
+    """The task of the model's requests, where the user or the facts say."""
+    return _facts(scope, model).task
+
+
 def _known(scope: Construct, model: ServedModel) -> ServedModel:
     """A Hub model with its type, licence and task where the facts have them, and with a token where it needs one."""
     if not isinstance(model, HubModel):

@@ -11,7 +11,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from extended_dlc._config import Queue, production_variant, queue
-from extended_dlc._decisions import settle
+from extended_dlc._decisions import known_task, settle
 from extended_dlc._private import is_token, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
@@ -250,13 +250,14 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             )
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group)
-        proof = self._prove(verify, task=getattr(model, "task", None)) if verify else None
+        proof = self._prove(verify, task=known_task(self, model)) if verify else None
         self.switch: Switch | None = None
         if schedule is not None:
             from extended_dlc.schedule import Switch
 
-            shared = isinstance(schedule, Switch)
-            self.switch = schedule if shared else Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
+            if not isinstance(schedule, Switch):
+                schedule = Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
+            self.switch = schedule
             parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
             watch = self.watch.of_use_with_endpoint if self.watch else ()
             self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, proof) if each is not None))

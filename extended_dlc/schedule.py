@@ -91,6 +91,11 @@ class Switch(Construct):
     def turns(self, *constructs: IConstruct) -> None:
         """Have these, and all below them, only while the switch is on."""
         for construct in constructs:
+            if Stack.of(construct) is not Stack.of(self):
+                raise ValueError(
+                    f"'schedule' (a switch of {Stack.of(self).stack_name}) must be in the stack of what it turns, "
+                    f"{Stack.of(construct).stack_name}: make one there"
+                )
             for each in construct.node.find_all():
                 if CfnResource.is_cfn_resource(each):
                     cast(CfnResource, each).cfn_options.condition = self.condition

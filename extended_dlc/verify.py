@@ -81,7 +81,7 @@ class Proof:
             return self._properties(content_type, Sample=sample)
         if self.request is None and task not in _JSON:
             known = f"no request is known for '{task}'" if task else "the model's task is not known at synth"
-            raise ValueError(f"'verify' needs a request, because {known}: say task=, or Proof(request=…)")
+            raise ValueError(f"'verify' needs a request, because {known}: say the task, or Proof's request")
         body = _JSON[task or ""] if self.request is None else self.request
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self._properties("application/json", Body=base64.b64encode(content).decode())

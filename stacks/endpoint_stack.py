@@ -13,16 +13,19 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct
 
 from extended_dlc import (
+    ByHand,
     EcrImage,
     ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
     LocalBuild,
     MirroredModel,
+    OfficeHours,
     S3Model,
     ServedModel,
     ServingImage,
     StockDlc,
+    Switch,
 )
 from extended_dlc.facts.hub import known_model_type
 from stacks.options import endpoint_options
@@ -48,10 +51,17 @@ class EndpointStack(Stack):
         self.image = self._image(settings)
         if isinstance(self.image, ExtendedDlc):
             CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
+        self.switch = self._switch(settings.schedule.build()) if settings.schedule else None
         self.endpoints = {
             key: self._endpoint(key, endpoint, name=f"{settings.name}-{key}")
             for key, endpoint in settings.endpoints.items()
         }
+
+    def _switch(self, schedule: OfficeHours | ByHand) -> Switch:
+        """One switch for all: two stack updates at the same minute would get in each other's way."""
+        switch = Switch(self, "Switch", schedule=schedule, what="each endpoint")
+        switch.parameter.override_logical_id("EndpointEnabled")
+        return switch
 
     def _image(self, settings: Settings) -> ServingImage:
         image = settings.image
@@ -123,6 +133,7 @@ class EndpointStack(Stack):
             image=self.image,
             environment=settings.environment,
             endpoint_name=name,
+            schedule=self.switch,
             **endpoint_options(self, key, settings),
         )
         self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {settings.model}")

@@ -8,6 +8,7 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from stacks.hosting import AsyncSettings, DataCaptureSettings, NetworkSettings
+from stacks.operating import MonitoringSettings
 from stacks.settings import EndpointSettings
 
 
@@ -28,6 +29,10 @@ def endpoint_options(scope: Construct, key: str, settings: EndpointSettings) -> 
         options["encryption_key"] = kms.Key.from_key_arn(scope, f"{key}Key", settings.encryption_key)
     if settings.data_capture is not None:
         options["data_capture"] = _capture(scope, key, settings.data_capture)
+    if settings.monitoring is not None:
+        options["monitoring"] = _monitoring(scope, key, settings.monitoring)
+    if settings.verify is not None:
+        options["verify"] = settings.verify.build()
     if settings.role is not None:
         options["role"] = iam.Role.from_role_arn(scope, f"{key}GivenRole", settings.role, mutable=False)
     if settings.permissions_boundary is not None:
@@ -51,6 +56,21 @@ def _queue(scope: Construct, key: str, hosting: Any) -> dict[str, Any]:
             new = given == "new"
             found[option] = given if new else sns.Topic.from_topic_arn(scope, f"{key}_{option}", given)
     return found
+
+
+def _monitoring(scope: Construct, key: str, monitoring: MonitoringSettings) -> Any:
+    found: dict[str, Any] = {}
+    if monitoring.alarm_topic == "new":
+        found["alarm_topic"] = "new"
+    elif monitoring.alarm_topic is not None:
+        from aws_cdk import aws_sns as sns
+
+        found["alarm_topic"] = sns.Topic.from_topic_arn(scope, f"{key}AlarmTopic", monitoring.alarm_topic)
+    if monitoring.log_key is not None:
+        from aws_cdk import aws_kms as kms
+
+        found["log_key"] = kms.Key.from_key_arn(scope, f"{key}LogKey", monitoring.log_key)
+    return monitoring.build(**found)
 
 
 def _capture(scope: Construct, key: str, capture: DataCaptureSettings) -> Any:

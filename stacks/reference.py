@@ -30,6 +30,7 @@ from stacks.hosting import (
     ServerlessSettings,
     VariantSettings,
 )
+from stacks.operating import ByHandSettings, MonitoringSettings, OfficeHoursSettings, VerifySettings
 from stacks.settings import (
     BuildSettings,
     EcrImageSettings,
@@ -71,6 +72,10 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`endpoints.<id>.rollout`, kind `rolling`", RollingSettings),
     ("`endpoints.<id>.network`", NetworkSettings),
     ("`endpoints.<id>.data_capture`", DataCaptureSettings),
+    ("`endpoints.<id>.monitoring`", MonitoringSettings),
+    ("`endpoints.<id>.verify`", VerifySettings),
+    ("`schedule`, kind `office-hours`", OfficeHoursSettings),
+    ("`schedule`, kind `by-hand`", ByHandSettings),
 ]
 
 _HEAD = """# Settings of the app

@@ -41,6 +41,7 @@ from stacks.hosting import (
     RolloutSettings,
     ServerlessSettings,
 )
+from stacks.operating import SCHEDULES, MonitoringSettings, ScheduleSettings, VerifySettings
 from stacks.sections import Section as _Section
 from stacks.sections import checked as _checked
 from stacks.sections import kind_of as _kind_of
@@ -320,6 +321,12 @@ class EndpointSettings(_Section):
     data_capture: DataCaptureSettings | None = None
     """What of the requests and answers is written to S3. Default: nothing."""
 
+    monitoring: MonitoringSettings | None = None
+    """How it is watched. Default: not at all, and SageMaker keeps the log for ever."""
+
+    verify: VerifySettings | None = None
+    """What proves each deployment, as `{}`. Default: nothing; the first caller finds out."""
+
     role: str | None = None
     """ARN of the role of its containers, which you grant what they need. Default: a new one."""
 
@@ -354,6 +361,9 @@ class Settings(_Section):
     endpoints: Annotated[dict[str, EndpointSettings], Field(min_length=1)]
     """The endpoints by their ids; an endpoint's name is `<name>-<id>`."""
 
+    schedule: ScheduleSettings | None = None
+    """Who turns the endpoints off and on, by its `kind`. Default: nobody."""
+
     tags: dict[str, str] = {}
     """Tags of everything that can have some. Default: none."""
 
@@ -370,6 +380,7 @@ _KINDS: dict[str, Mapping[str, type[_Section]]] = {
     "hosting": HOSTINGS,
     "rollout": ROLLOUTS,
     "scaling": INSTANCE_SCALINGS,
+    "schedule": SCHEDULES,
 }
 """The sections that a `kind` decides on."""
 
@@ -476,6 +487,8 @@ def _siblings(place: list[str], raw: Mapping[str, Any]) -> list[str]:
     for part in place:
         if section is Settings and part == "image":
             section = _IMAGES[_image_kind(raw.get("image"))]
+        elif section is Settings and part == "schedule":
+            section = SCHEDULES.get(_kind_of("office-hours")(raw.get("schedule")), section)
         elif section is Settings and part == "endpoints":
             section = EndpointSettings
         elif section is EndpointSettings and part in _KINDS:
@@ -502,6 +515,7 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             check_endpoint_name(f"{name}-{key}")
         except ValueError as error:
             yield f"endpoints.{key}: its endpoint would be called '{name}-{key}', which {error}"
+    yield from _proofs_without_a_request(endpoints)
     image = _section(_IMAGES.get(_image_kind(raw.get("image")), ExtendedImageSettings), raw.get("image"))
     region = raw.get("region")
     if image is None:
@@ -604,6 +618,16 @@ def _models_that_do_not_fit(image: Any, base: str | None, endpoints: Mapping[str
                 check_task(endpoint.task, release, server)
             except ValueError as error:
                 yield f"endpoints.{key}.task ({endpoint.task}): {error}"
+
+
+def _proofs_without_a_request(endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
+    """Proofs of a task that nobody knows a request for; one without a task may be known by its model."""
+    for key, endpoint in endpoints.items():
+        if endpoint.verify is not None and endpoint.task is not None:
+            try:
+                endpoint.verify.build().properties_for(endpoint.task)
+            except ValueError as error:
+                yield f"endpoints.{key}: {error}"
 
 
 def _section(kind: type[Any], raw: Any) -> Any:

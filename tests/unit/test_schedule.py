@@ -19,12 +19,13 @@ from extended_dlc import (
     Proof,
     RealTime,
     StockDlc,
+    Switch,
 )
 
 CPU = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04-v2.0"
 
 
-def switched(stack: Stack, schedule: OfficeHours | ByHand, **options: Any) -> HuggingFaceEndpoint:
+def switched(stack: Stack, schedule: OfficeHours | ByHand | Switch, **options: Any) -> HuggingFaceEndpoint:
     model = HubModel("bigscience/bloom-560m", revision="a" * 40, task="text-generation")
     image = StockDlc(base=CPU)
     return HuggingFaceEndpoint(
@@ -106,6 +107,24 @@ def test_two_endpoints_of_a_stack_have_a_switch_each(stack: Stack) -> None:
         model = HubModel("bloom", revision="a" * 40)
         HuggingFaceEndpoint(stack, name, model=model, image=StockDlc(base=CPU), schedule=ByHand())
     assert len(Template.from_stack(stack).to_json()["Conditions"]) == 2
+
+
+def test_endpoints_share_a_switch_of_their_stack(stack: Stack) -> None:
+    switch = Switch(stack, "Switch", schedule=OfficeHours(start="08:00", end="18:00"), what="each endpoint")
+    for name in ("One", "Two"):
+        model = HubModel("bloom", revision="a" * 40)
+        HuggingFaceEndpoint(stack, name, model=model, image=StockDlc(base=CPU), schedule=switch)
+    template = Template.from_stack(stack)
+    assert len(template.to_json()["Conditions"]) == 1
+    template.resource_count_is("AWS::Scheduler::Schedule", 2)
+
+
+def test_a_switch_of_another_stack_is_refused(stack: Stack) -> None:
+    switch = Switch(Stack(stack.node.root, "Other"), "Switch", schedule=ByHand(), what="each endpoint")
+    with pytest.raises(
+        ValueError, match=r"'schedule' \(a switch of Other\) must be in the stack of what it turns, Test"
+    ):
+        switched(stack, switch)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,11 @@ def test_text_gets_the_smallest_prompt(stack: Stack) -> None:
     assert proofs(stack)["endpoint"][1]["Properties"]["ContentType"] == "application/json"
 
 
+def test_the_task_of_a_model_that_is_known_by_name_need_not_be_said(stack: Stack) -> None:
+    proved(stack, task=None)
+    assert sent(stack)["inputs"] == "Hello"
+
+
 def test_a_given_request_needs_no_task(stack: Stack) -> None:
     proved(stack, Proof(request={"inputs": "Bonjour"}, expect="jour", timeout_minutes=5), task=None)
     assert sent(stack) == {"inputs": "Bonjour"}
@@ -120,7 +125,7 @@ def test_bytes_are_sent_as_they_are(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (None, r"'verify' needs a request, because the model's task is not known at synth: say task=, or Proof\("),
+        (None, r"'verify' needs a request, because the model's task is not known at synth: say the task, or"),
         ("text-to-3d", r"'verify' needs a request, because no request is known for 'text-to-3d'"),
     ],
 )
