@@ -411,7 +411,9 @@ def main(arguments: list[str] | None = None) -> None:
         import boto3
         from botocore.config import Config
 
-        config = Config(max_pool_connections=2 * given.threads, retries={"max_attempts": 8, "mode": "standard"})
+        # S3 may take minutes to join the parts of a large file
+        patient = {"read_timeout": 600, "retries": {"max_attempts": 8, "mode": "standard"}}
+        config = Config(max_pool_connections=2 * given.threads, **patient)
         s3 = boto3.client("s3", config=config)
         if given.make_bucket_in:
             make_bucket(s3, given.bucket, given.make_bucket_in, s3.meta.region_name)
