@@ -127,7 +127,8 @@ config = sagemaker.CfnEndpointConfig(
             instance_type="ml.m5.xlarge",
             initial_instance_count=1,
             initial_variant_weight=1,
-            container_startup_health_check_timeout_in_seconds=900,
+            container_startup_health_check_timeout_in_seconds=660,
+            volume_size_in_gb=32,
         )
     ],
 )
