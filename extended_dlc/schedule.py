@@ -16,6 +16,7 @@ from aws_cdk import (
     CfnCondition,
     CfnParameter,
     CfnResource,
+    DefaultStackSynthesizer,
     Duration,
     Fn,
     IStableAnyProducer,
@@ -110,6 +111,10 @@ class Switch(Construct):
 
         stack = Stack.of(self)
         hour, minute = at.split(":")
+        qualifier = stack.synthesizer.bootstrap_qualifier or DefaultStackSynthesizer.DEFAULT_QUALIFIER
+        version = stack.format_arn(
+            service="ssm", resource="parameter", resource_name=f"cdk-bootstrap/{qualifier}/version"
+        )
         scheduler.Schedule(
             self,
             construct_id,
@@ -132,7 +137,9 @@ class Switch(Construct):
                     }
                 ),
                 policy_statements=[
-                    iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id])
+                    iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id]),
+                    # the caller's right to the CDK's own parameter of each template, BootstrapVersion
+                    iam.PolicyStatement(actions=["ssm:GetParameters"], resources=[version]),
                 ],
                 # while the stack is busy with another update this one is refused: try for an hour
                 max_event_age=Duration.hours(1),

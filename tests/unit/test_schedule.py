@@ -87,14 +87,15 @@ def test_the_clock_updates_the_stack_with_its_previous_template_and_one_paramete
     assert turned == {"cron(45 7 ? * MON-THU,SAT *)": "true", "cron(0 18 ? * MON-THU,SAT *)": "false"}
 
 
-def test_the_clock_may_update_this_stack_and_nothing_else(stack: Stack) -> None:
+def test_the_clock_may_update_this_stack_with_the_cdk_s_parameter_and_nothing_else(stack: Stack) -> None:
     switched(stack, OfficeHours(start="08:00", end="18:00"))
     Template.from_stack(stack).has_resource_properties(
         "AWS::IAM::Policy",
         {
             "PolicyDocument": {
                 "Statement": [
-                    {"Action": "cloudformation:UpdateStack", "Effect": "Allow", "Resource": {"Ref": "AWS::StackId"}}
+                    {"Action": "cloudformation:UpdateStack", "Effect": "Allow", "Resource": {"Ref": "AWS::StackId"}},
+                    {"Action": "ssm:GetParameters", "Effect": "Allow", "Resource": Match.any_value()},
                 ],
                 "Version": Match.any_value(),
             }

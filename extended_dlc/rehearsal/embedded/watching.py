@@ -88,14 +88,14 @@ class Schedule:
         given = wish.properties
         schedule = scheduler_backends[wish.account_id][wish.region].create_schedule(
             description=given.get("Description", ""),
-            end_date=given.get("EndDate", ""),
+            end_date=None,  # type: ignore[arg-type]  # absent is None, whatever moto declares
             flexible_time_window=given["FlexibleTimeWindow"],
             group_name=given.get("GroupName", "default"),
-            kms_key_arn=given.get("KmsKeyArn", ""),
+            kms_key_arn=None,  # type: ignore[arg-type]
             name=wish.name,
             schedule_expression=given["ScheduleExpression"],
             schedule_expression_timezone=given.get("ScheduleExpressionTimezone", "UTC"),
-            start_date=given.get("StartDate", ""),
+            start_date=None,  # type: ignore[arg-type]
             state=given.get("State", "ENABLED"),
             target=given["Target"],
             action_after_completion="NONE",
