@@ -1,0 +1,180 @@
+"""A watched, switched and proved endpoint, deployed to the embedded AWS: what is there, and what the switch takes."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import pytest
+from botocore.exceptions import ClientError
+from cdk_nag import AwsSolutionsChecks
+from cfnlint.api import lint
+
+from tests.rehearsal.embedded.conftest import REGION, Aws, deploy, events, settled
+from tests.rehearsal.embedded.test_endpoints import answer, image
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "operating" / "guarded.py"
+NAME = "bloom-guarded"
+GROUP = f"/aws/sagemaker/Endpoints/{NAME}"
+
+Json = dict[str, Any]
+
+
+def build(out: Path) -> cdk.App:
+    app = cdk.App(outdir=str(out))
+    runpy.run_path(str(EXAMPLE), run_name="example")["Guarded"](app, "Guarded", env=cdk.Environment(region=REGION))
+    return app
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Json:
+    out = tmp_path_factory.mktemp("out")
+    build(out).synth()
+    found: Json = json.loads((out / "Guarded.template.json").read_text())
+    return found
+
+
+def on_this_aws(aws: Aws, template: Json, *, image_uri: str | None = None, expect: str = "json") -> Json:
+    """The template with an image that is there, whose container says `None application/json 19`."""
+    (model,) = [each for each in template["Resources"].values() if each["Type"] == "AWS::SageMaker::Model"]
+    dlc = model["Properties"]["PrimaryContainer"]["Image"]
+    text = json.dumps(template).replace(json.dumps(dlc), json.dumps(image_uri or image(aws, "served")))
+    changed: Json = json.loads(text.replace('"generated_text"', json.dumps(expect)))
+    # what the CDK's bootstrap would have made, and what its CLI would have uploaded
+    changed["Parameters"].pop("BootstrapVersion")
+    changed.pop("Rules")
+    for each in changed["Resources"].values():
+        if each["Type"] == "AWS::Lambda::Function":
+            each["Properties"]["Code"] = {"ZipFile": "pass"}
+    return changed
+
+
+def test_cfn_lint_finds_no_error(template: Json) -> None:
+    assert [str(each) for each in lint(json.dumps(template), regions=[REGION]) if each.rule.severity == "error"] == []
+
+
+REASONS = {
+    "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]": "the "
+    "CDK's own provider, its log alone",
+    "AwsSolutions-IAM5[Resource::*]": "actions that have no resources",
+    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:": "SageMaker names the log streams",
+    "AwsSolutions-IAM5[Resource::<ExtendedDlcProver": "the versions of the CDK's own provider's functions",
+    "AwsSolutions-SF1": "the CDK's own provider logs in its functions",
+    "AwsSolutions-SF2": "the CDK's own provider has nothing to trace",
+    "AwsSolutions-L1": "the CDK's own provider picks its runtime",
+}
+"""What cdk-nag may find, by its beginning, and why it stays."""
+
+
+def test_cdk_nag_finds_nothing_without_a_reason(tmp_path: Path) -> None:
+    app = build(tmp_path)
+    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    with pytest.raises(RuntimeError, match="AwsSolutions"):
+        app.synth()
+    report = json.loads((tmp_path / "validation-report.json").read_text())
+    found = {each["ruleName"] for plugin in report["pluginReports"] for each in plugin["violations"]}
+    assert found
+    assert [each for each in found if not each.startswith(tuple(REASONS))] == []
+
+
+def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_back(aws: Aws, template: Json) -> None:
+    end = deploy(aws, "Guarded", on_this_aws(aws, template))
+    assert end["StackStatus"] == "CREATE_COMPLETE", failures(aws, "Guarded")
+
+    # what is there
+    assert answer(aws, NAME) == "None None 2"
+    (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
+    assert group["retentionInDays"] == 7
+    alarms = {each["MetricName"]: each for each in our_alarms(aws)}
+    assert (alarms["ModelLatency"]["ExtendedStatistic"], alarms["ModelLatency"]["Threshold"]) == ("p99", 10_000_000)
+    assert (alarms["Invocations"]["TreatMissingData"], alarms["Invocations"]["EvaluationPeriods"]) == ("breaching", 24)
+    topics = {each["TopicArn"] for each in aws.client("sns").list_topics()["Topics"]}
+    assert set(alarms["Invocation5XXErrors"]["AlarmActions"]) <= topics
+    deployment = aws.client("sagemaker").describe_endpoint(EndpointName=NAME)["LastDeploymentConfig"]
+    rollback = {each["AlarmName"] for each in deployment["AutoRollbackConfiguration"]["Alarms"]}
+    assert rollback == {alarms[metric]["AlarmName"] for metric in ("Invocation5XXErrors", "ModelLatency")}
+    assert len(our_dashboards(aws)) == 1
+
+    # off: as the clock's target says it
+    off, on = updates(aws, on="cron(45 7 ? * MON-FRI *)", off="cron(0 18 ? * MON-FRI *)")
+    model = aws.client("sagemaker").list_models(NameContains="BloomModel")["Models"]
+    aws.client("cloudformation").update_stack(**off)
+    assert settled(aws, "Guarded")["StackStatus"] == "UPDATE_COMPLETE", failures(aws, "Guarded")
+    with pytest.raises(ClientError, match="Could not find endpoint"):
+        aws.client("sagemaker").describe_endpoint(EndpointName=NAME)
+    assert (our_alarms(aws), our_dashboards(aws), targets(aws)) == ([], [], [])
+    assert aws.client("sagemaker").list_models(NameContains="BloomModel")["Models"] == model
+    assert aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"] == [group]
+
+    # and on again
+    aws.client("cloudformation").update_stack(**on)
+    assert settled(aws, "Guarded")["StackStatus"] == "UPDATE_COMPLETE", failures(aws, "Guarded")
+    assert answer(aws, NAME) == "None None 2"
+    assert {each["MetricName"] for each in our_alarms(aws)} == alarms.keys()
+    assert (len(our_dashboards(aws)), len(targets(aws))) == (1, 1)
+
+    aws.client("cloudformation").delete_stack(StackName="Guarded")
+    assert aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"] == []
+
+
+def test_a_request_that_is_not_answered_as_expected_fails_the_deployment(aws: Aws, template: Json) -> None:
+    end = deploy(aws, "Unproved", on_this_aws(aws, template, expect="a poem"))
+    assert end["StackStatus"] == "ROLLBACK_COMPLETE"
+    (reason,) = failures(aws, "Unproved").values()
+    assert reason == (
+        "Received response status [FAILED] from custom resource. Message returned: "
+        "bloom-guarded answers without 'a poem': None application/json 19"
+    )
+
+
+def test_an_image_that_is_not_there_fails_before_there_is_a_model(aws: Aws, template: Json) -> None:
+    absent = image(aws, "served").replace(":v1", ":v9")
+    deploy(aws, "Imageless", on_this_aws(aws, template, image_uri=absent))
+    ((failed, why),) = failures(aws, "Imageless").items()
+    assert failed.startswith("BloomImageProof")
+    assert f"{absent} is not in its repository: publish the image first" in why
+
+
+def test_a_log_group_that_is_there_already_is_refused(aws: Aws, start_aws: Callable[..., Aws]) -> None:
+    group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": GROUP}}
+    own = start_aws()
+    own.client("logs").create_log_group(logGroupName=GROUP)  # as SageMaker does at a container's first line
+    end = deploy(own, "Late", {"Resources": {"Log": group}})
+    assert end["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "already exists" in failures(own, "Late")["Log"]
+
+
+def failures(aws: Aws, stack: str) -> dict[str, str]:
+    """What failed in a stack, and why."""
+    return {each: why for each, status, why in events(aws, stack) if status.endswith("_FAILED")}
+
+
+def updates(aws: Aws, **expressions: str) -> tuple[Json, Json]:
+    """The UpdateStack calls of the schedules, for off and on."""
+    scheduler = aws.client("scheduler")
+    found = {}
+    for each in scheduler.list_schedules()["Schedules"]:
+        schedule = scheduler.get_schedule(Name=each["Name"])
+        assert schedule["Target"]["Arn"] == "arn:aws:scheduler:::aws-sdk:cloudformation:updateStack"
+        found[schedule["ScheduleExpression"]] = json.loads(schedule["Target"]["Input"])
+    return found[expressions["off"]], found[expressions["on"]]
+
+
+def our_alarms(aws: Aws) -> list[Json]:
+    found = aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    return [each for each in found if {"Name": "EndpointName", "Value": NAME} in each["Dimensions"]]
+
+
+def our_dashboards(aws: Aws) -> list[Json]:
+    return list(aws.client("cloudwatch").list_dashboards(DashboardNamePrefix="Guarded-BloomWatch")["DashboardEntries"])
+
+
+def targets(aws: Aws) -> list[Json]:
+    client = aws.client("application-autoscaling")
+    resource = f"endpoint/{NAME}/variant/AllTraffic"
+    found = client.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])
+    return list(found["ScalableTargets"])
