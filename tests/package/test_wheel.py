@@ -19,15 +19,20 @@ STRANGERS_APP = """
 import json, sys
 import aws_cdk as cdk
 import extended_dlc
-from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, RealTime
+from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, Proof, RealTime
 
 app = cdk.App(outdir=sys.argv[1])
 stack = cdk.Stack(app, "Stranger", env=cdk.Environment(region="eu-west-1"))
 image = ExtendedDlc(stack, "Image", transformers="5.23.0", base="registry.example.com/ours:1")
 HuggingFaceEndpoint(stack, "Whisper", model=HubModel("openai/whisper-base"), image=image, hosting=RealTime())
-HuggingFaceEndpoint(stack, "Bloom", model=HubModel("bigscience/bloom-560m"), image=image)
+HuggingFaceEndpoint(stack, "Bloom", model=HubModel("bigscience/bloom-560m"), image=image, verify=Proof())
 app.synth()
-print(json.dumps({"file": extended_dlc.__file__, "tag": image.image_uri.rpartition(":")[2]}))
+functions = stack.node.find_child("ExtendedDlcProver").node.find_child("OnEvent").node.default_child
+print(json.dumps({
+    "file": extended_dlc.__file__,
+    "tag": image.image_uri.rpartition(":")[2],
+    "proof": stack.resolve(functions.code)["s3Key"],
+}))
 """
 
 
@@ -99,6 +104,7 @@ def test_the_image_has_the_same_hash_installed_and_in_the_checkout(python: Path,
     assert Path(checkout["file"]).is_relative_to(ROOT)
     assert Path(installed["file"]).parent.joinpath("docker").is_dir(), "the installer has compiled what lies in there"
     assert installed["tag"] == checkout["tag"]
+    assert installed["proof"] == checkout["proof"]
 
 
 def test_the_rehearsal_says_what_it_lacks_without_its_extra(python: Path, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
+from extended_dlc.monitoring import ALARMS
 
 IMAGE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-{}-py312-{}ubuntu22.04-v2.0"
 GPU = IMAGE.format("gpu", "cu124-")
@@ -282,3 +285,12 @@ def test_metrics_for_alarms_of_one_s_own_know_the_endpoint_by_its_name(stack: St
     assert endpoint.metric_client_errors().metric_name == "Invocation4XXErrors"
     assert endpoint.metric_server_errors().metric_name == "Invocation5XXErrors"
     assert endpoint.metric_overhead_latency(statistic="p50").statistic == "p50"
+
+
+def test_the_guide_has_each_alarm_with_its_own_threshold_and_metric() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*)$", guide, re.MULTILINE))
+    assert rows.keys() == ALARMS.keys()
+    for name, kind in ALARMS.items():
+        assert f"`{kind.metric}`" in rows[name]
+        assert name == "out-of-memory" or f" {kind.threshold:g} " in rows[name]
