@@ -616,7 +616,7 @@ def test_without_a_network_nothing_is_wrong_and_all_is_over_soon(
         silent.listen(64)
         use(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         asked = [check for check in CHECKS if check.ask.__module__ == account.__name__]
-        assert len(asked) == 4
+        assert len(asked) == 5
         begun = time.monotonic()
         findings = dict(examine(target(tmp_path), asked))
         assert time.monotonic() - begun < 9
