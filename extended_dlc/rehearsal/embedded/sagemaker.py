@@ -12,8 +12,10 @@ both meet the same refusals. What it lifts:
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import io
+import json
 import logging
 import random
 import shutil
@@ -31,6 +33,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ecr.models import Image, Repository
+from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import (
@@ -267,6 +270,7 @@ class SageMaker:
         for container in _containers(request):
             if image := container.get("Image"):
                 self._check_image(backend, image)
+                _check_role(backend, request.get("ExecutionRoleArn", ""), image)
             if url := container.get("ModelDataUrl"):
                 _check_model_data(backend, url)
         model = Model(backend.account_id, backend.region_name, request)
@@ -500,6 +504,22 @@ def _refuse_scaled_type(backend: SageMakerModelBackend, endpoint: Endpoint, new:
                 f"cannot change from {before} to {after} while it is registered as a scalable target with Application "
                 "Auto Scaling. Deregister the scalable target first."
             )
+
+
+def _check_role(backend: SageMakerModelBackend, arn: str, image: str) -> None:
+    """Refuse a role of this IAM whose policies do not let it pull from ECR, as when it comes after the model."""
+    role = next((each for each in iam_backends[backend.account_id]["aws"].roles.values() if each.arn == arn), None)
+    if role is None or ".dkr.ecr." not in image:
+        return
+    attached = [it.document for each in role.managed_policies.values() for it in each.versions if it.is_default]
+    for document in [*role.policies.values(), *attached]:
+        statements = (json.loads(document) if isinstance(document, str) else document)["Statement"]
+        for each in [statements] if isinstance(statements, dict) else statements:
+            actions = each.get("Action", ())
+            for action in [actions] if isinstance(actions, str) else actions:
+                if each["Effect"] == "Allow" and fnmatch.fnmatchcase("ecr:BatchGetImage", action):
+                    return
+    raise ValidationError(message=f"Role '{arn}' does not have BatchGetImage permission for the image: '{image}'.")
 
 
 def _containers(model: Parameters) -> list[Parameters]:

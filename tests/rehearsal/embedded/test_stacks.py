@@ -14,6 +14,7 @@ from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deplo
 from tests.rehearsal.embedded.test_endpoints import answer, image
 
 Template = dict[str, Any]
+PULL = {"Effect": "Allow", "Action": ["ecr:BatchGetImage"], "Resource": "*"}
 
 
 def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
@@ -51,7 +52,13 @@ def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
                     "EnableNetworkIsolation": "true",
                 },
             },
-            "Role": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust}},
+            "Role": {
+                "Type": "AWS::IAM::Role",
+                "Properties": {
+                    "AssumeRolePolicyDocument": trust,
+                    "Policies": [{"PolicyName": "Pull", "PolicyDocument": {**trust, "Statement": [PULL]}}],
+                },
+            },
         },
         "Outputs": {"Model": {"Value": {"Ref": "Model"}}, "Region": {"Value": {"Ref": "AWS::Region"}}},
     }
@@ -153,6 +160,20 @@ def test_a_model_with_an_absent_image_fails_its_stack_with_sagemakers_words(aws:
     reasons = {name: reason for name, status, reason in events(aws, "no-image") if status == "CREATE_FAILED"}
     assert list(reasons) == ["Model"]
     assert f"Requested image {absent} not found." in reasons["Model"]
+
+
+def test_a_model_before_its_role_s_policy_is_refused(aws: Aws) -> None:
+    late = serving(aws, "late-policy")
+    late["Resources"]["Role"]["Properties"].pop("Policies")
+    document = {"Version": "2012-10-17", "Statement": [PULL]}
+    late["Resources"]["Policy"] = {
+        "Type": "AWS::IAM::Policy",
+        "Properties": {"PolicyName": "Pull", "PolicyDocument": document, "Roles": [{"Ref": "Role"}]},
+    }
+    assert deploy(aws, "late-policy", late)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert any("does not have BatchGetImage permission for the image" in why for *_, why in events(aws, "late-policy"))
+    late["Resources"]["Model"]["DependsOn"] = "Policy"
+    assert deploy(aws, "policy-first", late)["StackStatus"] == "CREATE_COMPLETE"
 
 
 def test_a_call_returns_while_resources_are_being_made(aws: Aws) -> None:
