@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from extended_dlc.schedule import ByHand, OfficeHours, Switch
     from extended_dlc.verify import Proof
+    from extended_dlc.vllm import VllmServing
 
 _HOMES = {
     "AllAtOnce": "rollout",
@@ -70,6 +71,7 @@ _HOMES = {
     "StockDlc": "image",
     "Switch": "schedule",
     "Variant": "hosting",
+    "VllmServing": "vllm",
 }
 
 __all__ = [
@@ -108,6 +110,7 @@ __all__ = [
     "StockDlc",
     "Switch",
     "Variant",
+    "VllmServing",
 ]
 __version__ = "0.1.0"
 

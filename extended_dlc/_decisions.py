@@ -10,16 +10,16 @@ from typing import TypeVar
 from aws_cdk import Annotations, Stack
 from constructs import Construct
 
+from extended_dlc._model_facts import model_facts
 from extended_dlc._private import decide, is_token
 from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
-from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.facts.models import ModelFacts
 from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Load, Spread, check_fit, choose_disk, choose_timeouts
 from extended_dlc.hosting import Hosting, Instances, RealTime, Serverless, Variant, find_instances
 from extended_dlc.image import ExtendedDlc, ServingImage, StockDlc
-from extended_dlc.mirror import MirroredModel
 from extended_dlc.model import HubModel, ServedModel
 from extended_dlc.network import Network
 
@@ -60,30 +60,16 @@ def settle(
     return model, hosting
 
 
-def _facts(scope: Construct, model: ServedModel) -> ModelFacts:
-    given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
-    name = None if given is None or is_token(given) else given
-    hub = model if isinstance(model, HubModel) else None
-    return know_model(
-        name,
-        looked_up=scope.node.try_get_context(context_key(name)) if name else None,
-        revision=hub.revision if hub else None,
-        model_type=model.model_type,
-        parameters=hub.parameters if hub else None,
-        task=model.task,
-    )
-
-
 def known_task(scope: Construct, model: ServedModel) -> str | None:
     """The task of the model's requests, where the user or the facts say."""
-    return _facts(scope, model).task
+    return model_facts(scope, model).task
 
 
 def _known(scope: Construct, model: ServedModel) -> ServedModel:
     """A Hub model with its type, licence and task where the facts have them, and with a token where it needs one."""
     if not isinstance(model, HubModel):
         return model
-    facts = _facts(scope, model)
+    facts = model_facts(scope, model)
     decide(
         "model",
         model.id,
@@ -119,7 +105,7 @@ def _way_out(network: Network) -> bool | None:
 def _check_serverless(
     scope: Construct, hosting: Serverless, model: ServedModel, image: ServingImage, environment: Environment
 ) -> None:
-    facts = _facts(scope, model)
+    facts = model_facts(scope, model)
     (instance,) = find_instances(hosting)
     _check_memory(scope, "memory_mb", facts, instance, _spread(model, image), environment)
     disk = most("serverless.disk_gb")
@@ -133,7 +119,7 @@ def _check_serverless(
 def _settle_fleet(
     scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage, environment: Environment
 ) -> Fleet:
-    facts = _facts(scope, model)
+    facts = model_facts(scope, model)
     _check_requirements(scope, model, image)
     instances = find_instances(fleet)
     for instance in instances:

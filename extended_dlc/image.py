@@ -14,16 +14,27 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
 from extended_dlc._copy_role import copy_role
+from extended_dlc._model_facts import model_facts
 from extended_dlc._private import decide, docker_folder, require
 from extended_dlc.build import LocalBuild
-from extended_dlc.facts.catalog import is_moving, read_tag
+from extended_dlc.facts.catalog import VLLM, is_moving, read_tag, repository_of
 from extended_dlc.facts.checks import check_release
-from extended_dlc.facts.compat import Server, check_model_type, check_pair, check_stock_server, pick_base
+from extended_dlc.facts.compat import (
+    Family,
+    Server,
+    check_model_type,
+    check_pair,
+    check_stock_server,
+    check_vllm,
+    pick_base,
+    pick_vllm,
+)
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.facts.tasks import check_task
 from extended_dlc.login import ecr_registries
 from extended_dlc.model import ServedModel
+from extended_dlc.vllm import why_vllm
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -44,6 +55,9 @@ class PublishedImage:
     logs_requests: bool = False
     """Whether its server logs each request as a line of JSON (docker/inference/README.md). Default: not known."""
 
+    family: Family | None = None
+    """Which family's server answers: this decides on requests and variables. Default: not known."""
+
 
 class ServingImage(Protocol):
     """What an endpoint needs of its image; any class with these two methods will do."""
@@ -60,9 +74,9 @@ class ServingImage(Protocol):
 class ExtendedDlc(Construct):
     """A Deep Learning Container extended with a transformers release and, unless told otherwise, our server.
 
-    Builds `docker/inference/Dockerfile` as a `DockerImageAsset` and copies it under its content hash into an ECR
-    repository of its own, where no clean-up of the bootstrap repository reaches it. One image serves any number of
-    endpoints.
+    Builds `docker/inference/Dockerfile`, or `docker/vllm/Dockerfile` for the vLLM family, as a `DockerImageAsset` and
+    copies it under its content hash into an ECR repository of its own, where no clean-up of the bootstrap repository
+    reaches it. One image serves any number of endpoints.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class ExtendedDlc(Construct):
         transformers: str,
         base: str | None = None,
         base_region: str | None = None,
+        family: Family | None = None,
         accelerator: Literal["cpu", "gpu"] | None = None,
         server: Server = "native",
         model_types: Sequence[str] = (),
@@ -91,6 +106,10 @@ class ExtendedDlc(Construct):
             release, for the accelerator; an annotation says why.
         :param base_region: Region of the registry that the default base is pulled from. ValueError where the DLC is not
             published. Default: the stack's region, which must then be known at synth.
+        :param family: `inference`, or `vllm` for text models over several GPUs, with vLLM's own server and OpenAI's
+            requests. ValueError where it contradicts `base`, `accelerator` or `server`. Default: what the base says;
+            without `base` and `accelerator` vLLM where the model of the first endpoint generates text and is too large
+            for one of its instance's GPUs, which an annotation says; otherwise `inference`.
         :param accelerator: What the instances compute with. Default: what the base's tag says, otherwise what the
             instance type of the first endpoint that uses the image has.
         :param server: `native`, this project's own, or `stock`, the one in the base. Default: native.
@@ -107,8 +126,25 @@ class ExtendedDlc(Construct):
         super().__init__(scope, construct_id)
         require("transformers", transformers, check_release)
         tag = None
+        is_vllm = base is not None and repository_of(base) == VLLM
+        self._family: Family | None = family or ("vllm" if is_vllm else "inference" if base or accelerator else None)
+        if server == "stock":
+            self._family = self._family or "inference"
+        if self._family == "vllm":
+            _refuse_with_vllm(accelerator, server)
+            accelerator = "gpu"
+        elif is_vllm:
+            raise ValueError(
+                f"'family' ({family}) contradicts base '{base}', which is of the vLLM family: leave it out"
+            )
         if base is not None:
-            self._annotate(decide("transformers", transformers, lambda: check_pair(base, transformers, server)))
+
+            def check_base(reference: str = base) -> tuple[str, ...]:
+                if self._family == "vllm":
+                    return check_vllm(reference, transformers)
+                return check_pair(reference, transformers, server)
+
+            self._annotate(decide("transformers", transformers, check_base))
             tag = read_tag(base)
         if tag is not None and accelerator not in (None, tag.accelerator):
             raise ValueError(
@@ -152,11 +188,28 @@ class ExtendedDlc(Construct):
             check_model_type(model.model_type, self.transformers)
         if self._server == "stock":
             _refuse_secret(model)
-        _check_task(scope, model, self.transformers, self._server)
+        if self._family is None:
+            self._family = self._pick_family(scope, model, instance)
+        if self._family == "inference":
+            _check_task(scope, model, self.transformers, self._server)
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
         return self._published
+
+    def _pick_family(self, scope: Construct, model: ServedModel, instance: Instance) -> Family:
+        why = why_vllm(model, model_facts(scope, model), instance)
+        if why is None:
+            return "inference"
+        try:
+            pick_vllm(self.transformers, _known_region(self, self._base_region))
+        except ValueError as error:
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:family", f"{why}; but transformers {self.transformers} {error}: the native server it is"
+            )
+            return "inference"
+        Annotations.of(self).add_info_v2("extended-dlc:family", why)
+        return "vllm"
 
     def _require_published(self) -> PublishedImage:
         if self._published is None:
@@ -203,7 +256,7 @@ class ExtendedDlc(Construct):
         asset = assets.DockerImageAsset(
             self,
             "Asset",
-            directory=str(docker_folder("inference")),
+            directory=str(docker_folder(self._family or "inference")),
             target=None if self._server == "native" else self._server,
             build_args=arguments,
             build_secrets=self._build.secrets or None,
@@ -228,7 +281,11 @@ class ExtendedDlc(Construct):
         copy.node.add_dependency(role)
         tag = read_tag(base)
         return PublishedImage(
-            uri=uri, ready=copy, cuda=tag.cuda if tag else None, logs_requests=self._server == "native"
+            uri=uri,
+            ready=copy,
+            cuda=tag.cuda if tag else None,
+            logs_requests=self._server == "native" and self._family != "vllm",
+            family=self._family,
         )
 
     def _default_base(self) -> str:
@@ -236,7 +293,11 @@ class ExtendedDlc(Construct):
         choice = decide(
             "transformers",
             self.transformers,
-            lambda: pick_base(self.transformers, str(self._accelerator), region, server=self._server),
+            lambda: (
+                pick_vllm(self.transformers, region)
+                if self._family == "vllm"
+                else pick_base(self.transformers, str(self._accelerator), region, server=self._server)
+            ),
         )
         Annotations.of(self).add_info_v2("extended-dlc:base", choice.why)
         self._annotate(choice.notes)
@@ -360,6 +421,15 @@ def _check_task(scope: Construct, model: ServedModel, transformers: str | None, 
     note = require("task", task, lambda _: check_task(task, transformers, server))
     if note is not None:
         Annotations.of(scope).add_warning_v2("extended-dlc:task", note)
+
+
+def _refuse_with_vllm(accelerator: str | None, server: Server) -> None:
+    for option, value, wrong in (("accelerator", accelerator, "cpu"), ("server", server, "stock")):
+        if value == wrong:
+            raise ValueError(
+                f"'{option}' ({value}) does not go with the vLLM family, whose own server computes with GPUs: leave it "
+                'out, or take family="inference"'
+            )
 
 
 def _refuse_secret(model: ServedModel) -> None:

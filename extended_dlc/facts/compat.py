@@ -22,6 +22,9 @@ Json = dict[str, Any]
 Server = Literal["native", "stock"]
 """`native` is this project's server, `stock` the one that the image has from AWS."""
 
+Family = Literal["inference", "vllm"]
+"""Image families that are extended: Hugging Face's PyTorch inference and those like it, and Hugging Face's vLLM."""
+
 NATIVE_PYTHON = (3, 10)
 NATIVE_TRANSFORMERS = (4, 46)
 
@@ -155,6 +158,22 @@ def pick_vllm(transformers: str, region: str) -> Choice:
     raise ValueError(
         f"goes onto no vLLM image in {region}: the newest, {family[-1].tag}, {why_not[family[-1].tag]}; take "
         f"{_dotted(oldest)} or newer"
+    )
+
+
+def check_vllm(base: str, transformers: str) -> tuple[str, ...]:
+    """Refuse a release that a given vLLM base cannot carry, or that is older than its own; else what to annotate."""
+    release = find_release(transformers)
+    facts = read_tag(base)
+    own = facts.transformers if facts else None
+    reason = _cannot_carry(facts, transformers, release, "stock") if facts else None
+    if reason is None and own is not None and version(own) > version(transformers):
+        reason = f"has the newer transformers {own}, and vLLM is not moved back"
+    if reason is not None:
+        raise ValueError(f"cannot go onto {base}: it {reason}: take {own or 'a release'} or newer, or another base")
+    notes = tuple(_notes(transformers, release, own))
+    return (
+        notes if own == transformers else (*notes, f"vLLM of {base} was not measured with transformers {transformers}")
     )
 
 

@@ -1,0 +1,123 @@
+"""Installs a transformers release under vLLM, replacing nothing that vLLM was compiled against, and proves the result.
+
+python3 extend.py 5.23.0 bloom,llama
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import distributions
+from pathlib import Path
+
+SECRETS = Path("/run/secrets")
+
+PROTECTED = re.compile(
+    # compiled against each other and against the driver of the instance: replacing one breaks the others
+    r"vllm|torch|torchvision|torchaudio|torchcodec|triton|pytorch-triton|nvidia-.*|cuda-.*|flash-attn|flashinfer-.*"
+    r"|xformers|numpy|lmcache|nixl.*"
+)
+
+
+def installed() -> dict[str, str]:
+    """Canonical name -> version of everything this Python can import."""
+    return {
+        re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version
+        for found in distributions()
+        if found.metadata["Name"]
+    }
+
+
+def constraints(base: dict[str, str]) -> list[str]:
+    """What the install may not replace."""
+    return [f"{name}=={version}" for name, version in sorted(base.items()) if PROTECTED.fullmatch(name)]
+
+
+def replaced(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    """What was replaced, added or removed although vLLM is compiled against it."""
+    for name in sorted(before.keys() | after.keys()):
+        if PROTECTED.fullmatch(name) and before.get(name) != after.get(name):
+            had, has = before.get(name, "not there"), after.get(name, "gone")
+            yield f"{name} was {had} in the base and is {has} now: choose a newer base, or an older transformers"
+
+
+def complaints() -> set[str]:
+    """What `pip check` says: a base may have unrelated complaints of its own."""
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    return set() if done.returncode == 0 else set(done.stdout.splitlines())
+
+
+def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
+    """The caller's environment, with the optional secrets of the build where pip looks for them."""
+    # Ubuntu 24.04 marks its Python as the system's own; the image has no other, and vLLM is in it
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
+    if (secrets / "pip-config").is_file():
+        environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
+    if (secrets / "ca-bundle").is_file():
+        for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+            environment[name] = str(secrets / "ca-bundle")
+    return environment
+
+
+def install(transformers: str, base: dict[str, str]) -> None:
+    """Install the release under the constraints, or exit saying what to change."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(constraints(base)))
+        file.flush()
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
+            *("--no-compile", "--progress-bar=off", "--constraint", file.name, f"transformers=={transformers}"),
+        ]
+        done = subprocess.run(command, env=pip_environment(), check=False)  # noqa: S603 - no shell, own arguments
+    if done.returncode != 0:
+        sys.exit(
+            f"transformers {transformers} does not install beside the base's vLLM {base['vllm']} (pip's last lines say "
+            "why): choose a newer base, or an older transformers release"
+        )
+
+
+def prove(transformers: str, model_types: str) -> Iterator[str]:
+    """What the image promises and does not keep; in a process that has imported nothing of the base's before."""
+    import transformers as found
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if found.__version__ != transformers:
+        yield f"transformers {found.__version__} is imported from {found.__file__} instead of {transformers}"
+    for name in filter(None, (part.strip() for part in model_types.split(","))):
+        if name not in CONFIG_MAPPING:
+            yield f"transformers {transformers} does not know model type '{name}': choose a release that has it"
+    try:
+        # as far as it goes without a GPU: the options of its engine, its list of models, its use of transformers
+        import vllm
+        from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: F401 - the import is the proof
+    except Exception as error:
+        yield (
+            f"vLLM cannot be imported with transformers {transformers} ({type(error).__name__}: {error}): choose a "
+            "newer base, or an older transformers release"
+        )
+    else:
+        print(f"proved: vLLM {vllm.__version__} with transformers {transformers}, model types: {model_types or 'none'}")
+
+
+def main(transformers: str, model_types: str = "") -> None:
+    """Install and prove, or exit saying what to change."""
+    if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
+        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.23.0'")
+    before = installed()
+    if "vllm" not in before:
+        sys.exit("BASE_IMAGE has no vLLM for its 'python3': choose a huggingface-vllm image, or docker/inference")
+    known = complaints()
+    install(transformers, before)
+    problems = list(replaced(before, installed()))
+    problems += [f"pip check: {one}: choose a release that fits" for one in sorted(complaints() - known)]
+    problems += prove(transformers, model_types)
+    if problems:
+        sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
