@@ -75,6 +75,8 @@ class Process:
                     "PATH": os.pathsep.join([str(Path(sys.executable).parent), str(_ffmpeg()), os.environ["PATH"]]),
                     "HOME": str(self.folder),
                     "TMPDIR": str(self.folder),
+                    # Java does not read TMPDIR, and stock servers that share a folder share their workers' sockets
+                    "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={self.folder}",
                     "PYTHONDONTWRITEBYTECODE": "1",  # as in the containers
                     "HF_HUB_OFFLINE": "1",
                     **environment,

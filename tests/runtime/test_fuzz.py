@@ -64,7 +64,7 @@ BODIES = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def vision(models):
     """The folder of a model that looks at images."""
     pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
