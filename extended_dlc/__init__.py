@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from extended_dlc.build import LocalBuild
     from extended_dlc.capture import DataCapture
     from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
-    from extended_dlc.hosting import Async, RealTime, Serverless, Variant
+    from extended_dlc.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.image import (
         EcrImage,
         ExtendedDlc,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from extended_dlc.scaling import (
         BacklogScaling,
         ConcurrencyScaling,
+        CopyScaling,
         InvocationScaling,
         ProvisionedScaling,
         ScheduledCapacity,
@@ -41,7 +42,10 @@ _HOMES = {
     "BacklogScaling": "scaling",
     "ByHand": "schedule",
     "Canary": "rollout",
+    "Component": "hosting",
+    "Components": "hosting",
     "ConcurrencyScaling": "scaling",
+    "CopyScaling": "scaling",
     "DataCapture": "capture",
     "EcrImage": "image",
     "ExtendedDlc": "image",
@@ -80,7 +84,10 @@ __all__ = [
     "BacklogScaling",
     "ByHand",
     "Canary",
+    "Component",
+    "Components",
     "ConcurrencyScaling",
+    "CopyScaling",
     "DataCapture",
     "EcrImage",
     "ExtendedDlc",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,18 @@ from constructs import Construct
 
 from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.hosting import DEFAULT_STARTUP_TIMEOUT_SECONDS, ROUTING, Async, Instances, RealTime, Serverless
+from extended_dlc.facts.limits import most
+from extended_dlc.hosting import (
+    DEFAULT_STARTUP_TIMEOUT_SECONDS,
+    MAIN_VARIANT,
+    ROUTING,
+    Async,
+    Component,
+    Components,
+    Instances,
+    RealTime,
+    Serverless,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -59,6 +71,70 @@ def production_variant(
         # the driver that the image's CUDA wants: with an older one the container dies without a log
         inference_ami_version=inference_ami_version(cuda),
     )
+
+
+def managed_variant(
+    hosting: Components, *, cudas: Sequence[str | None]
+) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+    """The variant that components are placed on: instances without a model."""
+    known = [each for each in cudas if each is not None]
+    newest = max(known, key=lambda each: int("".join(filter(str.isdigit, each))), default=None)
+    return _Config.ProductionVariantProperty(
+        variant_name=MAIN_VARIANT,
+        instance_type=hosting.instance_types[0],
+        initial_instance_count=hosting.instances,
+        volume_size_in_gb=hosting.volume_gb,
+        managed_instance_scaling=_Config.ManagedInstanceScalingProperty(
+            status="ENABLED", min_instance_count=hosting.minimum, max_instance_count=hosting.maximum
+        ),
+        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
+        # a driver runs what is older than it, so the newest image decides
+        inference_ami_version=inference_ami_version(newest),
+    )
+
+
+def inference_component(
+    scope: Construct, component: Component, *, endpoint: sagemaker.CfnEndpoint, endpoint_name: str, model_name: str
+) -> sagemaker.CfnInferenceComponent:
+    """The InferenceComponent of a model, in `scope`."""
+    kind = sagemaker.CfnInferenceComponent
+    made = kind(
+        scope,
+        "Component",
+        inference_component_name=component.name,
+        endpoint_name=endpoint_name,
+        variant_name=MAIN_VARIANT,
+        specification=kind.InferenceComponentSpecificationProperty(
+            model_name=model_name,
+            compute_resource_requirements=kind.InferenceComponentComputeResourceRequirementsProperty(
+                min_memory_required_in_mb=component.memory_mb,
+                number_of_cpu_cores_required=component.cpu_cores,
+                number_of_accelerator_devices_required=component.accelerators,
+            ),
+            startup_parameters=kind.InferenceComponentStartupParametersProperty(
+                container_startup_health_check_timeout_in_seconds=(
+                    component.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
+                ),
+                model_data_download_timeout_in_seconds=component.download_timeout_seconds,
+            ),
+        ),
+        runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
+    )
+    made.node.add_dependency(endpoint)
+    return made
+
+
+def check_component_environment(component: Component, model: sagemaker.CfnModel) -> None:
+    """Refuse more variables than a component may have."""
+    container = model.primary_container
+    given = container.environment if isinstance(container, sagemaker.CfnModel.ContainerDefinitionProperty) else None
+    environment = given if isinstance(given, Mapping) else {}
+    allowed = most("component.environment_entries")
+    if len(environment) > allowed:
+        raise ValueError(
+            f"'environment' of {component.name} ({len(environment)} variables with the model's own) must be {allowed} "
+            "or fewer in a component: drop some, or take RealTime"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,16 @@ from extended_dlc.facts.limits import most
 from extended_dlc.facts.models import ModelFacts
 from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Load, Spread, check_fit, choose_disk, choose_timeouts
-from extended_dlc.hosting import Hosting, Instances, RealTime, Serverless, Variant, find_instances
+from extended_dlc.hosting import (
+    Component,
+    Components,
+    Hosting,
+    Instances,
+    RealTime,
+    Serverless,
+    Variant,
+    find_instances,
+)
 from extended_dlc.image import ExtendedDlc, ServingImage, StockDlc
 from extended_dlc.model import HubModel, ServedModel
 from extended_dlc.network import Network
@@ -43,6 +52,16 @@ def settle(
     if isinstance(hosting, Serverless):
         _check_serverless(scope, hosting, model, image, environment)
         return model, hosting
+    if isinstance(hosting, Components):
+        settled = [
+            _settle_component(scope, hosting, each, model, image, environment, network, network_isolation)
+            for each in hosting.components
+        ]
+        volumes = [fleet.volume_gb or 0 for _, fleet in settled]
+        # the models lie side by side on the one volume
+        volume = min(sum(volumes), most("volume_gb")) if all(volumes) else None
+        components = tuple(component for component, _ in settled)
+        return model, replace(hosting, components=components, volume_gb=hosting.volume_gb or volume)
     hosting = _settle_fleet(scope, hosting, model, image, environment)
     if isinstance(hosting, RealTime):
 
@@ -136,6 +155,36 @@ def _settle_fleet(
         # one size for all types: none where one of them has storage of its own
         volume_gb=fleet.volume_gb or (volumes[0] if None not in volumes else None),
     )
+
+
+def _settle_component(
+    scope: Construct,
+    hosting: Components,
+    component: Component,
+    model: ServedModel,
+    image: ServingImage,
+    environment: Environment,
+    network: Network | None,
+    network_isolation: bool,
+) -> tuple[Component, Instances]:
+    """A component with its time-outs, and the instances that its model alone would need."""
+    own = None if component.model is None else _known(scope, component.model)
+    if own is not None:
+        _check_network(scope, own, network, network_isolation)
+    variables = environment if component.environment is None else component.environment
+    alone = Instances(
+        instance_type=hosting.instance_type,
+        startup_timeout_seconds=component.startup_timeout_seconds or hosting.startup_timeout_seconds,
+        download_timeout_seconds=component.download_timeout_seconds or hosting.download_timeout_seconds,
+    )
+    alone = _settle_fleet(scope, alone, own or model, component.image or image, variables)
+    settled = replace(
+        component,
+        model=own,
+        startup_timeout_seconds=alone.startup_timeout_seconds,
+        download_timeout_seconds=alone.download_timeout_seconds,
+    )
+    return settled, alone
 
 
 def _check_requirements(scope: Construct, model: ServedModel, image: ServingImage) -> None:

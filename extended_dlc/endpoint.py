@@ -11,12 +11,30 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc._config import Queue, production_variant, queue
+from extended_dlc._config import (
+    Queue,
+    check_component_environment,
+    inference_component,
+    managed_variant,
+    production_variant,
+    queue,
+)
 from extended_dlc._decisions import known_task, settle
 from extended_dlc._private import is_token, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
-from extended_dlc.hosting import MAIN_VARIANT, Async, Hosting, Instances, RealTime, Serverless, Variant, find_instances
+from extended_dlc.hosting import (
+    MAIN_VARIANT,
+    Async,
+    Component,
+    Components,
+    Hosting,
+    Instances,
+    RealTime,
+    Serverless,
+    Variant,
+    find_instances,
+)
 from extended_dlc.image import ServingImage
 from extended_dlc.model import PlacedModel, ServedModel
 from extended_dlc.network import Network, vpc_config
@@ -75,15 +93,20 @@ class InvokableEndpoint(Construct):
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
         return iam.Grant.add_to_principal(grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self)
 
-    def metric(self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average") -> cloudwatch.Metric:
+    def metric(
+        self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average", component: str | None = None
+    ) -> cloudwatch.Metric:
         """One of SageMaker's metrics of requests to a variant, a value a minute, as `ModelLatency` (in µs).
 
+        :param component: Name of the component that it is about, of an endpoint of `Components`. Default: none.
         :param name: As in the SageMaker developer guide, "SageMaker AI endpoint invocation metrics".
         :param statistic: As CloudWatch calls it: `Sum`, `Average`, `p99`.
         """
         from extended_dlc.monitoring import request_metric
 
-        return request_metric(name, endpoint_name=self.endpoint_name, variant=variant, statistic=statistic)
+        return request_metric(
+            name, endpoint_name=self.endpoint_name, variant=variant, statistic=statistic, component=component
+        )
 
     def metric_invocations(self, *, variant: str = MAIN_VARIANT) -> cloudwatch.Metric:
         """How many requests a variant gets. Asynchronous endpoints do not publish it."""
@@ -143,7 +166,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
         :param model: Which weights it serves: `HubModel`, `S3Model` or `MirroredModel`.
         :param image: The image whose server answers, as `ExtendedDlc`.
-        :param hosting: What it runs on: `RealTime`, `Async` or `Serverless`. Default: `RealTime()`, one
+        :param hosting: What it runs on: `RealTime`, `Async`, `Serverless` or `Components`. Default: `RealTime()`, one
             `ml.m5.xlarge`.
         :param rollout: How an update goes over to new instances: `AllAtOnce`, `Canary`, `Linear` or `Rolling`.
             ValueError for one that SageMaker does not know for the hosting. Default: all at once, without a bake.
@@ -175,6 +198,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.hosting: Hosting = hosting or RealTime()
         if isinstance(self.hosting, Serverless):
             _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
+        if isinstance(self.hosting, Components):
+            _refuse_with_components(monitoring=monitoring, verify=verify)
         model, self.hosting = settle(
             self,
             self.hosting,
@@ -199,9 +224,20 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.role = role or self._new_role(role_path, permissions_boundary)
         self._vpc = vpc_config(self, network, role=self.role) if network else None
         self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
-        self.model, cuda = self._serve(self, self.hosting, model=model, image=image, environment=environment)
-        weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
-        variants = [self._variant(self.hosting, MAIN_VARIANT, weight, self.model, cuda)]
+        models: dict[str, sagemaker.CfnModel] = {}
+        if isinstance(self.hosting, Components):
+            self._grant_observability(self.role)
+            home, cudas = Construct(self, "Components"), []
+            for part in self.hosting.components:
+                self._homes[part.name] = Construct(home, part.name)
+                models[part.name], cuda = self._own_model(part, model=model, image=image, environment=environment)
+                cudas.append(cuda)
+            self.model, *_ = models.values()
+            variants = [managed_variant(self.hosting, cudas=cudas)]
+        else:
+            self.model, cuda = self._serve(self, self.hosting, model=model, image=image, environment=environment)
+            weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
+            variants = [self._variant(self.hosting, MAIN_VARIANT, weight, self.model, cuda)]
         others = self._others()
         home = Construct(self, "Variants") if others else self
         for each in others:
@@ -227,10 +263,22 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             async_inference_config=self._queue.config if self._queue else None,
             data_capture_config=capture,
             kms_key_id=self._volume_key(key),
+            # models of components have no say in these
+            execution_role_arn=self.role.role_arn if models else None,
+            vpc_config=sagemaker.CfnEndpointConfig.VpcConfigProperty(
+                security_group_ids=self._vpc.security_group_ids, subnets=self._vpc.subnets
+            )
+            if models and self._vpc
+            else None,
+            enable_network_isolation=all(each.enable_network_isolation for each in models.values()) or None
+            if models
+            else None,
         )
+        if models:
+            self.config.node.add_dependency(self.role)
         self.watch = self._watch(monitoring) if monitoring else None
         scaled = self._scaled()
-        counted = scaled and not isinstance(self.hosting, Serverless)
+        counted = scaled and not isinstance(self.hosting, Serverless | Components)
         self.endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
@@ -248,13 +296,24 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             if counted
             else None,
         )
+        self.components: dict[str, sagemaker.CfnInferenceComponent] = {
+            part.name: inference_component(
+                self._homes[part.name],
+                part,
+                endpoint=self.endpoint,
+                endpoint_name=self.endpoint_name,
+                model_name=models[part.name].attr_model_name,
+            )
+            for part in (self.hosting.components if isinstance(self.hosting, Components) else ())
+        }
+        """The inference components by name; none but with `Components`."""
         for name, scaling in scaled.items():
             scale(
                 Construct(self._homes[name], "Scaling"),
                 scaling,
                 endpoint_name=self.endpoint_name,
                 variant=name,
-                after=self.endpoint,
+                after=self.components.get(name, self.endpoint),
             )
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group)
@@ -268,6 +327,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             self.switch = schedule
             parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
             watch = self.watch.of_use_with_endpoint if self.watch else ()
+            parts += self.components.values()
             self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, proof) if each is not None))
 
     @property
@@ -289,7 +349,17 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         """Let `grantee` send requests, and put them into the bucket and fetch answers where the endpoint has one."""
         if self._queue is not None:
             self._queue.grant_use(grantee)
-        return super().grant_invoke(grantee)
+        grant = super().grant_invoke(grantee)
+        if self.components:
+            # a request to a component is compared with its ARN too
+            arns = [
+                Stack.of(self).format_arn(service="sagemaker", resource="inference-component", resource_name=each)
+                for name in self.components
+                for each in sorted({name, name.lower()})
+            ]
+            actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
+            iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns, scope=self)
+        return grant
 
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
@@ -370,16 +440,24 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         return served, published.cuda
 
     def _own_model(
-        self, variant: Variant, *, model: ServedModel, image: ServingImage, environment: Mapping[str, str] | None
+        self,
+        variant: Variant | Component,
+        *,
+        model: ServedModel,
+        image: ServingImage,
+        environment: Mapping[str, str] | None,
     ) -> tuple[sagemaker.CfnModel, str | None]:
-        """The Model of another variant: its own, because its image can differ by the instance type alone."""
-        return self._serve(
+        """The Model of another variant or of a component: its own, because its image can differ by the type alone."""
+        served, cuda = self._serve(
             self._homes[variant.name],
-            variant,
+            variant if isinstance(variant, Variant) else self.hosting,
             model=variant.model or model,
             image=variant.image or image,
             environment=environment if variant.environment is None else variant.environment,
         )
+        if isinstance(variant, Component):
+            check_component_environment(variant, served)
+        return served, cuda
 
     def _watch(self, monitoring: Monitoring) -> Watch:
         # loaded with the first endpoint that is watched: CloudWatch's and the log's classes take long to load
@@ -429,7 +507,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
     def _scaled(self) -> dict[str, Scaling]:
         """How each variant scales that does, by its name."""
-        scaled = {MAIN_VARIANT: self.hosting.scaling, **{each.name: each.scaling for each in self._others()}}
+        scaled: dict[str, Scaling | None] = {each.name: each.scaling for each in self._others()}
+        if isinstance(self.hosting, Components):
+            scaled = {each.name: each.scaling for each in self.hosting.components}
+        else:
+            scaled = {MAIN_VARIANT: self.hosting.scaling, **scaled}
         return {name: scaling for name, scaling in scaled.items() if scaling is not None}
 
     def _volume_key(self, key: kms.IKey | None) -> str | None:
@@ -460,22 +542,39 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     def _grant_observability(self, role: iam.IRole) -> None:
         """Logs and metrics, of this endpoint alone (SageMaker developer guide, roles, CreateModel API)."""
         group = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
-        log_group = Stack.of(self).format_arn(
-            service="logs", resource="log-group", resource_name=group, arn_format=ArnFormat.COLON_RESOURCE_NAME
-        )
+        groups, namespaces = [group], ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]
+        if isinstance(self.hosting, Components):
+            groups += [f"/aws/sagemaker/InferenceComponents/{each.name}" for each in self.hosting.components]
+            namespaces.append("/aws/sagemaker/InferenceComponents")
+        log_groups = [
+            Stack.of(self).format_arn(
+                service="logs", resource="log-group", resource_name=each, arn_format=ArnFormat.COLON_RESOURCE_NAME
+            )
+            for each in groups
+        ]
         role.add_to_principal_policy(
             iam.PolicyStatement(
                 actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                resources=[log_group, f"{log_group}:*"],
+                resources=[arn for each in log_groups for arn in (each, f"{each}:*")],
             )
         )
         role.add_to_principal_policy(
             iam.PolicyStatement(
                 actions=["cloudwatch:PutMetricData"],
                 resources=["*"],  # CloudWatch has no resources for it; the condition narrows it
-                conditions={"StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}},
+                conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
             )
         )
+
+
+def _refuse_with_components(*, monitoring: Monitoring | None, verify: Proof | None) -> None:
+    """What this library does not know for components yet."""
+    for option, given in (("monitoring", monitoring), ("verify", verify)):
+        if given is not None:
+            raise ValueError(
+                f"'{option}' does not go with Components, whose metrics, logs and requests name the component: leave "
+                "it out, and watch with endpoint.metric(..., component=...)"
+            )
 
 
 def _refuse_with_serverless(

@@ -1,4 +1,4 @@
-"""How an endpoint is hosted: `RealTime`, `Async` or `Serverless`."""
+"""How an endpoint is hosted: `RealTime`, `Async`, `Serverless` or `Components`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from extended_dlc._private import is_token, require, within, within_limit
 from extended_dlc.capture import check_expiry
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
-from extended_dlc.scaling import BacklogScaling, ConcurrencyScaling, InvocationScaling, ProvisionedScaling
+from extended_dlc.scaling import BacklogScaling, ConcurrencyScaling, CopyScaling, InvocationScaling, ProvisionedScaling
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
@@ -245,7 +245,110 @@ class Serverless:
             _check_between(self.scaling, "provisioned_concurrency", self.provisioned_concurrency)
 
 
-Hosting = RealTime | Async | Serverless
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A model of `Components`, and what each copy of it takes of an instance (an inference component)."""
+
+    name: str
+    """Its name, unique in the account and region: callers say it as `InferenceComponentName`."""
+
+    memory_mb: int
+    """Memory that each copy reserves, 128 MB or more."""
+
+    copies: int = 1
+    """How many copies serve, 1 or more; with `scaling`, how many there are at first. Default: one."""
+
+    cpu_cores: float | None = None
+    """Cores that each copy reserves, 0.25 or more. Default: none, and the copies share what there is."""
+
+    accelerators: int | None = None
+    """GPUs that each copy has for itself. ValueError without, where the instance type has some. Default: none."""
+
+    model: ServedModel | None = None
+    """Which weights it serves. Default: the endpoint's."""
+
+    image: ServingImage | None = None
+    """The image whose server answers. Default: the endpoint's."""
+
+    environment: Mapping[str, str] | None = None
+    """More environment variables for its container. Default: the endpoint's."""
+
+    startup_timeout_seconds: int | None = None
+    """How long a copy may take from its start to its first healthy `/ping`, 60 to 3600 s. Default: the endpoint's."""
+
+    download_timeout_seconds: int | None = None
+    """How long model data may take from S3 to the instance, 60 to 3600 s. Default: the endpoint's."""
+
+    scaling: CopyScaling | None = None
+    """How the number of copies follows the load. Default: it does not."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        require("name", self.name, check_endpoint_name)
+        within("copies", self.copies, 1, None, "a component is made with a copy; CopyScaling takes it to none later")
+        within("memory_mb", self.memory_mb, 128, None, "it is what a copy reserves, and SageMaker's least")
+        within("cpu_cores", self.cpu_cores, 0.25, None, "leave it out to reserve no core")
+        within("accelerators", self.accelerators, 1, None, "leave it out where the instance type has none")
+        for option in ("startup_timeout_seconds", "download_timeout_seconds"):
+            within_limit(option, getattr(self, option), option, "a model that needs longer has to be made smaller")
+        if self.scaling is not None:
+            _check_between(self.scaling, "copies", self.copies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components(Instances):
+    """Instances that several models share; SageMaker adds and removes instances as the copies of these need them."""
+
+    components: Sequence[Component]
+    """The models, one or more; the first is the endpoint's own where it names no other."""
+
+    maximum: int
+    """The most instances there may be."""
+
+    minimum: int = 1
+    """The fewest there may be; 0 lets the endpoint go down to none when every component has no copy. Default: 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        super().__post_init__()
+        if len(self.instance_types) > 1:
+            raise ValueError(
+                f"'instance_type' ({', '.join(self.instance_types)}) must be one type, because components reserve "
+                "parts of it: name one"
+            )
+        within("minimum", self.minimum, 0, self.maximum, "raise maximum or lower minimum")
+        within("instances", self.instances, max(self.minimum, 1), self.maximum, "it is how many there are at first")
+        if not self.components:
+            raise ValueError("'components' (none) must be one or more: an endpoint without a model answers nothing")
+        names = [each.name for each in self.components]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"'components' has two of the name '{twice}': rename one")
+        (instance,) = find_instances(self)
+        for each in self.components:
+            self._check_room(each, instance)
+
+    @staticmethod
+    def _check_room(component: Component, instance: Instance) -> None:
+        """Refuse a copy that no instance has room for."""
+        if instance.accelerators and component.accelerators is None:
+            raise ValueError(
+                f"'accelerators' of {component.name} (none) must be from 1 to {instance.accelerators} on "
+                f"{instance.name}: a copy without sees no accelerator"
+            )
+        for option, has in (
+            ("accelerators", instance.accelerators),
+            ("cpu_cores", instance.vcpu),
+            ("memory_mb", instance.memory_mib),
+        ):
+            asked = getattr(component, option)
+            if has is not None and asked is not None and not is_token(asked) and asked > has:
+                raise ValueError(
+                    f"'{option}' of {component.name} ({asked}) is more than {instance.name} has ({has}): take less, or "
+                    "a larger type"
+                )
+
+
+Hosting = RealTime | Async | Serverless | Components
 """The kinds of hosting."""
 
 ROUTING = {"least-outstanding-requests": "LEAST_OUTSTANDING_REQUESTS", "random": "RANDOM"}
@@ -271,7 +374,9 @@ def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling
     _check_between(scaling, "instances", hosting.instances)
 
 
-def _check_between(scaling: InstanceScaling | BacklogScaling | ProvisionedScaling, option: str, value: int) -> None:
+def _check_between(
+    scaling: InstanceScaling | BacklogScaling | ProvisionedScaling | CopyScaling, option: str, value: int
+) -> None:
     low, high = max(scaling.minimum, 1), scaling.maximum
     if not any(map(is_token, (low, high, value))) and not low <= value <= high:
         raise ValueError(

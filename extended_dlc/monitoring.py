@@ -249,9 +249,12 @@ def request_metric(
     statistic: str = "Average",
     namespace: str = REQUESTS,
     minutes: int = 1,
+    component: str | None = None,
 ) -> cloudwatch.Metric:
-    """One of SageMaker's metrics of an endpoint, or of one of its variants, as SageMaker publishes it."""
+    """One of SageMaker's metrics of an endpoint, of one of its variants or components, as SageMaker publishes it."""
     dimensions = {"EndpointName": endpoint_name} | ({"VariantName": variant} if variant else {})
+    if component is not None:
+        dimensions = {"InferenceComponentName": component}
     return cloudwatch.Metric(
         namespace=namespace,
         metric_name=metric,

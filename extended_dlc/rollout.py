@@ -137,11 +137,13 @@ class Rolling(Rollout):
 
 def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
     """Refuse a way of updating that SageMaker does not know for this hosting (guide, "Deployment guardrails")."""
-    from extended_dlc.hosting import RealTime, Serverless
+    from extended_dlc.hosting import Components, RealTime, Serverless
 
     name = type(rollout).__name__
     if isinstance(hosting, Serverless):
         raise ValueError(f"'rollout' ({name}) is for instances, and Serverless has none: leave it out")
+    if isinstance(hosting, Components):
+        raise ValueError(f"'rollout' ({name}) is for variants, and SageMaker replaces copies by itself: leave it out")
     several = isinstance(hosting, RealTime) and (hosting.variants or hosting.shadow)
     if isinstance(rollout, Rolling) and several:
         raise ValueError("'rollout' (Rolling) is for one variant: take AllAtOnce, Canary or Linear")

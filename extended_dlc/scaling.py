@@ -83,21 +83,35 @@ class Scaling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InvocationScaling(Scaling):
-    """Instances by the number of requests a minute that each gets; right where all requests cost about the same."""
-
+class _RequestScaling(Scaling):
     requests_per_second: float
-    """How many requests a second one instance bears: measure it with a load test."""
+    """How many requests a second one instance or copy bears: measure it with a load test."""
 
     safety_factor: float = 0.5
-    """Which part of that to aim at, above 0 and at most 1: the rest is for the time that a new instance needs. Default:
-    0.5, what AWS starts with (developer guide, "Load testing your auto scaling configuration")."""
+    """Which part of that to aim at, above 0 and at most 1: the rest is for the time that a new one needs. Default: 0.5,
+    what AWS starts with (developer guide, "Load testing your auto scaling configuration")."""
 
     def __post_init__(self) -> None:
         """Refuse a load that cannot be."""
         super().__post_init__()
-        _above_zero("requests_per_second", self.requests_per_second, "what one instance bore in a load test")
+        _above_zero("requests_per_second", self.requests_per_second, "what one bore in a load test")
         _above_zero("safety_factor", self.safety_factor, "a part of the measured load, as 0.5", most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvocationScaling(_RequestScaling):
+    """Instances by the number of requests a minute that each gets; right where all requests cost about the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyScaling(_RequestScaling):
+    """Copies of a component by the number of requests a minute that each gets, down to none with `minimum=0`.
+
+    The first request after that fails and wakes one, which takes minutes; requests fail until it serves.
+    """
+
+    def _lowest(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,17 +166,20 @@ class ProvisionedScaling(Scaling):
 
 
 def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: str, after: CfnResource) -> None:
-    """Put the scalable target of a variant and its policies into `scope`, to be made once `after` is there."""
+    """Put the scalable target of a variant, or of a component, and its policies into `scope`, after `after`."""
     # loaded with the first endpoint that scales
     from aws_cdk import aws_applicationautoscaling as autoscaling
 
     counted = "DesiredProvisionedConcurrency" if isinstance(scaling, ProvisionedScaling) else "DesiredInstanceCount"
+    resource, dimension = f"endpoint/{endpoint_name}/variant/{variant}", f"sagemaker:variant:{counted}"
+    if isinstance(scaling, CopyScaling):
+        resource, dimension = f"inference-component/{variant}", "sagemaker:inference-component:DesiredCopyCount"
     target = autoscaling.CfnScalableTarget(
         scope,
         "Target",
         service_namespace="sagemaker",
-        resource_id=f"endpoint/{endpoint_name}/variant/{variant}",
-        scalable_dimension=f"sagemaker:variant:{counted}",
+        resource_id=resource,
+        scalable_dimension=dimension,
         min_capacity=scaling.minimum,
         max_capacity=scaling.maximum,
         scheduled_actions=[
@@ -209,15 +226,33 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
     )
     lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
     if isinstance(scaling, BacklogScaling) and lowest == 0:
-        _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name)
+        _wake_up(
+            scope,
+            scaling,
+            target=target.ref,
+            why=f"Requests wait at {endpoint_name} and no instance runs",
+            metric="HasBacklogWithoutCapacity",
+            dimension=("EndpointName", endpoint_name),
+        )
+    elif isinstance(scaling, CopyScaling) and lowest == 0:
+        _wake_up(
+            scope,
+            scaling,
+            target=target.ref,
+            why=f"Requests to {variant} fail because no copy runs",
+            metric="NoCapacityInvocationFailures",
+            dimension=("InferenceComponentName", variant),
+        )
 
 
 def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | None, float]:
     """The predefined or the endpoint's metric, and its target (developer guide, "Define a scaling policy")."""
     match scaling:
-        case InvocationScaling():
+        case _RequestScaling():
             # a number of requests a minute
             value = round(scaling.requests_per_second * scaling.safety_factor * 60, 3)
+            if isinstance(scaling, CopyScaling):
+                return "SageMakerInferenceComponentInvocationsPerCopy", None, value
             return "SageMakerVariantInvocationsPerInstance", None, value
         case ConcurrencyScaling():
             return "SageMakerVariantConcurrentRequestsPerModelHighResolution", None, scaling.concurrent_requests
@@ -228,11 +263,17 @@ def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | Non
     raise TypeError(f"{type(scaling).__name__} is not a way of scaling")
 
 
-def _wake_up(scope: Construct, scaling: BacklogScaling, *, target: str, endpoint_name: str) -> None:
-    """One instance when there are requests and none: with no instance there is no backlog *per instance* to track.
+def _wake_up(
+    scope: Construct, scaling: Scaling, *, target: str, why: str, metric: str, dimension: tuple[str, str]
+) -> None:
+    """One instance or copy when there are requests and none: without one there is no load *per one* to track.
 
-    As in the developer guide, "Autoscale an asynchronous endpoint".
+    As in the developer guide, "Autoscale an asynchronous endpoint" and "Scale an endpoint to zero instances".
     """
+    is_copies = isinstance(scaling, CopyScaling)
+    statistic = "Maximum" if is_copies else "Average"
+    # what waits is still there in the next minute; a request that failed is not
+    seconds, periods = (30, 1) if is_copies else (60, 2)
     from aws_cdk import aws_applicationautoscaling as autoscaling
     from aws_cdk import aws_cloudwatch as cloudwatch
 
@@ -245,7 +286,7 @@ def _wake_up(scope: Construct, scaling: BacklogScaling, *, target: str, endpoint
         scaling_target_id=target,
         step_scaling_policy_configuration=policy.StepScalingPolicyConfigurationProperty(
             adjustment_type="ChangeInCapacity",
-            metric_aggregation_type="Average",
+            metric_aggregation_type=statistic,
             cooldown=scaling.scale_out_seconds,
             step_adjustments=[policy.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)],
         ),
@@ -253,14 +294,14 @@ def _wake_up(scope: Construct, scaling: BacklogScaling, *, target: str, endpoint
     cloudwatch.CfnAlarm(
         scope,
         "WakeUpAlarm",
-        alarm_description=f"Requests wait at {endpoint_name} and no instance runs",
+        alarm_description=why,
         namespace="AWS/SageMaker",
-        metric_name="HasBacklogWithoutCapacity",
-        dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name="EndpointName", value=endpoint_name)],
-        statistic="Average",
-        period=60,
-        evaluation_periods=2,
-        datapoints_to_alarm=2,
+        metric_name=metric,
+        dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
+        statistic=statistic,
+        period=seconds,
+        evaluation_periods=periods,
+        datapoints_to_alarm=periods,
         threshold=1,
         comparison_operator="GreaterThanOrEqualToThreshold",
         treat_missing_data="missing",

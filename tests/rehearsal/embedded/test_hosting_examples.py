@@ -17,7 +17,7 @@ from cfnlint.api import lint
 from tests.rehearsal.embedded.conftest import REGION, Aws, deploy, events, start
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "hosting"
-NAMES = ("private", "queued", "scaled", "serverless", "variants")
+NAMES = ("components", "private", "queued", "scaled", "serverless", "variants")
 
 Json = dict[str, Any]
 

@@ -1,0 +1,260 @@
+"""Inference components in a template, beside the names that AWS documents, and what is refused.
+
+Names and figures are those of the SageMaker developer guide, "Deploy models for real-time inference" and "Scale an
+endpoint to zero instances".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aws_cdk import Stack
+from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_iam as iam
+from aws_cdk.assertions import Template
+
+from extended_dlc import (
+    ByHand,
+    Canary,
+    Component,
+    Components,
+    CopyScaling,
+    HubModel,
+    Monitoring,
+    Network,
+    Proof,
+    ScheduledCapacity,
+)
+from tests.unit.test_hosting import GPU, allowed, config, endpoint_in, properties, statements, variant
+
+Json = dict[str, Any]
+
+WHISPER = HubModel("openai/whisper-base", revision="b" * 40)
+COPIES = CopyScaling(minimum=0, maximum=2, requests_per_second=2, scale_out_seconds=60)
+
+
+def shared(*components: Component, **options: Any) -> Components:
+    given = components or (Component(name="Text", memory_mb=4096), Component(name="b", memory_mb=512, model=WHISPER))
+    return Components(**{"maximum": 2, "components": given, **options})
+
+
+def wake_ups(stack: Stack) -> list[Json]:
+    found = Template.from_stack(stack).find_resources(
+        "AWS::ApplicationAutoScaling::ScalingPolicy", {"Properties": {"PolicyType": "StepScaling"}}
+    )
+    return [each["Properties"]["StepScalingPolicyConfiguration"] for each in found.values()]
+
+
+def test_the_instances_have_a_role_and_no_model_and_may_all_go(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(minimum=0, volume_gb=80))
+    assert variant(stack) == {
+        "VariantName": "AllTraffic",
+        "InstanceType": "ml.m5.xlarge",
+        "InitialInstanceCount": 1,
+        "VolumeSizeInGB": 80,
+        "ManagedInstanceScaling": {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2},
+        "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+    }
+    assert config(stack)["ExecutionRoleArn"]["Fn::GetAtt"][1] == "Arn"
+
+
+def test_each_model_is_a_component_of_its_own_that_waits_for_the_endpoint(stack: Stack) -> None:
+    text = Component(
+        name="Text",
+        memory_mb=4096,
+        cpu_cores=0.5,
+        copies=2,
+        startup_timeout_seconds=1200,
+        download_timeout_seconds=600,
+    )
+    endpoint = endpoint_in(stack, hosting=shared(text, Component(name="Speech", memory_mb=512, model=WHISPER)))
+    found = Template.from_stack(stack).find_resources("AWS::SageMaker::InferenceComponent").values()
+    first, second = (each["Properties"] for each in found)
+    model = first["Specification"].pop("ModelName")
+    assert first == {
+        "InferenceComponentName": "Text",
+        "EndpointName": "bloom",
+        "VariantName": "AllTraffic",
+        "RuntimeConfig": {"CopyCount": 2},
+        "Specification": {
+            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 4096, "NumberOfCpuCoresRequired": 0.5},
+            "StartupParameters": {
+                "ContainerStartupHealthCheckTimeoutInSeconds": 1200,
+                "ModelDataDownloadTimeoutInSeconds": 600,
+            },
+        },
+    }
+    assert second["Specification"]["ModelName"] != model
+    assert [each["DependsOn"] for each in found] == [[stack.get_logical_id(endpoint.endpoint)]] * 2
+    assert [*endpoint.components] == ["Text", "Speech"]
+    models = Template.from_stack(stack).find_resources("AWS::SageMaker::Model").values()
+    names = [each["Properties"]["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] for each in models]
+    assert sorted(names) == ["bigscience/bloom-560m", "openai/whisper-base"]
+
+
+def test_components_reserve_gpus_and_the_hosts_driver_is_that_of_the_image(stack: Stack) -> None:
+    text = Component(name="Text", memory_mb=8192, accelerators=1)
+    endpoint_in(stack, base=GPU, hosting=shared(text, instance_type="ml.g5.12xlarge"))
+    found = properties(stack, "AWS::SageMaker::InferenceComponent")["Specification"]["ComputeResourceRequirements"]
+    assert found == {"MinMemoryRequiredInMb": 8192, "NumberOfAcceleratorDevicesRequired": 1}
+    assert variant(stack)["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-gpu-3-1"
+
+
+def test_copies_follow_the_requests_a_minute_that_each_gets(stack: Stack) -> None:
+    office = ScheduledCapacity(schedule="cron(0 8 ? * MON-FRI *)", minimum=1)
+    scaling = CopyScaling(maximum=4, requests_per_second=2, schedules=[office])
+    endpoint_in(stack, hosting=shared(Component(name="Text", memory_mb=512, scaling=scaling)))
+    target = properties(stack, "AWS::ApplicationAutoScaling::ScalableTarget")
+    actions = target.pop("ScheduledActions")
+    assert target == {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": "inference-component/Text",
+        "ScalableDimension": "sagemaker:inference-component:DesiredCopyCount",
+        "MinCapacity": 1,
+        "MaxCapacity": 4,
+    }
+    assert [each["ScalableTargetAction"] for each in actions] == [{"MinCapacity": 1}]
+    policy = properties(stack, "AWS::ApplicationAutoScaling::ScalingPolicy")
+    assert policy["TargetTrackingScalingPolicyConfiguration"] == {
+        "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerInferenceComponentInvocationsPerCopy"},
+        "TargetValue": 2 * 0.5 * 60,
+        "ScaleInCooldown": 300,
+        "ScaleOutCooldown": 300,
+    }
+    assert wake_ups(stack) == []
+
+
+def test_a_request_that_finds_no_copy_wakes_one(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(Component(name="Text", memory_mb=512, scaling=COPIES), minimum=0))
+    assert wake_ups(stack) == [
+        {
+            "AdjustmentType": "ChangeInCapacity",
+            "MetricAggregationType": "Maximum",
+            "Cooldown": 60,
+            "StepAdjustments": [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}],
+        }
+    ]
+    alarm = properties(stack, "AWS::CloudWatch::Alarm")
+    assert alarm.pop("AlarmActions")[0]["Ref"].startswith("BloomComponentsTextScalingWakeUp")
+    assert alarm == {
+        "AlarmDescription": "Requests to Text fail because no copy runs",
+        "Namespace": "AWS/SageMaker",
+        "MetricName": "NoCapacityInvocationFailures",
+        "Dimensions": [{"Name": "InferenceComponentName", "Value": "Text"}],
+        "Statistic": "Maximum",
+        "Period": 30,
+        "EvaluationPeriods": 1,
+        "DatapointsToAlarm": 1,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "missing",
+    }
+
+
+def test_a_scaled_component_does_not_pin_the_variants_of_the_endpoint(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(Component(name="Text", memory_mb=512, scaling=COPIES)))
+    assert "RetainAllVariantProperties" not in properties(stack, "AWS::SageMaker::Endpoint")
+    target = Template.from_stack(stack).find_resources("AWS::ApplicationAutoScaling::ScalableTarget").values()
+    assert [each["DependsOn"][0].startswith("BloomComponentsTextComponent") for each in target] == [True]
+
+
+def test_whoever_may_invoke_may_name_each_component(stack: Stack) -> None:
+    caller = iam.Role(stack, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    endpoint_in(stack, hosting=shared()).grant_invoke(caller)
+    _, components = statements(stack, "Caller")
+    names = [each["Fn::Join"][1][-1] for each in components["Resource"]]
+    assert names == [":inference-component/Text", ":inference-component/text", ":inference-component/b"]
+    assert components["Action"] == ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"]
+
+
+def test_a_components_metric_has_its_name_alone(stack: Stack) -> None:
+    metric = endpoint_in(stack, hosting=shared()).metric("ModelLatency", component="Text", statistic="p99")
+    assert (metric.namespace, metric.dimensions) == ("AWS/SageMaker", {"InferenceComponentName": "Text"})
+
+
+def test_the_role_may_write_the_log_of_each_component(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared())
+    groups = [each["Fn::Join"][1][-1].rpartition("log-group:")[2] for each in allowed(stack, "logs:PutLogEvents")]
+    assert "/aws/sagemaker/InferenceComponents/Text" in groups
+    assert "/aws/sagemaker/InferenceComponents/b:*" in groups
+
+
+def test_the_network_of_components_is_the_endpoints(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(), network=Network(vpc=ec2.Vpc(stack, "Vpc")))
+    assert len(config(stack)["VpcConfig"]["Subnets"]) == 2
+
+
+def test_the_switch_turns_components_off_with_their_endpoint(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(Component(name="Text", memory_mb=512, scaling=COPIES)), schedule=ByHand())
+    resources = Template.from_stack(stack).to_json()["Resources"].values()
+    switched = {each["Type"] for each in resources if "Condition" in each}
+    assert switched == {
+        "AWS::ApplicationAutoScaling::ScalableTarget",
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        "AWS::CloudWatch::Alarm",
+        "AWS::SageMaker::Endpoint",
+        "AWS::SageMaker::InferenceComponent",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"copies": 0}, r"'copies' \(0\) must be 1 or more: a component is made with a copy; CopyScaling takes it to"),
+        ({"memory_mb": 127}, r"'memory_mb' \(127\) must be 128 or more"),
+        ({"cpu_cores": 0.2}, r"'cpu_cores' \(0.2\) must be 0.25 or more"),
+        ({"accelerators": 0}, r"'accelerators' \(0\) must be 1 or more: leave it out"),
+        ({"startup_timeout_seconds": 59}, r"'startup_timeout_seconds' \(59\) must be from 60 to 3600"),
+        ({"copies": 3, "scaling": COPIES}, r"'copies' \(3\) must be between what 'scaling' may choose \(1 to 2\)"),
+        ({"name": "a b"}, r"'name' \(a b\) cannot be an endpoint name"),
+    ],
+)
+def test_a_component_that_cannot_be_is_refused(options: Json, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Component(**{"name": "Text", "memory_mb": 512, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"components": []}, r"'components' \(none\) must be one or more"),
+        ({"components": [Component(name="A", memory_mb=512)] * 2}, "'components' has two of the name 'A': rename one"),
+        ({"minimum": 3}, r"'minimum' \(3\) must be from 0 to 2: raise maximum"),
+        ({"instances": 3}, r"'instances' \(3\) must be from 1 to 2"),
+        (
+            {"instance_type": ["ml.m5.large", "ml.m5.xlarge"]},
+            r"'instance_type' \(ml.m5.large, ml.m5.xlarge\) must be one type",
+        ),
+        (
+            {"components": [Component(name="A", memory_mb=20000)]},
+            r"'memory_mb' of A \(20000\) is more than ml.m5.xlarge has \(16384\): take less",
+        ),
+        (
+            {"components": [Component(name="A", memory_mb=512, accelerators=1)]},
+            r"'accelerators' of A \(1\) is more than ml.m5.xlarge has \(0\)",
+        ),
+        ({"instance_type": "ml.g5.12xlarge"}, r"'accelerators' of Text \(none\) must be from 1 to 4 on ml.g5.12xlarge"),
+    ],
+)
+def test_components_that_no_instance_has_room_for_are_refused(options: Json, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        shared(**options)
+
+
+def test_a_component_has_16_variables_at_most_with_those_of_its_model(stack: Stack) -> None:
+    def with_variables(count: int) -> Components:
+        variables = {f"KEY_{number}": "x" for number in range(count)}
+        return shared(Component(name="Text", memory_mb=512, environment=variables))
+
+    endpoint_in(stack, "Full", hosting=with_variables(14), endpoint_name="full")  # and HF_MODEL_ID and its revision
+    with pytest.raises(ValueError, match=r"'environment' of Text \(17 variables with the model's own\) must be 16"):
+        endpoint_in(stack, hosting=with_variables(15))
+
+
+def test_what_components_do_not_have_is_refused_with_the_way_out(stack: Stack) -> None:
+    for construct_id, option, given in (("A", "monitoring", Monitoring()), ("B", "verify", Proof())):
+        with pytest.raises(ValueError, match=rf"'{option}' does not go with Components.*metric\(\.\.\., component="):
+            endpoint_in(stack, construct_id, hosting=shared(), **{option: given})
+    with pytest.raises(ValueError, match=r"'rollout' \(Canary\) is for variants, and SageMaker replaces copies by its"):
+        endpoint_in(stack, "C", hosting=shared(), rollout=Canary())
