@@ -12,10 +12,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.facts.compat import pick_base
+from extended_dlc.facts.compat import pick_base, pick_vllm
 from extended_dlc.facts.instances import find_instance
 
 _ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
@@ -53,6 +54,10 @@ def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
         return
     region = str(image.get("base_region") or settings.get("region"))
     release = image.get("transformers")
+    if image.get("family") == "vllm":
+        with suppress(ValueError):  # which synth reports
+            yield pick_vllm(str(release), region).uri
+        return
     for endpoint in endpoints.values():
         hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
         types = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")

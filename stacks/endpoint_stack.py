@@ -49,13 +49,13 @@ class EndpointStack(Stack):
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings)
-        if isinstance(self.image, ExtendedDlc):
-            CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
         self.switch = self._switch(settings.schedule.build()) if settings.schedule else None
         self.endpoints = {
             key: self._endpoint(key, endpoint, name=f"{settings.name}-{key}")
             for key, endpoint in settings.endpoints.items()
         }
+        if isinstance(self.image, ExtendedDlc):  # whose family and base the first endpoint decides
+            CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
 
     def _switch(self, schedule: OfficeHours | ByHand) -> Switch:
         """One switch for all: two stack updates at the same minute would get in each other's way."""
@@ -78,7 +78,7 @@ class EndpointStack(Stack):
             transformers=image.transformers,
             base=image.base,
             base_region=image.base_region,
-            accelerator=settings.accelerator,
+            family=image.family,
             server=image.server,
             model_types=image.model_types,
             rebuild=image.rebuild,
@@ -148,11 +148,14 @@ class EndpointStack(Stack):
 
 def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -> str:
     """A command that is ready to paste: a prompt, or a sound file where the model is known to want one."""
+    if endpoint.speaks_openai:
+        body = json.dumps({"prompt": "Hello, my name is", "max_tokens": 20})
+    else:
+        body = json.dumps({"inputs": "Hello, my name is"})
     speech = settings.task == "automatic-speech-recognition" or "whisper" in settings.model.lower()
     if speech:
         payload = "--content-type audio/wav --body fileb://speech.wav"
     else:
-        body = json.dumps({"inputs": "Hello, my name is"})
         payload = f"--content-type application/json --cli-binary-format raw-in-base64-out --body '{body}'"
     if endpoint.bucket is not None:
         kind, name = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")

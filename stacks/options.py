@@ -7,6 +7,7 @@ from typing import Any
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from extended_dlc import VllmServing
 from stacks.hosting import AsyncSettings, DataCaptureSettings, NetworkSettings
 from stacks.operating import MonitoringSettings
 from stacks.settings import EndpointSettings
@@ -19,6 +20,8 @@ def endpoint_options(scope: Construct, key: str, settings: EndpointSettings) -> 
         "network_isolation": settings.network_isolation,
         "role_path": settings.role_path,
     }
+    if settings.vllm is not None:
+        options["vllm"] = VllmServing(**settings.vllm.model_dump())
     if settings.rollout is not None:
         options["rollout"] = settings.rollout.build()
     if settings.network is not None:

@@ -42,6 +42,7 @@ from stacks.settings import (
     S3WeightsSettings,
     Settings,
     StockImageSettings,
+    VllmSettings,
 )
 
 FILE = Path(__file__).parents[1] / "docs" / "settings.md"
@@ -53,6 +54,7 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
     ("`image`, kind `stock`", StockImageSettings),
     ("`image`, kind `ecr`", EcrImageSettings),
     ("`endpoints.<id>`", EndpointSettings),
+    ("`endpoints.<id>.vllm`", VllmSettings),
     ("`endpoints.<id>.weights`, kind `hub`", HubWeightsSettings),
     ("`endpoints.<id>.weights`, kind `mirrored`", MirroredWeightsSettings),
     ("`endpoints.<id>.weights`, kind `s3`", S3WeightsSettings),

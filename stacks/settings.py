@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, Valid
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
-from extended_dlc.facts.catalog import read_tag
+from extended_dlc.facts.catalog import VLLM, read_tag, repository_of
 from extended_dlc.facts.checks import (
     check_commit,
     check_endpoint_name,
@@ -22,7 +22,7 @@ from extended_dlc.facts.checks import (
     check_release,
     model_id,
 )
-from extended_dlc.facts.compat import Server, check_model_type, check_pair, pick_base
+from extended_dlc.facts.compat import Family, Server, check_model_type, check_pair, check_vllm, pick_base, pick_vllm
 from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
 from extended_dlc.facts.models import know_model
@@ -120,6 +120,10 @@ class ExtendedImageSettings(_Section):
 
     base_region: str | None = None
     """Region of the registry that the default base is pulled from. Default: the region that is deployed to."""
+
+    family: Family | None = None
+    """The image family: `inference`, or `vllm` for text models over several GPUs. Default: what `base` says; without it
+    `vllm` where the first endpoint's model generates text and is too large for one of its instance's GPUs."""
 
     rebuild: str | None = None
     """Any text; a new one builds the image again, to pick up a base that was patched in place. Default: none."""
@@ -274,6 +278,31 @@ WeightsSettings = Annotated[
 ]
 
 
+class VllmSettings(_Section):
+    """How vLLM serves the model; more of its options go into `environment`, as `SM_VLLM_MAX_NUM_SEQS`."""
+
+    tensor_parallel_size: Annotated[int, Field(ge=1)] | None = None
+    """Over how many GPUs each layer goes. Default: all GPUs of the instance."""
+
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of a request, prompt and answer. Default: what the model was trained for."""
+
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of each GPU's memory that it takes, above 0 to 1. Default: vLLM's own, 0.9."""
+
+    dtype: str | None = None
+    """Number format of the weights: `auto`, `float16`, `bfloat16` …. Default: the model's."""
+
+    quantization: str | None = None
+    """How the weights are quantised: `awq`, `gptq`, `fp8` …. Default: what the model's config.json says."""
+
+    enforce_eager: bool = False
+    """Whether to do without CUDA graphs: slower, and a little less memory."""
+
+    tool_call_parser: str | None = None
+    """The parser of the model's tool calls, as `hermes`, which lets the model choose tools. Default: it cannot."""
+
+
 class EndpointSettings(_Section):
     """One endpoint."""
 
@@ -302,6 +331,9 @@ class EndpointSettings(_Section):
 
     environment: Environment = {}
     """More environment variables for the container. Default: none."""
+
+    vllm: VllmSettings | None = None
+    """How vLLM serves it, where the image is of that family. Default: with vLLM's own choices, over all GPUs."""
 
     hosting: HostingSettings = RealTimeSettings()
     """How it is hosted, by its `kind`. Default: `real-time`, one `ml.m5.xlarge`."""
@@ -366,12 +398,6 @@ class Settings(_Section):
 
     tags: dict[str, str] = {}
     """Tags of everything that can have some. Default: none."""
-
-    @property
-    def accelerator(self) -> Literal["cpu", "gpu"]:
-        """What the instances of all endpoints compute with."""
-        first = next(iter(self.endpoints.values()))
-        return "gpu" if _instances(first)[0].accelerator == "gpu" else "cpu"
 
 
 _KINDS: dict[str, Mapping[str, type[_Section]]] = {
@@ -548,6 +574,8 @@ def _instances_that_do_not_fit(
     tag = read_tag(base) if base else None
     accelerator: str | None = tag.accelerator if tag else getattr(image, "accelerator", None)
     source = f"image.base is built for {accelerator}" if tag else f"image.accelerator is {accelerator}"
+    if getattr(image, "family", None) == "vllm":
+        accelerator, source = "gpu", "image.family is vllm"
     for key, instance in [(key, each) for key, endpoint in endpoints.items() for each in _instances(endpoint)]:
         try:
             check_image_runs_on(instance, accelerator)
@@ -565,8 +593,13 @@ def _base(image: Any, accelerators: list[str], region: str | None) -> str | None
     region = getattr(image, "base_region", None) or region
     if isinstance(image, ExtendedImageSettings):
         if image.base is not None:
-            check_pair(image.base, image.transformers, image.server)
+            if image.family == "vllm" or repository_of(image.base) == VLLM:
+                check_vllm(image.base, image.transformers)
+            else:
+                check_pair(image.base, image.transformers, image.server)
             return image.base
+        if image.family == "vllm" and region:
+            return pick_vllm(image.transformers, region).uri
         if accelerators and region:
             return pick_base(image.transformers, accelerators[0], region, image.server).uri
     if isinstance(image, StockImageSettings):

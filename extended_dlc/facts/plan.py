@@ -7,18 +7,20 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from extended_dlc.facts.catalog import read_tag
+from extended_dlc.facts.catalog import VLLM, read_tag, repository_of
 from extended_dlc.facts.checks import check_environment, check_model_id, check_release, model_id
 from extended_dlc.facts.combinations import check_access
 from extended_dlc.facts.compat import (
     Server,
     check_model_type,
     check_pair,
+    check_vllm,
     find_model_type,
     find_release,
     inference_ami_version,
     near_model_type,
     pick_base,
+    pick_vllm,
 )
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
@@ -166,9 +168,11 @@ def _plan_image(raw: Mapping[str, Any], instance: Instance | None, region: str, 
     base, why, tag = None, "it is an image of yours", _text(raw.get("tag")) or "not known"
     if kind == "extended":
         server = "stock" if raw.get("server") == "stock" else "native"
-        base, why = _extended_base(given, transformers, accelerator, region, server, found)
-        layer = _layer(transformers, server)
-        tag = "made at synth: a hash of docker/inference and the build's arguments"
+        vllm = raw.get("family") == "vllm" or repository_of(given or "") == VLLM
+        base, why = _extended_base(given, transformers, accelerator, region, None if vllm else server, found)
+        layer = (f"transformers=={transformers}",) if vllm else _layer(transformers, server)
+        folder = "docker/vllm" if vllm else "docker/inference"
+        tag = f"made at synth: a hash of {folder} and the build's arguments"
     elif kind == "stock":
         server, tag = "stock", "AWS's own"
         base, why = _stock_base(given, transformers, accelerator, region, found)
@@ -191,8 +195,9 @@ def _plan_image(raw: Mapping[str, Any], instance: Instance | None, region: str, 
 
 
 def _extended_base(
-    given: str | None, transformers: str | None, accelerator: str, region: str, server: Server, found: Findings
+    given: str | None, transformers: str | None, accelerator: str, region: str, server: Server | None, found: Findings
 ) -> tuple[str | None, str]:
+    """The base and why, for the native or the stock server; for None of the vLLM family."""
     if transformers is None:
         found.problems.append("image.transformers: there is none: give an exact release, as 5.23.0")
         return given, "it was given" if given else "no release was asked for"
@@ -201,10 +206,11 @@ def _extended_base(
     def decide() -> tuple[str | None, str, tuple[str, ...]]:
         check_release(transformers)
         if given is not None:
-            return given, "it was given", check_pair(given, transformers, server)
+            notes = check_pair(given, transformers, server) if server else check_vllm(given, transformers)
+            return given, "it was given", notes
         if not region:
             return None, "no region was given", ()
-        choice = pick_base(transformers, accelerator, region, server)
+        choice = pick_base(transformers, accelerator, region, server) if server else pick_vllm(transformers, region)
         return choice.uri, choice.why, choice.notes
 
     base, why, notes = found.ask(path, transformers, decide) or (given, "none was found", ())

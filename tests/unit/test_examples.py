@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-SETTINGS = ("tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "injected.yaml", "mirrored.yaml")
+SETTINGS = ("tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "injected.yaml", "mirrored.yaml", "vllm.yaml")
 
 Json = dict[str, Any]
 
@@ -133,6 +133,18 @@ def test_the_mirrored_model_is_copied_by_codebuild_and_served_without_a_network(
     (model,) = found["AWS::SageMaker::Model"]
     assert model["EnableNetworkIsolation"] is True
     assert "HF_MODEL_ID" not in model["PrimaryContainer"]["Environment"]
+
+
+def test_bloom_176b_is_served_by_vllm_over_the_eight_gpus_of_its_instance(tmp_path: Path) -> None:
+    found = synth(tmp_path, "vllm.yaml")
+    (asset,) = docker_assets(tmp_path)
+    assert "/huggingface-vllm:" in asset["dockerBuildArgs"]["BASE_IMAGE"]
+    (environment,) = environments(found)
+    assert environment["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "8"
+    assert environment["SM_VLLM_MAX_MODEL_LEN"] == "2048"
+    assert variant(found)["InstanceType"] == "ml.p4de.24xlarge"
+    outputs = json.loads((tmp_path / "EndpointStack.template.json").read_text())["Outputs"]
+    assert '"max_tokens": 20' in json.dumps(outputs["bloomInvoke"]).replace("\\", "")
 
 
 def test_the_stack_of_ones_own_lets_its_caller_invoke_both(tmp_path: Path) -> None:

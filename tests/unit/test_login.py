@@ -157,3 +157,11 @@ def test_broken_settings_stop_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "the settings cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_vllm_image_needs_the_base_of_its_family(shipped_settings: dict[str, Any]) -> None:
+    shipped_settings["image"]["family"] = "vllm"
+    (base,) = base_images(shipped_settings)
+    assert "/huggingface-vllm:" in base
+    shipped_settings["image"]["transformers"] = "4.17.0"
+    assert list(base_images(shipped_settings)) == []

@@ -290,3 +290,13 @@ def test_the_weights_are_those_that_transformers_loads() -> None:
         "pytorch_model-00001-of-00002.bin"
     ]
     assert weight_files(["README.md"]) == []
+
+
+def test_the_plan_of_a_vllm_image_names_its_base_and_its_own_layer() -> None:
+    endpoint = {"model": "bigscience/bloom", "hosting": {"instance_type": "ml.p4de.24xlarge"}}
+    image = {"family": "vllm", "transformers": "5.23.0"}
+    plan = make_plan({"region": "us-east-1", "image": image, "endpoints": {"bloom": endpoint}})
+    assert plan.problems == ()
+    assert "/huggingface-vllm:" in str(plan.image.base)
+    assert plan.image.layer == ("transformers==5.23.0",)
+    assert "docker/vllm" in plan.image.tag

@@ -29,7 +29,6 @@ def test_the_shipped_settings_are_valid_and_mean_bloom_on_one_cpu_instance(shipp
         "ml.m5.xlarge",
         1,
     )
-    assert settings.accelerator == "cpu"
 
 
 def test_bloom_and_whisper_stand_for_the_tutorials_models(shipped_settings: Any) -> None:
@@ -135,7 +134,7 @@ def test_an_image_that_cannot_run_on_the_instance_is_refused(
 
 def test_a_base_of_unknown_making_runs_on_any_instance(shipped_settings: Any) -> None:
     shipped_settings["image"]["base"] = "registry.example.com/ours:1"
-    assert read(shipped_settings, instance_type="ml.g5.xlarge").accelerator == "gpu"
+    assert read(shipped_settings, instance_type="ml.g5.xlarge").image.base == "registry.example.com/ours:1"
 
 
 def test_a_region_without_the_default_base_is_refused_with_those_that_have_it(shipped_settings: Any) -> None:
@@ -300,3 +299,11 @@ def test_a_mirror_belongs_to_the_model_that_it_was_said_of(shipped_settings: Any
     shipped_settings["endpoints"]["bloom"].update(revision=COMMIT, weights={"kind": "mirrored"})
     assert read(shipped_settings).endpoints["bloom"].weights.kind == "mirrored"
     assert read(shipped_settings, model="whisper").endpoints["bloom"].weights.kind == "hub"
+
+
+def test_a_vllm_image_wants_gpus_and_a_release_that_vllm_is_not_moved_back_to(shipped_settings: Any) -> None:
+    shipped_settings["image"]["family"] = "vllm"
+    assert any("(image.family is vllm)" in problem for problem in problems(shipped_settings))
+    shipped_settings["image"]["transformers"] = "4.46.3"
+    found = problems(shipped_settings, instance_type="ml.g6.xlarge")
+    assert any("image.transformers (4.46.3): goes onto no vLLM image in" in problem for problem in found)
