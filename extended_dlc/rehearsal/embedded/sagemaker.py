@@ -81,7 +81,8 @@ def _typed(shape: Shape, value: Any) -> Any:
     return value
 
 
-def _request(operation: str, parameters: Parameters) -> Parameters:
+def request_of(operation: str, parameters: Parameters) -> Parameters:
+    """The parameters of an operation in the API's types, from an API call or from a template."""
     return dict(_typed(_service().operation_model(operation).input_shape, parameters))
 
 
@@ -266,7 +267,7 @@ class SageMaker:
 
     def create_model(self, backend: SageMakerModelBackend, parameters: Parameters) -> Model:
         """CreateModel."""
-        request = _request("CreateModel", parameters)
+        request = request_of("CreateModel", parameters)
         for container in _containers(request):
             if image := container.get("Image"):
                 self._check_image(backend, image)
@@ -281,7 +282,7 @@ class SageMaker:
 
     def create_endpoint_config(self, backend: SageMakerModelBackend, parameters: Parameters) -> EndpointConfig:
         """CreateEndpointConfig."""
-        request = _request("CreateEndpointConfig", parameters)
+        request = request_of("CreateEndpointConfig", parameters)
         configuration = EndpointConfig(backend.account_id, backend.region_name, request)
         variants = [*request["ProductionVariants"], *request.get("ShadowProductionVariants", [])]
         for variant in variants:
@@ -297,7 +298,7 @@ class SageMaker:
 
     def create_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
         """CreateEndpoint; the endpoint is Creating when this returns."""
-        request = _request("CreateEndpoint", parameters)
+        request = request_of("CreateEndpoint", parameters)
         configuration = self._configuration(backend, request["EndpointConfigName"])
         with self._lock:
             endpoint = Endpoint(backend.account_id, backend.region_name, request)
@@ -310,7 +311,7 @@ class SageMaker:
 
     def update_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
         """UpdateEndpoint; the endpoint is Updating, and still serves the old configuration, when this returns."""
-        request = _request("UpdateEndpoint", parameters)
+        request = request_of("UpdateEndpoint", parameters)
         name = request["EndpointName"]
         with self._lock:
             endpoint = backend.endpoints.get(name)

@@ -25,7 +25,7 @@ from moto.ssm.models import ssm_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from extended_dlc.rehearsal.embedded import cloudformation, ecr, sagemaker
+from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, sagemaker
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
@@ -46,6 +46,7 @@ _OTHER_TYPES: dict[str, ResourceType] = {
     "AWS::CloudWatch::Alarm": Alarm(),
     "AWS::CloudWatch::Dashboard": Dashboard(),
     "AWS::Logs::MetricFilter": MetricFilter(),
+    "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(),
     "AWS::Scheduler::Schedule": Schedule(),
 }
 
@@ -77,6 +78,7 @@ class EmbeddedAws:
         control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
+        components.install()
         others = {
             **_OTHER_TYPES,
             "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port)),

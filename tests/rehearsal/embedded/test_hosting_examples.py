@@ -11,6 +11,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
+from botocore.exceptions import ClientError
 from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
@@ -184,3 +185,46 @@ def test_the_private_endpoint_is_in_its_subnets_and_cannot_leave(own_aws: Aws) -
     role = own_aws.client("iam").get_role(RoleName=model["ExecutionRoleArn"].rpartition("/")[2])["Role"]
     assert role["Path"] == "/models/"
     assert role["PermissionsBoundary"]["PermissionsBoundaryArn"].endswith(":policy/models")
+
+
+def test_the_components_share_instances_and_go_before_their_endpoint(own_aws: Aws) -> None:
+    deployed(own_aws, "components")
+    found = config(own_aws, "shared")
+    (variant,) = found["ProductionVariants"]
+    assert variant["ManagedInstanceScaling"] == {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
+    assert found["ExecutionRoleArn"].startswith("arn:aws:iam::")
+    client = own_aws.client("sagemaker")
+    component = client.describe_inference_component(InferenceComponentName="shared-whisper")
+    assert (component["EndpointName"], component["VariantName"]) == ("shared", "AllTraffic")
+    assert component["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 1}
+    asked = component["Specification"]["ComputeResourceRequirements"]
+    assert asked == {"MinMemoryRequiredInMb": 4096, "NumberOfCpuCoresRequired": 2}
+    model = client.describe_model(ModelName=component["Specification"]["ModelName"])
+    assert model["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] == "openai/whisper-base"
+    cloudformation = own_aws.client("cloudformation")
+    cloudformation.delete_stack(StackName="components")
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName="components", WaiterConfig={"Delay": 1})
+    with pytest.raises(ClientError, match="Could not find inference component"):
+        client.describe_inference_component(InferenceComponentName="shared-whisper")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"RuntimeConfig": {"CopyCount": 0}}, "CopyCount must be at least 1"),
+        ({"EndpointName": "none"}, 'Could not find endpoint "none"'),
+        ({"Specification": {"ModelName": "none"}}, 'Could not find model "none"'),
+    ],
+)
+def test_the_embedded_sagemaker_refuses_a_component_that_cannot_be(own_aws: Aws, changed: Json, message: str) -> None:
+    client = own_aws.client("sagemaker")
+    variant = {"VariantName": "AllTraffic", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    client.create_endpoint_config(EndpointConfigName="bare", ProductionVariants=[variant])
+    client.create_endpoint(EndpointName="bare", EndpointConfigName="bare")
+    given = {"EndpointName": "bare", "RuntimeConfig": {"CopyCount": 1}, "Specification": {}, **changed}
+    try:
+        with pytest.raises(ClientError, match=message):
+            client.create_inference_component(InferenceComponentName="bare", VariantName="AllTraffic", **given)
+    finally:
+        client.delete_endpoint(EndpointName="bare")
+        client.delete_endpoint_config(EndpointConfigName="bare")
