@@ -12,6 +12,7 @@ import pytest
 from aws_cdk import Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Template
 
 from extended_dlc import (
@@ -24,6 +25,7 @@ from extended_dlc import (
     Monitoring,
     Network,
     Proof,
+    S3Model,
     ScheduledCapacity,
 )
 from tests.unit.test_hosting import GPU, allowed, config, endpoint_in, properties, statements, variant
@@ -183,6 +185,21 @@ def test_the_role_may_write_the_log_of_each_component(stack: Stack) -> None:
 def test_the_network_of_components_is_the_endpoints(stack: Stack) -> None:
     endpoint_in(stack, hosting=shared(), network=Network(vpc=ec2.Vpc(stack, "Vpc")))
     assert len(config(stack)["VpcConfig"]["Subnets"]) == 2
+
+
+def test_the_endpoint_is_isolated_where_all_its_models_are(stack: Stack) -> None:
+    weights = S3Model(s3.Bucket.from_bucket_name(stack, "Weights", "weights"), "bloom/")
+    own = Component(name="Own", memory_mb=512, model=weights)
+    endpoint_in(stack, hosting=shared(own), model=weights, network_isolation=True)
+    assert config(stack)["EnableNetworkIsolation"] is True
+
+
+def test_the_endpoint_is_not_isolated_where_a_model_comes_from_the_hub(stack: Stack) -> None:
+    weights = S3Model(s3.Bucket.from_bucket_name(stack, "Weights", "weights"), "bloom/")
+    endpoint_in(
+        stack, hosting=shared(Component(name="Own", memory_mb=512, model=weights), Component(name="Hub", memory_mb=512))
+    )
+    assert "EnableNetworkIsolation" not in config(stack)
 
 
 def test_the_switch_turns_components_off_with_their_endpoint(stack: Stack) -> None:
