@@ -384,8 +384,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         model: ServedModel,
         image: ServingImage,
         environment: Mapping[str, str] | None,
+        gpus: int | None = None,
     ) -> tuple[sagemaker.CfnModel, str | None]:
-        """A Model in `scope`, and the CUDA of its image."""
+        """A Model in `scope`, and the CUDA of its image; `gpus` where a copy does not have all of the instance's."""
         variables = dict(environment or {})
         instances = find_instances(hosting)
         # the same image for each type, and a check that it runs there
@@ -402,7 +403,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         told: dict[str, str] = {}
         if serving is not None:
             task = known_task(self, model)
-            told = vllm_environment(serving, model, instances, task=task, placed=placed.environment)
+            told = vllm_environment(serving, model, instances, task=task, placed=placed.environment, gpus=gpus)
             self.speaks_openai = self.speaks_openai or scope is self
         try:
             reserved = {**model.variables, **dict.fromkeys(told, "VllmServing (vllm=) or the model")}
@@ -454,6 +455,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             model=variant.model or model,
             image=variant.image or image,
             environment=environment if variant.environment is None else variant.environment,
+            gpus=variant.accelerators if isinstance(variant, Component) else None,
         )
         if isinstance(variant, Component):
             check_component_environment(variant, served)

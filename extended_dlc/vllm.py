@@ -97,10 +97,12 @@ def vllm_environment(
     *,
     task: str | None,
     placed: Mapping[str, str],
+    gpus: int | None = None,
 ) -> dict[str, str]:
     """What vLLM is told of a model and of the instances; ValueError for what it does not serve.
 
     :param placed: The variables that the model sets for the other servers.
+    :param gpus: How many GPUs a copy has. Default: those of the instance.
     """
     if task is not None and task not in TASKS:
         raise ValueError(
@@ -122,13 +124,13 @@ def vllm_environment(
                 f"'hosting' ({instance.name}) computes with {instance.accelerator}, and vLLM's image with NVIDIA GPUs: "
                 'take RealTime or Async on a type with them, or the native server (ExtendedDlc(family="inference"))'
             )
-    if len({instance.gpus for instance in instances}) > 1 and serving.tensor_parallel_size is None:
+    if gpus is None and len({instance.gpus for instance in instances}) > 1 and serving.tensor_parallel_size is None:
         kinds = ", ".join(f"{instance.name} with {instance.gpus}" for instance in instances)
         raise ValueError(
             f"'instance_type' ({kinds}) must have as many GPUs each, because one setting serves on all: name types "
             "that do, or set tensor_parallel_size of VllmServing"
         )
-    told = serving.environment(min(instance.gpus for instance in instances))
+    told = serving.environment(gpus or min(instance.gpus for instance in instances))
     if revision := placed.get("HF_MODEL_REVISION"):
         told |= {"SM_VLLM_REVISION": revision, "SM_VLLM_TOKENIZER_REVISION": revision}
     if placed.get("HF_TRUST_REMOTE_CODE"):

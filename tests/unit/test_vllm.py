@@ -16,6 +16,8 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
+    Component,
+    Components,
     EcrImage,
     ExtendedDlc,
     HubModel,
@@ -202,6 +204,12 @@ def test_a_variant_is_told_of_its_own_gpus(stack: Stack) -> None:
     models = Template.from_stack(stack).find_resources("AWS::SageMaker::Model").values()
     sizes = [each["Properties"]["PrimaryContainer"]["Environment"]["SM_VLLM_TENSOR_PARALLEL_SIZE"] for each in models]
     assert sorted(sizes) == ["1", "4"]
+
+
+def test_a_component_is_told_of_the_gpus_that_its_copies_have(stack: Stack) -> None:
+    part = Component(name="Half", memory_mb=4096, accelerators=2)
+    endpoint_in(stack, family="vllm", hosting=Components(instance_type="ml.g6.12xlarge", components=[part], maximum=1))
+    assert told(stack)["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "2"
 
 
 @pytest.mark.parametrize("tag", ["pytorch:2.13.0-cu133-amzn2023-sagemaker", "pytorch-inference:2.6.0-gpu-py312-cu124"])
