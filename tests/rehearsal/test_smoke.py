@@ -275,7 +275,7 @@ def test_what_is_left_is_said_with_a_status_of_its_own(account: Account) -> None
     sagemaker = account.aws.client("sagemaker")
     variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/published:v1"
-    role = f"arn:aws:iam::{ACCOUNT}:role/{account.bootstrapped['roles'][0]}"
+    role = f"arn:aws:iam::{ACCOUNT}:role/of-another-stack"
     sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": image}, ExecutionRoleArn=role)
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName=f"{NAME}-forgotten", EndpointConfigName="c")
