@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import click
@@ -80,14 +81,17 @@ def show(image: str, region: str, as_json: bool) -> None:
 
 
 @catalog.command()
-def refresh() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON, and the progress on standard error.")
+def refresh(as_json: bool) -> None:
     """Generate the tables again from PyPI; what is there is kept when that fails."""
     from extended_dlc.facts.refresh import RefreshError, refresh
 
     try:
-        refresh(click.echo)
+        tables = refresh(partial(click.echo, err=as_json))
     except RefreshError as error:
         _fail(str(error))
+    if as_json:
+        click.echo(json.dumps(tables, indent=2))
 
 
 def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool) -> None:

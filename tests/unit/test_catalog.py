@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -217,3 +219,16 @@ def test_a_refresh_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
     result = run("refresh")
     assert result.exit_code == 1
     assert result.output.strip() == "Error: no network: try again"
+
+
+def test_refresh_prints_its_tables_as_json_and_its_progress_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [{"table": "images", "rows": 166, "changed": False, "source": "sagemaker-core 2.27.0"}]
+
+    def refreshed(say: Callable[[str], None]) -> list[dict[str, Any]]:
+        say("images: reading …")
+        return tables
+
+    monkeypatch.setattr("extended_dlc.facts.refresh.refresh", refreshed)
+    result = CliRunner().invoke(main, ["catalog", "refresh", "--json"])
+    assert json.loads(result.stdout) == tables
+    assert "images: reading …" in result.stderr

@@ -18,11 +18,16 @@ from extended_dlc.facts.refresh._write import read, write
 __all__ = ["RefreshError", "refresh"]
 
 
-def refresh(say: Callable[[str], None] = print) -> None:
-    """Refresh every table; each is replaced as a whole or left as it was. `RefreshError` says what to do."""
+def refresh(say: Callable[[str], None] = print) -> list[Json]:
+    """Refresh every table; each is replaced as a whole or left as it was. `RefreshError` says what to do.
+
+    Returns for each table its name, its number of rows, whether it changed, and its source.
+    """
+    tables: list[Json] = []
 
     def table(name: str, content: Json, may_lose: int = 0) -> None:
         rows, changed = write(name, content, may_lose=may_lose)
+        tables.append({"table": name, "rows": rows, "changed": changed, "source": content["source"]})
         say(f"{name}: {rows} rows, {'written' if changed else 'nothing new'} ({content['source']})")
 
     say("images: reading sagemaker-core …")
@@ -38,3 +43,4 @@ def refresh(say: Callable[[str], None] = print) -> None:
     # now and then a release is withdrawn, many at once only from a mirror that is not whole
     for name, content in transformers.tables(uploads, before, say):
         table(name, content, may_lose=2 if name == "releases" else 0)
+    return tables
