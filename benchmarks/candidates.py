@@ -208,7 +208,13 @@ class Stock(Server):
     """multi-model-server with the toolkit, at its defaults unless told."""
 
     def __init__(
-        self, model: Path, task: str | None, *, workers: int | None = None, threads: int | None = None
+        self,
+        model: Path,
+        task: str | None,
+        *,
+        workers: int | None = None,
+        threads: int | None = None,
+        **environment: str,
     ) -> None:
         """Start it on a model's folder; by default it has one worker a core, of one thread."""
         self.port = _free_port()
@@ -228,6 +234,7 @@ class Stock(Server):
                 **({"HF_TASK": task} if task else {}),
                 **({"SAGEMAKER_MODEL_SERVER_WORKERS": str(workers)} if workers else {}),
                 **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+                **environment,
             },
         )
 
