@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import zipfile
@@ -235,6 +236,12 @@ def test_the_index_tells_final_releases_their_dates_and_what_was_withdrawn(tmp_p
 def test_the_index_is_the_one_that_pip_is_configured_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.example.com/simple/")
     assert _pip.index() == "https://mirror.example.com/simple"
+
+
+def test_the_index_of_a_pip_without_configuration_is_pips_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip then reads no configuration at all
+    assert re.fullmatch(r"https://\S+/simple", _pip.index())
 
 
 # the committed tables against wheels

@@ -75,8 +75,8 @@ def uploads(package: str, index: str) -> dict[str, Upload]:
     except (OSError, ValueError, KeyError) as error:
         raise RefreshError(
             f"{page} does not tell the releases and their dates ({type(error).__name__}: {error})\n"
-            "nothing was changed: check the network, or point pip at an index with PEP 700 such as PyPI "
-            "(PIP_INDEX_URL=https://pypi.org/simple), and refresh again"
+            "nothing was changed: check the network, or point pip at an index with PEP 700 such as PyPI itself "
+            "(PIP_INDEX_URL), and refresh again"
         ) from None
     return dict(sorted(pairs.items(), key=lambda pair: numbers(pair[0])))
 
@@ -89,23 +89,22 @@ def index() -> str:
     """Address of the index that pip is configured with; the one of the environment wins, as in pip."""
     configured = [line.split("=", 1) for line in _pip("config", "list").splitlines() if ".index-url=" in line]
     by_section = {key.rsplit(".", 1)[0]: value.strip("'\"") for key, value in configured}
-    address = by_section.get(":env:") or by_section.get("global") or "https://pypi.org/simple"
+    address = by_section.get(":env:") or by_section.get("global") or _own_index()
     return address.rstrip("/")
+
+
+def _own_index() -> str:
+    """The index of a pip that is not configured, which none of its commands tells."""
+    program = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise RefreshError(f"pip does not tell its index: set PIP_INDEX_URL, and refresh again\n{done.stderr}")
+    return done.stdout.strip()
 
 
 def numbers(release: str) -> tuple[int, ...]:
     """A release as numbers that compare in order."""
     return tuple(int(part) for part in release.split("."))
-
-
-def wheel_metadata(package: str, release: str) -> Json:
-    """The metadata of a release's wheel; pip reads it without downloading the wheel where the index has it apart."""
-    report = _pip(
-        *("install", "--dry-run", "--no-deps", "--ignore-installed", "--ignore-requires-python", "--quiet"),
-        *("--only-binary", ":all:", "--report", "-", f"{package}=={release}"),
-    )
-    metadata: Json = json.loads(report)["install"][0]["metadata"]
-    return metadata
 
 
 def download_wheel(package: str, folder: Path, release: str | None = None) -> Path:
