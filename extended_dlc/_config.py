@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
@@ -48,18 +48,11 @@ def production_variant(
                 provisioned_concurrency=hosting.provisioned_concurrency,
             ),
         )
-    types = hosting.instance_types
     routing = hosting.routing if isinstance(hosting, RealTime) else None
     return _Config.ProductionVariantProperty(
         variant_name=name,
         model_name=model_name,
-        instance_type=types[0] if len(types) == 1 else None,
-        instance_pools=[
-            _Config.InstancePoolProperty(instance_type=each, priority=priority)
-            for priority, each in enumerate(types, start=1)
-        ]
-        if len(types) > 1
-        else None,
+        **_types(hosting.instance_types),
         initial_instance_count=hosting.instances,
         initial_variant_weight=weight,
         volume_size_in_gb=hosting.volume_gb,
@@ -135,6 +128,19 @@ def check_component_environment(component: Component, model: sagemaker.CfnModel)
             f"'environment' of {component.name} ({len(environment)} variables with the model's own) must be {allowed} "
             "or fewer in a component: drop some, or take RealTime"
         )
+
+
+def _types(types: Sequence[str]) -> dict[str, Any]:
+    """One instance type, or several in order of preference."""
+    if len(types) == 1:
+        return {"instance_type": types[0]}
+    if not hasattr(_Config, "InstancePoolProperty"):
+        raise ValueError(
+            f"'instance_type' ({', '.join(types)}) needs an aws-cdk-lib that knows instance pools, and this one is "
+            "older: upgrade it, or name one type"
+        )
+    pools = [_Config.InstancePoolProperty(instance_type=each, priority=at) for at, each in enumerate(types, start=1)]
+    return {"instance_pools": pools}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -538,3 +538,10 @@ def test_what_cloudformation_knows_later_is_not_refused_now(stack: Stack) -> Non
     assert [is_token(each) for each in (-1, 0.5, 10**9, "bloom", ["bloom"], None)] == [False] * 6
     endpoint_in(stack, hosting=RealTime(instances=number, volume_gb=number))
     assert variant(stack)["InitialInstanceCount"] == {"Ref": "Number"}
+
+
+def test_several_types_need_a_cdk_that_knows_instance_pools(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("aws_cdk.aws_sagemaker.CfnEndpointConfig.InstancePoolProperty")  # as in 2.220.0
+    with pytest.raises(ValueError, match=r"'instance_type' \(ml.g6.xlarge, ml.g5.xlarge\) needs an aws-cdk-lib that"):
+        endpoint_in(stack, hosting=RealTime(instance_type=["ml.g6.xlarge", "ml.g5.xlarge"]), base=GPU)
+    endpoint_in(stack, "Other", hosting=RealTime(instance_type="ml.g6.xlarge"), base=GPU, endpoint_name="other")
