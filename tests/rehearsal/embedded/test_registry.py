@@ -258,6 +258,6 @@ def test_what_the_embedded_aws_cannot_do_is_a_client_error_and_not_repeated(aws:
         "ecr", endpoint_url=aws.url, region_name="us-east-1", aws_access_key_id="t", aws_secret_access_key="t"
     )
     with pytest.raises(ClientError, match="NotImplemented") as caught:
-        client.get_download_url_for_layer(repositoryName="xx", layerDigest=digest(b""))
+        client.get_account_setting(name="BLOB_MOUNTING")
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
     assert caught.value.response["ResponseMetadata"]["RetryAttempts"] == 0
