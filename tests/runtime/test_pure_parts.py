@@ -146,6 +146,7 @@ def test_results_of_any_kind_become_json():
         "nan": None,
     }
     assert encoding.encode_json({"text": "\ud800"}) == b'{"text": "?"}'
+    assert json.loads(encoding.encode_json({"big": 2**64})) == {"big": 2**64}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_the_quota_of_the_container_limits_the_threads(tmp_path, monkeypatch, fi
 def test_a_thread_count_that_is_set_wins():
     environment = {"OMP_NUM_THREADS": "3"}
     cpu.set_thread_count(environment)
-    assert environment == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE", "RAYON_NUM_THREADS": "3"}
+    assert environment == {"OMP_NUM_THREADS": "3", "RAYON_NUM_THREADS": "3"}
 
 
 BASE = {"torch": "2.6.0+cu124", "nvidia-cublas-cu12": "12.4", "numpy": "1.26.4", "diffusers": "0.33.1", "flask": "3"}

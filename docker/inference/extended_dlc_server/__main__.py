@@ -83,6 +83,7 @@ async def serve(settings: Settings) -> int:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # who asks is of no interest, and costs time
             timeout_keep_alive=WAIT_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )

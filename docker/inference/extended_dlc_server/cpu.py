@@ -19,8 +19,6 @@ def set_thread_count(environment: MutableMapping[str, str]) -> None:
     """Tell OpenMP, before torch is imported, how many threads to use. A value that is already there wins."""
     threads = environment.get("OMP_NUM_THREADS") or str(usable_cpus())
     environment["OMP_NUM_THREADS"] = threads
-    # threads that spin while they wait for work take the cores from those that have some, the event loop among them
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # fast tokenizers start as many threads as the host has cores unless told
     environment.setdefault("RAYON_NUM_THREADS", threads)
 
