@@ -162,7 +162,7 @@ class Batching:
         """The pipeline's results, each as the pipeline returns it for one input."""
         results = self._pipeline([_copied(one) for one in inputs], batch_size=len(inputs), **arguments)
         if self._task == "feature-extraction":
-            return [self._without_padding(result, text) for result, text in zip(results, inputs, strict=True)]
+            return self._without_padding(results, inputs)
         if self._task == "text-classification":
             return [[result] if isinstance(result, dict) else result for result in results]
         return list(results)
@@ -201,11 +201,11 @@ class Batching:
     def _generation_config(self) -> Any:
         return getattr(self._pipeline, "generation_config", None) or self._pipeline.model.generation_config
 
-    def _without_padding(self, result: list[Any], text: str) -> list[Any]:
+    def _without_padding(self, results: Sequence[Any], texts: Sequence[str]) -> list[Any]:
         tokenizer = self._pipeline.tokenizer
-        length = len(tokenizer(text)["input_ids"])
-        (rows,) = result
-        return [rows[-length:] if tokenizer.padding_side == "left" else rows[:length]]
+        left = tokenizer.padding_side == "left"
+        lengths = map(len, tokenizer(list(texts))["input_ids"])
+        return [[rows[-length:] if left else rows[:length]] for (rows,), length in zip(results, lengths, strict=True)]
 
 
 def _is_whisper(pipeline: Any) -> bool:
