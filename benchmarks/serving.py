@@ -69,9 +69,9 @@ class Text:
     model: str
     task: str
     tokens: int
-    seconds: float = 2
+    seconds: float = 1.5
     """Least of one turn; a turn is never less than one batch."""
-    minutes: float = 2
+    minutes: float = 1.5
     """About what `throughput` takes."""
 
     @property
@@ -324,10 +324,10 @@ def speech(name: str, seconds: int) -> Callable[[Bench], list[dict[str, Any]]]:
 _CLASSIFY, _FEATURES, _GENERATE = "text-classification", "feature-extraction", "text-generation"
 TEXTS = (
     *(Text(model="bloom-tiny", task=_GENERATE, tokens=tokens) for tokens in (8, 32, 128)),
-    *(Text(model="bloom-medium", task=_GENERATE, tokens=tokens, seconds=5, minutes=6) for tokens in (8, 32, 128)),
+    *(Text(model="bloom-medium", task=_GENERATE, tokens=tokens, seconds=4, minutes=4) for tokens in (8, 32, 128)),
     *(Text(model="bert-tiny", task=task, tokens=tokens) for task in (_CLASSIFY, _FEATURES) for tokens in (8, 32, 128)),
     *(
-        Text(model="bert-medium", task=task, tokens=tokens, seconds=3, minutes=3)
+        Text(model="bert-medium", task=task, tokens=tokens, seconds=3, minutes=2.5)
         for task in (_CLASSIFY, _FEATURES)
         for tokens in (8, 32, 128)
     ),
@@ -361,7 +361,7 @@ def stages() -> list[Stage]:
             stage
             for of in TEXTS
             for stage in (
-                Stage(name=f"tuning {of.name}", minutes=2, run=tuning(of)),
+                Stage(name=f"tuning {of.name}", minutes=1.5, run=tuning(of)),
                 Stage(name=of.name, minutes=of.minutes, run=throughput(of)),
             )
         ),
@@ -372,6 +372,7 @@ def stages() -> list[Stage]:
         *(
             Stage(name=f"{of.name} @{NEWEST}", minutes=of.minutes / 2, run=throughput(of), release=NEWEST)
             for of in TEXTS
+            if of.tokens == 32
         ),
     ]
 
