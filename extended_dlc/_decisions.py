@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from aws_cdk import Annotations, Stack
+from aws_cdk import Annotations
 from constructs import Construct
 
 from extended_dlc._model_facts import model_facts
-from extended_dlc._private import decide, is_token
+from extended_dlc._private import decide, is_token, place_of
 from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
@@ -201,7 +201,7 @@ def _check_requirements(scope: Construct, model: ServedModel, image: ServingImag
 def _check_memory(
     scope: Construct, option: str, facts: ModelFacts, instance: Instance, spread: Spread, environment: Environment
 ) -> None:
-    region = Stack.of(scope).region
+    region = place_of(scope).region
     known = None if is_token(region) else region
     load = Load(dtype=(environment or {}).get("EXTENDED_DLC_DTYPE"))
     value = instance.name if option == "instance_type" else instance.memory_mib

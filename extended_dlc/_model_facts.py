@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+from aws_cdk import Stack
 from constructs import Construct
 
-from extended_dlc._private import is_token
+from extended_dlc._private import is_token, place_of
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
 from extended_dlc.mirror import MirroredModel
 from extended_dlc.model import HubModel, ServedModel
@@ -17,9 +21,15 @@ def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
     hub = model if isinstance(model, HubModel) else None
     return know_model(
         name,
-        looked_up=scope.node.try_get_context(context_key(name)) if name else None,
+        looked_up=_looked_up(place_of(scope).stack, name) if name else None,
         revision=hub.revision if hub else None,
         model_type=model.model_type,
         parameters=hub.parameters if hub else None,
         task=model.task,
     )
+
+
+# endpoints of one model are many, and each question to the CDK is a call to another process
+@lru_cache(maxsize=8)
+def _looked_up(stack: Stack, name: str) -> Any:
+    return stack.node.try_get_context(context_key(name))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aws_cdk import Token
+from aws_cdk import Aws, Stack, Token
+from constructs import Construct
 
 from extended_dlc.facts.limits import limit
 
@@ -29,6 +32,40 @@ def is_token(value: object) -> bool:
     if isinstance(value, str):
         return "Token[" in value
     return bool(Token.is_unresolved(value))
+
+
+@dataclass(frozen=True)
+class Place:
+    """The stack that a construct is in, and where that is deployed: texts, or tokens where it may be anywhere."""
+
+    stack: Stack
+    partition: str
+    region: str
+    account: str
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of something there, as `Stack.format_arn` makes it."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+# kept, because each question to the CDK is a call to another process: those of one endpoint, and of few stacks
+_stack_of = lru_cache(maxsize=1)(Stack.of)
+
+
+@lru_cache(maxsize=8)
+def _place_of(stack: Stack) -> Place:
+    return Place(stack, stack.partition, stack.region, stack.account)
+
+
+def place_of(scope: Construct) -> Place:
+    """Where a construct is deployed."""
+    return _place_of(_stack_of(scope))
+
+
+@cache
+def any_partition() -> str:
+    """The token for AWS's partition, the same in all stacks."""
+    return Aws.PARTITION
 
 
 T = TypeVar("T")

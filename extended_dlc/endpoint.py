@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
-from aws_cdk import Annotations, ArnFormat, CustomResource, Names, Stack
+from aws_cdk import Annotations, CustomResource, Names
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -20,7 +21,7 @@ from extended_dlc._config import (
     queue,
 )
 from extended_dlc._decisions import known_task, settle
-from extended_dlc._private import is_token, require
+from extended_dlc._private import is_token, place_of, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
 from extended_dlc.hosting import (
@@ -129,7 +130,7 @@ class InvokableEndpoint(Construct):
         return self.metric("OverheadLatency", variant=variant, statistic=statistic)
 
     def _arn(self, name: str) -> str:
-        return Stack.of(self).format_arn(service="sagemaker", resource="endpoint", resource_name=name)
+        return place_of(self).arn("sagemaker", f"endpoint/{name}")
 
 
 class HuggingFaceEndpoint(InvokableEndpoint):
@@ -353,7 +354,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if self.components:
             # a request to a component is compared with its ARN too
             arns = [
-                Stack.of(self).format_arn(service="sagemaker", resource="inference-component", resource_name=each)
+                place_of(self).arn("sagemaker", f"inference-component/{each}")
                 for name in self.components
                 for each in sorted({name, name.lower()})
             ]
@@ -370,7 +371,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         return iam.Role(
             self,
             "Role",
-            assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+            assumed_by=_sagemaker(),
             description=f"What the containers of {self.endpoint_name} may do",
             path=path,
             permissions_boundary=boundary,
@@ -548,24 +549,18 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if isinstance(self.hosting, Components):
             groups += [f"/aws/sagemaker/InferenceComponents/{each.name}" for each in self.hosting.components]
             namespaces.append("/aws/sagemaker/InferenceComponents")
-        log_groups = [
-            Stack.of(self).format_arn(
-                service="logs", resource="log-group", resource_name=each, arn_format=ArnFormat.COLON_RESOURCE_NAME
-            )
-            for each in groups
-        ]
-        role.add_to_principal_policy(
-            iam.PolicyStatement(
-                actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                resources=[arn for each in log_groups for arn in (each, f"{each}:*")],
-            )
+        log_groups = [place_of(self).arn("logs", f"log-group:{each}") for each in groups]
+        # as grants: a statement that is made and added costs four calls to the CDK's process, a grant costs one
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
+            resource_arns=[arn for each in log_groups for arn in (each, f"{each}:*")],
         )
-        role.add_to_principal_policy(
-            iam.PolicyStatement(
-                actions=["cloudwatch:PutMetricData"],
-                resources=["*"],  # CloudWatch has no resources for it; the condition narrows it
-                conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
-            )
+        iam.Grant.add_to_principal(
+            grantee=role,
+            actions=["cloudwatch:PutMetricData"],
+            resource_arns=["*"],  # CloudWatch has no resources for it; the condition narrows it
+            conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
         )
 
 
@@ -577,6 +572,11 @@ def _refuse_with_components(*, monitoring: Monitoring | None, verify: Proof | No
                 f"'{option}' does not go with Components, whose metrics, logs and requests name the component: leave "
                 "it out, and watch with endpoint.metric(..., component=...)"
             )
+
+
+@cache
+def _sagemaker() -> iam.ServicePrincipal:
+    return iam.ServicePrincipal("sagemaker.amazonaws.com")
 
 
 def _refuse_with_serverless(

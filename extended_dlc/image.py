@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import jsii
-from aws_cdk import Annotations, Aws, Duration, RemovalPolicy, Stack, Token
+from aws_cdk import Annotations, Duration, RemovalPolicy
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
@@ -15,7 +15,7 @@ from constructs import Construct, IDependable, IValidation
 
 from extended_dlc._copy_role import copy_role
 from extended_dlc._model_facts import model_facts
-from extended_dlc._private import decide, docker_folder, require
+from extended_dlc._private import any_partition, decide, docker_folder, is_token, place_of, require
 from extended_dlc.build import LocalBuild
 from extended_dlc.facts.catalog import VLLM, is_moving, read_tag, repository_of
 from extended_dlc.facts.checks import check_release
@@ -351,7 +351,7 @@ class StockDlc:
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the images that endpoints asked for so far."""
         arns = [
-            f"arn:{Aws.PARTITION}:ecr:{registry.region}:{registry.account}:repository/{_repository(uri)}"
+            f"arn:{any_partition()}:ecr:{registry.region}:{registry.account}:repository/{_repository(uri)}"
             for uri in dict.fromkeys(self._pulled)
             for registry in ecr_registries([uri])
         ]
@@ -404,8 +404,8 @@ class EcrImage:
 
 
 def _known_region(scope: Construct, given: str | None) -> str:
-    region = given or Stack.of(scope).region
-    if Token.is_unresolved(region):
+    region = given or place_of(scope).region
+    if is_token(region):
         raise ValueError(
             "the region of AWS's image must be known at synth: give the stack an env with a region, or name the region "
             "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from aws_cdk import Annotations, Aws
+from aws_cdk import Annotations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -19,7 +19,7 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_archive
-from extended_dlc._private import is_token, require
+from extended_dlc._private import any_partition, is_token, require
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.inference_code import InferenceCode
@@ -298,7 +298,7 @@ def _grant(role: iam.IGrantable, actions: list[str], arn: str, conditions: Mappi
 
 
 def _arn(bucket: str, key: str | None = None) -> str:
-    return f"arn:{Aws.PARTITION}:s3:::{bucket}" + (f"/{key}" if key else "")
+    return f"arn:{any_partition()}:s3:::{bucket}" + (f"/{key}" if key else "")
 
 
 def _check_key(key: str) -> None:
