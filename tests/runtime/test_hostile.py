@@ -79,6 +79,25 @@ def test_no_field_beside_the_images_is_fetched(task, inputs):
     assert (raised.value.status, raised.value.code) == (400, "bad-inputs")
 
 
+@pytest.mark.parametrize(
+    ("content_type", "start", "repeated"),
+    [
+        ("application/json", b'{"inputs": [', b"[],"),
+        ("application/json", b"[", b'"a",'),
+        ("text/csv", b"inputs", b"\na"),
+    ],
+)
+def test_millions_of_values_are_413_before_they_are_objects(content_type, start, repeated):
+    expected = decoding.Expected(task="feature-extraction", kind=tasks.Kind.TEXT)
+    body = start + repeated * 1_000_001
+    tracemalloc.start()
+    with pytest.raises(errors.RequestError, match="1,000,000 commas, lines, lists and objects") as raised:
+        decoding.decode(body, content_type, expected)
+    assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
+    tracemalloc.stop()
+    assert (raised.value.status, raised.value.code) == (413, "body-too-large")
+
+
 def test_hours_of_silence_in_a_small_file_stay_small(ffmpeg_folder, monkeypatch):
     program = ffmpeg_folder / "ffmpeg"
     silence = ("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "7200", "-f", "flac", "pipe:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
@@ -81,4 +82,27 @@ def test_a_body_of_300_mb_is_held_once(start_server):
         connection.sendall(head.encode() + b"x" * 1000)
         assert b" 413 " in connection.recv(1000).splitlines()[0]
     assert time.monotonic() - began < 2
+    assert server.stop() == 0
+
+
+def test_a_hundred_large_bodies_at_once_have_the_memory_of_sixteen(start_server):
+    """All but the last byte of each has come before any is whole; small requests are served meanwhile."""
+    server = start_server("bloom", EXTENDED_DLC_MAX_BODY_MB="5").wait_until_ready()
+    before = peak(server)
+    size = 5 * MEGABYTE
+    sent = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode() + bytes(size - 1)
+    with contextlib.ExitStack() as held:
+        connections = [held.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(100)]
+        for connection in connections:
+            connection.sendall(sent)
+        assert server.ping(timeout=2) == 200
+        assert server.ask({"inputs": "x", "parameters": {"max_new_tokens": 2}}).status == 200
+        assert server.ask(bytes(100_000)).error[:2] == (429, "queue-full")
+        assert peak(server) - before < 16 * 5 * 1.5
+        for connection in connections:
+            connection.sendall(b"x")
+        statuses = [int(connection.recv(1000).split()[1]) for connection in connections]
+    assert (statuses.count(400), statuses.count(429)) == (16, 84)
+    assert peak(server) - before < 16 * 5 * 4  # each as text and in its parser's error besides
+    assert server.ask(bytes(100_000)).error[:2] == (400, "malformed-json")  # there is room again
     assert server.stop() == 0

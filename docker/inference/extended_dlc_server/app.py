@@ -14,7 +14,7 @@ from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
 from .encoding import encode_json
 from .errors import RequestError
-from .exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from .exchange import ClientGoneError, Exchange, Receive, Room, Scope, Send
 from .model import Model
 from .negotiation import Form
 from .settings import Settings
@@ -27,10 +27,13 @@ from .worker import Shared, State, Worker, queue_full, unavailable
 log = logging.getLogger(__name__)
 
 MOST_DECODED = 16
-"""Most requests whose audio or images are in memory at once, decoded: kilobytes can become an hour of silence.
+"""Most requests that are in memory decoded, short texts apart: kilobytes can become an hour of silence.
 
 Enough that each of eight copies of a model finds its next one decoded.
 """
+
+MOST_BODIES = 16
+"""The bodies in memory have at most the bytes of so many of the largest: SageMaker gives up on those behind them."""
 
 SHORT_BODY = 16 * 1024
 """Bytes of text below which a thread of its own would take longer than decoding does."""
@@ -44,7 +47,9 @@ class App:
         self._settings = settings
         self._worker = worker
         self._admitted = 0
-        self._media = asyncio.Semaphore(MOST_DECODED)
+        self._decoded = asyncio.Semaphore(MOST_DECODED)
+        self._parser = asyncio.Lock()
+        self._bodies = Room(MOST_BODIES * settings.max_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -55,6 +60,8 @@ class App:
             exchange.code = "client-gone"
         except Exception as error:
             await _tell(exchange, error)
+        finally:
+            exchange.let_go(self._bodies)
         if exchange.path != "/ping":
             model = self._worker.model
             request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
@@ -78,7 +85,7 @@ class App:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
     async def _invoke(self, exchange: Exchange) -> None:
-        body = await exchange.read_body(self._settings.max_body_bytes, self._settings.body_seconds)
+        body = await exchange.read_body(self._settings.max_body_bytes, self._settings.body_seconds, self._bodies)
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)
@@ -90,16 +97,20 @@ class App:
             if isinstance(model, UserModel):
                 await self._ask_user_code(exchange, body, model)
                 return
-            async with contextlib.nullcontext() if model.expected.kind is Kind.TEXT else self._media:
-                await self._ask_model(exchange, body, model)
+            is_text = model.expected.kind is Kind.TEXT
+            if is_text and len(body) <= SHORT_BODY:
+                await self._ask_model(exchange, _prepare(model, body, exchange))
+                return
+            async with self._decoded:
+                # several threads of Python would only keep `/ping` waiting for its turn
+                async with self._parser if is_text else contextlib.nullcontext():
+                    prepared = await asyncio.to_thread(_prepare, model, body, exchange)
+                await self._ask_model(exchange, prepared)
         finally:
             self._admitted -= 1
 
-    async def _ask_model(self, exchange: Exchange, body: bytes, model: Model) -> None:
-        if model.expected.kind is Kind.TEXT and len(body) <= SHORT_BODY:
-            request, shared = _prepare(model, body, exchange)
-        else:
-            request, shared = await asyncio.to_thread(_prepare, model, body, exchange)
+    async def _ask_model(self, exchange: Exchange, prepared: tuple[Decoded, Shared | None]) -> None:
+        request, shared = prepared
         if request.form is Form.EVENTS:
             await self._stream(exchange, request)
         else:

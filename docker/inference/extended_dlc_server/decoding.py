@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .attributes import merge, parse_attributes, parse_value
+from .attributes import check_values, merge, parse_attributes, parse_json, parse_value
 from .audio import decode_audio
 from .errors import RequestError
 from .forms import Part, malformed, parse_form
@@ -122,7 +121,7 @@ def parse_content_type(value: str | None) -> tuple[str, str]:
 
 def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
     try:
-        document = json.loads(_text(body, charset))
+        document = parse_json(_text(body, charset))
     except RecursionError:
         raise RequestError(400, "malformed-json", "the JSON is nested too deeply: flatten it") from None
     except ValueError as error:
@@ -153,6 +152,7 @@ def _decode_csv(text: str, expected: Expected) -> list[Any]:
     """Texts of a column `inputs`, or objects of the columns that the task takes; the first line names them."""
     import csv
 
+    check_values(text)
     columns: tuple[str, ...] = ("inputs",)
     try:
         head, *rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]

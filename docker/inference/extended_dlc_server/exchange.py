@@ -25,6 +25,27 @@ _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
 
 
+_ALWAYS_TAKEN = 64 * 1024
+"""Bytes of a body that need no room: a connection has as much in its buffers."""
+
+
+class Room:
+    """What the bodies of all requests together may have in memory, until each is answered."""
+
+    def __init__(self, size: int) -> None:
+        """Bytes; all of them are free."""
+        self.size = self.left = size
+
+    def full(self) -> RequestError:
+        """The answer to a body that finds no room."""
+        return RequestError(
+            429,
+            "queue-full",
+            f"the bodies of other requests fill the {self.size // MEGABYTE} MB that all may have: "
+            "try again later with a growing pause, add instances, or send less at once",
+        )
+
+
 class ClientGoneError(Exception):
     """The client closed the connection: nobody is there to answer."""
 
@@ -45,16 +66,20 @@ class Exchange:
         self.job: Job | None = None
         self.audio_seconds: float | None = None
         self.tokens = Tokens()
+        self._held = 0
 
     @property
     def milliseconds(self) -> float:
         """Since the head of the request was there."""
         return (time.perf_counter() - self._started) * 1000
 
-    async def read_body(self, limit: int, seconds: float) -> bytes:
-        """The whole body; 413 for one over the limit, as soon as its sender can hear it, 408 for a slow one."""
+    async def read_body(self, limit: int, seconds: float, room: Room) -> bytes:
+        """The whole body; 413 for one over the limit, as soon as its sender can hear it, 408 for a slow one.
+
+        429 for one that finds no room. What it takes of that is free again after `let_go`.
+        """
         try:
-            return await asyncio.wait_for(self._read(limit), seconds)
+            return await asyncio.wait_for(self._read(limit, room), seconds)
         except asyncio.TimeoutError:
             raise RequestError(
                 408,
@@ -62,7 +87,12 @@ class Exchange:
                 f"the body has not arrived within {seconds:g} s: send it faster, or raise EXTENDED_DLC_BODY_SECONDS",
             ) from None
 
-    async def _read(self, limit: int) -> bytes:
+    def let_go(self, room: Room) -> None:
+        """The body is no longer held."""
+        room.left += self._held
+        self._held = 0
+
+    async def _read(self, limit: int, room: Room) -> bytes:
         too_large = RequestError(
             413,
             "body-too-large",
@@ -74,23 +104,40 @@ class Exchange:
             raise too_large
         # a buffer that hands over what it holds: a list of chunks joined at the end would be the body twice
         body = io.BytesIO()
+        refusal: RequestError | None = None
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
             chunk = message.get("body", b"")
             self.bytes_in += len(chunk)
-            if self.bytes_in <= limit:
+            if self.bytes_in > limit:
+                refusal = too_large
+            elif refusal is None and not self._hold(room):
+                refusal = room.full()
+            if refusal is None:
                 body.write(chunk)
             elif self.bytes_in > max(limit, _DISCARD_BYTES):
-                raise too_large
+                raise refusal
             else:
                 body = io.BytesIO()
+                self.let_go(room)
             if not message.get("more_body"):
                 break
-        if self.bytes_in > limit:
-            raise too_large
+        if refusal is not None:
+            raise refusal
         return body.getvalue()
+
+    def _hold(self, room: Room) -> bool:
+        """Whether what has come so far finds room, which it then takes."""
+        more = self.bytes_in - self._held
+        if self.bytes_in <= _ALWAYS_TAKEN:
+            return True
+        if more > room.left:
+            return False
+        room.left -= more
+        self._held = self.bytes_in
+        return True
 
     async def until_gone(self) -> None:
         """Wait for the client to leave, once its body is read."""
