@@ -44,7 +44,7 @@ def transformers_is_the_promised_one(asked: str) -> Iterator[str]:
 def server_requirements_are_the_pinned_ones() -> Iterator[str]:
     """uvicorn and what it needs have the versions of requirements.txt."""
     for line in (install.HERE / "requirements.txt").read_text().splitlines():
-        name, _, wanted = line.partition("==")
+        name, _, wanted = line.partition("#")[0].strip().partition("==")
         if wanted and version(name) != wanted:
             yield f"{name} is {version(name)} instead of {wanted}: something in the base pins it, choose a newer base"
 

@@ -260,3 +260,12 @@ def test_the_dockerfile_builds_with_old_engines():
     assert "<<" not in text
     assert "--link" not in text
     assert "# syntax" not in text
+
+
+def test_the_proof_reads_the_pins_of_the_server(monkeypatch, tmp_path):
+    """These tests are installed from the same file; a comment behind a pin is no part of the version."""
+    assert list(prove.server_requirements_are_the_pinned_ones()) == []
+    (tmp_path / "requirements.txt").write_text("# why\nuvicorn==0.1.0  # because\n")
+    monkeypatch.setattr(prove.install, "HERE", tmp_path)
+    (problem,) = prove.server_requirements_are_the_pinned_ones()
+    assert "instead of 0.1.0: something" in problem
