@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,35 +71,54 @@ class Cdk:
 
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
         """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
-        with log.open("a") as file:
-            file.write(f"$ cdk {' '.join(arguments)}\n")
-            process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
-                [str(self.program), *arguments],
-                cwd=self.app,
-                env={**_without_settings(os.environ), **self.environment()},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            )
-            assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-            last: list[str] = []
-            try:
-                for line in process.stdout:
-                    file.write(line)
-                    file.flush()
-                    each_line(line.rstrip())
-                    last = [*last[-14:], line.rstrip()]
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                process.wait(30)
-                raise
-        if code != 0:
-            raise RuntimeError("\n".join([f"cdk {arguments[0]} failed with exit status {code}:", *last]))
+        environment = {**_without_settings(os.environ), **self.environment()}
+        run_cdk([str(self.program), *arguments], self.app, environment, log, each_line)
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The caller's environment but for what would change the settings: a rehearsal writes its own."""
     return {name: value for name, value in environment.items() if not name.startswith("EXTENDED_DLC_")}
+
+
+def run_cdk(
+    command: list[str], folder: Path, environment: Mapping[str, str], log: Path, each_line: Callable[[str], None]
+) -> None:
+    """Run the CLI, its lines going to `log` and `each_line`; `RuntimeError` when it fails. It ends when we do."""
+    last: deque[str] = deque(maxlen=15)
+    with log.open("a") as file:
+        file.write(f"$ cdk {' '.join(command[1:])}\n")
+        process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            # a Ctrl-C in the terminal is for us, who then end it with all that it started
+            start_new_session=True,
+        )
+        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                each_line(line.rstrip())
+                last.append(line.rstrip())
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+    if code != 0:
+        raise RuntimeError("\n".join([f"cdk {command[1]} failed with exit status {code}:", *last]))
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a program and all that it started, its container engine's client for instance."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+            return

@@ -17,10 +17,11 @@ from typing import Any
 
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
 from extended_dlc.login import engine_program
+from extended_dlc.rehearsal.cdk import run_cdk
 from extended_dlc.rehearsal.report import Report, StepFailed
 from extended_dlc.rehearsal.speech import tone_wav
 from extended_dlc.smoke.budget import INSTANCES, Budget
-from extended_dlc.smoke.interrupts import Interrupts, run
+from extended_dlc.smoke.interrupts import Interrupts
 from extended_dlc.smoke.remains import Remains
 
 __all__ = ["NAME", "Budget", "SmokeTest", "SomethingIsLeft"]
@@ -179,7 +180,7 @@ class SmokeTest:
         with self.report.step(name) as step:
             log = self.state / f"cdk-{arguments[0]}.log"
             step.log = str(log)
-            run([str(self._cli), *arguments], self.app, self._environment(), log, self.report.say)
+            run_cdk([str(self._cli), *arguments], self.app, self._environment(), log, self.report.say)
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment, with our settings and none that would change them."""

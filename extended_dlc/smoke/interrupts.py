@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -79,46 +76,3 @@ class Heedless(io.TextIOBase):
         """Flush, or lose what was written."""
         with suppress(OSError, ValueError):
             self._stream.flush()
-
-
-def run(
-    command: list[str], folder: Path, environment: Mapping[str, str], log: Path, say: Callable[[str], None]
-) -> None:
-    """Run a program, its lines going to `log` and `say`; `RuntimeError` when it fails. It ends when we are stopped."""
-    last: list[str] = []
-    with log.open("w") as file:
-        process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
-            command,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            # a Ctrl-C in the terminal is for the test, which then destroys
-            start_new_session=True,
-        )
-        assert process.stdout is not None  # noqa: S101 - PIPE was asked for
-        try:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                say(line.rstrip())
-                last = [*last[-14:], line.rstrip()]
-            code = process.wait()
-        except BaseException:
-            _end(process)
-            raise
-    if code != 0:
-        raise RuntimeError("\n".join([f"{Path(command[0]).name} {command[1]} failed with exit status {code}:", *last]))
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """End a program and all that it started, its container engine's client for instance."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-            return
