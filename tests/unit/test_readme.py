@@ -89,7 +89,21 @@ def test_the_construct_in_the_guide_synthesises() -> None:
     Template.from_stack(stack).resource_count_is("AWS::SageMaker::Endpoint", 1)
 
 
-def test_every_file_that_readme_and_guides_name_is_there() -> None:
-    for text in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        links = re.findall(r"\]\(([^)#:]+)\)", text.read_text())
-        assert [link for link in links if not (text.parent / link).exists()] == [], text.name
+def test_every_file_and_heading_that_a_page_links_to_is_there() -> None:
+    pages = [
+        ROOT / "README.md",
+        *(page for at in ("docs", "docker", "benchmarks") for page in (ROOT / at).rglob("*.md")),
+    ]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            name, _, heading = link.partition("#")
+            there = page.parent / name if name else page
+            if "://" not in link:
+                assert there.exists(), f"{page}: {link}"
+                assert not heading or heading in headings(there), f"{page}: {link}"
+
+
+def headings(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page in links."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
