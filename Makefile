@@ -72,8 +72,9 @@ soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that 
 matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the image's layer carries (ARGS=RELEASE …)
 	$(BIN)/python benchmarks/matrix.py $(ARGS)
 
-docs: setup ## the settings reference and the table beside the stock toolkit, from the code
+docs: setup ## the settings reference, the table of changes and the one beside the stock toolkit, from the code
 	$(BIN)/python -m stacks.reference
+	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python tests/runtime/test_toolkit_table.py
 
 lock: setup ## resolve the Python dependencies again

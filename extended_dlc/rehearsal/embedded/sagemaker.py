@@ -6,7 +6,8 @@ both meet the same refusals. What it lifts:
 - moto keeps a fixed part of each request: here a Describe gives back all that a Create was given (`_recorded`).
 - Its list of instance types ends in 2021: the service model's list counts.
 - It has no `UpdateEndpoint`, and a new endpoint is in service at once: `Endpoint` goes through Creating, Updating,
-  Deleting and Failed, with a container behind it.
+  Deleting and Failed, with a container behind it. An update puts counts and weights back to the configuration's,
+  unless it retains them.
 - It takes any image: `_check_image` refuses what SageMaker refuses.
 """
 
@@ -170,6 +171,8 @@ class Variant:
     configuration: Parameters
     images: list[Parameters]
     instance: Instance | None
+    desired: Parameters = field(default_factory=dict)
+    """Count and weight that an API call gave it since; they win over the configuration's."""
 
     @property
     def name(self) -> str:
@@ -179,7 +182,22 @@ class Variant:
     @property
     def weight(self) -> float:
         """Its share of the requests."""
-        return float(self.configuration.get("InitialVariantWeight", 1.0))
+        given = {"DesiredWeight": self.configuration.get("InitialVariantWeight", 1), **self.desired}
+        return float(given["DesiredWeight"])
+
+    @property
+    def count(self) -> int:
+        """How many instances it has, of which one runs here; 0 where none are counted."""
+        given = {"DesiredInstanceCount": self.configuration.get("InitialInstanceCount", 0), **self.desired}
+        return int(given["DesiredInstanceCount"])
+
+    def retained(self, request: Parameters) -> Parameters:
+        """What an update by `RetainAllVariantProperties` keeps of it."""
+        if not request.get("RetainAllVariantProperties"):
+            return {}
+        left_out = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", ())}
+        kept = {"DesiredInstanceCount": self.count, "DesiredWeight": self.weight}
+        return {key: value for key, value in kept.items() if key not in left_out and value}
 
     def summary(self) -> Parameters:
         """What DescribeEndpoint says about it."""
@@ -190,8 +208,8 @@ class Variant:
             "CurrentWeight": self.weight,
             "DesiredWeight": self.weight,
         }
-        if count := given.get("InitialInstanceCount"):
-            summary |= {"CurrentInstanceCount": count, "DesiredInstanceCount": count}
+        if self.count:
+            summary |= {"CurrentInstanceCount": self.count, "DesiredInstanceCount": self.count}
         if serverless := given.get("ServerlessConfig"):
             summary |= {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
         for key in ("ManagedInstanceScaling", "RoutingConfig"):
@@ -312,35 +330,52 @@ class SageMaker:
     def update_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
         """UpdateEndpoint; the endpoint is Updating, and still serves the old configuration, when this returns."""
         request = request_of("UpdateEndpoint", parameters)
-        name = request["EndpointName"]
         with self._lock:
-            endpoint = backend.endpoints.get(name)
-            if not isinstance(endpoint, Endpoint):
-                arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
-                raise ValidationError(message=f'Could not find endpoint "{arn}".')
+            endpoint = self._settled(backend, request["EndpointName"])
             configuration = self._configuration(backend, request["EndpointConfigName"])
-            if not endpoint.settled.is_set():
-                raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
             _refuse_scaled_type(backend, endpoint, configuration)
             endpoint.settled.clear()
             endpoint.endpoint_status = "Updating"
             endpoint.failure_reason = None
         endpoint.deployment_config = request.get("DeploymentConfig") or endpoint.deployment_config
-        self._in_background(endpoint, lambda: self._switch(backend, endpoint, configuration))
+        self._in_background(endpoint, lambda: self._switch(backend, endpoint, configuration, request))
+        return endpoint
+
+    def update_weights_and_capacities(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
+        """UpdateEndpointWeightsAndCapacities, by which Application Auto Scaling changes a count; done at once."""
+        request = request_of("UpdateEndpointWeightsAndCapacities", parameters)
+        with self._lock:
+            endpoint = self._settled(backend, request["EndpointName"])
+            variants = {each.name: each for each in endpoint.variants}
+            for each in request["DesiredWeightsAndCapacities"]:
+                if each["VariantName"] not in variants:
+                    raise ValidationError(
+                        message=f'The variant name(s) "{each["VariantName"]}" is/are not present within endpoint '
+                        f'configuration "{endpoint.endpoint_config_name}".'
+                    )
+            for each in request["DesiredWeightsAndCapacities"]:
+                told = {key: each[key] for key in ("DesiredInstanceCount", "DesiredWeight") if key in each}
+                variants[each["VariantName"]].desired |= told
         return endpoint
 
     def delete_endpoint(self, backend: SageMakerModelBackend, name: str) -> Endpoint:
         """DeleteEndpoint; the endpoint is Deleting, and gone once its containers are, when this returns."""
         with self._lock:
-            endpoint = backend.endpoints.get(name)
-            if not isinstance(endpoint, Endpoint):
-                arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
-                raise ValidationError(message=f'Could not find endpoint "{arn}".')
-            if not endpoint.settled.is_set():
-                raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
+            endpoint = self._settled(backend, name)
             endpoint.settled.clear()
             endpoint.endpoint_status = "Deleting"
         self._in_background(endpoint, lambda: self._take_down(backend, endpoint))
+        return endpoint
+
+    @staticmethod
+    def _settled(backend: SageMakerModelBackend, name: str) -> Endpoint:
+        """An endpoint that may be changed."""
+        endpoint = backend.endpoints.get(name)
+        if not isinstance(endpoint, Endpoint):
+            arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
+            raise ValidationError(message=f'Could not find endpoint "{arn}".')
+        if not endpoint.settled.is_set():
+            raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
         return endpoint
 
     # what happens behind them
@@ -371,7 +406,9 @@ class SageMaker:
             return
         endpoint.endpoint_status = "InService"
 
-    def _switch(self, backend: SageMakerModelBackend, endpoint: Endpoint, configuration: EndpointConfig) -> None:
+    def _switch(
+        self, backend: SageMakerModelBackend, endpoint: Endpoint, configuration: EndpointConfig, request: Parameters
+    ) -> None:
         old = endpoint.variants
         try:
             new = self._start(backend, endpoint, configuration)
@@ -380,11 +417,14 @@ class SageMaker:
             endpoint.failure_reason = str(failure)  # type: ignore[assignment]
             endpoint.endpoint_status = "InService" if old else "Failed"
             return
+        retained = {each.name: each.retained(request) for each in old}
+        for variant in new:
+            variant.desired = retained.get(variant.name, {})
         endpoint.variants = new
         endpoint.endpoint_config_name = configuration.endpoint_config_name
         endpoint.failure_reason = None
-        endpoint.endpoint_status = "InService"
         self._stop(old)
+        endpoint.endpoint_status = "InService"
 
     def _take_down(self, backend: SageMakerModelBackend, endpoint: Endpoint) -> None:
         variants, endpoint.variants = endpoint.variants, []
@@ -577,9 +617,20 @@ def install(sagemaker: SageMaker) -> None:
     def update_endpoint(self: SageMakerResponse) -> ActionResult:
         return ActionResult({"EndpointArn": sagemaker.update_endpoint(self.sagemaker_backend, self._get_params()).arn})
 
+    def update_endpoint_weights_and_capacities(self: SageMakerResponse) -> ActionResult:
+        endpoint = sagemaker.update_weights_and_capacities(self.sagemaker_backend, self._get_params())
+        return ActionResult({"EndpointArn": endpoint.arn})
+
     def delete_endpoint(self: SageMakerResponse) -> EmptyResult:
         sagemaker.delete_endpoint(self.sagemaker_backend, self._get_param("EndpointName"))
         return EmptyResult()
 
-    for operation in (create_model, create_endpoint_config, create_endpoint, update_endpoint, delete_endpoint):
+    for operation in (
+        create_model,
+        create_endpoint_config,
+        create_endpoint,
+        update_endpoint,
+        update_endpoint_weights_and_capacities,
+        delete_endpoint,
+    ):
         setattr(SageMakerResponse, operation.__name__, operation)

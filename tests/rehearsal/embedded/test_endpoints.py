@@ -151,6 +151,30 @@ def test_a_scaled_variant_keeps_its_instance_type(aws: Aws) -> None:
 # what is kept
 
 
+def test_an_update_puts_the_count_back_unless_it_retains_it(aws: Aws) -> None:
+    endpoint(aws, "counted")
+    sagemaker = aws.client("sagemaker")
+
+    def scale(**desired: float | str) -> None:
+        given = {"VariantName": "AllTraffic", **desired}
+        sagemaker.update_endpoint_weights_and_capacities(EndpointName="counted", DesiredWeightsAndCapacities=[given])
+
+    def updated(config: str, **options: Any) -> tuple[int, float]:
+        sagemaker.update_endpoint(EndpointName="counted", EndpointConfigName=configuration(aws, config), **options)
+        (variant,) = settled(aws, "counted")["ProductionVariants"]
+        return variant["CurrentInstanceCount"], variant["CurrentWeight"]
+
+    scale(DesiredInstanceCount=3, DesiredWeight=0.5)
+    left_out = [{"VariantPropertyType": "DesiredWeight"}]
+    retained = updated("counted-2", RetainAllVariantProperties=True, ExcludeRetainedVariantProperties=left_out)
+    assert retained == (3, 1)
+    scale(DesiredWeight=0.5)
+    assert updated("counted-3", RetainAllVariantProperties=True) == (3, 0.5)
+    assert updated("counted-4") == (1, 1)
+    with pytest.raises(ClientError, match=r"Small.* not present within endpoint configuration"):
+        scale(VariantName="Small", DesiredInstanceCount=2)
+
+
 def test_descriptions_give_back_what_was_given(aws: Aws) -> None:
     sagemaker = aws.client("sagemaker")
     vpc = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
