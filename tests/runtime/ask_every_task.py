@@ -58,7 +58,11 @@ def request_of(task: str) -> dict[str, Any]:
         "table-question-answering": {"query": "hello", "table": {"name": ["a", "b"], "age": ["1", "2"]}},
         "visual-question-answering": {"image": image(), "question": "hello"},
     }
-    parameters = {"object-detection": {"threshold": 0}, "zero-shot-object-detection": {**LABELS, "threshold": 0}}
+    parameters = {
+        "mask-generation": {"pred_iou_thresh": -100, "stability_score_thresh": 0},
+        "object-detection": {"threshold": 0},
+        "zero-shot-object-detection": {**LABELS, "threshold": 0},
+    }
     if task in asked:
         inputs = asked[task]
     elif "audio-" in task or "speech" in task:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,16 @@ pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt
 NEWEST, OLDEST = "5.23.0", "4.46.3"
 IMAGE = Path(__file__).parents[2] / "docker" / "inference"
 REFUSED = {
-    # torchvision has no build that fits a torch without CUDA on PyPI
-    "any-to-any": "needs the Python package torchvision",
-    "mask-generation": "needs the Python package torchvision",
     "video-classification": "reads files or URLs only",
+    # PyPI's torchvision cannot be imported beside a torch without CUDA, so it is no requirement of these tests: where
+    # somebody installed it (0.28.0 goes with torch 2.13.0), the two must answer
+    **(
+        {}
+        if find_spec("torchvision")
+        else dict.fromkeys(
+            ("any-to-any", "mask-generation"), "needs the Python package torchvision, which this image lacks"
+        )
+    ),
 }
 TASKS = {
     NEWEST: (
@@ -43,6 +50,7 @@ TASKS = {
     ),
 }
 KEYS = {  # of the answer, or of its first row
+    "any-to-any": {"input_text", "generated_text"},
     "audio-classification": {"score", "label"},
     "automatic-speech-recognition": {"text"},
     "decision": {"polite"},
@@ -54,6 +62,7 @@ KEYS = {  # of the answer, or of its first row
     "image-text-to-text": {"input_text", "generated_text"},
     "image-to-text": {"generated_text"},
     "keypoint-matching": {"keypoint_image_0", "keypoint_image_1", "score"},
+    "mask-generation": {"masks", "scores"},
     "object-detection": {"score", "label", "box"},
     "question-answering": {"score", "answer", "start", "end"},
     "summarization": {"summary_text"},
@@ -71,6 +80,7 @@ KEYS = {  # of the answer, or of its first row
     "zero-shot-object-detection": {"score", "label", "box"},
 }
 INFERRED_OTHERWISE = {
+    "any-to-any": "image-text-to-text",
     "decision": "text-generation",
     "summarization": "text2text-generation",
     "translation": "text2text-generation",
@@ -111,7 +121,7 @@ def test_every_task_of_the_release_is_answered_or_refused_with_the_reason(outcom
 
 def test_an_answer_has_what_its_task_is_known_for(outcomes):
     _, rows = outcomes
-    for task in KEYS.keys() & rows.keys():
+    for task in (KEYS.keys() & rows.keys()) - REFUSED.keys():
         assert KEYS[task] == set(first(rows[task]["answer"])), task
 
 
