@@ -24,6 +24,7 @@ from extended_dlc.hosting import (
     RealTime,
     Serverless,
 )
+from extended_dlc.rollout import Rolling, component_deployment_config
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -87,7 +88,13 @@ def managed_variant(
 
 
 def inference_component(
-    scope: Construct, component: Component, *, endpoint: sagemaker.CfnEndpoint, endpoint_name: str, model_name: str
+    scope: Construct,
+    component: Component,
+    *,
+    endpoint: sagemaker.CfnEndpoint,
+    endpoint_name: str,
+    model_name: str,
+    rollout: Rolling | None = None,
 ) -> sagemaker.CfnInferenceComponent:
     """The InferenceComponent of a model, in `scope`."""
     kind = sagemaker.CfnInferenceComponent
@@ -112,6 +119,7 @@ def inference_component(
             ),
         ),
         runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
+        deployment_config=component_deployment_config(rollout) if rollout else None,
     )
     made.node.add_dependency(endpoint)
     return made

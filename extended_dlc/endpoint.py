@@ -39,7 +39,7 @@ from extended_dlc.hosting import (
 from extended_dlc.image import ServingImage
 from extended_dlc.model import PlacedModel, ServedModel
 from extended_dlc.network import Network, vpc_config
-from extended_dlc.rollout import Rollout, check_rollout, deployment_config
+from extended_dlc.rollout import Rolling, Rollout, check_rollout, deployment_config
 from extended_dlc.scaling import Scaling, scale
 from extended_dlc.vllm import COMPLETION, VllmServing, vllm_environment
 
@@ -286,7 +286,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             endpoint_name=self.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
             deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms if self.watch else ())
-            if rollout
+            if rollout and not models
             else None,
             # an update would put the number of instances back to the config's; weights and capture shall follow it
             retain_all_variant_properties=True if counted else None,
@@ -304,6 +304,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 endpoint=self.endpoint,
                 endpoint_name=self.endpoint_name,
                 model_name=models[part.name].attr_model_name,
+                rollout=rollout if isinstance(rollout, Rolling) else None,
             )
             for part in (self.hosting.components if isinstance(self.hosting, Components) else ())
         }

@@ -120,7 +120,7 @@ class Linear(_BlueGreen):
 
 @dataclass(frozen=True, kw_only=True)
 class Rolling(Rollout):
-    """Instances are replaced a batch at a time, so that no second fleet is paid, or to be had."""
+    """Instances, or copies of `Components`, are replaced a batch at a time, so that no second fleet is paid."""
 
     percent: int = 25
     """One batch, 5 to 50 % of the capacity. Default: 25 %."""
@@ -142,8 +142,10 @@ def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
     name = type(rollout).__name__
     if isinstance(hosting, Serverless):
         raise ValueError(f"'rollout' ({name}) is for instances, and Serverless has none: leave it out")
-    if isinstance(hosting, Components):
-        raise ValueError(f"'rollout' ({name}) is for variants, and SageMaker replaces copies by itself: leave it out")
+    if isinstance(hosting, Components) and not isinstance(rollout, Rolling):
+        raise ValueError(
+            f"'rollout' ({name}) is for variants, and SageMaker updates components in batches of copies: take Rolling"
+        )
     several = isinstance(hosting, RealTime) and (hosting.variants or hosting.shadow)
     if isinstance(rollout, Rolling) and several:
         raise ValueError("'rollout' (Rolling) is for one variant: take AllAtOnce, Canary or Linear")
@@ -182,6 +184,28 @@ def deployment_config(
         maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
     )
     return _Endpoint.DeploymentConfigProperty(blue_green_update_policy=blue_green, auto_rollback_configuration=rollback)
+
+
+def component_deployment_config(
+    rollout: Rolling,
+) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
+    """The `DeploymentConfig` of an inference component, whose batches are of copies."""
+    kind = sagemaker.CfnInferenceComponent
+
+    def percent(value: int) -> sagemaker.CfnInferenceComponent.InferenceComponentCapacitySizeProperty:
+        return kind.InferenceComponentCapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
+
+    names = [each if isinstance(each, str) else each.alarm_name for each in rollout.alarms]
+    alarms = [kind.AlarmProperty(alarm_name=name) for name in names]
+    return kind.InferenceComponentDeploymentConfigProperty(
+        rolling_update_policy=kind.InferenceComponentRollingUpdatePolicyProperty(
+            maximum_batch_size=percent(rollout.percent),
+            rollback_maximum_batch_size=percent(rollout.rollback_percent) if rollout.rollback_percent else None,
+            wait_interval_in_seconds=rollout.bake_seconds,
+            maximum_execution_timeout_in_seconds=rollout.timeout_seconds,
+        ),
+        auto_rollback_configuration=kind.AutoRollbackConfigurationProperty(alarms=alarms) if alarms else None,
+    )
 
 
 def _percent(value: int) -> sagemaker.CfnEndpoint.CapacitySizeProperty:

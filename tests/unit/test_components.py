@@ -25,6 +25,7 @@ from extended_dlc import (
     Monitoring,
     Network,
     Proof,
+    Rolling,
     S3Model,
     ScheduledCapacity,
 )
@@ -273,5 +274,21 @@ def test_what_components_do_not_have_is_refused_with_the_way_out(stack: Stack) -
     for construct_id, option, given in (("A", "monitoring", Monitoring()), ("B", "verify", Proof())):
         with pytest.raises(ValueError, match=rf"'{option}' does not go with Components.*metric\(\.\.\., component="):
             endpoint_in(stack, construct_id, hosting=shared(), **{option: given})
-    with pytest.raises(ValueError, match=r"'rollout' \(Canary\) is for variants, and SageMaker replaces copies by its"):
+    with pytest.raises(ValueError, match=r"'rollout' \(Canary\) is for variants, and .* batches of copies: take Roll"):
         endpoint_in(stack, "C", hosting=shared(), rollout=Canary())
+
+
+def test_each_component_is_updated_a_batch_of_copies_at_a_time_and_the_endpoint_has_no_policy(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(), rollout=Rolling(percent=50, rollback_percent=100, alarms=["slow"]))
+    found = Template.from_stack(stack).find_resources("AWS::SageMaker::InferenceComponent").values()
+    assert [each["Properties"]["DeploymentConfig"] for each in found] == [
+        {
+            "RollingUpdatePolicy": {
+                "MaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 50},
+                "RollbackMaximumBatchSize": {"Type": "CAPACITY_PERCENT", "Value": 100},
+                "WaitIntervalInSeconds": 300,
+            },
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "slow"}]},
+        }
+    ] * 2
+    assert "DeploymentConfig" not in properties(stack, "AWS::SageMaker::Endpoint")
