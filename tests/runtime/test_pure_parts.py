@@ -170,7 +170,13 @@ def test_the_quota_of_the_container_limits_the_threads(tmp_path, monkeypatch, fi
 def test_a_thread_count_that_is_set_wins():
     environment = {"OMP_NUM_THREADS": "3"}
     cpu.set_thread_count(environment)
-    assert environment == {"OMP_NUM_THREADS": "3", "RAYON_NUM_THREADS": "3"}
+    assert environment == {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "10000", "RAYON_NUM_THREADS": "3"}
+
+
+def test_how_threads_wait_is_left_to_one_who_says_it():
+    environment = {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}
+    cpu.set_thread_count(environment)
+    assert "GOMP_SPINCOUNT" not in environment
 
 
 BASE = {"torch": "2.6.0+cu124", "nvidia-cublas-cu12": "12.4", "numpy": "1.26.4", "diffusers": "0.33.1", "flask": "3"}
