@@ -7,9 +7,8 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-
 _SPINS = "10000"
-"""Turns, some 30 us, for which a thread of OpenMP looks out for work before it sleeps: as long as the gaps within a model.
+"""Turns, some 30 us, for which a thread of OpenMP looks out for work before it sleeps: as long as a model's gaps.
 
 Measured on two cores, 16 clients. With none, a tiny BLOOM is half as fast; with libgomp's own 300,000 as fast, but a
 single other busy process, which ffmpeg is too, makes it 80 times slower instead of 5 times.
