@@ -7,11 +7,11 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-_SPINS = "10000"
-"""Turns, some 30 us, for which a thread of OpenMP looks out for work before it sleeps: as long as a model's gaps.
+_SPINS = "50000"
+"""Turns, some 150 us, for which a thread of OpenMP looks out for work before it sleeps: longer than a model's gaps.
 
-Measured on two cores, 16 clients. With none, a tiny BLOOM is half as fast; with libgomp's own 300,000 as fast, but a
-single other busy process, which ffmpeg is too, makes it 80 times slower instead of 5 times.
+Measured with a tiny BLOOM on two cores. Fewer cost a single client 4 ms more, and none at all half of what 16 clients
+get; libgomp's own 300,000 are no faster, and a third as fast as these beside another busy process, which ffmpeg is too.
 """
 
 
