@@ -176,6 +176,25 @@ def test_a_head_that_drips_in_is_not_waited_for(port, asked_before):
         assert time.monotonic() - started < 3
 
 
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 100])
+def test_a_head_without_end_is_400(port, start, monkeypatch):
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 60)
+    with connect(port) as connection:
+        connection.sendall(start)
+        # a line of the last header's name, too: whatever the parser holds back counts
+        connection.sendall(b"x" * connections.MOST_OF_A_HEAD)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+        while connection.recv(1000):  # until it is closed
+            pass
+
+
+def test_a_large_body_is_no_head(port):
+    with connect(port) as connection:
+        body = b"x" * 3 * connections.MOST_OF_A_HEAD
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        assert connection.recv(12) == b"HTTP/1.1 200"
+
+
 def test_a_connection_that_says_nothing_is_closed(port):
     with connect(port) as connection:
         assert is_closed(connection)

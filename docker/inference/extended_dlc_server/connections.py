@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 WAIT_SECONDS = 75
 """How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
@@ -17,13 +17,21 @@ MOST_WAITING = 400
 """Most connections without a request: well below the 1024 files that a process may usually have open."""
 
 
-class Connection(H11Protocol):
-    """uvicorn ends a connection that is silent between two requests, but waits for a first or an unfinished one."""
+MOST_OF_A_HEAD = 64 * 1024
+"""Bytes of a request's head, many times what SageMaker lets through."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn ends a connection that is silent between two requests, but waits for a first or an unfinished one.
+
+    Nor does it bound a head: the parser keeps all that it is sent of one.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         """Make room for the newcomer, and wait for its request."""
         super().connection_made(transport)
         self._unread: asyncio.TimerHandle | None = None
+        self._unfinished_head: int | None = None
         self._wait()
         waiting = [other for other in self.connections if isinstance(other, Connection) and other.is_waiting]
         if len(waiting) > MOST_WAITING:
@@ -34,6 +42,24 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._timer.cancel()
         self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """More of a head, unless it ends in it."""
+        super().data_received(data)
+        if self._unfinished_head is not None:
+            self._unfinished_head += len(data)
+            if self._unfinished_head > MOST_OF_A_HEAD:
+                self.send_400_response(f"The head of a request has at most {MOST_OF_A_HEAD} bytes.")
+
+    def on_message_begin(self) -> None:
+        """A head."""
+        super().on_message_begin()
+        self._unfinished_head = 0
+
+    def on_headers_complete(self) -> None:
+        """Its end."""
+        super().on_headers_complete()
+        self._unfinished_head = None
 
     @property
     def is_waiting(self) -> bool:
