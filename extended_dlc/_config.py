@@ -27,6 +27,7 @@ from extended_dlc.hosting import (
 from extended_dlc.rollout import Rolling, component_deployment_config
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_cloudwatch as cloudwatch
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
@@ -95,8 +96,12 @@ def inference_component(
     endpoint_name: str,
     model_name: str,
     rollout: Rolling | None = None,
+    own: Sequence[cloudwatch.IAlarm] = (),
 ) -> sagemaker.CfnInferenceComponent:
-    """The InferenceComponent of a model, in `scope`."""
+    """The InferenceComponent of a model, in `scope`.
+
+    :param own: Alarms of the component, for a rollout that names none.
+    """
     kind = sagemaker.CfnInferenceComponent
     made = kind(
         scope,
@@ -119,7 +124,7 @@ def inference_component(
             ),
         ),
         runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
-        deployment_config=component_deployment_config(rollout) if rollout else None,
+        deployment_config=component_deployment_config(rollout, own=own) if rollout else None,
     )
     made.node.add_dependency(endpoint)
     return made

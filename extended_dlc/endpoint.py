@@ -200,7 +200,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if isinstance(self.hosting, Serverless):
             _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
         if isinstance(self.hosting, Components):
-            _refuse_with_components(monitoring=monitoring, verify=verify)
+            _refuse_with_components(verify=verify)
         model, self.hosting = settle(
             self,
             self.hosting,
@@ -218,7 +218,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             )
         self._network_isolation = network_isolation
         self._is_proved = verify is not None
-        self._logs_requests = False
+        self._log_requests: set[Construct] = set()
         self._vllm = vllm
         self.speaks_openai = False
         """Whether its requests are OpenAI's, because vLLM answers them."""
@@ -285,7 +285,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             "Endpoint",
             endpoint_name=self.endpoint_name,
             endpoint_config_name=self.config.attr_endpoint_config_name,
-            deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms if self.watch else ())
+            deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms() if self.watch else ())
             if rollout and not models
             else None,
             # an update would put the number of instances back to the config's; weights and capture shall follow it
@@ -305,6 +305,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 endpoint_name=self.endpoint_name,
                 model_name=models[part.name].attr_model_name,
                 rollout=rollout if isinstance(rollout, Rolling) else None,
+                own=self.watch.rollback_alarms(part.name) if self.watch else (),
             )
             for part in (self.hosting.components if isinstance(self.hosting, Components) else ())
         }
@@ -318,7 +319,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 after=self.components.get(name, self.endpoint),
             )
         if self.watch is not None:
-            self.endpoint.node.add_dependency(self.watch.log_group)
+            self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
         proof = self._prove(verify, task=known_task(self, model)) if verify else None
         self.switch: Switch | None = None
         if schedule is not None:
@@ -426,7 +427,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             vpc_config=self._vpc,
             enable_network_isolation=placed.isolated or self._network_isolation or None,
         )
-        self._logs_requests = self._logs_requests or published.logs_requests
+        if published.logs_requests:
+            self._log_requests.add(scope)
         if self._is_proved:
             from extended_dlc.verify import Prover
 
@@ -474,7 +476,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             endpoint_name=self.endpoint_name,
             hosting=self.hosting,
             variants={MAIN_VARIANT: self.hosting, **{each.name: each for each in self._others()}},
-            counts_in_log=self._logs_requests,
+            log_requests=[name for name, home in self._homes.items() if home in self._log_requests],
         )
 
     def _prove(self, proof: Proof, *, task: str | None) -> CustomResource:
@@ -565,14 +567,13 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
 
 
-def _refuse_with_components(*, monitoring: Monitoring | None, verify: Proof | None) -> None:
+def _refuse_with_components(*, verify: Proof | None) -> None:
     """What this library does not know for components yet."""
-    for option, given in (("monitoring", monitoring), ("verify", verify)):
-        if given is not None:
-            raise ValueError(
-                f"'{option}' does not go with Components, whose metrics, logs and requests name the component: leave "
-                "it out, and watch with endpoint.metric(..., component=...)"
-            )
+    if verify is not None:
+        raise ValueError(
+            "'verify' does not go with Components, whose requests name the component: leave it out, and ask each "
+            "component after a deployment"
+        )
 
 
 @cache

@@ -7,7 +7,7 @@ SageMaker AI metrics in Amazon CloudWatch" and "Alarms and logs for tracking met
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,16 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct, IConstruct
 
 from extended_dlc._private import within
-from extended_dlc.hosting import Async, Hosting, Instances, RealTime, Serverless, find_instances
+from extended_dlc.hosting import (
+    Async,
+    Component,
+    Components,
+    Hosting,
+    Instances,
+    RealTime,
+    Serverless,
+    find_instances,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -28,6 +37,9 @@ REQUESTS = "AWS/SageMaker"
 
 INSTANCES = "/aws/sagemaker/Endpoints"
 """Namespace of what SageMaker measures on instances."""
+
+COPIES = "/aws/sagemaker/InferenceComponents"
+"""Namespace of what SageMaker measures on the copies of a component, in % of what a copy reserves."""
 
 OWN = "ExtendedDlc"
 """Namespace of what is counted in the log of our server."""
@@ -78,11 +90,11 @@ class AlarmKind:
     breaching: int = 3
     """Periods of these that must be above the threshold."""
 
-    hosting: tuple[type[Hosting], ...] = (RealTime, Async, Serverless)
+    hosting: tuple[type[Hosting], ...] = (RealTime, Async, Serverless, Components)
     """The kinds of hosting whose metric it is."""
 
     per_gpu: bool = False
-    """Whether SageMaker adds up the percentages of all GPUs; there is no alarm without one."""
+    """Whether SageMaker adds up the percentages of all GPUs, but for components; there is no alarm without one."""
 
 
 ALARMS: Mapping[AlarmName, AlarmKind] = {
@@ -111,7 +123,7 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
         factor=1_000_000,
         metric="ModelLatency",
         statistic="p99",
-        hosting=(RealTime, Serverless),
+        hosting=(RealTime, Serverless, Components),
     ),
     "overhead": AlarmKind(
         what="One request in a hundred spends too long in SageMaker, outside the container",
@@ -120,15 +132,15 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
         factor=1_000_000,
         metric="OverheadLatency",
         statistic="p99",
-        hosting=(RealTime,),  # a cold start of a serverless container is overhead by design
+        hosting=(RealTime, Components),  # a cold start of a serverless container is overhead by design
     ),
     "idle": AlarmKind(
-        what="Nobody has called the endpoint, and its instances cost money",
+        what="Nobody has called it, and its instances cost money",
         threshold=24,
         unit="h without a request, at most 168",
         metric="Invocations",
         statistic="Sum",
-        hosting=(RealTime, Async),
+        hosting=(RealTime, Async, Components),
     ),
     "memory": AlarmKind(
         what="The containers have little memory left",
@@ -147,7 +159,7 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
         statistic="Average",
         periods=15,
         breaching=15,
-        hosting=(RealTime,),  # a queue is there to keep them busy
+        hosting=(RealTime, Components),  # a queue is there to keep them busy
         per_gpu=True,
     ),
     "gpu-memory": AlarmKind(
@@ -157,7 +169,7 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
         metric="GPUMemoryUtilization",
         namespace=INSTANCES,
         statistic="Maximum",
-        hosting=(RealTime, Async),
+        hosting=(RealTime, Async, Components),
         per_gpu=True,
     ),
     "disk": AlarmKind(
@@ -167,7 +179,7 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
         metric="DiskUtilization",
         namespace=INSTANCES,
         statistic="Maximum",
-        hosting=(RealTime, Async),
+        hosting=(RealTime, Async, Components),
     ),
     "backlog-age": AlarmKind(
         what="A request has waited too long in the queue",
@@ -265,7 +277,7 @@ def request_metric(
 
 
 class Watch(Construct):
-    """The log group, the alarms and the dashboard of one endpoint; none of them waits for it."""
+    """The log groups, the alarms and the dashboard of one endpoint; none of them waits for it."""
 
     def __init__(
         self,
@@ -276,55 +288,48 @@ class Watch(Construct):
         endpoint_name: str,
         hosting: Hosting,
         variants: Mapping[str, Hosting | Instances],
-        counts_in_log: bool,
+        log_requests: Collection[str],
     ) -> None:
-        """Watch the variants of an endpoint.
+        """Watch the variants of an endpoint, and the components that the hosting has.
 
         :param variants: Each with what it runs on; alarms of the first carry the alarm's name alone.
-        :param counts_in_log: Whether the containers log as our server does; without that nobody counts what it counts.
+        :param log_requests: The variants and components whose containers log as our server does; of the others nobody
+            counts what it counts.
         """
         super().__init__(scope, construct_id)
         self._monitoring, self._name, self._hosting = monitoring, endpoint_name, hosting
+        self._counted_in: list[str] = []
+        parts: list[tuple[Construct, str, Hosting | Instances | Component]] = [
+            (Construct(self, name) if index else self, name, runs_on)
+            for index, (name, runs_on) in enumerate(variants.items())
+        ]
         # SageMaker makes the group at a container's first line if it is not there, and CloudFormation then cannot
-        self.log_group = logs.LogGroup(
-            self,
-            "Log",
-            log_group_name=f"/aws/sagemaker/Endpoints/{endpoint_name}",
-            retention=monitoring.log_retention,
-            encryption_key=monitoring.log_key,
-            removal_policy=RemovalPolicy.DESTROY,
+        self.log_group = self._log(
+            self, f"{INSTANCES}/{endpoint_name}", counted_in=self._own() if {*variants} & {*log_requests} else None
         )
-        if counts_in_log:
-            for metric, code in _COUNTED.items():
-                logs.MetricFilter(
-                    self.log_group,
-                    metric,
-                    log_group=self.log_group,
-                    filter_pattern=logs.FilterPattern.string_value("$.code", "=", code),
-                    metric_namespace=f"{OWN}/{endpoint_name}",
-                    metric_name=metric,
-                    metric_value="1",
-                    default_value=0,
-                )
+        self.component_logs: dict[str, logs.LogGroup] = {}
+        """The log groups of components, by their names."""
+        if isinstance(hosting, Components):
+            components = Construct(self, "Components")
+            for each in hosting.components:
+                home = Construct(components, each.name)
+                parts.append((home, each.name, each))
+                counted_in = self._own(each.name) if each.name in log_requests else None
+                self.component_logs[each.name] = self._log(home, f"{COPIES}/{each.name}", counted_in=counted_in)
         self.topic = self._topic()
         self.alarms: dict[str, cloudwatch.Alarm] = {}
-        """The alarms, by name; those of more variants as `VARIANT/NAME`."""
-        for index, (variant, runs_on) in enumerate(variants.items()):
-            home = self if index == 0 else Construct(self, variant)
+        """The alarms, by name; those of more variants as `VARIANT/NAME`, of components as `COMPONENT/NAME`."""
+        for home, part, runs_on in parts:
             for name, kind in ALARMS.items():
-                # the queue and the log are the endpoint's, not a variant's
-                once = kind.namespace == OWN or name == "backlog-age"
-                if (index and once) or (kind.namespace == OWN and not counts_in_log):
-                    continue
-                alarm = self._alarm(home, name, kind, variant=variant, runs_on=runs_on)
+                alarm = self._alarm(home, name, kind, part=part, runs_on=runs_on)
                 if alarm is not None:
-                    self.alarms[name if index == 0 else f"{variant}/{name}"] = alarm
-        self.dashboard = self._dashboard(list(variants), counts_in_log) if monitoring.dashboard else None
+                    self.alarms[name if home is self else f"{part}/{name}"] = alarm
+        self.dashboard = self._dashboard(list(variants)) if monitoring.dashboard else None
 
-    @property
-    def rollback_alarms(self) -> Sequence[cloudwatch.IAlarm]:
-        """Those that roll an update back, at most as many as SageMaker takes."""
-        return [alarm for name, alarm in self.alarms.items() if name.rpartition("/")[2] in ROLLBACK_ALARMS][:10]
+    def rollback_alarms(self, component: str = "") -> Sequence[cloudwatch.IAlarm]:
+        """Those that roll an update back, of the endpoint or of a component, at most as many as SageMaker takes."""
+        names = [name for name in self.alarms if name.rpartition("/")[2] in ROLLBACK_ALARMS]
+        return [self.alarms[name] for name in names if name.startswith(f"{component}/" if component else "")][:10]
 
     @property
     def of_use_with_endpoint(self) -> Sequence[IConstruct]:
@@ -341,22 +346,69 @@ class Watch(Construct):
         topic.grant_publish(iam.ServicePrincipal("cloudwatch.amazonaws.com"))
         return topic
 
+    def _own(self, component: str = "") -> str:
+        """Namespace of what is counted in the endpoint's log, or in a component's."""
+        return "/".join([OWN, self._name, *([component] if component else [])])
+
+    def _log(self, home: Construct, name: str, *, counted_in: str | None) -> logs.LogGroup:
+        """A log group, with filters that count in it where there is something to count."""
+        group = logs.LogGroup(
+            home,
+            "Log",
+            log_group_name=name,
+            retention=self._monitoring.log_retention,
+            encryption_key=self._monitoring.log_key,
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+        if counted_in is not None:
+            self._counted_in.append(counted_in)
+            for metric, code in _COUNTED.items():
+                logs.MetricFilter(
+                    group,
+                    metric,
+                    log_group=group,
+                    filter_pattern=logs.FilterPattern.string_value("$.code", "=", code),
+                    metric_namespace=counted_in,
+                    metric_name=metric,
+                    metric_value="1",
+                    default_value=0,
+                )
+        return group
+
     def _alarm(
-        self, home: Construct, name: AlarmName, kind: AlarmKind, *, variant: str, runs_on: Hosting | Instances
+        self,
+        home: Construct,
+        name: AlarmName,
+        kind: AlarmKind,
+        *,
+        part: str,
+        runs_on: Hosting | Instances | Component,
     ) -> cloudwatch.Alarm | None:
-        """The alarm, unless it is dropped, or the hosting has no such metric, or costs nothing while idle."""
+        """The alarm, unless it is dropped, or the part has no such metric, or costs nothing while idle."""
         threshold = self._monitoring.alarms.get(name, kind.threshold)
-        gpus = find_instances(runs_on)[0].gpus
+        component = part if isinstance(runs_on, Component) else ""
+        # components share the disk of the instances, and have all else for themselves
+        if isinstance(self._hosting, Components) and bool(component) == (name == "disk"):
+            return None
+        # the queue and the log are the endpoint's, not a variant's
+        if home is not self and not component and (kind.namespace == OWN or name == "backlog-age"):
+            return None
+        if kind.namespace == OWN and self._own(component) not in self._counted_in:
+            return None
+        gpus = find_instances(self._hosting if isinstance(runs_on, Component) else runs_on)[0].gpus
         if threshold is None or not isinstance(self._hosting, kind.hosting) or (kind.per_gpu and not gpus):
             return None
+        description = f"{self._name}{f'/{component}' if component else ''}: {kind.what}"
         if name == "idle":
-            return self._idle(home, kind, hours=threshold, variant=variant)
+            if isinstance(runs_on, Async | Component) and runs_on.scaling and runs_on.scaling.minimum == 0:
+                return None
+            return self._idle(home, kind, hours=threshold, part=part, component=component, description=description)
         alarm = cloudwatch.Alarm(
             home,
             "".join(map(str.capitalize, name.split("-"))),
-            alarm_description=f"{self._name}: {kind.what}",
-            metric=self._metric(kind, variant),
-            threshold=threshold * kind.factor * (gpus if kind.per_gpu else 1),
+            alarm_description=description,
+            metric=self._metric(kind, part, component),
+            threshold=threshold * kind.factor * (gpus if kind.per_gpu and not component else 1),
             comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=kind.periods,
             datapoints_to_alarm=kind.breaching,
@@ -364,21 +416,22 @@ class Watch(Construct):
         )
         return self._tell(alarm)
 
-    def _idle(self, home: Construct, kind: AlarmKind, *, hours: float, variant: str) -> cloudwatch.Alarm | None:
+    def _idle(
+        self, home: Construct, kind: AlarmKind, *, hours: float, part: str, component: str, description: str
+    ) -> cloudwatch.Alarm:
         queued = isinstance(self._hosting, Async)
-        if isinstance(self._hosting, Async) and self._hosting.scaling and self._hosting.scaling.minimum == 0:
-            return None
         alarm = cloudwatch.Alarm(
             home,
             "Idle",
-            alarm_description=f"{self._name}: {kind.what}",
+            alarm_description=description,
             # asynchronous endpoints publish no Invocations
             metric=request_metric(
                 "TotalProcessingTime" if queued else kind.metric,
                 endpoint_name=self._name,
-                variant=variant,
+                variant=part,
                 statistic="SampleCount" if queued else kind.statistic,
                 minutes=60,
+                component=component or None,
             ),
             threshold=1,
             comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
@@ -387,22 +440,24 @@ class Watch(Construct):
         )
         return self._tell(alarm)
 
-    def _metric(self, kind: AlarmKind, variant: str) -> cloudwatch.Metric:
+    def _metric(self, kind: AlarmKind, part: str, component: str) -> cloudwatch.Metric:
         if kind.namespace == OWN:
             return cloudwatch.Metric(
-                namespace=f"{OWN}/{self._name}",
+                namespace=self._own(component),
                 metric_name=kind.metric,
                 statistic=kind.statistic,
                 period=Duration.minutes(kind.minutes),
             )
+        of_copies = bool(component) and kind.namespace == INSTANCES
         return request_metric(
-            kind.metric,
+            f"{kind.metric}Normalized" if of_copies else kind.metric,
             endpoint_name=self._name,
             # the queue belongs to the endpoint: SageMaker publishes its metrics with one dimension
-            variant=None if kind.metric.startswith("Approximate") else variant,
+            variant=None if kind.metric.startswith("Approximate") else part,
             statistic=kind.statistic,
-            namespace=kind.namespace,
+            namespace=COPIES if of_copies else kind.namespace,
             minutes=kind.minutes,
+            component=component or None,
         )
 
     def _tell(self, alarm: cloudwatch.Alarm) -> cloudwatch.Alarm:
@@ -414,53 +469,63 @@ class Watch(Construct):
             alarm.add_ok_action(action)
         return alarm
 
-    def _dashboard(self, variants: Sequence[str], counts_in_log: bool) -> cloudwatch.Dashboard:
+    def _dashboard(self, variants: Sequence[str]) -> cloudwatch.Dashboard:
         queued = isinstance(self._hosting, Async)
+        components = [*self.component_logs]
 
         def graph(title: str, *lines: tuple[str, str], namespace: str = REQUESTS) -> cloudwatch.GraphWidget:
-            """Metrics with their statistics, a line for each variant."""
+            """Metrics with their statistics, a line for each variant, or for each component that has them."""
+            parts = variants if not components or namespace == INSTANCES else components
             return cloudwatch.GraphWidget(
                 title=title,
                 width=8,
                 left=[
                     request_metric(
-                        metric, endpoint_name=self._name, variant=variant, statistic=statistic, namespace=namespace
-                    ).with_(label=" ".join([metric, statistic, *([variant] if len(variants) > 1 else [])]))
-                    for variant in variants
+                        metric,
+                        endpoint_name=self._name,
+                        variant=part,
+                        statistic=statistic,
+                        namespace=namespace,
+                        component=part if parts is components else None,
+                    ).with_(label=" ".join([metric, statistic, *([part] if len(parts) > 1 else [])]))
+                    for part in parts
                     for metric, statistic in lines
                 ],
             )
 
-        requests = ("TotalProcessingTime", "SampleCount") if queued else ("Invocations", "Sum")
+        requests = [("TotalProcessingTime", "SampleCount") if queued else ("Invocations", "Sum")]
+        if components:
+            requests.append(("InvocationsPerCopy", "Sum"))
         first = [
-            graph("Requests", requests),
+            graph("Requests", *requests),
             graph("Errors", ("Invocation4XXErrors", "Sum"), ("Invocation5XXErrors", "Sum")),
             graph("Latency in the container (µs)", ("ModelLatency", "p50"), ("ModelLatency", "p99")),
         ]
-        second = [
-            graph("Memory and disk (%)", ("MemoryUtilization", "Maximum"), namespace=INSTANCES)
-            if isinstance(self._hosting, Serverless)
-            else graph(
-                "Memory and disk (%)",
-                ("MemoryUtilization", "Maximum"),
-                ("DiskUtilization", "Maximum"),
-                namespace=INSTANCES,
-            ),
-        ]
-        if not isinstance(self._hosting, Serverless):
-            processors = [("CPUUtilization", "Average")]
-            if any(instance.gpus for instance in find_instances(self._hosting)):
-                processors += [("GPUUtilization", "Average"), ("GPUMemoryUtilization", "Maximum")]
-            second.append(graph("Processors (% of one)", *processors, namespace=INSTANCES))
+        disk = [] if isinstance(self._hosting, Serverless) else [("DiskUtilization", "Maximum")]
+        processors = [("CPUUtilization", "Average")]
+        if any(instance.gpus for instance in find_instances(self._hosting)):
+            processors += [("GPUUtilization", "Average"), ("GPUMemoryUtilization", "Maximum")]
+        if components:
+            of_copies = [(f"{metric}Normalized", statistic) for metric, statistic in processors]
+            second = [
+                graph("Memory of a copy (% of its own)", ("MemoryUtilizationNormalized", "Maximum"), namespace=COPIES),
+                graph("Processors of a copy (% of its own)", *of_copies, namespace=COPIES),
+                graph("Disk (%)", *disk, namespace=INSTANCES),
+            ]
+        else:
+            second = [graph("Memory and disk (%)", ("MemoryUtilization", "Maximum"), *disk, namespace=INSTANCES)]
+            if not isinstance(self._hosting, Serverless):
+                second.append(graph("Processors (% of one)", *processors, namespace=INSTANCES))
         if queued:
             ages = [
                 request_metric(metric, endpoint_name=self._name, variant=None, statistic="Maximum")
                 for metric in ("ApproximateBacklogSize", "ApproximateAgeOfOldestRequest")
             ]
             second.append(cloudwatch.GraphWidget(title="Queue (requests, s)", width=8, left=ages))
-        if counts_in_log:
+        if self._counted_in:
             counted = [
-                cloudwatch.Metric(namespace=f"{OWN}/{self._name}", metric_name=metric, statistic="Sum")
+                cloudwatch.Metric(namespace=namespace, metric_name=metric, statistic="Sum")
+                for namespace in self._counted_in
                 for metric in _COUNTED
             ]
             second.append(cloudwatch.GraphWidget(title="Refused by the container", width=8, left=counted))

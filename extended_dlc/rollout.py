@@ -28,8 +28,8 @@ class Rollout:
 
     alarms: Sequence[cloudwatch.IAlarm | str] = ()
     """Alarms, or names of alarms, that roll an update back when they go off; 10 at most. Default: those of the
-    endpoint's own for server errors, latency and memory, where it has `monitoring`; otherwise only instances that do
-    not become healthy roll it back."""
+    endpoint's own for server errors, latency and memory, where it has `monitoring`, and for a component its own;
+    otherwise only instances that do not become healthy roll it back."""
 
     bake_seconds: int = 300
     """How long the alarms are watched after each step, 0 to 3600 s. Default: 300 s."""
@@ -187,15 +187,18 @@ def deployment_config(
 
 
 def component_deployment_config(
-    rollout: Rolling,
+    rollout: Rolling, *, own: Sequence[cloudwatch.IAlarm] = ()
 ) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
-    """The `DeploymentConfig` of an inference component, whose batches are of copies."""
+    """The `DeploymentConfig` of an inference component, whose batches are of copies.
+
+    :param own: Alarms of the component, for a rollout that names none.
+    """
     kind = sagemaker.CfnInferenceComponent
 
     def percent(value: int) -> sagemaker.CfnInferenceComponent.InferenceComponentCapacitySizeProperty:
         return kind.InferenceComponentCapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
 
-    names = [each if isinstance(each, str) else each.alarm_name for each in rollout.alarms]
+    names = [each if isinstance(each, str) else each.alarm_name for each in rollout.alarms or own]
     alarms = [kind.AlarmProperty(alarm_name=name) for name in names]
     return kind.InferenceComponentDeploymentConfigProperty(
         rolling_update_policy=kind.InferenceComponentRollingUpdatePolicyProperty(

@@ -7,7 +7,16 @@ from typing import Any
 
 import aws_cdk as cdk
 
-from extended_dlc import Component, Components, CopyScaling, HubModel, HuggingFaceEndpoint, StockDlc
+from extended_dlc import (
+    Component,
+    Components,
+    CopyScaling,
+    HubModel,
+    HuggingFaceEndpoint,
+    Monitoring,
+    Rolling,
+    StockDlc,
+)
 
 
 class Shared(cdk.Stack):
@@ -33,6 +42,8 @@ class Shared(cdk.Stack):
                     Component(name="shared-whisper", memory_mb=4096, cpu_cores=2, model=whisper, scaling=scaling),
                 ],
             ),
+            rollout=Rolling(percent=50),  # the alarms of `monitoring` roll it back
+            monitoring=Monitoring(),
         )
 
 

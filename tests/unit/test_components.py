@@ -1,11 +1,12 @@
 """Inference components in a template, beside the names that AWS documents, and what is refused.
 
-Names and figures are those of the SageMaker developer guide, "Deploy models for real-time inference" and "Scale an
-endpoint to zero instances".
+Names and figures are those of the SageMaker developer guide, "Deploy models for real-time inference", "Scale an
+endpoint to zero instances" and "Amazon SageMaker AI metrics in Amazon CloudWatch".
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from extended_dlc import (
     Component,
     Components,
     CopyScaling,
+    ExtendedDlc,
     HubModel,
     Monitoring,
     Network,
@@ -271,9 +273,8 @@ def test_a_component_has_16_variables_at_most_with_those_of_its_model(stack: Sta
 
 
 def test_what_components_do_not_have_is_refused_with_the_way_out(stack: Stack) -> None:
-    for construct_id, option, given in (("A", "monitoring", Monitoring()), ("B", "verify", Proof())):
-        with pytest.raises(ValueError, match=rf"'{option}' does not go with Components.*metric\(\.\.\., component="):
-            endpoint_in(stack, construct_id, hosting=shared(), **{option: given})
+    with pytest.raises(ValueError, match=r"'verify' does not go with Components, .*: leave it out, and ask each"):
+        endpoint_in(stack, "A", hosting=shared(), verify=Proof())
     with pytest.raises(ValueError, match=r"'rollout' \(Canary\) is for variants, and .* batches of copies: take Roll"):
         endpoint_in(stack, "C", hosting=shared(), rollout=Canary())
 
@@ -292,3 +293,105 @@ def test_each_component_is_updated_a_batch_of_copies_at_a_time_and_the_endpoint_
         }
     ] * 2
     assert "DeploymentConfig" not in properties(stack, "AWS::SageMaker::Endpoint")
+
+
+def watched(stack: Stack, *, hosting: Components | None = None, **options: Any) -> dict[str, Json]:
+    """The alarms of a watched endpoint of components by their names."""
+    endpoint = endpoint_in(stack, hosting=hosting or shared(), **{"monitoring": Monitoring(), **options})
+    resources = Template.from_stack(stack).to_json()["Resources"]
+    assert endpoint.watch is not None
+    found = endpoint.watch.alarms.items()
+    return {name: resources[stack.get_logical_id(alarm.node.default_child)]["Properties"] for name, alarm in found}  # type: ignore[arg-type]
+
+
+def dimensions(alarm: Json) -> Json:
+    return {each["Name"]: each["Value"] for each in alarm.get("Dimensions", ())}
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "namespace", "statistic", "threshold"),
+    [
+        ("client-errors", "Invocation4XXErrors", "AWS/SageMaker", "Average", 0.25),
+        ("server-errors", "Invocation5XXErrors", "AWS/SageMaker", "Average", 0.01),
+        ("model-latency", "ModelLatency", "AWS/SageMaker", "p99", 30_000_000),
+        ("overhead", "OverheadLatency", "AWS/SageMaker", "p99", 5_000_000),
+        ("idle", "Invocations", "AWS/SageMaker", "Sum", 1),
+        ("memory", "MemoryUtilizationNormalized", "/aws/sagemaker/InferenceComponents", "Maximum", 90),
+        ("gpu", "GPUUtilizationNormalized", "/aws/sagemaker/InferenceComponents", "Average", 95),
+        ("gpu-memory", "GPUMemoryUtilizationNormalized", "/aws/sagemaker/InferenceComponents", "Maximum", 95),
+    ],
+)
+def test_a_component_is_watched_by_what_sagemaker_publishes_of_it(
+    stack: Stack, name: str, metric: str, namespace: str, statistic: str, threshold: float
+) -> None:
+    text = Component(name="Text", memory_mb=8192, accelerators=2)
+    found = watched(stack, base=GPU, hosting=shared(text, instance_type="ml.g5.12xlarge"))
+    alarm = found[f"Text/{name}"]
+    assert (alarm["MetricName"], alarm["Namespace"]) == (metric, namespace)
+    assert alarm.get("Statistic", alarm.get("ExtendedStatistic")) == statistic
+    assert alarm["Threshold"] == pytest.approx(threshold)
+    assert dimensions(alarm) == {"InferenceComponentName": "Text"}
+    assert alarm["AlarmDescription"].startswith("bloom/Text: ")
+
+
+def test_each_component_has_alarms_and_the_disk_is_that_of_the_instances_they_share(stack: Stack) -> None:
+    found = watched(stack)
+    each = ["client-errors", "server-errors", "model-latency", "overhead", "idle", "memory"]
+    assert [*found] == ["disk", *(f"Text/{name}" for name in each), *(f"b/{name}" for name in each)]
+    assert dimensions(found["disk"]) == {"EndpointName": "bloom", "VariantName": "AllTraffic"}
+
+
+def test_only_a_component_that_always_has_a_copy_can_be_idle(stack: Stack) -> None:
+    sleeper = Component(name="Sleeper", memory_mb=512, scaling=COPIES)
+    found = watched(stack, hosting=shared(sleeper, Component(name="Awake", memory_mb=512)))
+    assert [name for name in found if name.endswith("idle")] == ["Awake/idle"]
+
+
+def test_a_component_s_log_is_there_before_sagemaker_would_make_it(stack: Stack) -> None:
+    watched(stack)
+    template = Template.from_stack(stack)
+    groups = template.find_resources("AWS::Logs::LogGroup")
+    names = {each["Properties"]["LogGroupName"] for each in groups.values()}
+    assert names == {
+        f"/aws/sagemaker/{each}" for each in ("Endpoints/bloom", *(f"InferenceComponents/{c}" for c in ("Text", "b")))
+    }
+    (endpoint,) = template.find_resources("AWS::SageMaker::Endpoint").values()
+    assert groups.keys() <= {*endpoint["DependsOn"]}
+
+
+def test_what_runs_out_of_memory_is_counted_in_the_logs_of_our_server_s_components_alone(stack: Stack) -> None:
+    own = Component(name="Own", memory_mb=512, image=ExtendedDlc(stack, "Image", transformers="5.23.0"))
+    found = watched(stack, hosting=shared(own, Component(name="Stock", memory_mb=512)))
+    alarm = found["Own/out-of-memory"]
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("ExtendedDlc/bloom/Own", "OutOfMemory")
+    assert not {"out-of-memory", "queue-full", "Stock/out-of-memory", "Stock/queue-full"} & found.keys()
+    filters = Template.from_stack(stack).find_resources("AWS::Logs::MetricFilter").values()
+    counted = {each["Properties"]["MetricTransformations"][0]["MetricNamespace"] for each in filters}
+    assert counted == {"ExtendedDlc/bloom/Own"}
+
+
+def test_a_component_s_own_alarms_roll_its_update_back_unless_the_rollout_names_others(stack: Stack) -> None:
+    watched(stack, rollout=Rolling())
+    resources = Template.from_stack(stack).to_json()["Resources"]
+    components = [each for each in resources.values() if each["Type"] == "AWS::SageMaker::InferenceComponent"]
+    for component in components:
+        properties_ = component["Properties"]
+        rollback = properties_["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
+        alarms = [resources[each["AlarmName"]["Ref"]]["Properties"] for each in rollback]
+        assert [each["MetricName"] for each in alarms] == ["Invocation5XXErrors", "ModelLatency"]
+        name = {"InferenceComponentName": properties_["InferenceComponentName"]}
+        assert [dimensions(each) for each in alarms] == [name, name]
+    other = Stack()
+    endpoint_in(other, hosting=shared(), monitoring=Monitoring(), rollout=Rolling(alarms=["theirs"]))
+    found = Template.from_stack(other).find_resources("AWS::SageMaker::InferenceComponent").values()
+    named = [each["Properties"]["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"] for each in found]
+    assert named == [[{"AlarmName": "theirs"}]] * 2
+
+
+def test_the_dashboard_shows_each_component_by_its_name(stack: Stack) -> None:
+    watched(stack)
+    body = json.dumps(properties(stack, "AWS::CloudWatch::Dashboard"))
+    for metric in ("InvocationsPerCopy", "ModelLatency", "MemoryUtilizationNormalized", "CPUUtilizationNormalized"):
+        for name in ("Text", "b"):
+            assert f'{metric}\\",\\"InferenceComponentName\\",\\"{name}' in body
+    assert "GPUUtilization" not in body

@@ -94,6 +94,8 @@ class InferenceComponentType:
         copies = request["RuntimeConfig"]["CopyCount"]
         found["Specification"] = request["Specification"]
         found["RuntimeConfig"] = {"DesiredCopyCount": copies, "CurrentCopyCount": copies}
+        if deployment := request.get("DeploymentConfig"):
+            found["LastDeploymentConfig"] = deployment
         found["LastModifiedTime"] = datetime.now(timezone.utc)
         return Record(model.physical_resource_id, wish.properties)
 

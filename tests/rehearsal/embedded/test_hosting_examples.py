@@ -201,6 +201,19 @@ def test_the_components_share_instances_and_go_before_their_endpoint(own_aws: Aw
     assert asked == {"MinMemoryRequiredInMb": 4096, "NumberOfCpuCoresRequired": 2}
     model = client.describe_model(ModelName=component["Specification"]["ModelName"])
     assert model["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] == "openai/whisper-base"
+    alarms = own_aws.client("cloudwatch").describe_alarms(AlarmNamePrefix="components-")["MetricAlarms"]
+    whisper = [{"Name": "InferenceComponentName", "Value": "shared-whisper"}]
+    of_whisper = {each["MetricName"]: each["AlarmName"] for each in alarms if each["Dimensions"] == whisper}
+    assert {"Invocation4XXErrors", "ModelLatency", "MemoryUtilizationNormalized"} <= of_whisper.keys()
+    assert "LastDeploymentConfig" not in component  # it is for updates
+    changed = template("components").replace('"MinMemoryRequiredInMb": 4096', '"MinMemoryRequiredInMb": 5120')
+    deploy(own_aws, "components", json.loads(changed), update=True)
+    updated = client.describe_inference_component(InferenceComponentName="shared-whisper")
+    assert updated["Specification"]["ComputeResourceRequirements"]["MinMemoryRequiredInMb"] == 5120
+    deployment = updated["LastDeploymentConfig"]
+    assert deployment["RollingUpdatePolicy"]["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 50}
+    names = [each["AlarmName"] for each in deployment["AutoRollbackConfiguration"]["Alarms"]]
+    assert names == [of_whisper["Invocation5XXErrors"], of_whisper["ModelLatency"]]
     cloudformation = own_aws.client("cloudformation")
     cloudformation.delete_stack(StackName="components")
     cloudformation.get_waiter("stack_delete_complete").wait(StackName="components", WaiterConfig={"Delay": 1})
