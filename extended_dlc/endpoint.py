@@ -199,8 +199,6 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.hosting: Hosting = hosting or RealTime()
         if isinstance(self.hosting, Serverless):
             _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
-        if isinstance(self.hosting, Components):
-            _refuse_with_components(verify=verify)
         model, self.hosting = settle(
             self,
             self.hosting,
@@ -219,6 +217,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._network_isolation = network_isolation
         self._is_proved = verify is not None
         self._log_requests: set[Construct] = set()
+        self._speak_openai: set[Construct] = set()
         self._vllm = vllm
         self.speaks_openai = False
         """Whether its requests are OpenAI's, because vLLM answers them."""
@@ -320,7 +319,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             )
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
-        proof = self._prove(verify, task=known_task(self, model)) if verify else None
+        proofs = self._prove(verify, model=model, models=models) if verify else []
         self.switch: Switch | None = None
         if schedule is not None:
             from extended_dlc.schedule import Switch
@@ -331,7 +330,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
             watch = self.watch.of_use_with_endpoint if self.watch else ()
             parts += self.components.values()
-            self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, proof) if each is not None))
+            self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, *proofs) if each is not None))
 
     @property
     def bucket(self) -> s3.IBucket | None:
@@ -407,7 +406,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if serving is not None:
             task = known_task(self, model)
             told = vllm_environment(serving, model, instances, task=task, placed=placed.environment, gpus=gpus)
-            self.speaks_openai = self.speaks_openai or scope is self
+            self._speak_openai.add(scope)
+            self.speaks_openai = self in self._speak_openai
         try:
             reserved = {**model.variables, **dict.fromkeys(told, "VllmServing (vllm=) or the model")}
             check_environment(variables, reserved=reserved)
@@ -479,25 +479,50 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             log_requests=[name for name, home in self._homes.items() if home in self._log_requests],
         )
 
-    def _prove(self, proof: Proof, *, task: str | None) -> CustomResource:
-        """The proof that the endpoint answers, which comes last."""
+    def _prove(
+        self, proof: Proof, *, model: ServedModel, models: Mapping[str, sagemaker.CfnModel]
+    ) -> list[CustomResource]:
+        """The proofs that the endpoint answers, or that each of its components does, which come last."""
         from extended_dlc.verify import Prover
 
-        if self.speaks_openai and proof.request is None:
-            proof = replace(proof, request=COMPLETION)
-        shadow = self.hosting.shadow if isinstance(self.hosting, RealTime) else None
-        proved = Prover.of(self).endpoint(
-            self,
-            proof=proof,
-            endpoint=self,
-            config_name=self.config.attr_endpoint_config_name,
-            variants=[name for name in self._homes if shadow is None or name != shadow.name],
-            task=task,
-            queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
-        )
+        prover, config_name = Prover.of(self), self.config.attr_endpoint_config_name
+
+        def request_for(home: Construct) -> Proof:
+            speaks_openai = home in self._speak_openai and proof.request is None
+            return replace(proof, request=COMPLETION) if speaks_openai else proof
+
+        if isinstance(self.hosting, Components):
+            proofs = [
+                prover.component(
+                    self._homes[each.name],
+                    name=each.name,
+                    model_name=models[each.name].attr_model_name,
+                    proof=request_for(self._homes[each.name]),
+                    endpoint=self,
+                    config_name=config_name,
+                    task=known_task(self, each.model or model),
+                )
+                for each in self.hosting.components
+            ]
+        else:
+            shadow = self.hosting.shadow if isinstance(self.hosting, RealTime) else None
+            proofs = [
+                prover.endpoint(
+                    self,
+                    proof=request_for(self),
+                    endpoint=self,
+                    config_name=config_name,
+                    variants=[name for name in self._homes if shadow is None or name != shadow.name],
+                    task=known_task(self, model),
+                    queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
+                )
+            ]
         parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
-        proved.node.add_dependency(self.endpoint, *(each for each in parts if each is not None))
-        return proved
+        for proved in proofs:
+            proved.node.add_dependency(
+                self.endpoint, *self.components.values(), *(each for each in parts if each is not None)
+            )
+        return proofs
 
     @staticmethod
     def _variant(
@@ -564,15 +589,6 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             actions=["cloudwatch:PutMetricData"],
             resource_arns=["*"],  # CloudWatch has no resources for it; the condition narrows it
             conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
-        )
-
-
-def _refuse_with_components(*, verify: Proof | None) -> None:
-    """What this library does not know for components yet."""
-    if verify is not None:
-        raise ValueError(
-            "'verify' does not go with Components, whose requests name the component: leave it out, and ask each "
-            "component after a deployment"
         )
 
 

@@ -17,6 +17,7 @@ from aws_cdk import custom_resources as custom
 from constructs import Construct
 
 from extended_dlc._private import within
+from extended_dlc.hosting import MAIN_VARIANT
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint import InvokableEndpoint
@@ -52,8 +53,9 @@ class Proof:
     """
 
     request: Any = None
-    """The request: bytes as they are, anything else as JSON. Default: the smallest of the model's task, as a prompt, a
-    second of silence or a small picture; ValueError for a task that has none, or that nobody knows at synth."""
+    """The request: bytes as they are, anything else as JSON; each of `Components` gets it. Default: the smallest of the
+    model's task, as a prompt, a second of silence or a small picture; ValueError for a task that has none, or that
+    nobody knows at synth."""
 
     content_type: str | None = None
     """The request's content type. Default: `application/json`; with bytes it has to be said."""
@@ -158,27 +160,61 @@ class Prover(Construct):
 
         :param queue: Location in S3 of the requests of an asynchronous endpoint.
         """
-        endpoint.grant_invoke(self.role)
-        self._allow(["sagemaker:DescribeEndpoint"], [endpoint.endpoint_arn])
-        log = Stack.of(self).format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name=f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}",
-            arn_format=ArnFormat.COLON_RESOURCE_NAME,
-        )
-        self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [log, f"{log}:*"])
+        self._allow_asking(endpoint, log=f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}")
         properties = {
-            "Check": "endpoint",
-            "EndpointName": endpoint.endpoint_name,
             # another image, model, environment or instance type is another configuration, which is proved again
-            "ConfigName": config_name,
+            **self._request(proof, endpoint=endpoint, config_name=config_name, task=task),
             "Variants": list(variants),
-            "TimeoutMinutes": proof.timeout_minutes,
-            **proof.properties_for(task),
         }
         if queue is not None:
             properties["Input"] = f"{queue}/proof"
         return self._prove(scope, "Proof", properties)
+
+    def component(
+        self,
+        scope: Construct,
+        *,
+        name: str,
+        model_name: str,
+        proof: Proof,
+        endpoint: InvokableEndpoint,
+        config_name: str,
+        task: str | None,
+    ) -> CustomResource:
+        """The proof that a component answers, with its present model; to be ordered after the component."""
+        self._allow_asking(endpoint, log=f"/aws/sagemaker/InferenceComponents/{name}")
+        arns = [
+            Stack.of(self).format_arn(service="sagemaker", resource="inference-component", resource_name=each)
+            for each in sorted({name, name.lower()})
+        ]
+        self._allow(["sagemaker:DescribeInferenceComponent"], arns)
+        properties = {
+            **self._request(proof, endpoint=endpoint, config_name=config_name, task=task),
+            "Variants": [MAIN_VARIANT],
+            "Component": name,
+            # another image, model or environment is another Model, which is proved again
+            "Model": model_name,
+        }
+        return self._prove(scope, "Proof", properties)
+
+    @staticmethod
+    def _request(proof: Proof, *, endpoint: InvokableEndpoint, config_name: str, task: str | None) -> dict[str, Any]:
+        return {
+            "Check": "endpoint",
+            "EndpointName": endpoint.endpoint_name,
+            "ConfigName": config_name,
+            "TimeoutMinutes": proof.timeout_minutes,
+            **proof.properties_for(task),
+        }
+
+    def _allow_asking(self, endpoint: InvokableEndpoint, *, log: str) -> None:
+        """Requests to the endpoint, its state and the containers' log."""
+        endpoint.grant_invoke(self.role)
+        self._allow(["sagemaker:DescribeEndpoint"], [endpoint.endpoint_arn])
+        arn = Stack.of(self).format_arn(
+            service="logs", resource="log-group", resource_name=log, arn_format=ArnFormat.COLON_RESOURCE_NAME
+        )
+        self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
 
     def _prove(self, scope: Construct, construct_id: str, properties: Mapping[str, Any]) -> CustomResource:
         resource = CustomResource(

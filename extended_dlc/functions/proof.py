@@ -43,6 +43,10 @@ _COMES = ("ModelNotReadyException", "ThrottlingException", "ServiceUnavailable",
 """Errors of a request that a later one need not have: a container that starts, a service that is busy."""
 
 
+_NO_COPY = "no capacity to process this request"
+"""Of the ValidationError that a component without a copy answers with: the request wakes one."""
+
+
 class NotProven(Exception):
     """What is wrong, and what to do about it."""
 
@@ -71,7 +75,7 @@ def is_complete(event: dict[str, Any], context: object) -> dict[str, Any]:
     data = event.get("Data") or {}
     if event["RequestType"] == "Delete" or properties["Check"] == "image" or data.get("Skipped"):
         return {"IsComplete": True}
-    if not check_config(properties):
+    if not check_config(properties) or ("Component" in properties and not check_component(properties)):
         complete = False
     elif "OutputLocation" in data:
         complete = has_answered(properties, data)
@@ -80,7 +84,7 @@ def is_complete(event: dict[str, Any], context: object) -> dict[str, Any]:
     minutes = int(properties["TimeoutMinutes"])
     if not complete and time.time() - float(data["Began"]) > 60 * minutes:
         raise NotProven(
-            f"{properties['EndpointName']} has not answered within {minutes} min (timeout_minutes)" + _log(properties)
+            f"{_who(properties)} has not answered within {minutes} min (timeout_minutes)" + _log(properties)
         )
     return {"IsComplete": complete}
 
@@ -140,22 +144,43 @@ def check_config(properties: dict[str, Any]) -> bool:
     return True
 
 
+def check_component(properties: dict[str, Any]) -> bool:
+    """Whether the component is in service, with the model that was asked for; NotProven if it never will be."""
+    name, wanted = properties["Component"], properties["Model"]
+    component = boto3.client("sagemaker").describe_inference_component(InferenceComponentName=name)
+    status = component["InferenceComponentStatus"]
+    if status == "Failed":
+        reason = component.get("FailureReason", "SageMaker gives no reason")
+        raise NotProven(f"{_who(properties)} is Failed: {reason}{_log(properties)}")
+    if status != "InService":
+        return False
+    served = component["Specification"]["ModelName"]
+    if served != wanted:
+        raise NotProven(
+            f"{_who(properties)} serves {served} and not {wanted}: SageMaker has rolled the update back (an alarm went "
+            f"off, or the new copies did not become healthy){_log(properties)}"
+        )
+    return True
+
+
 def ask(properties: dict[str, Any], variant: str) -> bool:
-    """Whether a variant has answered; False to ask again later."""
-    name = properties["EndpointName"]
+    """Whether a variant, or the component, has answered; False to ask again later."""
+    name = _who(properties)
     # SageMaker gives up after 60 s; a client that has retries of its own would ask three times
     runtime = boto3.client("sagemaker-runtime", config=Config(read_timeout=70, retries={"total_max_attempts": 1}))
     target = {"TargetVariant": variant} if len(properties["Variants"]) > 1 else {}
+    if "Component" in properties:
+        target = {"InferenceComponentName": properties["Component"]}
     try:
         response = runtime.invoke_endpoint(
-            EndpointName=name,
+            EndpointName=properties["EndpointName"],
             ContentType=properties["ContentType"],
             Accept=properties["Accept"],
             Body=request_body(properties),
             **target,
         )
     except ClientError as error:
-        if error.response["Error"]["Code"] in _COMES:
+        if error.response["Error"]["Code"] in _COMES or _NO_COPY in error.response["Error"]["Message"]:
             return False
         said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
         status = error.response.get("OriginalStatusCode")
@@ -201,7 +226,7 @@ def expect(properties: dict[str, Any], answer: bytes) -> None:
     wanted = properties.get("Expect")
     said = answer.decode(errors="replace")
     if wanted and wanted not in said:
-        raise NotProven(f"{properties['EndpointName']} answers without '{wanted}': {said[:ANSWER_CHARACTERS]}")
+        raise NotProven(f"{_who(properties)} answers without '{wanted}': {said[:ANSWER_CHARACTERS]}")
 
 
 def request_body(properties: dict[str, Any]) -> bytes:
@@ -235,9 +260,17 @@ def small_picture() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def _who(properties: dict[str, Any]) -> str:
+    """What is asked, as the messages call it."""
+    component = [f"{properties['Component']} of"] if "Component" in properties else []
+    return " ".join([*component, properties["EndpointName"]])
+
+
 def _log(properties: dict[str, Any]) -> str:
     """The container's last lines, for the end of a message; never a failure of its own."""
     group = f"/aws/sagemaker/Endpoints/{properties['EndpointName']}"
+    if "Component" in properties:
+        group = f"/aws/sagemaker/InferenceComponents/{properties['Component']}"
     logs = boto3.client("logs")
     try:
         streams = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=1)

@@ -6,6 +6,7 @@ endpoint to zero instances" and "Amazon SageMaker AI metrics in Amazon CloudWatc
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -273,8 +274,6 @@ def test_a_component_has_16_variables_at_most_with_those_of_its_model(stack: Sta
 
 
 def test_what_components_do_not_have_is_refused_with_the_way_out(stack: Stack) -> None:
-    with pytest.raises(ValueError, match=r"'verify' does not go with Components, .*: leave it out, and ask each"):
-        endpoint_in(stack, "A", hosting=shared(), verify=Proof())
     with pytest.raises(ValueError, match=r"'rollout' \(Canary\) is for variants, and .* batches of copies: take Roll"):
         endpoint_in(stack, "C", hosting=shared(), rollout=Canary())
 
@@ -395,3 +394,38 @@ def test_the_dashboard_shows_each_component_by_its_name(stack: Stack) -> None:
         for name in ("Text", "b"):
             assert f'{metric}\\",\\"InferenceComponentName\\",\\"{name}' in body
     assert "GPUUtilization" not in body
+
+
+def proofs(stack: Stack) -> dict[str, Json]:
+    """The proofs of the components by their names."""
+    found = Template.from_stack(stack).find_resources("Custom::ExtendedDlcProof").values()
+    return {name: each for each in found if (name := each["Properties"].get("Component"))}
+
+
+def test_each_component_is_proved_by_a_request_of_its_own_model_s_task(stack: Stack) -> None:
+    text = Component(name="Text", memory_mb=4096, scaling=COPIES)
+    speech = Component(name="Speech", memory_mb=512, model=WHISPER)
+    model = HubModel("bloom", revision="a" * 40, task="text-generation")
+    endpoint = endpoint_in(stack, hosting=shared(text, speech), model=model, verify=Proof())
+    found = proofs(stack)
+    assert [*found] == ["Text", "Speech"]
+    assert json.loads(base64.b64decode(found["Text"]["Properties"]["Body"]))["inputs"] == "Hello"
+    assert found["Speech"]["Properties"]["Sample"] == "audio"
+    component = properties(stack, "AWS::SageMaker::InferenceComponent", "BloomComponentsText")
+    assert found["Text"]["Properties"]["Model"] == component["Specification"]["ModelName"]
+    before = {stack.get_logical_id(each) for each in endpoint.components.values()}
+    assert before <= {*found["Text"]["DependsOn"]}
+    assert [each for each in found["Text"]["DependsOn"] if "ScalingTarget" in each]
+
+
+def test_the_proof_may_ask_the_components_and_read_their_logs(stack: Stack) -> None:
+    endpoint_in(stack, hosting=shared(), verify=Proof(request={"inputs": "Hello"}))
+    statements_ = statements(stack, "ExtendedDlcProverRole")
+    allowed_ = {
+        action: json.dumps(each["Resource"])
+        for each in statements_
+        for action in ([each["Action"]] if isinstance(each["Action"], str) else each["Action"])
+    }
+    assert "inference-component/b" in allowed_["sagemaker:DescribeInferenceComponent"]
+    assert "inference-component/b" in allowed_["sagemaker:InvokeEndpoint"]
+    assert "/aws/sagemaker/InferenceComponents/b" in allowed_["logs:GetLogEvents"]

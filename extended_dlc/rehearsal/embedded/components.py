@@ -1,4 +1,8 @@
-"""SageMaker's inference components, which moto does not have: kept as they were given, without containers."""
+"""SageMaker's inference components, which moto does not have: kept as they were given, one container each.
+
+A component is in service, or Failed, when the call that makes it returns. Its copies are a number: one container
+answers for all of them, and with none the requests are refused as SageMaker refuses them.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,35 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
 
-from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
-from extended_dlc.rehearsal.embedded.sagemaker import request_of
+from extended_dlc.rehearsal.embedded.hosting import NotServing
+from extended_dlc.rehearsal.embedded.resources import Properties, Record, ResourceFailed, Wish
+from extended_dlc.rehearsal.embedded.sagemaker import SageMaker, Variant, request_of
 
 _made: dict[tuple[str, str, str], Properties] = {}
 """Account, region and name -> what DescribeInferenceComponent says."""
+
+_serving: dict[tuple[str, str, str], Variant] = {}
+"""Account, region and name -> the container that answers."""
 
 
 def _key(backend: SageMakerModelBackend, name: str) -> tuple[str, str, str]:
     return backend.account_id, backend.region_name, name
 
 
+def find_serving(account_id: str, region: str, endpoint: str, name: str) -> tuple[Variant | None, int]:
+    """What answers for a component of the endpoint, and how many copies there are."""
+    key = (account_id, region, name)
+    found = _made.get(key)
+    if found is None or found["EndpointName"] != endpoint:
+        return None, 0
+    return _serving.get(key), found["RuntimeConfig"]["CurrentCopyCount"]
+
+
 def _arn(backend: SageMakerModelBackend, name: str) -> str:
     return f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:inference-component/{name}"
 
 
-def create(backend: SageMakerModelBackend, parameters: Properties) -> Properties:
+def create(control: SageMaker, backend: SageMakerModelBackend, parameters: Properties) -> Properties:
     """CreateInferenceComponent."""
     request = request_of("CreateInferenceComponent", parameters)
     name, endpoint = request["InferenceComponentName"], request["EndpointName"]
@@ -47,7 +64,38 @@ def create(backend: SageMakerModelBackend, parameters: Properties) -> Properties
         "CreationTime": now,
         "LastModifiedTime": now,
     }
+    _serve(control, backend, name)
     return describe(backend, name)
+
+
+def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str) -> None:
+    """Start the container of the component's model in the place of the one before; Failed if it does not come up."""
+    found, key = describe(backend, name), _key(backend, name)
+    specification = found["Specification"]
+    startup = specification.get("StartupParameters", {})
+    variant = {"VariantName": name, "ModelName": specification.get("ModelName", ""), **startup}
+    try:
+        started = control.start_variant(backend, found["EndpointName"], variant)
+    except NotServing as failure:
+        found |= {"InferenceComponentStatus": "Failed", "FailureReason": str(failure)}
+        return
+    _stop(control, key)
+    _serving[key] = started
+    found["InferenceComponentStatus"] = "InService"
+    found.pop("FailureReason", None)
+
+
+def _stop(control: SageMaker, key: tuple[str, str, str]) -> None:
+    old = _serving.pop(key, None)
+    if old is not None and old.instance is not None:
+        control.hosting.stop(old.instance)
+
+
+def set_copies(backend: SageMakerModelBackend, name: str, copies: int) -> Properties:
+    """UpdateInferenceComponentRuntimeConfig."""
+    found = describe(backend, name)
+    found["RuntimeConfig"] = {"DesiredCopyCount": copies, "CurrentCopyCount": copies}
+    return found
 
 
 def describe(backend: SageMakerModelBackend, name: str) -> Properties:
@@ -57,9 +105,10 @@ def describe(backend: SageMakerModelBackend, name: str) -> Properties:
     return found
 
 
-def delete(backend: SageMakerModelBackend, name: str) -> None:
+def delete(control: SageMaker, backend: SageMakerModelBackend, name: str) -> None:
     """DeleteInferenceComponent."""
     describe(backend, name)
+    _stop(control, _key(backend, name))
     del _made[_key(backend, name)]
 
 
@@ -72,6 +121,9 @@ def _check_model(backend: SageMakerModelBackend, request: Properties) -> None:
 class InferenceComponentType:
     """`AWS::SageMaker::InferenceComponent`: all but its name and its endpoint changes in place."""
 
+    def __init__(self, control: SageMaker) -> None:
+        self._control = control
+
     def name_property(self) -> str | None:
         """What names it."""
         return "InferenceComponentName"
@@ -82,8 +134,8 @@ class InferenceComponentType:
 
     def create(self, wish: Wish) -> Any:
         """CreateInferenceComponent."""
-        made = create(_backend(wish), {**wish.properties, "InferenceComponentName": wish.name})
-        return Record(made["InferenceComponentArn"], wish.properties)
+        made = create(self._control, _backend(wish), {**wish.properties, "InferenceComponentName": wish.name})
+        return _record(made, wish)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         """UpdateInferenceComponent."""
@@ -91,36 +143,56 @@ class InferenceComponentType:
         request = request_of("UpdateInferenceComponent", {**wish.properties, "InferenceComponentName": wish.name})
         _check_model(backend, request)
         found = describe(backend, wish.name)
-        copies = request["RuntimeConfig"]["CopyCount"]
-        found["Specification"] = request["Specification"]
-        found["RuntimeConfig"] = {"DesiredCopyCount": copies, "CurrentCopyCount": copies}
+        served, found["Specification"] = found["Specification"], request["Specification"]
+        set_copies(backend, wish.name, request["RuntimeConfig"]["CopyCount"])
+        if served != request["Specification"]:
+            _serve(self._control, backend, wish.name)
         if deployment := request.get("DeploymentConfig"):
             found["LastDeploymentConfig"] = deployment
         found["LastModifiedTime"] = datetime.now(timezone.utc)
-        return Record(model.physical_resource_id, wish.properties)
+        return _record(found, wish)
 
     def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
         """DeleteInferenceComponent."""
-        delete(_backend(wish), wish.name)
+        delete(self._control, _backend(wish), wish.name)
+
+
+def _record(found: Properties, wish: Wish) -> Record:
+    """The resource; ResourceFailed with it where the component does not serve."""
+    record = Record(found["InferenceComponentArn"], wish.properties)
+    if found["InferenceComponentStatus"] == "Failed":
+        raise ResourceFailed(found["FailureReason"], record)
+    return record
 
 
 def _backend(wish: Wish) -> SageMakerModelBackend:
     return sagemaker_backends[wish.account_id][wish.region]
 
 
-def install() -> None:
+def install(control: SageMaker) -> None:
     """Give moto's SageMaker the operations."""
 
     def create_inference_component(self: SageMakerResponse) -> ActionResult:
-        made = create(self.sagemaker_backend, self._get_params())
+        made = create(control, self.sagemaker_backend, self._get_params())
         return ActionResult({"InferenceComponentArn": made["InferenceComponentArn"]})
 
     def describe_inference_component(self: SageMakerResponse) -> ActionResult:
         return ActionResult(describe(self.sagemaker_backend, self._get_param("InferenceComponentName")))
 
     def delete_inference_component(self: SageMakerResponse) -> EmptyResult:
-        delete(self.sagemaker_backend, self._get_param("InferenceComponentName"))
+        delete(control, self.sagemaker_backend, self._get_param("InferenceComponentName"))
         return EmptyResult()
 
-    for operation in (create_inference_component, describe_inference_component, delete_inference_component):
+    def update_inference_component_runtime_config(self: SageMakerResponse) -> ActionResult:
+        wanted = self._get_params()
+        copies = wanted["DesiredRuntimeConfig"]["CopyCount"]
+        changed = set_copies(self.sagemaker_backend, wanted["InferenceComponentName"], copies)
+        return ActionResult({"InferenceComponentArn": changed["InferenceComponentArn"]})
+
+    for operation in (
+        create_inference_component,
+        describe_inference_component,
+        delete_inference_component,
+        update_inference_component_runtime_config,
+    ):
         setattr(SageMakerResponse, operation.__name__, operation)

@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from werkzeug.wrappers import Request, Response
 
+from extended_dlc.rehearsal.embedded.components import find_serving
 from extended_dlc.rehearsal.embedded.hosting import Instance
-from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, find_endpoint
+from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, Variant, find_endpoint
 
 _CUSTOM = "X-Amzn-SageMaker-Custom-Attributes"
 _VARIANT = "x-Amzn-Invoked-Production-Variant"
@@ -66,7 +67,8 @@ class Runtime:
         if endpoint is None or (endpoint.endpoint_status != "Updating" and not endpoint.variants):
             raise _Refused(400, "ValidationError", Message=f"Endpoint {name} of account {account_id} not found.")
         wanted = request.headers.get("X-Amzn-SageMaker-Target-Variant")
-        variant = endpoint.pick(wanted)
+        component = request.headers.get("X-Amzn-SageMaker-Inference-Component")
+        variant = _component(endpoint, component) if component else endpoint.pick(wanted)
         if variant is None:
             message = f"Variant {wanted} not found for endpoint {name} of account {account_id}."
             raise _Refused(400, "ValidationError", Message=message)
@@ -125,6 +127,21 @@ class Runtime:
             if len(body) > limit:
                 raise too_long
         return bytes(body)
+
+
+def _component(endpoint: Endpoint, name: str) -> Variant:
+    """What answers for a component; _Refused where there is none, or no copy of it."""
+    variant, copies = find_serving(endpoint.account_id, endpoint.region_name, endpoint.endpoint_name, name)
+    if variant is None:
+        message = f"Inference Component {name} not found for endpoint {endpoint.endpoint_name}."
+        raise _Refused(400, "ValidationError", Message=message)
+    if copies == 0:
+        message = (
+            "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
+            "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
+        )
+        raise _Refused(400, "ValidationError", Message=message)
+    return variant
 
 
 def _exit_code(instance: Instance) -> int | None:

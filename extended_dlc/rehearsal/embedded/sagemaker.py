@@ -435,13 +435,14 @@ class SageMaker:
         started: list[Variant] = []
         try:
             for each in config.request["ProductionVariants"]:
-                started.append(self._start_variant(backend, endpoint, each))
+                started.append(self.start_variant(backend, endpoint.endpoint_name, each))
         except NotServing:
             self._stop(started)
             raise
         return started
 
-    def _start_variant(self, backend: SageMakerModelBackend, endpoint: Endpoint, variant: Parameters) -> Variant:
+    def start_variant(self, backend: SageMakerModelBackend, endpoint: str, variant: Parameters) -> Variant:
+        """The container of a variant or of a component, once it is healthy. Raises `NotServing`."""
         model = backend._models.get(variant.get("ModelName", ""))
         if not isinstance(model, Model):  # an endpoint of inference components has variants without a model
             return Variant(configuration=variant, images=[], instance=None)
@@ -453,7 +454,7 @@ class SageMaker:
             raise NotServing("The embedded SageMaker serves models of one container with an image, and no others.")
         container = containers[0]
         serve = Serve(
-            endpoint=endpoint.endpoint_name,
+            endpoint=endpoint,
             variant=str(variant["VariantName"]),
             image=self._pulled(container["Image"]),
             environment=container.get("Environment", {}),

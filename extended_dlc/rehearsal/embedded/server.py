@@ -46,7 +46,6 @@ _OTHER_TYPES: dict[str, ResourceType] = {
     "AWS::CloudWatch::Alarm": Alarm(),
     "AWS::CloudWatch::Dashboard": Dashboard(),
     "AWS::Logs::MetricFilter": MetricFilter(),
-    "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(),
     "AWS::Scheduler::Schedule": Schedule(),
 }
 
@@ -78,9 +77,10 @@ class EmbeddedAws:
         control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
-        components.install()
+        components.install(control)
         others = {
             **_OTHER_TYPES,
+            "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
             "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port)),
             "Custom::ExtendedDlcProof": CustomResource(prove(port=port)),
         }

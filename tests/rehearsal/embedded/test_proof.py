@@ -12,7 +12,7 @@ import pytest
 from extended_dlc.functions import proof
 from extended_dlc.verify import Proof
 from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, uri
-from tests.rehearsal.embedded.test_endpoints import configuration, endpoint
+from tests.rehearsal.embedded.test_endpoints import ROLE, configuration, endpoint, settled
 from tests.rehearsal.embedded.test_registry import repository
 
 Json = dict[str, Any]
@@ -67,9 +67,9 @@ def endpoint_proof(name: str, config: str | None = None, **options: Any) -> Json
     }
 
 
-def logged(aws: Aws, name: str, *lines: str) -> None:
+def logged(aws: Aws, name: str, *lines: str, under: str = "/aws/sagemaker/Endpoints") -> None:
     """The container's log, where SageMaker puts it."""
-    group = {"logGroupName": f"/aws/sagemaker/Endpoints/{name}"}
+    group = {"logGroupName": f"{under}/{name}"}
     stream = {"logStreamName": "AllTraffic/i-1"}
     logs = aws.client("logs")
     logs.create_log_group(**group)
@@ -173,6 +173,74 @@ def test_an_endpoint_that_is_never_in_service_fails_in_the_proof_s_own_time(aws:
         proof.NotProven, match=r"waits has not answered within 1 min \(timeout_minutes\)\n\(there is no"
     ):
         prove(stack, endpoint_proof("waits"), began=time.time() - 61)
+
+
+# the components of an endpoint
+
+
+def component(aws: Aws, name: str, **environment: str) -> Json:
+    """A component that is in service, or not, on an endpoint without a model; the properties of its proof."""
+    sagemaker = aws.client("sagemaker")
+    config = configuration(aws, name, **environment)
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=f"{name}-shared",
+        ExecutionRoleArn=ROLE,
+        ProductionVariants=[{"VariantName": "AllTraffic", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}],
+    )
+    sagemaker.create_endpoint(EndpointName=f"{name}-shared", EndpointConfigName=f"{name}-shared")
+    settled(aws, f"{name}-shared")
+    sagemaker.create_inference_component(
+        InferenceComponentName=name,
+        EndpointName=f"{name}-shared",
+        VariantName="AllTraffic",
+        Specification={"ModelName": config},
+        RuntimeConfig={"CopyCount": 1},
+    )
+    return {**endpoint_proof(f"{name}-shared", expect="hi application/json"), "Component": name, "Model": config}
+
+
+def test_a_component_that_answers_is_proved_and_a_request_finds_it_by_its_name(aws: Aws, stack: str) -> None:
+    assert prove(stack, component(aws, "spoken", GREETING="hi"))["IsComplete"]
+
+
+def test_a_component_that_answers_500_fails_with_its_words_and_its_own_last_lines(aws: Aws, stack: str) -> None:
+    asked = component(aws, "speechless") | endpoint_proof(
+        "speechless-shared", request=b"error 500", content_type="text/plain"
+    )
+    logged(aws, "speechless", "out of luck", under="/aws/sagemaker/InferenceComponents")
+    with pytest.raises(proof.NotProven) as failure:
+        prove(stack, asked)
+    assert str(failure.value) == (
+        'speechless of speechless-shared is in service and cannot answer (500): {"error": "on request"}\n'
+        "The container's last lines, of /aws/sagemaker/InferenceComponents/speechless:\nout of luck"
+    )
+
+
+def test_a_component_at_zero_is_asked_until_the_request_has_woken_a_copy(aws: Aws, stack: str) -> None:
+    asked = component(aws, "asleep", GREETING="hi")
+    sagemaker = aws.client("sagemaker")
+    sagemaker.update_inference_component_runtime_config(
+        InferenceComponentName="asleep", DesiredRuntimeConfig={"CopyCount": 0}
+    )
+    event = {"RequestType": "Create", "StackId": stack, "ResourceProperties": asked}
+    event |= proof.on_event(event, None)
+    assert proof.is_complete(event, None) == {"IsComplete": False}
+    late = {**event, "Data": {"Began": str(time.time() - 61)}}
+    with pytest.raises(proof.NotProven, match=r"asleep of asleep-shared has not answered within 1 min"):
+        proof.is_complete(late, None)
+    sagemaker.update_inference_component_runtime_config(
+        InferenceComponentName="asleep", DesiredRuntimeConfig={"CopyCount": 1}
+    )
+    assert proof.is_complete(event, None) == {"IsComplete": True}
+
+
+def test_a_component_that_serves_another_model_or_none_fails(aws: Aws, stack: str) -> None:
+    asked = component(aws, "dumb", BEHAVIOUR="crash")
+    with pytest.raises(proof.NotProven, match=r"dumb of dumb-shared is Failed: .*did not pass the ping"):
+        prove(stack, asked)
+    other = component(aws, "elder", GREETING="hi")
+    with pytest.raises(proof.NotProven, match="elder of elder-shared serves elder and not younger: SageMaker has roll"):
+        prove(stack, {**other, "Model": "younger"})
 
 
 # the request of an asynchronous endpoint, whose answer is a file
