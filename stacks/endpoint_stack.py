@@ -28,16 +28,10 @@ from extended_dlc import (
     Switch,
 )
 from extended_dlc.facts.hub import known_model_type
+from stacks.hosting import ComponentsSettings
+from stacks.models import HubWeightsSettings, LocalWeightsSettings, ModelSettings, S3WeightsSettings
 from stacks.options import endpoint_options
-from stacks.settings import (
-    EcrImageSettings,
-    EndpointSettings,
-    HubWeightsSettings,
-    LocalWeightsSettings,
-    S3WeightsSettings,
-    Settings,
-    StockImageSettings,
-)
+from stacks.settings import EcrImageSettings, EndpointSettings, Settings, StockImageSettings
 
 
 class EndpointStack(Stack):
@@ -89,7 +83,7 @@ class EndpointStack(Stack):
             removal_policy=RemovalPolicy.DESTROY,
         )
 
-    def _model(self, key: str, settings: EndpointSettings) -> ServedModel:
+    def _model(self, key: str, settings: ModelSettings) -> ServedModel:
         weights = settings.weights
         common: Any = {"task": settings.task, "trust_remote_code": settings.trust_remote_code}
         known_type = settings.model_type or known_model_type(settings.model)
@@ -126,6 +120,9 @@ class EndpointStack(Stack):
         return secretsmanager.Secret.from_secret_name_v2(self, construct_id, named)
 
     def _endpoint(self, key: str, settings: EndpointSettings, *, name: str) -> HuggingFaceEndpoint:
+        parts = settings.hosting.components if isinstance(settings.hosting, ComponentsSettings) else {}
+        named = {part: each for part, each in parts.items() if each.model is not None}
+        models = {part: self._model(f"{key}Component{part}", each) for part, each in named.items()}
         endpoint = HuggingFaceEndpoint(
             self,
             key,
@@ -134,19 +131,22 @@ class EndpointStack(Stack):
             environment=settings.environment,
             endpoint_name=name,
             schedule=self.switch,
-            **endpoint_options(self, key, settings),
+            **endpoint_options(self, key, settings, name=name, models=models),
         )
         self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {settings.model}")
-        self._output(key, "Invoke", _invoke_command(settings, endpoint), f"Sends {settings.model} a request")
+        for part in parts or [""]:  # a request to components says which
+            served = named.get(part, settings)
+            command = _invoke_command(served, endpoint, component=f"{name}-{part}" if part else None)
+            self._output(key, f"Invoke{part}", command, f"Sends {served.model} a request")
         return endpoint
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:
         """An output that reads well on the command line: `bloomInvoke`, without the hash of its path."""
         output = CfnOutput(self, f"{key}{name}", value=value, description=description)
-        output.override_logical_id(f"{''.join(filter(str.isalnum, key))}{name}")
+        output.override_logical_id("".join(filter(str.isalnum, f"{key}{name}")))
 
 
-def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -> str:
+def _invoke_command(settings: ModelSettings, endpoint: HuggingFaceEndpoint, *, component: str | None) -> str:
     """A command that is ready to paste: a prompt, or a sound file where the model is known to want one."""
     if endpoint.speaks_openai:
         body = json.dumps({"prompt": "Hello, my name is", "max_tokens": 20})
@@ -165,7 +165,8 @@ def _invoke_command(settings: EndpointSettings, endpoint: HuggingFaceEndpoint) -
             f"{Stack.of(endpoint).region} --endpoint-name {endpoint.endpoint_name} --content-type {kind} "
             f"--input-location {place}"
         )
+    which = f"--inference-component-name {component} " if component else ""
     return (
         f"aws sagemaker-runtime invoke-endpoint --region {Stack.of(endpoint).region} "
-        f"--endpoint-name {endpoint.endpoint_name} {payload} /dev/stdout"
+        f"--endpoint-name {endpoint.endpoint_name} {which}{payload} /dev/stdout"
     )

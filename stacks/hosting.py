@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.instances import find_instance
+from stacks.models import Environment, ModelId, ModelSettings
 from stacks.sections import Mirror, Section, checked, kind_of
 
 
@@ -57,17 +58,25 @@ class _Scaling(Mirror):
     """Times at which the limits change. Default: none."""
 
 
-class InvocationScalingSettings(_Scaling):
+class _RequestScaling(_Scaling):
+    requests_per_second: float
+    """How many requests a second one of them bears, from a load test."""
+
+    safety_factor: float = 0.5
+    """Which part of that to aim at, above 0 and at most 1."""
+
+
+class InvocationScalingSettings(_RequestScaling):
     """Instances by the number of requests a minute that each gets."""
 
     made: ClassVar[str] = "InvocationScaling"
     kind: Literal["invocations"]
 
-    requests_per_second: float
-    """How many requests a second one instance bears, from a load test."""
 
-    safety_factor: float = 0.5
-    """Which part of that to aim at, above 0 and at most 1."""
+class CopyScalingSettings(_RequestScaling):
+    """Copies of a component by the number of requests a minute that each gets, down to none with `minimum` 0."""
+
+    made: ClassVar[str] = "CopyScaling"
 
 
 class ConcurrencyScalingSettings(_Scaling):
@@ -244,10 +253,77 @@ class ServerlessSettings(Mirror):
         return []
 
 
+_OF_A_MODEL = frozenset(ModelSettings.model_fields) - {"environment"}
+
+
+class ComponentSettings(ModelSettings, Mirror):
+    """A model that shares the endpoint's instances, and what each copy of it reserves of one."""
+
+    made: ClassVar[str] = "Component"
+    resources: ClassVar[frozenset[str]] = _OF_A_MODEL
+
+    model: ModelId | None = None  # type: ignore[assignment]  # only here it can be another's
+    """Hub id of its model. Default: the endpoint's model, with all that is said of it there."""
+
+    environment: Environment = {}
+    """More environment variables for its container. Default: the endpoint's."""
+
+    memory_mb: int
+    """Memory that each copy reserves, 128 MB or more."""
+
+    copies: int = 1
+    """How many copies serve; with `scaling`, how many there are at first."""
+
+    cpu_cores: float | None = None
+    """Cores that each copy reserves, 0.25 or more. Default: none, and the copies share what there is."""
+
+    accelerators: int | None = None
+    """GPUs that each copy has for itself; required where the instance type has some. Default: none."""
+
+    scaling: CopyScalingSettings | None = None
+    """How the number of copies follows the load. Default: it does not."""
+
+    @model_validator(mode="after")
+    def _is_said_of_a_model(self) -> ComponentSettings:
+        said = sorted(self.model_fields_set & _OF_A_MODEL - {"model"})
+        if self.model is None and said:
+            raise ValueError(
+                f"'{said[0]}' is said of a model of its own: name it as 'model', or say it of the endpoint"
+            )
+        return self
+
+    def build(self, **given: Any) -> Any:
+        """The component; its key is its name, which it does not know."""
+        return super().build(**{"name": "component", **given})
+
+
+class ComponentsSettings(_Instances):
+    """Instances that several models share; SageMaker adds and removes them as the copies of these need them."""
+
+    made: ClassVar[str] = "Components"
+    kind: Literal["components"]
+
+    components: dict[str, ComponentSettings]
+    """The models by their ids; a component's name is `<name>-<endpoint's id>-<id>`. One of them serves the endpoint's
+    model."""
+
+    maximum: int
+    """The most instances there may be."""
+
+    minimum: int = 1
+    """The fewest there may be; 0 for none while no component has a copy."""
+
+    def build(self, **given: Any) -> Any:
+        """The hosting; without the components' models and full names, it is only good for being checked."""
+        own = [each.build(name=key) for key, each in self.components.items()]
+        return super().build(**{"components": own, **given})
+
+
 HOSTINGS: dict[str, type[Section]] = {
     "real-time": RealTimeSettings,
     "async": AsyncSettings,
     "serverless": ServerlessSettings,
+    "components": ComponentsSettings,
 }
 
 hosting_kind = kind_of("real-time")
@@ -255,11 +331,12 @@ hosting_kind = kind_of("real-time")
 HostingSettings = Annotated[
     Annotated[RealTimeSettings, Tag("real-time")]
     | Annotated[AsyncSettings, Tag("async")]
-    | Annotated[ServerlessSettings, Tag("serverless")],
+    | Annotated[ServerlessSettings, Tag("serverless")]
+    | Annotated[ComponentsSettings, Tag("components")],
     Discriminator(
         hosting_kind,
         custom_error_type="kind",
-        custom_error_message="kind must be one of 'real-time', 'async', 'serverless'",
+        custom_error_message="kind must be one of 'real-time', 'async', 'serverless', 'components'",
     ),
 ]
 

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc import VllmServing
-from stacks.hosting import AsyncSettings, DataCaptureSettings, NetworkSettings
+from extended_dlc import ServedModel, VllmServing
+from stacks.hosting import AsyncSettings, ComponentsSettings, DataCaptureSettings, NetworkSettings
 from stacks.operating import MonitoringSettings
 from stacks.settings import EndpointSettings
 
 
-def endpoint_options(scope: Construct, key: str, settings: EndpointSettings) -> dict[str, Any]:
-    """The options of `HuggingFaceEndpoint`; what they name in AWS is looked up below `scope`."""
+def endpoint_options(
+    scope: Construct, key: str, settings: EndpointSettings, *, name: str, models: Mapping[str, ServedModel]
+) -> dict[str, Any]:
+    """The options of `HuggingFaceEndpoint`; what they name in AWS is looked up below `scope`.
+
+    `models` are those of components, by the components' ids.
+    """
+    hosting, found = settings.hosting, _queue(scope, key, settings.hosting)
+    if isinstance(hosting, ComponentsSettings):
+        parts = hosting.components.items()
+        found["components"] = [each.build(name=f"{name}-{part}", model=models.get(part)) for part, each in parts]
     options: dict[str, Any] = {
-        "hosting": settings.hosting.build(**_queue(scope, key, settings.hosting)),
+        "hosting": hosting.build(**found),
         "network_isolation": settings.network_isolation,
         "role_path": settings.role_path,
     }

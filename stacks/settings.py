@@ -7,21 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import VLLM, read_tag, repository_of
-from extended_dlc.facts.checks import (
-    check_commit,
-    check_endpoint_name,
-    check_environment,
-    check_model_id,
-    check_release,
-    model_id,
-)
+from extended_dlc.facts.checks import check_endpoint_name, check_release
 from extended_dlc.facts.compat import Family, Server, check_model_type, check_pair, check_vllm, pick_base, pick_vllm
 from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
@@ -29,11 +22,11 @@ from extended_dlc.facts.models import know_model
 from extended_dlc.facts.sizing import Load, check_fit
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.facts.tasks import check_task
-from extended_dlc.inference_code import InferenceCode
 from stacks.hosting import (
     HOSTINGS,
     INSTANCE_SCALINGS,
     ROLLOUTS,
+    ComponentsSettings,
     DataCaptureSettings,
     HostingSettings,
     NetworkSettings,
@@ -41,6 +34,7 @@ from stacks.hosting import (
     RolloutSettings,
     ServerlessSettings,
 )
+from stacks.models import WEIGHTS, HubWeightsSettings, MirroredWeightsSettings, ModelSettings
 from stacks.operating import SCHEDULES, MonitoringSettings, ScheduleSettings, VerifySettings
 from stacks.sections import Section as _Section
 from stacks.sections import checked as _checked
@@ -52,19 +46,6 @@ OVERRIDES = ("model", "transformers", "instance_type", "region")
 
 class SettingsError(Exception):
     """Everything that is wrong with the settings, one problem a line."""
-
-
-def _check_environment(environment: dict[str, str]) -> None:
-    check_environment(
-        environment,
-        reserved={
-            "HF_MODEL_ID": "'model'",
-            "HF_MODEL_REVISION": "'revision'",
-            "HF_TASK": "'task'",
-            "HF_TOKEN_SECRET_ARN": "'weights.token_secret'",
-            "HF_TRUST_REMOTE_CODE": "'trust_remote_code'",
-        },
-    )
 
 
 def _check_stack_name(name: str) -> None:
@@ -82,15 +63,7 @@ def _check_file(path: str) -> None:
         raise ValueError("is not a file: correct the path, or leave the option out")
 
 
-def _check_folder(path: str) -> None:
-    if not Path(path).is_dir():
-        raise ValueError("is not a folder: correct the path, or leave the option out")
-
-
-ModelId = Annotated[str, AfterValidator(model_id), _checked(check_model_id)]
-Environment = Annotated[dict[str, str], _checked(_check_environment)]
 File = Annotated[str, _checked(_check_file)]
-Folder = Annotated[str, _checked(_check_folder)]
 
 
 class BuildSettings(_Section):
@@ -194,90 +167,6 @@ ImageSettings = Annotated[
 ]
 
 
-class HubWeightsSettings(_Section):
-    """The container downloads the model from the Hub when it starts."""
-
-    kind: Literal["hub"] = "hub"
-
-    token_secret: str | None = None
-    """Name or ARN of the Secrets Manager secret with the Hub's token, for a private or gated model. Default: none."""
-
-    code: Folder | None = None
-    """A folder with `inference.py`, `requirements.txt` or both, taken along beside the weights. Default: none."""
-
-    requirements: list[str] = []
-    """Requirements that are installed when a container starts, as `["pydub"]`. Default: none."""
-
-    @model_validator(mode="after")
-    def _checked_code(self) -> HubWeightsSettings:
-        self.inference_code()
-        return self
-
-    def inference_code(self) -> InferenceCode | None:
-        """The code and the requirements, where there are any."""
-        given = self.code or self.requirements
-        return InferenceCode(self.code, requirements=self.requirements) if given else None
-
-
-class MirroredWeightsSettings(_Section):
-    """The deployment copies the model from the Hub to S3, once; containers need neither the Hub nor a network."""
-
-    kind: Literal["mirrored"]
-
-    token_secret: str | None = None
-    """Name or ARN of the secret with the Hub's token, which the copy reads. Default: none."""
-
-    bucket: str | None = None
-    """Name of the bucket. Default: `extended-dlc-models-ACCOUNT-REGION`, made by the first copy."""
-
-    project: str | None = None
-    """Name of the CodeBuild project that copies. Default: a new one."""
-
-    timeout_minutes: Annotated[int, Field(ge=10, le=480)] = 360
-    """How long the copy may take."""
-
-
-class S3WeightsSettings(_Section):
-    """The model is in S3 already; `model` only names it."""
-
-    kind: Literal["s3"]
-
-    bucket: str
-    """Name of the bucket."""
-
-    key: str
-    """Key of a `.tar.gz`, or the prefix of the files, which ends in `/`."""
-
-
-class LocalWeightsSettings(_Section):
-    """The model is in a folder of this machine, packed and uploaded by the deployment; `model` only names it."""
-
-    kind: Literal["local"]
-
-    folder: Folder
-    """The folder, with `config.json` at its top, at most 2 GiB."""
-
-
-_WEIGHTS: dict[str, type[_Section]] = {
-    "hub": HubWeightsSettings,
-    "mirrored": MirroredWeightsSettings,
-    "s3": S3WeightsSettings,
-    "local": LocalWeightsSettings,
-}
-
-WeightsSettings = Annotated[
-    Annotated[HubWeightsSettings, Tag("hub")]
-    | Annotated[MirroredWeightsSettings, Tag("mirrored")]
-    | Annotated[S3WeightsSettings, Tag("s3")]
-    | Annotated[LocalWeightsSettings, Tag("local")],
-    Discriminator(
-        _kind_of("hub"),
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'hub', 'mirrored', 's3', 'local'",
-    ),
-]
-
-
 class VllmSettings(_Section):
     """How vLLM serves the model; more of its options go into `environment`, as `SM_VLLM_MAX_NUM_SEQS`."""
 
@@ -303,34 +192,8 @@ class VllmSettings(_Section):
     """The parser of the model's tool calls, as `hermes`, which lets the model choose tools. Default: it cannot."""
 
 
-class EndpointSettings(_Section):
+class EndpointSettings(ModelSettings):
     """One endpoint."""
-
-    model: ModelId
-    """Hub id of the model; `bloom` and `whisper` stand for bigscience/bloom-560m and openai/whisper-base."""
-
-    weights: WeightsSettings = HubWeightsSettings()
-    """Where its files come from. Default: from the Hub."""
-
-    trust_remote_code: bool = False
-    """Whether Python files of the model may run in the container."""
-
-    revision: str | None = None
-    """Commit, tag or branch. Default: what `main` points at when a container starts, which is annotated."""
-
-    model_type: str | None = None
-    """`model_type` in the model's config.json; an image whose transformers cannot load it is refused. Default: known by
-    name for BLOOM and Whisper, otherwise not checked."""
-
-    parameters: Annotated[int, Field(ge=1)] | None = None
-    """How many numbers the model has: decides on memory, time-outs and volume. Default: known by name for BLOOM and
-    Whisper, and after `extended-dlc lookup`."""
-
-    task: str | None = None
-    """Name of the transformers pipeline. Default: inferred from the model's own configuration."""
-
-    environment: Environment = {}
-    """More environment variables for the container. Default: none."""
 
     vllm: VllmSettings | None = None
     """How vLLM serves it, where the image is of that family. Default: with vLLM's own choices, over all GPUs."""
@@ -368,14 +231,11 @@ class EndpointSettings(_Section):
     permissions_boundary: str | None = None
     """ARN of the policy that bounds the new role. Default: none."""
 
-    @model_validator(mode="after")
-    def _commit_of_a_mirror(self) -> EndpointSettings:
-        if isinstance(self.weights, MirroredWeightsSettings):
-            try:
-                check_commit(self.revision or "")
-            except ValueError as error:
-                raise ValueError(f"revision ({self.revision}) {error}") from None
-        return self
+    def models(self) -> dict[str, ModelSettings]:
+        """The models that it serves by their places in it: its own, and those that components name."""
+        parts = self.hosting.components if isinstance(self.hosting, ComponentsSettings) else {}
+        named = {key: each for key, each in parts.items() if each.model is not None}
+        return {"": self, **{f".hosting.components.{key}": each for key, each in named.items()}}
 
 
 class Settings(_Section):
@@ -402,7 +262,7 @@ class Settings(_Section):
 
 _KINDS: dict[str, Mapping[str, type[_Section]]] = {
     "image": _IMAGES,
-    "weights": _WEIGHTS,
+    "weights": WEIGHTS,
     "hosting": HOSTINGS,
     "rollout": ROLLOUTS,
     "scaling": INSTANCE_SCALINGS,
@@ -507,21 +367,22 @@ def _explain(detail: ErrorDetails, raw: Any) -> str:
             return f"{path}: {message}, got {json.dumps(detail['input'], default=str)}"
 
 
-def _siblings(place: list[str], raw: Mapping[str, Any]) -> list[str]:
+def _siblings(place: list[str], raw: Any) -> list[str]:
     """The settings that exist at a place."""
     section: type[BaseModel] = Settings
     for part in place:
+        raw = raw.get(part) if isinstance(raw, Mapping) else None
         if section is Settings and part == "image":
-            section = _IMAGES[_image_kind(raw.get("image"))]
+            section = _IMAGES[_image_kind(raw)]
         elif section is Settings and part == "schedule":
-            section = SCHEDULES.get(_kind_of("office-hours")(raw.get("schedule")), section)
-        elif section is Settings and part == "endpoints":
-            section = EndpointSettings
-        elif section is EndpointSettings and part in _KINDS:
+            section = SCHEDULES.get(_kind_of("office-hours")(raw), section)
+        elif issubclass(section, ModelSettings) and part in section.model_fields and part in _KINDS:
             kind = _kind_of(getattr(section.model_fields[part].default, "kind", ""))
-            section = _KINDS[part].get(kind(raw["endpoints"][place[1]][part]), section)
+            section = _KINDS[part].get(kind(raw), section)
         elif part in section.model_fields:
-            annotation = section.model_fields[part].annotation
+            annotation: Any = section.model_fields[part].annotation
+            if get_origin(annotation) is dict:  # of sections by their ids
+                annotation = get_args(annotation)[1]
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 section = annotation
     return sorted(section.model_fields)
@@ -541,6 +402,7 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             check_endpoint_name(f"{name}-{key}")
         except ValueError as error:
             yield f"endpoints.{key}: its endpoint would be called '{name}-{key}', which {error}"
+    yield from _components_that_cannot_be(str(name), endpoints)
     yield from _proofs_without_a_request(endpoints)
     image = _section(_IMAGES.get(_image_kind(raw.get("image")), ExtendedImageSettings), raw.get("image"))
     region = raw.get("region")
@@ -556,6 +418,21 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"image.transformers ({given}): {error}"
     yield from _models_that_do_not_load(image, base, endpoints)
     yield from _models_that_do_not_fit(image, base, endpoints)
+
+
+def _components_that_cannot_be(name: str, endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
+    """Components whose names SageMaker refuses, and an endpoint's model that none of them serves."""
+    for key, hosting in [(key, each.hosting) for key, each in endpoints.items()]:
+        if not isinstance(hosting, ComponentsSettings):
+            continue
+        for part in hosting.components:
+            called = f"{name}-{key}-{part}"
+            try:
+                check_endpoint_name(called)
+            except ValueError as error:
+                yield f"endpoints.{key}.hosting.components.{part}: it would be called '{called}', which {error}"
+        if all(part.model is not None for part in hosting.components.values()):
+            yield f"endpoints.{key}.model ({endpoints[key].model}): no component serves it: leave 'model' out of one"
 
 
 def _instances(endpoint: EndpointSettings) -> list[Instance]:
@@ -616,16 +493,18 @@ def _models_that_do_not_load(image: Any, base: str | None, endpoints: Mapping[st
     tag = read_tag(base) if base else None
     extended = isinstance(image, ExtendedImageSettings)
     release = image.transformers if extended else tag.transformers if tag else None
-    for key, endpoint in endpoints.items():
-        model_type = endpoint.model_type or known_model_type(endpoint.model)
-        code = endpoint.weights.inference_code() if isinstance(endpoint.weights, HubWeightsSettings) else None
+    for place, model in [
+        (f"{key}{at}", model) for key, each in endpoints.items() for at, model in each.models().items()
+    ]:
+        model_type = model.model_type or known_model_type(model.model)
+        code = model.weights.inference_code() if isinstance(model.weights, HubWeightsSettings) else None
         injected = not extended and code is not None and code.requirement("transformers") is not None
         if release is None or model_type is None or injected:  # what is injected is judged where its image is
             continue
         try:
             check_model_type(model_type, release, image=None if extended or base is None else base.rpartition("/")[2])
         except ValueError as error:
-            yield f"endpoints.{key}.model ({endpoint.model}): {error}"
+            yield f"endpoints.{place}.model ({model.model}): {error}"
 
 
 def _models_that_do_not_fit(image: Any, base: str | None, endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
@@ -633,24 +512,26 @@ def _models_that_do_not_fit(image: Any, base: str | None, endpoints: Mapping[str
     tag = read_tag(base) if base else None
     release = getattr(image, "transformers", None) or (tag.transformers if tag else None)
     server: Server | None = "stock" if isinstance(image, StockImageSettings) else getattr(image, "server", None)
-    for key, endpoint in endpoints.items():
-        weights = endpoint.weights
+    for key, endpoint, at, served in [
+        (key, each, at, model) for key, each in endpoints.items() for at, model in each.models().items()
+    ]:
+        weights = served.weights
         if isinstance(weights, HubWeightsSettings) and weights.inference_code() is not None:
             continue  # what code of one's own does with them is not known
         named = isinstance(weights, HubWeightsSettings | MirroredWeightsSettings)
-        model = know_model(endpoint.model if named else None, parameters=endpoint.parameters)
-        load = Load(dtype=endpoint.environment.get("EXTENDED_DLC_DTYPE"))
+        model = know_model(served.model if named else None, parameters=served.parameters)
+        load = Load(dtype=(served.environment or endpoint.environment).get("EXTENDED_DLC_DTYPE"))
         if not isinstance(endpoint.hosting, ServerlessSettings):
             for instance in _instances(endpoint):
                 try:
                     check_fit(model, instance, spread="one" if server == "stock" else "all", load=load)
                 except ValueError as error:
                     yield f"endpoints.{key}.hosting.instance_type ({instance.name}): {error}"
-        if endpoint.task is not None:
+        if served.task is not None:
             try:
-                check_task(endpoint.task, release, server)
+                check_task(served.task, release, server)
             except ValueError as error:
-                yield f"endpoints.{key}.task ({endpoint.task}): {error}"
+                yield f"endpoints.{key}{at}.task ({served.task}): {error}"
 
 
 def _proofs_without_a_request(endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:

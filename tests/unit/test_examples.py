@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cfnlint.api import lint
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-SETTINGS = ("tutorial.yaml", "two-endpoints.yaml", "stock.yaml", "injected.yaml", "mirrored.yaml", "vllm.yaml")
+SETTINGS = (
+    "tutorial.yaml",
+    "two-endpoints.yaml",
+    "stock.yaml",
+    "injected.yaml",
+    "mirrored.yaml",
+    "vllm.yaml",
+    "shared.yaml",
+)
 
 Json = dict[str, Any]
 
@@ -145,6 +154,26 @@ def test_bloom_176b_is_served_by_vllm_over_the_eight_gpus_of_its_instance(tmp_pa
     assert variant(found)["InstanceType"] == "ml.p4de.24xlarge"
     outputs = json.loads((tmp_path / "EndpointStack.template.json").read_text())["Outputs"]
     assert '"max_tokens": 20' in json.dumps(outputs["bloomInvoke"]).replace("\\", "")
+
+
+def test_components_share_instances_and_are_asked_by_their_names(tmp_path: Path) -> None:
+    found = synth(tmp_path, "shared.yaml")
+    names = [each["InferenceComponentName"] for each in found["AWS::SageMaker::InferenceComponent"]]
+    assert sorted(names) == ["shared-speech-bloom", "shared-speech-whisper"]
+    assert {each["HF_MODEL_ID"] for each in environments(found)} == {"bigscience/bloom-560m", "openai/whisper-base"}
+    assert variant(found)["ManagedInstanceScaling"] == {
+        "MinInstanceCount": 0,
+        "MaxInstanceCount": 2,
+        "Status": "ENABLED",
+    }
+    targets = found["AWS::ApplicationAutoScaling::ScalableTarget"]
+    assert [(each["MinCapacity"], each["MaxCapacity"]) for each in targets] == [(0, 2), (0, 2)]
+    template = (tmp_path / "EndpointStack.template.json").read_text()
+    outputs = json.loads(template)["Outputs"]
+    assert "speechInvoke" not in outputs, "SageMaker refuses a request that names no component"
+    assert "--inference-component-name shared-speech-bloom " in outputs["speechInvokebloom"]["Value"]
+    assert "--content-type audio/wav" in outputs["speechInvokewhisper"]["Value"]
+    assert [str(match) for match in lint(template, regions=["us-east-1"]) if match.rule.severity == "error"] == []
 
 
 def test_the_stack_of_ones_own_lets_its_caller_invoke_both(tmp_path: Path) -> None:

@@ -96,6 +96,98 @@ def test_a_serverless_endpoint_has_no_instances() -> None:
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 5, "ProvisionedConcurrency": 1}
 
 
+def shared(**components: Json) -> Json:
+    return {"hosting": {"kind": "components", "instance_type": "ml.m5.2xlarge", "maximum": 2, "components": components}}
+
+
+def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
+    whisper = {
+        "model": "whisper",
+        "weights": {"kind": "s3", "bucket": "models", "key": "whisper.tar.gz"},
+        "environment": {"OMP_NUM_THREADS": "2"},
+        "memory_mb": 1024,
+        "copies": 2,
+        "cpu_cores": 1.5,
+    }
+    endpoint = {"environment": {"LOG_LEVEL": "debug"}, **shared(bloom={"memory_mb": 4096}, whisper=whisper)}
+    found = template({**endpoint, "rollout": {"kind": "rolling", "percent": 50}})
+    components = {
+        each["Properties"]["InferenceComponentName"]: each["Properties"]
+        for each in found.find_resources("AWS::SageMaker::InferenceComponent").values()
+    }
+    assert set(components) == {"extended-dlc-bloom-bloom", "extended-dlc-bloom-whisper"}
+    speech = components["extended-dlc-bloom-whisper"]
+    assert speech["RuntimeConfig"] == {"CopyCount": 2}
+    assert speech["Specification"]["ComputeResourceRequirements"] == {
+        "MinMemoryRequiredInMb": 1024,
+        "NumberOfCpuCoresRequired": 1.5,
+    }
+    containers = [
+        each["Properties"]["PrimaryContainer"] for each in found.find_resources("AWS::SageMaker::Model").values()
+    ]
+    by_weights = {"ModelDataSource" in each: each["Environment"] for each in containers}
+    assert by_weights[False]["HF_MODEL_ID"] == "bigscience/bloom-560m"
+    assert by_weights[False]["LOG_LEVEL"] == "debug"
+    assert by_weights[True]["OMP_NUM_THREADS"] == "2"
+    assert "LOG_LEVEL" not in by_weights[True], "a component's own variables stand for the endpoint's"
+
+
+@pytest.mark.parametrize(
+    ("parts", "place", "problem"),
+    [
+        ({"a": {}}, ".hosting.components.a.memory_mb", ": field required"),
+        (
+            {"a": {"memory_mb": 512, "copiez": 2}},
+            ".hosting.components.a.copiez",
+            ": is not a setting; did you mean 'copies'?",
+        ),
+        ({"a": {"memory_mb": 100}}, ".hosting.components.a", ": 'memory_mb' (100) must be 128 or more"),
+        (
+            {"a": {"memory_mb": 512, "scaling": {"maximum": 2, "requests_per_second": 0}}},
+            ".hosting.components.a.scaling",
+            ": 'requests_per_second' (0.0) must be above 0",
+        ),
+        (
+            {"a": {"memory_mb": 512, "model": "x/y", "weights": {"kind": "s3", "bucket": "b", "kee": "k"}}},
+            ".hosting.components.a.weights.kee",
+            ": is not a setting; did you mean 'key'?",
+        ),
+        (
+            {"a": {"memory_mb": 512, "model": "x/y", "weights": {"kind": "mirrored"}}},
+            ".hosting.components.a",
+            ": revision (None) ",
+        ),
+        ({"a": {"memory_mb": 512, "task": "summarization"}}, ".hosting.components.a", ": 'task' is said of a model"),
+        ({"a": {"memory_mb": 99999}}, ".hosting", ": 'memory_mb' of a (99999) is more than ml.m5.2xlarge has"),
+        ({}, ".hosting", ": 'components' (none) must be one or more"),
+        ({"a": {"memory_mb": 512, "model": "whisper"}}, ".model", " (bigscience/bloom-560m): no component serves it"),
+        (
+            {"a" * 50: {"memory_mb": 512}},
+            f".hosting.components.{'a' * 50}",
+            ": it would be called 'extended-dlc-bloom-a",
+        ),
+        (
+            {"a": {"memory_mb": 512}, "b": {"memory_mb": 512, "model": "x/y", "model_type": "qwen3_5"}},
+            ".hosting.components.b.model",
+            " (x/y): transformers 4.51.3 in huggingface-pytorch-inference:",
+        ),
+        (
+            {"a": {"memory_mb": 512}, "b": {"memory_mb": 512, "model": "x/y", "task": "any-to-any"}},
+            ".hosting.components.b.task",
+            " (any-to-any): is no task of transformers 4.51.3",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_component_is_in_the_report_with_its_place(parts: Json, place: str, problem: str) -> None:
+    assert f"  endpoints.bloom{place}{problem}" in problems(shared(**parts))
+
+
+def test_problems_of_several_components_are_reported_at_once() -> None:
+    found = problems(shared(a={}, b={"memory_mb": "much"}))
+    assert "endpoints.bloom.hosting.components.a.memory_mb: field required" in found
+    assert 'endpoints.bloom.hosting.components.b.memory_mb: input should be a valid integer, got "much"' in found
+
+
 def test_network_key_capture_role_and_tags_reach_the_template() -> None:
     key = "arn:aws:kms:us-east-1:123456789012:key/1"
     boundary = "arn:aws:iam::123456789012:policy/developers"
@@ -131,7 +223,7 @@ def test_a_role_that_is_given_is_used_and_not_changed() -> None:
     [
         (
             {"hosting": {"kind": "lambda"}},
-            "endpoints.bloom.hosting: kind must be one of 'real-time', 'async', 'serverless'",
+            "endpoints.bloom.hosting: kind must be one of 'real-time', 'async', 'serverless', 'components'",
         ),
         (
             {"hosting": {"kind": "async", "expire_dayz": 3}},
