@@ -537,11 +537,12 @@ def _models_that_do_not_fit(image: Any, base: str | None, endpoints: Mapping[str
 def _proofs_without_a_request(endpoints: Mapping[str, EndpointSettings]) -> Iterator[str]:
     """Proofs of a task that nobody knows a request for; one without a task may be known by its model."""
     for key, endpoint in endpoints.items():
-        if endpoint.verify is not None and endpoint.task is not None:
-            try:
-                endpoint.verify.build().properties_for(endpoint.task)
-            except ValueError as error:
-                yield f"endpoints.{key}: {error}"
+        for at, served in endpoint.models().items():
+            if endpoint.verify is not None and served.task is not None:
+                try:
+                    endpoint.verify.build().properties_for(served.task)
+                except ValueError as error:
+                    yield f"endpoints.{key}{at}: {error}"
 
 
 def _section(kind: type[Any], raw: Any) -> Any:

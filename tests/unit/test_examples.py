@@ -166,6 +166,7 @@ def test_components_share_instances_and_are_asked_by_their_names(tmp_path: Path)
         "MaxInstanceCount": 2,
         "Status": "ENABLED",
     }
+    assert {each["Component"] for each in found["Custom::ExtendedDlcProof"] if "Component" in each} == set(names)
     targets = found["AWS::ApplicationAutoScaling::ScalableTarget"]
     assert [(each["MinCapacity"], each["MaxCapacity"]) for each in targets] == [(0, 2), (0, 2)]
     template = (tmp_path / "EndpointStack.template.json").read_text()

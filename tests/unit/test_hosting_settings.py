@@ -182,6 +182,12 @@ def test_what_is_wrong_with_a_component_is_in_the_report_with_its_place(parts: J
     assert f"  endpoints.bloom{place}{problem}" in problems(shared(**parts))
 
 
+def test_a_proof_needs_a_request_for_each_component() -> None:
+    singing = {"memory_mb": 512, "model": "x/y", "task": "singing"}
+    found = problems({**shared(a={"memory_mb": 512}, b=singing), "task": "text-generation", "verify": {}})
+    assert "endpoints.bloom.hosting.components.b: 'verify' needs a request, because no request is known for" in found
+
+
 def test_problems_of_several_components_are_reported_at_once() -> None:
     found = problems(shared(a={}, b={"memory_mb": "much"}))
     assert "endpoints.bloom.hosting.components.a.memory_mb: field required" in found
