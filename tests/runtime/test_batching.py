@@ -263,6 +263,25 @@ def transcriber(models):
     return found
 
 
+def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypatch):
+    """As transformers up to 4.57 has it by default: each clip's text is what it is alone."""
+    import numpy as np
+
+    config = transcriber._generation_config
+    for name, value in {"num_beams": 5, "suppress_tokens": [], "begin_suppress_tokens": []}.items():
+        monkeypatch.setattr(config, name, value)
+    noise = np.random.default_rng(0)
+    clips = [
+        {"raw": noise.normal(size=16_000 * seconds).astype(np.float32), "sampling_rate": 16_000}
+        for seconds in (1, 3, 2, 7)
+    ]
+    assert len({transcriber.key(clip, {}) for clip in clips}) == 1
+    assert transcriber.key(clips[0], {}) is not None
+    alone = [transcriber.call([clip], {})[0] for clip in clips]
+    assert len({each["text"] for each in alone}) > 1
+    assert transcriber.call(clips, {}) == alone
+
+
 def test_images_of_all_sizes_run_together(models, tmp_path):
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline

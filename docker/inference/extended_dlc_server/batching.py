@@ -183,19 +183,25 @@ class Batching:
         return likely
 
     def _generates_alike(self, arguments: Mapping[str, Any]) -> bool:
-        config = self._generation_config
-        if "max_new_tokens" not in arguments and getattr(config, "max_new_tokens", None) is None:
+        if "max_new_tokens" not in arguments and getattr(self._generation_config, "max_new_tokens", None) is None:
             return False  # the default is a length with the prompt in it
-        return all(getattr(config, name, None) in none for name, none in _NO_EFFECT.items())
+        return self._config_asks_for_nothing()
 
     def _transcribes_alike(self, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
-        """Of one window, and not with times of words, whose search looks at the whole batch."""
+        """Of one window, and not with times of words, whose search looks at the whole batch.
+
+        Each has beams of its own, with nothing padded between them: up to 4.57 the pipeline asks for five.
+        """
         return (
             len(audio["raw"]) <= WHISPER_WINDOW_SECONDS * audio["sampling_rate"]
             and arguments.get("return_timestamps", False) in (True, False)
             and not arguments.get("generate_kwargs", {}).keys() - _OF_SPEECH
-            and all(getattr(self._generation_config, name, None) in none for name, none in _NO_EFFECT.items())
+            and self._config_asks_for_nothing(but="num_beams")
         )
+
+    def _config_asks_for_nothing(self, but: str = "") -> bool:
+        config = self._generation_config
+        return all(name == but or getattr(config, name, None) in none for name, none in _NO_EFFECT.items())
 
     @property
     def _generation_config(self) -> Any:
