@@ -85,7 +85,7 @@ _SECTIONS: list[tuple[str, type[BaseModel]]] = [
 
 _HEAD = """# Settings of the app
 
-Generated from `stacks/settings.py` by `make docs`; change it there.
+Generated from `stacks/` by `make docs`; change it there.
 
 The settings stand in `cdk.json` under `context.extended-dlc`. `-c settings=FILE` reads them from a JSON or YAML file
 instead. Four values can be overridden on the command line:
