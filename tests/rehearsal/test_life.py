@@ -77,7 +77,9 @@ def state() -> Iterator[None]:
 
 def rehearse(*arguments: str, first: str = "") -> subprocess.Popen[str]:
     """Start `extended-dlc rehearse` in a terminal's place, after running the Python in `first` in the process."""
-    script = f"{first}\nfrom extended_dlc.cli import main\nmain()"
+    # where all this runs in the background of a shell, Ctrl-C is ignored, and by those that it starts too
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{heard}\n{first}\nfrom extended_dlc.cli import main\nmain()"
     return subprocess.Popen(
         [sys.executable, "-u", "-c", script, "rehearse", *arguments],
         cwd=ROOT,
