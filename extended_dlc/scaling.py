@@ -225,24 +225,8 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
         ),
     )
     lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
-    if isinstance(scaling, BacklogScaling) and lowest == 0:
-        _wake_up(
-            scope,
-            scaling,
-            target=target.ref,
-            why=f"Requests wait at {endpoint_name} and no instance runs",
-            metric="HasBacklogWithoutCapacity",
-            dimension=("EndpointName", endpoint_name),
-        )
-    elif isinstance(scaling, CopyScaling) and lowest == 0:
-        _wake_up(
-            scope,
-            scaling,
-            target=target.ref,
-            why=f"Requests to {variant} fail because no copy runs",
-            metric="NoCapacityInvocationFailures",
-            dimension=("InferenceComponentName", variant),
-        )
+    if isinstance(scaling, BacklogScaling | CopyScaling) and lowest == 0:
+        _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name, variant=variant)
 
 
 def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | None, float]:
@@ -264,16 +248,21 @@ def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | Non
 
 
 def _wake_up(
-    scope: Construct, scaling: Scaling, *, target: str, why: str, metric: str, dimension: tuple[str, str]
+    scope: Construct, scaling: BacklogScaling | CopyScaling, *, target: str, endpoint_name: str, variant: str
 ) -> None:
     """One instance or copy when there are requests and none: without one there is no load *per one* to track.
 
     As in the developer guide, "Autoscale an asynchronous endpoint" and "Scale an endpoint to zero instances".
     """
-    is_copies = isinstance(scaling, CopyScaling)
-    statistic = "Maximum" if is_copies else "Average"
     # what waits is still there in the next minute; a request that failed is not
-    seconds, periods = (30, 1) if is_copies else (60, 2)
+    if isinstance(scaling, CopyScaling):
+        why = f"Requests to {variant} fail because no copy runs"
+        metric, dimension = "NoCapacityInvocationFailures", ("InferenceComponentName", variant)
+        statistic, seconds, periods = "Maximum", 30, 1
+    else:
+        why = f"Requests wait at {endpoint_name} and no instance runs"
+        metric, dimension = "HasBacklogWithoutCapacity", ("EndpointName", endpoint_name)
+        statistic, seconds, periods = "Average", 60, 2
     from aws_cdk import aws_applicationautoscaling as autoscaling
     from aws_cdk import aws_cloudwatch as cloudwatch
 
