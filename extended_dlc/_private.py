@@ -47,6 +47,10 @@ class Place:
         """The ARN of something there, as `Stack.format_arn` makes it."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
+    def component_arns(self, name: str) -> list[str]:
+        """Of an inference component: policies are compared with the name as it was given, or in small letters."""
+        return [self.arn("sagemaker", f"inference-component/{each}") for each in sorted({name, name.lower()})]
+
 
 # kept, because each question to the CDK is a call to another process: those of one endpoint, and of few stacks
 _stack_of = lru_cache(maxsize=1)(Stack.of)

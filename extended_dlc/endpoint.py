@@ -354,11 +354,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         grant = super().grant_invoke(grantee)
         if self.components:
             # a request to a component is compared with its ARN too
-            arns = [
-                place_of(self).arn("sagemaker", f"inference-component/{each}")
-                for name in self.components
-                for each in sorted({name, name.lower()})
-            ]
+            arns = [arn for name in self.components for arn in place_of(self).component_arns(name)]
             actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
             iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns, scope=self)
         return grant

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import ArnFormat, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import custom_resources as custom
 from constructs import Construct
 
-from extended_dlc._private import within
+from extended_dlc._private import place_of, within
 from extended_dlc.hosting import MAIN_VARIANT
 
 if TYPE_CHECKING:
@@ -183,11 +183,7 @@ class Prover(Construct):
     ) -> CustomResource:
         """The proof that a component answers, with its present model; to be ordered after the component."""
         self._allow_asking(endpoint, log=f"/aws/sagemaker/InferenceComponents/{name}")
-        arns = [
-            Stack.of(self).format_arn(service="sagemaker", resource="inference-component", resource_name=each)
-            for each in sorted({name, name.lower()})
-        ]
-        self._allow(["sagemaker:DescribeInferenceComponent"], arns)
+        self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
         properties = {
             **self._request(proof, endpoint=endpoint, config_name=config_name, task=task),
             "Variants": [MAIN_VARIANT],
@@ -211,9 +207,7 @@ class Prover(Construct):
         """Requests to the endpoint, its state and the containers' log."""
         endpoint.grant_invoke(self.role)
         self._allow(["sagemaker:DescribeEndpoint"], [endpoint.endpoint_arn])
-        arn = Stack.of(self).format_arn(
-            service="logs", resource="log-group", resource_name=log, arn_format=ArnFormat.COLON_RESOURCE_NAME
-        )
+        arn = place_of(self).arn("logs", f"log-group:{log}")
         self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
 
     def _prove(self, scope: Construct, construct_id: str, properties: Mapping[str, Any]) -> CustomResource:
