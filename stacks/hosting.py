@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.instances import find_instance
 from stacks.models import Environment, ModelId, ModelSettings
-from stacks.sections import Mirror, Section, checked, kind_of
+from stacks.sections import Mirror, Section, checked, kind_of, one_of
 
 
 def _check_types(types: str | list[str]) -> None:
@@ -118,9 +118,7 @@ INSTANCE_SCALINGS: dict[str, type[Section]] = {
 InstanceScalingSettings = Annotated[
     Annotated[InvocationScalingSettings, Tag("invocations")]
     | Annotated[ConcurrencyScalingSettings, Tag("concurrency")],
-    Discriminator(
-        kind_of(""), custom_error_type="kind", custom_error_message="kind must be one of 'invocations', 'concurrency'"
-    ),
+    one_of(INSTANCE_SCALINGS, kind_of("")),
 ]
 
 
@@ -333,11 +331,7 @@ HostingSettings = Annotated[
     | Annotated[AsyncSettings, Tag("async")]
     | Annotated[ServerlessSettings, Tag("serverless")]
     | Annotated[ComponentsSettings, Tag("components")],
-    Discriminator(
-        hosting_kind,
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'real-time', 'async', 'serverless', 'components'",
-    ),
+    one_of(HOSTINGS, hosting_kind),
 ]
 
 
@@ -413,11 +407,7 @@ RolloutSettings = Annotated[
     | Annotated[CanarySettings, Tag("canary")]
     | Annotated[LinearSettings, Tag("linear")]
     | Annotated[RollingSettings, Tag("rolling")],
-    Discriminator(
-        kind_of(""),
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'all-at-once', 'canary', 'linear', 'rolling'",
-    ),
+    one_of(ROLLOUTS, kind_of("")),
 ]
 
 

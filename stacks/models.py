@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from extended_dlc.facts.checks import check_commit, check_environment, check_model_id, model_id
 from extended_dlc.inference_code import InferenceCode
-from stacks.sections import Section, checked, kind_of
+from stacks.sections import Section, checked, kind_of, one_of
 
 
 def _check_environment(environment: dict[str, str]) -> None:
@@ -111,11 +111,7 @@ WeightsSettings = Annotated[
     | Annotated[MirroredWeightsSettings, Tag("mirrored")]
     | Annotated[S3WeightsSettings, Tag("s3")]
     | Annotated[LocalWeightsSettings, Tag("local")],
-    Discriminator(
-        kind_of("hub"),
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'hub', 'mirrored', 's3', 'local'",
-    ),
+    one_of(WEIGHTS, kind_of("hub")),
 ]
 
 

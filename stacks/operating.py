@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Tag
+from pydantic import Tag
 
 from extended_dlc.facts._tables import did_you_mean
-from stacks.sections import Mirror, Section, checked, kind_of
+from stacks.sections import Mirror, Section, checked, kind_of, one_of
 
 
 def _check_topic(topic: str) -> None:
@@ -80,11 +80,7 @@ SCHEDULES: dict[str, type[Section]] = {"office-hours": OfficeHoursSettings, "by-
 
 ScheduleSettings = Annotated[
     Annotated[OfficeHoursSettings, Tag("office-hours")] | Annotated[ByHandSettings, Tag("by-hand")],
-    Discriminator(
-        kind_of("office-hours"),
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'office-hours', 'by-hand'",
-    ),
+    one_of(SCHEDULES, kind_of("office-hours")),
 ]
 
 

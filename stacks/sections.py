@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, model_validator
 
 
 class Section(BaseModel):
@@ -31,6 +31,12 @@ def kind_of(default: str) -> Callable[[Any], str]:
         return str(raw.get("kind", default) if isinstance(raw, Mapping) else getattr(raw, "kind", default))
 
     return kind
+
+
+def one_of(kinds: Mapping[str, type[BaseModel]], kind: Callable[[Any], str]) -> Discriminator:
+    """What decides between sections of several kinds; the error for another kind names them."""
+    names = ", ".join(f"'{each}'" for each in kinds)
+    return Discriminator(kind, custom_error_type="kind", custom_error_message=f"kind must be one of {names}")
 
 
 class Mirror(Section):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Field, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from extended_dlc.facts._tables import did_you_mean
@@ -39,6 +39,7 @@ from stacks.operating import SCHEDULES, MonitoringSettings, ScheduleSettings, Ve
 from stacks.sections import Section as _Section
 from stacks.sections import checked as _checked
 from stacks.sections import kind_of as _kind_of
+from stacks.sections import one_of as _one_of
 
 CONTEXT_KEY = "extended-dlc"
 OVERRIDES = ("model", "transformers", "instance_type", "region")
@@ -159,11 +160,7 @@ ImageSettings = Annotated[
     Annotated[ExtendedImageSettings, Tag("extended")]
     | Annotated[StockImageSettings, Tag("stock")]
     | Annotated[EcrImageSettings, Tag("ecr")],
-    Discriminator(
-        _image_kind,
-        custom_error_type="kind",
-        custom_error_message="kind must be one of 'extended', 'stock', 'ecr'",
-    ),
+    _one_of(_IMAGES, _image_kind),
 ]
 
 
