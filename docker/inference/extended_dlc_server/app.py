@@ -128,16 +128,19 @@ class App:
         """What the work returns, unless the client leaves first: then it is dropped if it has not begun."""
         exchange.job = self._worker.submit(work, shared)
         future = exchange.job.future
-        gone = asyncio.ensure_future(exchange.until_gone())
-        gone.add_done_callback(lambda _: future.cancel())
+
+        def leave(_: object) -> None:
+            future.cancel()
+
+        exchange.gone.add_done_callback(leave)
         try:
             return await future
         except asyncio.CancelledError:
-            if gone.done():
+            if exchange.gone.done():
                 raise ClientGoneError from None
             raise
         finally:
-            gone.cancel()
+            exchange.gone.remove_done_callback(leave)
             future.cancel()
 
     async def _stream(self, exchange: Exchange, request: Decoded) -> None:
@@ -151,10 +154,12 @@ class App:
 
         exchange.job = self._worker.submit(lambda copy: copy.stream(request, emit, gone))
         future = exchange.job.future
-        leaving = asyncio.ensure_future(exchange.until_gone())
-        either: tuple[asyncio.Future[Any], ...] = (future, leaving)
-        for waited in either:
-            waited.add_done_callback(lambda _: events.put_nowait(None))
+
+        def end(_: object) -> None:
+            events.put_nowait(None)
+
+        future.add_done_callback(end)
+        exchange.gone.add_done_callback(end)
         try:
             while (made := await events.get()) is not None:
                 await exchange.send_event(made)
@@ -164,7 +169,7 @@ class App:
             await exchange.end_events()
         finally:
             gone.set()
-            leaving.cancel()
+            exchange.gone.remove_done_callback(end)
             future.cancel()
 
 

@@ -7,6 +7,8 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .exchange import GONE
+
 WAIT_SECONDS = 75
 """How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
 
@@ -30,6 +32,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         """Make room for the newcomer, and wait for its request."""
         super().connection_made(transport)
+        self._gone: asyncio.Future[None] = self.loop.create_future()
         self._unread: asyncio.TimerHandle | None = None
         self._unfinished_head: int | None = None
         self._wait()
@@ -40,6 +43,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """No more to wait for."""
         super().connection_lost(exc)
+        self._gone.set_result(None)
         self._timer.cancel()
         self.resume_writing()
 
@@ -54,12 +58,19 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head."""
         super().on_message_begin()
+        self.scope["extensions"] = {GONE: self._gone}  # type: ignore[dict-item] # the type knows nothing of extensions
         self._unfinished_head = 0
 
     def on_headers_complete(self) -> None:
         """Its end."""
         super().on_headers_complete()
         self._unfinished_head = None
+
+    def on_message_complete(self) -> None:
+        """The whole request is there: from now on reading finds out that its sender has left."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     @property
     def is_waiting(self) -> bool:
