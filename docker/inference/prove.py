@@ -99,7 +99,7 @@ def tiny_models_answer(folder: Path) -> Iterator[str]:
     # what the process imports besides: the start-up that is compiled below is the whole one
     for module in ("app", "__main__"):
         importlib.import_module(f"{SERVER}.{module}")
-    for module in ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "uvicorn.loops.asyncio"):
+    for module in ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "uvloop"):
         importlib.import_module(module)
     for made in sorted(folder.iterdir()):
         try:

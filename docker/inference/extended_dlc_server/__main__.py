@@ -10,9 +10,10 @@ import signal
 import sys
 from collections.abc import Generator, Sequence
 
+import uvloop
+
 from .cpu import set_thread_count
 from .errors import StartError
-from .request_log import open_log
 from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
@@ -29,7 +30,6 @@ def main(arguments: list[str]) -> int:
     # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    open_log()
     for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if arguments not in ([], ["serve"]):
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     except StartError as error:
         log.error("%s", error)
         return 2
-    loop = asyncio.new_event_loop()
+    loop = uvloop.new_event_loop()
     return loop.run_until_complete(serve(settings))
 
 
@@ -76,7 +76,6 @@ async def serve(settings: Settings) -> int:
             App(settings, worker),
             host="0.0.0.0",  # noqa: S104 - SageMaker reaches the container from outside
             port=settings.port,
-            loop="asyncio",
             http=Connection,
             ws="none",
             lifespan="off",
