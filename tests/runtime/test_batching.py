@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 import time
+import wave
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import batching, errors, worker
+from extended_dlc_server import batching, errors, speech, worker
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
 WORDS = ["hello", "the quick brown fox", "a", "grüße", "amazon sagemaker serves models", "ping", "x y z", "1 2 3 4 5 6"]
@@ -236,19 +238,88 @@ def test_clips_are_transcribed_the_same_together(whisper, tone):
     assert largest_batch(whisper) > 1
 
 
+def noise(*seconds):
+    """Clips of which no two sound the same."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    samples = [random.normal(size=int(16_000 * each)).astype(np.float32) for each in seconds]
+    return [{"raw": each, "sampling_rate": 16_000} for each in samples]
+
+
+def as_wav(clip):
+    file = io.BytesIO()
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(2)
+        audio.setframerate(clip["sampling_rate"])
+        audio.writeframes((clip["raw"] * 5000).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def test_clips_longer_than_whispers_window_are_transcribed_the_same_together(whisper):
+    """Each in as many windows as its own times lead through, segments and times too."""
+    clips = [as_wav(clip) for clip in noise(31, 33, 40)]
+
+    def ask(clip, attributes):
+        headers = {"Content-Type": "audio/wav", "X-Amzn-SageMaker-Custom-Attributes": attributes}
+        return whisper.request("POST", "/invocations", clip, headers).json
+
+    forms = (f"{more};max_new_tokens=40" for more in ("language=de", "return_timestamps=true"))
+    requests = [(clip, attributes) for attributes in forms for clip in clips]
+    alone = [ask(*request) for request in requests]
+    assert len({answer["text"] for answer in alone}) == len(requests)
+    assert all("chunks" in answer for answer in alone[len(clips) :])
+    with ThreadPoolExecutor(len(requests)) as pool:
+        assert list(pool.map(lambda request: ask(*request), requests)) == alone
+    lines = [json.loads(line) for line in whisper.log.splitlines() if line.startswith('{"event"')]
+    assert max(line["batch"] for line in lines if line.get("audio_seconds", 0) > 30) > 1
+    assert "failed" not in whisper.log
+
+
 @pytest.mark.parametrize(
     ("seconds", "parameters"),
     [
-        (31, {}),
+        (31, {"return_timestamps": False}),
+        (31, {"chunk_length_s": 30}),
         (1, {"return_timestamps": "word"}),
         (1, {"generate_kwargs": {"temperature": [0.0, 0.5]}}),
+        (1, {"generate_kwargs": {"language": ["de", "fr"]}}),
         (1, {"chunk_length_s": 10}),
     ],
 )
 def test_speech_that_a_batch_would_change_runs_alone(transcriber, seconds, parameters):
-    audio = {"raw": [0.0] * (16_000 * seconds), "sampling_rate": 16_000}
-    assert transcriber.key({**audio, "raw": audio["raw"][:16_000]}, {"generate_kwargs": {"language": "de"}}) is not None
+    (audio,) = noise(seconds)
+    assert transcriber.key(audio, {"generate_kwargs": {"language": "de"}}) is not None
     assert transcriber.key(audio, parameters) is None
+
+
+def test_long_clips_share_a_batch_with_those_of_similar_length_only(transcriber):
+    window, just_longer, minute, longer, four = noise(30.005, 30.02, 60, 61, 120)
+    assert transcriber.key(window, {}) == transcriber.key(noise(1)[0], {})
+    assert transcriber.key(just_longer, {}) == transcriber.key(minute, {})
+    assert transcriber.key(longer, {}) == transcriber.key(four, {})
+    assert len({transcriber.key(clip, {}) for clip in (window, minute, four)}) == 3
+
+
+def test_a_batch_of_long_clips_holds_about_an_hour(transcriber):
+    assert [transcriber.most(clip) for clip in noise(30, 60, 600, 1500)] == [8, 8, 6, 2]
+    silent = {"raw": range(16_000 * 7200), "sampling_rate": 16_000}
+    assert transcriber.most(silent) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shortest_alone"),
+    [
+        ("condition_on_prev_tokens", True, 1),
+        ("no_speech_threshold", 0.6, 1),
+        ("no_timestamps_token_id", None, 31),  # without time tokens it hears chunks, which have no batch
+    ],
+)
+def test_a_model_that_hears_in_another_way_hears_alone(transcriber, monkeypatch, name, value, shortest_alone):
+    monkeypatch.setattr(transcriber._generation_config, name, value, raising=False)
+    shared = [seconds for seconds in (1, 31) if transcriber.key(noise(seconds)[0], {}) is not None]
+    assert shared == [seconds for seconds in (1, 31) if seconds < shortest_alone]
 
 
 @pytest.fixture(scope="module")
@@ -263,21 +334,16 @@ def transcriber(models):
     return found
 
 
-def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypatch):
+@pytest.mark.parametrize("seconds", [(1, 3, 2, 7), (31, 47, 40)])
+def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypatch, seconds):
     """As transformers up to 4.57 has it by default: each clip's text is what it is alone."""
-    import numpy as np
-
     config = transcriber._generation_config
     for name, value in {"num_beams": 5, "suppress_tokens": [], "begin_suppress_tokens": []}.items():
         monkeypatch.setattr(config, name, value)
-    noise = np.random.default_rng(0)
-    clips = [
-        {"raw": noise.normal(size=16_000 * seconds).astype(np.float32), "sampling_rate": 16_000}
-        for seconds in (1, 3, 2, 7)
-    ]
+    clips = noise(*seconds)
     assert len({transcriber.key(clip, {}) for clip in clips}) == 1
     assert transcriber.key(clips[0], {}) is not None
-    alone = [transcriber.call([clip], {})[0] for clip in clips]
+    alone = [speech.transcribe(transcriber._pipeline, clip, {}) for clip in clips]
     assert len({each["text"] for each in alone}) > 1
     assert transcriber.call(clips, {}) == alone
 

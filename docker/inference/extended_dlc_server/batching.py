@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ _LABELS = frozenset({"function_to_apply", "top_k"})
 _ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template"})
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "audio-classification": _LABELS,
-    "automatic-speech-recognition": frozenset({"generate_kwargs", "return_timestamps"}),
+    "automatic-speech-recognition": frozenset({"generate_kwargs", "max_new_tokens", "return_timestamps"}),
     "depth-estimation": frozenset(),
     "feature-extraction": frozenset(),
     "fill-mask": frozenset({"top_k"}),
@@ -49,11 +50,14 @@ _OF_SPEECH = frozenset({"do_sample", "language", "max_new_tokens", "task"})
 # The same for what a model's own generation_config.json may ask of every request: name -> values that ask for nothing.
 _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "bad_words_ids": (None,),
+    "condition_on_prev_tokens": (None, False),
     "exponential_decay_length_penalty": (None,),
     "forced_bos_token_id": (None,),
+    "logprob_threshold": (None,),
     "max_time": (None,),
     "min_length": (None, 0),
     "no_repeat_ngram_size": (None, 0),
+    "no_speech_threshold": (None,),
     "num_beams": (None, 1),
     "penalty_alpha": (None, 0),
     "prompt_lookup_num_tokens": (None,),
@@ -65,9 +69,6 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
 _SHORT = 32
 """Characters below which all texts count as equally long."""
 
-WHISPER_WINDOW_SECONDS = 30
-"""Whisper hears 30 s at a time (`WhisperFeatureExtractor.chunk_length`); longer audio has to ask for more."""
-
 
 class Batching:
     """How the loaded pipeline takes several inputs at once, once it is proved to answer as for each alone."""
@@ -75,7 +76,7 @@ class Batching:
     def __init__(self, pipeline: Any, task: str, size: int) -> None:
         """Off until `prove` has been called; `size` is the most inputs of a batch."""
         self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
-        possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or _is_whisper(pipeline))
+        possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
         self.size = size if possible else 1
         self._equal_sizes = False
         if task == "text-generation" and self.size > 1:
@@ -143,10 +144,20 @@ class Batching:
         like = self._like(inputs)
         return None if like is None else json.dumps([like, arguments], sort_keys=True)
 
+    def most(self, inputs: Any) -> int:
+        """How many requests may run together with this one among them."""
+        if self._task == "automatic-speech-recognition":
+            return most_together(self._pipeline, inputs, self.size)
+        return self.size
+
     def _like(self, inputs: Any) -> Any:
         """Equal for inputs that a batch may hold; None for one that is several itself."""
+        if self._kind is Kind.AUDIO and self._equal_sizes:
+            return len(inputs["raw"])
+        if self._task == "automatic-speech-recognition":
+            return (windows(self._pipeline, inputs) - 1).bit_length()  # long clips within a factor of two
         if self._kind is Kind.AUDIO:
-            return len(inputs["raw"]) if self._equal_sizes else ""
+            return ""
         if self._kind is Kind.IMAGE:
             return inputs.size if self._equal_sizes else ""
         chat = self._task == "text-generation" and isinstance(inputs, list) and isinstance(inputs[0], dict)
@@ -160,6 +171,8 @@ class Batching:
 
     def call(self, inputs: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """The pipeline's results, each as the pipeline returns it for one input."""
+        if self._task == "automatic-speech-recognition":
+            return transcribe_together(self._pipeline, inputs, arguments)
         results = self._pipeline([_copied(one) for one in inputs], batch_size=len(inputs), **arguments)
         if self._task == "feature-extraction":
             return self._without_padding(results, inputs)
@@ -188,14 +201,16 @@ class Batching:
         return self._config_asks_for_nothing()
 
     def _transcribes_alike(self, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
-        """Of one window, and not with times of words, whose search looks at the whole batch.
+        """Not with times of words, whose search looks at the whole batch, nor with a list, of languages for a batch.
 
         Each has beams of its own, with nothing padded between them: up to 4.57 the pipeline asks for five.
         """
+        generate = arguments.get("generate_kwargs", {})
         return (
-            len(audio["raw"]) <= WHISPER_WINDOW_SECONDS * audio["sampling_rate"]
-            and arguments.get("return_timestamps", False) in (True, False)
-            and not arguments.get("generate_kwargs", {}).keys() - _OF_SPEECH
+            arguments.get("return_timestamps", False) in (True, False)
+            and not generate.keys() - _OF_SPEECH
+            and not isinstance(generate.get("language"), list)
+            and hears_alike(self._pipeline, audio, arguments)
             and self._config_asks_for_nothing(but="num_beams")
         )
 
@@ -212,11 +227,6 @@ class Batching:
         left = tokenizer.padding_side == "left"
         lengths = map(len, tokenizer(list(texts))["input_ids"])
         return [[rows[-length:] if left else rows[:length]] for (rows,), length in zip(results, lengths, strict=True)]
-
-
-def _is_whisper(pipeline: Any) -> bool:
-    """Whose every clip is one window: other speech models pad, and many of them mind."""
-    return bool(pipeline.type == "seq2seq_whisper")
 
 
 def _copied(one: Any) -> Any:

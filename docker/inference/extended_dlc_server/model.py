@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from .banner import banner
-from .batching import WHISPER_WINDOW_SECONDS, Batching
+from .batching import Batching
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
 from .devices import AUTO, place, seen_gpus
@@ -26,6 +26,7 @@ from .parameters import legal_parameters
 from .requirements import install_requirements
 from .secret import read_token
 from .settings import Settings
+from .speech import transcribe
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .tokens import TokenCounter
@@ -70,7 +71,7 @@ class Model:
         key = self._batching.key(request.inputs, self._parameters.check(request.parameters))
         if key is None:
             return None
-        return Shared(key=key, item=request, most=self._batching.size, run=Model.answer_together)
+        return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
 
     def predict(self, request: Decoded) -> Any:
         """The pipeline's result as it is."""
@@ -135,25 +136,12 @@ class Model:
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         if self.expected.task == "automatic-speech-recognition":
-            return self._transcribe(inputs, arguments)
+            return transcribe(self.pipeline, inputs, arguments)
         if self.expected.task == "zero-shot-audio-classification":
             inputs = inputs["raw"]  # it knows no rates, and the audio has the model's already
         if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
             return self.pipeline(**inputs, **arguments)
         return self.pipeline(inputs, **arguments)
-
-    def _transcribe(self, audio: dict[str, Any], arguments: dict[str, Any]) -> Any:
-        """Speech of any length: Whisper takes more than its window only when told how."""
-        seconds = audio["raw"].size / audio["sampling_rate"]
-        told_how = {"chunk_length_s", "return_timestamps"} & arguments.keys()
-        if self.pipeline.type != "seq2seq_whisper" or seconds <= WHISPER_WINDOW_SECONDS or told_how:
-            return self.pipeline(dict(audio), **arguments)
-        if getattr(self.pipeline.model.generation_config, "no_timestamps_token_id", None) is None:
-            # without timestamp tokens the model cannot find where the next window starts: overlapping chunks it is
-            return self.pipeline(dict(audio), chunk_length_s=WHISPER_WINDOW_SECONDS, **arguments)
-        result = self.pipeline(dict(audio), return_timestamps=True, **arguments)
-        result.pop("chunks", None)  # nobody asked for them
-        return result
 
     def _explained(self, error: Exception, inputs: Any) -> Exception:
         """The same error for the one who can put it right."""
