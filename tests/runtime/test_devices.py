@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from extended_dlc_server.devices import AUTO, CPU, Gpu, Placement, place
@@ -112,6 +114,27 @@ class Copies:
     def together(self, number, items):
         self.ran[number].append(list(items))
         return [number] * len(items)
+
+
+def test_memory_of_a_run_goes_back_to_the_system_in_a_pause():
+    kept = []
+
+    def work(number):
+        blocks = [b"1" * size for size in [100_000] * 1000]
+        kept.append(blocks[-1])  # what lies before it cannot just be cut off
+        return resident()
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    async def ask():
+        at_work = await Copies(1).worker.submit(work).future
+        deadline = time.monotonic() + 5
+        while at_work - resident() < 80e6 and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        return at_work - resident()
+
+    assert asyncio.run(ask()) >= 80e6
 
 
 def test_requests_are_spread_over_the_copies():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
+from .cpu import give_back_memory
 from .errors import RequestError, StartError
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ LONGEST_WAIT = 0.01
 
 WAIT_SHARE = 0.5
 """And the most of the time that the last run took: less than another run would cost them."""
+
+PAUSE = 0.1
+"""Seconds without a request after which what the last run needed goes back to the system."""
 
 
 class State(Enum):
@@ -136,9 +140,17 @@ class Worker(threading.Thread, Generic[M]):
 
     def _serve(self, copy: Copy[M]) -> None:
         while True:
+            if self._nobody_asks(copy):
+                give_back_memory()
             copy.jobs = self._take(copy)
             self._run_together(copy)
             copy.jobs = []
+
+    def _nobody_asks(self, copy: Copy[M]) -> bool:
+        """Whether a pause follows the last run."""
+        with self._changed:
+            copy.wants = 1
+            return not self._changed.wait_for(lambda: bool(self._waiting), PAUSE)
 
     def _take(self, copy: Copy[M]) -> list[Job]:
         """The job that waits longest, and with it those that may share its run."""
