@@ -210,6 +210,12 @@ def release(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
+def server_path(overlay: Path, release: str) -> str:
+    """PYTHONPATH for a program that imports the server's modules, with that release."""
+    return os.pathsep.join([*([str(overlay)] if release == OLDEST else []), str(IMAGE)])
+
+
+@pytest.fixture(scope="session")
 def bloom(start_server: Start, release: str) -> Server:
     return start_server("bloom", release).wait_until_ready()
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .one_pass import one_pass
 from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
 
@@ -79,21 +80,27 @@ class Batching:
         possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
         self.size = size if possible else 1
         self._equal_sizes = False
+        self._one_pass = one_pass(pipeline, task)
         if task == "text-generation" and self.size > 1:
             _pad_for_generation(pipeline.tokenizer)
 
     def prove(self) -> None:
         """Compare two inputs alone with the same two together: not every model minds its padding."""
         if self.size == 1:
+            self._one_pass = None
             return
-        reason = self._difference(*self._samples(equal=False))
+        samples, arguments = self._samples(equal=False)
+        reason = self._difference(samples, arguments)
+        if self._one_pass and (reason or self._difference(samples, {})):
+            self._one_pass = None
+            reason = self._difference(samples, arguments)
         if reason and self._kind is not Kind.TEXT:
             # images and sounds of one size need no padding, and many clients send no other
             self._equal_sizes = True
             reason = self._difference(*self._samples(equal=True))
         if reason:
             log.info("requests run one by one: %s", reason)
-            self.size = 1
+            self.size, self._one_pass = 1, None
 
     def _difference(self, samples: list[Any], arguments: Mapping[str, Any]) -> str:
         """Why these may not run together; empty where they may."""
@@ -169,10 +176,16 @@ class Batching:
         bucket = max(length, _SHORT).bit_length() // (2 if self._task == "text-generation" else 1)
         return [chat, bucket]
 
+    def knows_better(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
+        """Whether `call` is the faster way even for one input."""
+        return self._one_pass is not None and isinstance(inputs, str) and not arguments.keys() - _PARAMETERS[self._task]
+
     def call(self, inputs: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
         """The pipeline's results, each as the pipeline returns it for one input."""
         if self._task == "automatic-speech-recognition":
             return transcribe_together(self._pipeline, inputs, arguments)
+        if self._one_pass:
+            return self._one_pass(inputs, arguments)
         results = self._pipeline([_copied(one) for one in inputs], batch_size=len(inputs), **arguments)
         if self._task == "feature-extraction":
             return self._without_padding(results, inputs)
@@ -243,12 +256,12 @@ def _pad_for_generation(tokenizer: Any) -> None:
 
 def _same(one: Any, other: Any) -> bool:
     """Equal but for what sums in another order differ by, in half precision too."""
+    # numbers and arrays of numpy and torch
+    one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if hasattr(one, "tolist") and hasattr(other, "tolist"):  # numbers and arrays of numpy and torch
-        return _same(one.tolist(), other.tolist())
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=0.02, abs_tol=0.02)
     return bool(one == other)

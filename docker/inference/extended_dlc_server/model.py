@@ -135,6 +135,8 @@ class Model:
         self._batching.prove()
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        if self._batching.knows_better(inputs, arguments):
+            return self._batching.call([inputs], arguments)[0]
         if self.expected.task == "automatic-speech-recognition":
             return transcribe(self.pipeline, inputs, arguments)
         if self.expected.task == "zero-shot-audio-classification":

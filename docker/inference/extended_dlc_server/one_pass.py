@@ -1,0 +1,86 @@
+"""Texts through a pipeline's tokenizer and model in one call of each.
+
+A pipeline tokenizes, collates and labels each text by itself, which takes several times as long as a small model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class OnePass:
+    """What the tasks have in common; a subclass makes answers of what the model returns."""
+
+    def __init__(self, pipeline: Any) -> None:
+        """Not proved yet to answer as the pipeline does."""
+        self.pipeline = pipeline
+
+    def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
+        """An answer for each text, as the pipeline gives it for that text alone."""
+        tokens = self.pipeline.tokenizer(list(texts), padding=len(texts) > 1, return_tensors="pt")
+        outputs = self.pipeline.forward(dict(tokens))  # a copy, for pipelines add to what they are given
+        return self.answers(outputs, tokens, arguments)
+
+    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+        """What the model returned, text by text."""
+        raise NotImplementedError
+
+
+class Features(OnePass):
+    """An array for each text, without the padding."""
+
+    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+        """As many rows as the text has tokens."""
+        every, left = outputs[0].float().numpy(), self.pipeline.tokenizer.padding_side == "left"
+        lengths = tokens["attention_mask"].sum(1).tolist()
+        pairs = zip(every, lengths, strict=True)
+        return [rows[None, -length:] if left else rows[None, :length] for rows, length in pairs]
+
+
+class Labels(OnePass):
+    """The likeliest label of each text, or those that were asked for."""
+
+    def __init__(self, pipeline: Any) -> None:
+        """Looks once at what the model's configuration says: each look takes longer than a label."""
+        super().__init__(pipeline)
+        from transformers.pipelines import text_classification
+
+        self._functions = text_classification.ClassificationFunction
+        self._sigmoid, self._softmax = text_classification.sigmoid, text_classification.softmax
+        config = pipeline.model.config
+        self._names, kind = config.id2label, config.problem_type
+        if kind == "regression":
+            self._usual = self._functions.NONE
+        elif kind == "multi_label_classification" or config.num_labels == 1:
+            self._usual = self._functions.SIGMOID
+        else:
+            self._usual = self._functions.SOFTMAX
+
+    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+        """The same labels and scores, and as many lists around them."""
+        _, _, options = self.pipeline._sanitize_parameters(**arguments)
+        scores = outputs["logits"].float().numpy()
+        function = options.get("function_to_apply", self._usual)
+        if function == self._functions.SIGMOID:
+            scores = self._sigmoid(scores)
+        elif function == self._functions.SOFTMAX:
+            scores = self._softmax(scores)
+        most = options.get("top_k", 1)
+        likeliest_only = most == 1 and "top_k" not in arguments
+        return [self._likeliest(row) if likeliest_only else self._ranked(row, most) for row in scores.tolist()]
+
+    def _likeliest(self, scores: list[float]) -> list[dict[str, Any]]:
+        score = max(scores)
+        return [{"label": self._names[scores.index(score)], "score": score}]
+
+    def _ranked(self, scores: list[float], most: int | None) -> list[dict[str, Any]]:
+        ranking = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)[:most]
+        return [{"label": self._names[index], "score": scores[index]} for index in ranking]
+
+
+def one_pass(pipeline: Any, task: str) -> OnePass | None:
+    """None where only the pipeline itself knows how: for other tasks, and for a model's own pipeline."""
+    kinds = {"feature-extraction": Features, "text-classification": Labels}
+    ours = task in kinds and type(pipeline).__module__.startswith("transformers.pipelines.")
+    return kinds[task](pipeline) if ours else None
