@@ -403,8 +403,7 @@ def test_a_run_after_a_batch_waits_for_those_who_come_again():
 
 
 def test_one_client_never_waits_not_even_after_others(monkeypatch):
-    monkeypatch.setattr(worker, "LONGEST_WAIT", 5)
-    monkeypatch.setattr(worker, "WAIT_SHARE", 100)
+    monkeypatch.setattr(worker, "longest_wait", lambda run: 5)
     recorder = Recorder(seconds=0.02)
 
     async def ask():
@@ -418,8 +417,7 @@ def test_one_client_never_waits_not_even_after_others(monkeypatch):
 
 def test_a_run_waits_no_longer_than_it_may(monkeypatch):
     """Of two clients one does not come back: the other waits the longest time once."""
-    monkeypatch.setattr(worker, "LONGEST_WAIT", 0.3)
-    monkeypatch.setattr(worker, "WAIT_SHARE", 100)
+    monkeypatch.setattr(worker, "longest_wait", lambda run: 0.3)
     recorder = Recorder(seconds=0.02)
 
     async def ask():

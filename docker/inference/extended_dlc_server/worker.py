@@ -18,14 +18,17 @@ from .errors import RequestError, StartError
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 
-LONGEST_WAIT = 0.01
-"""Seconds that a request may wait for others that are likely to come."""
-
-WAIT_SHARE = 0.5
-"""And the most of the time that the last run took: less than another run would cost them."""
-
 PAUSE = 0.1
 """Seconds without a request after which what the last run needed goes back to the system."""
+
+
+def longest_wait(run: float) -> float:
+    """Seconds that a request may wait for others that are likely to come, after a run that took so many.
+
+    Less than another run would cost them: half of a short run up to 10 ms, a twentieth of a long one up to 100 ms, for
+    the sound of eight clients takes as long to arrive.
+    """
+    return max(min(run / 2, 0.01), min(run / 20, 0.1))
 
 
 class State(Enum):
@@ -140,25 +143,23 @@ class Worker(threading.Thread, Generic[M]):
 
     def _serve(self, copy: Copy[M]) -> None:
         while True:
-            if self._nobody_asks(copy):
+            copy.jobs = self._take(copy, PAUSE)
+            if not copy.jobs:
                 give_back_memory()
-            copy.jobs = self._take(copy)
+                copy.jobs = self._take(copy, None)
             self._run_together(copy)
             copy.jobs = []
 
-    def _nobody_asks(self, copy: Copy[M]) -> bool:
-        """Whether a pause follows the last run."""
-        with self._changed:
-            copy.wants = 1
-            return not self._changed.wait_for(lambda: bool(self._waiting), PAUSE)
-
-    def _take(self, copy: Copy[M]) -> list[Job]:
-        """The job that waits longest, and with it those that may share its run."""
+    def _take(self, copy: Copy[M], patience: float | None) -> list[Job]:
+        """The job that waits longest, and with it those that may share its run; none after a pause of such seconds."""
         with self._changed:
             while not self._waiting or self._more_will_come(copy):
-                copy.wants = copy.expected if self._waiting else 1
-                self._changed.wait(copy.waits_until - time.monotonic() if self._waiting else None)
-            copy.wants = 0
+                nobody = not self._waiting
+                copy.wants = 1 if nobody else copy.expected
+                came = self._changed.wait(patience if nobody else copy.waits_until - time.monotonic())
+                copy.wants = 0
+                if nobody and not came:
+                    return []
             first = self._waiting.popleft()
             jobs = [first]
             if first.shared is not None:
@@ -205,7 +206,7 @@ class Worker(threading.Thread, Generic[M]):
         now = time.monotonic()
         seconds, copy.began = now - (copy.began or now), None
         copy.expected = len(copy.jobs) + len(self._waiting)
-        copy.waits_until = now + min(LONGEST_WAIT, WAIT_SHARE * seconds)
+        copy.waits_until = now + longest_wait(seconds)
 
     def fail(self, reason: str) -> None:
         """Nothing will be answered any more: tell those who wait. From any thread, for a copy's may be stuck."""
