@@ -228,6 +228,7 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
                 with make() as process:
                     _first(process, of)
                     _load(process, of, seconds=bench.effort.seconds(2), least=CLIENTS)
+                    time.sleep(1)  # what a pause gives back
                     return {"megabytes": process.memory / 1e6, "sharing": others}
 
             return measure
