@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -224,113 +224,28 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.role = role or self._new_role(role_path, permissions_boundary)
         self._vpc = vpc_config(self, network, role=self.role) if network else None
         self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
-        models: dict[str, sagemaker.CfnModel] = {}
-        if isinstance(self.hosting, Components):
-            self._grant_observability(self.role)
-            home, cudas = Construct(self, "Components"), []
-            for part in self.hosting.components:
-                self._homes[part.name] = Construct(home, part.name)
-                models[part.name], cuda = self._own_model(part, model=model, image=image, environment=environment)
-                cudas.append(cuda)
-            self.model, *_ = models.values()
-            variants = [managed_variant(self.hosting, cudas=cudas)]
-        else:
-            self.model, cuda = self._serve(self, self.hosting, model=model, image=image, environment=environment)
-            weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
-            variants = [self._variant(self.hosting, MAIN_VARIANT, weight, self.model, cuda)]
-        others = self._others()
-        home = Construct(self, "Variants") if others else self
-        for each in others:
-            self._homes[each.name] = Construct(home, each.name)
-            own, cuda = self._own_model(each, model=model, image=image, environment=environment)
-            variants.append(self._variant(each, each.name, each.weight, own, cuda))
-        shadows = 1 if isinstance(self.hosting, RealTime) and self.hosting.shadow else 0
-        key = encryption_key
+        self._models: dict[str, sagemaker.CfnModel] = {}
+        variants = self._serve_each(model=model, image=image, environment=environment)
+        self.model, *_ = self._models.values()
         self._queue: Queue | None = None
         if isinstance(self.hosting, Async):
-            self._queue = queue(self, self.hosting, name=self.endpoint_name, role=self.role, key=key)
+            self._queue = queue(self, self.hosting, name=self.endpoint_name, role=self.role, key=encryption_key)
         self.capture_bucket: s3.IBucket | None = None
         capture = None
         if data_capture is not None:
             self.capture_bucket, capture = data_capture_config(
-                self, data_capture, name=self.endpoint_name, role=self.role, key=key
+                self, data_capture, name=self.endpoint_name, role=self.role, key=encryption_key
             )
-        self.config = sagemaker.CfnEndpointConfig(
-            self,
-            "Config",
-            production_variants=variants[: len(variants) - shadows],
-            shadow_production_variants=variants[-1:] if shadows else None,
-            async_inference_config=self._queue.config if self._queue else None,
-            data_capture_config=capture,
-            kms_key_id=self._volume_key(key),
-            # models of components have no say in these
-            execution_role_arn=self.role.role_arn if models else None,
-            vpc_config=sagemaker.CfnEndpointConfig.VpcConfigProperty(
-                security_group_ids=self._vpc.security_group_ids, subnets=self._vpc.subnets
-            )
-            if models and self._vpc
-            else None,
-            enable_network_isolation=all(each.enable_network_isolation for each in models.values()) or None
-            if models
-            else None,
-        )
-        if models:
-            self.config.node.add_dependency(self.role)
+        self.config = self._configure(variants, capture=capture, key=encryption_key)
         self.watch = self._watch(monitoring) if monitoring else None
-        scaled = self._scaled()
-        counted = scaled and not isinstance(self.hosting, Serverless | Components)
-        self.endpoint = sagemaker.CfnEndpoint(
-            self,
-            "Endpoint",
-            endpoint_name=self.endpoint_name,
-            endpoint_config_name=self.config.attr_endpoint_config_name,
-            deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms() if self.watch else ())
-            if rollout and not models
-            else None,
-            # an update would put the number of instances back to the config's; weights and capture shall follow it
-            retain_all_variant_properties=True if counted else None,
-            exclude_retained_variant_properties=[
-                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type=kind)
-                for kind in ("DesiredWeight", "DataCaptureConfig")
-            ]
-            if counted
-            else None,
-        )
-        self.components: dict[str, sagemaker.CfnInferenceComponent] = {
-            part.name: inference_component(
-                self._homes[part.name],
-                part,
-                endpoint=self.endpoint,
-                endpoint_name=self.endpoint_name,
-                model_name=models[part.name].attr_model_name,
-                rollout=rollout if isinstance(rollout, Rolling) else None,
-                own=self.watch.rollback_alarms(part.name) if self.watch else (),
-            )
-            for part in (self.hosting.components if isinstance(self.hosting, Components) else ())
-        }
+        self.endpoint = self._deploy(rollout)
+        self.components = self._place_components(rollout)
         """The inference components by name; none but with `Components`."""
-        for name, scaling in scaled.items():
-            scale(
-                Construct(self._homes[name], "Scaling"),
-                scaling,
-                endpoint_name=self.endpoint_name,
-                variant=name,
-                after=self.components.get(name, self.endpoint),
-            )
+        self._scalings = self._scale_each()
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
-        proofs = self._prove(verify, model=model, models=models) if verify else []
-        self.switch: Switch | None = None
-        if schedule is not None:
-            from extended_dlc.schedule import Switch
-
-            if not isinstance(schedule, Switch):
-                schedule = Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
-            self.switch = schedule
-            parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
-            watch = self.watch.of_use_with_endpoint if self.watch else ()
-            parts += self.components.values()
-            self.switch.turns(*(each for each in (self.endpoint, *parts, *watch, *proofs) if each is not None))
+        proofs = self._prove(verify, model=model) if verify else []
+        self.switch = self._switched_by(schedule, proofs) if schedule else None
 
     @property
     def bucket(self) -> s3.IBucket | None:
@@ -440,6 +355,30 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 served.node.add_dependency(ready)
         return served, published.cuda
 
+    def _serve_each(
+        self, *, model: ServedModel, image: ServingImage, environment: Mapping[str, str] | None
+    ) -> list[sagemaker.CfnEndpointConfig.ProductionVariantProperty]:
+        """A Model for each variant or component, and the variants as the EndpointConfig has them."""
+        if isinstance(self.hosting, Components):
+            self._grant_observability(self.role)
+            home, cudas = Construct(self, "Components"), []
+            for part in self.hosting.components:
+                self._homes[part.name] = Construct(home, part.name)
+                cudas.append(self._own_model(part, model=model, image=image, environment=environment))
+            return [managed_variant(self.hosting, cudas=cudas)]
+        self._models[MAIN_VARIANT], cuda = self._serve(
+            self, self.hosting, model=model, image=image, environment=environment
+        )
+        weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
+        variants = [self._variant(self.hosting, MAIN_VARIANT, weight, cuda)]
+        others = self._others()
+        home = Construct(self, "Variants") if others else self
+        for each in others:
+            self._homes[each.name] = Construct(home, each.name)
+            cuda = self._own_model(each, model=model, image=image, environment=environment)
+            variants.append(self._variant(each, each.name, each.weight, cuda))
+        return variants
+
     def _own_model(
         self,
         variant: Variant | Component,
@@ -447,8 +386,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         model: ServedModel,
         image: ServingImage,
         environment: Mapping[str, str] | None,
-    ) -> tuple[sagemaker.CfnModel, str | None]:
-        """The Model of another variant or of a component: its own, because its image can differ by the type alone."""
+    ) -> str | None:
+        """The Model of another variant or of a component: its own, because its image can differ by the type alone.
+
+        Returns the CUDA of its image.
+        """
         served, cuda = self._serve(
             self._homes[variant.name],
             variant if isinstance(variant, Variant) else self.hosting,
@@ -459,7 +401,95 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
         if isinstance(variant, Component):
             check_component_environment(variant, served)
-        return served, cuda
+        self._models[variant.name] = served
+        return cuda
+
+    def _configure(
+        self,
+        variants: Sequence[sagemaker.CfnEndpointConfig.ProductionVariantProperty],
+        *,
+        capture: sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None,
+        key: kms.IKey | None,
+    ) -> sagemaker.CfnEndpointConfig:
+        """The EndpointConfig; with components it says what their models have no say in."""
+        shadows = 1 if isinstance(self.hosting, RealTime) and self.hosting.shadow else 0
+        shared = isinstance(self.hosting, Components)
+        config = sagemaker.CfnEndpointConfig(
+            self,
+            "Config",
+            production_variants=variants[: len(variants) - shadows],
+            shadow_production_variants=variants[-1:] if shadows else None,
+            async_inference_config=self._queue.config if self._queue else None,
+            data_capture_config=capture,
+            kms_key_id=self._volume_key(key),
+            execution_role_arn=self.role.role_arn if shared else None,
+            vpc_config=sagemaker.CfnEndpointConfig.VpcConfigProperty(
+                security_group_ids=self._vpc.security_group_ids, subnets=self._vpc.subnets
+            )
+            if shared and self._vpc
+            else None,
+            enable_network_isolation=all(each.enable_network_isolation for each in self._models.values()) or None
+            if shared
+            else None,
+        )
+        if shared:
+            config.node.add_dependency(self.role)
+        return config
+
+    def _deploy(self, rollout: Rollout | None) -> sagemaker.CfnEndpoint:
+        """The Endpoint, whose updates leave the number of instances to what scales it."""
+        counted = self._scaled() and not isinstance(self.hosting, Serverless | Components)
+        return sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=self.endpoint_name,
+            endpoint_config_name=self.config.attr_endpoint_config_name,
+            deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms() if self.watch else ())
+            if rollout and not isinstance(self.hosting, Components)
+            else None,
+            # an update would put the number of instances back to the config's; weights and capture shall follow it
+            retain_all_variant_properties=True if counted else None,
+            exclude_retained_variant_properties=[
+                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type=kind)
+                for kind in ("DesiredWeight", "DataCaptureConfig")
+            ]
+            if counted
+            else None,
+        )
+
+    def _place_components(self, rollout: Rollout | None) -> dict[str, sagemaker.CfnInferenceComponent]:
+        parts = self.hosting.components if isinstance(self.hosting, Components) else ()
+        return {
+            part.name: inference_component(
+                self._homes[part.name],
+                part,
+                endpoint=self.endpoint,
+                endpoint_name=self.endpoint_name,
+                model_name=self._models[part.name].attr_model_name,
+                rollout=rollout if isinstance(rollout, Rolling) else None,
+                own=self.watch.rollback_alarms(part.name) if self.watch else (),
+            )
+            for part in parts
+        }
+
+    def _scale_each(self) -> list[Construct]:
+        """What scales the variants or components that scale."""
+        homes = []
+        for name, scaling in self._scaled().items():
+            homes.append(Construct(self._homes[name], "Scaling"))
+            after = self.components.get(name, self.endpoint)
+            scale(homes[-1], scaling, endpoint_name=self.endpoint_name, variant=name, after=after)
+        return homes
+
+    def _switched_by(self, schedule: Schedule | Switch, proofs: Sequence[Construct]) -> Switch:
+        """The switch that turns off and on what cannot be there without the endpoint."""
+        from extended_dlc.schedule import Switch
+
+        if not isinstance(schedule, Switch):
+            schedule = Switch(self, "Switch", schedule=schedule, what=self.endpoint_name)
+        watch = self.watch.of_use_with_endpoint if self.watch else ()
+        schedule.turns(self.endpoint, *self._scalings, *self.components.values(), *watch, *proofs)
+        return schedule
 
     def _watch(self, monitoring: Monitoring) -> Watch:
         # loaded with the first endpoint that is watched: CloudWatch's and the log's classes take long to load
@@ -475,9 +505,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             log_requests=[name for name, home in self._homes.items() if home in self._log_requests],
         )
 
-    def _prove(
-        self, proof: Proof, *, model: ServedModel, models: Mapping[str, sagemaker.CfnModel]
-    ) -> list[CustomResource]:
+    def _prove(self, proof: Proof, *, model: ServedModel) -> list[CustomResource]:
         """The proofs that the endpoint answers, or that each of its components does, which come last."""
         from extended_dlc.verify import Prover
 
@@ -492,7 +520,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 prover.component(
                     self._homes[each.name],
                     name=each.name,
-                    model_name=models[each.name].attr_model_name,
+                    model_name=self._models[each.name].attr_model_name,
                     proof=request_for(self._homes[each.name]),
                     endpoint=self,
                     config_name=config_name,
@@ -513,18 +541,15 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                     queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
                 )
             ]
-        parts = [home.node.try_find_child("Scaling") for home in self._homes.values()]
         for proved in proofs:
-            proved.node.add_dependency(
-                self.endpoint, *self.components.values(), *(each for each in parts if each is not None)
-            )
+            proved.node.add_dependency(self.endpoint, *self.components.values(), *self._scalings)
         return proofs
 
-    @staticmethod
     def _variant(
-        hosting: Instances | Serverless, name: str, weight: float, model: sagemaker.CfnModel, cuda: str | None
+        self, hosting: Instances | Serverless, name: str, weight: float, cuda: str | None
     ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-        return production_variant(hosting, name=name, weight=weight, model_name=model.attr_model_name, cuda=cuda)
+        model_name = self._models[name].attr_model_name
+        return production_variant(hosting, name=name, weight=weight, model_name=model_name, cuda=cuda)
 
     def _others(self) -> list[Variant]:
         """The variants besides the first; a shadow is the only one."""
