@@ -149,7 +149,7 @@ class Batching:
         if self._task == "automatic-speech-recognition" and not self._transcribes_alike(inputs, arguments):
             return None
         like = self._like(inputs)
-        return None if like is None else json.dumps([like, arguments], sort_keys=True)
+        return None if like is None else f"{like} {json.dumps(arguments, sort_keys=True) if arguments else {}}"
 
     def most(self, inputs: Any) -> int:
         """How many requests may run together with this one among them."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .attributes import check_values, merge, parse_attributes, parse_json, parse_value
@@ -72,18 +73,20 @@ def decode(
     media, _ = parse_content_type(content_type)
     if media == "multipart/form-data":
         decoded = _decode_form(body, content_type or "", expected, form)
+        form = decoded.form
     else:
-        decoded = replace(_decode_body(body, content_type, expected), form=form)
+        decoded = _decode_body(body, content_type, expected)
     parameters = merge(decoded.parameters, beside)
-    return replace(decoded, parameters=parameters, form=_stream_or(decoded, parameters.pop("stream", None), expected))
+    form = _stream_or(form, parameters.pop("stream", None), expected)
+    return Decoded(inputs=decoded.inputs, parameters=parameters, form=form)
 
 
-def _stream_or(decoded: Decoded, stream: Any, expected: Expected) -> Form:
+def _stream_or(form: Form, stream: Any, expected: Expected) -> Form:
     """Events where `stream` says so, which stands in the body or beside it; otherwise the form that was chosen."""
     if stream not in (None, True, False):
         raise RequestError(400, "bad-parameters", "'stream' must be true or false")
     if not stream:
-        return decoded.form
+        return form
     if Form.EVENTS not in offers(expected.task):
         raise RequestError(400, "cannot-stream", f"{expected.task} has no answer in parts: leave 'stream' away")
     return Form.EVENTS
@@ -108,6 +111,7 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> D
     )
 
 
+@functools.lru_cache(maxsize=64)
 def parse_content_type(value: str | None) -> tuple[str, str]:
     """Media type in lower case and charset (UTF-8 unless given); other parameters do not matter."""
     media, *parameters = (value or "application/json").split(";")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from enum import Enum
 
 from .errors import RequestError
@@ -45,6 +46,7 @@ def offers(task: str) -> tuple[Form, ...]:
     return (Form.JSON, *(form for form, tasks in also if family in tasks))
 
 
+@functools.lru_cache(maxsize=64)
 def choose_form(accept: str, task: str) -> Form:
     """The best of what is offered by quality, then by how exactly it is named, then JSON; 406 where nothing fits."""
     ranges = [_parse_range(part) for part in accept.split(",") if part.strip()]

@@ -5,6 +5,7 @@ A pipeline tokenizes, collates and labels each text by itself, which takes sever
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,22 @@ class OnePass:
     def __init__(self, pipeline: Any) -> None:
         """Not proved yet to answer as the pipeline does."""
         self.pipeline = pipeline
+        # what a pipeline tells models that could continue a text when they are only to judge it
+        names = inspect.signature(pipeline.model.forward).parameters
+        self._options = {"use_cache": False} if "use_cache" in names else {}
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
         """An answer for each text, as the pipeline gives it for that text alone."""
-        tokens = self.pipeline.tokenizer(list(texts), padding=len(texts) > 1, return_tensors="pt")
-        outputs = self.pipeline.forward(dict(tokens))  # a copy, for pipelines add to what they are given
+        import numpy as np
+        import torch
+
+        tokens = self.pipeline.tokenizer(list(texts), padding=len(texts) > 1)
+        # of a list of lists numpy makes an array in a third of the time that torch takes
+        tensors = {
+            name: torch.from_numpy(np.array(rows, np.int64)).to(self.pipeline.device) for name, rows in tokens.items()
+        }
+        with self.pipeline.device_placement(), torch.inference_mode():
+            outputs = self.pipeline.model(**tensors, **self._options)
         return self.answers(outputs, tokens, arguments)
 
     def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
@@ -32,9 +44,8 @@ class Features(OnePass):
 
     def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """As many rows as the text has tokens."""
-        every, left = outputs[0].float().numpy(), self.pipeline.tokenizer.padding_side == "left"
-        lengths = tokens["attention_mask"].sum(1).tolist()
-        pairs = zip(every, lengths, strict=True)
+        every, left = outputs[0].float().cpu().numpy(), self.pipeline.tokenizer.padding_side == "left"
+        pairs = zip(every, map(sum, tokens["attention_mask"]), strict=True)
         return [rows[None, -length:] if left else rows[None, :length] for rows, length in pairs]
 
 
@@ -60,7 +71,7 @@ class Labels(OnePass):
     def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """The same labels and scores, and as many lists around them."""
         _, _, options = self.pipeline._sanitize_parameters(**arguments)
-        scores = outputs["logits"].float().numpy()
+        scores = outputs["logits"].float().cpu().numpy()
         function = options.get("function_to_apply", self._usual)
         if function == self._functions.SIGMOID:
             scores = self._sigmoid(scores)
