@@ -349,15 +349,18 @@ def stages() -> list[Stage]:
         *(Stage(name=f"memory {name}", minutes=4, run=memory(name)) for name in ("bloom-tiny", "bloom-medium")),
     ]
     heard = [
-        ("whisper-tiny", 1),
-        ("whisper-tiny", 10),
-        ("whisper-tiny", 60),
-        ("whisper-medium", 1),
-        ("whisper-medium", 10),
+        ("whisper-tiny", 1, 3),
+        ("whisper-tiny", 10, 3),
+        ("whisper-tiny", 60, 3),
+        ("whisper-medium", 1, 12),
+        ("whisper-medium", 10, 12),
     ]
     return [
         *first,
-        *(Stage(name=f"speech {name} {length}", minutes=3, run=speech(name, length)) for name, length in heard),
+        *(
+            Stage(name=f"speech {name} {length}", minutes=minutes, run=speech(name, length))
+            for name, length, minutes in heard
+        ),
         *(
             stage
             for of in TEXTS
@@ -497,6 +500,8 @@ def main() -> None:
             "machine": _machine(),
             **(found if isinstance(found, dict) else {"rows": found}),
         }
+        order = [one.name for one in stages()]
+        figures["stages"] = {name: figures["stages"][name] for name in order if name in figures["stages"]}
         print_table(figures["stages"][stage.name].get("rows", []))
         if not options.quick:
             FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
