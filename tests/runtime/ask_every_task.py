@@ -1,6 +1,7 @@
 """Load a tiny model for every task of the installed transformers as the server does, ask it, and print the answers.
 
-One process for all tasks, since importing transformers takes longer than all of them. Run by `test_tasks.py`.
+One process for all tasks, since importing transformers takes longer than all of them. Run by `test_tasks.py`. With
+`HALF` in the environment the device would rather have bfloat16, as a GPU and a large CPU would.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import tiny_tasks
+from extended_dlc_server import devices
+from extended_dlc_server import model as models
 from extended_dlc_server.decoding import decode
 from extended_dlc_server.errors import StartError
 from extended_dlc_server.model import _auto_mappings, load_pipelines
@@ -88,6 +91,7 @@ def outcome(task: str, folder: Path) -> dict[str, Any]:
     config = json.loads((folder / "model" / "config.json").read_text())
     return {
         "answer": json.loads(model.answer(request)),
+        "precision": str(model.pipeline.model.dtype),
         "inferred": infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks),
     }
 
@@ -95,6 +99,8 @@ def outcome(task: str, folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     logging.disable()
+    if os.environ.get("HALF"):
+        devices.LARGE, models.multiplies_bfloat16 = 0, lambda: True
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
 

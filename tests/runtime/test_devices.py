@@ -21,8 +21,9 @@ T4, A10G, H100 = (
 )
 
 
-def placed(gpus, gigabytes=1.0, stored="bfloat16", told="auto", has_accelerate=True):
-    return place(gpus, size=int(gigabytes * GIGABYTE), stored=stored, told=told, has_accelerate=has_accelerate)
+def placed(gpus, gigabytes=1.0, stored="bfloat16", told="auto", has_accelerate=True, amx=False):
+    options = {"told": told, "has_accelerate": has_accelerate, "cpu_multiplies_bfloat16": amx}
+    return place(gpus, size=int(gigabytes * GIGABYTE), stored=stored, **options)
 
 
 # where, and in which precision
@@ -84,6 +85,25 @@ def test_weights_count_in_the_precision_in_which_they_are_loaded():
 )
 def test_the_precision_is_the_devices_unless_told(gpus, stored, told, dtype):
     assert placed(gpus, stored=stored, told=told).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "stored", "told", "dtype"),
+    [
+        (100, "float32", "auto", "bfloat16"),
+        (99, "float32", "auto", "float32"),
+        (100, None, "auto", "bfloat16"),
+        (99, None, "auto", "float32"),
+        (50, "bfloat16", "auto", "bfloat16"),
+        (49, "bfloat16", "auto", "float32"),
+        (50, "float16", "auto", "bfloat16"),
+        (500, "float32", "float32", "float32"),
+        (1, "float32", "bfloat16", "bfloat16"),
+    ],
+)
+def test_a_large_model_gets_bfloat16_on_a_cpu_that_multiplies_it(megabytes, stored, told, dtype):
+    assert placed([], megabytes / 1000, stored, told, amx=True).dtype == dtype
+    assert placed([A10G], megabytes / 1000, stored, told, amx=True) == placed([A10G], megabytes / 1000, stored, told)
 
 
 # one queue, several copies

@@ -167,6 +167,15 @@ def test_the_quota_of_the_container_limits_the_threads(tmp_path, monkeypatch, fi
     assert cpu.usable_cpus(tmp_path) == (64 if quota is None else 2)
 
 
+def test_a_cpu_that_multiplies_bfloat16_says_so_among_its_flags(tmp_path):
+    file = tmp_path / "cpuinfo"
+    assert not cpu.multiplies_bfloat16(file)
+    file.write_text("processor: 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n")
+    assert cpu.multiplies_bfloat16(file)
+    file.write_text("model name: not amx_bf16 at all\nflags\t\t: fpu avx512_bf16\n")
+    assert not cpu.multiplies_bfloat16(file)
+
+
 def test_a_thread_count_that_is_set_wins():
     environment = {"OMP_NUM_THREADS": "3"}
     cpu.set_thread_count(environment)

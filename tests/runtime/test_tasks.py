@@ -79,6 +79,13 @@ KEYS = {  # of the answer, or of its first row
     "zero-shot-image-classification": {"score", "label"},
     "zero-shot-object-detection": {"score", "label", "box"},
 }
+ONLY_FLOAT32 = {
+    NEWEST: {"depth-estimation"},
+    OLDEST: {
+        *("audio-classification", "depth-estimation", "document-question-answering", "question-answering"),
+        "text-to-audio",
+    },
+}
 INFERRED_OTHERWISE = {
     "any-to-any": "image-text-to-text",
     "decision": "text-generation",
@@ -89,13 +96,13 @@ INFERRED_OTHERWISE = {
 }
 
 
-@pytest.fixture(scope="module")
-def outcomes(release, overlay, tmp_path_factory):
-    """Task -> what it came to, for each task that this release's pipelines have."""
+@pytest.fixture(scope="module", params=["float32", "half"])
+def outcomes(request, release, overlay, tmp_path_factory):
+    """Task -> what it came to, for each task that this release's pipelines have, as on a device of that precision."""
     path = [*([str(overlay)] if release == OLDEST else []), str(IMAGE)]
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "ask_every_task.py", tmp_path_factory.mktemp("tasks")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "HALF": "1" if request.param == "half" else ""},
         capture_output=True,
         text=True,
         timeout=300,
@@ -123,6 +130,14 @@ def test_an_answer_has_what_its_task_is_known_for(outcomes):
     _, rows = outcomes
     for task in (KEYS.keys() & rows.keys()) - REFUSED.keys():
         assert KEYS[task] == set(first(rows[task]["answer"])), task
+
+
+def test_what_cannot_answer_in_the_devices_half_precision_does_so_in_float32(request, outcomes):
+    release, rows = outcomes
+    is_half = request.node.callspec.params["outcomes"] == "half"
+    found = {task for task, row in rows.items() if row.get("precision") == "torch.float32"}
+    served = {task for task, row in rows.items() if "answer" in row}
+    assert found == (ONLY_FLOAT32[release] if is_half else served)
 
 
 def test_images_in_answers_are_png_in_base64(outcomes):

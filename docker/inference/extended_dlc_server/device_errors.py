@@ -9,7 +9,7 @@ from .worker import FatalError
 def explain_device(error: Exception) -> Exception | None:
     """A failure of the memory or the device, whoever's code met it."""
     if _is_out_of_memory(error):
-        _free_memory()
+        free_memory()
         return RequestError(
             507,
             "out-of-memory",
@@ -26,7 +26,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """What nothing holds any more, on the GPUs too."""
     import gc
 
     import torch

@@ -7,6 +7,10 @@ class StartError(Exception):
     """The server cannot start as configured: the message names the setting, its value, the rule and the way out."""
 
 
+class CannotAnswerError(StartError):
+    """The model is loaded and fails at its first inference."""
+
+
 class RequestError(Exception):
     """A request gets no result: an HTTP status, a code for programs and a message for people."""
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from .banner import banner
 from .batching import Batching
+from .cpu import multiplies_bfloat16
 from .decoding import Decoded, Expected
-from .device_errors import explain_device
-from .devices import AUTO, place, seen_gpus
+from .device_errors import explain_device, free_memory
+from .devices import AUTO, Placement, place, seen_gpus
 from .encoding import encode
-from .errors import RequestError, StartError
+from .errors import CannotAnswerError, RequestError, StartError
 from .negotiation import Form
 from .parameters import legal_parameters
 from .requirements import install_requirements
@@ -31,7 +32,7 @@ from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .tokens import TokenCounter
 from .user_code import Context, UserModel, load_hooks
-from .weights import find_weights, why_not_loaded
+from .weights import Weights, find_weights, why_not_loaded
 from .worker import Shared
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ class Model:
             inputs, arguments = _warm_up_request(self.expected, self.pipeline)
             self._call(inputs, arguments)
         except Exception as error:
-            raise StartError(f"the model is loaded but cannot answer: {type(error).__name__}: {error}") from error
+            reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
+            raise (StartError if explain_device(error) else CannotAnswerError)(reason) from error
         self._batching.prove()
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
@@ -238,29 +240,50 @@ def _devices() -> str:
 def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
     """Import transformers, find the task, load a pipeline on each device (at most so many) and warm it up."""
     weights = find_weights(settings)
-    import torch
     import transformers
-    from transformers.pipelines import PIPELINE_REGISTRY, pipeline
+    from transformers.pipelines import PIPELINE_REGISTRY
 
+    config = weights.config()
     task = check_task(
-        settings.task or infer_task(weights.config(), _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
+        settings.task or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,
     )
-    config, gpus = weights.config(), seen_gpus()
-    placement = place(
-        gpus,
-        size=weights.size if gpus else 0,
-        stored=config.get("dtype") or config.get("torch_dtype"),
-        told=settings.dtype,
-        has_accelerate=importlib.util.find_spec("accelerate") is not None,
-    )
-    dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
+
+    def placed(told: str) -> Placement:
+        return place(
+            seen_gpus(),
+            size=weights.size,
+            stored=config.get("dtype") or config.get("torch_dtype"),
+            told=told,
+            has_accelerate=importlib.util.find_spec("accelerate") is not None,
+            cpu_multiplies_bfloat16=multiplies_bfloat16(),
+        )
+
+    placement = placed(settings.dtype)
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}"))
+    try:
+        return _load(weights, task, settings, placement, most)
+    except CannotAnswerError as error:
+        if settings.dtype != AUTO or placement.dtype == "float32":
+            raise
+        reason = str(error)  # and not the error, which keeps the model in memory
+    # some models and some pipelines, of older releases above all, know no other
+    log.warning("in %s %s: once more in float32", placement.dtype, reason)
+    free_memory()
+    return _load(weights, task, settings, placed("float32"), most)
+
+
+def _load(weights: Weights, task: str, settings: Settings, placement: Placement, most: int | None) -> list[Model]:
+    """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
+    import torch
+    import transformers
+    from transformers.pipelines import pipeline
+
+    dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     models = []
-    # one after the other: loading sets torch's default precision for all threads
     for device in placement.devices[:most]:
         try:
             loaded = pipeline(

@@ -21,6 +21,9 @@ M = TypeVar("M")
 PAUSE = 0.1
 """Seconds without a request after which what the last run needed goes back to the system."""
 
+MOST_KEPT = 60
+"""Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
+
 
 def longest_wait(run: float) -> float:
     """Seconds that a request may wait for others that are likely to come, after a run that took so many.
@@ -142,10 +145,13 @@ class Worker(threading.Thread, Generic[M]):
         return job
 
     def _serve(self, copy: Copy[M]) -> None:
+        given_back = time.monotonic()
         while True:
             copy.jobs = self._take(copy, PAUSE)
-            if not copy.jobs:
+            if not copy.jobs or time.monotonic() - given_back > MOST_KEPT:
                 give_back_memory()
+                given_back = time.monotonic()
+            if not copy.jobs:
                 copy.jobs = self._take(copy, None)
             self._run_together(copy)
             copy.jobs = []
