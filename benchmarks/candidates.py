@@ -260,10 +260,13 @@ class Stock(Server):
 class Direct(Process):
     """A bare process with `pipeline()`."""
 
-    def __init__(self, model: Path, task: str, release: str, first: Any, parameters: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: Path, task: str, release: str, first: Any, parameters: Mapping[str, Any], precision: str
+    ) -> None:
         """Start it; it loads the model and answers `first`."""
+        said = [str(model), json.dumps(first), json.dumps(parameters), precision]
         super().__init__(
-            [sys.executable, HERE / "direct.py", task, str(model), json.dumps(first), json.dumps(parameters)],
+            [sys.executable, HERE / "direct.py", task, *said],
             {"PYTHONPATH": _path(release)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """The limit: a bare process with nothing but `pipeline()`. Asked once at its start, then by orders on standard input.
 
-    python direct.py TASK MODEL INPUT PARAMETERS     INPUT and PARAMETERS as JSON
+    python direct.py TASK MODEL INPUT PARAMETERS PRECISION     INPUT and PARAMETERS as JSON, PRECISION by torch's name
 
 Writes one line of JSON for its first answer, and one for each order.
 """
@@ -13,6 +13,7 @@ import sys
 import time
 from typing import Any
 
+import torch
 from transformers import pipeline
 
 
@@ -38,9 +39,9 @@ def run(
             return {"rate": counted / (now - began), "latencies": latencies}
 
 
-def main(task: str, model: str, first: str, parameters: str) -> None:
+def main(task: str, model: str, first: str, parameters: str, precision: str) -> None:
     """Load, answer once, then obey."""
-    ask = pipeline(task, model=model)
+    ask = pipeline(task, model=model, torch_dtype=getattr(torch, precision))
     _say(ask(json.loads(first), **json.loads(parameters)))
     for line in sys.stdin:
         order = json.loads(line)

@@ -61,6 +61,17 @@ def model(name: str) -> Path:
     return folder
 
 
+def precision(name: str) -> str:
+    """In which our server runs it on this CPU unless told."""
+    sys.path.insert(0, str(IMAGE))
+    from extended_dlc_server.cpu import multiplies_bfloat16
+    from extended_dlc_server.devices import AUTO, place
+
+    size = (model(name) / "model.safetensors").stat().st_size
+    cpu = multiplies_bfloat16()
+    return place((), size=size, stored="float32", told=AUTO, has_accelerate=False, cpu_multiplies_bfloat16=cpu).dtype
+
+
 def _grow(folder: Path, sizes: dict[str, int]) -> None:
     """The same kind of model in another size, with its tokenizer as it is."""
     import torch

@@ -23,13 +23,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from candidates import NEWEST, STOCK_RELEASE, Direct, Ours, Stock
 from load import http_request
-from models import model, sound, sound_file, texts
+from models import model, precision, sound, sound_file, texts
 from serving_table import print_table, write_table
 
 FIGURES = Path(__file__).parent / "serving.json"
@@ -73,10 +73,22 @@ class Text:
     """Least of one turn; a turn is never less than one batch."""
     minutes: float = 1.5
     """About what `throughput` takes."""
+    told: str = ""
+    """A precision that our server is told; its own choice otherwise."""
 
     @property
     def name(self) -> str:
+        return " ".join(filter(None, [self.untold, self.told]))
+
+    @property
+    def untold(self) -> str:
+        """What the other candidates are asked: they are told no precision."""
         return f"{self.model} {self.task} {self.tokens}"
+
+    @property
+    def precision(self) -> str:
+        """Of our server and of the direct call, which is its limit; the stock server has float32 alone."""
+        return self.told or precision(self.model)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -167,7 +179,7 @@ def start(bench: Bench) -> list[dict[str, Any]]:
 
     def bare() -> dict[str, float]:
         began = time.perf_counter()
-        with Direct(folder, task, bench.release, text, GENERATE) as process:
+        with Direct(folder, task, bench.release, text, GENERATE, precision("bloom-tiny")) as process:
             process.read()
             return {"seconds": time.perf_counter() - began}
 
@@ -234,7 +246,7 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
             return measure
 
         result = bench.rounds({who: turn(make) for who, make in _makers(bench, of).items()})
-        row = _row(f"memory after load, {name}", "MB", "megabytes", result)
+        row = _row(f"memory after load, {name}, {of.precision}", "MB", "megabytes", result)
         row["sharing"] = max(max(figures["sharing"]) for figures in result["values"].values())
         return [row]
 
@@ -245,7 +257,7 @@ def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
     """What 16 clients get."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
-        tuned = bench.figures["stages"].get(f"tuning {of.name}") if bench.with_stock else None
+        tuned = bench.figures["stages"].get(f"tuning {of.untold}") if bench.with_stock else None
         seconds = bench.effort.seconds(of.seconds)
         with _running(bench, of, tuned["setting"] if tuned else None) as running:
             turns = {who: functools.partial(_rate, process, of, seconds) for who, process in running.items()}
@@ -253,7 +265,8 @@ def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
             turns["batched"] = turns.pop("direct")
             turns["direct"] = functools.partial(_rate, running["direct"], of, seconds / 2, at_once=1)
             result = bench.rounds(turns)
-        row = _row(f"{CLIENTS} clients, {of.model}, {of.task}, {of.tokens} tokens", "requests/s", "rate", result)
+        name = f"{CLIENTS} clients, {of.model}, {of.task}, {of.tokens} tokens, {of.precision}"
+        row = _row(name, "requests/s", "rate", result)
         if tuned:
             row["tuning"] = tuned["setting"]
         return [row]
@@ -299,7 +312,9 @@ def speech(name: str, seconds: int) -> Callable[[Bench], list[dict[str, Any]]]:
             running: dict[str, Any] = {
                 "ours": stack.enter_context(Ours(folder, task, bench.release)),
                 "stock": stack.enter_context(Stock(folder, task)),
-                "direct": stack.enter_context(Direct(folder, task, bench.release, str(sound_file(1)), {})),
+                "direct": stack.enter_context(
+                    Direct(folder, task, bench.release, str(sound_file(1)), {}, precision(name))
+                ),
             }
             running["direct"].read()
             for who in requests:
@@ -323,16 +338,21 @@ def speech(name: str, seconds: int) -> Callable[[Bench], list[dict[str, Any]]]:
 
 
 _CLASSIFY, _FEATURES, _GENERATE = "text-classification", "feature-extraction", "text-generation"
-TEXTS = (
+_TINY = (
     *(Text(model="bloom-tiny", task=_GENERATE, tokens=tokens) for tokens in (8, 32, 128)),
-    *(Text(model="bloom-medium", task=_GENERATE, tokens=tokens, seconds=4, minutes=4) for tokens in (8, 32, 128)),
     *(Text(model="bert-tiny", task=task, tokens=tokens) for task in (_CLASSIFY, _FEATURES) for tokens in (8, 32, 128)),
+)
+_MEDIUM = (
+    *(Text(model="bloom-medium", task=_GENERATE, tokens=tokens, seconds=4, minutes=6) for tokens in (8, 32, 128)),
     *(
         Text(model="bert-medium", task=task, tokens=tokens, seconds=3, minutes=2.5)
         for task in (_CLASSIFY, _FEATURES)
         for tokens in (8, 32, 128)
     ),
 )
+TEXTS = (*_TINY, *_MEDIUM)
+IN_FLOAT32 = tuple(replace(of, told="float32") for of in _MEDIUM)
+"""The same with equal digits: a CPU that multiplies bfloat16 is told not to."""
 
 
 def stages() -> list[Stage]:
@@ -369,6 +389,7 @@ def stages() -> list[Stage]:
                 Stage(name=of.name, minutes=of.minutes, run=throughput(of)),
             )
         ),
+        *(Stage(name=of.name, minutes=of.minutes, run=throughput(of)) for of in IN_FLOAT32),
         *(
             Stage(name=f"{stage.name} @{NEWEST}", minutes=stage.minutes / 2, run=stage.run, release=NEWEST)
             for stage in first
@@ -384,8 +405,8 @@ def stages() -> list[Stage]:
 def _makers(bench: Bench, of: Text) -> dict[str, Callable[[], Any]]:
     folder, first = model(of.model), texts(of.tokens)[0]
     makers: dict[str, Callable[[], Any]] = {
-        "ours": lambda: Ours(folder, of.task, bench.release),
-        "direct": lambda: Direct(folder, of.task, bench.release, first, of.parameters),
+        "ours": lambda: Ours(folder, of.task, bench.release, EXTENDED_DLC_DTYPE=of.told),
+        "direct": lambda: Direct(folder, of.task, bench.release, first, of.parameters, of.precision),
     }
     if bench.with_stock:
         makers["stock"] = lambda: Stock(folder, of.task)

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from candidates import NEWEST, Direct, Ours
-from models import model, sound, sound_file, texts
+from models import model, precision, sound, sound_file, texts
 from serving_table import write_between
 
 FIGURES = Path(__file__).parent / "soak.json"
@@ -201,7 +201,7 @@ def soak(minutes: float) -> list[Soaked]:
     with contextlib.ExitStack() as stack:
         soaked = []
         for name, task, asked, bad in (generation(), classification(), speech()):
-            with Direct(model(name), task, NEWEST, *asked[0]) as direct:
+            with Direct(model(name), task, NEWEST, *asked[0], precision(name)) as direct:
                 direct.read()
                 answers = [direct.order(answers=True, inputs=[one], parameters=with_) for one, with_ in asked]
             good = [_question(task, *pair, answer[0]) for pair, answer in zip(asked, answers, strict=True)]

@@ -265,7 +265,8 @@ def _tolerance(model: Any) -> float:
     """
     import torch
 
-    return max(12 * torch.finfo(getattr(model, "dtype", torch.float32)).eps, 0.002)
+    step: float = torch.finfo(getattr(model, "dtype", torch.float32)).eps
+    return max(12 * step, 0.002)
 
 
 def _same(one: Any, other: Any, tolerance: float) -> bool:
