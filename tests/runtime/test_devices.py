@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from extended_dlc_server import worker
 from extended_dlc_server.devices import AUTO, CPU, Gpu, Placement, place
 from extended_dlc_server.errors import RequestError, StartError
 from extended_dlc_server.worker import FatalError, Shared, State, Worker
@@ -155,6 +156,21 @@ def test_memory_of_a_run_goes_back_to_the_system_in_a_pause():
         return at_work - resident()
 
     assert asyncio.run(ask()) >= 80e6
+
+
+def test_memory_goes_back_once_a_minute_where_no_pause_comes(monkeypatch):
+    given_back, runs = [], 12
+    monkeypatch.setattr(worker, "MOST_KEPT", 0.2)
+    monkeypatch.setattr(worker, "PAUSE", 60)
+    monkeypatch.setattr(worker, "give_back_memory", lambda: given_back.append(time.monotonic()))
+
+    async def ask():
+        copies = Copies(1)
+        for _ in range(runs):
+            await copies.worker.submit(lambda number: time.sleep(0.05)).future
+
+    asyncio.run(ask())
+    assert 2 <= len(given_back) <= 4  # runs take 0.6 s
 
 
 def test_requests_are_spread_over_the_copies():

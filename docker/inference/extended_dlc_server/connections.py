@@ -7,7 +7,7 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .exchange import GONE
+from .exchange import GONE, WHOLE
 
 WAIT_SECONDS = 75
 """How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
@@ -69,6 +69,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The whole request is there: from now on reading finds out that its sender has left."""
         super().on_message_complete()
+        self.scope["extensions"][WHOLE] = {}
         if not self.pipeline:
             self.flow.resume_reading()
 
@@ -79,8 +80,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The next request may follow."""
-        self._timer.cancel()
-        self._wait()
+        self.waits_since = time.monotonic()
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -99,5 +99,8 @@ class Connection(HttpToolsProtocol):
         self._timer = self.loop.call_later(WAIT_SECONDS, self._leave_if_waiting)
 
     def _leave_if_waiting(self) -> None:
-        if self.is_waiting:
+        left = self.waits_since + WAIT_SECONDS - time.monotonic()
+        if self.is_waiting and left <= 0:
             self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(max(left, 1), self._leave_if_waiting)

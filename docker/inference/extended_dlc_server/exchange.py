@@ -24,6 +24,9 @@ JSON = "application/json"
 GONE = "extended_dlc.gone"
 """The extension of ASGI that our connections have: a future instead of a task that waits for `http.disconnect`."""
 
+WHOLE = "extended_dlc.whole"
+"""The one that tells, by being there, that the whole body has come: nothing to wait for."""
+
 _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
 
@@ -64,6 +67,7 @@ class Exchange:
         self.gone: asyncio.Future[None] = scope["extensions"][GONE]
         """Done when the client has closed the connection."""
         self._receive, self._send = receive, send
+        self._extensions = scope["extensions"]
         self._started = time.perf_counter()
         self.status = 0
         self.bytes_in = self.bytes_out = 0
@@ -83,6 +87,8 @@ class Exchange:
 
         429 for one that finds no room. What it takes of that is free again after `let_go`.
         """
+        if WHOLE in self._extensions:
+            return await self._read(limit, room)
         too_slow = False
         reader = asyncio.current_task()
 

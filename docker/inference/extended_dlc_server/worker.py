@@ -28,10 +28,11 @@ MOST_KEPT = 60
 def longest_wait(run: float) -> float:
     """Seconds that a request may wait for others that are likely to come, after a run that took so many.
 
-    Less than another run would cost them: half of a short run up to 10 ms, a twentieth of a long one up to 100 ms, for
-    the sound of eight clients takes as long to arrive.
+    About what another run would cost them: as long as a short one, up to 10 ms and at least the 3 ms in which 16 small
+    requests are answered and read again, and a twentieth of a long one, up to 100 ms, for the sound of eight clients
+    takes as long to arrive.
     """
-    return max(min(run / 2, 0.01), min(run / 20, 0.1))
+    return max(0.003, min(run, 0.01), min(run / 20, 0.1))
 
 
 class State(Enum):
