@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from extended_dlc_server import worker
+from extended_dlc_server import devices, model, worker
 from extended_dlc_server.devices import AUTO, CPU, Gpu, Placement, place
 from extended_dlc_server.errors import RequestError, StartError
+from extended_dlc_server.settings import Settings
 from extended_dlc_server.worker import FatalError, Shared, State, Worker
 
 GIGABYTE = 10**9
@@ -105,6 +106,15 @@ def test_the_precision_is_the_devices_unless_told(gpus, stored, told, dtype):
 def test_a_large_model_gets_bfloat16_on_a_cpu_that_multiplies_it(megabytes, stored, told, dtype):
     assert placed([], megabytes / 1000, stored, told, amx=True).dtype == dtype
     assert placed([A10G], megabytes / 1000, stored, told, amx=True) == placed([A10G], megabytes / 1000, stored, told)
+
+
+@pytest.mark.parametrize(("for_own_code", "dtype"), [(False, "torch.bfloat16"), (True, "torch.float32")])
+def test_the_users_own_code_gets_tensors_that_numpy_takes(models, monkeypatch, for_own_code, dtype):
+    monkeypatch.setattr(devices, "LARGE", 0)
+    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
+    settings = Settings(model_folder=models / "bert-classifier")
+    (found,) = model.load_pipelines(settings, for_own_code=for_own_code)
+    assert str(found.pipeline.model.dtype) == dtype
 
 
 # one queue, several copies

@@ -206,7 +206,7 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     if not hooks.functions:
         return load_pipelines(settings)
     if "model_fn" not in hooks.functions:
-        (own,) = load_pipelines(settings, most=1)  # who wrote the functions did not think of two threads
+        (own,) = load_pipelines(settings, for_own_code=True)
         context = _context(settings, str(settings.model_folder))
         return [UserModel(hooks, context, own.pipeline, own)]
     # without files that we know of, its own business
@@ -237,8 +237,11 @@ def _devices() -> str:
     return f"{torch.get_num_threads()} CPU threads"
 
 
-def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
-    """Import transformers, find the task, load a pipeline on each device (at most so many) and warm it up."""
+def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Model]:
+    """Import transformers, find the task, load a pipeline on each device and warm it up.
+
+    For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
+    """
     weights = find_weights(settings)
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
@@ -252,20 +255,21 @@ def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
     )
 
     def placed(told: str) -> Placement:
-        return place(
+        found = place(
             seen_gpus(),
             size=weights.size,
             stored=config.get("dtype") or config.get("torch_dtype"),
             told=told,
             has_accelerate=importlib.util.find_spec("accelerate") is not None,
-            cpu_multiplies_bfloat16=multiplies_bfloat16(),
+            cpu_multiplies_bfloat16=multiplies_bfloat16() and not for_own_code,
         )
+        return replace(found, devices=found.devices[:1]) if for_own_code else found
 
     placement = placed(settings.dtype)
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}"))
     try:
-        return _load(weights, task, settings, placement, most)
+        return _load(weights, task, settings, placement)
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
@@ -273,10 +277,10 @@ def load_pipelines(settings: Settings, most: int | None = None) -> list[Model]:
     # some models and some pipelines, of older releases above all, know no other
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
-    return _load(weights, task, settings, placed("float32"), most)
+    return _load(weights, task, settings, placed("float32"))
 
 
-def _load(weights: Weights, task: str, settings: Settings, placement: Placement, most: int | None) -> list[Model]:
+def _load(weights: Weights, task: str, settings: Settings, placement: Placement) -> list[Model]:
     """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
     import torch
     import transformers
@@ -284,7 +288,7 @@ def _load(weights: Weights, task: str, settings: Settings, placement: Placement,
 
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     models = []
-    for device in placement.devices[:most]:
+    for device in placement.devices:
         try:
             loaded = pipeline(
                 task,
