@@ -265,8 +265,11 @@ def _tolerance(model: Any) -> float:
     """
     import torch
 
-    step: float = torch.finfo(getattr(model, "dtype", torch.float32)).eps
-    return max(12 * step, 0.002)
+    dtype = getattr(model, "dtype", None)
+    if dtype not in (torch.float16, torch.bfloat16):
+        return 0.002
+    step: float = torch.finfo(dtype).eps
+    return 12 * step
 
 
 def _same(one: Any, other: Any, tolerance: float) -> bool:
