@@ -78,6 +78,7 @@ class Operations:
             return
         if stack.status.endswith("_IN_PROGRESS") and stack.status != "REVIEW_IN_PROGRESS":
             raise ValidationError(message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be deleted.")
+        _drop_change_sets(backend, stack)
         self._run(stack, Operation(backend, stack, self._types).delete)
 
     def create_change_set(
@@ -140,8 +141,7 @@ class Operations:
             self._refuse_in_progress(stack)
             self._run(stack, lambda: operation.update(template, parameters, tags))
         change_set.execution_status = "EXECUTE_COMPLETE"
-        for each in [key for key, other in backend.change_sets.items() if other.stack is stack]:
-            del backend.change_sets[each]
+        _drop_change_sets(backend, stack)
 
     def _changes(self, stack: Stack, template: Mapping[str, Any]) -> list[Any]:
         """What a change set would do to each resource and its properties, as DescribeChangeSet tells it."""
@@ -260,6 +260,12 @@ def find_change_set(backend: CloudFormationBackend, name: str, stack_name: str |
         if change_set.change_set_name == name and stack_name in (None, owner.name, owner.stack_id):
             return change_set
     raise ChangeSetNotFound(f"ChangeSet [{name}] does not exist")
+
+
+def _drop_change_sets(backend: CloudFormationBackend, stack: Stack) -> None:
+    """None outlives its stack, nor the execution of another: the next stack of that name has one of the same name."""
+    for each in [key for key, other in backend.change_sets.items() if other.stack is stack]:
+        del backend.change_sets[each]
 
 
 def _parameters(request: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:

@@ -349,6 +349,22 @@ def test_a_change_set_tells_what_would_be_replaced_and_does_it_when_executed(aws
     client.delete_change_set(StackName="changing", ChangeSetName="b")
 
 
+def test_a_change_set_that_was_never_executed_goes_with_its_stack(aws: Aws) -> None:
+    """A deployment that is stopped in between, and begun again: the CDK gives all its change sets one name."""
+    client = aws.client("cloudformation")
+    said = {"StackName": "stopped", "ChangeSetName": "cdk-deploy-change-set"}
+    asked = {**said, "ChangeSetType": "CREATE", "TemplateBody": json.dumps({"Resources": {"R": repository("begun")}})}
+    first = client.create_change_set(**asked)["StackId"]
+    client.delete_stack(StackName="stopped")
+    with pytest.raises(ClientError, match="ChangeSetNotFound"):
+        client.execute_change_set(**said)
+    assert client.create_change_set(**asked)["StackId"] != first
+    client.execute_change_set(**said)
+    assert settled(aws, "stopped")["StackStatus"] == "CREATE_COMPLETE"
+    client.delete_stack(StackName="stopped")
+    assert "begun" not in {each["repositoryName"] for each in aws.client("ecr").describe_repositories()["repositories"]}
+
+
 def test_exports_reach_other_stacks_and_end_with_theirs(aws: Aws) -> None:
     exporting = {
         "Resources": {"R": repository("exported")},
