@@ -322,12 +322,15 @@ def pairs(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
 
 
 def ask(server: Server, row: Row, file: Path) -> tuple[int, str, bytes]:
-    """Status, content type and body. On a busy machine the stock server resets connections now and then: once more."""
-    for pause in (0.1, 1, 3) if isinstance(server, Stock) else ():
+    """Status, content type and body.
+
+    The stock server often resets a connection in the midst of a long error, which has the whole audio in it: once more.
+    """
+    for _ in range(15) if isinstance(server, Stock) else ():
         try:
             return _ask(server, row, file)
         except ConnectionResetError:
-            time.sleep(pause)
+            time.sleep(0.5)
     return _ask(server, row, file)
 
 
