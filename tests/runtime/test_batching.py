@@ -354,6 +354,29 @@ def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypat
     assert transcriber.call(clips, {}) == alone
 
 
+def test_beams_share_what_is_heard(models, monkeypatch):
+    """Each beam's text is its own, and the sound that all of them hear is copied for none."""
+    from transformers import pipeline
+    from transformers.cache_utils import EncoderDecoderCache
+
+    copied = []
+    reorder = EncoderDecoderCache.reorder_cache
+    monkeypatch.setattr(
+        EncoderDecoderCache, "reorder_cache", lambda cache, beams: copied.append(cache) or reorder(cache, beams)
+    )
+    task, asked = "automatic-speech-recognition", {"generate_kwargs": {"num_beams": 5, "max_new_tokens": 12}}
+    plain, sharing = (pipeline(task, str(models / "whisper")) for _ in range(2))
+    clips = noise(1, 3, 2)
+    expected = [speech.transcribe(plain, clip, asked) for clip in clips]
+    assert len({each["text"] for each in expected}) > 1
+    assert len(copied) >= 12
+    copied.clear()
+    speech.share_what_is_heard(sharing.model)
+    assert [speech.transcribe(sharing, clip, asked) for clip in clips] == expected
+    assert speech.transcribe_together(sharing, clips, asked) == expected
+    assert not copied
+
+
 def test_images_of_all_sizes_run_together(models, tmp_path):
     from PIL import Image
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor, pipeline

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -223,6 +224,32 @@ def test_the_connection_that_waits_longest_makes_room(port):
 
 
 # the whole server
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "has_body", "stays_open"),
+    [
+        ("GET /ping HTTP/1.1", "", True, True),
+        ("HEAD /ping HTTP/1.1", "", False, True),
+        ("HEAD /nothing HTTP/1.1", "", False, True),
+        ("GET /ping HTTP/1.1", "Connection: close\r\n", True, False),
+        ("GET /ping HTTP/1.0", "", True, False),
+        ("GET /nothing HTTP/1.0", "", True, False),
+    ],
+)
+def test_a_response_has_the_body_and_the_end_that_http_gives_it(bloom, request_line, headers, has_body, stays_open):
+    with connect(bloom.port) as connection:
+        connection.sendall(f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(4096)
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = int(re.search(rb"content-length: (\d+)", head)[1])
+        assert length > 0
+        assert len(body) == (length if has_body else 0)
+        assert (b"connection: close" in head) == (not stays_open)
+        connection.settimeout(1)
+        assert is_closed(connection) == (not stays_open)
 
 
 def test_who_leaves_in_the_middle_harms_nobody(bloom):

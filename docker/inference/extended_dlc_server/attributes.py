@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from .errors import RequestError
 
 HEADER = "x-amzn-sagemaker-custom-attributes"
@@ -45,7 +47,10 @@ def parse_attributes(value: str) -> dict[str, Any]:
 def parse_json(text: str) -> Any:
     """The document; `ValueError` or `RecursionError` for none, 413 for one of too many values."""
     check_values(text)
-    return json.loads(text)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # what is no JSON, and what json takes besides, such as NaN
+        return json.loads(text)
 
 
 def check_values(text: str) -> None:

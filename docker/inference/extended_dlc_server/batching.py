@@ -9,11 +9,11 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from .one_pass import one_pass
-from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
+from .speech import hears_alike, is_whisper, most_together, share_what_is_heard, transcribe_together, windows
 from .tasks import Kind, kind_of
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,10 @@ class Batching:
     def __init__(self, pipeline: Any, task: str, size: int) -> None:
         """Off until `prove` has been called; `size` is the most inputs of a batch."""
         self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
-        possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
+        speech = task == "automatic-speech-recognition"
+        if speech and is_whisper(pipeline):
+            share_what_is_heard(pipeline.model)
+        possible = task in _PARAMETERS and (not speech or is_whisper(pipeline))
         self.size = size if possible else 1
         self._equal_sizes = False
         self._one_pass = one_pass(pipeline, task)
@@ -144,7 +147,7 @@ class Batching:
             return [{"question": text, "context": text} for text in texts], {}
         return texts, labels
 
-    def key(self, inputs: Any, arguments: Mapping[str, Any]) -> str | None:
+    def key(self, inputs: Any, arguments: Mapping[str, Any]) -> Hashable | None:
         """Equal for requests that may run together; None for one that runs alone."""
         if self.size == 1 or arguments.keys() - _PARAMETERS[self._task]:
             return None
@@ -153,7 +156,7 @@ class Batching:
         if self._task == "automatic-speech-recognition" and not self._transcribes_alike(inputs, arguments):
             return None
         like = self._like(inputs)
-        return None if like is None else f"{like} {json.dumps(arguments, sort_keys=True) if arguments else {}}"
+        return None if like is None else (like, json.dumps(arguments, sort_keys=True) if arguments else "")
 
     def most(self, inputs: Any) -> int:
         """How many requests may run together with this one among them."""
@@ -161,7 +164,7 @@ class Batching:
             return most_together(self._pipeline, inputs, self.size)
         return self.size
 
-    def _like(self, inputs: Any) -> Any:
+    def _like(self, inputs: Any) -> Hashable | None:
         """Equal for inputs that a batch may hold; None for one that is several itself."""
         if self._kind is Kind.AUDIO and self._equal_sizes:
             return len(inputs["raw"])
@@ -178,7 +181,7 @@ class Batching:
         length = len(inputs) if isinstance(inputs, str) else len(json.dumps(inputs))
         # texts within a factor of two (of four where the prompt is the smaller part of the work): padding is work too
         bucket = max(length, _SHORT).bit_length() // (2 if self._task == "text-generation" else 1)
-        return [chat, bucket]
+        return (chat, bucket)
 
     def knows_better(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
         """Whether `call` is the faster way even for one input."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from .exchange import GONE, WHOLE
+from .exchange import GONE, RESPOND, WHOLE
 
 WAIT_SECONDS = 75
 """How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
@@ -64,12 +65,13 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Its end."""
         super().on_headers_complete()
+        self.scope["extensions"][RESPOND] = functools.partial(_respond, self.cycle)  # type: ignore[assignment]
         self._unfinished_head = None
 
     def on_message_complete(self) -> None:
         """The whole request is there: from now on reading finds out that its sender has left."""
         super().on_message_complete()
-        self.scope["extensions"][WHOLE] = {}
+        self.scope["extensions"][WHOLE] = self.cycle.body  # type: ignore[assignment]
         if not self.pipeline:
             self.flow.resume_reading()
 
@@ -104,3 +106,21 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:
             self._timer = self.loop.call_later(max(left, 1), self._leave_if_waiting)
+
+
+async def _respond(cycle: RequestResponseCycle, status: int, content_type: str, body: bytes) -> None:
+    """What `cycle.send` does with the head and with the only part of a body, in one write."""
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    end = b"" if cycle.keep_alive else b"connection: close\r\n"
+    names = b"content-length: %d\r\ncontent-type: %b\r\n" % (len(body), content_type.encode("latin-1"))
+    head = b"".join((STATUS_LINE[status], names, end, b"\r\n"))
+    cycle.transport.writelines([head] if cycle.scope["method"] == "HEAD" else [head, body])
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()

@@ -27,6 +27,7 @@ _CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "text-classification": ("text", "text_pair"),
 }
 _RESPONSE_FORMATS: Mapping[str, Form] = {"json": Form.JSON, "text": Form.TEXT, "verbose_json": Form.VERBOSE}
+_FIELDS = frozenset({"inputs", "parameters", "stream"})
 _BYTES = ("application/octet-stream", "application/ogg")
 
 
@@ -47,7 +48,7 @@ class Expected:
     """The longest audio of one request."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Decoded:
     """A request that is ready for the model."""
 
@@ -73,23 +74,27 @@ def decode(
     media, _ = parse_content_type(content_type)
     if media == "multipart/form-data":
         decoded = _decode_form(body, content_type or "", expected, form)
-        form = decoded.form
     else:
         decoded = _decode_body(body, content_type, expected)
-    parameters = merge(decoded.parameters, beside)
-    form = _stream_or(form, parameters.pop("stream", None), expected)
-    return Decoded(inputs=decoded.inputs, parameters=parameters, form=form)
+        decoded.form = form
+    if beside:
+        decoded.parameters = merge(decoded.parameters, beside)
+    if "stream" in decoded.parameters:
+        _stream_or_not(decoded, expected)
+    return decoded
 
 
-def _stream_or(form: Form, stream: Any, expected: Expected) -> Form:
+def _stream_or_not(decoded: Decoded, expected: Expected) -> None:
     """Events where `stream` says so, which stands in the body or beside it; otherwise the form that was chosen."""
+    decoded.parameters = dict(decoded.parameters)
+    stream = decoded.parameters.pop("stream")
     if stream not in (None, True, False):
         raise RequestError(400, "bad-parameters", "'stream' must be true or false")
     if not stream:
-        return form
+        return
     if Form.EVENTS not in offers(expected.task):
         raise RequestError(400, "cannot-stream", f"{expected.task} has no answer in parts: leave 'stream' away")
-    return Form.EVENTS
+    decoded.form = Form.EVENTS
 
 
 def _decode_body(body: bytes, content_type: str | None, expected: Expected) -> Decoded:
@@ -134,12 +139,12 @@ def _decode_json(body: bytes, charset: str, expected: Expected) -> Decoded:
         ) from None
     if not isinstance(document, dict) or "inputs" not in document:
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {_how_to_ask(expected)}")
-    extra = sorted(document.keys() - {"inputs", "parameters", "stream"})
+    extra = document.keys() - _FIELDS
     if extra:
         raise RequestError(
             400,
             "unknown-field",
-            f"'{extra[0]}' is not a field of the request, only 'inputs', 'parameters' and 'stream' are: "
+            f"'{min(extra)}' is not a field of the request, only 'inputs', 'parameters' and 'stream' are: "
             "put options of the model into 'parameters'",
         )
     parameters = document.get("parameters")

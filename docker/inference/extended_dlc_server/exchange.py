@@ -25,7 +25,10 @@ GONE = "extended_dlc.gone"
 """The extension of ASGI that our connections have: a future instead of a task that waits for `http.disconnect`."""
 
 WHOLE = "extended_dlc.whole"
-"""The one that tells, by being there, that the whole body has come: nothing to wait for."""
+"""The one with the body, there when all of it has come before anybody has read of it: nothing to wait for."""
+
+RESPOND = "extended_dlc.respond"
+"""The one that sends a whole response at once: ASGI has two steps for it, and looks at every letter of its headers."""
 
 _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
@@ -74,7 +77,7 @@ class Exchange:
         self.code: str | None = None
         self.job: Job | None = None
         self.audio_seconds: float | None = None
-        self.tokens = Tokens()
+        self.tokens: Tokens | None = None
         self._held = 0
 
     @property
@@ -87,7 +90,11 @@ class Exchange:
 
         429 for one that finds no room. What it takes of that is free again after `let_go`.
         """
-        if WHOLE in self._extensions:
+        whole = self._extensions.get(WHOLE)
+        if whole is not None and len(whole) <= min(limit, _ALWAYS_TAKEN):
+            self.bytes_in = len(whole)
+            return bytes(whole)
+        if whole is not None:
             return await self._read(limit, room)
         too_slow = False
         reader = asyncio.current_task()
@@ -119,15 +126,11 @@ class Exchange:
         self._held = 0
 
     async def _read(self, limit: int, room: Room) -> bytes:
-        too_large = RequestError(
-            413,
-            "body-too-large",
-            f"the body is larger than {limit // MEGABYTE} MB: send less at once, or raise EXTENDED_DLC_MAX_BODY_MB",
-        )
         announced = self.headers.get("content-length", "")
-        waits = self.headers.get("expect", "").lower() == "100-continue"
-        if announced.isdigit() and int(announced) > limit and (waits or int(announced) > _DISCARD_BYTES):
-            raise too_large
+        if announced.isdigit() and int(announced) > limit:
+            waits = self.headers.get("expect", "").lower() == "100-continue"
+            if waits or int(announced) > _DISCARD_BYTES:
+                raise _too_large(limit)
         # a buffer that hands over what it holds: a list of chunks joined at the end would be the body twice
         body = io.BytesIO()
         refusal: RequestError | None = None
@@ -138,7 +141,7 @@ class Exchange:
             chunk = message.get("body", b"")
             self.bytes_in += len(chunk)
             if self.bytes_in > limit:
-                refusal = too_large
+                refusal = _too_large(limit)
             elif refusal is None and not self._hold(room):
                 refusal = room.full()
             if refusal is None:
@@ -168,10 +171,14 @@ class Exchange:
     async def respond(
         self, status: int, body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None
     ) -> None:
-        """The whole response at once."""
-        own = {"content-length": str(len(body))}
-        await self._begin(status, {**(headers or {}), **own, "content-type": content_type})
-        await self._part(body, more=False)
+        """The whole response at once; with headers where they, or the content type, are not our own."""
+        if headers is None:
+            await self._extensions[RESPOND](status, content_type, body)
+            self.status, self.bytes_out = status, len(body)
+        else:
+            own = {"content-length": str(len(body)), "content-type": content_type}
+            await self._begin(status, {**headers, **own})
+            await self._part(body, more=False)
 
     async def send_event(self, event: bytes) -> None:
         """One more server-sent event; the first one begins the response."""
@@ -191,3 +198,11 @@ class Exchange:
     async def _part(self, body: bytes, *, more: bool) -> None:
         self.bytes_out += len(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError(
+        413,
+        "body-too-large",
+        f"the body is larger than {limit // MEGABYTE} MB: send less at once, or raise EXTENDED_DLC_MAX_BODY_MB",
+    )

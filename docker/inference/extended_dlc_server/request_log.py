@@ -27,7 +27,7 @@ def write(exchange: Exchange, task: str, namespace: str | None) -> None:
     if namespace:
         line.update(_metrics(line, task, namespace))
     with contextlib.suppress(OSError):  # nobody reads it any more
-        os.write(1, orjson.dumps(line) + b"\n")
+        os.write(1, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def describe(exchange: Exchange, task: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
     line: dict[str, Any] = {
         "event": "request",
         "id": exchange.headers.get("x-amzn-sagemaker-inference-id", "")[:64] or secrets.token_hex(16),
-        "tracking": attributes[:64] if TRACKING_ID.fullmatch(attributes) else None,
+        "tracking": attributes[:64] if attributes and TRACKING_ID.fullmatch(attributes) else None,
         "method": exchange.method[:16],
         "path": exchange.path[:64],
         "task": task or None,
@@ -53,6 +53,7 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
         if job.ended:
             line["compute_ms"] = round((job.ended - job.started) * 1000, 1)
         line["batch"] = job.batch
+    if exchange.tokens is not None:
         line["prompt_tokens"] = exchange.tokens.prompt
         line["generated_tokens"] = exchange.tokens.generated
     return {name: value for name, value in line.items() if value is not None}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -47,11 +48,11 @@ class FatalError(Exception):
     """The model can never answer again, for example after a CUDA error: raised by work, it ends the worker."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Shared:
     """How a piece of work may run together with others."""
 
-    key: str
+    key: Hashable
     """Equal for what may run together."""
 
     item: Any
@@ -104,6 +105,9 @@ class Worker(threading.Thread, Generic[M]):
 
     def _begin(self) -> None:
         self._copies = [Copy(model) for model in self._load()]
+        # what was imported and loaded stays: to look through all of it for garbage takes 0.1 s, again and again
+        gc.collect()
+        gc.freeze()
         self.state = State.READY
         for copy in self._copies[1:]:
             threading.Thread(target=self._until_it_breaks, args=(self._serve, copy), name="model", daemon=True).start()
@@ -141,8 +145,10 @@ class Worker(threading.Thread, Generic[M]):
                 raise queue_full(self._length)
             self._waiting.append(job)
             # waking a thread for less than it wants would take the interpreter from the next request
-            if any(0 < copy.wants <= len(self._waiting) for copy in self._copies):
-                self._changed.notify_all()
+            for copy in self._copies:
+                if 0 < copy.wants <= len(self._waiting):
+                    self._changed.notify_all()
+                    break
         return job
 
     def _serve(self, copy: Copy[M]) -> None:
