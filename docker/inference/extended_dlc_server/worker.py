@@ -105,8 +105,7 @@ class Worker(threading.Thread, Generic[M]):
 
     def _begin(self) -> None:
         self._copies = [Copy(model) for model in self._load()]
-        # what was imported and loaded stays: to look through all of it for garbage takes 0.1 s, again and again
-        gc.collect()
+        # what was imported and loaded stays: to look through it for garbage takes 0.13 s, again and again
         gc.freeze()
         self.state = State.READY
         for copy in self._copies[1:]:
