@@ -66,7 +66,7 @@ class Exchange:
         """Nothing is read or sent yet."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         self.gone: asyncio.Future[None] = scope["extensions"][GONE]
         """Done when the client has closed the connection."""
         self._receive, self._send = receive, send

@@ -16,9 +16,9 @@ class OnePass:
     def __init__(self, pipeline: Any) -> None:
         """Not proved yet to answer as the pipeline does."""
         self.pipeline = pipeline
-        # what a pipeline tells models that could continue a text when they are only to judge it
         names = inspect.signature(pipeline.model.forward).parameters
-        self._options = {"use_cache": False} if "use_cache" in names else {}
+        # what a pipeline tells models that could continue a text when they are only to judge it; and a tuple is enough
+        self._options = {name: False for name in ("use_cache", "return_dict") if name in names}
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
         """An answer for each text, as the pipeline gives it for that text alone."""
@@ -71,7 +71,7 @@ class Labels(OnePass):
     def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """The same labels and scores, and as many lists around them."""
         _, _, options = self.pipeline._sanitize_parameters(**arguments)
-        scores = outputs["logits"].float().cpu().numpy()
+        scores = outputs[0].float().cpu().numpy()
         function = options.get("function_to_apply", self._usual)
         if function == self._functions.SIGMOID:
             scores = self._sigmoid(scores)
