@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from .one_pass import one_pass
-from .speech import hears_alike, is_whisper, most_together, share_what_is_heard, transcribe_together, windows
+from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
 
 log = logging.getLogger(__name__)
@@ -77,10 +77,7 @@ class Batching:
     def __init__(self, pipeline: Any, task: str, size: int) -> None:
         """Off until `prove` has been called; `size` is the most inputs of a batch."""
         self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
-        speech = task == "automatic-speech-recognition"
-        if speech and is_whisper(pipeline):
-            share_what_is_heard(pipeline.model)
-        possible = task in _PARAMETERS and (not speech or is_whisper(pipeline))
+        possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
         self.size = size if possible else 1
         self._equal_sizes = False
         self._one_pass = one_pass(pipeline, task)

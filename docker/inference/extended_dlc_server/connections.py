@@ -83,11 +83,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The next request may follow."""
         self.waits_since = time.monotonic()
-        if self.pipeline:
-            super().on_response_complete()
-        elif not self.transport.is_closing():  # with no timer of uvicorn's, since `_timer` goes on
-            self.server_state.total_requests += 1
-            self.flow.resume_reading()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """The client does not read: what it is owed keeps its place among those who are answered."""

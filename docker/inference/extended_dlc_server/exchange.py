@@ -91,11 +91,11 @@ class Exchange:
         429 for one that finds no room. What it takes of that is free again after `let_go`.
         """
         whole = self._extensions.get(WHOLE)
-        if whole is not None and len(whole) <= min(limit, _ALWAYS_TAKEN):
+        if whole is not None:
+            if len(whole) > min(limit, _ALWAYS_TAKEN):
+                return await self._read(limit, room)
             self.bytes_in = len(whole)
             return bytes(whole)
-        if whole is not None:
-            return await self._read(limit, room)
         too_slow = False
         reader = asyncio.current_task()
 

@@ -27,7 +27,7 @@ from .parameters import legal_parameters
 from .requirements import install_requirements
 from .secret import read_token
 from .settings import Settings
-from .speech import transcribe
+from .speech import is_whisper, share_what_is_heard, transcribe
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import Kind, check_task, infer_task, kind_of
 from .tokens import TokenCounter
@@ -44,6 +44,8 @@ class Model:
     def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
         """Read from the pipeline what its callers may send."""
         self.pipeline = pipeline
+        if task == "automatic-speech-recognition" and is_whisper(pipeline):
+            share_what_is_heard(pipeline.model)
         self._parameters = legal_parameters(pipeline, task)
         self._batching = Batching(pipeline, task, settings.batch_size)
         self._counter = TokenCounter(pipeline.model)

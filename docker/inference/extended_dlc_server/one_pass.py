@@ -32,20 +32,20 @@ class OnePass:
         }
         with self.pipeline.device_placement(), torch.inference_mode():
             outputs = self.pipeline.model(**tensors, **self._options)
-        return self.answers(outputs, tokens, arguments)
+        return self.answers(outputs[0].float().cpu().numpy(), tokens, arguments)
 
-    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
-        """What the model returned, text by text."""
+    def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+        """What the model made, an array with a row for each text, text by text."""
         raise NotImplementedError
 
 
 class Features(OnePass):
     """An array for each text, without the padding."""
 
-    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+    def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """As many rows as the text has tokens."""
-        every, left = outputs[0].float().cpu().numpy(), self.pipeline.tokenizer.padding_side == "left"
-        pairs = zip(every, map(sum, tokens["attention_mask"]), strict=True)
+        left = self.pipeline.tokenizer.padding_side == "left"
+        pairs = zip(made, map(sum, tokens["attention_mask"]), strict=True)
         return [rows[None, -length:] if left else rows[None, :length] for rows, length in pairs]
 
 
@@ -68,15 +68,14 @@ class Labels(OnePass):
         else:
             self._usual = self._functions.SOFTMAX
 
-    def answers(self, outputs: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
+    def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """The same labels and scores, and as many lists around them."""
         _, _, options = self.pipeline._sanitize_parameters(**arguments)
-        scores = outputs[0].float().cpu().numpy()
-        function = options.get("function_to_apply", self._usual)
+        function, scores = options.get("function_to_apply", self._usual), made
         if function == self._functions.SIGMOID:
-            scores = self._sigmoid(scores)
+            scores = self._sigmoid(made)
         elif function == self._functions.SOFTMAX:
-            scores = self._softmax(scores)
+            scores = self._softmax(made)
         most = options.get("top_k", 1)
         likeliest_only = most == 1 and "top_k" not in arguments
         return [self._likeliest(row) if likeliest_only else self._ranked(row, most) for row in scores.tolist()]

@@ -28,10 +28,9 @@ def share_what_is_heard(model: Any) -> None:
     own = getattr(model, "_reorder_cache", None)
 
     def reorder(cache: Any, beams: Any) -> Any:
-        text = getattr(cache, "self_attention_cache", None)
-        if text is None and own is not None:
+        if own and not hasattr(cache, "self_attention_cache"):
             return own(cache, beams)
-        (cache if text is None else text).reorder_cache(beams)
+        getattr(cache, "self_attention_cache", cache).reorder_cache(beams)
         return cache
 
     model._reorder_cache = reorder

@@ -144,10 +144,8 @@ class Worker(threading.Thread, Generic[M]):
                 raise queue_full(self._length)
             self._waiting.append(job)
             # waking a thread for less than it wants would take the interpreter from the next request
-            for copy in self._copies:
-                if 0 < copy.wants <= len(self._waiting):
-                    self._changed.notify_all()
-                    break
+            if any(0 < copy.wants <= len(self._waiting) for copy in self._copies):
+                self._changed.notify_all()
         return job
 
     def _serve(self, copy: Copy[M]) -> None:
