@@ -62,6 +62,49 @@ def test_one_pass_answers_as_the_pipeline_does(models, server_path, task, cases)
         assert numbers[0] == pytest.approx(numbers[1], abs=1e-5)
 
 
+# prints how many threads the model sees, and whether the tokenizer has several, during a pass and after it
+THREADS = """
+import json, os, sys
+import torch
+from extended_dlc_server.one_pass import one_pass
+from transformers import pipeline
+
+pipe = pipeline("text-classification", model=sys.argv[1])
+ask, seen = one_pass(pipe, "text-classification"), []
+
+def look(*_):
+    seen.append([torch.get_num_threads(), os.environ["TOKENIZERS_PARALLELISM"]])
+
+pipe.model.register_forward_pre_hook(look)
+torch.set_num_threads(3)
+for texts in (["short"] * 4, ["a few words"] * 400, ["a " * 500]):
+    try:
+        ask(texts, {})
+    except Exception as error:
+        seen.append("failed")
+    look()
+print(json.dumps(seen))
+"""
+
+
+def test_what_is_done_before_threads_meet_is_not_shared_between_them(models, server_path):
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, models / "bert-classifier"],
+        env={**os.environ, "PYTHONPATH": server_path, "TOKENIZERS_PARALLELISM": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    alone, all_of_them = [1, "false"], [3, "true"]
+    # of a short batch, a long one, and one that fails
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        *(alone, all_of_them),
+        *(all_of_them, all_of_them),
+        *(alone, "failed", all_of_them),
+    ]
+
+
 def test_a_models_own_pipeline_answers_for_itself():
     class Own:
         """Of no module of transformers."""
