@@ -16,7 +16,6 @@ import sys
 import time
 from typing import Any
 
-
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
