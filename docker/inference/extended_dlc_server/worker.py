@@ -25,9 +25,6 @@ PAUSE = 0.1
 MOST_KEPT = 60
 """Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
 
-_YOUNG = 10_000
-"""Objects made since the garbage collector last looked, in place of 700: a small batch makes as many, in vain."""
-
 
 def longest_wait(run: float) -> float:
     """Seconds that a request may wait for others that are likely to come, after a run that took so many.
@@ -110,7 +107,6 @@ class Worker(threading.Thread, Generic[M]):
         self._copies = [Copy(model) for model in self._load()]
         # what was imported and loaded stays: to look through it for garbage takes 0.13 s, again and again
         gc.freeze()
-        gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
         self.state = State.READY
         for copy in self._copies[1:]:
             threading.Thread(target=self._until_it_breaks, args=(self._serve, copy), name="model", daemon=True).start()
