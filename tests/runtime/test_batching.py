@@ -9,6 +9,7 @@ import json
 import threading
 import time
 import wave
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -105,6 +106,19 @@ def test_garbage_collection_leaves_what_was_loaded_alone():
     looked_through = {id(one) for one in gc.get_objects()}
     assert id(later) in looked_through
     assert id(recorder) not in looked_through
+
+
+def test_garbage_is_not_left_until_there_is_a_quarter_of_what_was_loaded():
+    loaded = [[] for _ in range(500_000)]
+    gc.collect()
+    recorder, full = Recorder(), gc.get_stats()[2]["collections"]
+    in_use: deque[list] = deque(maxlen=300)
+    for _ in range(200_000):
+        cycle: list = []
+        cycle.append(cycle)
+        in_use.append(cycle)
+    assert gc.get_stats()[2]["collections"] > full
+    assert (len(loaded), recorder.batches) == (500_000, [])
 
 
 def test_a_batch_has_a_largest_size():

@@ -107,6 +107,8 @@ class Worker(threading.Thread, Generic[M]):
         self._copies = [Copy(model) for model in self._load()]
         # what was imported and loaded stays: to look through it for garbage takes 0.13 s, again and again
         gc.freeze()
+        # and looking through all is due only once a quarter as much was made as there was the last time: now nothing is
+        gc.collect()
         self.state = State.READY
         for copy in self._copies[1:]:
             threading.Thread(target=self._until_it_breaks, args=(self._serve, copy), name="model", daemon=True).start()
