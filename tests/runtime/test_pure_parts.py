@@ -177,14 +177,13 @@ def test_a_cpu_that_multiplies_bfloat16_says_so_among_its_flags(tmp_path):
 
 
 def test_a_thread_count_that_is_set_wins():
-    environment = {"OMP_NUM_THREADS": "3", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {"OMP_NUM_THREADS": "3"}
     cpu.set_thread_count(environment)
-    assert environment == {
-        "OMP_NUM_THREADS": "3",
-        "GOMP_SPINCOUNT": "50000",
-        "RAYON_NUM_THREADS": "3",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    defaults = {"GOMP_SPINCOUNT": "50000", "RAYON_NUM_THREADS": "3", "TOKENIZERS_PARALLELISM": "true"}
+    assert environment == {"OMP_NUM_THREADS": "3", **defaults}
+    environment["TOKENIZERS_PARALLELISM"] = "false"
+    cpu.set_thread_count(environment)
+    assert environment == {"OMP_NUM_THREADS": "3", **defaults, "TOKENIZERS_PARALLELISM": "false"}
 
 
 def test_how_threads_wait_is_left_to_one_who_says_it():

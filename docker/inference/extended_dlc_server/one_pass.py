@@ -29,8 +29,7 @@ class OnePass:
         names = inspect.signature(pipeline.model.forward).parameters
         # what a pipeline tells models that could continue a text when they are only to judge it; and a tuple is enough
         self._options = {name: False for name in ("use_cache", "return_dict") if name in names}
-        parameters = pipeline.model.named_parameters()
-        self._weights = sum(one.numel() for name, one in parameters if "embedding" not in name)
+        self._weights = pipeline.model.num_parameters(exclude_embeddings=True)
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
         """An answer for each text, as the pipeline gives it for that text alone."""
