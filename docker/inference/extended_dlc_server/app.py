@@ -14,7 +14,8 @@ from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
 from .encoding import encode_json
 from .errors import RequestError
-from .exchange import ClientGoneError, Exchange, Receive, Room, Scope, Send
+from .exchange import ClientGoneError, Exchange, Receive, Scope, Send
+from .memory import Room
 from .model import Model
 from .negotiation import Form
 from .settings import Settings
@@ -49,7 +50,7 @@ class App:
         self._admitted = 0
         self._decoded = asyncio.Semaphore(MOST_DECODED)
         self._parser = asyncio.Lock()
-        self._bodies = Room(MOST_BODIES * settings.max_body_bytes)
+        self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""

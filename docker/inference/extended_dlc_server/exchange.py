@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
+from .memory import Room
 from .settings import MEGABYTE
 from .tokens import Tokens
 
@@ -36,23 +37,6 @@ _DISCARD_BYTES = 100 * MEGABYTE
 
 _ALWAYS_TAKEN = 64 * 1024
 """Bytes of a body that need no room: a connection has as much in its buffers."""
-
-
-class Room:
-    """What the bodies of all requests together may have in memory, until each is answered."""
-
-    def __init__(self, size: int) -> None:
-        """Bytes; all of them are free."""
-        self.size = self.left = size
-
-    def full(self) -> RequestError:
-        """The answer to a body that finds no room."""
-        return RequestError(
-            429,
-            "queue-full",
-            f"the bodies of other requests fill the {self.size // MEGABYTE} MB that all may have: "
-            "try again later with a growing pause, add instances, or send less at once",
-        )
 
 
 class ClientGoneError(Exception):
@@ -122,7 +106,7 @@ class Exchange:
 
     def let_go(self, room: Room) -> None:
         """The body is no longer held."""
-        room.left += self._held
+        room.give_back(self._held)
         self._held = 0
 
     async def _read(self, limit: int, room: Room) -> bytes:
@@ -162,9 +146,8 @@ class Exchange:
         more = self.bytes_in - self._held
         if self.bytes_in <= _ALWAYS_TAKEN:
             return True
-        if more > room.left:
+        if not room.take(more):
             return False
-        room.left -= more
         self._held = self.bytes_in
         return True
 

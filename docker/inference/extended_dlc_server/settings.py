@@ -11,6 +11,10 @@ from .errors import StartError
 from .secret import ARN as SECRET_ARN
 
 MEGABYTE = 1024 * 1024
+
+STUCK_SECONDS = 120
+"""How much longer than its deadline an inference may take before the process ends."""
+
 _NAMESPACE = re.compile(r"(?!AWS/)[\w./#:-]{1,255}", re.ASCII)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -62,8 +66,22 @@ class Settings:
     metrics_namespace: str | None = None
     """`EXTENDED_DLC_METRICS_NAMESPACE`, where the log's metrics go in CloudWatch. Default: none are written."""
 
-    request_seconds: int = 3600
-    """`EXTENDED_DLC_REQUEST_SECONDS`, after which an inference counts as stuck. Default: one hour."""
+    max_input_tokens: int | None = None
+    """`EXTENDED_DLC_MAX_INPUT_TOKENS`, the longest input of one request. Default: what the model has positions for."""
+
+    max_new_tokens: int = 8192
+    """`EXTENDED_DLC_MAX_NEW_TOKENS`, the most tokens that a request may have generated. Default: 8192."""
+
+    answer_seconds: int = 60
+    """`EXTENDED_DLC_ANSWER_SECONDS`, after which an answer in one piece is given up. Default: 60, when SageMaker's
+    real-time and serverless endpoints give it up."""
+
+    stream_seconds: int = 480
+    """`EXTENDED_DLC_STREAM_SECONDS`, after which a stream is ended. Default: 480, SageMaker's longest."""
+
+    request_seconds: int = 600
+    """`EXTENDED_DLC_REQUEST_SECONDS`, after which an inference counts as stuck and the process ends: the last resort
+    for what reads no deadline. Default: two minutes more than the longer of the two deadlines above."""
 
     body_seconds: int = 120
     """`EXTENDED_DLC_BODY_SECONDS`, in which the body of a request must arrive. Default: 120."""
@@ -115,6 +133,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems: list[str] = []
     read = _Reader(environment, problems)
     folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
+    answer_seconds = read.whole_number("EXTENDED_DLC_ANSWER_SECONDS", default=60, least=1, most=24 * 3600)
+    stream_seconds = read.whole_number("EXTENDED_DLC_STREAM_SECONDS", default=480, least=1, most=24 * 3600)
     settings = Settings(
         port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=8080, least=1, most=65535),
         model_folder=folder,
@@ -129,7 +149,17 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         batch_size=read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=16, least=1, most=1024),
         dtype=read.one_of("EXTENDED_DLC_DTYPE", ("auto", "float32", "bfloat16", "float16")),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
-        request_seconds=read.whole_number("EXTENDED_DLC_REQUEST_SECONDS", default=3600, least=1, most=24 * 3600),
+        max_input_tokens=read.whole_number("EXTENDED_DLC_MAX_INPUT_TOKENS", default=0, least=1, most=10_000_000)
+        or None,
+        max_new_tokens=read.whole_number("EXTENDED_DLC_MAX_NEW_TOKENS", default=8192, least=1, most=10_000_000),
+        answer_seconds=answer_seconds,
+        stream_seconds=stream_seconds,
+        request_seconds=read.whole_number(
+            "EXTENDED_DLC_REQUEST_SECONDS",
+            default=max(answer_seconds, stream_seconds) + STUCK_SECONDS,
+            least=1,
+            most=24 * 3600,
+        ),
         body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
