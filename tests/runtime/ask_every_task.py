@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import tiny_tasks
-from extended_dlc_server import devices
-from extended_dlc_server import model as models
+from extended_dlc_server import devices, loading
 from extended_dlc_server.decoding import decode
 from extended_dlc_server.errors import StartError
-from extended_dlc_server.model import _auto_mappings, load_pipelines
+from extended_dlc_server.loading import _auto_mappings, load_pipelines
 from extended_dlc_server.settings import Settings
 from extended_dlc_server.tasks import infer_task
 
@@ -100,7 +99,7 @@ if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     logging.disable()
     if os.environ.get("HALF"):
-        devices.LARGE, models.multiplies_bfloat16 = 0, lambda: True
+        devices.LARGE, loading.multiplies_bfloat16 = 0, lambda: True
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
 

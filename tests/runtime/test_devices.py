@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from extended_dlc_server import devices, model, worker
+from extended_dlc_server import devices, loading, worker
 from extended_dlc_server.devices import AUTO, CPU, Gpu, Placement, place
 from extended_dlc_server.errors import RequestError, StartError
 from extended_dlc_server.settings import Settings
@@ -111,9 +111,9 @@ def test_a_large_model_gets_bfloat16_on_a_cpu_that_multiplies_it(megabytes, stor
 @pytest.mark.parametrize(("for_own_code", "dtype"), [(False, "torch.bfloat16"), (True, "torch.float32")])
 def test_the_users_own_code_gets_tensors_that_numpy_takes(models, monkeypatch, for_own_code, dtype):
     monkeypatch.setattr(devices, "LARGE", 0)
-    monkeypatch.setattr(model, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda: True)
     settings = Settings(model_folder=models / "bert-classifier")
-    (found,) = model.load_pipelines(settings, for_own_code=for_own_code)
+    (found,) = loading.load_pipelines(settings, for_own_code=for_own_code)
     assert str(found.pipeline.model.dtype) == dtype
 
 
@@ -243,12 +243,12 @@ def test_one_stuck_copy_counts_although_the_other_works():
 
 def test_two_copies_of_a_real_model_answer_as_one(models, monkeypatch):
     """On the CPU, as they would on two GPUs."""
-    from extended_dlc_server import model
+    from extended_dlc_server import loading
     from extended_dlc_server.decoding import Decoded
     from extended_dlc_server.settings import Settings
 
-    monkeypatch.setattr(model, "place", lambda *_, **__: Placement(devices=(CPU, CPU), dtype="float32"))
-    copies = model.load_model(Settings(model_folder=models / "bloom"))
+    monkeypatch.setattr(loading, "place", lambda *_, **__: Placement(devices=(CPU, CPU), dtype="float32"))
+    copies = loading.load_model(Settings(model_folder=models / "bloom"))
     assert len({id(copy.pipeline.model) for copy in copies}) == 2
     worker = Worker(lambda: copies, queue_length=100)
     worker.start()

@@ -58,7 +58,8 @@ async def serve(settings: Settings) -> int:
 
     from .app import App
     from .connections import WAIT_SECONDS, Connection
-    from .model import Model, load_model
+    from .loading import load_model
+    from .model import Model
     from .user_code import UserModel
 
     worker = Worker(load, queue_length=settings.queue_length)

@@ -5,34 +5,24 @@ torch and transformers are imported inside the functions: the server answers `/p
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import logging
-import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from .banner import banner
 from .batching import Batching
-from .cpu import multiplies_bfloat16
 from .decoding import Decoded, Expected
-from .device_errors import explain_device, free_memory
-from .devices import AUTO, Placement, place, seen_gpus
+from .device_errors import explain_device
 from .encoding import encode
 from .errors import CannotAnswerError, RequestError, StartError
 from .negotiation import Form
 from .parameters import legal_parameters
-from .requirements import install_requirements
-from .secret import read_token
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
-from .tasks import Kind, check_task, infer_task, kind_of
+from .tasks import kind_of
 from .tokens import TokenCounter
-from .user_code import Context, UserModel, load_hooks
-from .weights import Weights, find_weights, why_not_loaded
+from .warm_up import warm_up_request
 from .worker import Shared
 
 log = logging.getLogger(__name__)
@@ -131,7 +121,7 @@ class Model:
     def warm_up(self) -> None:
         """One small inference, so that the first request finds everything imported, compiled and allocated."""
         try:
-            inputs, arguments = _warm_up_request(self.expected, self.pipeline)
+            inputs, arguments = warm_up_request(self.expected, self.pipeline)
             self._call(inputs, arguments)
         except Exception as error:
             reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
@@ -191,164 +181,3 @@ def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
             for index, chunk in enumerate(result.get("chunks", ()))
         ],
     }
-
-
-def load_model(settings: Settings) -> Sequence[Model | UserModel]:
-    """The copies of what answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
-    if settings.token_secret_arn and not settings.token:
-        settings = replace(settings, token=read_token(settings.token_secret_arn))
-        # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions
-        os.environ["HF_TOKEN"] = settings.token or ""
-    program = settings.program_file
-    if settings.requirements_file:
-        install_requirements(settings.requirements_file)
-    if program is None:
-        return load_pipelines(settings)
-    hooks = load_hooks(program)
-    if not hooks.functions:
-        return load_pipelines(settings)
-    if "model_fn" not in hooks.functions:
-        (own,) = load_pipelines(settings, for_own_code=True)
-        context = _context(settings, str(settings.model_folder))
-        return [UserModel(hooks, context, own.pipeline, own)]
-    # without files that we know of, its own business
-    known = settings.model_id is not None or settings.model_folder_holds_a_model
-    folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
-    context = _context(settings, str(folder))
-    log.info("%s", banner(settings, str(folder), f"that of model_fn in {program.name}", _devices()))
-    try:
-        model = hooks.call("model_fn", context, context.system_properties["model_dir"])
-    except Exception as error:
-        log.exception("model_fn failed")
-        raise StartError(f"model_fn of {hooks.module} failed: {type(error).__name__}: {error}") from error
-    log.info("ready: model_fn returned a %s", type(model).__name__)
-    return [UserModel(hooks, context, model, None)]
-
-
-def _context(settings: Settings, folder: str) -> Context:
-    import torch
-
-    return Context(folder, 0 if torch.cuda.is_available() else None)
-
-
-def _devices() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
-    return f"{torch.get_num_threads()} CPU threads"
-
-
-def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Model]:
-    """Import transformers, find the task, load a pipeline on each device and warm it up.
-
-    For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
-    """
-    weights = find_weights(settings)
-    import transformers
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    config = weights.config()
-    task = check_task(
-        settings.task or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
-        installed=PIPELINE_REGISTRY.supported_tasks.keys(),
-        aliases=PIPELINE_REGISTRY.task_aliases,
-        version=transformers.__version__,
-    )
-
-    def placed(told: str) -> Placement:
-        found = place(
-            seen_gpus(),
-            size=weights.size,
-            stored=config.get("dtype") or config.get("torch_dtype"),
-            told=told,
-            has_accelerate=importlib.util.find_spec("accelerate") is not None,
-            cpu_multiplies_bfloat16=multiplies_bfloat16() and not for_own_code,
-        )
-        return replace(found, devices=found.devices[:1]) if for_own_code else found
-
-    placement = placed(settings.dtype)
-    known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
-    log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}"))
-    try:
-        return _load(weights, task, settings, placement)
-    except CannotAnswerError as error:
-        if settings.dtype != AUTO or placement.dtype == "float32":
-            raise
-        reason = str(error)  # and not the error, which keeps the model in memory
-    # some models and some pipelines, of older releases above all, know no other
-    log.warning("in %s %s: once more in float32", placement.dtype, reason)
-    free_memory()
-    return _load(weights, task, settings, placed("float32"))
-
-
-def _load(weights: Weights, task: str, settings: Settings, placement: Placement) -> list[Model]:
-    """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
-    import torch
-    import transformers
-    from transformers.pipelines import pipeline
-
-    dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
-    models = []
-    for device in placement.devices:
-        try:
-            loaded = pipeline(
-                task,
-                model=str(weights.folder),
-                token=settings.token,
-                trust_remote_code=settings.trust_remote_code,
-                **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
-            )
-        except Exception as error:
-            raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
-        models.append(Model(loaded, task, settings))
-        models[-1].warm_up()
-    log.info(
-        "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",
-        *(weights.name, task, placement.dtype, models[0].batch_size, len(models)),
-    )
-    return models
-
-
-def _auto_mappings() -> dict[str, Any]:
-    from transformers.models.auto import modeling_auto
-
-    return {name: value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")}
-
-
-def _warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, Any]]:
-    """The smallest request of the task."""
-    text = "warm up"
-    if expected.kind is Kind.AUDIO:
-        import numpy as np
-
-        audio = {"raw": np.zeros(expected.sampling_rate, np.float32), "sampling_rate": expected.sampling_rate}
-        labels = {"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {}
-        return audio, labels
-    if expected.kind in (Kind.IMAGE, Kind.IMAGE_AND_TEXT):
-        from PIL import Image
-
-        image = Image.new("RGB", (64, 64))
-        if expected.task == "decision":
-            return {"state": text, "questions": {"a": {"type": "noul", "instructions": text}}}, {}
-        if expected.task == "keypoint-matching":
-            return [image, image], {}
-        if expected.task in ("any-to-any", "image-text-to-text"):
-            token = getattr(pipeline.processor, "image_token", "")
-            return {"images": image, "text": f"{token}{text}"}, {"max_new_tokens": 1}
-        if expected.kind is Kind.IMAGE_AND_TEXT:
-            words = {"word_boxes": [(text, [0, 0, 10, 10])]} if expected.task.startswith("document") else {}
-            return {"image": image, "question": text, **words}, {}  # with words no program has to read the image
-        return image, ({"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {})
-    match expected.task:
-        case "text-generation" | "text2text-generation" | "summarization" | "translation":
-            return text, {"max_new_tokens": 2}
-        case "zero-shot-classification":
-            return text, {"candidate_labels": ["a", "b"]}
-        case "fill-mask":
-            return f"{text} {pipeline.tokenizer.mask_token}", {}
-        case "question-answering":
-            return {"question": text, "context": text}, {}
-        case "table-question-answering":
-            return {"query": text, "table": {"a": ["1"], "b": ["2"]}}, {}
-    return text, {}
