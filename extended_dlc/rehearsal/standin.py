@@ -257,7 +257,7 @@ def _collect_wheels(
     refused = _download(pip, platforms, [torch, *others], folder) or _make_wheels(pip, parts.server, folder)
     if refused:
         raise EngineError(
-            f"pip cannot get the stand-in's packages: {refused}\n"
+            f"pip cannot get the stand-in's packages ({', '.join([torch, *others, *parts.server])}): {refused}\n"
             "make an index with them reachable (pip's own settings count), or ask for other releases"
         )
     on_download("the stand-in's wheels, with pip", time.monotonic() - start)

@@ -132,7 +132,7 @@ class FakePip:
     def __call__(self, pip: list[str], options: list[str], requirements: list[str], folder: Path) -> str:
         self.asked.append((options, requirements))
         missing = [one for one in requirements if one in self.absent]
-        return f"No matching distribution found for {missing[0]}" if missing else ""
+        return f"absent here: {missing[0]}" if missing else ""
 
 
 STANDIN = standin._StandIn(reference="x/y:z", parts=standin.DLC_4_51_3, python="3.11")
@@ -174,7 +174,9 @@ def test_without_a_cpu_build_the_reader_is_warned_and_gets_what_there_is(
 def test_wheels_are_got_once_but_again_after_a_failure(
     collect: Callable[[FakePip], tuple[list[str], list[str]]],
 ) -> None:
-    with pytest.raises(EngineError, match=r"(?s)No matching distribution found for transformers==4\.51\.3.*reachable"):
+    with pytest.raises(
+        EngineError, match=r"(?s)packages \(torch.*transformers==4\.51\.3, .*\): absent here: t.*reachable"
+    ):
         collect(FakePip("transformers==4.51.3"))
     pip = FakePip()
     collect(pip)

@@ -51,7 +51,7 @@ def test_a_settings_file_is_read_instead_of_cdk_json(shipped_settings: Any, tmp_
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"settings file .*none\.yaml cannot be read: No such file"):
+    with pytest.raises(SettingsError, match=r"settings file .*none\.yaml cannot be read: "):
         read_settings({"settings": str(tmp_path / "none.yaml")})
 
 
