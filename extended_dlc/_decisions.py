@@ -19,6 +19,7 @@ from extended_dlc.facts.models import ModelFacts
 from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Load, Spread, check_fit, choose_disk, choose_timeouts
 from extended_dlc.hosting import (
+    Async,
     Component,
     Components,
     Hosting,
@@ -77,6 +78,18 @@ def settle(
         shadow = settle_variant(hosting.shadow) if hosting.shadow else None
         hosting = replace(hosting, variants=variants, shadow=shadow)
     return model, hosting
+
+
+def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
+    """The native server's variables for how long an inference may take; none where its own 60 s and 480 s are right."""
+    if isinstance(hosting, Serverless):
+        seconds = most("serverless.response_seconds")
+    elif isinstance(hosting, Async):
+        # a caller may ask for as long (InvocationTimeoutSeconds), and nobody reads a stream there as it comes
+        seconds = most("async.invocation_seconds")
+    else:
+        return {}
+    return dict.fromkeys(("EXTENDED_DLC_ANSWER_SECONDS", "EXTENDED_DLC_STREAM_SECONDS"), str(seconds))
 
 
 def known_task(scope: Construct, model: ServedModel) -> str | None:

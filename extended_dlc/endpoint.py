@@ -20,7 +20,7 @@ from extended_dlc._config import (
     production_variant,
     queue,
 )
-from extended_dlc._decisions import known_task, settle
+from extended_dlc._decisions import deadlines, known_task, settle
 from extended_dlc._private import is_token, place_of, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
@@ -36,7 +36,7 @@ from extended_dlc.hosting import (
     Variant,
     find_instances,
 )
-from extended_dlc.image import ServingImage
+from extended_dlc.image import EcrImage, ServingImage
 from extended_dlc.model import PlacedModel, ServedModel
 from extended_dlc.network import Network, vpc_config
 from extended_dlc.rollout import Rolling, Rollout, check_rollout, deployment_config
@@ -326,6 +326,10 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             raise ValueError(f"'environment': {error}") from None
         if isinstance(hosting, Serverless):
             _refuse_with_serverless(network_isolation=placed.isolated, placed=placed)
+        if published.logs_requests:  # the native server's own
+            told.update(deadlines(hosting))
+        elif isinstance(hosting, Async) and isinstance(image, EcrImage) and serving is None:
+            self._annotate_deadline(variables)
         served = sagemaker.CfnModel(
             scope,
             "Model",
@@ -354,6 +358,16 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             if ready is not None:
                 served.node.add_dependency(ready)
         return served, published.cuda
+
+    def _annotate_deadline(self, variables: Mapping[str, str]) -> None:
+        """Say what an image of unknown server may need for requests of an hour."""
+        (name, seconds), *_ = deadlines(self.hosting).items()
+        if name not in variables:
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:deadline",
+                f"the server of an EcrImage is not known: if it is this project's, it ends an answer after 60 s unless "
+                f"'environment' has {name}; asynchronous requests may take {seconds}",
+            )
 
     def _serve_each(
         self, *, model: ServedModel, image: ServingImage, environment: Mapping[str, str] | None

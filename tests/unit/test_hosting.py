@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aws_cdk import CfnParameter, Stack, Tags
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -20,6 +21,8 @@ from extended_dlc import (
     Canary,
     ConcurrencyScaling,
     DataCapture,
+    EcrImage,
+    ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
     InvocationScaling,
@@ -252,6 +255,50 @@ def test_a_bucket_that_is_passed_is_used_and_no_other_made(stack: Stack) -> None
     endpoint_in(stack, hosting=Async(bucket=bucket))
     Template.from_stack(stack).resource_count_is("AWS::S3::Bucket", 0)
     assert config(stack)["AsyncInferenceConfig"]["OutputConfig"]["S3OutputPath"] == "s3://speech/bloom/output"
+
+
+def variables(stack: Stack) -> Json:
+    return dict(properties(stack, "AWS::SageMaker::Model")["PrimaryContainer"]["Environment"])
+
+
+DEADLINES = ("EXTENDED_DLC_ANSWER_SECONDS", "EXTENDED_DLC_STREAM_SECONDS")
+
+
+@pytest.mark.parametrize(
+    ("hosting", "server", "seconds"),
+    [
+        (Async(), "native", "3600"),
+        (Serverless(), "native", "60"),
+        (RealTime(), "native", None),
+        (Async(), "stock", None),
+    ],
+    ids=["asynchronous", "serverless", "real-time", "another-server"],
+)
+def test_the_native_server_ends_an_answer_when_its_hosting_does(
+    stack: Stack, hosting: Async | Serverless | RealTime, server: Literal["native", "stock"], seconds: str | None
+) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="4.51.3", base=CPU, server=server)
+    endpoint_in(stack, image=image, hosting=hosting)
+    given = variables(stack)
+    assert [given.get(name) for name in DEADLINES] == [seconds, seconds]
+    assert "EXTENDED_DLC_REQUEST_SECONDS" not in given, "the server makes it from the other two"
+
+
+def test_deadlines_of_the_user_win(stack: Stack) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="4.51.3", base=CPU)
+    endpoint_in(stack, image=image, hosting=Async(), environment={"EXTENDED_DLC_ANSWER_SECONDS": "900"})
+    assert [variables(stack)[name] for name in DEADLINES] == ["900", "3600"]
+
+
+def test_an_image_whose_server_is_not_known_is_told_of_the_deadline_once_it_matters(stack: Stack) -> None:
+    image = EcrImage(ecr.Repository.from_repository_name(stack, "Ours", "ours"), "1")
+    told = endpoint_in(stack, "Told", image=image, hosting=Async(), endpoint_name="told")
+    endpoint_in(
+        *(stack, "Asked"), image=image, hosting=Async(), environment={DEADLINES[0]: "3600"}, endpoint_name="asked"
+    )
+    endpoint_in(stack, "Quick", image=image, hosting=RealTime(), endpoint_name="quick")
+    annotations = Annotations.from_stack(stack).find_info("*", Match.string_like_regexp("EXTENDED_DLC_ANSWER_SECONDS"))
+    assert [each.id for each in annotations] == [f"/{told.node.path}"]
 
 
 def test_asynchronous_hosting_that_cannot_be_is_refused(stack: Stack) -> None:
