@@ -44,7 +44,7 @@ asset = assets.DockerImageAsset(
     "Asset",
     directory="docker/inference",
     build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0"},
-    outputs=["type=docker"],
+    outputs=["type=docker,oci-mediatypes=false"],
     platform=assets.Platform.LINUX_AMD64,
     invalidation=assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
 )

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+DOCKER_OUTPUT = "type=docker,oci-mediatypes=false"
+"""The `--output` of every build by Docker. SageMaker refuses OCI manifests, and `type=docker` alone is none of Docker's
+own media types any more: BuildKit 0.31 (Docker Engine 29.6) gives OCI's by default (moby/buildkit#6824 and #6844). An
+older BuildKit knows the second key too; stores without it ignore it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalBuild:
@@ -16,8 +21,8 @@ class LocalBuild:
 
     engine: Literal["docker", "podman"] = "docker"
     """Which engine `CDK_DOCKER` names. SageMaker refuses OCI manifests, so Docker is asked for its own media types
-    (`--output type=docker`); podman does not know that option and wants `BUILDAH_FORMAT=docker` in the environment of
-    `cdk deploy` instead. Default: Docker."""
+    (`--output type=docker,oci-mediatypes=false`); podman does not know that option and wants `BUILDAH_FORMAT=docker` in
+    the environment of `cdk deploy` instead. Default: Docker."""
 
     pip_config: str | None = None
     """A pip configuration file that pip uses inside the build, for companies with a package index of their own. It is
@@ -37,7 +42,7 @@ class LocalBuild:
     @property
     def outputs(self) -> list[str] | None:
         """The `--output` options of the build."""
-        return ["type=docker"] if self.engine == "docker" else None
+        return [DOCKER_OUTPUT] if self.engine == "docker" else None
 
     @property
     def secrets(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ CPU_DISK_GB, GPU_DISK_GB = 10, 25
 
 _NOTHING_TO_BUILD = Ok("not needed: the image is published already")
 _STOPPED = Unknown("the container engine does not answer: see 'engine'")
+_BUILDKIT = re.compile(r"^\s*BuildKit(?: version)?:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _DOCKER_PLATFORM = re.compile(r"\blinux/amd64\b")
 
 
@@ -83,7 +84,10 @@ def engine_setting(target: Target) -> Finding:
 
 
 def buildkit(target: Target) -> Finding:
-    """Docker has buildx, without which it does not know the build's secrets and media types."""
+    """Docker has buildx, without which it does not know the build's secrets and media types; says what it builds with.
+
+    Which manifests an engine makes depends on its image store and its BuildKit; the build asks for Docker's in any.
+    """
     if not target.builds:
         return _NOTHING_TO_BUILD
     program = shutil.which(target.engine)
@@ -93,6 +97,8 @@ def buildkit(target: Target) -> Finding:
         if _is_podman(program):
             return Ok("not needed by podman")  # buildah knows secrets by itself
         answer = ask([program, "buildx", "version"])
+        builder = ask([program, "buildx", "inspect"])
+        store = ask([program, "info", "--format", "{{json .DriverStatus}}"])
     except NoAnswer as error:
         return Unknown(str(error))
     if answer.code != 0:
@@ -100,7 +106,12 @@ def buildkit(target: Target) -> Finding:
             "docker has no buildx, which the build needs",
             "install the docker-buildx-plugin package (https://docs.docker.com/go/buildx), then: docker buildx version",
         )
-    return Ok(" ".join(answer.output.split()[:2]))
+    found = _BUILDKIT.search(builder.output)
+    version = found[1] if found else "of unknown version"
+    kind = "of an unknown kind" if store.code != 0 or not store.output else "the graph driver's"
+    if "io.containerd.snapshotter" in store.output:
+        kind = "containerd's"
+    return Ok(f"{' '.join(answer.output.split()[:2])}, BuildKit {version}, image store {kind}")
 
 
 def platform(target: Target) -> Finding:

@@ -111,7 +111,8 @@ def check_image(image: str, architecture: str) -> None:
     if media_type != DOCKER_MANIFEST:
         raise NotProven(
             f"{image} has a manifest of type {media_type}, and SageMaker takes {DOCKER_MANIFEST} alone: build with "
-            "--provenance=false and Docker media types, or copy it with 'skopeo copy --format v2s2'"
+            "--provenance=false --output type=docker,oci-mediatypes=false (podman: BUILDAH_FORMAT=docker), or copy it "
+            "with 'skopeo copy --format v2s2'"
         )
     if zstd := [layer["mediaType"] for layer in manifest["layers"] if "zstd" in layer["mediaType"]]:
         raise NotProven(f"{image} has layers of type {zstd[0]}, and SageMaker unpacks gzip alone: build without zstd")

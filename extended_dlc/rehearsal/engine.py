@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from extended_dlc.build import DOCKER_OUTPUT
+
 LABEL = "io.extended-dlc.rehearsal"
 """The label of every container that a rehearsal starts (`--label LABEL=<whose>`); `remove_containers` goes by it."""
 
@@ -70,6 +72,8 @@ class Engine:
         `arguments` become `--build-arg`. What the build prints goes to the file `log`; an `EngineError` names it.
         """
         given = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
+        if not self.is_podman():
+            given.append(f"--output={DOCKER_OUTPUT}")
         try:
             output = self.call("build", "--platform=linux/amd64", f"--tag={tag}", *given, str(folder), timeout=timeout)
         except EngineError as error:
@@ -323,7 +327,7 @@ def _podman_environment(folder: Path, registry: str, registries: str) -> dict[st
     return {
         "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
         "REGISTRY_AUTH_FILE": str(auth),
-        # Docker's media types: SageMaker refuses OCI's
+        # podman's way to Docker's media types, as DOCKER_OUTPUT is Docker's
         "BUILDAH_FORMAT": "docker",
     }
 

@@ -198,6 +198,16 @@ def test_the_version_line_names_engine_and_number(engine: Engine) -> None:
     assert any(letter.isdigit() for letter in engine.version())
 
 
+@pytest.mark.parametrize(("name", "asks"), [("docker", True), ("podman", False)])
+def test_docker_is_asked_for_its_own_media_types_and_podman_does_not_know_the_option(
+    tmp_path: Path, name: str, asks: bool
+) -> None:
+    script = f"print('{name} version 5' if arguments == ['--version'] else ' '.join(arguments))"
+    log = tmp_path / "build.log"
+    Engine(program=str(program(tmp_path, name, script)), environment={}).build(tmp_path, tag="x/y:z", log=log)
+    assert ("--output=type=docker,oci-mediatypes=false" in log.read_text().split()) == asks
+
+
 def test_a_build_gets_its_arguments_and_leaves_a_log(engine: Engine, image: str) -> None:
     assert engine.has_image(image)
     assert not engine.has_image(f"{image}-absent")

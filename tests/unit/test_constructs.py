@@ -211,7 +211,7 @@ def test_the_image_is_built_for_amd64_with_docker_media_types_and_the_pins_as_ar
     image = image_in(stack, rebuild="2026-11")
     source = asset_of(stack)
     assert source["platform"] == "linux/amd64"
-    assert source["dockerOutputs"] == ["type=docker"]
+    assert source["dockerOutputs"] == ["type=docker,oci-mediatypes=false"]
     assert source["dockerBuildArgs"] == {"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0", "REBUILD": "2026-11"}
     assert image.image_uri.endswith(f":{source['tag']}")
 

@@ -89,9 +89,9 @@ DOCKER = (
     "if words == ['--version']: print('Docker version 28.2.2, build e6534b4')\n"
     "elif words[0] == 'info':\n"
     "    print({{'{{{{.ServerVersion}}}}': '28.2.2', '{{{{.Architecture}}}}': {architecture!r},"
-    " '{{{{.DockerRootDir}}}}': {root!r}}}[words[-1]])\n"
+    " '{{{{.DockerRootDir}}}}': {root!r}, '{{{{json .DriverStatus}}}}': {store!r}}}[words[-1]])\n"
     "elif words[:2] == ['buildx', 'version']: print('github.com/docker/buildx v0.24.0 abc')\n"
-    "elif words[:2] == ['buildx', 'inspect']: print('Platforms: {platforms}')\n"
+    "elif words[:2] == ['buildx', 'inspect']: print('{buildkit}\\nPlatforms: {platforms}')\n"
     "else: sys.exit('docker: unknown command')"
 )
 STOPPED = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
@@ -101,8 +101,14 @@ STOPPED_DOCKER = (
 )
 
 
-def docker(architecture: str = "x86_64", root: str = "/", platforms: str = "linux/amd64") -> str:
-    return DOCKER.format(architecture=architecture, root=root, platforms=platforms)
+def docker(
+    architecture: str = "x86_64",
+    root: str = "/",
+    platforms: str = "linux/amd64",
+    store: str = '[["Backing Filesystem","extfs"]]',
+    buildkit: str = "",
+) -> str:
+    return DOCKER.format(architecture=architecture, root=root, platforms=platforms, store=store, buildkit=buildkit)
 
 
 def podman(architecture: str = "amd64") -> str:
@@ -268,6 +274,28 @@ def test_an_engine_that_hangs_is_unknown(tmp_path: Path, path: Programs, monkeyp
 def test_docker_without_buildx_is_named(tmp_path: Path, path: Programs) -> None:
     path("docker", docker().replace("'buildx', 'version'", "'no', 'such'"))
     assert_problem(engine.buildkit(target(tmp_path)), "no buildx", "docker-buildx-plugin")
+
+
+CONTAINERD = '[["driver-type","io.containerd.snapshotter.v1"]]'
+
+
+@pytest.mark.parametrize(
+    ("store", "buildkit", "seen"),
+    [
+        (CONTAINERD, "Name: default\\nBuildKit version: v0.31.0", r"BuildKit v0\.31\.0, image store containerd's$"),
+        (
+            '[["Backing Filesystem","extfs"]]',
+            "Buildkit:  v0.11.6",
+            r"BuildKit v0\.11\.6, image store the graph driver's",
+        ),
+        ("", "Name: default", "BuildKit of unknown version, image store of an unknown kind$"),
+    ],
+)
+def test_what_decides_on_dockers_manifests_is_said(
+    tmp_path: Path, path: Programs, store: str, buildkit: str, seen: str
+) -> None:
+    path("docker", docker(store=store, buildkit=buildkit))
+    assert_ok(engine.buildkit(target(tmp_path)), seen)
 
 
 def test_podman_wants_its_setting_and_dockers_media_types(

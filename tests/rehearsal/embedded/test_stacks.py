@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deploy, events, settled, uri
+from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, settled, uri
 from tests.rehearsal.embedded.test_endpoints import answer, image
 
 Template = dict[str, Any]
@@ -280,6 +280,23 @@ def test_an_image_is_copied_between_repositories(aws: Aws) -> None:
     assert stack["StackStatus"] == "CREATE_COMPLETE"
     copied = aws.request("GET", "/v2/copy-target/manifests/t")
     assert copied.body == Image("copy-source").manifest
+
+
+def test_an_oci_manifest_stays_one_in_the_copy_and_fails_the_model_in_sagemakers_words(aws: Aws) -> None:
+    """What a current Docker pushes unless it is asked for its own media types."""
+    for name in ("oci-asset", "oci-own"):
+        aws.client("ecr").create_repository(repositoryName=name)
+    Image("oci-asset", OCI).push(aws, "oci-asset", "hash")
+    own = uri("oci-own", "hash")
+    template = serving(aws, "oci")
+    template["Resources"] |= copying(uri("oci-asset", "hash"), own)["Resources"]
+    template["Resources"]["Model"]["Properties"]["PrimaryContainer"] = {"Image": own}
+    template["Resources"]["Model"]["DependsOn"] = "Copy"
+    assert deploy(aws, "oci", template)["StackStatus"] == "ROLLBACK_COMPLETE"
+    (detail,) = aws.client("ecr").describe_images(repositoryName="oci-own")["imageDetails"]
+    assert detail["imageManifestMediaType"] == OCI
+    (reason,) = [reason for name, status, reason in events(aws, "oci") if (name, status) == ("Model", "CREATE_FAILED")]
+    assert f"Unsupported manifest media type {OCI} for image {own}" in reason
 
 
 def test_a_copy_to_an_immutable_tag_cannot_be_taken_back(aws: Aws) -> None:
