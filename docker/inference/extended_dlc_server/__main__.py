@@ -9,11 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
+from typing import NoReturn
 
 import uvloop
 
 from .cpu import set_thread_count
 from .errors import StartError
+from .log import end_log, hide_requests, start_log
 from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
@@ -28,10 +30,11 @@ log = logging.getLogger("extended_dlc_server")
 def main(arguments: list[str]) -> int:
     """Serve until told to stop (0), until the model can no longer answer (1), or not at all (2)."""
     # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda *_: leave(0))
+    start_log()
+    # huggingface_hub reads it when it is imported, and would ask the Hub for a list of agents and report what runs
+    if not os.environ.get("HF_HUB_DISABLE_TELEMETRY"):
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if arguments not in ([], ["serve"]):
         log.error("unknown command %s: this image serves, start it with 'serve'", " ".join(arguments))
         return 2
@@ -52,7 +55,10 @@ async def serve(settings: Settings) -> int:
     from .worker import State, Worker
 
     def load() -> Sequence[Model | UserModel]:
-        return load_model(settings)
+        models = load_model(settings)
+        if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
+            hide_requests()
+        return models
 
     import uvicorn
 
@@ -112,8 +118,14 @@ async def serve(settings: Settings) -> int:
     return 1 if worker.state is State.FAILED else 0
 
 
-if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    logging.shutdown()
-    # Not sys.exit: the model's thread may be deep inside torch, which the end of the interpreter would crash.
+def leave(code: int) -> NoReturn:
+    """The end, with all that was printed in the log.
+
+    Not sys.exit: the model's thread may be deep inside torch, which the end of the interpreter would crash.
+    """
+    end_log()
     os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

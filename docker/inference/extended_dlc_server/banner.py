@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from . import __version__
 from .settings import MEGABYTE, Settings
 
+log = logging.getLogger(__name__)
 
-def banner(settings: Settings, model: str, task: str, devices: str) -> str:
-    """One block: the versions, what is served and from where, on what, and the limits in force."""
+
+def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
+    """One block of lines: the versions, what is served and from where, on what, and the limits in force."""
     packages = ", ".join(f"{package} {_version(package)}" for package in ("transformers", "torch", "huggingface_hub"))
     limits = (
         f"bodies of {settings.max_body_bytes // MEGABYTE} MB within {settings.body_seconds} s, "
@@ -33,8 +36,9 @@ def banner(settings: Settings, model: str, task: str, devices: str) -> str:
         "limits": limits,
         "options": ", ".join(options) or "none",
     }
-    head = f"extended-dlc server {__version__} with {packages} and Python {platform.python_version()}"
-    return "\n".join([head, *(f"  {name}: {text}" for name, text in lines.items())])
+    log.info("extended-dlc server %s with %s and Python %s", __version__, packages, platform.python_version())
+    for name, text in lines.items():
+        log.info("  %s: %s", name, text)
 
 
 def _version(package: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .banner import banner
+from .banner import log_banner
 from .cpu import multiplies_bfloat16
 from .device_errors import free_memory
 from .devices import AUTO, Placement, place, seen_gpus
@@ -51,7 +51,7 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     known = settings.model_id is not None or settings.model_folder_holds_a_model
     folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
     context = _context(settings, str(folder))
-    log.info("%s", banner(settings, str(folder), f"that of model_fn in {program.name}", _devices()))
+    log_banner(settings, str(folder), f"that of model_fn in {program.name}", _devices())
     try:
         model = hooks.call("model_fn", context, context.system_properties["model_dir"])
     except Exception as error:
@@ -105,7 +105,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
 
     placement = placed(settings.dtype)
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
-    log.info("%s", banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}"))
+    log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
     try:
         return _load(weights, task, settings, placement)
     except CannotAnswerError as error:

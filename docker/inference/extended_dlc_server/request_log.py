@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import time
 from typing import Any
@@ -13,6 +11,7 @@ import orjson
 from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .attributes import TRACKING_ID
 from .exchange import Exchange
+from .log import write_line
 
 _UNITS = {
     **dict.fromkeys(("Latency", "QueueTime", "ComputeTime"), "Milliseconds"),
@@ -26,8 +25,7 @@ def write(exchange: Exchange, task: str, namespace: str | None) -> None:
     line = describe(exchange, task)
     if namespace:
         line.update(_metrics(line, task, namespace))
-    with contextlib.suppress(OSError):  # nobody reads it any more
-        os.write(1, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    write_line(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
 
 def describe(exchange: Exchange, task: str) -> dict[str, Any]:
