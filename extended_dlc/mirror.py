@@ -229,6 +229,8 @@ class MirroredModel(Construct):
                 ],
             },
             physical_resource_id=custom.PhysicalResourceId.of(f"{self.model_id}-{revision}"),
+            # StartBuild's whole answer repeats the request: too long for CloudFormation, and with a signed URL in it
+            output_paths=["build.id"],
         )
         start = custom.AwsCustomResource(
             self,

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 LOG_LINES = 15
 LOG_CHARACTERS = 1500
 ANSWER_CHARACTERS = 500
-"""Of the container's log and of its answer, in a failure: CloudFormation takes 4096 bytes, with all that is quoted."""
+"""Of the container's log and of its answer, in a failure."""
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _MANIFESTS = (
@@ -47,8 +47,18 @@ _NO_COPY = "no capacity to process this request"
 """Of the ValidationError that a component without a copy answers with: the request wakes one."""
 
 
+REASON_BYTES = 2600
+"""Of a failure, as JSON: CloudFormation takes 4096 with the names and the stack trace that the CDK's provider adds."""
+
+
 class NotProven(Exception):
-    """What is wrong, and what to do about it."""
+    """What is wrong, and what to do about it; without its middle where CloudFormation would refuse it."""
+
+    def __init__(self, message: str) -> None:
+        """Keep the beginning, which says what is wrong, and the end, which has the newest lines of the log."""
+        if _size(message) > REASON_BYTES:
+            message = f"{_fitting(message)} […] {_fitting(message[::-1])[::-1]}"
+        super().__init__(message)
 
 
 def on_event(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -281,6 +291,19 @@ def _log(properties: dict[str, Any]) -> str:
         return f"\n(there is no log in {group})"
     lines = "\n".join(event["message"].rstrip() for event in events)
     return f"\nThe container's last lines, of {group}:\n{lines[-LOG_CHARACTERS:]}"
+
+
+def _size(text: str) -> int:
+    """Bytes of a text in JSON, where a quote takes two and a control character six."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _fitting(text: str) -> str:
+    """The beginning of a text, of nearly half of what a failure may take."""
+    room = REASON_BYTES // 2 - 10
+    while _size(text) > room:
+        text = text[: min(len(text) - 1, len(text) * room // _size(text))]
+    return text
 
 
 def _rolls_back(stack_id: str) -> bool:

@@ -15,7 +15,13 @@ from urllib.parse import urlsplit
 
 from moto.s3.models import s3_backends
 
-from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
+from extended_dlc.rehearsal.embedded.resources import (
+    CustomHandler,
+    CustomResourceFailed,
+    Properties,
+    Wish,
+    answer_of_call,
+)
 
 
 def copy_model(*, port: int) -> CustomHandler:
@@ -24,7 +30,8 @@ def copy_model(*, port: int) -> CustomHandler:
     def handle(kind: str, wish: Wish) -> Properties:
         if kind == "Delete":
             return {}
-        build = json.loads(wish.properties[kind])["parameters"]
+        call = json.loads(wish.properties[kind])
+        build = call["parameters"]
         variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
         where = urlsplit(variables["PROGRAM"])
         program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
@@ -48,6 +55,21 @@ def copy_model(*, port: int) -> CustomHandler:
             )
         if done.returncode != 0:
             raise CustomResourceFailed(f"the build failed: {done.stdout.strip().splitlines()[-1]}")
-        return {}
+        return answer_of_call(call, {"build": _started(build, wish)})
 
     return handle
+
+
+def _started(build: Properties, wish: Wish) -> Properties:
+    """StartBuild's answer, which repeats most of the request (CodeBuild API reference, Build)."""
+    number = f"{build['projectName']}:00000000-0000-0000-0000-000000000000"
+    return {
+        "id": number,
+        "arn": f"arn:aws:codebuild:{wish.region}:{wish.account_id}:build/{number}",
+        "buildStatus": "IN_PROGRESS",
+        "currentPhase": "QUEUED",
+        "projectName": build["projectName"],
+        "source": {"type": build["sourceTypeOverride"], "buildspec": build["buildspecOverride"]},
+        "environment": {"environmentVariables": build["environmentVariablesOverride"]},
+        "timeoutInMinutes": build["timeoutInMinutesOverride"],
+    }

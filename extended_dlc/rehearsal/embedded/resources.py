@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from moto.iam.models import Role, iam_backends
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 
+from extended_dlc.facts.limits import most
 from extended_dlc.rehearsal.embedded import ecr
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, EndpointConfig, Model, SageMaker
@@ -371,29 +372,65 @@ class CustomResource:
 
     def create(self, wish: Wish) -> Any:
         """Run the handler's Create."""
-        return Record(wish.name, wish.properties, self._run("Create", wish))
+        return Record(wish.name, wish.properties, self._run("Create", wish, wish.name))
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         """Run the handler's Update."""
-        return Record(model.physical_resource_id, wish.properties, self._run("Update", wish))
+        known = model.physical_resource_id
+        return Record(known, wish.properties, self._run("Update", wish, known))
 
     def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
         """Run the handler's Delete."""
-        self._run("Delete", wish)
+        self._run("Delete", wish, model.physical_resource_id)
 
-    def _run(self, kind: str, wish: Wish) -> Properties:
+    def _run(self, kind: str, wish: Wish, physical_id: str) -> Properties:
+        """The attributes that the handler returns; CustomResourceFailed when it fails or answers too much."""
         if self.handler is None:
             return {}
         try:
-            return self.handler(kind, wish)
+            data = self.handler(kind, wish)
         except CustomResourceFailed as error:
+            _check_response(wish, physical_id, Status="FAILED", Reason=str(error), Data={})
             raise CustomResourceFailed(
                 f"Received response status [FAILED] from custom resource. Message returned: {error}"
             ) from None
+        _check_response(wish, physical_id, Status="SUCCESS", Reason="SUCCESS", Data=data)
+        return data
 
 
 class CustomResourceFailed(Exception):
-    """A custom resource's handler answered FAILED."""
+    """A custom resource's handler answered FAILED, or with more than CloudFormation takes."""
+
+
+def _check_response(wish: Wish, physical_id: str, **answer: Any) -> None:
+    """Refuse a response object that CloudFormation refuses, whether it tells a success or a failure."""
+    response = {
+        "StackId": wish.stack_id,
+        "RequestId": "00000000-0000-0000-0000-000000000000",
+        "LogicalResourceId": wish.logical_id,
+        "PhysicalResourceId": physical_id,
+        **answer,
+    }
+    # as JavaScript writes it, which the CDK's handlers are made of
+    written = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
+    if len(written.encode()) > most("custom_resource.response_bytes"):
+        raise CustomResourceFailed("Response object is too long.")
+
+
+def answer_of_call(call: Mapping[str, Any], answer: Any) -> Properties:
+    """What the CDK's handler of an AwsCustomResource returns of an API's answer: flat, and only the `outputPaths`."""
+    flat = dict(_flat(answer))
+    paths = call.get("outputPaths")
+    return flat if paths is None else {key: each for key, each in flat.items() if key.startswith(tuple(paths))}
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping | list):
+        pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, each in pairs:
+            yield from _flat(each, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
 
 
 def copy_image(blobs: BlobStore, *, port: int) -> CustomHandler:

@@ -30,7 +30,7 @@ from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
 from moto.ssm.models import ssm_backends
 
-from extended_dlc.rehearsal.embedded.resources import ResourceFailed, ResourceTypes, Wish
+from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, ResourceTypes, Wish
 
 _log = logging.getLogger(__name__)
 
@@ -514,7 +514,7 @@ def _message(error: BaseException) -> str:
         return f"Template error: {error} is not known"
     if isinstance(error, (CloudFormationError, ExportNotFound)):
         return error.message
+    if isinstance(error, CustomResourceFailed):
+        return str(error)
     text = getattr(error, "message", None) or str(error) or repr(error)
-    if str(text).startswith("Received response status"):
-        return str(text)
     return f'Resource handler returned message: "{text}" (HandlerErrorCode: GeneralServiceException)'

@@ -68,6 +68,19 @@ def test_the_files_are_in_s3_when_the_stack_is_there(aws: Aws, hub_address: tupl
     assert [entry["Key"].rpartition("/")[2] for entry in found] == ["config.json", "model.safetensors"]
 
 
+def test_the_whole_answer_of_codebuild_is_more_than_cloudformation_takes(
+    aws: Aws, hub_address: tuple[str, str]
+) -> None:
+    address, commit = hub_address
+    # as long as names and a signed address of AWS's make it
+    text = json.dumps(mirroring(aws, "acme/tiny", " --hub=".join([address] * 100), commit))
+    assert deploy(aws, "mirror-id", json.loads(text))["StackStatus"] == "CREATE_COMPLETE", events(aws, "mirror-id")
+    whole = text.replace(r"\"outputPaths\":[\"build.id\"],", "")
+    assert whole != text
+    assert deploy(aws, "mirror-whole", json.loads(whole))["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "Response object is too long." in [why for *_, why in events(aws, "mirror-whole")]
+
+
 def test_a_copy_that_fails_fails_the_stack_and_says_why(aws: Aws, hub_address: tuple[str, str]) -> None:
     address, commit = hub_address
     stack = deploy(aws, "no-mirror", mirroring(aws, "acme/absent", address, commit))

@@ -142,12 +142,18 @@ def test_a_container_that_answers_500_fails_with_its_words_and_its_last_lines(aw
     )
 
 
-def test_a_failure_fits_into_what_cloudformation_takes(aws: Aws, stack: str) -> None:
-    endpoint(aws, "talks")
-    logged(aws, "talks", *(f"{number} " + "x" * 900 for number in range(15)))
+@pytest.mark.parametrize(
+    ("name", "character"), [("plain", "x"), ("quotes", '"'), ("colours", "\x1b"), ("pictures", "\N{ROCKET}")]
+)
+def test_a_failure_fits_into_what_cloudformation_takes(aws: Aws, stack: str, name: str, character: str) -> None:
+    endpoint(aws, f"talks-{name}")
+    logged(aws, f"talks-{name}", *(f"{number} " + character * 900 for number in range(14)), "the last line")
     with pytest.raises(proof.NotProven) as failure:
-        prove(stack, endpoint_proof("talks", request=b"error 500", content_type="text/plain"))
-    assert len(json.dumps(str(failure.value))) < 3072
+        prove(stack, endpoint_proof(f"talks-{name}", request=b"error 500", content_type="text/plain"))
+    reason = str(failure.value)
+    assert len(json.dumps(reason, ensure_ascii=False).encode()) < 3072
+    assert reason.startswith(f"talks-{name} is in service and cannot answer (500)")
+    assert reason.endswith("the last line")
 
 
 def test_a_configuration_that_was_rolled_back_fails(aws: Aws, stack: str) -> None:
