@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import select
 import signal
+import socket
 import sys
+import time
 from collections.abc import Generator, Sequence
 from typing import NoReturn
 
@@ -20,6 +23,12 @@ from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
 """How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
+
+HANDSHAKE_SECONDS = 0.1
+"""How long a connection that a client has begun before SIGTERM may take to be there."""
+
+ACCEPT_SECONDS = 2
+"""How long those that are there may take to be accepted, one in each turn of the event loop."""
 
 FAILED_SECONDS = 5
 """How long `/ping` says 500 before the process exits, so that SageMaker's health check sees it."""
@@ -63,7 +72,7 @@ async def serve(settings: Settings) -> int:
     import uvicorn
 
     from .app import App
-    from .connections import WAIT_SECONDS, Connection
+    from .connections import WAIT_SECONDS, Connection, refuse_newcomers
     from .loading import load_model
     from .model import Model
     from .user_code import UserModel
@@ -78,6 +87,20 @@ async def serve(settings: Settings) -> int:
         def capture_signals(self) -> Generator[None, None, None]:
             yield
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Accept who has connected already: closing the listening sockets resets them."""
+            listeners = [listener for server in self.servers for listener in server.sockets]
+            for listener in listeners:
+                refuse_newcomers(listener)
+            end = time.monotonic() + ACCEPT_SECONDS
+            await asyncio.sleep(HANDSHAKE_SECONDS)
+            while select.select(listeners, [], [], 0)[0] and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            for server in self.servers:
+                server.close()
+            await asyncio.sleep(0)  # who was accepted last becomes a connection of ours
+            await super().shutdown(sockets)
+
     server = Server(
         uvicorn.Config(
             App(settings, worker),
@@ -91,7 +114,7 @@ async def serve(settings: Settings) -> int:
             server_header=False,
             proxy_headers=False,  # who asks is of no interest, and costs time
             timeout_keep_alive=WAIT_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS - ACCEPT_SECONDS,
         )
     )
 
