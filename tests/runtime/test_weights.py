@@ -316,3 +316,58 @@ def test_a_model_in_the_default_cache_stays_there(tmp_path, monkeypatch):
     environment = {}
     weights.place_cache(environment, "a/b", disks.others)
     assert environment == {}
+
+
+def placed(user, others, **environment):
+    """What becomes of the environment where another user looks for a place; a message instead where there is none."""
+    program = (
+        "import os, sys; from pathlib import Path; from extended_dlc_server import errors, weights\n"
+        "os.setgroups([]); os.setgid(user := int(sys.argv[1])); os.setuid(user)\n"  # who may not read this Python
+        "try: weights.place_cache(os.environ, 'a/b', [Path(other) for other in sys.argv[2:]])\n"
+        "except errors.StartError as error: sys.exit(str(error))\n"
+        "print(os.environ.get('HF_HOME', ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(user), *map(str, others)],
+        env={"PYTHONPATH": str(Path(weights.__file__).parents[1]), "PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.fixture
+def shared_folder(tmp_path):
+    """A folder on this disk that everybody may write, which pytest's own are not."""
+    import tempfile
+
+    if os.getuid() != 0:
+        pytest.skip("needs root, to become another user")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("home", ["/root", "/nonexistent", "", None])
+def test_a_default_cache_that_cannot_be_written_has_no_room(shared_folder, home):
+    environment = {} if home is None else {"HOME": home}
+    assert placed(54321, [shared_folder], **environment) == f"{shared_folder}/huggingface"
+    assert placed(54321, ["/usr", shared_folder], **environment) == f"{shared_folder}/huggingface"
+
+
+def test_where_nothing_can_be_written_the_message_says_what_to_give(shared_folder):
+    for environment in ({"HOME": "/root"}, {"HOME": "/root", "HF_HOME": "/root/mine"}):
+        said = placed(54321, ["/usr", "/nonexistent"], **environment)
+        assert "can be written by user 54321" in said or "cannot be written by user 54321" in said
+        assert "HF_HOME" in said
+        assert "volume" in said
+
+
+def test_a_named_cache_wins_and_a_home_that_can_be_written_stays(shared_folder):
+    assert placed(54321, [shared_folder], HOME="/root", HF_HOME=str(shared_folder)) == str(shared_folder)
+    assert placed(54321, [], HOME=str(shared_folder)) == ""
+    # the weights' own place, and one for what else huggingface_hub keeps
+    others = {"HOME": "/root", "HF_HUB_CACHE": str(shared_folder)}
+    assert placed(54321, [shared_folder], **others) == f"{shared_folder}/huggingface"

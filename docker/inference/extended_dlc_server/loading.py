@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .banner import log_banner
@@ -24,13 +25,16 @@ from .secret import read_token
 from .settings import Settings
 from .tasks import check_task, infer_task
 from .user_code import Context, UserModel, load_hooks
-from .weights import Weights, find_weights, why_not_loaded
+from .weights import Weights, find_weights, place_cache, why_not_loaded
 
 log = logging.getLogger(__name__)
 
 
 def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     """The copies of what answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+    temporary = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only looked at
+    wanted = None if settings.model_folder_holds_a_model else settings.model_id
+    place_cache(os.environ, wanted, [temporary, settings.model_folder.parent])
     if settings.token_secret_arn and not settings.token:
         settings = replace(settings, token=read_token(settings.token_secret_arn))
         # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions

@@ -34,6 +34,9 @@ PROGRESS_SECONDS = 10
 _MODELS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 
+_CACHES = {"HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}
+"""What names the place of the Hub's cache, the one that wins first, and the folder in it."""
+
 _TORCH = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NEVER = frozenset(
     {
@@ -101,26 +104,43 @@ def pick(names: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> li
     return picked
 
 
-def place_cache(environment: MutableMapping[str, str], model_id: str, others: Sequence[Path]) -> None:
+def place_cache(environment: MutableMapping[str, str], model_id: str | None, others: Sequence[Path]) -> None:
     """Let the Hub's cache be on the disk with the most room: SageMaker mounts an instance's own below /tmp.
 
-    A place that the environment names wins, and so does the default one where it has the model already.
+    A place that the environment names wins, and so does the default one where it has the model already. One that cannot
+    be written (a read-only root, another user's home, a user without one) has no room. To be called before anybody
+    imports huggingface_hub, which reads its environment once; `model_id` is None where nothing need be downloaded.
     """
-    if any(environment.get(name) for name in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")):
+    named = next((name for name in _CACHES if environment.get(name)), None)
+    if named:
+        cache = Path(os.path.expanduser(environment[named])) / _CACHES[named]
+        if model_id and not os.path.isdir(_folder_in(cache, model_id)) and not _can_be_written(cache):
+            raise StartError(
+                f"{named} ('{environment[named]}') cannot be written by user {os.getuid()} and lacks {model_id}: "
+                "name a folder of a volume that this user can write, or leave it out"
+            )
+    if environment.get("HF_HOME") or environment.get("XDG_CACHE_HOME"):
         return
+    # a relative path where the user has no home
     default = Path(os.path.expanduser("~/.cache/huggingface"))
-    if _folder_in(default / "hub", model_id).is_dir():
+    is_usable = default.is_absolute() and _can_be_written(default) and _can_be_written(default / "hub")
+    holds_it = default.is_absolute() and model_id and os.path.isdir(_folder_in(default / "hub", model_id))
+    if holds_it or (is_usable and named):
         return
-    there = _existing(default)
-    roomier = [
-        folder
-        for folder in others
-        if os.access(folder, os.W_OK)
-        and folder.stat().st_dev != there.stat().st_dev
-        and shutil.disk_usage(folder).free > shutil.disk_usage(there).free
-    ]
-    if roomier:
-        environment["HF_HOME"] = str(max(roomier, key=lambda folder: shutil.disk_usage(folder).free) / "huggingface")
+    roomiest, most = (default, shutil.disk_usage(_existing(default)).free) if is_usable else (None, -1)
+    for folder in filter(_can_be_written, others):
+        there = _existing(folder)
+        free = shutil.disk_usage(there).free
+        if free > most and not (is_usable and there.stat().st_dev == _existing(default).stat().st_dev):
+            roomiest, most = folder / "huggingface", free
+    if roomiest is not None and roomiest != default:
+        environment["HF_HOME"] = str(roomiest)
+    elif roomiest is None and model_id and not named:
+        tried = ", ".join(map(str, (default, *others)))
+        raise StartError(
+            f"no folder for the files of {model_id} can be written by user {os.getuid()} (tried: {tried}): mount a "
+            "volume that this user can write, and name it by HF_HOME"
+        )
 
 
 def why_not_loaded(error: Exception, name: str, version: str) -> str:
@@ -134,7 +154,6 @@ def why_not_loaded(error: Exception, name: str, version: str) -> str:
 
 
 def _from_hub(model_id: str, settings: Settings, every_file: bool) -> Weights:
-    place_cache(os.environ, model_id, [Path(tempfile.gettempdir()), settings.model_folder.parent])
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they draw on a terminal
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
@@ -330,7 +349,16 @@ def _folder_in(cache: Path, model_id: str) -> Path:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
-    return next(above for above in (folder, *folder.parents) if above.is_dir())
+    return next(above for above in (folder, *folder.parents) if os.path.isdir(above))  # False where one may not look
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether this user can make the folder, or files in it."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False
 
 
 def _bytes_in(folder: Path) -> int:
