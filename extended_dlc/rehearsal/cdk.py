@@ -58,7 +58,6 @@ class Cdk:
             "EXTENDED_DLC_SETTINGS": str(self.settings),
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),
-            "CDK_OUTPUT": str(self.state / "cdk.out"),
             # cfn-lint looks at the template in the project's tests; the built-in validator costs seconds a command
             "CDK_VALIDATION": "false",
             "CDK_DISABLE_CLI_TELEMETRY": "1",
@@ -72,7 +71,9 @@ class Cdk:
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
         """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
         environment = {**_without_settings(os.environ), **self.environment()}
-        run_cdk([str(self.program), *arguments], self.app, environment, log, each_line)
+        # as an argument, and not in the environment: `Servers` finds the CLI of a killed rehearsal by it
+        output = f"--output={self.state / 'cdk.out'}"
+        run_cdk([str(self.program), *arguments, output], self.app, environment, log, each_line)
 
 
 def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:

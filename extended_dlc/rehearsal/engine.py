@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from extended_dlc.build import DOCKER_OUTPUT
+from extended_dlc.rehearsal import files
 
 LABEL = "io.extended-dlc.rehearsal"
 """The label of every container that a rehearsal starts (`--label LABEL=<whose>`); `remove_containers` goes by it."""
@@ -120,12 +121,15 @@ class Engine:
 
     def save(self, file: Path) -> None:
         """Write the engine down for another process."""
-        file.write_text(json.dumps({**asdict(self), "environment": dict(self.environment)}))
+        files.write(file, json.dumps({**asdict(self), "environment": dict(self.environment)}))
 
     @staticmethod
-    def load(file: Path) -> Engine:
-        """Read what `save` wrote."""
-        return Engine(**json.loads(file.read_text()))
+    def load(file: Path) -> Engine | None:
+        """Read what `save` wrote; None where there is nothing, or nothing that can be read."""
+        match files.read_json(file):
+            case {"program": str(program), "environment": dict(environment)}:
+                return Engine(program=program, environment=environment)
+        return None
 
 
 class EngineError(RuntimeError):
@@ -256,8 +260,7 @@ def _own_podman(program: str, state: Path, registry: str, why_not: list[str]) ->
     home = state / "podman"
     remembered = home / "workarounds.json"
     every = _workarounds()
-    if remembered.exists():
-        names = json.loads(remembered.read_text())
+    if isinstance(names := files.read_json(remembered), list):
         engine = _configure(program, home, registry, [one for one in every if one.name in names])
         try:
             _try_out(engine, home)
@@ -278,7 +281,7 @@ def _own_podman(program: str, state: Path, registry: str, why_not: list[str]) ->
     except EngineError as error:
         why_not.append(str(error))
         return None
-    remembered.write_text(json.dumps([one.name for one in needed]))
+    files.write(remembered, json.dumps([one.name for one in needed]))
     return _configure(program, home, registry, needed)
 
 

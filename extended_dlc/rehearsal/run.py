@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from extended_dlc.rehearsal import scenario_main, scenario_tutorial
-from extended_dlc.rehearsal.engine import Engine
-from extended_dlc.rehearsal.processes import Servers
+from extended_dlc.rehearsal.engine import LABEL, Engine
+from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.report import Report
 from extended_dlc.rehearsal.stage import Stage
 
@@ -36,29 +36,49 @@ class Rehearsal:
         self.state = self.app / ".rehearsal"
         self.report = report
         self.servers = Servers(self.state)
+        self._kept = self.state / "kept"
         if not (self.app / "cdk.json").is_file():
             raise ValueError(f"{self.app} holds no cdk.json: go to the folder of the app, or name it with --app")
         if not (self.app / "node_modules" / ".bin" / "cdk").exists():
             raise ValueError(f"{self.app} has no CDK CLI in node_modules: run 'make setup' or 'npm ci' there first")
 
     def run(self, scenario: str = "main", *, keep: bool = False) -> None:
-        """Play a scenario and take everything down again; `StepFailed` with the reason when a step fails."""
-        self.down()
+        """Play a scenario and take everything down again; `StepFailed` with the reason when a step fails.
+
+        What a killed rehearsal left is taken down first. ValueError while another one runs, or is kept up.
+        """
+        with locked(self.state):
+            if self._kept.exists() and self.servers.running():
+                raise ValueError(
+                    f"a rehearsal of {self.app} is kept up (--keep): end it with extended-dlc rehearse --down"
+                )
+            self._play(scenario, keep=keep)
+
+    def down(self) -> str:
+        """Take down what was kept up or left; says what was stopped. ValueError while a rehearsal runs."""
+        with locked(self.state):
+            return self._take_down()
+
+    def _play(self, scenario: str, *, keep: bool) -> None:
+        self._take_down()
         logs = self.state / "logs"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         try:
             SCENARIOS[scenario](Stage(self.app, self.state, self.report, self.servers), keep=keep)
         except BaseException:
-            self.down()
+            self._take_down()
             raise
-        if not keep:
+        if keep:
+            self._kept.touch()
+        else:
             with self.report.step("stop what was started") as step:
-                step.proof = self.down()
+                step.proof = self._take_down()
 
-    def down(self) -> str:
-        """Stop the servers and remove the containers of a rehearsal; says what was stopped."""
+    def _take_down(self) -> str:
+        """Stop the servers and remove this folder's containers; says what was stopped."""
         stopped = self.servers.stop()
-        engine_file = self.state / "engine.json"
-        removed = Engine.load(engine_file).remove_containers() if engine_file.exists() else []
+        self._kept.unlink(missing_ok=True)
+        engine = Engine.load(self.state / "engine.json")
+        removed = engine.remove_containers(f"{LABEL}={self.state}") if engine else []
         return f"stopped: {', '.join(stopped) or 'nothing'}; containers removed: {len(removed)}"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.rehearsal import standin, tiny_models
+from extended_dlc.rehearsal import files, standin, tiny_models
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
 from extended_dlc.rehearsal.client import Client
-from extended_dlc.rehearsal.engine import Engine, find_engine
+from extended_dlc.rehearsal.engine import LABEL, Engine, find_engine
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.processes import Servers
 from extended_dlc.rehearsal.report import Report, Step
@@ -148,7 +148,8 @@ class Stage:
         """Run `cdk destroy`, and look for what it left."""
         self._cdk("cdk destroy", "destroy", "--all", "--force")
         with self.report.step("nothing is left") as step:
-            left = self.client.left() + [f"container {container}" for container in self.engine.containers()]
+            containers = self.engine.containers(f"{LABEL}={self.state}")
+            left = self.client.left() + [f"container {container}" for container in containers]
             if left:
                 raise RuntimeError("cdk destroy left " + ", ".join(left))
             step.proof = "no stack, endpoint, config, model, repository, role or container but the CDK's own bootstrap"
@@ -185,7 +186,7 @@ class Stage:
 
     def _write_settings(self, image: Mapping[str, Any], endpoints: Mapping[str, Any]) -> None:
         settings = {"name": NAME, "region": REGION, "image": image, "endpoints": endpoints}
-        self._settings_file.write_text(json.dumps(settings, indent=2) + "\n")
+        files.write(self._settings_file, json.dumps(settings, indent=2) + "\n")
 
 
 def _count(step: Step) -> Callable[[str, float], None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from extended_dlc.rehearsal import rootfs
+from extended_dlc.rehearsal import files, rootfs
 from extended_dlc.rehearsal.engine import Engine, EngineError
 
 REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-inference"
@@ -263,7 +263,7 @@ def _collect_wheels(
     on_download("the stand-in's wheels, with pip", time.monotonic() - start)
     (folder / "torch.txt").write_text(f"pip\n{torch}\n")
     (folder / "server.txt").write_text("\n".join([*parts.server, ""]))
-    requirements.write_text("\n".join([*others, ""]))
+    files.write(requirements, "\n".join([*others, ""]))
 
 
 def _pip() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from extended_dlc.rehearsal import files
 from extended_dlc.rehearsal.engine import LABEL, Engine
 
 BLOOM = "bigscience/bloom-560m"
@@ -50,6 +51,6 @@ def make_models(engine: Engine, image: str, folder: Path) -> tuple[str, ...]:
         folder.mkdir(parents=True, exist_ok=True)
         mounts = (f"--volume={PROGRAM}:/tiny_models.py:ro", f"--volume={folder.resolve()}:/models")
         program = ("python", "/tiny_models.py", "/models", *orders)
-        engine.call("run", "--rm", f"--label={LABEL}=models", *mounts, image, *program)
-        made.write_text(stamp)
+        engine.call("run", "--rm", f"--label={LABEL}={folder.parent}", *mounts, image, *program)
+        files.write(made, stamp)
     return tuple(RECIPES)

@@ -142,6 +142,9 @@ def test_an_engine_survives_being_written_down(tmp_path: Path) -> None:
     engine = Engine(program="/usr/bin/podman", environment={"A": "b"})
     engine.save(tmp_path / "engine.json")
     assert Engine.load(tmp_path / "engine.json") == engine
+    for cut_off in ("", "[]", "{", '{"program": "/usr/bin/podman"}'):
+        (tmp_path / "engine.json").write_text(cut_off)
+        assert Engine.load(tmp_path / "engine.json") is None
 
 
 def test_a_failed_call_tells_what_the_program_said(path: Path) -> None:

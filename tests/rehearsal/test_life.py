@@ -101,11 +101,17 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
     return seen
 
 
+def loaded() -> Engine:
+    engine = Engine.load(STATE / "engine.json")
+    assert engine is not None
+    return engine
+
+
 def left() -> list[str]:
     """What is still there of a rehearsal of this checkout: servers, containers, listening ports."""
     processes = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     found = [line for line in processes.splitlines() if "extended_dlc.rehearsal." in line and str(STATE) in line]
-    found += Engine.load(STATE / "engine.json").containers(f"{LABEL}={STATE}")
+    found += loaded().containers(f"{LABEL}={STATE}")
     for port in json.loads((STATE / "ports.json").read_text()).values():
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -117,7 +123,7 @@ def test_ctrl_c_while_a_container_starts_leaves_nothing_behind() -> None:
     process = rehearse()
     seen = read_until(process, r"CREATE_IN_PROGRESS +\| AWS::SageMaker::Endpoint +\|")
     deadline = time.monotonic() + 30
-    while not Engine.load(STATE / "engine.json").containers(f"{LABEL}={STATE}") and time.monotonic() < deadline:
+    while not loaded().containers(f"{LABEL}={STATE}") and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left(), seen
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the CDK CLI too

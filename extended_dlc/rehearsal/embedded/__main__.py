@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     owner = str(state)
     if options.engine:
         engine = Engine.load(options.engine)
+        if engine is None:
+            _parser().error(f"--engine ({options.engine}) is no file of an engine: let the rehearsal write it")
         with suppress(EngineError):  # a run that was killed left them
             engine.remove_containers(f"{LABEL}={owner}")
         launcher = Containers(engine=engine, owner=owner, platform_environment=dict(options.container_env))

@@ -1,0 +1,132 @@
+"""Whose a rehearsal's folder is: one at a time, kept until it is told, clean after one that was killed.
+
+The scenario starts one server and nothing else, so that no container engine is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from extended_dlc.rehearsal.run import Rehearsal
+
+PLAY = """
+import io, os, pathlib, signal, sys, time
+from extended_dlc.rehearsal import run
+from extended_dlc.rehearsal.report import Report
+
+def play(stage, *, keep):
+    port = stage._servers.port("hub")
+    address = f"http://127.0.0.1:{port}/api/models/x"
+    stage._servers.start("hub", "extended_dlc.rehearsal.hub", f"--root={stage.state}", f"--port={port}", ready=address)
+    print(address, flush=True)
+    if sys.argv[2] == "wait":
+        time.sleep(60)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+run.SCENARIOS = {"main": play}
+try:
+    run.Rehearsal(pathlib.Path(sys.argv[1]), Report(io.StringIO())).run(keep=sys.argv[2] == "keep")
+except ValueError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Path]:
+    """As much of an app as a rehearsal looks for; nothing of it runs before or after."""
+    (tmp_path / "cdk.json").write_text("{}")
+    program = tmp_path / "node_modules" / ".bin" / "cdk"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    yield tmp_path
+    rehearsal_in(tmp_path).down()
+
+
+def rehearsal_in(app: Path) -> Rehearsal:
+    from extended_dlc.rehearsal.report import Report
+
+    return Rehearsal(app, Report())
+
+
+def start(app: Path, how: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PLAY, str(app), how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def played(app: Path, how: str) -> tuple[int, str, str]:
+    """The exit status, where its server answers, and what a refusal says."""
+    process = start(app, how)
+    output, errors = process.communicate(timeout=60)
+    return process.returncode, output.strip(), errors.strip()
+
+
+def answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=2)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def test_a_second_one_in_the_folder_is_told_who_is_there_and_takes_nothing_down(app: Path) -> None:
+    first = start(app, "wait")
+    try:
+        assert first.stdout is not None
+        address = first.stdout.readline().strip()
+        code, _, said = played(app, "through")
+        assert code == 1
+        assert f"another rehearsal of {app} is running (process {first.pid}): wait for its end" in said
+        with pytest.raises(ValueError, match=f"process {first.pid}"):
+            rehearsal_in(app).down()
+        assert answers(address)
+    finally:
+        os.killpg(first.pid, signal.SIGINT)
+        first.communicate(timeout=60)
+    assert not answers(address)
+
+
+def test_what_is_kept_up_stays_until_somebody_says_so(app: Path) -> None:
+    code, address, said = played(app, "keep")
+    assert (code, said) == (0, "")
+    code, _, said = played(app, "through")
+    assert code == 1
+    assert f"a rehearsal of {app} is kept up (--keep): end it with extended-dlc rehearse --down" in said
+    assert answers(address)
+    assert rehearsal_in(app).down().startswith("stopped: hub;")
+    assert not answers(address)
+    assert played(app, "through")[0] == 0
+
+
+def test_what_was_kept_and_is_gone_since_keeps_nobody_out(app: Path) -> None:
+    played(app, "keep")
+    rehearsal_in(app).servers.stop()  # as a restart of the machine does
+    assert played(app, "through")[0] == 0
+
+
+def test_one_that_was_killed_leaves_nothing_that_the_next_cannot_clean(app: Path) -> None:
+    code, address, _ = played(app, "killed")
+    assert code == -signal.SIGKILL
+    assert answers(address)
+    for name in ("ports.json", "engine.json"):  # as a full disk leaves them
+        (app / ".rehearsal" / name).write_text("")
+    code, again, said = played(app, "through")
+    assert (code, said) == (0, "")
+    assert not answers(address)
+    assert not answers(again)
