@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import secrets
 import signal
@@ -10,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,15 @@ STARTUP_SECONDS = 600
 STOP_SECONDS = 30
 """How long a container has between SIGTERM and SIGKILL."""
 
+RESTART_SECONDS = 1.0
+"""How long after its end a container is started again; twice as long each time that it ends soon."""
+
+_LASTING_SECONDS = 60.0
+"""After so long a container counts as one that stays up; no pause is longer."""
+
 _BETWEEN_PINGS = 0.25
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +159,56 @@ class Containers:
         return Container(engine=self.engine, name=name, port=port, log=log, process=process)
 
 
+class InService:
+    """An instance that has been healthy: its container is started again whenever it ends, as SageMaker does it."""
+
+    def __init__(self, instance: Instance, start_again: Callable[[], Instance]) -> None:
+        self._now = instance
+        self._start_again = start_again
+        self._stopping = threading.Event()
+        self._watch = threading.Thread(target=self._keep_up, name=f"watch of {instance.log.name}", daemon=True)
+        self._watch.start()
+
+    @property
+    def port(self) -> int:
+        """The port of the container that runs now."""
+        return self._now.port
+
+    @property
+    def log(self) -> Path:
+        """The file that gets the output of every container."""
+        return self._now.log
+
+    def exit_code(self) -> int | None:
+        """The code that the container ended with, until another is started."""
+        return self._now.exit_code()
+
+    def stop(self, seconds: float) -> None:
+        """End it for good."""
+        self._stopping.set()
+        self._watch.join()
+        self._now.stop(seconds)
+
+    def _keep_up(self) -> None:
+        pause, started = RESTART_SECONDS, time.monotonic()
+        while not self._stopping.wait(_BETWEEN_PINGS):
+            code = self._now.exit_code()
+            if code is None:
+                continue
+            if time.monotonic() - started > _LASTING_SECONDS:
+                pause = RESTART_SECONDS
+            if self._stopping.wait(pause):
+                return
+            _log.info("the container of %s exited with %s: another is started", self.log.name, _describe(code))
+            pause = min(2 * pause, _LASTING_SECONDS)
+            try:
+                self._now.stop(0)  # takes away what is left of it
+                self._now = self._start_again()
+            except NotServing as failure:
+                _log.warning("the container of %s cannot be started again: %s", self.log.name, failure)
+            started = time.monotonic()
+
+
 class Hosting:
     """All instances that are up."""
 
@@ -175,7 +234,13 @@ class Hosting:
         except NotServing:
             self.stop(instance)
             raise
-        return instance
+        launcher = self.launcher
+        with self._lock:
+            if instance not in self._up:
+                raise NotServing("The embedded AWS is being closed.")
+            kept = InService(instance, lambda: launcher.start(serve, port=_free_port(), log=log))
+            self._up[self._up.index(instance)] = kept
+        return kept
 
     def stop(self, instance: Instance, seconds: float = STOP_SECONDS) -> None:
         """Stop one instance."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import suppress
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, wait_for
 from tests.rehearsal.embedded.test_endpoints import endpoint
 
 
@@ -84,6 +87,44 @@ def test_an_error_before_a_stream_is_a_model_error(aws: Aws, served: str) -> Non
     with pytest.raises(client.exceptions.ModelError) as caught:
         client.invoke_endpoint_with_response_stream(EndpointName=served, Body=b"error 503")
     assert caught.value.response["OriginalStatusCode"] == 503
+
+
+def containers_of(aws: Aws, endpoint: str) -> list[str]:
+    """The names of the containers that were run for an endpoint whose greeting is its name, the first one first."""
+    calls = [call for call in aws.engine_calls("run") if f"--env=GREETING={endpoint}" in call]
+    return [each.removeprefix("--name=") for call in calls for each in call if each.startswith("--name=")]
+
+
+def test_a_container_that_is_killed_is_started_again_and_the_endpoint_stays_in_service(aws: Aws) -> None:
+    endpoint(aws, "revived", GREETING="revived")
+    sagemaker, client = aws.client("sagemaker"), aws.client("sagemaker-runtime")
+
+    def is_answered() -> bool:
+        assert sagemaker.describe_endpoint(EndpointName="revived")["EndpointStatus"] == "InService"
+        with suppress(client.exceptions.ModelError):
+            body = client.invoke_endpoint(EndpointName="revived", Body=b"{}")["Body"].read()
+            return bool(body.startswith(b"revived "))
+        return False
+
+    for number in (1, 2):
+        (*_, newest) = names = containers_of(aws, "revived")
+        assert len(names) == number
+        os.kill(int((aws.stub / newest).read_text()), signal.SIGKILL)
+        wait_for(lambda number=number: len(containers_of(aws, "revived")) > number and is_answered())
+        assert ["--force", newest] in aws.engine_calls("rm")
+    sagemaker.delete_endpoint(EndpointName="revived")
+    wait_for(lambda: not [log for log in aws.left()["containers"] if "/revived." in log])
+
+
+def test_an_endpoint_that_is_deleted_while_its_container_is_dead_gets_no_other(aws: Aws) -> None:
+    endpoint(aws, "buried", GREETING="buried")
+    client = aws.client("sagemaker-runtime")
+    with pytest.raises(client.exceptions.ModelError):
+        client.invoke_endpoint(EndpointName="buried", Body=b"exit")
+    aws.client("sagemaker").delete_endpoint(EndpointName="buried")
+    time.sleep(2)
+    assert len(containers_of(aws, "buried")) == 1
+    assert not [log for log in aws.left()["containers"] if "/buried." in log]
 
 
 def test_a_container_that_dies_is_a_model_error_with_its_code(aws: Aws) -> None:
