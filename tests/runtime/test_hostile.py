@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
 import json
 import re
+import resource
 import socket
 import struct
 import subprocess
@@ -120,15 +122,22 @@ def test_a_compressed_body_is_415(bloom):
 
 @pytest.fixture
 def port(monkeypatch):
-    """An application that answers with megabytes, behind our connections."""
+    """An application that reads bodies, takes its time or answers with megabytes, behind our connections."""
     monkeypatch.setattr(connections, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(connections, "MOST_WAITING", 3)
 
     async def app(scope, receive, send):
+        if scope["path"] == "/slow":
+            await asyncio.sleep(0.3)
+        if scope["path"] == "/read":
+            while (message := await receive()).get("more_body"):
+                pass
+            if message["type"] == "http.disconnect":
+                return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         large = bytes(1 << 24) if scope["path"] == "/large" else b""
         await send({"type": "http.response.body", "body": large, "more_body": True})
-        await send({"type": "http.response.body", "body": b"end"})
+        await send({"type": "http.response.body", "body": b"%d headers" % len(scope["headers"])})
 
     config = uvicorn.Config(app, port=0, http=connections.Connection, lifespan="off", log_config=None, ws="none")
     server = uvicorn.Server(config)
@@ -196,6 +205,66 @@ def test_a_large_body_is_no_head(port):
         assert connection.recv(12) == b"HTTP/1.1 200"
 
 
+CHUNKED = b"POST /read HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNFINISHED = b"POST /read HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"
+
+
+def read_answers(connection, count):
+    """All bytes until so many answers, which end with an empty chunk each, have come."""
+    received = b""
+    while received.count(b"\r\n0\r\n\r\n") < count:
+        chunk = connection.recv(4096)
+        assert chunk, received
+        received += chunk
+    return received
+
+
+@pytest.mark.parametrize(
+    ("start", "repeated"),
+    [
+        (b"1\r\nx\r\n0\r\n", b"X: y\r\n"),
+        (b"1\r\nx\r\n0\r\nX: ", b"y"),
+        (b"0\r\n", b"X"),
+        (b"1;", b"x"),
+        (b'1;x="', b"x"),
+        (b"", b"0"),
+        (b"", b"1;" + b"x" * 100 + b"\r\nx\r\n"),
+        (b"", b"0" * 100 + b"1\r\nx\r\n"),
+        (b"0\r\n\r\n", b"\r\n"),  # empty lines before the next request
+    ],
+)
+def test_what_stands_beside_the_data_of_chunks_is_bounded_as_a_head_is(port, start, repeated, monkeypatch):
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 60)
+    with connect(port) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(CHUNKED + start)
+        time.sleep(0.05)
+        connection.sendall(repeated * (2 * connections.MOST_OF_A_HEAD // len(repeated)))
+        received = b""
+        while chunk := connection.recv(4096):  # until it is closed
+            received += chunk
+        assert b"HTTP/1.1 400" in received
+
+
+@pytest.mark.parametrize("start", [b"GET /read HTTP/1.1\r\n", CHUNKED + b"0\r\n"])
+def test_headers_and_trailers_that_come_whole_are_bounded_too(port, start):
+    with connect(port) as connection:
+        connection.sendall(start + b"X: y\r\n" * (connections.MOST_OF_A_HEAD // 2) + b"\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 400"
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\nx\r\n", b"00000001\r\nx\r\n", b"a;x=y\r\n0123456789\r\n"])
+def test_a_body_in_tiny_chunks_is_read_and_so_is_the_request_behind_it(port, chunk):
+    with connect(port) as connection:
+        connection.sendall(CHUNKED + chunk * 50_000 + b"0\r\n\r\n" + CHUNKED + b"0\r\nX: y\r\n\r\n")
+        assert read_answers(connection, 2).count(b"HTTP/1.1 200") == 2
+
+
+def test_trailers_are_no_headers(port):
+    with connect(port) as connection:
+        connection.sendall(CHUNKED + b"0\r\nX-Amzn-SageMaker-Custom-Attributes: top_k=1\r\n\r\n")
+        assert b"1 headers" in read_answers(connection, 1)
+
+
 def test_a_connection_that_says_nothing_is_closed(port):
     with connect(port) as connection:
         assert is_closed(connection)
@@ -212,15 +281,42 @@ def test_an_answer_that_nobody_reads_is_given_up(port):
         assert received < 1 << 24
 
 
-def test_the_connection_that_waits_longest_makes_room(port):
-    held = [connect(port) for _ in range(4)]
-    try:
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", UNFINISHED, CHUNKED + b"5\r\nx", CHUNKED + b"0\r\nX: "])
+def test_the_connection_that_waits_longest_makes_room(port, sent, monkeypatch):
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 60)
+    with contextlib.ExitStack() as stack:
+        held = []
+        for _ in range(4):
+            held.append(stack.enter_context(connect(port)))
+            held[-1].sendall(sent)
+            time.sleep(0.02)
         with connect(port) as connection:
             assert answer(connection) == b"HTTP/1.1 200"
-        assert is_closed(held[0])
-    finally:
-        for connection in held:
-            connection.close()
+        assert [is_closed(each) for each in held[:2]] == [True, True]
+        held[3].settimeout(0.2)
+        assert not is_closed(held[3])
+
+
+def test_a_body_that_moves_keeps_its_connection(port):
+    with contextlib.ExitStack() as stack:
+        sender = stack.enter_context(connect(port))
+        sender.sendall(UNFINISHED)
+        for _ in range(9):
+            stack.enter_context(connect(port)).sendall(UNFINISHED)
+            time.sleep(0.02)
+            sender.sendall(b"x")
+            time.sleep(0.02)
+        assert sender.recv(12) == b"HTTP/1.1 200"
+
+
+def test_who_is_being_answered_keeps_its_connection_whatever_follows(port):
+    with contextlib.ExitStack() as stack:
+        asker = stack.enter_context(connect(port))
+        asker.sendall(b"GET /slow HTTP/1.1\r\n\r\n" + UNFINISHED)
+        time.sleep(0.05)
+        for _ in range(5):
+            stack.enter_context(connect(port))
+        assert b"0 headers" in read_answers(asker, 1)
 
 
 # the whole server
@@ -250,6 +346,21 @@ def test_a_response_has_the_body_and_the_end_that_http_gives_it(bloom, request_l
         assert (b"connection: close" in head) == (not stays_open)
         connection.settimeout(1)
         assert is_closed(connection) == (not stays_open)
+
+
+def test_a_thousand_unfinished_bodies_leave_files_for_ping(bloom):
+    needed, (_, hard) = 1500, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < needed:
+        pytest.skip(f"needs {needed} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(needed, resource.getrlimit(resource.RLIMIT_NOFILE)[0]), hard))
+    resource.prlimit(bloom.process.pid, resource.RLIMIT_NOFILE, (1024, hard))
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(connect(bloom.port)).sendall(head)
+        started = time.monotonic()
+        assert [bloom.ping() for _ in range(10)] == [200] * 10
+        assert time.monotonic() - started < 2
 
 
 def test_who_leaves_in_the_middle_harms_nobody(bloom):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -103,6 +104,77 @@ def test_sigterm_finishes_streams_and_batches_too(start_server):
     assert [answers[0].status for _, answers in (first, *queued, stream)] == [200] * 6
     assert b"finish_reason" in stream[1][0].body
     assert server.process.wait(10) == 0
+
+
+PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def test_sigterm_answers_who_has_connected_before(start_server):
+    """A server that cannot run for a moment finds the signal and the connections at once."""
+    server = start_server("bloom").wait_until_ready()
+    with contextlib.ExitStack() as stack:
+        idle = stack.enter_context(connect(server))
+        idle.sendall(PING)
+        assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+        server.process.send_signal(signal.SIGSTOP)
+        newcomers = [stack.enter_context(connect(server)) for _ in range(100)]
+        for connection in (idle, *newcomers):
+            connection.sendall(PING)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        heads = [connection.recv(4096) for connection in (idle, *newcomers)]
+    assert all(head.startswith(b"HTTP/1.1 200") for head in heads)
+    assert server.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"Connection: close\r\n\r\n"])
+def test_sigterm_under_load_resets_nobody(start_server, end):
+    server = start_server("bloom").wait_until_ready()
+    answered, failures = [], []
+
+    def ask_until_refused():
+        connection = None
+        while True:
+            try:
+                connection = connection or connect(server)
+            except ConnectionRefusedError:
+                return
+            try:
+                connection.sendall(PING[:-2] + end)
+                head = connection.recv(4096)
+            except OSError as error:
+                failures.append(error)
+                return
+            answered.append(head[:12])
+            if b"connection: close" in head or not head:
+                connection.close()
+                connection = None
+
+    clients = [threading.Thread(target=ask_until_refused) for _ in range(40)]
+    for client in clients:
+        client.start()
+    time.sleep(0.5)
+    assert server.stop() == 0
+    for client in clients:
+        client.join()
+    assert not failures
+    assert len(answered) > 100
+    assert set(answered) == {b"HTTP/1.1 200"}
+
+
+def test_sigterm_does_not_wait_for_who_asks_nothing(start_server):
+    server = start_server("bloom").wait_until_ready()
+    with connect(server) as asked_before, connect(server), connect(server) as unfinished:
+        asked_before.sendall(PING)
+        assert asked_before.recv(4096).startswith(b"HTTP/1.1 200")
+        unfinished.sendall(PING[:-2])
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 1
 
 
 def test_sigterm_while_loading_exits_0_at_once(start_server):

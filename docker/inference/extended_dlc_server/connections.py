@@ -165,7 +165,7 @@ class Connection(HttpToolsProtocol):
 
 def _refuse_long(headers: list[tuple[bytes, bytes]], size: int = 0) -> None:
     """An error in a callback of the parser is answered with 400."""
-    if size + sum(len(name) + len(value) for name, value in headers) > MOST_OF_A_HEAD:
+    if size + sum(len(name) + len(value) + len(": \r\n") for name, value in headers) > MOST_OF_A_HEAD:
         raise ValueError(f"more than {MOST_OF_A_HEAD} bytes of headers")
 
 
