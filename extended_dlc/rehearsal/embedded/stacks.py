@@ -331,9 +331,10 @@ class Operation:
                     self._types[each.wish.type].delete(each.wish, each.model, rollback=rollback)
                 except Exception as error:
                     _log.info("%s DELETE: %s", logical_id, _message(error), exc_info=True)
-                    self._event(logical_id, template, known, "DELETE_FAILED", _message(error))
-                    failed.append(logical_id)
-                    continue
+                    if not _is_gone(error):
+                        self._event(logical_id, template, known, "DELETE_FAILED", _message(error))
+                        failed.append(logical_id)
+                        continue
                 self._event(logical_id, template, known, "DELETE_COMPLETE")
             if resources is not None:
                 resources.drop(logical_id)
@@ -506,6 +507,16 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
 
 def _failed_to_delete(failed: list[str]) -> str | None:
     return f"The following resource(s) failed to delete: [{', '.join(failed)}]." if failed else None
+
+
+_GONE = re.compile(r"NotFound|NoSuch|MissingBucket|Could not find|does not exist|No [a-z ]+ found")
+"""The code or the words by which services say that something is not there."""
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether a deletion failed because there is nothing to delete, which CloudFormation's contract counts as done."""
+    code = getattr(error, "code", None) or getattr(error, "error_type", None) or type(error).__name__
+    return bool(_GONE.search(f"{code} {_message(error)}")) and not isinstance(error, CustomResourceFailed)
 
 
 def _message(error: BaseException) -> str:

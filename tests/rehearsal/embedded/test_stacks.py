@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, settled, uri
+from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, settled, uri, wait_for
 from tests.rehearsal.embedded.test_endpoints import answer, image
 
 Template = dict[str, Any]
@@ -262,6 +262,113 @@ def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(
     with pytest.raises(ClientError, match="deletion does not exist"):
         client.describe_stacks(StackName="deletion")
     assert {"del-emptied", "del-full", "del-kept"} & set(aws.left()["repositories"]) == {"del-kept"}
+
+
+GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    # type: properties, and the call that deletes it behind the stack, with the parameter that takes its name
+    "AWS::CloudWatch::Alarm": (
+        {"ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1, "Namespace": "N", "MetricName": "M"},
+        *("cloudwatch", "delete_alarms", "AlarmNames"),
+    ),
+    "AWS::CloudWatch::Dashboard": ({"DashboardBody": "{}"}, "cloudwatch", "delete_dashboards", "DashboardNames"),
+    "AWS::ECR::Repository": ({}, "ecr", "delete_repository", "repositoryName"),
+    "AWS::IAM::Role": ({"AssumeRolePolicyDocument": {"Statement": []}}, "iam", "delete_role", "RoleName"),
+    "AWS::Logs::LogGroup": ({}, "logs", "delete_log_group", "logGroupName"),
+    "AWS::S3::Bucket": ({}, "s3", "delete_bucket", "Bucket"),
+    "AWS::SNS::Topic": ({}, "sns", "delete_topic", "TopicArn"),
+    "AWS::Scheduler::Schedule": (
+        {
+            "ScheduleExpression": "rate(1 day)",
+            "FlexibleTimeWindow": {"Mode": "OFF"},
+            "Target": {"Arn": "arn:aws:sqs:::x", "RoleArn": "arn:aws:iam::1:role/x"},
+        },
+        *("scheduler", "delete_schedule", "Name"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GONE)
+def test_what_was_deleted_behind_a_stack_counts_as_deleted(aws: Aws, kind: str) -> None:
+    properties, service, call, parameter = GONE[kind]
+    stack = f"behind-{kind.rpartition(':')[2].lower()}"
+    template = {"Resources": {"It": {"Type": kind, "Properties": properties}}}
+    assert deploy(aws, stack, template)["StackStatus"] == "CREATE_COMPLETE"
+    name = physical(aws, stack)["It"]
+    getattr(aws.client(service), call)(**{parameter: [name] if parameter.endswith("s") else name})
+    assert destroyed(aws, stack) == "DELETE_COMPLETE"
+
+
+def test_an_endpoint_with_all_its_parts_that_went_behind_the_stack_counts_as_deleted(aws: Aws) -> None:
+    template = serving(aws, "behind")
+    template["Resources"] |= {
+        "Target": {
+            "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+            "DependsOn": "Endpoint",
+            "Properties": {
+                "ServiceNamespace": "sagemaker",
+                "ResourceId": "endpoint/behind/variant/AllTraffic",
+                "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+                "MinCapacity": 1,
+                "MaxCapacity": 2,
+            },
+        },
+        "Policy": {
+            "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
+            "Properties": {
+                "PolicyName": "behind",
+                "PolicyType": "TargetTrackingScaling",
+                "ScalingTargetId": {"Ref": "Target"},
+                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 1},
+            },
+        },
+    }
+    assert deploy(aws, "behind", template)["StackStatus"] == "CREATE_COMPLETE", events(aws, "behind")
+    names = physical(aws, "behind")
+    scaled = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": "endpoint/behind/variant/AllTraffic",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    scaling, sagemaker = aws.client("application-autoscaling"), aws.client("sagemaker")
+    scaling.delete_scaling_policy(PolicyName="behind", **scaled)
+    scaling.deregister_scalable_target(**scaled)
+    sagemaker.delete_endpoint(EndpointName="behind")
+    wait_for(lambda: "behind" not in aws.left()["endpoints"])
+    sagemaker.delete_endpoint_config(EndpointConfigName=names["Config"].rpartition("/")[2])
+    sagemaker.delete_model(ModelName=names["Model"].rpartition("/")[2])
+    assert destroyed(aws, "behind") == "DELETE_COMPLETE"
+
+
+def test_a_role_that_went_behind_the_stack_takes_its_policy_along(aws: Aws) -> None:
+    document = {"Version": "2012-10-17", "Statement": [PULL]}
+    policy = {"PolicyName": "Pull", "PolicyDocument": document, "Roles": [{"Ref": "Role"}]}
+    trust = {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}}
+    template = {
+        "Resources": {
+            "Role": {"Type": "AWS::IAM::Role", "Properties": trust},
+            "Policy": {"Type": "AWS::IAM::Policy", "Properties": policy},
+        }
+    }
+    assert deploy(aws, "behind-policy", template)["StackStatus"] == "CREATE_COMPLETE"
+    role, iam = physical(aws, "behind-policy")["Role"], aws.client("iam")
+    iam.delete_role_policy(RoleName=role, PolicyName="Pull")
+    iam.delete_role(RoleName=role)
+    assert destroyed(aws, "behind-policy") == "DELETE_COMPLETE"
+
+
+def test_what_cannot_be_deleted_for_another_reason_still_fails_the_deletion(aws: Aws) -> None:
+    deploy(aws, "behind-full", {"Resources": {"It": {"Type": "AWS::ECR::Repository"}}})
+    Image("behind-full").push(aws, physical(aws, "behind-full")["It"], "v1")
+    assert destroyed(aws, "behind-full") == "DELETE_FAILED"
+
+
+def destroyed(aws: Aws, stack: str) -> str:
+    """The status of a stack after its deletion."""
+    client = aws.client("cloudformation")
+    (known,) = [each["StackId"] for each in client.describe_stacks(StackName=stack)["Stacks"]]
+    client.delete_stack(StackName=stack)
+    wait_for(lambda: not client.describe_stacks(StackName=known)["Stacks"][0]["StackStatus"].endswith("PROGRESS"))
+    return str(client.describe_stacks(StackName=known)["Stacks"][0]["StackStatus"])
 
 
 def copying(source: str, target: str) -> Template:
