@@ -348,6 +348,21 @@ def test_a_response_has_the_body_and_the_end_that_http_gives_it(bloom, request_l
         assert is_closed(connection) == (not stays_open)
 
 
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/" + "x" * 60_000, {}),
+        ("/invocations", {"Accept": "x" * 60_000}),
+        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "x y" * 20_000}),
+        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "=".join(["x" * 30_000, "1;"]) * 2}),
+    ],
+)
+def test_an_error_repeats_little_of_what_it_is_about(bloom, path, headers):
+    answer = bloom.request("POST", path, b'{"inputs": "a"}', headers)
+    assert 400 <= answer.status < 500
+    assert len(answer.error[2]) < 500
+
+
 def test_a_thousand_unfinished_bodies_leave_files_for_ping(bloom):
     needed, (_, hard) = 1500, resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < needed:

@@ -37,9 +37,9 @@ def parse_attributes(value: str) -> dict[str, Any]:
     for pair in filter(None, (part.strip() for part in value.split(";"))):
         name, equals, text = (part.strip() for part in pair.partition("="))
         if not equals or not name:
-            raise _malformed(f"hold '{pair}', which is not name=value")
+            raise _malformed(f"hold '{pair[:100]}', which is not name=value")
         if name in parameters:
-            raise _malformed(f"give '{name}' twice")
+            raise _malformed(f"give '{name[:100]}' twice")
         parameters[name] = parse_value(text)
     return parameters
 
@@ -80,7 +80,9 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
     for name in first.keys() & second.keys():
         if first[name] != second[name]:
             raise RequestError(
-                400, "bad-parameters", f"parameter '{name}' is given twice, in the body and beside it: give it once"
+                400,
+                "bad-parameters",
+                f"parameter '{name[:100]}' is given twice, in the body and beside it: give it once",
             )
     return {**first, **second}
 
