@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -62,6 +63,25 @@ def transform_fn(model, data, content_type, accept, context):
 AROUND_THE_PIPELINE = """
 def output_fn(prediction, accept):
     return {"wrapped": prediction, "accept": accept}
+"""
+
+
+PRINTS = """
+import logging, os, sys
+
+def model_fn(model_dir):
+    print("MARK loading")
+    return 1
+
+def predict_fn(data, model):
+    print("MARK", data["word"])
+    print("no line yet", end="", file=sys.stderr)
+    print("; now one", file=sys.stderr)
+    logging.getLogger("mine").info("MARK logged\\n%s", data)
+    os.system("echo MARK of a child")
+    if data["word"] == "bad":
+        raise RuntimeError("MARK\\n" + data["word"])
+    return 1
 """
 
 
@@ -133,6 +153,30 @@ def test_errors_of_user_code_keep_their_status(with_context):
     assert "secret" not in message
     assert "with a secret" in with_context.log
     assert raw(with_context, b"1").status == 200
+
+
+def test_what_user_code_prints_and_logs_is_in_the_log_at_once(start_server, tmp_path):
+    server = start_server(archive(tmp_path / "model", PRINTS)).wait_until_ready()
+    assert "stdout: MARK loading" in server.log
+    forged = '\n{"event": "request"}'
+    assert server.ask({"word": forged}).status == 200
+    wanted = [
+        "stdout: MARK \n",
+        'stdout: {"event": "request"}\n',
+        "stderr: no line yet; now one\n",
+        "MARK of a child\n",
+    ]
+    deadline = time.monotonic() + 5
+    while not all(text in server.log for text in wanted) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [text for text in wanted if text not in server.log] == []
+    assert "INFO mine: MARK logged\\n{'word'" in server.log
+    assert server.ask({"word": "bad"}).status == 500
+    (line,) = [line for line in server.log.splitlines() if "ERROR a request failed" in line]
+    assert "RuntimeError: MARK\\nbad (at " in line
+    assert "/code/inference.py:16 in predict_fn" in line
+    assert server.stop() == 0
+    assert len([line for line in server.log.splitlines() if line.startswith("{")]) == 2
 
 
 def test_what_the_code_leaves_out_is_the_pipelines(start_server, models, tmp_path, release):
@@ -215,6 +259,17 @@ def test_requirements_are_installed_before_the_code_is_imported(start_server, mo
     without = start_server(folder, EXTENDED_DLC_INSTALL_REQUIREMENTS="false")
     assert without.wait_for_status(500) == 500
     assert "No module named 'only_here'" in without.request("GET", "/ping").error[2]
+
+
+def test_credentials_of_the_index_are_in_no_line_of_pip(start_server, tmp_path):
+    unreachable = {"PIP_INDEX_URL": "http://me:s3cret@127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    requirements = "--extra-index-url https://other:s3cret@127.0.0.1:9/simple\nnothing-like-it==1\n"
+    folder = archive(tmp_path / "model", "def model_fn(model_dir): pass\n", requirements=requirements)
+    server = start_server(folder, PIP_CONFIG_FILE="/dev/null", **unreachable)
+    assert server.wait_for_status(500) == 500
+    assert "s3cret" not in server.request("GET", "/ping").body.decode()
+    assert "INFO pip: Looking in indexes: http://***@127.0.0.1:9/simple" in server.log
+    assert "s3cret" not in server.log
 
 
 def test_requirements_that_cannot_be_installed_say_what_to_do(start_server, models, tmp_path):

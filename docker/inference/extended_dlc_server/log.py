@@ -227,9 +227,10 @@ class _Printed:
         *lines, rest = (self._rest + data).split(b"\n")
         # a bar that is drawn again and again over itself
         rest = rest[rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1 :]
-        if len(rest) > LONGEST_RECORD:
-            lines.append(rest)
-            rest = b""
+        while len(rest) > LONGEST_RECORD:
+            end = _between_characters(rest, LONGEST_RECORD)
+            lines.append(rest[:end])
+            rest = rest[end:]
         self._rest = rest
         for line in lines:
             self._line(line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
@@ -254,13 +255,16 @@ class _Printed:
     def _line(self, text: str) -> None:
         left = one_line(text).rstrip().encode("utf-8", "replace")
         while left:
-            end = LONGEST_PRINTED
-            while end < len(left) and left[end] & 0xC0 == 0x80:  # in the middle of a character
-                end -= 1
+            end = _between_characters(left, LONGEST_PRINTED)
             piece, left = left[:end], left[end:]
             now = time.time()
             stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now % 1 * 1000):03d}"
             _write(self._target, f"{stamp} {self._name}: ".encode() + piece + b"\n")
+
+
+def _between_characters(data: bytes, end: int) -> int:
+    """Where to cut so that no character of UTF-8 is in two pieces."""
+    return next((at for at in range(end, end - 4, -1) if at >= len(data) or data[at] & 0xC0 != 0x80), end)
 
 
 def _read(outputs: dict[int, _Printed], control: int, parent: int) -> None:

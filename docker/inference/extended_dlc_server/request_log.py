@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .attributes import TRACKING_ID
 from .exchange import Exchange
 from .log import write_line
+
+_NOT_ASCII = re.compile("[^ -~]")
 
 _UNITS = {
     **dict.fromkeys(("Latency", "QueueTime", "ComputeTime"), "Milliseconds"),
@@ -33,10 +36,10 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
     attributes = exchange.headers.get(CUSTOM_ATTRIBUTES, "").strip()
     line: dict[str, Any] = {
         "event": "request",
-        "id": exchange.headers.get("x-amzn-sagemaker-inference-id", "")[:64] or secrets.token_hex(16),
-        "tracking": attributes[:64] if attributes and TRACKING_ID.fullmatch(attributes) else None,
-        "method": exchange.method[:16],
-        "path": exchange.path[:64],
+        "id": _bounded(exchange.headers.get("x-amzn-sagemaker-inference-id", ""), 64) or secrets.token_hex(16),
+        "tracking": _bounded(attributes, 64) if attributes and TRACKING_ID.fullmatch(attributes) else None,
+        "method": _bounded(exchange.method, 16),
+        "path": _bounded(exchange.path, 64),
         "task": task or None,
         "status": exchange.status or None,
         "code": exchange.code,
@@ -55,6 +58,11 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
         line["prompt_tokens"] = exchange.tokens.prompt
         line["generated_tokens"] = exchange.tokens.generated
     return {name: value for name, value in line.items() if value is not None}
+
+
+def _bounded(text: str, most: int) -> str:
+    """What a client chose, in ASCII: some that read lines end them at U+0085 or U+2028, which JSON leaves as it is."""
+    return _NOT_ASCII.sub("?", text[:most])
 
 
 def _metrics(line: dict[str, Any], task: str, namespace: str) -> dict[str, Any]:

@@ -7,11 +7,20 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+from collections import deque
 from importlib import invalidate_caches
 from importlib.metadata import distributions
 from pathlib import Path
 
 from .errors import StartError
+from .log import LONGEST_RECORD, hide_credentials
+
+_KEPT_LINES = 1000
+"""Lines of pip's output in which the reason of a failure is looked for."""
+
+_LAST_SECONDS = 5
+"""How long pip's last lines may take to arrive."""
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +47,36 @@ def install_requirements(file: Path) -> None:
             *("--requirement", str(file)),
         ]
         # in its folder, so that it may name files beside it
-        done = subprocess.run(  # noqa: S603 - no shell, own arguments
-            command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-    for line in done.stdout.splitlines():
-        log.info("pip: %s", line)
-    if done.returncode != 0:
-        raise StartError(f"{file} cannot be installed: {_reason(done.stdout)}")
+        code, output = _run(command, file.parent)
+    if code != 0:
+        raise StartError(f"{file} cannot be installed: {_reason(output)}")
     invalidate_caches()
+
+
+def _run(command: list[str], folder: Path) -> tuple[int, str]:
+    """Its exit code and the last of what it printed, each line of which is logged as it comes."""
+    process = subprocess.Popen(  # noqa: S603 - no shell, own arguments
+        command,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    last: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def read() -> None:
+        for line in process.stdout or ():
+            said = hide_credentials(line.rstrip())
+            last.append(said[:LONGEST_RECORD])
+            log.info("pip: %s", said)
+
+    reader = threading.Thread(target=read, name="pip", daemon=True)
+    reader.start()
+    code = process.wait()
+    reader.join(_LAST_SECONDS)  # what a build has left running may hold the pipe for ever
+    return code, "\n".join(list(last))
 
 
 def _reason(output: str) -> str:
