@@ -140,6 +140,13 @@ def _check_serverless(
     facts = model_facts(scope, model)
     (instance,) = find_instances(hosting)
     _check_memory(scope, "memory_mb", facts, instance, _spread(model, image), environment)
+    _warn(
+        scope,
+        "serverless-image",
+        f"Serverless takes images of {most('serverless.image_gb')} GB at most, and nothing is known of this one's size: "
+        "AWS publishes none. Once it is in ECR, aws ecr describe-images says imageSizeInBytes, packed; if SageMaker "
+        "refuses it, take RealTime or Async",
+    )
     disk = most("serverless.disk_gb")
     if facts.size is not None and facts.size > disk * 1e9:
         raise ValueError(

@@ -324,8 +324,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             check_environment(variables, reserved=reserved)
         except ValueError as error:  # the values stay out of the message: one may be a secret
             raise ValueError(f"'environment': {error}") from None
+        data: sagemaker.CfnModel.ModelDataSourceProperty | None = placed.data
+        archive = None
         if isinstance(hosting, Serverless):
-            _refuse_with_serverless(network_isolation=placed.isolated, placed=placed)
+            data, archive = None, _archive_for_serverless(placed)
+            _refuse_with_serverless(network_isolation=placed.isolated)
         if published.logs_requests:  # the native server's own
             told.update(deadlines(hosting))
         elif isinstance(hosting, Async) and isinstance(image, EcrImage) and serving is None:
@@ -337,7 +340,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
                 image=published.uri,
                 environment={**placed.environment, **told, **variables},
-                model_data_source=placed.data,
+                model_data_source=data,
+                model_data_url=archive,
             ),
             vpc_config=self._vpc,
             enable_network_isolation=placed.isolated or self._network_isolation or None,
@@ -637,23 +641,33 @@ def _refuse_with_serverless(
     network: Network | None = None,
     network_isolation: bool = False,
     data_capture: DataCapture | None = None,
-    placed: PlacedModel | None = None,
 ) -> None:
     """What serverless endpoints do not have (SageMaker developer guide, "Serverless Inference", exclusions)."""
-    unpacked = placed is not None and placed.data is not None and _unpacked(placed.data)
     refused = {
         "network": network is not None,
         "network_isolation": network_isolation,
         "data_capture": data_capture is not None,
-        "model": unpacked,
     }
-    what = {"model": "an uncompressed model", "network": "a VPC", "data_capture": "data capture"}
+    what = {"network": "a VPC", "data_capture": "data capture"}
     for option, is_refused in refused.items():
         if is_refused:
             thing = what.get(option, "network isolation")
             raise ValueError(f"'{option}' does not go with Serverless, which has not {thing}: take RealTime or Async")
 
 
-def _unpacked(data: sagemaker.CfnModel.ModelDataSourceProperty) -> bool:
-    source = data.s3_data_source
-    return isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) and source.compression_type == "None"
+def _archive_for_serverless(placed: PlacedModel) -> str | None:
+    """The address of the model's archive, if there is one; ValueError for model data in any other form.
+
+    A serverless endpoint takes `ModelDataUrl`, which is an archive, and no `ModelDataSource` (SageMaker API reference,
+    ContainerDefinition).
+    """
+    if placed.data is None:
+        return None
+    source = placed.data.s3_data_source
+    if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) and source.compression_type == "Gzip":
+        return source.s3_uri
+    raise ValueError(
+        "'model' (files in S3 as they are) does not go with Serverless, which takes one archive: pack them into a .tar.gz"
+        " and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take RealTime "
+        "or Async"
+    )

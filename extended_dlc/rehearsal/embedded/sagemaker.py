@@ -308,6 +308,8 @@ class SageMaker:
             if name and name not in backend._models:
                 arn = f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:model/{name}"
                 raise ValidationError(message=f'Could not find model "{arn}".')
+            if variant.get("ServerlessConfig") and name:
+                _refuse_data_source(backend._models[name])
         if configuration.endpoint_config_name in backend.endpoint_configs:
             arn = configuration.endpoint_config_arn
             raise ValidationError(message=f'Cannot create already existing endpoint configuration "{arn}".')
@@ -581,6 +583,15 @@ def _objects(backend: SageMakerModelBackend, url: str) -> dict[str, bytes]:
             name = key.removeprefix(prefix) or key.rsplit("/", 1)[-1]
             found[name] = bucket.keys[key].value
     return found
+
+
+def _refuse_data_source(model: MotoModel) -> None:
+    """Refuse what a serverless endpoint does not take (API reference, ContainerDefinition ModelDataSource)."""
+    if isinstance(model, Model) and any(each.get("ModelDataSource") for each in _containers(model.request)):
+        raise ValidationError(
+            message=f"ModelDataSource of model {model.model_name} is not supported by serverless endpoints: use "
+            "ModelDataUrl."
+        )
 
 
 def _check_model_data(backend: SageMakerModelBackend, url: str) -> None:

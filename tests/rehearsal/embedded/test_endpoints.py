@@ -102,6 +102,25 @@ def test_a_model_with_an_oci_manifest_or_index_is_refused(aws: Aws) -> None:
         assert f"Unsupported manifest media type {kind} for image {named}" in str(caught.value)
 
 
+def test_a_serverless_endpoint_takes_model_data_by_its_address_alone(aws: Aws) -> None:
+    aws.client("s3").create_bucket(Bucket="serverless-data")
+    aws.client("s3").put_object(Bucket="serverless-data", Key="model.tar.gz", Body=b"x")
+    url, sagemaker = "s3://serverless-data/model.tar.gz", aws.client("sagemaker")
+    source = {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+    for name, data in (("by-source", {"ModelDataSource": source}), ("by-url", {"ModelDataUrl": url})):
+        container = {"Image": image(aws, "served"), **data}
+        sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+
+    def configure(name: str) -> None:
+        serverless = {"MemorySizeInMB": 1024, "MaxConcurrency": 1}
+        variant = {"VariantName": "AllTraffic", "ModelName": name, "ServerlessConfig": serverless}
+        sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+
+    with pytest.raises(ClientError, match="ModelDataSource of model by-source is not supported by serverless"):
+        configure("by-source")
+    configure("by-url")
+
+
 def test_an_image_of_another_account_or_registry_is_taken_as_it_is(aws: Aws) -> None:
     for number, other in enumerate(("763104351884.dkr.ecr.us-east-1.amazonaws.com/dlc:1", "public.ecr.aws/x/y:1")):
         aws.client("sagemaker").create_model(
