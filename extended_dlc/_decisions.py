@@ -143,8 +143,8 @@ def _check_serverless(
     _warn(
         scope,
         "serverless-image",
-        f"Serverless takes images of {most('serverless.image_gb')} GB at most, and nothing is known of this one's size: "
-        "AWS publishes none. Once it is in ECR, aws ecr describe-images says imageSizeInBytes, packed; if SageMaker "
+        f"Serverless takes images of {most('serverless.image_gb')} GB at most, and nothing is known of this one's "
+        "size, which AWS does not publish. Once it is in ECR, aws ecr describe-images says imageSizeInBytes, packed; if SageMaker "
         "refuses it, take RealTime or Async",
     )
     disk = most("serverless.disk_gb")

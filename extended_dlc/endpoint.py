@@ -667,7 +667,7 @@ def _archive_for_serverless(placed: PlacedModel) -> str | None:
     if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) and source.compression_type == "Gzip":
         return source.s3_uri
     raise ValueError(
-        "'model' (files in S3 as they are) does not go with Serverless, which takes one archive: pack them into a .tar.gz"
-        " and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take RealTime "
+        "'model' (files in S3 as they are) does not go with Serverless, which takes one archive: pack them into a "
+        ".tar.gz and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take RealTime "
         "or Async"
     )
