@@ -7,15 +7,17 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import request_log
 from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
+from .device_errors import explain_device
 from .encoding import encode_json
 from .errors import RequestError
 from .exchange import ClientGoneError, Exchange, Receive, Scope, Send
-from .memory import Room
+from .memory import Room, Share, container_bytes
 from .model import Model
 from .negotiation import Form
 from .settings import Settings
@@ -36,6 +38,9 @@ Enough that each of eight copies of a model finds its next one decoded.
 MOST_BODIES = 16
 """The bodies in memory have at most the bytes of so many of the largest: SageMaker gives up on those behind them."""
 
+MEDIA_SHARE = 4
+"""The part of the container's memory that pixels and samples of all requests may take is one in so many."""
+
 SHORT_BODY = 16 * 1024
 """Bytes of text below which a thread of its own would take longer than decoding does."""
 
@@ -49,6 +54,9 @@ class App:
         self._worker = worker
         self._admitted = 0
         self._decoded = asyncio.Semaphore(MOST_DECODED)
+        # as many threads as requests, for one that waits for memory must not keep those waiting that have theirs
+        self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
+        self._media = Room(container_bytes() // MEDIA_SHARE, "images and sounds")
         self._parser = asyncio.Lock()
         self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
 
@@ -103,10 +111,12 @@ class App:
                 await self._ask_model(exchange, _prepare(model, body, exchange))
                 return
             async with self._decoded:
-                # several threads of Python would only keep `/ping` waiting for its turn
-                async with self._parser if is_text else contextlib.nullcontext():
-                    prepared = await asyncio.to_thread(_prepare, model, body, exchange)
-                await self._ask_model(exchange, prepared)
+                with Share(self._media) as share:
+                    # several threads of Python would only keep `/ping` waiting for its turn
+                    async with self._parser if is_text else contextlib.nullcontext():
+                        loop = asyncio.get_running_loop()
+                        prepared = await loop.run_in_executor(self._readers, _prepare, model, body, exchange, share)
+                    await self._ask_model(exchange, prepared)
         finally:
             self._admitted -= 1
 
@@ -174,13 +184,15 @@ class App:
             future.cancel()
 
 
-def _prepare(model: Model, body: bytes, exchange: Exchange) -> tuple[Decoded, Shared | None]:
+def _prepare(
+    model: Model, body: bytes, exchange: Exchange, share: Share | None = None
+) -> tuple[Decoded, Shared | None]:
     """Everything about a request that needs no model, off the event loop."""
     headers = exchange.headers
     if headers.get("content-encoding", "identity") != "identity":
         raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
     said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
-    request = decode(body, headers.get("content-type"), model.expected, **said)
+    request = decode(body, headers.get("content-type"), model.expected, **said, share=share)
     if isinstance(request.inputs, dict) and "raw" in request.inputs:
         exchange.audio_seconds = round(request.inputs["raw"].size / request.inputs["sampling_rate"], 2)
     return request, model.shared(request)
@@ -188,6 +200,9 @@ def _prepare(model: Model, body: bytes, exchange: Exchange) -> tuple[Decoded, Sh
 
 async def _tell(exchange: Exchange, error: Exception) -> None:
     """The error as a response, or as the last event of a stream that has begun."""
+    if not isinstance(error, RequestError):
+        explained = explain_device(error)
+        error = explained if isinstance(explained, RequestError) else error
     if not isinstance(error, RequestError):
         log.error("a request failed", exc_info=error)
         error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import reprlib
+from typing import Any
+
+MOST_SHOWN = 80
+"""Characters of what a caller sent that a message repeats."""
+
+_REPR = reprlib.Repr()
+
 
 class StartError(Exception):
     """The server cannot start as configured: the message names the setting, its value, the rule and the way out."""
@@ -24,3 +33,18 @@ class RequestError(Exception):
     def body(self) -> dict[str, dict[str, str]]:
         """The one shape of every error body."""
         return {"error": {"code": self.code, "message": self.message}}
+
+
+class ModelFailedError(RequestError):
+    """The model itself failed on a request: most often the request's fault, and if it goes on, the model's."""
+
+
+def shown(value: Any) -> str:
+    """What a caller sent, for a message: on one line, and cut where it is long."""
+    if isinstance(value, str):
+        text = f"'{json.dumps(value[: MOST_SHOWN + 1])[1:-1]}'"
+    elif isinstance(value, (list, dict)):
+        text = _REPR.repr(value)  # which looks at the first few values only
+    else:
+        text = json.dumps(value) if isinstance(value, (bool, int, float, type(None))) else f"a {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

@@ -57,7 +57,8 @@ def parse_form(body: bytes, content_type: str) -> list[Part]:
         if not isinstance(name, str) or headers.get_content_disposition() != "form-data":
             raise malformed('a part has no header Content-Disposition: form-data; name="…"')
         is_file = headers.get_param("filename", header="content-disposition") is not None
-        parts.append(Part(name=name, content_type=headers.get("content-type"), is_file=is_file, data=data))
+        kind = headers.get("content-type")
+        parts.append(Part(name=name, content_type=None if kind is None else str(kind), is_file=is_file, data=data))
     return parts
 
 
@@ -95,6 +96,10 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _headers(block: bytes) -> Message:
-    from email.parser import BytesHeaderParser
+    from email.parser import HeaderParser
 
-    return BytesHeaderParser().parsebytes(block + b"\r\n\r\n")
+    try:
+        text = block.decode()  # as browsers write names that are not ASCII
+    except UnicodeDecodeError:
+        raise malformed("the headers of a part are not UTF-8") from None
+    return HeaderParser().parsestr(text + "\r\n\r\n")

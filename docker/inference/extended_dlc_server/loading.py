@@ -19,6 +19,7 @@ from .cpu import multiplies_bfloat16
 from .device_errors import free_memory
 from .devices import AUTO, Placement, place, seen_gpus
 from .errors import CannotAnswerError, StartError
+from .loaders import refuse_strings
 from .model import Model
 from .requirements import install_requirements
 from .secret import read_token
@@ -141,6 +142,7 @@ def _load(weights: Weights, task: str, settings: Settings, placement: Placement)
             )
         except Exception as error:
             raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
+        refuse_strings()
         models.append(Model(loaded, task, settings))
         models[-1].warm_up()
     log.info(

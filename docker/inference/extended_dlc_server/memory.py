@@ -9,6 +9,9 @@ from pathlib import Path
 from .errors import RequestError
 from .settings import MEGABYTE
 
+PATIENCE = 30
+"""Seconds that a request waits for the room which others have, before it is told to come back later."""
+
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
     """Bytes that this process may use: the least of the machine's memory, the cgroup's limit and `RLIMIT_AS`."""
@@ -44,27 +47,65 @@ class Room:
     def __init__(self, size: int, what: str) -> None:
         """All of it is free; `what` names the things in messages, such as "bodies"."""
         self.size = self.left = size
-        self._what = what
-        self._lock = threading.Lock()
+        self.what = what
+        self._changed = threading.Condition()
 
-    def take(self, amount: int) -> bool:
-        """Whether there was room for so many bytes, which are then taken until they are given back."""
-        with self._lock:
-            if amount > self.left:
+    def take(self, amount: int, patience: float = 0) -> bool:
+        """Whether there was room for so many bytes within so many seconds: they are taken until they are given back."""
+        with self._changed:
+            if amount > self.left and not (patience and self._changed.wait_for(lambda: amount <= self.left, patience)):
                 return False
             self.left -= amount
             return True
 
     def give_back(self, amount: int) -> None:
         """So many bytes are free again."""
-        with self._lock:
+        with self._changed:
             self.left += amount
+            self._changed.notify_all()
 
     def full(self) -> RequestError:
         """The answer to a request that finds no room."""
         return RequestError(
             429,
             "queue-full",
-            f"the {self._what} of other requests fill the {self.size // MEGABYTE} MB that all may have: "
+            f"the {self.what} of other requests fill the {self.size // MEGABYTE} MB that all may have: "
             "try again later with a growing pause, add instances, or send less at once",
         )
+
+
+class Share:
+    """What one request has of a room, in bytes. All of it goes back at the end of the `with` block.
+
+    Only a request that has nothing yet waits for others: two that wait while each holds a part would wait for ever.
+    """
+
+    def __init__(self, room: Room) -> None:
+        """Nothing is taken yet."""
+        self._room, self.held, self._over = room, 0, False
+
+    def __enter__(self) -> Share:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(0)
+        self._over = True
+
+    def take(self, amount: int, code: str) -> None:
+        """So many bytes more: 413 with that code where all of the room is too small, 429 where it is full."""
+        if self.held + amount > self._room.size:
+            raise RequestError(
+                413,
+                code,
+                f"the {self._room.what} of this request take more than the {self._room.size // MEGABYTE} MB that those "
+                "of all requests may have here: send less at once, or choose an instance with more memory",
+            )
+        if self._over or not self._room.take(amount, 0 if self.held else PATIENCE):
+            raise self._room.full()
+        self.held += amount
+
+    def keep(self, amount: int) -> None:
+        """What is held above so many bytes goes back."""
+        if self.held > amount:
+            self._room.give_back(self.held - amount)
+            self.held = amount

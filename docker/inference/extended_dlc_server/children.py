@@ -1,0 +1,145 @@
+"""Other programs that read what requests send: with limits of time, memory and files, and without rights."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import logging
+import os
+import resource
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 2 * 1024**3
+"""Address space of a child. ffmpeg and tesseract take 0.1 to 0.5 GB of it."""
+
+FILE_BYTES = 100 * 1024**2
+"""Largest file that a child may write: tesseract writes the words of a page into one."""
+
+OPEN_FILES = 64
+"""Most files that a child may have open."""
+
+NOBODY = 65534
+"""The user and group without rights, in every Linux distribution."""
+
+MOST_SAID = 8 * 1024
+"""Bytes of what a child says on standard error that are kept: the first, which describe its input, and the last."""
+
+# The numbers are this module's and the program's arguments stand behind them: the shell reads nothing of a request.
+# The kernel ends the child before the server where the container's memory is full.
+_LIMITED = """
+ulimit -c 0; ulimit -t "$1"; ulimit -v "$2"; ulimit -f "$3"; ulimit -n "$4"
+echo 1000 2>/dev/null >/proc/self/oom_score_adj
+shift 4; exec "$@"
+"""
+_SYSTEM = "/usr/bin:/bin:/usr/sbin:/sbin"
+_WITHOUT_RIGHTS = (
+    *(shutil.which("setpriv", path=_SYSTEM) or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
+)
+
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "TMPDIR")
+"""What a child gets of the server's environment, which holds tokens and the address of the role's credentials."""
+
+
+def run(
+    command: Sequence[str], *, seconds: int, stdin: IO[bytes] | None = None, output: Callable[[bytes], None]
+) -> tuple[int, bytes]:
+    """Exit code and what was said on standard error; `output` gets standard output in pieces and may end it all.
+
+    `TimeoutError` after so many seconds, `MemoryError` where no process can be made.
+    """
+    try:
+        child = subprocess.Popen(  # noqa: S603 - a list of arguments that no request chooses
+            _limited(command, seconds),
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            cwd="/",
+            env=_environment(),
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.EAGAIN):
+            raise MemoryError from None
+        raise
+    try:
+        said = _read(child, output, time.monotonic() + seconds)
+        return child.wait(), said
+    finally:
+        if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):  # what it started too: they are a session
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe:
+                pipe.close()
+
+
+def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadline: float) -> bytes:
+    """Both pipes to their ends: a child that is not listened to on one of them waits for ever."""
+    said = bytearray()
+    with selectors.DefaultSelector() as selector:
+        for pipe in filter(None, (child.stdout, child.stderr)):
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            for key, _ in selector.select(left):
+                piece = os.read(key.fd, 1 << 20)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is child.stdout:
+                    output(piece)
+                else:
+                    said += piece
+                    if len(said) > 2 * MOST_SAID:
+                        del said[MOST_SAID:-MOST_SAID]
+    return bytes(said)
+
+
+def _limited(command: Sequence[str], seconds: int) -> list[str]:
+    program, *arguments = command
+    program = os.path.realpath(program)
+    limits = (
+        _at_most(seconds, resource.RLIMIT_CPU),
+        _at_most(MEMORY_BYTES, resource.RLIMIT_AS) // 1024,  # in the units of POSIX's ulimit
+        _at_most(FILE_BYTES, resource.RLIMIT_FSIZE) // 512,
+        _at_most(OPEN_FILES, resource.RLIMIT_NOFILE),
+    )
+    rights = _WITHOUT_RIGHTS if _runs_without_rights(program) else ()
+    return ["/bin/sh", "-c", _LIMITED, "sh", *map(str, limits), *rights, program, *arguments]
+
+
+def _at_most(wanted: int, kind: int) -> int:
+    """The limit, or the server's own where that is lower: nobody may raise it."""
+    own = resource.getrlimit(kind)[1]
+    return wanted if own == resource.RLIM_INFINITY else min(wanted, own)
+
+
+@functools.lru_cache
+def _runs_without_rights(program: str) -> bool:
+    """Whether this process may become the user without rights, and that one may run the program. Tried once."""
+    if os.geteuid() != 0:
+        return False  # there are no rights to give up
+    trial = [*_WITHOUT_RIGHTS, "test", "-x", program]
+    with contextlib.suppress(OSError):
+        if subprocess.run(trial, env={"PATH": _SYSTEM}, capture_output=True, check=False).returncode == 0:  # noqa: S603
+            return True
+    log.warning("%s runs as root: this container has no setpriv, or the user %d may not run it", program, NOBODY)
+    return False
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    # each thread would reserve 64 MB of the address space for its own allocations
+    return {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2", **kept}
