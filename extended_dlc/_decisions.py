@@ -144,8 +144,8 @@ def _check_serverless(
         scope,
         "serverless-image",
         f"Serverless takes images of {most('serverless.image_gb')} GB at most, and nothing is known of this one's "
-        "size, which AWS does not publish. Once it is in ECR, aws ecr describe-images says imageSizeInBytes, packed; if SageMaker "
-        "refuses it, take RealTime or Async",
+        "size, which AWS does not publish. Once it is in ECR, aws ecr describe-images says imageSizeInBytes, packed; "
+        "if SageMaker refuses it, take RealTime or Async",
     )
     disk = most("serverless.disk_gb")
     if facts.size is not None and facts.size > disk * 1e9:

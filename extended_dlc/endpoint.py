@@ -668,6 +668,6 @@ def _archive_for_serverless(placed: PlacedModel) -> str | None:
         return source.s3_uri
     raise ValueError(
         "'model' (files in S3 as they are) does not go with Serverless, which takes one archive: pack them into a "
-        ".tar.gz and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take RealTime "
-        "or Async"
+        ".tar.gz and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take "
+        "RealTime or Async"
     )
