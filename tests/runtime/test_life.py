@@ -154,7 +154,7 @@ def test_sigterm_under_load_resets_nobody(start_server, end):
                 connection.close()
                 connection = None
 
-    clients = [threading.Thread(target=ask_until_refused) for _ in range(40)]
+    clients = [threading.Thread(target=ask_until_refused) for _ in range(20)]
     for client in clients:
         client.start()
     time.sleep(0.5)
