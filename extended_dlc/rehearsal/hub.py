@@ -152,10 +152,15 @@ class Hub:
 
 
 def _model_info(snapshot: Snapshot) -> Response:
-    siblings = [
-        {"rfilename": path, "size": file.stat().st_size, "blobId": _hash(file, "git")}
-        for path, file in snapshot.files().items()
-    ]
+    siblings = []
+    for path, file in snapshot.files().items():
+        entry = _entry(path, file)
+        large = (
+            {"lfs": {"sha256": entry["lfs"]["oid"], "size": entry["size"], "pointerSize": 134}}
+            if "lfs" in entry
+            else {}
+        )
+        siblings.append({"rfilename": path, "size": entry["size"], "blobId": entry["oid"], **large})
     config = snapshot.files().get("config.json")
     content = json.loads(config.read_text()) if config else {}
     return _json(

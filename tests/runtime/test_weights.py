@@ -18,6 +18,7 @@ pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.t
 
 from extended_dlc_server import errors, settings, weights
 
+NO_WEIGHTS = b"\2\0\0\0\0\0\0\0{}"  # a safetensors file of ten bytes
 NOT_THERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
@@ -47,7 +48,7 @@ class Hub:
         newer = root / "tiny" / "public@v2"
         newer.mkdir()
         (newer / "config.json").write_text('{"model_type": "bert", "revision": "the second"}')
-        (newer / "model.safetensors").write_bytes(b"weights")
+        (newer / "model.safetensors").write_bytes(NO_WEIGHTS)
         self._serve = application.Hub(root, log=lambda line: self._lines.append(json.loads(line)))
         self.server = make_server("127.0.0.1", 0, self, threaded=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -172,7 +173,7 @@ def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release,
         text=True,
         check=False,
     )
-    assert done.stdout == "tiny/public at v2 the second 7\n", done.stderr
+    assert done.stdout == "tiny/public at v2 the second 10\n", done.stderr
 
 
 def test_a_long_download_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
@@ -250,11 +251,11 @@ def test_a_folder_with_a_shard_missing_is_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}'
     )
-    (tmp_path / "1.safetensors").write_bytes(b"12345")
+    (tmp_path / "1.safetensors").write_bytes(NO_WEIGHTS)
     with pytest.raises(errors.StartError, match=r"is not complete: 2\.safetensors"):
         weights.find_weights(settings.Settings(model_folder=tmp_path))
-    (tmp_path / "2.safetensors").write_bytes(b"123")
-    assert weights.find_weights(settings.Settings(model_folder=tmp_path)).size == 8
+    (tmp_path / "2.safetensors").write_bytes(NO_WEIGHTS)
+    assert weights.find_weights(settings.Settings(model_folder=tmp_path)).size == 2 * len(NO_WEIGHTS)
 
 
 def test_a_model_one_folder_too_deep_says_how_to_pack_it(tmp_path):
@@ -267,6 +268,7 @@ def test_a_model_one_folder_too_deep_says_how_to_pack_it(tmp_path):
 @pytest.mark.parametrize("text", ["{", "[1]", "\x00"])
 def test_a_broken_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes(NO_WEIGHTS)
     found = weights.find_weights(settings.Settings(model_folder=tmp_path))
     with pytest.raises(errors.StartError, match=r"config\.json of .* cannot be read"):
         found.config()

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from .banner import log_banner
+from .complete import Incomplete, some
+from .configuration import fields_read, is_suspicious, translate, written_by_newer
 from .cpu import multiplies_bfloat16
 from .device_errors import free_memory
 from .devices import AUTO, Placement, place, seen_gpus
 from .errors import CannotAnswerError, StartError
+from .loaded import make_pipeline, numbers_of, read_by_the_answer
 from .loaders import refuse_strings
 from .model import Model
 from .requirements import install_requirements
@@ -26,7 +29,8 @@ from .secret import read_token
 from .settings import Settings
 from .tasks import check_task, infer_task
 from .user_code import Context, UserModel, load_hooks
-from .weights import Weights, find_weights, place_cache, why_not_loaded
+from .warm_up import warm_up_request
+from .weights import Weights, find_weights, place_cache
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +89,15 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
 
     For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
     """
-    weights = find_weights(settings)
+    incomplete = Incomplete(allowed=settings.allow_incomplete)
+    weights = find_weights(settings, incomplete)
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
 
     config = weights.config()
+    of_adapter = weights.adapter.task if weights.adapter else None
     task = check_task(
-        settings.task or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
+        settings.task or of_adapter or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,
@@ -111,8 +117,9 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     placement = placed(settings.dtype)
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
+    read = _read_config(config, weights, incomplete)
     try:
-        return _load(weights, task, settings, placement)
+        return _load(weights, task, settings, placement, read, incomplete)
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
@@ -120,36 +127,87 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     # some models and some pipelines, of older releases above all, know no other
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
-    return _load(weights, task, settings, placed("float32"))
+    return _load(weights, task, settings, placed("float32"), read, incomplete)
 
 
-def _load(weights: Weights, task: str, settings: Settings, placement: Placement) -> list[Model]:
+def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
+    """The configuration for the installed release, where it is another than the one beside the weights."""
+    import transformers
+
+    installed, changed = transformers.__version__, weights.config_folder != weights.folder
+    if is_suspicious(config, installed):
+        done = translate(config, fields_read)
+        wrote = f"config.json of {weights.name}, written by transformers {config.get('transformers_version')},"
+        if done.lost:
+            incomplete.add(
+                f"{wrote} says what changes the answer and what transformers {installed} does not read: "
+                f"{'; '.join(done.lost)}. Build the image with that release"
+            )
+        if done.changed:
+            log.info("%s was translated for %s: %s", wrote, installed, "; ".join(done.changed))
+        if done.unread and written_by_newer(config, installed):
+            log.warning("%s has fields that %s does not read: %s", wrote, installed, some(done.unread))
+        config, changed = done.config, changed or bool(done.changed)
+    return config if changed else None
+
+
+def _load(
+    weights: Weights,
+    task: str,
+    settings: Settings,
+    placement: Placement,
+    config: dict[str, Any] | None,
+    incomplete: Incomplete,
+) -> list[Model]:
     """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
     import torch
-    import transformers
     from transformers.pipelines import pipeline
 
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     models = []
     for device in placement.devices:
-        try:
-            loaded = pipeline(
-                task,
-                model=str(weights.folder),
-                token=settings.token,
-                trust_remote_code=settings.trust_remote_code,
-                **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
-            )
-        except Exception as error:
-            raise StartError(why_not_loaded(error, weights.name, transformers.__version__)) from error
+        loaded, invented = make_pipeline(
+            task,
+            weights,
+            config,
+            incomplete,
+            token=settings.token,
+            trust_remote_code=settings.trust_remote_code,
+            **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
+        )
         refuse_strings()
         models.append(Model(loaded, task, settings))
-        models[-1].warm_up()
+        with numbers_of(loaded.model) as numbers:
+            models[-1].warm_up()
+        if numbers.are_none:
+            broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
+            if settings.dtype == AUTO and placement.dtype != "float32":
+                raise CannotAnswerError(broken)
+            incomplete.add(f"{broken}: the training or the conversion broke the weights, deliver those of before")
+        _require_what_is_read(models[-1], invented, weights.name, incomplete)
+    incomplete.tell(weights.name)
     log.info(
         "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",
         *(weights.name, task, placement.dtype, models[0].batch_size, len(models)),
     )
     return models
+
+
+def _require_what_is_read(model: Model, invented: dict[str, Any], name: str, incomplete: Incomplete) -> None:
+    """Refuse a head or a layer that the checkpoint lacks, and not what the task leaves aside."""
+    if not invented:
+        return
+
+    def ask() -> Any:
+        return model._call(*warm_up_request(model.expected, model.pipeline))
+
+    read = read_by_the_answer(invented, model.pipeline.model, ask)
+    if read:
+        kind = type(model.pipeline.model).__name__
+        incomplete.add(
+            f"{name} lacks weights from which {model.task} computes its answer, and {kind} has random ones instead: "
+            f"{some(read)}. Choose the HF_TASK that the model was trained for, or a checkpoint that has them"
+        )
 
 
 def _auto_mappings() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .complete import ADAPTER_CONFIG, names_in, why_no_model
 from .errors import StartError
 from .secret import ARN as SECRET_ARN
 
@@ -89,6 +90,10 @@ class Settings:
     program: str = "inference.py"
     """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if there."""
 
+    allow_incomplete: bool = False
+    """`EXTENDED_DLC_ALLOW_INCOMPLETE`, whether a model that lacks weights, its tokenizer or its adapter is served all
+    the same. Default: no, the start fails."""
+
     install_requirements: bool = True
     """`EXTENDED_DLC_INSTALL_REQUIREMENTS`, whether pip installs `code/requirements.txt` at start. Default: yes."""
 
@@ -110,17 +115,21 @@ class Settings:
         return (self.model_folder / "config.json").is_file()
 
     @property
+    def model_folder_holds_an_adapter(self) -> bool:
+        """Whether SageMaker delivered an adapter, which goes onto the model's weights."""
+        return (self.model_folder / ADAPTER_CONFIG).is_file()
+
+    @property
     def model_source(self) -> str:
         """What `from_pretrained` gets: the folder if it holds a model, otherwise the Hub id."""
         if self.model_folder_holds_a_model:
             return str(self.model_folder)
         if self.model_id is None:
-            below = sorted(file.parent.name for file in self.model_folder.glob("*/config.json"))
-            if below:
-                raise StartError(
-                    f"no model to serve: {self.model_folder} holds no config.json, but {below[0]}/ in it does. "
-                    f"Pack the archive from inside that folder, or let the S3 prefix end with '{below[0]}/'"
-                )
+            if self.model_folder_holds_an_adapter:
+                return str(self.model_folder)
+            names = names_in(self.model_folder)
+            if names and (why := why_no_model(names, str(self.model_folder))):
+                raise StartError(f"no model to serve: {why}")
             raise StartError(
                 f"no model to serve: {self.model_folder} holds no config.json and HF_MODEL_ID is not set. "
                 "Set HF_MODEL_ID to a Hub model such as 'bigscience/bloom-560m', or deliver a model archive"
@@ -162,6 +171,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
+        allow_incomplete=read.yes_or_no("EXTENDED_DLC_ALLOW_INCOMPLETE"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
     )

@@ -1,0 +1,152 @@
+"""A `config.json` that a newer release of transformers wrote, in the words of the installed one.
+
+A field that a release does not read is ignored by it without a word, and some change every answer: the frequencies of
+rotary positions, which layers look at a window only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+Reads = Callable[[str], frozenset[str] | None]
+"""Model type -> the fields that the installed release reads; None where it does not know the type."""
+
+_ROPE, _LAYERS = "rope_parameters", "layer_types"
+_ALIASES = {"rope_theta": ("rope_theta", "rotary_emb_base"), "partial_rotary_factor": ("rotary_pct",)}
+_UNSAID: tuple[Any, ...] = (None, False, [], {})
+"""Values that say the same as a field that is not there."""
+
+
+@dataclass
+class Translation:
+    """What came of a configuration."""
+
+    config: dict[str, Any]
+    """With the fields that the installed release reads."""
+
+    changed: list[str] = field(default_factory=list)
+    """What was translated."""
+
+    lost: list[str] = field(default_factory=list)
+    """What changes the answer and cannot be said to the installed release."""
+
+    unread: list[str] = field(default_factory=list)
+    """What it does not read and may or may not need."""
+
+
+def translate(config: Mapping[str, Any], reads: Reads) -> Translation:
+    """The configuration, and those of its parts that have a model type of their own."""
+    done = Translation(dict(config))
+    _translate(done, done.config, reads, "")
+    return done
+
+
+def is_suspicious(config: Mapping[str, Any], installed: str) -> bool:
+    """Whether there is anything to look at: a newer release wrote it, or fields of one are there."""
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    return written_by_newer(config, installed) or any(name in part for part in parts for name in (_ROPE, _LAYERS))
+
+
+def written_by_newer(config: Mapping[str, Any], installed: str) -> bool:
+    """Whether the release that wrote it is newer by a major version."""
+    wrote = str(config.get("transformers_version") or "").partition(".")[0]
+    return wrote.isdecimal() and int(wrote) > int(installed.partition(".")[0])
+
+
+def fields_read(model_type: str) -> frozenset[str] | None:
+    """What the installed release's configuration of that type takes, by its arguments and attributes."""
+    from transformers import PretrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    try:
+        kind = CONFIG_MAPPING[model_type]
+    except KeyError:
+        return None
+    taken = set(PretrainedConfig().to_dict()) | set(getattr(kind, "attribute_map", {}))
+    for above in kind.__mro__:
+        taken |= set(vars(above).get("__annotations__", {}))
+        if "__init__" in vars(above):
+            taken |= set(inspect.signature(above.__init__).parameters)
+    try:
+        made = kind()
+    except Exception:  # some need arguments; what they derive stays unknown
+        return frozenset(taken)
+    return frozenset(taken | set(vars(made)))
+
+
+def _translate(done: Translation, config: dict[str, Any], reads: Reads, place: str) -> None:
+    for name, part in config.items():
+        if isinstance(part, Mapping) and "model_type" in part:
+            config[name] = dict(part)
+            _translate(done, config[name], reads, f"{place}{name}.")
+    known = reads(str(config.get("model_type")))
+    if known is None:
+        return
+    if "dtype" in config and "dtype" not in known:
+        config.setdefault("torch_dtype", config.pop("dtype"))
+    if _ROPE in config and _ROPE not in known:
+        _translate_rope(done, config, known, place)
+    if _LAYERS in config and _LAYERS not in known:
+        _translate_layers(done, config, place)
+    done.unread += [
+        place + name
+        for name, value in config.items()
+        if name not in known and not name.startswith("_") and value not in _UNSAID and not _is_bookkeeping(name)
+    ]
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name in ("auto_map", "model_type", "quantization_config", "torch_dtype", "transformers_version", "use_cache")
+
+
+def _translate_rope(done: Translation, config: dict[str, Any], known: frozenset[str], place: str) -> None:
+    rope = config.pop(_ROPE)
+    if rope in _UNSAID:
+        return
+    named = f"{place}{_ROPE} ({rope})"
+    if not isinstance(rope, Mapping) or any(isinstance(value, Mapping) for value in rope.values()):
+        done.lost.append(named)
+        return
+    rest, said = dict(rope), {}
+    kind = rest.pop("rope_type", rest.pop("type", "default"))
+    for name, others in _ALIASES.items():
+        value = rest.pop(name, None)
+        if value is None or (name == "partial_rotary_factor" and value == 1 and name not in known):
+            continue
+        said.update({alias: value for alias in (name, *others) if alias in known})
+        if not known & {name, *others}:
+            done.lost.append(f"{place}{_ROPE}.{name} ({value})")
+    if kind != "default":
+        if "rope_scaling" not in known or kind not in _rope_types():
+            done.lost.append(named)
+            return
+        said["rope_scaling"] = {"rope_type": kind, **rest}
+    config.update(said)
+    done.changed.append(f"{place}{_ROPE} as {', '.join(sorted(said))}")
+
+
+def _rope_types() -> frozenset[str]:
+    from transformers import modeling_rope_utils
+
+    return frozenset(modeling_rope_utils.ROPE_INIT_FUNCTIONS)
+
+
+def _translate_layers(done: Translation, config: dict[str, Any], place: str) -> None:
+    """Nothing is lost where the release treats the layers so without being told."""
+    layers = config.pop(_LAYERS)
+    if not isinstance(layers, list):
+        return
+    windows = [layer != "full_attention" for layer in layers]
+    has_window = bool(config.get("sliding_window")) and config.get("use_sliding_window", True) is not False
+    if config.get("model_type") == "gemma2":  # every other layer, from the first on
+        same = windows == [not number % 2 for number in range(len(windows))]
+    else:
+        same = set(windows) == {has_window} and set(layers) <= {"full_attention", "sliding_attention"}
+    if not same:
+        done.lost.append(f"{place}{_LAYERS} ({', '.join(sorted(set(map(str, layers))))})")
