@@ -64,6 +64,11 @@ class Hub:
     def address(self):
         return f"http://127.0.0.1:{self.server.server_port}"
 
+    @property
+    def asked(self):
+        """Every path that was asked for."""
+        return [line["path"] for line in self._lines]
+
     def downloaded(self, model):
         """The files of which bytes were asked."""
         start = f"/tiny/{model}/resolve/"
@@ -99,6 +104,25 @@ def test_only_what_the_pipeline_needs_is_downloaded(online, hub):
     assert {"config.json", "model.safetensors", "extra/deep/a[1].json"} <= got
     assert not got & {"pytorch_model.bin", "tf_model.h5", "onnx/model.onnx", "training_args.bin", "README.md"}
     assert list(cache.glob("hub/models--tiny--public/snapshots/*/model.safetensors"))
+
+
+@pytest.mark.parametrize("model", ["public", "pickled"])
+def test_a_start_asks_for_the_model_and_for_nothing_else(start_server, hub, release, tmp_path, model):
+    before = len(hub.asked)
+    environment = {"HF_MODEL_ID": f"tiny/{model}", "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path)}
+    server = start_server(None, release, **environment).wait_until_ready()
+    assert server.ask({"inputs": "fine"}).status == 200
+    assert server.stop() == 0
+    asked = hub.asked[before:]
+    assert asked
+    assert [path for path in asked if not path.startswith((f"/api/models/tiny/{model}", f"/tiny/{model}/"))] == []
+
+
+def test_who_wants_the_hub_to_know_still_can(start_server, hub, tmp_path):
+    before = len(hub.asked)
+    environment = {"HF_MODEL_ID": "tiny/public", "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path)}
+    start_server(None, HF_HUB_DISABLE_TELEMETRY="0", **environment).wait_until_ready()
+    assert "/api/agent-harnesses" in hub.asked[before:]
 
 
 def test_the_log_tells_what_is_downloaded_and_how_fast(online):
