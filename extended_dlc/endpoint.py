@@ -39,7 +39,7 @@ from extended_dlc.hosting import (
 from extended_dlc.image import EcrImage, ServingImage
 from extended_dlc.model import PlacedModel, ServedModel
 from extended_dlc.network import Network, vpc_config
-from extended_dlc.rollout import Rolling, Rollout, check_rollout, deployment_config
+from extended_dlc.rollout import Rolling, Rollout, check_rollout, deployment_config, rollout_note
 from extended_dlc.scaling import Scaling, scale
 from extended_dlc.vllm import COMPLETION, VllmServing, vllm_environment
 
@@ -210,6 +210,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
         if rollout is not None:
             check_rollout(rollout, self.hosting)
+            if note := rollout_note(rollout, self.hosting):
+                Annotations.of(self).add_warning_v2("extended-dlc:rollout", note)
+        self._annotate_scaled_copies()
         if role is not None and (role_path is not None or permissions_boundary is not None):
             raise ValueError(
                 "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'"
@@ -363,6 +366,17 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 served.node.add_dependency(ready)
         return served, published.cuda
 
+    def _annotate_scaled_copies(self) -> None:
+        """Say that an update puts scaled copies back, which nothing here can prevent."""
+        parts = self.hosting.components if isinstance(self.hosting, Components) else ()
+        if scaled := [f"{each.name} to {each.copies}" for each in parts if each.scaling is not None]:
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:scaled-copies",
+                f"each change of a component sends its number of copies along, and so puts {', '.join(scaled)}, "
+                "whatever scaling has made of it: set 'copies' to what the load needs before you change a component, "
+                "or change it when the load is low; scaling goes on from there",
+            )
+
     def _annotate_deadline(self, variables: Mapping[str, str]) -> None:
         """Say what an image of unknown server may need for requests of an hour."""
         (name, seconds), *_ = deadlines(self.hosting).items()
@@ -465,11 +479,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             deployment_config=deployment_config(rollout, own=self.watch.rollback_alarms() if self.watch else ())
             if rollout and not isinstance(self.hosting, Components)
             else None,
-            # an update would put the number of instances back to the config's; weights and capture shall follow it
+            # an update would put the number of instances back to the config's; weights shall follow it. The capture
+            # cannot be asked for: DataCaptureConfig is "not currently supported" (SageMaker API, VariantProperty)
             retain_all_variant_properties=True if counted else None,
             exclude_retained_variant_properties=[
-                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type=kind)
-                for kind in ("DesiredWeight", "DataCaptureConfig")
+                sagemaker.CfnEndpoint.VariantPropertyProperty(variant_property_type="DesiredWeight")
             ]
             if counted
             else None,

@@ -151,6 +151,28 @@ def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
         raise ValueError("'rollout' (Rolling) is for one variant: take AllAtOnce, Canary or Linear")
 
 
+def rollout_note(rollout: Rollout, hosting: Hosting) -> str | None:
+    """What is not known of an update in parts: how SageMaker rounds a part of a single instance or copy."""
+    from extended_dlc.hosting import MAIN_VARIANT, Components, RealTime, Serverless
+
+    if isinstance(rollout, AllAtOnce) or isinstance(hosting, Serverless):
+        return None
+    if isinstance(hosting, Components):
+        option, counts = "copies", {each.name: each.copies for each in hosting.components}
+    else:
+        option, counts = "instances", {MAIN_VARIANT: hosting.instances}
+        if isinstance(hosting, RealTime):
+            counts |= {each.name: each.instances for each in hosting.variants}
+    single = [name for name, count in counts.items() if not is_token(count) and count < 2]
+    if not single:
+        return None
+    return (
+        f"'rollout' ({type(rollout).__name__}) of {', '.join(single)} with one of its '{option}': any part of one is "
+        "all of it, and AWS documents no rounding, so that the update may move at once or be refused: take 2 or more, "
+        "or AllAtOnce"
+    )
+
+
 def deployment_config(
     rollout: Rollout, *, own: Sequence[cloudwatch.IAlarm] = ()
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:

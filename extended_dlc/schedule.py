@@ -19,7 +19,8 @@ from aws_cdk import (
     DefaultStackSynthesizer,
     Duration,
     Fn,
-    IStableAnyProducer,
+    IAnyProducer,
+    IResolveContext,
     Lazy,
     Stack,
     TimeZone,
@@ -133,7 +134,7 @@ class Switch(Construct):
                         "StackName": stack.stack_name,
                         "UsePreviousTemplate": True,
                         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
-                        "Parameters": Lazy.any(cast(IStableAnyProducer, _Parameters(self.parameter, to))),
+                        "Parameters": Lazy.uncached_any(cast(IAnyProducer, _Parameters(self.parameter, to))),
                     }
                 ),
                 policy_statements=[
@@ -147,14 +148,17 @@ class Switch(Construct):
         )
 
 
-@jsii.implements(IStableAnyProducer)
+@jsii.implements(IAnyProducer)
 class _Parameters:
-    """The parameters of an update that changes one of them: all that the stack has by the end of the synth."""
+    """The parameters of an update that changes one of them: all that the stack has by the end of the synth.
+
+    The CDK adds its own, BootstrapVersion, after it has looked at the template once.
+    """
 
     def __init__(self, changed: CfnParameter, value: str) -> None:
         self._changed, self._value = changed, value
 
-    def produce(self) -> list[dict[str, Any]]:
+    def produce(self, context: IResolveContext) -> list[dict[str, Any]]:
         """One for each parameter; what is not named would go back to its default."""
         found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
         return [

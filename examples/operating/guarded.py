@@ -36,7 +36,11 @@ class Guarded(cdk.Stack):
             endpoint_name="bloom-guarded",
             model=HubModel("bigscience/bloom-560m", revision="ac2ae5fab2ce3f9f40dc79b5ca9f637430d24971"),
             image=StockDlc(transformers="4.51.3"),
-            hosting=RealTime(instance_type="ml.m5.xlarge", scaling=InvocationScaling(maximum=4, requests_per_second=2)),
+            hosting=RealTime(
+                instance_type="ml.m5.xlarge",
+                instances=2,  # a canary of one instance would be all of it
+                scaling=InvocationScaling(minimum=2, maximum=4, requests_per_second=2),
+            ),
             # no alarms are named here: those of `monitoring` roll a bad update back
             rollout=Canary(percent=10),
             monitoring=Monitoring(

@@ -15,7 +15,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
     ByHand,
@@ -50,6 +50,13 @@ def wake_ups(stack: Stack) -> list[Json]:
         "AWS::ApplicationAutoScaling::ScalingPolicy", {"Properties": {"PolicyType": "StepScaling"}}
     )
     return [each["Properties"]["StepScalingPolicyConfiguration"] for each in found.values()]
+
+
+def test_that_a_change_puts_scaled_copies_back_is_said(stack: Stack) -> None:
+    scaled = Component(name="scaled", memory_mb=512, copies=2, scaling=COPIES)
+    endpoint_in(stack, hosting=shared(scaled, Component(name="fixed", memory_mb=512)))
+    said = Match.string_like_regexp("puts scaled to 2, whatever scaling has made of it: set 'copies'")
+    Annotations.from_stack(stack).has_warning("*", said)
 
 
 def test_the_instances_have_a_role_and_no_model_and_may_all_go(stack: Stack) -> None:

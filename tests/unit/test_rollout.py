@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 from aws_cdk import Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 
-from extended_dlc import AllAtOnce, Async, Canary, Linear, RealTime, Rolling, Serverless, Variant
+from extended_dlc import (
+    AllAtOnce,
+    Async,
+    Canary,
+    Component,
+    Components,
+    Linear,
+    RealTime,
+    Rolling,
+    Serverless,
+    Variant,
+)
 from tests.unit.test_hosting import endpoint_in, properties
 
 Json = dict[str, Any]
@@ -73,6 +84,22 @@ def test_a_rolling_update_replaces_a_batch_at_a_time(stack: Stack) -> None:
             "MaximumExecutionTimeoutInSeconds": 7200,
         }
     }
+
+
+@pytest.mark.parametrize("rollout", [Canary(), Linear(), Rolling()], ids=["canary", "linear", "rolling"])
+def test_a_part_of_a_single_instance_is_annotated(stack: Stack, rollout: Any) -> None:
+    endpoint_in(stack, "One", rollout=rollout, endpoint_name="one")
+    endpoint_in(stack, "Two", rollout=rollout, hosting=RealTime(instances=2), endpoint_name="two")
+    endpoint_in(stack, "All", rollout=AllAtOnce(), endpoint_name="all")
+    said = Match.string_like_regexp(r"of AllTraffic with one of its 'instances': any part of one is all of it")
+    assert [each.id for each in Annotations.from_stack(stack).find_warning("*", said)] == ["/Test/One"]
+
+
+def test_a_batch_of_a_single_copy_is_annotated(stack: Stack) -> None:
+    parts = [Component(name="one", memory_mb=512), Component(name="two", memory_mb=512, copies=2)]
+    endpoint_in(stack, rollout=Rolling(), hosting=Components(components=parts, maximum=1))
+    said = Match.string_like_regexp("of one with one of its 'copies'")
+    Annotations.from_stack(stack).has_warning("/Test/Bloom", said)
 
 
 @pytest.mark.parametrize("rollout", [Canary, Rolling])

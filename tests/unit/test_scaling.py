@@ -162,14 +162,11 @@ def test_the_target_waits_for_the_endpoint_that_it_names(stack: Stack) -> None:
     assert found["DependsOn"] == [own]
 
 
-def test_an_update_keeps_the_scaled_count_and_lets_weights_and_capture_change(stack: Stack) -> None:
+def test_an_update_keeps_the_scaled_count_lets_weights_change_and_asks_for_nothing_unsupported(stack: Stack) -> None:
     endpoint_in(stack, hosting=RealTime(scaling=BY_LOAD))
     found = properties(stack, "AWS::SageMaker::Endpoint")
     assert found["RetainAllVariantProperties"] is True
-    assert found["ExcludeRetainedVariantProperties"] == [
-        {"VariantPropertyType": "DesiredWeight"},
-        {"VariantPropertyType": "DataCaptureConfig"},
-    ]
+    assert found["ExcludeRetainedVariantProperties"] == [{"VariantPropertyType": "DesiredWeight"}]
 
 
 @pytest.mark.parametrize(

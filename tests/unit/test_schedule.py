@@ -80,8 +80,11 @@ def test_the_clock_updates_the_stack_with_its_previous_template_and_one_paramete
         target = json.loads(properties["Target"]["Input"])
         assert target["StackName"] == "Test"
         assert target["UsePreviousTemplate"] is True
+        assert not {"TemplateBody", "TemplateURL"} & set(target), "the clock brings no template"
         parameters = {entry.pop("ParameterKey"): entry for entry in target["Parameters"]}
-        assert parameters.pop("Theirs") == {"UsePreviousValue": True}
+        assert set(parameters) == set(template.to_json()["Parameters"])
+        for kept in ("Theirs", "BootstrapVersion"):
+            assert parameters.pop(kept) == {"UsePreviousValue": True}
         (value,) = parameters.values()
         turned[properties["ScheduleExpression"]] = value["ParameterValue"]
     assert turned == {"cron(45 7 ? * MON-THU,SAT *)": "true", "cron(0 18 ? * MON-THU,SAT *)": "false"}
