@@ -86,7 +86,7 @@ def outcome(task: str, folder: Path) -> dict[str, Any]:
     request = decode(json.dumps(request_of(task)).encode(), "application/json", model.expected)
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    model.shared(request)  # checks the parameters
+    model.prepare(request)
     config = json.loads((folder / "model" / "config.json").read_text())
     return {
         "answer": json.loads(model.answer(request)),

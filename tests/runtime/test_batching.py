@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import batching, errors, speech, worker
+from extended_dlc_server import batching, comparing, errors, speech, worker
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
 WORDS = ["hello", "the quick brown fox", "a", "grüße", "amazon sagemaker serves models", "ping", "x y z", "1 2 3 4 5 6"]
@@ -194,7 +194,7 @@ def test_a_full_queue_is_refused():
     ],
 )
 def test_answers_are_compared_by_their_meaning(one, other, same):
-    assert batching._same(one, other, 0.01) is same
+    assert comparing.same(one, other, 0.01) is same
 
 
 # real models: each answer equals the one that was given alone
@@ -246,7 +246,7 @@ def test_other_text_tasks_are_the_same_together(start_server, task):
         bodies = [{"inputs": {"question": word, "context": f"{word} and so on"}} for word in WORDS]
     alone = [server.ask(body).json for body in bodies]
     together = [answer.json for answer in at_once(server, bodies * 3)]
-    assert all(batching._same(one, other, 0.002) for one, other in zip(alone * 3, together, strict=True))
+    assert all(comparing.same(one, other, 0.002) for one, other in zip(alone * 3, together, strict=True))
     assert "requests run one by one" not in server.log
     assert largest_batch(server) > 1
     assert server.stop() == 0
@@ -303,7 +303,7 @@ def test_clips_longer_than_whispers_window_are_transcribed_the_same_together(whi
         assert list(pool.map(lambda request: ask(*request), requests)) == alone
     lines = [json.loads(line) for line in whisper.log.splitlines() if line.startswith('{"event"')]
     assert max(line["batch"] for line in lines if line.get("audio_seconds", 0) > 30) > 1
-    assert "failed" not in whisper.log
+    assert "a batch of" not in whisper.log
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_images_of_all_sizes_run_together(models, tmp_path):
     assert found.size == 8
     images = [Image.linear_gradient("L").resize(size).convert("RGB") for size in ((64, 64), (99, 40), (8, 8))]
     assert len({found.key(image, {"top_k": 2}) for image in images}) == 1
-    assert batching._same([ask(image) for image in images], found.call(images, {}), 0.002)
+    assert comparing.same([ask(image) for image in images], found.call(images, {}), 0.002)
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
@@ -495,7 +495,7 @@ def test_a_batch_really_runs_and_a_bad_neighbour_fails_alone(misbehaving):
     before = misbehaving.log.count("a batch of 4 failed")
     answers = at_once(misbehaving, bodies)
     sleeper.join()
-    assert [answer.status for answer in answers] == [200, 200, 500, 200]
+    assert [answer.status for answer in answers] == [200, 200, 400, 200]
     assert misbehaving.log.count("a batch of 4 failed") == before + 1
     for body, answer in zip(bodies, answers, strict=True):
         if answer.status == 200:

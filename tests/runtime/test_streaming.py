@@ -95,7 +95,7 @@ def test_stream_false_is_no_stream(bloom):
         ({"parameters": {"num_return_sequences": 2, "do_sample": True}}, "cannot-stream"),
         ({"parameters": {"num_beams": 2, "max_new_tokens": 2}}, "cannot-stream"),
         ({"parameters": {"max_new_toks": 2}}, "unknown-parameter"),
-        ({"parameters": {"max_new_tokens": -1}}, "refused-by-model"),
+        ({"parameters": {"max_new_tokens": -1}}, "bad-parameters"),
     ],
 )
 def test_what_is_wrong_before_the_first_token_has_a_status(bloom, change, code):
@@ -113,7 +113,7 @@ def test_a_failure_in_the_middle_is_the_last_event(misbehaving):
     assert name == ""
     assert "token" in token
     assert second == "error"
-    assert last["error"]["code"] == "internal-error"
+    assert last["error"]["code"] == "refused-by-model"
     assert misbehaving.ask(request("xxx", 2)).status == 200
 
 

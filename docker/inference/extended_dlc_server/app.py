@@ -124,10 +124,12 @@ class App:
         request, shared = prepared
         if request.form is Form.EVENTS:
             await self._stream(exchange, request)
-        else:
-            answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
-            exchange.tokens = request.tokens
-            await exchange.respond(200, answer, request.form.content_type)
+            return
+        answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
+        exchange.tokens = request.tokens
+        # the header that SageMaker passes on to the caller
+        said = {CUSTOM_ATTRIBUTES: f"truncated_tokens={request.cut}"} if request.cut else None
+        await exchange.respond(200, answer, request.form.content_type, said)
 
     async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
         """The user's functions decode and encode: they get the request as it came."""
@@ -136,8 +138,8 @@ class App:
         await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
 
     async def _result(self, exchange: Exchange, work: Callable[[Any], Any], shared: Shared | None = None) -> Any:
-        """What the work returns, unless the client leaves first: then it is dropped if it has not begun."""
-        exchange.job = self._worker.submit(work, shared)
+        """What the work returns, unless the client leaves first: then it is dropped, or ended at the next layer."""
+        exchange.job = self._worker.submit(work, shared, deadline=exchange.began + self._settings.answer_seconds)
         future = exchange.job.future
 
         def leave(_: object) -> None:
@@ -163,7 +165,8 @@ class App:
         def emit(made: bytes) -> None:
             loop.call_soon_threadsafe(events.put_nowait, made)
 
-        exchange.job = self._worker.submit(lambda copy: copy.stream(request, emit, gone))
+        deadline = exchange.began + self._settings.stream_seconds
+        exchange.job = self._worker.submit(lambda copy: copy.stream(request, emit, gone), deadline=deadline)
         future = exchange.job.future
 
         def end(_: object) -> None:
@@ -195,7 +198,10 @@ def _prepare(
     request = decode(body, headers.get("content-type"), model.expected, **said, share=share)
     if isinstance(request.inputs, dict) and "raw" in request.inputs:
         exchange.audio_seconds = round(request.inputs["raw"].size / request.inputs["sampling_rate"], 2)
-    return request, model.shared(request)
+    shared = model.prepare(request)
+    if request.form is Form.EVENTS:
+        model.check_stream(request)
+    return request, shared
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:

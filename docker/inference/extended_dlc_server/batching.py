@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from .comparing import same, tolerance_of
 from .one_pass import one_pass
 from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
@@ -109,15 +109,15 @@ class Batching:
                 alone = [answer for text in samples for answer in self._likely_next([text])]
                 together: list[Any] = self._likely_next(samples)
             else:
-                alone = [self._pipeline(_copied(sample), **arguments) for sample in samples]
+                alone = [self._pipeline(copied(sample), **arguments) for sample in samples]
                 together = self.call(samples, arguments)
         except Exception as error:
             return f"this model takes no batch ({type(error).__name__}: {error})"
-        tolerance = _tolerance(self._pipeline.model)
-        same = len(alone) == len(together) and all(
-            _same(one, other, tolerance) for one, other in zip(alone, together, strict=True)
+        tolerance = tolerance_of(self._pipeline.model)
+        alike = len(alone) == len(together) and all(
+            same(one, other, tolerance) for one, other in zip(alone, together, strict=True)
         )
-        return "" if same else "in a batch this model answers differently"
+        return "" if alike else "in a batch this model answers differently"
 
     def _samples(self, *, equal: bool) -> tuple[list[Any], dict[str, Any]]:
         """Two inputs of the task, and the parameters that it cannot do without or that show a difference."""
@@ -190,7 +190,7 @@ class Batching:
             return transcribe_together(self._pipeline, inputs, arguments)
         if self._one_pass:
             return self._one_pass(inputs, arguments)
-        results = self._pipeline([_copied(one) for one in inputs], batch_size=len(inputs), **arguments)
+        results = self._pipeline([copied(one) for one in inputs], batch_size=len(inputs), **arguments)
         if self._task == "feature-extraction":
             return self._without_padding(results, inputs)
         if self._task == "text-classification":
@@ -246,7 +246,7 @@ class Batching:
         return [[rows[-length:] if left else rows[:length]] for (rows,), length in zip(results, lengths, strict=True)]
 
 
-def _copied(one: Any) -> Any:
+def copied(one: Any) -> Any:
     """Pipelines take the values out of a dictionary that they are given."""
     return dict(one) if isinstance(one, dict) else one
 
@@ -256,41 +256,3 @@ def _pad_for_generation(tokenizer: Any) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
-
-
-def _tolerance(model: Any) -> float:
-    """By what share of its size sums in another order may change what the model returns, in the precision it has.
-
-    Twelve layers of BERT in bfloat16 differ by 1.5 steps of that precision, and by 40 where a padding is not masked.
-    """
-    import torch
-
-    dtype = getattr(model, "dtype", None)
-    if dtype not in (torch.float16, torch.bfloat16):
-        return 0.002
-    step: float = torch.finfo(dtype).eps
-    return 12 * step
-
-
-def _same(one: Any, other: Any, tolerance: float) -> bool:
-    """Equal but for the numbers with a fraction, which may all together differ by a share of their size, or of 1."""
-    numbers: list[tuple[float, float]] = []
-    if not _match(one, other, numbers):
-        return False
-    difference = sum((a - b) ** 2 for a, b in numbers if a != b)  # equal infinities have none
-    size = sum(a * a for a, _ in numbers if math.isfinite(a))
-    return difference <= tolerance**2 * max(size, len(numbers))
-
-
-def _match(one: Any, other: Any, numbers: list[tuple[float, float]]) -> bool:
-    """Whether all but the numbers with a fraction, which it collects, is equal."""
-    # numbers and arrays of numpy and torch
-    one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        numbers.append((one, other))
-        return True
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(_match(a, b, numbers) for a, b in zip(one, other, strict=True))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_match(one[key], other[key], numbers) for key in one)
-    return bool(one == other)

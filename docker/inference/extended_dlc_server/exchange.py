@@ -56,6 +56,8 @@ class Exchange:
         self._receive, self._send = receive, send
         self._extensions = scope["extensions"]
         self._started = time.perf_counter()
+        self.began = time.monotonic()
+        """When the head of the request was there, by the clock of deadlines."""
         self.status = 0
         self.bytes_in = self.bytes_out = 0
         self.code: str | None = None

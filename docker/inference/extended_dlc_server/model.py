@@ -11,14 +11,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from .batching import Batching
+from .chats import Chats, is_chat, shown_text
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
 from .encoding import encode
-from .errors import CannotAnswerError, RequestError, StartError
+from .ending import end_between_layers
+from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError
+from .health import Health
+from .lengths import Lengths
+from .log import frames
 from .negotiation import Form
-from .parameters import legal_parameters
+from .parameter_table import Limits
+from .parameters import Parameters
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
+from .stopping import stop_at
 from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
 from .tasks import kind_of
 from .tokens import TokenCounter
@@ -36,9 +43,19 @@ class Model:
         self.pipeline = pipeline
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
-        self._parameters = legal_parameters(pipeline, task)
+        end_between_layers(pipeline.model)
+        self._lengths = Lengths(pipeline, task, settings)
+        self._chats = Chats(pipeline.tokenizer) if task == "text-generation" else None
+        limits = Limits(
+            input_tokens=self._lengths.input_tokens,
+            new_tokens=self._lengths.new_tokens,
+            vocabulary=self._lengths.vocabulary,
+            template_variables=self._chats.variables if self._chats else frozenset(),
+        )
+        self._parameters = Parameters(pipeline, task, limits)
         self._batching = Batching(pipeline, task, settings.batch_size)
         self._counter = TokenCounter(pipeline.model)
+        self._health: Health | None = None
         self.task = task
         extractor = getattr(pipeline, "feature_extractor", None)
         self.expected = Expected(
@@ -53,33 +70,78 @@ class Model:
         """Most requests that run together."""
         return self._batching.size
 
+    def prepare(self, request: Decoded) -> Shared | None:
+        """Check all of a request that needs no model, on any thread; how it may run together with others.
+
+        400 for parameters that it may not have, and for what the model has no positions or no template for.
+        """
+        if request.arguments is None:
+            arguments = self._parameters.check(request.parameters)
+            required = _REQUIRED.get(self.task)
+            if required and not arguments.get(required):
+                raise RequestError(
+                    400, "bad-parameters", f"the parameter '{required}' is missing: {self.task} cannot do without it"
+                )
+            prompt = request.inputs
+            if self._chats is not None:
+                request.inputs = self._chats.check(request.inputs)
+                prompt = self._rendered(request.inputs, arguments)
+            request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
+            request.stops = _stops(arguments)
+            request.arguments = arguments
+        key = None if request.stops else self._batching.key(request.inputs, request.arguments)
+        if key is None:
+            return None
+        return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
+
+    def _rendered(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        """What the chat template makes of chats, and texts as they are."""
+        variables = {**arguments.pop("chat_template_kwargs", {})}
+        encoding = arguments.get("tokenizer_encode_kwargs", {})
+        assert self._chats is not None  # noqa: S101 - of text-generation alone
+        variables.update({name: value for name, value in encoding.items() if name in self._chats.variables})
+        chat = isinstance(inputs, list) and not isinstance(inputs[0], str)
+        if variables and not (chat and "tokenizer_encode_kwargs" in self._parameters.table):
+            reason = "the transformers release of this image passes none on" if chat else "'inputs' is no chat"
+            raise RequestError(400, "bad-parameters", f"variables of the chat template have no effect: {reason}")
+        if variables:
+            arguments["tokenizer_encode_kwargs"] = {**encoding, **variables}
+        if not chat:
+            return inputs
+        if isinstance(inputs[0], dict):
+            return self._chats.render(inputs, arguments, variables)
+        return [self._chats.render(one, arguments, variables) for one in inputs]
+
     def answer(self, request: Decoded) -> bytes:
         """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
         with self._counter.count([request.tokens]):
             result = self.predict(request)
         return self._written(result, request)
 
-    def shared(self, request: Decoded) -> Shared | None:
-        """How this request may run together with others; 400 for parameters that it may not have at all."""
-        key = self._batching.key(request.inputs, self._parameters.check(request.parameters))
-        if key is None:
-            return None
-        return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
-
     def predict(self, request: Decoded) -> Any:
         """The pipeline's result as it is."""
-        arguments = self._parameters.check(request.parameters)
+        self.prepare(request)
         try:
-            return self._call(request.inputs, arguments)
+            return self._call(request.inputs, self._arguments(request))
         except Exception as error:
-            raise self._explained(error, request.inputs) from error
+            raise self._explained(error) from error
+
+    def _arguments(self, request: Decoded) -> dict[str, Any]:
+        """For the pipeline, with what ends the generation at a text."""
+        arguments = dict(request.arguments or {})
+        if request.stops:
+            criteria = {"stopping_criteria": stop_at(request.stops, self.pipeline.tokenizer)}
+            if self._parameters.grouped:
+                arguments["generate_kwargs"] = {**arguments.get("generate_kwargs", {}), **criteria}
+            else:
+                arguments.update(criteria)
+        return arguments
 
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
-        arguments = self._parameters.check(requests[0].parameters)
         try:
             with self._counter.count([request.tokens for request in requests]):
-                results = self._batching.call([request.inputs for request in requests], arguments)
+                results = self._batching.call([request.inputs for request in requests], requests[0].arguments or {})
         except Exception as error:
             raise explain_device(error) or error from error
         answers: list[bytes | Exception] = []
@@ -94,39 +156,44 @@ class Model:
         result = _verbose(result, request) if request.form is Form.VERBOSE else result
         return encode(result, request.form, self.expected.task)
 
+    def check_stream(self, request: Decoded) -> None:
+        """400 for a request that has no answer in parts."""
+        arguments = request.arguments or {}
+        several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
+        if several or not (isinstance(request.inputs, str) or is_chat(request.inputs)):
+            raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
+
     def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
         """Generate with an event for each token, and a last one with what `answer` would have; returns how many."""
-        arguments = self._parameters.check(request.parameters)
-        chat = isinstance(request.inputs, list) and isinstance(request.inputs[0], dict)
-        several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
-        if several or not (isinstance(request.inputs, str) or chat):
-            raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
+        arguments = self._arguments(request)
         events = TokenEvents(self.pipeline.tokenizer, emit, gone)
         try:
             (result,) = self.pipeline(request.inputs, streamer=events, **arguments)
         except StreamEndedError:
             raise
         except Exception as error:
-            raise self._explained(error, request.inputs) from error
+            raise self._explained(error) from error
         config = self.pipeline.model.generation_config
         reason = finish_reason(
             events.tokens,
             arguments.get("eos_token_id", config.eos_token_id),
-            stopped_by_text=bool(arguments.get("stop_strings") or arguments.get("stop_sequence"))
-            and len(events.tokens) != arguments.get("max_new_tokens"),
+            stopped_by_text=bool(request.stops) and len(events.tokens) != arguments.get("max_new_tokens"),
         )
         emit(event({**result, "details": {"finish_reason": reason, "generated_tokens": len(events.tokens)}}))
         return len(events.tokens)
 
     def warm_up(self) -> None:
-        """One small inference, so that the first request finds everything imported, compiled and allocated."""
+        """Two small inferences: the first request finds everything ready, and what answers are like is known."""
         try:
-            inputs, arguments = warm_up_request(self.expected, self.pipeline)
-            self._call(inputs, arguments)
+            self._health = Health(lambda: self._call(*warm_up_request(self.expected, self.pipeline)), self.pipeline)
         except Exception as error:
             reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
             raise (StartError if explain_device(error) else CannotAnswerError)(reason) from error
         self._batching.prove()
+
+    def why_not_healthy(self) -> str:
+        """Why the model no longer answers as it did at the start; empty where it does."""
+        return self._health.why_not() if self._health else ""
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         if self._batching.knows_better(inputs, arguments):
@@ -139,32 +206,46 @@ class Model:
             return self.pipeline(**inputs, **arguments)
         return self.pipeline(inputs, **arguments)
 
-    def _explained(self, error: Exception, inputs: Any) -> Exception:
-        """The same error for the one who can put it right."""
-        device = explain_device(error)
-        if device:
-            return device
-        too_long = self._too_long(inputs)
-        if too_long:
-            return too_long
-        # The model has answered the warm-up request, so a refusal now is about this request's inputs or parameters.
-        if isinstance(error, (ValueError, TypeError)) or (isinstance(error, KeyError) and isinstance(inputs, dict)):
-            return RequestError(400, "refused-by-model", f"the model refuses this request: {error}")
-        return error
+    def _explained(self, error: Exception) -> Exception:
+        """The same error for the one who can put it right.
 
-    def _too_long(self, inputs: Any) -> RequestError | None:
-        """Whether a text is longer than the model's positions, which fails deep inside with an index error."""
-        limit = getattr(self.pipeline.model.config, "max_position_embeddings", None)
-        tokenizer = getattr(self.pipeline, "tokenizer", None)
-        texts = [inputs] if isinstance(inputs, str) else inputs
-        if not limit or tokenizer is None or not isinstance(texts, list):
-            return None
-        longest = max((len(tokenizer(text)["input_ids"]) for text in texts if isinstance(text, str)), default=0)
-        if longest <= limit:
-            return None
-        return RequestError(
-            400, "inputs-too-long", f"'inputs' has {longest} tokens and the model takes {limit}: send a shorter text"
+        The model has answered the warm-up request, so whatever else than memory and device fails now is about this
+        request's inputs or parameters.
+        """
+        if isinstance(error, RequestError):
+            return error
+        device = explain_device(error)
+        if device or self._health is None:
+            return device or error
+        log.info("a request does not fit the model: %s", frames(error))
+        # words of these are meant for who calls; those of others may name what is inside
+        told = f": {shown_text(error)}" if isinstance(error, (ValueError, TypeError, KeyError)) else ""
+        return ModelFailedError(
+            400,
+            "refused-by-model",
+            f"the model refuses this request ({type(error).__name__}{told}): its inputs or parameters do not fit",
         )
+
+
+_REQUIRED = {
+    **dict.fromkeys(
+        (
+            *("zero-shot-audio-classification", "zero-shot-classification", "zero-shot-image-classification"),
+            "zero-shot-object-detection",
+        ),
+        "candidate_labels",
+    )
+}
+
+
+def _stops(arguments: dict[str, Any]) -> tuple[str, ...]:
+    """The texts at which to stop, taken out of the arguments."""
+    found: list[str] = []
+    for options in (arguments, arguments.get("generate_kwargs", {})):
+        for name in ("stop_strings", "stop_sequence"):
+            texts = options.pop(name, [])
+            found += [texts] if isinstance(texts, str) else texts
+    return tuple(found)
 
 
 def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:

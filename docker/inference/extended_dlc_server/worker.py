@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -14,13 +15,20 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from .cpu import give_back_memory
-from .errors import RequestError, StartError
+from .ending import EndedError, running
+from .errors import ModelFailedError, RequestError, StartError
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
 
 PAUSE = 0.1
 """Seconds without a request after which what the last run needed goes back to the system."""
+
+FAILURES = 3
+"""Requests in a row that the model fails on, after which it is asked whether it still answers as it first did."""
+
+CHECK_SECONDS = 10
+"""Least seconds between two such questions, or bad requests could keep the model busy with them."""
 
 MOST_KEPT = 60
 """Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
@@ -81,6 +89,17 @@ class Copy(Generic[M]):
     wants: int = 0
     """How many requests it sleeps for; 0 while it works."""
 
+    failures: int = 0
+    """How many requests in a row the model has failed on."""
+
+    checked: float = 0.0
+    """When it was last asked whether it still answers as it first did."""
+
+    def is_over(self) -> bool:
+        """Whether nobody waits any more for what runs: all have left, or are past their deadlines."""
+        now = time.monotonic()
+        return all(job.is_over(now) for job in self.jobs)
+
 
 class Worker(threading.Thread, Generic[M]):
     """Loads the model, then runs one piece of work after the other on each copy, or those together that may.
@@ -136,9 +155,12 @@ class Worker(threading.Thread, Generic[M]):
         began = [copy.began for copy in self._copies if copy.began is not None]
         return time.monotonic() - min(began) if began else 0.0
 
-    def submit(self, work: Callable[[Any], Any], shared: Shared | None = None) -> Job:
-        """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it."""
-        job = Job(work, shared, asyncio.get_running_loop())
+    def submit(self, work: Callable[[Any], Any], shared: Shared | None = None, *, deadline: float = math.inf) -> Job:
+        """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it, or ends it.
+
+        `deadline`, of `time.monotonic`, is when its answer is given up.
+        """
+        job = Job(work, shared, asyncio.get_running_loop(), deadline)
         with self._changed:
             if self.state is not State.READY:
                 raise unavailable(self.state)
@@ -190,28 +212,57 @@ class Worker(threading.Thread, Generic[M]):
 
     def _run_together(self, copy: Copy[M]) -> None:
         """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
-        jobs = copy.jobs = [job for job in copy.jobs if not job.future.cancelled()]
+        now = time.monotonic()
+        late = [job for job in copy.jobs if job.deadline < now and not job.future.cancelled()]
+        finish([(job, waited_too_long()) for job in late])
+        jobs = copy.jobs = [job for job in copy.jobs if not job.is_over(now)]
+        if not jobs:
+            return
         for job in jobs:
             job.started, job.batch = time.perf_counter(), len(jobs)
         shared = jobs[0].shared if len(jobs) > 1 else None
         if shared is not None:
             copy.began = time.monotonic()
             try:
-                results = shared.run(copy.model, [job.shared.item for job in jobs if job.shared])
+                with running(copy.is_over):
+                    results = shared.run(copy.model, [job.shared.item for job in jobs if job.shared])
             except FatalError:
                 raise
+            except EndedError:
+                self._ended(copy)
+                finish([(job, took_too_long()) for job in jobs])
+                return
             except Exception as error:
                 log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
             else:
                 self._ended(copy)
+                copy.failures = 0
                 finish(list(zip(jobs, results, strict=True)))
                 return
         for job in jobs:
             job.batch = 1
-            copy.began = time.monotonic()
-            result = job.run(copy.model)
+            copy.jobs, copy.began = [job], time.monotonic()
+            with running(copy.is_over):
+                result = job.run(copy.model)
+            copy.jobs = jobs
             self._ended(copy)
+            if not isinstance(result, Exception):
+                copy.failures = 0
+            elif isinstance(result, ModelFailedError) or not isinstance(result, RequestError):
+                copy.failures += 1
             finish([(job, result)])
+        if copy.failures >= FAILURES and time.monotonic() - copy.checked > CHECK_SECONDS:
+            self._check_health(copy)
+
+    def _check_health(self, copy: Copy[M]) -> None:
+        """Ask the model again what it was asked at the start: one that answers otherwise serves nobody any more."""
+        check: Callable[[], str] = getattr(copy.model, "why_not_healthy", lambda: "")
+        reason = check()
+        copy.checked, copy.failures = time.monotonic(), 0
+        if reason:
+            log.error("the model has failed on %d requests in a row, and %s", FAILURES, reason)
+            raise FatalError(reason)
+        log.warning("the model has failed on %d requests in a row, and answers its first one as ever", FAILURES)
 
     def _ended(self, copy: Copy[M]) -> None:
         """A run is over. Noted before anybody gets an answer, or the next question would count beside its sender."""
@@ -232,9 +283,15 @@ class Worker(threading.Thread, Generic[M]):
 class Job:
     """Work with the future that gets its result, which belongs to the event loop's thread."""
 
-    def __init__(self, work: Callable[[Any], Any], shared: Shared | None, loop: asyncio.AbstractEventLoop) -> None:
-        """Waiting from now on."""
-        self.work, self.shared, self.loop = work, shared, loop
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        shared: Shared | None,
+        loop: asyncio.AbstractEventLoop,
+        deadline: float = math.inf,
+    ) -> None:
+        """It waits from now on, and until the deadline."""
+        self.work, self.shared, self.loop, self.deadline = work, shared, loop, deadline
         self.future: asyncio.Future[Any] = loop.create_future()
         self.queued = time.perf_counter()
         self.started = self.ended = 0.0
@@ -246,8 +303,14 @@ class Job:
             return self.work(model)
         except FatalError:
             raise
+        except EndedError:
+            return took_too_long()
         except Exception as error:
             return error
+
+    def is_over(self, now: float) -> bool:
+        """Whether nobody waits for its result."""
+        return self.deadline < now or self.future.cancelled()
 
 
 def finish(finished: Sequence[tuple[Job, Any]]) -> None:
@@ -287,4 +350,23 @@ def queue_full(length: int) -> RequestError:
         "queue-full",
         f"{length} requests are waiting already: try again later with a growing pause, add instances, "
         "or raise EXTENDED_DLC_QUEUE_LENGTH",
+    )
+
+
+def waited_too_long() -> RequestError:
+    """The answer to a request whose deadline came before its turn."""
+    return RequestError(
+        429,
+        "queue-full",
+        "others were asked until this request's deadline: try again later with a growing pause, or add instances",
+    )
+
+
+def took_too_long() -> RequestError:
+    """The answer to a request that was ended at its deadline: its sender asked for more than there is time for."""
+    return RequestError(
+        408,
+        "took-too-long",
+        "this request took longer than an answer may: ask for fewer new tokens, beams or labels, send less at once, "
+        "ask for a stream, or raise EXTENDED_DLC_ANSWER_SECONDS (EXTENDED_DLC_STREAM_SECONDS for streams)",
     )

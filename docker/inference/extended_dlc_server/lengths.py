@@ -1,0 +1,330 @@
+"""How long an input may be and how much may be generated, found out before the model is asked.
+
+A position or a token that the model has no row for is an index error on a CPU and the end of the process on a GPU.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .errors import RequestError
+from .settings import Settings
+
+UNKNOWN_POSITIONS = 8192
+"""Tokens that a model may read whose configuration names no number of positions."""
+
+WINDOWS = 32
+"""How many times the model's positions a text may have that the pipeline reads in windows."""
+
+MOST_CHARACTERS = 64
+"""Characters a token of the limit, beyond which a text is refused uncounted: runs of spaces make few tokens."""
+
+_PIECE = 8192
+"""Characters that are tokenized at a time: some 5 ms, for which the model's thread may have to wait."""
+
+_CHOOSES_LANGUAGE = ("src_lang", "tgt_lang", "speaker_id")
+_POSITION_TABLES = re.compile(r"(^|\.)(position_embeddings?|wpe|embed_positions|positions_embed)$")
+_NOT_OF_TEXT = re.compile(r"vision|visual|image|pixel|audio|patch|query")
+_IN_WINDOWS = ("question-answering", "document-question-answering", "table-question-answering")
+_LABELS = ("zero-shot-audio-classification", "zero-shot-image-classification", "zero-shot-object-detection")
+
+
+class Lengths:
+    """What one loaded pipeline can read and write, in tokens."""
+
+    def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
+        """Look at the model's tables of positions and tokens, and at the settings."""
+        self._pipeline, self._task = pipeline, task
+        model = pipeline.model
+        self._both = bool(getattr(model.config, "is_encoder_decoder", False))
+        table, named = _positions(model, "encoder" if self._both else "")
+        known = min([number for number in (table, named) if number], default=UNKNOWN_POSITIONS)
+        asked = settings.max_input_tokens
+        self.input_tokens = known if asked is None else min(asked, table or asked)
+        written = [number for number in _positions(model, "decoder") if number] if self._both else []
+        self.new_tokens = min([settings.max_new_tokens, *written])
+        self._positions = None if self._both else table or (known if named else None)
+        """Prompt and continuation together, for a model that continues its prompt."""
+        try:
+            embedding = model.get_input_embeddings()
+        except (AttributeError, NotImplementedError):  # models of images and sounds
+            embedding = None
+        tokenizer = getattr(pipeline, "tokenizer", None)
+        self.vocabulary = getattr(embedding, "num_embeddings", 0) or len(tokenizer or ()) or 10**6
+        self._counter = None if tokenizer is None else Counter(tokenizer)
+        self._unknown_tokens = tokenizer is not None and len(tokenizer) > self.vocabulary
+        generates = task in ("text-generation", "image-text-to-text") and not self._both
+        self._continues = generates and tokenizer is not None
+
+    def fit(self, inputs: Any, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, int]:
+        """The inputs, cut where `truncation` asks for it, and how many tokens that cost; 400 for what is too long.
+
+        `prompt` is what the chat template made of a chat, else the inputs. May set `max_new_tokens` where nobody did.
+        """
+        if self._counter is None:
+            return inputs, 0
+        cuts = arguments.get("truncation") not in (None, False, "do_not_truncate")
+        if self._task not in ("visual-question-answering", "table-question-answering"):
+            arguments.pop("truncation", None)  # done here, and the same for all tasks
+        if self._task == "fill-mask":
+            self._check_masks(inputs)
+        limit = min(self.input_tokens, arguments.get("max_length", self.input_tokens) if cuts else self.input_tokens)
+        removed, longest = 0, 0
+        for text, room, cut in self._texts(inputs, prompt, arguments, limit):
+            tokens = self._counter.upper_bound(text)
+            if tokens > room or self._unknown_tokens or not self._surely_fits(tokens, arguments):
+                tokens = self._counter.count(text, room)
+            if tokens > room:
+                if not (cuts and cut):
+                    raise self._too_long(text, tokens, room, cut)
+                shorter, lost = self._counter.cut(text, room)
+                removed += lost
+                inputs = _replaced(inputs, text, shorter)
+                tokens = room
+            if self._unknown_tokens:
+                self._check_ids(text)
+            longest = max(longest, tokens)
+        if self._continues:
+            self._check_continuation(longest, arguments)
+        return inputs, removed
+
+    def _texts(
+        self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int
+    ) -> Iterator[tuple[str, int, bool]]:
+        """Each text that the model reads, how many tokens it may have, and whether it may be cut."""
+        special = self._counter.special if self._counter else 0
+        if isinstance(prompt, str):
+            # a rendered chat has its special tokens in it, and its end may not be cut off
+            chat = prompt is not inputs
+            extra = _longest_label(arguments) if self._task == "zero-shot-classification" else ""
+            taken = self._counter.count(extra, limit) if extra and self._counter else 0
+            prefix = arguments.get("prefix") or ""
+            yield prefix + prompt, limit - taken - (0 if chat else special), not chat and not prefix
+        elif isinstance(prompt, list):
+            for one, rendered in zip(inputs, prompt, strict=True):
+                yield from self._texts(one, rendered, arguments, limit)
+        elif isinstance(prompt, dict):
+            windows = WINDOWS * limit if self._task in _IN_WINDOWS else limit
+            pair = [value for value in prompt.values() if isinstance(value, str)]
+            both = limit - special if self._task == "text-classification" else windows
+            for text in pair:
+                room = both if len(pair) == 1 or self._task != "text-classification" else both // 2
+                yield text, room, self._task == "text-classification"
+            rest = [value for value in prompt.values() if isinstance(value, (list, dict))]
+            yield from ((text, windows, False) for value in rest for text in _strings(value))
+        if self._task in _LABELS:
+            template = arguments.get("hypothesis_template", "{}")
+            for label in _labels(arguments):
+                yield template.replace("{}", label), limit - special, False
+
+    def _surely_fits(self, most: int, arguments: Mapping[str, Any]) -> bool:
+        """Whether a prompt of at most so many tokens has positions for all that may follow it, uncounted."""
+        if not self._continues or self._positions is None:
+            return True
+        asked = arguments.get("max_new_tokens") or arguments.get("generate_kwargs", {}).get("max_new_tokens")
+        return "max_length" not in arguments and most + (asked or self._default_new_tokens(0)) <= self._positions
+
+    def _check_continuation(self, tokens: int, arguments: dict[str, Any]) -> None:
+        """Prompt and new tokens together must have positions; a default that has none is made shorter."""
+        given = {**arguments, **arguments.get("generate_kwargs", {})}
+        positions = self._positions
+        asked = given.get("max_new_tokens")
+        if asked is None and "max_length" not in given:
+            default = self._default_new_tokens(tokens)
+            left = default if positions is None else min(default, positions - tokens)
+            left = min(left, self.new_tokens)
+            if left >= 1:
+                if left < default:
+                    target = (
+                        arguments if self._task == "text-generation" else arguments.setdefault("generate_kwargs", {})
+                    )
+                    target["max_new_tokens"] = left
+                return
+            asked = 1
+        total = given.get("max_length", 0) if asked is None else tokens + asked
+        if positions is not None and total > positions:
+            raise RequestError(
+                400,
+                "inputs-too-long",
+                f"'inputs' has {tokens} tokens and the answer may have {asked or total - tokens}, and the model has "
+                f"{positions} positions for both: send a shorter text, or a smaller 'max_new_tokens'",
+            )
+        if total - tokens > self.new_tokens:
+            raise RequestError(
+                400,
+                "bad-parameters",
+                f"'max_length' ({total}) asks for more than the {self.new_tokens} new tokens that a request may have: "
+                "send a smaller one, or raise EXTENDED_DLC_MAX_NEW_TOKENS",
+            )
+
+    def _default_new_tokens(self, tokens: int) -> int:
+        """What the pipeline's own configuration, or the model's, asks for where the request does not."""
+        config = getattr(self._pipeline, "generation_config", None) or self._pipeline.model.generation_config
+        if getattr(config, "max_new_tokens", None):
+            return int(config.max_new_tokens)
+        return max(1, int(getattr(config, "max_length", None) or 20) - tokens)
+
+    def _check_masks(self, inputs: Any) -> None:
+        mask = self._pipeline.tokenizer.mask_token
+        for text in inputs if isinstance(inputs, list) else [inputs]:
+            if isinstance(text, str) and mask not in text:
+                raise RequestError(
+                    400, "bad-inputs", f"'inputs' has no mask: write {mask} where the model is to fill in a word"
+                )
+
+    def _check_ids(self, text: str) -> None:
+        largest = self._counter.largest(text) if self._counter else 0
+        if largest >= self.vocabulary:
+            raise RequestError(
+                400,
+                "bad-inputs",
+                f"'inputs' has the token {largest}, and the model knows those below {self.vocabulary}: its tokenizer "
+                "has more tokens than it, leave out what is special to it",
+            )
+
+    def _too_long(self, text: str, tokens: int, room: int, may_cut: bool) -> RequestError:
+        many = f"more than {room}" if tokens > room + 1 else str(tokens)
+        if len(text) > MOST_CHARACTERS * room:
+            return RequestError(
+                400,
+                "inputs-too-long",
+                f"'inputs' has {len(text)} characters and the model takes {room} tokens, of {MOST_CHARACTERS} "
+                "characters at most: send a shorter text",
+            )
+        return RequestError(
+            400,
+            "inputs-too-long",
+            f"'inputs' has {many} tokens and the model takes {room}: send a shorter text"
+            + (", or 'truncation': true to have it cut" if may_cut else ""),
+        )
+
+
+class Counter:
+    """Counts the tokens of a text without holding the model's thread up, or the memory."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """A fast tokenizer breaks where two threads set and read its options: they take turns from now on."""
+        self._tokenizer = tokenizer
+        self._lock = threading.RLock()  # one of the two methods below calls the other in older releases
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
+        self.special = tokenizer.num_special_tokens_to_add(pair=False)
+        if self._backend is not None:
+            for name in ("_encode_plus", "_batch_encode_plus"):
+                if hasattr(tokenizer, name):
+                    setattr(tokenizer, name, self._one_at_a_time(getattr(tokenizer, name)))
+
+    def _one_at_a_time(self, encode: Any) -> Any:
+        def locked(*arguments: Any, **options: Any) -> Any:
+            with self._lock:
+                return encode(*arguments, **options)
+
+        return locked
+
+    @staticmethod
+    def upper_bound(text: str) -> int:
+        """A number that the tokens do not exceed: no tokenizer makes more of ASCII than its characters, and one."""
+        return len(text) + 1 if text.isascii() else 20 * len(text) + 1
+
+    def count(self, text: str, most: int) -> int:
+        """Tokens without special ones; any number above `most` stands for all that are larger."""
+        if len(text) > MOST_CHARACTERS * max(most, 1):
+            return most + 2
+        if len(text) <= _PIECE:
+            return len(self._encode(text))
+        tokens = pieces = 0
+        for start in range(0, len(text), _PIECE):
+            tokens += len(self._encode(text[start : start + _PIECE]))
+            pieces += 1
+            # where two pieces meet, a token may have become two
+            if tokens - 2 * pieces > most:
+                return most + 2
+        return tokens if tokens + 2 * pieces <= most else len(self._encode(text))
+
+    def largest(self, text: str) -> int:
+        """The largest id of a text that is not too long."""
+        return max(self._encode(text), default=0)
+
+    def cut(self, text: str, most: int) -> tuple[str, int]:
+        """The longest part of a text that has at most so many tokens, and about how many are lost."""
+        side = getattr(self._tokenizer, "truncation_side", "right")
+        reach = MOST_CHARACTERS * max(most, 1)
+        rest = max(0, len(text) - reach)
+        text = text[-reach:] if side == "left" else text[:reach]
+        tokens = self.count(text, most * MOST_CHARACTERS)
+        low, high = 0, len(text)
+        if self._backend is not None and tokens > most:
+            with self._lock:
+                offsets = self._backend.encode(text, add_special_tokens=False).offsets
+            low = high = len(text) - offsets[-most][0] if side == "left" else offsets[most - 1][1]
+        while low < high:  # a slow tokenizer does not say where its tokens end
+            middle = (low + high + 1) // 2
+            part = text[len(text) - middle :] if side == "left" else text[:middle]
+            low, high = (middle, high) if len(self._encode(part)) <= most else (low, middle - 1)
+        kept = text[len(text) - low :] if side == "left" else text[:low]
+        return kept, max(1, tokens - most + rest // 4)
+
+    def _encode(self, text: str) -> list[int]:
+        if self._backend is None:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+            return ids
+        with self._lock:
+            found: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return found
+
+
+def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
+    """How many positions the text part of a model (or its encoder, its decoder) has in a table, and by its name."""
+    import torch
+
+    found: list[int] = []
+    for name, module in model.named_modules():
+        if not _POSITION_TABLES.search(name) or _NOT_OF_TEXT.search(name) or (part and part not in name.split(".")):
+            continue
+        rows = getattr(module, "num_embeddings", None)
+        if not rows:
+            continue
+        # RoBERTa and its kin count from the padding token's number on; Bart's tables have an offset of their own
+        own = type(module) is torch.nn.Embedding
+        first = module.padding_idx + 1 if own and module.padding_idx is not None else getattr(module, "offset", 0)
+        found.append(rows - int(first))
+    return min(found, default=None), _named_positions(model.config)
+
+
+def _named_positions(config: Any) -> int | None:
+    get_text_config = getattr(config, "get_text_config", None)
+    text = config if get_text_config is None else get_text_config()
+    for name in ("max_position_embeddings", "seq_length", "max_seq_len", "max_sequence_length"):
+        number = getattr(text, name, None)
+        if isinstance(number, int) and number > 1:
+            return number
+    return None
+
+
+def _labels(arguments: Mapping[str, Any]) -> list[str]:
+    labels = arguments.get("candidate_labels", ())
+    return [label.strip() for label in labels.split(",")] if isinstance(labels, str) else list(labels)
+
+
+def _longest_label(arguments: Mapping[str, Any]) -> str:
+    template: str = arguments.get("hypothesis_template", "This example is {}.")
+    return template.replace("{}", max(_labels(arguments), key=len, default=""))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _replaced(inputs: Any, text: str, shorter: str) -> Any:
+    """The inputs with a text in them cut."""
+    if isinstance(inputs, list):
+        return [_replaced(one, text, shorter) for one in inputs]
+    if isinstance(inputs, dict):
+        return {key: _replaced(one, text, shorter) for key, one in inputs.items()}
+    return shorter if inputs is text or inputs == text else inputs
