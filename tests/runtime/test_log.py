@@ -128,6 +128,17 @@ def test_a_forked_child_that_ends_takes_nothing_with_it():
     assert [line.partition("stdout: ")[2] for line in lines] == ["still here"]
 
 
+def test_without_the_process_that_reads_printing_is_no_error():
+    code = (
+        "children = open(f'/proc/self/task/{os.getpid()}/children').read().split()\n"
+        "os.kill(int(children[0]), signal.SIGKILL); time.sleep(0.5)\n"
+        "print('x' * 10**6); os.system('echo lost'); ours.info('still here')"
+    )
+    lost, here = run(code)
+    assert "ERROR the process that writes printed lines has ended" in lost
+    assert "INFO still here" in here
+
+
 def test_native_code_that_holds_the_interpreter_can_print_more_than_a_pipe_holds():
     # PyDLL does not let go of the interpreter's lock
     lines = run("text = b'x' * 999 + b'\\n'; ctypes.PyDLL(None).write(1, text * 4000, 4_000_000)")
@@ -171,7 +182,7 @@ SECRET = "my-password-123"
         (f"print('{SECRET}')", ["stdout: 16 bytes were printed, which are not shown"]),
         (f"for _ in range(20_000): warnings.warn('{SECRET}'); logging.getLogger('a').warning('{SECRET}')", []),
         (f"log = logging.getLogger('later'); log.setLevel(1); log.warning('{SECRET}')", []),
-        (f"logging.getLogger('a').error('{SECRET}')", ["ERROR a: a message from <string>:"]),
+        (f"for _ in range(999): logging.getLogger('a').error('{SECRET}')", ["ERROR a: a message from <string>:"]),
         (f"ours.error('a request failed', exc_info=KeyError('{SECRET}'))", ["ERROR a request failed: KeyError"]),
         (f"threading.Thread(target=lambda: int('{SECRET}')).start(); time.sleep(0.2)", ["ended: ValueError (at "]),
         ("ours.error('failed', exc_info=MemoryError('2 GB'))", ["ERROR failed: MemoryError: 2 GB"]),

@@ -37,7 +37,7 @@ LONGEST_PRINTED = 4000
 """Bytes of a printed line; a longer one goes on in the next. Below PIPE_BUF, so that no other writer gets into it."""
 
 HIDDEN_SECONDS = 60
-"""Between two lines of the log about printed lines that are not shown."""
+"""Between two lines of the log about one thing that is not shown."""
 
 DRAIN_SECONDS = 2
 """How long the end of the process waits until what was printed is written."""
@@ -193,17 +193,25 @@ class Formatter(logging.Formatter):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             text += f": {describe(error, with_message=not _State.hidden)}"
-        line = one_line(f"{self.formatTime(record)} {record.levelname} {text}")
-        return _without_middle(line)
+        line = _without_middle(f"{self.formatTime(record)} {record.levelname} {text}")
+        return _without_middle(one_line(line))  # which may be longer
 
 
 class _Handler(logging.Handler):
     """To the container's standard error itself, and not through the pipe: the last words of a process must get out."""
 
+    def __init__(self) -> None:
+        """Nothing is told yet."""
+        super().__init__()
+        self._told: dict[tuple[str, int], float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
-        """One write a record."""
-        if _State.hidden and record.levelno < logging.ERROR and not _is_ours(record.name):
-            return  # its logger got its level after `hide_requests`
+        """One write a record, and while requests are answered one a minute for each place in others' code."""
+        if _State.hidden and not _is_ours(record.name):
+            place = record.pathname, record.lineno
+            if record.levelno < logging.ERROR or record.created - self._told.get(place, 0) < HIDDEN_SECONDS:
+                return  # the level: its logger may have got one after `hide_requests`
+            self._told[place] = record.created
         try:
             line = self.format(record)
         except Exception:
