@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,6 @@ from constructs import Construct
 
 from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.facts.limits import most
 from extended_dlc.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
     MAIN_VARIANT,
@@ -128,19 +127,6 @@ def inference_component(
     )
     made.node.add_dependency(endpoint)
     return made
-
-
-def check_component_environment(component: Component, model: sagemaker.CfnModel) -> None:
-    """Refuse more variables than a component may have."""
-    container = model.primary_container
-    given = container.environment if isinstance(container, sagemaker.CfnModel.ContainerDefinitionProperty) else None
-    environment = given if isinstance(given, Mapping) else {}
-    allowed = most("component.environment_entries")
-    if len(environment) > allowed:
-        raise ValueError(
-            f"'environment' of {component.name} ({len(environment)} variables with the model's own) must be {allowed} "
-            "or fewer in a component: drop some, or take RealTime"
-        )
 
 
 def _types(types: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from constructs import Construct
 
 from extended_dlc._model_facts import model_facts
 from extended_dlc._private import decide, is_token, place_of
-from extended_dlc.facts.combinations import check_access, check_network
+from extended_dlc.facts.combinations import check_access, check_network, check_zero_instances
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import most
 from extended_dlc.facts.models import ModelFacts
@@ -54,6 +54,11 @@ def settle(
         _check_serverless(scope, hosting, model, image, environment)
         return model, hosting
     if isinstance(hosting, Components):
+        if hosting.minimum == 0:
+            region = place_of(scope).region
+            known = None if is_token(region) else region
+            if note := decide("minimum", hosting.minimum, lambda: check_zero_instances(known)):
+                _warn(scope, "zero-instances", note)
         settled = [
             _settle_component(scope, hosting, each, model, image, environment, network, network_isolation)
             for each in hosting.components

@@ -14,7 +14,6 @@ from constructs import Construct
 
 from extended_dlc._config import (
     Queue,
-    check_component_environment,
     inference_component,
     managed_variant,
     production_variant,
@@ -431,8 +430,6 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             environment=environment if variant.environment is None else variant.environment,
             gpus=variant.accelerators if isinstance(variant, Component) else None,
         )
-        if isinstance(variant, Component):
-            check_component_environment(variant, served)
         self._models[variant.name] = served
         return cuda
 

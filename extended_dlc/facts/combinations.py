@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from extended_dlc.facts._tables import table
+
 
 def check_network(
     *,
@@ -53,6 +55,24 @@ def _instead(from_hub: bool, requirements: bool) -> str:
     ways = ["serve the weights from S3 (MirroredModel, S3Model)"] if from_hub else []
     ways += ["build the requirements into the image"] if requirements else []
     return " and ".join(ways) or "leave the token out, which weights in S3 do not need"
+
+
+def check_zero_instances(region: str | None) -> str | None:
+    """Refuse 0 as the fewest instances where SageMaker is known to; otherwise what to annotate, if it is not known.
+
+    :param region: None where the template does not say.
+    """
+    rows = {row["region"]: row for row in table("zero_instances")["regions"]}
+    row = rows.get(region or "")
+    if row is None:
+        known = ", ".join(f"{name}: {'yes' if each['takes_zero'] else 'no'}" for name, each in sorted(rows.items()))
+        return (
+            f"whether SageMaker takes 0 as the fewest instances of components in {region or 'its region'} is not known "
+            f"({known}): if it says 'Min instance count needs to be greater than 0', take minimum=1"
+        )
+    if not row["takes_zero"]:
+        raise ValueError(f"is refused by SageMaker in {region} ({row['source']}): take minimum=1, or another region")
+    return None
 
 
 def check_access(*, gated: bool | None, token: bool, from_hub: bool, licence: str | None = None) -> None:

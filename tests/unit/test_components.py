@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 import pytest
-from aws_cdk import Stack
+from aws_cdk import App, Environment, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -270,14 +270,41 @@ def test_components_that_no_instance_has_room_for_are_refused(options: Json, mes
         shared(**options)
 
 
-def test_a_component_has_16_variables_at_most_with_those_of_its_model(stack: Stack) -> None:
+def test_a_component_has_as_many_variables_as_any_model(stack: Stack) -> None:
+    """SageMaker's 16 are for a container that a component has instead of a model (API reference)."""
+
     def with_variables(count: int) -> Components:
         variables = {f"KEY_{number}": "x" for number in range(count)}
         return shared(Component(name="Text", memory_mb=512, environment=variables))
 
-    endpoint_in(stack, "Full", hosting=with_variables(14), endpoint_name="full")  # and HF_MODEL_ID and its revision
-    with pytest.raises(ValueError, match=r"'environment' of Text \(17 variables with the model's own\) must be 16"):
-        endpoint_in(stack, hosting=with_variables(15))
+    endpoint_in(stack, "Many", hosting=with_variables(60), endpoint_name="many")
+    with pytest.raises(ValueError, match=r"'environment': .*101"):
+        endpoint_in(stack, hosting=with_variables(101))
+
+
+def zero_in(region: str | None) -> Stack:
+    stack = Stack(App(), "Test", env=Environment(region=region) if region else None)
+    endpoint_in(stack, hosting=shared(minimum=0))
+    return stack
+
+
+def test_no_instance_is_refused_where_sagemaker_refuses_it_with_the_way_out() -> None:
+    with pytest.raises(ValueError, match=r"'minimum' \(0\) is refused by SageMaker in eu-west-3 .*take minimum=1"):
+        zero_in("eu-west-3")
+    stack = Stack(App(), "Test", env=Environment(region="eu-west-3"))
+    endpoint_in(stack, hosting=shared(minimum=1))
+
+
+@pytest.mark.parametrize(
+    ("region", "said"), [("eu-central-1", "eu-central-1"), (None, "its region")]
+)
+def test_no_instance_is_annotated_where_nobody_knows(region: str | None, said: str) -> None:
+    Annotations.from_stack(zero_in(region)).has_warning("*", Match.string_like_regexp(f"components in {said} is not known"))
+
+
+def test_no_instance_is_fine_where_somebody_saw_it() -> None:
+    said = Match.string_like_regexp("the fewest instances of components")
+    assert not Annotations.from_stack(zero_in("us-east-1")).find_warning("*", said)
 
 
 def test_what_components_do_not_have_is_refused_with_the_way_out(stack: Stack) -> None:

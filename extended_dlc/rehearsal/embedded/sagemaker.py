@@ -46,6 +46,7 @@ from moto.sagemaker.models import (
 from moto.sagemaker.models import Model as MotoModel
 from moto.sagemaker.responses import SageMakerResponse
 
+from extended_dlc.facts.combinations import check_zero_instances
 from extended_dlc.rehearsal.embedded import ecr
 from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
 from extended_dlc.rehearsal.embedded.references import EcrReference
@@ -308,6 +309,9 @@ class SageMaker:
             if name and name not in backend._models:
                 arn = f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:model/{name}"
                 raise ValidationError(message=f'Could not find model "{arn}".')
+            managed = variant.get("ManagedInstanceScaling", {})
+            if managed.get("Status") == "ENABLED" and managed.get("MinInstanceCount") == 0:
+                _refuse_zero_instances(backend.region_name)
             if variant.get("ServerlessConfig") and name:
                 _refuse_data_source(backend._models[name])
         if configuration.endpoint_config_name in backend.endpoint_configs:
@@ -583,6 +587,16 @@ def _objects(backend: SageMakerModelBackend, url: str) -> dict[str, bytes]:
             name = key.removeprefix(prefix) or key.rsplit("/", 1)[-1]
             found[name] = bucket.keys[key].value
     return found
+
+
+def _refuse_zero_instances(region: str) -> None:
+    """Refuse what SageMaker refuses in some regions, in its words."""
+    try:
+        check_zero_instances(region)
+    except ValueError:
+        raise ValidationError(
+            message="Min instance count needs to be greater than 0 for enabled managed instance scaling."
+        ) from None
 
 
 def _refuse_data_source(model: MotoModel) -> None:

@@ -8,9 +8,11 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
@@ -119,6 +121,22 @@ def test_a_serverless_endpoint_takes_model_data_by_its_address_alone(aws: Aws) -
     with pytest.raises(ClientError, match="ModelDataSource of model by-source is not supported by serverless"):
         configure("by-source")
     configure("by-url")
+
+
+@pytest.mark.parametrize(("region", "refused"), [("eu-west-3", True), ("us-east-1", False)])
+def test_no_instance_is_refused_in_the_regions_that_refuse_it(aws: Aws, region: str, refused: bool) -> None:
+    managed = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 1}
+    variant = {"VariantName": "A", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    sagemaker = boto3.client(
+        *("sagemaker", region), endpoint_url=aws.url, aws_access_key_id="testing", aws_secret_access_key="testing"
+    )
+    expected = pytest.raises(ClientError, match="Min instance count needs to be greater") if refused else nullcontext()
+    with expected:
+        sagemaker.create_endpoint_config(
+            EndpointConfigName="to-zero",
+            ExecutionRoleArn=ROLE,
+            ProductionVariants=[{**variant, "ManagedInstanceScaling": managed}],
+        )
 
 
 def test_an_image_of_another_account_or_registry_is_taken_as_it_is(aws: Aws) -> None:
