@@ -19,6 +19,7 @@ import uvloop
 from .cpu import set_thread_count
 from .errors import StartError
 from .log import end_log, hide_requests, start_log
+from .memory import limit_memory
 from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
@@ -67,12 +68,15 @@ async def serve(settings: Settings) -> int:
         models = load_model(settings)
         if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
             hide_requests()
+        if settings.program_file is None and not seen_gpus():
+            limit_memory()
         return models
 
     import uvicorn
 
     from .app import App
     from .connections import WAIT_SECONDS, Connection, refuse_newcomers
+    from .devices import seen_gpus
     from .loading import load_model
     from .model import Model
     from .user_code import UserModel

@@ -50,7 +50,12 @@ def parse_json(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:  # what is no JSON, and what json takes besides, such as NaN
-        return json.loads(text)
+        document = json.loads(text)
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair such as \\ud83d is no character") from None
+    return document
 
 
 def check_values(text: str) -> None:

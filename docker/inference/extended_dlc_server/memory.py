@@ -12,6 +12,9 @@ from .settings import MEGABYTE
 PATIENCE = 30
 """Seconds that a request waits for the room which others have, before it is told to come back later."""
 
+_FOR_THREADS = 512 * MEGABYTE
+"""Address space that later threads reserve and do not use: a heap of glibc's takes 64 MB of it."""
+
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
     """Bytes that this process may use: the least of the machine's memory, the cgroup's limit and `RLIMIT_AS`."""
@@ -31,6 +34,20 @@ def free_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/pro
     """Bytes that it can still get: what the machine has available, and at most what the container has left."""
     used = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     return max(0, min(_of_machine(meminfo, "MemAvailable"), container_bytes(cgroup, meminfo) - used))
+
+
+def limit_memory() -> None:
+    """Let an allocation that the container has no memory for fail, instead of ending the process.
+
+    For after the model is loaded, on a CPU: Linux promises more than there is, and kills whoever then uses it. The limit
+    is of address space: what is mapped now, what is free, and a little for the stacks and heaps of later threads. A
+    process with a GPU maps far more than it uses, and gets none.
+    """
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + free_bytes() + _FOR_THREADS
+    if soft == resource.RLIM_INFINITY or limit < soft:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def _of_machine(meminfo: Path, name: str) -> int:
