@@ -39,9 +39,9 @@ def free_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/pro
 def limit_memory() -> None:
     """Let an allocation that the container has no memory for fail, instead of ending the process.
 
-    For after the model is loaded, on a CPU: Linux promises more than there is, and kills whoever then uses it. The limit
-    is of address space: what is mapped now, what is free, and a little for the stacks and heaps of later threads. A
-    process with a GPU maps far more than it uses, and gets none.
+    For after the model is loaded, on a CPU: Linux promises more than there is, and kills whoever then uses it. The
+    limit is of address space: what is mapped now, what is free, and a little for the stacks and heaps of later threads.
+    A process with a GPU maps far more than it uses, and gets none.
     """
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
