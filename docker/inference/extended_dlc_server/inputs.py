@@ -32,8 +32,11 @@ MOST_WORDS = 10_000
 _BOX_SIDE = 1000
 """Boxes are measured in thousandths of the page: models have no position beyond."""
 
-_OBJECT_TASKS = ("question-answering", "table-question-answering", "text-classification")
-"""Text tasks whose input may be an object, such as a question with its context or a pair of texts."""
+_CHAT_TASKS = ("text-generation", "text-to-audio")
+"""Text tasks that take chats. What a message of text-generation may be is for its chat template to say (`chats.py`)."""
+
+_FILES_IN_CHATS = {"any-to-any": ("image", "audio"), "image-text-to-text": ("image",)}
+"""Task -> kinds of files that may stand in a message, beside its text."""
 
 _LONGEST_HEAD = 256
 """Characters within which a `data:` URI has said what it holds."""
@@ -93,10 +96,15 @@ class _Reader:
             return self._each(inputs, "inputs", self._table_question)
         if task == "question-answering":
             return self._each(inputs, "inputs", self._question)
-        if not _is_text(inputs, 0) or (isinstance(inputs, dict) and task not in _OBJECT_TASKS):
+        if not _is_text(inputs, 0) or (isinstance(inputs, dict) and task != "text-classification"):
             raise self._bad("'inputs' must be text or a list of texts")
+        if task in _CHAT_TASKS:
+            speaks = task == "text-to-audio" and isinstance(inputs, list) and isinstance(inputs[0], (dict, list))
+            return self._chats(inputs, "inputs") if speaks else inputs
         if task == "text-classification":
             return self._pairs(inputs)
+        if any(isinstance(item, dict) for item in _flat(inputs)):
+            raise self._bad("'inputs' must be text or a list of texts, since this task takes no objects")
         return inputs
 
     def _pairs(self, inputs: Any) -> Any:
@@ -224,7 +232,7 @@ class _Reader:
         if kind == "text":
             self._object(value, where, {"text"}, {"type"})
             return {"type": "text", "text": _string(value["text"], f"{where}.text")}
-        kinds = ["image", "audio"] if self._expected.task == "any-to-any" else ["image"]
+        kinds = _FILES_IN_CHATS.get(self._expected.task, ())
         if kind not in kinds:
             known = " or ".join(f"'{name}'" for name in ["text", *kinds])
             raise self._bad(f"'{where}' must hold objects whose 'type' is {known}, and not {shown(kind)}")
@@ -332,6 +340,15 @@ def _is_text(inputs: Any, depth: int) -> bool:
             and len({type(item) for item in inputs}) == 1
         )
     return isinstance(inputs, str) or (isinstance(inputs, dict) and _is_plain(inputs, depth))
+
+
+def _flat(inputs: Any) -> Iterable[Any]:
+    """What is in lists of any depth."""
+    if isinstance(inputs, list):
+        for item in inputs:
+            yield from _flat(item)
+    else:
+        yield inputs
 
 
 def _is_chat(value: list[Any]) -> bool:
