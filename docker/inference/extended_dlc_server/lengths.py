@@ -161,10 +161,15 @@ class Lengths:
             )
 
     def _default_new_tokens(self, tokens: int) -> int:
-        """What the pipeline's own configuration, or the model's, asks for where the request does not."""
-        config = getattr(self._pipeline, "generation_config", None) or self._pipeline.model.generation_config
+        """What the pipeline, or the model's configuration, asks for where the request does not."""
+        model = self._pipeline.model.generation_config
+        config = getattr(self._pipeline, "generation_config", None) or model
         if getattr(config, "max_new_tokens", None):
             return int(config.max_new_tokens)
+        # of newer releases, for a model whose own configuration says nothing
+        defaults = getattr(self._pipeline, "_generation_defaults", {})
+        if "max_new_tokens" in defaults and "max_length" not in model.to_diff_dict():
+            return int(defaults["max_new_tokens"])
         return max(1, int(getattr(config, "max_length", None) or 20) - tokens)
 
     def _check_masks(self, inputs: Any) -> None:

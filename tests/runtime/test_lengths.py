@@ -1,0 +1,160 @@
+"""What is too long, or unknown to the model, is found out before the model is asked, by one rule for all tasks."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
+
+import tiny_models
+import torch
+import transformers
+from extended_dlc_server.decoding import Decoded
+from extended_dlc_server.errors import RequestError
+from extended_dlc_server.lengths import MOST_CHARACTERS
+from extended_dlc_server.loading import load_model
+from extended_dlc_server.settings import Settings
+
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+ROLES = {
+    **{"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"},
+    **{"cls_token": "<s>", "sep_token": "</s>"},
+}
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+
+
+def save(folder, model, tokenizer_class, **settings):
+    """A model with a tokenizer for which a letter is a token."""
+    folder.mkdir()
+    tokenizer = tiny_models._byte_level_tokenizer(SPECIAL)
+    torch.manual_seed(1)
+    model(tokenizer.get_vocab_size()).save_pretrained(folder)
+    tiny_models._save_tokenizer(tokenizer, folder, {"tokenizer_class": tokenizer_class, **settings}, ROLES)
+    return folder
+
+
+def roberta(words):
+    """62 usable positions of 64: they are counted from the padding token's number on."""
+    config = transformers.RobertaConfig(
+        vocab_size=words, max_position_embeddings=64, pad_token_id=1, bos_token_id=0, eos_token_id=2, **SIZES
+    )
+    return transformers.RobertaForSequenceClassification(config)
+
+
+def gpt2(words):
+    sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    config = transformers.GPT2Config(vocab_size=words, bos_token_id=0, eos_token_id=2, **sizes)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def loaded(folder, task=None, **settings):
+    (model,) = load_model(Settings(model_folder=folder, task=task, **settings))
+    return model
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    return loaded(save(tmp_path_factory.mktemp("models") / "roberta", roberta, "PreTrainedTokenizerFast"))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory):
+    return loaded(save(tmp_path_factory.mktemp("models") / "gpt2", gpt2, "PreTrainedTokenizerFast"))
+
+
+def ask(model, inputs, **parameters):
+    return json.loads(model.answer(Decoded(inputs=inputs, parameters=parameters)))
+
+
+def refused(model, inputs, **parameters):
+    with pytest.raises(RequestError) as raised:
+        model.answer(Decoded(inputs=inputs, parameters=parameters))
+    assert raised.value.status == 400
+    return raised.value
+
+
+def test_a_text_may_fill_the_usable_positions_and_no_more(classifier):
+    room = 62 - classifier.pipeline.tokenizer.num_special_tokens_to_add()
+    for length in (1, room - 1, room):
+        assert ask(classifier, "x" * length)
+    for length in (room + 1, 64, 66, 500, 10**6):
+        assert refused(classifier, "x" * length).code == "inputs-too-long"
+
+
+def test_truncation_is_honoured_and_said(classifier):
+    room = 62 - classifier.pipeline.tokenizer.num_special_tokens_to_add()
+    request = Decoded(inputs="x" * 200, parameters={"truncation": True})
+    assert json.loads(classifier.answer(request)) == ask(classifier, "x" * room)
+    assert request.cut == 200 - room
+    assert ask(classifier, "x" * 10**6, truncation=True) == ask(classifier, "x" * room)
+    assert ask(classifier, "xyz", truncation=True, max_length=room) == ask(classifier, "xyz")
+    assert refused(classifier, "x" * 200, truncation=False).code == "inputs-too-long"
+
+
+def test_a_long_text_is_given_up_early(classifier):
+    started = time.monotonic()
+    refused(classifier, "fox dog " * 3_000_000)
+    refused(classifier, ["x", "fox dog " * 3_000_000])
+    refused(classifier, " " * 3_000_000)
+    assert time.monotonic() - started < 1
+
+
+def test_every_text_of_a_list_and_both_of_a_pair_are_looked_at(classifier):
+    assert refused(classifier, ["x", "x" * 70]).code == "inputs-too-long"
+    assert refused(classifier, {"text": "x", "text_pair": "x" * 70}).code == "inputs-too-long"
+    assert ask(classifier, {"text": "x", "text_pair": "y"})
+
+
+def test_prompt_and_new_tokens_share_the_positions(writer):
+    assert ask(writer, "x" * 60, max_new_tokens=4)
+    error = refused(writer, "x" * 60, max_new_tokens=5)
+    assert "64" in error.message
+    assert "max_new_tokens" in error.message
+    assert refused(writer, "x" * 10, max_length=65).code == "inputs-too-long"
+    assert refused(writer, "x" * 65).code == "inputs-too-long"
+    assert refused(writer, "x", max_new_tokens=100).code in ("bad-parameters", "inputs-too-long")
+
+
+def test_a_default_that_has_no_positions_is_made_shorter(writer):
+    """The pipeline asks for 256 new tokens where nobody says how many."""
+    (answer,) = ask(writer, "x" * 10, do_sample=False)
+    assert answer["generated_text"].startswith("x" * 10)
+
+
+def test_settings_narrow_the_limits(tmp_path):
+    model = loaded(save(tmp_path / "m", gpt2, "PreTrainedTokenizerFast"), max_input_tokens=8, max_new_tokens=3)
+    assert ask(model, "x" * 8, max_new_tokens=3)
+    assert refused(model, "x" * 9, max_new_tokens=3).code == "inputs-too-long"
+    assert "from 1 to 3" in refused(model, "x", max_new_tokens=4).message
+
+
+def test_a_token_that_the_model_has_no_row_for_is_400(tmp_path):
+    """As after tokens were added and the model was not resized: on a GPU it would be the end of the process."""
+    folder = save(tmp_path / "m", lambda words: gpt2(words - 1), "PreTrainedTokenizerFast")
+    model = loaded(folder)
+    word = model.pipeline.tokenizer.decode([len(model.pipeline.tokenizer) - 1])
+    assert ask(model, "x", max_new_tokens=1)
+    assert "tokenizer has more tokens" in refused(model, word * 3, max_new_tokens=1).message
+
+
+def test_two_threads_may_tokenize(classifier):
+    """A fast tokenizer panics ("Already borrowed") where one thread sets its padding while another one reads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    counter = classifier._lengths._counter
+    with ThreadPoolExecutor(4) as pool:
+        counts = [pool.submit(counter.count, "x y" * 2000, 100_000) for _ in range(200)]
+        for index in range(200):
+            classifier.pipeline.tokenizer(["x", "xyz"], padding=bool(index % 2))
+    assert {count.result() for count in counts} == {6000}
+
+
+def test_pieces_count_as_the_whole(classifier):
+    counter = classifier._lengths._counter
+    text = "grüße aus Köln " * 4000
+    assert counter.count(text, 10**6) >= len(text)
+    assert counter.count(text, 100) > 100
+    assert counter.count("x" * (MOST_CHARACTERS * 10 + 1), 10) > 10
