@@ -281,6 +281,8 @@ def test_whatever_json_comes_in_is_read_or_the_callers_fault():
         st.fixed_dictionaries({"table": st.dictionaries(st.text(), st.lists(leaves)) | values, "query": values}),
     )
 
+    refused = []
+
     @hypothesis.settings(
         max_examples=300, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import zlib
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import pytest
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
 import numpy as np
-from extended_dlc_server import audio, children, errors, images, memory
+from extended_dlc_server import audio, children, errors, images, loaders, memory
 
 MEGABYTE = 1024 * 1024
 
@@ -266,6 +267,43 @@ def test_an_index_at_the_end_of_a_file_is_found(ffmpeg_folder, monkeypatch, tmp_
     samples = audio.decode_audio(data, rate=16_000, max_seconds=10)
     assert samples.dtype == np.float32
     assert samples.size == pytest.approx(3 * 16_000, abs=1100)
+
+
+@pytest.fixture
+def pytesseract(tmp_path, monkeypatch):
+    """A stand-in for pytesseract, of which only the way to run the program is real: its signature and its names."""
+    module = types.ModuleType("pytesseract.pytesseract")
+    module.tesseract_cmd = "tesseract"
+    module.TesseractNotFoundError = FileNotFoundError
+    module.TesseractError = type("TesseractError", (RuntimeError,), {})
+    module.run_tesseract = lambda **_: pytest.fail("without limits")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    program = tmp_path / "tesseract"
+    program.write_text('#!/bin/sh\n(ulimit -v; ulimit -t; id -u; echo "$@") >&2; exit 3\n')
+    program.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # for a user without rights
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return module
+
+
+def test_tesseract_runs_within_the_limits_of_a_child(pytesseract):
+    loaders.limit_tesseract()
+    with pytest.raises(pytesseract.TesseractError) as raised:
+        pytesseract.run_tesseract(
+            input_filename="in.png",
+            output_filename_base="out",
+            extension="tsv",
+            lang="eng+deu",
+            config="-c tessedit_create_tsv=1 ",
+            nice=0,
+            timeout=0,
+        )
+    code, said = raised.value.args
+    memory_limit, seconds, user, *arguments = said.split()
+    assert (code, int(memory_limit), int(seconds)) == (3, children.MEMORY_BYTES // 1024, loaders.TESSERACT_SECONDS)
+    assert user == ("65534" if os.geteuid() == 0 and shutil.which("setpriv") else str(os.geteuid()))
+    assert arguments == ["in.png", "out", "-l", "eng+deu", "-c", "tessedit_create_tsv=1"]
 
 
 # the second wall

@@ -19,11 +19,16 @@ def explain_device(error: Exception) -> Exception | None:
     return FatalError(f"{type(error).__name__}: {error}") if "CUDA error" in str(error) else None
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    )
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is no memory, or was: transformers makes a `ValueError` of what fails while it makes a tensor."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+    while error is not None:
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def free_memory() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import os
 import shlex
 import shutil
@@ -60,8 +59,12 @@ def refuse_strings() -> None:
         if method is not None and not hasattr(method, "guards"):
             setattr(owner, name, _guarded(method, skip=1))
     _replace(_module("transformers.pipelines.audio_utils"), "ffmpeg_read", _our_ffmpeg)
-    if importlib.util.find_spec("pytesseract") is not None:
-        _replace(_module("pytesseract.pytesseract"), "run_tesseract", _our_tesseract)
+    limit_tesseract()
+
+
+def limit_tesseract() -> None:
+    """Where pytesseract is imported, which transformers has done by now for models that read pages."""
+    _replace(sys.modules.get("pytesseract.pytesseract"), "run_tesseract", _our_tesseract)
 
 
 def _module(name: str) -> Any:
