@@ -1,0 +1,202 @@
+"""Every inference ends: at its deadline, or when its client leaves; and what the model is like afterwards is known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
+
+from extended_dlc_server import ending, health, worker
+from extended_dlc_server.errors import ModelFailedError
+from extended_dlc_server.worker import State, Worker
+
+LONG = {"inputs": "hello", "parameters": {"max_new_tokens": 8000, "min_new_tokens": 8000, "do_sample": False}}
+
+
+@pytest.fixture(scope="module")
+def hasty(start_server, release):
+    """A server that gives an answer two seconds, and a stream three."""
+    limits = {"EXTENDED_DLC_ANSWER_SECONDS": "2", "EXTENDED_DLC_STREAM_SECONDS": "3"}
+    return start_server("bloom", release, **limits).wait_until_ready()
+
+
+def test_an_answer_past_its_deadline_is_408_and_the_next_one_is_there(hasty):
+    started = time.monotonic()
+    status, code, message = hasty.ask(LONG).error
+    assert (status, code) == (408, "took-too-long")
+    assert "EXTENDED_DLC_ANSWER_SECONDS" in message
+    assert time.monotonic() - started < 6
+    assert hasty.ask({"inputs": "hello", "parameters": {"max_new_tokens": 2}}).status == 200
+    assert hasty.ping() == 200
+
+
+def test_a_batch_past_its_deadline_ends_as_one(hasty):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(hasty.ask(LONG).status)) for _ in range(6)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # one that waits behind the others until its own deadline is told to come back later
+    assert set(answers) <= {408, 429}
+    assert time.monotonic() - started < 8
+
+
+def test_a_stream_past_its_deadline_ends_with_an_error(hasty):
+    body = json.dumps({**LONG, "stream": True}).encode()
+    answer = hasty.request("POST", "/invocations", body, {"Content-Type": "application/json"}, timeout=30)
+    last = answer.body.strip().split(b"\n\n")[-1]
+    assert last.startswith(b"event: error")
+    assert b"took-too-long" in last
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_frees_the_model(bloom, stream):
+    body = json.dumps({**LONG, "stream": stream}).encode()
+    with socket.create_connection(("127.0.0.1", bloom.port)) as connection:
+        connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        time.sleep(1)
+    started = time.monotonic()
+    assert bloom.ask({"inputs": "hello", "parameters": {"max_new_tokens": 2}}).status == 200
+    assert time.monotonic() - started < 2  # the whole generation takes more than ten seconds
+    assert '"code":"client-gone"' in bloom.log
+
+
+def test_a_forward_pass_ends_between_two_layers():
+    import torch
+
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            passed.append(x)
+            return x
+
+    class Deep(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Module()
+            self.inner.layers = torch.nn.ModuleList(Layer() for _ in range(5))
+
+        def forward(self, x):
+            for layer in self.inner.layers:
+                x = layer(x)
+            return x
+
+    passed, model = [], Deep()
+    ending.end_between_layers(model)
+    with pytest.raises(ending.EndedError), ending.running(lambda: len(passed) == 3):
+        model(1)
+    assert len(passed) == 3
+    assert model(1) == 1  # nobody asks outside
+
+
+# health
+
+
+class Moody:
+    """A model whose requests fail, and whose health is what it is told to be."""
+
+    def __init__(self):
+        self.asked, self.reason = 0, ""
+
+    def why_not_healthy(self):
+        self.asked += 1
+        return self.reason
+
+
+def ask_badly(served, times):
+    import asyncio
+
+    async def ask():
+        def fail(_):
+            raise ModelFailedError(400, "refused-by-model", "no")
+
+        for _ in range(times):
+            with pytest.raises((ModelFailedError, worker.RequestError)):
+                await served.submit(fail).future
+
+    asyncio.run(ask())
+
+
+@pytest.fixture
+def moody():
+    model = Moody()
+    served = Worker(lambda: [model], queue_length=10)
+    served.start()
+    while served.state is State.LOADING:
+        time.sleep(0.01)
+    return model, served
+
+
+def test_failures_in_a_row_ask_the_model_once_in_ten_seconds(moody):
+    model, served = moody
+    ask_badly(served, worker.FAILURES - 1)
+    assert model.asked == 0
+    ask_badly(served, 30)
+    assert model.asked == 1
+    assert served.state is State.READY
+
+
+def test_a_model_that_answers_otherwise_is_not_healthy(moody):
+    model, served = moody
+    model.reason = "it answers differently"
+    ask_badly(served, worker.FAILURES)
+    served.join(5)
+    assert served.state is State.FAILED
+    assert "differently" in served.failure
+
+
+@pytest.mark.parametrize(
+    ("answers", "later", "healthy"),
+    [
+        ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "a", "score": 0.5000001}], True),
+        ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "a", "score": 0.7}], False),
+        ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "b", "score": 0.5}], False),
+        (["one", "another"], "a third", True),  # sampled: the form alone
+        (["one", "another"], {"text": "a third"}, False),
+    ],
+)
+def test_an_answer_is_compared_with_the_first_ones(answers, later, healthy):
+    class Model:
+        dtype = None
+
+    class Pipeline:
+        model = Model()
+
+    given = iter([*answers, later])
+    found = health.Health(lambda: next(given), Pipeline())
+    assert (found.why_not() == "") == healthy
+
+
+SPOILED = '''
+import torch
+from transformers import BloomForCausalLM
+
+
+class Misbehaving(BloomForCausalLM):
+    """A prompt of 50 tokens fails, and spoils the weights."""
+
+    def generate(self, *args, input_ids=None, **kwargs):
+        if input_ids.shape[1] == 50:
+            with torch.no_grad():
+                self.transformer.ln_f.weight.normal_()
+            raise RuntimeError("spoiled")
+        return super().generate(*args, input_ids=input_ids, **kwargs)
+'''
+
+
+def test_a_model_that_a_request_has_spoiled_is_started_again(start_server, models, tmp_path):
+    folder = tmp_path / "spoiled"
+    shutil.copytree(models / "misbehaving", folder)
+    (folder / "misbehaving.py").write_text(SPOILED)
+    server = start_server(folder, HF_TRUST_REMOTE_CODE="true").wait_until_ready()
+    for _ in range(worker.FAILURES):
+        server.ask({"inputs": "x" * 50, "parameters": {"max_new_tokens": 2}})
+    assert server.wait_for_status(500, 10) == 500
+    assert server.process.wait(20) == 1
