@@ -215,7 +215,10 @@ class Counter:
         self._tokenizer = tokenizer
         self._lock = threading.RLock()  # one of the two methods below calls the other in older releases
         self._backend = getattr(tokenizer, "backend_tokenizer", None)
-        self.special = tokenizer.num_special_tokens_to_add(pair=False)
+        try:
+            self.special = tokenizer.num_special_tokens_to_add(pair=False)
+        except ValueError:  # TAPAS has none for a question without its table
+            self.special = 0
         if self._backend is not None:
             for name in ("_encode_plus", "_batch_encode_plus"):
                 if hasattr(tokenizer, name):
