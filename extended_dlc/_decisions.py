@@ -97,6 +97,18 @@ def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
     return dict.fromkeys(("EXTENDED_DLC_ANSWER_SECONDS", "EXTENDED_DLC_STREAM_SECONDS"), str(seconds))
 
 
+def _check_way_to_the_hub(scope: Construct, model: ServedModel, environment: Environment) -> None:
+    """Say that the Hub is out of reach in China, where nothing says which other one is meant."""
+    region = place_of(scope).region
+    if isinstance(model, HubModel) and region.startswith("cn-") and "HF_ENDPOINT" not in (environment or {}):
+        _warn(
+            scope,
+            "hub-in-china",
+            f"huggingface.co is out of reach in {region} as a rule, and a container fetches '{model.id}' from it: "
+            "set HF_ENDPOINT in 'environment' to a mirror of the Hub that is in reach, or bring the weights by S3Model",
+        )
+
+
 def known_task(scope: Construct, model: ServedModel) -> str | None:
     """The task of the model's requests, where the user or the facts say."""
     return model_facts(scope, model).task
@@ -142,6 +154,7 @@ def _way_out(network: Network) -> bool | None:
 def _check_serverless(
     scope: Construct, hosting: Serverless, model: ServedModel, image: ServingImage, environment: Environment
 ) -> None:
+    _check_way_to_the_hub(scope, model, environment)
     facts = model_facts(scope, model)
     (instance,) = find_instances(hosting)
     _check_memory(scope, "memory_mb", facts, instance, _spread(model, image), environment)
@@ -163,6 +176,7 @@ def _check_serverless(
 def _settle_fleet(
     scope: Construct, fleet: Fleet, model: ServedModel, image: ServingImage, environment: Environment
 ) -> Fleet:
+    _check_way_to_the_hub(scope, model, environment)
     facts = model_facts(scope, model)
     _check_requirements(scope, model, image)
     instances = find_instances(fleet)

@@ -89,9 +89,13 @@ class InvokableEndpoint(Construct):
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
+        return self.grant(grantee, *INVOKE_ACTIONS)
+
+    def grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
+        """Let `grantee` do these to the endpoint, as `sagemaker:DescribeEndpoint`."""
         # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
-        return iam.Grant.add_to_principal(grantee=grantee, actions=list(INVOKE_ACTIONS), resource_arns=arns, scope=self)
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=arns, scope=self)
 
     def metric(
         self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average", component: str | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from extended_dlc.model import ServedModel
 
 DEFAULT_INSTANCE_TYPE = "ml.m5.xlarge"
-"""4 vCPU and 16 GiB without a GPU: a type that the quota of a new account allows."""
+"""4 vCPU and 16 GiB without a GPU, which small models run on."""
 
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 900
 

@@ -17,7 +17,7 @@ from aws_cdk import custom_resources as custom
 from constructs import Construct
 
 from extended_dlc._archive import Uploaded, upload_file
-from extended_dlc._private import require
+from extended_dlc._private import place_of, require
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.inference_code import InferenceCode
@@ -121,6 +121,12 @@ class MirroredModel(Construct):
             )
         known = not Token.is_unresolved(self.model_id)
         self.model_type = model_type or (known_model_type(self.model_id) if known else None)
+        if (region := place_of(self).region).startswith("cn-"):
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:hub-in-china",
+                f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
+                "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
+            )
         licence = licence or (known_licence(self.model_id) if known else None)
         if licence is not None:
             Annotations.of(self).add_info_v2(
@@ -159,8 +165,8 @@ class MirroredModel(Construct):
             description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
             environment=codebuild.BuildEnvironment(
                 build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
-                # 8 vCPU: its network carries the copy, which keeps a few hundred MB in memory
-                compute_type=codebuild.ComputeType.LARGE,
+                # the copy keeps a few hundred MB in memory; new accounts have quota for the small type alone, if any
+                compute_type=codebuild.ComputeType.SMALL,
             ),
             build_spec=codebuild.BuildSpec.from_object(_BUILD),
             timeout=Duration.seconds(_LONGEST_SECONDS),

@@ -206,7 +206,7 @@ class Prover(Construct):
     def _allow_asking(self, endpoint: InvokableEndpoint, *, log: str) -> None:
         """Requests to the endpoint, its state and the containers' log."""
         endpoint.grant_invoke(self.role)
-        self._allow(["sagemaker:DescribeEndpoint"], [endpoint.endpoint_arn])
+        endpoint.grant(self.role, "sagemaker:DescribeEndpoint")
         arn = place_of(self).arn("logs", f"log-group:{log}")
         self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
 

@@ -30,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     Check("bootstrap", account.bootstrap),
     Check("base-image", account.base_image),
     Check("quota", account.quota),
+    Check("codebuild", account.codebuild),
     Check("scaled-type", account.scaled_type),
 )
 

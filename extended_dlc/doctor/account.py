@@ -17,6 +17,9 @@ from extended_dlc.login import EcrRegistry, ecr_registries
 OLDEST_BOOTSTRAP = 6
 """Oldest bootstrap stack that takes an image asset (aws-cdk-lib 2.275.0, `requiresBootstrapStackVersion`)."""
 
+_BUILDS = "Concurrently running builds for Linux/Small environment"
+"""The quota of the project that `MirroredModel` makes, by its name in Service Quotas."""
+
 _QUALIFIER = "hnb659fds"
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
 _NO_SESSION = ("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError")
@@ -197,7 +200,8 @@ def quota(target: Target) -> Finding:
     wanted = target.instances
     if not wanted:
         return Unknown("the settings name no endpoints")
-    found = _quotas(target, set(wanted))
+    quotas = _quotas(target, {_quota_name(each) for each in wanted})
+    found = {each: quotas[_quota_name(each)] for each in wanted if _quota_name(each) in quotas}
     short = {name: quota for name, quota in found.items() if quota["Value"] < wanted[name]}
     if short:
         return Problem(
@@ -210,6 +214,24 @@ def quota(target: Target) -> Finding:
     if missing := sorted(set(wanted) - set(found)):
         return Unknown(f"Service Quotas lists no '{_quota_name(missing[0])}' in {target.region}")
     return Ok(", ".join(f"{quota['Value']:g} of {name}" for name, quota in found.items()))
+
+
+@_asking_aws("servicequotas:ListServiceQuotas")
+def codebuild(target: Target) -> Finding:
+    """CodeBuild lets the account run the build that copies weights from the Hub to S3."""
+    if not target.mirrors:
+        return Ok("not needed: no weights are mirrored by a project of ours")
+    found = _quotas(target, {_BUILDS}, service="codebuild")
+    if _BUILDS not in found:
+        return Unknown(f"Service Quotas lists no '{_BUILDS}' in {target.region}")
+    quota = found[_BUILDS]
+    if quota["Value"] < 1:
+        return Problem(
+            f"'{_BUILDS}' is {quota['Value']:g} in {target.region}, as in many new accounts: the copy of mirrored "
+            "weights would end with 'Cannot have more than 0 builds in queue for the account'",
+            _request(quota, 1, target.region, service="codebuild"),
+        )
+    return Ok(f"{quota['Value']:g} builds at a time")
 
 
 @_asking_aws("application-autoscaling:DescribeScalableTargets and sagemaker:DescribeEndpoint")
@@ -242,16 +264,15 @@ def _running_types(target: Target, endpoint: str) -> list[str]:
     return []
 
 
-def _quotas(target: Target, types: set[str]) -> dict[str, Any]:
-    """The quotas for endpoints of instance types; Service Quotas can be searched page by page alone."""
-    names = {_quota_name(each): each for each in types}
+def _quotas(target: Target, names: set[str], *, service: str = "sagemaker") -> dict[str, Any]:
+    """The quotas of these names; Service Quotas can be searched page by page alone."""
     found: dict[str, Any] = {}
     client = target.aws.client("service-quotas", target.region)
     for page in client.get_paginator("list_service_quotas").paginate(
-        ServiceCode="sagemaker", PaginationConfig={"PageSize": 100}
+        ServiceCode=service, PaginationConfig={"PageSize": 100}
     ):
-        found |= {names[each["QuotaName"]]: each for each in page["Quotas"] if each["QuotaName"] in names}
-        if found.keys() == types:
+        found |= {each["QuotaName"]: each for each in page["Quotas"] if each["QuotaName"] in names}
+        if found.keys() == names:
             break
     return found
 
@@ -260,9 +281,9 @@ def _quota_name(instance_type: str) -> str:
     return f"{instance_type} for endpoint usage"
 
 
-def _request(quota: Any, number: int, region: str | None) -> str:
+def _request(quota: Any, number: int, region: str | None, *, service: str = "sagemaker") -> str:
     return (
-        "aws service-quotas request-service-quota-increase --service-code sagemaker "
+        f"aws service-quotas request-service-quota-increase --service-code {service} "
         f"--quota-code {quota['QuotaCode']} --desired-value {number} --region {region}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ class Target:
             number = hosting.get("instances", 1)
             counts[types[0]] = counts.get(types[0], 0) + (number if isinstance(number, int) else 1)
         return counts
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether weights are copied from the Hub to S3 by a build of a project that the deployment makes."""
+        return any(
+            each.get("kind") == "mirrored" and not each.get("project")
+            for each in _sections(self.settings.get("endpoints"), "weights")
+        )
 
     @property
     def endpoint_types(self) -> dict[str, list[str]]:
@@ -123,6 +131,18 @@ class Aws:
         quick = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
         with self._lock:
             return self._session.client(service, region_name=region, config=quick)
+
+
+def _sections(settings: object, name: str) -> Iterator[Mapping[str, Any]]:
+    """All sections of a name, in endpoints, variants and components alike."""
+    if isinstance(settings, Mapping):
+        for key, each in settings.items():
+            if key == name and isinstance(each, Mapping):
+                yield each
+            yield from _sections(each, name)
+    elif isinstance(settings, list):
+        for each in settings:
+            yield from _sections(each, name)
 
 
 def _accelerator(instance_type: str) -> str | None:

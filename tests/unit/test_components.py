@@ -295,11 +295,10 @@ def test_no_instance_is_refused_where_sagemaker_refuses_it_with_the_way_out() ->
     endpoint_in(stack, hosting=shared(minimum=1))
 
 
-@pytest.mark.parametrize(
-    ("region", "said"), [("eu-central-1", "eu-central-1"), (None, "its region")]
-)
+@pytest.mark.parametrize(("region", "said"), [("eu-central-1", "eu-central-1"), (None, "its region")])
 def test_no_instance_is_annotated_where_nobody_knows(region: str | None, said: str) -> None:
-    Annotations.from_stack(zero_in(region)).has_warning("*", Match.string_like_regexp(f"components in {said} is not known"))
+    note = Match.string_like_regexp(f"components in {said} is not known")
+    Annotations.from_stack(zero_in(region)).has_warning("*", note)
 
 
 def test_no_instance_is_fine_where_somebody_saw_it() -> None:

@@ -439,8 +439,16 @@ QUOTAS += [
 ]
 
 
+BUILDS = [
+    {"QuotaName": "Concurrently running builds for Linux/Large environment", "QuotaCode": "L-LARGE", "Value": 1.0},
+    {"QuotaName": "Concurrently running builds for Linux/Small environment", "QuotaCode": "L-SMALL", "Value": 0.0},
+]
+
+
 def quotas(action: str, body: Any) -> tuple[int, str]:
     assert action == "ListServiceQuotas"
+    if body["ServiceCode"] == "codebuild":
+        return 200, json.dumps({"Quotas": BUILDS})
     assert body["ServiceCode"] == "sagemaker"
     start = int(body.get("NextToken", 0))
     end = start + body["MaxResults"]
@@ -632,6 +640,30 @@ def test_a_quota_that_is_not_listed_is_unknown(tmp_path: Path) -> None:
     assert_unknown(account.quota(wanted), r"lists no 'ml\.p99\.xlarge for endpoint usage'")
 
 
+def mirrored(**weights: str) -> dict[str, Any]:
+    """Settings of an endpoint whose first component has mirrored weights."""
+    found = settings()
+    component = {"memory_mb": 512, "weights": {"kind": "mirrored", **weights}}
+    found["endpoints"]["shared"] = {"hosting": {"kind": "components", "components": {"a": component}}}
+    return found
+
+
+@pytest.mark.usefixtures("quota_service")
+def test_an_account_that_may_run_no_build_is_told_before_the_copy_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_problem(
+        account.codebuild(target(tmp_path, mirrored())),
+        "Linux/Small environment' is 0 in us-east-1, .*Cannot have more than 0 builds in queue",
+        "^aws service-quotas request-service-quota-increase --service-code codebuild --quota-code L-SMALL "
+        "--desired-value 1 --region us-east-1$",
+    )
+    monkeypatch.setitem(BUILDS[1], "Value", 5.0)
+    assert_ok(account.codebuild(target(tmp_path, mirrored())), "^5 builds at a time$")
+    for without in (settings(), mirrored(project="ours")):
+        assert_ok(account.codebuild(target(tmp_path, without)), "not needed")
+
+
 # ---- all of them ----
 
 
@@ -644,9 +676,9 @@ def test_without_a_network_nothing_is_wrong_and_all_is_over_soon(
         silent.listen(64)
         use(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         asked = [check for check in CHECKS if check.ask.__module__ == account.__name__]
-        assert len(asked) == 5
+        assert len(asked) == 6
         begun = time.monotonic()
-        findings = dict(examine(target(tmp_path), asked))
+        findings = dict(examine(target(tmp_path, mirrored()), asked))
         assert time.monotonic() - begun < 9
     for finding in findings.values():
         assert_unknown(finding, "AWS cannot be reached|no answer within")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from aws_cdk import CfnParameter, Stack, Tags
+from aws_cdk import App, CfnParameter, Environment, Stack, Tags
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -406,6 +406,27 @@ def test_that_nothing_is_known_of_a_serverless_images_size_is_said(stack: Stack)
     endpoint_in(stack, hosting=Serverless())
     said = Match.string_like_regexp("images of 10 GB at most, and nothing is known of this one's size")
     Annotations.from_stack(stack).has_warning("/Test/Bloom", said)
+
+
+# China
+
+
+@pytest.mark.parametrize(
+    ("region", "options", "warned"),
+    [
+        ("cn-north-1", {}, True),
+        ("cn-northwest-1", {"hosting": Serverless()}, True),
+        ("cn-north-1", {"environment": {"HF_ENDPOINT": "https://hub.example.cn"}}, False),
+        ("eu-west-1", {}, False),
+    ],
+)
+def test_a_hub_model_in_china_is_annotated_unless_it_names_another_hub(
+    region: str, options: Json, warned: bool
+) -> None:
+    stack = Stack(App(), "Test", env=Environment(region=region))
+    endpoint_in(stack, **options)
+    said = Match.string_like_regexp(f"out of reach in {region} .*HF_ENDPOINT.*S3Model")
+    assert bool(Annotations.from_stack(stack).find_warning("/Test/Bloom", said)) == warned
 
 
 # network

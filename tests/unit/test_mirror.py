@@ -14,7 +14,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import HuggingFaceEndpoint, MirroredModel, StockDlc
 
@@ -90,6 +90,19 @@ def test_the_copy_is_told_what_and_where_and_ends_before_codebuild_and_the_stack
     assert int(wait["Properties"]["Timeout"]) == 7200 + 1800
     commands = json.loads(start["buildspecOverride"])["phases"]["build"]["commands"]
     assert commands[-1] == 'python3 copy_model.py $ARGUMENTS --signal "$SIGNAL"'
+
+
+def test_the_copy_asks_for_the_machine_that_a_new_account_may_have(stack: Stack) -> None:
+    mirror_in(stack)
+    (project,) = Template.from_stack(stack).find_resources("AWS::CodeBuild::Project").values()
+    assert project["Properties"]["Environment"]["ComputeType"] == "BUILD_GENERAL1_SMALL"
+
+
+def test_a_copy_in_china_is_annotated_because_it_reads_the_hub() -> None:
+    stack = Stack(App(), "Test", env=Environment(region="cn-north-1"))
+    mirror_in(stack)
+    said = Match.string_like_regexp("out of reach in cn-north-1 .*copy of 'bigscience/bloom-560m'.*S3Model")
+    Annotations.from_stack(stack).has_warning("/Test/Weights", said)
 
 
 def sdk_calls(tree: ast.AST) -> list[ast.Call]:

@@ -36,9 +36,8 @@ def proved(stack: Stack, proof: Proof | None = None, *, task: str | None = "text
     HuggingFaceEndpoint(
         stack,
         "Bloom",
-        endpoint_name="bloom",
         model=HubModel("bigscience/bloom-560m", revision="a" * 40, task=task),
-        **{"image": StockDlc(base=CPU), "verify": proof or Proof(), **options},
+        **{"endpoint_name": "bloom", "image": StockDlc(base=CPU), "verify": proof or Proof(), **options},
     )
 
 
@@ -192,6 +191,21 @@ def test_the_functions_may_ask_this_endpoint_and_read_its_log_and_its_image_and_
     assert "endpoint/bloom" in allowed["sagemaker:DescribeEndpoint"]
     assert "/aws/sagemaker/Endpoints/bloom" in allowed["logs:GetLogEvents"]
     assert [action for action, resource in allowed.items() if resource == '"*"'] == ["ecr:GetAuthorizationToken"]
+
+
+def test_a_name_with_capitals_is_granted_in_both_spellings_for_every_action(stack: Stack) -> None:
+    proved(stack, endpoint_name="Bloom-Prod")
+    statements = [
+        statement
+        for policy in Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "sagemaker:" in json.dumps(statement["Action"])
+    ]
+    assert {"sagemaker:DescribeEndpoint"} <= {json.dumps(each["Action"]).strip('"') for each in statements}
+    for statement in statements:
+        assert {"endpoint/Bloom-Prod", "endpoint/bloom-prod"} <= {
+            each["Fn::Join"][1][-1].partition(":")[2].rpartition(":")[2] for each in statement["Resource"]
+        }
 
 
 def test_the_proofs_of_a_stack_share_their_functions(stack: Stack) -> None:
