@@ -1,0 +1,130 @@
+"""Chats: what a template says about messages reaches their sender, and what it reads besides can be set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
+
+from extended_dlc_server.chats import Chats
+from extended_dlc_server.errors import RequestError
+
+PLAIN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}assistant:"
+STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role here') }}{% endif %}" + PLAIN
+THINKS = PLAIN + "{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
+PARTS = "{% for m in messages %}{% for part in m.content %}[{{ part.text }}]{% endfor %}{% endfor %}"
+USER = {"role": "user", "content": "hi"}
+
+
+@pytest.fixture
+def chats(models):
+    """Of a tokenizer with that template."""
+    from transformers import AutoTokenizer
+
+    def make(template):
+        tokenizer = AutoTokenizer.from_pretrained(models / "bloom")
+        tokenizer.chat_template = template
+        return Chats(tokenizer)
+
+    return make
+
+
+def rendered(chats, messages, **variables):
+    return chats.render(chats.check(messages), {}, variables)
+
+
+def render_all(found, messages):
+    checked = found.check(messages)
+    return [found.render(chat, {}, {}) for chat in (checked if isinstance(checked[0], list) else [checked])]
+
+
+def test_messages_become_a_prompt(chats):
+    assert rendered(chats(PLAIN), [USER]) == "user: hi\nassistant:"
+
+
+def test_a_template_that_refuses_says_why(chats):
+    with pytest.raises(RequestError, match="no system role here") as raised:
+        rendered(chats(STRICT), [{"role": "system", "content": "x"}, USER])
+    assert (raised.value.status, raised.value.code) == (400, "bad-inputs")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, {"role": "tool", "content": "x"}],
+        [{"content": "no role"}],
+        [{"role": "user"}],
+        [{"role": 1, "content": "x"}],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": [{"type": "image", "url": "http://127.0.0.1/"}]}],
+        [{"role": "user", "content": ["text"]}],
+        [USER, "text"],
+        [[USER], "text"],
+        [[]],
+        [[USER], []],
+        {"role": "user", "content": "x"},
+    ],
+)
+def test_messages_that_cannot_be_rendered_are_400_with_a_sentence(chats, messages):
+    with pytest.raises(RequestError) as raised:
+        render_all(chats(PLAIN), messages)
+    assert raised.value.status == 400
+    assert raised.value.message.startswith("'inputs' ")
+
+
+def test_chats_without_a_template_are_told_to_send_a_text(chats):
+    with pytest.raises(RequestError, match="send the prompt as a text"):
+        rendered(chats(None), [USER])
+
+
+def test_parts_of_text_are_given_as_the_template_takes_them(chats):
+    message = {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    assert rendered(chats(PLAIN), [message]) == "user: a\nb\nassistant:"
+    assert rendered(chats(PARTS), [message]) == "[a][b]"
+
+
+def test_the_templates_own_variables_are_known(chats):
+    assert chats(THINKS).variables == {"enable_thinking"}
+    assert chats(PLAIN).variables == frozenset()
+    assert rendered(chats(THINKS), [USER], enable_thinking=False).endswith("<none>")
+
+
+def with_template(models, folder, template):
+    shutil.copytree(models / "bloom", folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}))
+    return folder
+
+
+def test_thinking_can_be_switched_off_where_the_release_passes_it_on(start_server, models, tmp_path, release):
+    server = start_server(with_template(models, tmp_path / "m", THINKS), release).wait_until_ready()
+
+    def ask(**parameters):
+        return server.ask({"inputs": [USER], "parameters": {"max_new_tokens": 3, "do_sample": False, **parameters}})
+
+    thinking = ask()
+    assert thinking.status == 200
+    for parameters in (
+        {"tokenizer_encode_kwargs": {"enable_thinking": False}},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ):
+        answer = ask(**parameters)
+        if release.startswith("4.46"):
+            assert answer.error[0] == 400
+        else:
+            assert answer.status == 200
+            assert answer.json != thinking.json  # the prompt is another one
+    for parameters in ({"chat_template_kwargs": {"enable_thinkin": False}}, {"chat_template_kwargs": {"messages": []}}):
+        assert ask(**parameters).error[1] == "unknown-parameter" or release.startswith("4.46")
+
+
+@pytest.mark.parametrize("name", ["stop_strings", "stop_sequence"])
+def test_a_generation_stops_at_a_text(bloom, name):
+    asked = {"max_new_tokens": 60, "do_sample": False, "return_full_text": False}
+    (whole,) = bloom.ask({"inputs": "hello", "parameters": asked}).json
+    text = [word for word in whole["generated_text"].split() if len(word) > 2][2]
+    (answer,) = bloom.ask({"inputs": "hello", "parameters": {**asked, name: text}}).json
+    assert answer["generated_text"] == whole["generated_text"][: whole["generated_text"].index(text) + len(text)]
