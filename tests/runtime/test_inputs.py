@@ -147,7 +147,7 @@ def test_a_name_of_a_file_is_refused_wherever_it_stands(task, inputs, name):
         ("text-classification", {"text": "a", "padding": "max_length", "max_length": 10**8}, "'text', 'text_pair'"),
         ("text-classification", {"text_pair": "a"}, "lacks 'text'"),
         ("text-classification", {"text": ["a"]}, "must be text"),
-        ("feature-extraction", [{"text": "a"}], "takes no objects"),
+        ("feature-extraction", [{"text": "a"}], "text or a list of texts"),
         ("question-answering", {"question": "a"}, "lacks 'context'"),
         ("question-answering", {"question": ["a", "b"], "context": ["c"]}, "a context for each question"),
         ("question-answering", {"question": ["a"], "context": "c"}, "a context for each question"),

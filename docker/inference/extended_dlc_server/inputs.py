@@ -32,8 +32,8 @@ MOST_WORDS = 10_000
 _BOX_SIDE = 1000
 """Boxes are measured in thousandths of the page: models have no position beyond."""
 
-_CHAT_TASKS = ("text-generation", "text-to-audio")
-"""Text tasks that take chats. What a message of text-generation may be is for its chat template to say (`chats.py`)."""
+_OBJECT_TASKS = ("text-classification", "text-generation", "text-to-audio")
+"""Text tasks that take pairs of texts, or chats: what a message of text-generation may be `chats.py` says."""
 
 _FILES_IN_CHATS = {"any-to-any": ("image", "audio"), "image-text-to-text": ("image",)}
 """Task -> kinds of files that may stand in a message, beside its text."""
@@ -66,6 +66,8 @@ def read_inputs(inputs: Any, expected: Expected, share: Share | None = None) -> 
     """What the pipeline gets: images and sounds decoded, all else checked. Bytes are a file that came raw."""
     if inputs is None or (isinstance(inputs, (list, dict)) and not inputs):
         raise RequestError(400, "missing-inputs", f"'inputs' is empty: {how_to_ask(expected)}")
+    if isinstance(inputs, str) and expected.kind is Kind.TEXT and not expected.task.endswith("question-answering"):
+        return inputs  # most requests
     return _Reader(expected, share).read(inputs)
 
 
@@ -96,16 +98,14 @@ class _Reader:
             return self._each(inputs, "inputs", self._table_question)
         if task == "question-answering":
             return self._each(inputs, "inputs", self._question)
-        if not _is_text(inputs, 0) or (isinstance(inputs, dict) and task != "text-classification"):
+        if not _is_text(inputs, 0, objects=task in _OBJECT_TASKS):
             raise self._bad("'inputs' must be text or a list of texts")
-        if task in _CHAT_TASKS:
-            speaks = task == "text-to-audio" and isinstance(inputs, list) and isinstance(inputs[0], (dict, list))
-            return self._chats(inputs, "inputs") if speaks else inputs
+        if isinstance(inputs, dict) and task != "text-classification":
+            raise self._bad("'inputs' must be text or a list of texts or messages")
         if task == "text-classification":
             return self._pairs(inputs)
-        if any(isinstance(item, dict) for item in _flat(inputs)):
-            raise self._bad("'inputs' must be text or a list of texts, since this task takes no objects")
-        return inputs
+        speaks = task == "text-to-audio" and isinstance(inputs, list) and isinstance(inputs[0], (dict, list))
+        return self._chats(inputs, "inputs") if speaks else inputs
 
     def _pairs(self, inputs: Any) -> Any:
         if isinstance(inputs, list):
@@ -331,24 +331,16 @@ def _filled(value: Any) -> Any:
     return [_filled(item) for item in value] if isinstance(value, list) else value
 
 
-def _is_text(inputs: Any, depth: int) -> bool:
-    """Text, several texts, or an object (a chat message, a pair of texts); chats may be lists of lists."""
-    if isinstance(inputs, list):
-        return (
-            depth < MAX_DEPTH
-            and all(_is_text(item, depth + 1) for item in inputs)
-            and len({type(item) for item in inputs}) == 1
-        )
-    return isinstance(inputs, str) or (isinstance(inputs, dict) and _is_plain(inputs, depth))
-
-
-def _flat(inputs: Any) -> Iterable[Any]:
-    """What is in lists of any depth."""
-    if isinstance(inputs, list):
-        for item in inputs:
-            yield from _flat(item)
-    else:
-        yield inputs
+def _is_text(inputs: Any, depth: int, *, objects: bool) -> bool:
+    """Text, several texts, or where they are taken objects (messages, pairs of texts); chats may be lists of lists."""
+    if isinstance(inputs, str):
+        return True
+    if not isinstance(inputs, list):
+        return objects and isinstance(inputs, dict) and _is_plain(inputs, depth)
+    kinds = {type(item) for item in inputs}
+    return kinds == {str} or (
+        len(kinds) == 1 and depth < MAX_DEPTH and all(_is_text(item, depth + 1, objects=objects) for item in inputs)
+    )
 
 
 def _is_chat(value: list[Any]) -> bool:
