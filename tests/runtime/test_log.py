@@ -101,7 +101,7 @@ def test_a_traceback_is_a_line_that_names_the_causes_and_the_places():
 def test_what_ends_the_process_is_in_the_log_and_so_is_the_reason_of_a_crash():
     (line,) = run("int('no number')", end="")
     assert "CRITICAL the server ends: ValueError: invalid literal" in line
-    process = start("print('the last words'); ctypes.string_at(0)")
+    process = start("print('the last words'); time.sleep(0.5); ctypes.string_at(0)")
     err = process.communicate(timeout=60)[1].decode()
     assert process.returncode == -signal.SIGSEGV
     assert "Fatal Python error: Segmentation fault" in err
