@@ -18,7 +18,7 @@ def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
     limits = (
         f"bodies of {settings.max_body_bytes // MEGABYTE} MB within {settings.body_seconds} s, "
         f"audio of {settings.max_audio_seconds} s, {settings.queue_length} waiting requests, "
-        f"batches of {settings.batch_size}, {settings.request_seconds} s an inference"
+        f"batches of {settings.batch_size}, {settings.answer_seconds} s an answer, {settings.stream_seconds} s a stream"
     )
     options = [
         name
