@@ -231,9 +231,9 @@ def test_a_child_has_limits_and_nothing_of_our_environment(sh, monkeypatch):
 def test_a_child_of_root_has_no_rights(sh):
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("this process is not root, or the system has no setpriv")
-    said = sh("id -u; id -G; grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status; cat /etc/shadow 2>&1").split()
+    said = sh("id -u; id -G; grep -E 'CapPrm|CapEff|NoNewPrivs' /proc/self/status; cat /etc/shadow 2>&1").split()
     assert said[:2] == ["65534", "65534"]
-    assert said[2:8] == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
+    assert said[2:8] == ["CapPrm:", "0" * 16, "CapEff:", "0" * 16, "NoNewPrivs:", "1"]
     assert "denied" in said[-1]
 
 

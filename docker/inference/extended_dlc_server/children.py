@@ -43,7 +43,7 @@ shift 4; exec "$@"
 _SYSTEM = "/usr/bin:/bin:/usr/sbin:/sbin"
 _WITHOUT_RIGHTS = (
     *(shutil.which("setpriv", path=_SYSTEM) or "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
+    "--no-new-privs",
 )
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "TMPDIR")

@@ -276,7 +276,8 @@ class Counter:
 
     def _encode(self, text: str) -> list[int]:
         if self._backend is None:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+            # not encode, which takes the text for a table in older releases of TAPAS
+            ids: list[int] = self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
             return ids
         with self._lock:
             found: list[int] = self._backend.encode(text, add_special_tokens=False).ids
