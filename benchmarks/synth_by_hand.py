@@ -55,17 +55,11 @@ copy_role = iam.Role(
     assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
     description="Copies extended images from the asset repository into their own",
 )
+copy_log = cdk.CfnResource(stack, "ImageCopyLog", type="AWS::Logs::LogGroup", properties={"RetentionInDays": 30})
+copy_log.apply_removal_policy(cdk.RemovalPolicy.DESTROY)
 copy_role.add_to_policy(
     iam.PolicyStatement(
-        actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-        resources=[
-            stack.format_arn(
-                service="logs",
-                resource="log-group",
-                resource_name="/aws/lambda/*CustomCDKECRDeployment*",
-                arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-            )
-        ],
+        actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[copy_log.get_att("Arn").to_string()]
     )
 )
 asset.repository.grant_pull(copy_role)
@@ -79,6 +73,9 @@ copy = ecr_deployment.ECRDeployment(
     role=copy_role.without_policy_updates(),
 )
 copy.node.add_dependency(copy_role)
+for each in stack.node.children:
+    if each.node.id.startswith("Custom::CDKECRDeployment"):
+        each.node.default_child.add_property_override("LoggingConfig", {"LogGroup": copy_log.ref})
 cdk.CfnOutput(stack, "ImageUri", value=uri, description="The extended image")
 
 bloom = Construct(stack, "bloom")

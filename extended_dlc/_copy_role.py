@@ -1,16 +1,21 @@
-"""The role of the function that copies images into their repositories."""
+"""The role and the log of the function that copies images into their repositories."""
 
 from __future__ import annotations
 
-from aws_cdk import ArnFormat, Stack
+from typing import cast
+
+from aws_cdk import CfnResource, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
+
+_FUNCTION = "Custom::CDKECRDeployment"
+"""Where `cdk-ecr-deployment` puts its function in the stack."""
 
 
 def copy_role(scope: Construct) -> iam.Role:
     """The role of `cdk-ecr-deployment`'s function in the stack of `scope`: one a stack, because the function is one.
 
-    It may write its own logs and nothing else; each image grants it its source and its destination.
+    It may write its own log and nothing else; each image grants it its source and its destination.
     """
     stack = Stack.of(scope)
     existing = stack.node.try_find_child("ImageCopyRole")
@@ -22,18 +27,21 @@ def copy_role(scope: Construct) -> iam.Role:
         assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
         description="Copies extended images from the asset repository into their own",
     )
+    log = CfnResource(stack, "ImageCopyLog", type="AWS::Logs::LogGroup", properties={"RetentionInDays": 30})
+    log.apply_removal_policy(RemovalPolicy.DESTROY)
     role.add_to_policy(
         iam.PolicyStatement(
-            actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
-            resources=[
-                stack.format_arn(
-                    service="logs",
-                    resource="log-group",
-                    # CloudFormation names the function after the stack and its logical id
-                    resource_name="/aws/lambda/*CustomCDKECRDeployment*",
-                    arn_format=ArnFormat.COLON_RESOURCE_NAME,
-                )
-            ],
+            actions=["logs:CreateLogStream", "logs:PutLogEvents"], resources=[log.get_att("Arn").to_string()]
         )
     )
     return role
+
+
+def log_copies(scope: Construct) -> None:
+    """Have the function write to the stack's own log group: the name of Lambda's default is CloudFormation's choice."""
+    stack = Stack.of(scope)
+    log = cast(CfnResource, stack.node.find_child("ImageCopyLog"))
+    for each in stack.node.children:
+        if each.node.id.startswith(_FUNCTION):
+            function = cast(CfnResource, each.node.default_child)
+            function.add_property_override("LoggingConfig", {"LogGroup": log.ref})

@@ -13,7 +13,7 @@ from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
-from extended_dlc._copy_role import copy_role
+from extended_dlc._copy_role import copy_role, log_copies
 from extended_dlc._model_facts import model_facts
 from extended_dlc._private import any_partition, decide, docker_folder, is_token, place_of, require
 from extended_dlc.build import LocalBuild
@@ -279,6 +279,7 @@ class ExtendedDlc(Construct):
             role=role.without_policy_updates(),
         )
         copy.node.add_dependency(role)
+        log_copies(self)
         tag = read_tag(base)
         return PublishedImage(
             uri=uri,

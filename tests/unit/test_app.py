@@ -114,8 +114,6 @@ def test_cfn_lint_finds_no_error_in_the_template(several: cdk.App) -> None:
 ACKNOWLEDGED = {
     "AwsSolutions-IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData have no resources; the "
     "metrics are narrowed by a condition on the namespace",
-    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/lambda/"
-    "*CustomCDKECRDeployment*]": "CloudFormation chooses the function's name, and so its log group's",
     "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"
     "Endpoints/extended-dlc-bloom:*]": "SageMaker chooses the names of the log streams, one for each instance",
     "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"

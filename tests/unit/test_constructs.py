@@ -133,6 +133,21 @@ def test_the_copying_function_may_not_touch_everything(stack: Stack) -> None:
     assert function["Properties"]["MemorySize"] == 3008
 
 
+def test_the_copies_of_a_stack_have_a_log_that_no_name_of_the_stack_can_take_away(stack: Stack) -> None:
+    """CloudFormation shortens a function's name, and with it that of the log group that Lambda would make."""
+    for name in ("First", "Second"):
+        ExtendedDlc(stack, name, transformers="5.23.0", base=BASE)
+    template = Template.from_stack(stack)
+    log, group = resource(template, "AWS::Logs::LogGroup")
+    assert group["DeletionPolicy"] == "Delete"
+    assert "LogGroupName" not in group["Properties"]
+    _, function = resource(template, "AWS::Lambda::Function")
+    assert function["Properties"]["LoggingConfig"] == {"LogGroup": {"Ref": log}}
+    _, policy = resource(template, "AWS::IAM::Policy", "ImageCopyRole")
+    rights = [each for each in policy["Properties"]["PolicyDocument"]["Statement"] if "logs:" in str(each["Action"])]
+    assert [each["Resource"] for each in rights] == [{"Fn::GetAtt": [log, "Arn"]}]
+
+
 def test_the_role_is_limited_to_this_image_these_logs_and_these_metrics(stack: Stack) -> None:
     endpoint = endpoint_in(stack)
     _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "BloomRole")
