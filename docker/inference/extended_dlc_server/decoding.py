@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .attributes import check_values, merge, parse_attributes, parse_json, parse_value
+from .attributes import check_values, merge, parse_attributes, parse_json, parse_value, refuse_long_texts
 from .errors import RequestError, shown
 from .forms import Part, malformed, parse_form
 from .inputs import Expected, how_to_ask, read_inputs
@@ -111,6 +111,8 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected, shar
     media, charset = parse_content_type(content_type)
     if not body or body.isspace():
         raise RequestError(400, "empty-body", f"the body is empty: {how_to_ask(expected)}")
+    if expected.kind is Kind.TEXT and expected.most_characters:
+        refuse_long_texts(body, b"\n" if media == "text/csv" else b'"', expected.most_characters)
     if media == "application/json" or (media.startswith("application/") and media.endswith("+json")):
         return _decode_json(body, charset, expected, share)
     if expected.kind is Kind.TEXT and media == "text/plain":

@@ -61,6 +61,9 @@ class Expected:
     max_audio_seconds: int = 3600
     """The longest audio of one request."""
 
+    most_characters: int | None = None
+    """The longest text that the model could read or cut; None where it reads none."""
+
 
 def read_inputs(inputs: Any, expected: Expected, share: Share | None = None) -> Any:
     """What the pipeline gets: images and sounds decoded, all else checked. Bytes are a file that came raw."""

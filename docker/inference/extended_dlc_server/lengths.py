@@ -22,6 +22,9 @@ WINDOWS = 32
 MOST_CHARACTERS = 64
 """Characters a token of the limit, beyond which a text is refused uncounted: runs of spaces make few tokens."""
 
+LONGEST_TO_CUT = 100_000
+"""Characters of a text that may always be sent, to be cut or counted; a longer one must fit by the number above."""
+
 _PIECE = 8192
 """Characters that are tokenized at a time: some 5 ms, for which the model's thread may have to wait."""
 
@@ -59,6 +62,14 @@ class Lengths:
         generates = task in ("text-generation", "image-text-to-text") and not self._both
         self._continues = generates and tokenizer is not None
 
+    @property
+    def most_characters(self) -> int | None:
+        """The longest text of a request that is worth reading; None where the model reads none."""
+        if self._counter is None:
+            return None
+        windows = WINDOWS if self._task in _IN_WINDOWS else 1
+        return max(LONGEST_TO_CUT, MOST_CHARACTERS * self.input_tokens * windows)
+
     def fit(self, inputs: Any, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, int]:
         """The inputs, cut where `truncation` asks for it, and how many tokens that cost; 400 for what is too long.
 
@@ -73,23 +84,23 @@ class Lengths:
             self._check_masks(inputs)
         limit = min(self.input_tokens, arguments.get("max_length", self.input_tokens) if cuts else self.input_tokens)
         removed, longest = 0, 0
+        shortened: dict[str, str] = {}
         for text, room, cut in self._texts(inputs, prompt, arguments, limit):
             tokens = self._counter.upper_bound(text)
             if tokens > room or self._unknown_tokens or not self._surely_fits(tokens, arguments):
                 tokens = self._counter.count(text, room)
             if tokens > room:
-                if not (cuts and cut):
+                if not (cuts and cut) or room < 1:
                     raise self._too_long(text, tokens, room, cut)
-                shorter, lost = self._counter.cut(text, room)
+                shortened[text], lost = self._counter.cut(text, room)
                 removed += lost
-                inputs = _replaced(inputs, text, shorter)
                 tokens = room
             if self._unknown_tokens:
                 self._check_ids(text)
             longest = max(longest, tokens)
         if self._continues:
             self._check_continuation(longest, arguments)
-        return inputs, removed
+        return (_replaced(inputs, shortened) if shortened else inputs), removed
 
     def _texts(
         self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int
@@ -279,8 +290,10 @@ class Counter:
             # not encode, which takes the text for a table in older releases of TAPAS
             ids: list[int] = self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
             return ids
+        # a batch of one, for which the interpreter is free meanwhile
+        encode = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
         with self._lock:
-            found: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+            found: list[int] = encode([text], add_special_tokens=False)[0].ids
         return found
 
 
@@ -330,10 +343,10 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _replaced(inputs: Any, text: str, shorter: str) -> Any:
-    """The inputs with a text in them cut."""
+def _replaced(inputs: Any, shortened: Mapping[str, str]) -> Any:
+    """The inputs with those texts cut."""
     if isinstance(inputs, list):
-        return [_replaced(one, text, shorter) for one in inputs]
+        return [_replaced(one, shortened) for one in inputs]
     if isinstance(inputs, dict):
-        return {key: _replaced(one, text, shorter) for key, one in inputs.items()}
-    return shorter if inputs is text or inputs == text else inputs
+        return {key: _replaced(one, shortened) for key, one in inputs.items()}
+    return shortened.get(inputs, inputs) if isinstance(inputs, str) else inputs

@@ -63,6 +63,7 @@ class Model:
             kind=kind_of(task),
             sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
             max_audio_seconds=settings.max_audio_seconds,
+            most_characters=self._lengths.most_characters,
         )
 
     @property
