@@ -109,7 +109,8 @@ def test_the_banner_names_the_versions_what_is_loaded_and_the_limits(start_serve
     assert lines["task"] == "text-classification (HF_TASK)"
     assert lines["devices"] == "1 CPU threads, in float32"
     assert lines["limits"] == (
-        "bodies of 25 MB within 120 s, audio of 3600 s, 7 waiting requests, batches of 16, 60 s an answer, 480 s a stream"
+        "bodies of 25 MB within 120 s, audio of 3600 s, 7 waiting requests, batches of 16, "
+        "60 s an answer, 480 s a stream"
     )
     assert lines["options"] == "a token for the Hub"
     assert SECRET not in server.log
