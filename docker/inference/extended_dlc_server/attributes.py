@@ -81,8 +81,8 @@ def check_values(text: str) -> None:
 def refuse_long_texts(body: bytes, delimiter: bytes, most: int) -> None:
     """400 for a body with a text of more characters than the model can read, before it is parsed.
 
-    To decode and parse 25 MB holds the interpreter for a tenth of a second, in which nobody else is answered; to look for
-    the ends of its texts takes a hundredth of that.
+    To decode and parse 25 MB holds the interpreter for a tenth of a second, in which nobody else is answered; to look
+    for the ends of its texts takes a hundredth of that.
     """
     if len(body) <= _BYTES_OF_CHARACTER * most:
         return
