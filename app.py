@@ -14,7 +14,8 @@ try:
     # `-c KEY=VALUE` wins over EXTENDED_DLC_KEY, which `extended-dlc login` sees too
     context = {key: app.node.try_get_context(key) for key in (CONTEXT_KEY, "settings", *OVERRIDES)}
     variables = {key: os.environ.get(f"EXTENDED_DLC_{key.upper()}") for key in ("settings", *OVERRIDES)}
-    settings = read_settings({key: value or variables.get(key) for key, value in context.items()})
+    given = {key: value or variables.get(key) for key, value in context.items()}
+    settings = read_settings(given, cli_region=os.environ.get("CDK_DEFAULT_REGION"))
 except SettingsError as error:
     sys.exit(str(error))
 

@@ -55,6 +55,8 @@ def _check_stack_name(name: str) -> None:
 
 
 def _check_region(region: str) -> None:
+    if not region:
+        raise ValueError("is not named, and the CDK CLI has none: write it as 'us-east-1', or set AWS_REGION")
     if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d+", region):
         raise ValueError("is not an AWS region: write it as 'us-east-1'")
 
@@ -241,8 +243,8 @@ class Settings(_Section):
     name: Annotated[str, _checked(_check_stack_name)] = "extended-dlc"
     """Name of the stack and first part of each endpoint's name, to deploy several copies. Default: `extended-dlc`."""
 
-    region: Annotated[str, _checked(_check_region)]
-    """Region to deploy to."""
+    region: Annotated[str, Field(validate_default=True), _checked(_check_region)] = ""
+    """Region to deploy to. Default: the one that the CDK CLI deploys to, as AWS_REGION or the profile says."""
 
     image: ImageSettings
     """The image that all endpoints share, by its `kind`. Default: `extended`."""
@@ -268,11 +270,13 @@ _KINDS: dict[str, Mapping[str, type[_Section]]] = {
 """The sections that a `kind` decides on."""
 
 
-def read_settings(context: Mapping[str, Any]) -> Settings:
+def read_settings(context: Mapping[str, Any], *, cli_region: str | None = None) -> Settings:
     """The settings in the app's context; `SettingsError` with all their problems.
 
     `context["extended-dlc"]` holds them, or `context["settings"]` names a JSON or YAML file that does;
     `context["model"]`, `["transformers"]`, `["instance_type"]` and `["region"]` override single values.
+
+    :param cli_region: The region of settings that name none.
     """
     if file := context.get("settings"):
         origin, raw = str(file), _read_file(Path(file))
@@ -283,6 +287,8 @@ def read_settings(context: Mapping[str, Any]) -> Settings:
         raise SettingsError(f"{origin} holds no settings: write an object with 'region', 'image' and 'endpoints'")
     problems: list[str] = []
     merged = _with_overrides(raw, overrides, problems)
+    if not merged.get("region") and cli_region:
+        merged["region"] = cli_region
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(merged)

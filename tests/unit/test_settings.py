@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from extended_dlc.cli._settings import raw_settings
 from stacks.settings import SettingsError, read_settings
 
 
@@ -87,7 +88,7 @@ def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings:
     bloom["hosting"] = {"kind": "real-time", "instance_type": "ml.g5.xlrage", "instances": "two", "instance": 1}
     found = problems(shipped_settings)
     expected = [
-        "region: field required",
+        "region (): is not named, and the CDK CLI has none",
         "regoin: is not a setting; did you mean 'region'?",
         "image.transformers (5.23): is not an exact transformers release: write all three numbers, as '5.23.0'",
         "endpoints.bloom.model (not a model): is not a Hub model id",
@@ -100,6 +101,21 @@ def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings:
     for beginning in expected:
         assert any(problem.startswith(beginning) for problem in found), (beginning, found)
     assert len(found) == len(expected)
+
+
+def test_settings_without_a_region_take_the_one_of_the_cdk_cli_and_no_other_does(
+    shipped_settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"extended-dlc": shipped_settings}
+    assert read_settings(named, cli_region="eu-west-3").region == "us-east-1"
+    without = {"extended-dlc": {key: each for key, each in shipped_settings.items() if key != "region"}}
+    assert read_settings(without, cli_region="eu-west-3").region == "eu-west-3"
+    with pytest.raises(SettingsError, match=r"region.*: is not named.* write it as 'us-east-1'"):
+        read_settings(without)
+    # login, doctor and plan see what the app sees
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": without}))
+    monkeypatch.setenv("AWS_REGION", "eu-west-3")
+    assert raw_settings(None, folder=tmp_path)["region"] == "eu-west-3"
 
 
 def test_a_contradiction_is_reported_beside_a_misspelling(shipped_settings: Any) -> None:
