@@ -32,6 +32,9 @@ def rehearse(app: str, scenario: str, keep: bool, down: bool, json_file: str | N
 
     The real CDK CLI and the real container engine deploy the app in this folder to AWS services embedded here; then
     BLOOM and Whisper answer through boto3, the model is changed and changed back, and everything is destroyed.
+
+    One rehearsal has the folder at a time: a second one says which process has it, and one that was kept up stays until
+    --down. What a killed one left, the next takes down first.
     """
     if missing := [package for package in ("moto", "werkzeug", "yaml") if find_spec(package) is None]:
         raise click.ClickException(
