@@ -39,6 +39,20 @@ _ALWAYS_TAKEN = 64 * 1024
 """Bytes of a body that need no room: a connection has as much in its buffers."""
 
 
+class Pace:
+    """How fast large bodies arrive together while others are answered: to read 25 MB takes 40 ms of a core."""
+
+    def __init__(self, rate: float) -> None:
+        """`rate` is in bytes a second."""
+        self._rate, self._next = rate, 0.0
+
+    async def keep(self, amount: int) -> None:
+        """Wait until so many bytes more may be read."""
+        now = time.monotonic()
+        self._next = max(self._next, now) + amount / self._rate
+        await asyncio.sleep(self._next - now)
+
+
 class ClientGoneError(Exception):
     """The client closed the connection: nobody is there to answer."""
 
@@ -71,7 +85,7 @@ class Exchange:
         """Since the head of the request was there."""
         return (time.perf_counter() - self._started) * 1000
 
-    async def read_body(self, limit: int, seconds: float, room: Room) -> bytes:
+    async def read_body(self, limit: int, seconds: float, room: Room, pace: Pace | None = None) -> bytes:
         """The whole body; 413 for one over the limit, as soon as its sender can hear it, 408 for a slow one.
 
         429 for one that finds no room. What it takes of that is free again after `let_go`.
@@ -79,7 +93,7 @@ class Exchange:
         whole = self._extensions.get(WHOLE)
         if whole is not None:
             if len(whole) > min(limit, _ALWAYS_TAKEN):
-                return await self._read(limit, room)
+                return await self._read(limit, room, pace)
             self.bytes_in = len(whole)
             return bytes(whole)
         too_slow = False
@@ -94,7 +108,7 @@ class Exchange:
         # wait_for would take a task, which is a tenth of what a short request costs
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
-            return await self._read(limit, room)
+            return await self._read(limit, room, pace)
         except asyncio.CancelledError:
             if not too_slow:
                 raise
@@ -111,7 +125,7 @@ class Exchange:
         room.give_back(self._held)
         self._held = 0
 
-    async def _read(self, limit: int, room: Room) -> bytes:
+    async def _read(self, limit: int, room: Room, pace: Pace | None) -> bytes:
         announced = self.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > limit:
             waits = self.headers.get("expect", "").lower() == "100-continue"
@@ -139,6 +153,8 @@ class Exchange:
                 self.let_go(room)
             if not message.get("more_body"):
                 break
+            if pace and self.bytes_in > _ALWAYS_TAKEN:
+                await pace.keep(len(chunk))
         if refusal is not None:
             raise refusal
         return body.getvalue()
