@@ -97,7 +97,7 @@ def tiny_models_answer(folder: Path) -> Iterator[str]:
     from extended_dlc_server.settings import Settings
 
     # what the process imports besides: the start-up that is compiled below is the whole one
-    for module in ("app", "__main__"):
+    for module in ("app", "serving", "__main__"):
         importlib.import_module(f"{SERVER}.{module}")
     for module in ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "uvloop"):
         importlib.import_module(module)

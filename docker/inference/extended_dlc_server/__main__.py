@@ -1,148 +1,13 @@
-"""`python -m extended_dlc_server serve`: the container's process, from the environment to the exit code."""
+"""`python -m extended_dlc_server serve`: the log first, then everything else."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
-import select
 import signal
-import socket
 import sys
-import time
-from collections.abc import Generator, Sequence
 from typing import NoReturn
 
-import uvloop
-
-from .cpu import set_thread_count
-from .errors import StartError
-from .log import end_log, hide_requests, start_log
-from .memory import limit_memory
-from .settings import Settings, read_settings
-
-DRAIN_SECONDS = 25
-"""How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
-
-HANDSHAKE_SECONDS = 0.1
-"""How long a connection that a client has begun before SIGTERM may take to be there."""
-
-ACCEPT_SECONDS = 2
-"""How long those that are there may take to be accepted, one in each turn of the event loop."""
-
-FAILED_SECONDS = 5
-"""How long `/ping` says 500 before the process exits, so that SageMaker's health check sees it."""
-
-log = logging.getLogger("extended_dlc_server")
-
-
-def main(arguments: list[str]) -> int:
-    """Serve until told to stop (0), until the model can no longer answer (1), or not at all (2)."""
-    # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
-    signal.signal(signal.SIGTERM, lambda *_: leave(0))
-    start_log()
-    # huggingface_hub reads it when it is imported, and would ask the Hub for a list of agents and report what runs
-    if not os.environ.get("HF_HUB_DISABLE_TELEMETRY"):
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    if arguments not in ([], ["serve"]):
-        log.error("unknown command %s: this image serves, start it with 'serve'", " ".join(arguments))
-        return 2
-    try:
-        settings = read_settings(os.environ)
-        set_thread_count(os.environ)
-        if settings.program_file is None:  # which may need no weights that we know of
-            _ = settings.model_source
-    except StartError as error:
-        log.error("%s", error)
-        return 2
-    loop = uvloop.new_event_loop()
-    return loop.run_until_complete(serve(settings))
-
-
-async def serve(settings: Settings) -> int:
-    """Listen at once, load the model beside it, and drain at the end."""
-    from .worker import State, Worker
-
-    def load() -> Sequence[Model | UserModel]:
-        models = load_model(settings)
-        if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
-            hide_requests()
-        if settings.program_file is None and not seen_gpus():
-            limit_memory()
-        return models
-
-    import uvicorn
-
-    from .app import App
-    from .connections import WAIT_SECONDS, Connection, refuse_newcomers
-    from .devices import seen_gpus
-    from .loading import load_model
-    from .model import Model
-    from .user_code import UserModel
-
-    worker = Worker(load, queue_length=settings.queue_length)
-    worker.start()
-
-    class Server(uvicorn.Server):
-        """uvicorn, which would otherwise end itself by the signal it got instead of with exit code 0."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Generator[None, None, None]:
-            yield
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Accept who has connected already: closing the listening sockets resets them."""
-            listeners = [listener for server in self.servers for listener in server.sockets]
-            for listener in listeners:
-                refuse_newcomers(listener)
-            end = time.monotonic() + ACCEPT_SECONDS
-            await asyncio.sleep(HANDSHAKE_SECONDS)
-            while select.select(listeners, [], [], 0)[0] and time.monotonic() < end:
-                await asyncio.sleep(0.01)
-            for server in self.servers:
-                server.close()
-            await asyncio.sleep(0)  # who was accepted last becomes a connection of ours
-            await super().shutdown(sockets)
-
-    server = Server(
-        uvicorn.Config(
-            App(settings, worker),
-            host="0.0.0.0",  # noqa: S104 - SageMaker reaches the container from outside
-            port=settings.port,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,  # who asks is of no interest, and costs time
-            timeout_keep_alive=WAIT_SECONDS,
-            timeout_graceful_shutdown=DRAIN_SECONDS - ACCEPT_SECONDS,
-        )
-    )
-
-    def stop() -> None:
-        log.info("told to stop: finishing what is in flight")
-        server.should_exit = True
-
-    async def leave_when_failed() -> None:
-        while worker.state is not State.FAILED:
-            await asyncio.sleep(0.1)
-            if worker.busy_seconds > settings.request_seconds:
-                log.error("an inference has taken more than %d s: it counts as stuck", settings.request_seconds)
-                worker.fail(f"an inference took more than {settings.request_seconds} s (EXTENDED_DLC_REQUEST_SECONDS)")
-        log.error("the model cannot answer: exiting in %d s", FAILED_SECONDS)
-        await asyncio.sleep(FAILED_SECONDS)
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    watch = loop.create_task(leave_when_failed())
-    await server.serve()
-    watch.cancel()
-    return 1 if worker.state is State.FAILED else 0
+from .log import end_log, start_log
 
 
 def leave(code: int) -> NoReturn:
@@ -155,4 +20,10 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
+    signal.signal(signal.SIGTERM, lambda *_: leave(0))
+    # before anything large is imported, for the process that reads what is printed is a copy of this one
+    start_log()
+    from .serving import main
+
     leave(main(sys.argv[1:]))
