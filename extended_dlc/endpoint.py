@@ -20,9 +20,10 @@ from extended_dlc._config import (
     queue,
 )
 from extended_dlc._decisions import deadlines, known_task, settle
-from extended_dlc._private import is_token, place_of, require
+from extended_dlc._private import decide, is_token, place_of, require
 from extended_dlc.capture import DataCapture, data_capture_config, grant_key
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
+from extended_dlc.facts.combinations import check_serverless_data
 from extended_dlc.hosting import (
     MAIN_VARIANT,
     Async,
@@ -671,18 +672,11 @@ def _refuse_with_serverless(
 
 
 def _archive_for_serverless(placed: PlacedModel) -> str | None:
-    """The address of the model's archive, if there is one; ValueError for model data in any other form.
-
-    A serverless endpoint takes `ModelDataUrl`, which is an archive, and no `ModelDataSource` (SageMaker API reference,
-    ContainerDefinition).
-    """
+    """The address of the model's archive, if there is one; ValueError for model data in any other form."""
     if placed.data is None:
         return None
     source = placed.data.s3_data_source
-    if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) and source.compression_type == "Gzip":
-        return source.s3_uri
-    raise ValueError(
-        "'model' (files in S3 as they are) does not go with Serverless, which takes one archive: pack them into a "
-        ".tar.gz and name that with S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take "
-        "RealTime or Async"
-    )
+    known = source if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) else None
+    archive = known.s3_uri if known is not None and known.compression_type == "Gzip" else None
+    decide("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))
+    return archive

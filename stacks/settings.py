@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import VLLM, read_tag, repository_of
 from extended_dlc.facts.checks import check_endpoint_name, check_release
+from extended_dlc.facts.combinations import check_serverless_data, check_zero_instances
 from extended_dlc.facts.compat import Family, Server, check_model_type, check_pair, check_vllm, pick_base, pick_vllm
 from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
@@ -34,7 +35,7 @@ from stacks.hosting import (
     RolloutSettings,
     ServerlessSettings,
 )
-from stacks.models import WEIGHTS, HubWeightsSettings, MirroredWeightsSettings, ModelSettings
+from stacks.models import WEIGHTS, HubWeightsSettings, MirroredWeightsSettings, ModelSettings, S3WeightsSettings
 from stacks.operating import SCHEDULES, MonitoringSettings, ScheduleSettings, VerifySettings
 from stacks.sections import Section as _Section
 from stacks.sections import checked as _checked
@@ -407,6 +408,7 @@ def _contradictions(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"endpoints.{key}: its endpoint would be called '{name}-{key}', which {error}"
     yield from _components_that_cannot_be(str(name), endpoints)
     yield from _proofs_without_a_request(endpoints)
+    yield from _hostings_that_cannot_be(endpoints, raw.get("region"))
     image = _section(_IMAGES.get(_image_kind(raw.get("image")), ExtendedImageSettings), raw.get("image"))
     region = raw.get("region")
     if image is None:
@@ -436,6 +438,23 @@ def _components_that_cannot_be(name: str, endpoints: Mapping[str, EndpointSettin
                 yield f"endpoints.{key}.hosting.components.{part}: it would be called '{called}', which {error}"
         if all(part.model is not None for part in hosting.components.values()):
             yield f"endpoints.{key}.model ({endpoints[key].model}): no component serves it: leave 'model' out of one"
+
+
+def _hostings_that_cannot_be(endpoints: Mapping[str, EndpointSettings], region: object) -> Iterator[str]:
+    """Hostings that SageMaker refuses for the weights, or in the region."""
+    for key, endpoint in endpoints.items():
+        hosting, weights = endpoint.hosting, endpoint.weights
+        if isinstance(hosting, ServerlessSettings):
+            as_they_are = isinstance(weights, S3WeightsSettings) and weights.key.endswith("/")
+            try:
+                check_serverless_data(archive=not (as_they_are or isinstance(weights, MirroredWeightsSettings)))
+            except ValueError as error:
+                yield f"endpoints.{key}.weights ({weights.kind}): {error}"
+        if isinstance(hosting, ComponentsSettings) and hosting.minimum == 0 and isinstance(region, str):
+            try:
+                check_zero_instances(region)
+            except ValueError as error:
+                yield f"endpoints.{key}.hosting.minimum (0): {error}"
 
 
 def _instances(endpoint: EndpointSettings) -> list[Instance]:

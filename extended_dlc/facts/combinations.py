@@ -57,6 +57,18 @@ def _instead(from_hub: bool, requirements: bool) -> str:
     return " and ".join(ways) or "leave the token out, which weights in S3 do not need"
 
 
+def check_serverless_data(*, archive: bool) -> None:
+    """Refuse model data that a serverless endpoint does not take: anything but an archive.
+
+    It takes `ModelDataUrl`, which is one, and no `ModelDataSource` (SageMaker API reference, ContainerDefinition).
+    """
+    if not archive:
+        raise ValueError(
+            "does not go with Serverless, which takes one archive: pack the files into a .tar.gz and name that with "
+            "S3Model(bucket, '….tar.gz'), let the container fetch them with HubModel, or take RealTime or Async"
+        )
+
+
 def check_zero_instances(region: str | None) -> str | None:
     """Refuse 0 as the fewest instances where SageMaker is known to; otherwise what to annotate, if it is not known.
 

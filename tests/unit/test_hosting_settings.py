@@ -96,6 +96,32 @@ def test_a_serverless_endpoint_has_no_instances() -> None:
     assert variant["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 5, "ProvisionedConcurrency": 1}
 
 
+MIRRORED = {"weights": {"kind": "mirrored"}, "revision": "a" * 40}
+PREFIX = {"weights": {"kind": "s3", "bucket": "b", "key": "bert/"}}
+ARCHIVE = {"weights": {"kind": "s3", "bucket": "b", "key": "bert.tar.gz"}}
+
+
+@pytest.mark.parametrize(("weights", "kind"), [(MIRRORED, "mirrored"), (PREFIX, "s3")])
+def test_weights_that_a_serverless_endpoint_does_not_take_are_reported_with_their_place(
+    weights: Json, kind: str
+) -> None:
+    serverless = {"hosting": {"kind": "serverless"}}
+    said = f"endpoints.bloom.weights ({kind}): does not go with Serverless, which takes one archive"
+    assert said in problems({**serverless, **weights})
+    read_settings(settings({**serverless, **ARCHIVE}))
+
+
+def test_no_instance_in_a_region_that_refuses_it_is_reported_with_its_place() -> None:
+    endpoint = shared(text={"memory_mb": 1024})
+    endpoint["hosting"]["minimum"] = 0
+    given = {**settings(endpoint), "region": "eu-west-3"}
+    with pytest.raises(
+        SettingsError, match=r"endpoints\.bloom\.hosting\.minimum \(0\): is refused by SageMaker in eu-west-3"
+    ):
+        read_settings(given)
+    read_settings({**given, "region": "us-east-1"})
+
+
 def shared(**components: Json) -> Json:
     return {"hosting": {"kind": "components", "instance_type": "ml.m5.2xlarge", "maximum": 2, "components": components}}
 
