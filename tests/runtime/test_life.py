@@ -49,9 +49,10 @@ def test_ping_answers_while_the_model_computes(bloom):
     assert max(waits) < 1
 
 
-def test_a_failure_of_ours_is_500_without_details_and_serving_goes_on(misbehaving):
+def test_what_the_model_fails_on_is_400_without_details_and_serving_goes_on(misbehaving):
     status, code, message = misbehaving.ask(letters(50)).error
-    assert (status, code) == (500, "internal-error")
+    assert (status, code) == (400, "refused-by-model")
+    assert "RuntimeError" in message
     assert "secretsecret" not in message
     assert misbehaving.ask(letters(3)).status == 200
 
