@@ -362,7 +362,7 @@ def test_what_serverless_endpoints_do_not_have_is_refused_with_the_way_out(stack
             ValueError, match=f"'{option}' does not go with Serverless, which has not {what}: take Real"
         ):
             endpoint_in(stack, construct_id, hosting=Serverless(), **given)
-    with pytest.raises(ValueError, match=r"'model' \(files in S3 as they are\) .*pack the files into a \.tar\.gz.*HubModel"):
+    with pytest.raises(ValueError, match=r"'model' \(files in S3 as they are\) .*into a \.tar\.gz.*HubModel"):
         endpoint_in(stack, "D", hosting=Serverless(), model=weights)
     with pytest.raises(ValueError, match=r"\(serverless\) computes with cpu and the image is built for gpu"):
         endpoint_in(stack, "E", hosting=Serverless(), base=GPU)
