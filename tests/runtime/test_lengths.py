@@ -108,6 +108,25 @@ def test_every_text_of_a_list_and_both_of_a_pair_are_looked_at(classifier):
     assert ask(classifier, {"text": "x", "text_pair": "y"})
 
 
+def test_a_pair_shares_the_positions(classifier):
+    tokenizer = classifier.pipeline.tokenizer
+    room = 62 - tokenizer.num_special_tokens_to_add(pair=True)
+    assert ask(classifier, {"text": "x" * 5, "text_pair": "y" * (room - 5)})
+    assert refused(classifier, {"text": "x" * 6, "text_pair": "y" * (room - 5)}).code == "inputs-too-long"
+    cut = Decoded(inputs={"text": "x" * 500, "text_pair": "y" * 5}, parameters={"truncation": True})
+    whole = {"text": "x" * (room - 5), "text_pair": "y" * 5}
+    assert json.loads(classifier.answer(cut)) == ask(classifier, whole)
+    assert cut.inputs == whole
+
+
+def test_many_long_texts_are_cut_in_one_go(classifier):
+    started = time.monotonic()
+    request = Decoded(inputs=["x" * 100 + str(number) for number in range(3000)], parameters={"truncation": True})
+    classifier.prepare(request)
+    assert time.monotonic() - started < 10
+    assert {len(text) for text in request.inputs} == {62 - classifier.pipeline.tokenizer.num_special_tokens_to_add()}
+
+
 def test_prompt_and_new_tokens_share_the_positions(writer):
     assert ask(writer, "x" * 60, max_new_tokens=4)
     error = refused(writer, "x" * 60, max_new_tokens=5)

@@ -77,12 +77,14 @@ class Lengths:
         """
         if self._counter is None:
             return inputs, 0
-        cuts = arguments.get("truncation") not in (None, False, "do_not_truncate")
+        below = arguments.get("tokenizer_kwargs") or arguments.get("tokenize_kwargs") or {}
+        cuts = any(one.get("truncation") not in (None, False, "do_not_truncate") for one in (arguments, below))
         if self._task not in ("visual-question-answering", "table-question-answering"):
             arguments.pop("truncation", None)  # done here, and the same for all tasks
         if self._task == "fill-mask":
             self._check_masks(inputs)
-        limit = min(self.input_tokens, arguments.get("max_length", self.input_tokens) if cuts else self.input_tokens)
+        shorter = below.get("max_length") or arguments.get("max_length") if cuts else None
+        limit = min(self.input_tokens, shorter or self.input_tokens)
         removed, longest = 0, 0
         shortened: dict[str, str] = {}
         for text, room, cut in self._texts(inputs, prompt, arguments, limit):
@@ -106,26 +108,33 @@ class Lengths:
         self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int
     ) -> Iterator[tuple[str, int, bool]]:
         """Each text that the model reads, how many tokens it may have, and whether it may be cut."""
-        special = self._counter.special if self._counter else 0
-        if isinstance(prompt, str):
-            # a rendered chat has its special tokens in it, and its end may not be cut off
-            chat = prompt is not inputs
-            extra = _longest_label(arguments) if self._task == "zero-shot-classification" else ""
-            taken = self._counter.count(extra, limit) if extra and self._counter else 0
-            prefix = arguments.get("prefix") or ""
-            yield prefix + prompt, limit - taken - (0 if chat else special), not chat and not prefix
-        elif isinstance(prompt, list):
-            for one, rendered in zip(inputs, prompt, strict=True):
-                yield from self._texts(one, rendered, arguments, limit)
-        elif isinstance(prompt, dict):
-            windows = WINDOWS * limit if self._task in _IN_WINDOWS else limit
-            pair = [value for value in prompt.values() if isinstance(value, str)]
-            both = limit - special if self._task == "text-classification" else windows
-            for text in pair:
-                room = both if len(pair) == 1 or self._task != "text-classification" else both // 2
-                yield text, room, self._task == "text-classification"
-            rest = [value for value in prompt.values() if isinstance(value, (list, dict))]
-            yield from ((text, windows, False) for value in rest for text in _strings(value))
+        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        special, several = self._counter.special, self._counter.special_of_pair
+        windows = WINDOWS * limit
+        match prompt:
+            case str() if self._task == "zero-shot-classification":
+                yield prompt, limit - several - self._counter.count(_longest_label(arguments), limit), True
+            case str() if self._task == "token-classification" and "stride" in arguments:
+                yield prompt, windows, True
+            case str():
+                # a rendered chat has its special tokens in it, and its end may not be cut off
+                chat, prefix = prompt is not inputs, arguments.get("prefix") or ""
+                yield prefix + prompt, limit - (0 if chat else special), not chat and not prefix
+            case list():
+                for one, rendered in zip(inputs, prompt, strict=True):
+                    yield from self._texts(one, rendered, arguments, limit)
+            case {"text": str(first), "text_pair": str(second)}:
+                room = limit - several
+                ours, theirs = (self._counter.count(text, room) for text in (first, second))
+                # the longer of the two is cut first, as tokenizers do
+                yield first, max(room - theirs, room // 2), True
+                yield second, max(room - ours, room - room // 2), True
+            case dict():
+                room = windows if self._task in _IN_WINDOWS else limit - special
+                texts = [value for value in prompt.values() if isinstance(value, str)]
+                yield from ((text, room, self._task == "text-classification") for text in texts)
+                rest = [value for value in prompt.values() if isinstance(value, (list, dict))]
+                yield " ".join(_strings(rest)), room, False
         if self._task in _LABELS:
             template = arguments.get("hypothesis_template", "{}")
             for label in _labels(arguments):
@@ -225,11 +234,13 @@ class Counter:
         """A fast tokenizer breaks where two threads set and read its options: they take turns from now on."""
         self._tokenizer = tokenizer
         self._lock = threading.RLock()  # one of the two methods below calls the other in older releases
-        self._backend = getattr(tokenizer, "backend_tokenizer", None)
-        try:
-            self.special = tokenizer.num_special_tokens_to_add(pair=False)
-        except ValueError:  # TAPAS has none for a question without its table
-            self.special = 0
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        self.special, self.special_of_pair = (
+            _special_tokens(tokenizer, pair=False),
+            _special_tokens(tokenizer, pair=True),
+        )
+        # a tokenizer in Python takes ten times as long for each letter
+        self._letters = MOST_CHARACTERS if self._backend is not None else MOST_CHARACTERS // 8
         if self._backend is not None:
             for name in ("_encode_plus", "_batch_encode_plus"):
                 if hasattr(tokenizer, name):
@@ -244,13 +255,16 @@ class Counter:
 
     @staticmethod
     def upper_bound(text: str) -> int:
-        """A number that the tokens do not exceed: no tokenizer makes more of ASCII than its characters, and one."""
-        return len(text) + 1 if text.isascii() else 20 * len(text) + 1
+        """A number that the tokens do not exceed: no tokenizer makes more of ASCII than its characters, and one.
+
+        Elsewhere a letter may become 18 (NFKC of U+FDFA), and each of them three bytes.
+        """
+        return len(text) + 1 if text.isascii() else 54 * len(text) + 1
 
     def count(self, text: str, most: int) -> int:
         """Tokens without special ones; any number above `most` stands for all that are larger."""
-        if len(text) > MOST_CHARACTERS * max(most, 1):
-            return most + 2
+        if len(text) > self._letters * max(most, 1):
+            return max(most, 0) + 2
         if len(text) <= _PIECE:
             return len(self._encode(text))
         tokens = pieces = 0
@@ -269,13 +283,14 @@ class Counter:
     def cut(self, text: str, most: int) -> tuple[str, int]:
         """The longest part of a text that has at most so many tokens, and about how many are lost."""
         side = getattr(self._tokenizer, "truncation_side", "right")
-        reach = MOST_CHARACTERS * max(most, 1)
+        reach = self._letters * max(most, 1)
         rest = max(0, len(text) - reach)
         text = text[-reach:] if side == "left" else text[:reach]
-        tokens = self.count(text, most * MOST_CHARACTERS)
+        tokens = self.count(text, len(text))
         low, high = 0, len(text)
         if self._backend is not None and tokens > most:
             with self._lock:
+                self._forget_options()
                 offsets = self._backend.encode(text, add_special_tokens=False).offsets
             low = high = len(text) - offsets[-most][0] if side == "left" else offsets[most - 1][1]
         while low < high:  # a slow tokenizer does not say where its tokens end
@@ -285,6 +300,12 @@ class Counter:
         kept = text[len(text) - low :] if side == "left" else text[:low]
         return kept, max(1, tokens - most + rest // 4)
 
+    def _forget_options(self) -> None:
+        """What the last request has asked of the tokenizer, such as a truncation, stays set in it."""
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = bool(getattr(self._tokenizer, "split_special_tokens", False))
+
     def _encode(self, text: str) -> list[int]:
         if self._backend is None:
             # not encode, which takes the text for a table in older releases of TAPAS
@@ -293,8 +314,17 @@ class Counter:
         # a batch of one, for which the interpreter is free meanwhile
         encode = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
         with self._lock:
+            self._forget_options()
             found: list[int] = encode([text], add_special_tokens=False)[0].ids
         return found
+
+
+def _special_tokens(tokenizer: Any, *, pair: bool) -> int:
+    """How many tokens the tokenizer puts around a text, or around two."""
+    try:
+        return int(tokenizer.num_special_tokens_to_add(pair=pair))
+    except ValueError:  # TAPAS has none for a question without its table
+        return 0
 
 
 def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
