@@ -13,6 +13,11 @@ from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_LISTED_BY = {
+    "sdk": "sagemaker-core",
+    "dlc": "AWS's own list (docs/src/data of aws/deep-learning-containers)",
+    "hand": "image_corrections.json, which says why",
+}
 _COLUMNS = ("REPOSITORY", "TAG", "TORCH", "TRANSFORMERS", "PYTHON", "CUDA", "LOGIN")
 
 
@@ -74,6 +79,8 @@ def show(image: str, region: str, as_json: bool) -> None:
         "CUDA": _cuda(found) or ("not told by the tag" if found.accelerator == "gpu" else "none"),
         "accelerator": found.accelerator,
         "login": f"needed, to account {account} in {region}" if found.login else "not needed",
+        "patched": f"by AWS until {found.patched_until}" if found.patched_until else "nobody says until when",
+        "listed by": " and ".join(_LISTED_BY[source] for source in found.source.split("+")),
         "regions": str(len(found.regions)) if found.login else "all: one public registry",
     }
     for name, value in facts.items():
@@ -81,13 +88,17 @@ def show(image: str, region: str, as_json: bool) -> None:
 
 
 @catalog.command()
+@click.option(
+    "--dlc", metavar="ADDRESS", help="Where git clones aws/deep-learning-containers from. Default: its place on GitHub."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON, and the progress on standard error.")
-def refresh(as_json: bool) -> None:
-    """Generate the tables again from PyPI; what is there is kept when that fails."""
+def refresh(dlc: str | None, as_json: bool) -> None:
+    """Generate the tables again from PyPI and AWS's list of images; what is there is kept when that fails."""
     from extended_dlc.facts.refresh import RefreshError, refresh
 
+    where = {} if dlc is None else {"dlc_repository": dlc}
     try:
-        tables = refresh(partial(click.echo, err=as_json))
+        tables = refresh(partial(click.echo, err=as_json), **where)
     except RefreshError as error:
         _fail(str(error))
     if as_json:
@@ -130,6 +141,8 @@ def _as_json(image: DlcImage) -> dict[str, Any]:
         "cuda": _cuda(image),
         "login": image.login,
         "regions": list(image.regions),
+        "patched_until": image.patched_until,
+        "listed_by": image.source.split("+"),
     }
 
 

@@ -12,6 +12,8 @@ from extended_dlc.facts._tables import did_you_mean, table
 INFERENCE = "huggingface-pytorch-inference"
 TRAINING = "huggingface-pytorch-training"
 VLLM = "huggingface-vllm"
+PYTORCH = "pytorch"
+"""AWS's own PyTorch images from 2.11 on, for training and inference alike."""
 
 Version = tuple[int, ...]
 
@@ -49,6 +51,12 @@ class DlcImage:
     vllm: str | None = None
     """None for every family but `huggingface-vllm`."""
 
+    patched_until: str | None = None
+    """Day until which AWS patches the image, as `2027-09-28`; None where no source tells."""
+
+    source: str = "sdk"
+    """Who lists it: `sdk` is sagemaker-core, `dlc` aws/deep-learning-containers, `hand` image_corrections.json."""
+
     @property
     def name(self) -> str:
         """Repository and tag; for an image of the public registry the full reference."""
@@ -81,11 +89,13 @@ def _all_images() -> tuple[DlcImage, ...]:
     return tuple(
         DlcImage(
             **{
-                key: row[key] for key in ("repository", "tag", "accelerator", "torch", "transformers", "python", "cuda")
+                key: row[key]
+                for key in ("repository", "tag", "accelerator", "torch", "transformers", "python", "cuda", "source")
             },
             regions=groups[row["regions"]] if row["regions"] else (),
             login=row["regions"] is not None,
             vllm=row.get("vllm"),
+            patched_until=row.get("patched_until"),
         )
         for row in data["images"]
     )
@@ -144,19 +154,24 @@ def search_images(text: str) -> list[DlcImage]:
 
 @dataclass(frozen=True, kw_only=True)
 class TagFacts:
-    """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`."""
+    """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`.
+
+    What the tag does not say and the catalogue knows of this repository and tag is filled in.
+    """
 
     torch: str | None
-    """None in the family `huggingface-vllm`, whose tags begin with vLLM's release."""
+    """None where the tag begins with another release: vLLM's, or any below 1, which no torch of a DLC is."""
 
     transformers: str | None
     """None for a family without transformers."""
 
     accelerator: Literal["cpu", "gpu"]
     python: str | None
-    """None where the tag does not tell: `2.13.0-cu133-amzn2023-sagemaker`."""
+    """None where nothing tells, as of a mirror's `2.13.0-cu133-amzn2023-sagemaker`."""
 
     cuda: str | None
+    """None for a CPU image, and where nothing tells."""
+
     moving: bool
     """Whether AWS patches the image in place under this tag: it has no `-vM.m` suffix."""
 
@@ -168,9 +183,12 @@ _TAG = re.compile(
     r"(-(?P<cuda>cu\d+))?-(?P<os>[a-z0-9.]+)(?P<suffix>(-[\w.]+)*)"
 )
 _PYTORCH_TAG = re.compile(
-    r"(?P<torch>\d+\.\d+\.\d+)-(?P<accelerator>cpu|gpu)-(?P<python>py\d+)(-(?P<cuda>cu\d+))?(?P<suffix>(-[\w.]+)*)"
+    r"(?P<torch>\d+\.\d+(\.\d+)?)-(?P<accelerator>cpu|gpu)-(?P<python>py\d+)(-(?P<cuda>cu\d+))?(?P<suffix>(-[\w.]+)*)"
 )
-_AMZN_TAG = re.compile(r"(?P<torch>\d+\.\d+(\.\d+)?)-(cpu|(?P<cuda>cu\d+))-(?P<os>amzn\d+)(?P<suffix>(-[\w.]+)*)")
+_AMZN_TAG = re.compile(
+    r"(?P<torch>\d+\.\d+(\.\d+)?)(-transformers(?P<transformers>\d+\.\d+(\.\d+)?))?-(cpu|(?P<cuda>cu\d+))"
+    r"-(?P<os>amzn\d+)(?P<suffix>(-[\w.]+)*)"
+)
 _FIXED = re.compile(r"-v\d+\.\d+(-|$)")
 
 
@@ -184,15 +202,21 @@ def read_tag(reference: str) -> TagFacts | None:
     first = facts["torch"]
     is_vllm = repository_of(reference) == VLLM
     gpu = facts["cuda"] is not None or facts.get("accelerator") == "gpu"
+    known = _by_name().get(f"{repository_of(reference)}:{tag}")
     return TagFacts(
-        torch=None if is_vllm else first,
-        transformers=facts.get("transformers"),
+        torch=None if is_vllm or first.startswith("0.") else first,
+        transformers=known.transformers if known else facts.get("transformers"),
         accelerator="gpu" if gpu else "cpu",
-        python=facts.get("python"),
-        cuda=facts["cuda"],
+        python=facts.get("python") or (known.python if known else None),
+        cuda=facts["cuda"] or (known.cuda if known else None),
         moving=is_moving(reference),
-        vllm=first if is_vllm else None,
+        vllm=(known.vllm if known else first) if is_vllm else None,
     )
+
+
+@functools.cache
+def _by_name() -> dict[str, DlcImage]:
+    return {f"{image.repository}:{image.tag}": image for image in _all_images()}
 
 
 def repository_of(reference: str) -> str:

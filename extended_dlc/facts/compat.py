@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from extended_dlc.facts._tables import did_you_mean, table
-from extended_dlc.facts.catalog import INFERENCE, VLLM, DlcImage, TagFacts, Version, dlc_images, read_tag, version
+from extended_dlc.facts.catalog import (
+    INFERENCE,
+    PYTORCH,
+    VLLM,
+    DlcImage,
+    TagFacts,
+    Version,
+    dlc_images,
+    read_tag,
+    repository_of,
+    version,
+)
 from extended_dlc.facts.releases import Release, releases
 
 Json = dict[str, Any]
@@ -24,6 +35,9 @@ Server = Literal["native", "stock"]
 
 Family = Literal["inference", "vllm"]
 """Image families that are extended: Hugging Face's PyTorch inference and those like it, and Hugging Face's vLLM."""
+
+PLAIN = (PYTORCH, "pytorch-inference", "pytorch-training")
+"""Families of AWS's own PyTorch images, which have neither transformers nor a server."""
 
 NATIVE_PYTHON = (3, 10)
 NATIVE_TRANSFORMERS = (4, 46)
@@ -105,13 +119,17 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
     because its neighbours (huggingface_hub 1.x against 0.x) would have to go back with it. An older release of the same
     major is installed over a newer one of the base where the native server runs, and the notes say so; the stock
     server, whose toolkit was published with the base, is only ever moved forward.
+
+    AWS builds that family no more. Where none of it carries the release, the native server goes onto the newest of
+    AWS's own PyTorch images that does.
     """
     if accelerator not in ("cpu", "gpu"):
         raise ValueError(f"has no base that computes with '{accelerator}': take cpu or gpu")
     _check_native(transformers, server)
     release = find_release(transformers)
-    family = [image for image in dlc_images(INFERENCE) if image.accelerator == accelerator]
-    _check_region(region, family)
+    family = dlc_images(INFERENCE, accelerator=accelerator)
+    plain = [] if server == "stock" else _plain_images(accelerator)
+    _check_region(region, [*family, *plain])
     why_not: dict[str, str] = {}
     for allow_newer_major in (False, True):
         for image in reversed(family):
@@ -128,7 +146,39 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
                     + _stock_notes(image, transformers, server),
                 )
             why_not.setdefault(image.tag, reason)
-    raise ValueError(_impossible(transformers, release, server, [i for i in family if region in i.regions], why_not))
+    for image in reversed(plain):
+        reason = _why_not(image, transformers, release, region, server)
+        if reason is None:
+            return Choice(
+                image=image,
+                uri=image.uri(region),
+                why=f"{image.name} is the newest of AWS's own PyTorch images for {accelerator} in {region}, and no "
+                f"{INFERENCE} image carries transformers {transformers}: the newest, {family[-1].tag}, "
+                f"{why_not[family[-1].tag]}",
+                known=release is not None,
+                notes=(*_notes(transformers, release, None), *plain_notes(image)),
+            )
+        why_not.setdefault(image.tag, reason)
+    published = [image for image in (*family, *plain) if region in image.regions]
+    raise ValueError(_impossible(transformers, release, server, published, why_not))
+
+
+def _plain_images(accelerator: str) -> list[DlcImage]:
+    """AWS's own PyTorch images in ECR, oldest torch first; what is made for SageMaker and knows its Python."""
+    images = dlc_images(PYTORCH, accelerator=accelerator)
+    return [image for image in images if image.login and image.python]
+
+
+def plain_notes(base: str | DlcImage) -> tuple[str, ...]:
+    """What to know of a base without Hugging Face's packages: what the layer brings that such a base lacks."""
+    facts = base if isinstance(base, DlcImage) else read_tag(base)
+    repository = base.repository if isinstance(base, DlcImage) else repository_of(base)
+    if facts is None or facts.transformers is not None or repository not in PLAIN:
+        return ()
+    return (
+        f"{repository} is AWS's own PyTorch image, not Hugging Face's: the layer puts in what it lacks (accelerate, "
+        "sentencepiece, protobuf, ffmpeg) and replaces its entry point; the pair was not run on it",
+    )
 
 
 def pick_vllm(transformers: str, region: str) -> Choice:
@@ -202,11 +252,14 @@ def check_pair(base: str | DlcImage, transformers: str, server: Server = "native
     if reason := _cannot_carry(facts, transformers, release, server):
         carried = [one for one in releases().values() if _carries(facts, one, server)]
         works = [f"the newest release that it carries is {carried[-1].release}"] if carried else []
-        images = [image for image in dlc_images(INFERENCE) if image.accelerator == facts.accelerator]
-        bases = [image for image in images if _cannot_carry(image, transformers, release, server) is None]
+        images = dlc_images(INFERENCE, accelerator=facts.accelerator)
+        plain = [] if server == "stock" else _plain_images(facts.accelerator)
+        # Hugging Face's last: it goes first where one carries the release
+        bases = [one for one in [*plain, *images] if _cannot_carry(one, transformers, release, server) is None]
         works += [f"the newest base that carries {transformers} is {bases[-1].name}"] if bases else []
         raise ValueError(f"cannot go onto {name}: it {reason}" + (f"; {'; '.join(works)}" if works else ""))
-    return tuple(_notes(transformers, release, facts.transformers)) + _stock_notes(base, transformers, server)
+    own = _notes(transformers, release, facts.transformers)
+    return (*own, *_stock_notes(base, transformers, server), *plain_notes(base))
 
 
 def _check_native(transformers: str, server: Server) -> None:

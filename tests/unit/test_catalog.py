@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
+from extended_dlc.facts._tables import table
 from extended_dlc.facts.catalog import INFERENCE, TRAINING, VLLM, dlc_images, find_image, read_tag, search_images
 
 NEWEST = f"{INFERENCE}:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04"
@@ -39,6 +40,9 @@ def test_only_the_families_of_hugging_face_have_transformers() -> None:
 
 def test_what_a_tag_says_is_what_the_catalogue_says() -> None:
     for image in dlc_images():
+        mirrored = read_tag(f"registry.example.com/mirror-of-{image.repository}:{image.tag}")
+        assert mirrored is not None, image.name
+        assert (mirrored.accelerator, mirrored.cuda or image.cuda) == (image.accelerator, image.cuda), image.name
         facts = read_tag(image.name)
         assert facts is not None, image.name
         assert (facts.torch, facts.vllm, facts.transformers) == (image.torch, image.vllm, image.transformers)
@@ -49,7 +53,7 @@ def test_what_a_tag_says_is_what_the_catalogue_says() -> None:
 
 def test_an_image_of_the_public_registry_needs_no_login_and_is_the_same_everywhere() -> None:
     images = [image for image in dlc_images() if not image.login]
-    assert {image.repository for image in images} == {"pytorch", "pytorch-inference"}
+    assert {image.repository for image in images} == {"pytorch", "pytorch-inference", "pytorch-training"}
     for image in images:
         assert image.uri("us-east-1") == image.uri("cn-north-1") == f"{PUBLIC}/{image.repository}:{image.tag}"
 
@@ -64,8 +68,8 @@ def test_an_image_of_the_public_registry_needs_no_login_and_is_the_same_everywhe
 )
 def test_vllm_images_are_in_china_govcloud_and_regions_to_opt_into(region: str, registry: str) -> None:
     newest = dlc_images(VLLM, region=region)[-1]
-    assert newest.uri(region) == f"{registry}/{VLLM}:0.29.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04-v1.0"
-    assert (newest.vllm, newest.torch, newest.accelerator) == ("0.29.0", None, "gpu")
+    assert newest.uri(region) == f"{registry}/{VLLM}:0.30.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04"
+    assert (newest.vllm, newest.torch, newest.accelerator) == ("0.30.0", None, "gpu")
 
 
 def test_a_tag_of_vllm_tells_vllm_where_others_tell_torch() -> None:
@@ -74,12 +78,13 @@ def test_a_tag_of_vllm_tells_vllm_where_others_tell_torch() -> None:
     assert known is not None
     assert other is not None
     assert (known.vllm, known.torch, known.moving) == ("0.30.0", None, False)
-    assert (other.vllm, other.torch) == (None, "0.30.0")
+    assert (other.vllm, other.torch) == (None, None), "no torch of a DLC is below 1"
 
 
 def test_show_says_that_nothing_tells_the_torch_of_a_vllm_image() -> None:
     output = run("show", dlc_images(VLLM)[-1].name, "--region", "eu-west-1").output
-    assert "vLLM          0.29.0" in output
+    assert "vLLM          0.30.0" in output
+    assert "listed by     AWS's own list (docs/src/data of aws/deep-learning-containers)" in output
     assert "torch         not told by the tag" in output
 
 
@@ -107,11 +112,42 @@ def test_an_image_is_found_by_its_parts() -> None:
     assert find_image(INFERENCE, NEWEST.split(":")[1]).name == NEWEST
 
 
+def test_the_catalogue_has_every_tag_of_awss_own_list() -> None:
+    listed = [(row, tag) for row in table("dlc_images")["dlc_images"] for tag in row["tags"]]
+    known = {(image.repository, image.tag, image.login): image for image in dlc_images()}
+    assert len(listed) > 60
+    for row, tag in listed:
+        image = known[row["repository"], tag, True]
+        assert (image.transformers, image.python, image.cuda) == (row["transformers"], row["python"], row["cuda"]), tag
+        assert image.regions
+        assert ((row["repository"], tag, False) in known) == row["public"]
+
+
+def test_the_new_form_of_training_tags_is_read_and_the_catalogue_fills_in_what_it_does_not_say() -> None:
+    tag = "2.11-transformers5.13-cu130-amzn2023-sagemaker"
+    known, mirror = read_tag(f"{TRAINING}:{tag}"), read_tag(f"registry.example.com/ours:{tag}")
+    assert known is not None
+    assert mirror is not None
+    assert (known.torch, known.transformers, known.python, known.cuda) == ("2.11", "5.13.1", "py312", "cu130")
+    assert (mirror.torch, mirror.transformers, mirror.python, mirror.cuda) == ("2.11", "5.13", None, "cu130")
+
+
+def test_a_short_tag_that_tells_no_cuda_gets_that_of_awss_own_list() -> None:
+    facts = read_tag("763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.6.0-gpu-py312")
+    assert facts is not None
+    assert facts.cuda == "cu124"
+
+
+def test_each_row_says_who_lists_the_image() -> None:
+    rows = table("images")["images"]
+    assert {row["source"] for row in rows} == {"sdk", "dlc", "sdk+dlc", "hand"}
+    assert all(len(row["commit"]) == 40 for row in table("dlc_images")["dlc_images"])
+
+
 def test_a_public_image_is_found_by_its_full_reference_and_the_private_one_without() -> None:
     tag = "pytorch:2.13-cpu-amzn2023-sagemaker"
     assert not find_image(f"{PUBLIC}/{tag}").login
     assert find_image(tag).login
-    assert not find_image("pytorch:2.13.0-cpu-amzn2023-sagemaker").login
 
 
 def test_an_unknown_tag_names_the_nearest() -> None:
@@ -169,7 +205,7 @@ def test_show_gives_the_reference_what_is_inside_and_the_login() -> None:
 
 
 def test_show_says_that_a_public_image_needs_no_login() -> None:
-    result = run("show", "pytorch:2.13.0-cpu-amzn2023-sagemaker", "--region", "eu-south-1", "--json")
+    result = run("show", f"{PUBLIC}/pytorch:2.13.0-cpu-amzn2023-sagemaker", "--region", "eu-south-1", "--json")
     found = json.loads(result.output)
     assert found["login"] is False
     assert found["uri"].startswith(f"{PUBLIC}/pytorch:")
@@ -224,11 +260,12 @@ def test_a_refresh_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
 def test_refresh_prints_its_tables_as_json_and_its_progress_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     tables = [{"table": "images", "rows": 166, "changed": False, "source": "sagemaker-core 2.27.0"}]
 
-    def refreshed(say: Callable[[str], None]) -> list[dict[str, Any]]:
+    def refreshed(say: Callable[[str], None], dlc_repository: str) -> list[dict[str, Any]]:
+        assert dlc_repository == "../clone"
         say("images: reading …")
         return tables
 
     monkeypatch.setattr("extended_dlc.facts.refresh.refresh", refreshed)
-    result = CliRunner().invoke(main, ["catalog", "refresh", "--json"])
+    result = CliRunner().invoke(main, ["catalog", "refresh", "--json", "--dlc", "../clone"])
     assert json.loads(result.stdout) == tables
     assert "images: reading …" in result.stderr

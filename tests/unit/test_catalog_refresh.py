@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from extended_dlc.facts._tables import table
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import model_types
-from extended_dlc.facts.refresh import _pip, images, releases, transformers
+from extended_dlc.facts.refresh import _pip, dlc, images, releases, transformers
 from extended_dlc.facts.refresh import _write as writing
 from extended_dlc.facts.refresh._pip import RefreshError, Upload
 from extended_dlc.facts.refresh.source import tasks_in_source, types_in_source
@@ -344,9 +345,12 @@ def no_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_corrected", lambda rows: rows)
 
 
+NO_LIST: dict[str, Any] = {"source": "", "dlc_images": []}
+
+
 @pytest.mark.usefixtures("no_corrections")
 def test_each_family_is_read_in_its_own_grammar(tmp_path: Path) -> None:
-    content = images.images(sdk(tmp_path))
+    content = images.images(sdk(tmp_path), NO_LIST)
     assert [f"{row['repository']}:{row['tag']}" for row in content["images"]] == [
         "huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04",
         "huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04",
@@ -358,13 +362,13 @@ def test_each_family_is_read_in_its_own_grammar(tmp_path: Path) -> None:
     ]
     assert content["published"] == {"huggingface-pytorch-inference-2": ["cn-north-1", "eu-west-1"]}
     assert content["dns_suffixes"] == {"cn-north-1": "amazonaws.com.cn"}
-    assert images.images(sdk(tmp_path)) == content
+    assert images.images(sdk(tmp_path), NO_LIST) == content
 
 
 @pytest.mark.usefixtures("no_corrections")
 def test_two_accounts_for_a_region_are_an_error_and_not_a_guess(tmp_path: Path) -> None:
     with pytest.raises(RefreshError, match="two accounts own pytorch-inference in eu-west-1"):
-        images.images(sdk(tmp_path, registries={"eu-west-1": "111111111111"}))
+        images.images(sdk(tmp_path, registries={"eu-west-1": "111111111111"}), NO_LIST)
 
 
 def test_a_row_that_the_source_has_by_now_wins_over_the_added_one() -> None:
@@ -372,6 +376,111 @@ def test_a_row_that_the_source_has_by_now_wins_over_the_added_one() -> None:
     theirs = {**added, "regions": "theirs"}
     kept = [row for row in images._corrected([theirs]) if row["tag"] == added["tag"]]
     assert kept == [theirs]
+
+
+# AWS's own list of images
+
+
+LISTED = {
+    "pytorch/2.13-cuda-sagemaker.yml": {
+        "framework": "PyTorch",
+        "version": "2.13",
+        "accelerator": "gpu",
+        "python": "py312",
+        "cuda": "cu133",
+        "platform": "sagemaker",
+        "public_registry": True,
+        "eop": "2027-07-20",
+        "tags": ["2.13.0-cu133-amzn2023-sagemaker", "2.13-cu133-amzn2023-sagemaker"],
+    },
+    "pytorch/2.13-cuda-ec2.yml": {"platform": "ec2", "tags": ["2.13.0-cu133-amzn2023"]},
+    "huggingface-vllm/0.30.0-gpu-sagemaker.yml": {
+        "framework": "vLLM",
+        "version": "0.30.0",
+        "accelerator": "gpu",
+        "python": "py312",
+        "cuda": "cu130",
+        "transformers": "5.15.0",
+        "platform": "sagemaker",
+        "tags": ["0.30.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04"],
+    },
+    "sglang/0.5-gpu-sagemaker.yml": {"platform": "sagemaker", "tags": ["0.5.0"]},
+}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository of git's with AWS's list in it."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "--quiet")
+    commit(folder, LISTED)
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    named = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.com", *arguments]
+    return subprocess.run(named, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path, files: dict[str, dict[str, Any]]) -> str:
+    for name, content in files.items():
+        file = folder / "docs/src/data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(content))
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message=more")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_awss_list_is_read_from_a_clone_with_the_commit_and_without_other_platforms_and_families(
+    repository: Path, tmp_path: Path
+) -> None:
+    found = dlc.images(dlc.clone(str(repository), tmp_path / "clone"))
+    assert [row["file"] for row in found["dlc_images"]] == [
+        "docs/src/data/huggingface-vllm/0.30.0-gpu-sagemaker.yml",
+        "docs/src/data/pytorch/2.13-cuda-sagemaker.yml",
+    ]
+    assert {row["commit"] for row in found["dlc_images"]} == {git(repository, "rev-parse", "HEAD")}
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", found["dlc_images"][0]["date"])
+
+
+def test_a_file_that_left_the_list_keeps_its_row_and_one_that_did_not_change_its_commit(repository: Path) -> None:
+    before = dlc.images(repository)
+    (repository / "docs/src/data/huggingface-vllm/0.30.0-gpu-sagemaker.yml").unlink()
+    commit(repository, {"sglang/0.6-gpu-sagemaker.yml": {"platform": "sagemaker", "tags": ["0.6.0"]}})
+    assert dlc.images(repository, before) == before
+    changed = LISTED["pytorch/2.13-cuda-sagemaker.yml"] | {"tags": ["2.13.1-cu133-amzn2023-sagemaker"]}
+    newest = commit(repository, {"pytorch/2.13-cuda-sagemaker.yml": changed})
+    vllm, pytorch = dlc.images(repository, before)["dlc_images"]
+    assert (vllm["commit"] != newest, pytorch["commit"], pytorch["tags"]) == (True, newest, changed["tags"])
+
+
+@pytest.mark.usefixtures("no_corrections")
+def test_the_two_sources_are_one_table_and_each_row_says_which_has_it(repository: Path, tmp_path: Path) -> None:
+    rows = images.images(sdk(tmp_path), dlc.images(repository))["images"]
+    found = {(row["repository"], row["tag"], row["regions"] is None): row for row in rows}
+    regions = "huggingface-pytorch-inference-2"
+    assert len(found) == len(rows)
+    both = found["pytorch", "2.13-cu133-amzn2023-sagemaker", False]
+    assert (both["source"], both["python"], both["patched_until"]) == ("sdk+dlc", "py312", "2027-07-20")
+    theirs = found["huggingface-vllm", "0.30.0-transformers5.15.0-gpu-py312-cu130-ubuntu24.04", False]
+    assert (theirs["source"], theirs["vllm"], theirs["torch"], theirs["regions"]) == ("dlc", "0.30.0", None, regions)
+    assert ("pytorch", "2.13.0-cu133-amzn2023-sagemaker", True) in found
+    ours = found["huggingface-pytorch-inference", "2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04", False]
+    assert ours["source"] == "sdk"
+
+
+def test_a_list_that_cannot_be_had_is_an_error_with_gits_words(tmp_path: Path) -> None:
+    with pytest.raises(RefreshError, match=r"failed: .*does not exist"):
+        dlc.images(dlc.clone(str(tmp_path / "gone"), tmp_path / "clone"))
+
+
+def test_a_repository_without_the_list_is_an_error_and_not_an_empty_table(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message=nothing")
+    with pytest.raises(RefreshError, match="has no docs/src/data"):
+        dlc.images(tmp_path)
 
 
 # writing, and failing
@@ -394,7 +503,7 @@ def test_a_few_rows_may_leave_where_that_is_ordinary(tmp_path: Path, monkeypatch
 
 
 def test_every_table_is_committed_as_the_refresh_lays_it_out() -> None:
-    for name in ("images", "instances", "releases", "model_types", "tasks"):
+    for name in ("dlc_images", "images", "instances", "releases", "model_types", "tasks"):
         assert (writing.DATA / f"{name}.json").read_text() == writing.layout(table(name)) + "\n"
 
 

@@ -122,15 +122,52 @@ def test_a_release_newer_than_our_data_gets_the_newest_base_and_says_that_it_is_
     assert "newer than 5.23.0, the end of what is known here" in choice.notes[0]
 
 
-def test_a_release_that_needs_more_than_any_base_has_is_refused_with_the_nearest_pair(tables: dict[str, Any]) -> None:
-    new = {**tables["releases"]["releases"][-1], "release": "5.24.0", "torch": "2.8"}
+def newest_needs_torch(tables: dict[str, Any], torch: str) -> str:
+    """One more release, the newest, which asks for this torch."""
+    new = {**tables["releases"]["releases"][-1], "release": "5.98.0", "torch": torch}
     tables["releases"]["releases"].append(new)
+    return "5.98.0"
+
+
+@pytest.mark.parametrize(("accelerator", "tag"), [("gpu", "2.14.0-cu133"), ("cpu", "2.14.0-cpu")])
+def test_awss_own_pytorch_image_carries_what_no_base_of_hugging_face_does(
+    tables: dict[str, Any], accelerator: str, tag: str
+) -> None:
+    transformers = newest_needs_torch(tables, "2.7")
+    choice = pick_base(transformers, accelerator, "us-east-1")
+    assert choice.uri == f"763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:{tag}-amzn2023-sagemaker"
+    assert "no huggingface-pytorch-inference image carries transformers 5.98.0" in choice.why
+    assert choice.why.endswith("has torch 2.6.0 and transformers 5.98.0 needs 2.7")
+    (note,) = choice.notes
+    assert "the layer puts in what it lacks" in note
+    assert check_pair(choice.uri, transformers) == choice.notes
+
+
+def test_a_base_of_hugging_face_goes_before_awss_own_while_one_carries_the_release(tables: dict[str, Any]) -> None:
+    transformers = newest_needs_torch(tables, "2.6")
+    assert pick_base(transformers, "gpu", "us-east-1").image.name == NEWEST
+
+
+def test_the_stock_server_never_goes_onto_an_image_without_one(tables: dict[str, Any]) -> None:
+    transformers = newest_needs_torch(tables, "2.7")
+    with pytest.raises(ValueError, match="no gpu base in the region carries it"):
+        pick_base(transformers, "gpu", "us-east-1", "stock")
+
+
+def test_a_region_with_awss_own_images_alone_gets_one_of_them() -> None:
+    (region,) = {"me-west-1"} - {region for image in dlc_images(INFERENCE) for region in image.regions}
+    assert pick_base("5.23.0", "cpu", region).image.repository == "pytorch"
+
+
+def test_a_release_that_needs_more_than_any_base_has_is_refused_with_the_nearest_pair(tables: dict[str, Any]) -> None:
+    transformers = newest_needs_torch(tables, "2.99")
+    known = list(releases())[-2]
     with pytest.raises(ValueError, match="needs Python") as error:
-        pick_base("5.24.0", "gpu", "us-east-1")
+        pick_base(transformers, "gpu", "us-east-1")
     assert str(error.value) == (
-        "needs Python 3.11 and torch 2.8: no gpu base in the region carries it; the newest, "
-        "2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04, has torch 2.6.0 and transformers 5.24.0 needs 2.8; "
-        f"the nearest pair that works is transformers 5.23.0 on {NEWEST}"
+        "needs Python 3.11 and torch 2.99: no gpu base in the region carries it; the newest, "
+        "2.14.0-cu133-amzn2023-sagemaker, has torch 2.14.0 and transformers 5.98.0 needs 2.99; "
+        f"the nearest pair that works is transformers {known} on {NEWEST}"
     )
 
 
@@ -253,7 +290,8 @@ def test_a_base_whose_tag_tells_nothing_passes() -> None:
 
 
 def test_a_public_base_of_which_the_tag_tells_no_python_is_judged_by_its_torch() -> None:
-    assert check_pair("public.ecr.aws/deep-learning-containers/pytorch:2.13-cu133-amzn2023-sagemaker", "5.23.0") == ()
+    (note,) = check_pair("public.ecr.aws/deep-learning-containers/pytorch:2.13-cu133-amzn2023-sagemaker", "5.23.0")
+    assert "the layer puts in what it lacks (accelerate, sentencepiece, protobuf, ffmpeg)" in note
     with pytest.raises(ValueError, match=r"torch 2\.3\.0"):
         check_pair("public.ecr.aws/deep-learning-containers/pytorch-inference:2.3.0-cpu-py311-ubuntu22.04", "5.23.0")
 

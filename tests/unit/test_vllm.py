@@ -68,7 +68,7 @@ def test_bloom_176b_goes_to_vllm_over_eight_gpus_and_the_synth_says_why(stack: S
     assert endpoint.speaks_openai
     folder, arguments = build_of(stack)
     assert folder == "vllm"
-    assert "/huggingface-vllm:0.29.0-" in arguments["BASE_IMAGE"]
+    assert "/huggingface-vllm:0.30.0-" in arguments["BASE_IMAGE"]
     assert arguments["TRANSFORMERS_VERSION"] == "5.23.0"
     why = Match.string_like_regexp(r"328\.3 GiB of weights.*too large for one of the 8 GPUs of " + instance_type)
     Annotations.from_stack(stack).has_info("/Test/Image", why)

@@ -1,4 +1,4 @@
-"""The catalogue of images, from sagemaker-core's `image_uri_config`, and what is kept by hand beside it."""
+"""The catalogue of images: sagemaker-core's `image_uri_config`, AWS's own list (`dlc`), and what is kept by hand."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.refresh import dlc
 from extended_dlc.facts.refresh._groups import group
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 
 PUBLIC_REGISTRY = "public.ecr.aws/deep-learning-containers"
 
 _CONFIG = "sagemaker/core/image_uri_config"
+_COLUMNS = (
+    *("repository", "tag", "accelerator", "torch", "transformers", "python", "cuda", "vllm"),
+    *("regions", "patched_until", "source"),
+)
 _FILES = ("huggingface", "huggingface-vllm", "pytorch", "pytorch-amzn2023")
 
 
-def images(sagemaker_core: Path) -> Json:
-    """The table `images`: Hugging Face's PyTorch and vLLM images, and the PyTorch images that they are made like."""
+def images(sagemaker_core: Path, dlc_images: Json) -> Json:
+    """The table `images`: Hugging Face's PyTorch and vLLM images, and the PyTorch images that they are made like.
+
+    :param dlc_images: The table of that name, the second source: it has images that the SDK does not have yet, and
+        tells what the SDK's tags do not.
+    """
     with zipfile.ZipFile(sagemaker_core) as wheel:
         configs = {name: json.loads(wheel.read(f"{_CONFIG}/{name}.json")) for name in _FILES}
     accounts: dict[str, str] = {}
@@ -38,17 +47,18 @@ def images(sagemaker_core: Path) -> Json:
                     f"two accounts own {row['repository']} in {region}, which the table cannot say: exclude the row, "
                     "or give it an account of its own"
                 )
-        rows.append(row | {"regions": group(groups, row["repository"], sorted(registries))})
-    rows = _corrected(rows)
+        rows.append(row | {"regions": group(groups, row["repository"], sorted(registries)), "source": "sdk"})
+    rows = _corrected(_merged(sorted(rows, key=_order), dlc_images))
     release = sagemaker_core.name.split("-")[1]
     used = {row["regions"] for row in rows}
     return {
-        "source": f"PyPI sagemaker-core {release}, {_CONFIG}/{{{','.join(_FILES)}}}.json; image_corrections.json",
+        "source": f"PyPI sagemaker-core {release}, {_CONFIG}/{{{','.join(_FILES)}}}.json (sdk); "
+        "dlc_images.json (dlc); image_corrections.json (hand)",
         "accounts": dict(sorted(accounts.items())),
         "dns_suffixes": _dns_suffixes(sorted(accounts)),
         "public_registry": PUBLIC_REGISTRY,
         "published": {name: regions for name, regions in sorted(groups.items()) if name in used},
-        "images": sorted(rows, key=_order),
+        "images": [{name: row[name] for name in _COLUMNS if name in row} for row in sorted(rows, key=_order)],
     }
 
 
@@ -129,13 +139,32 @@ def _row(
     }
 
 
+def _merged(rows: list[Json], dlc_images: Json) -> list[Json]:
+    """The SDK's rows, with what AWS's own list says of them, and the images that the list alone has.
+
+    Those are given the regions of the newest image of their repository that the SDK knows: the list has none.
+    """
+    found = {(row["repository"], row["tag"], row["regions"] is None): row for row in rows}
+    regions = {row["repository"]: row["regions"] for row in rows}
+    for theirs in dlc.as_images(dlc_images):
+        public = "regions" in theirs
+        key = (theirs["repository"], theirs["tag"], public)
+        if (ours := found.get(key)) is None:
+            placed = theirs if public else theirs | {"regions": regions[theirs["repository"]]}
+            found[key] = placed
+        elif ours["source"] == "sdk":
+            told = {name: ours.get(name) or theirs[name] for name in ("python", "cuda", "patched_until")}
+            found[key] = ours | told | {"source": "sdk+dlc"}
+    return list(found.values())
+
+
 def _corrected(rows: list[Json]) -> list[Json]:
     """The rows with the hand-kept corrections: values replaced, rows removed, rows added."""
     for correction in json.loads((DATA / "image_corrections.json").read_text())["image_corrections"]:
         match, change = correction["match"], correction.get("set")
         hit = [row for row in rows if all(row[key] == value for key, value in match.items())]
         if "add" in correction:
-            rows = [*rows, *(row for row in correction["add"] if not _has(rows, row))]
+            rows = [*rows, *(row | {"source": "hand"} for row in correction["add"] if not _has(rows, row))]
         elif change is None:
             rows = [row for row in rows if row not in hit]
         else:
@@ -158,7 +187,8 @@ def _order(row: Json) -> tuple[Any, ...]:
         return [int(part) for part in (text or "0").split(".")]
 
     public = row["regions"] is None
-    return row["repository"], numbers(row["transformers"]), numbers(row["torch"] or row["vllm"]), row["tag"], public
+    release = numbers(row["torch"] or row["vllm"])[:2], len(row["tag"].split("-")[0])
+    return row["repository"], numbers(row["transformers"]), *release, row["tag"], public
 
 
 def _dns_suffixes(regions: list[str]) -> dict[str, str]:
