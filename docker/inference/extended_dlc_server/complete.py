@@ -97,10 +97,11 @@ def why_no_model(names: Iterable[str], name: str) -> str | None:
             f"{name} is a pipeline of diffusers (model_index.json), which makes images and the like and is none of "
             "transformers: load it in model_fn of code/inference.py, with diffusers in code/requirements.txt"
         )
-    if has_weights(top) and "config.json" in top:
+    of_adapter = [ADAPTER_CONFIG in top, any(file in top for file in ADAPTERS)]
+    if any(of_adapter) and not all(of_adapter):
+        return _half_an_adapter(name, has_config=of_adapter[0])
+    if any(of_adapter) or (has_weights(top) and "config.json" in top):
         return None
-    if ADAPTER_CONFIG in top:
-        return None if any(file in top for file in ADAPTERS) else _without_adapter_weights(name)
     if has_weights(top):
         return (
             f"{name} has weights and no config.json, without which nobody knows what model they are of: put the "
@@ -131,11 +132,9 @@ def _is_model(path: str) -> bool:
     return PurePosixPath(path).name in ("config.json", ADAPTER_CONFIG, *_MODELS)
 
 
-def _without_adapter_weights(name: str) -> str:
-    return (
-        f"{name} has {ADAPTER_CONFIG} and no weights of the adapter ({' or '.join(ADAPTERS)}): deliver them too, or, "
-        f"where they are merged into the model, leave {ADAPTER_CONFIG} out"
-    )
+def _half_an_adapter(name: str, *, has_config: bool) -> str:
+    there, missing = (ADAPTER_CONFIG, " or ".join(ADAPTERS)) if has_config else ("an adapter's weights", ADAPTER_CONFIG)
+    return f"{name} has {there} and no {missing}: deliver both or, where the adapter is merged into the model, neither"
 
 
 def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:

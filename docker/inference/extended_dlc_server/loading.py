@@ -177,10 +177,13 @@ def _load(
         )
         refuse_strings()
         models.append(Model(loaded, task, settings))
+        broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers:
-            models[-1].warm_up()
+            try:
+                models[-1].warm_up()
+            except CannotAnswerError as error:
+                raise CannotAnswerError(f"{broken}: {error}") if numbers.are_none else error from error.__cause__
         if numbers.are_none:
-            broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
             if settings.dtype == AUTO and placement.dtype != "float32":
                 raise CannotAnswerError(broken)
             incomplete.add(f"{broken}: the training or the conversion broke the weights, deliver those of before")

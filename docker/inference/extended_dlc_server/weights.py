@@ -235,6 +235,11 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
             f"({type(error).__name__}: {text.splitlines()[0] if text else ''}): deliver all files that "
             "tokenizer.save_pretrained writes, or build the image with the release that wrote them"
         )
+    if any(part in text for part in ("feature extractor", "image processor", "preprocessor_config.json")):
+        return (
+            f"{name} has no preprocessor_config.json, without which sounds and images cannot be read: deliver the "
+            f"files too that processor.save_pretrained writes ({text.partition('. If you were')[0]})"
+        )
     if "trust_remote_code" in text:
         return f"{name} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
     if isinstance(error, KeyError) or "does not recognize this architecture" in text:

@@ -1,0 +1,259 @@
+"""Make small models, whole and broken, or load some as the server does and print what came of each. Run by tests.
+
+python load_each.py make FOLDER             or             python load_each.py load [NAME=TASK=FOLDER …]
+
+One process for many models, since importing transformers takes longer than all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docker" / "inference"))
+
+import tiny_models
+import tiny_tasks
+
+ROBERTA = {"max_position_embeddings": 66, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+ROPE = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
+OLD_ROPE = {"rope_theta": 500.0, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}
+
+
+def save(folder: Path, model: str, config: Any, seed: int = 4) -> None:
+    """A random model of that class."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    getattr(transformers, model)(config).save_pretrained(folder)
+
+
+def bert(folder: Path, model: str, **more: Any) -> None:
+    """BERT with a tokenizer."""
+    import transformers
+
+    folder.mkdir(parents=True)
+    words = tiny_models._save_word_pieces(folder, "BertTokenizer")
+    sizes = {**tiny_tasks.LAYERS, "max_position_embeddings": 64, "initializer_range": 0.5}
+    save(folder, model, transformers.BertConfig(vocab_size=len(words), **sizes, **more))
+
+
+def bytes_tokenizer(folder: Path, kind: str) -> int:
+    """A tokenizer of bytes; returns how many tokens it has."""
+    folder.mkdir(parents=True)
+    tokenizer = tiny_models._byte_level_tokenizer(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    roles = {"unk": "<unk>", "bos": "<s>", "eos": "</s>", "pad": "<pad>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+    names = {f"{role}_token": token for role, token in roles.items()}
+    settings = {"tokenizer_class": kind, "model_max_length": 64, "model_input_names": ["input_ids", "attention_mask"]}
+    tiny_models._save_tokenizer(tokenizer, folder, settings, names)
+    return int(tokenizer.get_vocab_size())
+
+
+def roberta(folder: Path, model: str, kind: str = "Roberta") -> None:
+    """RoBERTa, or XLM-R, which is the same under another name."""
+    import transformers
+
+    size = bytes_tokenizer(folder, "PreTrainedTokenizerFast")
+    config = getattr(transformers, f"{kind}Config")(vocab_size=size, **tiny_tasks.LAYERS, **ROBERTA)
+    save(folder, f"{kind}{model}", config)
+
+
+def wav2vec2(folder: Path, model: str) -> None:
+    """wav2vec2 with letters."""
+    import transformers
+
+    folder.mkdir(parents=True)
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz '"]
+    (folder / "vocab.json").write_text(json.dumps({letter: number for number, letter in enumerate(letters[:32])}))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "Wav2Vec2CTCTokenizer"}')
+    save(folder, model, transformers.Wav2Vec2Config(**tiny_tasks.WAV2VEC))
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
+def llama(folder: Path, model: str = "LlamaForCausalLM", **more: Any) -> None:
+    """Llama with a tokenizer."""
+    import transformers
+
+    size = bytes_tokenizer(folder, "PreTrainedTokenizerFast")
+    save(folder, model, transformers.LlamaConfig(vocab_size=size, **tiny_tasks.LAYERS, initializer_range=0.5, **more))
+
+
+def change(folder: Path, source: Path, change_weights: Any) -> None:
+    """A copy with other weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(source, folder)
+    save_file(change_weights(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+
+
+def without(folder: Path, source: Path, *names: str) -> None:
+    """A copy without some files."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*names))
+
+
+def make(root: Path) -> None:
+    """All models."""
+    from transformers import LlamaConfig
+
+    for name in ("Model", "ForMaskedLM", "ForPreTraining", "ForTokenClassification", "ForSequenceClassification"):
+        bert(root / f"Bert{name}", f"Bert{name}")
+    bert(root / "three-labels", "BertForSequenceClassification", num_labels=3)
+    for name in ("Model", "ForMaskedLM", "ForSequenceClassification"):
+        roberta(root / f"Roberta{name}", name)
+    roberta(root / "XLMRobertaForMaskedLM", "ForMaskedLM", "XLMRoberta")
+    for name in ("ForCTC", "ForSequenceClassification", "ForPreTraining"):
+        wav2vec2(root / f"Wav2Vec2{name}", f"Wav2Vec2{name}")
+    tiny_models.make_whisper(root / "whisper", 1)
+    tiny_models.make_bloom(root / "bloom", 1)
+    llama(root / "llama")
+    rope = {"rope_parameters": ROPE} if hasattr(LlamaConfig(), "rope_parameters") else OLD_ROPE
+    llama(root / "llama-encoder", "LlamaModel", **rope)
+    # the names of weight norm before torch 2.1, and those of after
+    old, new = ("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1")
+    for name, (these, those) in {"old-names": (new, old), "new-names": (old, new)}.items():
+        change(
+            root / name,
+            root / "Wav2Vec2ForCTC",
+            lambda weights, these=these, those=those: {
+                key.replace(these[0], those[0]).replace(these[1], those[1]): value for key, value in weights.items()
+            },
+        )
+    change(
+        root / "compiled", root / "BertForMaskedLM", lambda weights: {f"_orig_mod.{k}": v for k, v in weights.items()}
+    )
+    change(
+        root / "a-layer-less", root / "BertForMaskedLM", lambda w: {k: v for k, v in w.items() if "layer.1." not in k}
+    )
+    change(
+        root / "not-a-number",
+        root / "BertForSequenceClassification",
+        lambda w: {k: v * float("nan") for k, v in w.items()},
+    )
+    change(root / "llama-of-nan", root / "llama", lambda w: {k: v * float("nan") for k, v in w.items()})
+    without(root / "two-labels", root / "three-labels")
+    config = json.loads((root / "two-labels" / "config.json").read_text())
+    config.pop("id2label"), config.pop("label2id")
+    (root / "two-labels" / "config.json").write_text(json.dumps(config))
+    without(root / "whisper-tuned", root / "whisper", "generation_config.json")
+    words = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    without(root / "bert-wordless", root / "BertForSequenceClassification", "vocab.txt", *words)
+    without(root / "bloom-wordless", root / "bloom", *words)
+    without(root / "letterless", root / "Wav2Vec2ForCTC", "vocab.json")
+    make_adapters(root)
+    without(root / "unheard", root / "Wav2Vec2ForCTC", "preprocessor_config.json")
+
+
+def make_adapters(root: Path) -> None:
+    """Adapters of `llama` and of `BertForMaskedLM`, written by hand, and the weights that they come to."""
+    import torch
+
+    torch.manual_seed(9)
+    place, rank = "model.layers.1.self_attn.q_proj", 4
+    down, up = torch.randn(rank, 32), torch.randn(32, rank)
+    described = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": [place], "bias": "none"}
+    lora = {f"base_model.model.{place}.lora_A.weight": down, f"base_model.model.{place}.lora_B.weight": up}
+    write_adapter(root / "lora", lora, {**described, "task_type": "CAUSAL_LM"})
+    change(root / "merged", root / "llama", lambda w: {**w, f"{place}.weight": w[f"{place}.weight"] + 2 * up @ down})
+    without(root / "lora-beside", root / "llama")
+    for file in (root / "lora").iterdir():
+        shutil.copy(file, root / "lora-beside" / file.name)
+    stranger = {name.replace("layers.1", "layers.7"): value for name, value in lora.items()}
+    write_adapter(root / "lora-of-another", stranger, {**described, "task_type": "CAUSAL_LM"})
+    without(root / "lora-without-weights", root / "lora-beside", "adapter_model.safetensors")
+    head = {
+        "base_model.model.classifier.weight": torch.randn(3, 32),
+        "base_model.model.classifier.bias": torch.randn(3),
+    }
+    query = "bert.encoder.layer.0.attention.self.query"
+    lora = {f"base_model.model.{query}.lora_A.weight": down, f"base_model.model.{query}.lora_B.weight": up}
+    pooler = {
+        "base_model.model.bert.pooler.dense.weight": torch.randn(32, 32),
+        "base_model.model.bert.pooler.dense.bias": torch.randn(32),
+    }
+    described = {**described, "task_type": "SEQ_CLS", "target_modules": [query]}
+    whole = {**described, "modules_to_save": ["classifier", "pooler"]}
+    write_adapter(root / "lora-with-head", {**lora, **head, **pooler}, whole)
+    write_adapter(root / "lora-without-head", lora, described)
+    config = json.loads((root / "BertForMaskedLM" / "config.json").read_text())
+    labels = {str(number): f"LABEL_{number}" for number in range(3)}
+    config.update(architectures=["BertForSequenceClassification"], id2label=labels)
+    config["label2id"] = {label: int(number) for number, label in labels.items()}
+    for name in ("lora-with-head", "lora-without-head"):
+        (root / name / "config.json").write_text(json.dumps(config))
+
+
+def write_adapter(folder: Path, weights: dict[str, Any], config: dict[str, Any]) -> None:
+    """As peft writes one."""
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "tiny/base", **config}))
+
+
+class Lines(logging.Handler):
+    """Keeps what the server's own loggers say above INFO."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+def load(name: str, task: str, folder: str) -> dict[str, Any]:
+    """What came of one of them, and what the log said."""
+    import numpy as np
+    from extended_dlc_server.encoding import encode_json
+    from extended_dlc_server.errors import StartError
+    from extended_dlc_server.loading import load_pipelines
+    from extended_dlc_server.settings import read_settings
+
+    lines = Lines()
+    logging.getLogger("extended_dlc_server").addHandler(lines)
+    base = Path(folder).parent if Path(folder).name == "model" else None
+    environment = {key: value for key, value in os.environ.items() if key.startswith(("HF_", "EXTENDED_DLC_"))}
+    if base is None:
+        base = Path(os.environ["SCRATCH"]) / name
+        base.mkdir(parents=True, exist_ok=True)
+        if not (base / "model").exists():
+            (base / "model").symlink_to(folder)
+    try:
+        settings = read_settings(
+            {**environment, "SAGEMAKER_BASE_DIR": str(base), **({"HF_TASK": task} if task else {})}
+        )
+        _ = settings.model_source
+        (model,) = load_pipelines(settings)
+    except StartError as error:
+        return {"name": name, "refused": str(error), "lines": lines.lines}
+    finally:
+        logging.getLogger("extended_dlc_server").removeHandler(lines)
+    if model.task in ("automatic-speech-recognition", "audio-classification"):
+        noise = np.random.default_rng(1).standard_normal(16_000).astype(np.float32)
+        answer = json.loads(encode_json(model.pipeline({"raw": noise, "sampling_rate": 16_000})))
+        return {"name": name, "task": model.task, "answer": answer, "lines": lines.lines}
+    text = (
+        f"hello {getattr(model.pipeline.tokenizer, 'mask_token', '')}" if model.task == "fill-mask" else "hello world"
+    )
+    options = {"max_new_tokens": 8, "do_sample": False} if model.task == "text-generation" else {}
+    answer = json.loads(encode_json(model.pipeline(text, **options)))
+    return {"name": name, "task": model.task, "answer": answer, "lines": lines.lines}
+
+
+if __name__ == "__main__":
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]))
+    else:
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        for case in sys.argv[2:]:
+            print(json.dumps(load(*case.split("="))), flush=True)
