@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MOST_SHOWN = 80
@@ -37,6 +39,17 @@ class RequestError(Exception):
 
 class ModelFailedError(RequestError):
     """The model itself failed on a request: most often the request's fault, and if it goes on, the model's."""
+
+
+@contextmanager
+def panics_are_errors() -> Iterator[None]:
+    """A panic of a library in Rust, such as tokenizers, as an error: it is no `Exception` and would end the process."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"a library gave up: {error}") from error
 
 
 def shown(value: Any) -> str:

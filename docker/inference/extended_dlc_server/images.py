@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MAX_PIXELS = 90_000_000
 """Of all images of a request together: a file of a few kilobytes can decode to gigabytes."""
 
+MOST_TIMES = 100
+"""How many times its shorter side an image may be long: processors scale that one up to the model's size, and of an
+image of 1 x 300,000 pixels, which is a file of 100 bytes, make gigabytes."""
+
 _DECODING_BYTES = 8
 """A pixel while it is decoded: what the file has (a byte of grey, four of red, green, blue and alpha) and the RGB."""
 
@@ -63,6 +67,13 @@ class ImageDecoder:
                 _check_icon(data)  # Pillow loads one at once, whatever its size
             image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
             pixels = _pixels(image)
+        if max(image.size) > MOST_TIMES * min(image.size):
+            raise RequestError(
+                413,
+                "image-too-large",
+                f"an image has {image.width} x {image.height} pixels, and one side may be at most {MOST_TIMES} times "
+                "the other: cut it into parts",
+            )
         self._pixels += pixels
         self._decoding += max(pixels, _LEAST_PIXELS) * _MORE_BYTES.get(image.format or "", _DECODING_BYTES)
         self._decoded += max(pixels, _LEAST_PIXELS) * _DECODED_BYTES

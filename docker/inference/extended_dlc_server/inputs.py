@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,12 @@ MOST_PLACES = 64
 
 MOST_WORDS = 10_000
 """Most words of one document, whose every box is a list of its own."""
+
+MOST_CELLS = 2_000
+"""Most cells of a table: each is a token at least, of the 512 or 1024 that models read. TAPAS takes 1 ms for one."""
+
+MOST_QUERIES = 100
+"""Most questions about one table, each of which is asked with the whole of it."""
 
 _BOX_SIDE = 1000
 """Boxes are measured in thousandths of the page: models have no position beyond."""
@@ -137,6 +142,10 @@ class _Reader:
         lengths = {len(cells) if isinstance(cells, list) else 0 for cells in table.values()}
         if len(lengths) != 1 or lengths == {0}:
             raise self._bad(f"'{where}.table' must have a list of cells for each column, all of one length")
+        if len(table) * max(lengths) > MOST_CELLS:
+            raise self._bad(f"'{where}.table' may have at most {MOST_CELLS:,} cells: send the rows that matter")
+        if isinstance(value["query"], list) and len(value["query"]) > MOST_QUERIES:
+            raise self._bad(f"'{where}.query' may be at most {MOST_QUERIES} questions: send the others after them")
         cells = {
             _string(name, f"{where}.table"): [_cell(cell, f"{where}.table") for cell in cells]
             for name, cells in table.items()
@@ -387,7 +396,7 @@ def _cell(value: Any, where: str) -> str:
 
 def _thousandth(value: Any, where: str) -> int:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= _BOX_SIDE:
+    if not is_number or not 0 <= value <= _BOX_SIDE:  # which no NaN is either
         raise RequestError(
             400,
             "bad-inputs",

@@ -16,7 +16,7 @@ from .decoding import Decoded, Expected
 from .device_errors import explain_device
 from .encoding import encode
 from .ending import end_between_layers
-from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError
+from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors
 from .health import Health
 from .lengths import Lengths
 from .log import frames
@@ -123,7 +123,8 @@ class Model:
         """The pipeline's result as it is."""
         self.prepare(request)
         try:
-            return self._call(request.inputs, self._arguments(request))
+            with panics_are_errors():
+                return self._call(request.inputs, self._arguments(request))
         except Exception as error:
             raise self._explained(error) from error
 
@@ -141,7 +142,7 @@ class Model:
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
         try:
-            with self._counter.count([request.tokens for request in requests]):
+            with panics_are_errors(), self._counter.count([request.tokens for request in requests]):
                 results = self._batching.call([request.inputs for request in requests], requests[0].arguments or {})
         except Exception as error:
             raise explain_device(error) or error from error
@@ -169,7 +170,8 @@ class Model:
         arguments = self._arguments(request)
         events = TokenEvents(self.pipeline.tokenizer, emit, gone)
         try:
-            (result,) = self.pipeline(request.inputs, streamer=events, **arguments)
+            with panics_are_errors():
+                (result,) = self.pipeline(request.inputs, streamer=events, **arguments)
         except StreamEndedError:
             raise
         except Exception as error:
@@ -251,7 +253,7 @@ def _stops(arguments: dict[str, Any]) -> tuple[str, ...]:
 
 def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
     """A transcript in the shape of OpenAI's `verbose_json`, of which we know this much."""
-    options = {**request.parameters, **request.parameters.get("generate_kwargs", {})}
+    options = {**request.parameters, **(request.parameters.get("generate_kwargs") or {})}
     audio = request.inputs
     return {
         "task": options.get("task") or "transcribe",

@@ -63,7 +63,8 @@ class Number:
     def check(self, value: Any) -> float:
         """A `float`: transformers refuses the temperature 1, which is none to it."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not self._within(value):
+        # a whole number may have more digits than a float can hold
+        if not number or (isinstance(value, float) and not math.isfinite(value)) or not self._within(value):
             low = "above" if self.above else "from"
             high = "below" if self.below else "to"
             raise ValueError(f"must be a number {low} {self.least:g} {high} {self.most:g}")

@@ -19,7 +19,7 @@ from .attributes import HEADER as ATTRIBUTES
 from .decoding import decode
 from .device_errors import explain_device
 from .encoding import encode, encode_json
-from .errors import RequestError, StartError
+from .errors import RequestError, StartError, panics_are_errors
 from .images import ImageDecoder
 from .negotiation import Form, choose_form
 
@@ -258,7 +258,8 @@ class UserModel:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
-            return self._hooks.call(name, self._context, *arguments)
+            with panics_are_errors():
+                return self._hooks.call(name, self._context, *arguments)
         except Exception as error:
             # PredictionException of multi-model-server, and the errors of sagemaker-inference
             status = getattr(error, "error_code", None) or getattr(error, "status_code", None)
