@@ -7,9 +7,11 @@ python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the ba
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +43,14 @@ NEIGHBOURS = {"accelerate": ">=1.15,<2", "diffusers": ">=0.38,<0.43", "peft": ">
 # Below 5 the release that the base has is kept wherever its own requirements allow.
 OTHER_NEIGHBOURS = ("optimum", "sentence-transformers", "trl")
 
+# What the server and many models need beside transformers: Hugging Face's images have it, AWS's own PyTorch images lack
+# it. Of both the releases answer with every transformers from 4.46 on (facts/data/neighbours.json).
+PLAIN_BASE = {"accelerate": "==1.15.0", "peft": "==0.21.2", "pillow": "", "protobuf": "", "sentencepiece": ""}
+
+# A static ffmpeg as a wheel, whose hash pip checks: Amazon Linux 2023, the system of AWS's own images, packages none.
+# 0.6.0 brings ffmpeg 7.0.2 in 29 MB; later releases weigh twice as much.
+FFMPEG = "imageio-ffmpeg==0.6.0"
+
 
 def installed() -> dict[str, str]:
     """Canonical name -> version of everything this Python can import."""
@@ -64,6 +74,28 @@ def requirements(transformers: str, base: dict[str, str]) -> list[str]:
     five = int(transformers.split(".")[0]) >= 5
     named = [name + (rule if five else "") for name, rule in NEIGHBOURS.items() if name in base]
     return [f"transformers=={transformers}", *named, *(name for name in OTHER_NEIGHBOURS if name in base)]
+
+
+def lacking(base: dict[str, str], ffmpeg: str | None) -> list[str]:
+    """What the native server needs and a base without Hugging Face's packages, or without ffmpeg, does not have.
+
+    :param ffmpeg: The base's own program.
+    """
+    packages = [] if "transformers" in base else [name + rule for name, rule in PLAIN_BASE.items() if name not in base]
+    return packages if ffmpeg else [*packages, FFMPEG]
+
+
+def find_ffmpeg() -> str | None:
+    """The ffmpeg on the path, or beside this Python, which is on the path of the image."""
+    beside = str(Path(sys.executable).parent)
+    return shutil.which("ffmpeg", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
+
+
+def link_ffmpeg() -> None:
+    """Put the wheel's program beside this Python under the name that the server looks for."""
+    import imageio_ffmpeg  # not there before
+
+    (Path(sys.executable).parent / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
@@ -117,7 +149,10 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -
         sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
     if server == "stock" and TOOLKIT not in base:
         sys.exit(f"BASE_IMAGE has no stock server ({TOOLKIT}): choose a Hugging Face inference image, or {NATIVE}")
+    if importlib.util.find_spec("pip") is None:  # uv, which makes AWS's own images, may leave it out
+        subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
+    missing = lacking(base, find_ffmpeg())
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints(base)))
         file.flush()
@@ -126,11 +161,13 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -
             # bytecode doubles the layer: prove.py compiles what start-up imports, and only that
             *("--no-compile", "--progress-bar=off", "--constraint", file.name),
             *requirements(transformers, base),
-            *(along if server == "stock" else ("--requirement", str(HERE / "requirements.txt"))),
+            *(along if server == "stock" else (*missing, "--requirement", str(HERE / "requirements.txt"))),
         ]
         code, output = _run(command)
     if code != 0:
         sys.exit(f"\n{explain(output, transformers)}")
+    if server == "native" and FFMPEG in missing:
+        link_ffmpeg()
 
 
 def _run(command: Iterable[str]) -> tuple[int, str]:

@@ -49,6 +49,17 @@ def server_requirements_are_the_pinned_ones() -> Iterator[str]:
             yield f"{name} is {version(name)} instead of {wanted}: something in the base pins it, choose a newer base"
 
 
+def audio_can_be_decoded() -> Iterator[str]:
+    """The ffmpeg of the base, or the one that was put in, runs."""
+    ffmpeg = install.find_ffmpeg()
+    try:
+        if ffmpeg is None:
+            raise OSError("it is not there")
+        subprocess.run([ffmpeg, "-version"], check=True, capture_output=True)  # noqa: S603 - no shell, own arguments
+    except (OSError, subprocess.CalledProcessError) as error:
+        yield f"ffmpeg does not run ({error}), and audio other than WAV needs it: choose a base with a working one"
+
+
 def the_base_keeps_its_torch(before: dict[str, str]) -> Iterator[str]:
     """Nothing that is compiled against the base's torch and CUDA was replaced, added or removed."""
     for name, had in sorted(before.items()):
@@ -162,7 +173,7 @@ def main(asked: str, model_types: str = "", server: str = "native") -> None:
             )
         problems = [
             *transformers_is_the_promised_one(asked),
-            *(server_requirements_are_the_pinned_ones() if native else ()),
+            *((*server_requirements_are_the_pinned_ones(), *audio_can_be_decoded()) if native else ()),
             *the_base_keeps_its_torch(before),
             *pip_has_no_new_complaints(record["complaints"]),
             *model_types_are_known(asked, model_types),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,6 +209,30 @@ def test_the_stock_toolkit_stays_and_keeps_its_setuptools():
 def test_neighbours_that_are_there_move_along_and_no_others():
     assert install.requirements("5.23.0", BASE) == ["transformers==5.23.0", "diffusers>=0.38,<0.43"]
     assert install.requirements("4.57.6", BASE) == ["transformers==4.57.6", "diffusers"]
+
+
+def test_a_base_of_awss_own_gets_what_one_of_hugging_face_has():
+    plain = {"torch": "2.14.0", "pillow": "12.3.0", "protobuf": "6.33.6"}
+    assert install.lacking(plain, None) == [
+        "accelerate==1.15.0",
+        "peft==0.21.2",
+        "sentencepiece",
+        "imageio-ffmpeg==0.6.0",
+    ]
+    assert install.lacking({**plain, "transformers": "5.5.3"}, "/usr/local/bin/ffmpeg") == []
+
+
+def test_an_ffmpeg_beside_the_python_is_found_and_one_that_does_not_run_fails_the_proof(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert "it is not there" in next(prove.audio_can_be_decoded())
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+    assert install.find_ffmpeg() == str(program)
+    assert "exit status 3" in next(prove.audio_can_be_decoded())
+    program.write_text("#!/bin/sh\n")
+    assert not list(prove.audio_can_be_decoded())
 
 
 @pytest.mark.parametrize("asked", ["latest", "5.*", ">=5", ""])

@@ -36,6 +36,7 @@ def test_each_server_gets_its_own_requirements(server: str, monkeypatch: pytest.
     monkeypatch.setattr(install, "installed", lambda: {"torch": "1.10.2", install.TOOLKIT: "2.0.0"})
     monkeypatch.setattr(install, "RECORD", tmp_path / "base.json")
     monkeypatch.setattr(install, "complaints", lambda: [])
+    monkeypatch.setattr(install, "find_ffmpeg", lambda: "/usr/bin/ffmpeg")
     monkeypatch.setattr(install, "_run", run)
     install.main("4.24.0", server=server, along=["huggingface_hub<0.26"])
     (command,) = commands
