@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -178,6 +180,16 @@ def _changes(weights: Collection[Any], model: Any, before: bytes, ask: Callable[
                 weight.copy_(value)
 
 
+def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
+    """The same files with another config.json: what `pipeline()` is given as an object never reaches the model."""
+    place = Path(tempfile.mkdtemp(prefix="model-with-config-"))
+    for file in folder.iterdir():
+        if file.name != "config.json":
+            (place / file.name).symlink_to(file.resolve())
+    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return place
+
+
 def make_pipeline(
     task: str, weights: Weights, config: dict[str, Any] | None, incomplete: Incomplete, **options: Any
 ) -> tuple[Any, dict[str, Any]]:
@@ -186,16 +198,14 @@ def make_pipeline(
     With a `config` that is read instead of the one beside the weights.
     """
     import transformers
-    from transformers import AutoConfig
     from transformers.pipelines import pipeline
 
+    folder = weights.folder if config is None else _with_config(weights.folder, config)
     with loading_reports() as reports:
         try:
-            if config is not None:
-                options["config"] = AutoConfig.for_model(**config)
             if weights.tokenizer_folder != weights.folder:
                 options["tokenizer"] = str(weights.tokenizer_folder)
-            made = pipeline(task, model=str(weights.folder), **options)
+            made = pipeline(task, model=str(folder), **options)
         except Exception as error:
             # that pipeline() could load no class says nothing of why
             cause = reports.errors[0] if reports.errors and "any of the following classes" in str(error) else error
