@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 MAX_PIXELS = 90_000_000
 """Of all images of a request together: a file of a few kilobytes can decode to gigabytes."""
 
+MOST_PIXELS_OF_TASK = {
+    **dict.fromkeys(("depth-estimation", "image-to-image"), 4_000_000),
+    **dict.fromkeys(("image-segmentation", "mask-generation"), 16_000_000),
+}
+"""The same where the answer, or a part of it for each class, is as large as the image: a number of ten letters for each
+pixel, or masks that take 5 s of the model's time for 10 million."""
+
 MOST_TIMES = 100
 """How many times its shorter side an image may be long: processors scale that one up to the model's size, and of an
 image of 1 x 300,000 pixels, which is a file of 100 bytes, make gigabytes."""
@@ -51,9 +58,9 @@ class Opened:
 class ImageDecoder:
     """Decodes the images of one request: first all are opened, then all are loaded."""
 
-    def __init__(self, share: Share | None = None) -> None:
+    def __init__(self, share: Share | None = None, task: str = "") -> None:
         """Nothing is opened yet; the share is what the request has of the memory for pixels."""
-        self._share = share
+        self._share, self._most = share, MOST_PIXELS_OF_TASK.get(task, MAX_PIXELS)
         self._opened: list[Opened] = []
         self._pixels = self._decoding = self._decoded = 0
 
@@ -77,8 +84,8 @@ class ImageDecoder:
         self._pixels += pixels
         self._decoding += max(pixels, _LEAST_PIXELS) * _MORE_BYTES.get(image.format or "", _DECODING_BYTES)
         self._decoded += max(pixels, _LEAST_PIXELS) * _DECODED_BYTES
-        if self._pixels > MAX_PIXELS:
-            raise _too_large()
+        if self._pixels > self._most:
+            raise _too_large(self._most)
         self._opened.append(Opened(image))
         return self._opened[-1]
 
@@ -157,7 +164,7 @@ def _refusing() -> Iterator[None]:
     except MemoryError:
         raise
     except Image.DecompressionBombError:
-        raise _too_large() from None
+        raise _too_large(MAX_PIXELS) from None
     except UnidentifiedImageError:
         raise _undecodable("it has no known format") from None
     except Exception as error:
@@ -170,10 +177,10 @@ def _undecodable(problem: object) -> RequestError:
     )
 
 
-def _too_large() -> RequestError:
+def _too_large(most: int) -> RequestError:
     return RequestError(
         413,
         "image-too-large",
-        f"the images of a request may have {MAX_PIXELS // 1_000_000} million pixels together: scale them down, "
+        f"the images of a request may have {most // 1_000_000} million pixels together: scale them down, "
         "no model looks at so many",
     )

@@ -83,7 +83,7 @@ class _Reader:
     """Reads the inputs of one request."""
 
     def __init__(self, expected: Expected, share: Share | None) -> None:
-        self._expected, self._share, self._images = expected, share, ImageDecoder(share)
+        self._expected, self._share, self._images = expected, share, ImageDecoder(share, expected.task)
 
     def read(self, inputs: Any) -> Any:
         match self._expected.kind:

@@ -25,6 +25,9 @@ MOST_CHARACTERS = 64
 LONGEST_TO_CUT = 100_000
 """Characters of a text that may always be sent, to be cut or counted; a longer one must fit by the number above."""
 
+MOST_READ = 8
+"""How many times each token of a text may be read that is read in windows."""
+
 _PIECE = 8192
 """Characters that are tokenized at a time: some 5 ms, for which the model's thread may have to wait."""
 
@@ -32,6 +35,12 @@ _CHOOSES_LANGUAGE = ("src_lang", "tgt_lang", "speaker_id")
 _POSITION_TABLES = re.compile(r"(^|\.)(position_embeddings?|wpe|embed_positions|positions_embed)$")
 _NOT_OF_TEXT = re.compile(r"vision|visual|image|pixel|audio|patch|query")
 _IN_WINDOWS = ("question-answering", "document-question-answering", "table-question-answering")
+_WITH_QUESTION = {"question-answering": (384, 128), "document-question-answering": (10**6, 256)}
+"""Tasks that read a text in windows beside a question, with the longest window and overlap of their pipelines."""
+_TEMPLATES = {
+    "zero-shot-audio-classification": "This is a sound of {}.",
+    "zero-shot-image-classification": "This is a photo of {}.",
+}
 _LABELS = ("zero-shot-audio-classification", "zero-shot-image-classification", "zero-shot-object-detection")
 
 
@@ -49,6 +58,8 @@ class Lengths:
         self.input_tokens = known if asked is None else min(asked, table or asked)
         written = [number for number in _positions(model, "decoder") if number] if self._both else []
         self.new_tokens = min([settings.max_new_tokens, *written])
+        self.all_tokens = self.new_tokens if self._both else self.input_tokens + self.new_tokens
+        """The largest `max_length`: it counts the prompt where the model continues it."""
         self._positions = None if self._both else table or (known if named else None)
         """Prompt and continuation together, for a model that continues its prompt."""
         try:
@@ -59,7 +70,7 @@ class Lengths:
         self.vocabulary = getattr(embedding, "num_embeddings", 0) or len(tokenizer or ()) or 10**6
         self._counter = None if tokenizer is None else Counter(tokenizer)
         self._unknown_tokens = tokenizer is not None and len(tokenizer) > self.vocabulary
-        generates = task in ("text-generation", "image-text-to-text") and not self._both
+        generates = task in ("text-generation", "image-text-to-text", "image-to-text") and not self._both
         self._continues = generates and tokenizer is not None
 
     @property
@@ -85,9 +96,14 @@ class Lengths:
             self._check_masks(inputs)
         shorter = below.get("max_length") or arguments.get("max_length") if cuts else None
         limit = min(self.input_tokens, shorter or self.input_tokens)
+        for multiple in _multiples(arguments):  # to which texts are padded, and which must have positions too
+            limit -= limit % multiple
         removed, longest = 0, 0
         shortened: dict[str, str] = {}
-        for text, room, cut in self._texts(inputs, prompt, arguments, limit):
+        if self._task in _WITH_QUESTION:
+            self._check_windows(inputs, arguments)
+        labels = self._longest_label(arguments, limit) if self._task == "zero-shot-classification" else 0
+        for text, room, cut in self._texts(inputs, prompt, arguments, limit, labels):
             tokens = self._counter.upper_bound(text)
             if tokens > room or self._unknown_tokens or not self._surely_fits(tokens, arguments):
                 tokens = self._counter.count(text, room)
@@ -105,24 +121,29 @@ class Lengths:
         return (_replaced(inputs, shortened) if shortened else inputs), removed
 
     def _texts(
-        self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int
+        self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int, labels: int
     ) -> Iterator[tuple[str, int, bool]]:
-        """Each text that the model reads, how many tokens it may have, and whether it may be cut."""
+        """Each text that the model reads, how many tokens it may have, and whether it may be cut.
+
+        `labels` is how many tokens the longest label takes that stands beside each text.
+        """
         assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
         special, several = self._counter.special, self._counter.special_of_pair
         windows = WINDOWS * limit
         match prompt:
             case str() if self._task == "zero-shot-classification":
-                yield prompt, limit - several - self._counter.count(_longest_label(arguments), limit), True
+                yield prompt, limit - several - labels, True
             case str() if self._task == "token-classification" and "stride" in arguments:
                 yield prompt, windows, True
             case str():
                 # a rendered chat has its special tokens in it, and its end may not be cut off
                 chat, prefix = prompt is not inputs, arguments.get("prefix") or ""
                 yield prefix + prompt, limit - (0 if chat else special), not chat and not prefix
+            case [{"role": _}, *_]:  # a chat with images, whose template its pipeline renders
+                yield " ".join(_strings(prompt)), limit - special, False
             case list():
                 for one, rendered in zip(inputs, prompt, strict=True):
-                    yield from self._texts(one, rendered, arguments, limit)
+                    yield from self._texts(one, rendered, arguments, limit, labels)
             case {"text": str(first), "text_pair": str(second)}:
                 room = limit - several
                 ours, theirs = (self._counter.count(text, room) for text in (first, second))
@@ -136,9 +157,52 @@ class Lengths:
                 rest = [value for value in prompt.values() if isinstance(value, (list, dict))]
                 yield " ".join(_strings(rest)), room, False
         if self._task in _LABELS:
-            template = arguments.get("hypothesis_template", "{}")
+            template = arguments.get("hypothesis_template", _TEMPLATES.get(self._task, "{}"))
             for label in _labels(arguments):
                 yield template.replace("{}", label), limit - special, False
+        if self._task == "image-to-text" and "prompt" in arguments:
+            yield arguments["prompt"], limit - special, False
+
+    def _longest_label(self, arguments: Mapping[str, Any], limit: int) -> int:
+        """Tokens of the label that takes most, in its template: fewer letters may be more tokens."""
+        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        template: str = arguments.get("hypothesis_template", "This example is {}.")
+        texts = {template.replace("{}", label) for label in _labels(arguments)}
+        longest = 0
+        for text in sorted(texts, key=self._counter.upper_bound, reverse=True):
+            if self._counter.upper_bound(text) <= longest:
+                break
+            longest = max(longest, self._counter.count(text, limit))
+        return longest
+
+    def _check_windows(self, inputs: Any, arguments: dict[str, Any]) -> None:
+        """A long text is read in windows that overlap: each must have enough of it that the one before has not.
+
+        What is left of a window beside the question and the overlap is how far each is from the next; of one token, a
+        page becomes as many windows as it has tokens, all in memory at once.
+        """
+        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        usual, overlap = _WITH_QUESTION[self._task]
+        names = min(usual, getattr(self._pipeline.tokenizer, "model_max_length", usual))
+        if names > self.input_tokens:
+            arguments.setdefault("max_seq_len", self.input_tokens)
+        length = arguments.get("max_seq_len", names)
+        stride = arguments.get("doc_stride", min(length // 2, overlap))
+        for one in inputs if isinstance(inputs, list) else [inputs]:
+            questions = one["question"] if isinstance(one["question"], list) else [one["question"]]
+            taken = max(self._counter.count(question, length) for question in questions)
+            if self._task == "question-answering":  # which cuts it
+                taken = min(taken, arguments.get("max_question_len", 64))
+            left = length - taken - self._counter.special_of_pair
+            rest = (text for name in ("context", "word_boxes") for text in _strings(one.get(name, ())))
+            if sum(map(self._counter.upper_bound, rest)) > left and MOST_READ * (left - stride) < length:
+                raise RequestError(
+                    400,
+                    "bad-parameters",
+                    f"the text is read in windows of {length} tokens ('max_seq_len'), of which the question takes "
+                    f"{taken} and the overlap {stride} ('doc_stride'): at least one in {MOST_READ} must be new text, "
+                    "so send a shorter question, a smaller 'doc_stride' or a larger 'max_seq_len'",
+                )
 
     def _surely_fits(self, most: int, arguments: Mapping[str, Any]) -> bool:
         """Whether a prompt of at most so many tokens has positions for all that may follow it, uncounted."""
@@ -355,14 +419,15 @@ def _named_positions(config: Any) -> int | None:
     return None
 
 
+def _multiples(arguments: Mapping[str, Any]) -> Iterator[int]:
+    for options in (arguments, *(value for value in arguments.values() if isinstance(value, dict))):
+        if "pad_to_multiple_of" in options:
+            yield options["pad_to_multiple_of"]
+
+
 def _labels(arguments: Mapping[str, Any]) -> list[str]:
     labels = arguments.get("candidate_labels", ())
     return [label.strip() for label in labels.split(",")] if isinstance(labels, str) else list(labels)
-
-
-def _longest_label(arguments: Mapping[str, Any]) -> str:
-    template: str = arguments.get("hypothesis_template", "This example is {}.")
-    return template.replace("{}", max(_labels(arguments), key=len, default=""))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Model:
         limits = Limits(
             input_tokens=self._lengths.input_tokens,
             new_tokens=self._lengths.new_tokens,
+            all_tokens=self._lengths.all_tokens,
             vocabulary=self._lengths.vocabulary,
             template_variables=self._chats.variables if self._chats else frozenset(),
         )

@@ -135,6 +135,9 @@ class Limits:
     new_tokens: int
     """The most tokens that may be generated."""
 
+    all_tokens: int = 0
+    """The largest `max_length`. Default: both of them together."""
+
     vocabulary: int
     """How many tokens the model knows; ids begin at 0."""
 
@@ -329,7 +332,7 @@ def _generation(limits: Limits) -> dict[str, Type]:
     """What `generate` takes, beside what loads code, changes the model or chooses how it runs."""
     token = Whole(0, max(0, limits.vocabulary - 1))
     tokens = List(token, 10_000)
-    total = limits.input_tokens + limits.new_tokens
+    total = limits.all_tokens or limits.input_tokens + limits.new_tokens
     return {
         "max_new_tokens": Whole(1, limits.new_tokens),
         "min_new_tokens": Whole(0, limits.new_tokens),
