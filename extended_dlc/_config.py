@@ -63,7 +63,7 @@ def production_variant(
         model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
         # the driver that the image's CUDA wants: with an older one the container dies without a log
-        inference_ami_version=inference_ami_version(cuda),
+        inference_ami_version=inference_ami_version(cuda, hosting.instance_types),
     )
 
 
@@ -83,7 +83,7 @@ def managed_variant(
         ),
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
         # a driver runs what is older than it, so the newest image decides
-        inference_ami_version=inference_ami_version(newest),
+        inference_ami_version=inference_ami_version(newest, hosting.instance_types),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import jsii
@@ -17,11 +18,12 @@ from extended_dlc._copy_role import copy_role, log_copies
 from extended_dlc._model_facts import model_facts
 from extended_dlc._private import any_partition, decide, docker_folder, is_token, place_of, require
 from extended_dlc.build import LocalBuild
-from extended_dlc.facts.catalog import VLLM, is_moving, read_tag, repository_of
+from extended_dlc.facts.catalog import VLLM, DlcImage, TagFacts, is_moving, read_tag, repository_of
 from extended_dlc.facts.checks import check_release
 from extended_dlc.facts.compat import (
     Family,
     Server,
+    bases_for,
     check_model_type,
     check_pair,
     check_stock_server,
@@ -29,6 +31,7 @@ from extended_dlc.facts.compat import (
     pick_base,
     pick_vllm,
 )
+from extended_dlc.facts.gpus import check_gpu
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.facts.tasks import check_task
@@ -162,6 +165,7 @@ class ExtendedDlc(Construct):
         self._model_types = sorted(model_types)
         self._build = build or LocalBuild()
         self._published: PublishedImage | None = None
+        self._tag = tag
         self.repository = repository or self._new_repository(removal_policy)
         if base is not None or self._accelerator is not None:
             self._published = self._publish()
@@ -195,6 +199,8 @@ class ExtendedDlc(Construct):
         if self._published is None:
             self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
             self._published = self._publish()
+        bases = partial(bases_for, self.transformers, self._family or "inference", self._server)
+        _check_gpu(scope, instance, self._tag, bases)
         return self._published
 
     def _pick_family(self, scope: Construct, model: ServedModel, instance: Instance) -> Family:
@@ -280,11 +286,11 @@ class ExtendedDlc(Construct):
         )
         copy.node.add_dependency(role)
         log_copies(self)
-        tag = read_tag(base)
+        self._tag = read_tag(base)
         return PublishedImage(
             uri=uri,
             ready=copy,
-            cuda=tag.cuda if tag else None,
+            cuda=self._tag.cuda if self._tag else None,
             logs_requests=self._server == "native" and self._family != "vllm",
             family=self._family,
         )
@@ -346,6 +352,7 @@ class StockDlc:
         elif tag is not None and tag.transformers is not None and model.model_type is not None:
             check_model_type(model.model_type, tag.transformers, image=uri.rpartition("/")[2])
         _check_task(scope, model, tag.transformers if tag else None, "stock")
+        _check_gpu(scope, instance, tag, partial(bases_for, None, "inference", "stock"))
         self._pulled.append(uri)
         return PublishedImage(uri=uri, cuda=tag.cuda if tag else None)
 
@@ -396,8 +403,19 @@ class EcrImage:
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator."""
         require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
+        if self._cuda is not None:
+            _annotate_gpu(scope, require("instance_type", instance.name, lambda _: self._check_cuda(instance)))
+        elif instance.gpus:
+            Annotations.of(scope).add_warning_v2(
+                "extended-dlc:cuda",
+                "nothing says which CUDA the image has, so SageMaker's own driver is used, with which images for CUDA "
+                "12 and newer do not start on several types: give cuda=, as cu124",
+            )
         uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
         return PublishedImage(uri=uri, cuda=self._cuda)
+
+    def _check_cuda(self, instance: Instance) -> tuple[str, ...]:
+        return check_gpu(instance, cuda=self._cuda, torch=None)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
@@ -412,6 +430,21 @@ def _known_region(scope: Construct, given: str | None) -> str:
             "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
         )
     return region
+
+
+def _check_gpu(scope: Construct, instance: Instance, tag: TagFacts | None, bases: Callable[[], list[DlcImage]]) -> None:
+    """Refuse GPUs that the image cannot drive, with the nearest type and the newest base that does."""
+    if tag is None or not instance.gpus:
+        return
+    region = place_of(scope).region
+    known = None if is_token(region) else region
+    check = partial(check_gpu, instance, cuda=tag.cuda, torch=tag.torch, bases=bases, region=known)
+    _annotate_gpu(scope, decide("instance_type", instance.name, check))
+
+
+def _annotate_gpu(scope: Construct, notes: Iterable[str] | None) -> None:
+    for number, note in enumerate(notes or ()):
+        Annotations.of(scope).add_warning_v2(f"extended-dlc:gpu-{number}", note)
 
 
 def _check_task(scope: Construct, model: ServedModel, transformers: str | None, server: Server) -> None:

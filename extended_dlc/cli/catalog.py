@@ -11,6 +11,7 @@ import click
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
+from extended_dlc.facts.gpus import built_for, pick_host_image
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LISTED_BY = {
@@ -78,6 +79,7 @@ def show(image: str, region: str, as_json: bool) -> None:
         "Python": _python(found) or "not told by the tag",
         "CUDA": _cuda(found) or ("not told by the tag" if found.accelerator == "gpu" else "none"),
         "accelerator": found.accelerator,
+        **_gpus(found),
         "login": f"needed, to account {account} in {region}" if found.login else "not needed",
         "patched": f"by AWS until {found.patched_until}" if found.patched_until else "nobody says until when",
         "listed by": " and ".join(_LISTED_BY[source] for source in found.source.split("+")),
@@ -128,6 +130,15 @@ def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool)
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _gpus(image: DlcImage) -> dict[str, str]:
+    """Of a GPU image which GPUs it drives, on which host."""
+    if image.accelerator != "gpu":
+        return {}
+    host = pick_host_image(image.cuda)
+    driver = f"{host.inference_ami_version} (driver {host.driver})" if host else "SageMaker's default"
+    return {"GPUs": built_for(image.cuda, image.torch) or "not known", "host image": driver}
+
+
 def _as_json(image: DlcImage) -> dict[str, Any]:
     return {
         "repository": image.repository,
@@ -139,6 +150,7 @@ def _as_json(image: DlcImage) -> dict[str, Any]:
         "transformers": image.transformers,
         "python": _python(image),
         "cuda": _cuda(image),
+        "gpus": built_for(image.cuda, image.torch),
         "login": image.login,
         "regions": list(image.regions),
         "patched_until": image.patched_until,

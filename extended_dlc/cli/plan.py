@@ -104,7 +104,8 @@ def _table(found: Plan) -> list[str]:
             "transformers": image.transformers or "not known",
             "layer": ", ".join(image.layer) or "none",
             "tag": image.tag,
-            "host image": image.host_image or "SageMaker's default",
+            **({"GPUs": image.gpus or "not known"} if image.accelerator == "gpu" else {}),
+            "host image": f"{image.host_image} ({image.host})" if image.host_image else "SageMaker's default",
         },
     )
     for endpoint in found.endpoints:

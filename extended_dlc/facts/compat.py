@@ -9,7 +9,7 @@ caller to annotate.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ from extended_dlc.facts.catalog import (
     repository_of,
     version,
 )
+from extended_dlc.facts.gpus import pick_host_image
+from extended_dlc.facts.instances import find_instance
 from extended_dlc.facts.releases import Release, releases
 
 Json = dict[str, Any]
@@ -476,15 +478,27 @@ def check_model_type(model_type: str, transformers: str | None, image: str | Non
 # -- the host ----------------------------------------------------------------------------------------------------------
 
 
-def inference_ami_version(cuda: str | None) -> str | None:
-    """The host image (`InferenceAmiVersion`) for an image's CUDA, as `cu124` in its tag.
+def inference_ami_version(cuda: str | None, instance_types: Iterable[str] = ()) -> str | None:
+    """The host image (`InferenceAmiVersion`) for an image's CUDA, as `cu124` in its tag, on these types of instance.
 
-    None, which leaves SageMaker's default, for a CPU image, for CUDA 11 and older, which run there, and for a CUDA
-    newer than the table.
+    None leaves SageMaker's default, as `pick_host_image` says.
     """
-    if cuda is None:
-        return None
-    major = cuda.removeprefix("cu").split(".")[0]
-    major = major if "." in cuda else major[:-1]
-    rows = {row["cuda"]: row["inference_ami_version"] for row in table("host_images")["host_images"]}
-    return rows.get(major)
+    row = pick_host_image(cuda, map(find_instance, instance_types))
+    return row.inference_ami_version if row else None
+
+
+def bases_for(transformers: str | None, family: Family, server: Server = "native") -> list[DlcImage]:
+    """The GPU images that carry a release, the one to take last: of Hugging Face's, and of AWS's own where allowed.
+
+    :param transformers: None for images that serve as they are.
+    """
+    if family == "vllm":
+        images = dlc_images(VLLM)
+        asked = version(transformers) if transformers else None
+        return [each for each in images if asked is None or asked[:1] <= version(each.release) <= asked]
+    images = dlc_images(INFERENCE, accelerator="gpu")
+    if transformers is None:
+        return images
+    images = [*_plain_images("gpu"), *images] if server == "native" else images
+    release = find_release(transformers)
+    return [image for image in images if _cannot_carry(image, transformers, release, server) is None]

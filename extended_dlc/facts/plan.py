@@ -7,21 +7,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from extended_dlc.facts.catalog import VLLM, read_tag, repository_of
+from extended_dlc.facts.catalog import VLLM, DlcImage, read_tag, repository_of
 from extended_dlc.facts.checks import check_environment, check_model_id, check_release, model_id
 from extended_dlc.facts.combinations import check_access
 from extended_dlc.facts.compat import (
+    Family,
     Server,
+    bases_for,
     check_model_type,
     check_pair,
     check_vllm,
     find_model_type,
     find_release,
-    inference_ami_version,
     near_model_type,
     pick_base,
     pick_vllm,
 )
+from extended_dlc.facts.gpus import built_for, check_gpu, pick_host_image
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
 from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, check_volume, choose_disk, choose_timeouts, fit
@@ -73,7 +75,17 @@ class ImagePlan:
     tag: str
     accelerator: str | None
     host_image: str | None
-    """`InferenceAmiVersion`; None leaves SageMaker's default."""
+    """`InferenceAmiVersion` on the first instance type; None leaves SageMaker's default."""
+
+    host: str
+    """That host image in words: its driver, and how long its system is supported."""
+
+    cuda: str | None
+    torch: str | None
+    gpus: str | None
+    """Which GPUs the image has code for, in words; None where nobody knows, and for a CPU."""
+
+    family: Family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +178,7 @@ def _plan_image(raw: Mapping[str, Any], instance: Instance | None, region: str, 
     server: Server | None = None
     layer: tuple[str, ...] = ()
     base, why, tag = None, "it is an image of yours", _text(raw.get("tag")) or "not known"
+    vllm = False
     if kind == "extended":
         server = "stock" if raw.get("server") == "stock" else "native"
         vllm = raw.get("family") == "vllm" or repository_of(given or "") == VLLM
@@ -177,6 +190,8 @@ def _plan_image(raw: Mapping[str, Any], instance: Instance | None, region: str, 
         server, tag = "stock", "AWS's own"
         base, why = _stock_base(given, transformers, accelerator, region, found)
     facts = read_tag(base) if base else None
+    cuda, torch = (facts.cuda, facts.torch) if facts else (_text(raw.get("cuda")), None)
+    host = pick_host_image(cuda, [instance] if instance else [])
     if kind == "stock":
         transformers = facts.transformers if facts else None
     if kind == "extended" and facts is not None and facts.moving and not raw.get("rebuild"):
@@ -190,7 +205,12 @@ def _plan_image(raw: Mapping[str, Any], instance: Instance | None, region: str, 
         layer=layer,
         tag=tag,
         accelerator=facts.accelerator if facts else _text(raw.get("accelerator")),
-        host_image=inference_ami_version(facts.cuda if facts else _text(raw.get("cuda"))),
+        host_image=host.inference_ami_version if host else None,
+        host=f"driver {host.driver}; {host.system}, supported until {host.supported_until}" if host else "",
+        cuda=cuda,
+        torch=torch,
+        gpus=built_for(cuda, torch),
+        family="vllm" if vllm else "inference",
     )
 
 
@@ -342,7 +362,18 @@ class _Endpoint:
     def _check_instance(self, path: str, instance: Instance, model: ModelFacts) -> None:
         found, name = self.found, instance.name
         found.ask(path, name, lambda: check_image_runs_on(instance, self.image.accelerator))
+        for note in found.ask(path, name, partial(self._check_gpu, instance)) or ():
+            found.warn(path, note)
         found.warn(path, found.ask(path, name, partial(self._check_fit, model, instance)))
+
+    def _check_gpu(self, instance: Instance) -> tuple[str, ...]:
+        image = self.image
+        extended = image.transformers if image.kind == "extended" else None
+
+        def bases() -> list[DlcImage]:
+            return [] if image.kind == "ecr" else bases_for(extended, image.family, image.server or "native")
+
+        return check_gpu(instance, cuda=image.cuda, torch=image.torch, bases=bases, region=self.region or None)
 
     def _check_fit(self, model: ModelFacts, instance: Instance) -> str | None:
         return check_fit(model, instance, spread=self._spread, load=self._load, region=self.region or None)

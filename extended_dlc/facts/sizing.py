@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from extended_dlc.facts.catalog import INFERENCE, VLLM, dlc_images
+from extended_dlc.facts.gpus import drives
 from extended_dlc.facts.instances import Instance, all_instances, find_instance
 from extended_dlc.facts.limits import check_limit, limit, most
 from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
@@ -150,9 +152,12 @@ def smallest_instances(
     load: Load | None = None,
     region: str | None = None,
 ) -> tuple[str, ...]:
-    """The smallest instance types that a model fits, one of a family, three at most; empty where none does."""
+    """The smallest instance types that a model fits, one of a family, three at most; empty where none does.
+
+    Of GPUs only those that AWS's newest image drives: vLLM's for a model that is spread over them.
+    """
     found: dict[str, str] = {}
-    for instance in _by_size(accelerator):
+    for instance in _by_size(accelerator, VLLM if spread == "all" else INFERENCE):
         family = instance.name.rpartition(".")[0]
         if family in found or (region is not None and instance.is_offered(region) is False):
             continue
@@ -168,10 +173,15 @@ _PREVIOUS = ("ml.c4.", "ml.m4.", "ml.p2.", "ml.p3.", "ml.p3dn.", "ml.t2.")
 
 
 @functools.cache
-def _by_size(accelerator: str) -> tuple[Instance, ...]:
+def _by_size(accelerator: str, repository: str) -> tuple[Instance, ...]:
     instances = all_instances()
     fitting = [each for each in instances if each.accelerator == accelerator and each.architecture == "x86_64"]
-    known = [each for each in fitting if each.memory_mib and not each.name.startswith(_PREVIOUS)]
+    newest = dlc_images(repository, accelerator="gpu")[-1]
+    known = [
+        each
+        for each in fitting
+        if each.memory_mib and not each.name.startswith(_PREVIOUS) and (not each.gpus or drives(each, newest))
+    ]
     return tuple(sorted(known, key=lambda each: (each.gpus * each.gpu_memory_mib, each.memory_mib or 0, each.name)))
 
 
