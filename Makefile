@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast bench soak matrix docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast attack bench soak matrix docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ test: setup .venv/.models ## all tests (the rehearsal is a target of its own)
 
 test-fast: setup ## the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+attack: setup .venv/.models ## attacks on the image's server, half an hour (ARGS="--minutes 3": the part of CI)
+	RUST_BACKTRACE=0 $(BIN)/python -m pytest tests/attack $(ARGS)
 
 bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; ARGS="--minutes 8": a part of the serving ones)
 	$(if $(ARGS),,$(BIN)/python benchmarks/synth.py)
