@@ -1,9 +1,10 @@
 """Copies one commit of a Hub model to S3: the whole program that `MirroredModel` runs in CodeBuild.
 
 One file for any Python from 3.9 with boto3, and nothing else of this package. Bytes go from the Hub to S3 through
-memory, in parts and in parallel. Each file is compared with the hash that the Hub lists for it: small ones before they
-are written, large ones as S3 gives them back. `PREFIX.json`, beside the files, notes what was compared and S3's ETag of
-it: a run that finds everything there copies nothing, and one that was interrupted goes on with the part it was at.
+memory, in parts and in parallel. Each file is compared with the hash that the Hub lists for it before it has its key:
+small ones in memory; large ones, whose parts may come from several runs, as S3 gives them back from `unverified/`, and
+S3 copies what is right. `PREFIX.json`, beside the files, notes what was compared and S3's ETag of it: a run that finds
+everything there copies nothing, and one that was interrupted goes on with the part it was at.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,9 @@ MIB = 1024 * 1024
 MOST_PARTS = 10_000  # of a multipart upload (S3 user guide, multipart upload limits)
 ATTEMPTS = 5
 ROUNDS = 2
+UNVERIFIED = "unverified/"
+"""Where large files are until they are compared; what is forgotten there, the bucket's lifecycle rule deletes."""
+
 _OTHER_FRAMEWORKS = ("*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.tflite", "*.mlmodel", "*.gguf")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -78,47 +82,68 @@ class Hub:
         url: str | None = f"{self._endpoint}/api/models/{self._model}/tree/{self._revision}?recursive=true"
         found = []
         while url:
-            with self._open(url) as answer:
-                for entry in json.loads(answer.read()):
-                    if entry["type"] == "file":
-                        large = entry.get("lfs") or {}
-                        size = large.get("size", entry["size"])
-                        found.append(File(entry["path"], size, large.get("oid"), entry["oid"]))
-                following = re.search(r'<([^>]+)>;\s*rel="next"', answer.headers.get("Link") or "")
+            content, headers = self._get(url)
+            for entry in json.loads(content):
+                if entry["type"] == "file":
+                    large = entry.get("lfs") or {}
+                    size = large.get("size", entry["size"])
+                    found.append(File(entry["path"], size, large.get("oid"), entry["oid"]))
+            following = re.search(r'<([^>]+)>;\s*rel="next"', headers.get("Link") or "")
             url = urllib.parse.urljoin(url, following.group(1)) if following else None
         return [file for file in sorted(found, key=lambda file: file.path) if _is_needed(file.path, found)]
 
     def read(self, file: File, first: int, length: int) -> bytes:
         """Bytes of a file."""
-        url = f"{self._endpoint}/{self._model}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
         if length == 0:
             return b""
-        for attempt in range(ATTEMPTS):
-            try:
-                with self._open(url, f"bytes={first}-{first + length - 1}") as answer:
-                    content: bytes = answer.read()
-                if len(content) == length:
-                    return content
-                reason = f"{len(content)} bytes in place of {length}"
-            except (OSError, http.client.HTTPException) as error:
-                reason = str(error)
-            time.sleep(min(30, 2**attempt))
-        raise CopyError(f"{file.path} cannot be read from the Hub, in {ATTEMPTS} attempts: {reason}")
+        url = f"{self._endpoint}/{self._model}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
+        try:
+            return self._get(url, (first, length))[0]
+        except CopyError as error:
+            raise CopyError(f"{file.path} cannot be had: {error}") from None
 
-    def _open(self, url: str, span: str | None = None) -> Any:
-        request = urllib.request.Request(url, headers={"Range": span} if span else {})  # noqa: S310 - https, by the caller
+    def _get(self, url: str, span: tuple[int, int] | None = None) -> tuple[bytes, Any]:
+        """What is there, or `span` of it (first byte and number of bytes), and the headers."""
+        for attempt in range(ATTEMPTS):
+            wait = 2.0**attempt
+            try:
+                with self._open(url, span) as answer:
+                    # one byte more than was asked for: a server that knows no ranges would send the whole file
+                    content: bytes = answer.read(span[1] + 1 if span else None)
+                if span is None or len(content) == span[1]:
+                    return content, answer.headers
+                reason = (
+                    f"the Hub sends {'more' if len(content) > span[1] else 'fewer'} than the {span[1]} bytes asked for"
+                )
+            except urllib.error.HTTPError as error:
+                reason = self._reason(error)
+                own = (error.url or url).startswith(self._endpoint)  # another host's address is signed, and ages
+                if own and 400 <= error.code < 500 and error.code not in (408, 425, 429):
+                    raise CopyError(
+                        f"{reason}: check model and commit; a private or gated model needs a token of an account that "
+                        "may read it"
+                    ) from None
+                after = error.headers.get("Retry-After") or ""
+                wait = max(wait, min(300, int(after))) if after.isdigit() else wait
+            except (OSError, http.client.HTTPException) as error:
+                reason = f"{urllib.parse.urlsplit(url).netloc} does not answer ({error or type(error).__name__})"
+            if attempt < ATTEMPTS - 1:
+                time.sleep(wait)
+        raise CopyError(f"{reason}, in {ATTEMPTS} attempts")
+
+    def _reason(self, error: urllib.error.HTTPError) -> str:
+        """Who answered what, without the signature that an address of another host carries."""
+        where = (error.url or "").partition("?")[0]
+        said = error.headers.get("X-Error-Message")  # the Hub's own words
+        return f"the Hub answers {error.code} for {where}{f' ({said})' if said else ''}"
+
+    def _open(self, url: str, span: tuple[int, int] | None) -> Any:
+        headers = {"Range": f"bytes={span[0]}-{span[0] + span[1] - 1}"} if span else {}
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, by the caller
         if self._token and url.startswith(self._endpoint):
             # large files are on other hosts, which must not get the token
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
-        try:
-            return urllib.request.urlopen(request, timeout=60)  # noqa: S310
-        except urllib.error.HTTPError as error:
-            if error.code in (401, 403, 404):
-                raise CopyError(
-                    f"the Hub answers {error.code} for {url}: check model and commit; a private or gated model needs a "
-                    "token of an account that may read it"
-                ) from None
-            raise
+        return urllib.request.urlopen(request, timeout=60)  # noqa: S310
 
 
 def _is_needed(path: str, files: list[File]) -> bool:
@@ -180,12 +205,15 @@ class Copy:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._noted: dict[str, dict[str, Any]] = {}
+        self._arrived: dict[str, int] = {}
+        """Size of what an earlier run left below `unverified/`, whole and not compared."""
 
     def run(self) -> int:
         """Copy what is missing; returns how many bytes that were."""
         files = self._hub.files()
         self._noted = self._read_marker()
-        there = self._listed()
+        there = self._listed(self._prefix)
+        self._arrived = {key: each["Size"] for key, each in self._listed(UNVERIFIED + self._prefix).items()}
         missing = [file for file in files if not self._is_noted(file, there.get(self._prefix + file.path))]
         total = sum(file.size for file in files)
         say(f"{len(files)} files, {total / 1e9:.1f} GB; {len(missing)} of them to copy")
@@ -195,6 +223,8 @@ class Copy:
             for _ in range(ROUNDS):
                 missing = self._copy(missing, progress)
                 if not missing:
+                    for key in self._listed(UNVERIFIED + self._prefix):
+                        self._s3.delete_object(Bucket=self._bucket, Key=key)
                     return progress.copied
         finally:
             progress.end()
@@ -207,7 +237,7 @@ class Copy:
         with ThreadPoolExecutor(self._threads) as workers, ThreadPoolExecutor(self._threads) as readers:
             try:
                 checks = dict(self._started(files, progress, workers, readers))
-                wrong = [checks[done] for done in as_completed(checks) if not done.result()]
+                wrong = [checks[done] for done in as_completed(checks) if not _result(done, checks[done])]
             except BaseException:
                 self._stop.set()
                 workers.shutdown(cancel_futures=True)
@@ -221,6 +251,10 @@ class Copy:
         for file in files:
             if file.size <= self._part_bytes:
                 yield workers.submit(self._copy_small, file, progress), file
+            elif self._arrived.pop(self._unverified(file), None) == file.size:
+                say(f"{file.path} is there already, and not compared yet")
+                progress.add(file.size, copied=False)
+                yield workers.submit(self._verify, file, readers), file
             else:
                 upload, there = self._upload_of(file)
                 parts = [
@@ -244,6 +278,10 @@ class Copy:
         self._note(file, etag)
         return True
 
+    def _unverified(self, file: File) -> str:
+        """The key of a large file until it is compared."""
+        return f"{UNVERIFIED}{self._prefix}{file.path}"
+
     def _part_size(self, file: File) -> int:
         return max(self._part_bytes, -(-file.size // MOST_PARTS // MIB) * MIB)
 
@@ -256,7 +294,7 @@ class Copy:
 
     def _upload_of(self, file: File) -> tuple[str, dict[int, int]]:
         """The file's multipart upload, an earlier run's where there is one, and the parts that it has."""
-        key = self._prefix + file.path
+        key = self._unverified(file)
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=key)
         for upload in (upload for page in pages for upload in page.get("Uploads", ()) if upload["Key"] == key):
             there = self._parts(key, upload["UploadId"])
@@ -277,7 +315,7 @@ class Copy:
         self._check_stop()
         content = self._hub.read(file, *self._span(file, number))
         self._s3.upload_part(
-            Bucket=self._bucket, Key=self._prefix + file.path, UploadId=upload, PartNumber=number, Body=content
+            Bucket=self._bucket, Key=self._unverified(file), UploadId=upload, PartNumber=number, Body=content
         )
         progress.add(len(content), copied=True)
 
@@ -285,39 +323,63 @@ class Copy:
         # queued behind its parts, so that each of them is running or done
         for part in parts:
             part.result()
-        key = self._prefix + file.path
+        key = self._unverified(file)
         there = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in sorted(self._parts(key, upload).items())]
-        etag = self._s3.complete_multipart_upload(
+        self._s3.complete_multipart_upload(
             Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": there}
-        )["ETag"]
-        hasher = file.hasher()
-        for piece in self._read_back(file, readers):
-            hasher.update(piece)
-        if not file.is_content(hasher):
-            say(f"{file.path} has another hash in S3 than the Hub lists: removed")
-            self._s3.delete_object(Bucket=self._bucket, Key=key)
-            return False
-        self._note(file, etag)
-        say(f"{file.path}: {file.size / 1e9:.2f} GB, {file.hash}")
-        return True
+        )
+        return self._verify(file, readers)
 
-    def _read_back(self, file: File, readers: ThreadPoolExecutor) -> Iterator[bytes]:
+    def _verify(self, file: File, readers: ThreadPoolExecutor) -> bool:
+        """Compare what S3 has with the Hub's hash, and give it its key where it is right."""
+        unverified, key = self._unverified(file), self._prefix + file.path
+        etag = self._s3.head_object(Bucket=self._bucket, Key=unverified)["ETag"]
+        hasher = file.hasher()
+        for piece in self._read_back(file, etag, readers):
+            hasher.update(piece)
+        right = file.is_content(hasher)
+        if right:
+            self._move(unverified, key, etag)
+            self._note(file, self._s3.head_object(Bucket=self._bucket, Key=key)["ETag"])
+            say(f"{file.path}: {file.size / 1e9:.2f} GB, {file.hash}")
+        else:
+            say(f"{file.path} has another hash in S3 than the Hub lists: removed")
+        self._s3.delete_object(Bucket=self._bucket, Key=unverified)
+        return right
+
+    def _move(self, unverified: str, key: str, etag: str) -> None:
+        """Let S3 copy what was compared, and nothing that came in its place since: in parts where it is over 5 GB."""
+        from boto3.s3.transfer import TransferConfig
+
+        for page in self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=key):
+            for upload in (each for each in page.get("Uploads", ()) if each["Key"] == key):  # of a run that was killed
+                self._s3.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload["UploadId"])
+        self._s3.copy(
+            {"Bucket": self._bucket, "Key": unverified},
+            self._bucket,
+            key,
+            ExtraArgs={"CopySourceIfMatch": etag},
+            Config=TransferConfig(
+                multipart_threshold=self._part_bytes, multipart_chunksize=self._part_bytes, max_concurrency=4
+            ),
+        )
+
+    def _read_back(self, file: File, etag: str, readers: ThreadPoolExecutor) -> Iterator[bytes]:
         """The object's bytes in their order, read ahead."""
         ahead: deque[Future[bytes]] = deque()
         for number in range(1, self._part_count(file) + 1):
-            ahead.append(readers.submit(self._read_object, file, number))
+            ahead.append(readers.submit(self._read_object, file, number, etag))
             if len(ahead) >= 4:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
-    def _read_object(self, file: File, number: int) -> bytes:
+    def _read_object(self, file: File, number: int, etag: str) -> bytes:
         self._check_stop()
         first, length = self._span(file, number)
         span = f"bytes={first}-{first + length - 1}"
-        content: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + file.path, Range=span)[
-            "Body"
-        ].read()
+        answer = self._s3.get_object(Bucket=self._bucket, Key=self._unverified(file), Range=span, IfMatch=etag)
+        content: bytes = answer["Body"].read()
         return content
 
     def _check_stop(self) -> None:
@@ -326,8 +388,8 @@ class Copy:
         if time.monotonic() > self._deadline:
             raise CopyError("the time is up: deploy again, which goes on where this ends, or give it a longer timeout")
 
-    def _listed(self) -> dict[str, dict[str, Any]]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+    def _listed(self, prefix: str) -> dict[str, dict[str, Any]]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
         return {found["Key"]: found for page in pages for found in page.get("Contents", ())}
 
     def _is_noted(self, file: File, found: dict[str, Any] | None) -> bool:
@@ -351,27 +413,65 @@ class Copy:
         return noted
 
 
+def _result(done: Future[bool], file: File) -> bool:
+    """What came of a file; whatever went wrong names it."""
+    try:
+        return done.result()
+    except CopyError:
+        raise
+    except Exception as error:
+        raise CopyError(f"{file.path} cannot be copied: {type(error).__name__}: {error}") from error
+
+
 def make_bucket(s3: Any, bucket: str, account: str, region: str) -> None:
-    """The bucket of this account; not one of another account that took its name before."""
+    """The bucket of this account, closed and tidy; not one of another account that took its name before."""
     from botocore.exceptions import ClientError
 
     try:
         s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
-        return
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
             raise CopyError(
                 f"bucket {bucket} is not this account's, or its policy denies this role: give a bucket of your own "
                 "(MirroredModel(bucket=…))"
             ) from None
-    say(f"makes the bucket {bucket}")
-    where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-    s3.create_bucket(Bucket=bucket, **where)
+        say(f"makes the bucket {bucket}")
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=bucket, **where)
+    # each time: an earlier run may have ended between two of these, or known fewer of them
     nobody = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=nobody)
     forgotten = {"ID": "forgotten", "Status": "Enabled", "Filter": {"Prefix": ""}}
-    rule = {**forgotten, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
-    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})
+    unverified = {"ID": "unverified", "Status": "Enabled", "Filter": {"Prefix": UNVERIFIED}}
+    rules: list[dict[str, Any]] = [
+        {**forgotten, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
+        {**unverified, "Expiration": {"Days": 7}},
+    ]
+    there = _unless_missing(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]) or []
+    rules += [rule for rule in there if rule.get("ID") not in ("forgotten", "unverified")]
+    s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+    arn = f"arn:{s3.meta.partition}:s3:::{bucket}"
+    tls_only = {
+        **{"Sid": "TlsOnly", "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": [arn, f"{arn}/*"]},
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    text = _unless_missing(lambda: s3.get_bucket_policy(Bucket=bucket)["Policy"])
+    policy: dict[str, Any] = json.loads(text) if text else {"Version": "2012-10-17", "Statement": []}
+    others = policy["Statement"] if isinstance(policy["Statement"], list) else [policy["Statement"]]
+    others = [statement for statement in others if statement.get("Sid") != "TlsOnly"]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({**policy, "Statement": [tls_only, *others]}))
+
+
+def _unless_missing(ask: Callable[[], Any]) -> Any:
+    """S3's answer; None where there is no such thing yet."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return ask()
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
 
 
 def read_token(secret: str) -> str:
@@ -413,7 +513,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         # S3 may take minutes to join the parts of a large file
         patient = {"read_timeout": 600, "retries": {"max_attempts": 8, "mode": "standard"}}
-        config = Config(max_pool_connections=2 * given.threads, **patient)
+        # a reader and four parts of S3's own copy for each thread, besides itself
+        config = Config(max_pool_connections=6 * given.threads, **patient)
         s3 = boto3.client("s3", config=config)
         if given.make_bucket_in:
             make_bucket(s3, given.bucket, given.make_bucket_in, s3.meta.region_name)

@@ -17,6 +17,7 @@ from aws_cdk import custom_resources as custom
 from constructs import Construct
 
 from extended_dlc._archive import Uploaded, upload_file
+from extended_dlc._mirror_copy import UNVERIFIED
 from extended_dlc._private import place_of, require
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
@@ -100,9 +101,9 @@ class MirroredModel(Construct):
         :param licence: As of `HubModel`.
         :param token: The secret with the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated
             model; the copy reads it, and the container never sees it. Default: none.
-        :param bucket: Where the copy goes, below `models/`; in the endpoint's region. Default:
-            `extended-dlc-models-ACCOUNT-REGION`, which the first copy makes and which belongs to no stack, so that a
-            rollback leaves what was copied.
+        :param bucket: Where the copy goes, below `models/`, and below `unverified/` until it is compared; in the
+            endpoint's region. Default: `extended-dlc-models-ACCOUNT-REGION`, which the first copy makes, for TLS only,
+            and which belongs to no stack, so that a rollback leaves what was copied.
         :param project: The CodeBuild project that copies, on a Linux image with Python 3.9 or newer, as one with a way
             through your network; its role is granted what the copy needs. Default: a new one.
         :param timeout: How long the copy may take, 10 minutes to 8 hours. What it did until then is kept. Default: 6
@@ -175,13 +176,17 @@ class MirroredModel(Construct):
 
     def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:
         bucket = f"arn:{Aws.PARTITION}:s3:::{self._bucket.bucket_name}"
-        on_objects = ["s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]
+        in_parts = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
         on_bucket = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
         if makes_bucket:
-            on_bucket += ["s3:CreateBucket", "s3:PutBucketPublicAccessBlock", "s3:PutLifecycleConfiguration"]
+            on_bucket += ["s3:CreateBucket", "s3:PutBucketPublicAccessBlock"]
+            on_bucket += [
+                f"s3:{verb}{what}" for what in ("LifecycleConfiguration", "BucketPolicy") for verb in ("Get", "Put")
+            ]
         for actions, resource in (
             (["s3:GetObject"], f"arn:{Aws.PARTITION}:s3:::{program.bucket}/{program.key}"),
-            ([*on_objects, "s3:ListMultipartUploadParts"], f"{bucket}/{self._prefix}*"),
+            (["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], f"{bucket}/{self._prefix}*"),
+            (["s3:PutObject", "s3:GetObject", "s3:DeleteObject", *in_parts], f"{bucket}/{UNVERIFIED}{self._prefix}*"),
             (["s3:PutObject", "s3:GetObject"], f"{bucket}/{self._prefix.rstrip('/')}.json"),
             (on_bucket, bucket),
         ):

@@ -22,11 +22,13 @@ from typing import Any
 
 import boto3
 import pytest
+from moto.s3.models import FakeBucket
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import make_server
 
 from extended_dlc import _mirror_copy
 from extended_dlc.rehearsal import hub
+from extended_dlc.rehearsal.embedded.mirror import take_for_tls
 
 MEGABYTES = int(os.environ.get("EXTENDED_DLC_MIRROR_MB", "48"))
 BUCKET = "extended-dlc-models-123456789012-us-east-1"
@@ -52,6 +54,12 @@ class Place:
     waiting: str
     spoilt: list[int] = field(default_factory=list)
     """How many more answers to requests for large files get a wrong byte."""
+
+    refused: dict[str, int] = field(default_factory=dict)
+    """With which status each of these files is refused."""
+
+    without_ranges: bool = False
+    """Whether the Hub sends whole files alone."""
 
     slow: list[float] = field(default_factory=list)
     """Seconds that each answer with a large part takes, where there are any."""
@@ -111,6 +119,9 @@ class Place:
         found = self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())
         return {entry["Key"].removeprefix("models/acme/big/") for entry in found}
 
+    def left_uncompared(self) -> list[str]:
+        return [key for key in self.keys() if key.startswith("unverified/")]
+
 
 def hash_of(file: Path) -> str:
     digest = hashlib.sha256()
@@ -137,7 +148,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(weights: Path) -> Iterator[Place]:
+def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     signals: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = []
 
@@ -157,6 +168,12 @@ def place(weights: Path) -> Iterator[Place]:
     found = Place("", "", weights, requests, signals, f"http://127.0.0.1:{waiting.server_port}/signal")
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        status = found.refused.get(environ["PATH_INFO"].rpartition("/")[2])
+        if status is not None:
+            start_response(f"{status} Refused", [("X-Error-Message", "not today"), ("Retry-After", "0")])
+            return [b""]
+        if found.without_ranges:
+            environ.pop("HTTP_RANGE", None)
         answer = real(environ, start_response)
         if not environ["PATH_INFO"].endswith(".safetensors"):
             return answer
@@ -171,6 +188,8 @@ def place(weights: Path) -> Iterator[Place]:
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=hub._Handler)
     found.hub_address = f"http://127.0.0.1:{server.port}"
+    monkeypatch.setattr(FakeBucket, "get_permission", FakeBucket.get_permission)  # as it is again after the test
+    take_for_tls()
     aws = ThreadedMotoServer(port=0)
     aws.start()
     host, port = aws.get_host_and_port()
@@ -259,6 +278,90 @@ def test_a_file_that_arrives_wrong_every_time_fails_the_deployment_and_is_not_ke
     assert told["Status"] == "FAILURE"
     assert "model.safetensors arrived 2 times with another hash than the Hub lists" in told["Reason"]
     assert place.keys() == {f"{place.commit}.json", f"{place.commit}/config.json", f"{place.commit}/empty.txt"}
+
+
+def test_a_large_file_has_no_key_before_it_is_compared_and_then_it_comes_whole(place: Place) -> None:
+    """A bucket with versions keeps whatever anybody could have read for a moment."""
+    place.s3.create_bucket(Bucket=BUCKET)
+    place.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    place.spoilt.append(1)
+    code, output = place.run()
+    assert code == 0, output
+    versions = place.s3.list_object_versions(Bucket=BUCKET)["Versions"]
+    keys = [each["Key"] for each in versions]
+    assert keys.count(f"{place.prefix}model.safetensors") == 1
+    assert keys.count(f"unverified/{place.prefix}model.safetensors") == 2
+    assert place.left_uncompared() == []
+    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_what_a_killed_run_left_uncompared_is_compared_and_not_believed(place: Place, right: bool) -> None:
+    content = bytearray((place.model / "model.safetensors").read_bytes())
+    content[0] ^= 0 if right else 1
+    place.s3.create_bucket(Bucket=BUCKET)
+    place.s3.put_object(Bucket=BUCKET, Key=f"unverified/{place.prefix}model.safetensors", Body=bytes(content))
+    code, output = place.run()
+    assert code == 0, output
+    assert place.weights_read() == (0 if right else MEGABYTES * 1_000_000)
+    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+    assert place.left_uncompared() == []
+
+
+def test_the_bucket_takes_tls_alone_and_forgets_what_was_left_and_keeps_what_its_owner_added(place: Place) -> None:
+    place.s3.create_bucket(Bucket=BUCKET)
+    own = {"Sid": "Own", "Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": "s3:Get*", "Resource": "*"}
+    place.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [own]}))
+    rule = {"ID": "own", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 1}}
+    place.s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [rule]})
+    for _ in range(2):
+        assert place.run()[0] == 0
+    tls, kept = json.loads(place.s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
+    assert (tls["Effect"], tls["Principal"], tls["Action"]) == ("Deny", "*", "s3:*")
+    assert tls["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert kept == own
+    rules = {each["ID"]: each for each in place.s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]}
+    assert set(rules) == {"forgotten", "unverified", "own"}
+    assert rules["forgotten"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert (rules["unverified"]["Filter"], rules["unverified"]["Expiration"]) == (
+        {"Prefix": "unverified/"},
+        {"Days": 7},
+    )
+
+
+@pytest.mark.parametrize(("file", "status"), [("config.json", 404), ("model.safetensors", 403)])
+def test_a_file_that_cannot_be_had_is_named_with_its_status(place: Place, file: str, status: int) -> None:
+    place.refused[file] = status
+    assert place.run()[0] == 1
+    assert f"{file} cannot be had: the Hub answers {status} for http" in place.signals[0]["Reason"]
+    assert "(not today)" in place.signals[0]["Reason"]
+    assert place.keys().isdisjoint({f"{place.commit}/{file}"})
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_that_is_busy_is_asked_again_and_named_at_last(
+    place: Place, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    client = _mirror_copy.Hub(place.hub_address, "acme/big", place.commit, None)
+    (config, *_) = client.files()
+    place.refused["config.json"] = status
+    with pytest.raises(
+        _mirror_copy.CopyError, match=rf"config.json cannot be had: the Hub answers {status} .* 5 attempts"
+    ):
+        client.read(config, 0, config.size)
+    assert waited == [1, 2, 4, 8]
+
+
+def test_a_server_that_knows_no_ranges_is_not_read_to_its_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    client = _mirror_copy.Hub(place.hub_address, "acme/big", place.commit, None)
+    config = client.files()[0]
+    place.without_ranges = True
+    with pytest.raises(_mirror_copy.CopyError, match="the Hub sends more than the 3 bytes asked for"):
+        client.read(config, 2, 3)
 
 
 def test_an_object_that_was_changed_in_s3_is_copied_again(place: Place) -> None:

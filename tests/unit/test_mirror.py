@@ -154,13 +154,17 @@ def test_the_copy_may_write_this_model_and_nothing_else(stack: Stack) -> None:
     }
     bucket = "extended-dlc-models-*-*"
     written = {key for key, actions in ours.items() if "s3:PutObject" in actions}
-    assert written == {f"{bucket}/{PREFIX}*", f"{bucket}/{PREFIX[:-1]}.json"}
+    assert written == {f"{bucket}/{PREFIX}*", f"{bucket}/unverified/{PREFIX}*", f"{bucket}/{PREFIX[:-1]}.json"}
+    assert {key for key, actions in ours.items() if "s3:DeleteObject" in actions} == {f"{bucket}/unverified/{PREFIX}*"}
     assert ours[bucket] == [
         "s3:ListBucket",
         "s3:ListBucketMultipartUploads",
         "s3:CreateBucket",
         "s3:PutBucketPublicAccessBlock",
+        "s3:GetLifecycleConfiguration",
         "s3:PutLifecycleConfiguration",
+        "s3:GetBucketPolicy",
+        "s3:PutBucketPolicy",
     ]
     assert "*" not in rights
 

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from moto.s3.models import s3_backends
+from moto.iam.access_control import IAMPolicy, PermissionResult
+from moto.s3.models import FakeBucket, s3_backends
 
 from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
@@ -24,8 +25,24 @@ from extended_dlc.rehearsal.embedded.resources import (
 )
 
 
+def take_for_tls() -> None:
+    """Let moto take each request to S3 for one that came over TLS, as all requests to AWS do.
+
+    It applies a Deny without its Condition, so that a bucket for TLS only would be closed to everybody.
+    """
+
+    def get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
+        policy = json.loads(bucket.policy or '{"Statement": []}')
+        without_tls = {"Bool": {"aws:SecureTransport": "false"}}
+        policy["Statement"] = [each for each in policy["Statement"] if each.get("Condition") != without_tls]
+        return IAMPolicy(json.dumps(policy)).is_action_permitted(action, resource)
+
+    FakeBucket.get_permission = get_permission  # type: ignore[method-assign,assignment]
+
+
 def copy_model(*, port: int) -> CustomHandler:
     """Runs the build that the custom resource would start."""
+    take_for_tls()
 
     def handle(kind: str, wish: Wish) -> Properties:
         if kind == "Delete":
