@@ -22,7 +22,9 @@ def explain_device(error: Exception) -> Exception | None:
 def _is_out_of_memory(error: BaseException | None) -> bool:
     """Whether it is no memory, or was: transformers makes a `ValueError` of what fails while it makes a tensor."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
-    while error is not None:
+    seen: set[int] = set()  # user code may make an error its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, MemoryError):
             return True
         if isinstance(error, RuntimeError) and any(word in str(error) for word in words):

@@ -146,7 +146,10 @@ class Model:
             with panics_are_errors(), self._counter.count([request.tokens for request in requests]):
                 results = self._batching.call([request.inputs for request in requests], requests[0].arguments or {})
         except Exception as error:
-            raise explain_device(error) or error from error
+            explained = explain_device(error)
+            if explained is None:
+                raise
+            raise explained from error
         answers: list[bytes | Exception] = []
         for result, request in zip(results, requests, strict=True):
             try:

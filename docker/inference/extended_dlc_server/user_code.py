@@ -219,7 +219,10 @@ class UserModel:
         try:
             result = self._run(data, media, accept, request)
         except Exception as error:
-            raise explain_device(error) or error from error
+            explained = explain_device(error)
+            if explained is None:
+                raise
+            raise explained from error
         body, content_type = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         headers = dict(processor.response)
         content_type = headers.pop("content-type", None) or content_type or accept.split(",")[0].partition(";")[0]
