@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from extended_dlc.cli._settings import raw_settings
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.plan import EndpointPlan, Plan, make_plan
 from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
+from extended_dlc.facts.start import Start, minutes
 
 
 @click.command()
@@ -58,7 +62,11 @@ def plan(
         raise click.ClickException(str(error)) from None
     load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)
     found = make_plan(raw, context, load=load)
-    click.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else "\n".join(_table(found)))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    else:  # to a file or a pipe a line stays one line
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo("\n".join(line for each in _table(found) for line in _wrapped(each, width)))
     raise SystemExit(1 if found.problems else 0)
 
 
@@ -128,9 +136,19 @@ def _endpoint(endpoint: EndpointPlan) -> dict[str, str]:
         "hosting": endpoint.hosting,
         "instance": "none" if instance is None else _instance(instance),
         "memory": _memory(endpoint.fit),
+        **_start(endpoint.start),
         "time-out": "SageMaker's own" if timeout is None else f"{timeout} s to start",
         "volume": "SageMaker's own, or the type's storage" if volume is None else f"{volume} GB",
     }
+
+
+def _start(start: Start | None) -> dict[str, str]:
+    """The start's sum, and a line for each of its parts."""
+    if start is None:
+        return {"start": "not estimated"}
+    unknown = ", and what the model's size adds" if any(phase.seconds is None for phase in start.phases) else ""
+    parts = {f"  {phase.name}": f"{minutes(phase.seconds)}: {phase.why}" for phase in start.phases}
+    return {"start": f"about {minutes(start.seconds)}{unknown}", **parts}
 
 
 def _instance(instance: Instance) -> str:
@@ -160,3 +178,12 @@ def _bar(fits: Fit, weights: int, there: int) -> str:
 
 def _lines(title: str, facts: dict[str, str]) -> list[str]:
     return [title, *(f"  {name:12} {value}" for name, value in facts.items())]
+
+
+def _wrapped(line: str, width: int | None) -> list[str]:
+    """The line in as many as the terminal's width asks for, what goes on under where its text began."""
+    if width is None or len(line) <= width:
+        return [line]
+    text = len(line) - len(line.lstrip(" -"))  # of a warning
+    hang = 15 if line.startswith("  ") and line[14:15] == " " and line[15:16] != " " else text
+    return textwrap.wrap(line, max(width, 40), subsequent_indent=" " * hang, break_on_hyphens=False)

@@ -35,6 +35,9 @@ class Instance:
     local_storage_gb: int = 0
     """Local NVMe storage, GB; SageMaker refuses a volume size where there is any."""
 
+    network_gbps: float | None = None
+    """Gigabits a second that EC2 gives the type at any time; None where no published source has them."""
+
     regions: tuple[str, ...] | None = None
     """Regions where EC2 offers the type; None where no source tells. SageMaker, whose own list is published for readers
     only, may host on it in fewer."""

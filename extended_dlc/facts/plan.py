@@ -27,6 +27,7 @@ from extended_dlc.facts.gpus import built_for, check_gpu, pick_host_image
 from extended_dlc.facts.instances import Instance, check_image_runs_on, find_instance
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
 from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, check_volume, choose_disk, choose_timeouts, fit
+from extended_dlc.facts.start import Start, estimate_start
 from extended_dlc.facts.stock import pick_stock
 from extended_dlc.facts.tasks import check_task
 
@@ -100,6 +101,9 @@ class EndpointPlan:
     hosting: str
     instance: Instance | None
     fit: Fit | None
+    start: Start | None
+    """What a start takes; None where nobody knows the instance, and serverless."""
+
     startup_timeout_seconds: int | None
     volume_gb: int | None
 
@@ -303,6 +307,8 @@ class _Endpoint:
             else f", {hosting.get('instances', 1)} x {' or '.join(each.name for each in self.instances)}"
         )
         first = self.instances[0] if self.instances else None
+        start = estimate_start(model.size, first, from_hub=from_hub) if first and not serverless else None
+        self.found.warn(f"{path}.weights", start.proposal if start else None)
         return EndpointPlan(
             endpoint=self.key,
             model=model,
@@ -310,6 +316,7 @@ class _Endpoint:
             hosting=f"{hosting.get('kind', 'real-time')}{count}",
             instance=first,
             fit=fit(model, first, spread=self._spread, load=self._load) if first else None,
+            start=start,
             startup_timeout_seconds=None if serverless else hosting.get("startup_timeout_seconds") or timeouts.startup,
             volume_gb=volume or (volumes[0] if None not in volumes else None),
         )

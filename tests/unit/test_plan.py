@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +160,87 @@ def test_a_plan_is_there_in_less_than_half_a_second_and_imports_no_cdk() -> None
     )
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, capture_output=True, text=True)
     assert float(done.stdout) < 0.5
+
+
+# a start
+
+
+def start_of(model: str, instance_type: str = "ml.m5.xlarge", **endpoint: Any) -> dict[str, Any]:
+    """The plan's start for one endpoint, with its warnings."""
+    image = {"transformers": "5.23.0"}
+    asked = {"model": model, "hosting": {"instance_type": instance_type}, **endpoint}
+    plan = make_plan({"region": "us-east-1", "image": image, "endpoints": {"one": asked}})
+    (one,) = plan.endpoints
+    phases = {phase.name: phase for phase in one.start.phases} if one.start else {}
+    return {"start": one.start, "phases": phases, "warnings": "\n".join(plan.warnings)}
+
+
+def test_each_minute_of_a_start_has_its_part_and_what_is_assumed_says_so(folder: Path) -> None:
+    lines = run("plan").output.splitlines()
+    first = next(index for index, line in enumerate(lines) if line.startswith("  start        about 5 min"))
+    parts = lines[first + 1 : first + 6]
+    assert [part.split()[0] for part in parts] == ["machine", "pull", "download", "load", "warm-up"]
+    assert all("assumed" in part or "128 MiB/s" in part for part in parts)
+    assert "1.1 GB of weights from the Hub at 50 MB/s" in parts[2]
+    start = answer("plan")["endpoints"][0]["start"]
+    assert sum(phase["seconds"] for phase in start["phases"]) == 180 + 20 + 23 + 12 + 60
+
+
+def test_a_download_is_no_faster_than_the_network_of_the_instance() -> None:
+    slow, fast = (start_of("bigscience/bloom-560m", name)["phases"] for name in ("ml.t2.medium", "ml.m5.24xlarge"))
+    assert slow["pull"].seconds > fast["pull"].seconds == 20
+    assert "(the network of ml.t2.medium)" in slow["pull"].why
+    assert "(assumed)" in fast["pull"].why
+
+
+def test_weights_in_s3_and_storage_of_its_own_shorten_a_start() -> None:
+    hub, s3 = (start_of("bigscience/bloom-7b1", weights={"kind": kind})["phases"] for kind in ("hub", "mirrored"))
+    assert s3["download"].seconds < hub["download"].seconds
+    assert "from S3" in s3["download"].why
+    own = start_of("bigscience/bloom-7b1", "ml.g5.2xlarge")["phases"]
+    assert own["load"].seconds < hub["load"].seconds
+
+
+def test_an_s3_prefix_is_proposed_for_weights_that_take_long_and_are_on_the_hub() -> None:
+    large = start_of("bigscience/bloom", "ml.p4de.24xlarge")
+    said = "one.weights: each start downloads 352.5 GB from the Hub, about 118 min, and an S3 prefix takes about 29 min"
+    assert said in large["warnings"]
+    assert start_of("bigscience/bloom", "ml.p4de.24xlarge", weights={"kind": "mirrored"})["start"].proposal is None
+    assert start_of("bigscience/bloom-560m")["start"].proposal is None
+    assert start_of("bigscience/bloom-560m", parameters=7_400_000_000)["start"].proposal is None
+    assert start_of("bigscience/bloom-560m", parameters=7_600_000_000)["start"].proposal is not None
+
+
+def test_what_depends_on_a_size_that_nobody_knows_is_not_known(folder: Path) -> None:
+    start = start_of("someone/x")["start"]
+    assert [phase.name for phase in start.phases if phase.seconds is None] == ["download", "load"]
+    assert start.proposal is None
+    assert "and what the model's size adds" in run("plan", "--model", "someone/x").output
+
+
+def test_nothing_is_estimated_of_a_serverless_start() -> None:
+    assert start_of("bigscience/bloom-560m", hosting={"kind": "serverless"})["start"] is None
+
+
+@pytest.mark.parametrize("columns", [60, 100])
+def test_on_a_terminal_no_line_is_wider_than_it(folder: Path, columns: int) -> None:
+    """A terminal of this width, as a shell has one."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "extended_dlc", "plan", "--model", "bigscience/bloom"]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**environment, "PYTHONPATH": str(ROOT)})
+    os.close(theirs)
+    output = b""
+    with suppress(OSError):  # a terminal whose last program has gone
+        while piece := os.read(ours, 65536):
+            output += piece
+    os.close(ours)
+    process.wait(30)
+    lines = output.decode().splitlines()
+    assert max(map(len, lines)) <= columns
+    whole = "".join(run("plan", "--model", "bigscience/bloom").output.split())
+    assert "".join("".join(lines).split()) == whole
 
 
 # check

@@ -50,6 +50,14 @@ def instances() -> Json:
     }
 
 
+def _network(network: Json) -> float | None:
+    """The baseline of the card that a container's traffic takes; the peak, of a burst of minutes, is passed over."""
+    default = network.get("DefaultNetworkCardIndex", 0)
+    cards = {card["NetworkCardIndex"]: card for card in network.get("NetworkCards", ())}
+    found = cards.get(default, {}).get("BaselineBandwidthInGbps")
+    return None if found is None else float(found)
+
+
 def _read(file: Path) -> Any:
     return json.loads(gzip.decompress(file.read_bytes()))
 
@@ -68,4 +76,5 @@ def _instance(specification: Json) -> Json:
         "accelerators": device["Count"] if device else 0,
         "accelerator_memory_mib": device["MemoryInfo"]["SizeInMiB"] if device else 0,
         "local_storage_gb": specification.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0),
+        "network_gbps": _network(specification["NetworkInfo"]),
     }
