@@ -119,7 +119,7 @@ def test_an_older_release_of_the_same_major_goes_over_the_newest_base_with_a_not
 def test_a_release_newer_than_our_data_gets_the_newest_base_and_says_that_it_is_not_known() -> None:
     choice = pick_base("5.99.0", "gpu", "us-east-1")
     assert (choice.image.name, choice.known) == (NEWEST, False)
-    assert "newer than 5.23.0, the end of what is known here" in choice.notes[0]
+    assert "newer than 5.24.0, the end of what is known here" in choice.notes[0]
 
 
 def newest_needs_torch(tables: dict[str, Any], torch: str) -> str:
@@ -253,8 +253,8 @@ def test_vllm_is_moved_forward_with_a_note_and_never_back() -> None:
         (TUTORIAL, "stock", "4.41.2"),
         (f"{INFERENCE}:2.1.0-transformers4.37.0-gpu-py310-cu118-ubuntu20.04", "native", "4.55.4"),
         (TORCH_2_3, "native", "5.0.0"),
-        (NEWEST_4, "native", "5.23.0"),
-        (NEWEST, "native", "5.23.0"),
+        (NEWEST_4, "native", "5.24.0"),
+        (NEWEST, "native", "5.24.0"),
     ],
 )
 def test_each_base_has_its_last_release(base: str, server: compat.Server, last: str) -> None:
@@ -298,8 +298,8 @@ def test_a_public_base_of_which_the_tag_tells_no_python_is_judged_by_its_torch()
 
 def test_a_release_that_is_not_known_is_noted_and_still_needs_what_the_newest_known_one_does() -> None:
     (note,) = check_pair(NEWEST, "5.99.0")
-    assert "newer than 5.23.0" in note
-    with pytest.raises(ValueError, match=r"transformers 5\.99\.0 needs \(as 5\.23\.0\) at least 2\.6"):
+    assert "newer than 5.24.0" in note
+    with pytest.raises(ValueError, match=r"transformers 5\.99\.0 needs \(as 5\.24\.0\) at least 2\.6"):
         check_pair(TORCH_2_3, "5.99.0")
 
 
