@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +17,7 @@ from .attributes import HEADER as CUSTOM_ATTRIBUTES
 from .decoding import Decoded, decode
 from .device_errors import explain_device
 from .encoding import encode_json
+from .ending import EndedError, running
 from .errors import RequestError
 from .exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
 from .memory import Room, Share, container_bytes
@@ -25,7 +28,7 @@ from .streaming import event
 from .tasks import Kind
 from .tokens import Tokens
 from .user_code import Headers, RawRequest, Reply, UserModel
-from .worker import Shared, State, Worker, queue_full, unavailable
+from .worker import Shared, State, Worker, queue_full, took_too_long, unavailable, waited_too_long
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +127,9 @@ class App:
                     # several threads of Python would only keep `/ping` waiting for its turn
                     async with self._parser if is_text else contextlib.nullcontext():
                         loop = asyncio.get_running_loop()
-                        prepared = await loop.run_in_executor(self._readers, _prepare, model, body, exchange, share)
+                        deadline = exchange.began + self._settings.answer_seconds
+                        wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
+                        prepared = await loop.run_in_executor(self._readers, wanted)
                     await self._ask_model(exchange, prepared)
         finally:
             self._admitted -= 1
@@ -211,6 +216,17 @@ def _prepare(
     if request.form is Form.EVENTS:
         model.check_stream(request)
     return request, shared
+
+
+def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Any:
+    """The same, given up at the deadline or when the client has left: 100,000 texts take seconds to be looked at."""
+    if time.monotonic() > deadline:  # behind others' bodies
+        raise waited_too_long()
+    try:
+        with running(lambda: exchange.gone.done() or time.monotonic() > deadline):
+            return _prepare(model, body, exchange, share)
+    except EndedError:
+        raise ClientGoneError if exchange.gone.done() else took_too_long() from None
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:

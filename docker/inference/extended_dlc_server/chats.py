@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .ending import check
 from .errors import RequestError, shown
 
 MOST_MESSAGES = 10_000
@@ -54,6 +55,7 @@ class Chats:
 
         if self.template is None:
             raise _bad("holds chat messages, and this model has no chat template: send the prompt as a text")
+        check()
         options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
         goes_on = arguments.get("continue_final_message")
         goes_on = messages[-1]["role"] == "assistant" if goes_on is None else goes_on

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .ending import check
 from .errors import RequestError
 from .settings import Settings
 
@@ -104,6 +105,7 @@ class Lengths:
             self._check_windows(inputs, arguments)
         labels = self._longest_label(arguments, limit) if self._task == "zero-shot-classification" else 0
         for text, room, cut in self._texts(inputs, prompt, arguments, limit, labels):
+            check()
             tokens = self._counter.upper_bound(text)
             if tokens > room or self._unknown_tokens or not self._surely_fits(tokens, arguments):
                 tokens = self._counter.count(text, room)
@@ -189,6 +191,7 @@ class Lengths:
         length = arguments.get("max_seq_len", names)
         stride = arguments.get("doc_stride", min(length // 2, overlap))
         for one in inputs if isinstance(inputs, list) else [inputs]:
+            check()
             questions = one["question"] if isinstance(one["question"], list) else [one["question"]]
             taken = max(self._counter.count(question, length) for question in questions)
             if self._task == "question-answering":  # which cuts it
