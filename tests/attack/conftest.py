@@ -88,6 +88,14 @@ def seconds_left(request: pytest.FixtureRequest, began: float) -> Callable[[floa
     return left
 
 
+@pytest.fixture(autouse=True)
+def within_minutes(request: pytest.FixtureRequest, began: float) -> None:
+    """What comes after the minutes that were given is left to the whole suite."""
+    given = minutes(request.config)
+    if given and time.monotonic() > began + 60 * given:
+        pytest.skip("the minutes are over")
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of a tiny model, which is written when it is first asked for."""
