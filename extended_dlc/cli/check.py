@@ -12,6 +12,7 @@ from extended_dlc.cli.plan import looked_up
 from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.checks import check_model_id, check_release, model_id
 from extended_dlc.facts.compat import ModelType, check_model_type, find_model_type, find_release, near_model_type
+from extended_dlc.facts.gpus import built_for
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
 from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.releases import releases
@@ -64,6 +65,7 @@ def check(
     release = transformers or next(reversed(releases()))
     problems = _problems(facts, release, packages)
     known = find_model_type(facts.model_type or "")
+    newest = dlc_images(INFERENCE, accelerator="gpu")[-1]
     answer = {
         "model": name,
         "model_type": facts.model_type,
@@ -76,6 +78,7 @@ def check(
         "transformers": release,
         "aws_images": _aws_images(known),
         "smallest": {kind: list(smallest_instances(facts, kind, region=region)) for kind in ("cpu", "gpu")},
+        "gpus": built_for(newest.cuda, newest.torch),
         "smallest_parallel": list(smallest_instances(facts, "gpu", spread="all", region=region)),
         "problems": problems,
     }
@@ -152,6 +155,7 @@ def _table(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -
         "format": facts.dtype or "not known",
         "on a CPU": smallest["cpu"] or "none",
         "on a GPU": smallest["gpu"] or f"no single one; in parallel (vLLM) {', '.join(answer['smallest_parallel'])}",
+        "GPUs": f"{answer['gpus']}, with the newest Hugging Face base",
         "licence": facts.licence or "not known",
         "gated": "not known" if facts.gated is None else "yes: it needs a token" if facts.gated else "no",
     }

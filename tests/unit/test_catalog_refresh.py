@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from extended_dlc.facts import refresh as refreshing
 from extended_dlc.facts._tables import table
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import model_types
@@ -481,6 +482,35 @@ def test_a_repository_without_the_list_is_an_error_and_not_an_empty_table(tmp_pa
     git(tmp_path, "commit", "--quiet", "--allow-empty", "--message=nothing")
     with pytest.raises(RefreshError, match="has no docs/src/data"):
         dlc.images(tmp_path)
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_refresh_merges_the_list_and_keeps_the_one_there_is_where_git_cannot_get_it(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reachable: bool
+) -> None:
+    def stop(package: str, index: str) -> None:
+        raise RefreshError("the other tables are not asked for")
+
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(writing, "DATA", data)
+    writing.write("dlc_images", dlc.images(repository))
+    before = (data / "dlc_images.json").read_bytes()
+    commit(
+        repository, {"pytorch/2.14.yml": LISTED["pytorch/2.13-cuda-sagemaker.yml"] | {"tags": ["2.14.0-cpu-amzn2023"]}}
+    )
+    monkeypatch.setattr(_pip, "download_wheel", lambda package, folder: sdk(tmp_path))
+    monkeypatch.setattr(_pip, "uploads", stop)
+    monkeypatch.setattr(refreshing, "find_spec", lambda name: None)
+    said: list[str] = []
+    where = str(repository if reachable else tmp_path / "gone")
+    with pytest.raises(RefreshError, match="not asked for"):
+        refreshing.refresh(said.append, where)
+    tags = {row["tag"]: row["source"] for row in json.loads((data / "images.json").read_text())["images"]}
+    assert tags["2.13-cu133-amzn2023-sagemaker"] == "dlc", "the public one is last"
+    assert ("2.14.0-cpu-amzn2023" in tags) is reachable
+    assert ((data / "dlc_images.json").read_bytes() == before) is not reachable
+    assert any("left as they are, 'git clone" in text for text in said) is not reachable
 
 
 # writing, and failing

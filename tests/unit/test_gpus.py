@@ -9,8 +9,10 @@ import botocore.session
 import pytest
 from aws_cdk import aws_ecr as ecr
 from aws_cdk.assertions import Annotations, Match, Template
+from click.testing import CliRunner
 
 from extended_dlc import EcrImage, ExtendedDlc, HubModel, HuggingFaceEndpoint, RealTime, StockDlc
+from extended_dlc.cli import main
 from extended_dlc.facts import _tables, gpus
 from extended_dlc.facts.catalog import INFERENCE, VLLM, dlc_images
 from extended_dlc.facts.compat import bases_for, inference_ami_version
@@ -231,6 +233,16 @@ def test_a_plan_refuses_what_the_synth_does_and_shows_gpus_and_driver(shipped_se
     image = make_plan(shipped_settings).image
     assert (image.gpus, image.host_image) == ("compute capability 5.0 to 9.0", AL2)
     assert image.host == "driver 550; Amazon Linux 2, supported until 2026-06-30"
+
+
+def test_check_and_catalog_show_which_gpus_an_image_drives() -> None:
+    checked = CliRunner().invoke(main, ["check", "bloom"]).output
+    assert "GPUs         compute capability 5.0 to 9.0, with the newest Hugging Face base" in checked
+    shown = CliRunner().invoke(main, ["catalog", "show", dlc_images(VLLM)[-1].name, "--region", "us-east-1"]).output
+    assert "GPUs          compute capability 7.5 or newer, as its CUDA" in shown
+    assert f"host image    {AL2023} (driver 580)" in shown
+    cpu = dlc_images(INFERENCE, accelerator="cpu")[-1].name
+    assert "GPUs" not in CliRunner().invoke(main, ["catalog", "show", cpu, "--region", "us-east-1"]).output
 
 
 def test_no_type_is_proposed_that_the_newest_image_cannot_drive() -> None:
