@@ -79,11 +79,11 @@ def began() -> float:
 
 @pytest.fixture(scope="session")
 def seconds_left(request: pytest.FixtureRequest, began: float) -> Callable[[float], float]:
-    """How long a test that could go on for ever may: so many seconds, less where `--minutes` are over."""
+    """How long a test may that could go on: so many seconds, or its share of `--minutes`."""
 
     def left(wanted: float) -> float:
         given = minutes(request.config)
-        return min(wanted, max(1, began + 60 * given - time.monotonic())) if given else wanted
+        return min(wanted, max(1, began + 60 * given - time.monotonic()), 60 * given / 30) if given else wanted
 
     return left
 

@@ -66,6 +66,7 @@ def held(server) -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("flood", FLOODS)
 def test_what_stands_beside_a_body_is_bounded(server, flood):
     start, piece = FLOODS[flood]
@@ -81,6 +82,7 @@ def test_what_stands_beside_a_body_is_bounded(server, flood):
     server.check()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unfinished", UNFINISHED)
 def test_connections_that_never_finish_keep_nobody_out(server, held, unfinished):
     for _ in range(1100):
