@@ -10,6 +10,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc._private import decide
 from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
 from extended_dlc.hosting import (
@@ -63,8 +64,12 @@ def production_variant(
         model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
         # the driver that the image's CUDA wants: with an older one the container dies without a log
-        inference_ami_version=inference_ami_version(cuda, hosting.instance_types),
+        inference_ami_version=_host_image(cuda, hosting.instance_types),
     )
+
+
+def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
+    return decide("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
 
 
 def managed_variant(
@@ -83,7 +88,7 @@ def managed_variant(
         ),
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
         # a driver runs what is older than it, so the newest image decides
-        inference_ami_version=inference_ami_version(newest, hosting.instance_types),
+        inference_ami_version=_host_image(newest, hosting.instance_types),
     )
 
 

@@ -481,9 +481,18 @@ def check_model_type(model_type: str, transformers: str | None, image: str | Non
 def inference_ami_version(cuda: str | None, instance_types: Iterable[str] = ()) -> str | None:
     """The host image (`InferenceAmiVersion`) for an image's CUDA, as `cu124` in its tag, on these types of instance.
 
-    None leaves SageMaker's default, as `pick_host_image` says.
+    None leaves SageMaker's default, as `pick_host_image` says. A `ValueError`, which completes "`instance_type`
+    (<values>) …", where one of the types needs another host than the others: a variant has one.
     """
-    row = pick_host_image(cuda, map(find_instance, instance_types))
+    instances = list(map(find_instance, instance_types))
+    row = pick_host_image(cuda, instances)
+    if row is None:
+        alone = {instance.name: pick_host_image(cuda, [instance]) for instance in instances}
+        if any(alone.values()):
+            hosts = ", ".join(
+                f"{name}: {each.inference_ami_version if each else 'none'}" for name, each in alone.items()
+            )
+            raise ValueError(f"need different host images ({hosts}), and a variant has one: take types with like GPUs")
     return row.inference_ami_version if row else None
 
 

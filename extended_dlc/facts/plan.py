@@ -19,6 +19,7 @@ from extended_dlc.facts.compat import (
     check_vllm,
     find_model_type,
     find_release,
+    inference_ami_version,
     near_model_type,
     pick_base,
     pick_vllm,
@@ -291,6 +292,12 @@ class _Endpoint:
         self._check_model(path, model, from_hub, token)
         for instance in self.instances:
             self._check_instance(f"{path}.hosting.instance_type", instance, model)
+        names = [instance.name for instance in self.instances]
+        self.found.ask(
+            f"{path}.hosting.instance_type",
+            ", ".join(names),
+            lambda: inference_ami_version(self.image.cuda, [name for name in names if name != "serverless"]),
+        )
         timeouts = choose_timeouts(model.size, from_s3=not from_hub)
         disks = [choose_disk(model.size, instance) for instance in self.instances]
         for note in (*timeouts.notes, *(note for disk in disks for note in disk.notes)):

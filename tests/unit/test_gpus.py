@@ -151,6 +151,17 @@ def test_gpus_newer_than_every_host_image_get_sagemakers_default_and_a_note() ->
     assert "need driver 595 or newer, and no host image known here has one: SageMaker's default is left" in note
 
 
+def test_types_that_need_different_host_images_are_refused_as_one_variant(stack: cdk.Stack) -> None:
+    with pytest.raises(
+        ValueError, match=rf"need different host images \(ml.g5.xlarge: {AL2023}, ml.g7.2xlarge: none\)"
+    ):
+        inference_ami_version("cu133", ["ml.g5.xlarge", "ml.g7.2xlarge"])
+    base = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.14.0-cu133-amzn2023-sagemaker"
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0", base=base)
+    with pytest.raises(ValueError, match=r"'instance_type' \(ml.g5.xlarge, ml.g7.2xlarge\) need different host images"):
+        serve(stack, image, ["ml.g5.xlarge", "ml.g7.2xlarge"])
+
+
 def test_gpus_whose_last_driver_is_older_than_the_cuda_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kepler = gpus._gpus()["NVIDIA K80"]
     turing = {**kepler.__dict__, "compute_capability": "7.5"}
@@ -177,7 +188,7 @@ def stack() -> cdk.Stack:
     return cdk.Stack(cdk.App(), "Stack", env=ENVIRONMENT)
 
 
-def serve(stack: cdk.Stack, image: Any, instance_type: str, model: str = "bigscience/bloom-560m") -> None:
+def serve(stack: cdk.Stack, image: Any, instance_type: str | list[str], model: str = "bigscience/bloom-560m") -> None:
     hosting = RealTime(instance_type=instance_type)
     HuggingFaceEndpoint(stack, "Endpoint", model=HubModel(model, revision="0" * 40), image=image, hosting=hosting)
 
