@@ -165,7 +165,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         data_capture: DataCapture | None = None,
         monitoring: Monitoring | None = None,
         schedule: Schedule | None = None,
-        verify: Proof | None = None,
+        verify: Proof | bool = True,
     ) -> None:
         """Define the endpoint.
 
@@ -196,8 +196,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             Default: none, and SageMaker keeps the log for ever.
         :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`, or a `Switch` of the stack
             that several endpoints share. Default: nobody, and it is there until the stack is deleted.
-        :param verify: What proves each deployment: that SageMaker can run the image, and that the endpoint answers.
-            Default: nothing; the first caller finds out.
+        :param verify: What proves each deployment. A `Proof` also asks the model. Default: True, SageMaker can run the
+            image, and serves the configuration that was deployed and not one that it has rolled back to; no request is
+            sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
         self.hosting: Hosting = hosting or RealTime()
@@ -222,8 +223,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'"
             )
         self._network_isolation = network_isolation
-        self._is_proved = verify is not None
+        self._is_proved = bool(verify)
         self._log_requests: set[Construct] = set()
+        self._answer_tasks: set[Construct] = set()
         self._speak_openai: set[Construct] = set()
         self._vllm = vllm
         self.speaks_openai = False
@@ -251,7 +253,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._scalings = self._scale_each()
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
-        proofs = self._prove(verify, model=model) if verify else []
+        proofs = self._prove(None if verify is True else verify, model=model) if verify else []
         self.switch = self._switched_by(schedule, proofs) if schedule else None
 
     @property
@@ -355,6 +357,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
         if published.logs_requests:
             self._log_requests.add(scope)
+        if model.code is None and not isinstance(image, EcrImage):  # whose code may want requests of its own
+            self._answer_tasks.add(scope)
         if self._is_proved:
             from extended_dlc.verify import Prover
 
@@ -539,23 +543,35 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             log_requests=[name for name, home in self._homes.items() if home in self._log_requests],
         )
 
-    def _prove(self, proof: Proof, *, model: ServedModel) -> list[CustomResource]:
-        """The proofs that the endpoint answers, or that each of its components does, which come last."""
+    def _prove(self, proof: Proof | None, *, model: ServedModel) -> list[CustomResource]:
+        """The proofs of the endpoint, or of each of its components, which come last."""
         from extended_dlc.verify import Prover
 
         prover, config_name = Prover.of(self), self.config.attr_endpoint_config_name
 
-        def request_for(home: Construct) -> Proof:
-            speaks_openai = home in self._speak_openai and proof.request is None
-            return replace(proof, request=COMPLETION) if speaks_openai else proof
+        def request_for(homes: Sequence[Construct], served: ServedModel) -> Proof | None:
+            if proof is None or proof.request is not None:
+                return proof
+            if homes[0] in self._speak_openai:
+                return replace(proof, request=COMPLETION)
+            task = known_task(self, served)
+            if proof.optional and not (proof.knows(task) and self._answer_tasks.issuperset(homes)):
+                Annotations.of(homes[0]).add_info_v2(
+                    "extended-dlc:not-asked",
+                    "the deployment is not proved by a request, because none is known for "
+                    + (f"the task '{task}'" if task else "a model whose task is not known at synth")
+                    + ' with this image and code: give one to \'verify\', as Proof(request={"inputs": "Hello"})',
+                )
+                return None
+            return proof
 
         if isinstance(self.hosting, Components):
             proofs = [
                 prover.component(
                     self._homes[each.name],
-                    name=each.name,
+                    component=each,
                     model_name=self._models[each.name].attr_model_name,
-                    proof=request_for(self._homes[each.name]),
+                    proof=request_for([self._homes[each.name]], each.model or model),
                     endpoint=self,
                     config_name=config_name,
                     task=known_task(self, each.model or model),
@@ -564,13 +580,14 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             ]
         else:
             shadow = self.hosting.shadow if isinstance(self.hosting, RealTime) else None
+            asked = {name: home for name, home in self._homes.items() if shadow is None or name != shadow.name}
             proofs = [
                 prover.endpoint(
                     self,
-                    proof=request_for(self),
+                    proof=request_for([*asked.values()], model),
                     endpoint=self,
                     config_name=config_name,
-                    variants=[name for name in self._homes if shadow is None or name != shadow.name],
+                    variants=[*asked],
                     task=known_task(self, model),
                     queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
                 )

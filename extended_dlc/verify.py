@@ -1,4 +1,4 @@
-"""The proof after a deployment: the image is one that SageMaker runs, and the endpoint answers a real request."""
+"""The proof after a deployment: SageMaker can run the image, serves what it was asked to serve, and answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
-from aws_cdk import custom_resources as custom
 from constructs import Construct
 
 from extended_dlc._private import place_of, within
@@ -21,6 +20,7 @@ from extended_dlc.hosting import MAIN_VARIANT
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint import InvokableEndpoint
+    from extended_dlc.hosting import Component
     from extended_dlc.image import ServingImage
 
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -50,6 +50,7 @@ class Proof:
     """What the endpoint has to answer before its deployment counts as one.
 
     A failure fails the deployment, which CloudFormation then rolls back, and the reason has the container's last lines.
+    The image and the configuration in service are checked with it.
     """
 
     request: Any = None
@@ -66,6 +67,18 @@ class Proof:
     expect: str | None = None
     """Text that the answer must have in it. Default: any answer will do."""
 
+    expected: Any = None
+    """The answer, as JSON: texts are equal, numbers within `tolerance`, lists of the same length; an object may have
+    more keys. ValueError for what is no JSON. Default: any answer will do."""
+
+    tolerance: float = 0.01
+    """How far a number of `expected` may be off, 0 to 1, and where it is above 1, which part of it. Default: 0.01,
+    which covers another precision or device."""
+
+    optional: bool = False
+    """Whether a model is not asked, and an annotation says so, where no request is known for it at synth; image and
+    configuration are still checked. ValueError with `expect` or `expected`. Default: that is refused."""
+
     timeout_minutes: int = 30
     """How long SageMaker and the endpoint may take together, 1 to 59 min (a custom resource waits an hour at most).
     Default: 30 min."""
@@ -75,6 +88,23 @@ class Proof:
         within("timeout_minutes", self.timeout_minutes, 1, 59, "CloudFormation waits an hour at most")
         if isinstance(self.request, bytes) and self.content_type is None:
             raise ValueError("'content_type' (not given) must say what the bytes of 'request' are, as audio/wav")
+        within("tolerance", self.tolerance, 0, 1, "it is the part of a number that it may be off")
+        try:
+            json.dumps(self.expected, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"'expected' ({self.expected!r}) must be JSON, as the answer is: use texts, finite numbers, lists and "
+                f"objects ({error})"
+            ) from None
+        if self.optional and (self.expect is not None or self.expected is not None):
+            raise ValueError(
+                "'optional' (True) does not go with 'expect' and 'expected', because who is not asked meets neither: "
+                "leave it out"
+            )
+
+    def knows(self, task: str | None) -> bool:
+        """Whether there is a request for a model of this task."""
+        return self.request is not None or task in _SAMPLES or task in _JSON
 
     def properties_for(self, task: str | None) -> dict[str, Any]:
         """The properties of the request, for `functions/proof.py`."""
@@ -90,11 +120,16 @@ class Proof:
 
     def _properties(self, content_type: str, **what: str) -> dict[str, Any]:
         properties = {"ContentType": self.content_type or content_type, "Accept": self.accept, **what}
-        return properties | ({"Expect": self.expect} if self.expect else {})
+        if self.expect:
+            properties["Expect"] = self.expect
+        if self.expected is not None:
+            # a text, because CloudFormation would make one of each number in it
+            properties |= {"Expected": json.dumps(self.expected), "Tolerance": str(self.tolerance)}
+        return properties
 
 
 class Prover(Construct):
-    """The functions behind the proofs of a stack, and their role; there is one a stack."""
+    """The function behind the proofs of a stack, and its role; there is one a stack."""
 
     @classmethod
     def of(cls, scope: Construct) -> Prover:
@@ -112,100 +147,96 @@ class Prover(Construct):
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group.grant_write(self.role)
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
-        on_event, is_complete = (
-            lambda_.Function(
-                self,
-                construct_id,
-                description=description,
-                runtime=lambda_.Runtime.PYTHON_3_13,
-                code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
-                handler=f"proof.{handler}",
-                timeout=Duration.minutes(5),  # a request may take one, with each of several variants
-                role=self.role.without_policy_updates(),
-                log_group=log_group,
-            )
-            for construct_id, handler, description in (
-                ("OnEvent", "on_event", "Checks images, and sends asynchronous requests"),
-                ("IsComplete", "is_complete", "Asks endpoints, until they answer"),
-            )
-        )
-        self._provider = custom.Provider(
+        self._function = lambda_.Function(
             self,
-            "Provider",
-            on_event_handler=on_event,
-            is_complete_handler=is_complete,
-            query_interval=Duration.seconds(15),
-            total_timeout=Duration.minutes(60),
-            disable_waiter_state_machine_logging=True,
+            "Function",
+            description="Checks images and configurations, and asks endpoints until they answer",
+            # by name, because the oldest CDK that the package works with does not list it
+            runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON),
+            code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
+            handler="proof.handle",
+            timeout=Duration.minutes(15),  # the longest that there is; a proof goes on in the next call
+            role=self.role.without_policy_updates(),
+            log_group=log_group,
         )
+        self._going_on: iam.Policy | None = None
 
     def image(self, scope: Construct, *, image: ServingImage, uri: str, architecture: str) -> CustomResource:
         """The proof that SageMaker can run an image; what uses the image waits for it."""
         image.grant_pull(self.role)
         named = {"x86_64": "amd64"}.get(architecture, architecture)  # as images call it
-        return self._prove(scope, "ImageProof", {"Check": "image", "Image": uri, "Architecture": named})
+        return self._prove(scope, "ImageCheck", {"Check": "image", "Image": uri, "Architecture": named})
 
     def endpoint(
         self,
         scope: Construct,
         *,
-        proof: Proof,
+        proof: Proof | None,
         endpoint: InvokableEndpoint,
         config_name: str,
         variants: Sequence[str],
         task: str | None,
         queue: str | None,
     ) -> CustomResource:
-        """The proof that an endpoint answers, with its present configuration; to be ordered after the endpoint.
+        """The proof that an endpoint serves its present configuration, and answers; to be ordered after the endpoint.
 
+        :param proof: What it has to answer; None to ask nothing.
         :param queue: Location in S3 of the requests of an asynchronous endpoint.
         """
-        self._allow_asking(endpoint, log=f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}")
-        properties = {
-            # another image, model, environment or instance type is another configuration, which is proved again
-            **self._request(proof, endpoint=endpoint, config_name=config_name, task=task),
-            "Variants": list(variants),
-        }
-        if queue is not None:
-            properties["Input"] = f"{queue}/proof"
-        return self._prove(scope, "Proof", properties)
+        self._allow_looking(endpoint, log=f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}", asks=proof is not None)
+        # another image, model, environment or instance type is another configuration, which is proved again
+        properties = self._asked(proof, endpoint=endpoint, config_name=config_name, task=task)
+        if proof is not None:
+            properties["Variants"] = list(variants)
+            if queue is not None:
+                properties["Input"] = f"{queue}/proof"
+        return self._prove(scope, "Check", properties)
 
     def component(
         self,
         scope: Construct,
         *,
-        name: str,
+        component: Component,
         model_name: str,
-        proof: Proof,
+        proof: Proof | None,
         endpoint: InvokableEndpoint,
         config_name: str,
         task: str | None,
     ) -> CustomResource:
-        """The proof that a component answers, with its present model; to be ordered after the component."""
-        self._allow_asking(endpoint, log=f"/aws/sagemaker/InferenceComponents/{name}")
+        """The proof that a component serves its present model, and answers; to be ordered after the component."""
+        name = component.name
+        self._allow_looking(endpoint, log=f"/aws/sagemaker/InferenceComponents/{name}", asks=proof is not None)
         self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
+        requirements = {
+            "MinMemoryRequiredInMb": component.memory_mb,
+            "NumberOfCpuCoresRequired": component.cpu_cores,
+            "NumberOfAcceleratorDevicesRequired": component.accelerators,
+        }
         properties = {
-            **self._request(proof, endpoint=endpoint, config_name=config_name, task=task),
-            "Variants": [MAIN_VARIANT],
+            **self._asked(proof, endpoint=endpoint, config_name=config_name, task=task),
             "Component": name,
             # another image, model or environment is another Model, which is proved again
             "Model": model_name,
+            "Requirements": {key: value for key, value in requirements.items() if value is not None},
         }
-        return self._prove(scope, "Proof", properties)
+        if proof is not None:
+            properties["Variants"] = [MAIN_VARIANT]
+        return self._prove(scope, "Check", properties)
 
     @staticmethod
-    def _request(proof: Proof, *, endpoint: InvokableEndpoint, config_name: str, task: str | None) -> dict[str, Any]:
-        return {
-            "Check": "endpoint",
-            "EndpointName": endpoint.endpoint_name,
-            "ConfigName": config_name,
-            "TimeoutMinutes": proof.timeout_minutes,
-            **proof.properties_for(task),
-        }
+    def _asked(
+        proof: Proof | None, *, endpoint: InvokableEndpoint, config_name: str, task: str | None
+    ) -> dict[str, Any]:
+        properties = {"Check": "endpoint", "EndpointName": endpoint.endpoint_name, "ConfigName": config_name}
+        if proof is None:
+            return properties
+        return {**properties, "TimeoutMinutes": proof.timeout_minutes, **proof.properties_for(task)}
 
-    def _allow_asking(self, endpoint: InvokableEndpoint, *, log: str) -> None:
-        """Requests to the endpoint, its state and the containers' log."""
-        endpoint.grant_invoke(self.role)
+    def _allow_looking(self, endpoint: InvokableEndpoint, *, log: str, asks: bool) -> None:
+        """The endpoint's state, the containers' log, and requests where it is asked."""
+        if asks:
+            endpoint.grant_invoke(self.role)
+            self._let_it_go_on()
         endpoint.grant(self.role, "sagemaker:DescribeEndpoint")
         arn = place_of(self).arn("logs", f"log-group:{log}")
         self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
@@ -214,12 +245,22 @@ class Prover(Construct):
         resource = CustomResource(
             scope,
             construct_id,
-            service_token=self._provider.service_token,
+            service_token=self._function.function_arn,
             resource_type="Custom::ExtendedDlcProof",
             properties=dict(properties),
         )
-        resource.node.add_dependency(self.role)  # with its policy, which CloudFormation makes beside it
+        # with its policies, which CloudFormation makes beside it
+        resource.node.add_dependency(self.role, *([self._going_on] if self._going_on else []))
         return resource
+
+    def _let_it_go_on(self) -> None:
+        """Let the function hand over to itself: an answer may take longer than its 15 minutes."""
+        if self._going_on is None:
+            # beside the role's own policy, for which the function waits
+            self._going_on = iam.Policy(self, "GoOn", roles=[self.role])
+            self._going_on.add_statements(
+                iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._function.function_arn])
+            )
 
     def _allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
         self.role.add_to_principal_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))

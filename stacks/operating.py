@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Tag
+from pydantic import Discriminator, Tag
 
 from extended_dlc.facts._tables import did_you_mean
 from stacks.sections import Mirror, Section, checked, kind_of, one_of
@@ -88,6 +88,8 @@ class VerifySettings(Mirror):
     """A request that the endpoint has to answer before its deployment counts as one."""
 
     made: ClassVar[str] = "Proof"
+    kind: ClassVar[str] = "proof"
+    simple: ClassVar[frozenset[str]] = frozenset({"optional"})
 
     request: dict[str, Any] | str | None = None
     """The request, sent as JSON. Default: the smallest of the model's task; without a task it has to be said."""
@@ -98,5 +100,27 @@ class VerifySettings(Mirror):
     expect: str | None = None
     """Text that the answer must have in it. Default: any answer will do."""
 
+    expected: Any = None
+    """The answer: texts are equal, numbers within `tolerance`, lists of the same length; an object may have more keys.
+    Default: any answer will do."""
+
+    tolerance: float = 0.01
+    """How far a number of `expected` may be off, 0 to 1, and where it is above 1, which part of it."""
+
+    optional: bool = False
+    """Whether a model is not asked where no request is known for it."""
+
     timeout_minutes: int = 30
     """How long SageMaker and the endpoint may take together, 1 to 59 min."""
+
+
+VERIFICATIONS: dict[str, type[Section]] = {"proof": VerifySettings}
+
+
+def _kind_of_verification(raw: Any) -> str:
+    return "switch" if isinstance(raw, bool) else "proof"
+
+
+Verify = Annotated[
+    Annotated[VerifySettings, Tag("proof")] | Annotated[bool, Tag("switch")], Discriminator(_kind_of_verification)
+]

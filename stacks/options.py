@@ -29,6 +29,7 @@ def endpoint_options(
         "hosting": hosting.build(**found),
         "network_isolation": settings.network_isolation,
         "role_path": settings.role_path,
+        "verify": settings.verify if isinstance(settings.verify, bool) else settings.verify.build(),
     }
     if settings.vllm is not None:
         options["vllm"] = VllmServing(**settings.vllm.model_dump())
@@ -44,8 +45,6 @@ def endpoint_options(
         options["data_capture"] = _capture(scope, key, settings.data_capture)
     if settings.monitoring is not None:
         options["monitoring"] = _monitoring(scope, key, settings.monitoring)
-    if settings.verify is not None:
-        options["verify"] = settings.verify.build()
     if settings.role is not None:
         options["role"] = iam.Role.from_role_arn(scope, f"{key}GivenRole", settings.role, mutable=False)
     if settings.permissions_boundary is not None:

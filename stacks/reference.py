@@ -144,7 +144,14 @@ def _kind(option: Any) -> str:
         return "object" if origin is dict else _list(typing.get_args(option)[0])
     if isinstance(option, type) and issubclass(option, BaseModel):
         return "section"
-    return {str: "text", bool: "`true` or `false`", int: "whole number", float: "number", type(None): "`null`"}[option]
+    return {
+        Any: "any value",
+        str: "text",
+        bool: "`true` or `false`",
+        int: "whole number",
+        float: "number",
+        type(None): "`null`",
+    }[option]
 
 
 def _list(of: Any) -> str:

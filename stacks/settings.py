@@ -36,7 +36,7 @@ from stacks.hosting import (
     ServerlessSettings,
 )
 from stacks.models import WEIGHTS, HubWeightsSettings, MirroredWeightsSettings, ModelSettings, S3WeightsSettings
-from stacks.operating import SCHEDULES, MonitoringSettings, ScheduleSettings, VerifySettings
+from stacks.operating import SCHEDULES, VERIFICATIONS, MonitoringSettings, ScheduleSettings, Verify, VerifySettings
 from stacks.sections import Section as _Section
 from stacks.sections import checked as _checked
 from stacks.sections import kind_of as _kind_of
@@ -219,8 +219,10 @@ class EndpointSettings(ModelSettings):
     monitoring: MonitoringSettings | None = None
     """How it is watched. Default: not at all, and SageMaker keeps the log for ever."""
 
-    verify: VerifySettings | None = None
-    """What proves each deployment, as `{}`. Default: nothing; the first caller finds out."""
+    verify: Verify = VerifySettings(optional=True)
+    """What proves each deployment: a request, as `{}`; with `true` only that SageMaker can run the image and serves the
+    configuration that was deployed, which a request includes; `false`: nothing. Default: `{"optional": true}`, a
+    request where one is known for the model."""
 
     role: str | None = None
     """ARN of the role of its containers, which you grant what they need. Default: a new one."""
@@ -267,6 +269,7 @@ _KINDS: dict[str, Mapping[str, type[_Section]]] = {
     "rollout": ROLLOUTS,
     "scaling": INSTANCE_SCALINGS,
     "schedule": SCHEDULES,
+    "verify": VERIFICATIONS,
 }
 """The sections that a `kind` decides on."""
 
@@ -560,9 +563,10 @@ def _proofs_without_a_request(endpoints: Mapping[str, EndpointSettings]) -> Iter
     """Proofs of a task that nobody knows a request for; one without a task may be known by its model."""
     for key, endpoint in endpoints.items():
         for at, served in endpoint.models().items():
-            if endpoint.verify is not None and served.task is not None:
+            verify = endpoint.verify
+            if isinstance(verify, VerifySettings) and not verify.optional and served.task is not None:
                 try:
-                    endpoint.verify.build().properties_for(served.task)
+                    verify.build().properties_for(served.task)
                 except ValueError as error:
                     yield f"endpoints.{key}{at}: {error}"
 

@@ -1,8 +1,8 @@
-"""The proof's Lambda functions: the image is one that SageMaker runs, and the endpoint answers.
+"""The proof's Lambda function: SageMaker can run the image, serves what it was asked to serve, and answers.
 
-`on_event` and `is_complete` are the handlers of a provider of the CDK's custom resources (aws_cdk.custom_resources,
-Provider): the first starts what takes long, the second is called until it says that it is complete. What they raise is
-the reason that CloudFormation shows. They need boto3 and nothing else; the library does not import them.
+`handle` is a custom resource of CloudFormation's, without a provider in between: it proves, and says so at the address
+that the event has. The reason of a failure is what CloudFormation shows. It needs boto3 and nothing else; the library
+does not import it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import struct
 import time
+import traceback
 import urllib.request
 import wave
 import zlib
@@ -39,7 +41,8 @@ _IN_ECR = re.compile(
     r"(?P<repository>[^:@]+)(:(?P<tag>[^@]+))?(@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
 
-_COMES = ("ModelNotReadyException", "ThrottlingException", "ServiceUnavailable", "InternalFailure")
+_BUSY = ("Throttling", "ThrottlingException", "ServiceUnavailable", "InternalFailure")
+_COMES = ("ModelNotReadyException", *_BUSY)
 """Errors of a request that a later one need not have: a container that starts, a service that is busy."""
 
 
@@ -48,7 +51,21 @@ _NO_COPY = "no capacity to process this request"
 
 
 REASON_BYTES = 2600
-"""Of a failure, as JSON: CloudFormation takes 4096 with the names and the stack trace that the CDK's provider adds."""
+"""Of a failure, as JSON: CloudFormation takes 4096 with the names, which may have 2 kB of their own."""
+
+WAIT_SECONDS = 5
+"""Between two looks at what is not there yet."""
+
+CALL_SECONDS = 90
+"""What a look may take, a request among them: with less of its 15 minutes left, a call hands over to the next."""
+
+RIGHTS_SECONDS = 60
+"""How long a refusal may be due to rights that were granted a moment ago, and have not arrived everywhere."""
+
+SETTLING_MINUTES = 12
+"""How long an endpoint that is asked nothing may be busy, as with a change of its scaling's."""
+
+_REFUSED = ("AccessDenied", "AccessDeniedException")
 
 
 class NotProven(Exception):
@@ -61,42 +78,97 @@ class NotProven(Exception):
         super().__init__(message)
 
 
-def on_event(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Check the image, or send the asynchronous request; nothing on deletion, and nothing on the way back.
+def handle(event: dict[str, Any], context: Any) -> None:
+    """Prove what the event asks for, and tell CloudFormation, whatever comes of it.
 
-    An update that CloudFormation rolls back is not proved: a failure there would leave the stack stuck.
+    What takes longer than a call may take goes on in another call, which gets the event with all that was found out.
+    """
+    try:
+        if not _prove(event, context):
+            boto3.client("lambda").invoke(
+                FunctionName=context.invoked_function_arn, InvocationType="Event", Payload=json.dumps(event)
+            )
+            return
+    except NotProven as failure:
+        _answer(event, "FAILED", str(failure))
+    except Exception as error:  # CloudFormation would wait an hour for an answer
+        traceback.print_exc()
+        _answer(event, "FAILED", str(NotProven(f"The proof could not be made: {error}")))
+    else:
+        _answer(event, "SUCCESS", "")
+
+
+def _prove(event: dict[str, Any], context: Any) -> bool:
+    """Whether it is proved; False when there is no time left in this call."""
+    event.setdefault("Began", time.time())
+    while True:
+        try:
+            if is_proved(event):
+                return True
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code not in (*_REFUSED, *_BUSY):
+                raise
+            if time.time() - event["Began"] > RIGHTS_SECONDS:
+                if code not in _REFUSED or event["ResourceProperties"]["Check"] != "image":
+                    raise
+                # the policy of another account's repository may let SageMaker in, and nobody else
+                print(f"the image was not looked at: {error}")
+                return True
+        if context.get_remaining_time_in_millis() < 1000 * CALL_SECONDS:
+            return False
+        time.sleep(WAIT_SECONDS)
+
+
+def is_proved(event: dict[str, Any]) -> bool:
+    """One look: whether all is as it was asked; NotProven if it never will be.
+
+    Nothing is proved on deletion, and nothing on the way back: when CloudFormation rolls an update back, a failure
+    would leave the stack stuck.
     """
     properties = event["ResourceProperties"]
-    check = properties["Check"]
-    answer: dict[str, Any] = {"PhysicalResourceId": event.get("PhysicalResourceId") or f"proof-of-the-{check}"}
     if event["RequestType"] == "Delete" or _rolls_back(event["StackId"]):
-        return {**answer, "Data": {"Skipped": "true"}}
-    if check == "image":
+        return True
+    if properties["Check"] == "image":
         check_image(properties["Image"], properties["Architecture"])
-        return answer
-    location = properties.get("Input")
-    queued = ask_later(properties, location) if location else {}
-    return {**answer, "Data": {"Began": str(time.time()), **queued}}
-
-
-def is_complete(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Whether the endpoint is in service and has answered."""
-    properties = event["ResourceProperties"]
-    data = event.get("Data") or {}
-    if event["RequestType"] == "Delete" or properties["Check"] == "image" or data.get("Skipped"):
-        return {"IsComplete": True}
-    if not check_config(properties) or ("Component" in properties and not check_component(properties)):
-        complete = False
-    elif "OutputLocation" in data:
-        complete = has_answered(properties, data)
-    else:
+        return True
+    asks = "ContentType" in properties
+    complete = check_config(properties) and ("Component" not in properties or check_component(properties))
+    if complete and "Input" in properties:
+        if "Queued" not in event:
+            event["Queued"] = ask_later(properties, properties["Input"])
+        complete = has_answered(properties, event["Queued"])
+    elif complete and asks:
         complete = all(ask(properties, variant) for variant in properties["Variants"])
-    minutes = int(properties["TimeoutMinutes"])
-    if not complete and time.time() - float(data["Began"]) > 60 * minutes:
+    minutes = int(properties["TimeoutMinutes"]) if asks else SETTLING_MINUTES
+    if complete or time.time() - event["Began"] <= 60 * minutes:
+        return complete
+    if asks:
         raise NotProven(
             f"{_who(properties)} has not answered within {minutes} min (timeout_minutes)" + _log(properties)
         )
-    return {"IsComplete": complete}
+    raise NotProven(f"{_who(properties)} is still not InService after {minutes} min" + _log(properties))
+
+
+def _answer(event: dict[str, Any], status: str, reason: str) -> None:
+    """Tell CloudFormation, at the address in S3 that it signed for this event."""
+    answer = {
+        "Status": status,
+        "Reason": reason,
+        "PhysicalResourceId": event.get("PhysicalResourceId") or f"proof-of-the-{event['ResourceProperties']['Check']}",
+        **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
+    # the address was signed for an empty type
+    request = urllib.request.Request(event["ResponseURL"], body, {"Content-Type": ""}, method="PUT")  # noqa: S310
+    for seconds in (2, 10, None):
+        try:
+            with urllib.request.urlopen(request, timeout=30):  # noqa: S310 - CloudFormation's own
+                return
+        except OSError:
+            if seconds is None:
+                raise
+            time.sleep(seconds)
 
 
 def check_image(image: str, architecture: str) -> None:
@@ -139,7 +211,12 @@ def check_image(image: str, architecture: str) -> None:
 def check_config(properties: dict[str, Any]) -> bool:
     """Whether the endpoint is in service, with the configuration that was asked for; NotProven if it never will be."""
     name, wanted = properties["EndpointName"], properties["ConfigName"]
-    endpoint = boto3.client("sagemaker").describe_endpoint(EndpointName=name)
+    try:
+        endpoint = boto3.client("sagemaker").describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if "Could not find" not in error.response["Error"]["Message"]:
+            raise
+        raise NotProven(f"{name} is not there: something has deleted it behind its stack's back") from None
     status = endpoint["EndpointStatus"]
     if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
         reason = endpoint.get("FailureReason", "SageMaker gives no reason")
@@ -165,13 +242,21 @@ def check_component(properties: dict[str, Any]) -> bool:
         raise NotProven(f"{_who(properties)} is Failed: {reason}{_log(properties)}")
     if status != "InService":
         return False
-    served = component["Specification"]["ModelName"]
-    if served != wanted:
+    specification = component["Specification"]
+    served = {"model": specification["ModelName"], **specification.get("ComputeResourceRequirements", {})}
+    asked = {"model": wanted, **properties.get("Requirements", {})}
+    # CloudFormation makes a text of each number
+    if other := [key for key, value in asked.items() if not _same(value, served.get(key))]:
+        what = "" if other[0] == "model" else f"{other[0]} "
         raise NotProven(
-            f"{_who(properties)} serves {served} and not {wanted}: SageMaker has rolled the update back (an alarm went "
-            f"off, or the new copies did not become healthy){_log(properties)}"
+            f"{_who(properties)} serves {what}{served.get(other[0])} and not {asked[other[0]]}: SageMaker has rolled "
+            f"the update back (an alarm went off, or the new copies did not become healthy){_log(properties)}"
         )
     return True
+
+
+def _same(asked: str, served: Any) -> bool:
+    return asked == served or (_is_number(served) and float(asked) == served)
 
 
 def ask(properties: dict[str, Any], variant: str) -> bool:
@@ -193,6 +278,8 @@ def ask(properties: dict[str, Any], variant: str) -> bool:
     except ClientError as error:
         if error.response["Error"]["Code"] in _COMES or _NO_COPY in error.response["Error"]["Message"]:
             return False
+        if error.response["Error"]["Code"] in _REFUSED:
+            raise
         said = error.response.get("OriginalMessage") or error.response["Error"]["Message"]
         status = error.response.get("OriginalStatusCode")
         raise NotProven(
@@ -233,11 +320,53 @@ def has_answered(properties: dict[str, Any], data: dict[str, str]) -> bool:
 
 
 def expect(properties: dict[str, Any], answer: bytes) -> None:
-    """NotProven unless the answer holds what it has to."""
-    wanted = properties.get("Expect")
+    """NotProven unless the answer holds what it has to, and is what it has to be."""
     said = answer.decode(errors="replace")
+    wanted = properties.get("Expect")
     if wanted and wanted not in said:
         raise NotProven(f"{_who(properties)} answers without '{wanted}': {said[:ANSWER_CHARACTERS]}")
+    if "Expected" not in properties:
+        return
+    expected = json.loads(properties["Expected"])
+    try:
+        found = json.loads(said)
+    except ValueError:
+        found = said
+    if expected == said.strip():  # a text that is no JSON, or looks like some
+        return
+    if why := difference(expected, found, float(properties["Tolerance"])):
+        raise NotProven(f"{_who(properties)} does not answer as expected: {why}; it says {said[:ANSWER_CHARACTERS]}")
+
+
+def difference(expected: Any, found: Any, tolerance: float, at: str = "the answer") -> str | None:
+    """The first thing in which an answer is not the expected one; None if there is nothing.
+
+    A number may differ by the tolerance, or by this part of itself where it is above 1. An object may have more keys
+    than are expected, a list may not have more elements.
+    """
+    if isinstance(expected, dict) and isinstance(found, dict):
+        if missing := [key for key in expected if key not in found]:
+            return f"{at} has no '{missing[0]}'"
+        parts = [(expected[key], found[key], f"{at}.{key}") for key in expected]
+    elif isinstance(expected, list) and isinstance(found, list):
+        if len(expected) != len(found):
+            return f"{at} has {len(found)} elements instead of {len(expected)}"
+        parts = [(one, other, f"{at}[{i}]") for i, (one, other) in enumerate(zip(expected, found, strict=True))]
+    elif _is_number(expected) and _is_number(found):
+        if math.isclose(expected, found, rel_tol=tolerance, abs_tol=tolerance):
+            return None
+        return f"{at} is {found} instead of {expected}, and may differ by {tolerance:g} (tolerance)"
+    elif type(expected) is type(found) and expected == found:
+        return None
+    else:
+        told = (json.dumps(each, ensure_ascii=False)[:ANSWER_CHARACTERS] for each in (found, expected))
+        return "{} is {} instead of {}".format(at, *told)
+    found_out = (difference(one, other, tolerance, place) for one, other, place in parts)
+    return next((each for each in found_out if each), None)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def request_body(properties: dict[str, Any]) -> bytes:

@@ -27,7 +27,7 @@ image = ExtendedDlc(stack, "Image", transformers="5.23.0", base="registry.exampl
 HuggingFaceEndpoint(stack, "Whisper", model=HubModel("openai/whisper-base"), image=image, hosting=RealTime())
 HuggingFaceEndpoint(stack, "Bloom", model=HubModel("bigscience/bloom-560m"), image=image, verify=Proof())
 app.synth()
-functions = stack.node.find_child("ExtendedDlcProver").node.find_child("OnEvent").node.default_child
+functions = stack.node.find_child("ExtendedDlcProver").node.find_child("Function").node.default_child
 print(json.dumps({
     "file": extended_dlc.__file__,
     "tag": image.image_uri.rpartition(":")[2],

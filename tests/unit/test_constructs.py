@@ -43,6 +43,8 @@ def test_the_logical_ids_are_what_they_were(stack: Stack) -> None:
         "BloomModelFD5979C8": "AWS::SageMaker::Model",
         "BloomConfig2434FACC": "AWS::SageMaker::EndpointConfig",
         "BloomEndpoint3A2DF70B": "AWS::SageMaker::Endpoint",
+        "BloomImageCheckEA79B462": "Custom::ExtendedDlcProof",
+        "BloomCheck78012C84": "Custom::ExtendedDlcProof",
     }
 
 

@@ -75,8 +75,40 @@ def test_a_deployment_is_proved_with_a_request_of_one_s_own() -> None:
     found.has_resource_properties("Custom::ExtendedDlcProof", proof)
 
 
+@pytest.mark.parametrize(
+    ("verify", "asked", "checks"),
+    [(None, True, 2), (True, False, 2), (False, False, 0), ({"request": {"inputs": "Hi"}}, True, 2)],
+)
+def test_the_app_asks_the_model_once_unless_the_settings_say_otherwise(verify: Any, asked: bool, checks: int) -> None:
+    found = template(settings({} if verify is None else {"verify": verify}))
+    proofs = [each["Properties"] for each in found.find_resources("Custom::ExtendedDlcProof").values()]
+    assert len(proofs) == checks
+    assert any("Body" in each for each in proofs) is asked
+
+
+def test_a_model_of_which_no_request_is_known_is_not_asked_by_default_and_must_have_one_where_it_is_told_to() -> None:
+    unknown = {"model": "org/unknown", "revision": "a" * 40}
+    raw = settings({})
+    raw["extended-dlc"]["endpoints"] = {"other": unknown}
+    proofs = template(raw).find_resources("Custom::ExtendedDlcProof").values()
+    assert len(proofs) == 2
+    assert not [each for each in proofs if "Body" in each["Properties"]]
+
+
+def test_an_expected_answer_is_read_and_checked_with_the_settings() -> None:
+    expected = [{"label": "A", "score": 0.5}]
+    found = template(settings({"verify": {"expected": expected, "tolerance": 0.1}}))
+    found.has_resource_properties("Custom::ExtendedDlcProof", {"Expected": json.dumps(expected), "Tolerance": "0.1"})
+    with pytest.raises(SettingsError) as failure:
+        read_settings(settings({"verify": {"expected": 1, "tolerance": 2, "expcet": "a"}}))
+    report = str(failure.value)
+    assert "endpoints.bloom.verify.expcet: is not a setting; did you mean 'expect'?" in report
+    with pytest.raises(SettingsError, match=r"endpoints.bloom.verify: 'tolerance' \(2.0\) must be from 0 to 1"):
+        read_settings(settings({"verify": {"expected": 1, "tolerance": 2.0}}))
+
+
 def test_nothing_of_it_is_there_unless_asked_for() -> None:
-    found = template(settings({}))
+    found = template(settings({"verify": False}))
     for kind in ("AWS::CloudWatch::Alarm", "AWS::Logs::LogGroup", "Custom::ExtendedDlcProof"):
         found.resource_count_is(kind, 0)
     assert not found.to_json().get("Conditions")

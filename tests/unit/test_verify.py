@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 from aws_cdk import Stack
-from aws_cdk.assertions import Match, Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
     Async,
     BacklogScaling,
     Canary,
+    Component,
+    Components,
     DataCapture,
     ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
+    InferenceCode,
     InvocationScaling,
     Monitoring,
     OfficeHours,
@@ -33,12 +36,9 @@ Json = dict[str, Any]
 
 
 def proved(stack: Stack, proof: Proof | None = None, *, task: str | None = "text-generation", **options: Any) -> None:
-    HuggingFaceEndpoint(
-        stack,
-        "Bloom",
-        model=HubModel("bigscience/bloom-560m", revision="a" * 40, task=task),
-        **{"endpoint_name": "bloom", "image": StockDlc(base=CPU), "verify": proof or Proof(), **options},
-    )
+    model = HubModel("bigscience/bloom-560m", revision="a" * 40, task=task)
+    shipped = {"endpoint_name": "bloom", "image": StockDlc(base=CPU), "verify": proof or Proof(), "model": model}
+    HuggingFaceEndpoint(stack, "Bloom", **{**shipped, **options})
 
 
 def proofs(stack: Stack) -> dict[str, tuple[str, Json]]:
@@ -50,6 +50,17 @@ def proofs(stack: Stack) -> dict[str, tuple[str, Json]]:
 def only(stack: Stack, kind: str) -> tuple[str, Json]:
     (found,) = Template.from_stack(stack).find_resources(kind).items()
     return found
+
+
+def granted(stack: Stack) -> dict[str, str]:
+    """What the function may do, and to what."""
+    allowed: dict[str, str] = {}
+    for name, policy in Template.from_stack(stack).find_resources("AWS::IAM::Policy").items():
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"] if name.startswith("ExtendedDlc") else ():
+            actions = statement["Action"]
+            for action in [actions] if isinstance(actions, str) else actions:
+                allowed[action] = json.dumps(statement["Resource"])
+    return allowed
 
 
 def sent(stack: Stack) -> Any:
@@ -138,6 +149,10 @@ def test_a_task_that_nobody_knows_a_request_for_is_refused(task: str | None, mes
     [
         ({"timeout_minutes": 60}, r"'timeout_minutes' \(60\) must be from 1 to 59: CloudFormation waits an hour"),
         ({"request": b"RIFF"}, r"'content_type' \(not given\) must say what the bytes of 'request' are"),
+        ({"expected": {1, 2}}, r"'expected' \(\{1, 2\}\) must be JSON, as the answer is: use texts, finite numbers"),
+        ({"expected": float("nan")}, r"'expected' \(nan\) must be JSON"),
+        ({"expected": 1, "tolerance": -0.1}, r"'tolerance' \(-0.1\) must be from 0 to 1: it is the part of a number"),
+        ({"expected": 1, "optional": True}, r"'optional' \(True\) does not go with 'expect' and 'expected', because"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(options: Json, message: str) -> None:
@@ -163,16 +178,7 @@ def test_each_variant_is_asked_but_the_shadow_whose_answers_nobody_sees(stack: S
 
 def test_the_functions_may_ask_this_endpoint_and_read_its_log_and_its_image_and_no_more(stack: Stack) -> None:
     proved(stack)
-    (policy,) = [
-        each["Properties"]["PolicyDocument"]["Statement"]
-        for name, each in Template.from_stack(stack).find_resources("AWS::IAM::Policy").items()
-        if name.startswith("ExtendedDlcProverRoleDefaultPolicy")
-    ]
-    allowed: dict[str, str] = {}
-    for statement in policy:
-        actions = statement["Action"]
-        for action in [actions] if isinstance(actions, str) else actions:
-            allowed[action] = json.dumps(statement["Resource"])
+    allowed = granted(stack)
     assert allowed.keys() == {
         "cloudformation:DescribeStacks",
         "ecr:BatchCheckLayerAvailability",
@@ -183,6 +189,7 @@ def test_the_functions_may_ask_this_endpoint_and_read_its_log_and_its_image_and_
         "logs:DescribeLogStreams",
         "logs:GetLogEvents",
         "logs:PutLogEvents",
+        "lambda:InvokeFunction",
         "sagemaker:DescribeEndpoint",
         "sagemaker:InvokeEndpoint",
         "sagemaker:InvokeEndpointAsync",
@@ -208,20 +215,76 @@ def test_a_name_with_capitals_is_granted_in_both_spellings_for_every_action(stac
         }
 
 
-def test_the_proofs_of_a_stack_share_their_functions(stack: Stack) -> None:
+@pytest.mark.parametrize("options", [{}, {"verify": Proof()}])
+def test_the_proofs_of_a_stack_share_one_function_and_one_role_and_no_state_machine(
+    stack: Stack, options: Json
+) -> None:
     image = StockDlc(base=CPU)
     for name in ("One", "Two"):
         model = HubModel("bloom", revision="a" * 40, task="text-generation")
-        HuggingFaceEndpoint(stack, name, model=model, image=image, verify=Proof())
+        HuggingFaceEndpoint(stack, name, model=model, image=image, **options)
     template = Template.from_stack(stack)
     template.resource_count_is("Custom::ExtendedDlcProof", 4)
-    assert len(template.find_resources("AWS::Lambda::Function", {"Properties": {"Handler": "proof.on_event"}})) == 1
+    template.resource_count_is("AWS::Lambda::Function", 1)
+    template.resource_count_is("AWS::IAM::Role", 3)  # the other two are the endpoints' own
+    template.resource_count_is("AWS::StepFunctions::StateMachine", 0)
 
 
-def test_an_endpoint_that_nobody_asked_to_prove_has_no_function(stack: Stack) -> None:
+def test_by_default_image_and_configuration_are_checked_and_nothing_is_asked(stack: Stack) -> None:
     model = HubModel("bloom", revision="a" * 40)
-    HuggingFaceEndpoint(stack, "Bloom", model=model, image=StockDlc(base=CPU))
-    Template.from_stack(stack).resource_count_is("AWS::Lambda::Function", 0)
+    HuggingFaceEndpoint(stack, "Bloom", model=model, image=StockDlc(base=CPU), endpoint_name="bloom")
+    config = only(stack, "AWS::SageMaker::EndpointConfig")[0]
+    image, endpoint = proofs(stack)["image"], proofs(stack)["endpoint"]
+    del endpoint[1]["Properties"]["ServiceToken"]
+    assert image[0] in only(stack, "AWS::SageMaker::Model")[1]["DependsOn"]
+    assert only(stack, "AWS::SageMaker::Endpoint")[0] in endpoint[1]["DependsOn"]
+    assert endpoint[1]["Properties"] == {
+        "Check": "endpoint",
+        "EndpointName": "bloom",
+        "ConfigName": {"Fn::GetAtt": [config, "EndpointConfigName"]},
+    }
+    assert "sagemaker:InvokeEndpoint" not in granted(stack)
+
+
+def test_a_component_is_checked_by_its_model_and_what_it_reserves(stack: Stack) -> None:
+    text = Component(name="Text", memory_mb=4096, cpu_cores=2)
+    proved(
+        stack, verify=True, hosting=Components(instance_type="ml.m5.xlarge", components=[text], minimum=1, maximum=1)
+    )
+    properties = proofs(stack)["endpoint"][1]["Properties"]
+    assert properties["Requirements"] == {"MinMemoryRequiredInMb": 4096, "NumberOfCpuCoresRequired": 2}
+    assert properties["Model"] == {"Fn::GetAtt": [only(stack, "AWS::SageMaker::Model")[0], "ModelName"]}
+    assert "sagemaker:InvokeEndpoint" not in granted(stack)
+
+
+def test_an_endpoint_that_is_not_verified_has_no_function(stack: Stack) -> None:
+    proved(stack, verify=False)
+    for kind in ("AWS::Lambda::Function", "Custom::ExtendedDlcProof", "AWS::Logs::LogGroup"):
+        Template.from_stack(stack).resource_count_is(kind, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"task": "text-generation"}, True),
+        ({"task": "mask-generation"}, False),
+        ({"model": HubModel("org/unknown", revision="a" * 40)}, False),
+        ({"model": HubModel("bloom", "a" * 40, code=InferenceCode(requirements=["einops==0.8.1"]))}, False),
+    ],
+)
+def test_an_optional_proof_asks_where_a_request_is_known_and_is_told_of_elsewhere(
+    stack: Stack, options: Json, asked: bool
+) -> None:
+    proved(stack, Proof(optional=True), **options)
+    assert ("Body" in proofs(stack)["endpoint"][1]["Properties"]) is asked
+    notes = Annotations.from_stack(stack).find_info("*", Match.string_like_regexp("is not proved by a request"))
+    assert len(notes) == (0 if asked else 1)
+
+
+def test_an_expected_answer_reaches_the_function_as_it_was_written(stack: Stack) -> None:
+    proved(stack, Proof(expected=[{"label": "A", "score": 0.75}], tolerance=0.05))
+    properties = proofs(stack)["endpoint"][1]["Properties"]
+    assert (json.loads(properties["Expected"]), properties["Tolerance"]) == ([{"label": "A", "score": 0.75}], "0.05")
 
 
 def test_with_every_option_on_nothing_waits_for_itself(stack: Stack) -> None:

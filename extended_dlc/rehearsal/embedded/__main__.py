@@ -40,7 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
             engine.remove_containers(f"{LABEL}={owner}")
         launcher = Containers(engine=engine, owner=owner, platform_environment=dict(options.container_env))
     limits = Limits(body_bytes=options.invoke_bytes, seconds=options.invoke_seconds)
-    app = EmbeddedAws(state=state, port=options.port, launcher=launcher, limits=limits)
+    app = EmbeddedAws(
+        state=state,
+        port=options.port,
+        launcher=launcher,
+        limits=limits,
+        silent_rollbacks=options.silent_rollbacks,
+    )
     server = serve(app, port=options.port)
 
     def stop(signum: int, frame: object) -> None:
@@ -73,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="environment that the platform gives to each endpoint's container; the model's own wins",
+    )
+    parser.add_argument(
+        "--silent-rollbacks",
+        action="store_true",
+        help="an update that fails goes back to what was there and is in service, without a reason",
     )
     parser.add_argument("--invoke-seconds", type=float, default=60, help="longest invocation")
     parser.add_argument("--invoke-bytes", type=int, default=25 * 1024 * 1024, help="largest request body")

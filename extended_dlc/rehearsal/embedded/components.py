@@ -68,8 +68,11 @@ def create(control: SageMaker, backend: SageMakerModelBackend, parameters: Prope
     return describe(backend, name)
 
 
-def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str) -> None:
-    """Start the container of the component's model in the place of the one before; Failed if it does not come up."""
+def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str, *, before: Properties | None = None) -> None:
+    """Start the container of the component's model in the place of the one before; Failed if it does not come up.
+
+    `before` is the specification that a silent rollback goes back to.
+    """
     found, key = describe(backend, name), _key(backend, name)
     specification = found["Specification"]
     startup = specification.get("StartupParameters", {})
@@ -77,6 +80,9 @@ def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str) -> Non
     try:
         started = control.start_variant(backend, found["EndpointName"], variant)
     except NotServing as failure:
+        if before is not None and control.silent_rollbacks:
+            found["Specification"] = before
+            return
         found |= {"InferenceComponentStatus": "Failed", "FailureReason": str(failure)}
         return
     _stop(control, key)
@@ -146,7 +152,7 @@ class InferenceComponentType:
         served, found["Specification"] = found["Specification"], request["Specification"]
         set_copies(backend, wish.name, request["RuntimeConfig"]["CopyCount"])
         if served != request["Specification"]:
-            _serve(self._control, backend, wish.name)
+            _serve(self._control, backend, wish.name, before=served)
         if deployment := request.get("DeploymentConfig"):
             found["LastDeploymentConfig"] = deployment
         found["LastModifiedTime"] = datetime.now(timezone.utc)

@@ -1,4 +1,4 @@
-"""`Custom::ExtendedDlcProof` in place of the CDK's provider: our own handlers, as a process of this machine."""
+"""`Custom::ExtendedDlcProof`: our own Lambda function, as a process of this machine that answers CloudFormation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +16,83 @@ from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResou
 
 _FUNCTIONS = Path(extended_dlc.__file__).parent / "functions"
 
-_PROVIDER = """
-import json, sys, time
+_LAMBDA = """
+import json, sys
 import proof
-event = json.load(sys.stdin)
-try:
-    event.update(proof.on_event(event, None))
-    while not proof.is_complete(event, None)["IsComplete"]:
-        time.sleep(0.2)
-except Exception as error:
-    sys.exit(str(error))
+class Context:
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:Proof"
+    def get_remaining_time_in_millis(self):
+        return 900_000
+proof.WAIT_SECONDS = 0.2
+proof.handle(json.load(sys.stdin), Context())
 """
-"""What the CDK's provider does with its two handlers."""
+"""What Lambda does with the handler; a call may take as long as it likes, and there is little to wait for."""
 
 
 def prove(*, port: int) -> CustomHandler:
-    """Runs the handlers against this server."""
+    """Runs the function against this server."""
 
     def handle(kind: str, wish: Wish) -> Properties:
-        event = {
-            "RequestType": kind,
-            "StackId": wish.stack_id,
-            "LogicalResourceId": wish.logical_id,
-            "ResourceProperties": _as_text(wish.properties),
-        }
-        environment = {
-            **os.environ,
-            **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
-            **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": wish.region},
-            "PYTHONPATH": str(_FUNCTIONS),
-        }
-        done = subprocess.run(  # noqa: S603 - what CloudFormation would run
-            [sys.executable, "-c", _PROVIDER],
-            input=json.dumps(event),
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise CustomResourceFailed(done.stderr.strip())
-        return {}
+        with _Answers() as answers:
+            event = {
+                "RequestType": kind,
+                "ResponseURL": answers.url,
+                "StackId": wish.stack_id,
+                "RequestId": "00000000-0000-0000-0000-000000000000",
+                "LogicalResourceId": wish.logical_id,
+                "ResourceProperties": _as_text(wish.properties),
+            }
+            environment = {
+                **os.environ,
+                **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
+                **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
+                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(_FUNCTIONS)},
+            }
+            done = subprocess.run(  # noqa: S603 - what CloudFormation would run
+                [sys.executable, "-c", _LAMBDA],
+                input=json.dumps(event),
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if answers.given is None:
+            raise CustomResourceFailed(f"the function gave no answer: {done.stderr.strip()}")
+        answer = json.loads(answers.given)
+        if answer["Status"] != "SUCCESS":
+            raise CustomResourceFailed(answer["Reason"])
+        return dict(answer.get("Data", {}))
 
     return handle
+
+
+class _Answers:
+    """The address in S3 that CloudFormation waits at."""
+
+    def __init__(self) -> None:
+        self.given: bytes | None = None
+        answers = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                answers.given = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Nothing."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/answer"
+
+    def __enter__(self) -> _Answers:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 def _as_text(value: Any) -> Any:

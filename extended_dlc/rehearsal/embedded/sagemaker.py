@@ -282,6 +282,9 @@ class SageMaker:
     hosting: Hosting
     port: int
     models_folder: Path
+    silent_rollbacks: bool = False
+    """Whether an update that fails ends in service with what was there before and no reason, as SageMaker may do."""
+
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def create_model(self, backend: SageMakerModelBackend, parameters: Parameters) -> Model:
@@ -420,7 +423,7 @@ class SageMaker:
             new = self._start(backend, endpoint, configuration)
         except NotServing as failure:
             # blue/green: the old fleet goes on serving, and the reason is all that remains of the attempt
-            endpoint.failure_reason = str(failure)  # type: ignore[assignment]
+            endpoint.failure_reason = None if self.silent_rollbacks else str(failure)  # type: ignore[assignment]
             endpoint.endpoint_status = "InService" if old else "Failed"
             return
         retained = {each.name: each.retained(request) for each in old}

@@ -71,10 +71,14 @@ class Caller:
 class EmbeddedAws:
     """AWS as a WSGI application."""
 
-    def __init__(self, *, state: Path, port: int, launcher: Launcher | None, limits: Limits) -> None:
+    def __init__(
+        self, *, state: Path, port: int, launcher: Launcher | None, limits: Limits, silent_rollbacks: bool = False
+    ) -> None:
         blobs = BlobStore(state / "blobs")
         self.hosting = Hosting(launcher, state / "logs")
-        control = sagemaker.SageMaker(hosting=self.hosting, port=port, models_folder=state / "models")
+        control = sagemaker.SageMaker(
+            hosting=self.hosting, port=port, models_folder=state / "models", silent_rollbacks=silent_rollbacks
+        )
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
         components.install(control)

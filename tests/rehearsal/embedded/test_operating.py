@@ -58,14 +58,8 @@ def test_cfn_lint_finds_no_error(template: Json) -> None:
 
 
 REASONS = {
-    "AwsSolutions-IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole]": "the "
-    "CDK's own provider, its log alone",
     "AwsSolutions-IAM5[Resource::*]": "actions that have no resources",
     "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:": "SageMaker names the log streams",
-    "AwsSolutions-IAM5[Resource::<ExtendedDlcProver": "the versions of the CDK's own provider's functions",
-    "AwsSolutions-SF1": "the CDK's own provider logs in its functions",
-    "AwsSolutions-SF2": "the CDK's own provider has nothing to trace",
-    "AwsSolutions-L1": "the CDK's own provider picks its runtime",
 }
 """What cdk-nag may find, by its beginning, and why it stays."""
 
@@ -135,7 +129,7 @@ def test_an_image_that_is_not_there_fails_before_there_is_a_model(aws: Aws, temp
     absent = image(aws, "served").replace(":v1", ":v9")
     deploy(aws, "Imageless", on_this_aws(aws, template, image_uri=absent))
     ((failed, why),) = failures(aws, "Imageless").items()
-    assert failed.startswith("BloomImageProof")
+    assert failed.startswith("BloomImageCheck")
     assert f"{absent} is not in its repository: publish the image first" in why
 
 

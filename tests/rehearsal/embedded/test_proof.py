@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
+from aws_cdk import aws_ecr as ecr
+from aws_cdk.assertions import Template
 
+from extended_dlc import EcrImage, HubModel, HuggingFaceEndpoint
 from extended_dlc.functions import proof
 from extended_dlc.verify import Proof
-from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, uri
-from tests.rehearsal.embedded.test_endpoints import ROLE, configuration, endpoint, settled
+from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, uri
+from tests.rehearsal.embedded.test_endpoints import ROLE, configuration, endpoint, image, settled
 from tests.rehearsal.embedded.test_registry import repository
 
 Json = dict[str, Any]
@@ -37,17 +44,79 @@ def stack(aws: Aws) -> str:
     return str(found["StackId"])
 
 
+class Context:
+    """What Lambda tells a function about its call."""
+
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:proof"
+
+    def __init__(self, seconds: int = 900) -> None:
+        self.get_remaining_time_in_millis = lambda: 1000 * seconds
+
+
+class Listener:
+    """An address that writes down what it is sent, and answers with a status: CloudFormation's, or a service's."""
+
+    def __init__(self, status: int = 200, body: bytes = b"{}") -> None:
+        self.sent: list[tuple[str, Any]] = []
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                listener.sent.append((self.path, json.loads(content)))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_PUT = do_POST = answer
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Nothing."""
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Listener]]:
+    """Makes listeners that are closed at the end of the test."""
+    made: list[Listener] = []
+
+    def begin(*arguments: Any) -> Listener:
+        made.append(Listener(*arguments))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+
+
+def asked(stack: str, properties: Json, request: str = "Create", **more: Any) -> Json:
+    """The event as CloudFormation sends it."""
+    return {
+        "RequestType": request,
+        "StackId": stack,
+        "RequestId": "1",
+        "LogicalResourceId": "Check",
+        "ResourceProperties": properties,
+        **more,
+    }
+
+
 def prove(stack: str, properties: Json, request: str = "Create", began: float | None = None) -> Json:
-    """What the CDK's provider does: the first handler, and the second until it is complete; the last answer."""
-    event = {"RequestType": request, "StackId": stack, "ResourceProperties": properties}
-    event |= proof.on_event(event, None)
-    if began is not None:
-        event["Data"]["Began"] = str(began)
+    """Look until it is proved; what there is to tell of it."""
+    event = asked(stack, properties, request, Began=began or time.time())
     deadline = time.monotonic() + 20
-    while not (answer := proof.is_complete(event, None))["IsComplete"]:
+    while not proof.is_proved(event):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return {**event, **answer}
+    return event
 
 
 def image_proof(image: str, architecture: str = "amd64") -> Json:
@@ -83,14 +152,14 @@ def logged(aws: Aws, name: str, *lines: str, under: str = "/aws/sagemaker/Endpoi
 
 def test_an_image_that_sagemaker_runs_is_proved(aws: Aws, stack: str) -> None:
     Image("proved").push(aws, repository(aws, "proved"), "v1")
-    assert prove(stack, image_proof(uri("proved", "v1")))["PhysicalResourceId"] == "proof-of-the-image"
+    assert prove(stack, image_proof(uri("proved", "v1")))
 
 
 def test_an_image_is_proved_by_its_digest(aws: Aws, stack: str) -> None:
     image = Image("by digest")
     image.push(aws, repository(aws, "proved"), "v2")
     (found,) = aws.client("ecr").batch_get_image(repositoryName="proved", imageIds=[{"imageTag": "v2"}])["images"]
-    assert prove(stack, image_proof(f"{uri('proved', 'v2')}@{found['imageId']['imageDigest']}"))["IsComplete"]
+    assert prove(stack, image_proof(f"{uri('proved', 'v2')}@{found['imageId']['imageDigest']}"))
 
 
 def test_an_image_that_is_not_there_fails(aws: Aws, stack: str) -> None:
@@ -121,8 +190,7 @@ def test_an_image_for_another_architecture_fails(aws: Aws, stack: str) -> None:
 
 def test_an_endpoint_that_answers_is_proved(aws: Aws, stack: str) -> None:
     endpoint(aws, "proves", GREETING="hi")
-    found = prove(stack, endpoint_proof("proves", expect="hi application/json"))
-    assert found["PhysicalResourceId"] == "proof-of-the-endpoint"
+    assert prove(stack, endpoint_proof("proves", expect="hi application/json"))
 
 
 def test_an_answer_without_what_is_expected_fails_and_is_quoted(aws: Aws, stack: str) -> None:
@@ -181,6 +249,167 @@ def test_an_endpoint_that_is_never_in_service_fails_in_the_proof_s_own_time(aws:
         prove(stack, endpoint_proof("waits"), began=time.time() - 61)
 
 
+def test_an_endpoint_that_is_asked_nothing_is_proved_by_the_configuration_that_it_serves(aws: Aws, stack: str) -> None:
+    endpoint(aws, "quiet", BEHAVIOUR="serve")
+    properties = {"Check": "endpoint", "EndpointName": "quiet", "ConfigName": "quiet"}
+    assert prove(stack, properties)
+    with pytest.raises(
+        proof.NotProven, match="quiet serves quiet and not wanted: SageMaker has rolled the update back"
+    ):
+        prove(stack, {**properties, "ConfigName": "wanted"})
+    with pytest.raises(proof.NotProven, match="nobody is not there: something has deleted it behind its stack's back"):
+        prove(stack, {**properties, "EndpointName": "nobody"})
+
+
+# the answer that is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "said", "why"),
+    [
+        ([{"label": "A", "score": 0.75}], '[{"label": "A", "score": 0.7549, "more": 1}]', None),
+        (
+            [{"label": "A", "score": 0.75}],
+            '[{"label": "A", "score": 0.77}]',
+            r"answer\[0\].score is 0.77 instead of 0.75",
+        ),
+        ([{"label": "A"}], '[{"label": "B"}]', r'the answer\[0\].label is "B" instead of "A"'),
+        ([{"label": "A"}], '[{"score": 1}]', r"the answer\[0\] has no 'label'"),
+        ([1, 2], "[1, 2, 3]", "the answer has 3 elements instead of 2"),
+        (250.0, "252", None),
+        (250.0, "253", "the answer is 253 instead of 250.0, and may differ by 0.01"),
+        (1, "true", "the answer is true instead of 1"),
+        (0, "false", "the answer is false instead of 0"),
+        ({"a": {}}, '{"a": []}', r"the answer.a is \[\] instead of \{\}"),
+        (0.5, "NaN", "the answer is nan instead of 0.5"),
+        ("hello", "hello\n", None),
+        ("hello", '"hello"', None),
+        ("hello", "hallo", 'the answer is "hallo" instead of "hello"'),
+        ({"text": None}, '{"text": ""}', 'the answer.text is "" instead of null'),
+    ],
+)
+def test_an_answer_is_compared_with_the_expected_one(expected: Any, said: str, why: str | None) -> None:
+    properties = endpoint_proof("compared", expected=expected)
+    if why is None:
+        proof.expect(properties, said.encode())
+    else:
+        with pytest.raises(proof.NotProven, match=f"compared does not answer as expected: .*{why}"):
+            proof.expect(properties, said.encode())
+
+
+# what CloudFormation is told
+
+
+def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
+    aws: Aws, stack: str, listen: Callable[..., Listener]
+) -> None:
+    endpoint(aws, "told", GREETING="hi")
+    told = listen()
+    for config in ("told", "other"):
+        properties = {"Check": "endpoint", "EndpointName": "told", "ConfigName": config}
+        proof.handle(asked(stack, properties, ResponseURL=f"{told.url}/signed"), Context())
+    (good, bad) = [answer for _, answer in told.sent]
+    assert (good["Status"], good["PhysicalResourceId"], good["StackId"]) == ("SUCCESS", "proof-of-the-endpoint", stack)
+    assert (bad["Status"], bad["LogicalResourceId"]) == ("FAILED", "Check")
+    assert bad["Reason"].startswith("told serves told and not other: SageMaker has rolled the update back")
+
+
+def test_whatever_goes_wrong_cloudformation_is_told(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
+    told = listen()
+    proof.handle(asked(stack, {"Check": "image", "Image": uri("x", "v1")}, ResponseURL=told.url), Context())
+    ((_, answer),) = told.sent
+    assert (answer["Status"], answer["Reason"]) == ("FAILED", "The proof could not be made: 'Architecture'")
+
+
+def test_what_takes_longer_than_a_call_goes_on_in_the_next(
+    aws: Aws, stack: str, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configuration(aws, "slow", LOADING="3")
+    aws.client("sagemaker").create_endpoint(EndpointName="slow", EndpointConfigName=config)
+    functions, told = listen(202, b""), listen()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", functions.url)
+    proof.handle(asked(stack, endpoint_proof("slow"), ResponseURL=told.url), Context(seconds=60))
+    ((path, event),) = functions.sent
+    assert path.endswith("function%3Aproof/invocations")
+    assert told.sent == []
+    monkeypatch.setattr(proof, "WAIT_SECONDS", 0.1)
+    proof.handle(event, Context())
+    assert [answer["Status"] for _, answer in told.sent] == ["SUCCESS"]
+    assert len(functions.sent) == 1
+
+
+def test_an_image_that_nobody_but_sagemaker_may_look_at_is_passed_over_once_rights_have_had_their_time(
+    aws: Aws, stack: str, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusing, told = listen(400, b'{"__type": "AccessDeniedException", "message": "no"}'), listen()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_ECR", refusing.url)
+    monkeypatch.setattr(proof, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(proof, "RIGHTS_SECONDS", 0.3)
+    proof.handle(asked(stack, image_proof(uri("theirs", "v1")), ResponseURL=told.url), Context())
+    assert [answer["Status"] for _, answer in told.sent] == ["SUCCESS"]
+    assert len(refusing.sent) > 1
+
+
+# an update that SageMaker takes back without a word
+
+
+def silent_template(behaviour: str, *, checked: bool) -> Json:
+    """An endpoint as the library makes it, on an image that is there, with a container that serves or crashes."""
+    app = cdk.App()
+    home = cdk.Stack(app, "Silent", env=cdk.Environment(account=ACCOUNT, region=REGION))
+    HuggingFaceEndpoint(
+        home,
+        "Bloom",
+        endpoint_name="bloom",
+        model=HubModel("bigscience/bloom-560m", revision="a" * 40),
+        image=EcrImage(ecr.Repository.from_repository_name(home, "Served", "served"), "v1"),
+        environment={"BEHAVIOUR": behaviour},
+        verify=checked,
+    )
+    template: Json = Template.from_stack(home).to_json()
+    template["Parameters"].pop("BootstrapVersion")
+    template.pop("Rules")
+    for each in template["Resources"].values():
+        if each["Type"] == "AWS::Lambda::Function":
+            each["Properties"]["Code"] = {"ZipFile": "pass"}
+    return template
+
+
+def test_an_update_that_sagemaker_takes_back_without_a_word_fails_its_stack_and_keeps_what_is_in_use(
+    start_aws: Callable[..., Aws],
+) -> None:
+    own = start_aws("--engine", "--silent-rollbacks")
+    image(own, "served")
+    assert deploy(own, "Silent", silent_template("serve", checked=True))["StackStatus"] == "CREATE_COMPLETE"
+    served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
+
+    end = deploy(own, "Silent", silent_template("crash", checked=True), update=True)
+
+    assert end["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    ((failed, why),) = [(each, why) for each, status, why in events(own, "Silent") if status == "UPDATE_FAILED"]
+    assert failed.startswith("BloomCheck")
+    assert f"bloom serves {served} and not Silent-BloomConfig" in why
+    assert "SageMaker has rolled the update back" in why
+    described = own.client("sagemaker").describe_endpoint(EndpointName="bloom")
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", served)
+    assert "FailureReason" not in described
+    assert own.left()["endpoint-configs"] == [served]
+
+
+def test_without_the_check_the_same_update_succeeds_and_deletes_the_configuration_in_use(
+    start_aws: Callable[..., Aws],
+) -> None:
+    own = start_aws("--engine", "--silent-rollbacks")
+    image(own, "served")
+    deploy(own, "Silent", silent_template("serve", checked=False))
+    served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
+    assert (
+        deploy(own, "Silent", silent_template("crash", checked=False), update=True)["StackStatus"] == "UPDATE_COMPLETE"
+    )
+    assert own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"] == served
+    assert served not in own.left()["endpoint-configs"]
+
+
 # the components of an endpoint
 
 
@@ -206,16 +435,16 @@ def component(aws: Aws, name: str, **environment: str) -> Json:
 
 
 def test_a_component_that_answers_is_proved_and_a_request_finds_it_by_its_name(aws: Aws, stack: str) -> None:
-    assert prove(stack, component(aws, "spoken", GREETING="hi"))["IsComplete"]
+    assert prove(stack, component(aws, "spoken", GREETING="hi"))
 
 
 def test_a_component_that_answers_500_fails_with_its_words_and_its_own_last_lines(aws: Aws, stack: str) -> None:
-    asked = component(aws, "speechless") | endpoint_proof(
+    properties = component(aws, "speechless") | endpoint_proof(
         "speechless-shared", request=b"error 500", content_type="text/plain"
     )
     logged(aws, "speechless", "out of luck", under="/aws/sagemaker/InferenceComponents")
     with pytest.raises(proof.NotProven) as failure:
-        prove(stack, asked)
+        prove(stack, properties)
     assert str(failure.value) == (
         'speechless of speechless-shared is in service and cannot answer (500): {"error": "on request"}\n'
         "The container's last lines, of /aws/sagemaker/InferenceComponents/speechless:\nout of luck"
@@ -223,30 +452,30 @@ def test_a_component_that_answers_500_fails_with_its_words_and_its_own_last_line
 
 
 def test_a_component_at_zero_is_asked_until_the_request_has_woken_a_copy(aws: Aws, stack: str) -> None:
-    asked = component(aws, "asleep", GREETING="hi")
+    properties = component(aws, "asleep", GREETING="hi")
     sagemaker = aws.client("sagemaker")
     sagemaker.update_inference_component_runtime_config(
         InferenceComponentName="asleep", DesiredRuntimeConfig={"CopyCount": 0}
     )
-    event = {"RequestType": "Create", "StackId": stack, "ResourceProperties": asked}
-    event |= proof.on_event(event, None)
-    assert proof.is_complete(event, None) == {"IsComplete": False}
-    late = {**event, "Data": {"Began": str(time.time() - 61)}}
+    event = asked(stack, properties, Began=time.time())
+    assert not proof.is_proved(event)
     with pytest.raises(proof.NotProven, match=r"asleep of asleep-shared has not answered within 1 min"):
-        proof.is_complete(late, None)
+        proof.is_proved({**event, "Began": time.time() - 61})
     sagemaker.update_inference_component_runtime_config(
         InferenceComponentName="asleep", DesiredRuntimeConfig={"CopyCount": 1}
     )
-    assert proof.is_complete(event, None) == {"IsComplete": True}
+    assert proof.is_proved(event)
 
 
 def test_a_component_that_serves_another_model_or_none_fails(aws: Aws, stack: str) -> None:
-    asked = component(aws, "dumb", BEHAVIOUR="crash")
+    properties = component(aws, "dumb", BEHAVIOUR="crash")
     with pytest.raises(proof.NotProven, match=r"dumb of dumb-shared is Failed: .*did not pass the ping"):
-        prove(stack, asked)
+        prove(stack, properties)
     other = component(aws, "elder", GREETING="hi")
     with pytest.raises(proof.NotProven, match="elder of elder-shared serves elder and not younger: SageMaker has roll"):
         prove(stack, {**other, "Model": "younger"})
+    with pytest.raises(proof.NotProven, match="serves NumberOfCpuCoresRequired None and not 2"):
+        prove(stack, {**other, "Requirements": {"NumberOfCpuCoresRequired": "2"}})
 
 
 # the request of an asynchronous endpoint, whose answer is a file
@@ -288,13 +517,13 @@ def test_an_asynchronous_answer_is_compared_with_what_is_expected(aws: Aws) -> N
 
 def test_nothing_is_proved_on_deletion_or_while_the_stack_rolls_back(aws: Aws, stack: str) -> None:
     absent = image_proof(uri("nowhere", "v1"))
-    assert prove(stack, absent, "Delete")["IsComplete"]
+    assert prove(stack, absent, "Delete")
     failed = {
         "Model": {"Type": "AWS::SageMaker::Model", "Properties": {"PrimaryContainer": {"Image": absent["Image"]}}}
     }
     back = deploy(aws, "goes-back", {"Resources": failed})
     assert "ROLLBACK" in back["StackStatus"]
-    assert prove(back["StackId"], absent)["IsComplete"]
+    assert prove(back["StackId"], absent)
 
 
 @pytest.mark.parametrize(("sample", "start"), [("audio", b"RIFF"), ("image", b"\x89PNG")])
