@@ -20,11 +20,20 @@ from extended_dlc.cli._settings import raw_settings
     "--max-cost", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="USD in all."
 )
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), help="Destroy after so many minutes.")
-@click.option("--instance-type", default="ml.m5.xlarge", show_default=True, help="Of the two endpoints; without GPU.")
+@click.option("--instance-type", default="ml.m5.xlarge", show_default=True, help="Of the two endpoints.")
 @click.option("--yes", is_flag=True, help="Do not ask before it costs.")
 @click.option("--settings", type=click.Path(dir_okay=False), help="Image and models. Default: those in cdk.json.")
 @click.option("--app", type=click.Path(file_okay=False, exists=True), default=".", help="Folder of the app.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False), help="Write steps, seconds, proofs and cost.")
+@click.option(
+    "--report",
+    "confirmation",
+    type=click.Path(dir_okay=False),
+    is_flag=False,
+    flag_value="smoke-report.json",
+    help="Write which lines of the README's 'Never confirmed on AWS' are confirmed, without the account's id. Default "
+    "file: smoke-report.json.",
+)
 @click.option("--destroy", is_flag=True, help="Only destroy what a test that was killed left.")
 def smoke(
     region: str,
@@ -36,6 +45,7 @@ def smoke(
     settings: str | None,
     app: str,
     json_file: str | None,
+    confirmation: str | None,
     destroy: bool,
 ) -> None:
     """Deploy the app to your AWS account, ask BLOOM and Whisper, and destroy it. This costs money.
@@ -65,7 +75,14 @@ def smoke(
             max_minutes=1 if destroy else max_minutes,
         )
         raw = raw_settings(settings, folder=Path(app))
-        test = SmokeTest(Path(app), region, budget=budget, report=report, settings=raw)
+        test = SmokeTest(
+            Path(app),
+            region,
+            budget=budget,
+            report=report,
+            settings=raw,
+            confirmation=Path(confirmation) if confirmation else None,
+        )
         if destroy:
             test.destroy()
         else:

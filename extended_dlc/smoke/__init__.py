@@ -12,15 +12,20 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
+from extended_dlc.facts.instances import find_instance
+from extended_dlc.facts.plan import Plan, make_plan
 from extended_dlc.login import engine_program
 from extended_dlc.rehearsal.cdk import run_cdk
 from extended_dlc.rehearsal.report import Report, StepFailed
 from extended_dlc.rehearsal.speech import tone_wav
 from extended_dlc.smoke.budget import INSTANCES, Budget
+from extended_dlc.smoke.claims import Seen, judge
+from extended_dlc.smoke.confirmation import Circumstances, write_confirmation
 from extended_dlc.smoke.interrupts import Interrupts
 from extended_dlc.smoke.remains import Remains
 
@@ -32,6 +37,8 @@ NAME = "extended-dlc-smoke"
 PROMPT = "Hello, my name is"
 _ENDPOINTS = {"bloom": {"model": "bigscience/bloom-560m"}, "whisper": {"model": "openai/whisper-base"}}
 _OVERRIDES = {f"EXTENDED_DLC_{name}" for name in ("MODEL", "TRANSFORMERS", "INSTANCE_TYPE", "REGION", "SETTINGS")}
+_METRIC_SECONDS = 180
+"""How long the report waits for an endpoint's first metrics, which come each minute."""
 _OTHER_CHECKS = ("python", "cdk-on-path")  # the test brings its own Python and runs the CLI of node_modules
 
 
@@ -50,8 +57,12 @@ class SmokeTest:
         budget: Budget,
         report: Report,
         settings: Mapping[str, Any],
+        confirmation: Path | None = None,
     ) -> None:
-        """Test the app in `app` with the image, and the endpoints `bloom` and `whisper`, of its `settings`."""
+        """Test the app in `app` with the image, and the endpoints `bloom` and `whisper`, of its `settings`.
+
+        :param confirmation: The file that says which of the project's claims the test confirmed. Default: none.
+        """
         self.app = app.resolve()
         self.region = region
         self.budget = budget
@@ -61,6 +72,10 @@ class SmokeTest:
         self._settings = _deployed(settings, region, budget.instance_type)
         self._interrupts = Interrupts(say=report.say)
         self._remains = Remains(NAME, region)
+        self._confirmation = confirmation
+        self._found: dict[str, str] = {}
+        """What doctor's checks found, by their names."""
+        self._claims: dict[str, tuple[bool, str]] = {}
         self.seconds = 0.0
         """How long there were instances, at the most."""
         if not (self.app / "cdk.json").is_file():
@@ -76,16 +91,19 @@ class SmokeTest:
         """Deploy, ask, and destroy whatever happens; `StepFailed` or KeyboardInterrupt with everything destroyed."""
         self.state.mkdir(parents=True, exist_ok=True)
         (self.state / "settings.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        account = self.account() if self._confirmation else ""
         with self._interrupts.caught():
             self._nothing_stands_in_the_way()
             self._no_earlier_run()
-            begun = time.monotonic()
+            begun, day = time.monotonic(), datetime.now(timezone.utc)
             try:
                 try:
                     with self._interrupts.after(self.budget.minutes * 60):
                         self._cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
                         self._bloom_answers()
                         self._whisper_answers()
+                        if self._confirmation:
+                            self._look(day, left=self.budget.minutes * 60 - (time.monotonic() - begun))
                 finally:
                     self._interrupts.hold()
             finally:  # a `finally` of its own: a signal may come before `hold` in the other one
@@ -93,6 +111,8 @@ class SmokeTest:
                     self.destroy()
                 finally:
                     self.seconds = time.monotonic() - begun
+                    if self._confirmation:
+                        self._confirm(self._confirmation, account, day)
 
     def destroy(self) -> None:
         """Destroy what a test deployed, and see that it is gone; `SomethingIsLeft` where that did not come about."""
@@ -131,6 +151,7 @@ class SmokeTest:
         with self.report.step("extended-dlc doctor") as step:
             target = Target(folder=self.app, settings=self._settings, engine=engine_program())
             found = list(examine(target, [check for check in CHECKS if check.name not in _OTHER_CHECKS]))
+            self._found = {name: finding.message for name, finding in found}
             problems = [
                 f"{name}: {finding.message}\n  → {finding.remedy}"
                 for name, finding in found
@@ -173,6 +194,55 @@ class SmokeTest:
             if not isinstance(reply, dict) or not isinstance(reply.get("text"), str):
                 raise RuntimeError(f"the answer is no transcription: {reply}")
             step.proof = f"a tone of 2 s\n→ {reply['text']!r}"
+
+    # ---- what it confirms ----
+
+    @property
+    def _plan(self) -> Plan:
+        return make_plan(self._settings)
+
+    def _look(self, begun: datetime, *, left: float) -> None:
+        with self.report.step("what is confirmed") as step:
+            built = self._plan.image.kind == "extended"
+            seen = Seen(
+                client=self._remains.client,
+                stack=NAME,
+                endpoints=tuple(f"{NAME}-{key}" for key in _ENDPOINTS),
+                instance_type=self.budget.instance_type,
+                gpu=find_instance(self.budget.instance_type).gpus > 0,
+                base=self._plan.image.base if built else None,
+                begun=begun,
+                docker=self._found.get("engine", "").startswith("Docker Engine"),
+                until=time.monotonic() + min(_METRIC_SECONDS, left - 60),
+            )
+            self._claims = judge(seen)
+            step.proof = "\n".join(
+                f"{name}: {'confirmed' if done else 'open'}: {why}" for name, (done, why) in self._claims.items()
+            )
+
+    def _confirm(self, file: Path, account: str, day: datetime) -> None:
+        try:
+            cli = json.loads((self.app / "node_modules" / "aws-cdk" / "package.json").read_text())["version"]
+        except (OSError, ValueError, KeyError):
+            cli = "not known"
+        seen = Circumstances(
+            account=account,
+            date=day.date().isoformat(),
+            region=self.region,
+            instance_type=self.budget.instance_type,
+            base=self._plan.image.base,
+            transformers=self._plan.image.transformers,
+            engine=self._found.get("engine", "not known"),
+            builder=self._found.get("buildkit", "not known"),
+            cdk=cli,
+            passed=all(step.ok for step in self.report.steps),
+        )
+        try:
+            write_confirmation(file, seen, self._claims or judge(None))
+        except OSError as error:  # must not hide that something is left
+            self.report.say(f"'--report' ({file}) cannot be written: {error}")
+            return
+        self.report.say(f"what it confirmed, and what not, is in {file}, without the account's id")
 
     # ---- the CDK and CloudFormation ----
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from extended_dlc.smoke import NAME, Budget
+from extended_dlc.smoke.claims import CLAIMS, Seen, judge
+from extended_dlc.smoke.confirmation import without_account
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, cdk_environment, start, stub_engine
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +171,7 @@ def test_both_models_answer_and_nothing_is_left(account: Account) -> None:
     proofs = {step["name"]: step["proof"] for step in report["steps"]}
     assert "'Hello, my name is BLOOM'" in proofs["BLOOM generates text"]
     assert "'beep'" in proofs["Whisper transcribes a WAV file"]
-    assert "none of the 8 endpoints, configs, models" in proofs["nothing is left"]
+    assert re.search(r"none of the [1-9]\d* endpoints, configs, models", proofs["nothing is left"])
     assert (
         0
         < report["estimated_cost_usd"]
@@ -306,6 +310,164 @@ def test_nothing_is_deployed_without_a_yes_or_with_a_problem(account: Account) -
     assert (status, account.left()) == (1, {})
     assert f"→ npx cdk bootstrap aws://{ACCOUNT}/{REGION}" in output
     assert "cdk deploy" not in account.steps()
+
+
+# ---- what it confirms ----
+
+
+def test_every_line_that_was_never_confirmed_has_its_look_and_every_look_its_line() -> None:
+    readme = (ROOT / "README.md").read_text().partition("## Never confirmed on AWS\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^- (.*)", readme, re.MULTILINE)
+    assert [re.match(r"`([a-z-]+)`: ", line)[1] for line in lines] == [claim.id for claim in CLAIMS]  # type: ignore[index]
+    by_hand = {claim.id for claim in CLAIMS if claim.look is None}
+    assert by_hand == set(re.findall(r"^- `([a-z-]+)`:(?:(?!^- )[\s\S])*By hand:", readme, re.MULTILINE))
+
+
+@needs_cli
+def test_the_report_says_what_is_confirmed_and_where_and_not_whose_account_it_was(account: Account) -> None:
+    file = account.folder / "confirmed.json"
+    process = account.begin("--yes", "--max-minutes=5", f"--report={file}", behaviour="slow")
+    wait_until_it_is_created(account, process)
+    for name in ("bloom", "whisper"):  # as SageMaker does, and nothing embedded
+        group = f"/aws/sagemaker/Endpoints/{NAME}-{name}"
+        account.aws.client("logs").create_log_group(logGroupName=group)
+        account.aws.client("logs").create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-0")
+        dimensions = {"EndpointName": f"{NAME}-{name}", "VariantName": "AllTraffic"}
+        account.aws.client("cloudwatch").put_metric_data(
+            Namespace="/aws/sagemaker/Endpoints",
+            MetricData=[
+                {
+                    "MetricName": "CPUUtilization",
+                    "Value": 1.0,
+                    "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+                }
+            ],
+        )
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert account.left() == {}
+    text = file.read_text()
+    assert ACCOUNT not in text
+    report = json.loads(text)
+    assert report["passed"] is True
+    assert report["date"] == datetime.now(timezone.utc).date().isoformat()
+    assert report["region"] == REGION
+    assert set(report["packages"]) >= {"aws-cdk", "aws-cdk-lib", "boto3", "extended-dlc", "python"}
+    assert None not in report["packages"].values()
+    assert set(report["confirmed"]) == {"role-logs", "role-metrics", "startup-timeout"}
+    assert report["confirmed"]["startup-timeout"].startswith(f"{report['date']}, {REGION}, ")
+    assert report["open"]["manifest"] == "the image was not built by this test"
+    assert report["open"]["gpu-start"] == "ml.m5.xlarge has no GPU"
+    assert set(report["confirmed"]) | set(report["open"]) == {claim.id for claim in CLAIMS}
+
+
+@needs_cli
+def test_a_run_that_fails_confirms_nothing_and_says_so(account: Account) -> None:
+    file = account.folder / "failed.json"
+    assert account.smoke("--yes", "--max-minutes=5", f"--report={file}", behaviour="broken")[0] == 1
+    report = json.loads(file.read_text())
+    assert (report["passed"], report["confirmed"]) == (False, {})
+    assert report["open"]["role-logs"] == "the endpoints did not both answer"
+
+
+def test_the_account_is_taken_out_of_everything_however_it_is_written() -> None:
+    told = {f"arn:aws:iam::{ACCOUNT}:role/x": [f"models-{ACCOUNT}-us", ("1234-5678-9012", 0.123456789012), None]}
+    assert without_account(told, ACCOUNT) == {
+        "arn:aws:iam::ACCOUNT:role/x": ["models-ACCOUNT-us", ["ACCOUNT", 0.123456789012], None]
+    }
+    other = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference"
+    assert without_account(other, ACCOUNT) == other
+    assert without_account(f"sha256:9{ACCOUNT}", ACCOUNT) == f"sha256:9{ACCOUNT}"
+
+
+@dataclass
+class Answers:
+    """AWS, of which each operation gives one answer; one without an answer is denied."""
+
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, _: str) -> Any:
+        return self
+
+    def __getattr__(self, operation: str) -> Any:
+        from botocore.exceptions import ClientError
+
+        if operation == "get_paginator":
+            return lambda name: type("Pages", (), {"paginate": lambda _, **__: [getattr(self, name)()]})()
+        if operation not in self.given:
+            denied = {"Error": {"Code": "AccessDeniedException", "Message": f"user/jane of {ACCOUNT} may not"}}
+            raise ClientError(denied, operation)  # type: ignore[arg-type]
+        return lambda **_: self.given[operation]
+
+
+def seen(instance_type: str = "ml.m5.xlarge", *, docker: bool = True, **given: Any) -> dict[str, tuple[bool, str]]:
+    """What a test of an image that it built itself finds, where AWS answers this."""
+    image = {"SpecifiedImage": f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/repository:tag"}
+    described = {"EndpointConfigName": "config", "ProductionVariants": [{"DeployedImages": [image]}]}
+    return judge(
+        Seen(
+            client=Answers({"describe_endpoint": described, **given}),
+            stack=NAME,
+            endpoints=("a", "b"),
+            instance_type=instance_type,
+            gpu=instance_type.startswith("ml.g"),
+            base="dlc:1",
+            docker=docker,
+            begun=datetime.now(timezone.utc),
+            until=0,
+        )
+    )
+
+
+def manifest(kind: str, gigabytes: float = 3) -> dict[str, Any]:
+    text = json.dumps({"mediaType": kind, "layers": [{"size": int(gigabytes * 1e9)}]})
+    return {"images": [{"imageManifest": text}]}
+
+
+def copied(seconds: int) -> dict[str, Any]:
+    def event(status: str, second: int) -> dict[str, Any]:
+        when = datetime(2026, 11, 27, 12, second // 60, second % 60, tzinfo=timezone.utc)
+        return {"ResourceType": "Custom::CDKECRDeployment", "ResourceStatus": status, "Timestamp": when}
+
+    return {"StackEvents": [event("CREATE_COMPLETE", seconds), event("CREATE_IN_PROGRESS", 0)]}
+
+
+@pytest.mark.parametrize(("kind", "confirmed"), [("docker.distribution", True), ("oci.image", False)])
+def test_the_manifest_is_confirmed_by_what_ecr_has(kind: str, confirmed: bool) -> None:
+    middle = ".v2+json" if confirmed else ".v1+json"
+    found = seen(batch_get_image=manifest(f"application/vnd.{kind}.manifest{middle}"))["manifest"]
+    assert found == (confirmed, f"ECR has application/vnd.{kind}.manifest{middle}")
+    assert seen(docker=False)["manifest"] == (False, "the image was not built by Docker")
+
+
+@pytest.mark.parametrize(("seconds", "confirmed"), [(60, True), (600, False)])
+def test_the_copy_is_confirmed_at_a_rate_that_takes_ten_gigabytes_in_time(seconds: int, confirmed: bool) -> None:
+    found = seen(batch_get_image=manifest("x", 3), describe_stack_events=copied(seconds))["image-copy"]
+    assert found[0] is confirmed
+    assert f"3.0 GB were copied in {seconds} s" in found[1]
+
+
+@pytest.mark.parametrize(("end", "confirmed"), [("mine", True), ("Mine", False)])
+def test_an_endpoint_of_the_account_with_capitals_shows_what_its_arn_has(end: str, confirmed: bool) -> None:
+    each = {"EndpointName": "Mine", "EndpointArn": f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/{end}"}
+    assert seen(list_endpoints={"Endpoints": [each]})["endpoint-arn"][0] is confirmed
+    assert "no endpoint" in seen(list_endpoints={"Endpoints": [{**each, "EndpointName": "mine"}]})["endpoint-arn"][1]
+
+
+def test_a_gpu_is_confirmed_with_its_host_and_by_its_memory_in_use() -> None:
+    variant = {"InferenceAmiVersion": "al2023-ami-sagemaker-inference-gpu-4-1"}
+    config = {"ProductionVariants": [variant]}
+    for memory, confirmed in ((12.5, True), (0.0, False)):
+        points = {"Datapoints": [{"Maximum": memory}]}
+        found = seen("ml.g5.xlarge", describe_endpoint_config=config, get_metric_statistics=points)
+        assert found["gpu-host"][0] is found["gpu-start"][0] is confirmed
+    assert not seen(describe_endpoint_config=config, get_metric_statistics=points)["gpu-host"][0]
+
+
+def test_what_may_not_be_looked_at_stays_open_without_names() -> None:
+    found = seen()
+    assert found["manifest"] == (False, "batch_get_image is answered with AccessDeniedException")
+    assert "jane" not in str(found)
 
 
 # ---- what it may cost ----
