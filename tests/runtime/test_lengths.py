@@ -177,3 +177,16 @@ def test_pieces_count_as_the_whole(classifier):
     assert counter.count(text, 10**6) >= len(text)
     assert counter.count(text, 100) > 100
     assert counter.count("x" * (MOST_CHARACTERS * 10 + 1), 10) > 10
+
+
+def test_a_placeholder_without_an_image_is_400(tmp_path):
+    """Each becomes as many tokens as an image has."""
+    from PIL import Image
+
+    from tests.runtime import tiny_tasks
+
+    tiny_tasks.make("image-text-to-text", tmp_path / "m")
+    model = loaded(tmp_path / "m", task="image-text-to-text")
+    image = Image.new("RGB", (40, 40))
+    assert ask(model, {"images": image, "text": "<image>hello"}, max_new_tokens=1)
+    assert "once for each image" in refused(model, {"images": image, "text": "<image>" * 2000}).message

@@ -95,6 +95,8 @@ class Lengths:
             arguments.pop("truncation", None)  # done here, and the same for all tasks
         if self._task == "fill-mask":
             self._check_masks(inputs)
+        if self._task in ("any-to-any", "image-text-to-text"):
+            self._check_images(inputs)
         shorter = below.get("max_length") or arguments.get("max_length") if cuts else None
         limit = min(self.input_tokens, shorter or self.input_tokens)
         for multiple in _multiples(arguments):  # to which texts are padded, and which must have positions too
@@ -266,6 +268,18 @@ class Lengths:
                 raise RequestError(
                     400, "bad-inputs", f"'inputs' has no mask: write {mask} where the model is to fill in a word"
                 )
+
+    def _check_images(self, inputs: Any) -> None:
+        """A placeholder becomes as many tokens as an image, whether there is an image for it or not."""
+        placeholder = getattr(getattr(self._pipeline, "processor", None), "image_token", None)
+        named = sum(text.count(placeholder) for text in _strings(inputs)) if placeholder else 0
+        given = _images(inputs)
+        if named > given:
+            raise RequestError(
+                400,
+                "bad-inputs",
+                f"'inputs' has {placeholder} {named} times and {given} images: write it once for each image",
+            )
 
     def _check_ids(self, text: str) -> None:
         largest = self._counter.largest(text) if self._counter else 0
@@ -439,6 +453,13 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _strings(item)
+
+
+def _images(value: Any) -> int:
+    """How many images there are, decoded, at any depth."""
+    if isinstance(value, (list, tuple, dict)):
+        return sum(map(_images, value.values() if isinstance(value, dict) else value))
+    return int(hasattr(value, "getpixel"))
 
 
 def _replaced(inputs: Any, shortened: Mapping[str, str]) -> Any:
