@@ -183,7 +183,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         :param role: What the container may do. The Model waits for it; it is granted what the endpoint uses where it
             can be changed. Default: a new role with just that.
         :param role_path: Path of the new role, as `/speech/`. ValueError with `role`. Default: `/`.
-        :param permissions_boundary: What the new role can never exceed. ValueError with `role`. Default: none.
+        :param permissions_boundary: What the new role can never exceed, and the one of the proof's function. ValueError
+            with `role`. Default: none.
         :param network: The VPC that the containers are in. ValueError with `Serverless`. Default: SageMaker's own, with
             access to the internet.
         :param network_isolation: Whether containers can open no connection at all. ValueError for weights that come
@@ -234,6 +235,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._vpc = vpc_config(self, network, role=self.role) if network else None
         self._homes: dict[str, Construct] = {MAIN_VARIANT: self}
         self._models: dict[str, sagemaker.CfnModel] = {}
+        if self._is_proved and permissions_boundary is not None:
+            from extended_dlc.verify import Prover
+
+            # an account that wants a boundary on one new role wants it on each
+            iam.PermissionsBoundary.of(Prover.of(self)).apply(permissions_boundary)
         variants = self._serve_each(model=model, image=image, environment=environment)
         self.model, *_ = self._models.values()
         self._queue: Queue | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import BootstraplessSynthesizer, CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
@@ -147,14 +147,18 @@ class Prover(Construct):
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group.grant_write(self.role)
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
+        if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # which takes no assets
+            code, module = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text()), "index"
+        else:
+            code, module = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]), "proof"
         self._function = lambda_.Function(
             self,
             "Function",
             description="Checks images and configurations, and asks endpoints until they answer",
             # by name, because the oldest CDK that the package works with does not list it
-            runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON),
-            code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
-            handler="proof.handle",
+            runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
+            code=code,
+            handler=f"{module}.handle",
             timeout=Duration.minutes(15),  # the longest that there is; a proof goes on in the next call
             role=self.role.without_policy_updates(),
             log_group=log_group,

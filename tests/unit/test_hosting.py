@@ -638,7 +638,8 @@ def test_with_every_option_on_nothing_waits_for_itself_and_all_that_watches_know
         "AWS::ApplicationAutoScaling::ScalableTarget",
         "AWS::ApplicationAutoScaling::ScalingPolicy",
         "AWS::CloudWatch::Alarm",
-    }, "nothing but the scaling has to wait for the endpoint"
+        "Custom::ExtendedDlcProof",
+    }, "nothing but the scaling and the proof has to wait for the endpoint"
     names = re.findall(r"endpoint/([a-z]+)/variant", str(found))
     assert set(names) == {"bloom"}
 

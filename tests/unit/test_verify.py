@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from aws_cdk import Stack
+from aws_cdk import App, BootstraplessSynthesizer, Stack
+from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
@@ -255,6 +256,21 @@ def test_a_component_is_checked_by_its_model_and_what_it_reserves(stack: Stack) 
     assert properties["Requirements"] == {"MinMemoryRequiredInMb": 4096, "NumberOfCpuCoresRequired": 2}
     assert properties["Model"] == {"Fn::GetAtt": [only(stack, "AWS::SageMaker::Model")[0], "ModelName"]}
     assert "sagemaker:InvokeEndpoint" not in granted(stack)
+
+
+def test_a_stack_that_takes_no_assets_has_the_function_s_code_in_its_template() -> None:
+    stack = Stack(App(), "Test", synthesizer=BootstraplessSynthesizer())
+    proved(stack, verify=True)
+    function = only(stack, "AWS::Lambda::Function")[1]["Properties"]
+    assert "def handle(" in function["Code"]["ZipFile"]
+    assert function["Handler"] == "index.handle"
+
+
+def test_the_boundary_of_the_endpoint_s_role_bounds_the_function_s_too(stack: Stack) -> None:
+    boundary = "arn:aws:iam::123456789012:policy/boundary"
+    proved(stack, verify=True, permissions_boundary=iam.ManagedPolicy.from_managed_policy_arn(stack, "B", boundary))
+    roles = Template.from_stack(stack).find_resources("AWS::IAM::Role").values()
+    assert [each["Properties"].get("PermissionsBoundary") for each in roles] == [boundary, boundary]
 
 
 def test_an_endpoint_that_is_not_verified_has_no_function(stack: Stack) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import extended_dlc
+from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
 
 _FUNCTIONS = Path(extended_dlc.__file__).parent / "functions"
@@ -33,6 +34,9 @@ def prove(*, port: int) -> CustomHandler:
     """Runs the function against this server."""
 
     def handle(kind: str, wish: Wish) -> Properties:
+        image = EcrReference.parse(wish.properties.get("Image", ""), port=port)
+        if image is not None and image.account not in (None, wish.account_id):
+            return {}  # no registry of another account is here, and the embedded SageMaker takes its images as they are
         with _Answers() as answers:
             event = {
                 "RequestType": kind,
