@@ -17,7 +17,7 @@ class Speech(cdk.Stack):
     def __init__(self, scope: cdk.App, construct_id: str, *, env: cdk.Environment) -> None:
         """Define the image, the endpoints, and who may call them."""
         super().__init__(scope, construct_id, env=env)
-        image = ExtendedDlc(self, "Image", transformers="5.23.0", model_types=["bloom", "whisper"])
+        image = ExtendedDlc(self, "Image", transformers="5.24.0", model_types=["bloom", "whisper"])
         whisper = HuggingFaceEndpoint(
             self,
             "Whisper",

@@ -1,6 +1,6 @@
 """The install step of the image, under constraints written from what the base has. Python 3.8 runs it.
 
-python install.py 5.23.0                                        with what the native server needs
+python install.py 5.24.0                                        with what the native server needs
 python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the base's own server needs
 """
 
@@ -143,7 +143,7 @@ def explain(output: str, transformers: str) -> str:
 def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -> None:
     """Install the release with what `server` needs (`along` for the stock one), or exit saying what to change."""
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
-        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.23.0'")
+        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     base = installed()
     if "torch" not in base:
         sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")

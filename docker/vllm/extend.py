@@ -1,6 +1,6 @@
 """Installs a transformers release under vLLM, replacing nothing that vLLM was compiled against, and proves the result.
 
-python3 extend.py 5.23.0 bloom,llama
+python3 extend.py 5.24.0 bloom,llama
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def prove(transformers: str, model_types: str) -> Iterator[str]:
 def main(transformers: str, model_types: str = "") -> None:
     """Install and prove, or exit saying what to change."""
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
-        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.23.0'")
+        sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     before = installed()
     if "vllm" not in before:
         sys.exit("BASE_IMAGE has no vLLM for its 'python3': choose a huggingface-vllm image, or docker/inference")

@@ -199,6 +199,6 @@ def test_the_settings_name_what_does_not_fit_before_anything_is_made(shipped_set
         read_settings({"extended-dlc": shipped_settings})
     text = str(refused.value)
     assert "endpoints.bloom.hosting.instance_type (ml.m5.xlarge): cannot hold bigscience/bloom-7b1" in text
-    assert "endpoints.bloom.task (summarization): is no task of transformers 5.23.0" in text
+    assert "endpoints.bloom.task (summarization): is no task of transformers 5.24.0" in text
     shipped_settings["endpoints"]["bloom"].update(task=None, parameters=1_000_000)
     assert read_settings({"extended-dlc": shipped_settings}).endpoints["bloom"].parameters == 1_000_000

@@ -52,7 +52,7 @@ def test_the_shipped_settings_make_a_plan_without_a_problem(folder: Path) -> Non
     result = run("plan")
     assert result.exit_code == 0, result.output
     for line in (
-        "transformers 5.23.0",
+        "transformers 5.24.0",
         "needs        transformers 4.20.0 or newer, for 'bloom'",
         "instance     ml.m5.xlarge: 4 vCPU, 16.0 GiB",
         "3.7 GiB of 16.0 GiB, fits: 559,214,592 parameters x 4 bytes (float32) are 2.1 GiB",

@@ -155,7 +155,7 @@ def test_a_base_of_unknown_making_runs_on_any_instance(shipped_settings: Any) ->
 
 def test_a_region_without_the_default_base_is_refused_with_those_that_have_it(shipped_settings: Any) -> None:
     (problem,) = problems(shipped_settings, region="us-east-9")
-    assert problem.startswith("image.transformers (5.23.0): has no base in 'us-east-9'; did you mean 'us-east-")
+    assert problem.startswith("image.transformers (5.24.0): has no base in 'us-east-9'; did you mean 'us-east-")
 
 
 def test_the_bases_region_can_differ_from_the_deployments(shipped_settings: Any) -> None:
@@ -179,8 +179,8 @@ def test_a_base_with_an_old_python_is_refused(shipped_settings: Any) -> None:
     base = "x/y:1.10.2-transformers4.17.0-cpu-py38-ubuntu20.04"
     shipped_settings["image"]["base"] = base
     (problem,) = problems(shipped_settings)
-    assert problem.startswith(f"image.transformers (5.23.0): cannot go onto {base}: it has Python 3.8 and the native")
-    assert "the newest base that carries 5.23.0 is huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu" in problem
+    assert problem.startswith(f"image.transformers (5.24.0): cannot go onto {base}: it has Python 3.8 and the native")
+    assert "the newest base that carries 5.24.0 is huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu" in problem
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_release_without_a_stock_image_is_refused_with_those_there_are(shipped
 def test_a_model_that_the_installed_release_lacks_is_refused_before_anything_is_built(shipped_settings: Any) -> None:
     shipped_settings["endpoints"]["bloom"]["model_type"] = "transfo-xl"
     (problem,) = problems(shipped_settings)
-    assert "transformers 5.23.0 cannot load model type 'transfo-xl': it left after 4." in problem
+    assert "transformers 5.24.0 cannot load model type 'transfo-xl': it left after 4." in problem
 
 
 def test_an_unknown_model_type_is_not_wrong(shipped_settings: Any) -> None:
@@ -260,7 +260,7 @@ def test_the_stock_server_is_refused_with_a_release_it_cannot_run(shipped_settin
     shipped_settings["image"]["server"] = "stock"
     shipped_settings["image"]["base"] = "x/y:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04"
     (problem,) = problems(shipped_settings)
-    assert problem.startswith("image.transformers (5.23.0): ")
+    assert problem.startswith("image.transformers (5.24.0): ")
     assert 'the native server (server="native")' in problem
 
 
