@@ -147,10 +147,10 @@ class Prover(Construct):
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group.grant_write(self.role)
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
+        code: lambda_.Code = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"])
+        module = "proof"
         if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # which takes no assets
             code, module = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text()), "index"
-        else:
-            code, module = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]), "proof"
         self._function = lambda_.Function(
             self,
             "Function",
