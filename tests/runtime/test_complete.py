@@ -273,7 +273,9 @@ def test_an_adapter_brings_the_head_of_its_task_or_is_refused(ask, peft):
     row = ask(path=peft, HF_MODEL_ID="tiny/lora-with-head")
     assert row["task"] == "text-classification"
     assert row["answer"][0]["label"] in ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert "classifier.bias, classifier.weight" in ask(path=peft, HF_MODEL_ID="tiny/lora-without-head")["refused"]
+    refused = ask(path=peft, HF_MODEL_ID="tiny/lora-without-head")["refused"]
+    assert "classifier.bias" in refused
+    assert "classifier.weight" in refused
 
 
 def test_an_adapter_of_another_model_is_refused(ask, made, peft):
@@ -297,7 +299,8 @@ def test_a_flipped_byte_is_downloaded_once_more_and_then_refused_by_name(ask, hu
     ]
     hub.faults["config.json"] = hub.flip(times=99)
     refused = ask(HF_MODEL_ID="tiny/base")["refused"]
-    assert refused.startswith("config.json of tiny/base is not the file that the Hub lists, and was not at the second")
+    # every file whose name ends so is changed, and which is looked at first is chance
+    assert "config.json of tiny/base is not the file that the Hub lists, and was not at the second" in refused
     assert "git blob id is" in refused
 
 
