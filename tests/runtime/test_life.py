@@ -269,6 +269,8 @@ def test_the_log_says_why_a_start_failed(start_server, tmp_path):
     (own / "config.json").write_text(
         '{"model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": {"AutoConfig": "own.OwnConfig"}}'
     )
+    for folder in (unknown, own):
+        (folder / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")  # a file of weights that holds none
     started = [
         (start_server(own), "set HF_TRUST_REMOTE_CODE to 'true' if you trust it"),
         (start_server(unknown), "does not know the model type"),
