@@ -331,7 +331,7 @@ def test_no_name_is_opened_wherever_it_stands_and_whoever_lets_it_through(tried)
 
 def test_what_names_a_file_is_the_callers_fault(tried):
     outcomes = {row["outcome"] for row in tried if row["way"] == "through_the_server"}
-    assert outcomes <= {"answered", "400 bad-inputs", "400 refused-by-model", "400 inputs-too-long"}
+    assert all(outcome == "answered" or outcome.startswith("400 ") for outcome in outcomes), outcomes
     images = [row for row in tried if row["way"] == "through_the_server" and row["task"] == "image-classification"]
     assert {row["outcome"] for row in images} == {"400 bad-inputs"}
 
