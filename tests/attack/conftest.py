@@ -36,6 +36,9 @@ MOST_SERVERS = 2
 DEADLINE = 3
 """Seconds that an answer may take from the attacked servers."""
 
+STARTING = 8
+"""Seconds for the start of a server, beside the share of a kind."""
+
 GIGABYTE = 1024**3
 
 
@@ -51,8 +54,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Only where they are asked for: they take the machine."""
     here = Path(__file__).parent
     if minutes(config):  # what no other test asks comes first
-        last = {"test_health.py": 1, "test_connections.py": 2}
-        items.sort(key=lambda item: last.get(item.path.name, 0))
+        last = {"test_security_md.py": -1, "test_health.py": 1, "test_connections.py": 2}
+        kinds = list(TARGETS)
+
+        def place(item: pytest.Item) -> tuple[int, int, bool]:
+            call = getattr(item, "callspec", None)
+            kind = call.params.get("kind") if call else None
+            order = kinds.index(kind) if kind else 0
+            return last.get(item.path.name, 0), order, item.path.name == "test_random.py"
+
+        items.sort(key=place)
     asked = any("attack" in str(argument) for argument in config.args)
     for item in items:
         if here not in item.path.parents:
@@ -91,11 +102,26 @@ def seconds_left(request: pytest.FixtureRequest, began: float) -> Callable[[floa
     return left
 
 
+@pytest.fixture(scope="session")
+def first_asked() -> dict[str, float]:
+    """Kind -> when the first test of it began."""
+    return {}
+
+
 @pytest.fixture(autouse=True)
-def within_minutes(request: pytest.FixtureRequest, began: float) -> None:
-    """What comes after the minutes that were given is left to the whole suite."""
-    given = minutes(request.config)
-    if given and time.monotonic() > began + 60 * given:
+def within_minutes(request: pytest.FixtureRequest, began: float, first_asked: dict[str, float]) -> None:
+    """Each kind has its share of the minutes that were given; what comes later is left to the whole suite."""
+    seconds, now = 60 * minutes(request.config), time.monotonic()
+    if not seconds or request.path.name == "test_security_md.py":
+        return
+    call = getattr(request.node, "callspec", None)
+    kind = call.params.get("kind") if call else None
+    if kind is None or request.path.name == "test_random.py":
+        over = now > began + 1.5 * seconds
+    else:
+        short = [target for target in TARGETS.values() if target.in_short]
+        over = now > first_asked.setdefault(kind, now) + seconds / len(short) + STARTING
+    if over:
         pytest.skip("the minutes are over")
 
 
