@@ -49,10 +49,11 @@ def requests_of(attacked) -> st.SearchStrategy:
 
 
 def test_random_requests_are_answered_and_change_nothing(attacked, seconds_left):
-    end = time.monotonic() + seconds_left(SECONDS)
+    seconds = seconds_left(SECONDS)
+    end = time.monotonic() + seconds
     before, asked = attacked.resident, 0
 
-    @settings(max_examples=10_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=int(40 * seconds), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(body=requests_of(attacked))
     def ask(body):
         nonlocal asked
