@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +286,7 @@ class _Reader:
     def _assets(self, value: Any, where: str, beside: Any) -> dict[str, Any]:
         if not isinstance(value, dict) or "" in value:
             raise self._bad(f"'{where}' must be an object with images in base64, by the names that stand for them")
-        places = sum(text.count(name) for text in _strings_in(beside) for name in value)
+        places = sum(text.count(name) for text in strings_in(beside) for name in value)
         if places > MOST_PLACES:
             raise self._bad(f"the names in '{where}' stand in {places} places, and at most {MOST_PLACES} may be images")
         read = {}
@@ -427,12 +427,13 @@ def _is_plain(value: Any, depth: int) -> bool:
     return depth < MAX_DEPTH and all(_is_plain(item, depth + 1) for item in items)
 
 
-def _strings_in(value: Any) -> Iterable[str]:
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text in it, at any depth, but for the names of objects."""
     if isinstance(value, str):
         yield value
-    elif isinstance(value, (list, dict)):
+    elif isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings_in(item)
+            yield from strings_in(item)
 
 
 def _file(value: Any, where: str, what: str) -> bytes:

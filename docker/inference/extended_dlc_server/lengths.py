@@ -12,6 +12,7 @@ from typing import Any
 
 from .ending import check
 from .errors import RequestError
+from .inputs import strings_in
 from .settings import Settings
 
 UNKNOWN_POSITIONS = 8192
@@ -32,7 +33,6 @@ MOST_READ = 8
 _PIECE = 8192
 """Characters that are tokenized at a time: some 5 ms, for which the model's thread may have to wait."""
 
-_CHOOSES_LANGUAGE = ("src_lang", "tgt_lang", "speaker_id")
 _POSITION_TABLES = re.compile(r"(^|\.)(position_embeddings?|wpe|embed_positions|positions_embed)$")
 _NOT_OF_TEXT = re.compile(r"vision|visual|image|pixel|audio|patch|query")
 _IN_WINDOWS = ("question-answering", "document-question-answering", "table-question-answering")
@@ -144,7 +144,7 @@ class Lengths:
                 chat, prefix = prompt is not inputs, arguments.get("prefix") or ""
                 yield prefix + prompt, limit - (0 if chat else special), not chat and not prefix
             case [{"role": _}, *_]:  # a chat with images, whose template its pipeline renders
-                yield " ".join(_strings(prompt)), limit - special, False
+                yield " ".join(strings_in(prompt)), limit - special, False
             case list():
                 for one, rendered in zip(inputs, prompt, strict=True):
                     yield from self._texts(one, rendered, arguments, limit, labels)
@@ -159,7 +159,7 @@ class Lengths:
                 texts = [value for value in prompt.values() if isinstance(value, str)]
                 yield from ((text, room, self._task == "text-classification") for text in texts)
                 rest = [value for value in prompt.values() if isinstance(value, (list, dict))]
-                yield " ".join(_strings(rest)), room, False
+                yield " ".join(strings_in(rest)), room, False
         if self._task in _LABELS:
             template = arguments.get("hypothesis_template", _TEMPLATES.get(self._task, "{}"))
             for label in _labels(arguments):
@@ -199,7 +199,7 @@ class Lengths:
             if self._task == "question-answering":  # which cuts it
                 taken = min(taken, arguments.get("max_question_len", 64))
             left = length - taken - self._counter.special_of_pair
-            rest = (text for name in ("context", "word_boxes") for text in _strings(one.get(name, ())))
+            rest = (text for name in ("context", "word_boxes") for text in strings_in(one.get(name, ())))
             if sum(map(self._counter.upper_bound, rest)) > left and MOST_READ * (left - stride) < length:
                 raise RequestError(
                     400,
@@ -272,7 +272,7 @@ class Lengths:
     def _check_images(self, inputs: Any) -> None:
         """A placeholder becomes as many tokens as an image, whether there is an image for it or not."""
         placeholder = getattr(getattr(self._pipeline, "processor", None), "image_token", None)
-        named = sum(text.count(placeholder) for text in _strings(inputs)) if placeholder else 0
+        named = sum(text.count(placeholder) for text in strings_in(inputs)) if placeholder else 0
         given = _images(inputs)
         if named > given:
             raise RequestError(
@@ -445,14 +445,6 @@ def _multiples(arguments: Mapping[str, Any]) -> Iterator[int]:
 def _labels(arguments: Mapping[str, Any]) -> list[str]:
     labels = arguments.get("candidate_labels", ())
     return [label.strip() for label in labels.split(",")] if isinstance(labels, str) else list(labels)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)
 
 
 def _images(value: Any) -> int:

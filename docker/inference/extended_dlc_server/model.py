@@ -122,7 +122,8 @@ class Model:
 
     def predict(self, request: Decoded) -> Any:
         """The pipeline's result as it is."""
-        self.prepare(request)
+        if request.arguments is None:  # of user code, which decodes on this thread
+            self.prepare(request)
         try:
             with panics_are_errors():
                 return self._call(request.inputs, self._arguments(request))

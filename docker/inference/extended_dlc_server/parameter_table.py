@@ -144,9 +144,6 @@ class Limits:
     template_variables: frozenset[str] = frozenset()
     """Names that the model's chat template reads beside the messages."""
 
-    languages: frozenset[str] = frozenset()
-    """Names of arguments of this model's own `generate` that choose a language or a voice."""
-
 
 def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
     """The table of a task: name -> type."""
@@ -372,8 +369,6 @@ def _generation(limits: Limits) -> dict[str, Type]:
         "remove_invalid_values": Flag(),
         "use_cache": Flag(),
         "stop_strings": _TEXT_TO_STOP_AT,
-        **dict.fromkeys(limits.languages & {"tgt_lang", "src_lang"}, _LANGUAGE),
-        **dict.fromkeys(limits.languages & {"speaker_id"}, Whole(0, 100_000)),
     }
 
 

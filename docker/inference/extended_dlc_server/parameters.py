@@ -44,16 +44,16 @@ class Parameters:
         """Read from the installed release which names of the task's table its pipeline has."""
         named, takes_more = names_of(pipeline._sanitize_parameters)
         table = parameters_of(task, limits)
-        self.generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
+        generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
         # what the pipeline names itself it wants for itself
-        self._of_generate = self._generation(pipeline, table) - named if self.generates else frozenset()
+        self._of_generate = self._generation(pipeline, table) - named if generates else frozenset()
         # where the pipeline wants what `generate` takes in an object of its own; callers may send it either way
         self.grouped = "generate_kwargs" in named
         known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
-        if self.generates and (self.grouped or takes_more or "max_new_tokens" in named):
+        if generates and (self.grouped or takes_more or "max_new_tokens" in named):
             known.add("generate_kwargs")
         self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}
-        self.lacking = dict.fromkeys(table.keys() - known, _LACKING)
+        self._refused = {**REFUSED, **dict.fromkeys(table.keys() - known, _LACKING)}
 
     @staticmethod
     def _generation(pipeline: Any, table: Mapping[str, Type]) -> frozenset[str]:
@@ -67,7 +67,7 @@ class Parameters:
         """The keyword arguments for the pipeline; 400 for a name that is not in the table, or a value out of bounds."""
         if not parameters:
             return {}
-        checked = check_all(parameters, self.table, {**REFUSED, **self.lacking})
+        checked = check_all(parameters, self.table, self._refused)
         own = checked.pop("generate_kwargs", {})
         for name in own.keys() & checked.keys():
             if own[name] != checked[name]:
