@@ -24,14 +24,14 @@ M = TypeVar("M")
 PAUSE = 0.1
 """Seconds without a request after which what the last run needed goes back to the system."""
 
+MOST_KEPT = 60
+"""Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
+
 FAILURES = 3
 """Requests in a row that the model fails on, after which it is asked whether it still answers as it first did."""
 
 CHECK_SECONDS = 10
 """Least seconds between two such questions, or bad requests could keep the model busy with them."""
-
-MOST_KEPT = 60
-"""Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
 
 
 def longest_wait(run: float) -> float:
