@@ -324,11 +324,11 @@ def test_whatever_goes_wrong_cloudformation_is_told(aws: Aws, stack: str, listen
 def test_what_takes_longer_than_a_call_goes_on_in_the_next(
     aws: Aws, stack: str, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configuration(aws, "slow", LOADING="3")
-    aws.client("sagemaker").create_endpoint(EndpointName="slow", EndpointConfigName=config)
+    config = configuration(aws, "longer-than-a-call", LOADING="3")
+    aws.client("sagemaker").create_endpoint(EndpointName="longer-than-a-call", EndpointConfigName=config)
     functions, told = listen(202, b""), listen()
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", functions.url)
-    proof.handle(asked(stack, endpoint_proof("slow"), ResponseURL=told.url), Context(seconds=60))
+    proof.handle(asked(stack, endpoint_proof("longer-than-a-call"), ResponseURL=told.url), Context(seconds=60))
     ((path, event),) = functions.sent
     assert path.endswith("function%3Aproof/invocations")
     assert told.sent == []
