@@ -397,3 +397,44 @@ def test_who_leaves_in_the_middle_harms_nobody(bloom):
             received += chunk
     assert bloom.ping() == 200
     assert bloom.ask(body).status == 200
+
+
+def log_after_leaving(server, before):
+    """What was logged since, once it says that a client has left and a moment more."""
+    deadline = time.monotonic() + 5
+    while '"client-gone"' not in server.log[before:] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    return server.log[before:]
+
+
+def test_who_leaves_with_several_requests_on_one_connection_frees_the_model(bloom):
+    """The connection is not read while requests wait on it, so nothing else says that its client has left."""
+    body = b'{"inputs": "a", "parameters": {"max_new_tokens": 2000, "min_new_tokens": 2000}}'
+    whole = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    before = len(bloom.log)
+    with connect(bloom.port) as connection:
+        connection.sendall(whole * 3)
+        time.sleep(0.3)
+    started = time.monotonic()
+    assert bloom.ask(b'{"inputs": "a", "parameters": {"max_new_tokens": 1}}').status == 200
+    assert time.monotonic() - started < 2
+    logged = log_after_leaving(bloom, before)
+    assert logged.count('"client-gone"') == 1  # the two behind it were never begun
+    assert "ERROR" not in logged
+
+
+def test_a_client_that_is_reset_after_its_first_of_several_answers_leaves_no_error(bloom):
+    short = b'{"inputs": "a", "parameters": {"max_new_tokens": 1}}'
+    long = b'{"inputs": "a", "parameters": {"max_new_tokens": 2000, "min_new_tokens": 2000}}'
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b"
+    before = len(bloom.log)
+    connection = connect(bloom.port)
+    connection.sendall(b"".join(head % (len(body), body) for body in (short, long, long)))
+    assert connection.recv(12) == b"HTTP/1.1 200"
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    started = time.monotonic()
+    assert bloom.ask(short).status == 200
+    assert time.monotonic() - started < 2
+    assert "ERROR" not in log_after_leaving(bloom, before)

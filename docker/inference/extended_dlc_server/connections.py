@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import heapq
+import select
 import socket
 import struct
 import time
@@ -33,6 +34,12 @@ CHUNK_FRAMING = 20
 LAST_CALL_SECONDS = 0.25
 """How long after the server was told to end a request may still begin on a connection."""
 
+LOOK_SECONDS = 0.5
+"""How often a connection with several requests is asked whether its client has left.
+
+It is not read meanwhile, or its client could send requests without end.
+"""
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn ends a connection that is silent between two requests, but waits for a first or an unfinished one.
@@ -41,6 +48,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _is_last_call = False
+    _looks: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
         """Make room for the newcomer, and wait for its request."""
@@ -48,6 +56,7 @@ class Connection(HttpToolsProtocol):
         self._gone: asyncio.Future[None] = self.loop.create_future()
         self._unread: asyncio.TimerHandle | None = None
         self._beside_bodies = 0
+        self._running: RequestResponseCycle | None = None
         self._wait()
         if len(self.connections) > MOST_WAITING:
             waiting = [other for other in self.connections if isinstance(other, Connection) and other.is_waiting]
@@ -56,10 +65,16 @@ class Connection(HttpToolsProtocol):
                 other.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No more to wait for."""
+        """No more to wait for, and nobody to answer: uvicorn knows that of the request which came last."""
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         self._gone.set_result(None)
         self._timer.cancel()
+        if self._looks is not None:
+            self._looks.cancel()
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +99,10 @@ class Connection(HttpToolsProtocol):
             _refuse_long(self.headers, len(self.url))
         super().on_headers_complete()
         self.scope["extensions"][RESPOND] = functools.partial(_respond, self.cycle)  # type: ignore[assignment]
+        if not self.pipeline:
+            self._running = self.cycle
+        elif self._looks is None:
+            self._look_for_client()
         self.headers = []  # for the trailers, which would otherwise join the headers that the application reads
         self._beside_bodies = 0
         self.waits_since = time.monotonic()
@@ -123,7 +142,21 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The next request may follow."""
         self.waits_since = time.monotonic()
+        if self.pipeline:
+            self._running, _ = self.pipeline[-1]
         super().on_response_complete()
+
+    def _look_for_client(self) -> None:
+        """Reading would tell that the client has closed its side; the socket says so without."""
+        self._looks = None
+        if not self.pipeline or self.transport.is_closing():
+            return
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        if poll.poll(0):
+            self.transport.close()
+        else:
+            self._looks = self.loop.call_later(LOOK_SECONDS, self._look_for_client)
 
     def pause_writing(self) -> None:
         """The client does not read: what it is owed keeps its place among those who are answered."""
