@@ -12,9 +12,9 @@ pytest.importorskip("transformers", reason="pip install -r tests/runtime/require
 import tiny_models
 import torch
 import transformers
+from extended_dlc_server.counting import MOST_CHARACTERS
 from extended_dlc_server.decoding import Decoded
 from extended_dlc_server.errors import RequestError
-from extended_dlc_server.lengths import MOST_CHARACTERS
 from extended_dlc_server.loading import load_model
 from extended_dlc_server.settings import Settings
 
@@ -141,6 +141,18 @@ def test_a_default_that_has_no_positions_is_made_shorter(writer):
     """The pipeline asks for 256 new tokens where nobody says how many."""
     (answer,) = ask(writer, "x" * 10, do_sample=False)
     assert answer["generated_text"].startswith("x" * 10)
+
+
+def test_what_a_request_may_have_by_default_is_known_from_the_start(writer, monkeypatch):
+    """A walk through the whole configuration takes longer than to count a short text."""
+
+    def walk(*_):
+        raise AssertionError("asked at each request")
+
+    monkeypatch.setattr(type(writer.pipeline.model.generation_config), "to_diff_dict", walk)
+    request = Decoded(inputs="x" * 10, parameters={})
+    writer.prepare(request)
+    assert request.arguments["max_new_tokens"] == 64 - 10
 
 
 def test_settings_narrow_the_limits(tmp_path):

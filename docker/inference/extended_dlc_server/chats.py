@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .ending import check
-from .errors import RequestError, shown
+from .errors import RequestError, shown, shown_text
 
 MOST_MESSAGES = 10_000
 """Most messages of a chat."""
@@ -142,11 +142,6 @@ def _variables_of(template: str) -> frozenset[str]:
     except TemplateError:
         return frozenset()
     return frozenset(found) - _RESERVED
-
-
-def shown_text(error: Exception) -> str:
-    """The words of an exception, on one line, cut where they are long."""
-    return " ".join(str(error)[:1000].split())[:300]
 
 
 def _bad(problem: str) -> RequestError:

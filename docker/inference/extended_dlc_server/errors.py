@@ -61,3 +61,8 @@ def shown(value: Any) -> str:
     else:
         text = json.dumps(value) if isinstance(value, (bool, int, float, type(None))) else f"a {type(value).__name__}"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
+
+def shown_text(error: Exception) -> str:
+    """The words of an exception, on one line, cut where they are long."""
+    return " ".join(str(error)[:1000].split())[:300]

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from .batching import Batching
-from .chats import Chats, is_chat, shown_text
+from .chats import Chats, is_chat
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
 from .encoding import encode
 from .ending import end_between_layers
-from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors
+from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors, shown_text
 from .health import Health
 from .lengths import Lengths
 from .log import frames
