@@ -1,4 +1,4 @@
-"""The two routes, as a plain ASGI application."""
+"""The routes, as a plain ASGI application. Who reads what is posted where is the table of `routes.py`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import request_log
-from .attributes import HEADER as CUSTOM_ATTRIBUTES
-from .decoding import Decoded, decode
 from .device_errors import explain_device
 from .encoding import encode_json
 from .ending import EndedError, running
@@ -22,9 +20,10 @@ from .errors import RequestError
 from .exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
 from .memory import Room, Share, container_bytes
 from .model import Model
-from .negotiation import Form
+from .prepared import Incoming, Prepared
+from .routes import ROUTES, choose, no_such_route
 from .settings import Settings
-from .streaming import event
+from .streaming import Emit, event
 from .tasks import Kind
 from .tokens import Tokens
 from .user_code import Headers, RawRequest, Reply, UserModel
@@ -44,6 +43,7 @@ MOST_BODIES = 16
 MEDIA_SHARE = 4
 """The part of the container's memory that pixels and samples of all requests may take is one in so many."""
 
+
 BYTES_A_SECOND = 100_000_000
 """How fast large bodies of texts are read while others are answered: a quarter of a core's time."""
 
@@ -52,7 +52,7 @@ SHORT_BODY = 4 * 1024
 
 
 class App:
-    """`GET /ping` and `POST /invocations` in front of a worker."""
+    """`GET /ping` and what is posted, in front of a worker."""
 
     def __init__(self, settings: Settings, worker: Worker[Model | UserModel]) -> None:
         """The worker may still be loading."""
@@ -86,10 +86,11 @@ class App:
         match exchange.method, exchange.path:
             case "GET" | "HEAD", "/ping":
                 await exchange.respond(200, self._ping())
-            case "POST", "/invocations":
+            case "POST", path if path in ROUTES:
+                exchange.route = ROUTES[path]
                 await self._invoke(exchange)
             case method, path:
-                raise _no_such_route(method, path)
+                raise no_such_route(method, path)
 
     def _ping(self) -> bytes:
         match self._worker.state:
@@ -134,16 +135,15 @@ class App:
         finally:
             self._admitted -= 1
 
-    async def _ask_model(self, exchange: Exchange, prepared: tuple[Decoded, Shared | None]) -> None:
-        request, shared = prepared
-        if request.form is Form.EVENTS:
-            await self._stream(exchange, request)
+    async def _ask_model(self, exchange: Exchange, prepared: Prepared) -> None:
+        exchange.audio_seconds = prepared.audio_seconds
+        if prepared.stream:
+            await self._stream(exchange, prepared.stream)
             return
-        answer = await self._result(exchange, lambda copy: copy.answer(request), shared)
-        exchange.tokens = request.tokens
-        # the header that SageMaker passes on to the caller
-        said = {CUSTOM_ATTRIBUTES: f"truncated_tokens={request.cut}"} if request.cut else None
-        await exchange.respond(200, answer, request.form.content_type, said)
+        assert prepared.answer is not None  # noqa: S101 - a request has one of the two
+        answer = await self._result(exchange, prepared.answer, prepared.shared)
+        exchange.tokens = prepared.tokens
+        await exchange.respond(200, answer, prepared.content_type, prepared.headers())
 
     async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
         """The user's functions decode and encode: they get the request as it came."""
@@ -170,7 +170,7 @@ class App:
             exchange.gone.remove_done_callback(leave)
             future.cancel()
 
-    async def _stream(self, exchange: Exchange, request: Decoded) -> None:
+    async def _stream(self, exchange: Exchange, stream: Callable[[Any, Emit, threading.Event], int]) -> None:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
@@ -180,7 +180,7 @@ class App:
             loop.call_soon_threadsafe(events.put_nowait, made)
 
         deadline = exchange.began + self._settings.stream_seconds
-        exchange.job = self._worker.submit(lambda copy: copy.stream(request, emit, gone), deadline=deadline)
+        exchange.job = self._worker.submit(lambda copy: stream(copy, emit, gone), deadline=deadline)
         future = exchange.job.future
 
         def end(_: object) -> None:
@@ -201,24 +201,17 @@ class App:
             future.cancel()
 
 
-def _prepare(
-    model: Model, body: bytes, exchange: Exchange, share: Share | None = None
-) -> tuple[Decoded, Shared | None]:
+def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None = None) -> Prepared:
     """Everything about a request that needs no model, off the event loop."""
     headers = exchange.headers
     if headers.get("content-encoding", "identity") != "identity":
         raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
-    said = {"attributes": headers.get(CUSTOM_ATTRIBUTES, ""), "accept": headers.get("accept", "")}
-    request = decode(body, headers.get("content-type"), model.expected, **said, share=share)
-    if isinstance(request.inputs, dict) and "raw" in request.inputs:
-        exchange.audio_seconds = round(request.inputs["raw"].size / request.inputs["sampling_rate"], 2)
-    shared = model.prepare(request)
-    if request.form is Form.EVENTS:
-        model.check_stream(request)
-    return request, shared
+    incoming = Incoming(path=exchange.path, body=body, headers=headers, expected=model.expected, share=share)
+    exchange.route = choose(incoming)
+    return exchange.route.prepare(model, incoming)
 
 
-def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Any:
+def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Prepared:
     """The same, given up at the deadline or when the client has left: 100,000 texts take seconds to be looked at."""
     if time.monotonic() > deadline:  # behind others' bodies
         raise waited_too_long()
@@ -238,15 +231,9 @@ async def _tell(exchange: Exchange, error: Exception) -> None:
         log.error("a request failed", exc_info=error)
         error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
     exchange.code = error.code
+    body = exchange.route.error_body(error) if exchange.route else error.body()
     if exchange.status:
-        await exchange.send_event(event(error.body(), "error"))
+        await exchange.send_event(event(body, "error"))
         await exchange.end_events()
     else:
-        await exchange.respond(error.status, encode_json(error.body()))
-
-
-def _no_such_route(method: str, path: str) -> RequestError:
-    allowed = {"/ping": "GET", "/invocations": "POST"}.get(path)
-    if allowed:
-        return RequestError(405, "method-not-allowed", f"{path} takes {allowed}, not {method}")
-    return RequestError(404, "no-such-path", "this server has GET /ping and POST /invocations")
+        await exchange.respond(error.status, encode_json(body))

@@ -6,7 +6,7 @@ import codecs
 import functools
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,10 +74,12 @@ def decode(
     attributes: str = "",
     accept: str = "",
     share: Share | None = None,
+    parsed: Callable[[], Any] | None = None,
 ) -> Decoded:
     """Decode by content type (JSON where none is given), with what the headers say.
 
-    `share` is what the request has of the memory for pixels and samples.
+    `share` is what the request has of the memory for pixels and samples, `parsed` the JSON of a body that somebody has
+    looked at.
     """
     beside = parse_attributes(attributes)
     form = choose_form(accept, expected.task)
@@ -85,7 +87,7 @@ def decode(
     if media == "multipart/form-data":
         decoded = _decode_form(body, content_type or "", expected, form, share)
     else:
-        decoded = _decode_body(body, content_type, expected, share)
+        decoded = _decode_body(body, content_type, expected, share, parsed)
         decoded.form = form
     if beside:
         decoded.parameters = merge(decoded.parameters, beside)
@@ -107,14 +109,18 @@ def _stream_or_not(decoded: Decoded, expected: Expected) -> None:
     decoded.form = Form.EVENTS
 
 
-def _decode_body(body: bytes, content_type: str | None, expected: Expected, share: Share | None) -> Decoded:
+def _decode_body(
+    body: bytes,
+    content_type: str | None,
+    expected: Expected,
+    share: Share | None,
+    parsed: Callable[[], Any] | None = None,
+) -> Decoded:
+    if is_json(content_type):
+        document = parsed() if parsed else parse_document(body, content_type, expected)
+        return _decode_document(document, expected, share)
     media, charset = parse_content_type(content_type)
-    if not body or body.isspace():
-        raise RequestError(400, "empty-body", f"the body is empty: {how_to_ask(expected)}")
-    if expected.kind is Kind.TEXT and expected.most_characters:
-        refuse_long_texts(body, b"\n" if media == "text/csv" else b'"', expected.most_characters)
-    if media == "application/json" or (media.startswith("application/") and media.endswith("+json")):
-        return _decode_json(body, charset, expected, share)
+    _check_body(body, media, expected)
     if expected.kind is Kind.TEXT and media == "text/plain":
         return Decoded(inputs=read_inputs(_text(body, charset), expected))
     if expected.kind is Kind.TEXT and media == "text/csv":
@@ -130,6 +136,14 @@ def _decode_body(body: bytes, content_type: str | None, expected: Expected, shar
     )
 
 
+def _check_body(body: bytes, media: str, expected: Expected) -> None:
+    """400 for an empty one, and for one with a text that is too long to be worth reading."""
+    if not body or body.isspace():
+        raise RequestError(400, "empty-body", f"the body is empty: {how_to_ask(expected)}")
+    if expected.kind is Kind.TEXT and expected.most_characters:
+        refuse_long_texts(body, b"\n" if media == "text/csv" else b'"', expected.most_characters)
+
+
 @functools.lru_cache(maxsize=64)
 def parse_content_type(value: str | None) -> tuple[str, str]:
     """Media type in lower case and charset (UTF-8 unless given); other parameters do not matter."""
@@ -142,15 +156,28 @@ def parse_content_type(value: str | None) -> tuple[str, str]:
     return media.strip().lower(), charset
 
 
-def _decode_json(body: bytes, charset: str, expected: Expected, share: Share | None) -> Decoded:
+@functools.lru_cache(maxsize=64)
+def is_json(content_type: str | None) -> bool:
+    """Whether a body of this type is to be read as JSON."""
+    media, _ = parse_content_type(content_type)
+    return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
+
+
+def parse_document(body: bytes, content_type: str | None, expected: Expected) -> Any:
+    """What a body of JSON holds; 400 for what is none."""
+    media, charset = parse_content_type(content_type)
+    _check_body(body, media, expected)
     try:
-        document = parse_json(_text(body, charset))
+        return parse_json(_text(body, charset))
     except RecursionError:
         raise RequestError(400, "malformed-json", "the JSON is nested too deeply: flatten it") from None
     except ValueError as error:
         raise RequestError(
             400, "malformed-json", f"the body is not valid JSON ({error}): {how_to_ask(expected)}"
         ) from None
+
+
+def _decode_document(document: Any, expected: Expected, share: Share | None) -> Decoded:
     if not isinstance(document, dict) or "inputs" not in document:
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {how_to_ask(expected)}")
     extra = document.keys() - _FIELDS

@@ -14,6 +14,7 @@ from .settings import MEGABYTE
 from .tokens import Tokens
 
 if TYPE_CHECKING:
+    from .routes import Route
     from .worker import Job
 
 Scope = MutableMapping[str, Any]
@@ -75,6 +76,8 @@ class Exchange:
         self.status = 0
         self.bytes_in = self.bytes_out = 0
         self.code: str | None = None
+        self.route: Route | None = None
+        """Who reads the request, once that is known: how errors are written depends on it."""
         self.job: Job | None = None
         self.audio_seconds: float | None = None
         self.tokens: Tokens | None = None

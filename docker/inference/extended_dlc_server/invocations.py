@@ -1,0 +1,40 @@
+"""The interface of `POST /invocations`: `inputs` and `parameters`, as Hugging Face's pipelines and images take them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .attributes import HEADER
+from .decoding import decode
+from .negotiation import Form
+from .prepared import Incoming, Prepared
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
+    """Decode and check the request."""
+    request = decode(
+        incoming.body,
+        incoming.content_type,
+        model.expected,
+        attributes=incoming.headers.get(HEADER, ""),
+        accept=incoming.headers.get("accept", ""),
+        share=incoming.share,
+        parsed=lambda: incoming.document,
+    )
+    sound = request.inputs if isinstance(request.inputs, dict) and "raw" in request.inputs else None
+    shared = model.prepare(request)
+    if request.form is Form.EVENTS:
+        model.check_stream(request)
+        return Prepared(stream=lambda copy, emit, gone: copy.stream(request, emit, gone))
+    return Prepared(
+        answer=lambda copy: copy.answer(request),
+        shared=shared,
+        content_type=request.form.content_type,
+        # the header that SageMaker passes on to the caller
+        headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
+        tokens=request.tokens,
+        audio_seconds=None if sound is None else round(sound["raw"].size / sound["sampling_rate"], 2),
+    )

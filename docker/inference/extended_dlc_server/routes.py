@@ -1,0 +1,66 @@
+"""The table of routes: who reads a request, by its path, by `route=` beside the body, or by the body's own fields.
+
+A new interface is one row of `ROUTES` and, where its body can be told by its fields, one of `SHAPES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import RequestError, shown
+from .invocations import prepare_invocation
+
+if TYPE_CHECKING:
+    from .model import Model
+    from .prepared import Incoming, Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """Who reads the requests of one path."""
+
+    prepare: Callable[[Model, Incoming], Prepared]
+    """Reads and checks a request, on any thread but the model's."""
+
+    error_body: Callable[[RequestError], Mapping[str, Any]] = RequestError.body
+    """How errors are written there."""
+
+
+INVOCATIONS = "/invocations"
+
+ROUTES: Mapping[str, Route] = {
+    INVOCATIONS: Route(prepare=prepare_invocation),
+}
+"""Path -> who reads what is posted there."""
+
+SHAPES: tuple[tuple[frozenset[str], str], ...] = ()
+"""Fields of a JSON object without `inputs` -> path whose requests have them all. The first that fits is taken."""
+
+
+def choose(incoming: Incoming) -> Route:
+    """The route of a request."""
+    if incoming.path != INVOCATIONS:
+        return ROUTES[incoming.path]
+    named = incoming.attributes.get("route")
+    if isinstance(named, str) and named.startswith("/"):
+        if named not in ROUTES:
+            raise RequestError(
+                404, "no-such-path", f"the attribute route ({shown(named)}) must be one of: {', '.join(sorted(ROUTES))}"
+            )
+        return ROUTES[named]
+    if incoming.is_json and isinstance(incoming.document, dict) and "inputs" not in incoming.document:
+        names = incoming.document.keys()
+        path = next((path for fields, path in SHAPES if fields <= names), INVOCATIONS)
+        return ROUTES[path]
+    return ROUTES[INVOCATIONS]
+
+
+def no_such_route(method: str, path: str) -> RequestError:
+    """The answer to a request that no route has."""
+    allowed = {"/ping": "GET", **dict.fromkeys(ROUTES, "POST")}
+    if path in allowed:
+        return RequestError(405, "method-not-allowed", f"{path} takes {allowed[path]}, not {method}")
+    known = ", ".join(f"{verb} {name}" for name, verb in allowed.items())
+    return RequestError(404, "no-such-path", f"this server has {known}")
