@@ -7,10 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extended_dlc.build import LocalBuild
-    from extended_dlc.capture import DataCapture
     from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
-    from extended_dlc.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.image import (
         EcrImage,
         ExtendedDlc,
@@ -18,13 +15,18 @@ if TYPE_CHECKING:
         ServingImage,
         StockDlc,
     )
-    from extended_dlc.inference_code import InferenceCode
     from extended_dlc.mirror import MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
-    from extended_dlc.monitoring import Monitoring
-    from extended_dlc.network import Network, PrivateAccess
-    from extended_dlc.rollout import AllAtOnce, Canary, Linear, Rolling
-    from extended_dlc.scaling import (
+    from extended_dlc.network import PrivateAccess
+    from extended_dlc.options.build import LocalBuild
+    from extended_dlc.options.capture import DataCapture
+    from extended_dlc.options.code import InferenceCode
+    from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
+    from extended_dlc.options.monitoring import Monitoring
+    from extended_dlc.options.network import Network
+    from extended_dlc.options.proof import Proof
+    from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling
+    from extended_dlc.options.scaling import (
         BacklogScaling,
         ConcurrencyScaling,
         CopyScaling,
@@ -32,50 +34,50 @@ if TYPE_CHECKING:
         ProvisionedScaling,
         ScheduledCapacity,
     )
-    from extended_dlc.schedule import ByHand, OfficeHours, Switch
-    from extended_dlc.verify import Proof
-    from extended_dlc.vllm import VllmServing
+    from extended_dlc.options.schedule import ByHand, OfficeHours
+    from extended_dlc.options.vllm import VllmServing
+    from extended_dlc.schedule import Switch
 
 _HOMES = {
-    "AllAtOnce": "rollout",
-    "Async": "hosting",
-    "BacklogScaling": "scaling",
-    "ByHand": "schedule",
-    "Canary": "rollout",
-    "Component": "hosting",
-    "Components": "hosting",
-    "ConcurrencyScaling": "scaling",
-    "CopyScaling": "scaling",
-    "DataCapture": "capture",
+    "AllAtOnce": "options.rollout",
+    "Async": "options.hosting",
+    "BacklogScaling": "options.scaling",
+    "ByHand": "options.schedule",
+    "Canary": "options.rollout",
+    "Component": "options.hosting",
+    "Components": "options.hosting",
+    "ConcurrencyScaling": "options.scaling",
+    "CopyScaling": "options.scaling",
+    "DataCapture": "options.capture",
     "EcrImage": "image",
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
-    "InferenceCode": "inference_code",
-    "InvocationScaling": "scaling",
+    "InferenceCode": "options.code",
+    "InvocationScaling": "options.scaling",
     "InvokableEndpoint": "endpoint",
-    "Linear": "rollout",
-    "LocalBuild": "build",
+    "Linear": "options.rollout",
+    "LocalBuild": "options.build",
     "MirroredModel": "mirror",
-    "Monitoring": "monitoring",
-    "Network": "network",
-    "OfficeHours": "schedule",
+    "Monitoring": "options.monitoring",
+    "Network": "options.network",
+    "OfficeHours": "options.schedule",
     "PlacedModel": "model",
     "PrivateAccess": "network",
-    "Proof": "verify",
-    "ProvisionedScaling": "scaling",
+    "Proof": "options.proof",
+    "ProvisionedScaling": "options.scaling",
     "PublishedImage": "image",
-    "RealTime": "hosting",
-    "Rolling": "rollout",
+    "RealTime": "options.hosting",
+    "Rolling": "options.rollout",
     "S3Model": "model",
-    "ScheduledCapacity": "scaling",
+    "ScheduledCapacity": "options.scaling",
     "ServedModel": "model",
-    "Serverless": "hosting",
+    "Serverless": "options.hosting",
     "ServingImage": "image",
     "StockDlc": "image",
     "Switch": "schedule",
-    "Variant": "hosting",
-    "VllmServing": "vllm",
+    "Variant": "options.hosting",
+    "VllmServing": "options.vllm",
 }
 
 __all__ = [

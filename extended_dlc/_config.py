@@ -10,10 +10,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc._private import decide
 from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.hosting import (
+from extended_dlc.options._values import OptionError, told
+from extended_dlc.options.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
     MAIN_VARIANT,
     ROUTING,
@@ -24,7 +24,8 @@ from extended_dlc.hosting import (
     RealTime,
     Serverless,
 )
-from extended_dlc.rollout import Rolling, component_deployment_config
+from extended_dlc.options.rollout import Rolling
+from extended_dlc.rollout import component_deployment_config
 
 if TYPE_CHECKING:
     from aws_cdk import aws_cloudwatch as cloudwatch
@@ -36,7 +37,7 @@ _Config = sagemaker.CfnEndpointConfig
 
 
 def production_variant(
-    hosting: Instances | Serverless, *, name: str, weight: float, model_name: str, cuda: str | None
+    hosting: Instances | Serverless, *, name: str, weight: float, model_name: str, host_image: str | None
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
     """One variant."""
     if isinstance(hosting, Serverless):
@@ -64,12 +65,12 @@ def production_variant(
         model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
         # the driver that the image's CUDA wants: with an older one the container dies without a log
-        inference_ami_version=_host_image(cuda, hosting.instance_types),
+        inference_ami_version=host_image,
     )
 
 
 def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
-    return decide("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
+    return told("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
 
 
 def managed_variant(
@@ -139,9 +140,10 @@ def _types(types: Sequence[str]) -> dict[str, Any]:
     if len(types) == 1:
         return {"instance_type": types[0]}
     if not hasattr(_Config, "InstancePoolProperty"):
-        raise ValueError(
-            f"'instance_type' ({', '.join(types)}) needs an aws-cdk-lib that knows instance pools, and this one is "
-            "older: upgrade it, or name one type"
+        raise OptionError(
+            "instance_type",
+            ", ".join(types),
+            "needs an aws-cdk-lib that knows instance pools, and this one is older: upgrade it, or name one type",
         )
     pools = [_Config.InstancePoolProperty(instance_type=each, priority=at) for at, each in enumerate(types, start=1)]
     return {"instance_pools": pools}

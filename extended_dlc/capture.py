@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from aws_cdk import Duration
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc._private import within
+from extended_dlc.options.capture import DataCapture
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
 
 EXPIRE_DAYS = 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataCapture:
-    """Requests and answers that SageMaker writes to S3 as they come."""
-
-    sampling_percent: int = 100
-    """Which part of the requests, 1 to 100 %. Default: all."""
-
-    capture: Sequence[Literal["input", "output"]] = ("input", "output")
-    """What of each. Default: both."""
-
-    bucket: s3.IBucket | None = None
-    """Where, under `ENDPOINT/capture/`. Default: a new one, encrypted, kept when the stack is deleted."""
-
-    expire_days: int | None = None
-    """After how many days what is in the new bucket is deleted. ValueError with `bucket`. Default: 30."""
-
-    def __post_init__(self) -> None:
-        """Refuse what SageMaker would refuse."""
-        within("sampling_percent", self.sampling_percent, 1, 100, "pass no DataCapture to capture nothing")
-        if not self.capture or not {"input", "output"}.issuperset(self.capture):
-            raise ValueError(f"'capture' ({', '.join(self.capture)}) must be 'input', 'output' or both")
-        check_expiry(self.bucket, self.expire_days)
-
-
-def check_expiry(bucket: s3.IBucket | None, expire_days: int | None) -> None:
-    """Refuse an expiry that cannot be, or that the endpoint cannot set."""
-    within("expire_days", expire_days, 1, 36500, "pass a bucket= whose rules you make")
-    if bucket is not None and expire_days is not None:
-        raise ValueError(f"'expire_days' ({expire_days}) is for a new bucket: put a rule on the one you pass")
 
 
 def new_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, expire_days: int | None) -> s3.Bucket:

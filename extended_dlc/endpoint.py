@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from aws_cdk import Annotations, CustomResource, Names
+from aws_cdk import CustomResource, Names
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc._asked import annotate, image_asked, model_asked, parts_asked, refuse, region_of, way_out
 from extended_dlc._config import (
     Queue,
     inference_component,
@@ -19,29 +20,35 @@ from extended_dlc._config import (
     production_variant,
     queue,
 )
-from extended_dlc._decisions import deadlines, known_task, settle
-from extended_dlc._private import decide, is_token, place_of, require
-from extended_dlc.capture import DataCapture, data_capture_config, grant_key
-from extended_dlc.facts.checks import check_endpoint_name, check_environment
+from extended_dlc._private import place_of
+from extended_dlc.capture import data_capture_config, grant_key
+from extended_dlc.decisions.asked import EndpointAsked
+from extended_dlc.decisions.decide import EndpointDecision, PartDecision, deadlines, decide, volume_gb
+from extended_dlc.decisions.part import other_variants
+from extended_dlc.decisions.vllm import COMPLETION, vllm_variables
+from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.combinations import check_serverless_data
-from extended_dlc.hosting import (
+from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc, notes_of_image
+from extended_dlc.model import HubModel, PlacedModel, ServedModel
+from extended_dlc.network import vpc_config
+from extended_dlc.options._values import OptionError, is_token, require, told
+from extended_dlc.options.capture import DataCapture
+from extended_dlc.options.hosting import (
     MAIN_VARIANT,
     Async,
-    Component,
     Components,
     Hosting,
     Instances,
     RealTime,
     Serverless,
-    Variant,
     find_instances,
 )
-from extended_dlc.image import EcrImage, ServingImage
-from extended_dlc.model import PlacedModel, ServedModel
-from extended_dlc.network import Network, vpc_config
-from extended_dlc.rollout import Rolling, Rollout, check_rollout, deployment_config, rollout_note
-from extended_dlc.scaling import Scaling, scale
-from extended_dlc.vllm import COMPLETION, VllmServing, vllm_environment
+from extended_dlc.options.network import Network
+from extended_dlc.options.rollout import Rolling, Rollout
+from extended_dlc.options.scaling import Scaling
+from extended_dlc.options.vllm import VllmServing
+from extended_dlc.rollout import deployment_config
+from extended_dlc.scaling import scale
 
 if TYPE_CHECKING:
     from aws_cdk import aws_cloudwatch as cloudwatch
@@ -49,9 +56,10 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
 
-    from extended_dlc.monitoring import Monitoring, Watch
+    from extended_dlc.monitoring import Watch
+    from extended_dlc.options.monitoring import Monitoring
+    from extended_dlc.options.proof import Proof
     from extended_dlc.schedule import Schedule, Switch
-    from extended_dlc.verify import Proof
 
 INVOKE_ACTIONS = (
     "sagemaker:InvokeEndpoint",
@@ -75,9 +83,10 @@ class InvokableEndpoint(Construct):
                 self, max_length=63, separator="-", allowed_special_characters="-"
             ).lower()
         if is_token(endpoint_name):
-            raise ValueError(
-                "'endpoint_name' (a CDK token) must be known at synth, because policies and alarms are made of it: "
-                "pass a plain string"
+            raise OptionError(
+                "endpoint_name",
+                "a CDK token",
+                "must be known at synth, because policies and alarms are made of it: pass a plain string",
             )
         require("endpoint_name", endpoint_name, check_endpoint_name)
         self.endpoint_name: str = endpoint_name
@@ -202,31 +211,40 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
-        self.hosting: Hosting = hosting or RealTime()
-        if isinstance(self.hosting, Serverless):
-            _refuse_with_serverless(network=network, network_isolation=network_isolation, data_capture=data_capture)
-        model, self.hosting = settle(
-            self,
-            self.hosting,
-            model=model,
-            image=image,
-            environment=environment,
-            network=network,
-            network_isolation=network_isolation,
+        decision = decide(
+            image_asked(image),
+            [
+                EndpointAsked(
+                    model=model_asked(self, model),
+                    image=image_asked(image),
+                    hosting=hosting or RealTime(),
+                    parts=parts_asked(self, hosting or RealTime()),
+                    environment=environment or {},
+                    vllm=vllm,
+                    rollout=rollout,
+                    network=network is not None,
+                    way_out=way_out(network) if network else None,
+                    subnets=len(network.subnets or network.vpc.select_subnets().subnet_ids) if network else None,
+                    network_isolation=network_isolation,
+                    data_capture=data_capture is not None,
+                    encryption_key=encryption_key is not None,
+                    role=role is not None,
+                    role_path=role_path is not None,
+                    permissions_boundary=permissions_boundary is not None,
+                    verify=verify,
+                )
+            ],
+            region=region_of(self),
         )
-        if rollout is not None:
-            check_rollout(rollout, self.hosting)
-            if note := rollout_note(rollout, self.hosting):
-                Annotations.of(self).add_warning_v2("extended-dlc:rollout", note)
-        self._annotate_scaled_copies()
-        if role is not None and (role_path is not None or permissions_boundary is not None):
-            raise ValueError(
-                "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'"
-            )
+        refuse(decision)
+        annotate(self, notes_of_image(decision.notes, None))
+        self._image_notes = [note for note in decision.notes if note.place.startswith("image")]
+        self._decided, *_ = decision.endpoints
+        self._parts = {part.part.name: part for part in self._decided.parts}
+        self.hosting: Hosting = _settled(hosting or RealTime(), self._decided)
         self._network_isolation = network_isolation
         self._is_proved = bool(verify)
         self._log_requests: set[Construct] = set()
-        self._answer_tasks: set[Construct] = set()
         self._speak_openai: set[Construct] = set()
         self._vllm = vllm
         self.speaks_openai = False
@@ -240,7 +258,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
             # an account that wants a boundary on one new role wants it on each
             iam.PermissionsBoundary.of(Prover.of(self)).apply(permissions_boundary)
-        variants = self._serve_each(model=model, image=image, environment=environment)
+        variants = self._serve_each(model=model, image=image)
         self.model, *_ = self._models.values()
         self._queue: Queue | None = None
         if isinstance(self.hosting, Async):
@@ -259,7 +277,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._scalings = self._scale_each()
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
-        proofs = self._prove(None if verify is True else verify, model=model) if verify else []
+        proofs = self._prove(None if verify is True else verify) if verify else []
         self.switch = self._switched_by(schedule, proofs) if schedule else None
 
     @property
@@ -305,70 +323,46 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
 
     def _serve(
-        self,
-        scope: Construct,
-        hosting: Instances | Serverless,
-        *,
-        model: ServedModel,
-        image: ServingImage,
-        environment: Mapping[str, str] | None,
-        gpus: int | None = None,
-    ) -> tuple[sagemaker.CfnModel, str | None]:
-        """A Model in `scope`, and the CUDA of its image; `gpus` where a copy does not have all of the instance's."""
-        variables = dict(environment or {})
-        instances = find_instances(hosting)
-        # the same image for each type, and a check that it runs there
-        published, *_ = [image.publish_for(self, instance=each, model=model) for each in instances]
-        if self._vllm is not None and published.family == "inference":
-            raise ValueError(
-                "'vllm' needs an image whose server is vLLM: pass family=\"vllm\" to ExtendedDlc, or leave it out"
-            )
-        serving = self._vllm or (VllmServing() if published.family == "vllm" else None)
+        self, scope: Construct, part: PartDecision, *, model: ServedModel, image: ServingImage
+    ) -> sagemaker.CfnModel:
+        """The Model of a part, in `scope`."""
+        hosting = part.part.hosting
+        if isinstance(model, HubModel):
+            facts = part.part.model.facts
+            model = replace(model, model_type=facts.model_type, task=part.task)
+        published = self._publish(image, part, model)
         image.grant_pull(self.role)
         if scope is self:
             self._grant_observability(self.role)
         placed = model.place_for(scope, self.role)
-        told: dict[str, str] = {}
-        if serving is not None:
-            task = known_task(self, model)
-            told = vllm_environment(serving, model, instances, task=task, placed=placed.environment, gpus=gpus)
+        told = dict(self._vllm_variables(part, published) or {})
+        if told:
             self._speak_openai.add(scope)
             self.speaks_openai = self in self._speak_openai
-        try:
-            reserved = {**model.variables, **dict.fromkeys(told, "VllmServing (vllm=) or the model")}
-            check_environment(variables, reserved=reserved)
-        except ValueError as error:  # the values stay out of the message: one may be a secret
-            raise ValueError(f"'environment': {error}") from None
         data: sagemaker.CfnModel.ModelDataSourceProperty | None = placed.data
         archive = None
         if isinstance(hosting, Serverless):
             data, archive = None, _archive_for_serverless(placed)
-            _refuse_with_serverless(network_isolation=placed.isolated)
         if published.logs_requests:  # the native server's own
-            told.update(deadlines(hosting))
-        elif isinstance(hosting, Async) and isinstance(image, EcrImage) and serving is None:
-            self._annotate_deadline(variables)
+            told.update(deadlines(self.hosting))
+            self._log_requests.add(scope)
         served = sagemaker.CfnModel(
             scope,
             "Model",
             execution_role_arn=self.role.role_arn,
             primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
                 image=published.uri,
-                environment={**placed.environment, **told, **variables},
+                environment={**placed.environment, **told, **part.part.environment},
                 model_data_source=data,
                 model_data_url=archive,
             ),
             vpc_config=self._vpc,
             enable_network_isolation=placed.isolated or self._network_isolation or None,
         )
-        if published.logs_requests:
-            self._log_requests.add(scope)
-        if model.code is None and not isinstance(image, EcrImage):  # whose code may want requests of its own
-            self._answer_tasks.add(scope)
         if self._is_proved:
             from extended_dlc.verify import Prover
 
-            architecture = find_instances(hosting)[0].architecture
+            architecture = part.part.instances[0].architecture
             proof = Prover.of(self).image(scope, image=image, uri=published.uri, architecture=architecture)
             if published.ready is not None:
                 proof.node.add_dependency(published.ready)
@@ -378,75 +372,55 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         for ready in (published.ready, placed.ready):
             if ready is not None:
                 served.node.add_dependency(ready)
-        return served, published.cuda
+        return served
 
-    def _annotate_scaled_copies(self) -> None:
-        """Say that an update puts scaled copies back, which nothing here can prevent."""
-        parts = self.hosting.components if isinstance(self.hosting, Components) else ()
-        if scaled := [f"{each.name} to {each.copies}" for each in parts if each.scaling is not None]:
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:scaled-copies",
-                f"each change of a component sends its number of copies along, and so puts {', '.join(scaled)}, "
-                "whatever scaling has made of it: set 'copies' to what the load needs before you change a component, "
-                "or change it when the load is low; scaling goes on from there",
-            )
+    def _publish(self, image: ServingImage, part: PartDecision, model: ServedModel) -> PublishedImage:
+        """The part's image; one of the user's own checks for itself that it runs on each type."""
+        if isinstance(image, (ExtendedDlc, StockDlc, EcrImage)):
+            return image.publish_decided(self, part.image, self._image_notes)
+        published, *_ = [image.publish_for(self, instance=each, model=model) for each in part.part.instances]
+        return published
 
-    def _annotate_deadline(self, variables: Mapping[str, str]) -> None:
-        """Say what an image of unknown server may need for requests of an hour."""
-        (name, seconds), *_ = deadlines(self.hosting).items()
-        if name not in variables:
-            Annotations.of(self).add_info_v2(
-                "extended-dlc:deadline",
-                f"the server of an EcrImage is not known: if it is this project's, it ends an answer after 60 s unless "
-                f"'environment' has {name}; asynchronous requests may take {seconds}",
-            )
+    def _vllm_variables(self, part: PartDecision, published: PublishedImage) -> Mapping[str, str] | None:
+        """What vLLM is told; an image of the user's own says only when it is published that vLLM serves in it."""
+        if part.vllm is not None or published.family != "vllm":
+            return part.vllm
+        return vllm_variables(self._vllm or VllmServing(), part.part, part.part.instances)
 
     def _serve_each(
-        self, *, model: ServedModel, image: ServingImage, environment: Mapping[str, str] | None
+        self, *, model: ServedModel, image: ServingImage
     ) -> list[sagemaker.CfnEndpointConfig.ProductionVariantProperty]:
-        """A Model for each variant or component, and the variants as the EndpointConfig has them."""
+        """A Model for each variant or component, and the variants as the EndpointConfig has them.
+
+        Another variant has a Model of its own, because its image can differ by the type alone.
+        """
         if isinstance(self.hosting, Components):
             self._grant_observability(self.role)
-            home, cudas = Construct(self, "Components"), []
+            home = Construct(self, "Components")
             for part in self.hosting.components:
                 self._homes[part.name] = Construct(home, part.name)
-                cudas.append(self._own_model(part, model=model, image=image, environment=environment))
-            return [managed_variant(self.hosting, cudas=cudas)]
-        self._models[MAIN_VARIANT], cuda = self._serve(
-            self, self.hosting, model=model, image=image, environment=environment
-        )
+                self._models[part.name] = self._serve(
+                    self._homes[part.name],
+                    self._parts[part.name],
+                    model=part.model or model,
+                    image=part.image or image,
+                )
+            return [managed_variant(self.hosting, cudas=[part.image.cuda for part in self._decided.parts])]
+        self._models[MAIN_VARIANT] = self._serve(self, self._parts[MAIN_VARIANT], model=model, image=image)
         weight = self.hosting.weight if isinstance(self.hosting, RealTime) else 1
-        variants = [self._variant(self.hosting, MAIN_VARIANT, weight, cuda)]
-        others = self._others()
+        variants = [self._variant(self.hosting, MAIN_VARIANT, weight)]
+        others = other_variants(self.hosting)
         home = Construct(self, "Variants") if others else self
         for each in others:
             self._homes[each.name] = Construct(home, each.name)
-            cuda = self._own_model(each, model=model, image=image, environment=environment)
-            variants.append(self._variant(each, each.name, each.weight, cuda))
+            self._models[each.name] = self._serve(
+                self._homes[each.name],
+                self._parts[each.name],
+                model=each.model or model,
+                image=each.image or image,
+            )
+            variants.append(self._variant(each, each.name, each.weight))
         return variants
-
-    def _own_model(
-        self,
-        variant: Variant | Component,
-        *,
-        model: ServedModel,
-        image: ServingImage,
-        environment: Mapping[str, str] | None,
-    ) -> str | None:
-        """The Model of another variant or of a component: its own, because its image can differ by the type alone.
-
-        Returns the CUDA of its image.
-        """
-        served, cuda = self._serve(
-            self._homes[variant.name],
-            variant if isinstance(variant, Variant) else self.hosting,
-            model=variant.model or model,
-            image=variant.image or image,
-            environment=environment if variant.environment is None else variant.environment,
-            gpus=variant.accelerators if isinstance(variant, Component) else None,
-        )
-        self._models[variant.name] = served
-        return cuda
 
     def _configure(
         self,
@@ -545,31 +519,22 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             monitoring=monitoring,
             endpoint_name=self.endpoint_name,
             hosting=self.hosting,
-            variants={MAIN_VARIANT: self.hosting, **{each.name: each for each in self._others()}},
+            variants={MAIN_VARIANT: self.hosting, **{each.name: each for each in other_variants(self.hosting)}},
             log_requests=[name for name, home in self._homes.items() if home in self._log_requests],
         )
 
-    def _prove(self, proof: Proof | None, *, model: ServedModel) -> list[CustomResource]:
+    def _prove(self, proof: Proof | None) -> list[CustomResource]:
         """The proofs of the endpoint, or of each of its components, which come last."""
         from extended_dlc.verify import Prover
 
         prover, config_name = Prover.of(self), self.config.attr_endpoint_config_name
 
-        def request_for(homes: Sequence[Construct], served: ServedModel) -> Proof | None:
+        def request_for(names: Sequence[str]) -> Proof | None:
             if proof is None or proof.request is not None:
                 return proof
-            if homes[0] in self._speak_openai:
+            if self._homes[names[0]] in self._speak_openai:
                 return replace(proof, request=COMPLETION)
-            task = known_task(self, served)
-            if proof.optional and not (proof.knows(task) and self._answer_tasks.issuperset(homes)):
-                Annotations.of(homes[0]).add_info_v2(
-                    "extended-dlc:not-asked",
-                    "the deployment is not proved by a request, because none is known for "
-                    + (f"the task '{task}'" if task else "a model whose task is not known at synth")
-                    + ' with this image and code: give one to \'verify\', as Proof(request={"inputs": "Hello"})',
-                )
-                return None
-            return proof
+            return proof if all(self._parts[name].asked for name in names) else None
 
         if isinstance(self.hosting, Components):
             proofs = [
@@ -577,24 +542,24 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                     self._homes[each.name],
                     component=each,
                     model_name=self._models[each.name].attr_model_name,
-                    proof=request_for([self._homes[each.name]], each.model or model),
+                    proof=request_for([each.name]),
                     endpoint=self,
                     config_name=config_name,
-                    task=known_task(self, each.model or model),
+                    task=self._parts[each.name].part.model.facts.task,
                 )
                 for each in self.hosting.components
             ]
         else:
             shadow = self.hosting.shadow if isinstance(self.hosting, RealTime) else None
-            asked = {name: home for name, home in self._homes.items() if shadow is None or name != shadow.name}
+            asked = [name for name in self._homes if shadow is None or name != shadow.name]
             proofs = [
                 prover.endpoint(
                     self,
-                    proof=request_for([*asked.values()], model),
+                    proof=request_for(asked),
                     endpoint=self,
                     config_name=config_name,
-                    variants=[*asked],
-                    task=known_task(self, model),
+                    variants=asked,
+                    task=self._parts[MAIN_VARIANT].part.model.facts.task,
                     queue=self.bucket.s3_url_for_object(f"{self.endpoint_name}/input") if self.bucket else None,
                 )
             ]
@@ -603,20 +568,14 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         return proofs
 
     def _variant(
-        self, hosting: Instances | Serverless, name: str, weight: float, cuda: str | None
+        self, hosting: Instances | Serverless, name: str, weight: float
     ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-        model_name = self._models[name].attr_model_name
-        return production_variant(hosting, name=name, weight=weight, model_name=model_name, cuda=cuda)
-
-    def _others(self) -> list[Variant]:
-        """The variants besides the first; a shadow is the only one."""
-        if not isinstance(self.hosting, RealTime):
-            return []
-        return [*self.hosting.variants, *([self.hosting.shadow] if self.hosting.shadow else [])]
+        model_name, host_image = self._models[name].attr_model_name, self._parts[name].host_image
+        return production_variant(hosting, name=name, weight=weight, model_name=model_name, host_image=host_image)
 
     def _scaled(self) -> dict[str, Scaling]:
         """How each variant scales that does, by its name."""
-        scaled: dict[str, Scaling | None] = {each.name: each.scaling for each in self._others()}
+        scaled: dict[str, Scaling | None] = {each.name: each.scaling for each in other_variants(self.hosting)}
         if isinstance(self.hosting, Components):
             scaled = {each.name: each.scaling for each in self.hosting.components}
         else:
@@ -630,14 +589,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         grant_key(key, self.role)
         if isinstance(self.hosting, Serverless):
             return None
-        fleets: list[Instances] = [self.hosting, *self._others()]
+        fleets: list[Instances] = [self.hosting, *other_variants(self.hosting)]
         instances = [instance for fleet in fleets for instance in find_instances(fleet)]
-        if with_storage := [each.name for each in instances if each.local_storage_gb]:
-            Annotations.of(self).add_info_v2(
-                "extended-dlc:volume-key",
-                f"'encryption_key' is not for the storage of {', '.join(dict.fromkeys(with_storage))}: the hardware "
-                "encrypts it, and SageMaker takes no key for the endpoint's volumes",
-            )
+        if any(each.local_storage_gb for each in instances):
             return None
         self.role.add_to_principal_policy(
             iam.PolicyStatement(
@@ -675,23 +629,40 @@ def _sagemaker() -> iam.ServicePrincipal:
     return iam.ServicePrincipal("sagemaker.amazonaws.com")
 
 
-def _refuse_with_serverless(
-    *,
-    network: Network | None = None,
-    network_isolation: bool = False,
-    data_capture: DataCapture | None = None,
-) -> None:
-    """What serverless endpoints do not have (SageMaker developer guide, "Serverless Inference", exclusions)."""
-    refused = {
-        "network": network is not None,
-        "network_isolation": network_isolation,
-        "data_capture": data_capture is not None,
-    }
-    what = {"network": "a VPC", "data_capture": "data capture"}
-    for option, is_refused in refused.items():
-        if is_refused:
-            thing = what.get(option, "network isolation")
-            raise ValueError(f"'{option}' does not go with Serverless, which has not {thing}: take RealTime or Async")
+Fleet = TypeVar("Fleet", bound=Instances)
+
+
+def _settled(hosting: Hosting, decided: EndpointDecision) -> Hosting:
+    """The hosting with time-outs and volume where the user gave none."""
+    parts = {part.part.name: part for part in decided.parts}
+
+    def settled(fleet: Fleet, name: str) -> Fleet:
+        return replace(
+            fleet,
+            startup_timeout_seconds=parts[name].startup_timeout_seconds,
+            download_timeout_seconds=parts[name].download_timeout_seconds,
+            volume_gb=parts[name].volume_gb,
+        )
+
+    if isinstance(hosting, Serverless):
+        return hosting
+    if isinstance(hosting, Components):
+        components = tuple(
+            replace(
+                each,
+                startup_timeout_seconds=parts[each.name].startup_timeout_seconds,
+                download_timeout_seconds=parts[each.name].download_timeout_seconds,
+            )
+            for each in hosting.components
+        )
+        return replace(hosting, components=components, volume_gb=volume_gb(hosting, decided))
+    if isinstance(hosting, RealTime):
+        hosting = replace(
+            hosting,
+            variants=tuple(settled(each, each.name) for each in hosting.variants),
+            shadow=settled(hosting.shadow, hosting.shadow.name) if hosting.shadow else None,
+        )
+    return settled(hosting, MAIN_VARIANT)
 
 
 def _archive_for_serverless(placed: PlacedModel) -> str | None:
@@ -701,5 +672,5 @@ def _archive_for_serverless(placed: PlacedModel) -> str | None:
     source = placed.data.s3_data_source
     known = source if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) else None
     archive = known.s3_uri if known is not None and known.compression_type == "Gzip" else None
-    decide("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))
+    told("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))
     return archive

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import jsii
-from aws_cdk import Annotations, Duration, RemovalPolicy
+from aws_cdk import Duration, RemovalPolicy
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
+from extended_dlc._asked import annotate, model_asked, refuse, region_of
 from extended_dlc._copy_role import copy_role, log_copies
-from extended_dlc._model_facts import model_facts
-from extended_dlc._private import any_partition, decide, docker_folder, is_token, place_of, require
-from extended_dlc.build import LocalBuild
-from extended_dlc.facts.catalog import VLLM, DlcImage, TagFacts, is_moving, read_tag, repository_of
-from extended_dlc.facts.checks import check_release
-from extended_dlc.facts.compat import (
-    Family,
-    Server,
-    bases_for,
-    check_model_type,
-    check_pair,
-    check_stock_server,
-    check_vllm,
-    pick_base,
-    pick_vllm,
-)
-from extended_dlc.facts.gpus import check_gpu
-from extended_dlc.facts.instances import Instance, check_image_runs_on
-from extended_dlc.facts.stock import pick_stock
-from extended_dlc.facts.tasks import check_task
+from extended_dlc._private import any_partition, docker_folder
+from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
+from extended_dlc.decisions.decide import Decision, decide
+from extended_dlc.decisions.found import Note
+from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.facts.compat import Family, Server, check_stock_server
+from extended_dlc.facts.instances import Instance
 from extended_dlc.login import ecr_registries
 from extended_dlc.model import ServedModel
-from extended_dlc.vllm import why_vllm
+from extended_dlc.options.build import LocalBuild
+from extended_dlc.options.hosting import RealTime, Serverless
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -127,49 +115,32 @@ class ExtendedDlc(Construct):
             with it. Default: it is retained.
         """
         super().__init__(scope, construct_id)
-        require("transformers", transformers, check_release)
-        tag = None
-        is_vllm = base is not None and repository_of(base) == VLLM
-        self._family: Family | None = family or ("vllm" if is_vllm else "inference" if base or accelerator else None)
-        if server == "stock":
-            self._family = self._family or "inference"
-        if self._family == "vllm":
-            _refuse_with_vllm(accelerator, server)
-            accelerator = "gpu"
-        elif is_vllm:
-            raise ValueError(
-                f"'family' ({family}) contradicts base '{base}', which is of the vLLM family: leave it out"
-            )
-        if base is not None:
-
-            def check_base(reference: str = base) -> tuple[str, ...]:
-                if self._family == "vllm":
-                    return check_vllm(reference, transformers)
-                return check_pair(reference, transformers, server)
-
-            self._annotate(decide("transformers", transformers, check_base))
-            tag = read_tag(base)
-        if tag is not None and accelerator not in (None, tag.accelerator):
-            raise ValueError(
-                f"'accelerator' ({accelerator}) contradicts base '{base}', which is built for {tag.accelerator}: "
-                "take the other base, or leave accelerator= out"
-            )
         self.transformers = transformers
-        self._base = base
-        self._base_region = base_region
-        self._accelerator = tag.accelerator if tag else accelerator
-        self._server = server
-        self._rebuild = rebuild
-        for model_type in model_types:
-            check_model_type(model_type, transformers)
-        self._model_types = sorted(model_types)
+        self._asked = ImageAsked(
+            kind="extended",
+            key=self.node.path,
+            transformers=transformers,
+            base=base,
+            base_region=base_region,
+            family=family,
+            accelerator=accelerator,
+            server=server,
+            model_types=tuple(sorted(model_types)),
+            rebuild=rebuild,
+        )
         self._build = build or LocalBuild()
         self._published: PublishedImage | None = None
-        self._tag = tag
+        decision = decide(self._asked, [], region=region_of(self))
+        refuse(decision)
         self.repository = repository or self._new_repository(removal_policy)
-        if base is not None or self._accelerator is not None:
-            self._published = self._publish()
+        if base is not None or decision.image.accelerator is not None:
+            self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
+
+    @property
+    def asked(self) -> ImageAsked:
+        """What was asked of it; family and accelerator as the first endpoint settled them."""
+        return self._asked
 
     @property
     def image_uri(self) -> str:
@@ -187,35 +158,22 @@ class ExtendedDlc(Construct):
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator or cannot load the model."""
-        require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
-        if model.model_type is not None:
-            check_model_type(model.model_type, self.transformers)
-        if self._server == "stock":
-            _refuse_secret(model)
-        if self._family is None:
-            self._family = self._pick_family(scope, model, instance)
-        if self._family == "inference":
-            _check_task(scope, model, self.transformers, self._server)
-        if self._published is None:
-            self._accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
-            self._published = self._publish()
-        bases = partial(bases_for, self.transformers, self._family or "inference", self._server)
-        _check_gpu(scope, instance, self._tag, bases)
-        return self._published
+        decision = _decide_for(self._asked, scope, instance, model)
+        annotate(scope, notes_of_image(decision.notes, None))
+        return self.publish_decided(scope, decision.image, decision.notes)
 
-    def _pick_family(self, scope: Construct, model: ServedModel, instance: Instance) -> Family:
-        why = why_vllm(model, model_facts(scope, model), instance)
-        if why is None:
-            return "inference"
-        try:
-            pick_vllm(self.transformers, _known_region(self, self._base_region))
-        except ValueError as error:
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:family", f"{why}; but transformers {self.transformers} {error}: the native server it is"
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint at `scope` for which `decide` has been asked; the first one settles it."""
+        if self._published is None:
+            is_open = self._asked.family is None and self._asked.server == "native"
+            self._asked = replace(
+                self._asked,
+                family=decided.family,
+                accelerator=decided.accelerator,
+                settled_for=scope.node.path if is_open else None,
             )
-            return "inference"
-        Annotations.of(self).add_info_v2("extended-dlc:family", why)
-        return "vllm"
+            self._publish(decided, notes)
+        return self._require_published()
 
     def _require_published(self) -> PublishedImage:
         if self._published is None:
@@ -241,29 +199,24 @@ class ExtendedDlc(Construct):
             ],
         )
 
-    def _publish(self) -> PublishedImage:
+    def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
         # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
         import cdk_ecr_deployment as ecr_deployment
 
-        base = self._base or self._default_base()
-        if is_moving(base) and self._rebuild is None:
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:moving-base",
-                f"base '{base}' can change without a change of the image's hash: give a digest or a -vM.m tag, or a "
-                "rebuild= text that you change when the base was patched",
-            )
+        annotate(self, notes_of_image(notes, self._asked.key))
+        asked, base = self._asked, str(decided.base)
         arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
-        if self._rebuild is not None:
-            arguments["REBUILD"] = self._rebuild
-        if self._model_types:
-            arguments["MODEL_TYPES"] = ",".join(self._model_types)
-        if self._server == "stock" and (along := check_stock_server(base, self.transformers).needs):
+        if asked.rebuild is not None:
+            arguments["REBUILD"] = asked.rebuild
+        if asked.model_types:
+            arguments["MODEL_TYPES"] = ",".join(asked.model_types)
+        if asked.server == "stock" and (along := check_stock_server(base, self.transformers).needs):
             arguments["STOCK_REQUIREMENTS"] = " ".join(along)
         asset = assets.DockerImageAsset(
             self,
             "Asset",
-            directory=str(docker_folder(self._family or "inference")),
-            target=None if self._server == "native" else self._server,
+            directory=str(docker_folder(decided.family or "inference")),
+            target=None if asked.server == "native" else asked.server,
             build_args=arguments,
             build_secrets=self._build.secrets or None,
             outputs=self._build.outputs,
@@ -286,33 +239,13 @@ class ExtendedDlc(Construct):
         )
         copy.node.add_dependency(role)
         log_copies(self)
-        self._tag = read_tag(base)
-        return PublishedImage(
+        self._published = PublishedImage(
             uri=uri,
             ready=copy,
-            cuda=self._tag.cuda if self._tag else None,
-            logs_requests=self._server == "native" and self._family != "vllm",
-            family=self._family,
+            cuda=decided.cuda,
+            logs_requests=decided.logs_requests,
+            family=decided.family,
         )
-
-    def _default_base(self) -> str:
-        region = _known_region(self, self._base_region)
-        choice = decide(
-            "transformers",
-            self.transformers,
-            lambda: (
-                pick_vllm(self.transformers, region)
-                if self._family == "vllm"
-                else pick_base(self.transformers, str(self._accelerator), region, server=self._server)
-            ),
-        )
-        Annotations.of(self).add_info_v2("extended-dlc:base", choice.why)
-        self._annotate(choice.notes)
-        return choice.uri
-
-    def _annotate(self, notes: Iterable[str]) -> None:
-        for number, note in enumerate(notes):
-            Annotations.of(self).add_warning_v2(f"extended-dlc:pair-{number}", note)
 
 
 class StockDlc:
@@ -329,32 +262,22 @@ class StockDlc:
         :param base: Reference of the image itself, as of a mirror; instead of `transformers`.
         :param region: Region of the registry that it is pulled from. Default: the endpoint's.
         """
-        if transformers is not None and base is not None:
-            raise ValueError(
-                f"'transformers' ({transformers}) and 'base' ({base}) both name the image: give one of them"
-            )
-        self._transformers = transformers
-        self._base = base
-        self._region = region
+        self.asked = ImageAsked(
+            kind="stock", key=f"stock/{id(self)}", transformers=transformers, base=base, base_region=region
+        )
+        refuse(decide(self.asked, [], region=None))
         self._pulled: list[str] = []
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where its transformers cannot load the model."""
-        uri = self._base or self._published_by_aws(scope, instance)
-        tag = read_tag(uri)
-        require(
-            "instance_type", instance.name, lambda _: check_image_runs_on(instance, tag.accelerator if tag else None)
-        )
-        _refuse_secret(model)
-        injected = model.code.release_on_stock(uri) if model.code else None
-        if injected is not None and model.model_type is not None:
-            check_model_type(model.model_type, injected)
-        elif tag is not None and tag.transformers is not None and model.model_type is not None:
-            check_model_type(model.model_type, tag.transformers, image=uri.rpartition("/")[2])
-        _check_task(scope, model, tag.transformers if tag else None, "stock")
-        _check_gpu(scope, instance, tag, partial(bases_for, None, "inference", "stock"))
-        self._pulled.append(uri)
-        return PublishedImage(uri=uri, cuda=tag.cuda if tag else None)
+        decision = _decide_for(self.asked, scope, instance, model)
+        annotate(scope, decision.notes)
+        return self.publish_decided(scope, decision.image)
+
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint for which `decide` has been asked."""
+        self._pulled.append(str(decided.base))
+        return PublishedImage(uri=str(decided.base), cuda=decided.cuda)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the images that endpoints asked for so far."""
@@ -368,11 +291,6 @@ class StockDlc:
         iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
         pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
         return iam.Grant.add_to_principal(grantee=grantee, actions=pull, resource_arns=arns)
-
-    def _published_by_aws(self, scope: Construct, instance: Instance) -> str:
-        region = _known_region(scope, self._region)
-        accelerator = "gpu" if instance.accelerator == "gpu" else "cpu"
-        return pick_stock(self._transformers, accelerator, region).uri(region)
 
 
 class EcrImage:
@@ -397,81 +315,39 @@ class EcrImage:
         """
         self._repository = repository
         self._tag_or_digest = tag_or_digest
-        self._accelerator = accelerator
-        self._cuda = cuda
+        self.asked = ImageAsked(kind="ecr", key=f"ecr/{id(self)}", accelerator=accelerator, cuda=cuda)
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator."""
-        require("instance_type", instance.name, lambda _: check_image_runs_on(instance, self._accelerator))
-        if self._cuda is not None:
-            _annotate_gpu(scope, require("instance_type", instance.name, lambda _: self._check_cuda(instance)))
-        elif instance.gpus:
-            Annotations.of(scope).add_warning_v2(
-                "extended-dlc:cuda",
-                "nothing says which CUDA the image has, so SageMaker's own driver is used, with which images for CUDA "
-                "12 and newer do not start on several types: give cuda=, as cu124",
-            )
-        uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
-        return PublishedImage(uri=uri, cuda=self._cuda)
+        decision = _decide_for(self.asked, scope, instance, model)
+        annotate(scope, decision.notes)
+        return self.publish_decided(scope, decision.image)
 
-    def _check_cuda(self, instance: Instance) -> tuple[str, ...]:
-        return check_gpu(instance, cuda=self._cuda, torch=None)
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint for which `decide` has been asked."""
+        uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
+        return PublishedImage(uri=uri, cuda=decided.cuda)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
         return self._repository.grant_pull(grantee)
 
 
-def _known_region(scope: Construct, given: str | None) -> str:
-    region = given or place_of(scope).region
-    if is_token(region):
-        raise ValueError(
-            "the region of AWS's image must be known at synth: give the stack an env with a region, or name the region "
-            "with base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
-        )
-    return region
+def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
+    """The notes about one image by its key, or with None those about no image."""
+    if key is None:
+        return [note for note in notes if not note.place.startswith("image")]
+    return [note for note in notes if note.place == f"image:{key}"]
 
 
-def _check_gpu(scope: Construct, instance: Instance, tag: TagFacts | None, bases: Callable[[], list[DlcImage]]) -> None:
-    """Refuse GPUs that the image cannot drive, with the nearest type and the newest base that does."""
-    if tag is None or not instance.gpus:
-        return
-    region = place_of(scope).region
-    known = None if is_token(region) else region
-    check = partial(check_gpu, instance, cuda=tag.cuda, torch=tag.torch, bases=bases, region=known)
-    _annotate_gpu(scope, decide("instance_type", instance.name, check))
-
-
-def _annotate_gpu(scope: Construct, notes: Iterable[str] | None) -> None:
-    for number, note in enumerate(notes or ()):
-        Annotations.of(scope).add_warning_v2(f"extended-dlc:gpu-{number}", note)
-
-
-def _check_task(scope: Construct, model: ServedModel, transformers: str | None, server: Server) -> None:
-    """Refuse a task that the server is known not to have, unless code of the user's own serves the model."""
-    task = model.task
-    if task is None or model.code is not None:
-        return
-    note = require("task", task, lambda _: check_task(task, transformers, server))
-    if note is not None:
-        Annotations.of(scope).add_warning_v2("extended-dlc:task", note)
-
-
-def _refuse_with_vllm(accelerator: str | None, server: Server) -> None:
-    for option, value, wrong in (("accelerator", accelerator, "cpu"), ("server", server, "stock")):
-        if value == wrong:
-            raise ValueError(
-                f"'{option}' ({value}) does not go with the vLLM family, whose own server computes with GPUs: leave it "
-                'out, or take family="inference"'
-            )
-
-
-def _refuse_secret(model: ServedModel) -> None:
-    if model.token is not None:
-        raise ValueError(
-            "the model's token is a secret that the stock server does not read: take the native server "
-            "(ExtendedDlc(transformers=…)), or let MirroredModel copy the weights with it"
-        )
+def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: ServedModel) -> Decision:
+    """The decision for one model on one type of instance."""
+    serverless = instance.name == "serverless"
+    hosting = Serverless(memory_mb=instance.memory_mib or 6144) if serverless else RealTime(instance_type=instance.name)
+    endpoint = EndpointAsked(model=model_asked(scope, model), image=asked, hosting=hosting)
+    decision = decide(asked, [endpoint], region=region_of(scope))
+    refuse(decision)
+    return decision
 
 
 def _repository(uri: str) -> str:

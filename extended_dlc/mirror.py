@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from aws_cdk import Annotations, Aws, CfnWaitCondition, CfnWaitConditionHandle, Duration, Token
 from aws_cdk import aws_codebuild as codebuild
@@ -18,11 +17,13 @@ from constructs import Construct
 
 from extended_dlc._archive import Uploaded, upload_file
 from extended_dlc._mirror_copy import UNVERIFIED
-from extended_dlc._private import place_of, require
+from extended_dlc._private import place_of
+from extended_dlc.decisions.asked import VARIABLES
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
-from extended_dlc.inference_code import InferenceCode
 from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
+from extended_dlc.options._values import require
+from extended_dlc.options.code import InferenceCode
 
 DEFAULT_BUCKET = "extended-dlc-models"
 """The start of the default bucket's name."""
@@ -67,13 +68,7 @@ class MirroredModel(Construct):
     """The container needs none: the copy reads it."""
 
     code: InferenceCode | None = None
-    variables: Mapping[str, str] = MappingProxyType(
-        {
-            "HF_HUB_OFFLINE": "the mirrored model",
-            "HF_TASK": "the model's task",
-            "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code",
-        }
-    )
+    variables: Mapping[str, str] = VARIABLES["mirrored"]
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 from aws_cdk import Annotations
@@ -19,10 +18,12 @@ from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_archive
-from extended_dlc._private import any_partition, is_token, require
+from extended_dlc._private import any_partition
+from extended_dlc.decisions.asked import VARIABLES
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
-from extended_dlc.inference_code import InferenceCode
+from extended_dlc.options._values import is_token, require
+from extended_dlc.options.code import InferenceCode
 
 LARGEST_LOCAL_BYTES = 2 * 1024**3
 """More than this is not packed at every synth that finds it changed, and not sent through the user's own line."""
@@ -130,13 +131,7 @@ class HubModel:
     @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables that a model sets, and by which of its options."""
-        return {
-            "HF_MODEL_ID": "the model's id",
-            "HF_MODEL_REVISION": "the model's revision",
-            "HF_TASK": "the model's task",
-            "HF_TOKEN_SECRET_ARN": "the model's token",
-            "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code",
-        }
+        return VARIABLES["hub"]
 
     def environment(self) -> dict[str, str]:
         """What tells the server in the container which model to serve."""
@@ -184,9 +179,7 @@ class S3Model:
 
     token: secretsmanager.ISecret | None = None
     code: InferenceCode | None = None
-    variables: Mapping[str, str] = MappingProxyType(
-        {"HF_TASK": "the model's task", "HF_TRUST_REMOTE_CODE": "the model's trust_remote_code"}
-    )
+    variables: Mapping[str, str] = VARIABLES["files"]
 
     def __init__(
         self,
@@ -212,6 +205,7 @@ class S3Model:
         self._key = key
         self.model_type = model_type
         self.task = task
+        self.trust_remote_code = trust_remote_code
         self._environment = environment_of(task, trust_remote_code)
 
     @staticmethod
@@ -227,9 +221,14 @@ class S3Model:
         """
         return _LocalModel(folder, task=task, model_type=model_type, trust_remote_code=trust_remote_code)
 
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is one archive; otherwise it is files as they are."""
+        return self._key.endswith(".tar.gz")
+
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive or the prefix, and nothing else of the bucket, to read."""
-        place = archive_for if self._key.endswith(".tar.gz") else prefix_for
+        place = archive_for if self.is_archive else prefix_for
         data = place(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
         return PlacedModel(environment=self._environment, data=data)
 
@@ -241,7 +240,13 @@ class _LocalModel(S3Model):
         self._files = _files_of(Path(folder))
         self.model_type = model_type or json.loads(self._files["config.json"].read_text()).get("model_type")
         self.task = task
+        self.trust_remote_code = trust_remote_code
         self._environment = environment_of(task, trust_remote_code)
+
+    @property
+    def is_archive(self) -> bool:
+        """It is packed."""
+        return True
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive among the assets of the CDK."""

@@ -1,17 +1,16 @@
-"""Where the containers of an endpoint are in the network: `Network`, and `PrivateAccess` for a VPC without internet."""
+"""The VPC of an endpoint's containers, and `PrivateAccess` for one without internet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aws_cdk import Annotations, Stack
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc._private import within_limit
+from extended_dlc.options.network import Network
 
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
@@ -26,32 +25,6 @@ INTERFACE_SERVICES = {
     "sts": "credentials of the caller's role",
 }
 """The services that are reached through an interface endpoint in a VPC without internet, and for what."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A VPC that the containers are in.
-
-    What comes from the Hub needs a way to the internet, as a NAT gateway; `PrivateAccess` gives a VPC without one
-    access to the AWS services that an endpoint uses.
-    """
-
-    vpc: ec2.IVpc
-    """The VPC."""
-
-    subnets: Sequence[ec2.ISubnet] = ()
-    """Its subnets, two or more in different zones, 16 at most. Default: the private ones."""
-
-    security_groups: Sequence[ec2.ISecurityGroup] = ()
-    """What the containers may talk to, 5 at most. Default: a new group that lets nothing in and everything out."""
-
-    def __post_init__(self) -> None:
-        """Refuse what SageMaker would refuse."""
-        if self.subnets:
-            within_limit("subnets", len(self.subnets), "network.subnets", "one in each zone will do")
-        if self.security_groups:
-            groups = len(self.security_groups)
-            within_limit("security_groups", groups, "network.security_groups", "merge their rules")
 
 
 class PrivateAccess(Construct):
@@ -99,11 +72,6 @@ class PrivateAccess(Construct):
 def vpc_config(scope: Construct, network: Network, *, role: iam.IRole) -> sagemaker.CfnModel.VpcConfigProperty:
     """The `VpcConfig` of the models in a network, whose role may make network interfaces there."""
     ids = [each.subnet_id for each in network.subnets] or network.vpc.select_subnets().subnet_ids
-    if len(ids) < 2:
-        Annotations.of(scope).add_warning_v2(
-            "extended-dlc:one-subnet",
-            "'subnets' has one subnet: SageMaker's guide asks for two or more in different zones, for one instance too",
-        )
     groups = [each.security_group_id for each in network.security_groups] or [_new_group(scope, network.vpc)]
     _grant_interfaces(scope, role, subnets=ids, groups=groups)
     return sagemaker.CfnModel.VpcConfigProperty(subnets=ids, security_group_ids=groups)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Tag, model_validator
 
 from extended_dlc.facts.checks import check_commit, check_environment, check_model_id, model_id
-from extended_dlc.inference_code import InferenceCode
+from extended_dlc.options.code import InferenceCode
 from stacks.sections import Section, checked, kind_of, one_of
 
 

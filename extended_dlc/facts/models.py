@@ -98,6 +98,11 @@ def _named() -> dict[str, ModelFacts]:
     return {row["model_id"]: ModelFacts(**row) for row in table("models")["models"]}
 
 
+def is_named(model_id: str) -> bool:
+    """Whether the model is one of those that are known by their names."""
+    return model_id in _named()
+
+
 def know_model(
     model_id: str | None,
     *,

@@ -10,6 +10,9 @@ from extended_dlc.facts.releases import Task, find_task, releases, task_names
 NOT_SERVED = frozenset({"conversational", "video-classification"})
 """Tasks that the native server does not serve: one left before the releases that it carries, the other reads files."""
 
+NATIVE_ONLY = frozenset({"sentence-embeddings", "sentence-ranking", "sentence-similarity", "text-ranking"})
+"""Tasks that no release of transformers has a pipeline for, and that the native server serves."""
+
 _INSTEAD = {
     "image-to-text": "image-text-to-text",
     "summarization": "text-generation",
@@ -26,6 +29,8 @@ def check_task(task: str, transformers: str | None, server: Server | None) -> st
     :param transformers: Release in the image; None, where it is not known, passes.
     :param server: Which server answers; None for one that is neither of ours nor AWS's, which may serve any task.
     """
+    if task in NATIVE_ONLY and server == "native":
+        return None
     spans = find_task(task)
     if not spans:
         near = did_you_mean(task, task_names())

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from extended_dlc.build import DOCKER_OUTPUT
+from extended_dlc.options.build import DOCKER_OUTPUT
 from extended_dlc.rehearsal import files
 
 LABEL = "io.extended-dlc.rehearsal"

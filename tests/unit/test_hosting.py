@@ -39,7 +39,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
-from extended_dlc._private import is_token
+from extended_dlc.options._values import is_token
 
 IMAGE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-{}-py312-{}ubuntu22.04-v2.0"
 CPU = IMAGE.format("cpu", "")

@@ -27,7 +27,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
-from extended_dlc.monitoring import ALARMS
+from extended_dlc.options.monitoring import ALARMS
 
 IMAGE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-{}-py312-{}ubuntu22.04-v2.0"
 GPU = IMAGE.format("gpu", "cu124-")

@@ -9,7 +9,7 @@ import pytest
 
 from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.releases import task_names
-from extended_dlc.facts.tasks import NOT_SERVED, check_task
+from extended_dlc.facts.tasks import NATIVE_ONLY, NOT_SERVED, check_task
 
 SERVER = Path(__file__).parents[2] / "docker" / "inference" / "extended_dlc_server" / "tasks.py"
 
@@ -77,17 +77,28 @@ def test_what_the_native_server_does_not_serve_is_refused_for_it_alone() -> None
     assert check_task("video-classification", "5.23.0", "stock") is None
 
 
-def test_the_tasks_that_the_native_server_does_not_serve_are_those_that_it_does_not_serve() -> None:
+def of_server(name: str) -> ast.expr:
+    """What the server's module of tasks assigns to a name."""
     tree = ast.parse(SERVER.read_text())
-    kinds = next(
+    return next(
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "KINDS"
+        if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == name and node.value
     )
-    assert kinds is not None
-    served = {node.value for node in ast.walk(kinds) if isinstance(node, ast.Constant)}
+
+
+def test_the_tasks_that_the_native_server_does_not_serve_are_those_that_it_does_not_serve() -> None:
+    served = {node.value for node in ast.walk(of_server("KINDS")) if isinstance(node, ast.Constant)}
     aliases = {"ner", "sentiment-analysis", "text-to-speech", "vqa"}
     assert task_names() - served - aliases == NOT_SERVED
+
+
+def test_tasks_without_a_pipeline_are_known_where_the_native_server_has_them() -> None:
+    own = {*ast.literal_eval(of_server("PIPELINES")), *ast.literal_eval(of_server("ALIASES"))}
+    assert own == NATIVE_ONLY
+    for task in own:
+        assert check_task(task, "5.23.0", "native") is None
+        assert "is not checked" in str(check_task(task, "5.23.0", "stock"))
 
 
 # the network

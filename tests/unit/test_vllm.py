@@ -166,7 +166,7 @@ def test_vllm_refuses_what_it_does_not_serve(stack: Stack, what: str) -> None:
 
 def test_vllm_refuses_a_secret_that_its_server_does_not_read(stack: Stack) -> None:
     token = secretsmanager.Secret.from_secret_name_v2(stack, "Token", "hub")
-    with pytest.raises(ValueError, match="vLLM's server does not read: let MirroredModel copy"):
+    with pytest.raises(ValueError, match="vLLM's server does not read secrets: let MirroredModel copy"):
         endpoint_in(stack, family="vllm", model=HubModel("org/model", token=token))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.facts.requirements import Requirement, read_requirement
+from extended_dlc.options._values import OptionError
 
 LARGEST_BYTES = 5 * 1024 * 1024
 """Code is a few kilobytes; what is larger holds weights by mistake."""
@@ -42,7 +43,7 @@ class InferenceCode:
             raise ValueError("InferenceCode has nothing: give a folder with inference.py, requirements=, or both")
         if self.folder is not None:
             self._check_folder(Path(self.folder))
-        list(self._read_requirements())
+        list(self.read_requirements())
 
     def files(self) -> dict[str, bytes]:
         """Path in the model archive -> content."""
@@ -55,7 +56,7 @@ class InferenceCode:
 
     def requirement(self, package: str) -> Requirement | None:
         """What the requirements ask of a package; None where they do not name it."""
-        return next((found for found in self._read_requirements() if found.name == package), None)
+        return next((found for found in self.read_requirements() if found.name == package), None)
 
     def release_on_stock(self, image: str) -> str | None:
         """The transformers release that the requirements put onto a stock image; None: they leave the image's own.
@@ -79,17 +80,19 @@ class InferenceCode:
 
     def _check_folder(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise ValueError(f"'folder' ({folder}) is not a folder: correct the path")
+            raise OptionError("folder", folder, "is not a folder: correct the path")
         files = dict(self._found())
         if not files.keys() & {"inference.py", "requirements.txt"}:
-            raise ValueError(
-                f"'folder' ({folder}) has neither inference.py nor requirements.txt: nothing in it would be used"
+            raise OptionError(
+                "folder", folder, "has neither inference.py nor requirements.txt: nothing in it would be used"
             )
         size = sum(file.stat().st_size for file in files.values())
         if size > LARGEST_BYTES:
-            raise ValueError(
-                f"'folder' ({folder}) holds {size / 1e6:.0f} MB and code at most {LARGEST_BYTES / 1e6:.0f}: take the "
-                "weights out (HubModel leaves them on the Hub, S3Model takes an archive with both)"
+            raise OptionError(
+                "folder",
+                folder,
+                f"holds {size / 1e6:.0f} MB and code at most {LARGEST_BYTES / 1e6:.0f}: take the "
+                "weights out (HubModel leaves them on the Hub, S3Model takes an archive with both)",
             )
         for path, file in files.items():
             if path.endswith(".py"):
@@ -104,7 +107,8 @@ class InferenceCode:
             if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
                 yield path.as_posix(), file
 
-    def _read_requirements(self) -> Iterator[Requirement]:
+    def read_requirements(self) -> Iterator[Requirement]:
+        """The requirements, those in the folder first; options of pip are passed over."""
         text = self.files().get("code/requirements.txt", b"").decode("utf-8", "replace")
         for line in text.splitlines():
             line = re.sub(r"(^|\s)#.*", "", line).strip()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from extended_dlc.options._values import OptionError
+
 DOCKER_OUTPUT = "type=docker,oci-mediatypes=false"
 """The `--output` of every build by Docker. SageMaker refuses OCI manifests, and `type=docker` alone is none of Docker's
 own media types any more: BuildKit 0.31 (Docker Engine 29.6) gives OCI's by default (moby/buildkit#6824 and #6844). An
@@ -37,7 +39,7 @@ class LocalBuild:
         for option in ("pip_config", "ca_bundle"):
             file = getattr(self, option)
             if file is not None and not Path(file).is_file():
-                raise ValueError(f"'{option}' ({file}) is not a file: correct the path, or leave the option out")
+                raise OptionError(option, file, "is not a file: correct the path, or leave the option out")
 
     @property
     def outputs(self) -> list[str] | None:

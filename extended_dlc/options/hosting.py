@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from extended_dlc._private import is_token, require, within, within_limit
-from extended_dlc.capture import check_expiry
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
-from extended_dlc.scaling import BacklogScaling, ConcurrencyScaling, CopyScaling, InvocationScaling, ProvisionedScaling
+from extended_dlc.options._values import OptionError, is_token, require, within, within_limit
+from extended_dlc.options.capture import check_expiry
+from extended_dlc.options.scaling import (
+    BacklogScaling,
+    ConcurrencyScaling,
+    CopyScaling,
+    InvocationScaling,
+    ProvisionedScaling,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
@@ -60,23 +66,26 @@ class Instances:
             "instance_type", len(self.instance_types), "variant.instance_types", "name the likeliest to be had"
         )
         if len(set(self.instance_types)) < len(self.instance_types):
-            raise ValueError(f"'instance_type' ({', '.join(self.instance_types)}) names a type twice: name each once")
+            raise OptionError("instance_type", ", ".join(self.instance_types), "names a type twice: name each once")
         if len({each.accelerator for each in found}) > 1:
             kinds = ", ".join(f"{each.name} with {each.accelerator}" for each in found)
-            raise ValueError(
-                f"'instance_type' ({kinds}) must all compute with the same, because one image serves on each: "
-                "name types of one kind"
+            raise OptionError(
+                "instance_type",
+                kinds,
+                "must all compute with the same, because one image serves on each: name types of one kind",
             )
         if not is_token(self.instances) and self.instances < 1:
-            raise ValueError(f"'instances' ({self.instances}) must be 1 or more: delete the endpoint to run none")
+            raise OptionError("instances", self.instances, "must be 1 or more: delete the endpoint to run none")
         within_limit(
             "volume_gb", self.volume_gb, "volume_gb", "a larger model needs a type with storage of its own, as ml.g5"
         )
         with_storage = [each.name for each in found if each.local_storage_gb]
         if self.volume_gb is not None and with_storage:
-            raise ValueError(
-                f"'volume_gb' ({self.volume_gb}) cannot be chosen for {with_storage[0]}, which has storage of its own "
-                "instead of a volume: leave it out"
+            raise OptionError(
+                "volume_gb",
+                self.volume_gb,
+                f"cannot be chosen for {with_storage[0]}, which has storage of its own "
+                "instead of a volume: leave it out",
             )
         way_out = "a model that needs longer has to come from S3 instead of the Hub"
         within_limit("startup_timeout_seconds", self.startup_timeout_seconds, "startup_timeout_seconds", way_out)
@@ -124,7 +133,7 @@ class Variant(Instances):
         super().__post_init__()
         require("name", self.name, check_endpoint_name)
         if self.name == MAIN_VARIANT:
-            raise ValueError(f"'name' ({self.name}) is the endpoint's own first variant: choose another")
+            raise OptionError("name", self.name, "is the endpoint's own first variant: choose another")
         _check_weight(self.weight)
         _check_scaling(self, self.scaling)
 
@@ -153,20 +162,21 @@ class RealTime(Instances):
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
         if self.routing not in (None, *ROUTING):
-            raise ValueError(f"'routing' ({self.routing}) must be one of {', '.join(ROUTING)}")
+            raise OptionError("routing", self.routing, f"must be one of {', '.join(ROUTING)}")
         _check_weight(self.weight)
         _check_scaling(self, self.scaling)
         names = [each.name for each in self.variants]
         within_limit("variants", 1 + len(names), "endpoint.variants", "make another endpoint of some")
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"'variants' has two of the name '{twice}': rename one")
+            raise OptionError("variants", rule=f"has two of the name '{twice}': rename one")
         if self.shadow is not None and self.variants:
-            raise ValueError(
-                f"'shadow' ({self.shadow.name}) needs an endpoint of one variant: remove 'variants', or the shadow"
+            raise OptionError(
+                "shadow", self.shadow.name, "needs an endpoint of one variant: remove 'variants', or the shadow"
             )
         if self.shadow is not None and self.shadow.scaling is not None:
-            raise ValueError(
-                f"'scaling' of the shadow ({self.shadow.name}): a shadow has its number of instances; set 'instances'"
+            raise OptionError(
+                "scaling",
+                rule=f"of the shadow ({self.shadow.name}): a shadow has its number of instances; set 'instances'",
             )
 
 
@@ -201,7 +211,7 @@ class Async(Instances):
         check_expiry(self.bucket, self.expire_days)
         for option in ("success_topic", "error_topic"):
             if isinstance(topic := getattr(self, option), str) and topic != "new":
-                raise ValueError(f"'{option}' ({topic}) must be a topic, or 'new' for one of the endpoint's own")
+                raise OptionError(option, topic, "must be a topic, or 'new' for one of the endpoint's own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +239,7 @@ class Serverless:
         """Refuse what SageMaker would refuse."""
         within_limit("memory_mb", self.memory_mb, "serverless.memory_mb", _MORE_MEMORY)
         if not is_token(self.memory_mb) and self.memory_mb % 1024:
-            raise ValueError(f"'memory_mb' ({self.memory_mb}) must be a multiple of 1024: {_MORE_MEMORY}")
+            raise OptionError("memory_mb", self.memory_mb, f"must be a multiple of 1024: {_MORE_MEMORY}")
         within_limit(
             "max_concurrency", self.max_concurrency, "serverless.concurrency", "RealTime and Async have no such limit"
         )
@@ -238,8 +248,9 @@ class Serverless:
             within("provisioned_concurrency", self.provisioned_concurrency, 1, self.max_concurrency, way_out)
         if self.scaling is not None:
             if self.provisioned_concurrency is None:
-                raise ValueError(
-                    "'scaling' changes the provisioned concurrency, and there is none: set provisioned_concurrency"
+                raise OptionError(
+                    "scaling",
+                    rule="changes the provisioned concurrency, and there is none: set provisioned_concurrency",
                 )
             within("scaling.maximum", self.scaling.maximum, 1, self.max_concurrency, "raise max_concurrency")
             _check_between(self.scaling, "provisioned_concurrency", self.provisioned_concurrency)
@@ -312,17 +323,18 @@ class Components(Instances):
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
         if len(self.instance_types) > 1:
-            raise ValueError(
-                f"'instance_type' ({', '.join(self.instance_types)}) must be one type, because components reserve "
-                "parts of it: name one"
+            raise OptionError(
+                "instance_type",
+                ", ".join(self.instance_types),
+                "must be one type, because components reserve parts of it: name one",
             )
         within("minimum", self.minimum, 0, self.maximum, "raise maximum or lower minimum")
         within("instances", self.instances, max(self.minimum, 1), self.maximum, "it is how many there are at first")
         if not self.components:
-            raise ValueError("'components' (none) must be one or more: an endpoint without a model answers nothing")
+            raise OptionError("components", "none", "must be one or more: an endpoint without a model answers nothing")
         names = [each.name for each in self.components]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"'components' has two of the name '{twice}': rename one")
+            raise OptionError("components", rule=f"has two of the name '{twice}': rename one")
         (instance,) = find_instances(self)
         for each in self.components:
             self._check_room(each, instance)
@@ -331,9 +343,10 @@ class Components(Instances):
     def _check_room(component: Component, instance: Instance) -> None:
         """Refuse a copy that no instance has room for."""
         if instance.accelerators and component.accelerators is None:
-            raise ValueError(
-                f"'accelerators' of {component.name} (none) must be from 1 to {instance.accelerators} on "
-                f"{instance.name}: a copy without sees no accelerator"
+            raise OptionError(
+                "accelerators",
+                rule=f"of {component.name} (none) must be from 1 to {instance.accelerators} on "
+                f"{instance.name}: a copy without sees no accelerator",
             )
         for option, has in (
             ("accelerators", instance.accelerators),
@@ -342,9 +355,10 @@ class Components(Instances):
         ):
             asked = getattr(component, option)
             if has is not None and asked is not None and not is_token(asked) and asked > has:
-                raise ValueError(
-                    f"'{option}' of {component.name} ({asked}) is more than {instance.name} has ({has}): take less, or "
-                    "a larger type"
+                raise OptionError(
+                    option,
+                    rule=f"of {component.name} ({asked}) is more than {instance.name} has ({has}): take less, or "
+                    "a larger type",
                 )
 
 
@@ -360,7 +374,7 @@ _MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"
 
 def _check_weight(weight: float) -> None:
     if not is_token(weight) and weight < 0:
-        raise ValueError(f"'weight' ({weight}) must be 0 or more: 0 for a variant that gets no share")
+        raise OptionError("weight", weight, "must be 0 or more: 0 for a variant that gets no share")
 
 
 def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling | None) -> None:
@@ -368,8 +382,9 @@ def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling
         return
     burstable = [name for name in hosting.instance_types if name.startswith("ml.t")]
     if burstable:  # SageMaker developer guide, "Automatic scaling of Amazon SageMaker AI models", prerequisites
-        raise ValueError(
-            f"'scaling' does not go with {burstable[0]}: SageMaker does not scale burstable types; take an ml.m type"
+        raise OptionError(
+            "scaling",
+            rule=f"does not go with {burstable[0]}: SageMaker does not scale burstable types; take an ml.m type",
         )
     _check_between(scaling, "instances", hosting.instances)
 
@@ -379,8 +394,8 @@ def _check_between(
 ) -> None:
     low, high = max(scaling.minimum, 1), scaling.maximum
     if not any(map(is_token, (low, high, value))) and not low <= value <= high:
-        raise ValueError(
-            f"'{option}' ({value}) must be between what 'scaling' may choose ({low} to {high}): change one of them"
+        raise OptionError(
+            option, value, f"must be between what 'scaling' may choose ({low} to {high}): change one of them"
         )
 
 
