@@ -1,0 +1,116 @@
+"""What constructs ask of `decide`, and its result as errors and annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from aws_cdk import Annotations, Stack
+from constructs import Construct
+
+from extended_dlc._private import place_of
+from extended_dlc.decisions.asked import VARIABLES, ImageAsked, ModelAsked, PartAsked, Source
+from extended_dlc.decisions.decide import Decision
+from extended_dlc.decisions.found import Note
+from extended_dlc.decisions.part import other_variants
+from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.mirror import MirroredModel
+from extended_dlc.model import HubModel, S3Model, ServedModel
+from extended_dlc.options._values import is_token
+from extended_dlc.options.hosting import Components, Hosting
+from extended_dlc.options.network import Network
+
+
+def region_of(scope: Construct) -> str | None:
+    """The region that a construct is deployed to, where the template says."""
+    region = place_of(scope).region
+    return None if is_token(region) else region
+
+
+def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
+    """A model with what is known of it by its name, from `cdk.context.json`, and what the user says."""
+    source = source_of(model)
+    return ModelAsked(
+        facts=model_facts(scope, model),
+        source=source,
+        task=model.task,
+        model_type=model.model_type,
+        revision=model.revision if isinstance(model, HubModel) else None,
+        trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
+        token=model.token is not None,
+        code=model.code,
+        variables=VARIABLES[source] or model.variables,
+    )
+
+
+def source_of(model: ServedModel) -> Source:
+    """Where its weights come from."""
+    if isinstance(model, HubModel):
+        return "hub"
+    if isinstance(model, MirroredModel):
+        return "mirrored"
+    if isinstance(model, S3Model):
+        return "archive" if model.is_archive else "files"
+    return "other"
+
+
+def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
+    """The model's kind and size."""
+    given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
+    name = None if given is None or is_token(given) else given
+    hub = model if isinstance(model, HubModel) else None
+    return know_model(
+        name,
+        looked_up=_looked_up(place_of(scope).stack, name) if name else None,
+        revision=hub.revision if hub else None,
+        model_type=model.model_type,
+        parameters=hub.parameters if hub else None,
+        task=model.task,
+    )
+
+
+# endpoints of one model are many, and each question to the CDK is a call to another process
+@lru_cache(maxsize=8)
+def _looked_up(stack: Stack, name: str) -> Any:
+    return stack.node.try_get_context(context_key(name))
+
+
+def image_asked(image: object) -> ImageAsked:
+    """What is asked of an image; of a class of the user's own nothing is known."""
+    asked = getattr(image, "asked", None)
+    return asked if isinstance(asked, ImageAsked) else ImageAsked(key=str(id(image)))
+
+
+def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
+    """What variants and components have of their own."""
+    parts = hosting.components if isinstance(hosting, Components) else other_variants(hosting)
+    return {
+        part.name: PartAsked(
+            place="",
+            model=None if part.model is None else model_asked(scope, part.model),
+            image=None if part.image is None else image_asked(part.image),
+        )
+        for part in parts
+    }
+
+
+def way_out(network: Network) -> bool | None:
+    """Whether the subnets lead to the internet: False where each is known to be isolated."""
+    isolated = {subnet.node.path for subnet in network.vpc.isolated_subnets}
+    subnets = network.subnets or network.vpc.private_subnets or network.vpc.isolated_subnets
+    return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None
+
+
+def refuse(decision: Decision) -> None:
+    """Raise the first refusal; one that is about an image's region alone comes last."""
+    for refusal in decision.refusals:
+        raise ValueError(refusal.sentence)
+
+
+def annotate(scope: Construct, notes: Iterable[Note]) -> None:
+    """Annotate a construct."""
+    annotations = Annotations.of(scope)
+    for note in notes:
+        add = annotations.add_info_v2 if note.level == "info" else annotations.add_warning_v2
+        add(f"extended-dlc:{note.kind}", note.text)

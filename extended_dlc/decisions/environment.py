@@ -1,0 +1,88 @@
+"""Environment variables that the server of an image does not read, or cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from extended_dlc.facts._tables import did_you_mean, table
+
+if TYPE_CHECKING:
+    from extended_dlc.decisions.image import ImageDecision
+
+OWN_PREFIX = "EXTENDED_DLC_"
+
+_STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|TS_)\w+")
+"""What AWS's servers, multi-model-server and TorchServe, read (SageMaker inference toolkit), and ours does not."""
+
+_INSTEAD = {
+    "HF_MODEL_TRUST_REMOTE_CODE": "the model's trust_remote_code",
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT": "EXTENDED_DLC_ANSWER_SECONDS",
+    "SAGEMAKER_MODEL_SERVER_WORKERS": "EXTENDED_DLC_BATCH_SIZE, since one process batches all requests",
+    "MMS_DEFAULT_RESPONSE_TIMEOUT": "EXTENDED_DLC_ANSWER_SECONDS",
+    "MMS_MAX_REQUEST_SIZE": "EXTENDED_DLC_MAX_BODY_MB",
+    "TS_DEFAULT_RESPONSE_TIMEOUT": "EXTENDED_DLC_ANSWER_SECONDS",
+    "TS_MAX_REQUEST_SIZE": "EXTENDED_DLC_MAX_BODY_MB",
+}
+
+
+def server_variables() -> Mapping[str, Mapping[str, Any]]:
+    """The variables that this project's server reads, each with what it takes (`data/server_variables.json`)."""
+    rows: list[Mapping[str, Any]] = table("server_variables")["variables"]
+    return {row["variable"]: row for row in rows}
+
+
+def check_variables(environment: Mapping[str, str], image: ImageDecision) -> None:
+    """Refuse variables that the image's server is known not to read, and values that it would end at start for."""
+    if problems := list(_problems(environment, image)):
+        raise ValueError("; ".join(problems))
+
+
+def variable_notes(environment: Mapping[str, str], image: ImageDecision) -> Iterator[str]:
+    """What looks wrong where the server is not known."""
+    if image.kind not in ("ecr", "other"):
+        return
+    for name in environment:
+        if name.startswith(OWN_PREFIX) and name not in server_variables():
+            yield f"'{name}' is no variable of this project's server{did_you_mean(name, server_variables())}"
+
+
+def _problems(environment: Mapping[str, str], image: ImageDecision) -> Iterator[str]:
+    for name, value in environment.items():
+        if image.logs_requests:  # this project's server
+            yield from _for_ours(name, value)
+        elif image.kind in ("extended", "stock") and name.startswith(OWN_PREFIX) and name in server_variables():
+            server = "vLLM's server" if image.family == "vllm" else "AWS's server"
+            if name != "EXTENDED_DLC_DTYPE" or image.family == "vllm":
+                yield f"'{name}' is read by this project's server, and {server} answers here: remove it"
+
+
+def _for_ours(name: str, value: str) -> Iterator[str]:
+    known = server_variables()
+    if name in _INSTEAD or _STOCK.fullmatch(name):
+        instead = f": set {_INSTEAD[name]} instead" if name in _INSTEAD else ": remove it"
+        yield f"'{name}' is read by AWS's servers, and this project's answers here{instead}"
+    elif name.startswith(OWN_PREFIX) and name not in known:
+        yield f"'{name}' is read by nobody{did_you_mean(name, known) or ': remove it'}"
+    elif name in known and value.strip() and (rule := _broken(known[name], value.strip())):
+        yield f"'{name}' ({value[:40]}) {rule}"
+
+
+def _broken(row: Mapping[str, Any], value: str) -> str | None:
+    """What the server would say of the value; None where it takes it."""
+    match row["takes"]:
+        case "whole number":
+            least, most = row["least"], row["most"]
+            if not re.fullmatch(r"[0-9]{1,9}", value) or not least <= int(value) <= most:
+                return f"must be a whole number from {least} to {most}"
+        case "yes or no":
+            if value.lower() not in row["values"]:
+                return "must be 'true' or 'false'"
+        case "one of":
+            if value not in row["values"]:
+                return f"must be one of {', '.join(row['values'])}"
+        case "namespace":
+            if not re.fullmatch(row["pattern"], value):
+                return "must be a CloudWatch namespace: at most 255 letters, digits and . - _ / # :"
+    return None

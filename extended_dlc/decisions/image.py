@@ -1,0 +1,318 @@
+"""Which image serves: family, accelerator and base follow from all parts that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from extended_dlc.decisions.asked import ImageAsked, ImageKind
+from extended_dlc.decisions.found import Finder, Found
+from extended_dlc.decisions.part import Part
+from extended_dlc.decisions.vllm import refuses_vllm, why_vllm
+from extended_dlc.facts.catalog import VLLM, TagFacts, dlc_images, is_moving, read_tag, repository_of
+from extended_dlc.facts.checks import check_release
+from extended_dlc.facts.compat import (
+    Choice,
+    Family,
+    Server,
+    check_model_type,
+    check_pair,
+    check_vllm,
+    find_release,
+    pick_base,
+    pick_vllm,
+)
+from extended_dlc.facts.stock import pick_stock
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDecision:
+    """The image of one part: which it is, and what is in it."""
+
+    kind: ImageKind
+    base: str | None = None
+    """Reference of the image that is extended, or that serves as it is; None where nobody knows it."""
+
+    why: str = "it is an image of yours"
+    transformers: str | None = None
+    server: Server | None = None
+    """Which server answers; None for an image of one's own."""
+
+    family: Family | None = None
+    """None for an image of one's own."""
+
+    accelerator: str | None = None
+    cuda: str | None = None
+    tag: TagFacts | None = None
+    layer: tuple[str, ...] = ()
+    """What goes onto the base, as far as the release's wheel says."""
+
+    @property
+    def logs_requests(self) -> bool:
+        """Whether the server is this project's, which logs each request as a line of JSON."""
+        return self.kind == "extended" and self.server == "native" and self.family != "vllm"
+
+
+def choose_image(
+    asked: ImageAsked, parts: Sequence[Part], *, region: str | None, found: Found
+) -> dict[str, ImageDecision]:
+    """The image for each part, by the part's key.
+
+    An extended image is one for all of them; of AWS's own each accelerator has another. `parts` may be empty where an
+    image is checked before an endpoint uses it.
+    """
+    finder = found.at(f"image:{asked.key}" if asked.key else "image")
+    match asked.kind:
+        case "extended":
+            decided = _extended(asked, parts, region, finder)
+            return {part.key: decided for part in parts} or {"": decided}
+        case "stock":
+            return _stock(asked, parts, region, finder)
+        case _:
+            own = ImageDecision(
+                kind=asked.kind,
+                accelerator=asked.accelerator,
+                cuda=asked.cuda,
+                family=asked.family,
+            )
+            return {part.key: own for part in parts} or {"": own}
+
+
+def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> ImageDecision:
+    transformers, base = asked.transformers, asked.base
+    exact = transformers is not None and finder.check(
+        "transformers", transformers, lambda: check_release(str(transformers))
+    )
+    if base is not None:
+        _check_reference(base, finder)
+    tag = read_tag(base) if base else None
+    family = _family(asked, parts, region, finder) if exact else asked.family
+    accelerator = _accelerator(asked, tag, family, parts, finder)
+    choice: Choice | None = None
+    if exact and transformers is not None:
+        if base is not None:
+            notes = finder.ask(
+                "transformers",
+                transformers,
+                lambda: (
+                    check_vllm(base, transformers) if family == "vllm" else check_pair(base, transformers, asked.server)
+                ),
+            )
+            finder.number("pair", notes, setting="base")
+        elif family is not None and accelerator is not None:
+            choice = _pick(asked, transformers, family, accelerator, region, finder)
+        for model_type in asked.model_types:
+            finder.check("model_types", model_type, partial(check_model_type, model_type, transformers), whole=True)
+    reference = base or (choice.uri if choice else None)
+    if reference is not None and asked.rebuild is None and is_moving(reference):
+        finder.note(
+            "moving-base",
+            f"base '{reference}' can change without a change of the image's hash: give a digest or a -vM.m tag, or a "
+            "rebuild= text that you change when the base was patched",
+            setting="base",
+        )
+    facts = tag or (read_tag(reference) if reference else None)
+    why = "it was given" if base else choice.why if choice else "no base was found"
+    return ImageDecision(
+        kind="extended",
+        base=reference,
+        why=why,
+        transformers=transformers,
+        server=asked.server,
+        family=family,
+        accelerator=accelerator,
+        cuda=facts.cuda if facts else None,
+        tag=facts,
+        layer=_layer(transformers, asked.server, family) if exact else (),
+    )
+
+
+def _check_reference(base: str, finder: Finder) -> None:
+    """A bare tag is taken for the name of an image, which no registry has."""
+    if ":" not in base and "@" not in base and read_tag(f"image:{base}") is not None:
+        known = [image for image in dlc_images() if image.tag == base]
+        finder.refuse(
+            "base",
+            base,
+            "is a tag alone: write the image's whole reference, registry/repository:tag"
+            + (f", as {known[-1].uri(known[-1].regions[0])}" if known and known[-1].regions else ""),
+        )
+
+
+def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> Family | None:
+    """What was given, what the base is of, or vLLM where a model is too large for one GPU and vLLM serves them all."""
+    is_vllm = asked.base is not None and repository_of(asked.base) == VLLM
+    given: Family | None = asked.family
+    if given is None and asked.settled_for is None:
+        given = "vllm" if is_vllm else "inference" if asked.base or asked.accelerator else None
+    if given is None and asked.server == "stock":
+        given = "inference"
+    if given == "vllm":
+        for option, value, wrong in (
+            ("accelerator", asked.accelerator, "cpu"),
+            ("server", asked.server, "stock"),
+        ):
+            if value == wrong:
+                finder.refuse(
+                    option,
+                    value,
+                    "does not go with the vLLM family, whose own server computes with GPUs: leave it out, or take "
+                    'family="inference"',
+                )
+        return given
+    if is_vllm:
+        finder.refuse(
+            "family", str(asked.family), f"contradicts base '{asked.base}', which is of the vLLM family: leave it out"
+        )
+        return "vllm"
+    if given is not None:
+        if given == "inference" and asked.settled_for is not None:
+            _refuse_a_guess(asked, parts, finder.found)
+        return given
+    if not parts:
+        return None
+    whys = {part.key: why for part in parts if (why := why_vllm(part))}
+    if not whys:
+        return "inference"
+    wanting = next(part for part in parts if part.key in whys)
+    why = whys[wanting.key]
+    others = [(part, reason) for part in parts if (reason := refuses_vllm(part)) is not None]
+    if others:
+        part, reason = others[0]
+        finder.note(
+            "family",
+            f"{why}; but one image serves all, and {part.words} {reason}: the native server it is. Deploy the two "
+            'with images of their own, or say family="inference"',
+            setting="family",
+        )
+        return "inference"
+    known = asked.base_region or region
+    if known is None:
+        return "inference"
+    try:
+        pick_vllm(str(asked.transformers), known)
+    except ValueError as error:
+        finder.note(
+            "family",
+            f"{why}; but transformers {asked.transformers} {error}: the native server it is",
+            setting="family",
+        )
+        return "inference"
+    finder.note("family", why, level="info", setting="family")
+    return "vllm"
+
+
+def _refuse_a_guess(asked: ImageAsked, parts: Sequence[Part], found: Found) -> None:
+    """The family was left open, an earlier endpoint settled it, and a later one would have settled it otherwise."""
+    for part in parts:
+        if why := why_vllm(part):
+            found.at(part.place, part.who).refuse(
+                "model",
+                part.model.facts.model_id,
+                f"contradicts what {asked.settled_for} settled for the image, the native server, where the family was "
+                f'left open ({why}): say family="inference" or family="vllm" of the image',
+            )
+
+
+def _accelerator(
+    asked: ImageAsked, tag: TagFacts | None, family: Family | None, parts: Sequence[Part], finder: Finder
+) -> str | None:
+    """What was given, what the base is built for, or what the instances have; GPUs where they differ."""
+    if family == "vllm":
+        return "gpu"
+    if tag is not None:
+        if asked.accelerator not in (None, tag.accelerator):
+            finder.refuse(
+                "accelerator",
+                asked.accelerator,
+                f"contradicts base '{asked.base}', which is built for {tag.accelerator}: take the other base, or leave "
+                "accelerator= out",
+            )
+        return tag.accelerator
+    if asked.accelerator is not None:
+        return asked.accelerator
+    kinds = {instance.accelerator for part in parts for instance in part.instances}
+    return "gpu" if "gpu" in kinds else "cpu" if kinds else None
+
+
+def _pick(
+    asked: ImageAsked, transformers: str, family: Family, accelerator: str, region: str | None, finder: Finder
+) -> Choice | None:
+    known = asked.base_region or region
+    if known is None:
+        finder.refuse("base_region", None, UNKNOWN_REGION, whole=True)
+        return None
+    choice = finder.ask(
+        "transformers",
+        transformers,
+        lambda: (
+            pick_vllm(transformers, known)
+            if family == "vllm"
+            else pick_base(transformers, accelerator, known, server=asked.server)
+        ),
+    )
+    if choice is not None:
+        finder.note("base", choice.why, level="info", setting="base")
+        finder.number("pair", choice.notes, setting="base")
+    return choice
+
+
+UNKNOWN_REGION = (
+    "the region of AWS's image must be known at synth: give the stack an env with a region, or name the region with "
+    "base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
+)
+
+
+def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> dict[str, ImageDecision]:
+    if asked.transformers is not None and asked.base is not None:
+        finder.refuse(
+            "transformers", asked.transformers, f"and 'base' ({asked.base}) both name the image: give one of them"
+        )
+    known = asked.base_region or region
+    decided = {}
+    for part in parts:
+        accelerator = "gpu" if part.instances and part.instances[0].accelerator == "gpu" else "cpu"
+        uri, why = asked.base, "it was given"
+        if uri is None and known is None:
+            finder.refuse("region", None, UNKNOWN_REGION, setting="base_region", whole=True)
+        elif uri is None:
+            uri = finder.ask(
+                "transformers",
+                asked.transformers,
+                partial(_stock_uri, asked.transformers, accelerator, str(known)),
+                whole=True,
+            )
+            why = "AWS publishes it with this release" if asked.transformers else "the newest that AWS publishes"
+        tag = read_tag(uri) if uri else None
+        decided[part.key] = ImageDecision(
+            kind="stock",
+            base=uri,
+            why=why,
+            transformers=tag.transformers if tag else None,
+            server="stock",
+            family="inference",
+            accelerator=tag.accelerator if tag else None,
+            cuda=tag.cuda if tag else None,
+            tag=tag,
+        )
+    return decided
+
+
+def _stock_uri(transformers: str | None, accelerator: str, region: str) -> str:
+    return pick_stock(transformers, accelerator, region).uri(region)
+
+
+def _layer(transformers: str | None, server: Server, family: Family | None) -> tuple[str, ...]:
+    try:
+        release = find_release(transformers) if transformers else None
+    except ValueError:  # the base's decision has said so
+        return ()
+    ranges = [f"transformers=={transformers}"] if transformers else []
+    if family == "vllm":
+        return tuple(ranges)
+    if release is not None:
+        for package in ("huggingface_hub", "tokenizers", "safetensors"):
+            accepted = getattr(release, package)
+            ranges += [f"{package}{accepted}"] if accepted else []
+    return (*ranges, "this project's server" if server == "native" else "nothing else: the base's server stays")

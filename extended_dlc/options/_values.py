@@ -1,0 +1,68 @@
+"""How an option is refused, and how a value that CloudFormation knows later is told from one that is known now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from extended_dlc.facts.limits import limit
+
+T = TypeVar("T")
+
+_NOT_NAMED: Any = object()
+
+
+class OptionError(ValueError):
+    """An option that cannot be taken: which one, the value that it has, and the rule with the way out."""
+
+    def __init__(self, option: str, value: object = _NOT_NAMED, rule: str = "") -> None:
+        """Refuse `option`; without a value, the rule alone says what is wrong with it."""
+        self.option = option
+        self.value = None if value is _NOT_NAMED else str(value)
+        self.rule = rule
+        super().__init__(f"'{option}' {rule}" if self.value is None else f"'{option}' ({self.value}) {rule}")
+
+
+def is_token(value: object) -> bool:
+    """Whether a value stands for one that CloudFormation knows later.
+
+    It is told by its form: the CDK writes a text with `${Token[`, a number as a double near -1.9e289, a list of one
+    such text, and everything else is an object that resolves itself.
+    """
+    if isinstance(value, (int, float)):
+        return value < -1e280
+    if isinstance(value, str):
+        return "Token[" in value
+    if isinstance(value, (list, tuple)):
+        return len(value) == 1 and isinstance(value[0], str) and value[0].startswith("#{Token[")
+    return hasattr(value, "resolve")
+
+
+def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:
+    """What a check of `facts` finds; its error gets the option and the value in front. CDK tokens pass, as None."""
+    if is_token(value):
+        return None
+    return told(option, value, lambda: check(value))
+
+
+def told(option: str, value: object, decision: Callable[[], T]) -> T:
+    """What a decision of `facts` comes to; its error gets the option and the value that it was about in front."""
+    try:
+        return decision()
+    except ValueError as error:
+        raise OptionError(option, value, str(error)) from None
+
+
+def within(option: str, value: float | None, low: float, high: float | None, way_out: str) -> None:
+    """Refuse a number outside a range, whose upper end may be open. None and CDK tokens pass."""
+    if value is None or any(map(is_token, (value, low, high))):
+        return
+    if value < low or (high is not None and value > high):
+        limits = f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
+        raise OptionError(option, value, f"must be {limits}: {way_out}")
+
+
+def within_limit(option: str, value: float | None, name: str, way_out: str) -> None:
+    """Refuse a number outside one of SageMaker's limits."""
+    found = limit(name)
+    within(option, value, found.min or 0, found.max, way_out)

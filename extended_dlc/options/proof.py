@@ -1,0 +1,119 @@
+"""What an endpoint has to answer before its deployment counts as one: `Proof`."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from extended_dlc.options._values import OptionError, within
+
+_TEXT = "Hello"
+
+
+_JSON: Mapping[str, Any] = {
+    "feature-extraction": {"inputs": _TEXT},
+    "question-answering": {"inputs": {"question": "Who is it?", "context": "It is Ada."}},
+    "text-classification": {"inputs": _TEXT},
+    "text-generation": {"inputs": _TEXT, "parameters": {"max_new_tokens": 8}},
+    "token-classification": {"inputs": _TEXT},
+    "zero-shot-classification": {"inputs": _TEXT, "parameters": {"candidate_labels": ["greeting", "farewell"]}},
+}
+
+
+_SAMPLES: Mapping[str, tuple[str, str]] = {
+    "audio-classification": ("audio", "audio/wav"),
+    "automatic-speech-recognition": ("audio", "audio/wav"),
+    "depth-estimation": ("image", "image/png"),
+    "image-classification": ("image", "image/png"),
+    "image-feature-extraction": ("image", "image/png"),
+    "image-segmentation": ("image", "image/png"),
+    "object-detection": ("image", "image/png"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What the endpoint has to answer before its deployment counts as one.
+
+    A failure fails the deployment, which CloudFormation then rolls back, and the reason has the container's last lines.
+    The image and the configuration in service are checked with it.
+    """
+
+    request: Any = None
+    """The request: bytes as they are, anything else as JSON; each of `Components` gets it. Default: the smallest of the
+    model's task, as a prompt, a second of silence or a small picture; ValueError for a task that has none, or that
+    nobody knows at synth."""
+
+    content_type: str | None = None
+    """The request's content type. Default: `application/json`; with bytes it has to be said."""
+
+    accept: str = "application/json"
+    """What the answer shall be. Default: `application/json`."""
+
+    expect: str | None = None
+    """Text that the answer must have in it. Default: any answer will do."""
+
+    expected: Any = None
+    """The answer, as JSON: texts are equal, numbers within `tolerance`, lists of the same length; an object may have
+    more keys. ValueError for what is no JSON. Default: any answer will do."""
+
+    tolerance: float = 0.01
+    """How far a number of `expected` may be off, 0 to 1, and where it is above 1, which part of it. Default: 0.01,
+    which covers another precision or device."""
+
+    optional: bool = False
+    """Whether a model is not asked, and an annotation says so, where no request is known for it at synth; image and
+    configuration are still checked. ValueError with `expect` or `expected`. Default: that is refused."""
+
+    timeout_minutes: int = 30
+    """How long SageMaker and the endpoint may take together, 1 to 59 min (a custom resource waits an hour at most).
+    Default: 30 min."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sent."""
+        within("timeout_minutes", self.timeout_minutes, 1, 59, "CloudFormation waits an hour at most")
+        if isinstance(self.request, bytes) and self.content_type is None:
+            raise OptionError("content_type", "not given", "must say what the bytes of 'request' are, as audio/wav")
+        within("tolerance", self.tolerance, 0, 1, "it is the part of a number that it may be off")
+        try:
+            json.dumps(self.expected, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise OptionError(
+                "expected",
+                repr(self.expected),
+                f"must be JSON, as the answer is: use texts, finite numbers, lists and objects ({error})",
+            ) from None
+        if self.optional and (self.expect is not None or self.expected is not None):
+            raise OptionError(
+                "optional",
+                "True",
+                "does not go with 'expect' and 'expected', because who is not asked meets neither: leave it out",
+            )
+
+    def knows(self, task: str | None) -> bool:
+        """Whether there is a request for a model of this task."""
+        return self.request is not None or task in _SAMPLES or task in _JSON
+
+    def properties_for(self, task: str | None) -> dict[str, Any]:
+        """The properties of the request, for `functions/proof.py`."""
+        if self.request is None and task is not None and task in _SAMPLES:
+            sample, content_type = _SAMPLES[task]
+            return self._properties(content_type, Sample=sample)
+        if self.request is None and task not in _JSON:
+            known = f"no request is known for '{task}'" if task else "the model's task is not known at synth"
+            raise OptionError("verify", rule=f"needs a request, because {known}: say the task, or Proof's request")
+        body = _JSON[task or ""] if self.request is None else self.request
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self._properties("application/json", Body=base64.b64encode(content).decode())
+
+    def _properties(self, content_type: str, **what: str) -> dict[str, Any]:
+        properties = {"ContentType": self.content_type or content_type, "Accept": self.accept, **what}
+        if self.expect:
+            properties["Expect"] = self.expect
+        if self.expected is not None:
+            # a text, because CloudFormation would make one of each number in it
+            properties |= {"Expected": json.dumps(self.expected), "Tolerance": str(self.tolerance)}
+        return properties
