@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from .comparing import same, tolerance_of
+from .embeddings import Embeddings
 from .one_pass import one_pass
 from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
@@ -22,16 +23,18 @@ log = logging.getLogger(__name__)
 # with the padding in it (max_length, repetition_penalty), or end all of a batch together (max_time).
 _LABELS = frozenset({"function_to_apply", "top_k"})
 _ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template"})
+_VECTORS = frozenset({"dimensions", "normalize", "truncation_direction"})
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "audio-classification": _LABELS,
     "automatic-speech-recognition": frozenset({"generate_kwargs", "max_new_tokens", "return_timestamps"}),
     "depth-estimation": frozenset(),
-    "feature-extraction": frozenset(),
+    "feature-extraction": _VECTORS | {"pooling"},
     "fill-mask": frozenset({"top_k"}),
     "image-classification": _LABELS,
     "image-feature-extraction": frozenset({"pool"}),
     "image-segmentation": frozenset({"mask_threshold", "overlap_mask_area_threshold", "subtask", "threshold"}),
     "object-detection": frozenset({"threshold"}),
+    "sentence-embeddings": _VECTORS | {"pooling", "prompt"},
     "question-answering": frozenset({"handle_impossible_answer", "max_answer_len", "top_k"}),
     "text-classification": _LABELS,
     "text-generation": frozenset(
@@ -67,6 +70,9 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "stop_strings": (None,),
 }
 
+_MOST_TEXTS = 8
+"""Texts of one request that may run together with those of others."""
+
 _SHORT = 32
 """Characters below which all texts count as equally long."""
 
@@ -74,8 +80,9 @@ _SHORT = 32
 class Batching:
     """How the loaded pipeline takes several inputs at once, once it is proved to answer as for each alone."""
 
-    def __init__(self, pipeline: Any, task: str, size: int) -> None:
+    def __init__(self, pipeline: Any, task: str, size: int, embeddings: Embeddings | None = None) -> None:
         """Off until `prove` has been called; `size` is the most inputs of a batch."""
+        self._embeddings = embeddings
         self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
         possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
         self.size = size if possible else 1
@@ -88,6 +95,7 @@ class Batching:
         """Compare two inputs alone with the same two together: not every model minds its padding."""
         if self.size == 1:
             self._one_pass = None
+            self._embed_one_by_one()
             return
         samples, arguments = self._samples(equal=False)
         reason = self._difference(samples, arguments)
@@ -101,6 +109,12 @@ class Batching:
         if reason:
             log.info("requests run one by one: %s", reason)
             self.size, self._one_pass = 1, None
+            self._embed_one_by_one()
+
+    def _embed_one_by_one(self) -> None:
+        """Also the texts of one request, where a model minds its padding or may have no batch."""
+        if self._embeddings:
+            self._embeddings.together = 1
 
     def _difference(self, samples: list[Any], arguments: Mapping[str, Any]) -> str:
         """Why these may not run together; empty where they may."""
@@ -108,6 +122,9 @@ class Batching:
             if self._task == "text-generation":
                 alone = [answer for text in samples for answer in self._likely_next([text])]
                 together: list[Any] = self._likely_next(samples)
+            elif self._task == "sentence-embeddings":
+                alone = [self._embeddings(sample, {}) for sample in samples] if self._embeddings else []
+                together = self.call(samples, arguments)
             else:
                 alone = [self._pipeline(copied(sample), **arguments) for sample in samples]
                 together = self.call(samples, arguments)
@@ -152,7 +169,10 @@ class Batching:
             return None
         if self._task == "automatic-speech-recognition" and not self._transcribes_alike(inputs, arguments):
             return None
-        like = self._like(inputs)
+        if self._embeddings and self._embeddings.is_asked(inputs, arguments):
+            like = _like_texts(inputs)
+        else:
+            like = self._like(inputs)
         return None if like is None else (like, json.dumps(arguments, sort_keys=True) if arguments else "")
 
     def most(self, inputs: Any) -> int:
@@ -188,6 +208,8 @@ class Batching:
         """The pipeline's results, each as the pipeline returns it for one input."""
         if self._task == "automatic-speech-recognition":
             return transcribe_together(self._pipeline, inputs, arguments)
+        if self._embeddings and self._embeddings.is_asked(inputs[0], arguments):
+            return list(self._embeddings.embed(inputs, arguments))
         if self._one_pass:
             return self._one_pass(inputs, arguments)
         results = self._pipeline([copied(one) for one in inputs], batch_size=len(inputs), **arguments)
@@ -244,6 +266,14 @@ class Batching:
         left = tokenizer.padding_side == "left"
         lengths = map(len, tokenizer(list(texts))["input_ids"])
         return [[rows[-length:] if left else rows[:length]] for (rows,), length in zip(results, lengths, strict=True)]
+
+
+def _like_texts(inputs: Any) -> Hashable | None:
+    """Equal for requests whose vectors may be made together: few texts of similar length."""
+    texts = [inputs] if isinstance(inputs, str) else inputs
+    if not isinstance(texts, list) or len(texts) > _MOST_TEXTS or not all(isinstance(text, str) for text in texts):
+        return None
+    return max(_SHORT, *map(len, texts)).bit_length()
 
 
 def copied(one: Any) -> Any:

@@ -104,6 +104,8 @@ class _Reader:
         task = self._expected.task
         if task == "table-question-answering":
             return self._each(inputs, "inputs", self._table_question)
+        if task in ("feature-extraction", "sentence-embeddings"):
+            return self._texts_to_embed(inputs)
         if task == "question-answering":
             return self._each(inputs, "inputs", self._question)
         if not _is_text(inputs, 0, objects=task in _OBJECT_TASKS):
@@ -114,6 +116,23 @@ class _Reader:
             return self._pairs(inputs)
         speaks = task == "text-to-audio" and isinstance(inputs, list) and isinstance(inputs[0], (dict, list))
         return self._chats(inputs, "inputs") if speaks else inputs
+
+    def _texts_to_embed(self, inputs: Any) -> Any:
+        """One text or several; or a sentence, and those that it is compared with."""
+        if isinstance(inputs, dict):
+            self._object(inputs, "inputs", {"source_sentence", "sentences"})
+            source, others = inputs["source_sentence"], inputs["sentences"]
+            if not isinstance(others, list):
+                raise self._bad("'inputs.sentences' must be a list of texts")
+            inputs = {
+                "source_sentence": _string(source, "inputs.source_sentence"),
+                "sentences": _strings(others, "inputs.sentences"),
+            }
+        elif not _is_text(inputs, 0, objects=False):
+            raise self._bad("'inputs' must be text or a list of texts")
+        elif self._expected.task == "sentence-embeddings":
+            _strings(inputs, "inputs")
+        return inputs
 
     def _pairs(self, inputs: Any) -> Any:
         if isinstance(inputs, list):

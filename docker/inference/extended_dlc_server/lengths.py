@@ -120,6 +120,40 @@ class Lengths:
             self._check_continuation(longest, arguments)
         return (_replaced(inputs, shortened) if shortened else inputs), removed
 
+    def fit_cut(self, inputs: Any, arguments: dict[str, Any], limit: int) -> int:
+        """About how many tokens are lost of texts that are cut at `limit` as they are read.
+
+        400 where the request wants none cut, and for numbers of tokens that the model does not know.
+        """
+        assert self._counter is not None  # noqa: S101 - of tasks that read texts
+        cuts = arguments.pop("truncation", True) not in (False, "do_not_truncate")
+        room, lost = limit - self._counter.special, 0
+        for text in inputs if isinstance(inputs, list) else strings_in(inputs):
+            check()
+            if isinstance(text, list):
+                self._check_numbers(text)
+                tokens = len(text) - self._counter.special
+            else:
+                text = f"{arguments.get('prompt', '')}{text}"
+                tokens = self._counter.upper_bound(text)
+                if tokens > room:
+                    tokens = self._counter.count(text, room)
+                if self._unknown_tokens:
+                    self._check_ids(text)
+            if tokens > room and not cuts:
+                raise self._too_long("" if isinstance(text, list) else text, tokens, room, True)
+            lost += max(0, tokens - room, len(text) // 4 - room if tokens > room else 0)
+        return lost
+
+    def _check_numbers(self, tokens: list[int]) -> None:
+        if max(tokens) >= self.vocabulary or min(tokens) < 0:
+            raise RequestError(
+                400,
+                "bad-inputs",
+                f"the input has the token {max(tokens)}, and the model knows those from 0 to {self.vocabulary - 1}: "
+                "send tokens of its own tokenizer, or texts",
+            )
+
     def _texts(
         self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int, labels: int
     ) -> Iterator[tuple[str, int, bool]]:

@@ -190,6 +190,24 @@ def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
     return place
 
 
+def _encoder(folder: Path, options: dict[str, Any]) -> Any:
+    """The folder, or of a model such as T5 its encoder alone: the whole would want a text to decode too.
+
+    Takes from the options what a model that is loaded already needs no more.
+    """
+    from transformers import AutoConfig, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    trusted = {"trust_remote_code": options.get("trust_remote_code", False)}
+    config = AutoConfig.from_pretrained(folder, **trusted)
+    known = type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    if not known or not MODEL_FOR_TEXT_ENCODING_MAPPING[type(config)].__name__.endswith("EncoderModel"):
+        return str(folder)
+    options.setdefault("tokenizer", str(folder))
+    loading = {name: options.pop(name) for name in ("dtype", "torch_dtype", "device_map") if name in options}
+    return AutoModelForTextEncoding.from_pretrained(folder, **loading, **trusted)
+
+
 def make_pipeline(
     task: str, weights: Weights, config: dict[str, Any] | None, incomplete: Incomplete, **options: Any
 ) -> tuple[Any, dict[str, Any]]:
@@ -205,7 +223,8 @@ def make_pipeline(
         try:
             if weights.tokenizer_folder != weights.folder:
                 options["tokenizer"] = str(weights.tokenizer_folder)
-            made = pipeline(task, model=str(folder), **options)
+            model = _encoder(folder, options) if task == "feature-extraction" else str(folder)
+            made = pipeline(task, model=model, **options)
         except Exception as error:
             # that pipeline() could load no class says nothing of why
             cause = reports.errors[0] if reports.errors and "any of the following classes" in str(error) else error

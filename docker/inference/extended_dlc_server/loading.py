@@ -20,14 +20,16 @@ from .configuration import fields_read, is_suspicious, translate, written_by_new
 from .cpu import multiplies_bfloat16
 from .device_errors import free_memory
 from .devices import AUTO, Placement, place, seen_gpus
+from .embeddings import recipe_for
 from .errors import CannotAnswerError, StartError
 from .loaded import make_pipeline, numbers_of, read_by_the_answer
 from .loaders import refuse_strings
 from .model import Model
 from .requirements import install_requirements
 from .secret import read_token
+from .sentence_modules import Recipe, task_of
 from .settings import Settings
-from .tasks import check_task, infer_task
+from .tasks import PIPELINES, check_task, infer_task
 from .user_code import Context, UserModel, load_hooks
 from .warm_up import warm_up_request
 from .weights import Weights, find_weights, place_cache
@@ -96,8 +98,9 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
 
     config = weights.config()
     of_adapter = weights.adapter.task if weights.adapter else None
+    inferred = of_adapter or task_of(weights.folder, weights.name)
     task = check_task(
-        settings.task or of_adapter or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
+        settings.task or inferred or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),
         aliases=PIPELINE_REGISTRY.task_aliases,
         version=transformers.__version__,
@@ -118,8 +121,9 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
     read = _read_config(config, weights, incomplete)
+    recipe = recipe_for(weights, task, incomplete)
     try:
-        return _load(weights, task, settings, placement, read, incomplete)
+        return _load(weights, task, settings, placement, read, recipe, incomplete)
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
@@ -127,7 +131,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     # some models and some pipelines, of older releases above all, know no other
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
-    return _load(weights, task, settings, placed("float32"), read, incomplete)
+    return _load(weights, task, settings, placed("float32"), read, recipe, incomplete)
 
 
 def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
@@ -157,6 +161,7 @@ def _load(
     settings: Settings,
     placement: Placement,
     config: dict[str, Any] | None,
+    recipe: Recipe | None,
     incomplete: Incomplete,
 ) -> list[Model]:
     """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
@@ -167,7 +172,7 @@ def _load(
     models = []
     for device in placement.devices:
         loaded, invented = make_pipeline(
-            task,
+            PIPELINES.get(task, task),
             weights,
             config,
             incomplete,
@@ -176,7 +181,7 @@ def _load(
             **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
         )
         refuse_strings()
-        models.append(Model(loaded, task, settings))
+        models.append(Model(loaded, task, settings, recipe))
         broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers:
             try:

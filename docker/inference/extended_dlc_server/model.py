@@ -14,6 +14,7 @@ from .batching import Batching
 from .chats import Chats, is_chat
 from .decoding import Decoded, Expected
 from .device_errors import explain_device
+from .embeddings import Embeddings, Vectors, most_tokens
 from .encoding import encode
 from .ending import end_between_layers
 from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors, shown_text
@@ -23,6 +24,7 @@ from .log import frames
 from .negotiation import Form
 from .parameter_table import Limits
 from .parameters import Parameters
+from .sentence_modules import Recipe
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
 from .stopping import stop_at
@@ -38,8 +40,8 @@ log = logging.getLogger(__name__)
 class Model:
     """One loaded pipeline and what it takes."""
 
-    def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
-        """Read from the pipeline what its callers may send."""
+    def __init__(self, pipeline: Any, task: str, settings: Settings, recipe: Recipe | None = None) -> None:
+        """Read from the pipeline what its callers may send; `recipe` says how it makes vectors of texts."""
         self.pipeline = pipeline
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
@@ -54,7 +56,11 @@ class Model:
             template_variables=self._chats.variables if self._chats else frozenset(),
         )
         self._parameters = Parameters(pipeline, task, limits)
-        self._batching = Batching(pipeline, task, settings.batch_size)
+        self.embeddings: Embeddings | None = None
+        if recipe is not None:
+            most = most_tokens(recipe, pipeline.tokenizer, self._lengths.input_tokens, settings.max_input_tokens)
+            self.embeddings = Embeddings(pipeline, recipe, task, most)
+        self._batching = Batching(pipeline, task, settings.batch_size, self.embeddings)
         self._counter = TokenCounter(pipeline.model)
         self._health: Health | None = None
         self.task = task
@@ -88,7 +94,10 @@ class Model:
             if self._chats is not None:
                 request.inputs = self._chats.check(request.inputs)
                 prompt = self._rendered(request.inputs, arguments)
-            request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
+            if self.embeddings is not None and self.embeddings.check(arguments, request.inputs):
+                request.cut = self._lengths.fit_cut(request.inputs, arguments, self.embeddings.most_tokens)
+            else:
+                request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
             request.stops = _stops(arguments)
             request.arguments = arguments
         key = None if request.stops else self._batching.key(request.inputs, request.arguments)
@@ -160,6 +169,11 @@ class Model:
         return answers
 
     def _written(self, result: Any, request: Decoded) -> bytes:
+        if isinstance(result, Vectors):
+            request.tokens.prompt = result.tokens
+        if request.write is not None:
+            return request.write(result)
+        result = result.rows if isinstance(result, Vectors) else result
         result = _verbose(result, request) if request.form is Form.VERBOSE else result
         return encode(result, request.form, self.expected.task)
 
@@ -204,6 +218,8 @@ class Model:
         return self._health.why_not() if self._health else ""
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        if self.embeddings is not None and self.embeddings.is_asked(inputs, arguments):
+            return self.embeddings(inputs, arguments)
         if self._batching.knows_better(inputs, arguments):
             return self._batching.call([inputs], arguments)[0]
         if self.expected.task == "automatic-speech-recognition":

@@ -20,6 +20,12 @@ and then 5 ms, where they have to share a core with the event loop; 16 texts of 
 """
 
 
+def threads_for(pipeline: Any, characters: int, weights: int) -> contextlib.AbstractContextManager[None]:
+    """One thread for what is done before two have met."""
+    small = pipeline.device.type == "cpu" and characters * weights < _SMALL
+    return one_thread() if small else contextlib.nullcontext()
+
+
 class OnePass:
     """What the tasks have in common; a subclass makes answers of what the model returns."""
 
@@ -33,8 +39,7 @@ class OnePass:
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
         """An answer for each text, as the pipeline gives it for that text alone."""
-        small = self.pipeline.device.type == "cpu" and sum(map(len, texts)) * self._weights < _SMALL
-        with one_thread() if small else contextlib.nullcontext():
+        with threads_for(self.pipeline, sum(map(len, texts)), self._weights):
             return self._answer(texts, arguments)
 
     def _answer(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:

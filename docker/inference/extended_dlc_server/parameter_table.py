@@ -230,7 +230,9 @@ def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
                 "truncation": TRUNCATION,
             }
         case "feature-extraction":
-            return {"truncation": TRUNCATION, "tokenize_kwargs": Group(tokenizer, REFUSED)}
+            return {**_VECTORS, "truncation": TRUNCATION, "tokenize_kwargs": Group(tokenizer, REFUSED)}
+        case "sentence-embeddings":
+            return {**_VECTORS, "truncation": TRUNCATION, "prompt": Text(10_000), "prompt_name": Text(200, 1)}
         case "question-answering" | "document-question-answering":
             return {
                 **_windows(limits),
@@ -275,6 +277,14 @@ _TESSERACT_LANGUAGE = Text(60, 1, r"[A-Za-z_]+(\+[A-Za-z_]+)*", "names of tesser
 _TABLE_TRUNCATION = Choice(("drop_rows_to_fit", "only_first", "longest_first", "do_not_truncate"))
 _TEXT_TO_STOP_AT = AnyOf((Text(200, 1), List(Text(200, 1), 16)))
 _SIDE = Whole(1, 2048)
+_VECTORS: dict[str, Type] = {
+    "pooling": Choice(("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
+    "normalize": Flag(),
+    "dimensions": Whole(1, 100_000),
+    "truncate": Flag(),
+    "truncation_direction": Choice(("left", "right", "Left", "Right")),
+    "encoding_format": Choice(("float",)),
+}
 
 _OF_TEXT: dict[str, Type] = {"clean_up_tokenization_spaces": Flag(), "stop_sequence": _TEXT_TO_STOP_AT}
 

@@ -12,6 +12,11 @@ from .parameter_types import Type, check_all
 
 # Pipelines that read names out of `**kwargs`, where no signature shows them.
 _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
+    "feature-extraction": ("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
+    "sentence-embeddings": (
+        *("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
+        *("prompt", "prompt_name"),
+    ),
     "image-segmentation": ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"),
     "mask-generation": (
         *("points_per_batch", "points_per_crop", "crops_n_layers", "crop_overlap_ratio", "crops_nms_thresh"),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError, shown
 from .invocations import prepare_invocation
+from .openai_embeddings import prepare_embeddings
+from .openai_errors import openai_body
 
 if TYPE_CHECKING:
     from .model import Model
@@ -32,10 +34,11 @@ INVOCATIONS = "/invocations"
 
 ROUTES: Mapping[str, Route] = {
     INVOCATIONS: Route(prepare=prepare_invocation),
+    "/v1/embeddings": Route(prepare=prepare_embeddings, error_body=openai_body),
 }
 """Path -> who reads what is posted there."""
 
-SHAPES: tuple[tuple[frozenset[str], str], ...] = ()
+SHAPES: tuple[tuple[frozenset[str], str], ...] = ((frozenset({"input"}), "/v1/embeddings"),)
 """Fields of a JSON object without `inputs` -> path whose requests have them all. The first that fits is taken."""
 
 

@@ -26,6 +26,7 @@ KINDS: Mapping[str, Kind] = {
             "feature-extraction",
             "fill-mask",
             "question-answering",
+            "sentence-embeddings",
             "summarization",
             "table-question-answering",
             "text-classification",
@@ -75,6 +76,16 @@ REMOVED: Mapping[str, str] = {
     "visual-question-answering": "5.3.0",
 }
 """Task -> transformers release that removed its pipeline (read in each release's `pipelines/__init__.py`)."""
+
+PIPELINES: Mapping[str, str] = {"sentence-embeddings": "feature-extraction"}
+"""Task of this server's own -> transformers' pipeline that loads its model."""
+
+ALIASES: Mapping[str, str] = {
+    "sentence-similarity": "sentence-embeddings",
+    "sentence-ranking": "text-classification",
+    "text-ranking": "text-classification",
+}
+"""Names of the Hub, and of its servers, for what this server serves under another."""
 
 NEEDS: Mapping[str, str] = {
     "any-to-any": "torchvision",
@@ -158,9 +169,10 @@ def infer_task(
 
 def check_task(task: str, installed: Iterable[str], aliases: Mapping[str, str], version: str) -> str:
     """The canonical name of a task that the installed transformers has and this server serves."""
-    wanted = aliases.get(task, task)
+    wanted = {**ALIASES, **aliases}.get(task, task)
     family = "translation" if wanted.startswith("translation_") else wanted
     tasks = set(installed)
+    tasks |= {own for own, pipeline in PIPELINES.items() if pipeline in tasks}
     if family in tasks and family in KINDS:
         if family in NEEDS and find_spec(NEEDS[family]) is None:
             raise StartError(

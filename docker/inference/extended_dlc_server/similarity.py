@@ -1,0 +1,20 @@
+"""How alike two vectors are, in the ways of sentence-transformers: the larger, the more alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def similarities(source: Any, others: Any, name: str) -> list[float]:
+    """Of one vector with each of several (arrays of numpy): cosine, dot product, or a distance below zero."""
+    import numpy as np
+
+    if name == "cosine":
+        source = source / max(np.linalg.norm(source), 1e-12)
+        others = others / np.maximum(np.linalg.norm(others, axis=-1, keepdims=True), 1e-12)
+    if name in ("cosine", "dot"):
+        made = others @ source
+    else:
+        made = -np.linalg.norm(others - source, ord=2 if name == "euclidean" else 1, axis=-1)
+    found: list[float] = made.tolist()
+    return found
