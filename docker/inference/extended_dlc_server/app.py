@@ -20,12 +20,13 @@ from .errors import RequestError
 from .exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
 from .memory import Room, Share, container_bytes
 from .model import Model
+from .openai_models import PATH as MODELS
+from .openai_models import models_at
 from .prepared import Incoming, Prepared
-from .routes import ROUTES, choose, no_such_route
+from .routes import ROUTES, choose, error_body, no_such_route
 from .settings import Settings
 from .streaming import Emit, event
 from .tasks import Kind
-from .tokens import Tokens
 from .user_code import Headers, RawRequest, Reply, UserModel
 from .worker import Shared, State, Worker, queue_full, took_too_long, unavailable, waited_too_long
 
@@ -86,6 +87,8 @@ class App:
         match exchange.method, exchange.path:
             case "GET" | "HEAD", "/ping":
                 await exchange.respond(200, self._ping())
+            case "GET" | "HEAD", path if path == MODELS or path.startswith(f"{MODELS}/"):
+                await exchange.respond(200, encode_json(models_at(path, self._settings.served_name)))
             case "POST", path if path in ROUTES:
                 exchange.route = ROUTES[path]
                 await self._invoke(exchange)
@@ -138,7 +141,7 @@ class App:
     async def _ask_model(self, exchange: Exchange, prepared: Prepared) -> None:
         exchange.audio_seconds = prepared.audio_seconds
         if prepared.stream:
-            await self._stream(exchange, prepared.stream)
+            await self._stream(exchange, prepared, prepared.stream)
             return
         assert prepared.answer is not None  # noqa: S101 - a request has one of the two
         answer = await self._result(exchange, prepared.answer, prepared.shared)
@@ -170,7 +173,9 @@ class App:
             exchange.gone.remove_done_callback(leave)
             future.cancel()
 
-    async def _stream(self, exchange: Exchange, stream: Callable[[Any, Emit, threading.Event], int]) -> None:
+    async def _stream(
+        self, exchange: Exchange, prepared: Prepared, stream: Callable[[Any, Emit, threading.Event], int]
+    ) -> None:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
@@ -193,7 +198,8 @@ class App:
                 await exchange.send_event(made)
             if not future.done():
                 raise ClientGoneError
-            exchange.tokens = Tokens(generated=future.result())
+            prepared.tokens.generated = future.result()
+            exchange.tokens = prepared.tokens
             await exchange.end_events()
         finally:
             gone.set()
@@ -231,7 +237,7 @@ async def _tell(exchange: Exchange, error: Exception) -> None:
         log.error("a request failed", exc_info=error)
         error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
     exchange.code = error.code
-    body = exchange.route.error_body(error) if exchange.route else error.body()
+    body = error_body(exchange.route, exchange.path, error)
     if exchange.status:
         await exchange.send_event(event(body, "error"))
         await exchange.end_events()

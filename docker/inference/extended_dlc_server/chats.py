@@ -57,8 +57,7 @@ class Chats:
             raise _bad("holds chat messages, and this model has no chat template: send the prompt as a text")
         check()
         options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
-        goes_on = arguments.get("continue_final_message")
-        goes_on = messages[-1]["role"] == "assistant" if goes_on is None else goes_on
+        goes_on = self.goes_on(messages, arguments)
         try:
             prompt: str = self._tokenizer.apply_chat_template(
                 messages,
@@ -78,6 +77,12 @@ class Chats:
                 "message a 'role' and a 'content' that is a text"
             ) from None
         return prompt
+
+    @staticmethod
+    def goes_on(messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
+        """Whether the last message is to be continued: unless told, one of the assistant is."""
+        told = arguments.get("continue_final_message")
+        return bool(messages[-1]["role"] == "assistant" if told is None else told)
 
     def _messages(self, chat: Any) -> list[dict[str, Any]]:
         if not isinstance(chat, list) or not 0 < len(chat) <= MOST_MESSAGES:
@@ -114,11 +119,14 @@ def _text_of(part: Any) -> str:
 
 
 def _template_of(tokenizer: Any) -> str | None:
+    """Of a tokenizer, or of a processor, which has no method for it."""
     try:
-        template: str = tokenizer.get_chat_template()
-    except (ValueError, AttributeError):  # none, or none by default of several
+        template: Any = tokenizer.get_chat_template()
+    except AttributeError:
+        template = getattr(tokenizer, "chat_template", None)
+    except ValueError:  # none, or none by default of several
         return None
-    return template
+    return template if isinstance(template, str) else None
 
 
 def _variables_of(template: str) -> frozenset[str]:

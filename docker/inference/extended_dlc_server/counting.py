@@ -85,6 +85,11 @@ class Counter:
         kept = text[len(text) - low :] if side == "left" else text[:low]
         return kept, max(1, tokens - most + rest // 4)
 
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """The tokens of a text that is not too long, as the tokenizer makes them of a prompt."""
+        found: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
+        return found
+
     def _forget_options(self) -> None:
         """What the last request has asked of the tokenizer, such as a truncation, stays set in it."""
         self._backend.no_truncation()

@@ -154,6 +154,33 @@ class Lengths:
                 "send tokens of its own tokenizer, or texts",
             )
 
+    def prompt(self, text: str, *, special: bool) -> list[int]:
+        """The tokens of one prompt, with the tokenizer's special ones around it where asked for; 400 for too many."""
+        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        check()
+        room = self.input_tokens - (self._counter.special if special else 0)
+        if self._counter.upper_bound(text) > room and (tokens := self._counter.count(text, room)) > room:
+            raise self._too_long(text, tokens, room, may_cut=False)
+        if self._unknown_tokens:
+            self._check_ids(text)
+        return self._counter.encode(text, special=special)
+
+    def new_tokens_after(self, tokens: int, asked: int | None) -> int:
+        """How many tokens may follow a prompt of so many, by default all that there is room for; 400 for too many."""
+        left = self.new_tokens if self._positions is None else min(self.new_tokens, self._positions - tokens)
+        if left < (asked or 1):
+            raise RequestError(
+                400,
+                "inputs-too-long",
+                f"the prompt has {tokens} tokens and the answer may have {asked or 1}, and the model has "
+                f"{self._positions} positions for both: send less, or a smaller 'max_tokens'",
+            )
+        return asked or left
+
+    def fit_together(self, tokens: int, new: int) -> bool:
+        """Whether a prompt of so many tokens has positions for so many more."""
+        return self._positions is None or tokens + new <= self._positions
+
     def _texts(
         self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int, labels: int
     ) -> Iterator[tuple[str, int, bool]]:

@@ -33,6 +33,7 @@ from .tasks import kind_of
 from .tokens import TokenCounter
 from .warm_up import warm_up_request
 from .worker import Shared
+from .writer import TASKS, Writer
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,10 @@ class Model:
             self.embeddings = Embeddings(pipeline, recipe, task, most)
         self._batching = Batching(pipeline, task, settings.batch_size, self.embeddings)
         self._counter = TokenCounter(pipeline.model)
+        self.writer: Writer | None = None
+        if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
+            self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
+        self.name = settings.served_name
         self._health: Health | None = None
         self.task = task
         extractor = getattr(pipeline, "feature_extractor", None)

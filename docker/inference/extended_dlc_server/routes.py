@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError, shown
 from .invocations import prepare_invocation
+from .openai_chat import prepare_chat
+from .openai_completions import prepare_completion
 from .openai_embeddings import prepare_embeddings
 from .openai_errors import openai_body
+from .openai_models import PATH as MODELS
+from .openai_models import refuse_responses
 
 if TYPE_CHECKING:
     from .model import Model
@@ -34,11 +38,18 @@ INVOCATIONS = "/invocations"
 
 ROUTES: Mapping[str, Route] = {
     INVOCATIONS: Route(prepare=prepare_invocation),
+    "/v1/chat/completions": Route(prepare=prepare_chat, error_body=openai_body),
+    "/v1/completions": Route(prepare=prepare_completion, error_body=openai_body),
+    "/v1/responses": Route(prepare=refuse_responses, error_body=openai_body),
     "/v1/embeddings": Route(prepare=prepare_embeddings, error_body=openai_body),
 }
 """Path -> who reads what is posted there."""
 
-SHAPES: tuple[tuple[frozenset[str], str], ...] = ((frozenset({"input"}), "/v1/embeddings"),)
+SHAPES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"messages"}), "/v1/chat/completions"),
+    (frozenset({"prompt"}), "/v1/completions"),
+    (frozenset({"input"}), "/v1/embeddings"),
+)
 """Fields of a JSON object without `inputs` -> path whose requests have them all. The first that fits is taken."""
 
 
@@ -60,9 +71,16 @@ def choose(incoming: Incoming) -> Route:
     return ROUTES[INVOCATIONS]
 
 
+def error_body(route: Route | None, path: str, error: RequestError) -> Mapping[str, Any]:
+    """An error as the clients of its route, or of its path where that has none, read it."""
+    if route is not None:
+        return route.error_body(error)
+    return openai_body(error) if path.startswith("/v1/") else error.body()
+
+
 def no_such_route(method: str, path: str) -> RequestError:
     """The answer to a request that no route has."""
-    allowed = {"/ping": "GET", **dict.fromkeys(ROUTES, "POST")}
+    allowed = {"/ping": "GET", MODELS: "GET", **dict.fromkeys(ROUTES, "POST")}
     if path in allowed:
         return RequestError(405, "method-not-allowed", f"{path} takes {allowed[path]}, not {method}")
     known = ", ".join(f"{verb} {name}" for name, verb in allowed.items())

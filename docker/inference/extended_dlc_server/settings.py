@@ -98,6 +98,11 @@ class Settings:
     """`EXTENDED_DLC_INSTALL_REQUIREMENTS`, whether pip installs `code/requirements.txt` at start. Default: yes."""
 
     @property
+    def served_name(self) -> str:
+        """What answers call the model: its Hub id, or `model`."""
+        return self.model_id or "model"
+
+    @property
     def program_file(self) -> Path | None:
         """The user's module, if there is one."""
         file = self.model_folder / "code" / self.program

@@ -1,0 +1,240 @@
+"""`POST /v1/chat/completions`: OpenAI's chat completions, in one piece and as a stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .encoding import encode_json
+from .errors import RequestError
+from .generating import Row
+from .inputs import read_inputs
+from .openai_errors import BadFieldError
+from .openai_fields import chat_fields, check_fields
+from .openai_messages import as_messages, read_messages
+from .openai_writing import DONE, REASONS, delta, head, logprobs, message, usage
+from .prepared import Incoming, Prepared
+from .replies import Piece
+from .streaming import Emit, event
+from .tokens import Tokens
+from .tool_calls import Call
+from .writer import Asked, Writer
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
+    """Check a chat completion."""
+    writer = writer_of(model)
+    document = document_of(incoming, "messages")
+    fields = check_fields(document, chat_fields(writer.limits), "messages")
+    chat = Chat(writer, fields, _messages(writer, document["messages"], incoming), fields.get("model") or model.name)
+    if fields.get("stream"):
+        return Prepared(stream=chat.stream, tokens=chat.tokens)
+    asked = Asked(generation=chat.generation, write=chat.write)
+    return Prepared(answer=chat.answer, shared=writer.shared(asked, chat.prompt), tokens=chat.tokens)
+
+
+def writer_of(model: Model) -> Writer:
+    """The part of the model that continues texts; 400 where it does nothing of the kind."""
+    if model.writer is None:
+        raise RequestError(
+            400, "wrong-task", f"this endpoint serves {model.task}, which writes no such text: send 'inputs' instead"
+        )
+    return model.writer
+
+
+def document_of(incoming: Incoming, own: str) -> dict[str, Any]:
+    """The JSON object of a body, with the field that says what is asked."""
+    if not incoming.is_json:
+        raise RequestError(415, "unsupported-content-type", "send JSON, with the content type application/json")
+    document = incoming.document
+    if not isinstance(document, dict) or document.get(own) is None:
+        raise BadFieldError("missing-inputs", own, f"the body must be a JSON object with '{own}'")
+    return document
+
+
+def _messages(writer: Writer, value: Any, incoming: Incoming) -> list[dict[str, Any]]:
+    template = writer.chats.template or ""
+    messages = read_messages(value, has_images=writer.has_images, knows_developer="developer" in template)
+    try:
+        if writer.has_images:
+            read: list[dict[str, Any]] = read_inputs(messages, incoming.expected, incoming.share)
+            return read
+        checked: list[dict[str, Any]] = writer.chats.check(messages)
+        return checked
+    except RequestError as error:
+        raise as_messages(error) from None
+
+
+class Chat:
+    """One chat completion."""
+
+    def __init__(self, writer: Writer, fields: Mapping[str, Any], messages: list[dict[str, Any]], model: str) -> None:
+        """Render the prompt, and say what is asked of the model; 400 where it does not fit."""
+        self._fields, self._tokenizer, self._form = fields, writer.tokenizer, writer.form
+        self.tokens = Tokens()
+        """What the answer took, for the log."""
+        if fields.get("top_logprobs") and not fields.get("logprobs"):
+            raise BadFieldError("bad-parameters", "top_logprobs", "'top_logprobs' needs 'logprobs': true")
+        if fields.get("response_format", {}).get("type", "text") != "text":
+            raise BadFieldError(
+                "bad-parameters",
+                "response_format",
+                "'response_format' must have the type 'text': ask for JSON in a message",
+            )
+        tools = _tools(fields, writer)
+        options, variables = self._template_options(writer, tools)
+        try:
+            self.prompt = writer.chats.render(messages, options, variables)
+        except RequestError as error:
+            raise as_messages(error) from None
+        self.generation = writer.generation(
+            fields,
+            tokens=None if writer.has_images else writer.prompt(self.prompt, special=False),
+            features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
+            marked=bool(tools) or writer.thinking is not None,
+            likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
+        )
+        self._new_reply = writer.reply(self.prompt, tools)
+        self._most_calls = 1 if fields.get("parallel_tool_calls") is False else None
+        self._head = head("chatcmpl", model)
+
+    def _template_options(self, writer: Writer, tools: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the chat template is told beside the messages."""
+        fields = self._fields
+        goes_on = fields.get("continue_final_message")
+        if goes_on is None and fields.get("add_generation_prompt"):
+            goes_on = False
+        options = {"tools": tools, "documents": fields.get("documents"), "continue_final_message": goes_on}
+        variables = dict(fields.get("chat_template_kwargs", {}))
+        effort = fields.get("reasoning_effort")
+        if effort is not None and "reasoning_effort" in writer.chats.variables:
+            variables.setdefault("reasoning_effort", effort)
+        elif effort is not None and "enable_thinking" in writer.chats.variables:
+            variables.setdefault("enable_thinking", effort != "none")
+        elif effort is not None:
+            raise BadFieldError(
+                "bad-parameters",
+                "reasoning_effort",
+                "'reasoning_effort' has no effect: the chat template of this model knows none",
+            )
+        return options, variables
+
+    # in one piece
+
+    def answer(self, copy: Model) -> bytes:
+        """Alone."""
+        assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
+        (rows,) = copy.writer.write([self.generation])
+        return self.write(rows)
+
+    def write(self, rows: list[Row]) -> bytes:
+        """The completion of these sequences."""
+        choices: list[dict[str, Any]] = []
+        for row in rows:
+            for _ in range(self.generation.copies):
+                choices.append(self._choice(row, len(choices)))
+        self.tokens.prompt, self.tokens.generated = self.generation.prompt_tokens, sum(len(row.tokens) for row in rows)
+        return encode_json(
+            {**self._head, "object": "chat.completion", "choices": choices, "usage": usage(self.generation, rows)}
+        )
+
+    def _choice(self, row: Row, index: int) -> dict[str, Any]:
+        reply = self._new_reply()
+        pieces = [*reply.feed(row.text.whole), *reply.end()]
+        called = any(isinstance(piece, Call) for piece in pieces)
+        return {
+            "index": index,
+            "message": message(pieces, self._form, most_calls=self._most_calls),
+            "logprobs": logprobs(row.likely, self._tokenizer) if self.generation.likely is not None else None,
+            "finish_reason": "tool_calls" if called else REASONS[row.reason],
+        }
+
+    # as a stream
+
+    def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
+        """A chunk for each piece, one with the reason to finish, one with the usage if wanted, and the end."""
+        assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
+        options = self._fields.get("stream_options", {})
+        heads = {**self._head, "object": "chat.completion.chunk"}
+        counts = {"usage": None} if options.get("include_usage") else {}
+        choices: dict[int, _Streamed] = {}
+
+        def told(row: Row, text: str) -> None:
+            if row.number not in choices:
+                choices[row.number] = _Streamed(self, row)
+            for choice in choices[row.number].more(text):
+                for number in range(self.generation.copies):
+                    index = row.number * self.generation.copies + number
+                    emit(event({**heads, "choices": [{"index": index, **choice}], **counts}))
+
+        (rows,) = copy.writer.write([self.generation], told, gone)
+        if counts:
+            emit(event({**heads, "choices": [], "usage": usage(self.generation, rows)}))
+        emit(DONE)
+        self.tokens.prompt = self.generation.prompt_tokens
+        return sum(len(row.tokens) for row in rows)
+
+
+class _Streamed:
+    """One choice of a stream."""
+
+    def __init__(self, chat: Chat, row: Row) -> None:
+        self._chat, self._row = chat, row
+        self._reply = chat._new_reply()
+        self._calls = self._told = 0
+        self._begun = False
+
+    def more(self, text: str) -> list[dict[str, Any]]:
+        """Choices of the chunks that are due with this text."""
+        row, chat = self._row, self._chat
+        pieces: list[Piece] = self._reply.feed(text)
+        if row.reason:
+            pieces += self._reply.end()
+        deltas = [] if self._begun else [{"role": "assistant", "content": ""}]
+        self._begun = True
+        for piece in pieces:
+            if isinstance(piece, Call):
+                if chat._most_calls is not None and self._calls >= chat._most_calls:
+                    continue
+                self._calls += 1
+            deltas.append(delta(piece, chat._form, self._calls - 1))
+        choices: list[dict[str, Any]] = [{"delta": one, "logprobs": None, "finish_reason": None} for one in deltas]
+        if row.reason:
+            reason = "tool_calls" if self._calls else REASONS[row.reason]
+            choices.append({"delta": {}, "logprobs": None, "finish_reason": reason})
+        if choices and chat.generation.likely is not None:
+            choices[-1]["logprobs"] = logprobs(row.likely[self._told :], chat._tokenizer)
+            self._told = len(row.likely)
+        return choices
+
+
+def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
+    """The tools that the model is told of; 400 where it could not call them."""
+    tools: list[Any] = fields.get("tools") or []
+    choice = fields.get("tool_choice")
+    if choice == "none" or not tools:
+        if choice not in (None, "none", "auto"):
+            raise BadFieldError("bad-parameters", "tool_choice", "'tool_choice' needs 'tools'")
+        return []
+    if not writer.takes_tools:
+        raise BadFieldError(
+            "unsupported-tools",
+            "tools",
+            "'tools' are not taken: the chat template of this model teaches none of the forms of calls that this "
+            "server reads (Hermes, Qwen, GLM, Llama, Mistral), and its tokenizer has no 'response_template' that the "
+            "transformers release of this image reads",
+        )
+    if choice not in (None, "auto"):
+        raise BadFieldError(
+            "bad-parameters",
+            "tool_choice",
+            "'tool_choice' must be 'auto' or 'none': this server cannot make a model call a tool",
+        )
+    names = [tool["function"].get("name") for tool in tools]
+    if None in names or len(set(names)) < len(names):
+        raise BadFieldError("bad-parameters", "tools", "'tools' must have a function with a 'name' of its own each")
+    return tools

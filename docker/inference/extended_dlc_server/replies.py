@@ -1,0 +1,247 @@
+"""What an assistant says, taken apart while it grows: its reasoning, its content, and its calls of tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .generating import most_begun
+from .tool_calls import Call, CallForm, Schemas, json_call
+
+PYTHON_TAG = "<|python_tag|>"
+"""What Llama may put in front of a call."""
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """A piece of the answer."""
+
+    text: str
+
+
+Piece = Reasoning | Content | Call
+
+
+class Reply(Protocol):
+    """Takes an answer apart."""
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is certain with this text behind the one before."""
+
+    def end(self) -> list[Piece]:
+        """What was held back: nothing follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thinking:
+    """The marks around reasoning."""
+
+    opens: str
+    closes: str
+
+    def is_begun(self, prompt: str) -> bool:
+        """Whether the prompt ends in the middle of it, as templates do whose model always thinks."""
+        return prompt.rstrip().endswith(self.opens)
+
+
+_THINKING = (
+    Thinking(opens="<think>", closes="</think>"),
+    Thinking(opens="[THINK]", closes="[/THINK]"),
+    Thinking(opens="<seed:think>", closes="</seed:think>"),
+)
+
+
+def thinking_of(template: str) -> Thinking | None:
+    """The marks that a chat template puts around reasoning."""
+    return next((marks for marks in _THINKING if marks.closes in template), None)
+
+
+class MarkedReply:
+    """An answer whose parts stand between marks of the table."""
+
+    def __init__(
+        self, form: CallForm | None, thinking: Thinking | None, schemas: Schemas, *, begun: bool = False
+    ) -> None:
+        """`begun`: the prompt has opened the reasoning."""
+        self._form, self._thinking, self._schemas = form, thinking, schemas
+        self._marked = form is not None or thinking is not None
+        self._buffer = ""
+        self._state = "thinking" if begun else "start"
+        self._spaces = ""
+        """White space that belongs to what follows, and to nothing where a mark follows."""
+        self._is_first = True
+        """Whether nothing of this part has been told: white space in front of it is none of its own."""
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is certain with this text behind the one before."""
+        self._buffer += text
+        pieces: list[Piece] = []
+        while self._step(pieces, last=False):
+            pass
+        return pieces
+
+    def end(self) -> list[Piece]:
+        """What was held back: nothing follows."""
+        pieces: list[Piece] = []
+        while self._step(pieces, last=True):
+            pass
+        if self._spaces and self._state == "content" and not self._is_first:
+            pieces.append(Content(self._spaces))
+        return pieces
+
+    def _step(self, pieces: list[Piece], *, last: bool) -> bool:
+        """One move within the buffer; whether there may be another."""
+        match self._state:
+            case "start":
+                return self._start(last=last)
+            case "thinking":
+                return self._think(pieces, last=last)
+            case "call":
+                return self._call(pieces, last=last)
+        return self._content(pieces, last=last)
+
+    def _start(self, *, last: bool) -> bool:
+        """Reasoning and Llama's calls stand at the beginning only."""
+        begun = self._buffer.lstrip()
+        opens = [self._thinking.opens] if self._thinking else []
+        bare = self._form is not None and not self._form.opens
+        tags = [*opens, *([PYTHON_TAG] if bare else [])]
+        if not last and (not begun or any(tag.startswith(begun) and tag != begun for tag in tags)):
+            return False
+        if self._thinking and begun.startswith(self._thinking.opens):
+            self._buffer, self._state = begun[len(self._thinking.opens) :], "thinking"
+        elif bare and begun.startswith((PYTHON_TAG, "{")):
+            self._state = "call"
+        else:
+            self._state = "content"
+        return True
+
+    def _think(self, pieces: list[Piece], *, last: bool) -> bool:
+        assert self._thinking is not None  # noqa: S101 - nothing else leads here
+        before, closed, after = self._buffer.partition(self._thinking.closes)
+        if closed:
+            self._tell(pieces, before, Reasoning)
+            self._buffer, self._state, self._spaces, self._is_first = after, "start", "", True
+            self._thinking = None
+            return True
+        self._tell_certain(pieces, [self._thinking.closes], Reasoning, last=last)
+        return False
+
+    def _content(self, pieces: list[Piece], *, last: bool) -> bool:
+        opens = self._form.opens if self._form else ""
+        if not opens:
+            self._tell_certain(pieces, [], Content, last=last)
+            return False
+        before, opened, after = self._buffer.partition(opens)
+        if opened:
+            self._tell(pieces, before, Content)
+            self._buffer, self._state = after, "call"
+            return True
+        self._tell_certain(pieces, [opens], Content, last=last)
+        return False
+
+    def _call(self, pieces: list[Piece], *, last: bool) -> bool:
+        """A call is told when it is whole."""
+        assert self._form is not None  # noqa: S101 - nothing else leads here
+        form = self._form
+        ends = form.closes or form.opens
+        before, closed, after = self._buffer.partition(ends) if ends else (self._buffer, "", "")
+        if not closed and not last:
+            return False
+        body = before.strip().removeprefix(PYTHON_TAG)
+        try:
+            calls = form.read(body, self._schemas)
+        except ValueError:
+            calls = []
+            self._tell(pieces, f"{form.opens}{before}{closed if form.closes else ''}", Content)
+        pieces += calls
+        if calls:
+            self._spaces = ""
+        self._buffer = after
+        self._state = "call" if closed and not form.closes else "content"
+        return bool(closed)
+
+    def _tell_certain(self, pieces: list[Piece], marks: Sequence[str], kind: Any, *, last: bool) -> None:
+        kept = 0 if last else most_begun(self._buffer, marks)
+        cut = len(self._buffer) - kept
+        text, self._buffer = self._buffer[:cut], self._buffer[cut:]
+        self._tell(pieces, text, kind)
+
+    def _tell(self, pieces: list[Piece], text: str, kind: Any = Content) -> None:
+        """The text, without white space in front of a part, and with that at its end held back: marks may follow."""
+        text = self._spaces + text
+        if not self._marked:
+            kept, self._spaces = text, ""
+        else:
+            text = text.lstrip() if self._is_first else text
+            kept = text.rstrip()
+            self._spaces = text[len(kept) :]
+        if kept:
+            self._is_first = False
+            pieces.append(kind(kept))
+
+
+class TemplateReply:
+    """An answer whose parts the tokenizer's own `response_template` tells (transformers 5.20 and newer)."""
+
+    def __init__(self, parser: Any) -> None:
+        """`parser` is transformers' own."""
+        self._parser = parser
+        self._begun = False
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is certain with this text behind the one before."""
+        events = [] if self._begun else list(self._parser.initial_events)
+        self._begun = True
+        return self._pieces([*events, *self._parser.feed(text)])
+
+    def end(self) -> list[Piece]:
+        """What was held back: nothing follows."""
+        _, events = self._parser.finalize()
+        return self._pieces(events)
+
+    @staticmethod
+    def _pieces(events: Sequence[Mapping[str, Any]]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for event in events:
+            field, kind = event["field"], event["type"]
+            if kind == "region_close" and field in _CALLS:
+                value = event["value"]
+                pieces += [json_call(one) for one in (value if isinstance(value, list) else [value])]
+            elif kind == "region_chunk" and event["text"] and field not in _CALLS:
+                pieces.append(Reasoning(event["text"]) if field in _REASONING else Content(event["text"]))
+        return pieces
+
+
+class SchemaReply:
+    """An answer that the tokenizer's `response_schema` takes apart once it is whole (transformers 4.57 to 5.0)."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Nothing is there yet."""
+        self._tokenizer, self._text = tokenizer, ""
+
+    def feed(self, text: str) -> list[Piece]:
+        """Nothing is certain before the end."""
+        self._text += text
+        return []
+
+    def end(self) -> list[Piece]:
+        """All of it."""
+        message = self._tokenizer.parse_response(self._text)
+        reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
+        pieces: list[Piece] = [Reasoning(reasoning)] if reasoning else []
+        if message.get("content"):
+            pieces.append(Content(message["content"]))
+        return [*pieces, *(json_call(one) for one in message.get("tool_calls") or ())]
+
+
+_CALLS = ("tool_calls", "tool_call")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
