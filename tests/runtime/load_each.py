@@ -84,6 +84,24 @@ def llama(folder: Path, model: str = "LlamaForCausalLM", **more: Any) -> None:
     save(folder, model, transformers.LlamaConfig(vocab_size=size, **tiny_tasks.LAYERS, initializer_range=0.5, **more))
 
 
+def blip(folder: Path, model: str) -> None:
+    """BLIP, whose head is tied inside its decoder, with all files of its processor."""
+    import transformers
+
+    folder.mkdir(parents=True)
+    words = tiny_models._save_word_pieces(folder, "BertTokenizer")
+    sizes = {**tiny_tasks.LAYERS, "encoder_hidden_size": 32, "max_position_embeddings": 64, "initializer_range": 0.5}
+    roles = {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
+    text = {**sizes, **roles, "vocab_size": len(words)}
+    vision = {**tiny_tasks.VISION, "initializer_range": 0.5}
+    save(folder, model, transformers.BlipConfig(text_config=text, vision_config=vision, projection_dim=16))
+    names = ["input_ids", "attention_mask"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_input_names=names)
+    images = transformers.BlipImageProcessor(**tiny_tasks.SQUARE)
+    transformers.BlipProcessor(images, tokenizer).save_pretrained(folder)
+    images.save_pretrained(folder)  # which the newest release writes into the processor's file, and the oldest reads
+
+
 def change(folder: Path, source: Path, change_weights: Any) -> None:
     """A copy with other weights."""
     from safetensors.torch import load_file, save_file
@@ -146,6 +164,15 @@ def make(root: Path) -> None:
     without(root / "bloom-wordless", root / "bloom", *words)
     without(root / "letterless", root / "Wav2Vec2ForCTC", "vocab.json")
     make_adapters(root)
+    head, table = "text_decoder.cls.predictions.decoder.weight", "text_decoder.bert.embeddings.word_embeddings.weight"
+    for name in ("BlipForConditionalGeneration", "BlipForQuestionAnswering"):
+        blip(root / name, name)
+        change(root / f"{name}-whole", root / name, lambda w: {**w, head: w[table].clone()})
+        change(root / f"{name}-head", root / f"{name}-whole", lambda w: {k: v for k, v in w.items() if k != table})
+        without(root / f"{name}-untied", root / name)
+        config = json.loads((root / name / "config.json").read_text())
+        config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+        (root / f"{name}-untied" / "config.json").write_text(json.dumps(config))
     without(root / "unheard", root / "Wav2Vec2ForCTC", "preprocessor_config.json")
 
 
@@ -215,6 +242,7 @@ def load(name: str, task: str, folder: str) -> dict[str, Any]:
     from extended_dlc_server.errors import StartError
     from extended_dlc_server.loading import load_pipelines
     from extended_dlc_server.settings import read_settings
+    from PIL import Image
 
     lines = Lines()
     logging.getLogger("extended_dlc_server").addHandler(lines)
@@ -238,6 +266,15 @@ def load(name: str, task: str, folder: str) -> dict[str, Any]:
     if model.task in ("automatic-speech-recognition", "audio-classification"):
         noise = np.random.default_rng(1).standard_normal(16_000).astype(np.float32)
         answer = json.loads(encode_json(model.pipeline({"raw": noise, "sampling_rate": 16_000})))
+        return {"name": name, "task": model.task, "answer": answer, "lines": lines.lines}
+    if model.task in ("image-to-text", "image-text-to-text", "visual-question-answering"):
+        pixels = np.random.default_rng(1).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+        asked: dict[str, Any] = {"image": Image.fromarray(pixels), "question": "hello world"}
+        if model.task == "image-to-text":
+            asked = {"inputs": asked["image"], "max_new_tokens": 8}
+        elif model.task == "image-text-to-text":
+            asked = {"images": asked["image"], "text": "hello", "max_new_tokens": 8}
+        answer = json.loads(encode_json(model.pipeline(**asked)))
         return {"name": name, "task": model.task, "answer": answer, "lines": lines.lines}
     text = (
         f"hello {getattr(model.pipeline.tokenizer, 'mask_token', '')}" if model.task == "fill-mask" else "hello world"

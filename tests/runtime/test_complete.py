@@ -147,6 +147,29 @@ def test_what_the_answer_needs_and_nobody_delivered_is_refused_by_name(outcomes)
         assert says in outcomes[case].get("refused", "started"), case
 
 
+TIED = {
+    NEWEST: [("BlipForConditionalGeneration", "image-text-to-text")],
+    OLDEST: [
+        ("BlipForConditionalGeneration", "image-to-text"),
+        ("BlipForQuestionAnswering", "visual-question-answering"),
+    ],
+}
+
+
+def test_a_weight_that_the_decoder_inside_a_model_ties_is_there_under_either_name(load, release):
+    """The newest release saves one of the two, and the oldest ties heads of whole models alone."""
+    cases = TIED[release]
+    ends = ("-whole", "", "-head", "-untied")
+    rows = load(*[(f"{name}{end}", task) for name, task in cases for end in ends])
+    for name, task in cases:
+        whole, *tied, untied = (rows[f"{name}{end}", task] for end in ends)
+        assert whole.get("answer"), whole
+        for row in tied:
+            assert row.get("answer") == whole["answer"], row
+            assert row["lines"] == []
+        assert "text_decoder.cls.predictions.decoder.weight" in untied.get("refused", ""), untied
+
+
 def test_rotary_positions_of_any_release_are_what_they_were(load, made, overlay, release, tmp_path_factory):
     """The newest release wrote the model, and calls them otherwise than the oldest one."""
     other = run(

@@ -88,6 +88,32 @@ def invented(model: Any, report: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if _place(value) is None or _place(value) not in brought}
 
 
+def tie_heads(model: Any, lacking: Mapping[str, Any]) -> bool:
+    """Whether a head and the table of its input, of which one was lacking, are now one, as the configuration says.
+
+    Releases before 5 tie the head of the whole model alone as they load it, and later ones save only one of the two:
+    the decoder inside BLIP would have a random head.
+    """
+    import torch
+
+    tied = False
+    for part in model.modules():
+        if not hasattr(part, "get_output_embeddings"):
+            continue
+        with suppress(AttributeError, NotImplementedError):  # models without texts
+            table, head = part.get_input_embeddings().weight, part.get_output_embeddings().weight
+            lacks = [any(weight is one for one in lacking.values()) for weight in (table, head)]
+            if table is head or lacks not in ([True, False], [False, True]):
+                continue
+            delivered = (head if lacks[0] else table).detach().clone()
+            part.tie_weights()
+            if part.get_output_embeddings().weight is part.get_input_embeddings().weight:
+                with torch.no_grad():
+                    part.get_output_embeddings().weight.copy_(delivered)
+                tied = True
+    return tied
+
+
 def misfits(report: Mapping[str, Any]) -> list[str]:
     """What has another shape in the checkpoint than in the model, with both."""
     rows = sorted(report.get("mismatched_keys", ()), key=lambda row: str(row[0]))
@@ -231,6 +257,8 @@ def make_pipeline(
             raise StartError(why_not_loaded(cause, weights, transformers.__version__)) from error
     report = reports.of(made.model)
     lacking = invented(made.model, report)
+    if lacking and tie_heads(made.model, lacking):
+        lacking = invented(made.model, report)
     if report.get("error_msgs"):
         incomplete.add(f"weights of {weights.name} cannot be loaded: {some(map(str, report['error_msgs']))}")
     if weights.adapter:
