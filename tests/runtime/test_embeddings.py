@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -218,15 +221,11 @@ def test_a_long_text_is_cut_as_sentence_transformers_does_and_the_answer_says_so
     server = start_server(repositories / "short", release).wait_until_ready()
     short = server.ask({"inputs": "a b c d e f"}).json
     for path, document in (("/invocations", {"inputs": "a b c d e f g h"}), ("/v1/embeddings", {"input": ["a " * 9]})):
-        connection_headers = {"Content-Type": "application/json"}
-        import http.client
-
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        connection.request("POST", path, json.dumps(document).encode(), connection_headers)
+        connection.request("POST", path, json.dumps(document), {"Content-Type": "application/json"})
         response = connection.getresponse()
         assert response.status == 200
         assert response.headers["X-Amzn-SageMaker-Custom-Attributes"].startswith("truncated_tokens=")
-        response.read()
         connection.close()
     assert near(server.ask({"inputs": "a b c d e f g h"}).json, short)
     left = server.ask({"inputs": "g h a b c d e f", "parameters": {"truncation_direction": "Left"}})
@@ -234,6 +233,22 @@ def test_a_long_text_is_cut_as_sentence_transformers_does_and_the_answer_says_so
     refused = server.ask({"inputs": "a b c d e f g h", "parameters": {"truncate": False}})
     assert refused.error[:2] == (400, "inputs-too-long")
     assert server.stop() == 0
+
+
+def test_the_hubs_clients_send_their_options_beside_the_inputs(dense):
+    options = {
+        "normalize": True,
+        "prompt_name": "query",
+        "truncate": True,
+        "truncation_direction": "Right",
+        "dimensions": 4,
+    }
+    beside = dense.ask({"inputs": "hello", **options, "encoding_format": None})
+    assert beside.json == dense.ask({"inputs": "hello", "parameters": options}).json
+    assert len(beside.json[0]) == 4
+    unlike = dense.ask({"inputs": "hello", "normalize": False}).json[0]
+    assert sum(number**2 for number in unlike) != pytest.approx(1, abs=1e-3)
+    assert dense.ask({"inputs": "hello", "dimensions": 4, "parameters": {"dimensions": 5}}).error[1] == "bad-parameters"
 
 
 def test_a_sentence_is_compared_with_others_in_the_hubs_shape(dense):
@@ -291,6 +306,35 @@ def test_a_model_that_makes_no_vectors_says_so(bloom):
 
 
 # the repository's files
+
+
+def test_the_hubs_files_of_all_modules_are_downloaded_and_no_others(start_server, repositories, tmp_path):
+    serving = pytest.importorskip("werkzeug.serving", reason="pip install extended-dlc[rehearse]")
+    from extended_dlc.rehearsal import hub as application
+
+    folder, lines = tmp_path / "hub" / "tiny" / "dense", []
+    shutil.copytree(repositories / "dense", folder)
+    for further in (
+        "2_Dense/pytorch_model.bin",
+        "onnx/model.onnx",
+        "openvino/openvino_model.bin",
+        "old/model.safetensors",
+    ):
+        (folder / further).parent.mkdir(exist_ok=True)
+        (folder / further).write_bytes(b"x" * 100)
+    hub = application.Hub(tmp_path / "hub", log=lambda line: lines.append(json.loads(line)))
+    serving_hub = serving.make_server("127.0.0.1", 0, hub, threaded=True)
+    threading.Thread(target=serving_hub.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{serving_hub.server_port}"
+    server = start_server(None, HF_MODEL_ID="tiny/dense", HF_ENDPOINT=address, HF_HOME=str(tmp_path / "cache"))
+    server.wait_until_ready()
+    case = json.loads((repositories / "reference.json").read_text())["dense"][0]
+    assert near(server.ask({"inputs": case["texts"]}).json, case["vectors"])
+    assert server.stop() == 0
+    serving_hub.shutdown()
+    got = {line["path"].partition("/resolve/")[2].partition("/")[2] for line in lines if line["method"] == "GET"}
+    assert {"1_Pooling/config.json", "2_Dense/model.safetensors", "3_Dense/model.safetensors", "modules.json"} <= got
+    assert not {name for name in got if name.endswith((".bin", ".onnx")) or name.startswith("old/model")}
 
 
 @pytest.fixture

@@ -31,6 +31,20 @@ _CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
 _JSON_TEXT_TASKS = ("question-answering", "table-question-answering")
 _RESPONSE_FORMATS: Mapping[str, Form] = {"json": Form.JSON, "text": Form.TEXT, "verbose_json": Form.VERBOSE}
 _FIELDS = frozenset({"inputs", "parameters", "stream"})
+_OF_VECTORS = frozenset(
+    {
+        "dimensions",
+        "encoding_format",
+        "normalize",
+        "pooling",
+        "prompt",
+        "prompt_name",
+        "truncate",
+        "truncation_direction",
+    }
+)
+_BESIDE: Mapping[str, frozenset[str]] = {"feature-extraction": _OF_VECTORS, "sentence-embeddings": _OF_VECTORS}
+"""Task -> parameters that the Hub's clients send beside `inputs`."""
 _BYTES = ("application/octet-stream", "application/ogg")
 _IMAGE_BYTES = ("application/octet-stream", "application/x-image")
 _CHARSETS = re.compile(
@@ -183,7 +197,8 @@ def parse_document(body: bytes, content_type: str | None, expected: Expected) ->
 def _decode_document(document: Any, expected: Expected, share: Share | None) -> Decoded:
     if not isinstance(document, dict) or "inputs" not in document:
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {how_to_ask(expected)}")
-    extra = document.keys() - _FIELDS
+    beside = {name: document[name] for name in _BESIDE.get(expected.task, frozenset()) & document.keys()}
+    extra = document.keys() - _FIELDS - beside.keys()
     if extra:
         raise RequestError(
             400,
@@ -197,7 +212,9 @@ def _decode_document(document: Any, expected: Expected, share: Share | None) -> 
     if not isinstance(parameters, dict):
         raise RequestError(400, "bad-parameters", "'parameters' must be an object such as {\"max_new_tokens\": 32}")
     if "stream" in document:
-        parameters = merge(parameters, {"stream": document["stream"]})
+        beside["stream"] = document["stream"]
+    if beside:
+        parameters = merge(parameters, beside)
     return Decoded(inputs=read_inputs(document["inputs"], expected, share), parameters=parameters)
 
 

@@ -15,7 +15,7 @@ from .complete import Incomplete
 from .ending import check
 from .errors import RequestError, shown
 from .one_pass import threads_for
-from .sentence_modules import Module, Recipe, build, dimensions_of, kind_of_repository, pooled_by, read_recipe
+from .sentence_modules import MODULES, Module, Recipe, build, dimensions_of, pooled_by, read_recipe
 from .similarity import similarities
 from .weights import Weights
 
@@ -57,8 +57,8 @@ def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | 
         return pooled_by("mean")
     if task != "sentence-embeddings":
         return None
-    kind = kind_of_repository(weights.folder)
-    return pooled_by("mean") if kind is None else read_recipe(weights.folder, weights.name, incomplete)
+    folder = weights.modules_folder
+    return read_recipe(folder, weights.name, incomplete) if (folder / MODULES).is_file() else pooled_by("mean")
 
 
 def most_tokens(recipe: Recipe, tokenizer: Any, positions: int, told: int | None) -> int:

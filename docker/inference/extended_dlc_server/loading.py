@@ -98,7 +98,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
 
     config = weights.config()
     of_adapter = weights.adapter.task if weights.adapter else None
-    inferred = of_adapter or task_of(weights.folder, weights.name)
+    inferred = of_adapter or task_of(weights.modules_folder, weights.name)
     task = check_task(
         settings.task or inferred or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
         installed=PIPELINE_REGISTRY.supported_tasks.keys(),

@@ -8,7 +8,7 @@ of torch each, so they are here, as release 6.2.0 computes them; a module that i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,16 @@ def pooled_by(mode: str, *, normalize: bool = False) -> Recipe:
     if normalize:
         modules.append(("Normalize", Path(), {}))
     return Recipe(modules=tuple(modules), from_repository=False)
+
+
+def weights_of(modules: Path, names: Collection[str]) -> list[str]:
+    """Which of a repository's files are the weights of its modules, safetensors before pickles."""
+    rows = _json(modules)
+    folders = {str(row.get("path") or "") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
+    found = []
+    for folder in sorted(folders - {""}):
+        found += [f"{folder}/{file}" for file in _WEIGHTS if f"{folder}/{file}" in names][:1]
+    return found
 
 
 def kind_of_repository(folder: Path) -> str | None:

@@ -32,6 +32,7 @@ from .complete import (
     why_no_model,
 )
 from .errors import StartError
+from .sentence_modules import MODULES, weights_of
 from .settings import MEGABYTE, Settings
 from .verified import FOLLOWED, Following, Listed, Notes, hash_of, listed
 
@@ -80,6 +81,12 @@ class Weights:
     def config_folder(self) -> Path:
         """Where `config.json` is."""
         own = self.adapter is not None and (self.adapter.folder / "config.json").is_file()
+        return self.adapter.folder if self.adapter and own else self.folder
+
+    @property
+    def modules_folder(self) -> Path:
+        """Where sentence-transformers' files are: an adapter may bring those of its training."""
+        own = self.adapter is not None and (self.adapter.folder / MODULES).is_file()
         return self.adapter.folder if self.adapter and own else self.folder
 
     @property
@@ -325,6 +332,11 @@ def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name
     picked = pick(files, read)
     if not every_file:
         _check_format(picked, model_id)
+        if MODULES in files:
+            index = _fetched(
+                MODULES, lambda: hf_hub_download(model_id, MODULES, revision=commit, token=settings.token), name
+            )
+            picked += weights_of(Path(index), files)
     wanted = [file for file in files if file in picked or not _dispensable(file, bool(picked), settings, every_file)]
     absent = [file for file in wanted if not isinstance(try_to_load_from_cache(model_id, file, revision=commit), str)]
     needed = sum(files[file].size for file in absent)
