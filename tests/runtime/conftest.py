@@ -24,9 +24,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "docker" / "inference"
 sys.path.insert(0, str(IMAGE))  # the server's pure parts are tested in this process
+sys.path.append(str(Path(__file__).parent))  # what makes models, beside the tests
 
 NEWEST, OLDEST = "5.23.0", "4.46.3"
 OVERLAY = ROOT / ".cache" / f"transformers-{OLDEST}"
+OPENAI = "3.57.0"
 OVERLAY_REQUIREMENTS = (f"transformers=={OLDEST}", "tokenizers==0.20.3", "huggingface_hub==0.36.2")
 
 
@@ -139,17 +141,61 @@ def ffmpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def overlay() -> Path:
     """transformers' oldest supported release, to be put in front of the installed one."""
-    if not OVERLAY.is_dir():
-        unfinished = OVERLAY.with_name(f"{OVERLAY.name}.{os.getpid()}")
+    return kept_packages(OVERLAY.name, *OVERLAY_REQUIREMENTS, dependencies=False)
+
+
+class Clients:
+    """A process with an unmodified client, asked line by line."""
+
+    def __init__(self, program: Path, packages: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(packages)},
+        )
+
+    def __call__(self, server: Server) -> Callable[..., Any]:
+        """Calls of the client whose base URL is the server's."""
+        return lambda call, **arguments: self._ask(f"http://127.0.0.1:{server.port}/v1", call, arguments)
+
+    def _ask(self, base_url: str, call: str, arguments: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"base_url": base_url, "call": call, "arguments": arguments}
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def openai_client() -> Iterator[Clients]:
+    """The openai package, as PyPI has it."""
+    packages = kept_packages(f"openai-{OPENAI}", f"openai=={OPENAI}")
+    clients = Clients(Path(__file__).parent / "openai_client.py", packages)
+    yield clients
+    clients.stop()
+
+
+def kept_packages(name: str, *requirements: str, dependencies: bool = True) -> Path:
+    """A folder of packages beside the installed ones, made once."""
+    folder = ROOT / ".cache" / name
+    if not folder.is_dir():
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+        alone = [] if dependencies else ["--no-deps"]
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", unfinished, *OVERLAY_REQUIREMENTS],
-            check=True,
+            [sys.executable, "-m", "pip", "install", "-q", *alone, "--target", unfinished, *requirements], check=True
         )
         try:
-            unfinished.rename(OVERLAY)
+            unfinished.rename(folder)
         except OSError:  # another test process was faster
-            assert OVERLAY.is_dir()
-    return OVERLAY
+            assert folder.is_dir()
+    return folder
 
 
 @pytest.fixture(scope="session")

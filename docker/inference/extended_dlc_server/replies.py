@@ -164,7 +164,7 @@ class MarkedReply:
             self._tell(pieces, f"{form.opens}{before}{closed if form.closes else ''}", Content)
         pieces += calls
         if calls:
-            self._spaces = ""
+            self._spaces, self._is_first = "", True
         self._buffer = after
         self._state = "call" if closed and not form.closes else "content"
         return bool(closed)

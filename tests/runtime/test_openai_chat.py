@@ -1,0 +1,321 @@
+"""Chat completions, asked by OpenAI's own client: models that say what their test makes them say."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from chain_models import make_chain
+
+pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
+
+# As Qwen 3's: thinking unless told, calls as Hermes writes them.
+QWEN = """{%- for m in messages -%}
+<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}
+{%- for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}
+{%- endfor -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{%- if messages[-1].role == 'tool' %}<|heard|>
+{%- elif tools %}<|tools|>
+{%- elif enable_thinking is defined and enable_thinking is false %}<think></think><|plain|>
+{%- else %}<|thinks|>
+{%- endif -%}{%- endif -%}{# within <tool_call></tool_call> XML tags, <think> #}"""
+MISTRAL = """{%- if messages[0].role == 'system' %}{{ raise_exception('no system role here') }}{% endif -%}
+{%- for m in messages -%}
+{%- for call in m.tool_calls or [] -%}
+{%- if call.id | length != 9 %}{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}
+{%- endif -%}{%- endfor -%}
+[{{ m.role }}]{{ m.content }}{%- endfor -%}
+{%- if tools %}[AVAILABLE_TOOLS]{{ tools | length }}[INST]{% else %}[/INST]{% endif -%}{# '[TOOL_CALLS]' #}"""
+USER = [{"role": "user", "content": "hi"}]
+TOOL = {
+    "type": "function",
+    "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+CITY = ' "arguments": {"city": "Köln"}}\n'
+PLAIN = {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}
+
+
+@pytest.fixture(scope="module")
+def qwen(start_server, tmp_path_factory, release):
+    special = ["<|plain|>", "<|thinks|>", "<|tools|>", "<|heard|>", "<|user|>", "<|assistant|>", "<|tool|>"]
+    chains = [
+        ("<|plain|>", "Hello", " you", ", and", " good", " day", "."),
+        ("<|thinks|>", "<think>", "\nHm.\n", "</think>", "\n\nHi", " there."),
+        ("<|tools|>", "I look.\n", "<tool_call>", '\n{"name": "get_weather",', CITY, "</tool_call>", "\n"),
+        ("<|heard|>", "It is", " warm."),
+    ]
+    folder = make_chain(tmp_path_factory.mktemp("qwen") / "model", chains, QWEN, special)
+    return start_server(folder, release).wait_until_ready()
+
+
+@pytest.fixture(scope="module")
+def mistral(start_server, tmp_path_factory, release):
+    special = ["[TOOL_CALLS]", "[INST]", "[/INST]"]
+    chains = [
+        ("[INST]", "[TOOL_CALLS]", '[{"name": "get_weather",', ' "arguments": {"city": "Köln"}}]'),
+        ("[/INST]", "Bonjour."),
+    ]
+    folder = make_chain(tmp_path_factory.mktemp("mistral") / "model", chains, MISTRAL, special)
+    return start_server(folder, release).wait_until_ready()
+
+
+@pytest.fixture(scope="module")
+def chat(openai_client, qwen):
+    client = openai_client(qwen)
+    return lambda **arguments: client("chat.completions.create", **{"model": "any", "messages": USER, **arguments})
+
+
+def assembled(chunks):
+    """What the chunks of a stream say together, choice by choice."""
+    found = {}
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            message = found.setdefault(choice["index"], {"content": "", "reasoning_content": "", "tool_calls": []})
+            assert message.get("finish_reason") is None
+            message["finish_reason"] = choice["finish_reason"]
+            delta = choice["delta"]
+            for name in ("content", "reasoning_content"):
+                message[name] += delta.get(name) or ""
+            for call in delta.get("tool_calls") or ():
+                assert call["index"] == len(message["tool_calls"])
+                message["tool_calls"].append(call["function"])
+    return found
+
+
+def test_an_answer_has_its_message_reason_and_usage(chat):
+    answer = chat(temperature=0, **PLAIN)
+    assert answer["object"] == "chat.completion"
+    assert answer["model"] == "any"
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == "Hello you, and good day."
+    assert (choice["message"]["role"], choice["finish_reason"]) == ("assistant", "stop")
+    usage = answer["usage"]
+    assert usage["completion_tokens"] == 7  # with the end token
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 7
+
+
+def test_a_stream_says_the_same_and_ends_with_the_usage(chat):
+    whole = chat(temperature=0, **PLAIN)
+    chunks = chat(temperature=0, stream=True, stream_options={"include_usage": True}, **PLAIN)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert assembled(chunks)[0]["content"] == whole["choices"][0]["message"]["content"]
+    assert assembled(chunks)[0]["finish_reason"] == "stop"
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == whole["usage"]
+    assert len(chunks) > 6  # one by one
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_the_longest_answer_is_the_callers_to_say(chat, name):
+    (choice,) = chat(**{name: 2}, **PLAIN)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello you", "length")
+
+
+@pytest.mark.parametrize("stop", ["good", ["nothing", "d g"]])
+def test_an_answer_ends_before_a_stop(chat, stop):
+    (choice,) = chat(stop=stop, **PLAIN)["choices"]
+    expected = "Hello you, and good day.".partition(stop if isinstance(stop, str) else stop[1])[0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (expected, "stop")
+    streamed = assembled(chat(stop=stop, stream=True, **PLAIN))[0]
+    assert (streamed["content"], streamed["finish_reason"]) == (expected, "stop")
+
+
+def test_a_special_token_can_be_a_stop(chat):
+    (choice,) = chat(stop="</s>", max_tokens=40, **PLAIN)["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hello you, and good day.", "stop")
+
+
+@pytest.mark.parametrize("temperature", [0, 0.4])
+def test_several_answers_are_several_choices(chat, temperature):
+    answer = chat(n=3, temperature=temperature, **PLAIN)
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert answer["usage"]["completion_tokens"] == 21
+    streamed = assembled(chat(n=3, temperature=temperature, stream=True, **PLAIN))
+    assert {index: one["content"] for index, one in streamed.items()} == dict.fromkeys(
+        range(3), "Hello you, and good day."
+    )
+
+
+def test_logprobs_are_told_for_each_token(chat):
+    (choice,) = chat(logprobs=True, top_logprobs=2, temperature=0, **PLAIN)["choices"]
+    told = choice["logprobs"]["content"]
+    assert "".join(one["token"] for one in told) == choice["message"]["content"]
+    assert all(one["top_logprobs"][0]["token"] == one["token"] for one in told)
+    assert all(len(one["top_logprobs"]) == 2 and -0.01 < one["logprob"] <= 0 for one in told)
+    chunks = chat(logprobs=True, stream=True, temperature=0, **PLAIN)
+    streamed = [one for chunk in chunks for one in (chunk["choices"][0]["logprobs"] or {}).get("content", ())]
+    assert [one["token"] for one in streamed] == [one["token"] for one in told]
+
+
+def test_reasoning_is_given_apart_and_can_be_switched_off(chat):
+    (choice,) = chat()["choices"]
+    assert (choice["message"]["reasoning_content"], choice["message"]["content"]) == ("Hm.", "Hi there.")
+    streamed = assembled(chat(stream=True))[0]
+    assert (streamed["reasoning_content"], streamed["content"]) == ("Hm.", "Hi there.")
+    for arguments in (PLAIN, {"reasoning_effort": "none"}):
+        (choice,) = chat(**arguments)["choices"]
+        assert "reasoning_content" not in choice["message"]
+        assert choice["message"]["content"].startswith("Hello you")
+
+
+def test_a_tool_is_called_and_its_result_heard(chat):
+    (choice,) = chat(tools=[TOOL])["choices"]
+    message = choice["message"]
+    assert (message["content"], choice["finish_reason"]) == ("I look.", "tool_calls")
+    (call,) = message["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Köln"}
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "20 degrees"}
+    (choice,) = chat(tools=[TOOL], messages=[*USER, message, result])["choices"]
+    assert choice["message"]["content"] == "It is warm."
+
+
+def test_a_stream_calls_tools_too(chat):
+    streamed = assembled(chat(tools=[TOOL], stream=True))[0]
+    assert (streamed["content"], streamed["finish_reason"]) == ("I look.", "tool_calls")
+    (function,) = streamed["tool_calls"]
+    assert (function["name"], json.loads(function["arguments"])) == ("get_weather", {"city": "Köln"})
+
+
+def test_no_tool_is_called_where_none_may_be(chat):
+    (choice,) = chat(tools=[TOOL], tool_choice="none", **PLAIN)["choices"]
+    assert (choice["finish_reason"], choice["message"].get("tool_calls")) == ("stop", None)
+
+
+def test_calls_that_are_marked_by_special_tokens_are_read(openai_client, mistral):
+    client = openai_client(mistral)
+    for stream in (False, True):
+        made = client("chat.completions.create", model="m", messages=USER, tools=[TOOL], stream=stream)
+        if stream:
+            (function,) = assembled(made)[0]["tool_calls"]
+        else:
+            (call,) = made["choices"][0]["message"]["tool_calls"]
+            assert len(call["id"]) == 9
+            function = call["function"]
+        assert (function["name"], json.loads(function["arguments"])) == ("get_weather", {"city": "Köln"})
+    (choice,) = client("chat.completions.create", model="m", messages=USER)["choices"]
+    assert choice["message"]["content"] == "Bonjour."
+
+
+def test_what_the_template_refuses_is_the_callers_to_mend(openai_client, mistral):
+    messages = [{"role": "system", "content": "be kind"}, *USER]
+    made = openai_client(mistral)("chat.completions.create", model="m", messages=messages)
+    assert (made["raised"], made["error"]["param"]) == ("BadRequestError", "messages")
+    assert "no system role here" in made["error"]["message"]
+
+
+def test_the_same_body_is_answered_on_invocations_and_by_route(qwen):
+    body = {"messages": USER, "temperature": 0, "chat_template_kwargs": {"enable_thinking": False}}
+    custom = "X-Amzn-SageMaker-Custom-Attributes"
+    data, json_type = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    asked = [
+        ("/v1/chat/completions", json_type),
+        ("/invocations", json_type),
+        ("/invocations", {custom: "route=/v1/chat/completions", **json_type}),
+        ("/invocations", {custom: "accept_eula=true;route=/v1/chat/completions"}),
+    ]
+    answers = [qwen.request("POST", path, data, headers).json for path, headers in asked]
+    for answer in answers:
+        del answer["id"], answer["created"]
+    assert answers[0]["choices"][0]["message"]["content"] == "Hello you, and good day."
+    assert all(answer == answers[0] for answer in answers)
+    bad = json.dumps({**body, "n": 0}).encode()
+    errors = [qwen.request("POST", path, bad, headers) for path, headers in asked]
+    assert [error.status for error in errors] == [400] * 4
+    assert all(error.json == errors[0].json for error in errors)
+    assert errors[0].json["error"].keys() == {"message", "type", "param", "code"}
+    wrong = qwen.request("POST", "/invocations", data, {custom: "route=/v1/chat/complete"})
+    assert wrong.error[:2] == (404, "no-such-path")
+
+
+def test_what_changes_no_answer_is_passed_over(chat):
+    more = {"user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "safety_identifier": "x"}
+    off = {"frequency_penalty": 0, "presence_penalty": 0, "response_format": {"type": "text"}, "logit_bias": {}}
+    (choice,) = chat(**more, **off, prompt_cache_key="k", modalities=["text"], seed=1, parallel_tool_calls=True)[
+        "choices"
+    ]
+    assert choice["message"]["content"] == "Hi there."
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/cat.png"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"temperature": 3}, "temperature", "from 0 to 2"),
+        ({"n": 100}, "n", "from 1 to 16"),
+        ({"extra_body": {"temprature": 0}}, "temprature", "did you mean 'temperature'"),
+        ({"extra_body": {"max_output_tokens": 3}}, "max_output_tokens", "max_completion_tokens"),
+        ({"extra_body": {"chat_template": "{{ 1 }}"}}, "chat_template", "loads code"),
+        ({"extra_body": {"chat_template_kwargs": {"messages": []}}}, "chat_template_kwargs", "messages"),
+        ({"messages": []}, "messages", "1 to 10000"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "robot"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "is missing"),
+        ({"messages": [{"role": "user", "content": [PICTURE]}]}, "messages[0].content[0]", "'text' only"),
+        ({"messages": [*USER, {"role": "assistant", "tool_calls": [{}]}]}, "messages[1].tool_calls[0]", "arguments"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools", "letters"),
+        ({"top_logprobs": 3}, "top_logprobs", "'logprobs': true"),
+        ({"logit_bias": {"999999999": 1}}, "logit_bias", "token ids below"),
+        ({"max_tokens": 10**6}, "max_tokens", "from 1 to 8192"),
+        ({"max_tokens": 8000}, None, "4096 positions"),
+        ({"functions": []}, "functions", "send 'tools'"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_name(chat, change, param, words):
+    made = chat(**change)
+    assert (made["raised"], made["status"]) == ("BadRequestError", 400)
+    assert made["error"]["param"] == param
+    assert made["error"]["type"] == "invalid_request_error"
+    assert words in made["error"]["message"]
+
+
+def test_what_there_is_not_says_where_to_go(openai_client, qwen):
+    client = openai_client(qwen)
+    made = client("responses.create", model="m", input="hi")
+    assert (made["raised"], made["status"]) == ("NotFoundError", 404)
+    assert "/v1/chat/completions" in made["error"]["message"]
+    made = client("images.generate", model="m", prompt="a cat")
+    assert (made["raised"], made["error"]["code"]) == ("NotFoundError", "no-such-path")
+
+
+def test_the_served_model_is_listed(openai_client, qwen):
+    client = openai_client(qwen)
+    (model,) = client("models.list")["data"]
+    assert client("models.retrieve", model=model["id"]) == model
+    assert client("models.retrieve", model="org/other")["raised"] == "NotFoundError"
+
+
+def test_tools_are_refused_where_the_template_teaches_no_calls(openai_client, start_server, tmp_path_factory, release):
+    chains, template = [("<|plain|>", "Hello.")], "{% for m in messages %}{{ m.content }}{% endfor %}<|plain|>"
+    folder = make_chain(tmp_path_factory.mktemp("plain") / "model", chains, template)
+    client = openai_client(start_server(folder, release).wait_until_ready())
+    made = client("chat.completions.create", model="m", messages=USER, tools=[TOOL])
+    assert (made["raised"], made["error"]["param"], made["error"]["code"]) == (
+        "BadRequestError",
+        "tools",
+        "unsupported-tools",
+    )
+    assert "Hermes" in made["error"]["message"]
+    (choice,) = client("chat.completions.create", model="m", messages=USER)["choices"]
+    assert choice["message"]["content"] == "Hello."
+
+
+def test_requests_of_different_lengths_share_batches_and_keep_theirs(qwen):
+    def ask(most):
+        body = {"messages": USER, "max_tokens": most, "chat_template_kwargs": {"enable_thinking": False}}
+        return qwen.request("POST", "/v1/chat/completions", json.dumps(body).encode()).json
+
+    pieces = ["Hello", " you", ", and", " good", " day", "."]
+    with ThreadPoolExecutor(12) as pool:
+        lengths = [4, 5, 6] * 8
+        answers = list(pool.map(ask, lengths))
+    for most, answer in zip(lengths, answers, strict=True):
+        assert answer["choices"][0]["message"]["content"] == "".join(pieces[:most])
+        assert answer["usage"]["completion_tokens"] == most
+    batches = [json.loads(line)["batch"] for line in qwen.log.splitlines() if '"batch"' in line]
+    assert max(batches) > 1
