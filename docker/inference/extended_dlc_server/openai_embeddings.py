@@ -16,13 +16,11 @@ from .embeddings import MOST_TEXTS, Text, Vectors
 from .encoding import encode_json
 from .errors import RequestError, shown
 from .openai_errors import BadFieldError
+from .openai_fields import PASSED_OVER
 from .prepared import Incoming, Prepared
 
 if TYPE_CHECKING:
     from .model import Model
-
-PASSED_OVER = frozenset({"model", "user"})
-"""Fields that say nothing to a server of one model."""
 
 PARAMETERS = frozenset(
     {"dimensions", "normalize", "pooling", "prompt", "prompt_name", "truncate", "truncation", "truncation_direction"}
@@ -51,9 +49,9 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
             f"'encoding_format' ({shown(wanted)}) must be one of: {', '.join(_FORMATS)}",
         )
     parameters = {name: value for name, value in document.items() if name in PARAMETERS and value is not None}
-    unknown = document.keys() - PARAMETERS - PASSED_OVER - {"input", "encoding_format"}
+    unknown = document.keys() - PARAMETERS - PASSED_OVER - {"input", "encoding_format", "model"}
     if unknown:
-        known = ", ".join(sorted({"input", "encoding_format", *PARAMETERS, *PASSED_OVER}))
+        known = ", ".join(sorted({"input", "encoding_format", "model", *PARAMETERS}))
         raise BadFieldError(
             "unknown-field", min(unknown), f"{shown(min(unknown))} is not a field of this request, which has: {known}"
         )
@@ -64,7 +62,7 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
     if model.task == "feature-extraction":
         parameters.setdefault("pooling", "mean")
     name = document.get("model")
-    write = _writer(name if isinstance(name, str) else "", wanted)
+    write = _writer(name if isinstance(name, str) else model.name, wanted)
     request = Decoded(inputs=texts, parameters=parameters, write=write)
     shared = model.prepare(request)
     return Prepared(

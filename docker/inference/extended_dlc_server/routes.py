@@ -17,6 +17,7 @@ from .openai_embeddings import prepare_embeddings
 from .openai_errors import openai_body
 from .openai_models import PATH as MODELS
 from .openai_models import refuse_responses
+from .rerank import prepare_rerank
 
 if TYPE_CHECKING:
     from .model import Model
@@ -42,6 +43,7 @@ ROUTES: Mapping[str, Route] = {
     "/v1/completions": Route(prepare=prepare_completion, error_body=openai_body),
     "/v1/responses": Route(prepare=refuse_responses, error_body=openai_body),
     "/v1/embeddings": Route(prepare=prepare_embeddings, error_body=openai_body),
+    **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Route(prepare=prepare_rerank, error_body=openai_body)),
 }
 """Path -> who reads what is posted there."""
 
@@ -49,6 +51,8 @@ SHAPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"messages"}), "/v1/chat/completions"),
     (frozenset({"prompt"}), "/v1/completions"),
     (frozenset({"input"}), "/v1/embeddings"),
+    (frozenset({"query", "documents"}), "/v1/rerank"),
+    (frozenset({"query", "texts"}), "/rerank"),
 )
 """Fields of a JSON object without `inputs` -> path whose requests have them all. The first that fits is taken."""
 

@@ -115,10 +115,22 @@ def weights_of(modules: Path, names: Collection[str]) -> list[str]:
     return found
 
 
+def config_of(folder: Path) -> Mapping[str, Any]:
+    """What sentence-transformers says of the whole model."""
+    config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return config if isinstance(config, dict) else {}
+
+
+def transformer_config(folder: Path) -> Mapping[str, Any]:
+    """What it says of the model's texts."""
+    file = next((folder / one for one in _TRANSFORMER_CONFIGS if (folder / one).is_file()), None)
+    config = _json(file) if file else {}
+    return config if isinstance(config, dict) else {}
+
+
 def kind_of_repository(folder: Path) -> str | None:
     """`SentenceTransformer`, `CrossEncoder` or another of that package's models; None for a repository of no such."""
-    config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    named = config.get("model_type") if isinstance(config, dict) else None
+    named = config_of(folder).get("model_type")
     if named:
         return str(named)
     return "SentenceTransformer" if (folder / MODULES).is_file() else None
@@ -130,6 +142,7 @@ def task_of(folder: Path, name: str) -> str | None:
     if kind is None:
         return None
     if kind == "CrossEncoder":
+        _require_one_module(folder, name)
         return "text-classification"
     if kind == "SentenceTransformer":
         return "sentence-embeddings"
@@ -137,6 +150,16 @@ def task_of(folder: Path, name: str) -> str | None:
         f"{CONFIG} of {name} says that it is a {kind} of sentence-transformers, which this server does not compute: "
         "load it in model_fn of code/inference.py, or set HF_TASK to what its model alone is for, such as 'fill-mask'"
     )
+
+
+def _require_one_module(folder: Path, name: str) -> None:
+    rows = _json(folder / MODULES) if (folder / MODULES).is_file() else []
+    others = [str(row.get("type")) for row in rows if not str(row.get("type")).endswith(".Transformer")]
+    if others:
+        raise StartError(
+            f"{MODULES} of {name} makes its scores by {', '.join(others)}, which this server does not compute: load it "
+            "in model_fn of code/inference.py, with sentence-transformers in code/requirements.txt"
+        )
 
 
 def read_recipe(folder: Path, name: str, incomplete: Incomplete) -> Recipe:
@@ -161,8 +184,9 @@ def read_recipe(folder: Path, name: str, incomplete: Incomplete) -> Recipe:
             )
         if number and kind != "Dropout":  # which does nothing outside training
             modules.append((kind, below, _module_config(below, kind, name)))
-    transformer = _transformer_config(folder, name, incomplete)
-    config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    transformer = transformer_config(folder)
+    _check_transformer(transformer, name, incomplete)
+    config = config_of(folder)
     if not any(kind == "Pooling" for kind, _, _ in modules):
         raise StartError(
             f"{MODULES} of {name} has no Pooling, so it makes no vector of a text: set HF_TASK to 'feature-extraction' "
@@ -256,12 +280,8 @@ def _module_config(below: Path, kind: str, name: str) -> Mapping[str, Any]:
     return config
 
 
-def _transformer_config(folder: Path, name: str, incomplete: Incomplete) -> Mapping[str, Any]:
-    """What stands beside the model about its texts; whatever would change them and is not done here is said."""
-    file = next((folder / one for one in _TRANSFORMER_CONFIGS if (folder / one).is_file()), None)
-    config = _json(file) if file else {}
-    if file is None or not isinstance(config, dict):
-        return {}
+def _check_transformer(config: Mapping[str, Any], name: str, incomplete: Incomplete) -> None:
+    """Say what would change the texts and is not done here."""
     odd = sorted(key for key in config.keys() - _HARMLESS if config[key])
     if config.get("transformer_task") not in (None, "feature-extraction"):
         odd.append("transformer_task")
@@ -277,8 +297,7 @@ def _transformer_config(folder: Path, name: str, incomplete: Incomplete) -> Mapp
     for key in ("tokenizer_args", "processor_kwargs"):
         odd += [f"{key}.{option}" for option in (config.get(key) or {}) if option != "model_max_length"]
     if odd:
-        incomplete.add(f"{file.name} of {name} says what this server does not do: {', '.join(odd)}")
-    return config
+        incomplete.add(f"{_TRANSFORMER_CONFIGS[0]} of {name} says what this server does not do: {', '.join(odd)}")
 
 
 def _json(file: Path) -> Any:
@@ -367,24 +386,25 @@ def _dense(folder: Path, config: Mapping[str, Any], device: Any) -> Module:
 
 
 def _activation(config: Mapping[str, Any], folder: str, name: str) -> Any:
-    """An activation of torch by its full name, and nothing else that a name could import."""
+    try:
+        return activation_named(str(config.get("activation_function", "torch.nn.modules.activation.Tanh")))
+    except ValueError as error:
+        raise StartError(f"{folder}/config.json of {name} has the activation {error}") from error
+
+
+def activation_named(full: str) -> Any:
+    """An activation of torch by its full name, and nothing else that a name could import; `ValueError` for others."""
     import torch
 
-    full = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
     package, _, kind = full.rpartition(".")
     known = vars(torch.nn).get(kind) if package.startswith("torch.nn") else None
-    is_known = isinstance(known, type) and known.__module__.startswith(
-        ("torch.nn.modules.activation", "torch.nn.modules.linear")
-    )
-    if known is None or not is_known or (known.__module__.endswith("linear") and kind != "Identity"):
-        raise StartError(
-            f"{folder}/config.json of {name} has the activation {full}, which is none of torch's: load the model in "
-            "model_fn of code/inference.py"
-        )
+    where = known.__module__ if isinstance(known, type) else ""
+    if known is None or not (where == "torch.nn.modules.activation" or known is torch.nn.Identity):
+        raise ValueError(f"{full}, which is none of torch's: load the model in model_fn of code/inference.py")
     try:
         return known()
     except TypeError as error:
-        raise StartError(f"the activation {full} in {folder}/config.json of {name} wants options: {error}") from error
+        raise ValueError(f"{full}, which wants options ({error}): load it in model_fn of code/inference.py") from error
 
 
 def _layer_norm(folder: Path, config: Mapping[str, Any], device: Any) -> Module:
