@@ -202,3 +202,80 @@ def test_a_placeholder_without_an_image_is_400(tmp_path):
     image = Image.new("RGB", (40, 40))
     assert ask(model, {"images": image, "text": "<image>hello"}, max_new_tokens=1)
     assert "once for each image" in refused(model, {"images": image, "text": "<image>" * 2000}).message
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """A LLaVA that may read 40 tokens, of which an image takes 16."""
+    from tests.runtime import tiny_tasks
+
+    folder = tmp_path_factory.mktemp("models") / "llava"
+    tiny_tasks.make("image-text-to-text", folder)
+    return loaded(folder, task="image-text-to-text", max_input_tokens=40)
+
+
+def with_images(count, text="", chat=False):
+    from PIL import Image
+
+    images = [Image.new("RGB", (40, 40))] * count
+    if not chat:
+        return {"images": images, "text": "<image>" * count + text}
+    parts = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_images_count_as_the_tokens_that_they_become(seeing, chat):
+    request = Decoded(inputs=with_images(2, "hello", chat), parameters={"max_new_tokens": 1})
+    seeing.prepare(request)
+    with pytest.raises(RequestError, match="the 3 images of 'inputs' take 48 tokens and the model takes 40") as raised:
+        seeing.prepare(Decoded(inputs=with_images(3, "hello", chat), parameters={}))
+    assert (raised.value.status, raised.value.code) == (400, "inputs-too-long")
+    with pytest.raises(RequestError, match="tokens and the model takes"):
+        seeing.prepare(Decoded(inputs=with_images(2, "x" * 20, chat), parameters={}))
+
+
+def test_images_of_a_processor_that_does_not_say_are_counted_before_the_model(seeing, monkeypatch):
+    monkeypatch.delattr(type(seeing.pipeline.processor), "_get_num_multimodal_tokens")
+    assert ask(seeing, with_images(2, "hello"), max_new_tokens=1)
+    assert "48 tokens with those of its images" in refused(seeing, with_images(3), max_new_tokens=1).message
+
+
+def test_images_prompt_and_new_tokens_share_the_positions(seeing, monkeypatch):
+    monkeypatch.setattr(seeing._lengths, "_positions", 40)
+    assert ask(seeing, with_images(2, "hello"), max_new_tokens=3)
+    assert ask(seeing, with_images(2, "hello"), generate_kwargs={"max_new_tokens": 3})
+    assert "40 positions for both" in refused(seeing, with_images(2, "hello"), max_new_tokens=10).message
+    assert ask(seeing, with_images(2, "hello"))  # by default 256, of which there are positions for 3
+
+
+def test_thousands_of_images_are_refused_unread(seeing):
+    assert "at most 256" in refused(seeing, with_images(257)).message
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "fits"),
+    [
+        ((9000, 9000), {"do_resize": False}, False),
+        ((1500, 1500), {"do_resize": False}, True),
+        ((9000, 9000), {"do_resize": True}, True),
+        ((9000, 9000), {"size": {"height": 2048, "width": 2048}}, True),
+        ((100, 9000), {"size": {"shortest_edge": 2048}}, False),
+        ((9000, 100), {"size": {"shortest_edge": 400}}, False),
+        ((100, 9000), {"size": {"shortest_edge": 2048, "longest_edge": 2048}}, True),
+        ((9000, 9000), {"do_normalize": False}, True),
+    ],
+)
+def test_an_image_is_no_larger_as_the_model_gets_it_than_a_request_may_ask_for(size, options, fits):
+    from types import SimpleNamespace
+
+    from extended_dlc_server.image_tokens import check_resizing
+
+    image = SimpleNamespace(width=size[0], height=size[1], size=size, getpixel=None)
+    processor = SimpleNamespace(size={"height": 224, "width": 224})
+    if fits:
+        check_resizing([image], options, processor)
+        return
+    with pytest.raises(RequestError, match="'do_resize'") as raised:
+        check_resizing([image], options, processor)
+    assert raised.value.status == 413

@@ -12,6 +12,8 @@ from typing import Any
 from .counting import MOST_CHARACTERS, Counter
 from .ending import check
 from .errors import RequestError
+from .image_tokens import TASKS as WITH_IMAGES
+from .image_tokens import images_in, lengths_of_prompts, tokens_of_images
 from .inputs import strings_in
 from .settings import Settings
 
@@ -65,7 +67,8 @@ class Lengths:
         self.vocabulary = getattr(embedding, "num_embeddings", 0) or len(tokenizer or ()) or 10**6
         self._counter = None if tokenizer is None else Counter(tokenizer)
         self._unknown_tokens = tokenizer is not None and len(tokenizer) > self.vocabulary
-        generates = task in ("text-generation", "image-text-to-text", "image-to-text") and not self._both
+        writes = ("any-to-any", "image-text-to-text", "image-to-text", "text-generation")
+        generates = task in writes and not self._both
         self._continues = generates and tokenizer is not None
         self._default_new, self._default_length = _default_new_tokens(pipeline) if self._continues else (None, 0)
         """New tokens, or prompt and new tokens together, where a request asks for no number."""
@@ -116,7 +119,7 @@ class Lengths:
             if self._unknown_tokens:
                 self._check_ids(text)
             longest = max(longest, tokens)
-        if self._continues:
+        if self._continues and self._task not in WITH_IMAGES:  # which are counted once their processor has read them
             self._check_continuation(longest, arguments)
         return (_replaced(inputs, shortened) if shortened else inputs), removed
 
@@ -206,6 +209,8 @@ class Lengths:
         `labels` is how many tokens the longest label takes that stands beside each text.
         """
         assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        if self._task in WITH_IMAGES and not _is_several(prompt):
+            limit -= self._tokens_of_images(prompt, limit)
         special, several = self._counter.special, self._counter.special_of_pair
         windows = WINDOWS * limit
         match prompt:
@@ -218,7 +223,7 @@ class Lengths:
                 chat, prefix = prompt is not inputs, arguments.get("prefix") or ""
                 yield prefix + prompt, limit - (0 if chat else special), not chat and not prefix
             case [{"role": _}, *_]:  # a chat with images, whose template its pipeline renders
-                yield " ".join(strings_in(prompt)), limit - special, False
+                yield " ".join(_said(prompt)), limit - special, False
             case list():
                 for one, rendered in zip(inputs, prompt, strict=True):
                     yield from self._texts(one, rendered, arguments, limit, labels)
@@ -240,6 +245,40 @@ class Lengths:
                 yield template.replace("{}", label), limit - special, False
         if self._task == "image-to-text" and "prompt" in arguments:
             yield arguments["prompt"], limit - special, False
+
+    def _tokens_of_images(self, prompt: Any, limit: int) -> int:
+        """How many tokens the images of a prompt take; 400 where they leave none for the text."""
+        images = list(images_in(prompt))
+        if isinstance(prompt, dict) and isinstance(prompt.get("assets"), dict):  # each as often as its name stands
+            texts = list(strings_in([value for name, value in prompt.items() if name != "assets"]))
+            places = {name: sum(text.count(name) for text in texts) for name in prompt["assets"]}
+            images = [image for name, image in prompt["assets"].items() for _ in range(places[name])]
+        tokens = tokens_of_images(getattr(self._pipeline, "processor", None), images)
+        if tokens >= limit:
+            raise RequestError(
+                400,
+                "inputs-too-long",
+                f"the {len(images)} images of 'inputs' take {tokens} tokens and the model takes {limit} with the text: "
+                "send fewer images, or smaller ones",
+            )
+        return tokens
+
+    def check_expanded(self, model_inputs: Mapping[str, Any], options: dict[str, Any]) -> None:
+        """400 for a prompt that is too long now that its images have become tokens, which ends all doubt.
+
+        `options` are those of the generation, and may get a `max_new_tokens`.
+        """
+        for tokens in lengths_of_prompts(model_inputs):
+            if tokens > self.input_tokens:
+                raise RequestError(
+                    400,
+                    "inputs-too-long",
+                    f"'inputs' has {tokens} tokens with those of its images and the model takes {self.input_tokens}: "
+                    "send a shorter text, or fewer or smaller images",
+                )
+            if self._continues:
+                arguments = {"generate_kwargs": options}
+                self._check_continuation(tokens, arguments)
 
     def _longest_label(self, arguments: Mapping[str, Any], limit: int) -> int:
         """Tokens of the label that takes most, in its template: fewer letters may be more tokens."""
@@ -339,7 +378,7 @@ class Lengths:
         """A placeholder becomes as many tokens as an image, whether there is an image for it or not."""
         placeholder = getattr(getattr(self._pipeline, "processor", None), "image_token", None)
         named = sum(text.count(placeholder) for text in strings_in(inputs)) if placeholder else 0
-        given = _images(inputs)
+        given = sum(1 for _ in images_in(inputs))
         if named > given:
             raise RequestError(
                 400,
@@ -427,11 +466,18 @@ def _labels(arguments: Mapping[str, Any]) -> list[str]:
     return [label.strip() for label in labels.split(",")] if isinstance(labels, str) else list(labels)
 
 
-def _images(value: Any) -> int:
-    """How many images there are, decoded, at any depth."""
-    if isinstance(value, (list, tuple, dict)):
-        return sum(map(_images, value.values() if isinstance(value, dict) else value))
-    return int(hasattr(value, "getpixel"))
+def _said(chat: list[Any]) -> Iterator[str]:
+    """The texts of a chat, without what its messages and their parts are called."""
+    for message in chat:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else [content]:
+            yield from strings_in(part.get("text") if isinstance(part, dict) else part)
+        yield from strings_in([value for name, value in message.items() if name not in ("role", "content")])
+
+
+def _is_several(prompt: Any) -> bool:
+    """Whether it holds several prompts, each of which is read by itself."""
+    return isinstance(prompt, list) and not (isinstance(prompt[0], dict) and "role" in prompt[0])
 
 
 def _replaced(inputs: Any, shortened: Mapping[str, str]) -> Any:

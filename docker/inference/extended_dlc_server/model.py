@@ -19,6 +19,8 @@ from .encoding import encode
 from .ending import end_between_layers
 from .errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors, shown_text
 from .health import Health
+from .image_tokens import TASKS as WITH_IMAGES
+from .image_tokens import check_resizing
 from .lengths import Lengths
 from .log import frames
 from .negotiation import Form
@@ -49,6 +51,8 @@ class Model:
             share_what_is_heard(pipeline.model)
         end_between_layers(pipeline.model)
         self._lengths = Lengths(pipeline, task, settings)
+        if task in WITH_IMAGES:
+            _count_what_is_read(pipeline, self._lengths)
         self._chats = Chats(pipeline.tokenizer) if task == "text-generation" else None
         limits = Limits(
             input_tokens=self._lengths.input_tokens,
@@ -108,6 +112,8 @@ class Model:
             if self.embeddings is not None and self.embeddings.check(arguments, request.inputs):
                 request.cut = self._lengths.fit_cut(request.inputs, arguments, self.embeddings.most_tokens)
             else:
+                if "image_processor_kwargs" in arguments:
+                    check_resizing(request.inputs, arguments["image_processor_kwargs"], self.pipeline.image_processor)
                 request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
             request.stops = _stops(arguments)
             request.arguments = arguments
@@ -267,6 +273,18 @@ class Model:
             "refused-by-model",
             f"the model refuses this request ({type(error).__name__}{told}): its inputs or parameters do not fit",
         )
+
+
+def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
+    """Let each prompt be counted between the processor, which makes tokens of its images, and the model."""
+    forward = pipeline._forward
+
+    def counted(model_inputs: Any, **options: Any) -> Any:
+        generation = dict(options.get("generate_kwargs") or {})
+        lengths.check_expanded(model_inputs, generation)
+        return forward(model_inputs, **({**options, "generate_kwargs": generation} if generation else options))
+
+    pipeline._forward = counted
 
 
 _REQUIRED = {
