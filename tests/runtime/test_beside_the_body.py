@@ -38,13 +38,26 @@ def ask(server, body, content_type, attributes):
     ],
 )
 def test_custom_attributes_are_an_object_or_pairs(value, parameters):
-    assert attributes.parse_attributes(value) == parameters
+    assert attributes.parse_attributes(value, parameters) == parameters
 
 
-@pytest.mark.parametrize("value", ["{", '{"a": 1} x', "language de", "a=1;b", "=3", "a=1;a=2", "{" * 900])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "accept_eula=true;top_k=3",
+        "accept_eula=true;c000b4f9-df62-4c85-a0bf-7c525f9104a4;top_k=3",
+        "trace_id=1; trace_id=2; top_k = 3; a=b=c;=;;",
+        '{"top_k": 3, "accept_eula": true, "session": {"id": 5}}',
+    ],
+)
+def test_what_is_no_parameter_is_the_callers_own(value):
+    assert attributes.parse_attributes(value, {"top_k"}) == {"top_k": 3}
+
+
+@pytest.mark.parametrize("value", ["{", '{"a": 1} x', "a=1;a=2", "{" * 900])
 def test_malformed_attributes_are_400_and_told_the_syntax(value):
     with pytest.raises(errors.RequestError, match="send a JSON object") as raised:
-        attributes.parse_attributes(value)
+        attributes.parse_attributes(value, {"a"})
     assert (raised.value.status, raised.value.code) == (400, "malformed-attributes")
 
 
@@ -67,9 +80,18 @@ def test_attributes_reach_whisper_beside_raw_audio(whisper, tone):
 
 
 def test_attributes_are_checked_as_other_parameters_are(bloom):
-    assert ask(bloom, b"hello", "text/plain", "max_new_toks=2").error[:2] == (400, "unknown-parameter")
-    assert ask(bloom, b"hello", "text/plain", "custom_generate=someone/code").error[:2] == (400, "unknown-parameter")
-    assert ask(bloom, b"hello", "text/plain", "max_new_tokens=2;oops").error[:2] == (400, "malformed-attributes")
+    assert ask(bloom, b"hello", "text/plain", "max_new_tokens=-2").error[:2] == (400, "bad-parameters")
+    assert ask(bloom, b"hello", "text/plain", "max_new_tokens=2;max_new_tokens=3").error[1] == "malformed-attributes"
+
+
+@pytest.mark.parametrize("value", ["accept_eula=true", "trace_id=abc;accept_eula=true;4f9-df62", "custom_generate=a/b"])
+def test_who_adds_words_of_his_own_is_answered(bloom, value):
+    asked = f"{value};max_new_tokens=2;do_sample=false"
+    answer = ask(bloom, b"hello", "text/plain", asked)
+    assert answer.json == ask(bloom, b"hello", "text/plain", "max_new_tokens=2;do_sample=false").json
+    assert (
+        ask(bloom, b'{"inputs": "hello", "parameters": {"max_new_tokens": 2}}', "application/json", value).status == 200
+    )
 
 
 def test_a_parameter_with_two_values_is_refused(bloom):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -28,8 +28,16 @@ _MOST_LOOKS = 20_000
 """Ends of texts that are looked for, in a few milliseconds."""
 
 
-def parse_attributes(value: str) -> dict[str, Any]:
-    """The parameters in the header: a JSON object, or `name=value` pairs with semicolons between them."""
+ALWAYS_KNOWN = frozenset({"route", "stream"})
+"""Attributes that are no parameters of a model, and mean something to this server."""
+
+
+def parse_attributes(value: str, known: Collection[str]) -> dict[str, Any]:
+    """What this server knows of the header: a JSON object, or `name=value` pairs with semicolons between them.
+
+    All else is passed over, for the header is AWS's field for whatever callers want to find again: ids of traces,
+    `accept_eula=true`.
+    """
     value = value.strip()
     if not value or TRACKING_ID.fullmatch(value):
         return {}
@@ -38,12 +46,12 @@ def parse_attributes(value: str) -> dict[str, Any]:
             document: dict[str, Any] = parse_json(value)
         except (ValueError, RecursionError) as error:
             raise _malformed(f"are not valid JSON ({error})") from None
-        return document
+        return {name: given for name, given in document.items() if name in known or name in ALWAYS_KNOWN}
     parameters: dict[str, Any] = {}
-    for pair in filter(None, (part.strip() for part in value.split(";"))):
+    for pair in value.split(";"):
         name, equals, text = (part.strip() for part in pair.partition("="))
-        if not equals or not name:
-            raise _malformed(f"hold '{pair[:100]}', which is not name=value")
+        if not equals or (name not in known and name not in ALWAYS_KNOWN):
+            continue
         if name in parameters:
             raise _malformed(f"give '{name[:100]}' twice")
         parameters[name] = parse_value(text)

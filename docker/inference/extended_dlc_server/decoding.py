@@ -98,7 +98,8 @@ def decode(
     `share` is what the request has of the memory for pixels and samples, `parsed` the JSON of a body that somebody has
     looked at.
     """
-    beside = parse_attributes(attributes)
+    beside = parse_attributes(attributes, expected.parameters)
+    beside.pop("route", None)  # by which the request has come here
     form = choose_form(accept, expected.task)
     media, _ = parse_content_type(content_type)
     if media == "multipart/form-data":

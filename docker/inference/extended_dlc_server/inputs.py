@@ -66,6 +66,9 @@ class Expected:
     max_audio_seconds: int = 3600
     """The longest audio of one request."""
 
+    parameters: frozenset[str] = frozenset()
+    """The names of the parameters that requests may have."""
+
     most_characters: int | None = None
     """The longest text that the model could read or cut; None where it reads none."""
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from .answer_sizes import weigh_answers
 from .batching import Batching
 from .chats import Chats, is_chat
 from .decoding import Decoded, Expected
@@ -50,6 +51,7 @@ class Model:
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
         end_between_layers(pipeline.model)
+        weigh_answers(pipeline, task)
         self._lengths = Lengths(pipeline, task, settings)
         if task in WITH_IMAGES:
             _count_what_is_read(pipeline, self._lengths)
@@ -86,6 +88,7 @@ class Model:
             sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
             max_audio_seconds=settings.max_audio_seconds,
             most_characters=self._lengths.most_characters,
+            parameters=self._parameters.names,
         )
 
     @property

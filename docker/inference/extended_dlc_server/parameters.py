@@ -60,6 +60,11 @@ class Parameters:
         self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}
         self._refused = {**REFUSED, **dict.fromkeys(table.keys() - known, _LACKING)}
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that it takes."""
+        return frozenset(self.table)
+
     @staticmethod
     def _generation(pipeline: Any, table: Mapping[str, Type]) -> frozenset[str]:
         """The table's names that this release's `generate`, or its configuration, knows."""

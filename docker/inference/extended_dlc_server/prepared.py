@@ -42,7 +42,7 @@ class Incoming:
     @functools.cached_property
     def attributes(self) -> dict[str, Any]:
         """What stands in the custom attributes."""
-        return parse_attributes(self.headers.get(HEADER, ""))
+        return parse_attributes(self.headers.get(HEADER, ""), self.expected.parameters)
 
     @property
     def content_type(self) -> str | None:
