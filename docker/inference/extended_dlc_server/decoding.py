@@ -76,8 +76,8 @@ class Decoded:
     stops: tuple[str, ...] = ()
     """Texts at which the generation ends: filled in by `Model.prepare`."""
 
-    write: Callable[[Any], bytes] | None = field(default=None, compare=False)
-    """Writes the result as another interface than ours has it. Default: in its form."""
+    write: Callable[[Any, Any], bytes] | None = field(default=None, compare=False)
+    """Writes a result of that model as another interface than ours has it. Default: in its form."""
 
     cut: int = 0
     """About how many tokens of a too long text were cut off, where the request asked for that."""

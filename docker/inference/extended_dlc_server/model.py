@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .answer_sizes import weigh_answers
@@ -159,6 +159,14 @@ class Model:
         except Exception as error:
             raise self._explained(error) from error
 
+    def run(self, work: Callable[[], Any]) -> Any:
+        """What work on the model returns; what goes wrong comes as it does for a request."""
+        try:
+            with panics_are_errors():
+                return work()
+        except Exception as error:
+            raise self._explained(error) from error
+
     def _arguments(self, request: Decoded) -> dict[str, Any]:
         """For the pipeline, with what ends the generation at a text."""
         arguments = dict(request.arguments or {})
@@ -192,7 +200,7 @@ class Model:
         if isinstance(result, Vectors):
             request.tokens.prompt = result.tokens
         if request.write is not None:
-            return request.write(result)
+            return request.write(result, self)
         result = result.rows if isinstance(result, Vectors) else result
         result = _verbose(result, request) if request.form is Form.VERBOSE else result
         return encode(result, request.form, self.expected.task)

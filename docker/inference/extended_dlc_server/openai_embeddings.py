@@ -118,10 +118,10 @@ def _no_input() -> BadFieldError:
     )
 
 
-def _writer(model: str, encoding: str) -> Callable[[Any], bytes]:
+def _writer(model: str, encoding: str) -> Callable[[Any, Any], bytes]:
     """What writes the vectors as OpenAI's clients read them."""
 
-    def write(vectors: Vectors) -> bytes:
+    def write(vectors: Vectors, _: Any) -> bytes:
         data = [
             {"object": "embedding", "index": index, "embedding": _encoded(row) if encoding == "base64" else row}
             for index, row in enumerate(vectors.rows)

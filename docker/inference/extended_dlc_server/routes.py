@@ -18,6 +18,7 @@ from .openai_errors import openai_body
 from .openai_models import PATH as MODELS
 from .openai_models import refuse_responses
 from .rerank import prepare_rerank
+from .transcriptions import TRANSCRIPTIONS, TRANSLATIONS, prepare_transcription, prepare_translation
 
 if TYPE_CHECKING:
     from .model import Model
@@ -43,6 +44,8 @@ ROUTES: Mapping[str, Route] = {
     "/v1/completions": Route(prepare=prepare_completion, error_body=openai_body),
     "/v1/responses": Route(prepare=refuse_responses, error_body=openai_body),
     "/v1/embeddings": Route(prepare=prepare_embeddings, error_body=openai_body),
+    TRANSCRIPTIONS: Route(prepare=prepare_transcription, error_body=openai_body),
+    TRANSLATIONS: Route(prepare=prepare_translation, error_body=openai_body),
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Route(prepare=prepare_rerank, error_body=openai_body)),
 }
 """Path -> who reads what is posted there."""
