@@ -76,7 +76,7 @@ matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the i
 	$(BIN)/python benchmarks/matrix.py $(ARGS)
 
 docs: setup ## the settings reference, the table of changes and the one beside the stock toolkit, from the code
-	$(BIN)/python -m stacks.reference
+	$(BIN)/python -m extended_dlc.app.reference
 	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python tests/runtime/test_toolkit_table.py
 

@@ -38,6 +38,7 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
         model_type=model.model_type,
         revision=model.revision if isinstance(model, HubModel) else None,
         trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
+        licence=getattr(model, "licence", None),
         token=model.token is not None,
         code=model.code,
         variables=VARIABLES[source] or model.variables,
@@ -59,13 +60,12 @@ def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
     """The model's kind and size."""
     given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
     name = None if given is None or is_token(given) else given
-    hub = model if isinstance(model, HubModel) else None
     return know_model(
         name,
         looked_up=_looked_up(place_of(scope).stack, name) if name else None,
-        revision=hub.revision if hub else None,
+        revision=getattr(model, "revision", None),
         model_type=model.model_type,
-        parameters=hub.parameters if hub else None,
+        parameters=getattr(model, "parameters", None),
         task=model.task,
     )
 

@@ -105,7 +105,7 @@ class InvokableEndpoint(Construct):
         """Let `grantee` do these to the endpoint, as `sagemaker:DescribeEndpoint`."""
         # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
-        return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=arns, scope=self)
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=arns)
 
     def metric(
         self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average", component: str | None = None
@@ -304,7 +304,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             # a request to a component is compared with its ARN too
             arns = [arn for name in self.components for arn in place_of(self).component_arns(name)]
             actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
-            iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns, scope=self)
+            iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
         return grant
 
     @staticmethod

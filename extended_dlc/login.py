@@ -11,13 +11,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-from extended_dlc.facts.compat import pick_base, pick_vllm
-from extended_dlc.facts.instances import find_instance
 
 _ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
 
@@ -39,34 +34,6 @@ def ecr_registries(references: Iterable[str]) -> list[EcrRegistry]:
     """The private ECR registries behind image references, each once; other registries want no log-in of AWS's."""
     found = (_ECR.fullmatch(reference) for reference in references)
     return sorted({EcrRegistry(**match.groupdict()) for match in found if match})
-
-
-def base_images(settings: Mapping[str, Any]) -> Iterator[str]:
-    """The base images that the app's settings need; nothing where the settings do not say (synth reports those)."""
-    image = settings.get("image")
-    endpoints = settings.get("endpoints")
-    if not isinstance(image, Mapping) or not isinstance(endpoints, Mapping):
-        return
-    if image.get("kind", "extended") != "extended":
-        return  # nothing is built: SageMaker pulls the image by itself
-    if base := image.get("base"):
-        yield str(base)
-        return
-    region = str(image.get("base_region") or settings.get("region"))
-    release = image.get("transformers")
-    if image.get("family") == "vllm":
-        with suppress(ValueError):  # which synth reports
-            yield pick_vllm(str(release), region).uri
-        return
-    for endpoint in endpoints.values():
-        hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
-        types = (hosting if isinstance(hosting, Mapping) else {}).get("instance_type", "ml.m5.xlarge")
-        try:
-            # of several types, which compute with the same, the first will do
-            accelerator = find_instance(str(types[0] if isinstance(types, list) and types else types)).accelerator
-            yield pick_base(str(release), accelerator, region, server=image.get("server", "native")).uri
-        except ValueError:
-            continue
 
 
 def log_in(registry: EcrRegistry, engine: str) -> None:

@@ -22,7 +22,7 @@ from extended_dlc.decisions.asked import VARIABLES
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
-from extended_dlc.options._values import require
+from extended_dlc.options._values import require, within
 from extended_dlc.options.code import InferenceCode
 
 DEFAULT_BUCKET = "extended-dlc-models"
@@ -79,6 +79,7 @@ class MirroredModel(Construct):
         revision: str,
         task: str | None = None,
         model_type: str | None = None,
+        parameters: int | None = None,
         trust_remote_code: bool = False,
         licence: str | None = None,
         token: secretsmanager.ISecret | None = None,
@@ -92,6 +93,7 @@ class MirroredModel(Construct):
         :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
         :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
         :param model_type: As of `HubModel`.
+        :param parameters: As of `HubModel`.
         :param trust_remote_code: Whether Python files of the model may run. Default: they may not.
         :param licence: As of `HubModel`.
         :param token: The secret with the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated
@@ -108,7 +110,11 @@ class MirroredModel(Construct):
         self.model_id = model_id(model)
         require("model", self.model_id, check_model_id)
         require("revision", revision, check_commit)
+        self.revision = revision
         require_secret(token)
+        within("parameters", parameters, 1, None, "leave it out where it is not known")
+        self.parameters = parameters
+        self.trust_remote_code = trust_remote_code
         seconds = int((timeout or Duration.hours(6)).to_seconds())
         if not 600 <= seconds <= _LONGEST_SECONDS:
             raise ValueError(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from aws_cdk import Annotations
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
@@ -22,13 +19,9 @@ from extended_dlc._private import any_partition
 from extended_dlc.decisions.asked import VARIABLES
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
-from extended_dlc.options._values import is_token, require
+from extended_dlc.options._values import is_token, require, within
 from extended_dlc.options.code import InferenceCode
-
-LARGEST_LOCAL_BYTES = 2 * 1024**3
-"""More than this is not packed at every synth that finds it changed, and not sent through the user's own line."""
-
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+from extended_dlc.options.weights import check_key, files_of, model_type_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +117,7 @@ class HubModel:
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
         require_secret(self.token)
+        within("parameters", self.parameters, 1, None, "leave it out where it is not known")
         if not is_token(self.id):
             object.__setattr__(self, "model_type", self.model_type or known_model_type(self.id))
             object.__setattr__(self, "licence", self.licence or known_licence(self.id))
@@ -146,32 +140,12 @@ class HubModel:
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """Only names for the container, and the archive of the code where there is some."""
-        self._annotate(scope)
         if self.token is not None:
             self.token.grant_read(role)
         data = None
         if self.code is not None:
             data = archive_for(role, upload_archive(scope, self.code.files()))
         return PlacedModel(environment=self.environment(), data=data)
-
-    def _annotate(self, scope: Construct) -> None:
-        notes = Annotations.of(scope)
-        # code that moves is worse than weights that do
-        what = "run other code" if self.trust_remote_code else "serve other weights"
-        if self.revision is None:
-            notes.add_warning_v2(
-                "extended-dlc:unpinned-revision",
-                f"model '{self.id}' has no revision: a container that starts later may {what}; pass the commit of the "
-                "model's page as revision=",
-            )
-        elif not is_token(self.revision) and not _COMMIT.fullmatch(self.revision):
-            notes.add_warning_v2(
-                "extended-dlc:unpinned-revision",
-                f"revision '{self.revision}' of model '{self.id}' is no commit and can move: a container that starts "
-                f"later may then {what}; pass the commit's 40 digits as revision=",
-            )
-        if self.licence is not None:
-            notes.add_info_v2("extended-dlc:licence", f"model '{self.id}' is under the licence {self.licence}")
 
 
 class S3Model:
@@ -188,6 +162,7 @@ class S3Model:
         *,
         task: str | None = None,
         model_type: str | None = None,
+        parameters: int | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """Name the model.
@@ -198,9 +173,12 @@ class S3Model:
             ValueError for anything else.
         :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
         :param model_type: As of `HubModel`. Default: not checked.
+        :param parameters: As of `HubModel`. Default: not known.
         :param trust_remote_code: Whether Python files beside the weights may run. Default: they may not.
         """
-        require("key", key, _check_key)
+        require("key", key, check_key)
+        within("parameters", parameters, 1, None, "leave it out where it is not known")
+        self.parameters = parameters
         self._bucket = bucket
         self._key = key
         self.model_type = model_type
@@ -210,16 +188,22 @@ class S3Model:
 
     @staticmethod
     def from_local(
-        folder: str, *, task: str | None = None, model_type: str | None = None, trust_remote_code: bool = False
+        folder: str,
+        *,
+        task: str | None = None,
+        model_type: str | None = None,
+        parameters: int | None = None,
+        trust_remote_code: bool = False,
     ) -> S3Model:
         """A model in a folder of this machine, packed at synth and uploaded by `cdk deploy`: for small ones.
 
         :param folder: With `config.json` at its top, at most 2 GiB. ValueError for anything else.
         :param task: As above.
         :param model_type: Default: what `config.json` says.
+        :param parameters: As above.
         :param trust_remote_code: As above.
         """
-        return _LocalModel(folder, task=task, model_type=model_type, trust_remote_code=trust_remote_code)
+        return _LocalModel(folder, task, model_type, parameters, trust_remote_code)
 
     @property
     def is_archive(self) -> bool:
@@ -236,9 +220,13 @@ class S3Model:
 class _LocalModel(S3Model):
     """A model that comes into S3 with the deployment."""
 
-    def __init__(self, folder: str, *, task: str | None, model_type: str | None, trust_remote_code: bool) -> None:
-        self._files = _files_of(Path(folder))
-        self.model_type = model_type or json.loads(self._files["config.json"].read_text()).get("model_type")
+    def __init__(
+        self, folder: str, task: str | None, model_type: str | None, parameters: int | None, trust_remote_code: bool
+    ) -> None:
+        within("parameters", parameters, 1, None, "leave it out where it is not known")
+        self.parameters = parameters
+        self._files = files_of(Path(folder))
+        self.model_type = model_type or model_type_of(Path(folder))
         self.task = task
         self.trust_remote_code = trust_remote_code
         self._environment = environment_of(task, trust_remote_code)
@@ -304,28 +292,3 @@ def _grant(role: iam.IGrantable, actions: list[str], arn: str, conditions: Mappi
 
 def _arn(bucket: str, key: str | None = None) -> str:
     return f"arn:{any_partition()}:s3:::{bucket}" + (f"/{key}" if key else "")
-
-
-def _check_key(key: str) -> None:
-    if key.startswith(("/", "s3:")) or not key.endswith(("/", ".tar.gz")):
-        raise ValueError(
-            "is neither an archive nor a prefix: give the key of a '.tar.gz' in the bucket, or the part of the files' "
-            "keys before their names, with its '/' at the end, without 's3://' and the bucket"
-        )
-
-
-def _files_of(folder: Path) -> dict[str, Path]:
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"'folder' ({folder}) has no config.json: give the folder that save_pretrained of the model wrote"
-        )
-    found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    hidden = ("__pycache__", ".")
-    files = {path.as_posix(): file for path, file in found.items() if not any(p.startswith(hidden) for p in path.parts)}
-    size = sum(file.stat().st_size for file in files.values())
-    if size > LARGEST_LOCAL_BYTES:
-        raise ValueError(
-            f"'folder' ({folder}) holds {size / 1024**3:.1f} GiB, and at most {LARGEST_LOCAL_BYTES / 1024**3:.0f} are "
-            "packed and uploaded at a deployment: upload it once (aws s3 sync) and name it, S3Model(bucket, 'prefix/')"
-        )
-    return files

@@ -1,53 +1,65 @@
-"""The app's settings as they stand, for commands that neither import the app nor judge what is in them."""
+"""The app's settings for commands: read, checked and decided as the app does."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import click
+
+from extended_dlc.app.read import OVERRIDES, Raw, read_raw
+from extended_dlc.facts.sizing import Load
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def raw_settings(file: str | None, *, folder: Path = Path()) -> dict[str, Any]:
-    """The settings in `folder`'s cdk.json, or in the file that is given or that `EXTENDED_DLC_SETTINGS` names.
+def override_options(command: F) -> F:
+    """The options of a command that go over single settings, as `-c` does for the app."""
+    for override in reversed(list(OVERRIDES.values())):
+        command = click.option(f"--{override.key.replace('_', '-')}", help=f"{override.what.capitalize()}.")(command)
+    return command
 
-    `EXTENDED_DLC_REGION`, `EXTENDED_DLC_TRANSFORMERS` and `EXTENDED_DLC_INSTANCE_TYPE` are in their places, as the app
-    puts them, and so is the CDK CLI's region where none is named. `OSError` or `ValueError` when they cannot be read.
+
+def raw_settings(file: str | None, *, folder: Path = Path(), overrides: Mapping[str, str | None] | None = None) -> Raw:
+    """The settings as they stand; `SettingsError` for what cannot be read.
+
+    The region of settings that name none is the one that the CDK CLI would deploy to.
     """
-    file = file or os.environ.get("EXTENDED_DLC_SETTINGS")
-    if file is None:
-        raw = json.loads((folder / "cdk.json").read_text()).get("context", {}).get("extended-dlc", {})
-    elif file.endswith(".json"):
-        raw = json.loads(Path(file).read_text())
-    else:
-        import yaml
-
-        try:
-            raw = yaml.safe_load(Path(file).read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from None
-    if not isinstance(raw, dict):
-        raise ValueError("they are no object")
-    if region := os.environ.get("EXTENDED_DLC_REGION"):
-        raw["region"] = region
-    if (release := os.environ.get("EXTENDED_DLC_TRANSFORMERS")) and isinstance(raw.setdefault("image", {}), dict):
-        raw["image"]["transformers"] = release
-    if instance_type := os.environ.get("EXTENDED_DLC_INSTANCE_TYPE"):
-        endpoints = raw.get("endpoints")
-        for endpoint in endpoints.values() if isinstance(endpoints, dict) else ():
-            if isinstance(endpoint, dict) and isinstance(endpoint.setdefault("hosting", {}), dict):
-                endpoint["hosting"]["instance_type"] = instance_type
-    if not raw.get("region") and (region := _cli_region()):
-        raw["region"] = region
+    raw = read_raw({"settings": file, **(overrides or {})}, folder=folder)
+    if not raw.content.get("region") and (region := cli_region()):
+        raw.content["region"] = region
     return raw
 
 
-def _cli_region() -> str | None:
+def decided(raw: Raw, *, folder: Path = Path(), load: Load | None = None) -> Any:
+    """The settings, typed and decided (`extended_dlc.app.settings.Read`)."""
+    from extended_dlc.app.settings import read  # pydantic takes half a second
+
+    return read(raw, looked_up=looked_up(folder), load=load)
+
+
+def looked_up(folder: Path = Path()) -> dict[str, Any]:
+    """What cdk.context.json holds; nothing where there is none."""
+    try:
+        context = json.loads((folder / "cdk.context.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise click.ClickException(f"cdk.context.json cannot be read: {error}") from None
+    return context if isinstance(context, dict) else {}
+
+
+def cli_region() -> str | None:
     """The region that the CDK CLI would deploy to: of the environment, or of the caller's AWS profile."""
+    if named := os.environ.get("AWS_REGION"):
+        return named
     import boto3
 
     try:
-        region: str | None = os.environ.get("AWS_REGION") or boto3.Session().region_name
+        region: str | None = boto3.Session().region_name
     except Exception:  # a profile that cannot be read, which others report
         return None
     return region

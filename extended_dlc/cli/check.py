@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from extended_dlc.cli.plan import looked_up
+from extended_dlc.cli._settings import looked_up
 from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.checks import check_model_id, check_release, model_id
 from extended_dlc.facts.compat import ModelType, check_model_type, find_model_type, find_release, near_model_type

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from extended_dlc.cli._settings import raw_settings
+from extended_dlc.app.read import SettingsError
+from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.doctor import CHECKS, Finding, Ok, Problem, Target, examine
 from extended_dlc.login import engine_program
 
@@ -27,20 +28,20 @@ def doctor(settings: str | None, skip: tuple[str, ...], as_json: bool) -> None:
     is 'unknown' and stops nothing.
     """
     found: list[tuple[str, Finding]] = []
-    raw: dict[str, Any] = {}
+    settings_read: dict[str, Any] = {}
     try:
         raw = raw_settings(settings)
-    except FileNotFoundError as error:
+        wrong = decided(raw).problems
+        if wrong:
+            found.append(("settings", Problem("; ".join(wrong), "correct them, then: extended-dlc plan")))
+        settings_read = raw.content
+    except SettingsError as error:
         remedy = "go to the folder of the app (cd), or name the file: extended-dlc doctor --settings FILE"
-        found.append(("settings", Problem(f"there is no {error.filename}", remedy)))
-    except (OSError, ValueError) as error:
-        found.append(
-            ("settings", Problem(f"the settings cannot be read: {error}", "correct them, then: npx cdk synth"))
-        )
+        found.append(("settings", Problem(str(error), remedy)))
     for name, finding in found:
         _print(name, finding, quiet=as_json)
     checks = [check for check in CHECKS if check.name not in skip]
-    for name, finding in examine(Target(folder=Path(), settings=raw, engine=engine_program()), checks):
+    for name, finding in examine(Target(folder=Path(), settings=settings_read, engine=engine_program()), checks):
         found.append((name, finding))
         _print(name, finding, quiet=as_json)
     problems = sum(isinstance(finding, Problem) for _, finding in found)

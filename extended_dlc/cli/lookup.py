@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from extended_dlc.cli.plan import looked_up
+from extended_dlc.cli._settings import looked_up
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.models import context_key
 from extended_dlc.lookup import HUB, LookupFailed, ask_hub

@@ -7,136 +7,174 @@ import json
 import shutil
 import sys
 import textwrap
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from extended_dlc.cli._settings import raw_settings
+from extended_dlc.app.read import Raw, SettingsError
+from extended_dlc.cli._settings import decided, override_options, raw_settings
+from extended_dlc.facts.gpus import built_for, pick_host_image
 from extended_dlc.facts.instances import Instance
-from extended_dlc.facts.plan import EndpointPlan, Plan, make_plan
 from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
 from extended_dlc.facts.start import Start, minutes
+
+if TYPE_CHECKING:
+    from extended_dlc.app.settings import Read
+    from extended_dlc.decisions.decide import Decision, PartDecision
 
 
 @click.command()
 @click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
-@click.option("--model", help="Model of the one endpoint, as bigscience/bloom-560m.")
-@click.option("--transformers", help="Release in the image, as 5.23.0.")
-@click.option("--instance-type", help="Instance type of all endpoints, as ml.g5.xlarge.")
-@click.option("--region", help="Region to deploy to.")
+@override_options
 @click.option("--context-length", type=click.IntRange(min=1), help="Tokens of a request. Default: 2048.")
 @click.option("--batch", type=click.IntRange(min=1), help="Requests that run together. Default: 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(
-    settings: str | None,
-    model: str | None,
-    transformers: str | None,
-    instance_type: str | None,
-    region: str | None,
-    context_length: int | None,
-    batch: int | None,
-    as_json: bool,
+    settings: str | None, context_length: int | None, batch: int | None, as_json: bool, **overrides: str | None
 ) -> None:
-    """Show what the app would decide, and why, without AWS and before anything is built.
+    """Show what cdk deploy would do, and why, without AWS and before anything is built.
 
     Reads the settings in ./cdk.json, or in the file that --settings or EXTENDED_DLC_SETTINGS names, and puts the
     options in their places, as -c does for the app; without a cdk.json, --model, --transformers and --region will do.
     What extended-dlc lookup found is read from ./cdk.context.json. Ends with status 1 when something would be refused.
     """
     try:
-        raw = raw_settings(settings)
-    except FileNotFoundError as error:
-        if model is None:
-            raise click.ClickException(
-                f"there is no {error.filename}: go to the folder of the app (cd), name the settings (--settings), or "
-                "give --model, --transformers and --region"
-            ) from None
-        raw = {"image": {}, "endpoints": {"model": {}}}
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"the settings cannot be read: {error}") from None
-    try:
-        _override(raw, model=model, transformers=transformers, instance_type=instance_type, region=region)
-        context = looked_up()
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
+        raw = raw_settings(settings, overrides=overrides)
+    except SettingsError as error:
+        if overrides["model"] is None or not str(error).startswith("there is no"):
+            raise click.ClickException(f"{error}; or give --model, --transformers and --region") from None
+        raw = _of_options(overrides)
     load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)
-    found = make_plan(raw, context, load=load)
+    found = decided(raw, load=load)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+        click.echo(json.dumps(as_data(found), indent=2, default=str))
     else:  # to a file or a pipe a line stays one line
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         click.echo("\n".join(line for each in _table(found) for line in _wrapped(each, width)))
     raise SystemExit(1 if found.problems else 0)
 
 
-def looked_up(folder: Path = Path()) -> dict[str, Any]:
-    """What cdk.context.json holds; nothing where there is none."""
-    try:
-        context = json.loads((folder / "cdk.context.json").read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"cdk.context.json cannot be read: {error}") from None
-    return context if isinstance(context, dict) else {}
+def _of_options(overrides: dict[str, str | None]) -> Raw:
+    """Settings of one endpoint, where no file holds any."""
+    hosting = {"instance_type": overrides["instance_type"]} if overrides["instance_type"] else {}
+    content = {
+        "region": overrides["region"] or "",
+        "image": {"transformers": overrides["transformers"]} if overrides["transformers"] else {},
+        "endpoints": {"model": {"model": overrides["model"], "hosting": hosting}},
+    }
+    return Raw(origin="the command line", content=content)
 
 
-def _override(raw: dict[str, Any], *, model: str | None, **values: str | None) -> None:
-    """The options in the places where the app puts its `-c` values."""
-    endpoints = raw.get("endpoints")
-    each = [one for one in endpoints.values() if isinstance(one, dict)] if isinstance(endpoints, dict) else []
-    if values["region"]:
-        raw["region"] = values["region"]
-    image = raw.setdefault("image", {})
-    if values["transformers"] and isinstance(image, dict):
-        image["transformers"] = values["transformers"]
-    if values["instance_type"]:
-        for endpoint in each:
-            endpoint["hosting"] = {**(endpoint.get("hosting") or {}), "instance_type": values["instance_type"]}
-    if model:
-        if len(each) != 1:
-            raise ValueError(
-                f"'--model' ({model}) goes to the one endpoint there is, and the settings have {len(each)}: change "
-                "'endpoints' instead"
-            )
-        each[0].update(model=model, revision=None, model_type=None, task=None, parameters=None)
+def as_data(found: Read) -> dict[str, Any]:
+    """The decision as JSON has it."""
+    decision = found.decision
+    return {
+        "region": found.settings.region if found.settings else found.raw.content.get("region"),
+        "image": _image_data(decision) if decision else None,
+        "endpoints": [_part_data(key, part) for key, part in (_parts(decision) if decision else ())],
+        "warnings": [note.line for note in decision.notes] if decision else [],
+        "problems": list(found.problems),
+    }
 
 
-def _table(found: Plan) -> list[str]:
-    image = found.image
-    lines = _lines(
-        f"image ({image.kind})",
-        {
-            "base": image.base or "none",
-            "why": image.why,
-            "transformers": image.transformers or "not known",
-            "layer": ", ".join(image.layer) or "none",
-            "tag": image.tag,
-            **({"GPUs": image.gpus or "not known"} if image.accelerator == "gpu" else {}),
-            "host image": f"{image.host_image} ({image.host})" if image.host_image else "SageMaker's default",
-        },
-    )
-    for endpoint in found.endpoints:
-        lines += ["", *_lines(f"endpoint {endpoint.endpoint}", _endpoint(endpoint))]
-    for title, entries in (("warnings", found.warnings), ("problems", found.problems)):
+def _parts(decision: Decision) -> list[tuple[str, PartDecision]]:
+    """Each part of each endpoint, by the words for it."""
+    return [
+        (" ".join(filter(None, (endpoint.endpoint.place.removeprefix("endpoints."), part.part.who))), part)
+        for endpoint in decision.endpoints
+        for part in endpoint.parts
+    ]
+
+
+def _image_data(decision: Decision) -> dict[str, Any]:
+    image = decision.image
+    first = next((part for _, part in _parts(decision)), None)
+    host = pick_host_image(image.cuda, first.part.instances[:1] if first else ())
+    torch = image.tag.torch if image.tag else None
+    folder = "docker/vllm" if image.family == "vllm" else "docker/inference"
+    return {
+        "kind": image.kind,
+        "base": image.base,
+        "base_region": image.base_region,
+        "why": image.why,
+        "family": image.family,
+        "transformers": image.transformers,
+        "server": "vllm" if image.family == "vllm" else image.server,
+        "layer": list(image.layer),
+        "tag": {
+            "extended": f"made at synth: a hash of {folder} and the build's arguments",
+            "stock": "AWS's own",
+        }.get(image.kind, "as it was given"),
+        "accelerator": image.accelerator,
+        "cuda": image.cuda,
+        "torch": torch,
+        "gpus": built_for(image.cuda, torch),
+        "host_image": host.inference_ami_version if host else None,
+        "host": f"driver {host.driver}; {host.system}, supported until {host.supported_until}" if host else "",
+    }
+
+
+def _part_data(key: str, part: PartDecision) -> dict[str, Any]:
+    fits = part.fits[0] if part.fits else None
+    return {
+        "endpoint": key,
+        "model": dataclasses.asdict(part.part.model.facts),
+        "needs": part.needs,
+        "task": part.task,
+        "instances": [instance.name for instance in part.part.instances],
+        "fit": dataclasses.asdict(fits) if fits else None,
+        "start": dataclasses.asdict(part.start) if part.start else None,
+        "startup_timeout_seconds": part.startup_timeout_seconds,
+        "volume_gb": part.volume_gb,
+    }
+
+
+def _table(found: Read) -> list[str]:
+    decision = found.decision
+    lines: list[str] = []
+    if decision is not None:
+        image = _image_data(decision)
+        lines += _lines(
+            f"image ({image['kind']})",
+            {
+                "base": image["base"] or "none",
+                "why": image["why"],
+                **({"family": image["family"]} if image["family"] else {}),
+                "transformers": image["transformers"] or "not known",
+                "layer": ", ".join(image["layer"]) or "none",
+                "tag": image["tag"],
+                **({"GPUs": image["gpus"] or "not known"} if image["accelerator"] == "gpu" else {}),
+                "host image": _host(image),
+            },
+        )
+        for key, part in _parts(decision):
+            lines += ["", *_lines(f"endpoint {key}", _endpoint(part))]
+    notes = [note.line for note in decision.notes if note.level == "warning"] if decision else []
+    for title, entries in (("warnings", notes), ("problems", found.problems)):
         if entries:
             lines += ["", title, *(f"  - {entry}" for entry in entries)]
     return lines
 
 
-def _endpoint(endpoint: EndpointPlan) -> dict[str, str]:
-    model, instance = endpoint.model, endpoint.instance
+def _host(image: dict[str, Any]) -> str:
+    return f"{image['host_image']} ({image['host']})" if image["host_image"] else "SageMaker's default"
+
+
+def _endpoint(part: PartDecision) -> dict[str, str]:
+    model, hosting = part.part.model.facts, part.part.endpoint.hosting
     size = f"{model.parameters:,} parameters" if model.parameters else "size not known"
     size += f", {model.dtype}" if model.dtype else ""
-    timeout, volume = endpoint.startup_timeout_seconds, endpoint.volume_gb
+    timeout, volume = part.startup_timeout_seconds, part.volume_gb
+    count = getattr(part.part.hosting, "instances", None)
+    types = " or ".join(each.name for each in part.part.instances)
     return {
         "model": f"{model.model_id or 'not from the Hub'} ({size})",
-        "needs": endpoint.needs,
-        "task": model.task or "found out in the container",
-        "hosting": endpoint.hosting,
-        "instance": "none" if instance is None else _instance(instance),
-        "memory": _memory(endpoint.fit),
-        **_start(endpoint.start),
+        "needs": part.needs,
+        "task": part.task or model.task or "found out in the container",
+        "hosting": type(hosting).__name__ + (f", {count} x {types}" if count is not None else ""),
+        "instance": _instance(part.part.instances[0]) if part.part.instances else "none",
+        "memory": _memory(part.fits[0] if part.fits else None),
+        **_start(part.start),
         "time-out": "SageMaker's own" if timeout is None else f"{timeout} s to start",
         "volume": "SageMaker's own, or the type's storage" if volume is None else f"{volume} GB",
     }

@@ -10,6 +10,7 @@ from typing import TextIO, cast
 
 import click
 
+from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import raw_settings
 
 
@@ -80,7 +81,7 @@ def smoke(
             region,
             budget=budget,
             report=report,
-            settings=raw,
+            settings=raw.content,
             confirmation=Path(confirmation) if confirmation else None,
         )
         if destroy:
@@ -90,7 +91,7 @@ def smoke(
             if not yes:
                 click.confirm("Deploy?", abort=True)
             test.run()
-    except (ValueError, OSError, BotoCoreError, ClientError) as error:
+    except (SettingsError, ValueError, OSError, BotoCoreError, ClientError) as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:
         status = 1

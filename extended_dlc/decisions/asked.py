@@ -76,6 +76,7 @@ class ModelAsked:
 
     revision: str | None = None
     trust_remote_code: bool = False
+    licence: str | None = None
     token: bool = False
     """Whether the container reads the Hub's token from a secret."""
 

@@ -6,6 +6,7 @@ and the constructs. It needs neither the CDK nor a network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,13 @@ from extended_dlc.decisions.vllm import vllm_variables
 from extended_dlc.facts.catalog import DlcImage
 from extended_dlc.facts.checks import check_endpoint_name, check_environment
 from extended_dlc.facts.combinations import check_access, check_network, check_serverless_data, check_zero_instances
-from extended_dlc.facts.compat import bases_for, check_model_type, find_model_type, inference_ami_version
+from extended_dlc.facts.compat import (
+    bases_for,
+    check_model_type,
+    find_model_type,
+    inference_ami_version,
+    near_model_type,
+)
 from extended_dlc.facts.gpus import check_gpu
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.limits import most
@@ -28,6 +35,7 @@ from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, choose_disk, choose_timeouts, fit
 from extended_dlc.facts.start import Start, estimate_start
 from extended_dlc.facts.tasks import check_task
+from extended_dlc.options._values import is_token
 from extended_dlc.options.hosting import Async, Components, Hosting, Instances, Serverless
 from extended_dlc.options.proof import Proof
 from extended_dlc.options.rollout import check_rollout, rollout_note
@@ -60,6 +68,18 @@ class PartDecision:
 
     asked: bool
     """Whether the deployment is proved by a request to it."""
+
+    @property
+    def needs(self) -> str:
+        """Which transformers the model's type needs, in words."""
+        kind = self.part.model.facts.model_type
+        if kind is None:
+            return "not known: say model_type, or run extended-dlc lookup MODEL"
+        known = find_model_type(kind)
+        if known is None:
+            return f"not known for '{kind}', which no release read here has{near_model_type(kind)}"
+        until = "or newer" if known.last is None else f"to {known.last}"
+        return f"transformers {known.first} {until}, for '{kind}'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +224,7 @@ class _Decider:
             ),
         )
         self._note_the_unknown()
+        self._note_what_moves()
         self._check_type()
         if model.token and image.server == "stock":
             finder.refuse(
@@ -236,6 +257,33 @@ class _Decider:
                 f"'{facts.model_id}' from it: set HF_ENDPOINT in 'environment' to a mirror of the Hub that is in "
                 "reach, or bring the weights by S3Model",
             )
+
+    def _note_what_moves(self) -> None:
+        """A revision that can come to mean other files, and the model's licence."""
+        model, name = self.part.model, self.part.model.facts.model_id
+        if model.source != "hub":
+            return
+        # code that moves is worse than weights that do
+        what = "run other code" if model.trust_remote_code else "serve other weights"
+        if model.revision is None:
+            known = model.facts.revision
+            commit = (
+                f"revision={known}, which was looked up" if known else "the commit of the model's page as revision="
+            )
+            self.model.note(
+                "unpinned-revision",
+                f"model '{name}' has no revision: a container that starts later may {what}; pass {commit}",
+                setting="revision",
+            )
+        elif not is_token(model.revision) and not re.fullmatch(r"[0-9a-f]{40}", model.revision):
+            self.model.note(
+                "unpinned-revision",
+                f"revision '{model.revision}' of model '{name}' is no commit and can move: a container that starts "
+                f"later may then {what}; pass the commit's 40 digits as revision=",
+                setting="revision",
+            )
+        if (licence := model.licence or model.facts.licence) is not None:
+            self.model.note("licence", f"model '{name}' is under the licence {licence}", level="info", setting="model")
 
     def _check_type(self) -> None:
         """Refuse a model type that transformers does not have, the image's or what is injected into it."""
@@ -289,7 +337,9 @@ class _Decider:
             )
         elif kind is not None and find_model_type(kind) is None:
             self.model.note(
-                "model-type", f"model type '{kind}' is in no release read here: it is not checked", setting="model_type"
+                "model-type",
+                f"'{kind}' is in no release read here{near_model_type(kind)}: it is not checked",
+                setting="model_type",
             )
 
     def _check_network(self) -> None:
@@ -349,10 +399,11 @@ class _Decider:
         if asked.base is not None:
             return f" (image.base is built for {accelerator})"
         if self.image.family == "vllm":
-            return " (the image's family is vllm)"
+            return " (image.family is vllm)"
         if asked.accelerator is not None and asked.settled_for is None:
             return f" (image.accelerator is {accelerator})"
-        return f" (the image is made for {accelerator}, which {asked.settled_for or 'another endpoint'} computes with)"
+        other = asked.settled_for or self.image.accelerator_of
+        return f" (the image is made for {accelerator}, which {other} computes with)"
 
     def _check_gpu(self, instance: Instance) -> None:
         image, finder = self.image, self.hosting

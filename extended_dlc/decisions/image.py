@@ -42,7 +42,13 @@ class ImageDecision:
     family: Family | None = None
     """None for an image of one's own."""
 
+    base_region: str | None = None
+    """Region of the registry that AWS's image is pulled from, where it is not the one that is deployed to."""
+
     accelerator: str | None = None
+    accelerator_of: str | None = None
+    """The part whose instances decide on the accelerator, in words; None where it was given."""
+
     cuda: str | None = None
     tag: TagFacts | None = None
     layer: tuple[str, ...] = ()
@@ -121,7 +127,11 @@ def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, find
         transformers=transformers,
         server=asked.server,
         family=family,
+        base_region=asked.base_region,
         accelerator=accelerator,
+        accelerator_of=next(
+            (part.words for part in parts if any(each.accelerator == accelerator for each in part.instances)), None
+        ),
         cuda=facts.cuda if facts else None,
         tag=facts,
         layer=_layer(transformers, asked.server, family) if exact else (),
@@ -292,6 +302,7 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
             transformers=tag.transformers if tag else None,
             server="stock",
             family="inference",
+            base_region=asked.base_region,
             accelerator=tag.accelerator if tag else None,
             cuda=tag.cuda if tag else None,
             tag=tag,

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.facts.instances import find_instance
-from extended_dlc.login import base_images
-
-DEFAULT_INSTANCE = "ml.m5.xlarge"
+from extended_dlc.app.read import Raw
+from extended_dlc.decisions.decide import Decision
+from extended_dlc.decisions.part import other_variants
+from extended_dlc.options.hosting import Instances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,17 @@ class Target:
 
     aws: Aws = field(default_factory=lambda: Aws())
 
+    @functools.cached_property
+    def decision(self) -> Decision | None:
+        """What the app decides with the settings, as far as they are valid; None where they say too little."""
+        from extended_dlc.app.settings import read  # half of the checks do without
+
+        return read(Raw(origin="the settings", content=dict(self.settings))).decision
+
     @property
     def builds(self) -> bool:
         """Whether an image is built on this machine. True where the settings do not say."""
-        image = self.settings.get("image")
-        return not isinstance(image, Mapping) or image.get("kind", "extended") == "extended"
+        return self.decision is None or self.decision.image.kind == "extended"
 
     @property
     def region(self) -> str | None:
@@ -44,16 +50,18 @@ class Target:
 
     @property
     def bases(self) -> list[str]:
-        """The images that are extended, each once."""
-        return sorted(set(base_images(self.settings))) if self.builds else []
+        """The image that is extended."""
+        base = self.decision.image.base if self.decision and self.builds else None
+        return [base] if base else []
 
     @property
     def instances(self) -> dict[str, int]:
         """How many instances of each type the endpoints ask for, of several types the one that is tried first."""
         counts: dict[str, int] = {}
-        for hosting, types in self._hostings.values():
-            number = hosting.get("instances", 1)
-            counts[types[0]] = counts.get(types[0], 0) + (number if isinstance(number, int) else 1)
+        for _, fleets in self._fleets:
+            for fleet in fleets:
+                first = fleet.instance_types[0]
+                counts[first] = counts.get(first, 0) + fleet.instances
         return counts
 
     @property
@@ -67,26 +75,24 @@ class Target:
     @property
     def endpoint_types(self) -> dict[str, list[str]]:
         """The instance types of each endpoint, by its name."""
-        prefix = self.settings.get("name", "extended-dlc")
-        return {f"{prefix}-{key}": types for key, (_, types) in self._hostings.items()}
+        return {
+            name: list(dict.fromkeys(each for fleet in fleets for each in fleet.instance_types))
+            for name, fleets in self._fleets
+        }
 
     @property
-    def _hostings(self) -> dict[str, tuple[Mapping[str, Any], list[str]]]:
-        """The hosting of each endpoint that has instances, with their types."""
-        endpoints = self.settings.get("endpoints")
-        found = {}
-        for key, endpoint in endpoints.items() if isinstance(endpoints, Mapping) else ():
-            hosting = endpoint.get("hosting") if isinstance(endpoint, Mapping) else None
-            hosting = hosting if isinstance(hosting, Mapping) else {}
-            if hosting.get("kind") != "serverless":
-                types = hosting.get("instance_type") or DEFAULT_INSTANCE
-                found[key] = (hosting, [str(each) for each in (types if isinstance(types, list) else [types])])
-        return found
+    def _fleets(self) -> Iterator[tuple[str, list[Instances]]]:
+        """The instances of each endpoint that has some, by its name: its own and those of more variants."""
+        for decided in self.decision.endpoints if self.decision else ():
+            hosting = decided.endpoint.hosting
+            if isinstance(hosting, Instances):
+                yield str(decided.endpoint.name), [hosting, *other_variants(hosting)]
 
     @property
     def needs_gpu(self) -> bool:
         """Whether an endpoint computes with GPUs."""
-        return any(_accelerator(name) == "gpu" for name in self.instances)
+        parts = [part for each in (self.decision.endpoints if self.decision else ()) for part in each.parts]
+        return any(instance.gpus for part in parts for instance in part.part.instances)
 
     @functools.cached_property
     def cdk_json(self) -> Mapping[str, Any]:
@@ -143,13 +149,6 @@ def _sections(settings: object, name: str) -> Iterator[Mapping[str, Any]]:
     elif isinstance(settings, list):
         for each in settings:
             yield from _sections(each, name)
-
-
-def _accelerator(instance_type: str) -> str | None:
-    try:
-        return find_instance(instance_type).accelerator
-    except ValueError:
-        return None
 
 
 def _object(file: Path) -> Mapping[str, Any]:

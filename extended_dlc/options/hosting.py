@@ -344,9 +344,9 @@ class Components(Instances):
         """Refuse a copy that no instance has room for."""
         if instance.accelerators and component.accelerators is None:
             raise OptionError(
-                "accelerators",
-                rule=f"of {component.name} (none) must be from 1 to {instance.accelerators} on "
-                f"{instance.name}: a copy without sees no accelerator",
+                f"components.{component.name}.accelerators",
+                "none",
+                f"must be from 1 to {instance.accelerators} on {instance.name}: a copy without sees no accelerator",
             )
         for option, has in (
             ("accelerators", instance.accelerators),
@@ -356,9 +356,9 @@ class Components(Instances):
             asked = getattr(component, option)
             if has is not None and asked is not None and not is_token(asked) and asked > has:
                 raise OptionError(
-                    option,
-                    rule=f"of {component.name} ({asked}) is more than {instance.name} has ({has}): take less, or "
-                    "a larger type",
+                    f"components.{component.name}.{option}",
+                    asked,
+                    f"is more than {instance.name} has ({has}): take less, or a larger type",
                 )
 
 

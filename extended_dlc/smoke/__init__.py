@@ -16,9 +16,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.app.read import Raw
+from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
 from extended_dlc.facts.instances import find_instance
-from extended_dlc.facts.plan import Plan, make_plan
 from extended_dlc.login import engine_program
 from extended_dlc.rehearsal.cdk import run_cdk
 from extended_dlc.rehearsal.report import Report, StepFailed
@@ -198,19 +199,25 @@ class SmokeTest:
     # ---- what it confirms ----
 
     @property
-    def _plan(self) -> Plan:
-        return make_plan(self._settings)
+    def _image(self) -> ImageDecision:
+        """What the app decided."""
+        from extended_dlc.app.settings import read
+
+        decision = read(Raw(origin="the smoke test's settings", content=self._settings)).decision
+        if decision is None:
+            raise RuntimeError("nothing is known of the image: the settings say too little")
+        return decision.image
 
     def _look(self, begun: datetime, *, left: float) -> None:
         with self.report.step("what is confirmed") as step:
-            built = self._plan.image.kind == "extended"
+            built = self._image.kind == "extended"
             seen = Seen(
                 client=self._remains.client,
                 stack=NAME,
                 endpoints=tuple(f"{NAME}-{key}" for key in _ENDPOINTS),
                 instance_type=self.budget.instance_type,
                 gpu=find_instance(self.budget.instance_type).gpus > 0,
-                base=self._plan.image.base if built else None,
+                base=self._image.base if built else None,
                 begun=begun,
                 docker=self._found.get("engine", "").startswith("Docker Engine"),
                 until=time.monotonic() + min(_METRIC_SECONDS, left - 60),
@@ -230,8 +237,8 @@ class SmokeTest:
             date=day.date().isoformat(),
             region=self.region,
             instance_type=self.budget.instance_type,
-            base=self._plan.image.base,
-            transformers=self._plan.image.transformers,
+            base=self._image.base,
+            transformers=self._image.transformers,
             engine=self._found.get("engine", "not known"),
             builder=self._found.get("buildkit", "not known"),
             cdk=cli,

@@ -17,7 +17,7 @@ from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
 from stacks.endpoint_stack import EndpointStack
-from stacks.settings import read_settings
+from tests.support.settings import read
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_wrong_settings_end_in_a_report_without_a_traceback(tmp_path: Path, ship
 
 
 def app_with_two_endpoints() -> cdk.App:
-    settings = read_settings(
+    found = read(
         {
             "extended-dlc": {
                 "region": "us-east-1",
@@ -78,7 +78,7 @@ def app_with_two_endpoints() -> cdk.App:
         }
     )
     app = cdk.App()
-    EndpointStack(app, "EndpointStack", settings=settings, env=cdk.Environment(region="us-east-1"))
+    EndpointStack(app, "EndpointStack", read=found, env=cdk.Environment(region="us-east-1"))
     return app
 
 

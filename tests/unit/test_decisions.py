@@ -20,7 +20,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
-from stacks.settings import SettingsError, read_settings
+from tests.support.settings import SettingsError, read_settings
 
 GIB_7 = "bigscience/bloom-7b1"
 

@@ -11,7 +11,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from stacks.endpoint_stack import EndpointStack
-from stacks.settings import SettingsError, read_settings
+from tests.support.settings import SettingsError, read, read_settings
 
 Json = dict[str, Any]
 
@@ -24,8 +24,8 @@ def settings(endpoint: Json, **others: Any) -> Json:
 
 def template(endpoint: Json, **others: Any) -> Template:
     app = cdk.App()
-    read = read_settings(settings(endpoint, **others))
-    return Template.from_stack(EndpointStack(app, "Stack", settings=read, env=cdk.Environment(region="us-east-1")))
+    found = read(settings(endpoint, **others))
+    return Template.from_stack(EndpointStack(app, "Stack", read=found, env=cdk.Environment(region="us-east-1")))
 
 
 def problems(endpoint: Json) -> str:
@@ -101,12 +101,10 @@ PREFIX = {"weights": {"kind": "s3", "bucket": "b", "key": "bert/"}}
 ARCHIVE = {"weights": {"kind": "s3", "bucket": "b", "key": "bert.tar.gz"}}
 
 
-@pytest.mark.parametrize(("weights", "kind"), [(MIRRORED, "mirrored"), (PREFIX, "s3")])
-def test_weights_that_a_serverless_endpoint_does_not_take_are_reported_with_their_place(
-    weights: Json, kind: str
-) -> None:
+@pytest.mark.parametrize("weights", [MIRRORED, PREFIX])
+def test_weights_that_a_serverless_endpoint_does_not_take_are_reported_with_their_place(weights: Json) -> None:
     serverless = {"hosting": {"kind": "serverless"}}
-    said = f"endpoints.bloom.weights ({kind}): does not go with Serverless, which takes one archive"
+    said = "endpoints.bloom.weights (files in S3 as they are): does not go with Serverless, which takes one archive"
     assert said in problems({**serverless, **weights})
     read_settings(settings({**serverless, **ARCHIVE}))
 
@@ -167,11 +165,11 @@ def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
             ".hosting.components.a.copiez",
             ": is not a setting; did you mean 'copies'?",
         ),
-        ({"a": {"memory_mb": 100}}, ".hosting.components.a", ": 'memory_mb' (100) must be 128 or more"),
+        ({"a": {"memory_mb": 100}}, ".hosting.components.a.memory_mb", " (100): must be 128 or more"),
         (
             {"a": {"memory_mb": 512, "scaling": {"maximum": 2, "requests_per_second": 0}}},
             ".hosting.components.a.scaling",
-            ": 'requests_per_second' (0.0) must be above 0",
+            ".requests_per_second (0.0): must be above 0",
         ),
         (
             {"a": {"memory_mb": 512, "model": "x/y", "weights": {"kind": "s3", "bucket": "b", "kee": "k"}}},
@@ -181,11 +179,11 @@ def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
         (
             {"a": {"memory_mb": 512, "model": "x/y", "weights": {"kind": "mirrored"}}},
             ".hosting.components.a",
-            ": revision (None) ",
+            ".revision (None): is no commit",
         ),
-        ({"a": {"memory_mb": 512, "task": "summarization"}}, ".hosting.components.a", ": 'task' is said of a model"),
-        ({"a": {"memory_mb": 99999}}, ".hosting", ": 'memory_mb' of a (99999) is more than ml.m5.2xlarge has"),
-        ({}, ".hosting", ": 'components' (none) must be one or more"),
+        ({"a": {"memory_mb": 512, "task": "summarization"}}, ".hosting.components.a", ".task: is said of a model"),
+        ({"a": {"memory_mb": 99999}}, ".hosting.components.a.memory_mb", " (99999): is more than ml.m5.2xlarge has"),
+        ({}, ".hosting", ".components (none): must be one or more"),
         ({"a": {"memory_mb": 512, "model": "whisper"}}, ".model", " (bigscience/bloom-560m): no component serves it"),
         (
             {"a" * 50: {"memory_mb": 512}},
@@ -211,7 +209,7 @@ def test_what_is_wrong_with_a_component_is_in_the_report_with_its_place(parts: J
 def test_a_proof_needs_a_request_for_each_component() -> None:
     singing = {"memory_mb": 512, "model": "x/y", "task": "singing"}
     found = problems({**shared(a={"memory_mb": 512}, b=singing), "task": "text-generation", "verify": {}})
-    assert "endpoints.bloom.hosting.components.b: 'verify' needs a request, because no request is known for" in found
+    assert "endpoints.bloom.hosting.components.b.verify: needs a request, because no request is known for" in found
 
 
 def test_problems_of_several_components_are_reported_at_once() -> None:
@@ -263,23 +261,24 @@ def test_a_role_that_is_given_is_used_and_not_changed() -> None:
         ),
         (
             {"hosting": {"kind": "serverless", "memory_mb": 3000}},
-            "endpoints.bloom.hosting: 'memory_mb' (3000) must be a multiple of 1024",
+            "endpoints.bloom.hosting.memory_mb (3000): must be a multiple of 1024",
         ),
         (
             {"hosting": {"scaling": {"kind": "concurrency", "maximum": 2, "concurrent_requests": 0}}},
-            "endpoints.bloom.hosting.scaling: 'concurrent_requests' (0.0) must be above 0",
+            "endpoints.bloom.hosting.scaling.concurrent_requests (0.0): must be above 0",
         ),
         (
             {"hosting": {"instance_type": ["ml.m5.xlarge", "ml.m5.xlrge"]}},
-            "'ml.m5.xlrge' is not an instance type that SageMaker hosts endpoints on; did you mean 'ml.m5.xlarge'?",
+            "endpoints.bloom.hosting.instance_type (ml.m5.xlrge): is not an instance type that SageMaker hosts "
+            "endpoints on; did you mean 'ml.m5.xlarge'?",
         ),
         (
             {"rollout": {"kind": "linear", "percent": 5}},
-            "endpoints.bloom.rollout: 'percent' (5) must be from 10 to 50",
+            "endpoints.bloom.rollout.percent (5): must be from 10 to 50",
         ),
         (
             {"data_capture": {"sampling_percent": 0}},
-            "endpoints.bloom.data_capture: 'sampling_percent' (0) must be from 1 to 100",
+            "endpoints.bloom.data_capture.sampling_percent (0): must be from 1 to 100",
         ),
     ],
 )
@@ -289,7 +288,7 @@ def test_what_the_library_refuses_is_in_the_report_with_its_place(endpoint: Json
 
 def test_ordinary_settings_are_read_without_the_cdk() -> None:
     probe = (
-        "import sys, json; from stacks.settings import read_settings;"
+        "import sys, json; from tests.support.settings import read_settings;"
         "context = json.load(open('cdk.json'))['context']; read_settings(context);"
         "sys.exit('aws_cdk' in sys.modules)"
     )

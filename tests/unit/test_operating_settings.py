@@ -10,7 +10,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from stacks.endpoint_stack import EndpointStack
-from stacks.settings import SettingsError, read_settings
+from tests.support.settings import SettingsError, read, read_settings
 
 Json = dict[str, Any]
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
@@ -24,7 +24,7 @@ def settings(endpoint: Json, **others: Any) -> Json:
 
 
 def template(raw: Json) -> Template:
-    stack = EndpointStack(cdk.App(), "Stack", settings=read_settings(raw), env=cdk.Environment(region="us-east-1"))
+    stack = EndpointStack(cdk.App(), "Stack", read=read(raw), env=cdk.Environment(region="us-east-1"))
     return Template.from_stack(stack)
 
 
@@ -103,7 +103,7 @@ def test_an_expected_answer_is_read_and_checked_with_the_settings() -> None:
         read_settings(settings({"verify": {"expected": 1, "tolerance": 2, "expcet": "a"}}))
     report = str(failure.value)
     assert "endpoints.bloom.verify.expcet: is not a setting; did you mean 'expect'?" in report
-    with pytest.raises(SettingsError, match=r"endpoints.bloom.verify: 'tolerance' \(2.0\) must be from 0 to 1"):
+    with pytest.raises(SettingsError, match=r"endpoints.bloom.verify.tolerance \(2.0\): must be from 0 to 1"):
         read_settings(settings({"verify": {"expected": 1, "tolerance": 2.0}}))
 
 
@@ -129,10 +129,10 @@ def test_everything_that_is_wrong_is_in_one_report() -> None:
     report = str(failure.value)
     for problem in (
         "endpoints.bloom.monitoring.alarm_topic (ops): must be the ARN of a topic, or 'new'",
-        "endpoints.bloom.verify: 'timeout_minutes' (90) must be from 1 to 59",
-        "schedule: 'start' (8:00) must be a time of day such as 07:45",
-        "endpoints.second: 'verify' needs a request, because no request is known for 'mask-generation'",
-        "endpoints.third.monitoring: 'log_retention' (one-weak) is not known to CloudWatch; did you mean 'one-week'?",
+        "endpoints.bloom.verify.timeout_minutes (90): must be from 1 to 59",
+        "schedule.start (8:00): must be a time of day such as 07:45",
+        "endpoints.second.verify: needs a request, because no request is known for 'mask-generation'",
+        "endpoints.third.monitoring.log_retention (one-weak): is not known to CloudWatch; did you mean 'one-week'?",
     ):
         assert problem in report
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extended_dlc.cli._settings import raw_settings
-from stacks.settings import SettingsError, read_settings
+from tests.support.settings import SettingsError, read_settings
 
 
 def read(settings: Any, **overrides: str) -> Any:
@@ -115,7 +115,7 @@ def test_settings_without_a_region_take_the_one_of_the_cdk_cli_and_no_other_does
     # login, doctor and plan see what the app sees
     (tmp_path / "cdk.json").write_text(json.dumps({"context": without}))
     monkeypatch.setenv("AWS_REGION", "eu-west-3")
-    assert raw_settings(None, folder=tmp_path)["region"] == "eu-west-3"
+    assert raw_settings(None, folder=tmp_path).content["region"] == "eu-west-3"
 
 
 def test_a_contradiction_is_reported_beside_a_misspelling(shipped_settings: Any) -> None:
@@ -124,8 +124,8 @@ def test_a_contradiction_is_reported_beside_a_misspelling(shipped_settings: Any)
     found = problems(shipped_settings)
     assert any(problem.startswith("rejoin: is not a setting") for problem in found)
     assert any(
-        problem.startswith("endpoints.big.hosting.instance_type (ml.g5.xlarge): computes with gpu and the image is")
-        and "the image is made for endpoints.bloom, ml.m5.xlarge" in problem
+        problem.startswith("endpoints.bloom.hosting.instance_type (ml.m5.xlarge): computes with cpu and the image is")
+        and "the image is made for gpu, which endpoints.big computes with" in problem
         for problem in found
     )
 
@@ -154,7 +154,8 @@ def test_a_base_of_unknown_making_runs_on_any_instance(shipped_settings: Any) ->
 
 
 def test_a_region_without_the_default_base_is_refused_with_those_that_have_it(shipped_settings: Any) -> None:
-    (problem,) = problems(shipped_settings, region="us-east-9")
+    shipped_settings["region"] = "us-east-9"
+    (problem,) = problems(shipped_settings)
     assert problem.startswith("image.transformers (5.24.0): has no base in 'us-east-9'; did you mean 'us-east-")
 
 
@@ -167,7 +168,7 @@ def test_the_bases_region_can_differ_from_the_deployments(shipped_settings: Any)
 def test_an_endpoint_id_that_cannot_be_a_name_is_refused(shipped_settings: Any, key: str) -> None:
     shipped_settings["endpoints"] = {key: {"model": "bloom"}}
     (problem,) = problems(shipped_settings)
-    assert problem.startswith(f"endpoints.{key}: its endpoint would be called 'extended-dlc-{key}', which cannot be")
+    assert problem.startswith(f"endpoints.{key} (extended-dlc-{key}): cannot be an endpoint name")
 
 
 def test_a_release_that_the_server_cannot_run_on_is_refused(shipped_settings: Any) -> None:
@@ -187,7 +188,7 @@ def test_a_base_with_an_old_python_is_refused(shipped_settings: Any) -> None:
     ("environment", "rule"),
     [
         ({"9": "x"}, "'9' cannot be the name of a variable"),
-        ({"HF_MODEL_ID": "x"}, "'HF_MODEL_ID' is set by 'model'"),
+        ({"HF_MODEL_ID": "x"}, "'HF_MODEL_ID' is set by the model's id"),
         ({"A": "x" * 1025}, "'A' is over SageMaker's 1024 bytes"),
         ({"A": "token hf_abcdefghijklmnopqrstuvwxyz"}, "'A' holds a literal Hub token"),
         ({f"V{n}": "x" for n in range(98)}, "has 98 variables, SageMaker takes 100"),
@@ -290,7 +291,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ),
         (
             {"weights": {"kind": "mirrored"}},
-            "endpoints.bloom: revision (None) is no commit",
+            "endpoints.bloom.revision (None): is no commit",
         ),
         ({"weights": {"token_secrt": "x"}}, "endpoints.bloom.weights.token_secrt: is not a setting; did you mean"),
         ({"weights": {"kind": "s3", "bucket": "b"}}, "endpoints.bloom.weights.key: field required"),
@@ -301,7 +302,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ({"weights": {"requirements": ["a=1"]}}, "endpoints.bloom.weights: requirement 'a=1' cannot be read"),
         (
             {"environment": {"HF_TRUST_REMOTE_CODE": "true"}},
-            "endpoints.bloom.environment: 'HF_TRUST_REMOTE_CODE' is set by 'trust_remote_code': set it there",
+            "endpoints.bloom.environment: 'HF_TRUST_REMOTE_CODE' is set by the model's trust_remote_code: set it there",
         ),
     ],
 )

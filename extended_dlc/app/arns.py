@@ -1,0 +1,58 @@
+"""ARNs in the settings: of the right service, and of the partition and the region that is deployed to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from extended_dlc.app.aws_names import check_arn
+from extended_dlc.app.schema import Settings
+
+SERVICES = {
+    "alarm_topic": "sns",
+    "encryption_key": "kms",
+    "error_topic": "sns",
+    "log_key": "kms",
+    "permissions_boundary": "iam",
+    "repository": "ecr",
+    "role": "iam",
+    "success_topic": "sns",
+    "token_secret": "secretsmanager",
+}
+"""The settings that hold an ARN, or may, and whose it is."""
+
+ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "role"})
+"""Those that take nothing else; the others take a name too."""
+
+
+def wrong_arns(settings: Settings) -> Iterator[str]:
+    """What is wrong with each, a line each."""
+    for path, name, value in _texts(settings, ""):
+        service = SERVICES.get(name)
+        if service is None or not (value.startswith("arn:") or name in ONLY_ARNS or "${" in value):
+            continue
+        try:
+            check_arn(value, service=service, region=settings.region)
+        except ValueError as error:
+            yield f"{path} ({value}): {error}"
+
+
+def _texts(section: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """Every text in the settings, with its path and its name."""
+    if isinstance(section, BaseModel):
+        for name in section.model_fields_set:
+            value = getattr(section, name)
+            inside = f"{path}.{name}".lstrip(".")
+            if isinstance(value, str):
+                yield inside, name, value
+            else:
+                yield from _texts(value, inside)
+    elif isinstance(section, dict):
+        for key, value in section.items():
+            if not isinstance(value, str):
+                yield from _texts(value, f"{path}.{key}")
+    elif isinstance(section, list):
+        for number, value in enumerate(section):
+            yield from _texts(value, f"{path}.{number}")

@@ -1,0 +1,66 @@
+"""What AWS takes as the name of a stack, a region, a tag or a resource."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_ARN = re.compile(r"arn:(?P<partition>[a-z0-9-]+):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>\d*):(.+)")
+
+MOST_TAGS = 50
+"""Of a resource (SageMaker API reference, AddTags; as with nearly every service)."""
+
+
+def check_stack_name(name: str) -> None:
+    """CloudFormation's pattern."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
+        raise ValueError("cannot be the name of a stack: use letters, digits and hyphens, a letter first")
+
+
+def check_region(region: str) -> None:
+    """A region as AWS writes it."""
+    if not region:
+        raise ValueError("is not named, and the CDK CLI has none: write it as 'us-east-1', or set AWS_REGION")
+    if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d+", region):
+        raise ValueError("is not an AWS region: write it as 'us-east-1'")
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """AWS's rules for tags (AWS Tagging guide, "Tag naming limits and requirements")."""
+    if len(tags) > MOST_TAGS:
+        raise ValueError(f"has {len(tags)} tags, and AWS takes {MOST_TAGS} of a resource: remove some")
+    for key, value in tags.items():
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"has '{key}', and keys that begin with 'aws:' are AWS's own: rename it")
+        if not 1 <= len(key) <= 128 or len(value) > 256:
+            raise ValueError(
+                f"has '{key[:40]}', whose key (1 to 128 characters) or value (256) is too long: shorten it"
+            )
+        for text in (key, value):
+            if not re.fullmatch(r"[\w\s+\-=._:/@]*", text):
+                raise ValueError(f"has '{key}', and a tag takes letters, digits, spaces and + - = . _ : / @: change it")
+
+
+def partition_of(region: str) -> str:
+    """The partition that a region is in."""
+    for start, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso")):
+        if region.startswith(start):
+            return partition
+    return "aws"
+
+
+def check_arn(text: str, *, service: str, region: str) -> None:
+    """An ARN of a service where the endpoint is: of its partition, and of its region where the service has regions."""
+    if "${" in text:
+        raise ValueError("has a placeholder, which nothing fills in here: write the ARN with the account's number")
+    found = _ARN.fullmatch(text)
+    if found is None:
+        raise ValueError(f"is not an ARN: write it as 'arn:{partition_of(region)}:{service}:…'")
+    if found["service"] != service:
+        raise ValueError(f"is an ARN of {found['service']}, and it has to be one of {service}: take that")
+    if found["partition"] != partition_of(region):
+        raise ValueError(
+            f"is of the partition {found['partition']}, and {region} is of {partition_of(region)}: take one of there"
+        )
+    if found["region"] and found["region"] != region:
+        raise ValueError(f"is in {found['region']}, and the endpoint in {region}: take one of there")

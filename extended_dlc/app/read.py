@@ -1,0 +1,213 @@
+"""Reading the app's settings: from `cdk.json`, a file or `-c` values, or one report of everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.facts._tables import did_you_mean
+
+CONTEXT_KEY = "extended-dlc"
+
+UNREAD: Any = object()
+"""Nobody has read `cdk.json` yet."""
+
+
+class SettingsError(Exception):
+    """Everything that is wrong with the settings, one problem a line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Override:
+    """A single value that goes over the settings: `-c KEY=…`, `EXTENDED_DLC_KEY`, or an option of the command line."""
+
+    key: str
+    what: str
+    """What it is, for the reference and `--help`."""
+
+    put: Callable[[dict[str, Any], str], str | None]
+    """Puts the value into raw settings; what is wrong with that, if anything."""
+
+    @property
+    def variable(self) -> str:
+        """The environment variable."""
+        return f"EXTENDED_DLC_{self.key.upper()}"
+
+
+def _endpoints(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    endpoints = raw.get("endpoints")
+    return [each for each in endpoints.values() if isinstance(each, dict)] if isinstance(endpoints, dict) else []
+
+
+def _put_region(raw: dict[str, Any], value: str) -> None:
+    raw["region"] = value
+
+
+def _put_transformers(raw: dict[str, Any], value: str) -> None:
+    if isinstance(raw.setdefault("image", {}), dict):
+        raw["image"]["transformers"] = value
+
+
+def _put_instance_type(raw: dict[str, Any], value: str) -> None:
+    for endpoint in _endpoints(raw):
+        if isinstance(endpoint.get("hosting") or {}, dict):
+            hosting = endpoint["hosting"] = dict(endpoint.get("hosting") or {})
+            if hosting.get("kind") != "serverless":
+                hosting["instance_type"] = value
+
+
+def _put_model(raw: dict[str, Any], value: str) -> str | None:
+    endpoints = _endpoints(raw)
+    if len(endpoints) != 1:
+        return f"goes to the one endpoint there is, and the settings have {len(endpoints)}: change 'endpoints' instead"
+    # what is said of a model belongs to the one that was named with it
+    for name in ("revision", "model_type", "parameters", "task", "weights", "trust_remote_code"):
+        endpoints[0].pop(name, None)
+    endpoints[0]["model"] = value
+    return None
+
+
+OVERRIDES: Mapping[str, Override] = {
+    each.key: each
+    for each in (
+        Override(
+            key="model",
+            what="the model of the one endpoint there is; what is said of the other model is forgotten",
+            put=_put_model,
+        ),
+        Override(key="transformers", what="the release in the image", put=_put_transformers),
+        Override(key="instance_type", what="the instance type of all endpoints with instances", put=_put_instance_type),
+        Override(key="region", what="the region", put=_put_region),
+    )
+}
+"""The values that can be given beside the settings."""
+
+SETTINGS_VARIABLE = "EXTENDED_DLC_SETTINGS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raw:
+    """Settings as they stand, with the overrides in their places; nothing is checked yet."""
+
+    origin: str
+    """Where they are from, and with what over them, as a clause."""
+
+    content: dict[str, Any]
+    problems: tuple[str, ...] = ()
+    """What is wrong with the overrides."""
+
+    file: Path | None = None
+    """The settings' own file; None where they are in `cdk.json`."""
+
+    base_region: str | None = None
+    """The region that `extended-dlc login` sees: without `-c` values, which the CDK CLI does not hand to it."""
+
+
+def read_raw(
+    given: Mapping[str, Any],
+    *,
+    folder: Path = Path(),
+    in_cdk_json: Any = UNREAD,
+    environment: Mapping[str, str] | None = None,
+) -> Raw:
+    """The settings in the file that `given["settings"]` or `EXTENDED_DLC_SETTINGS` names, or those in `cdk.json`.
+
+    :param given: The overrides by their keys, as `-c` or options give them. They win over the environment.
+    :param in_cdk_json: What the context has under `extended-dlc`. Default: read from the folder's `cdk.json`.
+
+    `SettingsError` for what cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    chosen = given.get("settings") or environment.get(SETTINGS_VARIABLE)
+    file = Path(str(chosen)) if chosen else None
+    if file is not None:
+        origin, raw = str(file), _read_file(file)
+    else:
+        origin = f"context.{CONTEXT_KEY} of cdk.json"
+        raw = _read_cdk_json(folder) if in_cdk_json is UNREAD else in_cdk_json
+    if not isinstance(raw, Mapping):
+        raise SettingsError(f"{origin} holds no settings: write an object with 'region', 'image' and 'endpoints'")
+    content: dict[str, Any] = json.loads(json.dumps(raw, default=str))
+    content.pop("$schema", None)  # for the editor
+    problems = []
+    base_region = environment.get(OVERRIDES["region"].variable) or content.get("region")
+    for key, override in OVERRIDES.items():
+        value = given.get(key)
+        if value is None or value == "":
+            name, value = override.variable, environment.get(override.variable)
+        else:
+            name, origin = f"-c {key}", f"{origin} with -c {key}={value}"
+        if value and (wrong := override.put(content, str(value))):
+            problems.append(f"{name}={value}: {wrong}")
+    return Raw(
+        origin=origin,
+        content=content,
+        problems=tuple(problems),
+        file=file,
+        base_region=base_region if isinstance(base_region, str) else None,
+    )
+
+
+def check_context(context: Iterable[str], *, known: Iterable[str]) -> None:
+    """Refuse `-c` keys that nothing reads, with the nearest that exists.
+
+    :param known: The keys of the files that hold context, which are other people's business.
+    """
+    ours = [CONTEXT_KEY, "settings", *OVERRIDES]
+    strange = [key for key in context if key not in ours and key not in set(known) and not set(key) & set(":/@")]
+    if strange:
+        all_of_them = f"; there are {', '.join(ours[1:])}"
+        lines = [f"  -c {key}: is not a setting{did_you_mean(key, ours) or all_of_them}" for key in sorted(strange)]
+        raise SettingsError("\n".join(["the command line is not valid:", *lines]))
+
+
+def keys_of_context_files(folder: Path = Path()) -> set[str]:
+    """The keys that cdk.json, cdk.context.json and the user's ~/.cdk.json have."""
+    keys: set[str] = set()
+    for file, inside in (
+        (folder / "cdk.json", True),
+        (folder / "cdk.context.json", False),
+        (Path.home() / ".cdk.json", True),
+    ):
+        try:
+            content = json.loads(file.read_text())
+            keys |= set(content.get("context", {}) if inside else content)
+        except (OSError, ValueError, AttributeError):
+            continue
+    return keys
+
+
+def _read_cdk_json(folder: Path) -> Any:
+    file = folder / "cdk.json"
+    try:
+        return json.loads(file.read_text()).get("context", {}).get(CONTEXT_KEY)
+    except FileNotFoundError:
+        raise SettingsError(f"there is no {file}: go to the folder of the app (cd), or name the settings") from None
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, AttributeError) as error:
+        raise SettingsError(f"{file} is not valid: {error}; write a JSON object") from None
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}; correct -c settings=") from None
+    try:
+        return json.loads(text) if path.suffix == ".json" else _read_yaml(text)
+    except ValueError as error:
+        raise SettingsError(f"settings file {path} is not valid: {error}; write JSON (.json) or YAML") from None
+
+
+def _read_yaml(text: str) -> Any:
+    import yaml  # no other settings need it
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None

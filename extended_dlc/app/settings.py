@@ -1,0 +1,282 @@
+"""The settings, typed and decided: everything that is wrong with them is reported at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from extended_dlc.app.arns import wrong_arns
+from extended_dlc.app.asked import endpoints_asked, image_asked, unserved_models, wrong_names
+from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_raw
+from extended_dlc.app.schema import IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings
+from extended_dlc.app.section import Section, kind_of
+from extended_dlc.decisions.asked import ImageAsked
+from extended_dlc.decisions.decide import Decision, decide
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.sizing import Load
+from extended_dlc.options._values import OptionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """Settings that were read, and what was decided with them."""
+
+    raw: Raw
+    settings: Settings | None
+    """None where they are not valid."""
+
+    decision: Decision | None
+    """For the sections that are valid; None where there are none."""
+
+    problems: tuple[str, ...]
+    """All that is wrong, a line each."""
+
+    @property
+    def name(self) -> str | None:
+        """Of the stack."""
+        return self.settings.name if self.settings else None
+
+    @property
+    def region(self) -> str | None:
+        """Where it is deployed."""
+        return self.settings.region if self.settings else None
+
+    @property
+    def report(self) -> str:
+        """The problems under a heading."""
+        return "\n".join([f"{self.raw.origin} is not valid:", *(f"  {problem}" for problem in self.problems)])
+
+
+def read(
+    raw: Raw, *, looked_up: Mapping[str, Any] | None = None, cli_region: str | None = None, load: Load | None = None
+) -> Read:
+    """The settings with everything that is wrong with them, and the decision.
+
+    :param looked_up: What `extended-dlc lookup` found, as in `cdk.context.json`.
+    :param cli_region: The region of settings that name none.
+    """
+    content = dict(raw.content)
+    if not content.get("region") and cli_region:
+        content["region"] = cli_region
+    problems = list(raw.problems)
+    settings, good, wrong = _validated(content)
+    problems += wrong
+    decision, names = _decide(good, raw, looked_up or {}, load)
+    problems += names
+    if decision is not None:
+        lines = [refusal.line for refusal in decision.refusals]
+        # of what was left out, because it is wrong in itself, no decision says anything
+        problems += lines if settings else [line for line in lines if _was_given(line, content, good)]
+    if settings is not None:
+        problems += wrong_arns(settings)
+    return Read(raw=raw, settings=settings, decision=decision, problems=tuple(dict.fromkeys(problems)))
+
+
+def read_settings(
+    given: Mapping[str, Any], *, cli_region: str | None = None, in_cdk_json: Any = UNREAD, looked_up: Any = None
+) -> Read:
+    """The app's settings; `SettingsError` with all their problems.
+
+    :param given: `settings`, the file, and the overrides, by their keys.
+    """
+    found = read(read_raw(given, in_cdk_json=in_cdk_json), looked_up=looked_up, cli_region=cli_region)
+    if found.problems or found.settings is None:
+        raise SettingsError(found.report)
+    return found
+
+
+def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, Any], list[str]]:
+    """The settings, if all is right; what is right of them; and what is wrong, a line each.
+
+    A section whose fields have wrong types is not checked any further by pydantic. So what is wrong is taken out, and
+    the rest looked at again: one fault does not hide another.
+    """
+    good: dict[str, Any] = json.loads(json.dumps(content))
+    settings: Settings | None = None
+    wrong: list[str] = []
+    for attempt in range(_LOOKS):
+        try:
+            settings = Settings.model_validate(good)
+            break
+        except ValidationError as error:
+            details = error.errors()
+        lines = [line for detail in details for line in _explain(detail, content)]
+        # what is missing only because it was taken out has been said
+        wrong += [line for line in lines if attempt == 0 or not _is_missing(line)]
+        taken = [_take_out(good, _place(detail)) for detail in details]
+        if not any(taken):
+            break
+    return (None if wrong else settings), good, list(dict.fromkeys(wrong))
+
+
+_LOOKS = 4
+
+
+def _is_missing(line: str) -> bool:
+    return line.endswith("field required")
+
+
+def _take_out(content: Any, place: list[str]) -> bool:
+    """Remove what stands at a place; whether there was anything."""
+    for part in place[:-1]:
+        content = (
+            content[int(part)]
+            if isinstance(content, list) and part.isdigit()
+            else (content.get(part) if isinstance(content, dict) else None)
+        )
+    if isinstance(content, dict) and place and place[-1] in content:
+        del content[place[-1]]
+        return True
+    return False
+
+
+def _was_given(line: str, content: Mapping[str, Any], good: Mapping[str, Any]) -> bool:
+    """Whether a refusal is about what stands in the settings, or in none of them, and not about what was taken out."""
+    place = line.partition(":")[0].partition(" (")[0].split(".")
+
+    def has(raw: Any) -> bool:
+        for part in place:
+            raw = raw.get(part) if isinstance(raw, Mapping) else None
+            if raw is None:
+                return False
+        return True
+
+    def begins(raw: Any) -> bool:
+        """Whether its endpoint is there."""
+        return isinstance(raw, Mapping) and (place[0] != "endpoints" or place[1] in (raw.get("endpoints") or {}))
+
+    return has(good) or (begins(good) and not has(content) and place[0] != "endpoints")
+
+
+def _decide(
+    content: Mapping[str, Any], raw: Raw, looked_up: Mapping[str, Any], load: Load | None
+) -> tuple[Decision | None, list[str]]:
+    """The decision for the sections that are valid, so that one fault does not hide another, and names that are not."""
+    name = str(content.get("name", "extended-dlc"))
+    endpoints: dict[str, Any] = {}
+    given = content.get("endpoints")
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        with suppress(ValidationError):
+            # without a model that is right, the rest is decided all the same
+            known = {"model": "unknown", **value} if isinstance(value, Mapping) else value
+            endpoints[str(key)] = Endpoint.model_validate(known)
+    names = [*unserved_models(endpoints)]
+    wrong = wrong_names(name, endpoints)
+    names += [line for lines in wrong.values() for line in lines]
+    endpoints = {key: each for key, each in endpoints.items() if key not in wrong}
+    section = content.get("image")
+    try:
+        image = IMAGES[kind_of("extended")(section)].model_validate(section)
+    except (KeyError, ValidationError):
+        image = None
+    region = content.get("region")
+    region = region if isinstance(region, str) and region else None
+    # of an image that is not valid nothing is known, and what does not depend on it is decided all the same
+    asked = ImageAsked() if image is None else image_asked(image, base_region=_base_region(raw, region))
+    return decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load), names
+
+
+def _base_region(raw: Raw, region: str | None) -> str | None:
+    """The registry's region: the one that `extended-dlc login` sees, so that `-c region=` does not part the two.
+
+    Another partition has registries and accounts of its own, and there the region that is deployed to decides.
+    """
+    from extended_dlc.app.aws_names import partition_of
+
+    if raw.base_region is None or region is None or partition_of(raw.base_region) != partition_of(region):
+        return None
+    return raw.base_region
+
+
+# -- pydantic's errors in the words of the house -----------------------------------------------------------------------
+
+
+def _kinds() -> dict[str, Mapping[str, type[Section]]]:
+    """The sections that a `kind` decides on, by the settings that have them."""
+    return {
+        "image": IMAGES,
+        "weights": WEIGHTS,
+        "hosting": SECTIONS.by_kind["Hosting"],
+        "rollout": SECTIONS.by_kind["Rollout"],
+        "scaling": SECTIONS.by_kind["InstanceScaling"],
+        "schedule": SECTIONS.by_kind["Schedule"],
+        "verify": {"proof": Section, "switch": Section},
+    }
+
+
+def _explain(detail: ErrorDetails, raw: Any) -> Iterator[str]:
+    """One of pydantic's errors."""
+    place = _place(detail)
+    path = ".".join(place)
+    match detail["type"]:
+        case "missing":
+            yield f"{path}: field required"
+        case "extra_forbidden":
+            yield f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1], raw))}"
+        case "value_error":
+            error = detail["ctx"]["error"]
+            if isinstance(error, OptionError):
+                value = "" if error.value is None else f" ({error.value})"
+                yield f"{path}{value}: {error.rule}"
+            else:
+                value = "" if isinstance(detail["input"], dict) else f" ({detail['input']})"
+                yield f"{path}{value}: {error}"
+        case "literal_error":
+            expected = str(detail["ctx"]["expected"])
+            near = did_you_mean(str(detail["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "))
+            yield f"{path} ({_shown(detail['input'])}): must be {expected}{near}"
+        case _:
+            message = detail["msg"][0].lower() + detail["msg"][1:]
+            yield f"{path}: {message}, got {_shown(detail['input'])}"
+
+
+def _place(detail: ErrorDetails) -> list[str]:
+    """Where in the settings an error is: pydantic also names the kind, and the member of a union, that it tried."""
+    place = [str(part) for part in detail["loc"]]
+    for section, kinds in _kinds().items():
+        for after in [index + 1 for index, part in enumerate(place) if part == section]:
+            if place[after : after + 1] and place[after] in kinds:
+                del place[after]
+    place = [part for part in place if not part.endswith(("Settings", "]")) and part not in ("str", "Network")]
+    error = detail.get("ctx", {}).get("error")
+    if isinstance(error, OptionError) and (not place or place[-1] != error.option):
+        place += error.option.split(".")
+    return place
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+def _siblings(place: list[str], raw: Any) -> list[str]:
+    """The settings that exist at a place."""
+    section: type[BaseModel] = Settings
+    kinds = _kinds()
+    for part in place:
+        raw = raw[int(part)] if isinstance(raw, list) and part.isdigit() else raw
+        raw = raw.get(part) if isinstance(raw, Mapping) else raw
+        field = section.model_fields.get(part)
+        if field is None:
+            continue  # the id of an endpoint or a component, or a place in a list
+        if part in kinds and part != "verify":
+            default = getattr(field.default, "kind", {"image": "extended", "schedule": "office-hours"}.get(part, ""))
+            default = default or ("real-time" if part == "hosting" else "")
+            section = kinds[part].get(kind_of(default)(raw), section)
+        else:
+            section = next(_sections_in(field.annotation), section)
+    return sorted(section.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that a setting's type names."""
+    if isinstance(annotation, type) and get_origin(annotation) is None and issubclass(annotation, Section):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _sections_in(each)

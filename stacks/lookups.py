@@ -1,0 +1,158 @@
+"""What the settings name in AWS and on the Hub, as the constructs take it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aws_cdk import Duration
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from extended_dlc import HubModel, MirroredModel, S3Model, ServedModel
+from extended_dlc.app.asked import model_type_asked
+from extended_dlc.app.schema import HubWeights, LocalWeights, ModelSection, S3Weights
+from extended_dlc.app.section import Section
+
+
+def find_repository(scope: Construct, named: str) -> ecr.IRepository:
+    """The repository of an image that is published already, by its name or ARN."""
+    by_arn = named.startswith("arn:")
+    find = ecr.Repository.from_repository_arn if by_arn else ecr.Repository.from_repository_name
+    return find(scope, "Published", named)
+
+
+@dataclass(frozen=True)
+class Lookups:
+    """Looks up what one endpoint's settings name, below the stack."""
+
+    scope: Construct
+    key: str
+    name: str
+    """The endpoint's full name."""
+
+    def options(self, section: Any) -> dict[str, Any]:
+        """The options of `HuggingFaceEndpoint` that are said."""
+        said = section.model_fields_set - section.found
+        options = {name: getattr(section, name) for name in said if getattr(section, name) is not None}
+        found = {
+            name: value.into_option(self.find, name) if isinstance(value, Section) else value
+            for name, value in options.items()
+        }
+        verify = section.verify
+        found["verify"] = verify if isinstance(verify, bool) else verify.into_option(self.find, "verify")
+        if section.network is not None:
+            found["network"] = self._network(section.network)
+        if section.encryption_key is not None:
+            found["encryption_key"] = kms.Key.from_key_arn(self.scope, f"{self.key}Key", section.encryption_key)
+        if section.role is not None:
+            found["role"] = iam.Role.from_role_arn(self.scope, f"{self.key}GivenRole", section.role, mutable=False)
+        if section.permissions_boundary is not None:
+            found["permissions_boundary"] = iam.ManagedPolicy.from_managed_policy_arn(
+                self.scope, f"{self.key}Boundary", section.permissions_boundary
+            )
+        return found
+
+    def components(self, section: Any) -> Mapping[str, Any]:
+        """The settings of the models that are served, by their components; without components under ''."""
+        parts = getattr(section.hosting, "components", None)
+        if parts is None:
+            return {"": section}
+        return {part: each if each.model is not None else section for part, each in parts.items()}
+
+    def find(self, section: Section, place: str) -> Mapping[str, Any]:
+        """What a section below the endpoint's names."""
+        settings: Any = section
+        match section.made:
+            case "Async":
+                return {
+                    **self._bucket("bucket", settings.bucket, "AnswersBucket"),
+                    **self._topic("success_topic", settings.success_topic, "_success_topic"),
+                    **self._topic("error_topic", settings.error_topic, "_error_topic"),
+                }
+            case "DataCapture":
+                return self._bucket("bucket", settings.bucket, "CaptureBucket")
+            case "Monitoring":
+                key = settings.log_key
+                return {
+                    **self._topic("alarm_topic", settings.alarm_topic, "AlarmTopic"),
+                    **({"log_key": kms.Key.from_key_arn(self.scope, f"{self.key}LogKey", key)} if key else {}),
+                }
+            case "Variant" | "Component":
+                part = place.rpartition(".")[2]
+                is_component = section.made == "Component"
+                found: dict[str, Any] = {"name": f"{self.name}-{part}"} if is_component else {}
+                if settings.model is not None:
+                    own = f"Component{part}" if is_component else f"Variant{settings.name}"
+                    found["model"] = self.model(f"{self.key}{own}", settings)
+                return found
+        return {}
+
+    def model(self, key: str, settings: ModelSection) -> ServedModel:
+        """A model of the settings."""
+        weights: Any = settings.weights
+        common: Any = {
+            "task": settings.task,
+            "trust_remote_code": settings.trust_remote_code,
+            "parameters": settings.parameters,
+        }
+        if isinstance(weights, S3Weights):
+            bucket = s3.Bucket.from_bucket_name(self.scope, f"{key}Bucket", weights.bucket)
+            return S3Model(bucket, weights.key, model_type=model_type_asked(settings), **common)
+        if isinstance(weights, LocalWeights):
+            return S3Model.from_local(weights.folder, model_type=settings.model_type, **common)
+        common |= {"model_type": settings.model_type, "token": self._secret(f"{key}Token", weights.token_secret)}
+        if isinstance(weights, HubWeights):
+            return HubModel(settings.model, settings.revision, code=weights.inference_code(), **common)
+        project, bucket_name = weights.project, weights.bucket
+        return MirroredModel(
+            self.scope,
+            f"{key}Weights",
+            model=settings.model,
+            revision=str(settings.revision),
+            bucket=s3.Bucket.from_bucket_name(self.scope, f"{key}Bucket", bucket_name) if bucket_name else None,
+            project=codebuild.Project.from_project_name(self.scope, f"{key}Project", project) if project else None,
+            timeout=Duration.minutes(weights.timeout_minutes),
+            **common,
+        )
+
+    def _secret(self, construct_id: str, named: str | None) -> secretsmanager.ISecret | None:
+        if named is None:
+            return None
+        if named.startswith("arn:"):
+            return secretsmanager.Secret.from_secret_complete_arn(self.scope, construct_id, named)
+        return secretsmanager.Secret.from_secret_name_v2(self.scope, construct_id, named)
+
+    def _bucket(self, option: str, named: str | None, construct_id: str) -> dict[str, Any]:
+        if named is None:
+            return {}
+        return {option: s3.Bucket.from_bucket_name(self.scope, f"{self.key}{construct_id}", named)}
+
+    def _topic(self, option: str, named: str | None, construct_id: str) -> dict[str, Any]:
+        if named is None:
+            return {}
+        if named == "new":
+            return {option: named}
+        return {option: sns.Topic.from_topic_arn(self.scope, f"{self.key}{construct_id}", named)}
+
+    def _network(self, network: Any) -> Any:
+        from aws_cdk import aws_ec2 as ec2
+
+        from extended_dlc import Network
+
+        home = Construct(self.scope, f"{self.key}Network")
+        return Network(
+            # the subnets are named one by one, and their zones are never asked for
+            vpc=ec2.Vpc.from_vpc_attributes(home, "Vpc", vpc_id=network.vpc, availability_zones=["unknown"]),
+            subnets=[ec2.Subnet.from_subnet_id(home, each, each) for each in network.subnets],
+            security_groups=[
+                ec2.SecurityGroup.from_security_group_id(home, each, each) for each in network.security_groups
+            ],
+        )
