@@ -30,7 +30,13 @@ _CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _JSON_TEXT_TASKS = ("question-answering", "table-question-answering")
 _RESPONSE_FORMATS: Mapping[str, Form] = {"json": Form.JSON, "text": Form.TEXT, "verbose_json": Form.VERBOSE}
-_FIELDS = frozenset({"inputs", "parameters", "stream"})
+_FIELDS = frozenset({"inputs", "parameters", "stream", "options"})
+"""`options` are about the queue and the cache of Hugging Face's own service, and change no answer."""
+_UNTYPED = ("", "application/x-www-form-urlencoded", "binary/octet-stream", "file-path/raw-bytes")
+"""What curl, S3 and the SageMaker SDK call bytes of which they know nothing."""
+_LOOK = 64
+"""Bytes within which JSON has begun."""
+_ABOUT_IMAGES = ("document-question-answering", "visual-question-answering")
 _OF_VECTORS = frozenset(
     {
         "dimensions",
@@ -134,10 +140,10 @@ def _decode_body(
     share: Share | None,
     parsed: Callable[[], Any] | None = None,
 ) -> Decoded:
-    if is_json(content_type):
+    media, charset = media_of(body, content_type, expected)
+    if is_json(media):
         document = parsed() if parsed else parse_document(body, content_type, expected)
         return _decode_document(document, expected, share)
-    media, charset = parse_content_type(content_type)
     _check_body(body, media, expected)
     if expected.kind is Kind.TEXT and media == "text/plain":
         return Decoded(inputs=read_inputs(_text(body, charset), expected))
@@ -174,19 +180,27 @@ def parse_content_type(value: str | None) -> tuple[str, str]:
     return media.strip().lower(), charset
 
 
-@functools.lru_cache(maxsize=64)
-def is_json(content_type: str | None) -> bool:
+def media_of(body: bytes, content_type: str | None, expected: Expected) -> tuple[str, str]:
+    """Media type and charset of a body; where its sender names none, JSON or the bytes of a file, as it begins."""
+    media, charset = parse_content_type(content_type)
+    if content_type is None or media in _UNTYPED:
+        begins = body[:_LOOK].lstrip()[:1]
+        is_file = expected.kind in (Kind.AUDIO, Kind.IMAGE) and begins not in (b"{", b"[", b'"', b"")
+        media = _BYTES[0] if is_file else "application/json"
+    return media, charset
+
+
+def is_json(media: str) -> bool:
     """Whether a body of this type is to be read as JSON."""
-    media, _ = parse_content_type(content_type)
     return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
 
 
 def parse_document(body: bytes, content_type: str | None, expected: Expected) -> Any:
     """What a body of JSON holds; 400 for what is none."""
-    media, charset = parse_content_type(content_type)
+    media, charset = media_of(body, content_type, expected)
     _check_body(body, media, expected)
     try:
-        return parse_json(_text(body, charset))
+        return parse_json(_text(body, charset, expected))
     except RecursionError:
         raise RequestError(400, "malformed-json", "the JSON is nested too deeply: flatten it") from None
     except ValueError as error:
@@ -198,6 +212,8 @@ def parse_document(body: bytes, content_type: str | None, expected: Expected) ->
 def _decode_document(document: Any, expected: Expected, share: Share | None) -> Decoded:
     if not isinstance(document, dict) or "inputs" not in document:
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {how_to_ask(expected)}")
+    if expected.task in _ABOUT_IMAGES:
+        document = _about_image(document)
     beside = {name: document[name] for name in _BESIDE.get(expected.task, frozenset()) & document.keys()}
     extra = document.keys() - _FIELDS - beside.keys()
     if extra:
@@ -217,6 +233,18 @@ def _decode_document(document: Any, expected: Expected, share: Share | None) -> 
     if beside:
         parameters = merge(parameters, beside)
     return Decoded(inputs=read_inputs(document["inputs"], expected, share), parameters=parameters)
+
+
+def _about_image(document: dict[str, Any]) -> dict[str, Any]:
+    """The Hub's clients send a question about an image beside it, and the words on it among the parameters."""
+    document = dict(document)
+    inputs, parameters = document["inputs"], document.get("parameters")
+    if "question" in document and not isinstance(inputs, dict):
+        inputs = {"image": document.pop("image", inputs), "question": document.pop("question")}
+    if isinstance(parameters, dict) and "word_boxes" in parameters and isinstance(inputs, dict):
+        document["parameters"] = {name: value for name, value in parameters.items() if name != "word_boxes"}
+        inputs = {**inputs, "word_boxes": parameters["word_boxes"]}
+    return {**document, "inputs": inputs}
 
 
 def _decode_csv(text: str, expected: Expected) -> list[Any]:
@@ -325,13 +353,14 @@ def _as_openai_means(fields: dict[str, Any], form: Form) -> tuple[dict[str, Any]
     return fields, form
 
 
-def _text(body: bytes, charset: str) -> str:
+def _text(body: bytes, charset: str, expected: Expected | None = None) -> str:
     if not _is_known(charset):
         raise RequestError(415, "unsupported-content-type", f"charset {shown(charset)} is not known: send UTF-8")
     try:
         return body.decode(charset)
     except ValueError:
-        raise RequestError(400, "malformed-text", f"the body is not valid {shown(charset)}: send UTF-8 text") from None
+        hint = how_to_ask(expected) if expected and expected.kind is not Kind.TEXT else "send UTF-8 text"
+        raise RequestError(400, "malformed-text", f"the body is not valid {shown(charset)}: {hint}") from None
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,6 +21,12 @@ def encode(result: Any, form: Form, task: str) -> bytes:
         return _one_text(result, task).encode("utf-8", "replace")
     if form is Form.CSV:
         return _table(result, task).encode("utf-8", "replace")
+    if form is Form.PNG:
+        return _png(_one_image(result, task))
+    if form is Form.NPY:
+        return _npy(result, task)
+    if form is Form.HUB:
+        result = _labels(result)
     return encode_json(_of_32_bits(result) if task == "feature-extraction" else result)
 
 
@@ -33,6 +39,46 @@ def encode_json(value: Any) -> bytes:
         # keys that are not text, numbers of more than 64 bits, or lone surrogates, which a byte-level tokenizer can
         # produce and UTF-8 does not have
         return json.dumps(_tidy(value), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _labels(result: Any) -> Any:
+    """Two lists side by side as the Hub's API has them: a label with its score each, of one text or of several."""
+    if isinstance(result, list):
+        return [_labels(one) for one in result]
+    return [{"label": label, "score": score} for label, score in zip(result["labels"], result["scores"], strict=True)]
+
+
+def _one_image(result: Any, task: str) -> Any:
+    """The image of an answer that has one."""
+    while isinstance(result, list) and len(result) == 1:
+        result = result[0]
+    image = result.get("depth") if isinstance(result, dict) else result
+    if not _is_image(image):
+        raise not_acceptable("there is more than one image in this answer", task)
+    return image
+
+
+def _is_image(value: Any) -> bool:
+    return hasattr(value, "save") and hasattr(value, "mode")
+
+
+def _png(image: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _npy(result: Any, task: str) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    try:
+        np.save(buffer, np.asarray(result, np.float32), allow_pickle=False)
+    except ValueError:
+        raise not_acceptable(
+            "texts of several lengths make rows of several lengths, which are no array", task
+        ) from None
+    return buffer.getvalue()
 
 
 def _of_32_bits(features: Any) -> Any:
@@ -92,10 +138,8 @@ def _cell(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # numpy arrays and scalars, tensors
         return value.tolist()
-    if hasattr(value, "save") and hasattr(value, "mode"):  # an image
-        buffer = io.BytesIO()
-        value.save(buffer, format="PNG")
-        return base64.b64encode(buffer.getvalue()).decode()
+    if _is_image(value):
+        return base64.b64encode(_png(value)).decode()
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, (bytes, bytearray)):

@@ -46,6 +46,9 @@ _FILES_IN_CHATS = {"any-to-any": ("image", "audio"), "image-text-to-text": ("ima
 _LONGEST_HEAD = 256
 """Characters within which a `data:` URI has said what it holds."""
 
+_OF_URLS = str.maketrans("-_", "+/")
+"""The two letters of base64 that have a meaning in URLs, and those that stand for them there."""
+
 _TEXTS_OF_A_MESSAGE = ("name", "tool_call_id", "reasoning_content")
 _QUESTION_TYPES = ("noul", "choice", "score")
 
@@ -471,8 +474,11 @@ def _file(value: Any, where: str, what: str) -> bytes:
     head, comma, rest = value[:_LONGEST_HEAD].partition(",")
     is_uri = comma and head[:5].lower() == "data:" and head[-7:].lower() == ";base64"
     encoded = rest + value[_LONGEST_HEAD:] if is_uri else value
+    encoded = "".join(encoded.split()).translate(_OF_URLS)
+    if len(encoded) % 4 > 1 and not encoded.endswith("="):  # which URLs leave away
+        encoded += "=" * (-len(encoded) % 4)
     try:
-        return base64.b64decode("".join(encoded.split()), validate=True)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise RequestError(400, "bad-inputs", hint) from None
 

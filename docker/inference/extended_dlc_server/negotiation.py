@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from enum import Enum
 
 from .errors import RequestError
+
+_PROFILE = re.compile(r"""application/json\s*;([^,]*;)?\s*profile\s*=\s*"?hub\b""", re.IGNORECASE)
 
 
 class Form(Enum):
@@ -17,15 +20,24 @@ class Form(Enum):
     EVENTS = "text/event-stream"
     """One event a token while it is being generated."""
 
+    PNG = "image/png"
+    """The one image of an answer, as a file."""
+
+    NPY = "application/x-npy"
+    """An array in NumPy's own format."""
+
+    HUB = "application/json;profile=hub"
+    """JSON as Hugging Face's own API has it, where a pipeline's result is another."""
+
     VERBOSE = "verbose_json"
     """What OpenAI's transcription clients call so; asked for in a form, never by `Accept`."""
 
     @property
     def content_type(self) -> str:
         """The header of the answer."""
-        if self is Form.VERBOSE:
+        if self in (Form.VERBOSE, Form.HUB):
             return Form.JSON.value
-        return self.value if self in (Form.JSON, Form.EVENTS) else f"{self.value}; charset=utf-8"
+        return f"{self.value}; charset=utf-8" if self in (Form.TEXT, Form.CSV) else self.value
 
 
 _ONE_TEXT = (
@@ -39,10 +51,18 @@ _ROWS = (
 )
 
 
+_IMAGES = ("depth-estimation", "image-to-image")
+_ARRAYS = ("feature-extraction", "image-feature-extraction", "sentence-embeddings")
+_OTHER_ON_THE_HUB = ("zero-shot-classification",)
+
+
 def offers(task: str) -> tuple[Form, ...]:
     """What an answer of the task can be, JSON first."""
     family = "translation" if task.startswith("translation_") else task
-    also = ((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS), (Form.EVENTS, ("text-generation",)))
+    also = (
+        *((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS), (Form.EVENTS, ("text-generation",))),
+        *((Form.PNG, _IMAGES), (Form.NPY, _ARRAYS), (Form.HUB, _OTHER_ON_THE_HUB)),
+    )
     return (Form.JSON, *(form for form, tasks in also if family in tasks))
 
 
@@ -56,6 +76,8 @@ def choose_form(accept: str, task: str) -> Form:
     best, form = max(((_rank(ranges, form.value), form) for form in offered), key=lambda pair: pair[0])
     if best[0] <= 0:
         raise not_acceptable(f"an answer of {task} cannot be written as '{accept[:100]}'", task)
+    if form is Form.JSON and Form.HUB in offered and _PROFILE.search(accept):
+        return Form.HUB
     return form
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .attributes import HEADER, parse_attributes
-from .decoding import is_json, parse_document
+from .decoding import is_json, media_of, parse_document
 from .exchange import JSON
 from .tokens import Tokens
 
@@ -52,7 +52,8 @@ class Incoming:
     @property
     def is_json(self) -> bool:
         """Whether the body is to be read as JSON."""
-        return is_json(self.content_type)
+        media, _ = media_of(self.body, self.content_type, self.expected)
+        return is_json(media)
 
     @functools.cached_property
     def document(self) -> Any:

@@ -17,6 +17,7 @@ from .openai_embeddings import prepare_embeddings
 from .openai_errors import openai_body
 from .openai_models import PATH as MODELS
 from .openai_models import refuse_responses
+from .openai_speech import prepare_speech
 from .rerank import prepare_rerank
 from .transcriptions import TRANSCRIPTIONS, TRANSLATIONS, prepare_transcription, prepare_translation
 
@@ -37,13 +38,16 @@ class Route:
 
 
 INVOCATIONS = "/invocations"
+EMBEDDINGS = "/v1/embeddings"
+EMBEDDING_TASKS = ("feature-extraction", "sentence-embeddings")
 
 ROUTES: Mapping[str, Route] = {
     INVOCATIONS: Route(prepare=prepare_invocation),
     "/v1/chat/completions": Route(prepare=prepare_chat, error_body=openai_body),
     "/v1/completions": Route(prepare=prepare_completion, error_body=openai_body),
     "/v1/responses": Route(prepare=refuse_responses, error_body=openai_body),
-    "/v1/embeddings": Route(prepare=prepare_embeddings, error_body=openai_body),
+    EMBEDDINGS: Route(prepare=prepare_embeddings, error_body=openai_body),
+    "/v1/audio/speech": Route(prepare=prepare_speech, error_body=openai_body),
     TRANSCRIPTIONS: Route(prepare=prepare_transcription, error_body=openai_body),
     TRANSLATIONS: Route(prepare=prepare_translation, error_body=openai_body),
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Route(prepare=prepare_rerank, error_body=openai_body)),
@@ -53,7 +57,7 @@ ROUTES: Mapping[str, Route] = {
 SHAPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"messages"}), "/v1/chat/completions"),
     (frozenset({"prompt"}), "/v1/completions"),
-    (frozenset({"input"}), "/v1/embeddings"),
+    (frozenset({"input"}), EMBEDDINGS),
     (frozenset({"query", "documents"}), "/v1/rerank"),
     (frozenset({"query", "texts"}), "/rerank"),
 )
@@ -74,7 +78,9 @@ def choose(incoming: Incoming) -> Route:
     if incoming.is_json and isinstance(incoming.document, dict) and "inputs" not in incoming.document:
         names = incoming.document.keys()
         path = next((path for fields, path in SHAPES if fields <= names), INVOCATIONS)
-        return ROUTES[path]
+        # elsewhere it is 'inputs' with a letter missing
+        if path != EMBEDDINGS or incoming.expected.task in EMBEDDING_TASKS:
+            return ROUTES[path]
     return ROUTES[INVOCATIONS]
 
 
