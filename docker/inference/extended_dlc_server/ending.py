@@ -25,7 +25,7 @@ class EndedError(BaseException):
 @contextmanager
 def running(is_over: Callable[[], bool]) -> Iterator[None]:
     """Inside, models that run on this thread end as soon as `is_over` says so."""
-    _running.is_over = is_over
+    _running.is_over, _running.made = is_over, 0
     try:
         yield
     finally:
@@ -37,6 +37,13 @@ def check() -> None:
     is_over = getattr(_running, "is_over", None)
     if is_over is not None and is_over():
         raise EndedError
+
+
+def made_so_far(amount: int) -> int:
+    """How many bytes what runs on this thread has made of its answer, with so many more."""
+    _running.made = getattr(_running, "made", 0) + amount
+    made: int = _running.made
+    return made
 
 
 def end_between_layers(model: Any) -> None:
