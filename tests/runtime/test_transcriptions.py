@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import wave
 
 import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import segments, subtitles
+from extended_dlc_server import segments, sound_files, subtitles
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 BOUNDARY = "a-boundary"
@@ -234,3 +236,94 @@ def test_segments_are_scored_in_windows_that_hold_them():
         (50.0, [(50, 70), (70, 79.5)]),
         (79.5, [(79.5, 100)]),
     ]
+
+
+# speech
+
+
+@pytest.fixture(scope="module")
+def speaker(start_server, tmp_path_factory):
+    """A tiny VITS of four voices."""
+    import tiny_tasks
+
+    folder = tmp_path_factory.mktemp("speech") / "vits"
+    kept = dict(tiny_tasks.VITS)
+    tiny_tasks.VITS.update(num_speakers=4, speaker_embedding_size=16)
+    try:
+        tiny_tasks.make("text-to-audio", folder)
+    finally:
+        tiny_tasks.VITS.clear()
+        tiny_tasks.VITS.update(kept)
+    return start_server(folder, HF_TASK="text-to-audio").wait_until_ready()
+
+
+def say(server, **fields):
+    body = json.dumps({"model": "tts-1", "input": "hello world", "voice": "alloy", **fields}).encode()
+    return server.request("POST", "/v1/audio/speech", body, {"Content-Type": "application/json"})
+
+
+@pytest.mark.parametrize(
+    ("form", "content_type", "begins"),
+    [
+        ("wav", "audio/wav", b"RIFF"),
+        ("flac", "audio/flac", b"fLaC"),
+        ("mp3", "audio/mpeg", b"ID3"),
+        ("opus", "audio/ogg", b"OggS"),
+        ("aac", "audio/aac", b"\xff"),
+        ("pcm", "audio/pcm", b""),
+    ],
+)
+def test_a_text_is_spoken_into_each_kind_of_file(speaker, form, content_type, begins):
+    answer = say(speaker, response_format=form)
+    assert (answer.status, answer.content_type) == (200, content_type), answer.body[:300]
+    assert answer.body.startswith(begins)
+    assert len(answer.body) > 100
+
+
+def test_the_usual_file_is_mp3_and_a_wav_has_the_rate_of_the_model(speaker):
+    assert say(speaker).content_type == "audio/mpeg"
+    with wave.open(io.BytesIO(say(speaker, response_format="wav").body)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16_000, 1, 2)
+        assert file.getnframes() > 100
+    assert say(speaker, voice="3", speed=1.0, stream_format="audio").status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"input": ""}, "input", "'input'"),
+        ({"input": None}, "input", "'input' is missing"),
+        ({"response_format": "midi"}, "response_format", "must be one of"),
+        ({"speed": 2}, "speed", "at its own speed"),
+        ({"voice": "my-aunt"}, "voice", "or a number from 0 to 3"),
+        ({"voice": "4"}, "voice", "is none of this model's"),
+        ({"voice": "v2/en_speaker_1"}, "voice", "is none of this model's"),
+        ({"instructions": "whisper"}, "instructions", "is not a field of this request"),
+        ({"stream_format": "sse"}, "stream_format", "'stream_format'"),
+    ],
+)
+def test_what_cannot_be_spoken_is_refused_by_name(speaker, fields, param, words):
+    answer = say(speaker, **fields)
+    assert answer.status == 400
+    assert answer.json["error"]["param"] == param
+    assert words in answer.json["error"]["message"]
+
+
+def test_without_ffmpeg_there_are_wav_and_pcm(monkeypatch):
+    monkeypatch.setattr(sound_files, "_known_encoders", frozenset)
+    assert sound_files.formats.__wrapped__() == ("wav", "pcm")
+
+
+def test_a_model_that_does_not_speak_says_so(bloom):
+    assert say(bloom).json["error"]["code"] == "wrong-task"
+
+
+def test_samples_of_any_rate_and_number_of_channels_become_one_channel():
+    import numpy as np
+
+    stereo = np.stack([np.full(16_000, 0.5), np.full(16_000, -0.25)])
+    pcm = np.frombuffer(sound_files.write_sound(stereo, 16_000, "pcm"), "<i2")
+    assert len(pcm) == sound_files.PCM_RATE
+    assert abs(int(pcm[len(pcm) // 2]) - 0.125 * 32_767) < 50
+    loud = np.frombuffer(sound_files.write_sound(np.array([2.0, -2.0, np.nan]), 24_000, "pcm"), "<i2")
+    assert loud.tolist() == [32_767, -32_767, 0]
