@@ -23,7 +23,7 @@ pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.t
 pytest.importorskip("uvicorn", reason="pip install -r tests/runtime/requirements.txt")
 
 import uvicorn
-from extended_dlc_server import audio, connections, decoding, errors, images, tasks
+from extended_dlc_server import audio, connections, decoding, errors, exchange, images, memory, tasks
 
 
 def png(width, height):
@@ -127,6 +127,13 @@ def port(monkeypatch):
     monkeypatch.setattr(connections, "MOST_WAITING", 3)
 
     async def app(scope, receive, send):
+        if scope["path"] == "/answer":
+            own = exchange.Exchange(scope, receive, send)
+            try:
+                await own.respond(200, bytes(1 << 24))
+            except errors.RequestError as error:
+                await own.respond(error.status, error.message.encode())
+            return
         if scope["path"] == "/slow":
             await asyncio.sleep(0.3)
         if scope["path"] == "/read":
@@ -279,6 +286,26 @@ def test_an_answer_that_nobody_reads_is_given_up(port):
             while chunk := connection.recv(1 << 20):
                 received += len(chunk)
         assert received < 1 << 24
+
+
+def test_answers_that_nobody_reads_have_one_room(port, monkeypatch):
+    room = memory.Room(40_000_000, "answers")
+    monkeypatch.setattr(exchange, "unread_answers", lambda: room)
+    with contextlib.ExitStack() as stack:
+        unread = [stack.enter_context(connect(port)) for _ in range(2)]
+        assert [answer(connection, "/answer") for connection in unread] == [b"HTTP/1.1 200"] * 2
+        assert room.left == 40_000_000 - 2 * (1 << 24)
+        with connect(port) as refused:
+            assert answer(refused, "/answer") == b"HTTP/1.1 429"
+            assert b"the answers of other requests fill the" in refused.recv(1 << 16)
+        received = 0
+        while received < 1 << 24:  # who reads makes room
+            received += len(unread[0].recv(1 << 20))
+        assert answer(unread[0], "/answer") == b"HTTP/1.1 200"
+    deadline = time.monotonic() + 5
+    while room.left < room.size and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert room.left == room.size  # as does who leaves
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", UNFINISHED, CHUNKED + b"5\r\nx", CHUNKED + b"0\r\nX: "])

@@ -14,7 +14,7 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from .exchange import GONE, RESPOND, WHOLE
+from .exchange import DRAIN, GONE, RESPOND, WHOLE
 
 WAIT_SECONDS = 75
 """How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head."""
         super().on_message_begin()
-        self.scope["extensions"] = {GONE: self._gone}  # type: ignore[dict-item] # the type knows nothing of extensions
+        self.scope["extensions"] = {GONE: self._gone, DRAIN: self.flow.drain}  # type: ignore[dict-item] # the type knows nothing of extensions
 
     def on_headers_complete(self) -> None:
         """Its end."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError
-from .memory import Room
+from .memory import Room, container_bytes
 from .settings import MEGABYTE
 from .tokens import Tokens
 
@@ -32,6 +33,12 @@ WHOLE = "extended_dlc.whole"
 RESPOND = "extended_dlc.respond"
 """The one that sends a whole response at once: ASGI has two steps for it, and looks at every letter of its headers."""
 
+DRAIN = "extended_dlc.drain"
+"""The one that waits until the client has read so much that more may be written, or has left."""
+
+ANSWER_SHARE = 8
+"""The part of the container's memory that answers may take which their clients have not read is one in so many."""
+
 _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
 
@@ -52,6 +59,16 @@ class Pace:
         now = time.monotonic()
         self._next = max(self._next, now) + amount / self._rate
         await asyncio.sleep(self._next - now)
+
+
+@functools.cache
+def unread_answers() -> Room:
+    """The memory for large answers that wait for their readers: each connection has one, and some a minute for it."""
+    return Room(container_bytes() // ANSWER_SHARE, "answers")
+
+
+_releases: set[asyncio.Task[None]] = set()
+"""What waits for readers: an event loop keeps no task alive by itself."""
 
 
 class ClientGoneError(Exception):
@@ -175,7 +192,31 @@ class Exchange:
     async def respond(
         self, status: int, body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None
     ) -> None:
-        """The whole response at once; with headers where they, or the content type, are not our own."""
+        """The whole response at once; with headers where they, or the content type, are not our own.
+
+        429 where the answers that other clients have not read leave no room for a large one.
+        """
+        if len(body) > _ALWAYS_TAKEN:
+            room = unread_answers()
+            if not room.take(len(body)):
+                raise room.full()
+            try:
+                await self._write(status, body, content_type, headers)
+            finally:
+                release = asyncio.ensure_future(self._release_when_read(room, len(body)))
+                _releases.add(release)
+                release.add_done_callback(_releases.discard)
+        else:
+            await self._write(status, body, content_type, headers)
+
+    async def _release_when_read(self, room: Room, amount: int) -> None:
+        """Beside the request, whose place is for others: what it had of the model is over."""
+        try:
+            await self._extensions[DRAIN]()
+        finally:
+            room.give_back(amount)
+
+    async def _write(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None) -> None:
         if headers is None:
             await self._extensions[RESPOND](status, content_type, body)
             self.status, self.bytes_out = status, len(body)
