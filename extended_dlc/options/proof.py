@@ -16,8 +16,10 @@ _TEXT = "Hello"
 _JSON: Mapping[str, Any] = {
     "feature-extraction": {"inputs": _TEXT},
     "question-answering": {"inputs": {"question": "Who is it?", "context": "It is Ada."}},
+    **dict.fromkeys(("sentence-embeddings", "sentence-ranking", "sentence-similarity"), {"inputs": _TEXT}),
     "text-classification": {"inputs": _TEXT},
     "text-generation": {"inputs": _TEXT, "parameters": {"max_new_tokens": 8}},
+    "text-ranking": {"inputs": _TEXT},
     "token-classification": {"inputs": _TEXT},
     "zero-shot-classification": {"inputs": _TEXT, "parameters": {"candidate_labels": ["greeting", "farewell"]}},
 }
