@@ -29,7 +29,6 @@ _CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "text-classification": ("text", "text_pair"),
 }
 _JSON_TEXT_TASKS = ("question-answering", "table-question-answering")
-_RESPONSE_FORMATS: Mapping[str, Form] = {"json": Form.JSON, "text": Form.TEXT, "verbose_json": Form.VERBOSE}
 _FIELDS = frozenset({"inputs", "parameters", "stream", "options"})
 """`options` are about the queue and the cache of Hugging Face's own service, and change no answer."""
 _UNTYPED = ("", "application/x-www-form-urlencoded", "binary/octet-stream", "file-path/raw-bytes")
@@ -300,7 +299,7 @@ def _decode_form(body: bytes, content_type: str, expected: Expected, form: Form,
     if not isinstance(parameters, dict):
         raise RequestError(400, "bad-parameters", "the field 'parameters' must hold a JSON object")
     if expected.task == "automatic-speech-recognition":
-        fields, form = _as_openai_means(fields, form)
+        fields = _as_openai_means(fields)
     return Decoded(inputs=read, parameters=merge(parameters, fields), form=form)
 
 
@@ -328,20 +327,9 @@ def _form_inputs(part: Part, texts: dict[str, str], expected: Expected, share: S
     return _decode_body(part.data, part.content_type or "text/plain", expected, share).inputs
 
 
-def _as_openai_means(fields: dict[str, Any], form: Form) -> tuple[dict[str, Any], Form]:
-    """Fields of OpenAI's transcription request under the names of a pipeline's parameters."""
+def _as_openai_means(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields that OpenAI's transcription request has too, under the names of a pipeline's parameters."""
     fields = {name: value for name, value in fields.items() if name != "model"}  # there is one, which is served
-    wanted = fields.pop("response_format", None)
-    if wanted is not None:
-        if not isinstance(wanted, str) or wanted not in _RESPONSE_FORMATS:
-            raise RequestError(
-                400,
-                "bad-parameters",
-                f"response_format ({shown(wanted)}) must be one of: {', '.join(_RESPONSE_FORMATS)}",
-            )
-        form = _RESPONSE_FORMATS[wanted]
-    if form is Form.VERBOSE:
-        fields.setdefault("return_timestamps", True)
     temperature = fields.pop("temperature", None)
     if temperature is not None:
         if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 2:
@@ -350,7 +338,7 @@ def _as_openai_means(fields: dict[str, Any], form: Form) -> tuple[dict[str, Any]
             )
         if temperature > 0:  # 0 is the model's most likely text, which it gives anyway
             fields.update(temperature=float(temperature), do_sample=True)
-    return fields, form
+    return fields
 
 
 def _text(body: bytes, charset: str, expected: Expected | None = None) -> str:

@@ -24,7 +24,6 @@ from .image_tokens import TASKS as WITH_IMAGES
 from .image_tokens import check_resizing
 from .lengths import Lengths
 from .log import frames
-from .negotiation import Form
 from .parameter_table import Limits
 from .parameters import Parameters
 from .reranking import Reranker, Scoring
@@ -202,7 +201,6 @@ class Model:
         if request.write is not None:
             return request.write(result, self)
         result = result.rows if isinstance(result, Vectors) else result
-        result = _verbose(result, request) if request.form is Form.VERBOSE else result
         return encode(result, request.form, self.expected.task)
 
     def check_stream(self, request: Decoded) -> None:
@@ -317,19 +315,3 @@ def _stops(arguments: dict[str, Any]) -> tuple[str, ...]:
             texts = options.pop(name, [])
             found += [texts] if isinstance(texts, str) else texts
     return tuple(found)
-
-
-def _verbose(result: dict[str, Any], request: Decoded) -> dict[str, Any]:
-    """A transcript in the shape of OpenAI's `verbose_json`, of which we know this much."""
-    options = {**request.parameters, **(request.parameters.get("generate_kwargs") or {})}
-    audio = request.inputs
-    return {
-        "task": options.get("task") or "transcribe",
-        "language": options.get("language"),
-        "duration": audio["raw"].size / audio["sampling_rate"],
-        "text": result["text"],
-        "segments": [
-            {"id": index, "start": chunk["timestamp"][0], "end": chunk["timestamp"][1], "text": chunk["text"]}
-            for index, chunk in enumerate(result.get("chunks", ()))
-        ],
-    }

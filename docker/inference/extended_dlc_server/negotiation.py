@@ -29,13 +29,10 @@ class Form(Enum):
     HUB = "application/json;profile=hub"
     """JSON as Hugging Face's own API has it, where a pipeline's result is another."""
 
-    VERBOSE = "verbose_json"
-    """What OpenAI's transcription clients call so; asked for in a form, never by `Accept`."""
-
     @property
     def content_type(self) -> str:
         """The header of the answer."""
-        if self in (Form.VERBOSE, Form.HUB):
+        if self is Form.HUB:
             return Form.JSON.value
         return f"{self.value}; charset=utf-8" if self in (Form.TEXT, Form.CSV) else self.value
 

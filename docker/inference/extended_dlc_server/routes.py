@@ -19,7 +19,13 @@ from .openai_models import PATH as MODELS
 from .openai_models import refuse_responses
 from .openai_speech import prepare_speech
 from .rerank import prepare_rerank
-from .transcriptions import TRANSCRIPTIONS, TRANSLATIONS, prepare_transcription, prepare_translation
+from .transcriptions import (
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+    asks_for_a_transcript,
+    prepare_transcription,
+    prepare_translation,
+)
 
 if TYPE_CHECKING:
     from .model import Model
@@ -75,6 +81,8 @@ def choose(incoming: Incoming) -> Route:
                 404, "no-such-path", f"the attribute route ({shown(named)}) must be one of: {', '.join(sorted(ROUTES))}"
             )
         return ROUTES[named]
+    if asks_for_a_transcript(incoming):
+        return ROUTES[TRANSCRIPTIONS]
     if incoming.is_json and isinstance(incoming.document, dict) and "inputs" not in incoming.document:
         names = incoming.document.keys()
         path = next((path for fields, path in SHAPES if fields <= names), INVOCATIONS)

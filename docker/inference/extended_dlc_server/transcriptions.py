@@ -48,6 +48,11 @@ _GRANULARITIES = ("segment", "word")
 _PASSED_OVER = PASSED_OVER | {"chunking_strategy"}
 
 
+_FIELDS_OF_NO_OTHER = tuple(
+    f'name="{name}"'.encode() for name in ("response_format", "timestamp_granularities[]", "prompt")
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Ask:
     """What is asked."""
@@ -59,6 +64,14 @@ class _Ask:
     temperature: float
     words: bool
     segments: bool
+
+
+def asks_for_a_transcript(incoming: Incoming) -> bool:
+    """Whether a form has a field that no other interface knows, wherever it was sent."""
+    if incoming.expected.task != "automatic-speech-recognition":
+        return False
+    media, _ = parse_content_type(incoming.content_type)
+    return media == "multipart/form-data" and any(field in incoming.body for field in _FIELDS_OF_NO_OTHER)
 
 
 def prepare_transcription(model: Model, incoming: Incoming) -> Prepared:
@@ -85,13 +98,17 @@ def _prepare(model: Model, incoming: Incoming, task: str) -> Prepared:
     audio = read_inputs(data, model.expected, incoming.share)
     request = Decoded(inputs=audio, parameters=_parameters(model, ask), write=_writer(audio, ask))
     shared = model.prepare(request)
-    if ask.prompt:
-        assert request.arguments is not None  # noqa: S101 - `prepare` has filled them in
-        generate = {**request.arguments.get("generate_kwargs", {}), "prompt_ids": _prompt(model, ask.prompt)}
-        request.arguments["generate_kwargs"], shared = generate, None
+    prompt = _prompt(model, ask.prompt) if ask.prompt else None
+
+    def answer(copy: Model) -> bytes:
+        if prompt is not None and request.arguments is not None:
+            before = {"prompt_ids": prompt.to(copy.pipeline.device)}
+            request.arguments["generate_kwargs"] = {**request.arguments.get("generate_kwargs", {}), **before}
+        return copy.answer(request)
+
     return Prepared(
-        answer=lambda copy: copy.answer(request),
-        shared=shared,
+        answer=answer,
+        shared=None if ask.prompt else shared,
         content_type=_CONTENT_TYPES.get(ask.form, JSON),
         tokens=request.tokens,
         audio_seconds=round(_seconds(audio), 2),
@@ -247,7 +264,7 @@ def _prompt(model: Model, text: str) -> Any:
         tokens = model.pipeline.tokenizer.get_prompt_ids(text, return_tensors="np").tolist()
     except ValueError as error:  # tokens that say what is to be done
         raise BadFieldError("bad-parameters", "prompt", f"'prompt' {error}") from error
-    return torch.tensor([tokens[0], *tokens[1:][-(positions // 2 - 1) :]], device=model.pipeline.device)
+    return torch.tensor([tokens[0], *tokens[1:][-(positions // 2 - 1) :]])
 
 
 def _seconds(audio: Mapping[str, Any]) -> float:
