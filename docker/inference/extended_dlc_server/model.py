@@ -65,7 +65,7 @@ class Model:
         self._parameters = Parameters(pipeline, task, limits)
         self.embeddings: Embeddings | None = None
         self.reranker: Reranker | None = None
-        if sentences is not None:
+        if sentences is not None and pipeline.tokenizer is not None:
             told = settings.max_input_tokens
             most = most_tokens(sentences.max_tokens, pipeline.tokenizer, self._lengths.input_tokens, told)
             if isinstance(sentences, Recipe):
