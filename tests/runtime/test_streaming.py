@@ -41,16 +41,22 @@ def request(text, tokens, **more):
 
 
 @pytest.mark.parametrize("text", ["hello", "grüße 🙂"])
-def test_a_stream_has_an_event_a_token_and_then_the_whole_answer(bloom, text):
+def test_a_stream_has_an_event_a_token_the_last_with_the_whole_answer(bloom, text):
     whole = bloom.ask(request(text, 12)).json[0]["generated_text"]
     stream = Stream(bloom, {**request(text, 12), "stream": True})
     assert stream.response.headers["content-type"] == "text/event-stream"
-    *tokens, (name, last) = stream
-    assert len(tokens) == 12
-    assert all(set(token) == {"token"} and set(token["token"]) == {"id", "text"} for _, token in tokens)
-    assert name == ""
-    assert last == {"generated_text": whole, "details": {"finish_reason": "length", "generated_tokens": 12}}
-    assert text + "".join(token["token"]["text"] for _, token in tokens) == whole
+    events = list(stream)
+    assert [name for name, _ in events] == [""] * 12
+    assert all(set(event) == {"index", "token", "generated_text", "details"} for _, event in events)
+    assert all(set(event["token"]) == {"id", "text", "logprob", "special"} for _, event in events)
+    assert [event["index"] for _, event in events] == list(range(1, 13))
+    assert all(event["generated_text"] is None and event["details"] is None for _, event in events[:-1])
+    last = events[-1][1]
+    assert last["generated_text"] == whole
+    length = last["details"].pop("input_length")
+    assert length > 0
+    assert last["details"] == {"finish_reason": "length", "generated_tokens": 12, "seed": None}
+    assert text + "".join(event["token"]["text"] for _, event in events) == whole
 
 
 def test_the_first_token_comes_long_before_the_last(bloom):
@@ -59,7 +65,7 @@ def test_the_first_token_comes_long_before_the_last(bloom):
     next(stream)
     first = time.monotonic() - started
     rest = list(stream)
-    assert len(rest) == 300
+    assert len(rest) == 299
     assert first < (time.monotonic() - started) / 3
 
 
@@ -67,7 +73,7 @@ def test_the_end_token_is_the_reason_to_finish(bloom):
     (_, token), *_ = Stream(bloom, {**request("hello", 1), "stream": True})
     ending = {"eos_token_id": token["token"]["id"], "max_new_tokens": 9, **GREEDY}
     *_, (_, last) = Stream(bloom, {"inputs": "hello", "parameters": ending, "stream": True})
-    assert last["details"] == {"finish_reason": "eos_token", "generated_tokens": 1}
+    assert (last["details"]["finish_reason"], last["details"]["generated_tokens"]) == ("eos_token", 1)
 
 
 @pytest.mark.parametrize(

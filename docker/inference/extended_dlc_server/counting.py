@@ -65,9 +65,12 @@ class Counter:
         """The largest id of a text that is not too long."""
         return max(self._encode(text), default=0)
 
-    def cut(self, text: str, most: int) -> tuple[str, int]:
-        """The longest part of a text that has at most so many tokens, and about how many are lost."""
-        side = getattr(self._tokenizer, "truncation_side", "right")
+    def cut(self, text: str, most: int, side: str = "") -> tuple[str, int]:
+        """The longest part of a text that has at most so many tokens, and about how many are lost.
+
+        It is cut at the tokenizer's side unless told.
+        """
+        side = side or getattr(self._tokenizer, "truncation_side", "right")
         reach = self._letters * max(most, 1)
         rest = max(0, len(text) - reach)
         text = text[-reach:] if side == "left" else text[:reach]

@@ -16,6 +16,7 @@ from .forms import Part, malformed, parse_form
 from .inputs import Expected, how_to_ask, read_inputs
 from .negotiation import Form, choose_form, offers
 from .tasks import Kind
+from .tgi import Wishes
 from .tokens import Tokens
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Decoded:
     arguments: dict[str, Any] | None = field(default=None, compare=False)
     """The parameters as the pipeline takes them, once `Model.prepare` has checked the request."""
 
-    stops: tuple[str, ...] = ()
-    """Texts at which the generation ends: filled in by `Model.prepare`."""
+    wishes: Wishes = field(default_factory=Wishes)
+    """What this server does beside the pipeline: filled in by `Model.prepare`."""
 
     write: Callable[[Any, Any], bytes] | None = field(default=None, compare=False)
     """Writes a result of that model as another interface than ours has it. Default: in its form."""

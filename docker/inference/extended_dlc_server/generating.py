@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .detokenizing import Detokenizer
 from .streaming import StreamEndedError
 
 _TOKENS_OF_CONTEXT = 8
@@ -123,78 +124,6 @@ class Row:
         return new
 
 
-class Detokenizer:
-    """The text of tokens that come one by one, up to one of the texts at which it stops."""
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        *,
-        stops: Sequence[str] = (),
-        keep: frozenset[int] | None = frozenset(),
-        context: Sequence[int] = (),
-    ) -> None:
-        """Special tokens have no text, but for those in `keep` (all where it is None)."""
-        self._tokenizer, self._stops = tokenizer, stops
-        special = frozenset(tokenizer.all_special_ids)
-        self._dropped = frozenset() if keep is None else special - keep
-        self._tokens = [token for token in context if token not in self._dropped]
-        self._before, self._read = 0, len(self._tokens)
-        self._held = ""
-        self.whole = ""
-        """All that is certain so far."""
-        self.stopped = False
-
-    def add(self, token: int) -> str:
-        """What the token adds: nothing while a character has come in part only, or what may become a stop."""
-        if token not in self._dropped:
-            self._tokens.append(token)
-            self._held += self._new()
-        return self._certain(last=False)
-
-    def rest(self) -> str:
-        """What was held back: nothing follows."""
-        had = self._decode(self._tokens[self._before : self._read])
-        self._held += self._decode(self._tokens[self._before :])[len(had) :]
-        self._read = len(self._tokens)
-        return self._certain(last=True)
-
-    def _certain(self, *, last: bool) -> str:
-        found = [(self._held.find(stop), -len(stop)) for stop in self._stops if stop in self._held]
-        if found:
-            self.stopped = True
-            sure, self._held = self._held[: min(found)[0]], ""
-        else:
-            kept = 0 if last else most_begun(self._held, self._stops)
-            cut = len(self._held) - kept
-            sure, self._held = self._held[:cut], self._held[cut:]
-        self.whole += sure
-        return sure
-
-    def _new(self) -> str:
-        """Decoded together with the tokens before it, since spaces and characters depend on them."""
-        had = self._decode(self._tokens[self._before : self._read])
-        text = self._decode(self._tokens[self._before :])
-        if len(text) <= len(had) or text.endswith("\ufffd"):
-            return ""
-        self._before, self._read = self._read, len(self._tokens)
-        return text[len(had) :]
-
-    def _decode(self, tokens: list[int]) -> str:
-        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return str(text)
-
-
-def most_begun(text: str, marks: Sequence[str]) -> int:
-    """How many characters at the end of the text may be the beginning of one of the marks."""
-    longest = max(map(len, marks), default=0) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        end = text[-length:]
-        if any(mark.startswith(end) for mark in marks):
-            return length
-    return 0
-
-
 Told = Callable[[Row, str], None]
 
 
@@ -217,7 +146,7 @@ def generate(
     inputs = first.features() if first.features else _padded(model, tokenizer, [one.tokens or [] for one in asked])
     for one in asked:
         one.prompt_tokens = len(one.tokens) if one.tokens is not None else int(inputs["input_ids"].shape[1])
-    with _likelihoods(model, first.likely) as likelihoods:
+    with likelihoods(model, first.likely) as steps:
 
         class Watch(StoppingCriteria):  # type: ignore[misc] # no types
             """Looks at the newest token of each row."""
@@ -225,15 +154,15 @@ def generate(
             def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                 if gone is not None and gone.is_set():
                     raise StreamEndedError
-                step = likelihoods.popleft() if likelihoods else None
+                step = steps.popleft() if steps else None
                 for index, token in enumerate(input_ids[:, -1].tolist()):
                     row = rows[index]
                     if not row.reason:
-                        likely = None if step is None else _likely(step, index, token, first.likely or 0)
+                        likely = None if step is None else likely_token(step, index, token, first.likely or 0)
                         told(row, row.add(token, likely))
                 return torch.tensor([bool(row.reason) for row in rows], dtype=torch.bool, device=input_ids.device)
 
-        with _seeded(model.device, first.seed), torch.inference_mode():
+        with seeded(model.device, first.seed), torch.inference_mode():
             model.generate(
                 **inputs,
                 **first.arguments,
@@ -242,7 +171,7 @@ def generate(
                 max_new_tokens=max(one.most for one in asked),
                 eos_token_id=sorted(first.ends) or None,
                 pad_token_id=_padding(tokenizer),
-                logits_processor=LogitsProcessorList(_processors(first, inputs["input_ids"].shape[1])),
+                logits_processor=LogitsProcessorList(_processors(first)),
                 stopping_criteria=StoppingCriteriaList([Watch()]),
             )
     made, start = [], 0
@@ -277,25 +206,36 @@ def _padded(model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> dict[st
     return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
 
 
-def _processors(asked: Generation, prompt: int) -> list[Any]:
+def _processors(asked: Generation) -> list[Any]:
+    found: list[Any] = []
+    if asked.frequency_penalty or asked.presence_penalty:
+        found.append(penalties(asked.frequency_penalty, asked.presence_penalty))
+    return [*found, asked.grammar()] if asked.grammar else found
+
+
+def penalties(frequency: float, presence: float) -> Any:
+    """OpenAI's: by the tokens of the sequence that were generated, not those of its prompt."""
     from transformers import LogitsProcessor
 
     class Penalties(LogitsProcessor):  # type: ignore[misc] # no types
-        """OpenAI's: by the tokens of the sequence that were generated, not those of its prompt."""
+        """Of one call of `generate`, whose first step has the prompt alone."""
+
+        prompt: int | None = None
 
         def __call__(self, input_ids: Any, scores: Any) -> Any:
             import torch
 
-            made = input_ids[:, prompt:]
+            if self.prompt is None:
+                self.prompt = input_ids.shape[1]
+            made = input_ids[:, self.prompt :]
             counts = torch.zeros_like(scores).scatter_add_(1, made, torch.ones_like(made, dtype=scores.dtype))
-            return scores - asked.frequency_penalty * counts - asked.presence_penalty * (counts > 0)
+            return scores - frequency * counts - presence * (counts > 0)
 
-    found: list[Any] = [Penalties()] if asked.frequency_penalty or asked.presence_penalty else []
-    return [*found, asked.grammar()] if asked.grammar else found
+    return Penalties()
 
 
 @contextmanager
-def _likelihoods(model: Any, wanted: int | None) -> Iterator[deque[Any]]:
+def likelihoods(model: Any, wanted: int | None) -> Iterator[deque[Any]]:
     """The logarithms of all tokens' likelihoods, step by step, before parameters change the scores."""
     steps: deque[Any] = deque()
     if wanted is None:
@@ -312,29 +252,27 @@ def _likelihoods(model: Any, wanted: int | None) -> Iterator[deque[Any]]:
         handle.remove()
 
 
-def _likely(step: Any, index: int, token: int, wanted: int) -> Likely:
+def likely_token(step: Any, index: int, token: int, wanted: int) -> Likely:
+    """What a row's step says of a token, and of the likeliest ones."""
     scores = step[index]
     top = scores.topk(wanted) if wanted else None
     others = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
     return Likely(token=token, logprob=float(scores[token]), others=others)
 
 
-def _seeded(device: Any, seed: int | None) -> Any:
+@contextmanager
+def seeded(device: Any, seed: int | None) -> Iterator[None]:
     """Inside, random numbers begin with the seed; those of others go on as if nothing had been."""
     import torch
 
     if seed is None:
-        return nullcontext()
-
-    @contextmanager
-    def seeded() -> Iterator[None]:
-        devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            if devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
-            else:
-                torch.default_generator.manual_seed(seed)
-            yield
-
-    return seeded()
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        yield

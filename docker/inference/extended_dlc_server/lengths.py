@@ -185,6 +185,23 @@ class Lengths:
             self._check_ids(text)
         return self._counter.encode(text, special=special)
 
+    def keep_end(self, inputs: Any, most: int) -> tuple[Any, int]:
+        """The last tokens of each text, at most so many, and about how many are lost; 400 for a chat."""
+        assert self._counter is not None  # noqa: S101 - of text-generation alone
+        texts = inputs if isinstance(inputs, list) else [inputs]
+        if not all(isinstance(text, str) for text in texts):
+            raise RequestError(
+                400, "bad-parameters", "'truncate' is for texts: of a chat leave out the oldest messages"
+            )
+        kept, lost = [], 0
+        for text in texts:
+            check()
+            if self._counter.upper_bound(text) > most and self._counter.count(text, most) > most:
+                text, tokens = self._counter.cut(text, most, "left")
+                lost += tokens
+            kept.append(text)
+        return (kept if isinstance(inputs, list) else kept[0]), lost
+
     def new_tokens_after(self, tokens: int, asked: int | None) -> int:
         """How many tokens may follow a prompt of so many, by default all that there is room for; 400 for too many."""
         left = self.new_tokens if self._positions is None else min(self.new_tokens, self._positions - tokens)

@@ -30,9 +30,9 @@ from .reranking import Reranker, Scoring
 from .sentence_modules import Recipe
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
-from .stopping import stop_at
-from .streaming import Emit, StreamEndedError, TokenEvents, event, finish_reason
+from .streaming import Emit, StreamEndedError, TokenEvents, finish_reason
 from .tasks import kind_of
+from .tgi import Told, described, take_wishes, watched
 from .tokens import TokenCounter
 from .warm_up import warm_up_request
 from .worker import Shared
@@ -116,10 +116,18 @@ class Model:
             else:
                 if "image_processor_kwargs" in arguments:
                     check_resizing(request.inputs, arguments["image_processor_kwargs"], self.pipeline.image_processor)
+                kept, lost = arguments.pop("truncate", None), 0
+                if kept is not None:
+                    request.inputs, lost = self._lengths.keep_end(request.inputs, kept)
+                    prompt = request.inputs
                 request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
-            request.stops = _stops(arguments)
+                request.cut += lost
+            request.wishes = take_wishes(arguments)
+            if request.wishes.details:
+                self._check_details(request.inputs, arguments)
             request.arguments = arguments
-        key = None if request.stops else self._batching.key(request.inputs, request.arguments)
+        alone = not request.wishes.changes_nothing
+        key = None if alone else self._batching.key(request.inputs, request.arguments)
         if key is None:
             return None
         return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
@@ -153,10 +161,13 @@ class Model:
         if request.arguments is None:  # of user code, which decodes on this thread
             self.prepare(request)
         try:
-            with panics_are_errors():
-                return self._call(request.inputs, self._arguments(request))
+            with panics_are_errors(), watched(request.wishes, self.pipeline) as (more, told):
+                result = self._call(request.inputs, self._with(more, request.arguments or {}))
         except Exception as error:
             raise self._explained(error) from error
+        if request.wishes.details:
+            result[0]["details"] = described(told, request.wishes, self.pipeline.tokenizer, self._reason(told, request))
+        return result
 
     def run(self, work: Callable[[], Any]) -> Any:
         """What work on the model returns; what goes wrong comes as it does for a request."""
@@ -166,16 +177,26 @@ class Model:
         except Exception as error:
             raise self._explained(error) from error
 
-    def _arguments(self, request: Decoded) -> dict[str, Any]:
-        """For the pipeline, with what ends the generation at a text."""
-        arguments = dict(request.arguments or {})
-        if request.stops:
-            criteria = {"stopping_criteria": stop_at(request.stops, self.pipeline.tokenizer)}
-            if self._parameters.grouped:
-                arguments["generate_kwargs"] = {**arguments.get("generate_kwargs", {}), **criteria}
-            else:
-                arguments.update(criteria)
-        return arguments
+    def _with(self, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Arguments for the pipeline, with more that are for `generate`."""
+        if more and self._parameters.grouped:
+            return {**arguments, "generate_kwargs": {**arguments.get("generate_kwargs", {}), **more}}
+        return {**arguments, **more}
+
+    def _reason(self, told: Told, request: Decoded) -> str:
+        """Why the generation ended."""
+        arguments = request.arguments or {}
+        ends = arguments.get("eos_token_id", self.pipeline.model.generation_config.eos_token_id)
+        by_text = bool(request.wishes.stops) and len(told.tokens) != arguments.get("max_new_tokens")
+        return finish_reason(told.tokens, ends, stopped_by_text=by_text)
+
+    @staticmethod
+    def _check_details(inputs: Any, arguments: dict[str, Any]) -> None:
+        """400 for a request whose tokens are those of several sequences."""
+        if not _is_one(inputs, arguments):
+            raise RequestError(
+                400, "bad-parameters", "'details' are of one answer: send one text or one chat, and no beams"
+            )
 
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
@@ -205,29 +226,30 @@ class Model:
 
     def check_stream(self, request: Decoded) -> None:
         """400 for a request that has no answer in parts."""
-        arguments = request.arguments or {}
-        several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
-        if several or not (isinstance(request.inputs, str) or is_chat(request.inputs)):
+        if not _is_one(request.inputs, request.arguments or {}):
             raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
 
     def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
-        """Generate with an event for each token, and a last one with what `answer` would have; returns how many."""
-        arguments = self._arguments(request)
-        events = TokenEvents(self.pipeline.tokenizer, emit, gone)
+        """Generate with an event for each token, the last of which has what `answer` would; returns how many."""
+        pipeline = self.pipeline
+        events = TokenEvents(pipeline.tokenizer, emit, gone)
         try:
-            with panics_are_errors():
-                (result,) = self.pipeline(request.inputs, streamer=events, **arguments)
+            with (
+                panics_are_errors(),
+                watched(request.wishes, pipeline) as (more, told),
+                events.flushed_by(pipeline.model),
+            ):
+                (result,) = pipeline(request.inputs, streamer=events, **self._with(more, request.arguments or {}))
         except StreamEndedError:
             raise
         except Exception as error:
+            events.flush()
             raise self._explained(error) from error
-        config = self.pipeline.model.generation_config
-        reason = finish_reason(
-            events.tokens,
-            arguments.get("eos_token_id", config.eos_token_id),
-            stopped_by_text=bool(request.stops) and len(events.tokens) != arguments.get("max_new_tokens"),
-        )
-        emit(event({**result, "details": {"finish_reason": reason, "generated_tokens": len(events.tokens)}}))
+        told.tokens = events.tokens
+        request.tokens.prompt = events.prompt_tokens
+        about = {"finish_reason": self._reason(told, request), "generated_tokens": len(events.tokens)}
+        seen = {"input_length": events.prompt_tokens, "seed": request.wishes.seed}
+        events.finish(**result, details={**about, **seen})
         return len(events.tokens)
 
     def warm_up(self) -> None:
@@ -307,11 +329,7 @@ _REQUIRED = {
 }
 
 
-def _stops(arguments: dict[str, Any]) -> tuple[str, ...]:
-    """The texts at which to stop, taken out of the arguments."""
-    found: list[str] = []
-    for options in (arguments, arguments.get("generate_kwargs", {})):
-        for name in ("stop_strings", "stop_sequence"):
-            texts = options.pop(name, [])
-            found += [texts] if isinstance(texts, str) else texts
-    return tuple(found)
+def _is_one(inputs: Any, arguments: dict[str, Any]) -> bool:
+    """Whether the answer is one sequence that grows at its end."""
+    several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
+    return not several and (isinstance(inputs, str) or is_chat(inputs))

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Tuple, Type, Whole
+from .tgi import OF_EVERY_TEXT
+from .tgi import PARAMETERS as OF_TGI
 
 ROWS = 64
 """Most beams, and most sequences, that one request may ask for: each is a row of the model's batch."""
@@ -100,8 +102,8 @@ REFUSED: Mapping[str, str] = {
     "grouped_entities": "send 'aggregation_strategy': \"simple\"",
     "ignore_subwords": "send 'aggregation_strategy': \"first\"",
     "topk": "send 'top_k'",
-    "stop": "send 'stop_strings' or 'stop_sequence', with the texts at which to stop",
-    "stop_sequences": "send 'stop_strings' or 'stop_sequence', with the texts at which to stop",
+    "stop": "this task stops at no text",
+    "stop_sequences": "this task stops at no text",
     "max_tokens": "send 'max_new_tokens'",
     "max_completion_tokens": "send 'max_new_tokens'",
     "n": "send 'num_return_sequences'",
@@ -159,6 +161,8 @@ def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
             return {
                 **generation,
                 **_OF_TEXT,
+                **OF_TGI,
+                "truncate": Whole(1, max(1, limits.input_tokens)),
                 "generate_kwargs": Group(generation, REFUSED),
                 "return_full_text": Flag(),
                 "return_text": Flag(),
@@ -286,7 +290,11 @@ _VECTORS: dict[str, Type] = {
     "encoding_format": Choice(("float",)),
 }
 
-_OF_TEXT: dict[str, Type] = {"clean_up_tokenization_spaces": Flag(), "stop_sequence": _TEXT_TO_STOP_AT}
+_OF_TEXT: dict[str, Type] = {
+    "clean_up_tokenization_spaces": Flag(),
+    "stop_sequence": _TEXT_TO_STOP_AT,
+    **{name: OF_TGI[name] for name in OF_EVERY_TEXT},
+}
 
 _TEMPLATE: dict[str, Type] = {
     "candidate_labels": AnyOf((List(Text(1000, 1), LABELS), Text(20_000, 1))),
@@ -350,7 +358,7 @@ def _generation(limits: Limits) -> dict[str, Type]:
         "num_beams": Whole(1, ROWS),
         "num_return_sequences": Whole(1, ROWS),
         "early_stopping": AnyOf((Flag(), Choice(("never",)))),
-        "temperature": Number(0, 100, above=True),
+        "temperature": Number(0, 100),  # 0 is the likeliest text
         "top_k": Whole(0, max(1, limits.vocabulary)),
         "top_p": Number(0, 1),
         "top_h": Number(0, 1),

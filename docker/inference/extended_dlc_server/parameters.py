@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .attributes import merge
 from .errors import RequestError
 from .parameter_table import REFUSED, Limits, parameters_of
 from .parameter_types import Type, check_all
+from .tgi import PARAMETERS as OF_TGI
 
 # Pipelines that read names out of `**kwargs`, where no signature shows them.
 _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
@@ -35,7 +37,7 @@ _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
     "zero-shot-object-detection": ("candidate_labels", "threshold", "top_k"),
 }
 
-OURS = ("truncation", "chat_template_kwargs")
+OURS = ("truncation", "truncate", "chat_template_kwargs", *OF_TGI)
 """What this server does itself, whatever the pipeline of the release takes."""
 
 
@@ -52,6 +54,7 @@ class Parameters:
         generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
         # what the pipeline names itself it wants for itself
         self._of_generate = self._generation(pipeline, table) - named if generates else frozenset()
+        self._is_greedy_at_0 = task != "automatic-speech-recognition"  # which has a temperature of 0 of its own
         # where the pipeline wants what `generate` takes in an object of its own; callers may send it either way
         self.grouped = "generate_kwargs" in named
         known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
@@ -77,6 +80,8 @@ class Parameters:
         """The keyword arguments for the pipeline; 400 for a name that is not in the table, or a value out of bounds."""
         if not parameters:
             return {}
+        if "generate_kwargs" in self.table:
+            parameters = _renamed(parameters)
         checked = check_all(parameters, self.table, self._refused)
         own = checked.pop("generate_kwargs", {})
         for name in own.keys() & checked.keys():
@@ -86,11 +91,27 @@ class Parameters:
                 )
         generation = {name: checked.pop(name) for name in checked.keys() & self._of_generate}
         generation.update(own)
+        if generation.get("temperature") == 0 and self._is_greedy_at_0:
+            del generation["temperature"]
+            generation["do_sample"] = False
         if generation and self.grouped:
             checked["generate_kwargs"] = generation
         else:
             checked.update(generation)
         return checked
+
+
+_OF_THE_HUB = ("generation_parameters", "generate_parameters")
+"""What the Hub's clients call `generate_kwargs`, for speech and for texts."""
+
+
+def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same under the names of the pipelines."""
+    for name in _OF_THE_HUB:
+        if name in parameters:
+            rest = {other: value for other, value in parameters.items() if other != name}
+            parameters = merge(rest, {"generate_kwargs": parameters[name]})
+    return parameters
 
 
 def names_of(function: Callable[..., Any]) -> tuple[set[str], bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .generating import most_begun
+from .detokenizing import most_begun
 from .tool_calls import Call, CallForm, Schemas, json_call
 
 PYTHON_TAG = "<|python_tag|>"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from .detokenizing import Detokenizer
 from .encoding import encode_json
 
 Emit = Callable[[bytes], None]
@@ -16,43 +18,55 @@ class StreamEndedError(Exception):
 
 
 class TokenEvents:
-    """A streamer for `generate`: one event a token, with the text that the token completes."""
+    """A streamer for `generate`: one event a token, with the text that the token completes.
+
+    The newest one is held back until the model's next step begins, for the last one says more.
+    """
 
     def __init__(self, tokenizer: Any, emit: Emit, gone: threading.Event) -> None:
         """`gone` is set by the event loop's thread when the client leaves."""
         self._tokenizer, self._emit, self._gone = tokenizer, emit, gone
-        self._seen_prompt = False
-        self._before = self._read = 0
+        self._text = Detokenizer(tokenizer)
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._held: dict[str, Any] | None = None
+        self.prompt_tokens: int | None = None
+        """How many the prompt has, once `generate` has begun."""
         self.tokens: list[int] = []
 
     def put(self, value: Any) -> None:
         """The prompt at first, then what was generated."""
         if self._gone.is_set():
             raise StreamEndedError
-        if not self._seen_prompt:
-            self._seen_prompt = True
+        if self.prompt_tokens is None:
+            self.prompt_tokens = int(value.shape[-1])
             return
         for token in value.reshape(-1).tolist():
+            self.flush()
             self.tokens.append(token)
-            self._emit(event({"token": {"id": token, "text": self._text()}}))
+            about = {"id": token, "text": self._text.add(token), "logprob": None, "special": token in self._special}
+            self._held = {"index": len(self.tokens), "token": about, "generated_text": None, "details": None}
 
     def end(self) -> None:
         """`generate` is done; the last event is for who has its result."""
 
-    def _text(self) -> str:
-        """What the newest token adds: nothing while a character has come in part only.
+    def flush(self) -> None:
+        """The token that is held back was not the last one."""
+        if self._held is not None:
+            self._emit(event(self._held))
+            self._held = None
 
-        Decoded together with the tokens before it, since spaces and characters depend on them.
-        """
-        had = self._decode(self.tokens[self._before : self._read])
-        text = self._decode(self.tokens[self._before :])
-        if len(text) <= len(had) or text.endswith("\ufffd"):
-            return ""
-        self._before, self._read = self._read, len(self.tokens)
-        return text[len(had) :]
+    def finish(self, **last: Any) -> None:
+        """The last event: the token that is held back, with what is known at the end."""
+        self._emit(event({**(self._held or {"index": 0, "token": None}), **last}))
 
-    def _decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    @contextmanager
+    def flushed_by(self, model: Any) -> Iterator[None]:
+        """Inside, each step of the model lets go of the token before it, which was not the last one."""
+        handle = model.register_forward_pre_hook(lambda *_: self.flush())
+        try:
+            yield
+        finally:
+            handle.remove()
 
 
 def event(data: Any, name: str = "") -> bytes:
