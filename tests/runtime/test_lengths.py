@@ -279,3 +279,20 @@ def test_an_image_is_no_larger_as_the_model_gets_it_than_a_request_may_ask_for(s
     with pytest.raises(RequestError, match="'do_resize'") as raised:
         check_resizing([image], options, processor)
     assert raised.value.status == 413
+
+
+def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_no_row(tmp_path):
+    """TAPAS has one for cells without a text, and reads "nan" and control characters as such."""
+    from tests.runtime import tiny_tasks
+
+    tiny_tasks.make("table-question-answering", tmp_path / "m")
+    model = loaded(tmp_path / "m", task="table-question-answering")
+    tables = [{"a": [cell, "1"], "b": ["x", "y"]} for cell in ("nan", "\0", "")]
+    assert ask(model, {"query": "how many", "table": {"a": ["1", "2"]}})
+    for table in tables:
+        assert "tokenizer has more tokens" in refused(model, {"query": "how many", "table": table}).message
+    # as in a model whose vocabulary has it
+    model.pipeline.model.resize_token_embeddings(len(model.pipeline.tokenizer))
+    model._lengths.vocabulary = len(model.pipeline.tokenizer)
+    for table in tables:
+        assert "cells" in ask(model, {"query": "how many", "table": table})

@@ -67,6 +67,8 @@ class Lengths:
         self.vocabulary = getattr(embedding, "num_embeddings", 0) or len(tokenizer or ()) or 10**6
         self._counter = None if tokenizer is None else Counter(tokenizer)
         self._unknown_tokens = tokenizer is not None and len(tokenizer) > self.vocabulary
+        if self._unknown_tokens and embedding is not None:  # a tokenizer may put in some that no text shows
+            embedding.register_forward_pre_hook(lambda _, arguments: self._check_rows(arguments[0]))
         writes = ("any-to-any", "image-text-to-text", "image-to-text", "text-generation")
         generates = task in writes and not self._both
         self._continues = generates and tokenizer is not None
@@ -403,8 +405,14 @@ class Lengths:
                 f"'inputs' has {placeholder} {named} times and {given} images: write it once for each image",
             )
 
+    def _check_rows(self, tokens: Any) -> None:
+        if tokens.numel():
+            self._check_largest(int(tokens.max()))
+
     def _check_ids(self, text: str) -> None:
-        largest = self._counter.largest(text) if self._counter else 0
+        self._check_largest(self._counter.largest(text) if self._counter else 0)
+
+    def _check_largest(self, largest: int) -> None:
         if largest >= self.vocabulary:
             raise RequestError(
                 400,
