@@ -287,7 +287,7 @@ def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_n
 
     tiny_tasks.make("table-question-answering", tmp_path / "m")
     model = loaded(tmp_path / "m", task="table-question-answering")
-    tables = [{"a": [cell, "1"], "b": ["x", "y"]} for cell in ("nan", "\0", "")]
+    tables = [{"a": [cell, "1"], "b": ["x", "y"]} for cell in ("nan", "\0", " ")]
     assert ask(model, {"query": "how many", "table": {"a": ["1", "2"]}})
     for table in tables:
         assert "tokenizer has more tokens" in refused(model, {"query": "how many", "table": table}).message
