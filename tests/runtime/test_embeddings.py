@@ -216,8 +216,8 @@ def test_what_cannot_be_is_refused_in_openais_shape(dense, document, words):
     assert words in answer.json["error"]["message"]
 
 
-def test_a_long_text_is_cut_as_sentence_transformers_does_and_the_answer_says_so(start_server, repositories, release):
-    server = start_server(repositories / "short", release).wait_until_ready()
+def test_a_long_text_is_cut_as_sentence_transformers_does_and_the_answer_says_so(start_server, repositories):
+    server = start_server(repositories / "short").wait_until_ready()
     short = server.ask({"inputs": "a b c d e f"}).json
     for path, document in (("/invocations", {"inputs": "a b c d e f g h"}), ("/v1/embeddings", {"input": ["a " * 9]})):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
