@@ -85,6 +85,48 @@ def predict_fn(data, model):
 """
 
 
+RESULTS = """
+import asyncio, collections, datetime, decimal, enum, pathlib, uuid
+
+class Colour(enum.Enum):
+    RED = "red"
+
+class Model:  # as of pydantic
+    def model_dump(self):
+        return {"made": decimal.Decimal(2)}
+
+async def numbers():
+    for number in range(3):
+        await asyncio.sleep(0)
+        yield number
+
+async def model_fn(model_dir):
+    return asyncio.get_running_loop()
+
+async def predict_fn(data, model):
+    await asyncio.sleep(0.01)
+    assert asyncio.get_running_loop() is model
+    return {
+        "decimal": lambda: list(map(decimal.Decimal, ("1.50", "7", "NaN", 10**30))),
+        "path": lambda: {"path": pathlib.Path("/opt/ml"), "pure": pathlib.PurePosixPath("a/b")},
+        "generator": lambda: (number * 2 for number in range(3)),
+        "several": lambda: {
+            "map": map(str, range(2)), "range": range(2), "deque": collections.deque([1]), "keys": {"a": 1}.keys()
+        },
+        "async": numbers,
+        "others": lambda: [Colour.RED, datetime.date(2026, 1, 2), uuid.UUID(int=1), Model(), {1: {2}}],
+        "object": object,
+        "endless": lambda: iter(int, 1),
+        "deep": lambda: __import__("functools").reduce(lambda made, _: [made], range(5000), []),
+    }[data]()
+"""
+
+STREAMS = """
+def transform_fn(model, data, content_type, accept):
+    return (part for part in ("grü", b"n", " und rot")), "text/plain"
+"""
+
+
 def archive(folder, code, requirements=None, model=None, name="inference.py"):
     (folder / "code").mkdir(parents=True)
     (folder / "code" / name).write_text(code)
@@ -153,6 +195,43 @@ def test_errors_of_user_code_keep_their_status(with_context):
     assert "secret" not in message
     assert "with a secret" in with_context.log
     assert raw(with_context, b"1").status == 200
+
+
+@pytest.fixture(scope="module")
+def results(start_server, models, tmp_path_factory):
+    return start_server(archive(tmp_path_factory.mktemp("results") / "model", RESULTS)).wait_until_ready()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("decimal", [1.5, 7, None, 1e30]),
+        ("path", {"path": "/opt/ml", "pure": "a/b"}),
+        ("generator", [0, 2, 4]),
+        ("several", {"map": ["0", "1"], "range": [0, 1], "deque": [1], "keys": ["a"]}),
+        ("async", [0, 1, 2]),
+        ("others", ["red", "2026-01-02", "00000000-0000-0000-0000-000000000001", {"made": 2}, {"1": [2]}]),
+    ],
+)
+def test_results_of_python_that_json_lacks_are_written_in_what_it_has(results, name, expected):
+    answer = raw(results, f'"{name}"'.encode(), "application/json")
+    assert (answer.status, answer.json) == (200, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("object", "an object"), ("endless", "more than 1,000,000 values"), ("deep", "recursion")]
+)
+def test_a_result_that_cannot_be_sent_is_500_with_the_reason(results, name, words):
+    status, code, message = raw(results, f'"{name}"'.encode(), "application/json").error
+    assert (status, code) == (500, "user-code")
+    assert words in message.lower().replace("a object", "an object")
+    assert raw(results, b'"generator"', "application/json").status == 200
+
+
+def test_parts_of_a_text_are_joined(start_server, models, tmp_path):
+    server = start_server(archive(tmp_path / "model", STREAMS, model=models / "bert-classifier")).wait_until_ready()
+    answer = raw(server, b'{"inputs": "x"}', "application/json")
+    assert (answer.status, answer.body.decode(), answer.content_type) == (200, "grün und rot", "text/plain")
 
 
 def test_what_user_code_prints_and_logs_is_in_the_log_at_once(start_server, tmp_path):

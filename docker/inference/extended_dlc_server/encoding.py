@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Set, ValuesView
+from dataclasses import asdict, is_dataclass
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 import orjson
 
 from .negotiation import Form, not_acceptable
+
+MOST_ITEMS = 1_000_000
+"""Most values of a result that is made while it is read: one that never ends would fill the memory."""
+
+_LARGEST_WHOLE = 10**18
+"""Whole numbers below it need no more digits than JSON's readers have."""
 
 _TEXT_KEYS = ("text", "generated_text", "summary_text", "translation_text")
 
@@ -144,9 +159,38 @@ def _plain(value: Any) -> Any:
         return sorted(value)
     if isinstance(value, (bytes, bytearray)):
         return base64.b64encode(value).decode()
+    if isinstance(value, Decimal):
+        return _number(value)
+    if isinstance(value, (PurePath, UUID)):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if hasattr(value, "items"):
         return dict(value.items())
-    raise TypeError(f"the pipeline returned a {type(value).__name__}, which has no JSON form")
+    if hasattr(value, "model_dump"):  # of pydantic
+        return value.model_dump()
+    if isinstance(value, (Iterator, Set, ValuesView, range, deque)):
+        return listed(value)
+    raise TypeError(f"a {type(value).__name__} has no JSON form")
+
+
+def listed(values: Iterable[Any]) -> list[Any]:
+    """What is made while it is read; `TypeError` where that has no end in sight."""
+    found = list(itertools.islice(values, MOST_ITEMS + 1))
+    if len(found) > MOST_ITEMS:
+        raise TypeError(f"a {type(values).__name__} has more than {MOST_ITEMS:,} values")
+    return found
+
+
+def _number(value: Decimal) -> int | float | None:
+    """A number that JSON has, with all digits where it is a whole one."""
+    if not value.is_finite():
+        return None
+    return int(value) if value == value.to_integral_value() and abs(value) < _LARGEST_WHOLE else float(value)
 
 
 def _tidy(value: Any) -> Any:

@@ -35,6 +35,16 @@ PASSED_OVER = frozenset(
 )
 """Fields about billing, caches and tracing, which change no answer."""
 
+_OF_OURS: Mapping[str, str] = {
+    **{name: why for name, why in REFUSED_PARAMETERS.items() if not why.startswith("send ")},
+    "best_of": "send 'n': all answers are given",
+    "do_sample": "send 'temperature', which is 0 for the likeliest text",
+    "max_new_tokens": "send 'max_tokens'",
+    "num_return_sequences": "send 'n'",
+    "parameters": "send its names beside the others",
+    "stop_sequences": "send 'stop'",
+    "stop_strings": "send 'stop'",
+}
 _ONE_MODEL = "this server writes text only"
 _NOT_HERE = "this server searches nothing"
 REFUSED: Mapping[str, str] = {
@@ -158,7 +168,7 @@ def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: st
             continue
         rule = table.get(name)
         if rule is None:
-            message = unknown(name, {*table, own}, {**REFUSED_PARAMETERS, **REFUSED}).message
+            message = unknown(name, {*table, own}, {**_OF_OURS, **REFUSED}).message
             raise BadFieldError("unknown-field", name[:100], message.replace("parameter", "field", 1))
         try:
             checked[name] = rule.check(value)

@@ -5,12 +5,15 @@ There: `handler_service.py` for the functions and their arguments, `mms/context.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from .attributes import HEADER as ATTRIBUTES
 from .decoding import decode
 from .device_errors import explain_device
-from .encoding import encode, encode_json
-from .errors import RequestError, StartError, panics_are_errors
+from .encoding import encode, encode_json, listed
+from .errors import RequestError, StartError, panics_are_errors, shown_text
 from .images import ImageDecoder
 from .negotiation import Form, choose_form
 
@@ -159,9 +162,30 @@ class Hooks:
     """Which of them take `context`."""
 
     def call(self, name: str, context: Context, *arguments: Any) -> Any:
-        """Call one of them."""
+        """Call one of them, and wait for what it promises."""
         extra = (context,) if name in self.with_context else ()
-        return self.functions[name](*arguments, *extra)
+        return _awaited(self.functions[name](*arguments, *extra))
+
+
+_loops = threading.local()
+
+
+def _awaited(value: Any) -> Any:
+    """What an `async def` returns, and all that an asynchronous generator yields: on one event loop of this thread.
+
+    What is made on a loop, such as a client's session, is of no use on another.
+    """
+    if not inspect.isawaitable(value) and not isinstance(value, AsyncIterator):
+        return value
+    if not hasattr(_loops, "loop"):
+        _loops.loop = asyncio.new_event_loop()
+
+    async def wait() -> Any:
+        if isinstance(value, AsyncIterator):
+            return [one async for one in value]
+        return await value
+
+    return _awaited(_loops.loop.run_until_complete(wait()))
 
 
 def load_hooks(program: Path) -> Hooks:
@@ -226,11 +250,9 @@ class UserModel:
         body, content_type = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         headers = dict(processor.response)
         content_type = headers.pop("content-type", None) or content_type or accept.split(",")[0].partition(";")[0]
-        if isinstance(body, str):
-            body = body.encode("utf-8", "replace")
-        elif not isinstance(body, (bytes, bytearray)):
-            body = encode_json(body)
-        return Reply(body=bytes(body), content_type=str(content_type), status=processor.status or 200, headers=headers)
+        with _explaining_results():
+            sent = _bytes_of(body)
+        return Reply(body=sent, content_type=str(content_type), status=processor.status or 200, headers=headers)
 
     def _run(self, data: Any, media: str, accept: str, request: RawRequest) -> Any:
         has = self._hooks.functions.keys()
@@ -241,7 +263,8 @@ class UserModel:
         prediction = self._predict(data, media, request)
         if form is None:
             return self._call("output_fn", prediction, accept)
-        return encode(prediction, form, task), form.content_type
+        with _explaining_results():
+            return encode(prediction, form, task), form.content_type
 
     def _predict(self, data: Any, media: str, request: RawRequest) -> Any:
         has = self._hooks.functions.keys()
@@ -274,6 +297,31 @@ class UserModel:
                 raise
             log.info("%s raised %r", name, error)
             raise RequestError(status, "user-code", message) from error
+
+
+def _bytes_of(body: Any) -> bytes:
+    """What the user's code returned, as a body: text, bytes, parts of these, or what JSON can hold."""
+    if isinstance(body, Iterator):
+        body = listed(body)
+        if body and all(isinstance(part, (str, bytes, bytearray)) for part in body):
+            body = b"".join(part.encode("utf-8", "replace") if isinstance(part, str) else part for part in body)
+    if isinstance(body, str):
+        return body.encode("utf-8", "replace")
+    return bytes(body) if isinstance(body, (bytes, bytearray)) else encode_json(body)
+
+
+@contextmanager
+def _explaining_results() -> Iterator[None]:
+    """500 with the reason for a result of which no body can be made."""
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        log.exception("what the user's code returned cannot be sent")
+        raise RequestError(
+            500,
+            "user-code",
+            f"what the user's code returned cannot be sent ({shown_text(error)}): return text, bytes, or what JSON has",
+        ) from error
 
 
 def _default_predict(data: Any, model: Any) -> Any:
