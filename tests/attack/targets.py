@@ -71,6 +71,7 @@ GREEDY = {"max_new_tokens": 4, "do_sample": False}
 LABELS = {"candidate_labels": ["a cat", "a dog"]}
 MANY_LABELS = {"candidate_labels": [f"label {number}" for number in range(500)]}
 WRITE_ON = {"max_new_tokens": 8192, "min_new_tokens": 8192, "do_sample": False}
+EVERY_MASK = {"pred_iou_thresh": -1000, "stability_score_thresh": -1000, "crops_nms_thresh": 1}
 THIN, WIDE, LARGE = blank(1, 300_000), blank(300_000, 1), blank(9_400, 9_400)
 
 
@@ -95,6 +96,8 @@ def generation_bombs(inputs: Any) -> tuple[Body, ...]:
 
 
 _VISION = ({"inputs": THIN}, {"inputs": WIDE}, {"inputs": LARGE}, {"inputs": [png()] * 3000})
+_IMAGE_MISTAKES = (asked("hello"), asked({"image": png()}), asked(""), asked([[[png()]]]))
+NOUL = {"type": "noul", "instructions": "Is it polite?"}
 _SEQ2SEQ = (
     asked("hello " * 9, max_length=200, min_length=190),
     asked("hello " * 9, max_length=200, min_length=190, num_beams=4),
@@ -247,7 +250,7 @@ TARGETS = {
         model="roberta-features",
         task="feature-extraction",
         control=asked("hello my name"),
-        costly=(asked(["x" * 60] * 100_000),),
+        costly=(asked(["x" * 60] * 100_000), asked(["x" * 60] * 400_000)),
         wrong=(
             *_TEXT_MISTAKES,
             asked("x", tokenize_kwargs={"truncation": True, "max_length": 4, "stride": 10}),
@@ -401,6 +404,91 @@ TARGETS = {
             asked({"query": "", "table": {"a": ["1"]}}),
         ),
     ),
+    "image-segmentation": Target(
+        model="image-segmentation",
+        task="image-segmentation",
+        control=asked(png()),
+        costly=(
+            asked(blank(4000, 4000)),
+            asked([png()] * 3000),
+            asked(THIN),
+            asked(blank(4000, 40), subtask="semantic"),
+        ),
+        wrong=(*_IMAGE_MISTAKES, asked(LARGE), asked(png(), subtask="panoptic"), asked(png(), threshold=2)),
+    ),
+    "object-detection": Target(
+        model="object-detection",
+        task="object-detection",
+        control=asked(png(), threshold=0),
+        costly=(*_VISION, asked([png()] * 3000, threshold=0)),
+        wrong=(*_IMAGE_MISTAKES, asked(png(), threshold=-1)),
+    ),
+    "depth-estimation": Target(
+        model="depth-estimation",
+        task="depth-estimation",
+        control=asked(png()),
+        costly=(asked(blank(2000, 2000)), asked([blank(600, 600)] * 11), asked([png()] * 3000), asked(THIN)),
+        wrong=(*_IMAGE_MISTAKES, asked(LARGE)),
+    ),
+    "image-feature-extraction": Target(
+        model="image-feature-extraction",
+        task="image-feature-extraction",
+        control=asked(png()),
+        costly=(
+            *_VISION,
+            asked(LARGE, image_processor_kwargs={"do_resize": False}),
+            asked(blank(2000, 2000), image_processor_kwargs={"do_resize": False}),
+            asked(blank(30, 3000), image_processor_kwargs={"size": {"shortest_edge": 2048}}),
+            asked([png()] * 100, image_processor_kwargs={"size": {"height": 2048, "width": 2048}}),
+        ),
+        wrong=(*_IMAGE_MISTAKES, asked(png(), image_processor_kwargs={"size": {"height": 0, "width": 1}})),
+    ),
+    "keypoint-matching": Target(
+        model="keypoint-matching",
+        task="keypoint-matching",
+        control=asked([png(), png((60, 40))]),
+        costly=(asked([blank(6000, 6000)] * 2), asked([THIN, WIDE]), asked([[png(), png()]] * 1000)),
+        wrong=(*_IMAGE_MISTAKES, asked([png()]), asked([png()] * 3)),
+    ),
+    "zero-shot-object-detection": Target(
+        model="zero-shot-object-detection",
+        task="zero-shot-object-detection",
+        control=asked(png(), **LABELS, threshold=0),
+        costly=(asked(LARGE, **MANY_LABELS), asked([png()] * 100, **MANY_LABELS), asked(THIN, **LABELS)),
+        wrong=(asked(png()), asked(png(), candidate_labels=["x" * 1000]), asked(png(), **LABELS, threshold=7)),
+    ),
+    "audio-classification": Target(
+        model="audio-classification",
+        task="audio-classification",
+        control=asked(wav(1)),
+        costly=(asked(wav(400, rate=4000, width=1)), asked(wav(3500, rate=4000, width=1))),
+        wrong=(asked(wav(0)), asked(wav(0.0001)), asked("hello"), asked([wav(1)]), asked(wav(1), top_k=0)),
+    ),
+    "zero-shot-audio-classification": Target(
+        model="zero-shot-audio-classification",
+        task="zero-shot-audio-classification",
+        control=asked(wav(1), **LABELS),
+        costly=(asked(wav(400, rate=4000, width=1), **MANY_LABELS), asked(wav(3500, rate=4000, width=1), **LABELS)),
+        wrong=(asked(wav(1)), asked(wav(0), **LABELS), asked(wav(1), candidate_labels=["x" * 1000])),
+    ),
+    "decision": Target(
+        model="decision",
+        task="decision",
+        control=asked({"state": "hello", "questions": {"polite": NOUL}}),
+        costly=(
+            asked({"state": "hello " * 3000, "questions": {"polite": NOUL}}),
+            asked({"state": "hello", "questions": {f"q{number}": NOUL for number in range(3000)}}),
+            asked([{"state": "hello", "questions": {"polite": NOUL}}] * 20_000),
+        ),
+        wrong=(
+            asked("hello"),
+            asked({"state": "hello", "questions": {}}),
+            asked({"state": "hello", "questions": {"a": {"type": "choice", "criteria": []}}}),
+            asked({"state": "hello", "questions": {"a": {"type": "choice", "criteria": {}}}}),
+            asked({"state": "hello", "questions": {"a": {"type": "score", "criteria": []}}}),
+            asked({"state": "hello", "questions": {"a": NOUL}, "assets": {"hello": "http://127.0.0.1:1/"}}),
+        ),
+    ),
     "text-generation, oldest": Target(
         model="text-generation",
         task="text-generation",
@@ -439,10 +527,47 @@ TARGETS = {
         model="image-to-text",
         task="image-to-text",
         release=OLDEST,
-        environment={"EXTENDED_DLC_ALLOW_INCOMPLETE": "true"},  # newer releases save no tied weights, which it misses
         control=asked(png(), **GREEDY),
         costly=(asked(png(), **WRITE_ON), asked(THIN, **GREEDY), asked(png(), max_new_tokens=300, min_new_tokens=300)),
         wrong=(asked(png(), prompt="x " * 300), asked("hello")),
+    ),
+    "image-to-image, oldest": Target(
+        model="image-to-image",
+        task="image-to-image",
+        release=OLDEST,
+        control=asked(png()),
+        costly=(asked(blank(2000, 2000)), asked([png()] * 3000), asked(THIN), asked(blank(20, 2000))),
+        wrong=(*_IMAGE_MISTAKES, asked(LARGE)),
+    ),
+    "mask-generation, oldest": Target(
+        model="mask-generation",
+        task="mask-generation",
+        release=OLDEST,
+        control=asked(png(), pred_iou_thresh=-100, stability_score_thresh=0, points_per_crop=2),
+        costly=(
+            asked(blank(4000, 4000)),
+            asked(blank(2000, 2000), **EVERY_MASK, points_per_batch=256),
+            asked(blank(1000, 1000), **EVERY_MASK, points_per_crop=64, crops_n_layers=2, points_per_batch=1),
+            asked([png()] * 1000, **EVERY_MASK),
+        ),
+        wrong=(*_IMAGE_MISTAKES, asked(LARGE), asked(png(), points_per_crop=0)),
+    ),
+    "visual-question-answering, oldest": Target(
+        model="visual-question-answering",
+        task="visual-question-answering",
+        release=OLDEST,
+        control=asked({"image": png(), "question": "who"}),
+        costly=(
+            asked({"image": LARGE, "question": "who"}),
+            asked({"image": THIN, "question": "who"}),
+            asked([{"image": png(), "question": "who"}] * 1000, top_k=10_000),
+        ),
+        wrong=(
+            asked({"image": png(), "question": ""}),
+            asked({"image": png(), "question": "who " * 300}),
+            asked({"image": "http://127.0.0.1:1/", "question": "who"}),
+            asked({"question": "who"}),
+        ),
     ),
     "speech, oldest": Target(
         model="automatic-speech-recognition",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import threading
@@ -33,6 +34,15 @@ def test_ping_is_503_while_loading_and_200_after_the_warm_up(start_server):
     server.wait_until_ready()
     assert server.ask(letters(3)).status == 200
     assert server.stop() == 0
+
+
+def test_the_log_says_what_each_part_of_the_start_took(bloom):
+    (line,) = [line for line in bloom.log.splitlines() if "the start took" in line]
+    whole, parts = re.search(r"the start took ([\d.]+) s: (.*)", line).groups()
+    seconds = {name: float(took) for name, took in re.findall(r"([a-z-]+) ([\d.]+) s", parts)}
+    assert list(seconds) == ["download", "imports", "load", "warm-up", "other"]
+    assert sum(seconds.values()) == pytest.approx(float(whole), abs=0.3)
+    assert seconds["imports"] > 0.1
 
 
 def test_ping_answers_while_the_model_computes(bloom):

@@ -30,6 +30,7 @@ from .reranking import Scoring, scoring_for
 from .secret import read_token
 from .sentence_modules import Recipe, task_of
 from .settings import Settings
+from .start_time import part_of_start
 from .tasks import PIPELINES, check_task, infer_task
 from .user_code import Context, UserModel, load_hooks
 from .warm_up import warm_up_request
@@ -49,7 +50,8 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
         os.environ["HF_TOKEN"] = settings.token or ""
     program = settings.program_file
     if settings.requirements_file:
-        install_requirements(settings.requirements_file)
+        with part_of_start("requirements"):
+            install_requirements(settings.requirements_file)
     if program is None:
         return load_pipelines(settings)
     hooks = load_hooks(program)
@@ -61,11 +63,13 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
         return [UserModel(hooks, context, own.pipeline, own)]
     # without files that we know of, its own business
     known = settings.model_id is not None or settings.model_folder_holds_a_model
-    folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
+    with part_of_start("download"):
+        folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
     context = _context(settings, str(folder))
     log_banner(settings, str(folder), f"that of model_fn in {program.name}", _devices())
     try:
-        model = hooks.call("model_fn", context, context.system_properties["model_dir"])
+        with part_of_start("load"):
+            model = hooks.call("model_fn", context, context.system_properties["model_dir"])
     except Exception as error:
         log.exception("model_fn failed")
         raise StartError(f"model_fn of {hooks.module} failed: {type(error).__name__}: {error}") from error
@@ -93,9 +97,12 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
     """
     incomplete = Incomplete(allowed=settings.allow_incomplete)
-    weights = find_weights(settings, incomplete)
-    import transformers
-    from transformers.pipelines import PIPELINE_REGISTRY
+    with part_of_start("download"):
+        weights = find_weights(settings, incomplete)
+    with part_of_start("imports"):
+        import torch  # noqa: F401 - what takes the time of the next ones
+        import transformers
+        from transformers.pipelines import PIPELINE_REGISTRY
 
     config = weights.config()
     of_adapter = weights.adapter.task if weights.adapter else None
@@ -172,19 +179,20 @@ def _load(
     dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
     models = []
     for device in placement.devices:
-        loaded, invented = make_pipeline(
-            PIPELINES.get(task, task),
-            weights,
-            config,
-            incomplete,
-            token=settings.token,
-            trust_remote_code=settings.trust_remote_code,
-            **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
-        )
+        with part_of_start("load"):
+            loaded, invented = make_pipeline(
+                PIPELINES.get(task, task),
+                weights,
+                config,
+                incomplete,
+                token=settings.token,
+                trust_remote_code=settings.trust_remote_code,
+                **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
+            )
         refuse_strings()
         models.append(Model(loaded, task, settings, sentences))
         broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
-        with numbers_of(loaded.model) as numbers:
+        with numbers_of(loaded.model) as numbers, part_of_start("warm-up"):
             try:
                 models[-1].warm_up()
             except CannotAnswerError as error:

@@ -19,6 +19,7 @@ from .errors import StartError
 from .log import hide_requests
 from .memory import limit_memory
 from .settings import Settings, read_settings
+from .start_time import described
 
 DRAIN_SECONDS = 25
 """How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
@@ -61,6 +62,7 @@ async def serve(settings: Settings) -> int:
 
     def load() -> Sequence[Model | UserModel]:
         models = load_model(settings)
+        log.info("%s", described())
         if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
             hide_requests()
         if settings.program_file is None and not seen_gpus():
