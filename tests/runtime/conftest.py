@@ -141,7 +141,7 @@ def ffmpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def overlay() -> Path:
     """transformers' oldest supported release, to be put in front of the installed one."""
-    return kept_packages(OVERLAY.name, *OVERLAY_REQUIREMENTS, dependencies=False)
+    return _kept_packages(OVERLAY.name, *OVERLAY_REQUIREMENTS, dependencies=False)
 
 
 class Clients:
@@ -176,13 +176,19 @@ class Clients:
 @pytest.fixture(scope="session")
 def openai_client() -> Iterator[Clients]:
     """The openai package, as PyPI has it."""
-    packages = kept_packages(f"openai-{OPENAI}", f"openai=={OPENAI}")
+    packages = _kept_packages(f"openai-{OPENAI}", f"openai=={OPENAI}")
     clients = Clients(Path(__file__).parent / "openai_client.py", packages)
     yield clients
     clients.stop()
 
 
-def kept_packages(name: str, *requirements: str, dependencies: bool = True) -> Path:
+@pytest.fixture(scope="session")
+def kept_packages() -> Callable[..., Path]:
+    """Makes a folder of packages beside the installed ones, once."""
+    return _kept_packages
+
+
+def _kept_packages(name: str, *requirements: str, dependencies: bool = True) -> Path:
     """A folder of packages beside the installed ones, made once."""
     folder = ROOT / ".cache" / name
     if not folder.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +19,7 @@ QWEN = """{%- for m in messages -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}
 {%- if messages[-1].role == 'tool' %}<|heard|>
+{%- elif opens %}<|opens|><think>
 {%- elif tools %}<|tools|>
 {%- elif enable_thinking is defined and enable_thinking is false %}<think></think><|plain|>
 {%- else %}<|thinks|>
@@ -39,16 +41,18 @@ PLAIN = {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}}
 
 
 @pytest.fixture(scope="module")
-def qwen(start_server, tmp_path_factory, release):
+def qwen(start_server, tmp_path_factory, release, kept_packages, server_path):
     special = ["<|plain|>", "<|thinks|>", "<|tools|>", "<|heard|>", "<|user|>", "<|assistant|>", "<|tool|>"]
     chains = [
         ("<|plain|>", "Hello", " you", ", and", " good", " day", "."),
         ("<|thinks|>", "<think>", "\nHm.\n", "</think>", "\n\nHi", " there."),
         ("<|tools|>", "I look.\n", "<tool_call>", '\n{"name": "get_weather",', CITY, "</tool_call>", "\n"),
         ("<|heard|>", "It is", " warm."),
+        ("<|opens|>", "<think>"),
     ]
     folder = make_chain(tmp_path_factory.mktemp("qwen") / "model", chains, QWEN, special)
-    return start_server(folder, release).wait_until_ready()
+    packages = [str(kept_packages("llguidance-1.9.1", "llguidance==1.9.1", dependencies=False)), server_path]
+    return start_server(folder, release, PYTHONPATH=os.pathsep.join(packages)).wait_until_ready()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +188,117 @@ def test_a_stream_calls_tools_too(chat):
 def test_no_tool_is_called_where_none_may_be(chat):
     (choice,) = chat(tools=[TOOL], tool_choice="none", **PLAIN)["choices"]
     assert (choice["finish_reason"], choice["message"].get("tool_calls")) == ("stop", None)
+
+
+ORDER = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ["Köln", "Bonn"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+        "flags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2},
+        "note": {"type": "string", "maxLength": 4},
+    },
+    "required": ["city", "days", "flags", "note"],
+    "additionalProperties": False,
+}
+
+
+def check_order(text):
+    made = json.loads(text)
+    assert made.keys() == set(ORDER["required"])
+    assert made["city"] in ("Köln", "Bonn")
+    assert made["days"] in range(1, 10)
+    assert len(made["flags"]) <= 2
+    assert all(isinstance(flag, bool) for flag in made["flags"])
+    assert len(made["note"]) <= 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("temperature", [0, 1.9])
+def test_an_answer_keeps_to_a_schema(chat, stream, temperature):
+    wanted = {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER, "strict": True}}
+    made = chat(response_format=wanted, stream=stream, temperature=temperature, n=2, max_tokens=900)
+    texts = (
+        [one["content"] for one in assembled(made).values()]
+        if stream
+        else [choice["message"]["content"] for choice in made["choices"]]
+    )
+    assert len(texts) == 2
+    for text in texts:
+        check_order(text)
+
+
+def test_a_schema_is_kept_to_after_the_reasoning(chat):
+    wanted = {"type": "json_object", "value": ORDER}
+    made = chat(
+        response_format={"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER}},
+        max_tokens=900,
+        extra_body={"chat_template_kwargs": {"opens": True}},
+    )
+    message = made["choices"][0]["message"]
+    assert message["reasoning_content"] == "Hm."
+    check_order(message["content"])
+    check_order(chat(extra_body={"response_format": wanted}, max_tokens=900)["choices"][0]["message"]["content"])
+    any_object = chat(response_format={"type": "json_object"}, max_tokens=30, logit_bias={"92": 100})
+    assert any_object["choices"][0]["message"]["content"].startswith("{")
+
+
+CLOSED = {"type": "function", "function": {"name": "order", "parameters": ORDER}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "order"}}])
+def test_a_call_can_be_made_sure_of(chat, choice, stream):
+    for tools in ([CLOSED], [TOOL, CLOSED] if choice != "required" else [CLOSED]):
+        made = chat(tools=tools, tool_choice=choice, stream=stream, max_tokens=900, temperature=1.5)
+        one = assembled(made)[0] if stream else made["choices"][0]
+        assert one["finish_reason"] == "tool_calls"
+        (function,) = one["tool_calls"] if stream else [call["function"] for call in one["message"]["tool_calls"]]
+        assert function["name"] == "order"
+        check_order(function["arguments"])
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "words"),
+    [
+        ({"response_format": {"type": "json_schema"}}, "response_format", "lacks 'json_schema.schema'"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}},
+            "response_format",
+            "nonsense",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"unevaluatedItems": 5}}}},
+            "response_format",
+            "unevaluatedItems",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://127.0.0.1/x"}}}},
+            "response_format",
+            "simpler schema",
+        ),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "response_format", "'tools'"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "other"}}},
+            "tool_choice",
+            "get_weather",
+        ),
+        ({"tool_choice": "required"}, "tool_choice", "needs 'tools'"),
+    ],
+)
+def test_what_cannot_be_kept_to_is_refused_by_name(chat, change, param, words):
+    made = chat(**change)
+    assert (made["raised"], made["error"]["param"]) == ("BadRequestError", param)
+    assert words in made["error"]["message"]
+
+
+def test_without_the_package_schemas_are_refused_with_its_name(openai_client, mistral):
+    client = openai_client(mistral)
+    made = client("chat.completions.create", model="m", messages=USER, response_format={"type": "json_object"})
+    assert (made["raised"], made["error"]["param"]) == ("BadRequestError", "response_format")
+    assert "llguidance" in made["error"]["message"]
+    made = client("chat.completions.create", model="m", messages=USER, tools=[TOOL], tool_choice="required")
+    assert "llguidance" in made["error"]["message"]
 
 
 def test_calls_that_are_marked_by_special_tokens_are_read(openai_client, mistral):

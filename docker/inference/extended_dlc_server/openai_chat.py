@@ -6,9 +6,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .constraints import Grammar
 from .encoding import encode_json
 from .errors import RequestError
-from .generating import Row
+from .forced_calls import ForcedCalls
+from .generating import Generation, Row
 from .inputs import read_inputs
 from .openai_errors import BadFieldError
 from .openai_fields import chat_fields, check_fields
@@ -79,26 +81,30 @@ class Chat:
         """What the answer took, for the log."""
         if fields.get("top_logprobs") and not fields.get("logprobs"):
             raise BadFieldError("bad-parameters", "top_logprobs", "'top_logprobs' needs 'logprobs': true")
-        if fields.get("response_format", {}).get("type", "text") != "text":
-            raise BadFieldError(
-                "bad-parameters",
-                "response_format",
-                "'response_format' must have the type 'text': ask for JSON in a message",
-            )
         tools = _tools(fields, writer)
         options, variables = self._template_options(writer, tools)
         try:
             self.prompt = writer.chats.render(messages, options, variables)
         except RequestError as error:
             raise as_messages(error) from None
-        self.generation = writer.generation(
+        schema, field = _schema(fields)
+        self._forced = ForcedCalls(writer.form, tools, fields["tool_choice"]) if _must_call(fields) else None
+        begun = writer.begins_with_thinking(self.prompt)
+        after = writer.thinking.closes if begun and writer.thinking else ""
+        if self._forced:
+            schema, field = self._forced.schema, "tool_choice"
+            self.prompt += (f"{after}\n\n" if after else "") + self._forced.prefix
+            after = ""
+        grammar = None if schema is None else Grammar(schema, field)
+        self.generation: Generation = writer.generation(
             fields,
+            grammar=None if grammar is None else lambda: writer.constrained(grammar, self.generation.ends, after),
             tokens=None if writer.has_images else writer.prompt(self.prompt, special=False),
             features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
             marked=bool(tools) or writer.thinking is not None,
             likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
         )
-        self._new_reply = writer.reply(self.prompt, tools)
+        self._new_reply = self._forced.reply if self._forced else writer.reply(self.prompt, tools)
         self._most_calls = 1 if fields.get("parallel_tool_calls") is False else None
         self._head = head("chatcmpl", model)
 
@@ -212,6 +218,27 @@ class _Streamed:
         return choices
 
 
+def _must_call(fields: Mapping[str, Any]) -> bool:
+    return bool(fields.get("tools")) and fields.get("tool_choice") not in (None, "none", "auto")
+
+
+def _schema(fields: Mapping[str, Any]) -> tuple[Any, str]:
+    """The JSON schema to which the answer has to keep, and the field that says so."""
+    wanted = fields.get("response_format", {})
+    kind = wanted.get("type", "text")
+    if kind == "text":
+        return None, ""
+    for name in ("tools", "ignore_eos"):
+        if fields.get(name):
+            raise BadFieldError("bad-parameters", "response_format", f"'response_format' takes no '{name}' beside it")
+    if kind == "json_object":
+        return wanted.get("value", {"type": "object"}), "response_format"
+    schema = wanted.get("json_schema", {}).get("schema")
+    if schema is None:
+        raise BadFieldError("bad-parameters", "response_format", "'response_format' lacks 'json_schema.schema'")
+    return schema, "response_format"
+
+
 def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
     """The tools that the model is told of; 400 where it could not call them."""
     tools: list[Any] = fields.get("tools") or []
@@ -228,11 +255,11 @@ def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
             "server reads (Hermes, Qwen, GLM, Llama, Mistral), and its tokenizer has no 'response_template' that the "
             "transformers release of this image reads",
         )
-    if choice not in (None, "auto"):
+    if choice not in (None, "auto") and (writer.has_images or writer.form is None or not writer.form.is_json):
         raise BadFieldError(
             "bad-parameters",
             "tool_choice",
-            "'tool_choice' must be 'auto' or 'none': this server cannot make a model call a tool",
+            "'tool_choice' must be 'auto' or 'none': the calls of this model are no JSON that one could ask for",
         )
     names = [tool["function"].get("name") for tool in tools]
     if None in names or len(set(names)) < len(names):

@@ -118,7 +118,9 @@ def chat_fields(limits: Limits) -> dict[str, Type]:
             )
         ),
         "parallel_tool_calls": Flag(),
-        "response_format": Group({"type": Choice(("text", "json_object", "json_schema")), "json_schema": _SCHEMA}),
+        "response_format": Group(
+            {"type": Choice(("text", "json_object", "json_schema")), "json_schema": _SCHEMA, "value": Json()}
+        ),
         "modalities": List(Choice(("text",)), 1),
         "reasoning_effort": Choice(("none", "minimal", "low", "medium", "high", "xhigh")),
         "chat_template_kwargs": Group(variables, REFUSED_PARAMETERS),

@@ -39,8 +39,19 @@ class CallForm:
     read: Callable[[str, Schemas], list[Call]]
     """The calls in what stands between the two; `ValueError` where there are none."""
 
+    arguments: str = ""
+    """What a call's JSON calls its arguments; empty where it is no JSON."""
+
+    wrapped: bool = False
+    """Whether the JSON is a list of calls."""
+
     recognise: Callable[[str], bool]
     """Whether a chat template teaches this form."""
+
+    @property
+    def is_json(self) -> bool:
+        """Whether a call is an object of JSON."""
+        return bool(self.arguments)
 
 
 def form_of(template: str) -> CallForm | None:
@@ -179,18 +190,22 @@ FORMS = (
         opens="<tool_call>",
         closes="</tool_call>",
         read=_hermes,
+        arguments="arguments",
         recognise=lambda template: "<tool_call>" in template,
     ),
     CallForm(
         name="mistral",
         opens="[TOOL_CALLS]",
         read=_mistral,
+        arguments="arguments",
+        wrapped=True,
         recognise=lambda template: "[TOOL_CALLS]" in template,
     ),
     CallForm(
         name="llama",
         opens="",
         read=_llama,
+        arguments="parameters",
         recognise=lambda template: "<|python_tag|>" in template or '"parameters": dictionary of argument' in template,
     ),
 )

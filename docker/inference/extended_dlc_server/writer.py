@@ -19,6 +19,7 @@ from .worker import Shared
 
 if TYPE_CHECKING:
     from .batching import Batching
+    from .constraints import Grammar
     from .lengths import Lengths
 
 TASKS = ("text-generation", "image-text-to-text", "any-to-any")
@@ -81,14 +82,21 @@ class Writer:
         named = any(getattr(self.tokenizer, name, None) for name in ("response_template", "response_schema"))
         return bool(named) and hasattr(self.tokenizer, "parse_response")
 
+    def begins_with_thinking(self, prompt: str) -> bool:
+        """Whether the prompt has opened the reasoning."""
+        return self.thinking is not None and self.thinking.is_begun(prompt)
+
+    def constrained(self, grammar: Grammar, ends: frozenset[int], after: str) -> Any:
+        """A processor of scores that allows what a grammar does, from the text after a mark on."""
+        return grammar.processor(self.tokenizer, ends, after)
+
     def reply(self, prompt: str, tools: Sequence[Mapping[str, Any]]) -> Callable[[], Reply]:
         """What takes an answer to this prompt apart."""
         if getattr(self.tokenizer, "response_template", None) and hasattr(self.tokenizer, "get_response_parser"):
             return lambda: TemplateReply(self.tokenizer.get_response_parser(prefix=prompt, tools=list(tools) or None))
         if getattr(self.tokenizer, "response_schema", None) and hasattr(self.tokenizer, "parse_response"):
             return lambda: SchemaReply(self.tokenizer)
-        thinking = self.thinking
-        begun = thinking is not None and thinking.is_begun(prompt)
+        thinking, begun = self.thinking, self.begins_with_thinking(prompt)
         form = self.form if tools else None
         return lambda: MarkedReply(form, thinking, schemas_of(tools), begun=begun)
 
