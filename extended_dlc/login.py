@@ -13,6 +13,10 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from extended_dlc.decisions.decide import Decision
 
 _ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
 
@@ -34,6 +38,13 @@ def ecr_registries(references: Iterable[str]) -> list[EcrRegistry]:
     """The private ECR registries behind image references, each once; other registries want no log-in of AWS's."""
     found = (_ECR.fullmatch(reference) for reference in references)
     return sorted({EcrRegistry(**match.groupdict()) for match in found if match})
+
+
+def bases_to_pull(decision: Decision | None) -> tuple[str, ...]:
+    """The base of an image that is built on this machine; none where no image is built, or nobody knows the base."""
+    if decision is None or decision.image.kind != "extended" or decision.image.base is None:
+        return ()
+    return (decision.image.base,)
 
 
 def log_in(registry: EcrRegistry, engine: str) -> None:

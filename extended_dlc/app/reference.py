@@ -15,8 +15,20 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from extended_dlc.app.described import described
 from extended_dlc.app.read import OVERRIDES, SETTINGS_VARIABLE
-from extended_dlc.app.schema import IMAGES, SECTIONS, WEIGHTS, Build, Component, Endpoint, Network, Proof, Settings
+from extended_dlc.app.schema import (
+    IMAGES,
+    SECTIONS,
+    WEIGHTS,
+    Build,
+    Component,
+    Endpoint,
+    ModelSection,
+    Network,
+    Proof,
+    Settings,
+)
 from extended_dlc.app.section import Section
 
 FILE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -41,8 +53,26 @@ settings, and `-c region=` moves the deployment alone. `extended-dlc plan` has t
 """
 
 
+def _describe() -> None:
+    """Give the app's own settings their texts, which stand after them in the source and are needed here alone."""
+    for section in (Settings, Network, ModelSection, *WEIGHTS.values()):
+        texts = {option.name: option.text for option in described("app.schema", section.__name__)}
+        for each in (section, *_below(section)):
+            for name, field in each.model_fields.items():
+                field.description = field.description or texts.get(name) or None
+    for section in (ModelSection, *_below(ModelSection), Settings):
+        section.model_rebuild(force=True)
+
+
+def _below(section: type[Section]) -> Iterator[type[Section]]:
+    for each in section.__subclasses__():
+        yield each
+        yield from _below(each)
+
+
 def reference() -> str:
     """The whole document."""
+    _describe()
     rows = [f"| `-c {each.key}=…` | `{each.variable}` | {each.what} |" for each in OVERRIDES.values()]
     head = _HEAD.format(overrides="\n".join(rows), settings=SETTINGS_VARIABLE)
     return "\n".join([head, *(line for title, section in sections() for line in _section(title, section))])
@@ -50,6 +80,7 @@ def reference() -> str:
 
 def schema() -> str:
     """The JSON Schema of a settings file."""
+    _describe()
     found = Settings.model_json_schema(mode="validation")
     found["properties"]["$schema"] = {"type": "string", "description": "This schema."}
     found = {

@@ -222,8 +222,10 @@ def _explain(detail: ErrorDetails, raw: Any) -> Iterator[str]:
         case "value_error":
             error = detail["ctx"]["error"]
             if isinstance(error, OptionError):
-                value = "" if error.value is None else f" ({error.value})"
-                yield f"{path}{value}: {error.rule}"
+                section = place[: len(place) - len(error.option.split("."))]
+                for each in (error, *error.others):
+                    value = "" if each.value is None else f" ({each.value})"
+                    yield f"{'.'.join([*section, each.option])}{value}: {each.rule}"
             else:
                 value = "" if isinstance(detail["input"], dict) else f" ({detail['input']})"
                 yield f"{path}{value}: {error}"

@@ -6,7 +6,7 @@ import click
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
-from extended_dlc.login import LoginFailed, ecr_registries, engine_program, log_in
+from extended_dlc.login import LoginFailed, bases_to_pull, ecr_registries, engine_program, log_in
 
 
 @click.command()
@@ -21,7 +21,7 @@ def login(settings: str | None, bases: tuple[str, ...]) -> None:
     """
     engine = engine_program()
     try:
-        registries = ecr_registries(bases or _bases(settings))
+        registries = ecr_registries(bases or bases_to_pull(decided(raw_settings(settings)).decision))
     except SettingsError as error:
         click.echo(f"extended-dlc login: the settings cannot be read ({error}); cdk synth says more", err=True)
         return
@@ -35,11 +35,3 @@ def login(settings: str | None, bases: tuple[str, ...]) -> None:
                 "  A synth works without; to build the image, run 'extended-dlc login' again before 'cdk deploy'.",
                 err=True,
             )
-
-
-def _bases(settings: str | None) -> tuple[str, ...]:
-    """The base of the image that is built; none where the settings do not say, which synth reports."""
-    decision = decided(raw_settings(settings)).decision
-    if decision is None or decision.image.kind != "extended" or decision.image.base is None:
-        return ()
-    return (decision.image.base,)

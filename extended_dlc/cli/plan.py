@@ -17,6 +17,7 @@ from extended_dlc.facts.gpus import built_for, pick_host_image
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
 from extended_dlc.facts.start import Start, minutes
+from extended_dlc.options.hosting import Instances
 
 if TYPE_CHECKING:
     from extended_dlc.app.settings import Read
@@ -121,6 +122,8 @@ def _part_data(key: str, part: PartDecision) -> dict[str, Any]:
         "model": dataclasses.asdict(part.part.model.facts),
         "needs": part.needs,
         "task": part.task,
+        "hosting": _hosting(part),
+        "instance": dataclasses.asdict(part.part.instances[0]) if part.part.instances else None,
         "instances": [instance.name for instance in part.part.instances],
         "fit": dataclasses.asdict(fits) if fits else None,
         "start": dataclasses.asdict(part.start) if part.start else None,
@@ -161,23 +164,29 @@ def _host(image: dict[str, Any]) -> str:
 
 
 def _endpoint(part: PartDecision) -> dict[str, str]:
-    model, hosting = part.part.model.facts, part.part.endpoint.hosting
+    model = part.part.model.facts
     size = f"{model.parameters:,} parameters" if model.parameters else "size not known"
     size += f", {model.dtype}" if model.dtype else ""
     timeout, volume = part.startup_timeout_seconds, part.volume_gb
-    count = getattr(part.part.hosting, "instances", None)
-    types = " or ".join(each.name for each in part.part.instances)
     return {
         "model": f"{model.model_id or 'not from the Hub'} ({size})",
         "needs": part.needs,
         "task": part.task or model.task or "found out in the container",
-        "hosting": type(hosting).__name__ + (f", {count} x {types}" if count is not None else ""),
+        "hosting": _hosting(part),
         "instance": _instance(part.part.instances[0]) if part.part.instances else "none",
         "memory": _memory(part.fits[0] if part.fits else None),
         **_start(part.start),
         "time-out": "SageMaker's own" if timeout is None else f"{timeout} s to start",
         "volume": "SageMaker's own, or the type's storage" if volume is None else f"{volume} GB",
     }
+
+
+def _hosting(part: PartDecision) -> str:
+    """The kind of hosting, with how many instances of which types."""
+    kind, fleet = type(part.part.endpoint.hosting).__name__, part.part.hosting
+    if not isinstance(fleet, Instances):
+        return kind
+    return f"{kind}, {fleet.instances} x {' or '.join(fleet.instance_types)}"
 
 
 def _start(start: Start | None) -> dict[str, str]:

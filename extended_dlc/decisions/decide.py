@@ -335,7 +335,7 @@ class _Decider:
                 f"run 'extended-dlc lookup {facts.model_id}', which asks the Hub",
                 setting="model",
             )
-        elif kind is not None and find_model_type(kind) is None:
+        if kind is not None and find_model_type(kind) is None:
             self.model.note(
                 "model-type",
                 f"'{kind}' is in no release read here{near_model_type(kind)}: it is not checked",

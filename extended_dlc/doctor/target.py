@@ -13,6 +13,7 @@ from typing import Any
 from extended_dlc.app.read import Raw
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.part import other_variants
+from extended_dlc.login import bases_to_pull
 from extended_dlc.options.hosting import Instances
 
 
@@ -32,10 +33,11 @@ class Target:
 
     @functools.cached_property
     def decision(self) -> Decision | None:
-        """What the app decides with the settings, as far as they are valid; None where they say too little."""
+        """What the app decides with the settings; None where they are wrong or say too little."""
         from extended_dlc.app.settings import read  # half of the checks do without
 
-        return read(Raw(origin="the settings", content=dict(self.settings))).decision
+        found = read(Raw(origin="the settings", content=dict(self.settings)))
+        return found.decision if found.settings is not None else None
 
     @property
     def builds(self) -> bool:
@@ -51,8 +53,7 @@ class Target:
     @property
     def bases(self) -> list[str]:
         """The image that is extended."""
-        base = self.decision.image.base if self.decision and self.builds else None
-        return [base] if base else []
+        return list(bases_to_pull(self.decision))
 
     @property
     def instances(self) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from extended_dlc.facts.limits import limit
@@ -20,7 +20,17 @@ class OptionError(ValueError):
         self.option = option
         self.value = None if value is _NOT_NAMED else str(value)
         self.rule = rule
+        self.others: tuple[OptionError, ...] = ()
+        """What else is wrong, where a check finds several faults at once."""
         super().__init__(f"'{option}' {rule}" if self.value is None else f"'{option}' ({self.value}) {rule}")
+
+
+def refuse_all(errors: Iterable[OptionError]) -> None:
+    """Raise the first of these, with the others in it; nothing where there is none."""
+    first, *others = [*errors] or [None]
+    if first is not None:
+        first.others = tuple(each for each in others if each is not None)
+        raise first
 
 
 def is_token(value: object) -> bool:

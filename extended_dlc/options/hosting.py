@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
-from extended_dlc.options._values import OptionError, is_token, require, within, within_limit
+from extended_dlc.options._values import OptionError, is_token, refuse_all, require, within, within_limit
 from extended_dlc.options.capture import check_expiry
 from extended_dlc.options.scaling import (
     BacklogScaling,
@@ -336,30 +336,29 @@ class Components(Instances):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise OptionError("components", rule=f"has two of the name '{twice}': rename one")
         (instance,) = find_instances(self)
-        for each in self.components:
-            self._check_room(each, instance)
+        refuse_all(error for each in self.components for error in _without_room(each, instance))
 
-    @staticmethod
-    def _check_room(component: Component, instance: Instance) -> None:
-        """Refuse a copy that no instance has room for."""
-        if instance.accelerators and component.accelerators is None:
-            raise OptionError(
-                f"components.{component.name}.accelerators",
-                "none",
-                f"must be from 1 to {instance.accelerators} on {instance.name}: a copy without sees no accelerator",
+
+def _without_room(component: Component, instance: Instance) -> Iterator[OptionError]:
+    """What a copy asks for that no instance has."""
+    if instance.accelerators and component.accelerators is None:
+        yield OptionError(
+            f"components.{component.name}.accelerators",
+            "none",
+            f"must be from 1 to {instance.accelerators} on {instance.name}: a copy without sees no accelerator",
+        )
+    for option, has in (
+        ("accelerators", instance.accelerators),
+        ("cpu_cores", instance.vcpu),
+        ("memory_mb", instance.memory_mib),
+    ):
+        asked = getattr(component, option)
+        if has is not None and asked is not None and not is_token(asked) and asked > has:
+            yield OptionError(
+                f"components.{component.name}.{option}",
+                asked,
+                f"is more than {instance.name} has ({has}): take less, or a larger type",
             )
-        for option, has in (
-            ("accelerators", instance.accelerators),
-            ("cpu_cores", instance.vcpu),
-            ("memory_mb", instance.memory_mib),
-        ):
-            asked = getattr(component, option)
-            if has is not None and asked is not None and not is_token(asked) and asked > has:
-                raise OptionError(
-                    f"components.{component.name}.{option}",
-                    asked,
-                    f"is more than {instance.name} has ({has}): take less, or a larger type",
-                )
 
 
 Hosting = RealTime | Async | Serverless | Components

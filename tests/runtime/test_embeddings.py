@@ -289,8 +289,26 @@ def test_an_encoder_asked_by_name_answers_tokens_and_pools_where_it_is_told_to(p
     assert near([post(plain, "/v1/embeddings", {"input": text}).json["data"][0]["embedding"]], [mean])
     asked = {"input": text, "pooling": "cls"}
     assert near([post(plain, "/v1/embeddings", asked).json["data"][0]["embedding"]], [tokens[0]])
-    for wrong in ({"normalize": True}, {"dimensions": 3}, {"pooling": "median"}):
+    for wrong in ({"normalize": True}, {"dimensions": 3}, {"pooling": "median"}, {"pooling": "model"}):
         assert plain.ask({"inputs": text, "parameters": wrong}).error[:2] == (400, "bad-parameters")
+
+
+def test_a_repository_asked_by_name_for_tokens_keeps_its_own_vectors_for_who_wants_them(start_server, repositories):
+    server = start_server(repositories / "dense", HF_TASK="feature-extraction").wait_until_ready()
+    vectors = json.loads((repositories / "reference.json").read_text())["dense"][0]["vectors"][:1]
+    assert len(server.ask({"inputs": "hello"}).json[0]) == 3
+    assert near([post(server, "/v1/embeddings", {"input": "hello"}).json["data"][0]["embedding"]], vectors)
+    assert near(server.ask({"inputs": "hello", "pooling": "model"}).json, vectors)
+    assert len(server.ask({"inputs": "hello", "pooling": "mean"}).json[0]) == 32
+    assert server.stop() == 0
+
+
+def test_modules_that_are_not_known_keep_no_one_from_the_tokens(repository):
+    here = weights.Weights(folder=repository((f"{OURS}CNN", {}), POOLING), name="tiny")
+    recipe = embeddings.recipe_for(here, "feature-extraction", complete.Incomplete(allowed=False))
+    assert (recipe.from_repository, recipe.mode) == (False, None)
+    with pytest.raises(errors.StartError, match=r"has the module sentence_transformers\.models\.CNN"):
+        embeddings.recipe_for(here, "sentence-embeddings", complete.Incomplete(allowed=False))
 
 
 def test_a_list_of_texts_of_tokens_is_what_it_was(plain):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from chain_models import make_chain
@@ -258,6 +263,20 @@ def test_a_call_can_be_made_sure_of(chat, choice, stream):
         check_order(function["arguments"])
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_grammar_of_tgi_is_kept_to(qwen, stream):
+    for grammar, check in (
+        ({"type": "json", "value": ORDER}, check_order),
+        ({"type": "regex", "value": "(ja|nein){2}"}, lambda text: text in ("jaja", "janein", "neinja", "neinnein")),
+    ):
+        asked = {"max_new_tokens": 900, "return_full_text": False, "grammar": grammar, "do_sample": False}
+        body = {"inputs": "hi", "parameters": asked, "stream": stream}
+        answer = qwen.ask(body)
+        assert answer.status == 200, answer.body
+        made = json.loads(answer.body.strip().split(b"data: ")[-1]) if stream else answer.json[0]
+        assert check(made["generated_text"]) is not False
+
+
 @pytest.mark.parametrize(
     ("change", "param", "words"),
     [
@@ -290,6 +309,12 @@ def test_what_cannot_be_kept_to_is_refused_by_name(chat, change, param, words):
     made = chat(**change)
     assert (made["raised"], made["error"]["param"]) == ("BadRequestError", param)
     assert words in made["error"]["message"]
+
+
+def test_the_hubs_client_finds_the_chats_of_a_url(qwen):
+    body = json.dumps({"messages": USER, "temperature": 0, "max_tokens": 1}).encode()
+    choices = qwen.request("POST", "/v1/chat/completions", body).json["choices"]
+    assert qwen.request("POST", "/invocations/v1/chat/completions", body).json["choices"] == choices
 
 
 def test_without_the_package_schemas_are_refused_with_its_name(openai_client, mistral):
@@ -434,3 +459,69 @@ def test_requests_of_different_lengths_share_batches_and_keep_theirs(qwen):
         assert answer["usage"]["completion_tokens"] == most
     batches = [json.loads(line)["batch"] for line in qwen.log.splitlines() if '"batch"' in line]
     assert max(batches) > 1
+
+
+LLAVA = """{%- for m in messages -%}{{ m.role }}:{% for part in m.content -%}
+{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %} assistant:"""
+
+
+@pytest.fixture(scope="module")
+def looks(openai_client, start_server, tmp_path_factory, server_path):
+    """A model that reads images in its messages, which the newest release has a pipeline for."""
+    folder = tmp_path_factory.mktemp("llava") / "model"
+    here = str(Path(__file__).parent)
+    program = f"import sys; sys.path.insert(0, {here!r}); import pathlib, tiny_tasks; "
+    program += f"tiny_tasks.make('image-text-to-text', pathlib.Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    told = folder / "processor_config.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), "chat_template": LLAVA}))
+    (folder / "chat_template.jinja").write_text(LLAVA)
+    client = openai_client(start_server(folder).wait_until_ready())
+    return lambda **arguments: client("chat.completions.create", **{"model": "any", "max_tokens": 5, **arguments})
+
+
+def image(colour, name="PNG"):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), colour).save(file, name)
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/{name.lower()};base64,{encoded}", "detail": "low"}}
+
+
+def question(*parts):
+    return [{"role": "system", "content": "look"}, {"role": "user", "content": [*parts, {"type": "text", "text": "?"}]}]
+
+
+def test_images_are_read_in_messages(looks):
+    def said(*parts):
+        (choice,) = looks(messages=question(*parts), temperature=0, logprobs=True)["choices"]
+        return [token["logprob"] for token in choice["logprobs"]["content"]]
+
+    assert said(image("red")) == said(image("red"))
+    assert said(image("red")) != said(image("blue"))
+    assert looks(messages=question(image("red")))["usage"]["prompt_tokens"] > 16  # as many as the image has
+    assert looks(messages=question(image("red", "JPEG"), image("blue")), n=2)["choices"][1]["finish_reason"]
+    streamed = assembled(looks(messages=question(image("red")), temperature=0, stream=True))[0]
+    assert (
+        streamed["content"] == looks(messages=question(image("red")), temperature=0)["choices"][0]["message"]["content"]
+    )
+    assert looks(messages=[{"role": "user", "content": "no image"}])["choices"]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (PICTURE, "this server fetches nothing"),
+        ({"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}, "this server fetches nothing"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, "image"),
+        ({"type": "image_url", "image_url": "data:text/html,<b>"}, "base64"),
+        ({"type": "video_url", "video_url": {"url": "data:,"}}, "'image_url'"),
+        ({"type": "image", "image": "/etc/passwd"}, "'image_url'"),
+    ],
+)
+def test_images_that_cannot_be_read_are_refused(looks, part, words):
+    made = looks(messages=question(part))
+    assert (made["raised"], made["status"]) == ("BadRequestError", 400)
+    assert made["error"]["param"].startswith("messages")
+    assert words in made["error"]["message"]

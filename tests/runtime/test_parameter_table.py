@@ -80,7 +80,7 @@ def every_table(table):
         ("text-generation", {"stop": [5]}, "1 to 200 characters"),
         ("text-generation", {"best_of": 2}, "one of: 1"),
         ("text-generation", {"seed": -1}, "from 0 to"),
-        ("text-generation", {"grammar": {"type": "json"}}, "must be null"),
+        ("text-generation", {"grammar": {"type": "xml"}}, "one of: 'json', 'regex'"),
         ("text-classification", {"stop": ["#"]}, "stops at no text"),
         ("text-generation", {"max_new_toks": 3}, "did you mean 'max_new_tokens'"),
         ("text-generation", {"generate_kwargs": {"custom_generate": "a/b"}}, "loads code"),

@@ -636,8 +636,8 @@ def test_instances_of_all_endpoints_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("quota_service")
 def test_a_quota_that_is_not_listed_is_unknown(tmp_path: Path) -> None:
-    wanted = target(tmp_path, settings(instance_type="ml.p99.xlarge"))
-    assert_unknown(account.quota(wanted), r"lists no 'ml\.p99\.xlarge for endpoint usage'")
+    wanted = target(tmp_path, settings(instance_type="ml.m5.24xlarge"))
+    assert_unknown(account.quota(wanted), r"lists no 'ml\.m5\.24xlarge for endpoint usage'")
 
 
 def mirrored(**weights: str) -> dict[str, Any]:
@@ -772,9 +772,12 @@ def test_another_settings_file_and_the_variables_decide(healthy: Path) -> None:
 def test_settings_that_are_not_there_or_not_readable_are_a_problem(tmp_path: Path, path: Programs, aws: str) -> None:
     done = run(tmp_path)
     assert done.returncode == 1
-    assert re.search(r"problem  settings +there is no cdk.json\n +→ go to the folder of the app", done.stdout)
+    assert re.search(
+        r"problem  settings +there is no cdk.json: go to the folder of the app \(cd\).*\n +→ go to the folder of the app",
+        done.stdout,
+    )
     (tmp_path / "cdk.json").write_text("{")
-    assert re.search(r"problem  settings +the settings cannot be read.*\n +→ correct them", run(tmp_path).stdout)
+    assert re.search(r"problem  settings +cdk.json is not valid: .*\n +→ ", run(tmp_path).stdout)
 
 
 def test_the_command_never_imports_the_cdk() -> None:

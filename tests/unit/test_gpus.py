@@ -19,8 +19,8 @@ from extended_dlc.facts.compat import bases_for, inference_ami_version
 from extended_dlc.facts.gpus import check_gpu, gpu_of, host_images, pick_host_image
 from extended_dlc.facts.instances import all_instances, find_instance
 from extended_dlc.facts.models import ModelFacts
-from extended_dlc.facts.plan import make_plan
 from extended_dlc.facts.sizing import smallest_instances
+from tests.support.settings import plan_of
 
 TORCH_2_6 = {"cuda": "cu124", "torch": "2.6.0"}
 VLLM_13: dict[str, Any] = {"cuda": "cu130", "torch": None}
@@ -238,12 +238,12 @@ def test_an_image_of_your_own_without_its_cuda_is_annotated_on_gpus_alone(stack:
 
 def test_a_plan_refuses_what_the_synth_does_and_shows_gpus_and_driver(shipped_settings: dict[str, Any]) -> None:
     shipped_settings["endpoints"]["bloom"]["hosting"]["instance_type"] = "ml.g7e.2xlarge"
-    (problem,) = make_plan(shipped_settings).problems
+    (problem,) = plan_of(shipped_settings)["problems"]
     assert problem.startswith("endpoints.bloom.hosting.instance_type (ml.g7e.2xlarge): has GPUs (NVIDIA RTX PRO")
     shipped_settings["endpoints"]["bloom"]["hosting"]["instance_type"] = "ml.g5.xlarge"
-    image = make_plan(shipped_settings).image
-    assert (image.gpus, image.host_image) == ("compute capability 5.0 to 9.0", AL2)
-    assert image.host == "driver 550; Amazon Linux 2, supported until 2026-06-30"
+    image = plan_of(shipped_settings)["image"]
+    assert (image["gpus"], image["host_image"]) == ("compute capability 5.0 to 9.0", AL2)
+    assert image["host"] == "driver 550; Amazon Linux 2, supported until 2026-06-30"
 
 
 def test_check_and_catalog_show_which_gpus_an_image_drives() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from extended_dlc.login import EcrRegistry, base_images, ecr_registries
+from extended_dlc.login import EcrRegistry, bases_to_pull, ecr_registries
+from tests.support.settings import decided
 
 DLC = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 
@@ -34,11 +35,15 @@ def test_only_private_ecr_registries_want_a_login_and_each_once() -> None:
     ]
 
 
+def base_images(settings: Any) -> list[str]:
+    return list(bases_to_pull(decided(settings).decision))
+
+
 def test_the_settings_say_which_base_is_pulled(shipped_settings: Any) -> None:
     (base,) = base_images(shipped_settings)
     assert base.startswith(f"{DLC}/huggingface-pytorch-inference:")
     shipped_settings["image"]["base_region"] = "eu-west-1"
-    assert next(base_images(shipped_settings)).startswith("763104351884.dkr.ecr.eu-west-1.")
+    assert base_images(shipped_settings)[0].startswith("763104351884.dkr.ecr.eu-west-1.")
     shipped_settings["image"]["base"] = "ours:1"
     assert list(base_images(shipped_settings)) == ["ours:1"]
 

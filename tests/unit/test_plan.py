@@ -21,9 +21,9 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from extended_dlc.cli import main
-from extended_dlc.facts.plan import make_plan
 from extended_dlc.lookup import LookupFailed, ask_hub, weight_files
 from extended_dlc.rehearsal.hub import Hub
+from tests.support.settings import plan_of
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "hf_opensnothing"
@@ -96,8 +96,8 @@ def test_all_problems_are_named_at_once(folder: Path, shipped_settings: dict[str
         model_type="mega",
         environment={"X": "hf_abcdefghijklmnopqrstuvwx"},
     )
-    plan = make_plan(shipped_settings)
-    problems = "\n".join(plan.problems)
+    plan = plan_of(shipped_settings)
+    problems = "\n".join(plan["problems"])
     assert (
         "endpoints.bloom.task (summarization): is no task of transformers 5.0.0: it was removed after 4.57.6"
         in problems
@@ -111,9 +111,9 @@ def test_a_model_type_that_nobody_knows_is_a_warning_with_the_near_one(
     folder: Path, shipped_settings: dict[str, Any]
 ) -> None:
     shipped_settings["endpoints"]["bloom"].update(model="someone/x", model_type="blom")
-    plan = make_plan(shipped_settings)
-    assert plan.problems == ()
-    assert any("'blom' is in no release read here; did you mean 'bloom'?" in warning for warning in plan.warnings)
+    plan = plan_of(shipped_settings)
+    assert plan["problems"] == []
+    assert any("'blom' is in no release read here; did you mean 'bloom'?" in warning for warning in plan["warnings"])
 
 
 def test_longer_and_more_requests_can_be_planned_for(folder: Path) -> None:
@@ -136,30 +136,39 @@ def test_without_settings_and_options_it_says_what_to_give(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert "there is no cdk.json: go to the folder of the app (cd)" in run("plan").output
     missing = answer("plan", "--model", "whisper")
-    assert [problem.split(":")[0] for problem in missing["problems"]] == ["region", "image.transformers"]
+    assert [problem.split(":")[0] for problem in missing["problems"]] == ["region ()", "image.transformers"]
 
 
 def test_the_kinds_of_image_are_planned_as_they_are(folder: Path, shipped_settings: dict[str, Any]) -> None:
-    stock = make_plan({**shipped_settings, "image": {"kind": "stock", "transformers": "4.51.3"}})
-    assert (stock.image.transformers, stock.image.server, stock.image.layer) == ("4.51.3", "stock", ())
-    own = make_plan({**shipped_settings, "image": {"kind": "ecr", "repository": "mine", "tag": "1", "cuda": "cu130"}})
-    assert (own.image.base, own.image.transformers, own.image.tag) == (None, None, "1")
-    assert own.image.host_image == "al2023-ami-sagemaker-inference-gpu-4-1"
-    assert stock.problems == own.problems == ()
-    old = make_plan({**shipped_settings, "image": {"kind": "stock", "transformers": "4.17.0"}}, {})
-    assert "cannot load model type 'bloom': needs >= 4.20.0" in old.problems[0]
+    stock = plan_of({**shipped_settings, "image": {"kind": "stock", "transformers": "4.51.3"}})
+    assert [stock["image"][key] for key in ("transformers", "server", "layer")] == ["4.51.3", "stock", []]
+    own = plan_of({**shipped_settings, "image": {"kind": "ecr", "repository": "mine", "tag": "1", "cuda": "cu130"}})
+    assert [own["image"][key] for key in ("base", "transformers")] == [None, None]
+    assert own["image"]["host_image"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+    assert stock["problems"] == own["problems"] == []
+    old = plan_of({**shipped_settings, "image": {"kind": "stock", "transformers": "4.17.0"}}, {})
+    assert "cannot load model type 'bloom': needs >= 4.20.0" in old["problems"][0]
 
 
-def test_a_plan_is_there_in_less_than_half_a_second_and_imports_no_cdk() -> None:
+def test_a_plan_imports_neither_the_cdk_nor_boto3() -> None:
     probe = (
-        "import sys, time\n"
+        "import sys\n"
         "from click.testing import CliRunner; from extended_dlc.cli import main\n"
         "assert CliRunner().invoke(main, ['plan']).exit_code == 0\n"
-        "assert 'aws_cdk' not in sys.modules and 'boto3' not in sys.modules\n"
-        "print(time.process_time())"  # of this process alone: the machine may be busy
+        "sys.exit(bool({'aws_cdk', 'boto3', 'jsii'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert float(done.stdout) < 0.5
+    assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["--help"], ["catalog", "list"], ["check", "bloom"]])
+def test_what_reads_no_settings_imports_no_pydantic_either(command: list[str]) -> None:
+    probe = (
+        "import sys\n"
+        "from click.testing import CliRunner; from extended_dlc.cli import main\n"
+        f"assert CliRunner().invoke(main, {command!r}).exit_code == 0\n"
+        "sys.exit(bool({'aws_cdk', 'boto3', 'jsii', 'pydantic'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, check=False).returncode == 0
 
 
 # a start
@@ -169,10 +178,10 @@ def start_of(model: str, instance_type: str = "ml.m5.xlarge", **endpoint: Any) -
     """The plan's start for one endpoint, with its warnings."""
     image = {"transformers": "5.23.0"}
     asked = {"model": model, "hosting": {"instance_type": instance_type}, **endpoint}
-    plan = make_plan({"region": "us-east-1", "image": image, "endpoints": {"one": asked}})
-    (one,) = plan.endpoints
-    phases = {phase.name: phase for phase in one.start.phases} if one.start else {}
-    return {"start": one.start, "phases": phases, "warnings": "\n".join(plan.warnings)}
+    plan = plan_of({"region": "us-east-1", "image": image, "endpoints": {"one": asked}})
+    (one,) = plan["endpoints"]
+    phases = {phase["name"]: phase for phase in one["start"]["phases"]} if one["start"] else {}
+    return {"start": one["start"], "phases": phases, "warnings": "\n".join(plan["warnings"])}
 
 
 def test_each_minute_of_a_start_has_its_part_and_what_is_assumed_says_so(folder: Path) -> None:
@@ -188,33 +197,44 @@ def test_each_minute_of_a_start_has_its_part_and_what_is_assumed_says_so(folder:
 
 def test_a_download_is_no_faster_than_the_network_of_the_instance() -> None:
     slow, fast = (start_of("bigscience/bloom-560m", name)["phases"] for name in ("ml.t2.medium", "ml.m5.24xlarge"))
-    assert slow["pull"].seconds > fast["pull"].seconds == 20
-    assert "(the network of ml.t2.medium)" in slow["pull"].why
-    assert "(assumed)" in fast["pull"].why
+    assert slow["pull"]["seconds"] > fast["pull"]["seconds"] == 20
+    assert "(the network of ml.t2.medium)" in slow["pull"]["why"]
+    assert "(assumed)" in fast["pull"]["why"]
+
+
+MIRRORED: dict[str, Any] = {"weights": {"kind": "mirrored"}, "revision": "a" * 40}
 
 
 def test_weights_in_s3_and_storage_of_its_own_shorten_a_start() -> None:
-    hub, s3 = (start_of("bigscience/bloom-7b1", weights={"kind": kind})["phases"] for kind in ("hub", "mirrored"))
-    assert s3["download"].seconds < hub["download"].seconds
-    assert "from S3" in s3["download"].why
+    hub, s3 = (
+        start_of("bigscience/bloom-7b1", weights={"kind": kind}, revision="a" * 40)["phases"]
+        for kind in ("hub", "mirrored")
+    )
+    assert s3["download"]["seconds"] < hub["download"]["seconds"]
+    assert "from S3" in s3["download"]["why"]
     own = start_of("bigscience/bloom-7b1", "ml.g5.2xlarge")["phases"]
-    assert own["load"].seconds < hub["load"].seconds
+    assert own["load"]["seconds"] < hub["load"]["seconds"]
 
 
 def test_an_s3_prefix_is_proposed_for_weights_that_take_long_and_are_on_the_hub() -> None:
     large = start_of("bigscience/bloom", "ml.p4de.24xlarge")
     said = "one.weights: each start downloads 352.5 GB from the Hub, about 118 min, and an S3 prefix takes about 29 min"
     assert said in large["warnings"]
-    assert start_of("bigscience/bloom", "ml.p4de.24xlarge", weights={"kind": "mirrored"})["start"].proposal is None
-    assert start_of("bigscience/bloom-560m")["start"].proposal is None
-    assert start_of("bigscience/bloom-560m", parameters=7_400_000_000)["start"].proposal is None
-    assert start_of("bigscience/bloom-560m", parameters=7_600_000_000)["start"].proposal is not None
+    assert (
+        start_of("bigscience/bloom", "ml.p4de.24xlarge", weights={"kind": "mirrored"}, revision="a" * 40)["start"][
+            "proposal"
+        ]
+        is None
+    )
+    assert start_of("bigscience/bloom-560m")["start"]["proposal"] is None
+    assert start_of("bigscience/bloom-560m", parameters=7_400_000_000)["start"]["proposal"] is None
+    assert start_of("bigscience/bloom-560m", parameters=7_600_000_000)["start"]["proposal"] is not None
 
 
 def test_what_depends_on_a_size_that_nobody_knows_is_not_known(folder: Path) -> None:
     start = start_of("someone/x")["start"]
-    assert [phase.name for phase in start.phases if phase.seconds is None] == ["download", "load"]
-    assert start.proposal is None
+    assert [phase["name"] for phase in start["phases"] if phase["seconds"] is None] == ["download", "load"]
+    assert start["proposal"] is None
     assert "and what the model's size adds" in run("plan", "--model", "someone/x").output
 
 
@@ -381,8 +401,8 @@ def test_the_weights_are_those_that_transformers_loads() -> None:
 def test_the_plan_of_a_vllm_image_names_its_base_and_its_own_layer() -> None:
     endpoint = {"model": "bigscience/bloom", "hosting": {"instance_type": "ml.p4de.24xlarge"}}
     image = {"family": "vllm", "transformers": "5.23.0"}
-    plan = make_plan({"region": "us-east-1", "image": image, "endpoints": {"bloom": endpoint}})
-    assert plan.problems == ()
-    assert "/huggingface-vllm:" in str(plan.image.base)
-    assert plan.image.layer == ("transformers==5.23.0",)
-    assert "docker/vllm" in plan.image.tag
+    plan = plan_of({"region": "us-east-1", "image": image, "endpoints": {"bloom": endpoint}})
+    assert plan["problems"] == []
+    assert "/huggingface-vllm:" in plan["image"]["base"]
+    assert plan["image"]["layer"] == ["transformers==5.23.0"]
+    assert "docker/vllm" in plan["image"]["tag"]
