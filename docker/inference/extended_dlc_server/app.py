@@ -23,7 +23,7 @@ from .model import Model
 from .openai_models import PATH as MODELS
 from .openai_models import models_at
 from .prepared import Incoming, Prepared
-from .routes import ROUTES, choose, error_body, no_such_route
+from .routes import INVOCATIONS, ROUTES, choose, error_body, no_such_route
 from .settings import Settings
 from .streaming import Emit, event
 from .tasks import Kind
@@ -84,6 +84,8 @@ class App:
             request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
 
     async def _route(self, exchange: Exchange) -> None:
+        if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # where the Hub's client looks for the chats of a URL
+            exchange.path = exchange.path.removeprefix(INVOCATIONS)
         match exchange.method, exchange.path:
             case "GET" | "HEAD", "/ping":
                 await exchange.respond(200, self._ping())

@@ -26,14 +26,17 @@ def require(field: str) -> None:
 
 
 class Grammar:
-    """What a JSON schema allows."""
+    """What a JSON schema allows, or a regular expression."""
 
-    def __init__(self, schema: Any, field: str) -> None:
+    def __init__(self, schema: Any, field: str, *, is_regex: bool = False) -> None:
         """400 for a schema that is none, or that has what the package cannot keep to."""
         require(field)
         matcher = importlib.import_module("llguidance").LLMatcher
         try:
-            self._grammar = matcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _SPACE})
+            if is_regex:
+                self._grammar = matcher.grammar_from_regex(schema)
+            else:
+                self._grammar = matcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _SPACE})
         except (TypeError, ValueError) as error:
             raise _bad(field, shown_text(error)) from None
         problem = matcher.validate_grammar(self._grammar)

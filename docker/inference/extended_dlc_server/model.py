@@ -239,6 +239,7 @@ class Model:
                 watched(request.wishes, pipeline) as (more, told),
                 events.flushed_by(pipeline.model),
             ):
+                events.likely = told.likely
                 (result,) = pipeline(request.inputs, streamer=events, **self._with(more, request.arguments or {}))
         except StreamEndedError:
             raise

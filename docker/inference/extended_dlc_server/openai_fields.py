@@ -62,6 +62,7 @@ REFUSED: Mapping[str, str] = {
     "guided_regex": "send 'response_format' with a schema that has a 'pattern'",
     "guided_choice": "send 'response_format' with a schema that has an 'enum'",
     "chat_template": REFUSED_PARAMETERS["chat_template"],
+    "tool_prompt": "say it in a message with the role 'system'",
     "verbosity": "say it in a message",
 }
 """Name -> why it is not taken, and what to send instead."""

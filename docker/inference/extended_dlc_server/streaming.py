@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .detokenizing import Detokenizer
 from .encoding import encode_json
+
+if TYPE_CHECKING:
+    from .generating import Likely
 
 Emit = Callable[[bytes], None]
 
@@ -32,6 +35,8 @@ class TokenEvents:
         self.prompt_tokens: int | None = None
         """How many the prompt has, once `generate` has begun."""
         self.tokens: list[int] = []
+        self.likely: Sequence[Likely] = ()
+        """How likely each token was, where somebody finds out."""
 
     def put(self, value: Any) -> None:
         """The prompt at first, then what was generated."""
@@ -52,12 +57,18 @@ class TokenEvents:
     def flush(self) -> None:
         """The token that is held back was not the last one."""
         if self._held is not None:
-            self._emit(event(self._held))
+            self._emit(event(self._with_likelihood(self._held)))
             self._held = None
 
     def finish(self, **last: Any) -> None:
         """The last event: the token that is held back, with what is known at the end."""
-        self._emit(event({**(self._held or {"index": 0, "token": None}), **last}))
+        held = self._with_likelihood(self._held) if self._held else {"index": 0, "token": None}
+        self._emit(event({**held, **last}))
+
+    def _with_likelihood(self, held: dict[str, Any]) -> dict[str, Any]:
+        if len(self.likely) >= held["index"]:
+            held["token"]["logprob"] = self.likely[held["index"] - 1].logprob
+        return held
 
     @contextmanager
     def flushed_by(self, model: Any) -> Iterator[None]:

@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .constraints import Grammar
 from .detokenizing import Detokenizer
 from .generating import Likely, likelihoods, likely_token, penalties, seeded
-from .parameter_types import AnyOf, Choice, Flag, List, Null, Number, Text, Type, Whole
+from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Type, Whole
 
 MOST_LIKELY = 20
 """Most tokens that are told in the place of each one."""
@@ -25,13 +26,13 @@ PARAMETERS: Mapping[str, Type] = {
     "seed": Whole(0, 2**63 - 1),
     "frequency_penalty": Number(-2, 2),
     "presence_penalty": Number(-2, 2),
+    "grammar": Group({"type": Choice(("json", "regex")), "value": Json()}),
     "details": Flag(),
     "top_n_tokens": Whole(0, MOST_LIKELY),
     # what means nothing but its default here
     "adapter_id": Null(),
     "best_of": Choice((1,)),
     "decoder_input_details": Choice((False,)),
-    "grammar": Null(),
     "watermark": Choice((False,)),
 }
 """Name -> type, for text-generation."""
@@ -52,18 +53,24 @@ class Wishes:
 
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    grammar: Grammar | None = None
+    """What the answer has to keep to."""
+
     details: bool = False
     """Whether to tell of each token of the answer."""
 
     top: int = 0
     """How many of the likeliest tokens are told beside each one."""
 
-    @property
-    def processors(self) -> list[Any]:
-        """What changes scores."""
-        if not (self.frequency_penalty or self.presence_penalty):
-            return []
-        return [penalties(self.frequency_penalty, self.presence_penalty)]
+    def processors(self, tokenizer: Any, ends: Any) -> list[Any]:
+        """What changes scores; `ends` are the tokens that end an answer."""
+        found = []
+        if self.frequency_penalty or self.presence_penalty:
+            found.append(penalties(self.frequency_penalty, self.presence_penalty))
+        if self.grammar is not None:
+            named = ends if isinstance(ends, (list, tuple)) else [ends]
+            found.append(self.grammar.processor(tokenizer, [one for one in named if one is not None], ""))
+        return found
 
     @property
     def changes_nothing(self) -> bool:
@@ -84,12 +91,19 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
         seed=arguments.pop("seed", None),
         frequency_penalty=arguments.pop("frequency_penalty", 0.0),
         presence_penalty=arguments.pop("presence_penalty", 0.0),
+        grammar=_grammar(arguments.pop("grammar", None)),
         details=arguments.pop("details", False) or bool(top),
         top=top,
     )
-    for name in ("adapter_id", "best_of", "decoder_input_details", "grammar", "watermark"):
+    for name in ("adapter_id", "best_of", "decoder_input_details", "watermark"):
         arguments.pop(name, None)
     return wishes
+
+
+def _grammar(asked: Mapping[str, Any] | None) -> Grammar | None:
+    if asked is None:
+        return None
+    return Grammar(asked.get("value"), "grammar", is_regex=asked.get("type") == "regex")
 
 
 @dataclass
@@ -133,8 +147,9 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
             criteria.append(Look())
         if criteria:
             arguments["stopping_criteria"] = StoppingCriteriaList(criteria)
-        if wishes.processors:
-            arguments["logits_processor"] = LogitsProcessorList(wishes.processors)
+        processors = wishes.processors(pipeline.tokenizer, pipeline.model.generation_config.eos_token_id)
+        if processors:
+            arguments["logits_processor"] = LogitsProcessorList(processors)
         yield arguments, told
 
 
