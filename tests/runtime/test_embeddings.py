@@ -530,16 +530,22 @@ def test_weights_that_are_missing_or_do_not_fit_are_said_with_their_folder(repos
 
 
 @pytest.mark.parametrize(
-    ("config", "task"),
+    ("modules", "config", "task"),
     [
-        ({"model_type": "SentenceTransformer"}, "sentence-embeddings"),
-        ({}, "sentence-embeddings"),
-        ({"model_type": "CrossEncoder"}, "text-classification"),
+        ([POOLING], {"model_type": "SentenceTransformer"}, "sentence-embeddings"),
+        ([POOLING], {}, "sentence-embeddings"),
+        ([], {"model_type": "CrossEncoder"}, "text-classification"),
     ],
 )
-def test_the_repository_tells_its_task(repository, config, task):
-    folder = repository(POOLING, config_sentence_transformers=config)
+def test_the_repository_tells_its_task(repository, modules, config, task):
+    folder = repository(*modules, config_sentence_transformers=config)
     assert sentence_modules.task_of(folder, "tiny") == task
+
+
+def test_scores_that_are_made_of_a_text_generators_words_are_refused_by_name(repository):
+    folder = repository((f"{OURS}LogitScore", {}), config_sentence_transformers={"model_type": "CrossEncoder"})
+    with pytest.raises(errors.StartError, match=r"makes its scores by sentence_transformers\.models\.LogitScore"):
+        sentence_modules.task_of(folder, "tiny")
 
 
 def test_a_sparse_encoder_is_refused_by_its_name_and_a_plain_model_has_no_such_task(repository, tmp_path_factory):

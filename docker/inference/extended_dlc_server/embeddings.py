@@ -7,21 +7,29 @@ length and run in padded batches; whether this model minds its padding is proved
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .complete import Incomplete
 from .ending import check
-from .errors import RequestError, shown
+from .errors import RequestError, StartError, shown
 from .one_pass import threads_for
 from .padding import MOST_TOGETHER, batches, tensors
 from .sentence_modules import MODULES, Module, Recipe, build, dimensions_of, pooled_by, read_recipe
 from .similarity import similarities
 from .weights import Weights
 
+log = logging.getLogger(__name__)
+
 MOST_TEXTS = 2048
 """Most texts of a request, as OpenAI has it: with 1,000 numbers each, about the 25 MB that SageMaker passes on."""
+
+MODEL = "model"
+"""The pooling, and all that comes after it, of the model's own repository."""
+
+PIPELINES_OF_VECTORS = ("feature-extraction", "sentence-embeddings")
 
 Text = str | list[int]
 """A text, or the numbers of its tokens."""
@@ -46,14 +54,20 @@ class Vectors:
 def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | None:
     """How texts become vectors: as the repository says, by their mean where it says nothing; None for other tasks.
 
-    For feature-extraction, which was asked for by name, a request says how.
+    For feature-extraction, which was asked for by name, modules that are not known here are no reason not to start.
     """
-    if task == "feature-extraction":
-        return pooled_by("mean")
-    if task != "sentence-embeddings":
+    if task not in PIPELINES_OF_VECTORS:
         return None
     folder = weights.modules_folder
-    return read_recipe(folder, weights.name, incomplete) if (folder / MODULES).is_file() else pooled_by("mean")
+    if not (folder / MODULES).is_file():
+        return pooled_by("mean")
+    if task == "sentence-embeddings":
+        return read_recipe(folder, weights.name, incomplete)
+    try:
+        return read_recipe(folder, weights.name, Incomplete(allowed=False))
+    except StartError as error:
+        log.info("vectors of texts are made where a request says how they are pooled: %s", error)
+        return pooled_by(None)
 
 
 def most_tokens(said: int | None, tokenizer: Any, positions: int, told: int | None) -> int:
@@ -79,10 +93,15 @@ class Embeddings:
         self._weights = model.num_parameters(exclude_embeddings=True)
         config = model.config
         text = config if getattr(config, "get_text_config", None) is None else config.get_text_config()
-        self.dimensions = dimensions_of(recipe, int(getattr(text, "hidden_size", 0)))
-        if recipe.lower_case:
+        self._hidden = int(getattr(text, "hidden_size", 0))
+        if recipe.lower_case and task == "sentence-embeddings":  # what asks for tokens gets those that there were
             _lower(tokenizer)
-        self._modules = build(recipe, pipeline.device)
+        self._modules = build(recipe, pipeline.device) if recipe.from_repository else []
+
+    @property
+    def usual(self) -> str | None:
+        """How texts are pooled where a request does not say it; None where it has to."""
+        return MODEL if self.recipe.from_repository else self.recipe.mode
 
     def is_asked(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
         """Whether a request wants vectors of its texts, and not those of their tokens."""
@@ -109,19 +128,29 @@ class Embeddings:
                 "bad-inputs",
                 f"'inputs' has {texts} texts: send at most {MOST_TEXTS:,} at once, and the others after",
             )
-        if "pooling" in arguments and self.recipe.from_repository:
-            raise _bad("parameter 'pooling' is not for this model, whose repository says how its texts are pooled")
-        dimensions = arguments.get("dimensions")
-        if dimensions is not None and self.dimensions and dimensions > self.dimensions:
+        pooling = arguments.get("pooling", self.usual)
+        if pooling is None:
             raise _bad(
-                f"parameter 'dimensions' ({dimensions}) must be at most {self.dimensions}, which the model makes"
+                "the parameter 'pooling' is missing, such as \"mean\": this server does not know the model's own"
             )
+        if pooling == MODEL and not self.recipe.from_repository:
+            raise _bad(
+                f"parameter 'pooling' ('{MODEL}') is for models of sentence-transformers: send \"mean\" or another"
+            )
+        if pooling != MODEL and self.recipe.from_repository and self.task == "sentence-embeddings":
+            raise _bad("parameter 'pooling' is not for this model, whose repository says how its texts are pooled")
+        arguments["pooling"] = pooling
+        dimensions = arguments.get("dimensions")
+        recipe = self._recipe(pooling)
+        most = dimensions_of(recipe, self._hidden)
+        if dimensions is not None and most and dimensions > most:
+            raise _bad(f"parameter 'dimensions' ({dimensions}) must be at most {most}, which the model makes")
         name: str | None = arguments.pop("prompt_name", None)
-        prompts = self.recipe.prompts
+        prompts = recipe.prompts
         if name is not None and name not in prompts:
             known = ", ".join(f"'{one}'" for one in sorted(prompts)) or "and it has none"
             raise _bad(f"parameter 'prompt_name' ({shown(name)}) must be one of the model's prompts: {known}")
-        name = name or self.recipe.default_prompt
+        name = name or recipe.default_prompt
         if name is not None:
             arguments.setdefault("prompt", prompts[name])
         return True
@@ -152,28 +181,30 @@ class Embeddings:
         lengths = [len(one["input_ids"]) for one in tokens]
         if not min(lengths):
             raise RequestError(400, "bad-inputs", "'inputs' has a text without any token: send words")
-        normalize = arguments.get("normalize")
-        modules = self._chosen_modules(arguments.get("pooling"), normalize)
-        prompt_length = 0 if self.recipe.includes_prompt or not prompt else self._prompt_length(prompt)
+        normalize, recipe = arguments.get("normalize"), self._recipe(arguments.get("pooling", self.usual))
+        modules = self._chosen_modules(recipe, normalize)
+        prompt_length = 0 if recipe.includes_prompt or not prompt else self._prompt_length(prompt)
         rows: list[Any] = [None] * len(tokens)
         with threads_for(self.pipeline, sum(lengths), self._weights):
             for chosen in batches(lengths, self.together):
                 made = self._batch([tokens[index] for index in chosen], prompt_length, modules)
                 for index, row in zip(chosen, made, strict=True):
                     rows[index] = row
-        vectors, kept = np.stack(rows), arguments.get("dimensions") or self.recipe.dimensions
+        vectors, kept = np.stack(rows), arguments.get("dimensions") or recipe.dimensions
         if kept is not None and kept < vectors.shape[1]:
             vectors = vectors[:, :kept]
-            normalize = self.recipe.normalizes if normalize is None else normalize
+            normalize = recipe.normalizes if normalize is None else normalize
         if normalize:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return np.ascontiguousarray(vectors, np.float32), lengths
 
-    def _chosen_modules(self, pooling: str | None, normalize: bool | None) -> list[Module]:
-        """The repository's, without its last step where that normalizes and a request does not want it."""
-        if pooling is not None:
-            return build(pooled_by(pooling), self.pipeline.device)
-        return self._modules[:-1] if normalize is False and self.recipe.normalizes else self._modules
+    def _recipe(self, pooling: str | None) -> Recipe:
+        return self.recipe if pooling == MODEL else pooled_by(pooling)
+
+    def _chosen_modules(self, recipe: Recipe, normalize: bool | None) -> list[Module]:
+        """Without the last step where that normalizes and a request does not want it."""
+        modules = self._modules if recipe.from_repository else build(recipe, self.pipeline.device)
+        return modules[:-1] if normalize is False and recipe.normalizes else modules
 
     def _tokens(self, texts: Sequence[Text], prompt: str, side: str) -> list[dict[str, list[int]]]:
         """What the model reads of each text, cut where it reads no further."""

@@ -59,8 +59,8 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
         raise BadFieldError(
             "bad-parameters", "prompt", "a prompt cannot stand in front of tokens: send texts in 'input'"
         )
-    if model.task == "feature-extraction":
-        parameters.setdefault("pooling", "mean")
+    if model.embeddings.usual is not None:
+        parameters.setdefault("pooling", model.embeddings.usual)
     name = document.get("model")
     write = _writer(name if isinstance(name, str) else model.name, wanted)
     request = Decoded(inputs=texts, parameters=parameters, write=write)

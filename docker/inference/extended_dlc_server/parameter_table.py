@@ -282,7 +282,7 @@ _TABLE_TRUNCATION = Choice(("drop_rows_to_fit", "only_first", "longest_first", "
 _TEXT_TO_STOP_AT = AnyOf((Text(200, 1), List(Text(200, 1), 16)))
 _SIDE = Whole(1, 2048)
 _VECTORS: dict[str, Type] = {
-    "pooling": Choice(("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
+    "pooling": Choice(("model", "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
     "normalize": Flag(),
     "dimensions": Whole(1, 100_000),
     "truncate": Flag(),

@@ -87,6 +87,11 @@ class Recipe:
     """Whether the model's repository says all this."""
 
     @property
+    def mode(self) -> str | None:
+        """The one pooling of a recipe that is not a repository's."""
+        return _modes(self.modules[0][2])[0] if self.modules else None
+
+    @property
     def normalizes(self) -> bool:
         """Whether the vectors have length 1."""
         return bool(self.modules) and self.modules[-1][0] == "Normalize"
@@ -97,12 +102,9 @@ class Recipe:
         return all(config.get("include_prompt", True) for kind, _, config in self.modules if kind == "Pooling")
 
 
-def pooled_by(mode: str, *, normalize: bool = False) -> Recipe:
-    """For a model that comes without modules; sentence-transformers takes the mean there."""
-    modules: list[tuple[str, Path, Mapping[str, Any]]] = [("Pooling", Path(), {"pooling_mode": mode})]
-    if normalize:
-        modules.append(("Normalize", Path(), {}))
-    return Recipe(modules=tuple(modules), from_repository=False)
+def pooled_by(mode: str | None) -> Recipe:
+    """For a model that comes without modules, of which sentence-transformers takes the mean; None: nobody knows how."""
+    return Recipe(modules=(("Pooling", Path(), {"pooling_mode": mode}),) if mode else (), from_repository=False)
 
 
 def weights_of(modules: Path, names: Collection[str]) -> list[str]:
