@@ -34,11 +34,23 @@ class LookupFailed(Exception):
     """The Hub could not be asked or did not answer; the message says what to do."""
 
 
+class HubOutOfReach(LookupFailed):
+    """Nothing answers there: another question would fare no better."""
+
+
 def ask_hub(
-    model_id: str, *, revision: str | None = None, endpoint: str = HUB, token: str | None = None
+    model_id: str,
+    *,
+    revision: str | None = None,
+    endpoint: str = HUB,
+    token: str | None = None,
+    timeout: float = 30,
 ) -> dict[str, Any]:
-    """The Hub's answer, as `facts.models` reads it from cdk.context.json; `LookupFailed` where there is none."""
-    hub = _Hub(endpoint.rstrip("/"), model_id, token)
+    """The Hub's answer, as `facts.models` reads it from cdk.context.json; `LookupFailed` where there is none.
+
+    :param timeout: Seconds that each of its answers may take.
+    """
+    hub = _Hub(endpoint.rstrip("/"), model_id, token, timeout)
     info = hub.json(f"/api/models/{quote(model_id)}/revision/{quote(revision or 'main', safe='')}?blobs=true")
     files = {each["rfilename"]: each.get("size") or 0 for each in info.get("siblings") or ()}
     resolve = f"/{quote(model_id)}/resolve/{quote(str(info.get('sha') or revision or 'main'), safe='')}"
@@ -74,10 +86,11 @@ def weight_files(files: Iterable[str]) -> list[str]:
 class _Hub:
     """A model's pages."""
 
-    def __init__(self, endpoint: str, model_id: str, token: str | None) -> None:
+    def __init__(self, endpoint: str, model_id: str, token: str | None, timeout: float) -> None:
         self._endpoint = endpoint
         self._model_id = model_id
         self._token = token
+        self._timeout = timeout
 
     def json(self, path: str) -> dict[str, Any]:
         """A page that holds an object."""
@@ -110,7 +123,7 @@ class _Hub:
         if self._token:  # large files are elsewhere, where the token has no business
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - the user's own address
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - the user's own address
                 if last is None:
                     return bytes(response.read())
                 skipped = first if response.status != 206 else 0
@@ -118,7 +131,7 @@ class _Hub:
         except urllib.error.HTTPError as error:
             raise LookupFailed(self._refusal(error)) from None
         except (OSError, ValueError) as error:
-            raise LookupFailed(
+            raise HubOutOfReach(
                 f"{self._endpoint} cannot be reached ({getattr(error, 'reason', error)}): check the network, or name "
                 "another address (HF_ENDPOINT)"
             ) from None

@@ -22,6 +22,7 @@ from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
 from extended_dlc.decisions.decide import Decision
+from extended_dlc.facts.models import MODEL_KEY
 from stacks.lookups import Lookups, find_repository
 
 
@@ -37,6 +38,9 @@ class EndpointStack(Stack):
             raise SettingsError(read.report)
         settings, decision = read.settings, read.decision
         super().__init__(scope, construct_id, **kwargs)
+        for key, answer in read.looked_up.items():
+            if key.startswith(MODEL_KEY) and self.node.try_get_context(key) is None:
+                self.node.set_context(key, answer)
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings, decision)

@@ -152,6 +152,27 @@ def read_raw(
     )
 
 
+def lookups_file(settings_file: Path | None, folder: Path = Path()) -> Path:
+    """Where `extended-dlc prepare` notes what the Hub said of the models in the settings: beside them."""
+    if settings_file is None:
+        return folder / "cdk.lookups.json"
+    return settings_file.with_name(f"{settings_file.stem}.lookups.json")
+
+
+def read_lookups(settings_file: Path | None, folder: Path = Path()) -> dict[str, Any]:
+    """What is noted there; nothing where there is no such file. `SettingsError` for one that is no JSON object."""
+    file = lookups_file(settings_file, folder)
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{file} cannot be read: {error}; delete it, and 'extended-dlc prepare' asks anew"
+        ) from None
+    return content if isinstance(content, dict) else {}
+
+
 def check_context(context: Iterable[str], *, known: Iterable[str]) -> None:
     """Refuse `-c` keys that nothing reads, with the nearest that exists.
 

@@ -55,12 +55,14 @@ settings, and `-c region=` moves the deployment alone. `extended-dlc plan` has t
 
 def _describe() -> None:
     """Give the app's own settings their texts, which stand after them in the source and are needed here alone."""
-    for section in (Settings, Network, ModelSection, *WEIGHTS.values()):
+    own: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values()]
+    for section in own:
         texts = {option.name: option.text for option in described("app.schema", section.__name__)}
         for each in (section, *_below(section)):
             for name, field in each.model_fields.items():
                 field.description = field.description or texts.get(name) or None
-    for section in (ModelSection, *_below(ModelSection), Settings):
+    rebuilt: list[type[Section]] = [ModelSection, *_below(ModelSection), Settings]
+    for section in rebuilt:
         section.model_rebuild(force=True)
 
 

@@ -56,7 +56,7 @@ class Section(BaseModel):
     def _is_accepted(self) -> Section:
         """Each option is checked where it is described, in the library."""
         if self.module.startswith("options."):
-            self.into_option(**self.unnamed)
+            self.into_option(nothing, "", **self.unnamed)
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import endpoints_asked, image_asked, unserved_models, wrong_names
-from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_raw
+from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_lookups, read_raw
 from extended_dlc.app.schema import IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings
 from extended_dlc.app.section import Section, kind_of
 from extended_dlc.decisions.asked import ImageAsked
@@ -36,6 +36,9 @@ class Read:
 
     problems: tuple[str, ...]
     """All that is wrong, a line each."""
+
+    looked_up: Mapping[str, Any] = field(default_factory=dict)
+    """What was known of models by their context keys; the constructs need it in the context too."""
 
     @property
     def name(self) -> str | None:
@@ -75,7 +78,13 @@ def read(
         problems += lines if settings else [line for line in lines if _was_given(line, content, good)]
     if settings is not None:
         problems += wrong_arns(settings)
-    return Read(raw=raw, settings=settings, decision=decision, problems=tuple(dict.fromkeys(problems)))
+    return Read(
+        raw=raw,
+        settings=settings,
+        decision=decision,
+        problems=tuple(dict.fromkeys(problems)),
+        looked_up=looked_up or {},
+    )
 
 
 def read_settings(
@@ -85,7 +94,9 @@ def read_settings(
 
     :param given: `settings`, the file, and the overrides, by their keys.
     """
-    found = read(read_raw(given, in_cdk_json=in_cdk_json), looked_up=looked_up, cli_region=cli_region)
+    raw = read_raw(given, in_cdk_json=in_cdk_json)
+    known = {**read_lookups(raw.file), **(looked_up or {})}
+    found = read(raw, looked_up=known, cli_region=cli_region)
     if found.problems or found.settings is None:
         raise SettingsError(found.report)
     return found

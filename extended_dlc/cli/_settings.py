@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from extended_dlc.app.read import OVERRIDES, Raw, read_raw
+from extended_dlc.app.read import OVERRIDES, Raw, read_lookups, read_raw
 from extended_dlc.facts.sizing import Load
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +38,7 @@ def decided(raw: Raw, *, folder: Path = Path(), load: Load | None = None) -> Any
     """The settings, typed and decided (`extended_dlc.app.settings.Read`)."""
     from extended_dlc.app.settings import read  # pydantic takes half a second
 
-    return read(raw, looked_up=looked_up(folder), load=load)
+    return read(raw, looked_up={**read_lookups(raw.file, folder), **looked_up(folder)}, load=load)
 
 
 def looked_up(folder: Path = Path()) -> dict[str, Any]:

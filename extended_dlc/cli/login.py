@@ -6,7 +6,8 @@ import click
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
-from extended_dlc.login import LoginFailed, bases_to_pull, ecr_registries, engine_program, log_in
+from extended_dlc.cli.prepare import log_in_to
+from extended_dlc.login import bases_to_pull
 
 
 @click.command()
@@ -19,19 +20,12 @@ def login(settings: str | None, bases: tuple[str, ...]) -> None:
     (docker, or what CDK_DOCKER names) in to exactly the private ECR registries they need, with your AWS credentials.
     Always ends with status 0, so that it can run before every synth; what it cannot do, it says.
     """
-    engine = engine_program()
+    if bases:
+        log_in_to(bases)
+        return
     try:
-        registries = ecr_registries(bases or bases_to_pull(decided(raw_settings(settings)).decision))
+        decision = decided(raw_settings(settings)).decision
     except SettingsError as error:
         click.echo(f"extended-dlc login: the settings cannot be read ({error}); cdk synth says more", err=True)
         return
-    for registry in registries:
-        try:
-            log_in(registry, engine)
-            click.echo(f"extended-dlc login: {engine} is logged in to {registry.host}", err=True)
-        except LoginFailed as error:
-            click.echo(
-                f"extended-dlc login: not logged in to {registry.host}, from which the base image comes: {error}.\n"
-                "  A synth works without; to build the image, run 'extended-dlc login' again before 'cdk deploy'.",
-                err=True,
-            )
+    log_in_to(bases_to_pull(decision))

@@ -184,7 +184,12 @@ class _Decider:
         told = self._vllm()
         self._check_environment(told or {})
         from_s3 = part.model.source != "hub"
-        timeouts = choose_timeouts(facts.size, from_s3=from_s3)
+        timeouts = choose_timeouts(
+            facts.size,
+            from_s3=from_s3,
+            as_files=part.model.source in ("files", "mirrored"),
+            own_storage=bool(part.instances) and all(each.local_storage_gb for each in part.instances),
+        )
         disks = [] if isinstance(part.hosting, Serverless) else [choose_disk(facts.size, i) for i in part.instances]
         if not isinstance(part.hosting, Serverless):
             for note in (*timeouts.notes, *(note for disk in disks for note in disk.notes)):

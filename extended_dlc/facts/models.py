@@ -88,9 +88,13 @@ LOOKED_UP = (
 """What `extended-dlc lookup` writes."""
 
 
+MODEL_KEY = "extended-dlc:model:"
+"""The start of what `cdk.context.json` calls a model that was looked up."""
+
+
 def context_key(model_id: str) -> str:
     """Under which key of cdk.context.json the Hub's answer about a model is."""
-    return f"extended-dlc:model:{model_id}"
+    return f"{MODEL_KEY}{model_id}"
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,15 @@ DOWNLOAD_BYTES_PER_SECOND = 50e6
 
 READ_BYTES_PER_SECOND = 100e6
 """From the volume into memory: gp2 of a small size gives 128 MiB/s at most (EBS user guide)."""
+
+PREFIX_BYTES_PER_SECOND = 200e6
+"""From S3, where the files lie as they are: SageMaker fetches them in parallel. Assumed, and for notes alone."""
+
+STORAGE_BYTES_PER_SECOND = 1e9
+"""From an instance's own NVMe storage into memory. Assumed, and for notes alone."""
+
+MOST_ON_CPU = 13_000_000_000
+"""Parameters above which no CPU is proposed: it would hold the model, and take seconds for each token."""
 
 START_SECONDS = 600
 """Before and after the model is read: the packages from a cold disk, the first request."""
@@ -157,6 +167,8 @@ def smallest_instances(
     Of GPUs only those that AWS's newest image drives: vLLM's for a model that is spread over them.
     """
     found: dict[str, str] = {}
+    if accelerator == "cpu" and (model.parameters or 0) > MOST_ON_CPU:
+        return ()
     for instance in _by_size(accelerator, VLLM if spread == "all" else INFERENCE):
         family = instance.name.rpartition(".")[0]
         if family in found or (region is not None and instance.is_offered(region) is False):
@@ -187,6 +199,8 @@ def _by_size(accelerator: str, repository: str) -> tuple[Instance, ...]:
 
 def _way_out(model: ModelFacts, instance: Instance, load: Load | None, region: str | None) -> str:
     enough = smallest_instances(model, instance.accelerator, load=load, region=region)
+    if not enough and instance.accelerator == "cpu":
+        enough = smallest_instances(model, "gpu", load=load, region=region)
     if enough:
         return f"take {' or '.join(enough)}"
     parallel = smallest_instances(model, "gpu", spread="all", load=load, region=region)
@@ -256,35 +270,49 @@ class Timeouts:
     """What to annotate: the bound of the API is less than the estimate."""
 
 
-def choose_timeouts(size: int | None, *, from_s3: bool = False) -> Timeouts:
-    """The time-outs for a model of `size` bytes, within what SageMaker takes. Default of an unknown size: 900 s."""
+def choose_timeouts(
+    size: int | None, *, from_s3: bool = False, as_files: bool = False, own_storage: bool = False
+) -> Timeouts:
+    """The time-outs for a model of `size` bytes, within what SageMaker takes. Default of an unknown size: 900 s.
+
+    The time-outs allow for a slow day whatever the instance; the notes say what is likely to be too long on it.
+
+    :param as_files: Whether the files lie in S3 as they are, and not in one archive.
+    :param own_storage: Whether the instances have NVMe storage of their own.
+    """
     if size is None:
         return Timeouts(startup=UNKNOWN_START_SECONDS, download=None)
-    notes = []
     fetch = size / DOWNLOAD_BYTES_PER_SECOND
     startup = START_SECONDS + size / READ_BYTES_PER_SECOND + (0 if from_s3 else fetch)
-    if startup > most("startup_timeout_seconds"):
-        way_out = (
-            "take instances whose storage is local NVMe"
-            if from_s3
-            else "serve it from S3, whose download has a time-out of its own"
-        )
-        notes.append(_over("start-up", startup, size, "startup_timeout_seconds", way_out))
-    if from_s3 and fetch > most("download_timeout_seconds"):
-        way_out = "take an uncompressed S3 prefix, which is fetched in parallel"
-        notes.append(_over("download", fetch, size, "download_timeout_seconds", way_out))
     return Timeouts(
         startup=_bounded(startup, "startup_timeout_seconds"),
         download=_bounded(fetch + 60, "download_timeout_seconds") if from_s3 else None,
-        notes=tuple(notes),
+        notes=tuple(_too_long(size, from_s3=from_s3, as_files=as_files, own_storage=own_storage)),
     )
 
 
-def _over(what: str, seconds: float, size: int, name: str, way_out: str) -> str:
-    return (
-        f"the {what} may take {seconds:,.0f} s for {size / 1e9:,.0f} GB at {DOWNLOAD_BYTES_PER_SECOND / 1e6:.0f} MB/s, "
-        f"and SageMaker waits {most(name)} s at most: {way_out}"
-    )
+def _too_long(size: int, *, from_s3: bool, as_files: bool, own_storage: bool) -> Iterator[str]:
+    """What takes longer than SageMaker waits, with the sum and the way out."""
+    gigabytes = f"{size / 1e9:,.0f} GB"
+    read = STORAGE_BYTES_PER_SECOND if own_storage else READ_BYTES_PER_SECOND
+    fetch = PREFIX_BYTES_PER_SECOND if as_files else DOWNLOAD_BYTES_PER_SECOND
+    seconds = START_SECONDS + size / read + (0 if from_s3 else size / fetch)
+    limit_seconds = most("startup_timeout_seconds")
+    if seconds > limit_seconds:
+        from_hub = "" if from_s3 else f" and {gigabytes} from the Hub at {fetch / 1e6:.0f} MB/s"
+        ways = [] if from_s3 else ["serve it from S3, whose download has a time-out of its own"]
+        ways += [] if own_storage else ["take instances with NVMe storage of their own, as ml.g5"]
+        yield (
+            f"the start-up may take {seconds:,.0f} s ({START_SECONDS} s, {gigabytes} read at {read / 1e6:,.0f} MB/s"
+            f"{from_hub}), and SageMaker waits {limit_seconds} s at most: {', and '.join(ways) or 'make it smaller'}"
+        )
+    limit_seconds = most("download_timeout_seconds")
+    if from_s3 and size / fetch > limit_seconds:
+        ways = ["make it smaller"] if as_files else ["take an uncompressed S3 prefix, which is fetched in parallel"]
+        yield (
+            f"the download may take {size / fetch:,.0f} s ({gigabytes} at {fetch / 1e6:.0f} MB/s), and SageMaker waits "
+            f"{limit_seconds} s at most: {ways[0]}"
+        )
 
 
 def _bounded(seconds: float, name: str) -> int:

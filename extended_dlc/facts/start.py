@@ -11,7 +11,12 @@ import math
 from dataclasses import dataclass
 
 from extended_dlc.facts.instances import Instance
-from extended_dlc.facts.sizing import DOWNLOAD_BYTES_PER_SECOND, READ_BYTES_PER_SECOND
+from extended_dlc.facts.sizing import (
+    DOWNLOAD_BYTES_PER_SECOND,
+    PREFIX_BYTES_PER_SECOND,
+    READ_BYTES_PER_SECOND,
+    STORAGE_BYTES_PER_SECOND,
+)
 
 MACHINE_SECONDS = 180
 """Until SageMaker has an instance that runs. Assumed."""
@@ -21,12 +26,6 @@ IMAGE_BYTES = {"cpu": 2e9, "gpu": 8e9}
 
 PULL_BYTES_PER_SECOND = 100e6
 """From ECR, unpacking included, where the network has as much. Assumed."""
-
-S3_BYTES_PER_SECOND = 200e6
-"""An S3 prefix, whose files SageMaker fetches in parallel, where the network has as much. Assumed."""
-
-NVME_BYTES_PER_SECOND = 1e9
-"""From an instance's own storage into memory. Assumed."""
 
 WARM_UP_SECONDS = 60
 """Python's imports and the first request. Assumed."""
@@ -64,11 +63,11 @@ class Start:
 def estimate_start(size: int | None, instance: Instance, *, from_hub: bool) -> Start:
     """What an instance's start takes, with a model of `size` bytes that comes from the Hub or else from S3."""
     image = IMAGE_BYTES.get(instance.accelerator, IMAGE_BYTES["cpu"])
-    fetch = DOWNLOAD_BYTES_PER_SECOND if from_hub else S3_BYTES_PER_SECOND
+    fetch = DOWNLOAD_BYTES_PER_SECOND if from_hub else PREFIX_BYTES_PER_SECOND
     whence = "from the Hub" if from_hub else "from S3"
     read, where, source = READ_BYTES_PER_SECOND, "the volume", "gp2 of a small size: 128 MiB/s at most"
     if instance.local_storage_gb:
-        read, where, source = NVME_BYTES_PER_SECOND, "storage of its own", "assumed"
+        read, where, source = STORAGE_BYTES_PER_SECOND, "storage of its own", "assumed"
     phases = (
         Phase(name="machine", seconds=MACHINE_SECONDS, why="until SageMaker has an instance (assumed)"),
         _transfer("pull", image, PULL_BYTES_PER_SECOND, instance, "of image (assumed) from ECR"),
@@ -89,7 +88,7 @@ def _propose(size: int | None, instance: Instance) -> str | None:
     hub = math.ceil(size / _rate(DOWNLOAD_BYTES_PER_SECOND, instance))
     if hub < LARGE_DOWNLOAD_SECONDS:
         return None
-    s3 = math.ceil(size / _rate(S3_BYTES_PER_SECOND, instance))
+    s3 = math.ceil(size / _rate(PREFIX_BYTES_PER_SECOND, instance))
     return (
         f"each start downloads {_size(size)} from the Hub, about {minutes(hub)}, and an S3 prefix takes about "
         f"{minutes(s3)} (rates assumed) and no Hub: weights of the kind 'mirrored' (MirroredModel) copy it there once"

@@ -27,10 +27,10 @@ class OptionError(ValueError):
 
 def refuse_all(errors: Iterable[OptionError]) -> None:
     """Raise the first of these, with the others in it; nothing where there is none."""
-    first, *others = [*errors] or [None]
-    if first is not None:
-        first.others = tuple(each for each in others if each is not None)
-        raise first
+    found = tuple(errors)
+    if found:
+        found[0].others = found[1:]
+        raise found[0]
 
 
 def is_token(value: object) -> bool:

@@ -16,7 +16,9 @@ _TEXT = "Hello"
 _JSON: Mapping[str, Any] = {
     "feature-extraction": {"inputs": _TEXT},
     "question-answering": {"inputs": {"question": "Who is it?", "context": "It is Ada."}},
-    **dict.fromkeys(("sentence-embeddings", "sentence-ranking", "sentence-similarity"), {"inputs": _TEXT}),
+    "sentence-embeddings": {"inputs": _TEXT},
+    "sentence-ranking": {"inputs": _TEXT},
+    "sentence-similarity": {"inputs": _TEXT},
     "text-classification": {"inputs": _TEXT},
     "text-generation": {"inputs": _TEXT, "parameters": {"max_new_tokens": 8}},
     "text-ranking": {"inputs": _TEXT},

@@ -7,12 +7,17 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from werkzeug.serving import make_server
 
+from extended_dlc.cli import main
 from extended_dlc.login import EcrRegistry, bases_to_pull, ecr_registries
+from extended_dlc.rehearsal.hub import Hub
 from tests.support.settings import decided
 
 DLC = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
@@ -170,3 +175,39 @@ def test_a_vllm_image_needs_the_base_of_its_family(shipped_settings: dict[str, A
     assert "/huggingface-vllm:" in base
     shipped_settings["image"]["transformers"] = "4.17.0"
     assert list(base_images(shipped_settings)) == []
+
+
+# prepare
+
+
+def test_prepare_notes_what_the_hub_says_of_unknown_models_and_goes_on_without_a_hub(
+    tmp_path: Path, shipped_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path / "hub")
+    model = tmp_path / "hub" / "someone" / "x"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    shipped_settings["endpoints"] = {
+        "a": {"model": "someone/x"},
+        "b": {"model": "someone/absent"},
+        "c": {"model": "bloom"},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(shipped_settings))
+    command = ["prepare", "--settings", str(tmp_path / "mine.json")]
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    away = CliRunner().invoke(main, command)
+    assert away.exit_code == 0
+    assert "'someone/x' is not looked up: http://127.0.0.1:9 cannot be reached" in away.output
+    assert "someone/absent" not in away.output, "one that is out of reach is asked once"
+    assert not (tmp_path / "mine.lookups.json").exists()
+    server = make_server("127.0.0.1", 0, hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    there = CliRunner().invoke(main, command)
+    server.shutdown()
+    assert "'someone/x' is looked up on the Hub" in there.output
+    assert "'someone/absent' is not looked up: the Hub shows no model" in there.output
+    noted = json.loads((tmp_path / "mine.lookups.json").read_text())
+    assert [*noted] == ["extended-dlc:model:someone/x"]
+    assert noted["extended-dlc:model:someone/x"]["model_type"] == "bert"
+    assert not (tmp_path / "cdk.context.json").exists()

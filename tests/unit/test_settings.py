@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from extended_dlc.app.read import check_context, keys_of_context_files
 from extended_dlc.cli._settings import raw_settings
 from tests.support.settings import SettingsError, read_settings
+from tests.support.settings import read as read_all
 
 
 def read(settings: Any, **overrides: str) -> Any:
@@ -324,3 +326,122 @@ def test_a_vllm_image_wants_gpus_and_a_release_that_vllm_is_not_moved_back_to(sh
     shipped_settings["image"]["transformers"] = "4.46.3"
     found = problems(shipped_settings, instance_type="ml.g6.xlarge")
     assert any("image.transformers (4.46.3): goes onto no vLLM image in" in problem for problem in found)
+
+
+# what the command line says
+
+
+def test_a_context_key_that_nothing_reads_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "cdk.json").write_text('{"context": {"team": "speech"}}')
+    known = keys_of_context_files(tmp_path)
+    check_context(["model", "settings", "team", "aws:cdk:x", "@aws-cdk/core:y", "availability-zones:z"], known=known)
+    with pytest.raises(SettingsError, match=r"-c modle: is not a setting; did you mean 'model'\?"):
+        check_context(["modle"], known=known)
+    with pytest.raises(SettingsError, match=r"-c colour: is not a setting; there are settings, model, transformers"):
+        check_context(["colour"], known=known)
+
+
+def test_the_variables_and_the_options_of_plan_are_the_same_overrides(
+    shipped_settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"extended-dlc": shipped_settings}}))
+    values = {"model": "whisper", "transformers": "5.5.3", "instance_type": "ml.c5.xlarge", "region": "eu-west-1"}
+    by_option = raw_settings(None, folder=tmp_path, overrides=values).content
+    for key, value in values.items():
+        monkeypatch.setenv(f"EXTENDED_DLC_{key.upper()}", value)
+    assert raw_settings(None, folder=tmp_path).content == by_option
+    assert by_option["endpoints"]["bloom"]["model"] == "whisper"
+    assert by_option["image"]["transformers"] == "5.5.3"
+
+
+def test_another_region_on_the_command_line_does_not_part_the_base_from_its_log_in(shipped_settings: Any) -> None:
+    """The CDK CLI hands `-c` values to the app alone, and the log-in comes before it."""
+    moved = read_all({"extended-dlc": shipped_settings, "region": "eu-west-1"})
+    assert moved.settings.region == "eu-west-1"
+    assert ".us-east-1." in moved.decision.image.base
+    assert moved.decision.image.base == read_all({"extended-dlc": shipped_settings}).decision.image.base
+    china = read_all({"extended-dlc": shipped_settings, "region": "cn-north-1"})
+    assert ".cn-north-1." in china.decision.image.base, "another partition has registries of its own"
+
+
+# ARNs and tags
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        (
+            {"role": "arn:aws-cn:iam::111111111111:role/x"},
+            "role (arn:aws-cn:iam::111111111111:role/x): is of the partition aws-cn, and us-east-1 is of aws",
+        ),
+        ({"role": "my-role"}, "role (my-role): is not an ARN: write it as 'arn:aws:iam:"),
+        (
+            {"permissions_boundary": "arn:aws:iam::${AWS::AccountId}:policy/x"},
+            "permissions_boundary (arn:aws:iam::${AWS::AccountId}:policy/x): has a placeholder",
+        ),
+        (
+            {"hosting": {"kind": "async", "error_topic": "arn:aws:sns:eu-west-1:111111111111:x"}},
+            "hosting.error_topic (arn:aws:sns:eu-west-1:111111111111:x): is in eu-west-1, and the endpoint in us-",
+        ),
+        (
+            {"encryption_key": "arn:aws:sns:us-east-1:111111111111:x"},
+            "encryption_key (arn:aws:sns:us-east-1:111111111111:x): is an ARN of sns, and it has to be one of kms",
+        ),
+        (
+            {"weights": {"token_secret": "arn:aws:secretsmanager:eu-west-1:111111111111:secret:x-abcdef"}},
+            "weights.token_secret (arn:aws:secretsmanager:eu-west-1:111111111111:secret:x-abcdef): is in eu-west-1",
+        ),
+    ],
+)
+def test_an_arn_of_another_service_region_or_partition_is_refused(
+    shipped_settings: Any, endpoint: Any, problem: str
+) -> None:
+    shipped_settings["endpoints"]["bloom"].update(endpoint)
+    (found,) = problems(shipped_settings)
+    assert found.startswith(f"endpoints.bloom.{problem}")
+
+
+@pytest.mark.parametrize(
+    ("tags", "rule"),
+    [
+        ({"aws:owner": "x"}, "has 'aws:owner', and keys that begin with 'aws:' are AWS's own"),
+        ({str(number): "x" for number in range(51)}, "has 51 tags, and AWS takes 50"),
+        ({"k" * 129: "x"}, "whose key (1 to 128 characters)"),
+        ({"a!": "x"}, "has 'a!', and a tag takes letters"),
+    ],
+)
+def test_tags_that_aws_would_refuse_are_refused(shipped_settings: Any, tags: Any, rule: str) -> None:
+    shipped_settings["tags"] = tags
+    (found,) = problems(shipped_settings)
+    assert found.startswith("tags")
+    assert rule in found
+
+
+def test_a_base_that_is_a_tag_alone_is_refused_with_the_whole_reference(shipped_settings: Any) -> None:
+    shipped_settings["image"]["base"] = "2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04"
+    (found,) = problems(shipped_settings)
+    assert found.startswith("image.base (2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04): is a tag alone: write")
+    assert "/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04" in found
+
+
+def test_two_names_that_differ_by_case_are_refused(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["Bloom"] = {"model": "bloom"}
+    (found,) = problems(shipped_settings)
+    assert "differs from 'extended-dlc-Bloom' by case only" in found
+
+
+# what the Hub said
+
+
+def test_what_is_noted_beside_the_settings_is_read_in_the_same_synth(tmp_path: Path, shipped_settings: Any) -> None:
+    shipped_settings["endpoints"]["bloom"] = {"model": "someone/x"}
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(shipped_settings))
+    before = read_all({"settings": str(file)})
+    assert any(
+        "nobody here knows of 'someone/x' its model type, size and whether" in n.text for n in before.decision.notes
+    )
+    answer = {"asked": "main", "revision": "c" * 40, "model_type": "bert", "parameters": 10**8, "gated": True}
+    (tmp_path / "mine.lookups.json").write_text(json.dumps({"extended-dlc:model:someone/x": answer}))
+    with pytest.raises(SettingsError, match=r"endpoints\.bloom\.model \(someone/x\): is private or gated"):
+        read_all({"settings": str(file)})

@@ -233,7 +233,10 @@ def test_the_start_up_time_out_grows_with_the_bytes_up_to_the_bound(gigabytes: f
 
 def test_the_bound_that_is_too_small_is_said_with_the_way_out() -> None:
     (note,) = choose_timeouts(352_494_542_848).notes
-    assert "the start-up may take 11,175 s for 352 GB at 50 MB/s, and SageMaker waits 3600 s at most" in note
+    assert (
+        "the start-up may take 11,175 s (600 s, 352 GB read at 100 MB/s and 352 GB from the Hub at 50 MB/s), and"
+        in note
+    )
     assert "serve it from S3" in note
 
 
@@ -242,6 +245,22 @@ def test_weights_from_s3_have_a_time_out_of_their_own() -> None:
     assert (small.startup, small.download, small.notes) == (780, 360, ())
     assert (large.startup, large.download) == (3600, 3600)
     assert len(large.notes) == 2
+
+
+def test_what_the_weights_lie_on_decides_on_the_notes() -> None:
+    """BLOOM's 352 GB: from NVMe storage and an S3 prefix they are there in time."""
+    bloom = 352_494_542_848
+    assert choose_timeouts(bloom, from_s3=True, as_files=True, own_storage=True).notes == ()
+    (note,) = choose_timeouts(bloom, from_s3=True, as_files=True).notes
+    assert "4,125 s (600 s, 352 GB read at 100 MB/s)" in note
+    assert "NVMe" in note
+    (note,) = choose_timeouts(bloom, from_s3=True, own_storage=True).notes
+    assert "take an uncompressed S3 prefix" in note
+
+
+def test_no_cpu_is_proposed_for_what_none_would_serve() -> None:
+    assert smallest_instances(know_model("bigscience/bloom"), "cpu") == ()
+    assert smallest_instances(know_model("bigscience/bloom-7b1"), "cpu")
 
 
 def test_nothing_is_computed_for_a_size_that_nobody_knows() -> None:

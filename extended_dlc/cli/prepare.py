@@ -1,0 +1,90 @@
+"""`extended-dlc prepare`."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
+from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.decisions.decide import Decision
+from extended_dlc.facts.models import context_key
+from extended_dlc.login import LoginFailed, bases_to_pull, ecr_registries, engine_program, log_in
+from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
+
+SECONDS = 5
+"""How long the Hub may take; a synth is not to wait for one that is out of reach."""
+
+
+@click.command()
+@click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
+def prepare(settings: str | None) -> None:
+    """Do what a synth cannot: look up models that nobody here knows, and log in to the base image's registry.
+
+    The CDK CLI runs it before each synth ("build" in cdk.json). What the Hub says is noted beside the settings, in a
+    file that the app reads in the same synth; commit it. Always ends with status 0; what it cannot do, it says.
+    """
+    try:
+        raw = raw_settings(settings)
+    except SettingsError as error:
+        click.echo(f"extended-dlc prepare: {error}; cdk synth says more", err=True)
+        return
+    look_up(raw, decided(raw).decision)
+    log_in_to(bases_to_pull(decided(raw).decision))  # with what was looked up
+
+
+def look_up(raw: Raw, decision: Decision | None) -> None:
+    """Ask the Hub about each model of the settings that nobody knows, until it cannot be reached."""
+    known = read_lookups(raw.file)
+    found: dict[str, Any] = {}
+    for name, revision in _unknown(decision):
+        try:
+            found[context_key(name)] = ask_hub(
+                name,
+                revision=revision,
+                endpoint=os.environ.get("HF_ENDPOINT") or HUB,
+                token=os.environ.get("HF_TOKEN") or None,
+                timeout=SECONDS,
+            )
+        except LookupFailed as error:
+            click.echo(f"extended-dlc prepare: '{name}' is not looked up: {error}", err=True)
+            if isinstance(error, HubOutOfReach):
+                break
+            continue
+        click.echo(f"extended-dlc prepare: '{name}' is looked up on the Hub", err=True)
+    if found:
+        file = lookups_file(raw.file)
+        scratch = file.with_name(f"{file.name}.{os.getpid()}")
+        scratch.write_text(json.dumps({**known, **found}, indent=2, sort_keys=True) + "\n")
+        scratch.replace(file)
+
+
+def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
+    """The models of the Hub of which something is not known, with the revision that is asked for, each once."""
+    noted = {note.place for note in (decision.notes if decision else ()) if note.kind == "unknown-model"}
+    parts = [part.part for endpoint in (decision.endpoints if decision else ()) for part in endpoint.parts]
+    return list(
+        dict.fromkeys(
+            (str(part.model.facts.model_id), part.model.revision)
+            for part in parts
+            if part.place in noted and not part.model.facts.revision
+        )
+    )
+
+
+def log_in_to(bases: tuple[str, ...]) -> None:
+    """Log the engine in to the private ECR registries of these images."""
+    engine = engine_program()
+    for registry in ecr_registries(bases):
+        try:
+            log_in(registry, engine)
+            click.echo(f"extended-dlc login: {engine} is logged in to {registry.host}", err=True)
+        except LoginFailed as error:
+            click.echo(
+                f"extended-dlc login: not logged in to {registry.host}, from which the base image comes: {error}.\n"
+                "  A synth works without; to build the image, run 'extended-dlc login' again before 'cdk deploy'.",
+                err=True,
+            )
