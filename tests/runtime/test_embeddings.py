@@ -104,10 +104,16 @@ for name, cases in json.loads((folder / "reference.json").read_text()).items():
             assert made.shape == wanted.shape, (name, made.shape, wanted.shape)
             worst = max(worst, float(abs(made - wanted).max()))
     print(json.dumps({"name": name, "worst": worst, "task": model.task, "together": model.embeddings.together}))
+for name, expected in json.loads((folder / "scores.json").read_text()).items():
+    (model,) = load_pipelines(Settings(model_folder=folder / name))
+    texts = case["texts"]
+    scores, _ = model.reranker.scores(texts[1], texts, raw=False, side="")
+    worst = float(abs(numpy.array(scores) - numpy.array(expected)).max())
+    print(json.dumps({"name": name, "worst": worst, "task": model.task, "together": model.reranker.together}))
 """
 
 
-def test_every_form_of_repository_makes_the_vectors_that_sentence_transformers_makes(repositories, server_path):
+def test_every_form_of_repository_makes_the_vectors_and_scores_of_sentence_transformers(repositories, server_path):
     done = subprocess.run(
         [sys.executable, "-c", ASK, repositories],
         env={**os.environ, "PYTHONPATH": server_path, "OMP_NUM_THREADS": "1"},
@@ -117,9 +123,9 @@ def test_every_form_of_repository_makes_the_vectors_that_sentence_transformers_m
     )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(rows) == 22
+    assert len(rows) == 22 + 3
     assert {row["name"]: row["worst"] for row in rows if row["worst"] > 1e-5} == {}
-    assert {row["task"] for row in rows} == {"sentence-embeddings"}
+    assert [row["task"] for row in rows] == ["sentence-embeddings"] * 22 + ["text-classification"] * 3
     assert {row["together"] for row in rows} == {embeddings.MOST_TOGETHER}  # none of them minds its padding
 
 
@@ -127,9 +133,30 @@ def test_every_form_of_repository_makes_the_vectors_that_sentence_transformers_m
 
 
 @pytest.fixture(scope="module")
-def dense(start_server, repositories, release):
-    """Pooling, two Dense, and vectors of length 1, with the prompts that every repository has."""
-    return start_server(repositories / "dense", release).wait_until_ready()
+def hub(repositories, tmp_path_factory):
+    """A stand-in for the Hub with a repository that has more than is needed, and the files that were asked for."""
+    serving = pytest.importorskip("werkzeug.serving", reason="pip install extended-dlc[rehearse]")
+    from extended_dlc.rehearsal import hub as application
+
+    root, lines = tmp_path_factory.mktemp("hub"), []
+    folder = root / "tiny" / "dense"
+    shutil.copytree(repositories / "dense", folder)
+    for further in ("2_Dense/pytorch_model.bin", "onnx/model.onnx", "openvino/openvino.bin", "old/model.safetensors"):
+        (folder / further).parent.mkdir(exist_ok=True)
+        (folder / further).write_bytes(b"x" * 100)
+    stand_in = application.Hub(root, log=lambda line: lines.append(json.loads(line)))
+    server = serving.make_server("127.0.0.1", 0, stand_in, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", lines
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def dense(start_server, hub, release, tmp_path_factory):
+    """Pooling, two Dense, and vectors of length 1, with the prompts that every repository has; from the Hub."""
+    address, _ = hub
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return start_server(None, release, HF_MODEL_ID="tiny/dense", HF_ENDPOINT=address, HF_HOME=cache).wait_until_ready()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +180,13 @@ def test_inputs_become_one_vector_each(dense, repositories):
     assert near(dense.ask({"inputs": case["texts"][0]}).json, case["vectors"][:1])
     assert near(dense.ask(b"hello", "text/plain").json, case["vectors"][:1])
     assert near(dense.ask(b"inputs\nhello\na\n", "text/csv").json, [case["vectors"][0], case["vectors"][-1]])
+
+
+def test_the_files_of_all_modules_are_downloaded_and_no_others(dense, hub):
+    _, lines = hub
+    got = {line["path"].partition("/resolve/")[2].partition("/")[2] for line in lines if line["method"] == "GET"}
+    assert {"1_Pooling/config.json", "2_Dense/model.safetensors", "3_Dense/model.safetensors", "modules.json"} <= got
+    assert not {name for name in got if name.endswith((".bin", ".onnx")) or name.startswith("old/model")}
 
 
 def test_openai_clients_get_their_shape_in_numbers_and_in_base64(dense):
@@ -330,28 +364,15 @@ def scored(start_server, repositories, release):
     return start_server(repositories / "scored", release).wait_until_ready()
 
 
-TEXTS = [
-    "hello",
-    "The quick brown FOX jumps over the lazy dog while bloom and whisper are talking.",
-    "Grüße, 42!",
-    "amazon sagemaker serves hugging face models",
-    "a",
-]
-
-
-def test_texts_are_scored_for_a_query_as_sentence_transformers_does(scored, start_server, repositories, release):
-    expected = json.loads((repositories / "scores.json").read_text())
-    assert all(0 < score < 1 for score in expected["scored"])
-    servers = {"scored": scored}
-    if release == "5.23.0":  # what is read of the files is the same for every release
-        servers |= {name: start_server(repositories / name) for name in ("scored-raw", "scored-raw-old")}
-    for name, server in servers.items():
-        server.wait_until_ready()
-        answer = post(server, "/v1/rerank", {"query": TEXTS[1], "documents": TEXTS}).json
-        found = {one["index"]: one["relevance_score"] for one in answer["results"]}
-        assert [found[index] for index in range(len(TEXTS))] == pytest.approx(expected[name], abs=1e-5)
-        order = [one["relevance_score"] for one in answer["results"]]
-        assert order == sorted(order, reverse=True)
+def test_texts_are_answered_from_the_best_score_down(scored, repositories):
+    expected = json.loads((repositories / "scores.json").read_text())["scored"]
+    texts = json.loads((repositories / "reference.json").read_text())["dense"][0]["texts"]
+    answer = post(scored, "/v1/rerank", {"query": texts[1], "documents": texts}).json
+    found = {one["index"]: one["relevance_score"] for one in answer["results"]}
+    assert [found[index] for index in range(len(texts))] == pytest.approx(expected, abs=1e-5)
+    order = [one["relevance_score"] for one in answer["results"]]
+    assert order == sorted(order, reverse=True)
+    assert all(0 < score < 1 for score in order)
 
 
 def test_cohere_and_jina_clients_get_their_shape(scored):
@@ -413,35 +434,6 @@ def test_a_classifier_of_several_labels_ranks_nothing(bert):
 
 
 # the repository's files
-
-
-def test_the_hubs_files_of_all_modules_are_downloaded_and_no_others(start_server, repositories, tmp_path):
-    serving = pytest.importorskip("werkzeug.serving", reason="pip install extended-dlc[rehearse]")
-    from extended_dlc.rehearsal import hub as application
-
-    folder, lines = tmp_path / "hub" / "tiny" / "dense", []
-    shutil.copytree(repositories / "dense", folder)
-    for further in (
-        "2_Dense/pytorch_model.bin",
-        "onnx/model.onnx",
-        "openvino/openvino_model.bin",
-        "old/model.safetensors",
-    ):
-        (folder / further).parent.mkdir(exist_ok=True)
-        (folder / further).write_bytes(b"x" * 100)
-    hub = application.Hub(tmp_path / "hub", log=lambda line: lines.append(json.loads(line)))
-    serving_hub = serving.make_server("127.0.0.1", 0, hub, threaded=True)
-    threading.Thread(target=serving_hub.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{serving_hub.server_port}"
-    server = start_server(None, HF_MODEL_ID="tiny/dense", HF_ENDPOINT=address, HF_HOME=str(tmp_path / "cache"))
-    server.wait_until_ready()
-    case = json.loads((repositories / "reference.json").read_text())["dense"][0]
-    assert near(server.ask({"inputs": case["texts"]}).json, case["vectors"])
-    assert server.stop() == 0
-    serving_hub.shutdown()
-    got = {line["path"].partition("/resolve/")[2].partition("/")[2] for line in lines if line["method"] == "GET"}
-    assert {"1_Pooling/config.json", "2_Dense/model.safetensors", "3_Dense/model.safetensors", "modules.json"} <= got
-    assert not {name for name in got if name.endswith((".bin", ".onnx")) or name.startswith("old/model")}
 
 
 @pytest.fixture
