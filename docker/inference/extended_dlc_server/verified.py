@@ -24,6 +24,10 @@ FOLLOWED = 16 * 1024 * 1024
 
 _PIECE = 4 * 1024 * 1024
 _PAUSE = 0.02
+
+_UNFINISHED = 64 * 1024
+"""Bytes before the end of what is there that may be zeros of a block which is not full yet."""
+
 _NOTES = ".extended-dlc-verified.json"
 
 
@@ -68,12 +72,19 @@ def hash_of(file: Path, kind: str) -> str:
     return str(digest.hexdigest())
 
 
+def end_of_data(file: int, start: int) -> int:
+    """Up to where a file that is written in several places is without a hole; its length where nobody can tell."""
+    with suppress(OSError):
+        return os.lseek(file, start, os.SEEK_HOLE)
+    return os.fstat(file).st_size
+
+
 def _start(kind: str, size: int) -> Any:
     return hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
 class Following:
-    """Hashes a file of the Hub's cache while it is written there, as long as that is done from front to back."""
+    """Hashes a file of the Hub's cache while it is written there, from front to back, by one or in several places."""
 
     def __init__(self, blobs: Path, file: Listed) -> None:
         """The cache calls it by its hash, and by more than that until it is whole."""
@@ -108,7 +119,11 @@ class Following:
             with path.open("rb", buffering=0) as opened:  # which stays open when the file is renamed
                 while True:
                     over = self._written.is_set()  # before the last look
-                    while count := opened.readinto(buffer):
+                    there = self._file.size if over else end_of_data(opened.fileno(), self._length) - _UNFINISHED
+                    while self._length < there:
+                        count = os.preadv(opened.fileno(), [buffer[: there - self._length]], self._length)
+                        if not count:
+                            break
                         self._digest.update(buffer[:count])
                         self._length += count
                     if over:

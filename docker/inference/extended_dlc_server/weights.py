@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from . import parts
 from .adapters import Adapter, require_peft, without_adapter
 from .complete import (
     ADAPTER_CONFIG,
@@ -355,6 +356,9 @@ def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name
 
         follow = file in absent and listing.size >= FOLLOWED and bool(listing.kind)
         with Following(repository / "blobs", listing) if follow else nullcontext() as following:
+            if follow:
+                with suppress(Exception):  # which the Hub's client meets too, and says in its own words
+                    parts.fetch(model_id, file, commit, settings.token, listing, repository / "blobs")
             path = Path(_fetched(file, download, name)).resolve()
             if notes.knows(path, listing):
                 return
