@@ -36,6 +36,20 @@ MISTRAL = """{%- if messages[0].role == 'system' %}{{ raise_exception('no system
 {%- endif -%}{%- endfor -%}
 [{{ m.role }}]{{ m.content }}{%- endfor -%}
 {%- if tools %}[AVAILABLE_TOOLS]{{ tools | length }}[INST]{% else %}[/INST]{% endif -%}{# '[TOOL_CALLS]' #}"""
+MISTRAL_ANSWERS = {
+    "defaults": {"role": "assistant"},
+    "start_anchor_pattern": r"\[/?INST\]",
+    "fields": {
+        "tool_calls": {
+            "open": "[TOOL_CALLS]",
+            "close": "</s>",
+            "content": "json",
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{arguments}"}},
+            "transform_each": True,
+        },
+        "content": {"close": "</s>", "content": "text"},
+    },
+}
 USER = [{"role": "user", "content": "hi"}]
 TOOL = {
     "type": "function",
@@ -68,6 +82,9 @@ def mistral(start_server, tmp_path_factory, release):
         ("[/INST]", "Bonjour."),
     ]
     folder = make_chain(tmp_path_factory.mktemp("mistral") / "model", chains, MISTRAL, special)
+    # which the newest release reads; the oldest has our own table
+    told = folder / "tokenizer_config.json"
+    told.write_text(json.dumps({**json.loads(told.read_text()), "response_template": MISTRAL_ANSWERS}))
     return start_server(folder, release).wait_until_ready()
 
 

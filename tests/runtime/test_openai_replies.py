@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from extended_dlc_server.replies import Content, MarkedReply, Reasoning, thinking_of
+from extended_dlc_server.replies import Content, MarkedReply, Reasoning, TemplateReply, thinking_of
 from extended_dlc_server.tool_calls import Call, call_id, form_of, schemas_of
 
 WEATHER = {
@@ -61,6 +61,10 @@ def taken_apart(text, form=None, thinking=None, begun=False, size=None):
     size = size or len(text) or 1
     pieces = [piece for start in range(0, len(text), size) for piece in reply.feed(text[start : start + size])]
     pieces += reply.end()
+    return sorted_out(pieces)
+
+
+def sorted_out(pieces):
     return (
         "".join(piece.text for piece in pieces if isinstance(piece, Reasoning)),
         "".join(piece.text for piece in pieces if isinstance(piece, Content)),
@@ -183,3 +187,50 @@ def test_ids_are_as_the_models_template_takes_them():
     random = "0123456789abcdef" * 2
     assert call_id(form_of(TEMPLATES["mistral"]), random) == "012345678"
     assert call_id(form_of(TEMPLATES["hermes"]), random).startswith("call_0123")
+
+
+# as `transformers serve` has it for Qwen 3
+QWEN_3 = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<|im_start|>assistant\n",
+    "fields": {
+        "reasoning_content": {"open": "<think>", "close": "</think>", "content": "text"},
+        "tool_calls": {
+            "open_pattern": r"\s*<tool_call>",
+            "close": "</tool_call>",
+            "repeats": True,
+            "content": "json",
+            "transform": {"type": "function", "function": "{content}"},
+        },
+        "content": {"close_pattern": r"\s*(?:<\|im_end\|>|<\|endoftext\|>)", "content": "text"},
+    },
+}
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"days": 3}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+@pytest.mark.parametrize(
+    ("prompt", "text", "expected"),
+    [
+        (
+            "",
+            f"<think>\nHm.\n</think>\n\nI look.\n{CALL}<|im_end|>",
+            ("Hm.", "I look.", [("get_weather", {"days": 3})]),
+        ),
+        ("<think>\n", "Hm.\n</think>\n\nHello  you.<|im_end|>", ("Hm.", "Hello  you.", [])),
+        ("", "Hello.<|im_end|>", ("", "Hello.", [])),
+        ("", "<tool_call>\nnot JSON\n</tool_call> and more<|im_end|>", None),
+    ],
+)
+def test_a_tokenizer_may_say_how_its_answers_are_taken_apart(prompt, text, expected, size):
+    parsing = pytest.importorskip("transformers.utils.chat_parsing", reason="from transformers 5.20 on")
+    reply = TemplateReply(
+        parsing.ResponseParser(QWEN_3, prefix=f"<|im_start|>user\nhi<|im_end|><|im_start|>assistant\n{prompt}")
+    )
+    pieces = [piece for start in range(0, len(text), size) for piece in reply.feed(text[start : start + size])]
+    found = sorted_out([*pieces, *reply.end()])
+    if expected is None:
+        assert "not JSON" in found[1]
+        assert found[2] == []
+    else:
+        assert found == expected

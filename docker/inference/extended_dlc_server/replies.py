@@ -195,30 +195,55 @@ class TemplateReply:
     def __init__(self, parser: Any) -> None:
         """`parser` is transformers' own."""
         self._parser = parser
-        self._begun = False
+        self._begun = self._is_first = self._is_broken = False
+        self._spaces = self._calls = ""
 
     def feed(self, text: str) -> list[Piece]:
         """What is certain with this text behind the one before."""
+        if self._is_broken:
+            return [Content(text)] if text else []
         events = [] if self._begun else list(self._parser.initial_events)
         self._begun = True
-        return self._pieces([*events, *self._parser.feed(text)])
+        pieces = self._pieces(events)
+        try:
+            return [*pieces, *self._pieces(self._parser.feed(text))]
+        except Exception:  # of calls that are none, whatever a repository's own description makes of them
+            self._is_broken = True
+            return [*pieces, Content(self._calls + text)]
 
     def end(self) -> list[Piece]:
         """What was held back: nothing follows."""
-        _, events = self._parser.finalize()
-        return self._pieces(events)
+        if self._is_broken:
+            return []
+        try:
+            _, events = self._parser.finalize()
+            return self._pieces(events)
+        except Exception:  # as above
+            return [Content(self._calls)] if self._calls else []
 
-    @staticmethod
-    def _pieces(events: Sequence[Mapping[str, Any]]) -> list[Piece]:
+    def _pieces(self, events: Sequence[Mapping[str, Any]]) -> list[Piece]:
         pieces: list[Piece] = []
         for event in events:
             field, kind = event["field"], event["type"]
-            if kind == "region_close" and field in _CALLS:
+            if kind == "region_open":
+                self._is_first, self._spaces, self._calls = True, "", ""
+            elif kind == "region_close" and field in _CALLS:
                 value = event["value"]
                 pieces += [json_call(one) for one in (value if isinstance(value, list) else [value])]
-            elif kind == "region_chunk" and event["text"] and field not in _CALLS:
-                pieces.append(Reasoning(event["text"]) if field in _REASONING else Content(event["text"]))
+            elif kind == "region_chunk" and field in _CALLS:
+                self._calls += event["text"]
+            elif kind == "region_chunk" and (text := self._trimmed(event["text"])):
+                pieces.append(Reasoning(text) if field in _REASONING else Content(text))
         return pieces
+
+    def _trimmed(self, text: str) -> str:
+        """Without white space around a part."""
+        text = self._spaces + text
+        text = text.lstrip() if self._is_first else text
+        kept = text.rstrip()
+        self._spaces = text[len(kept) :]
+        self._is_first = self._is_first and not kept
+        return kept
 
 
 class SchemaReply:
