@@ -182,6 +182,20 @@ def test_inputs_become_one_vector_each(dense, repositories):
     assert near(dense.ask(b"inputs\nhello\na\n", "text/csv").json, [case["vectors"][0], case["vectors"][-1]])
 
 
+def test_vectors_come_as_an_array_of_numpy_where_that_is_accepted(dense):
+    import io
+
+    import numpy as np
+
+    body = json.dumps({"inputs": ["hello", "a"]}).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/x-npy"}
+    answer = dense.request("POST", "/invocations", body, headers)
+    assert answer.content_type == "application/x-npy"
+    array = np.load(io.BytesIO(answer.body), allow_pickle=False)
+    assert (array.shape, array.dtype) == ((2, 8), np.float32)
+    assert near(array.tolist(), dense.ask({"inputs": ["hello", "a"]}).json)
+
+
 def test_the_files_of_all_modules_are_downloaded_and_no_others(dense, hub):
     _, lines = hub
     got = {line["path"].partition("/resolve/")[2].partition("/")[2] for line in lines if line["method"] == "GET"}
