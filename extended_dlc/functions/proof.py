@@ -95,7 +95,7 @@ def handle(event: dict[str, Any], context: Any) -> None:
         traceback.print_exc()
         _answer(event, "FAILED", str(NotProven(f"The proof could not be made: {error}")))
     else:
-        _answer(event, "SUCCESS", "")
+        _answer(event, "SUCCESS", "", measured(event))
 
 
 def _prove(event: dict[str, Any], context: Any) -> bool:
@@ -150,13 +150,33 @@ def is_proved(event: dict[str, Any]) -> bool:
     raise NotProven(f"{_who(properties)} is still not InService after {minutes} min" + _log(properties))
 
 
-def _answer(event: dict[str, Any], status: str, reason: str) -> None:
+def measured(event: dict[str, Any]) -> dict[str, str]:
+    """How long a new endpoint took until it was in service: instances, image, model and the model's first answer.
+
+    The server's log says what of it the server's own start was ("the start took"). Nothing is known of an update, whose
+    beginning SageMaker does not keep; and what cannot be measured fails no proof.
+    """
+    properties = event["ResourceProperties"]
+    if properties["Check"] != "endpoint" or event["RequestType"] != "Create":
+        return {}
+    try:
+        endpoint = boto3.client("sagemaker").describe_endpoint(EndpointName=properties["EndpointName"])
+        seconds = round((endpoint["LastModifiedTime"] - endpoint["CreationTime"]).total_seconds())
+    except (ClientError, KeyError) as error:
+        print(f"the start was not measured: {error!r}")
+        return {}
+    print(f"{properties['EndpointName']} was in service {seconds} s after it was created")
+    return {"SecondsToInService": str(seconds)}
+
+
+def _answer(event: dict[str, Any], status: str, reason: str, data: dict[str, str] | None = None) -> None:
     """Tell CloudFormation, at the address in S3 that it signed for this event."""
     answer = {
         "Status": status,
         "Reason": reason,
         "PhysicalResourceId": event.get("PhysicalResourceId") or f"proof-of-the-{event['ResourceProperties']['Check']}",
         **{key: event[key] for key in ("StackId", "RequestId", "LogicalResourceId")},
+        **({"Data": data} if data else {}),
     }
     body = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace")
     # the address was signed for an empty type

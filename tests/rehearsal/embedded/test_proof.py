@@ -301,7 +301,7 @@ def test_an_answer_is_compared_with_the_expected_one(expected: Any, said: str, w
 
 
 def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
-    aws: Aws, stack: str, listen: Callable[..., Listener]
+    aws: Aws, stack: str, listen: Callable[..., Listener], capsys: pytest.CaptureFixture[str]
 ) -> None:
     endpoint(aws, "told", GREETING="hi")
     told = listen()
@@ -312,6 +312,20 @@ def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
     assert (good["Status"], good["PhysicalResourceId"], good["StackId"]) == ("SUCCESS", "proof-of-the-endpoint", stack)
     assert (bad["Status"], bad["LogicalResourceId"]) == ("FAILED", "Check")
     assert bad["Reason"].startswith("told serves told and not other: SageMaker has rolled the update back")
+    seconds = good["Data"]["SecondsToInService"]
+    assert 0 <= int(seconds) < 60
+    assert f"told was in service {seconds} s after it was created" in capsys.readouterr().out
+    assert "Data" not in bad
+
+
+def test_an_update_is_not_measured(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
+    """SageMaker does not say when it began."""
+    endpoint(aws, "updated")
+    told = listen()
+    properties = {"Check": "endpoint", "EndpointName": "updated", "ConfigName": "updated"}
+    proof.handle(asked(stack, properties, "Update", ResponseURL=told.url), Context())
+    ((_, answer),) = told.sent
+    assert (answer["Status"], "Data" in answer) == ("SUCCESS", False)
 
 
 def test_whatever_goes_wrong_cloudformation_is_told(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
