@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 MIB = 1024 * 1024
@@ -35,7 +36,19 @@ ROUNDS = 2
 UNVERIFIED = "unverified/"
 """Where large files are until they are compared; what is forgotten there, the bucket's lifecycle rule deletes."""
 
-_OTHER_FRAMEWORKS = ("*.h5", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data", "*.tflite", "*.mlmodel", "*.gguf")
+TOKEN_KEYS = ("HF_TOKEN", "token")
+"""The members of a secret's JSON object that hold the token; the server in the image reads the same."""
+
+NEVER = frozenset(
+    {
+        # other frameworks and runtimes
+        *(".gguf", ".h5", ".mlmodel", ".msgpack", ".nemo", ".onnx", ".onnx_data", ".ot", ".pb", ".tflite"),
+        # pages and samples
+        *(".flac", ".gif", ".ipynb", ".jpeg", ".jpg", ".md", ".mp3", ".mp4", ".pdf", ".png", ".svg", ".wav", ".webp"),
+    }
+)
+"""Files that no model is loaded from, by their endings; the server in the image downloads none of them either."""
+
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -149,7 +162,7 @@ class Hub:
 def _is_needed(path: str, files: list[File]) -> bool:
     """Neither another framework's weights nor, beside safetensors, the same ones again as a pickle."""
     name = path.rpartition("/")[2]
-    if name.startswith(".") or any(fnmatch.fnmatch(name, pattern) for pattern in _OTHER_FRAMEWORKS):
+    if name.startswith(".") or PurePosixPath(name).suffix.lower() in NEVER:
         return False
     folder = path.rpartition("/")[0]
     safe = any(f.path.endswith(".safetensors") and f.path.rpartition("/")[0] == folder for f in files)
@@ -475,11 +488,21 @@ def _unless_missing(ask: Callable[[], Any]) -> Any:
 
 
 def read_token(secret: str) -> str:
-    """The Hub's token from Secrets Manager: the text, or `HF_TOKEN` of a JSON object."""
+    """The Hub's token from Secrets Manager: the text, or the member `HF_TOKEN` or `token` of a JSON object."""
     import boto3
 
     text = str(boto3.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]).strip()
-    return str(json.loads(text)["HF_TOKEN"]) if text.startswith("{") else text
+    if text.startswith("{"):
+        try:
+            members = json.loads(text)
+        except ValueError:
+            members = {}
+        text = next((members[key] for key in TOKEN_KEYS if isinstance(members.get(key), str)), "").strip()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise CopyError(
+            f"the secret {secret} holds no token: store the token itself, or a JSON object with '{TOKEN_KEYS[0]}'"
+        )
+    return text
 
 
 def signal(url: str, *, reason: str, ok: bool) -> None:

@@ -28,6 +28,7 @@ from extended_dlc.decisions.part import other_variants
 from extended_dlc.decisions.vllm import COMPLETION, vllm_variables
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.combinations import check_serverless_data
+from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
 from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc, notes_of_image
 from extended_dlc.model import HubModel, PlacedModel, ServedModel
 from extended_dlc.network import vpc_config
@@ -604,11 +605,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
     def _grant_observability(self, role: iam.IRole) -> None:
         """Logs and metrics, of this endpoint alone (SageMaker developer guide, roles, CreateModel API)."""
-        group = f"/aws/sagemaker/Endpoints/{self.endpoint_name}"
-        groups, namespaces = [group], ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]
+        group = f"{ENDPOINT_LOGS}/{self.endpoint_name}"
+        groups, namespaces = [group], [ENDPOINT_LOGS, REQUEST_METRICS]
         if isinstance(self.hosting, Components):
-            groups += [f"/aws/sagemaker/InferenceComponents/{each.name}" for each in self.hosting.components]
-            namespaces.append("/aws/sagemaker/InferenceComponents")
+            groups += [f"{COMPONENT_LOGS}/{each.name}" for each in self.hosting.components]
+            namespaces.append(COMPONENT_LOGS)
         log_groups = [place_of(self).arn("logs", f"log-group:{each}") for each in groups]
         # as grants: a statement that is made and added costs four calls to the CDK's process, a grant costs one
         iam.Grant.add_to_principal(

@@ -13,6 +13,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from extended_dlc._private import place_of
+from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.options.proof import Proof
 
@@ -83,7 +84,7 @@ class Prover(Construct):
         :param proof: What it has to answer; None to ask nothing.
         :param queue: Location in S3 of the requests of an asynchronous endpoint.
         """
-        self._allow_looking(endpoint, log=f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}", asks=proof is not None)
+        self._allow_looking(endpoint, log=f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}", asks=proof is not None)
         # another image, model, environment or instance type is another configuration, which is proved again
         properties = self._asked(proof, endpoint=endpoint, config_name=config_name, task=task)
         if proof is not None:
@@ -105,7 +106,7 @@ class Prover(Construct):
     ) -> CustomResource:
         """The proof that a component serves its present model, and answers; to be ordered after the component."""
         name = component.name
-        self._allow_looking(endpoint, log=f"/aws/sagemaker/InferenceComponents/{name}", asks=proof is not None)
+        self._allow_looking(endpoint, log=f"{COMPONENT_LOGS}/{name}", asks=proof is not None)
         self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
         requirements = {
             "MinMemoryRequiredInMb": component.memory_mb,

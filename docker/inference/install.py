@@ -31,11 +31,9 @@ TOOLKIT = "sagemaker-huggingface-inference-toolkit"
 NATIVE = 'the native server (server="native")'
 
 PROTECTED = re.compile(
-    # compiled against each other and against the driver of the instance: replacing one breaks the others
-    r"torch|torchvision|torchaudio|torchtext|torchcodec|triton|pytorch-triton|nvidia-.*|cuda-.*|flash-attn|numpy"
-    # the stock server stays as it is: newer bases carry releases of it that no index has
-    r"|sagemaker-huggingface-inference-toolkit|sagemaker-inference|multi-model-server"
+    "|".join(each for each in (HERE / "protected.txt").read_text().splitlines() if each and not each.startswith("#"))
 )
+"""What no install may replace (`protected.txt`)."""
 
 # Neighbours that import transformers (or that it imports) and break when it moves alone, although `pip check` stays
 # content. Ranges that answer together with transformers 5; the newest that the base's Python takes is installed.

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from importlib.metadata import distributions
 from pathlib import Path
 
+HERE = Path(__file__).parent
 SECRETS = Path("/run/secrets")
 
 PROTECTED = re.compile(
-    # compiled against each other and against the driver of the instance: replacing one breaks the others
-    r"vllm|torch|torchvision|torchaudio|torchcodec|triton|pytorch-triton|nvidia-.*|cuda-.*|flash-attn|flashinfer-.*"
-    r"|xformers|numpy|lmcache|nixl.*"
+    "|".join(each for each in (HERE / "protected.txt").read_text().splitlines() if each and not each.startswith("#"))
 )
+"""What no install may replace (`protected.txt`)."""
 
 
 def installed() -> dict[str, str]:

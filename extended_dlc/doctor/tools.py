@@ -10,6 +10,7 @@ from pathlib import Path
 from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
 from extended_dlc.doctor.programs import NoAnswer, ask
 from extended_dlc.doctor.target import Target
+from extended_dlc.facts.catalog import version
 
 OLDEST_PYTHON = (3, 10)
 OLDEST_NODE = 20
@@ -105,17 +106,13 @@ def _judge(program: Path, target: Target, remedy: str) -> Finding:
     pinned = target.pinned_cdk
     if found[1] != "2":
         return Problem(f"{program} is CDK CLI {found[0]}, and the app is made for 2.x", remedy)
-    if pinned and _numbers(found[0]) < _numbers(pinned):
+    if pinned and version(found[0]) < version(pinned):
         return Problem(f"{program} is CDK CLI {found[0]}, older than {pinned}, which package.json pins", remedy)
     return Ok(found[0])
 
 
 def _wanted(target: Target) -> str:
     return f"aws-cdk@{target.pinned_cdk or 2}"
-
-
-def _numbers(release: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", release)[:3]]
 
 
 def _install_python() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extended_dlc.facts.catalog import INFERENCE, DlcImage, dlc_images
+from extended_dlc.facts.catalog import INFERENCE, DlcImage, dlc_images, version
 
 
 def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcImage:
@@ -11,7 +11,7 @@ def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcIm
     A `ValueError` with the releases that AWS has images with, or with the regions.
     """
     family = dlc_images(INFERENCE, accelerator=accelerator)
-    releases = sorted({image.release for image in family}, key=lambda release: [int(n) for n in release.split(".")])
+    releases = sorted({image.release for image in family}, key=version)
     found = [image for image in family if image.transformers == (transformers or releases[-1])]
     if not found:
         raise ValueError(

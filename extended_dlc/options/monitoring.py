@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
 from extended_dlc.options._values import OptionError, within
 from extended_dlc.options.hosting import Async, Components, Hosting, RealTime, Serverless
 
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
 
-REQUESTS = "AWS/SageMaker"
+REQUESTS = REQUEST_METRICS
 """Namespace of what SageMaker counts of requests."""
 
 
-INSTANCES = "/aws/sagemaker/Endpoints"
+INSTANCES = ENDPOINT_LOGS
 """Namespace of what SageMaker measures on instances."""
 
 
-COPIES = "/aws/sagemaker/InferenceComponents"
+COPIES = COMPONENT_LOGS
 """Namespace of what SageMaker measures on the copies of a component, in % of what a copy reserves."""
 
 

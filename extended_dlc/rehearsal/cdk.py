@@ -70,14 +70,14 @@ class Cdk:
 
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
         """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
-        environment = {**_without_settings(os.environ), **self.environment()}
+        environment = {**without_settings(os.environ), **self.environment()}
         # as an argument, and not in the environment: `Servers` finds the CLI of a killed rehearsal by it
         output = f"--output={self.state / 'cdk.out'}"
         run_cdk([str(self.program), *arguments, output], self.app, environment, log, each_line)
 
 
-def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment but for what would change the settings: a rehearsal writes its own."""
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment but for what would change the settings, of which a run has its own."""
     return {name: value for name, value in environment.items() if not name.startswith("EXTENDED_DLC_")}
 
 

@@ -21,7 +21,7 @@ from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
 from extended_dlc.facts.instances import find_instance
 from extended_dlc.login import engine_program
-from extended_dlc.rehearsal.cdk import run_cdk
+from extended_dlc.rehearsal.cdk import run_cdk, without_settings
 from extended_dlc.rehearsal.report import Report, StepFailed
 from extended_dlc.rehearsal.speech import tone_wav
 from extended_dlc.smoke.budget import INSTANCES, Budget
@@ -37,7 +37,6 @@ NAME = "extended-dlc-smoke"
 
 PROMPT = "Hello, my name is"
 _ENDPOINTS = {"bloom": {"model": "bigscience/bloom-560m"}, "whisper": {"model": "openai/whisper-base"}}
-_OVERRIDES = {f"EXTENDED_DLC_{name}" for name in ("MODEL", "TRANSFORMERS", "INSTANCE_TYPE", "REGION", "SETTINGS")}
 _METRIC_SECONDS = 180
 """How long the report waits for an endpoint's first metrics, which come each minute."""
 _OTHER_CHECKS = ("python", "cdk-on-path")  # the test brings its own Python and runs the CLI of node_modules
@@ -261,7 +260,7 @@ class SmokeTest:
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment, with our settings and none that would change them."""
-        given = {key: value for key, value in os.environ.items() if key not in _OVERRIDES}
+        given = without_settings(os.environ)
         return {
             **given,
             "EXTENDED_DLC_SETTINGS": str(self.state / "settings.json"),

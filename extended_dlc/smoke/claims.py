@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from extended_dlc.facts.names import ENDPOINT_LOGS
+
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _COPY = "Custom::CDKECRDeployment"
 _MIRROR = "Custom::ExtendedDlcMirror"
@@ -101,7 +103,7 @@ def _image_copy(seen: Seen) -> str:
 
 def _role_logs(seen: Seen) -> str:
     for endpoint in seen.endpoints:
-        group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        group = f"{ENDPOINT_LOGS}/{endpoint}"
         if not seen.client("logs").describe_log_streams(logGroupName=group, limit=1)["logStreams"]:
             raise StillOpen(f"{group} has no stream")
     return "both endpoints pulled their image, answered and wrote to their log groups"
@@ -109,7 +111,7 @@ def _role_logs(seen: Seen) -> str:
 
 def _role_metrics(seen: Seen) -> str:
     _wait_for_metric(seen, "CPUUtilization", least=0)
-    return "both endpoints have CPUUtilization in /aws/sagemaker/Endpoints"
+    return f"both endpoints have CPUUtilization in {ENDPOINT_LOGS}"
 
 
 def _wait_for_metric(seen: Seen, name: str, *, least: float) -> None:
@@ -123,7 +125,7 @@ def _wait_for_metric(seen: Seen, name: str, *, least: float) -> None:
 def _most(seen: Seen, endpoint: str, metric: str) -> float:
     """The most of a metric since the deployment began; -1 where there is none."""
     data = seen.client("cloudwatch").get_metric_statistics(
-        Namespace="/aws/sagemaker/Endpoints",
+        Namespace=ENDPOINT_LOGS,
         MetricName=metric,
         Dimensions=[{"Name": "EndpointName", "Value": endpoint}, {"Name": "VariantName", "Value": "AllTraffic"}],
         StartTime=seen.begun,

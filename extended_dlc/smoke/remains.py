@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from extended_dlc.facts.names import ENDPOINT_LOGS
+
 _BETWEEN = 3
 """Seconds between two questions to CloudFormation."""
 
@@ -122,7 +124,7 @@ class Remains:
         logs = self.client("logs")
         names: list[str] = []
         with suppress(ClientError):  # whoever may not see them cannot delete them, and the test proves other things
-            for prefix in (f"/aws/sagemaker/Endpoints/{self.name}-", f"/aws/lambda/{self.name}-"):
+            for prefix in (f"{ENDPOINT_LOGS}/{self.name}-", f"/aws/lambda/{self.name}-"):
                 found = logs.describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
                 names += [each["logGroupName"] for each in found]
             for name in () if keep else names:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Iterator
 from importlib import invalidate_caches
 from importlib.metadata import distributions
 from pathlib import Path
@@ -24,19 +25,15 @@ _LAST_SECONDS = 5
 
 log = logging.getLogger(__name__)
 
-# Compiled against each other and against the instance's driver: replacing one breaks the others.
-_PROTECTED = re.compile(r"torch|torchvision|torchaudio|triton|nvidia[-_].*|cuda[-_].*", re.IGNORECASE)
+_PROTECTED = "protected.txt"
+"""The list that the build has kept to: beside the package in a checkout, among the build's files in an image."""
 
 _NO_NETWORK = ("Failed to establish a new connection", "name resolution", "Network is unreachable", "timed out")
 
 
 def install_requirements(file: Path) -> None:
     """Run pip; what is there already needs no network. A failure says what to change."""
-    pinned = [
-        f"{found.metadata['Name']}=={found.version}"
-        for found in distributions()
-        if _PROTECTED.fullmatch(found.metadata["Name"] or "")
-    ]
+    pinned = [f"{name}=={release}" for name, release in _protected()]
     log.info("installing %s", file)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write("\n".join(pinned))
@@ -51,6 +48,18 @@ def install_requirements(file: Path) -> None:
     if code != 0:
         raise StartError(f"{file} cannot be installed: {_reason(output)}")
     invalidate_caches()
+
+
+def _protected() -> Iterator[tuple[str, str]]:
+    """What is installed of the packages that nothing may replace, with its releases."""
+    beside = Path(__file__).parents[1]
+    lists = [each for each in (beside / "build" / _PROTECTED, beside / _PROTECTED) if each.is_file()]
+    lines = [line for line in lists[0].read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    names = re.compile("|".join(lines))
+    for found in distributions():
+        name = found.metadata["Name"] or ""
+        if names.fullmatch(re.sub(r"[-_.]+", "-", name).lower()):
+            yield name, found.version
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:

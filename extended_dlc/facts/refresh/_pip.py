@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.facts.catalog import version
+
 Json = dict[str, Any]
 
 
@@ -78,7 +80,7 @@ def uploads(package: str, index: str) -> dict[str, Upload]:
             "nothing was changed: check the network, or point pip at an index with PEP 700 such as PyPI itself "
             "(PIP_INDEX_URL), and refresh again"
         ) from None
-    return dict(sorted(pairs.items(), key=lambda pair: numbers(pair[0])))
+    return dict(sorted(pairs.items(), key=lambda pair: version(pair[0])))
 
 
 def _release(filename: str) -> str:
@@ -100,11 +102,6 @@ def _own_index() -> str:
     if done.returncode:
         raise RefreshError(f"pip does not tell its index: set PIP_INDEX_URL, and refresh again\n{done.stderr}")
     return done.stdout.strip()
-
-
-def numbers(release: str) -> tuple[int, ...]:
-    """A release as numbers that compare in order."""
-    return tuple(int(part) for part in release.split("."))
 
 
 def download_wheel(package: str, folder: Path, release: str | None = None) -> Path:

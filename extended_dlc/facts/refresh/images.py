@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.facts._tables import DATA
+from extended_dlc.facts.catalog import version
 from extended_dlc.facts.refresh import dlc
 from extended_dlc.facts.refresh._groups import group
 from extended_dlc.facts.refresh._pip import Json, RefreshError
@@ -183,12 +184,9 @@ def _has(rows: list[Json], wanted: Json) -> bool:
 
 
 def _order(row: Json) -> tuple[Any, ...]:
-    def numbers(text: str | None) -> list[int]:
-        return [int(part) for part in (text or "0").split(".")]
-
     public = row["regions"] is None
-    release = numbers(row["torch"] or row["vllm"])[:2], len(row["tag"].split("-")[0])
-    return row["repository"], numbers(row["transformers"]), *release, row["tag"], public
+    release = version(row["torch"] or row["vllm"] or "0")[:2], len(row["tag"].split("-")[0])
+    return row["repository"], version(row["transformers"] or "0"), *release, row["tag"], public
 
 
 def _dns_suffixes(regions: list[str]) -> dict[str, str]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from email import message_from_string
 from pathlib import Path
 
+from extended_dlc.facts.catalog import version
 from extended_dlc.facts.refresh import _pip, _spans
-from extended_dlc.facts.refresh._pip import Json, Upload, numbers
+from extended_dlc.facts.refresh._pip import Json, Upload
 from extended_dlc.facts.refresh.releases import OLDEST, row, torch_gate
 from extended_dlc.facts.refresh.source import tasks_in_source, types_in_source
 
@@ -46,15 +47,15 @@ def tables(
 
     Withdrawn releases have a row in `releases` and no part in the other two.
     """
-    kept = [release for release in uploads if numbers(release)[0] >= 4]
+    kept = [release for release in uploads if version(release)[0] >= 4]
     valid = [release for release in kept if not uploads[release].yanked]
-    of_today = [release for release in kept if numbers(release) >= OLDEST]
+    of_today = [release for release in kept if version(release) >= OLDEST]
     offered = [release for release in of_today if not uploads[release].yanked]
     rows = {row["release"]: row for row in (before["releases"] or {"releases": []})["releases"]}
     types = _known(before, "model_types", TYPE_KEYS, valid)
     tasks = _known(before, "tasks", TASK_KEYS, offered)
     missing = ({*of_today} - {*rows}) | ({*valid} - {*types}) | ({*offered} - {*tasks})
-    for release, wheel in _read(sorted(missing, key=numbers), say):
+    for release, wheel in _read(sorted(missing, key=version), say):
         rows[release], types[release], tasks[release] = wheel.row, wheel.types, wheel.tasks
     yield (
         "releases",
@@ -117,7 +118,7 @@ def read_wheel(release: str, folder: Path) -> Wheel:
                 row=row(release, metadata["Requires-Python"], metadata.get_all("Requires-Dist", []))
                 | {"torch_gate": torch_gate(text(*_GATES))},
                 types={(name,) for name in types_in_source(text(*_TYPES))},
-                tasks=set(tasks_in_source(text(_TASKS)[0]).items()) if numbers(release) >= OLDEST else set(),
+                tasks=set(tasks_in_source(text(_TASKS)[0]).items()) if version(release) >= OLDEST else set(),
             )
     finally:
         file.unlink()

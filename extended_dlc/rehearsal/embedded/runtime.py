@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from werkzeug.wrappers import Request, Response
 
+from extended_dlc.facts.names import ENDPOINT_LOGS
 from extended_dlc.rehearsal.embedded.components import find_serving
 from extended_dlc.rehearsal.embedded.hosting import Instance
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, Variant, find_endpoint
@@ -153,7 +154,7 @@ def _exit_code(instance: Instance) -> int | None:
 
 
 def _model_error(endpoint: Endpoint, instance: Instance, status: int, message: str) -> _Refused:
-    group = f"/aws/sagemaker/Endpoints/{endpoint.endpoint_name}"
+    group = f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}"
     kind = "client" if 400 <= status < 500 else "server"
     return _Refused(
         424,
