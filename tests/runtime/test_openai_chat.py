@@ -420,6 +420,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/cat.png"}
         ({"logit_bias": {"999999999": 1}}, "logit_bias", "token ids below"),
         ({"max_tokens": 10**6}, "max_tokens", "from 1 to 8192"),
         ({"max_tokens": 8000}, None, "4096 positions"),
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, "messages", "'messages' has more than 4096 tokens"),
         ({"functions": []}, "functions", "send 'tools'"),
     ],
 )
@@ -428,6 +429,7 @@ def test_what_cannot_be_done_is_refused_by_name(chat, change, param, words):
     assert (made["raised"], made["status"]) == ("BadRequestError", 400)
     assert made["error"]["param"] == param
     assert made["error"]["type"] == "invalid_request_error"
+    assert (made["error"]["code"] == "context_length_exceeded") == ("positions" in words or "'messages' has" in words)
     assert words in made["error"]["message"]
 
 

@@ -232,6 +232,8 @@ def test_parts_of_a_text_are_joined(start_server, models, tmp_path):
     server = start_server(archive(tmp_path / "model", STREAMS, model=models / "bert-classifier")).wait_until_ready()
     answer = raw(server, b'{"inputs": "x"}', "application/json")
     assert (answer.status, answer.body.decode(), answer.content_type) == (200, "grün und rot", "text/plain")
+    chat = server.request("POST", "/v1/chat/completions", b'{"messages": []}', {"Content-Type": "application/json"})
+    assert chat.body == answer.body  # what is posted there is the user's code's to answer, too
 
 
 def test_what_user_code_prints_and_logs_is_in_the_log_at_once(start_server, tmp_path):

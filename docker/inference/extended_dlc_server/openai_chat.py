@@ -99,7 +99,7 @@ class Chat:
         self.generation: Generation = writer.generation(
             fields,
             grammar=None if grammar is None else lambda: writer.constrained(grammar, self.generation.ends, after),
-            tokens=None if writer.has_images else writer.prompt(self.prompt, special=False),
+            tokens=None if writer.has_images else _tokens(writer, self.prompt),
             features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
             marked=bool(tools) or writer.thinking is not None,
             likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
@@ -216,6 +216,13 @@ class _Streamed:
             choices[-1]["logprobs"] = logprobs(row.likely[self._told :], chat._tokenizer)
             self._told = len(row.likely)
         return choices
+
+
+def _tokens(writer: Writer, prompt: str) -> list[int]:
+    try:
+        return writer.prompt(prompt, special=False)
+    except RequestError as error:
+        raise as_messages(error) from None
 
 
 def _must_call(fields: Mapping[str, Any]) -> bool:

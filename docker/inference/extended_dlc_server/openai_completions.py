@@ -155,7 +155,10 @@ def _prompts(value: Any, writer: Writer) -> list[tuple[str, list[int]]]:
 
 def _prompt(value: Any, writer: Writer) -> tuple[str, list[int]]:
     if isinstance(value, str):
-        tokens = writer.prompt(value, special=True)
+        try:
+            tokens = writer.prompt(value, special=True)
+        except RequestError as error:
+            raise BadFieldError(error.code, "prompt", error.message.replace("'inputs'", "'prompt'", 1)) from None
     else:
         try:
             rule = List(Whole(0, writer.limits.vocabulary - 1), writer.limits.input_tokens)

@@ -13,6 +13,10 @@ _TYPES = {
 }
 
 
+_CODES = {"inputs-too-long": "context_length_exceeded"}
+"""Ours -> OpenAI's, where clients look for it: agents shorten their chats then."""
+
+
 class BadFieldError(RequestError):
     """A field of a request that is not as it must be."""
 
@@ -30,6 +34,6 @@ def openai_body(error: RequestError) -> dict[str, Any]:
             "message": error.message,
             "type": kind,
             "param": getattr(error, "param", None),
-            "code": error.code,
+            "code": _CODES.get(error.code, error.code),
         }
     }
