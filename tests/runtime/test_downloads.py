@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,6 +161,28 @@ def test_parts_that_make_another_file_are_not_kept(hub, download):
     total = next(Path(hub._serve._root).rglob("model.safetensors")).stat().st_size
     hub.hooks.append(flip)
     assert "is not what the Hub lists: downloading it once more" in download()["log"]
+
+
+def test_what_the_hub_offers_by_xet_is_left_to_its_client_where_the_image_has_it(tmp_path, monkeypatch):
+    import huggingface_hub
+    from extended_dlc_server import parts
+    from huggingface_hub import file_download
+
+    listing = Listed(size=parts.IN_PARTS, kind="sha256", digest="0" * 64)
+    metadata = SimpleNamespace(etag=listing.digest, size=listing.size, location="https://cdn/x", xet_file_data=object())
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, token: metadata)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(parts, "_fetch_all", lambda source, size, target: asked.append((size, target)))
+
+    def fetch():
+        return parts.fetch("tiny/large", "model.safetensors", "0" * 40, None, listing, tmp_path)
+
+    monkeypatch.setattr(file_download, "is_xet_available", lambda: True)
+    assert not fetch()
+    assert asked == []
+    monkeypatch.setattr(file_download, "is_xet_available", lambda: False)
+    assert fetch()
+    assert len(asked) == 1
 
 
 def test_a_file_that_is_written_in_several_places_is_hashed_as_far_as_it_is_whole(tmp_path):
