@@ -59,6 +59,7 @@ def production_variant(
         initial_instance_count=hosting.instances,
         initial_variant_weight=weight,
         volume_size_in_gb=hosting.volume_gb,
+        enable_ssm_access=hosting.ssm_access or None,
         container_startup_health_check_timeout_in_seconds=(
             hosting.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
         ),
@@ -84,6 +85,7 @@ def managed_variant(
         instance_type=hosting.instance_types[0],
         initial_instance_count=hosting.instances,
         volume_size_in_gb=hosting.volume_gb,
+        enable_ssm_access=hosting.ssm_access or None,
         managed_instance_scaling=_Config.ManagedInstanceScalingProperty(
             status="ENABLED", min_instance_count=hosting.minimum, max_instance_count=hosting.maximum
         ),

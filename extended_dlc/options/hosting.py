@@ -59,6 +59,10 @@ class Instances:
     """How long model data may take from S3 to the instance, 60 to 3600 s (SageMaker API,
     `ModelDataDownloadTimeoutInSeconds`). Default: from the model's size, SageMaker's own where nobody knows it."""
 
+    ssm_access: bool = False
+    """Whether Systems Manager has access to the instances, for a shell beside a container that misbehaves (SageMaker
+    API, ProductionVariant, `EnableSSMAccess`). Default: it has none."""
+
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         found = [each for name in self.instance_types if (each := require("instance_type", name, find_instance))]

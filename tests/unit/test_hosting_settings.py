@@ -90,6 +90,19 @@ def test_an_asynchronous_endpoint_uses_what_it_is_told_and_says_how_it_is_asked(
     assert "--input-location s3://answers/extended-dlc-bloom/input/request.json" in invoke
 
 
+def test_an_option_of_the_library_is_a_setting_without_a_word_more() -> None:
+    """`ssm_access` stands in the library's `Instances` and in what builds a variant, and nowhere else."""
+    for hosting in (
+        {},
+        {"kind": "async"},
+        {"kind": "components", "maximum": 1, "components": {"a": {"memory_mb": 512}}},
+    ):
+        config = only(template({"hosting": {**hosting, "ssm_access": True}}), "AWS::SageMaker::EndpointConfig")
+        assert config["ProductionVariants"][0]["EnableSSMAccess"] is True
+    config = only(template({}), "AWS::SageMaker::EndpointConfig")
+    assert "EnableSSMAccess" not in config["ProductionVariants"][0]
+
+
 def test_a_serverless_endpoint_has_no_instances() -> None:
     hosting = {"kind": "serverless", "memory_mb": 4096, "provisioned_concurrency": 1, "scaling": {"maximum": 3}}
     (variant,) = only(template({"hosting": hosting}), "AWS::SageMaker::EndpointConfig")["ProductionVariants"]
