@@ -62,6 +62,13 @@ def make_llama(folder: Path) -> None:
     transformers.LlamaModel(config).save_pretrained(folder)
 
 
+def make_gpt2(folder: Path) -> None:
+    """A model that counts its positions from the padding on the left: in a batch it answers differently."""
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    config = transformers.GPT2Config(**sizes, **_bytes(folder, padding_side="left"), initializer_range=0.5)
+    transformers.GPT2Model(config).save_pretrained(folder)
+
+
 def make_t5(folder: Path) -> None:
     """The encoder alone of a model that has a decoder too."""
     sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
@@ -102,6 +109,7 @@ def forms() -> dict[str, tuple[object, list[torch.nn.Module], dict[str, object]]
         "default-prompt": (make_bert, pooled("mean"), {**prompts, "default_prompt_name": "query"}),
         "short": (make_bert, pooled("mean"), {"max_seq_length": 8}),
         "lower": (make_roberta, pooled("mean"), {"do_lower_case": True}),
+        "minds-padding": (make_gpt2, pooled("mean"), {}),
         "t5": (make_t5, [*pooled("mean"), modules.Normalize()], {}),
     }
 
