@@ -173,11 +173,21 @@ def read_lookups(settings_file: Path | None, folder: Path = Path()) -> dict[str,
     return content if isinstance(content, dict) else {}
 
 
-def check_context(context: Iterable[str], *, known: Iterable[str]) -> None:
-    """Refuse `-c` keys that nothing reads, with the nearest that exists.
+BOUNDARY_KEY = "@aws-cdk/core:permissionsBoundary"
+
+
+def check_context(context: Mapping[str, Any], *, known: Iterable[str]) -> None:
+    """Refuse `-c` keys that nothing reads, with the nearest that exists, and what the CDK refuses by a traceback.
 
     :param known: The keys of the files that hold context, which are other people's business.
     """
+    boundary = context.get(BOUNDARY_KEY)
+    if "${AWS::" in str(boundary):
+        raise SettingsError(
+            f"the context is not valid:\n  {BOUNDARY_KEY} ({json.dumps(boundary)}): has a placeholder, which the CDK "
+            "fills in only where the stack's account is written down: write the account's number, or give the policy's "
+            'name, {"name": "…"}'
+        )
     ours = [CONTEXT_KEY, "settings", *OVERRIDES]
     strange = [key for key in context if key not in ours and key not in set(known) and not set(key) & set(":/@")]
     if strange:

@@ -334,11 +334,19 @@ def test_a_vllm_image_wants_gpus_and_a_release_that_vllm_is_not_moved_back_to(sh
 def test_a_context_key_that_nothing_reads_is_refused_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "cdk.json").write_text('{"context": {"team": "speech"}}')
     known = keys_of_context_files(tmp_path)
-    check_context(["model", "settings", "team", "aws:cdk:x", "@aws-cdk/core:y", "availability-zones:z"], known=known)
+    fine = ("model", "settings", "team", "aws:cdk:x", "@aws-cdk/core:y", "availability-zones:z")
+    check_context(dict.fromkeys(fine, "x"), known=known)
     with pytest.raises(SettingsError, match=r"-c modle: is not a setting; did you mean 'model'\?"):
-        check_context(["modle"], known=known)
+        check_context({"modle": "x"}, known=known)
     with pytest.raises(SettingsError, match=r"-c colour: is not a setting; there are settings, model, transformers"):
-        check_context(["colour"], known=known)
+        check_context({"colour": "x"}, known=known)
+
+
+def test_a_boundary_of_the_context_that_the_cdk_cannot_fill_in_is_a_sentence() -> None:
+    arn = {"arn": "arn:aws:iam::${AWS::AccountId}:policy/x"}
+    with pytest.raises(SettingsError, match=r"permissionsBoundary .*has a placeholder.*write the account's number"):
+        check_context({"@aws-cdk/core:permissionsBoundary": arn}, known=())
+    check_context({"@aws-cdk/core:permissionsBoundary": {"name": "cdk-${Qualifier}-boundary"}}, known=())
 
 
 def test_the_variables_and_the_options_of_plan_are_the_same_overrides(
