@@ -32,6 +32,7 @@ from extended_dlc import (
 from extended_dlc.facts.catalog import dlc_images
 from extended_dlc.facts.compat import check_vllm
 from extended_dlc.login import ecr_registries
+from tests.support.settings import plan_of
 
 ROOT = Path(__file__).parents[2]
 SEVEN = HubModel("mistralai/Mistral-7B-v0.1", parameters=7_241_732_096, task="text-generation")
@@ -274,3 +275,40 @@ def test_the_proof_names_an_unknown_model_type_and_a_vllm_that_cannot_be_importe
     assert f"transformers {release} does not know model type 'nope'" in unknown
     assert "vLLM cannot be imported" in no_vllm
     assert "vllm" not in sys.modules
+
+
+BLOOM = {"model": HubModel("bigscience/bloom"), "hosting": RealTime(instance_type="ml.p4de.24xlarge")}
+WHISPER = {"model": HubModel("whisper"), "hosting": RealTime(instance_type="ml.g5.xlarge")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "refusal"),
+    [
+        (WHISPER, BLOOM, r'contradicts what Test/First settled .*: say family="inference" or family="vllm"'),
+        (BLOOM, WHISPER, r"'task' \(automatic-speech-recognition\) is none of vLLM's .*family=\"inference\""),
+    ],
+)
+def test_a_later_endpoint_that_contradicts_the_family_that_was_left_open_is_refused(
+    stack: Stack, first: dict[str, Any], second: dict[str, Any], refusal: str
+) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0")
+    HuggingFaceEndpoint(stack, "First", image=image, **first)
+    with pytest.raises(ValueError, match=refusal):
+        HuggingFaceEndpoint(stack, "Second", image=image, **second)
+    said = ExtendedDlc(stack, "Said", transformers="5.23.0", family="inference")
+    for name, options in (("Third", first), ("Fourth", second)):
+        assert not HuggingFaceEndpoint(stack, name, image=said, **options).speaks_openai
+
+
+def test_two_endpoints_decide_together_whatever_their_order() -> None:
+    """BLOOM alone is vLLM's; Whisper is not, and one image serves both."""
+    bloom = {"model": "bigscience/bloom", "hosting": {"instance_type": "ml.p4de.24xlarge"}}
+    whisper = {"model": "whisper", "hosting": {"instance_type": "ml.g5.xlarge"}}
+    image = {"transformers": "5.23.0"}
+    alone = plan_of({"region": "us-east-1", "image": image, "endpoints": {"bloom": bloom}})
+    assert alone["image"]["family"] == "vllm"
+    for endpoints in ({"a": bloom, "b": whisper}, {"a": whisper, "b": bloom}, {"b": whisper, "a": bloom}):
+        both = plan_of({"region": "us-east-1", "image": image, "endpoints": endpoints})
+        assert both["problems"] == []
+        assert both["image"]["family"] == "inference"
+        assert any("one image serves all, and endpoints." in warning for warning in both["warnings"])
