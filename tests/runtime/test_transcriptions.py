@@ -6,12 +6,13 @@ import io
 import json
 import re
 import wave
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import segments, sound_files, subtitles
+from extended_dlc_server import errors, segments, sound_files, subtitles, transcriptions
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 BOUNDARY = "a-boundary"
@@ -199,6 +200,29 @@ def test_a_model_that_spells_letters_does_what_it_can(ctc, clip):
         (TRANSLATIONS, [], "model"),
     ):
         assert form(ctc, path, clip, *fields).json["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("lacks", "fields", "param"),
+    [
+        ("no_timestamps_token_id", {"response_format": "srt"}, "response_format"),
+        ("no_timestamps_token_id", {"response_format": "verbose_json"}, "response_format"),
+        (
+            "alignment_heads",
+            {"response_format": "verbose_json", "timestamp_granularities": ["word"]},
+            "timestamp_granularities",
+        ),
+        ("is_multilingual", {"language": "de"}, "language"),
+    ],
+)
+def test_what_a_whispers_own_configuration_lacks_is_refused_by_name(lacks, fields, param):
+    config = {"no_timestamps_token_id": 5, "alignment_heads": [[0, 0]], "is_multilingual": True}
+    config[lacks] = False if lacks == "is_multilingual" else None
+    generation = SimpleNamespace(**config, lang_to_id={"<|de|>": 1})
+    pipeline = SimpleNamespace(type="seq2seq_whisper", model=SimpleNamespace(generation_config=generation))
+    with pytest.raises(errors.RequestError) as raised:
+        transcriptions._check_model(SimpleNamespace(pipeline=pipeline), transcriptions._ask(fields, "transcribe"))
+    assert raised.value.param == param
 
 
 # without a model

@@ -201,11 +201,16 @@ def _ask(fields: Mapping[str, Any], task: str) -> _Ask:
 def _check_model(model: Model, ask: _Ask) -> None:
     """Refuse by name what the model cannot do."""
     if is_whisper(model.pipeline):
+        config = model.pipeline.model.generation_config
+        if (ask.segments or ask.words) and getattr(config, "no_timestamps_token_id", None) is None:
+            raise _cannot("response_format", "this Whisper writes no times: send 'response_format' json or text")
+        if ask.words and getattr(config, "alignment_heads", None) is None:
+            raise _cannot("timestamp_granularities", "this Whisper's generation_config.json has no alignment_heads")
         if ask.task == "translate" and not _is_multilingual(model):
             raise _cannot("model", "this Whisper knows English only and has nothing to translate")
         if ask.language not in (None, "en", "english") and not _is_multilingual(model):
             raise _cannot("language", "this Whisper knows English only: leave 'language' away")
-        known = getattr(model.pipeline.model.generation_config, "lang_to_id", None) or {}
+        known = getattr(config, "lang_to_id", None) or {}
         if ask.language and known and f"<|{_code(ask.language)}|>" not in known:
             codes = ", ".join(sorted(name.strip("<|>") for name in known))
             raise _cannot("language", f"'language' ({shown(ask.language)}) must be one of: {codes}")
