@@ -147,8 +147,18 @@ class Limits:
     """Names that the model's chat template reads beside the messages."""
 
 
+OF_THE_HUB = ("generation_parameters", "generate_parameters")
+"""What the Hub's clients call `generate_kwargs`, for speech and for texts."""
+
+
 def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
     """The table of a task: name -> type."""
+    table = _table_of(task, limits)
+    group = table.get("generate_kwargs")
+    return {**table, **dict.fromkeys(OF_THE_HUB, group)} if group else table
+
+
+def _table_of(task: str, limits: Limits) -> dict[str, Type]:
     if task.startswith("translation"):
         task = "translation"
     generation = _generation(limits)

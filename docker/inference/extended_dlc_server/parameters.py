@@ -8,7 +8,7 @@ from typing import Any
 
 from .attributes import merge
 from .errors import RequestError
-from .parameter_table import REFUSED, Limits, parameters_of
+from .parameter_table import OF_THE_HUB, REFUSED, Limits, parameters_of
 from .parameter_types import Type, check_all
 from .tgi import PARAMETERS as OF_TGI
 
@@ -59,7 +59,7 @@ class Parameters:
         self.grouped = "generate_kwargs" in named
         known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
         if generates and (self.grouped or takes_more or "max_new_tokens" in named):
-            known.add("generate_kwargs")
+            known.update(("generate_kwargs", *OF_THE_HUB))
         self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}
         self._refused = {**REFUSED, **dict.fromkeys(table.keys() - known, _LACKING)}
 
@@ -101,13 +101,9 @@ class Parameters:
         return checked
 
 
-_OF_THE_HUB = ("generation_parameters", "generate_parameters")
-"""What the Hub's clients call `generate_kwargs`, for speech and for texts."""
-
-
 def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same under the names of the pipelines."""
-    for name in _OF_THE_HUB:
+    for name in OF_THE_HUB:
         if name in parameters:
             rest = {other: value for other, value in parameters.items() if other != name}
             parameters = merge(rest, {"generate_kwargs": parameters[name]})
