@@ -304,6 +304,12 @@ def test_a_text_is_spoken_into_each_kind_of_file(speaker, form, content_type, be
     assert len(answer.body) > 100
 
 
+def test_the_body_tells_the_interface_where_there_is_one_path(speaker):
+    body = json.dumps({"input": "hello", "voice": "alloy", "response_format": "wav"}).encode()
+    answer = speaker.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+    assert (answer.status, answer.content_type, answer.body[:4]) == (200, "audio/wav", b"RIFF")
+
+
 def test_the_usual_file_is_mp3_and_a_wav_has_the_rate_of_the_model(speaker):
     assert say(speaker).content_type == "audio/mpeg"
     with wave.open(io.BytesIO(say(speaker, response_format="wav").body)) as file:

@@ -45,6 +45,7 @@ class Route:
 
 INVOCATIONS = "/invocations"
 EMBEDDINGS = "/v1/embeddings"
+SPEECH = "/v1/audio/speech"
 EMBEDDING_TASKS = ("feature-extraction", "sentence-embeddings")
 
 ROUTES: Mapping[str, Route] = {
@@ -53,7 +54,7 @@ ROUTES: Mapping[str, Route] = {
     "/v1/completions": Route(prepare=prepare_completion, error_body=openai_body),
     "/v1/responses": Route(prepare=refuse_responses, error_body=openai_body),
     EMBEDDINGS: Route(prepare=prepare_embeddings, error_body=openai_body),
-    "/v1/audio/speech": Route(prepare=prepare_speech, error_body=openai_body),
+    SPEECH: Route(prepare=prepare_speech, error_body=openai_body),
     TRANSCRIPTIONS: Route(prepare=prepare_transcription, error_body=openai_body),
     TRANSLATIONS: Route(prepare=prepare_translation, error_body=openai_body),
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Route(prepare=prepare_rerank, error_body=openai_body)),
@@ -63,6 +64,7 @@ ROUTES: Mapping[str, Route] = {
 SHAPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"messages"}), "/v1/chat/completions"),
     (frozenset({"prompt"}), "/v1/completions"),
+    (frozenset({"input", "voice"}), SPEECH),
     (frozenset({"input"}), EMBEDDINGS),
     (frozenset({"query", "documents"}), "/v1/rerank"),
     (frozenset({"query", "texts"}), "/rerank"),
