@@ -440,6 +440,25 @@ def test_sounds_run_together_only_at_one_length_where_the_model_minds_its_paddin
     assert (found.key(short, {}) == found.key(long, {})) is (norm == "layer")
 
 
+@pytest.mark.parametrize("task", ["image-classification", "object-detection"])
+def test_several_images_of_one_request_run_alone(tmp_path, task):
+    """Those of detection share a batch at one size only: a list has none."""
+    from extended_dlc_server.decoding import Decoded
+    from extended_dlc_server.loading import load_model
+    from extended_dlc_server.settings import Settings
+    from PIL import Image
+
+    from tests.runtime import tiny_tasks
+
+    tiny_tasks.make(task, tmp_path / "m")
+    (model,) = load_model(Settings(model_folder=tmp_path / "m", task=task))
+    images = [Image.new("RGB", (40, 30)), Image.new("RGB", (30, 40))]
+    one, several = Decoded(inputs=images[0], parameters={}), Decoded(inputs=images, parameters={})
+    assert model.prepare(one) is not None
+    assert model.prepare(several) is None
+    assert len(json.loads(model.answer(several))) == 2
+
+
 def test_a_run_after_a_batch_waits_for_those_who_come_again():
     """Four clients that ask one question after the other, each run taking 50 ms."""
     recorder = Recorder(most=8, seconds=0.05)

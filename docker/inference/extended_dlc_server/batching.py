@@ -190,6 +190,8 @@ class Batching:
         if self._kind is Kind.AUDIO:
             return ""
         if self._kind is Kind.IMAGE:
+            if isinstance(inputs, list):
+                return None
             return inputs.size if self._equal_sizes else ""
         chat = self._task == "text-generation" and isinstance(inputs, list) and isinstance(inputs[0], dict)
         question = self._task == "question-answering" and isinstance(inputs, dict)
