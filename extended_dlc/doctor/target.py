@@ -42,7 +42,8 @@ class Target:
     @property
     def builds(self) -> bool:
         """Whether an image is built on this machine. True where the settings do not say."""
-        return self.decision is None or self.decision.image.kind == "extended"
+        image = self.settings.get("image")
+        return not isinstance(image, Mapping) or image.get("kind", "extended") == "extended"
 
     @property
     def region(self) -> str | None:

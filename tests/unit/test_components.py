@@ -257,13 +257,13 @@ def test_a_component_that_cannot_be_is_refused(options: Json, message: str) -> N
         ),
         (
             {"components": [Component(name="A", memory_mb=20000)]},
-            r"'memory_mb' of A \(20000\) is more than ml.m5.xlarge has \(16384\): take less",
+            r"'components.A.memory_mb' \(20000\) is more than ml.m5.xlarge has \(16384\): take less",
         ),
         (
             {"components": [Component(name="A", memory_mb=512, accelerators=1)]},
-            r"'accelerators' of A \(1\) is more than ml.m5.xlarge has \(0\)",
+            r"'components.A.accelerators' \(1\) is more than ml.m5.xlarge has \(0\)",
         ),
-        ({"instance_type": "ml.g5.12xlarge"}, r"'accelerators' of Text \(none\) must be from 1 to 4 on ml.g5.12xlarge"),
+        ({"instance_type": "ml.g5.12xlarge"}, r"'components.Text.accelerators' \(none\) must be from 1 to 4 on ml.g5.12xlarge"),
     ],
 )
 def test_components_that_no_instance_has_room_for_are_refused(options: Json, message: str) -> None:

@@ -121,7 +121,7 @@ def test_several_gpus_count_for_code_of_ones_own_and_not_for_the_stock_server(st
     other = Stack(App(), "Other", env=Environment(region="us-east-1"))
     code = InferenceCode(requirements=["accelerate"])
     endpoint_in(other, HubModel("bigscience/bloom", code=code), hosting=hosting)
-    assert warnings_of(other, "the start-up may take 8,003 s") == 1
+    assert warnings_of(other, "the start-up may take 8,002 s") == 1
 
 
 def test_a_serverless_container_is_judged_by_its_memory_and_its_disk(stack: Stack) -> None:
