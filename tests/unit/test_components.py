@@ -263,7 +263,10 @@ def test_a_component_that_cannot_be_is_refused(options: Json, message: str) -> N
             {"components": [Component(name="A", memory_mb=512, accelerators=1)]},
             r"'components.A.accelerators' \(1\) is more than ml.m5.xlarge has \(0\)",
         ),
-        ({"instance_type": "ml.g5.12xlarge"}, r"'components.Text.accelerators' \(none\) must be from 1 to 4 on ml.g5.12xlarge"),
+        (
+            {"instance_type": "ml.g5.12xlarge"},
+            r"'components.Text.accelerators' \(none\) must be from 1 to 4 on ml.g5.12xlarge",
+        ),
     ],
 )
 def test_components_that_no_instance_has_room_for_are_refused(options: Json, message: str) -> None:

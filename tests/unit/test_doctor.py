@@ -643,8 +643,10 @@ def test_a_quota_that_is_not_listed_is_unknown(tmp_path: Path) -> None:
 def mirrored(**weights: str) -> dict[str, Any]:
     """Settings of an endpoint whose first component has mirrored weights."""
     found = settings()
-    component = {"memory_mb": 512, "weights": {"kind": "mirrored", **weights}}
-    found["endpoints"]["shared"] = {"hosting": {"kind": "components", "components": {"a": component}}}
+    own = {"model": "openai/whisper-base", "revision": "a" * 40, "weights": {"kind": "mirrored", **weights}}
+    parts = {"a": {"memory_mb": 512, **own}, "b": {"memory_mb": 512}}
+    hosting = {"kind": "components", "maximum": 1, "components": parts}
+    found["endpoints"]["shared"] = {"model": "bigscience/bloom-560m", "hosting": hosting}
     return found
 
 

@@ -13,7 +13,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk.assertions import Annotations, Match, Template
+from aws_cdk.assertions import Template
 from constructs import Construct
 
 from extended_dlc import (
@@ -98,6 +98,17 @@ def test_code_of_the_model_runs_only_where_it_is_said(stack: Stack) -> None:
     assert HubModel("bloom", COMMIT, trust_remote_code=True).environment()["HF_TRUST_REMOTE_CODE"] == "true"
 
 
+def noted(stack: Stack, model: HubModel) -> list[str]:
+    """What an endpoint of the model is annotated with, beside what its image is."""
+    HuggingFaceEndpoint(stack, "Endpoint", model=model, image=StockDlc(transformers="4.51.3"))
+    stage = Stage.of(stack)
+    assert stage is not None
+    assembly = stage.synth()
+    file = Path(assembly.directory) / f"{stack.artifact_id}.metadata.json"
+    entries = [entry for found in json.loads(file.read_text()).values() for entry in found]
+    return [str(entry["data"]) for entry in entries if entry["type"] in ("aws:cdk:info", "aws:cdk:warning")]
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -107,13 +118,11 @@ def test_code_of_the_model_runs_only_where_it_is_said(stack: Stack) -> None:
     ],
 )
 def test_what_can_move_is_annotated(stack: Stack, options: dict[str, Any], text: str) -> None:
-    placed(stack, HubModel("acme/x", **options))
-    Annotations.from_stack(stack).has_warning("*", Match.string_like_regexp(text))
+    assert any(text in note for note in noted(stack, HubModel("acme/x", **options)))
 
 
 def test_a_commit_is_not_annotated(stack: Stack) -> None:
-    placed(stack, HubModel("acme/x", COMMIT))
-    Annotations.from_stack(stack).has_no_warning("*", Match.any_value())
+    assert not [note for note in noted(stack, HubModel("acme/x", COMMIT)) if "revision" in note]
 
 
 @pytest.mark.parametrize(
@@ -125,8 +134,7 @@ def test_a_commit_is_not_annotated(stack: Stack) -> None:
     ],
 )
 def test_the_licence_is_noted(stack: Stack, model: HubModel, licence: str) -> None:
-    placed(stack, model)
-    Annotations.from_stack(stack).has_info("*", Match.string_like_regexp(f"is under the licence {licence}"))
+    assert any(f"is under the licence {licence}" in note for note in noted(stack, model))
 
 
 # -- S3 ----------------------------------------------------------------------------------------------------------------
