@@ -71,7 +71,6 @@ GREEDY = {"max_new_tokens": 4, "do_sample": False}
 LABELS = {"candidate_labels": ["a cat", "a dog"]}
 MANY_LABELS = {"candidate_labels": [f"label {number}" for number in range(500)]}
 WRITE_ON = {"max_new_tokens": 8192, "min_new_tokens": 8192, "do_sample": False}
-EVERY_MASK = {"pred_iou_thresh": -1000, "stability_score_thresh": -1000, "crops_nms_thresh": 1}
 THIN, WIDE, LARGE = blank(1, 300_000), blank(300_000, 1), blank(9_400, 9_400)
 
 
@@ -538,19 +537,6 @@ TARGETS = {
         control=asked(png()),
         costly=(asked(blank(2000, 2000)), asked([png()] * 3000), asked(THIN), asked(blank(20, 2000))),
         wrong=(*_IMAGE_MISTAKES, asked(LARGE)),
-    ),
-    "mask-generation, oldest": Target(
-        model="mask-generation",
-        task="mask-generation",
-        release=OLDEST,
-        control=asked(png(), pred_iou_thresh=-100, stability_score_thresh=0, points_per_crop=2),
-        costly=(
-            asked(blank(4000, 4000)),
-            asked(blank(2000, 2000), **EVERY_MASK, points_per_batch=256),
-            asked(blank(1000, 1000), **EVERY_MASK, points_per_crop=64, crops_n_layers=2, points_per_batch=1),
-            asked([png()] * 1000, **EVERY_MASK),
-        ),
-        wrong=(*_IMAGE_MISTAKES, asked(LARGE), asked(png(), points_per_crop=0)),
     ),
     "visual-question-answering, oldest": Target(
         model="visual-question-answering",
