@@ -13,8 +13,8 @@ _TYPES = {
 }
 
 
-_CODES = {"inputs-too-long": "context_length_exceeded"}
-"""Ours -> OpenAI's, where clients look for it: agents shorten their chats then."""
+_TOO_LONG = "This model's maximum context length is exceeded: "
+"""OpenAI's words and its code, for which clients look: agents shorten their chats then."""
 
 
 class BadFieldError(RequestError):
@@ -29,11 +29,12 @@ class BadFieldError(RequestError):
 def openai_body(error: RequestError) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}`."""
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
+    too_long = error.code == "inputs-too-long"
     return {
         "error": {
-            "message": error.message,
+            "message": f"{_TOO_LONG}{error.message}" if too_long else error.message,
             "type": kind,
             "param": getattr(error, "param", None),
-            "code": _CODES.get(error.code, error.code),
+            "code": "context_length_exceeded" if too_long else error.code,
         }
     }
