@@ -296,3 +296,16 @@ def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_n
     model._lengths.vocabulary = len(model.pipeline.tokenizer)
     for table in tables:
         assert "cells" in ask(model, {"query": "how many", "table": table})
+
+
+def test_a_code_that_the_codec_does_not_know_is_400(tmp_path):
+    """A model of speech knows more codes than its codec, and a caller can leave it no others."""
+    from tests.attack import models
+
+    (tmp_path / "m").mkdir()
+    models.csm(tmp_path / "m")
+    model = loaded(tmp_path / "m", task="text-to-audio")
+    size = model.pipeline.model.codec_model.config.codebook_size
+    greedy = {"max_new_tokens": 2, "do_sample": False}
+    error = refused(model, "hello", generate_kwargs={**greedy, "suppress_tokens": list(range(size))})
+    assert f"its codec does not know, which has {size}" in error.message

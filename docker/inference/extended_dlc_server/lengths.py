@@ -71,6 +71,7 @@ class Lengths:
             embedding.register_forward_pre_hook(lambda _, arguments: self._check_rows(arguments[0]))
         writes = ("any-to-any", "image-text-to-text", "image-to-text", "text-generation")
         generates = task in writes and not self._both
+        _check_codes(model)
         self._continues = generates and tokenizer is not None
         self._default_new, self._default_length = _default_new_tokens(pipeline) if self._continues else (None, 0)
         """New tokens, or prompt and new tokens together, where a request asks for no number."""
@@ -450,6 +451,31 @@ def _default_new_tokens(pipeline: Any) -> tuple[int | None, int]:
     if "max_new_tokens" in defaults and "max_length" not in model.to_diff_dict():
         return int(defaults["max_new_tokens"]), length
     return None, length
+
+
+def _check_codes(model: Any) -> None:
+    """Let what a model writes for its codec be compared with the codes that there are: it may write special ones too.
+
+    A caller can make it, by tokens that are suppressed; on a GPU one that is out of range is the end of the process.
+    """
+
+    def checked(decode: Any, size: int) -> Any:
+        def look(codes: Any, *arguments: Any, **options: Any) -> Any:
+            if codes.numel() and int(codes.max()) >= size:
+                raise RequestError(
+                    400,
+                    "refused-by-model",
+                    f"the model has written a code for sound that its codec does not know, which has {size}: send "
+                    "another text, or fewer parameters of the generation",
+                )
+            return decode(codes, *arguments, **options)
+
+        return look
+
+    for module in model.modules():
+        size = getattr(module, "codebook_size", None)
+        if isinstance(size, int) and callable(getattr(module, "decode", None)):
+            module.decode = checked(module.decode, size)
 
 
 def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
