@@ -139,9 +139,14 @@ ROWS = [
     Row(
         model=BLOOM,
         what="a field beside `inputs` and `parameters`",
-        body=_json("hello", parameters=GREEDY, options={"use_cache": False}),
+        body=_json("hello", parameters=GREEDY, option={"use_cache": False}),
         ours=400,
         why="the toolkit passes over it: `parameter`, misspelled, would be passed over too",
+    ),
+    Row(
+        model=BLOOM,
+        what="`options`, which the Hub's own service has",
+        body=_json("hello", parameters=GREEDY, options={"use_cache": False}),
     ),
     Row(
         model=BLOOM,
