@@ -33,7 +33,7 @@ SECTIONS = Sections(
         "COOLDOWN_SECONDS": 300,
     },
     kinds={"Hosting": HOSTINGS, "InstanceScaling": SCALINGS, "Rollout": ROLLOUTS, "Schedule": SCHEDULES},
-    defaults={"Hosting": "real-time", "Schedule": "office-hours"},
+    defaults={"Hosting": "real-time", "Schedule": "office-hours", "image": "extended"},
 )
 
 # -- a model -----------------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class Sections:
 
         :param names: What else stands in annotations: the library's own aliases.
         :param kinds: Alias of several classes -> their kinds -> their classes.
-        :param defaults: Alias -> the kind of a section that has none.
+        :param defaults: Alias, or setting -> the kind of a section that says none.
         """
         self._names = {**_NAMES, **names}
         self._kinds, self._defaults = kinds, defaults
@@ -156,7 +156,8 @@ class Sections:
         renamed, instead = renamed or {}, instead or {}
         fields: dict[str, Any] = {}
         if kind is not None:
-            fields["kind"] = (Literal[kind], Field(default=kind, description=None))
+            # only one of several kinds may leave it out: a schema without a kind would fit them all
+            fields["kind"] = (Literal[kind], Field(default=kind) if kind in self._defaults.values() else Field())
         for option in described(module, name):
             if option.name in without or option.name in instead:
                 continue
