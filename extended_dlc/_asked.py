@@ -35,7 +35,6 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
         facts=model_facts(scope, model),
         source=source,
         task=model.task,
-        model_type=model.model_type,
         revision=model.revision if isinstance(model, HubModel) else None,
         trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
         licence=getattr(model, "licence", None),

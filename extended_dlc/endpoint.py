@@ -23,7 +23,9 @@ from extended_dlc._config import (
 from extended_dlc._private import place_of
 from extended_dlc.capture import data_capture_config, grant_key
 from extended_dlc.decisions.asked import EndpointAsked
-from extended_dlc.decisions.decide import EndpointDecision, PartDecision, deadlines, decide, volume_gb
+from extended_dlc.decisions.decide import decide
+from extended_dlc.decisions.of_endpoint import EndpointDecision, deadlines, volume_gb
+from extended_dlc.decisions.of_part import PartDecision
 from extended_dlc.decisions.part import other_variants
 from extended_dlc.decisions.vllm import COMPLETION, vllm_variables
 from extended_dlc.facts.checks import check_endpoint_name

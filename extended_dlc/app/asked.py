@@ -110,7 +110,6 @@ def model_asked(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelAs
         facts=facts_of(settings, looked_up),
         source=source,
         task=settings.task,
-        model_type=settings.model_type,
         revision=settings.revision if hub else None,
         trust_remote_code=settings.trust_remote_code,
         token=hub and weights.token_secret is not None,

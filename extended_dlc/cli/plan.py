@@ -21,7 +21,8 @@ from extended_dlc.options.hosting import Instances
 
 if TYPE_CHECKING:
     from extended_dlc.app.settings import Read
-    from extended_dlc.decisions.decide import Decision, PartDecision
+    from extended_dlc.decisions.decide import Decision
+    from extended_dlc.decisions.of_part import PartDecision
 
 
 @click.command()

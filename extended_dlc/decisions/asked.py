@@ -71,9 +71,6 @@ class ModelAsked:
     task: str | None = None
     """As it was said."""
 
-    model_type: str | None = None
-    """As it was said, or read from a folder."""
-
     revision: str | None = None
     trust_remote_code: bool = False
     licence: str | None = None

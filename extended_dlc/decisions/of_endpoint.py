@@ -1,0 +1,154 @@
+"""What an endpoint gets as a whole: combinations that SageMaker refuses, names, and what all parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from extended_dlc.decisions.asked import EndpointAsked
+from extended_dlc.decisions.found import Finder, Found
+from extended_dlc.decisions.of_part import PartDecision
+from extended_dlc.facts.checks import check_endpoint_name
+from extended_dlc.facts.combinations import check_zero_instances
+from extended_dlc.facts.limits import most
+from extended_dlc.options.hosting import Async, Components, Hosting, Instances, Serverless
+from extended_dlc.options.rollout import check_rollout, rollout_note
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointDecision:
+    """What an endpoint gets."""
+
+    endpoint: EndpointAsked
+    parts: tuple[PartDecision, ...]
+    volume_gb: int | None
+    """Of the instances that all parts share; None: of each part's own, or SageMaker's choice."""
+
+
+def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
+    """The native server's variables for how long an inference may take; none where its own 60 s and 480 s are right."""
+    if isinstance(hosting, Serverless):
+        seconds = most("serverless.response_seconds")
+    elif isinstance(hosting, Async):
+        # a caller may ask for as long (InvocationTimeoutSeconds), and nobody reads a stream there as it comes
+        seconds = most("async.invocation_seconds")
+    else:
+        return {}
+    return dict.fromkeys(("EXTENDED_DLC_ANSWER_SECONDS", "EXTENDED_DLC_STREAM_SECONDS"), str(seconds))
+
+
+def decide_endpoint(
+    endpoint: EndpointAsked, parts: tuple[PartDecision, ...], region: str | None, found: Found
+) -> EndpointDecision:
+    """What is decided for all parts of an endpoint together."""
+    finder, hosting = found.at(endpoint.place), endpoint.hosting
+    if endpoint.name is not None:
+        finder.check("endpoint_name", endpoint.name, partial(check_endpoint_name, endpoint.name), setting="")
+    if endpoint.rollout is not None:
+        rollout = endpoint.rollout
+        if finder.check("rollout", None, lambda: check_rollout(rollout, hosting)):
+            finder.note("rollout", rollout_note(rollout, hosting), setting="rollout")
+    if endpoint.subnets is not None and endpoint.subnets < 2:
+        finder.note(
+            "one-subnet",
+            "'subnets' has one subnet: SageMaker's guide asks for two or more in different zones, for one instance too",
+            setting="network.subnets",
+        )
+    if endpoint.encryption_key and not isinstance(hosting, Serverless):
+        _note_storage(parts, finder)
+    if isinstance(hosting, Async) and any(part.image.kind == "ecr" and part.vllm is None for part in parts):
+        _note_deadline(endpoint, finder)
+    volume = None
+    if isinstance(hosting, Components):
+        _components(hosting, region, found.at(".".join(filter(None, (endpoint.place, "hosting")))))
+        # the models lie side by side on the one volume
+        volumes = [part.volume_gb or 0 for part in parts]
+        volume = hosting.volume_gb or (min(sum(volumes), most("volume_gb")) if volumes and all(volumes) else None)
+    return EndpointDecision(endpoint=endpoint, parts=parts, volume_gb=volume)
+
+
+def _components(hosting: Components, region: str | None, finder: Finder) -> None:
+    if hosting.minimum == 0:
+        note = finder.ask("minimum", hosting.minimum, lambda: check_zero_instances(region))
+        finder.note("zero-instances", note, setting="minimum")
+    if scaled := [f"{each.name} to {each.copies}" for each in hosting.components if each.scaling is not None]:
+        finder.note(
+            "scaled-copies",
+            f"each change of a component sends its number of copies along, and so puts {', '.join(scaled)}, "
+            "whatever scaling has made of it: set 'copies' to what the load needs before you change a component, "
+            "or change it when the load is low; scaling goes on from there",
+            setting="components",
+        )
+
+
+def refuse_combinations(endpoint: EndpointAsked, finder: Finder) -> None:
+    """Options of an endpoint that contradict each other, whatever serves.
+
+    What serverless endpoints do not have: SageMaker developer guide, "Serverless Inference", exclusions.
+    """
+    if endpoint.role and (endpoint.role_path or endpoint.permissions_boundary):
+        finder.refuse(
+            "role",
+            None,
+            "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'",
+            whole=True,
+        )
+    if not isinstance(endpoint.hosting, Serverless):
+        return
+    for option, is_asked, what in (
+        ("network", endpoint.network, "a VPC"),
+        ("network_isolation", endpoint.network_isolation, "network isolation"),
+        ("data_capture", endpoint.data_capture, "data capture"),
+    ):
+        if is_asked:
+            finder.refuse(option, None, f"does not go with Serverless, which has not {what}: take RealTime or Async")
+
+
+def _note_storage(parts: Sequence[PartDecision], finder: Finder) -> None:
+    """No volume, no key: some types have storage of their own."""
+    instances = [instance for part in parts for instance in part.part.instances]
+    if with_storage := [each.name for each in instances if each.local_storage_gb]:
+        finder.note(
+            "volume-key",
+            f"'encryption_key' is not for the storage of {', '.join(dict.fromkeys(with_storage))}: the hardware "
+            "encrypts it, and SageMaker takes no key for the endpoint's volumes",
+            level="info",
+            setting="encryption_key",
+        )
+
+
+def _note_deadline(endpoint: EndpointAsked, finder: Finder) -> None:
+    """What an image of unknown server may need for requests of an hour."""
+    (name, seconds), *_ = deadlines(endpoint.hosting).items()
+    if name not in endpoint.environment:
+        finder.note(
+            "deadline",
+            f"the server of an EcrImage is not known: if it is this project's, it ends an answer after 60 s unless "
+            f"'environment' has {name}; asynchronous requests may take {seconds}",
+            level="info",
+            setting="environment",
+        )
+
+
+def refuse_names(endpoints: Sequence[EndpointAsked], found: Found) -> None:
+    """Names that SageMaker does not tell apart: it compares them without regard to case."""
+    seen: dict[str, str] = {}
+    for endpoint in endpoints:
+        if endpoint.name is None:
+            continue
+        other = seen.setdefault(endpoint.name.lower(), endpoint.name)
+        if other != endpoint.name:
+            found.at(endpoint.place).refuse(
+                "endpoint_name",
+                endpoint.name,
+                f"differs from '{other}' by case only, and SageMaker takes the two for one: rename one",
+                setting="",
+            )
+
+
+def volume_gb(hosting: Hosting, decided: EndpointDecision) -> int | None:
+    """The volume of the instances that the endpoint's own hosting names."""
+    if isinstance(hosting, Components):
+        return decided.volume_gb
+    return decided.parts[0].volume_gb
