@@ -1,10 +1,14 @@
 """The shipped deployment by hand: no settings, no checks, no facts. What `benchmarks/synth.py` compares with."""
 
+import base64
+
 import aws_cdk as cdk
 import cdk_ecr_deployment as ecr_deployment
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -43,7 +47,7 @@ asset = assets.DockerImageAsset(
     image,
     "Asset",
     directory="docker/inference",
-    build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0"},
+    build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.24.0"},
     outputs=["type=docker,oci-mediatypes=false"],
     platform=assets.Platform.LINUX_AMD64,
     invalidation=assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
@@ -105,6 +109,33 @@ role.add_to_policy(
         conditions={"StringEquals": {"cloudwatch:namespace": ["/aws/sagemaker/Endpoints", "AWS/SageMaker"]}},
     )
 )
+prover = Construct(stack, "ExtendedDlcProver")
+prover_log = logs.LogGroup(
+    prover, "Log", retention=logs.RetentionDays.ONE_MONTH, removal_policy=cdk.RemovalPolicy.DESTROY
+)
+prover_role = iam.Role(prover, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+prover_log.grant_write(prover_role)
+prover_role.add_to_policy(iam.PolicyStatement(actions=["cloudformation:DescribeStacks"], resources=[stack.stack_id]))
+function = lambda_.Function(
+    prover,
+    "Function",
+    description="Checks images and configurations, and asks endpoints until they answer",
+    runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
+    code=lambda_.Code.from_asset("extended_dlc/functions", exclude=["__pycache__"]),
+    handler="proof.handle",
+    timeout=cdk.Duration.minutes(15),
+    role=prover_role.without_policy_updates(),
+    log_group=prover_log,
+)
+repository.grant_pull(prover_role)
+image_check = cdk.CustomResource(
+    bloom,
+    "ImageCheck",
+    service_token=function.function_arn,
+    resource_type="Custom::ExtendedDlcProof",
+    properties={"Check": "image", "Image": uri, "Architecture": "amd64"},
+)
+image_check.node.add_dependency(prover_role, copy)
 model = sagemaker.CfnModel(
     bloom,
     "Model",
@@ -113,7 +144,7 @@ model = sagemaker.CfnModel(
         image=uri, environment={"HF_MODEL_ID": "bigscience/bloom-560m"}
     ),
 )
-model.node.add_dependency(copy, role)
+model.node.add_dependency(copy, role, image_check)
 config = sagemaker.CfnEndpointConfig(
     bloom,
     "Config",
@@ -129,7 +160,42 @@ config = sagemaker.CfnEndpointConfig(
         )
     ],
 )
-sagemaker.CfnEndpoint(bloom, "Endpoint", endpoint_name=NAME, endpoint_config_name=config.attr_endpoint_config_name)
+endpoint = sagemaker.CfnEndpoint(
+    bloom, "Endpoint", endpoint_name=NAME, endpoint_config_name=config.attr_endpoint_config_name
+)
+endpoint_arn = f"arn:{cdk.Aws.PARTITION}:sagemaker:us-east-1:{cdk.Aws.ACCOUNT_ID}:endpoint/{NAME}"
+for actions, resources in (
+    (
+        [
+            "sagemaker:InvokeEndpoint",
+            "sagemaker:InvokeEndpointAsync",
+            "sagemaker:InvokeEndpointWithResponseStream",
+        ],
+        [endpoint_arn],
+    ),
+    (["sagemaker:DescribeEndpoint"], [endpoint_arn]),
+    (["logs:DescribeLogStreams", "logs:GetLogEvents"], [log_group, f"{log_group}:*"]),
+):
+    prover_role.add_to_policy(iam.PolicyStatement(actions=actions, resources=resources))
+go_on = iam.Policy(prover, "GoOn", roles=[prover_role])
+go_on.add_statements(iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn]))
+check = cdk.CustomResource(
+    bloom,
+    "Check",
+    service_token=function.function_arn,
+    resource_type="Custom::ExtendedDlcProof",
+    properties={
+        "Check": "endpoint",
+        "EndpointName": NAME,
+        "ConfigName": config.attr_endpoint_config_name,
+        "TimeoutMinutes": 30,
+        "ContentType": "application/json",
+        "Accept": "application/json",
+        "Body": base64.b64encode(b'{"inputs": "Hello", "parameters": {"max_new_tokens": 8}}').decode(),
+        "Variants": ["AllTraffic"],
+    },
+)
+check.node.add_dependency(prover_role, go_on, endpoint)
 cdk.CfnOutput(stack, "bloomName", value=NAME, description="Endpoint of bigscience/bloom-560m")
 cdk.CfnOutput(
     stack,

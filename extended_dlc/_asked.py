@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from aws_cdk import Annotations, Stack
 from constructs import Construct
@@ -15,8 +15,7 @@ from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.found import Note
 from extended_dlc.decisions.part import other_variants
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
-from extended_dlc.mirror import MirroredModel
-from extended_dlc.model import HubModel, S3Model, ServedModel
+from extended_dlc.model import ServedModel
 from extended_dlc.options._values import is_token
 from extended_dlc.options.hosting import Components, Hosting
 from extended_dlc.options.network import Network
@@ -35,7 +34,7 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
         facts=model_facts(scope, model),
         source=source,
         task=model.task,
-        revision=model.revision if isinstance(model, HubModel) else None,
+        revision=getattr(model, "revision", None) if source == "hub" else None,
         trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
         licence=getattr(model, "licence", None),
         token=model.token is not None,
@@ -46,18 +45,15 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
 
 def source_of(model: ServedModel) -> Source:
     """Where its weights come from."""
-    if isinstance(model, HubModel):
-        return "hub"
-    if isinstance(model, MirroredModel):
-        return "mirrored"
-    if isinstance(model, S3Model):
-        return "archive" if model.is_archive else "files"
-    return "other"
+    # asked for by name: importing MirroredModel would load what only it needs of the CDK
+    source = getattr(model, "source", "other")
+    return cast("Source", source) if source in VARIABLES else "other"
 
 
 def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
     """The model's kind and size."""
-    given = model.id if isinstance(model, HubModel) else model.model_id if isinstance(model, MirroredModel) else None
+    named = {"hub": "id", "mirrored": "model_id"}.get(source_of(model))
+    given = getattr(model, named) if named else None
     name = None if given is None or is_token(given) else given
     return know_model(
         name,

@@ -18,7 +18,7 @@ from constructs import Construct
 from extended_dlc._archive import Uploaded, upload_file
 from extended_dlc._mirror_copy import UNVERIFIED
 from extended_dlc._private import place_of
-from extended_dlc.decisions.asked import VARIABLES
+from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
@@ -68,6 +68,7 @@ class MirroredModel(Construct):
     """The container needs none: the copy reads it."""
 
     code: InferenceCode | None = None
+    source: Source = "mirrored"
     variables: Mapping[str, str] = VARIABLES["mirrored"]
 
     def __init__(

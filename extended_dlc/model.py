@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
-from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_archive
 from extended_dlc._private import any_partition
-from extended_dlc.decisions.asked import VARIABLES
+from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.options._values import is_token, require, within
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.weights import check_key, files_of, model_type_of
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_secretsmanager as secretsmanager
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,11 @@ class HubModel:
             object.__setattr__(self, "licence", self.licence or known_licence(self.id))
 
     @property
+    def source(self) -> Source:
+        """Where the weights come from."""
+        return "hub"
+
+    @property
     def variables(self) -> Mapping[str, str]:
         """The environment variables that a model sets, and by which of its options."""
         return VARIABLES["hub"]
@@ -206,13 +213,13 @@ class S3Model:
         return _LocalModel(folder, task, model_type, parameters, trust_remote_code)
 
     @property
-    def is_archive(self) -> bool:
-        """Whether it is one archive; otherwise it is files as they are."""
-        return self._key.endswith(".tar.gz")
+    def source(self) -> Source:
+        """One archive, or files as they are."""
+        return "archive" if self._key.endswith(".tar.gz") else "files"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive or the prefix, and nothing else of the bucket, to read."""
-        place = archive_for if self.is_archive else prefix_for
+        place = archive_for if self.source == "archive" else prefix_for
         data = place(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
         return PlacedModel(environment=self._environment, data=data)
 
@@ -232,9 +239,9 @@ class _LocalModel(S3Model):
         self._environment = environment_of(task, trust_remote_code)
 
     @property
-    def is_archive(self) -> bool:
+    def source(self) -> Source:
         """It is packed."""
-        return True
+        return "archive"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive among the assets of the CDK."""

@@ -1,25 +1,28 @@
-"""What the settings name in AWS and on the Hub, as the constructs take it."""
+"""What the settings name in AWS and on the Hub, as the constructs take it.
+
+What a lookup needs of the CDK is imported by it: most settings name nothing, and each module takes time to load.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_cdk import Duration
-from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
-from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from extended_dlc import HubModel, MirroredModel, S3Model, ServedModel
+from extended_dlc import HubModel, S3Model, ServedModel
 from extended_dlc.app.asked import model_type_asked
 from extended_dlc.app.schema import HubWeights, LocalWeights, ModelSection, S3Weights
 from extended_dlc.app.section import Section
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_secretsmanager as secretsmanager
 
 
 def find_repository(scope: Construct, named: str) -> ecr.IRepository:
@@ -51,7 +54,7 @@ class Lookups:
         if section.network is not None:
             found["network"] = self._network(section.network)
         if section.encryption_key is not None:
-            found["encryption_key"] = kms.Key.from_key_arn(self.scope, f"{self.key}Key", section.encryption_key)
+            found["encryption_key"] = self._kms_key("Key", section.encryption_key)
         if section.role is not None:
             found["role"] = iam.Role.from_role_arn(self.scope, f"{self.key}GivenRole", section.role, mutable=False)
         if section.permissions_boundary is not None:
@@ -83,7 +86,7 @@ class Lookups:
                 key = settings.log_key
                 return {
                     **self._topic("alarm_topic", settings.alarm_topic, "AlarmTopic"),
-                    **({"log_key": kms.Key.from_key_arn(self.scope, f"{self.key}LogKey", key)} if key else {}),
+                    **({"log_key": self._kms_key("LogKey", key)} if key else {}),
                 }
             case "Variant" | "Component":
                 part = place.rpartition(".")[2]
@@ -111,6 +114,10 @@ class Lookups:
         common |= {"model_type": settings.model_type, "token": self._secret(f"{key}Token", weights.token_secret)}
         if isinstance(weights, HubWeights):
             return HubModel(settings.model, settings.revision, code=weights.inference_code(), **common)
+        from aws_cdk import aws_codebuild as codebuild
+
+        from extended_dlc import MirroredModel
+
         project, bucket_name = weights.project, weights.bucket
         return MirroredModel(
             self.scope,
@@ -126,9 +133,16 @@ class Lookups:
     def _secret(self, construct_id: str, named: str | None) -> secretsmanager.ISecret | None:
         if named is None:
             return None
+        from aws_cdk import aws_secretsmanager as secretsmanager
+
         if named.startswith("arn:"):
             return secretsmanager.Secret.from_secret_complete_arn(self.scope, construct_id, named)
         return secretsmanager.Secret.from_secret_name_v2(self.scope, construct_id, named)
+
+    def _kms_key(self, construct_id: str, arn: str) -> kms.IKey:
+        from aws_cdk import aws_kms as kms
+
+        return kms.Key.from_key_arn(self.scope, f"{self.key}{construct_id}", arn)
 
     def _bucket(self, option: str, named: str | None, construct_id: str) -> dict[str, Any]:
         if named is None:
@@ -140,6 +154,8 @@ class Lookups:
             return {}
         if named == "new":
             return {option: named}
+        from aws_cdk import aws_sns as sns
+
         return {option: sns.Topic.from_topic_arn(self.scope, f"{self.key}{construct_id}", named)}
 
     def _network(self, network: Any) -> Any:

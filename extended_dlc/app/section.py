@@ -24,7 +24,7 @@ def nothing(section: Section, place: str) -> Mapping[str, Any]:
 class Section(BaseModel):
     """A part of the settings: nothing in it that is not a setting, and every value of its type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     module: ClassVar[str] = ""
     """The library's module that describes it: `options.hosting`."""
