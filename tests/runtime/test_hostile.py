@@ -380,8 +380,8 @@ def test_a_response_has_the_body_and_the_end_that_http_gives_it(bloom, request_l
     [
         ("/" + "x" * 60_000, {}),
         ("/invocations", {"Accept": "x" * 60_000}),
-        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "x y" * 20_000}),
-        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "=".join(["x" * 30_000, "1;"]) * 2}),
+        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "max_new_tokens=" + "x y" * 20_000}),
+        ("/invocations", {"X-Amzn-SageMaker-Custom-Attributes": "temperature=" + "x" * 60_000}),
     ],
 )
 def test_an_error_repeats_little_of_what_it_is_about(bloom, path, headers):
