@@ -16,7 +16,7 @@ from .embeddings import MOST_TEXTS, Text, Vectors
 from .encoding import encode_json
 from .errors import RequestError, shown
 from .openai_errors import BadFieldError
-from .openai_fields import PASSED_OVER
+from .openai_fields import PASSED_OVER, object_of, unknown_field
 from .prepared import Incoming, Prepared
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
     parameters = {name: value for name, value in document.items() if name in PARAMETERS and value is not None}
     unknown = document.keys() - PARAMETERS - PASSED_OVER - {"input", "encoding_format", "model"}
     if unknown:
-        known = ", ".join(sorted({"input", "encoding_format", "model", *PARAMETERS}))
-        raise BadFieldError(
-            "unknown-field", min(unknown), f"{shown(min(unknown))} is not a field of this request, which has: {known}"
-        )
+        raise unknown_field(min(unknown), ("input", "encoding_format", "model", *PARAMETERS))
     if isinstance(texts[0], list) and parameters.keys() & {"prompt", "prompt_name"}:
         raise BadFieldError(
             "bad-parameters", "prompt", "a prompt cannot stand in front of tokens: send texts in 'input'"
@@ -71,18 +68,6 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
         tokens=request.tokens,
         headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
     )
-
-
-def object_of(incoming: Incoming) -> dict[str, Any]:
-    """The JSON object in the body of a request."""
-    if not incoming.is_json:
-        raise RequestError(
-            415, "unsupported-content-type", f"{incoming.path} takes a JSON object: send it as application/json"
-        )
-    document = incoming.document
-    if not isinstance(document, dict):
-        raise RequestError(400, "malformed-json", "the body must be a JSON object")
-    return document
 
 
 def _texts(given: Any) -> list[Text]:

@@ -6,14 +6,17 @@ is not in the table is refused by name, unless clients send it of themselves and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError, shown
 from .openai_errors import BadFieldError
 from .parameter_table import REFUSED as REFUSED_PARAMETERS
 from .parameter_table import Limits
 from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Number, Text, Type, Whole, unknown
+
+if TYPE_CHECKING:
+    from .prepared import Incoming
 
 MOST_CHOICES = 16
 """Most answers to one request: each is a row of the model's batch."""
@@ -160,6 +163,18 @@ class Biases:
         return {int(name): number.check(bias) for name, bias in value.items()}
 
 
+def object_of(incoming: Incoming) -> dict[str, Any]:
+    """The JSON object in the body of a request."""
+    if not incoming.is_json:
+        raise RequestError(
+            415, "unsupported-content-type", f"{incoming.path} takes a JSON object: send it as application/json"
+        )
+    document = incoming.document
+    if not isinstance(document, dict):
+        raise RequestError(400, "malformed-json", "the body must be a JSON object")
+    return document
+
+
 def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: str) -> dict[str, Any]:
     """Each field by its type; 400 names the first that is not in the table, or that breaks its rule.
 
@@ -174,12 +189,30 @@ def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: st
             message = unknown(name, {*table, own}, {**_OF_OURS, **REFUSED}).message
             raise BadFieldError("unknown-field", name[:100], message.replace("parameter", "field", 1))
         try:
-            checked[name] = rule.check(value)
-        except ValueError as error:
-            raise BadFieldError("bad-parameters", name, f"'{name}' ({shown(value)}) {error}") from None
+            checked[name] = check_field(name, value, rule)
+        except BadFieldError:
+            raise
         except RequestError as error:  # of a field below
             raise BadFieldError(error.code, name, f"'{name}': {error.message}") from None
     return checked
+
+
+def check_field(name: str, value: Any, rule: Type, *, sent: Any = None) -> Any:
+    """A field by its type; 400 names it with its value.
+
+    :param sent: What the request has, where `value` was read from it.
+    """
+    try:
+        return rule.check(value)
+    except ValueError as error:
+        said = value if sent is None else sent
+        raise BadFieldError("bad-parameters", name, f"'{name}' ({shown(said)}) {error}") from None
+
+
+def unknown_field(name: str, known: Iterable[str]) -> BadFieldError:
+    """What to raise for a field that an interface does not have, with those that it has."""
+    there = ", ".join(sorted(known))
+    return BadFieldError("unknown-field", name, f"{shown(name)} is not a field of this request, which has: {there}")
 
 
 def stops_of(fields: Mapping[str, Any]) -> tuple[str, ...]:

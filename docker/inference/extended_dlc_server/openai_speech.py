@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from .decoding import Decoded
 from .errors import RequestError, shown
-from .openai_embeddings import object_of
 from .openai_errors import BadFieldError
-from .openai_fields import PASSED_OVER
+from .openai_fields import PASSED_OVER, check_field, object_of, unknown_field
 from .parameter_types import Choice, Number, Text, Type
 from .prepared import Incoming, Prepared
 from .sound_files import CONTENT_TYPES, formats, write_sound
@@ -72,15 +71,9 @@ def _read(document: dict[str, Any]) -> dict[str, Any]:
         if name in PASSED_OVER or value is None:
             continue
         if name not in _TABLE:
-            known = ", ".join(sorted(_TABLE))
-            raise BadFieldError(
-                "unknown-field", name, f"{shown(name)} is not a field of this request, which has: {known}"
-            )
+            raise unknown_field(name, _TABLE)
         given = value.get("id") if name == "voice" and isinstance(value, dict) else value
-        try:
-            fields[name] = _TABLE[name].check(given)
-        except ValueError as error:
-            raise BadFieldError("bad-parameters", name, f"'{name}' ({shown(value)}) {error}") from None
+        fields[name] = check_field(name, given, _TABLE[name], sent=value)
     if "input" not in fields:
         raise BadFieldError("bad-inputs", "input", "'input' is missing: send the text that is to be spoken")
     return fields

@@ -15,9 +15,8 @@ from .attributes import HEADER
 from .embeddings import MOST_TEXTS
 from .encoding import encode_json
 from .errors import RequestError, shown
-from .openai_embeddings import object_of
 from .openai_errors import BadFieldError
-from .openai_fields import PASSED_OVER
+from .openai_fields import PASSED_OVER, check_field, object_of, unknown_field
 from .parameter_types import Choice, Flag, Text, Type, Whole
 from .prepared import Incoming, Prepared
 
@@ -86,14 +85,8 @@ def _read(document: dict[str, Any], served: str) -> _Ask:
         if name == field or name in PASSED_OVER or value is None:
             continue
         if name not in table:
-            known = ", ".join(sorted((field, *table)))
-            raise BadFieldError(
-                "unknown-field", name, f"{shown(name)} is not a field of this request, which has: {known}"
-            )
-        try:
-            options[name] = table[name].check(value)
-        except ValueError as error:
-            raise BadFieldError("bad-parameters", name, f"'{name}' ({shown(value)}) {error}") from None
+            raise unknown_field(name, (field, *table))
+        options[name] = check_field(name, value, table[name])
     if "query" not in options:
         raise BadFieldError("bad-inputs", "query", "'query' is missing: send the text that the others are to answer")
     return _Ask(

@@ -18,7 +18,7 @@ from .exchange import JSON
 from .forms import parse_form
 from .inputs import read_inputs
 from .openai_errors import BadFieldError
-from .openai_fields import PASSED_OVER
+from .openai_fields import PASSED_OVER, check_field, unknown_field
 from .parameter_types import Flag, Number, Text, Type
 from .prepared import Incoming, Prepared
 from .segments import Scorer, Segment, segments_of
@@ -154,15 +154,9 @@ def _ask(fields: Mapping[str, Any], task: str) -> _Ask:
         if name in ("response_format", "timestamp_granularities") or name in _PASSED_OVER:
             continue
         if name not in _TABLE:
-            known = ", ".join(sorted(("file", "response_format", "timestamp_granularities", *_TABLE)))
-            raise BadFieldError(
-                "unknown-field", name, f"{shown(name)} is not a field of this request, which has: {known}"
-            )
+            raise unknown_field(name, ("file", "response_format", "timestamp_granularities", *_TABLE))
         rule = _TABLE[name]
-        try:
-            values[name] = rule.check(text if isinstance(rule, Text) else parse_value(text))
-        except ValueError as error:
-            raise BadFieldError("bad-parameters", name, f"'{name}' ({shown(text)}) {error}") from None
+        values[name] = check_field(name, text if isinstance(rule, Text) else parse_value(text), rule, sent=text)
     if values.get("stream"):
         raise BadFieldError("cannot-stream", "stream", "a transcript has no answer in parts: leave 'stream' away")
     form = fields.get("response_format") or "json"
