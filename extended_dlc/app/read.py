@@ -176,6 +176,22 @@ def read_lookups(settings_file: Path | None, folder: Path = Path()) -> dict[str,
 BOUNDARY_KEY = "@aws-cdk/core:permissionsBoundary"
 
 
+def read_context_file(folder: Path = Path()) -> dict[str, Any]:
+    """What `cdk.context.json` holds; nothing where there is none. `SettingsError` for one that cannot be read."""
+    try:
+        content = json.loads((folder / "cdk.context.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cdk.context.json cannot be read: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def known_models(settings_file: Path | None, folder: Path = Path()) -> dict[str, Any]:
+    """What the Hub said of models, as the app has it: `extended-dlc lookup`'s answers win over `prepare`'s."""
+    return {**read_lookups(settings_file, folder), **read_context_file(folder)}
+
+
 def check_context(context: Mapping[str, Any], *, known: Iterable[str]) -> None:
     """Refuse `-c` keys that nothing reads, with the nearest that exists, and what the CDK refuses by a traceback.
 

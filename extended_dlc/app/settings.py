@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
@@ -13,11 +13,13 @@ from pydantic_core import ErrorDetails
 
 from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import endpoints_asked, image_asked, unserved_models, wrong_names
+from extended_dlc.app.aws_names import partition_of
 from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_lookups, read_raw
 from extended_dlc.app.schema import IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings
 from extended_dlc.app.section import Section, kind_of
 from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
+from extended_dlc.decisions.found import Refusal
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.sizing import Load
 from extended_dlc.options._values import OptionError
@@ -70,12 +72,11 @@ def read(
     problems = list(raw.problems)
     settings, good, wrong = _validated(content)
     problems += wrong
-    decision, names = _decide(good, raw, looked_up or {}, load)
+    decision, names = _decide(good, raw.base_region or cli_region, looked_up or {}, load)
     problems += names
     if decision is not None:
-        lines = [refusal.line for refusal in decision.refusals]
-        # of what was left out, because it is wrong in itself, no decision says anything
-        problems += lines if settings else [line for line in lines if _was_given(line, content, good)]
+        # what was taken out, because it is wrong in itself, was decided as if nobody had said it
+        problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
     if settings is not None:
         problems += wrong_arns(settings)
     return Read(
@@ -147,26 +148,24 @@ def _take_out(content: Any, place: list[str]) -> bool:
     return False
 
 
-def _was_given(line: str, content: Mapping[str, Any], good: Mapping[str, Any]) -> bool:
-    """Whether a refusal is about what stands in the settings, or in none of them, and not about what was taken out."""
-    place = line.partition(":")[0].partition(" (")[0].split(".")
-
-    def has(raw: Any) -> bool:
-        for part in place:
-            raw = raw.get(part) if isinstance(raw, Mapping) else None
-            if raw is None:
-                return False
+def _is_right(refusal: Refusal, content: Mapping[str, Any], good: Mapping[str, Any]) -> bool:
+    """Whether a refusal is about what the settings say, and not about what is decided in the place of what is wrong."""
+    path = refusal.path.split(".")
+    if _at(good, path) is not None:
         return True
+    section = path[:2] if path[0] == "endpoints" else path[:1]
+    return bool(_at(good, section) == _at(content, section))
 
-    def begins(raw: Any) -> bool:
-        """Whether its endpoint is there."""
-        return isinstance(raw, Mapping) and (place[0] != "endpoints" or place[1] in (raw.get("endpoints") or {}))
 
-    return has(good) or (begins(good) and not has(content) and place[0] != "endpoints")
+def _at(raw: Any, path: Sequence[str]) -> Any:
+    """What stands at a place; None where nothing does."""
+    for part in path:
+        raw = raw.get(part) if isinstance(raw, Mapping) else None
+    return raw
 
 
 def _decide(
-    content: Mapping[str, Any], raw: Raw, looked_up: Mapping[str, Any], load: Load | None
+    content: Mapping[str, Any], base_region: str | None, looked_up: Mapping[str, Any], load: Load | None
 ) -> tuple[Decision | None, list[str]]:
     """The decision for the sections that are valid, so that one fault does not hide another, and names that are not."""
     name = str(content.get("name", "extended-dlc"))
@@ -189,20 +188,18 @@ def _decide(
     region = content.get("region")
     region = region if isinstance(region, str) and region else None
     # of an image that is not valid nothing is known, and what does not depend on it is decided all the same
-    asked = ImageAsked() if image is None else image_asked(image, base_region=_base_region(raw, region))
+    asked = ImageAsked() if image is None else image_asked(image, base_region=_base_region(base_region, region))
     return decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load), names
 
 
-def _base_region(raw: Raw, region: str | None) -> str | None:
-    """The registry's region: the one that `extended-dlc login` sees, so that `-c region=` does not part the two.
+def _base_region(seen: str | None, region: str | None) -> str | None:
+    """The registry's region: the one that `extended-dlc login` has seen, so that `-c region=` does not part the two.
 
     Another partition has registries and accounts of its own, and there the region that is deployed to decides.
     """
-    from extended_dlc.app.aws_names import partition_of
-
-    if raw.base_region is None or region is None or partition_of(raw.base_region) != partition_of(region):
+    if seen is None or region is None or partition_of(seen) != partition_of(region):
         return None
-    return raw.base_region
+    return seen
 
 
 # -- pydantic's errors in the words of the house -----------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from extended_dlc.app.read import OVERRIDES, Raw, read_lookups, read_raw
+from extended_dlc.app.read import OVERRIDES, Raw, SettingsError, known_models, read_context_file, read_raw
 from extended_dlc.facts.sizing import Load
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,8 +29,9 @@ def raw_settings(file: str | None, *, folder: Path = Path(), overrides: Mapping[
     The region of settings that name none is the one that the CDK CLI would deploy to.
     """
     raw = read_raw({"settings": file, **(overrides or {})}, folder=folder)
-    if not raw.content.get("region") and (region := cli_region()):
-        raw.content["region"] = region
+    if raw.base_region is None and (region := cli_region()):
+        raw.content["region"] = raw.content.get("region") or region
+        raw = replace(raw, base_region=region)
     return raw
 
 
@@ -38,18 +39,15 @@ def decided(raw: Raw, *, folder: Path = Path(), load: Load | None = None) -> Any
     """The settings, typed and decided (`extended_dlc.app.settings.Read`)."""
     from extended_dlc.app.settings import read  # pydantic takes half a second
 
-    return read(raw, looked_up={**read_lookups(raw.file, folder), **looked_up(folder)}, load=load)
+    return read(raw, looked_up=known_models(raw.file, folder), load=load)
 
 
-def looked_up(folder: Path = Path()) -> dict[str, Any]:
-    """What cdk.context.json holds; nothing where there is none."""
+def looked_up() -> dict[str, Any]:
+    """What cdk.context.json holds, for a command that ends where it cannot be read."""
     try:
-        context = json.loads((folder / "cdk.context.json").read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise click.ClickException(f"cdk.context.json cannot be read: {error}") from None
-    return context if isinstance(context, dict) else {}
+        return read_context_file()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
 
 
 def cli_region() -> str | None:

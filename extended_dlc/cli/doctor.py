@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from extended_dlc.app.read import SettingsError
+from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.doctor import CHECKS, Finding, Ok, Problem, Target, examine
 from extended_dlc.login import engine_program
@@ -28,20 +27,20 @@ def doctor(settings: str | None, skip: tuple[str, ...], as_json: bool) -> None:
     is 'unknown' and stops nothing.
     """
     found: list[tuple[str, Finding]] = []
-    settings_read: dict[str, Any] = {}
+    raw = Raw(origin="nowhere", content={})
     try:
         raw = raw_settings(settings)
         wrong = decided(raw).problems
         if wrong:
             found.append(("settings", Problem("; ".join(wrong), "correct them, then: extended-dlc plan")))
-        settings_read = raw.content
     except SettingsError as error:
         remedy = "go to the folder of the app (cd), or name the file: extended-dlc doctor --settings FILE"
         found.append(("settings", Problem(str(error), remedy)))
     for name, finding in found:
         _print(name, finding, quiet=as_json)
+    target = Target(folder=Path(), settings=raw.content, file=raw.file, engine=engine_program())
     checks = [check for check in CHECKS if check.name not in skip]
-    for name, finding in examine(Target(folder=Path(), settings=settings_read, engine=engine_program()), checks):
+    for name, finding in examine(target, checks):
         found.append((name, finding))
         _print(name, finding, quiet=as_json)
     problems = sum(isinstance(finding, Problem) for _, finding in found)

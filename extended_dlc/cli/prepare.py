@@ -29,15 +29,20 @@ def prepare(settings: str | None) -> None:
     """
     try:
         raw = raw_settings(settings)
-    except SettingsError as error:
+        decision = decided(raw).decision
+        if look_up(raw, decision):
+            decision = decided(raw).decision
+    except (SettingsError, OSError) as error:
         click.echo(f"extended-dlc prepare: {error}; cdk synth says more", err=True)
         return
-    look_up(raw, decided(raw).decision)
-    log_in_to(bases_to_pull(decided(raw).decision))  # with what was looked up
+    log_in_to(bases_to_pull(decision))
 
 
-def look_up(raw: Raw, decision: Decision | None) -> None:
-    """Ask the Hub about each model of the settings that nobody knows, until it cannot be reached."""
+def look_up(raw: Raw, decision: Decision | None) -> bool:
+    """Ask the Hub about each model of the settings that nobody knows, until it cannot be reached.
+
+    Whether something is noted that was not known; `OSError` where it cannot be.
+    """
     known = read_lookups(raw.file)
     found: dict[str, Any] = {}
     for name, revision in _unknown(decision):
@@ -60,6 +65,7 @@ def look_up(raw: Raw, decision: Decision | None) -> None:
         scratch = file.with_name(f"{file.name}.{os.getpid()}")
         scratch.write_text(json.dumps({**known, **found}, indent=2, sort_keys=True) + "\n")
         scratch.replace(file)
+    return bool(found)
 
 
 def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:

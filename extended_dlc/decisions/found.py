@@ -35,10 +35,14 @@ class Refusal:
     """Whether the rule is a sentence without option and value in front."""
 
     @property
+    def path(self) -> str:
+        """Where it stands in the settings: `endpoints.bloom.hosting.instance_type`."""
+        return ".".join(filter(None, (self.place, self.option if self.setting is None else self.setting)))
+
+    @property
     def line(self) -> str:
         """For the report of the settings: `endpoints.bloom.hosting.instance_type (ml.m5.large): …`."""
-        path = ".".join(filter(None, (self.place, self.option if self.setting is None else self.setting)))
-        return f"{path}: {self.rule}" if self.value is None else f"{path} ({self.value}): {self.rule}"
+        return f"{self.path}: {self.rule}" if self.value is None else f"{self.path} ({self.value}): {self.rule}"
 
     @property
     def sentence(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.app.read import Raw
+from extended_dlc.app.read import Raw, known_models
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.part import other_variants
 from extended_dlc.login import bases_to_pull
@@ -26,6 +26,9 @@ class Target:
 
     folder: Path
     settings: Mapping[str, Any]
+    file: Path | None = None
+    """Where the settings are from; None for `cdk.json`."""
+
     engine: str
     """Name or path of the engine's program, as the CDK CLI takes it."""
 
@@ -36,7 +39,8 @@ class Target:
         """What the app decides with the settings; None where they are wrong or say too little."""
         from extended_dlc.app.settings import read  # half of the checks do without
 
-        found = read(Raw(origin="the settings", content=dict(self.settings)))
+        known = known_models(self.file, self.folder)
+        found = read(Raw(origin="the settings", content=dict(self.settings)), looked_up=known)
         return found.decision if found.settings is not None else None
 
     @property

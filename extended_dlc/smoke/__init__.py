@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.app.read import Raw
+from extended_dlc.app.read import Raw, known_models
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
 from extended_dlc.facts.instances import find_instance
@@ -83,6 +83,11 @@ class SmokeTest:
         if not self._cli.exists():
             raise ValueError(f"{self.app} has no CDK CLI in node_modules: run 'make setup' or 'npm ci' there first")
 
+    @property
+    def _file(self) -> Path:
+        """The settings that are deployed."""
+        return self.state / "settings.json"
+
     def account(self) -> str:
         """The account that pays."""
         return str(self._remains.client("sts").get_caller_identity()["Account"])
@@ -90,7 +95,7 @@ class SmokeTest:
     def run(self) -> None:
         """Deploy, ask, and destroy whatever happens; `StepFailed` or KeyboardInterrupt with everything destroyed."""
         self.state.mkdir(parents=True, exist_ok=True)
-        (self.state / "settings.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        self._file.write_text(json.dumps(self._settings, indent=2) + "\n")
         account = self.account() if self._confirmation else ""
         with self._interrupts.caught():
             self._nothing_stands_in_the_way()
@@ -117,7 +122,7 @@ class SmokeTest:
     def destroy(self) -> None:
         """Destroy what a test deployed, and see that it is gone; `SomethingIsLeft` where that did not come about."""
         self.state.mkdir(parents=True, exist_ok=True)
-        (self.state / "settings.json").write_text(json.dumps(self._settings, indent=2) + "\n")
+        self._file.write_text(json.dumps(self._settings, indent=2) + "\n")
         passed = bool(self.report.steps) and all(step.ok for step in self.report.steps)
         try:
             self._remains.remember()
@@ -149,7 +154,7 @@ class SmokeTest:
 
     def _nothing_stands_in_the_way(self) -> None:
         with self.report.step("extended-dlc doctor") as step:
-            target = Target(folder=self.app, settings=self._settings, engine=engine_program())
+            target = Target(folder=self.app, settings=self._settings, file=self._file, engine=engine_program())
             found = list(examine(target, [check for check in CHECKS if check.name not in _OTHER_CHECKS]))
             self._found = {name: finding.message for name, finding in found}
             problems = [
@@ -202,7 +207,8 @@ class SmokeTest:
         """What the app decided."""
         from extended_dlc.app.settings import read
 
-        decision = read(Raw(origin="the smoke test's settings", content=self._settings)).decision
+        known = known_models(self._file, self.app)
+        decision = read(Raw(origin="the smoke test's settings", content=self._settings), looked_up=known).decision
         if decision is None:
             raise RuntimeError("nothing is known of the image: the settings say too little")
         return decision.image
@@ -263,7 +269,7 @@ class SmokeTest:
         given = without_settings(os.environ)
         return {
             **given,
-            "EXTENDED_DLC_SETTINGS": str(self.state / "settings.json"),
+            "EXTENDED_DLC_SETTINGS": str(self._file),
             "CDK_OUTPUT": str(self.state / "cdk.out"),
             "CDK_DISABLE_VERSION_CHECK": "1",
             "NODE_NO_WARNINGS": "1",

@@ -211,3 +211,16 @@ def test_prepare_notes_what_the_hub_says_of_unknown_models_and_goes_on_without_a
     assert [*noted] == ["extended-dlc:model:someone/x"]
     assert noted["extended-dlc:model:someone/x"]["model_type"] == "bert"
     assert not (tmp_path / "cdk.context.json").exists()
+
+
+@pytest.mark.parametrize("broken", ["cdk.context.json", "mine.lookups.json"])
+@pytest.mark.parametrize("command", ["prepare", "login"])
+def test_what_runs_before_a_synth_never_stops_it(
+    tmp_path: Path, shipped_settings: Any, monkeypatch: pytest.MonkeyPatch, command: str, broken: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.json").write_text(json.dumps(shipped_settings))
+    (tmp_path / broken).write_text("{")
+    done = CliRunner().invoke(main, [command, "--settings", "mine.json"])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert f"{broken} cannot be read" in done.output

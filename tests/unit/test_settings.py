@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from extended_dlc.app.read import check_context, keys_of_context_files
-from extended_dlc.cli._settings import raw_settings
+from extended_dlc.cli._settings import decided, raw_settings
 from tests.support.settings import SettingsError, read_settings
 from tests.support.settings import read as read_all
 
@@ -370,6 +370,32 @@ def test_another_region_on_the_command_line_does_not_part_the_base_from_its_log_
     assert moved.decision.image.base == read_all({"extended-dlc": shipped_settings}).decision.image.base
     china = read_all({"extended-dlc": shipped_settings, "region": "cn-north-1"})
     assert ".cn-north-1." in china.decision.image.base, "another partition has registries of its own"
+
+
+def test_settings_without_a_region_have_the_base_of_the_cli_s_whatever_the_command_line_says(
+    shipped_settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del shipped_settings["region"]
+    moved = read_all({"extended-dlc": shipped_settings, "region": "eu-west-1"}, cli_region="us-west-2")
+    assert moved.settings.region == "eu-west-1"
+    assert ".us-west-2." in moved.decision.image.base
+    monkeypatch.setenv("AWS_REGION", "us-west-2")
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"extended-dlc": shipped_settings}}))
+    assert decided(raw_settings(None, folder=tmp_path)).decision.image.base == moved.decision.image.base
+    planned = decided(raw_settings(None, folder=tmp_path, overrides={"region": "eu-west-1"}))
+    assert planned.decision.image.base == moved.decision.image.base
+
+
+def test_a_default_that_does_not_do_is_reported_beside_another_fault(shipped_settings: Any) -> None:
+    shipped_settings["endpoints"] = {
+        "large": {"model": "bigscience/bloom-7b1"},
+        "other": {"model": "bloom", "tsk": "x"},
+    }
+    found = problems(shipped_settings)
+    assert any(problem.startswith("endpoints.large.hosting.instance_type (ml.m5.xlarge): cannot") for problem in found)
+    assert any(problem.startswith("endpoints.other.tsk: is not a setting") for problem in found)
+    shipped_settings["endpoints"] = {"large": {**large, "hosting": {"instance_type": 5}}}
+    assert not any("ml.m5.xlarge" in problem for problem in problems(shipped_settings)), "nobody asked for that type"
 
 
 # ARNs and tags
