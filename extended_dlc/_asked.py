@@ -98,7 +98,7 @@ def way_out(network: Network) -> bool | None:
 
 
 def refuse(decision: Decision) -> None:
-    """Raise the first refusal; one that is about an image's region alone comes last."""
+    """Raise the first refusal, if there is one."""
     for refusal in decision.refusals:
         raise ValueError(refusal.sentence)
 

@@ -214,14 +214,15 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             sent. False: nothing.
         """
         super().__init__(scope, construct_id, endpoint_name=endpoint_name)
+        hosting, asked = hosting or RealTime(), image_asked(image)
         decision = decide(
-            image_asked(image),
+            asked,
             [
                 EndpointAsked(
                     model=model_asked(self, model),
-                    image=image_asked(image),
-                    hosting=hosting or RealTime(),
-                    parts=parts_asked(self, hosting or RealTime()),
+                    image=asked,
+                    hosting=hosting,
+                    parts=parts_asked(self, hosting),
                     environment=environment or {},
                     vllm=vllm,
                     rollout=rollout,
@@ -244,7 +245,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._image_notes = [note for note in decision.notes if note.place.startswith("image")]
         self._decided, *_ = decision.endpoints
         self._parts = {part.part.name: part for part in self._decided.parts}
-        self.hosting: Hosting = _settled(hosting or RealTime(), self._decided)
+        self.hosting: Hosting = _settled(hosting, self._decided)
         self._network_isolation = network_isolation
         self._is_proved = bool(verify)
         self._log_requests: set[Construct] = set()

@@ -128,8 +128,7 @@ class PartDecider:
         return PartDecision(
             part=part,
             image=self.image,
-            # the container finds out the task by itself, but for AWS's server, which takes speech models for others
-            task=part.model.task or (facts.task if facts.is_speech else None),
+            task=self._task,
             vllm=told,
             startup_timeout_seconds=(given.startup_timeout_seconds or timeouts.startup) if given else None,
             download_timeout_seconds=(given.download_timeout_seconds or timeouts.download) if given else None,
@@ -164,7 +163,7 @@ class PartDecider:
                 setting="weights.token_secret",
                 whole=True,
             )
-        task = model.task or (facts.task if facts.is_speech else None)
+        task = self._task
         if task is not None and model.code is None and image.kind in ("extended", "stock") and image.family != "vllm":
             note = finder.ask("task", task, lambda: check_task(task, image.transformers, image.server))
             finder.note("task", note, setting="task")
@@ -417,6 +416,12 @@ class PartDecider:
         self.model.check("environment", None, lambda: check_environment(environment, reserved=reserved))
         self.model.check("environment", None, lambda: check_variables(environment, self.image))
         self.model.number("environment", variable_notes(environment, self.image), setting="environment")
+
+    @property
+    def _task(self) -> str | None:
+        """What the container is told: it finds out by itself, but for AWS's server, which takes speech for others."""
+        model = self.part.model
+        return model.task or (model.facts.task if model.facts.is_speech else None)
 
     @property
     def _spread(self) -> Spread:

@@ -57,57 +57,46 @@ class Part:
 def parts_of(endpoint: EndpointAsked, number: int = 0) -> Iterator[Part]:
     """The parts of an endpoint: its variants and a shadow, or its components."""
     hosting = endpoint.hosting
+    below = ".".join(filter(None, (endpoint.place, "hosting")))
+
+    def part(
+        name: str,
+        fleet: Instances | Serverless,
+        environment: Mapping[str, str] | None,
+        *,
+        who: str = "",
+        hosting_place: str | None = None,
+        gpus: int | None = None,
+    ) -> Part:
+        own = endpoint.parts.get(name) or PartAsked(place=endpoint.place)
+        return Part(
+            key=f"{number}/{name}",
+            name=name,
+            place=own.place,
+            hosting_place=own.place if hosting_place is None else hosting_place,
+            who=who,
+            endpoint=endpoint,
+            model=own.model or endpoint.model,
+            image=own.image or endpoint.image,
+            hosting=fleet,
+            instances=tuple(find_instances(fleet)),
+            environment=endpoint.environment if environment is None else environment,
+            gpus=gpus,
+        )
+
     if isinstance(hosting, Components):
         for each in hosting.components:
-            own = endpoint.parts.get(each.name) or PartAsked(place=endpoint.place)
             alone = Instances(
                 instance_type=hosting.instance_type,
                 startup_timeout_seconds=each.startup_timeout_seconds or hosting.startup_timeout_seconds,
                 download_timeout_seconds=each.download_timeout_seconds or hosting.download_timeout_seconds,
             )
-            yield Part(
-                key=f"{number}/{each.name}",
-                name=each.name,
-                place=own.place,
-                hosting_place=_below(endpoint.place, "hosting"),
-                who=f"component '{each.name}'",
-                endpoint=endpoint,
-                model=own.model or endpoint.model,
-                image=own.image or endpoint.image,
-                hosting=alone,
-                instances=tuple(find_instances(alone)),
-                environment=endpoint.environment if each.environment is None else each.environment,
-                gpus=each.accelerators,
-            )
+            who = f"component '{each.name}'"
+            yield part(each.name, alone, each.environment, who=who, hosting_place=below, gpus=each.accelerators)
         return
-    yield Part(
-        key=f"{number}/{MAIN_VARIANT}",
-        name=MAIN_VARIANT,
-        place=endpoint.place,
-        hosting_place=_below(endpoint.place, "hosting"),
-        who="",
-        endpoint=endpoint,
-        model=endpoint.model,
-        image=endpoint.image,
-        hosting=hosting,
-        instances=tuple(find_instances(hosting)),
-        environment=endpoint.environment,
-    )
+    yield part(MAIN_VARIANT, hosting, None, hosting_place=below)
     for variant in other_variants(hosting):
-        own = endpoint.parts.get(variant.name) or PartAsked(place=endpoint.place)
-        yield Part(
-            key=f"{number}/{variant.name}",
-            name=variant.name,
-            place=own.place,
-            hosting_place=own.place,
-            who=f"variant '{variant.name}'",
-            endpoint=endpoint,
-            model=own.model or endpoint.model,
-            image=own.image or endpoint.image,
-            hosting=variant,
-            instances=tuple(find_instances(variant)),
-            environment=endpoint.environment if variant.environment is None else variant.environment,
-        )
+        yield part(variant.name, variant, variant.environment, who=f"variant '{variant.name}'")
 
 
 def other_variants(hosting: object) -> list[Variant]:
@@ -115,7 +104,3 @@ def other_variants(hosting: object) -> list[Variant]:
     if not isinstance(hosting, RealTime):
         return []
     return [*hosting.variants, *([hosting.shadow] if hosting.shadow else [])]
-
-
-def _below(place: str, section: str) -> str:
-    return ".".join(filter(None, (place, section)))
