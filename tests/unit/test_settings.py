@@ -387,10 +387,8 @@ def test_settings_without_a_region_have_the_base_of_the_cli_s_whatever_the_comma
 
 
 def test_a_default_that_does_not_do_is_reported_beside_another_fault(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"] = {
-        "large": {"model": "bigscience/bloom-7b1"},
-        "other": {"model": "bloom", "tsk": "x"},
-    }
+    large = {"model": "bigscience/bloom-7b1"}
+    shipped_settings["endpoints"] = {"large": large, "other": {"model": "bloom", "tsk": "x"}}
     found = problems(shipped_settings)
     assert any(problem.startswith("endpoints.large.hosting.instance_type (ml.m5.xlarge): cannot") for problem in found)
     assert any(problem.startswith("endpoints.other.tsk: is not a setting") for problem in found)
