@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from extended_dlc.app.aws_names import check_arn
-from extended_dlc.app.schema import Settings
+from extended_dlc.app.section import Section
 
 SERVICES = {
     "alarm_topic": "sns",
@@ -27,16 +27,16 @@ ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "rol
 """Those that take nothing else; the others take a name too."""
 
 
-def wrong_arns(settings: Settings) -> Iterator[str]:
-    """What is wrong with each, a line each."""
-    for path, name, value in _texts(settings, ""):
+def wrong_arns(section: Section, path: str, region: str) -> Iterator[str]:
+    """What is wrong with those of a section that stands at `path`, a line each."""
+    for place, name, value in _texts(section, path):
         service = SERVICES.get(name)
         if service is None or not (value.startswith("arn:") or name in ONLY_ARNS or "${" in value):
             continue
         try:
-            check_arn(value, service=service, region=settings.region)
+            check_arn(value, service=service, region=region)
         except ValueError as error:
-            yield f"{path} ({value}): {error}"
+            yield f"{place} ({value}): {error}"
 
 
 def _texts(section: Any, path: str) -> Iterator[tuple[str, str, str]]:

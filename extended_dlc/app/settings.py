@@ -77,8 +77,6 @@ def read(
     if decision is not None:
         # what was taken out, because it is wrong in itself, was decided as if nobody had said it
         problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
-    if settings is not None:
-        problems += wrong_arns(settings)
     return Read(
         raw=raw,
         settings=settings,
@@ -112,16 +110,16 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
     good: dict[str, Any] = json.loads(json.dumps(content))
     settings: Settings | None = None
     wrong: list[str] = []
-    for attempt in range(_LOOKS):
+    for _ in range(_LOOKS):
         try:
             settings = Settings.model_validate(good)
             break
         except ValidationError as error:
             details = error.errors()
-        lines = [line for detail in details for line in _explain(detail, content)]
-        # what is missing only because it was taken out has been said
-        wrong += [line for line in lines if attempt == 0 or not _is_missing(line)]
-        taken = [_take_out(good, _place(detail)) for detail in details]
+        # what is wrong only because something was taken out is not the settings' fault
+        theirs = [each for each in details if _at(good, _place(each)) == _at(content, _place(each))]
+        wrong += [line for detail in theirs for line in _explain(detail, content)]
+        taken = [_take_out(good, detail) for detail in details]
         if not any(taken):
             break
     return (None if wrong else settings), good, list(dict.fromkeys(wrong))
@@ -130,21 +128,19 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
 _LOOKS = 4
 
 
-def _is_missing(line: str) -> bool:
-    return line.endswith("field required")
-
-
-def _take_out(content: Any, place: list[str]) -> bool:
-    """Remove what stands at a place; whether there was anything."""
-    for part in place[:-1]:
-        content = (
-            content[int(part)]
-            if isinstance(content, list) and part.isdigit()
-            else (content.get(part) if isinstance(content, dict) else None)
-        )
-    if isinstance(content, dict) and place and place[-1] in content:
-        del content[place[-1]]
-        return True
+def _take_out(good: dict[str, Any], detail: ErrorDetails) -> bool:
+    """Remove what is wrong, or the section that is wrong as a whole; whether there was anything."""
+    place = _place(detail)
+    # an endpoint goes on without what is wrong in it, and without a model
+    shortest = 3 if place[:1] == ["endpoints"] else 1
+    while len(place) >= shortest:
+        above = _at(good, place[:-1])
+        if not isinstance(above, dict):  # another fault has taken it out
+            return False
+        if place[-1] in above:
+            del above[place[-1]]
+            return True
+        place.pop()
     return False
 
 
@@ -160,7 +156,8 @@ def _is_right(refusal: Refusal, content: Mapping[str, Any], good: Mapping[str, A
 def _at(raw: Any, path: Sequence[str]) -> Any:
     """What stands at a place; None where nothing does."""
     for part in path:
-        raw = raw.get(part) if isinstance(raw, Mapping) else None
+        inside = raw[int(part)] if isinstance(raw, list) and part.isdigit() and int(part) < len(raw) else None
+        raw = raw.get(part) if isinstance(raw, Mapping) else inside
     return raw
 
 
@@ -187,6 +184,9 @@ def _decide(
         image = None
     region = content.get("region")
     region = region if isinstance(region, str) and region else None
+    if region is not None:
+        sections = {"image": image, **{f"endpoints.{key}": each for key, each in endpoints.items()}}
+        names += [line for at, each in sections.items() if each for line in wrong_arns(each, at, region)]
     # of an image that is not valid nothing is known, and what does not depend on it is decided all the same
     asked = ImageAsked() if image is None else image_asked(image, base_region=_base_region(base_region, region))
     return decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load), names

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 OWN_PREFIX = "EXTENDED_DLC_"
 
-_STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|TS_)\w+")
-"""What AWS's servers, multi-model-server and TorchServe, read (SageMaker inference toolkit), and ours does not."""
+_STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|SM_VLLM_|TS_)\w+")
+"""What the servers in AWS's images read, multi-model-server, TorchServe and vLLM's entry point, and ours does not."""
 
 _INSTEAD = {
     "HF_MODEL_TRUST_REMOTE_CODE": "the model's trust_remote_code",

@@ -396,6 +396,40 @@ def test_a_default_that_does_not_do_is_reported_beside_another_fault(shipped_set
     assert not any("ml.m5.xlarge" in problem for problem in problems(shipped_settings)), "nobody asked for that type"
 
 
+def test_no_fault_hides_another_of_whatever_kind(shipped_settings: Any) -> None:
+    """Of a field, of an option that was not said, of an object as a whole, of an ARN, and of a decision."""
+    shipped_settings["image"] = {
+        "kind": "ecr",
+        "repository": "arn:aws:ecr:eu-west-1:111111111111:repository/x",
+        "tag": "1",
+    }
+    parts = {"x": {"memory_mb": 99_999_999}, "Y_z": {"memory_mb": 1}}
+    shipped_settings["endpoints"] = {
+        "a": {
+            "model": "bloom",
+            "role": "my-role",
+            "environment": {"1": "x"},
+            "hosting": {"kind": "async", "scaling": {"maximum": 0, "minimum": 0}},
+            "verify": {"tolerance": 5},
+        },
+        "b": {"model": "whisper", "hosting": {"kind": "components", "maximum": 1, "components": parts}},
+    }
+    found = problems(shipped_settings)
+    expected = (
+        "image.repository (arn:aws:ecr:eu-west-1:111111111111:repository/x): is in eu-west-1",
+        "endpoints.a.role (my-role): is not an ARN",
+        "endpoints.a.environment: '1' cannot be the name of a variable",
+        "endpoints.a.hosting.scaling.minimum (0): must not exceed 'maximum' (0)",
+        "endpoints.a.verify.tolerance (5.0): must be from 0 to 1",
+        "endpoints.b.hosting.components.x.memory_mb (99999999): is more than ml.m5.xlarge has",
+        "endpoints.b.hosting.components.Y_z (Y_z): cannot be an endpoint name",
+        "endpoints.b.hosting.components.Y_z.memory_mb (1): must be 128 or more",
+    )
+    for beginning in expected:
+        assert any(problem.startswith(beginning) for problem in found), (beginning, found)
+    assert len(found) == len(expected)
+
+
 # ARNs and tags
 
 
