@@ -364,6 +364,17 @@ def test_an_image_that_is_published_needs_no_engine(tmp_path: Path, path: Progra
     assert_ok(account.base_image(published), "not needed")
 
 
+def test_what_was_looked_up_decides_on_the_base_here_as_in_the_app(tmp_path: Path) -> None:
+    raw = settings(instance_type="ml.p4de.24xlarge")
+    raw["endpoints"]["bloom"]["model"] = "someone/x"
+    (before,) = target(tmp_path, raw).bases
+    assert "/huggingface-pytorch-inference:" in before
+    large = {"asked": "main", "model_type": "bloom", "task": "text-generation", "parameters": 176 * 10**9}
+    (tmp_path / "cdk.lookups.json").write_text(json.dumps({"extended-dlc:model:someone/x": large}))
+    (after,) = target(tmp_path, raw).bases
+    assert "/huggingface-vllm:" in after
+
+
 # ---- the account ----
 
 
