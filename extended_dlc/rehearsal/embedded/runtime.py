@@ -7,8 +7,9 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from urllib.parse import quote
 
 from werkzeug.wrappers import Request, Response
@@ -38,7 +39,7 @@ class Limits:
     """Longest streamed answer, in seconds."""
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """An error in the form that SDKs read."""
 
     def __init__(self, status: int, code: str, **members: object) -> None:
@@ -46,6 +47,12 @@ class _Refused(Exception):
         self.status = status
         self.code = code
         self.members = members
+
+    @property
+    def original_status(self) -> int:
+        """The container's own status; 0 where it gave none."""
+        status = self.members.get("OriginalStatusCode", 0)
+        return status if isinstance(status, int) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,65 +65,36 @@ class Runtime:
         """Answer one invocation."""
         try:
             return self._invoke(request, account_id, region, name, stream=stream)
-        except _Refused as refused:
+        except Refused as refused:
             headers = {"x-amzn-errortype": refused.code} if refused.code else {}
             return Response(json.dumps(refused.members), refused.status, headers, mimetype="application/json")
 
     def _invoke(self, request: Request, account_id: str, region: str, name: str, *, stream: bool) -> Response:
-        body = self._body(request)
-        endpoint = find_endpoint(account_id, region, name)
-        if endpoint is None or (endpoint.endpoint_status != "Updating" and not endpoint.variants):
-            raise _Refused(400, "ValidationError", Message=f"Endpoint {name} of account {account_id} not found.")
-        wanted = request.headers.get("X-Amzn-SageMaker-Target-Variant")
-        component = request.headers.get("X-Amzn-SageMaker-Inference-Component")
-        variant = _component(endpoint, component) if component else endpoint.pick(wanted)
-        if variant is None:
-            message = f"Variant {wanted} not found for endpoint {name} of account {account_id}."
-            raise _Refused(400, "ValidationError", Message=message)
-        if variant.instance is None:
-            message = (
-                f"Endpoint {name} of account {account_id} has no container: the embedded AWS runs without a container "
-                "engine. Start it with --engine."
-            )
-            raise _Refused(400, "ValidationError", Message=message)
-        instance = variant.instance
+        body = self.read_body(request)
+        endpoint = find_serving_endpoint(account_id, region, name)
+        variant, instance = find_answering(
+            endpoint,
+            component=request.headers.get("X-Amzn-SageMaker-Inference-Component"),
+            wanted=request.headers.get("X-Amzn-SageMaker-Target-Variant"),
+        )
         headers = {key: value for key in _PASSED_ON if (value := request.headers.get(key)) is not None}
         if stream and (accept := request.headers.get("X-Amzn-SageMaker-Accept")):
             headers["Accept"] = accept
         seconds = self.limits.stream_seconds if stream else self.limits.seconds
-        connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=seconds)
-        try:
-            connection.request("POST", "/invocations", body=body, headers=headers)
-            answer = connection.getresponse()
-            if stream and answer.status < 400:
-                return _streamed(connection, answer, variant.name)
-            content = answer.read()
-        except TimeoutError:
-            connection.close()
-            message = (
-                "Your invocation timed out while waiting for a response from container primary. Review the latency "
-                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
-            )
-            raise _model_error(endpoint, instance, 0, message) from None
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            code = _exit_code(instance)
-            fate = f"it exited with code {code}" if code is not None else f"{error!r}"
-            message = f"Amazon SageMaker could not get a response from the primary container: {fate}."
-            raise _model_error(endpoint, instance, 0, message) from None
-        connection.close()
-        if answer.status >= 400 or answer.status < 200:
-            raise _model_error(endpoint, instance, answer.status, content.decode(errors="replace"))
-        response = Response(content, 200)
+        answer = ask(endpoint, instance, "/invocations", body, headers, seconds=seconds)
+        if stream:
+            return _streamed(answer, variant.name)
+        response = Response(answer.read(), 200)
         response.headers["Content-Type"] = answer.headers.get("Content-Type", "application/octet-stream")
         response.headers[_VARIANT] = variant.name
         if custom := answer.headers.get(_CUSTOM):
             response.headers[_CUSTOM] = custom
         return response
 
-    def _body(self, request: Request) -> bytes:
+    def read_body(self, request: Request) -> bytes:
+        """The request's body. Raises `Refused` for one that is too large."""
         limit = self.limits.body_bytes
-        too_long = _Refused(413, "", Message=f"HTTP content length exceeded {limit} bytes.")
+        too_long = Refused(413, "", Message=f"HTTP content length exceeded {limit} bytes.")
         if (request.content_length or 0) > limit:
             # read what comes, or the client sees a broken connection in place of the answer
             while request.stream.read(_PIECE):
@@ -130,18 +108,105 @@ class Runtime:
         return bytes(body)
 
 
+def find_serving_endpoint(account_id: str, region: str, name: str) -> Endpoint:
+    """An endpoint that serves. Raises `Refused` for any other."""
+    endpoint = find_endpoint(account_id, region, name)
+    if endpoint is None or (endpoint.endpoint_status != "Updating" and not endpoint.variants):
+        raise Refused(400, "ValidationError", Message=f"Endpoint {name} of account {account_id} not found.")
+    return endpoint
+
+
+def find_answering(
+    endpoint: Endpoint, *, component: str | None = None, wanted: str | None = None
+) -> tuple[Variant, Instance]:
+    """The variant or component that answers one request, and its instance. Raises `Refused`."""
+    name, account_id = endpoint.endpoint_name, endpoint.account_id
+    variant = _component(endpoint, component) if component else endpoint.pick(wanted)
+    if variant is None:
+        message = f"Variant {wanted} not found for endpoint {name} of account {account_id}."
+        raise Refused(400, "ValidationError", Message=message)
+    if variant.instance is None:
+        message = (
+            f"Endpoint {name} of account {account_id} has no container: the embedded AWS runs without a container "
+            "engine. Start it with --engine."
+        )
+        raise Refused(400, "ValidationError", Message=message)
+    return variant, variant.instance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A good answer of a container, of which the head has come."""
+
+    connection: http.client.HTTPConnection
+    response: http.client.HTTPResponse
+    failed: Callable[[Exception], Refused]
+
+    @property
+    def headers(self) -> Message:
+        """Its headers."""
+        return self.response.headers
+
+    def read(self) -> bytes:
+        """All of it. Raises `Refused` where the container breaks off."""
+        try:
+            return self.response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self.failed(error) from None
+        finally:
+            self.connection.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """It piece by piece, each as soon as it comes. Raises what the connection raises."""
+        try:
+            while piece := self.response.read1(_PIECE):
+                yield piece
+        finally:
+            self.connection.close()
+
+
+def ask(
+    endpoint: Endpoint, instance: Instance, path: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+) -> Answer:
+    """Send one request to a container. Raises `Refused` unless it begins a good answer."""
+
+    def failed(error: Exception) -> Refused:
+        connection.close()
+        if isinstance(error, TimeoutError):
+            message = (
+                "Your invocation timed out while waiting for a response from container primary. Review the latency "
+                "metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
+            )
+            return _model_error(endpoint, instance, 0, message)
+        code = _exit_code(instance)
+        fate = f"it exited with code {code}" if code is not None else f"{error!r}"
+        message = f"Amazon SageMaker could not get a response from the primary container: {fate}."
+        return _model_error(endpoint, instance, 0, message)
+
+    connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=seconds)
+    try:
+        connection.request("POST", path, body=body, headers=dict(headers))
+        response = connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        raise failed(error) from None
+    answer = Answer(connection=connection, response=response, failed=failed)
+    if not 200 <= response.status < 400:
+        raise _model_error(endpoint, instance, response.status, answer.read().decode(errors="replace"))
+    return answer
+
+
 def _component(endpoint: Endpoint, name: str) -> Variant:
-    """What answers for a component; _Refused where there is none, or no copy of it."""
+    """What answers for a component; Refused where there is none, or no copy of it."""
     variant, copies = find_serving(endpoint.account_id, endpoint.region_name, endpoint.endpoint_name, name)
     if variant is None:
         message = f"Inference Component {name} not found for endpoint {endpoint.endpoint_name}."
-        raise _Refused(400, "ValidationError", Message=message)
+        raise Refused(400, "ValidationError", Message=message)
     if copies == 0:
         message = (
             "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
             "(if configured) or try to increase the capacity by invoking UpdateInferenceComponentRuntimeConfig API."
         )
-        raise _Refused(400, "ValidationError", Message=message)
+        raise Refused(400, "ValidationError", Message=message)
     return variant
 
 
@@ -153,10 +218,10 @@ def _exit_code(instance: Instance) -> int | None:
     return code
 
 
-def _model_error(endpoint: Endpoint, instance: Instance, status: int, message: str) -> _Refused:
+def _model_error(endpoint: Endpoint, instance: Instance, status: int, message: str) -> Refused:
     group = f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}"
     kind = "client" if 400 <= status < 500 else "server"
-    return _Refused(
+    return Refused(
         424,
         "ModelError",
         Message=f'Received {kind} error ({status}) from primary with message "{message}". '
@@ -167,17 +232,15 @@ def _model_error(endpoint: Endpoint, instance: Instance, status: int, message: s
     )
 
 
-def _streamed(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, variant: str) -> Response:
+def _streamed(answer: Answer, variant: str) -> Response:
     def parts() -> Iterator[bytes]:
         try:
-            while piece := answer.read1(_PIECE):
+            for piece in answer.pieces():
                 yield event({":message-type": "event", ":event-type": "PayloadPart"}, piece)
         except (OSError, http.client.HTTPException) as error:
             code = "StreamBroken" if not isinstance(error, TimeoutError) else "ModelInvocationTimeExceeded"
             body = json.dumps({"Message": f"The model's stream ended early: {error!r}", "ErrorCode": code})
             yield event({":message-type": "exception", ":exception-type": "ModelStreamError"}, body.encode())
-        finally:
-            connection.close()
 
     response = Response(parts(), 200, mimetype="application/vnd.amazon.eventstream", direct_passthrough=True)
     response.headers["X-Amzn-SageMaker-Content-Type"] = answer.headers.get("Content-Type", "application/octet-stream")

@@ -25,7 +25,7 @@ from moto.ssm.models import ssm_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, sagemaker
+from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, openai_route, sagemaker
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
@@ -116,6 +116,8 @@ class EmbeddedAws:
         caller = Caller.of(request)
         if request.path == "/_embedded/left":
             return Response(json.dumps(self.left(), indent=2), mimetype="application/json")
+        if found := openai_route.ROUTE.fullmatch(request.path):
+            return openai_route.respond(request, self._runtime, found)
         if caller is None and (request.path == "/v2" or request.path.startswith("/v2/")):
             return self._registry.respond(request)
         if caller and request.method == "POST" and (found := _INVOCATION.fullmatch(request.path)):

@@ -1,0 +1,150 @@
+"""Bearer tokens of SageMaker's OpenAI-compatible route, as `sagemaker.core.token_generator` makes them.
+
+A token is `sagemaker-api-key-` and, in base64, a presigned URL of the action `CallWithBearerToken`. SageMaker decodes
+it, checks its signature and that it has not expired, and that whoever signed it has the rights (SageMaker developer
+guide, "Invoke endpoints with OpenAI-compatible APIs").
+
+The signature is checked for the keys that the embedded IAM gave, because it does not know the secrets of others. The
+guide does not give the words of a refusal: here they are those of AWS's other bearer tokens (Amazon Bedrock) and of
+Signature Version 4, all with status 403, which a request that is signed in place of bearing a token is known to get.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs
+
+import botocore.session
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from moto.iam.models import get_account_id_from
+from moto.sts.models import sts_backends
+
+from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
+
+_PREFIX = "sagemaker-api-key-"
+_HOST = "sagemaker.amazonaws.com"
+_SERVICE = "sagemaker"
+_LONGEST_SECONDS = 12 * 60 * 60
+_SKEW = timedelta(minutes=15)
+"""How far a signer's clock may be ahead (IAM user guide, Signature Version 4)."""
+
+_SIGNED = {
+    "Action": "CallWithBearerToken",
+    "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+    "X-Amz-SignedHeaders": "host",
+    "Version": "1",
+}
+"""What a token says apart from who signed it and when."""
+
+_MALFORMED = "Authentication failed: Please make sure your API Key is valid."
+_EXPIRED = "Bearer Token has expired"
+_MISMATCH = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details."
+)
+
+
+class TokenRefused(Exception):
+    """A request without a token that counts; the message is the answer's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCaller:
+    """Who a valid token speaks for, and where."""
+
+    account_id: str
+    region: str
+    identity: Identity | None
+    """The user or role; None for the account's administrator, to whom nothing is refused."""
+
+    def require(self, action: str, resource: str) -> None:
+        """Raise `TokenRefused` unless the signer may do this."""
+        if self.identity is not None and not self.identity.is_allowed(action, resource):
+            raise TokenRefused(
+                "AccessDenied",
+                f"User: {self.identity.arn} is not authorized to perform: {action} on resource: {resource} because no "
+                f"identity-based policy allows the {action} action",
+            )
+
+
+def caller_of(authorization: str) -> TokenCaller:
+    """The caller by the `Authorization` header. Raises `TokenRefused`."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenRefused("MissingAuthenticationToken", "Missing Authentication Token")
+    query = _query(token.strip())
+    try:
+        told = {key: value for key, [value] in parse_qs(query, strict_parsing=True).items()}
+        access_key, day, region, service, end = told["X-Amz-Credential"].split("/")
+        signed_at = datetime.strptime(told["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        seconds, signature = int(told["X-Amz-Expires"]), told["X-Amz-Signature"]
+    except (KeyError, ValueError):
+        raise TokenRefused("AccessDenied", _MALFORMED) from None
+    in_scope = (service, end, day) == (_SERVICE, "aws4_request", told["X-Amz-Date"][:8])
+    in_form = all(told.get(key) == value for key, value in _SIGNED.items()) and region in _regions()
+    if not in_scope or not in_form or not 0 < seconds <= _LONGEST_SECONDS:
+        raise TokenRefused("AccessDenied", _MALFORMED)
+    now = datetime.now(timezone.utc)
+    if now >= signed_at + timedelta(seconds=seconds):
+        raise TokenRefused("AccessDenied", _EXPIRED)
+    if signed_at > now + _SKEW:
+        raise TokenRefused("InvalidSignature", f"Signature not yet current: {told['X-Amz-Date']}")
+    account_id = _account_of(access_key)
+    try:
+        identity = find_identity(account_id, region, access_key, told.get("X-Amz-Security-Token"))
+    except InvalidSessionToken:
+        raise TokenRefused("UnrecognizedClient", "The security token included in the request is invalid.") from None
+    if identity is not None:
+        _check_signature(identity, query, told["X-Amz-Date"], region, signature)
+    return TokenCaller(account_id=account_id, region=region, identity=identity)
+
+
+@functools.cache
+def _regions() -> frozenset[str]:
+    """The regions of SageMaker, in every partition."""
+    session = botocore.session.get_session()
+    partitions = session.get_available_partitions()
+    return frozenset(each for name in partitions for each in session.get_available_regions("sagemaker", name))
+
+
+def _query(token: str) -> str:
+    """The query of the URL in a token."""
+    try:
+        url = base64.b64decode(token.removeprefix(_PREFIX), validate=True).decode("ascii")
+    except (binascii.Error, ValueError):
+        raise TokenRefused("AccessDenied", _MALFORMED) from None
+    place, _, query = url.partition("?")
+    if not token.startswith(_PREFIX) or place.rstrip("/") != _HOST:
+        raise TokenRefused("AccessDenied", _MALFORMED)
+    return query
+
+
+def _account_of(access_key: str) -> str:
+    """The account that a key belongs to."""
+    for account_id, partitions in list(sts_backends.items()):
+        for backend in list(partitions.values()):
+            if any(each.access_key_id == access_key for each in backend.assumed_roles):
+                return str(account_id)
+    return get_account_id_from(access_key)
+
+
+def _check_signature(identity: Identity, query: str, signed_at: str, region: str, signature: str) -> None:
+    """Sign again what was signed, all but the signature and the version that is added after it."""
+    signed = re.sub(r"(?:^|&)(?:X-Amz-Signature|Version)=[^&]*", "", query).lstrip("&")
+    request = AWSRequest(method="POST", url=f"https://{_HOST}/?{signed}", headers={"host": _HOST})
+    request.context["timestamp"] = signed_at
+    auth = SigV4QueryAuth(identity.credentials, _SERVICE, region)
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    if not hmac.compare_digest(auth.signature(text, request), signature):
+        raise TokenRefused("InvalidSignature", _MISMATCH)
