@@ -19,9 +19,15 @@ from extended_dlc.rehearsal.embedded.components import find_serving
 from extended_dlc.rehearsal.embedded.hosting import Instance
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, Variant, find_endpoint
 
-_CUSTOM = "X-Amzn-SageMaker-Custom-Attributes"
+CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 _VARIANT = "x-Amzn-Invoked-Production-Variant"
-_PASSED_ON = ("Content-Type", "Accept", _CUSTOM, "X-Amzn-SageMaker-Inference-Id", "X-Amzn-SageMaker-Target-Model")
+_PASSED_ON = (
+    "Content-Type",
+    "Accept",
+    CUSTOM_ATTRIBUTES,
+    "X-Amzn-SageMaker-Inference-Id",
+    "X-Amzn-SageMaker-Target-Model",
+)
 _PIECE = 64 * 1024
 
 
@@ -66,8 +72,13 @@ class Runtime:
         try:
             return self._invoke(request, account_id, region, name, stream=stream)
         except Refused as refused:
-            headers = {"x-amzn-errortype": refused.code} if refused.code else {}
-            return Response(json.dumps(refused.members), refused.status, headers, mimetype="application/json")
+            return self.refuse(refused)
+
+    @staticmethod
+    def refuse(refused: Refused) -> Response:
+        """A refusal as SDKs read it."""
+        headers = {"x-amzn-errortype": refused.code} if refused.code else {}
+        return Response(json.dumps(refused.members), refused.status, headers, mimetype="application/json")
 
     def _invoke(self, request: Request, account_id: str, region: str, name: str, *, stream: bool) -> Response:
         body = self.read_body(request)
@@ -87,8 +98,8 @@ class Runtime:
         response = Response(answer.read(), 200)
         response.headers["Content-Type"] = answer.headers.get("Content-Type", "application/octet-stream")
         response.headers[_VARIANT] = variant.name
-        if custom := answer.headers.get(_CUSTOM):
-            response.headers[_CUSTOM] = custom
+        if custom := answer.headers.get(CUSTOM_ATTRIBUTES):
+            response.headers[CUSTOM_ATTRIBUTES] = custom
         return response
 
     def read_body(self, request: Request) -> bytes:
@@ -108,11 +119,15 @@ class Runtime:
         return bytes(body)
 
 
-def find_serving_endpoint(account_id: str, region: str, name: str) -> Endpoint:
-    """An endpoint that serves. Raises `Refused` for any other."""
+def find_serving_endpoint(account_id: str, region: str, name: str, *, asynchronous: bool = False) -> Endpoint:
+    """An endpoint that serves requests of this kind. Raises `Refused` for any other."""
     endpoint = find_endpoint(account_id, region, name)
     if endpoint is None or (endpoint.endpoint_status != "Updating" and not endpoint.variants):
         raise Refused(400, "ValidationError", Message=f"Endpoint {name} of account {account_id} not found.")
+    if asynchronous != (endpoint.async_config is not None):
+        kind, way = ("a synchronous", "InvokeEndpoint") if asynchronous else ("an asynchronous", "InvokeEndpointAsync")
+        message = f"Endpoint {name} of account {account_id} is {kind} endpoint: use {way}."
+        raise Refused(400, "ValidationError", Message=message)
     return endpoint
 
 
@@ -245,8 +260,8 @@ def _streamed(answer: Answer, variant: str) -> Response:
     response = Response(parts(), 200, mimetype="application/vnd.amazon.eventstream", direct_passthrough=True)
     response.headers["X-Amzn-SageMaker-Content-Type"] = answer.headers.get("Content-Type", "application/octet-stream")
     response.headers[_VARIANT] = variant
-    if custom := answer.headers.get(_CUSTOM):
-        response.headers[_CUSTOM] = custom
+    if custom := answer.headers.get(CUSTOM_ATTRIBUTES):
+        response.headers[CUSTOM_ATTRIBUTES] = custom
     return response
 
 

@@ -236,6 +236,9 @@ class Endpoint(FakeEndpoint):
         self.region_name = region_name
         self.deployment_config: Parameters | None = None
         self.variants: list[Variant] = []
+        self.async_config: Parameters | None = None
+        """What is asynchronous about it; None for an endpoint that answers at once."""
+
         self.endpoint_status = "Creating"
         self.settled = threading.Event()
         """Set while no operation is going on."""
@@ -408,11 +411,13 @@ class SageMaker:
 
     def _bring_up(self, backend: SageMakerModelBackend, endpoint: Endpoint, configuration: EndpointConfig) -> None:
         try:
-            endpoint.variants = self._start(backend, endpoint, configuration)
+            started = self._start(backend, endpoint, configuration)
         except NotServing as failure:
             endpoint.endpoint_status = "Failed"
             endpoint.failure_reason = str(failure)  # type: ignore[assignment]  # moto declares it None
             return
+        endpoint.async_config = configuration.request.get("AsyncInferenceConfig")
+        endpoint.variants = started
         endpoint.endpoint_status = "InService"
 
     def _switch(
@@ -430,6 +435,7 @@ class SageMaker:
         for variant in new:
             variant.desired = retained.get(variant.name, {})
         endpoint.variants = new
+        endpoint.async_config = configuration.request.get("AsyncInferenceConfig")
         endpoint.endpoint_config_name = configuration.endpoint_config_name
         endpoint.failure_reason = None
         self._stop(old)

@@ -26,6 +26,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, openai_route, sagemaker
+from extended_dlc.rehearsal.embedded.asynchronous import Queues
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
@@ -38,6 +39,7 @@ from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Sc
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations(?P<stream>-response-stream)?")
+_ASYNC_INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/async-invocations")
 _FORM = "application/x-www-form-urlencoded"
 
 _OTHER_TYPES: dict[str, ResourceType] = {
@@ -92,6 +94,7 @@ class EmbeddedAws:
         cloudformation.install(cloudformation.Operations(types))
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)
+        self._queues = Queues()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._requests = (state / "logs" / "requests.jsonl").open("a", buffering=1)
         self._lock = threading.Lock()
@@ -124,6 +127,9 @@ class EmbeddedAws:
             name, stream = unquote(found["name"]), found["stream"] is not None
             place = {"account_id": caller.account_id, "region": caller.region}
             return self._runtime.respond(request, **place, name=name, stream=stream)
+        if caller and request.method == "POST" and (found := _ASYNC_INVOCATION.fullmatch(request.path)):
+            place = {"account_id": caller.account_id, "region": caller.region}
+            return self._queues.respond(request, self._runtime, **place, name=unquote(found["name"]))
         return self._moto
 
     def _note(self, environ: Environ, action: str, status: str, seconds: float) -> None:
@@ -156,6 +162,7 @@ class EmbeddedAws:
 
     def close(self) -> None:
         """Stop what was started."""
+        self._queues.close()
         self.hosting.close()
         self._requests.close()
 

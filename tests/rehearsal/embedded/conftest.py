@@ -58,6 +58,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(int(body[6:]), b'{"error": "on request"}')
         elif body == b"sleep":
             time.sleep(30)
+        elif body.startswith(b"pause "):
+            began = time.monotonic()
+            time.sleep(float(body[6:]))
+            self.answer(200, b"%f %f" % (began, time.monotonic()))
         elif body == b"exit":
             os._exit(7)
         elif body == b"stream":

@@ -33,6 +33,7 @@ def image(aws: Aws, name: str) -> str:
 def configuration(aws: Aws, name: str, **options: Any) -> str:
     """A model and its configuration, both of this name; options are environment or the variant's."""
     variant = {key: options.pop(key) for key in list(options) if key[0].isupper() and key[1].islower()}
+    queue = {key: variant.pop(key) for key in ("AsyncInferenceConfig",) if key in variant}
     container: dict[str, Any] = {"Image": image(aws, "served"), "Environment": options}
     if data := variant.pop("ModelDataUrl", None):
         container["ModelDataUrl"] = data
@@ -45,7 +46,7 @@ def configuration(aws: Aws, name: str, **options: Any) -> str:
         "InitialInstanceCount": 1,
         **variant,
     }
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[production])
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[production], **queue)
     return name
 
 

@@ -506,11 +506,15 @@ def queued(aws: Aws, name: str, answer: str, content: bytes) -> Json:
 def test_an_asynchronous_request_is_queued_where_the_endpoint_looks_and_its_answer_is_awaited(
     aws: Aws, stack: str
 ) -> None:
-    endpoint(aws, "queued")
     aws.client("s3").create_bucket(Bucket="queue")
-    prove(stack, {**endpoint_proof("queued"), "Input": "s3://queue/queued/input/proof"})
+    places = {"S3OutputPath": "s3://queue/queued/output", "S3FailurePath": "s3://queue/queued/failure"}
+    endpoint(aws, "queued", GREETING="hi", AsyncInferenceConfig={"OutputConfig": places})
+    prove(stack, {**endpoint_proof("queued", expect="hi application/json"), "Input": "s3://queue/queued/input/proof"})
     sent = aws.client("s3").get_object(Bucket="queue", Key="queued/input/proof")["Body"].read()
     assert json.loads(sent)["inputs"] == "Hello"
+    failing = endpoint_proof("queued", request=b"error 500", content_type="text/plain")
+    with pytest.raises(proof.NotProven, match=r'queued is in service and cannot answer: .* "{"error": "on request"}"'):
+        prove(stack, {**failing, "Input": "s3://queue/queued/input/proof"})
 
 
 def test_an_asynchronous_failure_fails_with_its_words(aws: Aws) -> None:

@@ -1,0 +1,271 @@
+"""`InvokeEndpointAsync`: requests that wait for an asynchronous endpoint's container, and answers that are files in S3.
+
+One container answers for all instances, also for none; it gets as many requests at a time as an instance may get. The
+answer is `S3OutputPath/UUID.out`, a failure `S3FailurePath/UUID-error.out` with the reason, and the topics are told in
+the form of the SageMaker developer guide ("Check prediction results"), without the answer in it
+(`IncludeInferenceResponseIn`). SageMaker refuses a synchronous request to such an endpoint, and an asynchronous one to
+any other, with `ValidationError`; its words are not documented.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore.session
+from moto.s3.models import s3_backends
+from moto.sns.models import sns_backends
+from moto.utilities.utils import get_partition
+from werkzeug.wrappers import Request, Response
+
+from extended_dlc.rehearsal.embedded.runtime import (
+    CUSTOM_ATTRIBUTES,
+    Refused,
+    Runtime,
+    ask,
+    find_answering,
+    find_serving_endpoint,
+)
+from extended_dlc.rehearsal.embedded.sagemaker import find_endpoint
+
+INLINE_BYTES = 128_000
+"""How large a request in the call itself may be (API reference, InvokeEndpointAsync, Body)."""
+
+_CONCURRENT = 4
+"""How many requests the container gets at a time where the configuration leaves it to SageMaker."""
+
+_TTL_SECONDS = 21_600
+_TIMEOUT_SECONDS = 900
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One request that waits."""
+
+    account_id: str
+    region: str
+    endpoint: str
+    inference_id: str
+    input_location: str | None
+    body: bytes
+    headers: Mapping[str, str]
+    """What the container gets of them."""
+
+    output: str | None
+    failure: str | None
+    topics: Mapping[str, str]
+    ttl_seconds: int
+    timeout_seconds: int
+    received: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+
+
+class Failed(Exception):
+    """A request without an answer; the message is the failure's reason."""
+
+
+class Queues:
+    """The queues of all asynchronous endpoints."""
+
+    def __init__(self) -> None:
+        self._workers: dict[tuple[str, str, str, int], ThreadPoolExecutor] = {}
+        self._lock = Lock()
+
+    def respond(self, request: Request, runtime: Runtime, *, account_id: str, region: str, name: str) -> Response:
+        """Take one request, and say where its answer will be."""
+        try:
+            job, at_once = _job(request, runtime.read_body(request), account_id, region, name)
+        except Refused as refused:
+            return runtime.refuse(refused)
+        self._queue(job, at_once).submit(_work, job)
+        response = Response(json.dumps({"InferenceId": job.inference_id}), 202, mimetype="application/json")
+        for header, place in (("OutputLocation", job.output), ("FailureLocation", job.failure)):
+            if place is not None:
+                response.headers[f"X-Amzn-SageMaker-{header}"] = place
+        return response
+
+    def close(self) -> None:
+        """Forget the requests that wait."""
+        for each in self._workers.values():
+            each.shutdown(wait=False, cancel_futures=True)
+
+    def _queue(self, job: Job, at_once: int) -> ThreadPoolExecutor:
+        key = (job.account_id, job.region, job.endpoint, at_once)
+        with self._lock:
+            if key not in self._workers:
+                self._workers[key] = ThreadPoolExecutor(at_once, thread_name_prefix=f"queue of {job.endpoint}")
+            return self._workers[key]
+
+
+def _job(request: Request, body: bytes, account_id: str, region: str, name: str) -> tuple[Job, int]:
+    """A request that is in order, and how many of its endpoint's run at a time. Raises `Refused`."""
+    given = _parameters(request)
+    endpoint = find_serving_endpoint(account_id, region, name, asynchronous=True)
+    if bool(body) == ("InputLocation" in given):
+        raise _invalid("Provide exactly one of Body and InputLocation.")
+    if len(body) > INLINE_BYTES:
+        raise _invalid(f"Body has {len(body)} bytes: the inline payload can be up to {INLINE_BYTES} bytes.")
+    config = endpoint.async_config or {}
+    output = config["OutputConfig"]
+    identifier = str(uuid.uuid4())
+    folder = "/".join((output.get("S3OutputPath", "").rstrip("/"), *_extension(given)))
+    topics = output.get("NotificationConfig", {})
+    headers = {
+        "Content-Type": given.get("ContentType"),
+        "Accept": given.get("Accept"),
+        CUSTOM_ATTRIBUTES: given.get("CustomAttributes"),
+        "X-Amzn-SageMaker-Inference-Id": given.get("InferenceId", identifier),
+    }
+    job = Job(
+        account_id=account_id,
+        region=region,
+        endpoint=name,
+        inference_id=given.get("InferenceId", identifier),
+        input_location=given.get("InputLocation"),
+        body=body,
+        headers={key: value for key, value in headers.items() if value is not None},
+        output=f"{folder}/{given.get('Filename', f'{identifier}.out')}" if "S3OutputPath" in output else None,
+        failure=f"{output['S3FailurePath'].rstrip('/')}/{identifier}-error.out" if "S3FailurePath" in output else None,
+        topics={key: topics[key] for key in ("SuccessTopic", "ErrorTopic") if topics.get(key)},
+        ttl_seconds=int(given.get("RequestTTLSeconds", _TTL_SECONDS)),
+        timeout_seconds=int(given.get("InvocationTimeoutSeconds", _TIMEOUT_SECONDS)),
+    )
+    return job, config.get("ClientConfig", {}).get("MaxConcurrentInvocationsPerInstance", _CONCURRENT)
+
+
+def _extension(given: Mapping[str, str]) -> list[str]:
+    extension = given.get("S3OutputPathExtension", "").strip("/")
+    return [extension] if extension else []
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    """The parameters of the call, each within the bounds of the service model. Raises `Refused`."""
+    found = {}
+    model = botocore.session.get_session().get_service_model("sagemaker-runtime")
+    for name, shape in model.operation_model("InvokeEndpointAsync").input_shape.members.items():
+        value = request.headers.get(shape.serialization.get("name", "")) if name != "Body" else None
+        if value is None or shape.serialization.get("location") != "header":
+            continue
+        _check(name, value, shape.type_name, shape.metadata)
+        found[name] = value
+    return found
+
+
+def _check(name: str, value: str, kind: str, bounds: Mapping[str, Any]) -> None:
+    member = name[0].lower() + name[1:]
+    if kind == "integer" and not value.isdecimal():
+        raise _invalid(f"Value '{value}' at '{member}' must be an integer.")
+    size, what = (int(value), "value") if kind == "integer" else (len(value), "length")
+    if size < bounds.get("min", size):
+        raise _constraint(value, member, f"Member must have {what} greater than or equal to {bounds['min']}")
+    if size > bounds.get("max", size):
+        raise _constraint(value, member, f"Member must have {what} less than or equal to {bounds['max']}")
+    pattern = re.sub(r"\\z", r"\\Z", str(bounds.get("pattern", "")))
+    pattern = pattern.replace(r"\p{ASCII}", r"[\x00-\x7f]").replace(r"\p{Print}", r"\x20-\x7e")
+    if pattern and not re.fullmatch(pattern, value):
+        raise _constraint(value, member, f"Member must satisfy regular expression pattern: {bounds['pattern']}")
+
+
+def _constraint(value: str, member: str, rule: str) -> Refused:
+    told = f"1 validation error detected: Value '{value[:100]}' at '{member}' failed to satisfy constraint: {rule}"
+    return _invalid(told)
+
+
+def _invalid(message: str) -> Refused:
+    return Refused(400, "ValidationError", Message=message)
+
+
+def _work(job: Job) -> None:
+    """Ask the container, put its answer or the reason of the failure into S3, and tell the topic."""
+    if find_endpoint(job.account_id, job.region, job.endpoint) is None:
+        return  # the requests of an endpoint go with it
+    try:
+        try:
+            content, kind = answer(job)
+            if job.output is not None:
+                _write(job, job.output, content, kind)
+        except Failed as failed:
+            if job.failure is not None:
+                _write(job, job.failure, str(failed).encode(), "text/plain")
+            _tell(job, "ErrorTopic", {"invocationStatus": "Failed", "failureReason": str(failed)}, None)
+        else:
+            _tell(job, "SuccessTopic", {"invocationStatus": "Completed"}, kind)
+    except Exception:  # a bucket or a topic that is not there has nowhere to be told
+        _log.exception("the asynchronous request %s of %s", job.inference_id, job.endpoint)
+
+
+def answer(job: Job) -> tuple[bytes, str]:
+    """The container's answer and its content type. Raises `Failed`."""
+    waited = (datetime.now(timezone.utc) - job.received).total_seconds()
+    if waited > job.ttl_seconds:
+        raise Failed(f"ClientError: the request has expired after {job.ttl_seconds} s in the queue.")
+    body = job.body if job.input_location is None else _read(job, job.input_location)
+    try:
+        endpoint = find_serving_endpoint(job.account_id, job.region, job.endpoint, asynchronous=True)
+        _, instance = find_answering(endpoint)
+        given = ask(endpoint, instance, "/invocations", body, job.headers, seconds=job.timeout_seconds)
+        content = given.read()
+    except Refused as refused:
+        raise Failed(f"{refused.code}: {refused.members['Message']}") from None
+    if "Content-Length" not in given.headers:
+        raise Failed("The response from container primary did not specify the required Content-Length header")
+    return content, given.headers.get("Content-Type", "application/octet-stream")
+
+
+def _read(job: Job, location: str) -> bytes:
+    """The object at an S3 address. Raises `Failed`."""
+    parts = urlsplit(location)
+    bucket = s3_backends[job.account_id][get_partition(job.region)].buckets.get(parts.netloc)
+    key = bucket.keys.get(parts.path.lstrip("/")) if bucket is not None and parts.scheme == "s3" else None
+    if key is None:
+        raise Failed(f"ClientError: Failed to download input from {location}: no such object.")
+    return bytes(key.value)
+
+
+def _write(job: Job, location: str, content: bytes, kind: str) -> None:
+    parts = urlsplit(location)
+    backend = s3_backends[job.account_id][get_partition(job.region)]
+    backend.put_object(parts.netloc, parts.path.lstrip("/"), content).set_metadata({"content-type": kind})
+
+
+def _tell(job: Job, topic: str, what: Mapping[str, str], kind: str | None) -> None:
+    """Publish a notification, if there is a topic for it."""
+    if topic not in job.topics:
+        return
+    message: dict[str, Any] = {
+        "awsRegion": job.region,
+        "eventTime": _now(),
+        "receivedTime": _written(job.received),
+        **what,
+        "requestParameters": {"endpointName": job.endpoint},
+        "inferenceId": job.inference_id,
+        "eventVersion": "1.0",
+        "eventSource": "aws:sagemaker",
+        "eventName": "InferenceResult",
+    }
+    asked = {"contentType": job.headers.get("Content-Type"), "inputLocation": job.input_location}
+    message["requestParameters"] |= {key: value for key, value in asked.items() if value is not None}
+    if kind is not None:
+        message["responseParameters"] = {"contentType": kind, "outputLocation": job.output}
+    elif job.failure is not None:
+        message["failureLocation"] = job.failure
+    region = job.topics[topic].split(":")[3]
+    sns_backends[job.account_id][region].publish(json.dumps(message), arn=job.topics[topic])
+
+
+def _written(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _now() -> str:
+    return _written(datetime.now(timezone.utc))
