@@ -21,6 +21,7 @@ from extended_dlc._config import (
     queue,
 )
 from extended_dlc._private import place_of
+from extended_dlc.bearer import base_url
 from extended_dlc.capture import data_capture_config, grant_key
 from extended_dlc.decisions.asked import EndpointAsked
 from extended_dlc.decisions.decide import decide
@@ -71,6 +72,9 @@ INVOKE_ACTIONS = (
 )
 
 
+TOKEN_ACTION = "sagemaker:CallWithBearerToken"  # noqa: S105 - an action
+
+
 class InvokableEndpoint(Construct):
     """An endpoint by its name: what a caller needs of it."""
 
@@ -100,9 +104,27 @@ class InvokableEndpoint(Construct):
         # SageMaker writes the name in lower case in the ARN
         return self._arn(self.endpoint_name.lower())
 
+    @property
+    def openai_base_url(self) -> str | None:
+        """What clients of OpenAI take as their base URL, to send chat completions with a bearer token.
+
+        SageMaker serves no other of OpenAI's routes below it (SageMaker developer guide, "Invoke endpoints with
+        OpenAI-compatible APIs").
+        """
+        return self._openai_base_url()
+
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
         return self.grant(grantee, *INVOKE_ACTIONS)
+
+    def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+
+        A token stands for all rights of who signs it, so give these to a role that has no others. AWS takes no
+        resource but `*` for `sagemaker:CallWithBearerToken`; what a token can invoke is what `grant_invoke` names.
+        """
+        signs = iam.Grant.add_to_principal(grantee=grantee, actions=[TOKEN_ACTION], resource_arns=["*"])
+        return self.grant_invoke(grantee).combine(signs)
 
     def grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         """Let `grantee` do these to the endpoint, as `sagemaker:DescribeEndpoint`."""
@@ -147,6 +169,10 @@ class InvokableEndpoint(Construct):
 
     def _arn(self, name: str) -> str:
         return place_of(self).arn("sagemaker", f"endpoint/{name}")
+
+    def _openai_base_url(self, component: str | None = None) -> str:
+        place = place_of(self)
+        return base_url(self.endpoint_name, region=place.region, url_suffix=place.stack.url_suffix, component=component)
 
 
 class HuggingFaceEndpoint(InvokableEndpoint):
@@ -285,6 +311,23 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.switch = self._switched_by(schedule, proofs) if schedule else None
 
     @property
+    def openai_base_url(self) -> str | None:
+        """What clients of OpenAI take as their base URL; None where the endpoint is known not to answer chats there.
+
+        That is so with `Async` and `Serverless`, with `Components` (`openai_base_urls` has theirs), with AWS's own
+        server, with code of your own and with a task other than text generation and image-text-to-text. Without a chat
+        template in its tokenizer a model refuses chats.
+        """
+        if isinstance(self.hosting, Components) or not self._parts[MAIN_VARIANT].chats:
+            return None
+        return self._openai_base_url()
+
+    @property
+    def openai_base_urls(self) -> Mapping[str, str]:
+        """The same for each component that answers chats, by its name; empty but with `Components`."""
+        return {name: self._openai_base_url(name) for name in self.components if self._parts[name].chats}
+
+    @property
     def bucket(self) -> s3.IBucket | None:
         """Where an asynchronous endpoint takes requests from and puts answers; None for the other kinds."""
         return self._queue.bucket if self._queue else None
@@ -311,9 +354,21 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
         return grant
 
+    def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+
+        As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which no token can ask.
+        """
+        if isinstance(self.hosting, Async):
+            raise OptionError(
+                "grant_invoke_with_token",
+                rule="is for endpoints that answer at once, and this one is Async: use grant_invoke",
+            )
+        return super().grant_invoke_with_token(grantee)
+
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
-        """An endpoint that is there already, for whoever calls it: its ARN and `grant_invoke`."""
+        """An endpoint that is there already, for whoever calls it: its ARN, `grant_invoke` and `openai_base_url`."""
         return InvokableEndpoint(scope, construct_id, endpoint_name=endpoint_name)
 
     def _new_role(self, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:

@@ -106,6 +106,10 @@ class EndpointStack(Stack):
         for part, served in parts.items():  # a request to components says which
             command = _invoke_command(served, endpoint, component=f"{name}-{part}" if part else None)
             self._output(key, f"Invoke{part}", command, f"Sends {served.model} a request")
+            url = endpoint.openai_base_urls.get(f"{name}-{part}") if part else endpoint.openai_base_url
+            if url is not None:
+                what = f"Base URL for clients of OpenAI, if {served.model} has a chat template: extended-dlc token"
+                self._output(key, f"OpenAIBaseUrl{part}", url, what)
         return endpoint
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:

@@ -29,9 +29,9 @@ from extended_dlc.facts.models import is_named
 from extended_dlc.facts.packages import check_packages
 from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, choose_disk, choose_timeouts, fit
 from extended_dlc.facts.start import Start, estimate_start
-from extended_dlc.facts.tasks import check_task
+from extended_dlc.facts.tasks import CHAT_TASKS, check_task
 from extended_dlc.options._values import is_token
-from extended_dlc.options.hosting import Instances, Serverless
+from extended_dlc.options.hosting import Components, Instances, RealTime, Serverless
 from extended_dlc.options.proof import Proof
 from extended_dlc.options.vllm import VllmServing
 
@@ -62,6 +62,10 @@ class PartDecision:
 
     asked: bool
     """Whether the deployment is proved by a request to it."""
+
+    chats: bool
+    """Whether it is known to answer chat completions at once, by its task, its server and its hosting; a model without
+    a chat template refuses them all the same."""
 
     @property
     def needs(self) -> str:
@@ -138,6 +142,7 @@ class PartDecider:
             fits=tuple(fit(facts, each, spread=self._spread, load=self._load) for each in part.instances),
             start=start,
             asked=self._is_asked(told is not None),
+            chats=self._chats(is_vllm=told is not None),
         )
 
     # the model
@@ -422,6 +427,16 @@ class PartDecider:
         """What the container is told: it finds out by itself, but for AWS's server, which takes speech for others."""
         model = self.part.model
         return model.task or (model.facts.task if model.facts.is_speech else None)
+
+    def _chats(self, *, is_vllm: bool) -> bool:
+        model, hosting = self.part.model, self.part.endpoint.hosting
+        if not isinstance(hosting, (RealTime, Components)):
+            return False
+        task = model.task or model.facts.task
+        if is_vllm:  # which serves nothing else
+            return task is None or task in CHAT_TASKS
+        # code of one's own takes the requests as it likes
+        return task in CHAT_TASKS and model.code is None and self.image.server != "stock"
 
     @property
     def _spread(self) -> Spread:

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from extended_dlc.decisions.part import Part
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.sizing import fit, gib
+from extended_dlc.facts.tasks import CHAT_TASKS
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.vllm import VllmServing
-
-TASKS = ("text-generation", "image-text-to-text")
-"""What its routes answer: completions and chats, of which a part may be pictures."""
 
 COMPLETION: Mapping[str, object] = {"prompt": "Hello", "max_tokens": 8}
 """The smallest request; models without a chat template, as BLOOM, answer it too."""
@@ -50,14 +48,14 @@ def refuses_vllm(part: Part) -> str | None:
         return "has its token in a secret, which vLLM's server does not read"
     if facts.task is None:
         return "has a task that nobody knows"
-    return None if facts.task in TASKS else f"has the task {facts.task}"
+    return None if facts.task in CHAT_TASKS else f"has the task {facts.task}"
 
 
 def vllm_variables(serving: VllmServing, part: Part, instances: Sequence[Instance]) -> dict[str, str]:
     """What vLLM is told of a model and of the instances; `OptionError` for what it does not serve."""
     model = part.model
-    if (task := model.facts.task) is not None and task not in TASKS:
-        raise OptionError("task", task, f"is none of vLLM's ({', '.join(TASKS)}): {_NATIVE}")
+    if (task := model.facts.task) is not None and task not in CHAT_TASKS:
+        raise OptionError("task", task, f"is none of vLLM's ({', '.join(CHAT_TASKS)}): {_NATIVE}")
     if model.code is not None:
         raise OptionError(
             "code",

@@ -13,6 +13,9 @@ NOT_SERVED = frozenset({"conversational", "video-classification"})
 NATIVE_ONLY = frozenset({"sentence-embeddings", "sentence-ranking", "sentence-similarity", "text-ranking"})
 """Tasks that no release of transformers has a pipeline for, and that the native server serves."""
 
+CHAT_TASKS = ("text-generation", "image-text-to-text")
+"""Tasks whose models answer completions, and chats where they have a template for them; a part may be pictures."""
+
 _INSTEAD = {
     "image-to-text": "image-text-to-text",
     "summarization": "text-generation",

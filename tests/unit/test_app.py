@@ -91,7 +91,9 @@ def several() -> cdk.App:
 def test_the_outputs_say_what_was_deployed_and_how_to_ask_it(several: cdk.App) -> None:
     template = Template.from_stack(several.node.find_child("EndpointStack"))
     outputs = {name: output["Value"] for name, output in template.to_json()["Outputs"].items()}
-    assert set(outputs) == {"ImageUri", "bloomName", "bloomInvoke", "whisperName", "whisperInvoke"}
+    of_whisper = {"whisperName", "whisperInvoke"}
+    assert set(outputs) == {"ImageUri", "bloomName", "bloomInvoke", "bloomOpenAIBaseUrl", *of_whisper}
+    assert outputs["bloomOpenAIBaseUrl"]["Fn::Join"][1][-1] == "/endpoints/extended-dlc-bloom/openai/v1"
     assert outputs["bloomName"] == "extended-dlc-bloom"
     assert "--endpoint-name extended-dlc-bloom --content-type application/json" in outputs["bloomInvoke"]
     assert "--endpoint-name extended-dlc-whisper --content-type audio/wav" in outputs["whisperInvoke"]

@@ -32,7 +32,7 @@ from extended_dlc import (
     S3Model,
     ScheduledCapacity,
 )
-from tests.unit.test_hosting import GPU, allowed, config, endpoint_in, properties, statements, variant
+from tests.unit.test_hosting import CPU, GPU, allowed, config, endpoint_in, properties, statements, variant
 
 Json = dict[str, Any]
 
@@ -179,6 +179,24 @@ def test_whoever_may_invoke_may_name_each_component(stack: Stack) -> None:
     names = [each["Fn::Join"][1][-1] for each in components["Resource"]]
     assert names == [":inference-component/Text", ":inference-component/text", ":inference-component/b"]
     assert components["Action"] == ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"]
+
+
+def test_each_component_that_answers_chats_has_a_base_url_for_openais_clients(stack: Stack) -> None:
+    talks = HubModel("org/talks", "a" * 40, task="text-generation")
+    hears = HubModel("org/hears", "a" * 40, task="automatic-speech-recognition")
+    hosting = shared(
+        Component(name="talks", memory_mb=512, model=talks), Component(name="hears", memory_mb=512, model=hears)
+    )
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0", base=CPU)
+    endpoint = endpoint_in(stack, hosting=hosting, image=image)
+    assert endpoint.openai_base_url is None
+    (name, url), *others = endpoint.openai_base_urls.items()
+    assert (name, others) == ("talks", [])
+    path = stack.resolve(url)["Fn::Join"][1][-1]
+    assert path == f"/endpoints/{endpoint.endpoint_name}/inference-components/talks/openai/v1"
+    caller = iam.Role(stack, "Caller", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    endpoint.grant_invoke_with_token(caller)
+    assert next(each["Action"] for each in statements(stack, "Caller")) == "sagemaker:CallWithBearerToken"
 
 
 def test_a_components_metric_has_its_name_alone(stack: Stack) -> None:

@@ -13,7 +13,18 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Annotations, Match, Template
 
-from extended_dlc import EcrImage, ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, RealTime, StockDlc
+from extended_dlc import (
+    Async,
+    EcrImage,
+    ExtendedDlc,
+    HubModel,
+    HuggingFaceEndpoint,
+    InferenceCode,
+    LocalBuild,
+    RealTime,
+    Serverless,
+    StockDlc,
+)
 
 BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04-v1.2"
 
@@ -177,6 +188,70 @@ def test_a_callers_policy_names_the_endpoint_and_all_three_ways_to_invoke_it(sta
     }
     names = [arn["Fn::Join"][1][-1].rpartition(":")[2] for arn in statement["Resource"]]
     assert sorted(names) == ["endpoint/Speech-EU", "endpoint/speech-eu"], "as given, and as SageMaker writes its ARN"
+
+
+def test_a_callers_tokens_need_one_more_right_which_knows_no_resource(stack: Stack) -> None:
+    caller = iam.Role(stack, "Caller", assumed_by=iam.AccountRootPrincipal())
+    grant = endpoint_in(stack, endpoint_name="chats").grant_invoke_with_token(caller)
+    _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "Caller")
+    token, invoke = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert (token["Effect"], token["Action"], token["Resource"]) == ("Allow", "sagemaker:CallWithBearerToken", "*")
+    assert "sagemaker:InvokeEndpoint" in invoke["Action"]
+    assert invoke["Resource"] != "*"
+    assert len(grant.principal_statements) == 2
+
+
+def test_an_imported_endpoints_callers_get_the_same(stack: Stack) -> None:
+    endpoint = HuggingFaceEndpoint.from_endpoint_name(stack, "There", "chats")
+    endpoint.grant_invoke_with_token(iam.Role(stack, "Caller", assumed_by=iam.AccountRootPrincipal()))
+    _, policy = resource(Template.from_stack(stack), "AWS::IAM::Policy", "Caller")
+    actions = [each["Action"] for each in policy["Properties"]["PolicyDocument"]["Statement"]]
+    assert actions[0] == "sagemaker:CallWithBearerToken"
+    assert "sagemaker:InvokeEndpoint" in actions[1]
+
+
+def test_the_base_url_for_openais_clients_follows_region_and_partition(stack: Stack) -> None:
+    endpoint = HuggingFaceEndpoint.from_endpoint_name(stack, "There", "Chats")
+    assert stack.resolve(endpoint.openai_base_url) == {
+        "Fn::Join": [
+            "",
+            ["https://runtime.sagemaker.us-east-1.", {"Ref": "AWS::URLSuffix"}, "/endpoints/Chats/openai/v1"],
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "chats"),
+    [
+        ({"model": HubModel("org/talks", "a" * 40, task="text-generation")}, True),
+        ({"model": HubModel("org/sees", "a" * 40, task="image-text-to-text")}, True),
+        ({"model": HubModel("org/hears", "a" * 40, task="automatic-speech-recognition")}, False),
+        ({"model": HubModel("org/unknown", "a" * 40)}, False),
+        ({"model": HubModel("org/talks", "a" * 40, task="text-generation"), "hosting": Async()}, False),
+        ({"model": HubModel("org/talks", "a" * 40, task="text-generation"), "hosting": Serverless()}, False),
+    ],
+)
+def test_an_endpoint_has_a_base_url_for_openais_clients_if_it_is_known_to_answer_chats(
+    stack: Stack, options: dict[str, Any], chats: bool
+) -> None:
+    endpoint = endpoint_in(stack, **options)
+    assert (endpoint.openai_base_url is not None) == chats
+    assert endpoint.openai_base_urls == {}
+
+
+def test_code_of_ones_own_and_awss_server_answer_as_they_like(stack: Stack) -> None:
+    code = InferenceCode(requirements=["pydub"])
+    model = HubModel("org/talks", "a" * 40, task="text-generation", code=code)
+    assert endpoint_in(stack, "Own", model=model).openai_base_url is None
+    stock = StockDlc(transformers="4.51.3")
+    model = HubModel("org/talks", "a" * 40, task="text-generation")
+    assert endpoint_in(stack, "Stock", model=model, image=stock).openai_base_url is None
+
+
+def test_no_token_asks_an_asynchronous_endpoint(stack: Stack) -> None:
+    caller = iam.Role(stack, "Caller", assumed_by=iam.AccountRootPrincipal())
+    with pytest.raises(ValueError, match="'grant_invoke_with_token' is for endpoints that answer at once"):
+        endpoint_in(stack, hosting=Async()).grant_invoke_with_token(caller)
 
 
 def test_the_repository_scans_keeps_tagged_images_and_is_retained(stack: Stack) -> None:

@@ -137,6 +137,20 @@ def shared(**components: Json) -> Json:
     return {"hosting": {"kind": "components", "instance_type": "ml.m5.2xlarge", "maximum": 2, "components": components}}
 
 
+def test_each_component_that_answers_chats_has_an_output_with_its_base_url() -> None:
+    endpoint = shared(talks={"memory_mb": 4096}, hears={"memory_mb": 1024, "model": "whisper"})
+
+    def outputs(**options: Any) -> Json:
+        found = template(endpoint, **options).to_json()["Outputs"]
+        return {name: each["Value"] for name, each in found.items() if "OpenAI" in name}
+
+    found = outputs(image={"transformers": "5.23.0"})
+    assert set(found) == {"bloomOpenAIBaseUrltalks"}
+    path = "/endpoints/extended-dlc-bloom/inference-components/extended-dlc-bloom-talks/openai/v1"
+    assert found["bloomOpenAIBaseUrltalks"]["Fn::Join"][1][-1] == path
+    assert outputs() == {}, "AWS's server answers no chats"
+
+
 def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
     whisper = {
         "model": "whisper",
