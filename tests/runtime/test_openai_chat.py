@@ -111,10 +111,11 @@ def assembled(chunks):
     return found
 
 
-def test_an_answer_has_its_message_reason_and_usage(chat):
+def test_an_answer_has_its_message_reason_and_usage(chat, release):
     answer = chat(temperature=0, **PLAIN)
     assert answer["object"] == "chat.completion"
     assert answer["model"] == "any"
+    assert answer["system_fingerprint"] == f"transformers-{release}"
     (choice,) = answer["choices"]
     assert choice["message"]["content"] == "Hello you, and good day."
     assert (choice["message"]["role"], choice["finish_reason"]) == ("assistant", "stop")
@@ -391,6 +392,7 @@ def test_the_same_body_is_answered_on_invocations_and_by_route(qwen):
 
 def test_what_changes_no_answer_is_passed_over(chat):
     more = {"user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "safety_identifier": "x"}
+    more |= {"extra_body": {"sagemaker_base_url": "http://127.0.0.1"}}  # of litellm, which sends it along
     off = {"frequency_penalty": 0, "presence_penalty": 0, "response_format": {"type": "text"}, "logit_bias": {}}
     (choice,) = chat(**more, **off, prompt_cache_key="k", modalities=["text"], seed=1, parallel_tool_calls=True)[
         "choices"

@@ -47,6 +47,12 @@ def test_no_stop_is_none(bloom):
     assert ask(bloom, stop=[], **GREEDY) == ask(bloom, **GREEDY)
 
 
+def test_an_option_that_litellm_sends_along_is_passed_over(bloom):
+    assert ask(bloom, sagemaker_base_url="http://127.0.0.1", **GREEDY) == ask(bloom, **GREEDY)
+    refused = bloom.ask({"inputs": "hello", "parameters": {"base_url": "http://127.0.0.1"}})
+    assert refused.error[:2] == (400, "unknown-parameter")
+
+
 def test_a_temperature_of_0_is_the_likeliest_text(bloom):
     likeliest = ask(bloom, **GREEDY)["generated_text"]
     same = {"clean_up_tokenization_spaces": False}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError, shown
 from .openai_errors import BadFieldError
+from .parameter_table import CLIENTS_OWN, Limits
 from .parameter_table import REFUSED as REFUSED_PARAMETERS
-from .parameter_table import Limits
 from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Number, Text, Type, Whole, unknown
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SMALLEST_TEMPERATURE = 0.01
 PASSED_OVER = frozenset(
     {
         *("metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
-        *("safety_identifier", "service_tier", "store", "user"),
+        *("safety_identifier", "service_tier", "store", "user", *CLIENTS_OWN),
     }
 )
 """Fields about billing, caches and tracing, which change no answer."""

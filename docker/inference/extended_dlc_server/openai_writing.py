@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -27,8 +29,14 @@ def head(kind: str, model: str) -> dict[str, Any]:
         "id": f"{kind}-{secrets.token_hex(12)}",
         "created": int(time.time()),
         "model": model,
-        "system_fingerprint": None,
+        "system_fingerprint": _fingerprint(),
     }
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """What a seed's answers depend on besides it; Hugging Face's client wants a text where OpenAI's takes null."""
+    return f"transformers-{importlib.metadata.version('transformers')}"
 
 
 def usage(generation: Generation, rows: Sequence[Row]) -> dict[str, int]:

@@ -150,6 +150,10 @@ class Limits:
 OF_THE_HUB = ("generation_parameters", "generate_parameters")
 """What the Hub's clients call `generate_kwargs`, for speech and for texts."""
 
+CLIENTS_OWN = frozenset({"sagemaker_base_url"})
+"""Options of a client that it sends along, though they say nothing to a model: passed over. This one is litellm's, for
+an address of AWS other than the public one."""
+
 
 def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
     """The table of a task: name -> type."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from .attributes import merge
 from .errors import RequestError
-from .parameter_table import OF_THE_HUB, REFUSED, Limits, parameters_of
+from .parameter_table import CLIENTS_OWN, OF_THE_HUB, REFUSED, Limits, parameters_of
 from .parameter_types import Type, check_all
 from .tgi import PARAMETERS as OF_TGI
 
@@ -78,6 +78,7 @@ class Parameters:
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments for the pipeline; 400 for a name that is not in the table, or a value out of bounds."""
+        parameters = {name: value for name, value in parameters.items() if name not in CLIENTS_OWN}
         if not parameters:
             return {}
         if "generate_kwargs" in self.table:
