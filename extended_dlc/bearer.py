@@ -30,7 +30,10 @@ def make_token(credentials: Any, *, region: str, seconds: int) -> str:
     return _PREFIX + base64.b64encode(signed.encode()).decode()
 
 
-def base_url(endpoint_name: str, *, region: str, url_suffix: str, component: str | None = None) -> str:
-    """What a client of OpenAI takes as its base URL, for an endpoint or for one of its components."""
+def base_url(endpoint_name: str, *, host: str, component: str | None = None) -> str:
+    """What a client of OpenAI takes as its base URL, for an endpoint or for one of its components.
+
+    :param host: Address of SageMaker's runtime, as `https://runtime.sagemaker.us-east-1.amazonaws.com`.
+    """
     place = f"endpoints/{endpoint_name}" + (f"/inference-components/{component}" if component else "")
-    return f"https://runtime.sagemaker.{region}.{url_suffix}/{place}/openai/v1"
+    return f"{host.rstrip('/')}/{place}/openai/v1"

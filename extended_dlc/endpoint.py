@@ -172,7 +172,8 @@ class InvokableEndpoint(Construct):
 
     def _openai_base_url(self, component: str | None = None) -> str:
         place = place_of(self)
-        return base_url(self.endpoint_name, region=place.region, url_suffix=place.stack.url_suffix, component=component)
+        host = f"https://runtime.sagemaker.{place.region}.{place.stack.url_suffix}"
+        return base_url(self.endpoint_name, host=host, component=component)
 
 
 class HuggingFaceEndpoint(InvokableEndpoint):

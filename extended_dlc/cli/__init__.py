@@ -11,7 +11,7 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("catalog", "check", "doctor", "login", "lookup", "plan", "prepare", "rehearse", "schema", "smoke")
+_COMMANDS = ("catalog", "check", "doctor", "login", "lookup", "plan", "prepare", "rehearse", "schema", "smoke", "token")
 
 
 class _Commands(click.Group):

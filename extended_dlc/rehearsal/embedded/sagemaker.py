@@ -261,6 +261,8 @@ class Endpoint(FakeEndpoint):
         }
         if self.failure_reason:
             description["FailureReason"] = self.failure_reason
+        if self.async_config is not None:
+            description["AsyncInferenceConfig"] = self.async_config
         if self.deployment_config:
             description["LastDeploymentConfig"] = self.deployment_config
         return description

@@ -1,0 +1,134 @@
+"""`extended-dlc token`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import click
+
+from extended_dlc.bearer import LONGEST_MINUTES, base_url, make_token
+from extended_dlc.facts.checks import check_endpoint_name
+
+_LOG_IN = "run 'aws configure' or 'aws sso login', or name a profile with --profile"
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--component", metavar="NAME", help="Component that answers, of an endpoint of components.")
+@click.option("--region", help="Region of the endpoint. Default: that of the environment or of the profile.")
+@click.option("--profile", help="AWS profile that signs. Default: that of the environment.")
+@click.option(
+    "--expires",
+    type=click.IntRange(1, LONGEST_MINUTES),
+    metavar="MINUTES",
+    default=60,
+    show_default=True,
+    help=f"How long the token is good for, {LONGEST_MINUTES} at most. It ends with the credentials that sign it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the time at which the token ends.")
+@click.option("--export", is_flag=True, help="Print what a shell evaluates into OPENAI_BASE_URL and OPENAI_API_KEY.")
+def token(
+    endpoint: str,
+    component: str | None,
+    region: str | None,
+    profile: str | None,
+    expires: int,
+    as_json: bool,
+    export: bool,
+) -> None:
+    """Print the base URL and a short-lived token with which clients of OpenAI ask ENDPOINT.
+
+    Chat completions only: SageMaker has no other of OpenAI's routes. The token is made on this machine from your AWS
+    credentials and has all their rights, so sign with a role that has little more than sagemaker:CallWithBearerToken
+    and sagemaker:InvokeEndpoint. With --export: eval "$(extended-dlc token ENDPOINT --export)".
+    """
+    if as_json and export:
+        raise click.UsageError("--json and --export are two forms of the same: leave one out")
+    for option, name in (("ENDPOINT", endpoint), *([("--component", component)] if component is not None else [])):
+        try:
+            check_endpoint_name(name)
+        except ValueError as error:
+            raise click.ClickException(f"{option} ('{name[:100]}') {error}") from None
+    session = _session(profile, region)
+    credentials = _credentials(session)
+    _check(session, endpoint, component)
+    url = base_url(endpoint, host=session.client("sagemaker-runtime").meta.endpoint_url, component=component)
+    until = datetime.now(timezone.utc) + timedelta(minutes=expires)
+    made = make_token(credentials, region=session.region_name, seconds=expires * 60)
+    if as_json:
+        told = {"base_url": url, "token": made, "expires_at": until.isoformat(timespec="seconds")}
+        click.echo(json.dumps(told, indent=2))
+    elif export:
+        click.echo(f"export OPENAI_BASE_URL={shlex.quote(url)}\nexport OPENAI_API_KEY={shlex.quote(made)}")
+    else:
+        click.echo(f"{url}\n{made}")
+
+
+def _session(profile: str | None, region: str | None) -> Any:
+    """The caller's session, in a region."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+        if session.region_name is None:
+            raise click.ClickException(
+                "no region: pass --region, set AWS_REGION, or give the profile one (aws configure set region REGION)"
+            )
+        session.get_partition_for_region(session.region_name)
+    except BotoCoreError as error:  # a profile or a region that does not exist
+        way_out = "aws configure list-profiles shows the profiles; --region takes a name as us-east-1"
+        raise click.ClickException(f"{error}: {way_out}") from None
+    return session
+
+
+def _credentials(session: Any) -> Any:
+    """What signs."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()  # which renews them where it is time
+    except BotoCoreError as error:
+        raise click.ClickException(f"the AWS credentials cannot be used ({error}): {_LOG_IN}") from None
+    if credentials is None:
+        raise click.ClickException(f"no AWS credentials: {_LOG_IN}")
+    return credentials
+
+
+def _check(session: Any, endpoint: str, component: str | None) -> None:
+    """Say what is known to be wrong with what is to be asked."""
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    quick = Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2})
+    region = session.region_name
+    try:
+        client = session.client("sagemaker", config=quick)
+        found = client.describe_endpoint(EndpointName=endpoint)
+        part = client.describe_inference_component(InferenceComponentName=component) if component else None
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
+        if code.startswith("AccessDenied"):
+            click.echo(f"not checked whether the endpoint is there: {message}", err=True)
+            return
+        if "Could not find" in message:
+            show = f"aws sagemaker list-endpoints --region {region} shows those that are there"
+            raise click.ClickException(f"{message} It is looked for in {region}: pass --region, or {show}") from None
+        raise click.ClickException(f"SageMaker does not say whether the endpoint is there: {error}") from None
+    except BotoCoreError as error:
+        raise click.ClickException(f"SageMaker cannot be asked for the endpoint: {error}") from None
+    if "AsyncInferenceConfig" in found:
+        raise click.ClickException(
+            f"the endpoint '{endpoint}' is asynchronous, and no client of OpenAI can ask it: send requests to it with "
+            "aws sagemaker-runtime invoke-endpoint-async"
+        )
+    if part is not None and part["EndpointName"] != endpoint:
+        whose = part["EndpointName"]
+        raise click.ClickException(f"the component '{component}' is one of '{whose}': pass that endpoint")
+    if (status := found["EndpointStatus"]) not in ("InService", "Updating"):
+        click.echo(f"the endpoint is {status}: it answers when it is InService", err=True)
