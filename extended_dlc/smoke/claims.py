@@ -213,6 +213,7 @@ CLAIMS = (
     Claim(id="endpoint-arn", look=_endpoint_arn),
     Claim(id="mirror", look=_mirror),
     Claim(id="rollback"),
+    Claim(id="openai-route"),
 )
 """All of them."""
 

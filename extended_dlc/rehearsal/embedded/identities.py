@@ -1,8 +1,8 @@
 """Who an access key belongs to and what its policies allow, as far as the embedded IAM knows.
 
 Keys that `CreateAccessKey` and `AssumeRole` gave here are known, with their secrets and their policies: moto's
-evaluation of identity-based policies decides. Every other key, as the rehearsal's own, is the account's administrator:
-its secret is not known and nothing is refused to it.
+evaluation of identity-based policies decides, to which a statement with a condition is a refusal. Every other key, as
+the rehearsal's own, is the account's administrator: its secret is not known and nothing is refused to it.
 """
 
 from __future__ import annotations
