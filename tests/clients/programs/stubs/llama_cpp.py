@@ -1,0 +1,3 @@
+"""The one name that llama-index's package around llama-cpp-python imports, which is compiled for many minutes."""
+
+Llama = object

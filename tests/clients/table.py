@@ -1,0 +1,148 @@
+"""docs/clients.md, from what the last runs found (`results.json`): `python -m tests.clients.table` writes the page."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+DATA = Path(__file__).with_name("results.json")
+LOCKS = Path(__file__).with_name("requirements")
+PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
+WAYS = ("port", "invoke", "route", "openai")
+SHOWN = {"right": "right", "refused": "refused", "none": "–"}
+PACKAGES = {
+    **{"openai": ("openai", "openai"), "huggingface_hub": ("openai", "huggingface-hub")},
+    **{name: ("agents", name) for name in ("litellm", "langchain-aws", "langchain-openai", "strands-agents")},
+    "llama-index": ("agents", "llama-index-core"),
+    "haystack": ("agents", "haystack-ai"),
+    "sagemaker 2": ("sagemaker2", "sagemaker"),
+    "sagemaker 3": ("sagemaker3", "sagemaker-core"),
+    "AWS CLI 1": ("sagemaker3", "awscli"),
+}
+"""Client -> the lock and the package that its release is read from, in the order of the page."""
+
+HEAD = """# Clients, and what works
+
+Unmodified clients against the real server on tiny models, by each way that reaches the container; their own types
+check the answers. `make clients` asks them and says where an answer is not as it is written here, and with
+`ARGS=--write` it writes this page anew (`ARGS="--write --transformers 4.46.3"` for another release).
+
+- **Port**: the container's own, `/v1/…` or `/invocations` as the client names it.
+- **InvokeEndpoint**: and InvokeEndpointWithResponseStream, through the rehearsal's AWS, told by the body's shape.
+- **`route=`**: the same, with `CustomAttributes="route=/v1/…"`.
+- **OpenAI path**: `…/endpoints/NAME/openai/v1`, with a bearer token.
+
+openai and huggingface_hub sign nothing: through InvokeEndpoint their requests go by a transport of httpx
+([through_sagemaker.py](../tests/clients/programs/through_sagemaker.py)), which both clients take as an option.
+`–`: the client or the call does not go this way. What is refused says why.
+"""
+Row = dict[str, str]
+Kept = dict[str, list[Row]]
+
+
+def read() -> Kept:
+    """For each transformers release, its calls."""
+    found: Kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
+    return found
+
+
+def keep(release: str, rows: list[Row], *, instead: bool) -> None:
+    """Write what a run found: in the place of all that is known of its clients, or only of its calls."""
+    kept = read()
+    clients = {row["client"] for row in rows} if instead else set()
+    known = {_key(row): row for row in kept.get(release, []) if row["client"] not in clients}
+    known.update({_key(row): row for row in rows})
+    kept[release] = [known[key] for key in sorted(known, key=_order)]
+    lines = [f'"{name}": [\n{_lines(kept[name])}\n]' for name in sorted(kept, key=_version, reverse=True)]
+    DATA.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    PAGE.write_text(page(kept))
+
+
+def differing(release: str, rows: Iterable[Row]) -> Iterator[str]:
+    """What a run found otherwise than it is written."""
+    known = {_key(row): row for row in read().get(release, [])}
+    for row in rows:
+        if row["outcome"] != "wrong" and known.get(_key(row)) != row:
+            yield f"{row['client']}: {row['call']} by {row['way']}: {row['outcome']} {row['reason']}"
+
+
+def page(kept: Kept) -> str:
+    """The page: a table of the newest release, and of the others what differs."""
+    newest, *others = sorted(kept, key=_version, reverse=True)
+    parts = [HEAD, f"## With transformers {newest}\n", *_table(kept[newest])]
+    for release in others:
+        known = {_key(row): row for row in kept[newest]}
+        rows = [row for row in kept[release] if known.get(_key(row)) != row]
+        same = len(kept[release]) - len(rows)
+        parts += [f"\n## With transformers {release}\n", f"{same} calls as above, and otherwise:\n", *_table(rows)]
+    return "\n".join([*parts, ""])
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    yield "| Client | Call | Port | InvokeEndpoint | `route=` | OpenAI path | Why not |"
+    yield "|---|---|---|---|---|---|---|"
+    calls: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in sorted(rows, key=lambda row: _order(_key(row))):
+        calls.setdefault((row["client"], row["call"]), {})[row["way"]] = row
+    lines = [(client, call, *_cells(ways)) for (client, call), ways in calls.items()]
+    for (client, _, *cells), alike in itertools.groupby(lines, lambda line: (line[0], _method(line[1]), *line[2:])):
+        shown = _joined([line[1] for line in alike])
+        yield f"| {_named(client)} | {shown} | {' | '.join(cells)} |"
+
+
+def _cells(ways: dict[str, Row]) -> tuple[str, ...]:
+    cells = [SHOWN[ways[way]["outcome"]] if way in ways else SHOWN["none"] for way in WAYS]
+    reasons = dict.fromkeys(row["reason"] for row in ways.values() if row["reason"])
+    return (*cells, "; ".join(reasons))
+
+
+def _method(call: str) -> str:
+    """What one row may be about: a method with whichever arguments."""
+    found = re.fullmatch(r"`(\w+)\(.*\)`( of .*)?", call)
+    return found[1] + (found[2] or "") if found else call
+
+
+def _joined(calls: list[str]) -> str:
+    """Calls of one method as one."""
+    if len(calls) == 1:
+        return calls[0]
+    found = [re.fullmatch(r"`(\w+)\((.*)\)`( of .*)?", call) for call in calls]
+    arguments = dict.fromkeys(one[2].partition("=")[0] for one in found if one and one[2])
+    plain = any(one and not one[2] for one in found)
+    told = ", ".join(f"`{name}`" for name in arguments)
+    first = found[0]
+    assert first is not None
+    return f"`{first[1]}`{first[3] or ''}: {'plain, ' if plain else ''}{told}"
+
+
+def _named(client: str) -> str:
+    """A client with its release."""
+    if client not in PACKAGES:
+        return client
+    lock, package = PACKAGES[client]
+    versions = re.findall(rf"^{package}==([^ ]+)", (LOCKS / f"{lock}.txt").read_text(), re.MULTILINE)
+    return f"{package} {versions[-1]}"
+
+
+def _key(row: Row) -> tuple[str, str, str]:
+    return row["client"], row["call"], row["way"]
+
+
+def _order(key: tuple[str, str, str]) -> tuple[int, str, str, int]:
+    clients = [*PACKAGES, key[0]]
+    return clients.index(key[0]), key[0], key[1], WAYS.index(key[2])
+
+
+def _lines(rows: Iterable[Row]) -> str:
+    return ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def _version(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(read()))
