@@ -265,7 +265,7 @@ def test_two_copies_of_a_real_model_answer_as_one(models, monkeypatch):
 
     async def ask():
         spread = [worker.submit(lambda copy, one=one: answer(copy, one)).future for one in requests]
-        together = [worker.submit(lambda copy, one=one: answer(copy, one), copies[0].prepare(one)) for one in requests]
+        together = [worker.submit(copies[0].answer, writing=copies[0].joins(one)(None)) for one in requests]
         answers = await asyncio.gather(*spread), await asyncio.gather(*(job.future for job in together))
         return *answers, max(job.batch for job in together)
 

@@ -24,8 +24,9 @@ from .openai_models import PATH as MODELS
 from .openai_models import models_at
 from .prepared import Incoming, Prepared
 from .routes import INVOCATIONS, ROUTES, choose, error_body, no_such_route
+from .scheduler import Writing
 from .settings import Settings
-from .streaming import Emit, event
+from .streaming import Emit, Outbox, event
 from .tasks import Kind
 from .user_code import Headers, RawRequest, Reply, UserModel
 from .worker import Shared, State, Worker, queue_full, took_too_long, unavailable, waited_too_long
@@ -66,6 +67,7 @@ class App:
         self._media = Room(container_bytes() // MEDIA_SHARE, "images and sounds")
         self._parser = asyncio.Lock()
         self._pace = Pace(BYTES_A_SECOND)
+        self._outbox = Outbox()
         self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +148,8 @@ class App:
             await self._stream(exchange, prepared, prepared.stream)
             return
         assert prepared.answer is not None  # noqa: S101 - a request has one of the two
-        answer = await self._result(exchange, prepared.answer, prepared.shared)
+        writing = prepared.writing(None) if prepared.writing else None
+        answer = await self._result(exchange, prepared.answer, prepared.shared, writing)
         exchange.tokens = prepared.tokens
         await exchange.respond(200, answer, prepared.content_type, prepared.headers())
 
@@ -156,9 +159,16 @@ class App:
         reply: Reply = await self._result(exchange, lambda copy: copy.transform(request))
         await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
 
-    async def _result(self, exchange: Exchange, work: Callable[[Any], Any], shared: Shared | None = None) -> Any:
+    async def _result(
+        self,
+        exchange: Exchange,
+        work: Callable[[Any], Any],
+        shared: Shared | None = None,
+        writing: Writing | None = None,
+    ) -> Any:
         """What the work returns, unless the client leaves first: then it is dropped, or ended at the next layer."""
-        exchange.job = self._worker.submit(work, shared, deadline=exchange.began + self._settings.answer_seconds)
+        deadline = exchange.began + self._settings.answer_seconds
+        exchange.job = self._worker.submit(work, shared, writing=writing, deadline=deadline)
         future = exchange.job.future
 
         def leave(_: object) -> None:
@@ -181,13 +191,10 @@ class App:
         """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
-        loop = asyncio.get_running_loop()
-
-        def emit(made: bytes) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, made)
-
+        emit = self._outbox.to(events, asyncio.get_running_loop())
         deadline = exchange.began + self._settings.stream_seconds
-        exchange.job = self._worker.submit(lambda copy: stream(copy, emit, gone), deadline=deadline)
+        writing = prepared.writing(emit) if prepared.writing else None
+        exchange.job = self._worker.submit(lambda copy: stream(copy, emit, gone), writing=writing, deadline=deadline)
         future = exchange.job.future
 
         def end(_: object) -> None:

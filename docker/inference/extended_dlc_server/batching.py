@@ -91,6 +91,10 @@ class Batching:
         if task == "text-generation" and self.size > 1:
             _pad_for_generation(pipeline.tokenizer)
 
+    def run_alone(self) -> None:
+        """What is left for the pipeline where others share the steps of the model."""
+        self.size, self._one_pass = 1, None
+
     def prove(self) -> None:
         """Compare two inputs alone with the same two together: not every model minds its padding."""
         if self.size == 1:

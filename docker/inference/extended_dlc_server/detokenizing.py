@@ -35,6 +35,11 @@ class Detokenizer:
             self._held += self._new()
         return self._certain(last=False)
 
+    def keep(self, token: int) -> None:
+        """One more token, whose text nobody asks for before the end."""
+        if token not in self._dropped:
+            self._tokens.append(token)
+
     def rest(self) -> str:
         """What was held back: nothing follows."""
         had = self._decode(self._tokens[self._before : self._read])

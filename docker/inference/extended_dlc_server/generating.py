@@ -6,6 +6,7 @@ with the tokens so far: rows end there, streams are fed there, and who has left 
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .choosing import Plan
 from .detokenizing import Detokenizer
 from .streaming import StreamEndedError
 
@@ -40,8 +42,11 @@ class Generation:
     features: Callable[[], Mapping[str, Any]] | None = None
     """The model's inputs of a prompt with images, made on the model's thread."""
 
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of `generate`."""
+
+    plan: Plan | None = None
+    """What they mean, as far as the scheduler can do it."""
 
     most: int
     """The most new tokens of each sequence."""
@@ -82,6 +87,19 @@ class Generation:
     with_context: bool = False
     """Whether the text continues the prompt's last word."""
 
+    tells: bool = True
+    """Whether anybody asks for its text before the end."""
+
+    tells_end: bool = False
+    """Whether it is told how likely the token was that ended a sequence."""
+
+    def processors(self) -> list[Any]:
+        """What changes scores beside what `generate` knows, made for one sequence or one batch."""
+        found: list[Any] = []
+        if self.frequency_penalty or self.presence_penalty:
+            found.append(penalties(self.frequency_penalty, self.presence_penalty))
+        return [*found, self.grammar()] if self.grammar else found
+
     @property
     def is_plain(self) -> bool:
         """Whether it means the same in a padded batch."""
@@ -107,15 +125,33 @@ class Row:
     reason: str = ""
     """Why it ended: `end` (a token), `stop` (a text) or `length`; empty while it grows."""
 
+    @classmethod
+    def of(cls, tokenizer: Any, asked: Generation, number: int) -> Row:
+        """One that has nothing yet."""
+        context = (asked.tokens or [])[-_TOKENS_OF_CONTEXT:] if asked.with_context else ()
+        text = Detokenizer(tokenizer, stops=asked.stops, keep=asked.keep, context=context)
+        return cls(asked=asked, number=number, text=text)
+
+    def random(self) -> random.Random:
+        """Its own random numbers: by the request's seed, where it has one."""
+        seed = self.asked.seed
+        return random.Random() if seed is None else random.Random(f"{seed}/{self.number}")  # noqa: S311 - no secret
+
     def add(self, token: int, likely: Likely | None) -> str:
         """One more token; returns the text that is certain now."""
         self.tokens.append(token)
+        if likely and (self.asked.tells_end or token not in self.asked.ends):
+            self.likely.append(likely)
         if token in self.asked.ends:
             self.reason = "end"
-            return self.text.add(token) + self.text.rest() if self.asked.keep is None else self.text.rest()
-        if likely:
-            self.likely.append(likely)
-        new = self.text.add(token)
+            if self.asked.keep is None:
+                self.text.keep(token)
+            return self.text.rest()
+        new = ""
+        if self.asked.tells or self.asked.stops:
+            new = self.text.add(token)
+        else:
+            self.text.keep(token)
         if self.text.stopped:
             self.reason = "stop"
         elif len(self.tokens) >= self.asked.most:
@@ -142,7 +178,7 @@ def generate(
 
     model, tokenizer = pipeline.model, pipeline.tokenizer
     first = asked[0]
-    rows = [_row(tokenizer, one, number) for one in asked for number in range(one.count)]
+    rows = [Row.of(tokenizer, one, number) for one in asked for number in range(one.count)]
     inputs = first.features() if first.features else _padded(model, tokenizer, [one.tokens or [] for one in asked])
     for one in asked:
         one.prompt_tokens = len(one.tokens) if one.tokens is not None else int(inputs["input_ids"].shape[1])
@@ -171,7 +207,7 @@ def generate(
                 max_new_tokens=max(one.most for one in asked),
                 eos_token_id=sorted(first.ends) or None,
                 pad_token_id=_padding(tokenizer),
-                logits_processor=LogitsProcessorList(_processors(first)),
+                logits_processor=LogitsProcessorList(first.processors()),
                 stopping_criteria=StoppingCriteriaList([Watch()]),
             )
     made, start = [], 0
@@ -179,15 +215,6 @@ def generate(
         made.append(rows[start : start + one.count])
         start += one.count
     return made
-
-
-def _row(tokenizer: Any, asked: Generation, number: int) -> Row:
-    context = (asked.tokens or [])[-_TOKENS_OF_CONTEXT:] if asked.with_context else ()
-    return Row(
-        asked=asked,
-        number=number,
-        text=Detokenizer(tokenizer, stops=asked.stops, keep=asked.keep, context=context),
-    )
 
 
 def _padding(tokenizer: Any) -> int:
@@ -204,13 +231,6 @@ def _padded(model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> dict[st
     mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     device = model.device
     return {"input_ids": torch.tensor(ids, device=device), "attention_mask": torch.tensor(mask, device=device)}
-
-
-def _processors(asked: Generation) -> list[Any]:
-    found: list[Any] = []
-    if asked.frequency_penalty or asked.presence_penalty:
-        found.append(penalties(asked.frequency_penalty, asked.presence_penalty))
-    return [*found, asked.grammar()] if asked.grammar else found
 
 
 def penalties(frequency: float, presence: float) -> Any:

@@ -26,12 +26,16 @@ def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
     )
     sound = request.inputs if isinstance(request.inputs, dict) and "raw" in request.inputs else None
     shared = model.prepare(request)
+    writing = model.joins(request)
     if request.form is Form.EVENTS:
         model.check_stream(request)
-        return Prepared(stream=lambda copy, emit, gone: copy.stream(request, emit, gone))
+        return Prepared(
+            stream=lambda copy, emit, gone: copy.stream(request, emit, gone), writing=writing, tokens=request.tokens
+        )
     return Prepared(
         answer=lambda copy: copy.answer(request),
         shared=shared,
+        writing=writing,
         content_type=request.form.content_type,
         # the header that SageMaker passes on to the caller
         headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,

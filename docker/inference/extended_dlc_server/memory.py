@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import threading
 from pathlib import Path
+from typing import Any
 
 from .errors import RequestError
 from .settings import MEGABYTE
@@ -34,6 +35,19 @@ def free_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/pro
     """Bytes that it can still get: what the machine has available, and at most what the container has left."""
     used = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     return max(0, min(_of_machine(meminfo, "MemAvailable"), container_bytes(cgroup, meminfo) - used))
+
+
+def memory_for_texts(device: Any) -> int:
+    """Bytes that keys and values of texts may take beside a model that is loaded: half of what is free on its device.
+
+    On the CPU at most a quarter of all memory, for bodies and answers have their shares too.
+    """
+    if device.type == "cuda":
+        import torch
+
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free // 2
+    return min(free_bytes() // 2, container_bytes() // 4)
 
 
 def limit_memory() -> None:

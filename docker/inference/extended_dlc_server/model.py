@@ -24,9 +24,12 @@ from .image_tokens import TASKS as WITH_IMAGES
 from .image_tokens import check_resizing
 from .lengths import Lengths
 from .log import frames
+from .memory import memory_for_texts
 from .parameter_table import Limits
 from .parameters import Parameters
+from .pipeline_texts import PipelineTexts
 from .reranking import Reranker, Scoring
+from .scheduler import CannotShareStepsError, Scheduler, Writing
 from .sentence_modules import Recipe
 from .settings import Settings
 from .speech import is_whisper, share_what_is_heard, transcribe
@@ -77,6 +80,20 @@ class Model:
         self.writer: Writer | None = None
         if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
             self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
+        self.steps: Scheduler | None = None
+        """What writes its texts, once it is proved that they may share steps."""
+
+        self._texts: PipelineTexts | None = None
+        self._scheduler: Scheduler | None = None
+        if self.writer is not None and task == "text-generation":
+            self._texts = PipelineTexts(pipeline, self._written)
+            self._scheduler = Scheduler(
+                pipeline,
+                most=settings.texts_at_once,
+                memory=lambda: memory_for_texts(pipeline.model.device),
+                longest=self._lengths.input_tokens,
+                explained=self._explained,
+            )
         self.name = settings.served_name
         self._health: Health | None = None
         self.task = task
@@ -93,7 +110,7 @@ class Model:
     @property
     def batch_size(self) -> int:
         """Most requests that run together."""
-        return self._batching.size
+        return self.steps.most if self.steps else self._batching.size
 
     def prepare(self, request: Decoded) -> Shared | None:
         """Check all of a request that needs no model, on any thread; how it may run together with others.
@@ -131,6 +148,13 @@ class Model:
         if key is None:
             return None
         return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
+
+    def joins(self, request: Decoded) -> Callable[[Emit | None], Writing] | None:
+        """How a request that is prepared joins the steps in which others are written, where it may."""
+        if self.steps is None or self._texts is None or self.writer is None:
+            return None
+        texts = self._texts.request(request)
+        return None if texts is None else self.writer.joins(texts, *texts.asked)
 
     def _rendered(self, inputs: Any, arguments: dict[str, Any]) -> Any:
         """What the chat template makes of chats, and texts as they are."""
@@ -260,9 +284,23 @@ class Model:
         except Exception as error:
             reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
             raise (StartError if explain_device(error) else CannotAnswerError)(reason) from error
-        self._batching.prove()
+        if not self._may_share_steps():
+            self._batching.prove()
         if self.reranker is not None and self._batching.size == 1:
             self.reranker.together = 1
+
+    def _may_share_steps(self) -> bool:
+        """Whether texts are written step by step from now on."""
+        if self._scheduler is None or self.writer is None:
+            return False
+        try:
+            self._scheduler.prove(self.pipeline.tokenizer(_SOME_TEXT)["input_ids"])
+        except CannotShareStepsError as error:
+            log.info("texts do not share the steps of the model: %s", error)
+            return False
+        self.steps = self.writer.steps = self._scheduler
+        self._batching.run_alone()
+        return True
 
     def fit_pairs(self, query: str, texts: Sequence[str], *, cuts: bool) -> int:
         """About how many tokens are lost of pairs that are cut as they are read; 400 where none is to be cut."""
@@ -318,6 +356,9 @@ def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
 
     pipeline._forward = counted
 
+
+_SOME_TEXT = "A text with some words in it, of which the model makes what it likes."
+"""What is read to see whether texts may share steps."""
 
 _REQUIRED = {
     **dict.fromkeys(

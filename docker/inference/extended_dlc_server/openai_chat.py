@@ -10,7 +10,7 @@ from .constraints import Grammar
 from .encoding import encode_json
 from .errors import RequestError
 from .forced_calls import ForcedCalls
-from .generating import Generation, Row
+from .generating import Generation, Row, Told
 from .inputs import read_inputs
 from .openai_errors import BadFieldError
 from .openai_fields import chat_fields, check_fields
@@ -34,9 +34,10 @@ def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
     fields = check_fields(document, chat_fields(writer.limits), "messages")
     chat = Chat(writer, fields, _messages(writer, document["messages"], incoming), fields.get("model") or model.name)
     if fields.get("stream"):
-        return Prepared(stream=chat.stream, tokens=chat.tokens)
-    asked = Asked(generation=chat.generation, write=chat.write)
-    return Prepared(answer=chat.answer, shared=writer.shared(asked, chat.prompt), tokens=chat.tokens)
+        return Prepared(stream=chat.stream, writing=writer.joins(chat, chat.generation), tokens=chat.tokens)
+    asked, writing = Asked(generation=chat.generation, write=chat.write), writer.joins(chat, chat.generation)
+    shared = None if writing else writer.shared(asked, chat.prompt)
+    return Prepared(answer=chat.answer, shared=shared, writing=writing, tokens=chat.tokens)
 
 
 def writer_of(model: Model) -> Writer:
@@ -103,6 +104,7 @@ class Chat:
             features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
             marked=bool(tools) or writer.thinking is not None,
             likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
+            tells=bool(fields.get("stream")),
         )
         self._new_reply = self._forced.reply if self._forced else writer.reply(self.prompt, tools)
         self._most_calls = 1 if fields.get("parallel_tool_calls") is False else None
@@ -164,9 +166,18 @@ class Chat:
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
         """A chunk for each piece, one with the reason to finish, one with the usage if wanted, and the end."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
-        options = self._fields.get("stream_options", {})
-        heads = {**self._head, "object": "chat.completion.chunk"}
-        counts = {"usage": None} if options.get("include_usage") else {}
+        generated: int = self.end(copy.writer.write([self.generation], self.told(emit), gone), emit)
+        return generated
+
+    @property
+    def _chunk(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What all chunks have, and what those have that are not the one with the usage, where that is wanted."""
+        counted = self._fields.get("stream_options", {}).get("include_usage")
+        return {**self._head, "object": "chat.completion.chunk"}, {"usage": None} if counted else {}
+
+    def told(self, emit: Emit) -> Told:
+        """Makes chunks of each token."""
+        heads, counts = self._chunk
         choices: dict[int, _Streamed] = {}
 
         def told(row: Row, text: str) -> None:
@@ -177,7 +188,14 @@ class Chat:
                     index = row.number * self.generation.copies + number
                     emit(event({**heads, "choices": [{"index": index, **choice}], **counts}))
 
-        (rows,) = copy.writer.write([self.generation], told, gone)
+        return told
+
+    def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
+        """The completion in one piece; or the last chunks, and how many tokens there were."""
+        (rows,) = made
+        if emit is None:
+            return self.write(rows)
+        heads, counts = self._chunk
         if counts:
             emit(event({**heads, "choices": [], "usage": usage(self.generation, rows)}))
         emit(DONE)

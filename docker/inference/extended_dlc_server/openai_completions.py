@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .encoding import encode_json
 from .errors import RequestError, shown
-from .generating import Generation, Row
+from .generating import Generation, Row, Told
 from .openai_chat import document_of, writer_of
 from .openai_errors import BadFieldError
 from .openai_fields import check_fields, completion_fields
@@ -39,13 +39,14 @@ def prepare_completion(model: Model, incoming: Incoming) -> Prepared:
     completion = Completion(writer, fields, document["prompt"], fields.get("model") or model.name)
     if fields.get("stream"):
         completion.check_stream()
-        return Prepared(stream=completion.stream, tokens=completion.tokens)
-    shared = None
-    if len(completion.asked) == 1:
+        writing = writer.joins(completion, *completion.asked)
+        return Prepared(stream=completion.stream, writing=writing, tokens=completion.tokens)
+    shared, writing = None, writer.joins(completion, *completion.asked)
+    if len(completion.asked) == 1 and not writing:
         (generation,) = completion.asked
         asked = Asked(generation=generation, write=lambda rows: completion.write([rows]))
         shared = writer.shared(asked, completion.prompts[0])
-    return Prepared(answer=completion.answer, shared=shared, tokens=completion.tokens)
+    return Prepared(answer=completion.answer, shared=shared, writing=writing, tokens=completion.tokens)
 
 
 class Completion:
@@ -60,7 +61,13 @@ class Completion:
         self.prompts = [text for text, _ in read]
         """Their texts, as far as batches have to know them."""
         self.asked: list[Generation] = [
-            writer.generation(fields, tokens=tokens, likely=fields.get("logprobs"), with_context=True)
+            writer.generation(
+                fields,
+                tokens=tokens,
+                likely=fields.get("logprobs"),
+                with_context=True,
+                tells=bool(fields.get("stream")),
+            )
             for _, tokens in read
         ]
         """What is asked of the model, prompt by prompt."""
@@ -114,8 +121,18 @@ class Completion:
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
         """A chunk for each piece of text, one with the usage if wanted, and the end."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
+        generated: int = self.end(copy.writer.write(self.asked, self.told(emit), gone), emit)
+        return generated
+
+    @property
+    def _counts(self) -> dict[str, Any]:
+        """What chunks have that are not the one with the usage, where that is wanted."""
+        return {"usage": None} if self._fields.get("stream_options", {}).get("include_usage") else {}
+
+    def told(self, emit: Emit) -> Told:
+        """Makes a chunk of each token."""
         (asked,) = self.asked
-        counts = {"usage": None} if self._fields.get("stream_options", {}).get("include_usage") else {}
+        counts = self._counts
         told_of: dict[int, tuple[int, int]] = {}
 
         def told(row: Row, text: str) -> None:
@@ -132,11 +149,16 @@ class Completion:
                 index = row.number * asked.copies + number
                 emit(event({**self._head, "choices": [{"index": index, **choice}], **counts}))
 
-        made = copy.writer.write([asked], told, gone)
-        if counts:
+        return told
+
+    def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
+        """The completion in one piece; or the last chunks, and how many tokens there were."""
+        if emit is None:
+            return self.write(made)
+        if self._counts:
             emit(event({**self._head, "choices": [], "usage": usage_of(self.asked, made)}))
         emit(DONE)
-        self.tokens.prompt = asked.prompt_tokens
+        self.tokens.prompt = self.asked[0].prompt_tokens
         return sum(len(row.tokens) for row in made[0])
 
 

@@ -16,6 +16,7 @@ from .tokens import Tokens
 if TYPE_CHECKING:
     from .decoding import Expected
     from .memory import Share
+    from .scheduler import Writing
     from .streaming import Emit
     from .worker import Shared
 
@@ -73,6 +74,9 @@ class Prepared:
 
     stream: Callable[[Any, Emit, threading.Event], int] | None = None
     """Instead of an answer: emits events until the generation ends or the client has gone; returns its tokens."""
+
+    writing: Callable[[Emit | None], Writing] | None = None
+    """Instead of both, where its texts may share the steps of the model: what joins them, as events or in one piece."""
 
     content_type: str = JSON
     """What the answer is."""

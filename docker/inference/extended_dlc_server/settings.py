@@ -61,6 +61,9 @@ class Settings:
     batch_size: int = 16
     """`EXTENDED_DLC_BATCH_SIZE`, the most requests that run as one batch. Default: 16; 1 turns batching off."""
 
+    texts_at_once: int = 32
+    """The same for texts that are written, which share steps and no parameters. Default: 32."""
+
     dtype: str = "auto"
     """`EXTENDED_DLC_DTYPE`, the precision of the model: float32, bfloat16 or float16. Default: the device decides."""
 
@@ -149,6 +152,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
     answer_seconds = read.whole_number("EXTENDED_DLC_ANSWER_SECONDS", default=60, least=1, most=24 * 3600)
     stream_seconds = read.whole_number("EXTENDED_DLC_STREAM_SECONDS", default=480, least=1, most=24 * 3600)
+    batch_size = read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=Settings.batch_size, least=1, most=1024)
     settings = Settings(
         port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=8080, least=1, most=65535),
         model_folder=folder,
@@ -160,7 +164,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
         max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
-        batch_size=read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=16, least=1, most=1024),
+        batch_size=batch_size,
+        texts_at_once=batch_size if read.text("EXTENDED_DLC_BATCH_SIZE") else Settings.texts_at_once,
         dtype=read.one_of("EXTENDED_DLC_DTYPE", ("auto", "float32", "bfloat16", "float16")),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
         max_input_tokens=read.whole_number("EXTENDED_DLC_MAX_INPUT_TOKENS", default=0, least=1, most=10_000_000)

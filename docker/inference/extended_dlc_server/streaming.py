@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,32 @@ if TYPE_CHECKING:
 Emit = Callable[[bytes], None]
 
 
+class Outbox:
+    """Events on their way from the models' threads to the event loop, which is woken once for many."""
+
+    def __init__(self) -> None:
+        """Nothing is on its way."""
+        self._events: deque[tuple[asyncio.Queue[bytes | None], bytes]] = deque()
+        self._is_called = False
+
+    def to(self, events: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> Emit:
+        """What puts an event into a queue of the loop, from any thread."""
+
+        def emit(made: bytes) -> None:
+            self._events.append((events, made))
+            if not self._is_called:
+                self._is_called = True
+                loop.call_soon_threadsafe(self._deliver)
+
+        return emit
+
+    def _deliver(self) -> None:
+        self._is_called = False  # before it looks: who adds an event meanwhile calls again
+        while self._events:
+            events, made = self._events.popleft()
+            events.put_nowait(made)
+
+
 class StreamEndedError(Exception):
     """Nobody reads the stream any more: raised inside `generate`, it ends the generation at the next token."""
 
@@ -26,9 +54,9 @@ class TokenEvents:
     The newest one is held back until the model's next step begins, for the last one says more.
     """
 
-    def __init__(self, tokenizer: Any, emit: Emit, gone: threading.Event) -> None:
+    def __init__(self, tokenizer: Any, emit: Emit, gone: threading.Event | None = None) -> None:
         """`gone` is set by the event loop's thread when the client leaves."""
-        self._tokenizer, self._emit, self._gone = tokenizer, emit, gone
+        self._emit, self._gone = emit, gone
         self._text = Detokenizer(tokenizer)
         self._special = frozenset(tokenizer.all_special_ids)
         self._held: dict[str, Any] | None = None
@@ -40,16 +68,20 @@ class TokenEvents:
 
     def put(self, value: Any) -> None:
         """The prompt at first, then what was generated."""
-        if self._gone.is_set():
+        if self._gone is not None and self._gone.is_set():
             raise StreamEndedError
         if self.prompt_tokens is None:
             self.prompt_tokens = int(value.shape[-1])
             return
         for token in value.reshape(-1).tolist():
-            self.flush()
-            self.tokens.append(token)
-            about = {"id": token, "text": self._text.add(token), "logprob": None, "special": token in self._special}
-            self._held = {"index": len(self.tokens), "token": about, "generated_text": None, "details": None}
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """One more token."""
+        self.flush()
+        self.tokens.append(token)
+        about = {"id": token, "text": self._text.add(token), "logprob": None, "special": token in self._special}
+        self._held = {"index": len(self.tokens), "token": about, "generated_text": None, "details": None}
 
     def end(self) -> None:
         """`generate` is done; the last event is for who has its result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import math
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .cpu import give_back_memory
 from .ending import EndedError, running
@@ -73,12 +74,36 @@ class Shared:
     """Results of a copy of the model for several items, an exception in place of a result for one that has none."""
 
 
+class Steps(Protocol):
+    """What writes texts step by step, which others may join at any of them."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+
+    @property
+    def most(self) -> int:
+        """How many may be."""
+
+    def has_room(self, more: int = 0) -> bool:
+        """Whether another request may join, beside so many that are about to."""
+
+    def add(self, writing: Any, job: Job) -> None:
+        """A request joins."""
+
+    def step(self) -> list[tuple[Job, Any]]:
+        """One token more of each text; each job that is over with its result."""
+
+
 @dataclass
 class Copy(Generic[M]):
     """One copy of the model, and what its thread is doing."""
 
     model: M
     jobs: list[Job] = field(default_factory=list)
+    writing: list[Job] = field(default_factory=list)
+    """Those whose texts grow step by step."""
+
     began: float | None = None
     expected: int = 1
     """How many requests the next run is likely to have: those who were just answered, or waited then, come again."""
@@ -95,10 +120,20 @@ class Copy(Generic[M]):
     checked: float = 0.0
     """When it was last asked whether it still answers as it first did."""
 
+    @property
+    def steps(self) -> Steps | None:
+        """What writes its texts, where they may share steps."""
+        return getattr(self.model, "steps", None)
+
     def is_over(self) -> bool:
         """Whether nobody waits any more for what runs: all have left, or are past their deadlines."""
         now = time.monotonic()
         return all(job.is_over(now) for job in self.jobs)
+
+    def writing_is_over(self) -> bool:
+        """The same of the texts."""
+        now = time.monotonic()
+        return all(job.is_over(now) for job in self.writing)
 
 
 class Worker(threading.Thread, Generic[M]):
@@ -155,12 +190,20 @@ class Worker(threading.Thread, Generic[M]):
         began = [copy.began for copy in self._copies if copy.began is not None]
         return time.monotonic() - min(began) if began else 0.0
 
-    def submit(self, work: Callable[[Any], Any], shared: Shared | None = None, *, deadline: float = math.inf) -> Job:
+    def submit(
+        self,
+        work: Callable[[Any], Any],
+        shared: Shared | None = None,
+        *,
+        writing: Any = None,
+        deadline: float = math.inf,
+    ) -> Job:
         """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it, or ends it.
 
-        `deadline`, of `time.monotonic`, is when its answer is given up.
+        `writing` is what joins the steps of the model instead of the work, where its texts may. `deadline`, of
+        `time.monotonic`, is when its answer is given up.
         """
-        job = Job(work, shared, asyncio.get_running_loop(), deadline)
+        job = Job(work, shared, asyncio.get_running_loop(), deadline, writing)
         with self._changed:
             if self.state is not State.READY:
                 raise unavailable(self.state)
@@ -175,14 +218,20 @@ class Worker(threading.Thread, Generic[M]):
     def _serve(self, copy: Copy[M]) -> None:
         given_back = time.monotonic()
         while True:
-            copy.jobs = self._take(copy, PAUSE)
-            if not copy.jobs or time.monotonic() - given_back > MOST_KEPT:
+            busy = copy.steps is not None and copy.steps.is_busy
+            copy.jobs = self._take_beside(copy) if busy else self._take(copy, PAUSE)
+            if not (busy or copy.jobs) or time.monotonic() - given_back > MOST_KEPT:
                 give_back_memory()
                 given_back = time.monotonic()
-            if not copy.jobs:
+            if not (busy or copy.jobs):
                 copy.jobs = self._take(copy, None)
-            self._run_together(copy)
+            if copy.jobs and copy.jobs[0].writing is not None:
+                self._join(copy)
+            elif copy.jobs:
+                self._run_together(copy)
             copy.jobs = []
+            if copy.writing:
+                self._step(copy)
 
     def _take(self, copy: Copy[M], patience: float | None) -> list[Job]:
         """The job that waits longest, and with it those that may share its run; none after a pause of such seconds."""
@@ -194,19 +243,40 @@ class Worker(threading.Thread, Generic[M]):
                 copy.wants = 0
                 if nobody and not came:
                     return []
-            first = self._waiting.popleft()
-            jobs = [first]
-            if first.shared is not None:
-                fitting = [job for job in self._waiting if job.shared and job.shared.key == first.shared.key]
-                for job in fitting[: first.shared.most - 1]:
-                    self._waiting.remove(job)
-                    jobs.append(job)
+            return self._first_and_fitting(copy)
+
+    def _take_beside(self, copy: Copy[M]) -> list[Job]:
+        """The same while texts are being written, without waiting: those that join, or one run between two steps."""
+        assert copy.steps is not None  # noqa: S101 - called for one that is busy
+        with self._changed:
+            if not self._waiting or (self._waiting[0].writing is not None and not copy.steps.has_room()):
+                return []
+            return self._first_and_fitting(copy)
+
+    def _first_and_fitting(self, copy: Copy[M]) -> list[Job]:
+        """The job that waits longest, with those that may share its run or join the same step."""
+        first = self._waiting.popleft()
+        jobs = [first]
+        if first.writing is not None and copy.steps is not None:
+            for job in [job for job in self._waiting if job.writing is not None]:
+                if not copy.steps.has_room(len(jobs)):
+                    break
+                self._waiting.remove(job)
+                jobs.append(job)
+        elif first.shared is not None:
+            fitting = [job for job in self._waiting if job.shared and job.shared.key == first.shared.key]
+            for job in fitting[: first.shared.most - 1]:
+                self._waiting.remove(job)
+                jobs.append(job)
         return jobs
 
     def _more_will_come(self, copy: Copy[M]) -> bool:
         """Whether the job that waits longest should wait for others: never where one client asks after the other."""
-        shared = self._waiting[0].shared
-        if shared is None or len(self._waiting) >= min(copy.expected, shared.most):
+        first = self._waiting[0]
+        most = first.shared.most if first.shared else 1
+        if first.writing is not None and copy.steps is not None:
+            most = copy.steps.most
+        if len(self._waiting) >= min(copy.expected, most):
             return False
         return time.monotonic() < copy.waits_until
 
@@ -254,6 +324,37 @@ class Worker(threading.Thread, Generic[M]):
         if copy.failures >= FAILURES and time.monotonic() - copy.checked > CHECK_SECONDS:
             self._check_health(copy)
 
+    def _join(self, copy: Copy[M]) -> None:
+        """Their texts are written from the next step on."""
+        assert copy.steps is not None  # noqa: S101 - only such a model has requests that join
+        for job in copy.jobs:
+            job.started = time.perf_counter()
+            copy.writing.append(job)
+            copy.steps.add(job.writing, job)
+
+    def _step(self, copy: Copy[M]) -> None:
+        """One token more of each text."""
+        assert copy.steps is not None  # noqa: S101 - something is being written
+        copy.began = time.monotonic()
+        ended: list[tuple[Job, Any]] = []
+        with contextlib.suppress(EndedError), running(copy.writing_is_over):
+            ended = copy.steps.step()
+        now = time.monotonic()
+        seconds, copy.began = now - copy.began, None
+        if not ended:
+            return
+        for job, result in ended:
+            copy.writing.remove(job)
+            if not isinstance(result, Exception):
+                copy.failures = 0
+            elif isinstance(result, ModelFailedError) or not isinstance(result, RequestError):
+                copy.failures += 1
+        copy.expected = len(ended) + len(self._waiting)
+        copy.waits_until = now + longest_wait(seconds)
+        finish(ended)
+        if copy.failures >= FAILURES and time.monotonic() - copy.checked > CHECK_SECONDS:
+            self._check_health(copy)
+
     def _check_health(self, copy: Copy[M]) -> None:
         """Ask the model again what it was asked at the start: one that answers otherwise serves nobody any more."""
         check: Callable[[], str] = getattr(copy.model, "why_not_healthy", lambda: "")
@@ -275,7 +376,8 @@ class Worker(threading.Thread, Generic[M]):
         """Nothing will be answered any more: tell those who wait. From any thread, for a copy's may be stuck."""
         with self._changed:
             self.state, self.failure = State.FAILED, reason
-            pending = [*(job for copy in self._copies for job in copy.jobs), *self._waiting]
+            begun = [job for copy in self._copies for job in (*copy.jobs, *copy.writing)]
+            pending = [*dict.fromkeys(begun), *self._waiting]
             self._waiting.clear()
         finish([(job, unavailable(State.FAILED)) for job in pending])
 
@@ -289,8 +391,10 @@ class Job:
         shared: Shared | None,
         loop: asyncio.AbstractEventLoop,
         deadline: float = math.inf,
+        writing: Any = None,
     ) -> None:
         """It waits from now on, and until the deadline."""
+        self.writing = writing
         self.work, self.shared, self.loop, self.deadline = work, shared, loop, deadline
         self.future: asyncio.Future[Any] = loop.create_future()
         self.queued = time.perf_counter()

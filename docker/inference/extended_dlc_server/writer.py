@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .chats import Chats
+from .choosing import Plan, plan_of
 from .errors import panics_are_errors
 from .generating import Generation, Row, Told, generate
 from .openai_fields import sampling_of, stops_of
 from .parameter_table import Limits
 from .replies import MarkedReply, Reply, SchemaReply, TemplateReply, Thinking, thinking_of
-from .streaming import StreamEndedError
+from .scheduler import Scheduler, Writing
+from .streaming import Emit, StreamEndedError
 from .tool_calls import CallForm, form_of, schemas_of
 from .worker import Shared
 
@@ -35,6 +38,20 @@ class Asked:
 
     write: Callable[[list[Row]], bytes]
     """Makes the answer of its sequences."""
+
+
+class Joining(Protocol):
+    """A request whose texts may share the steps of others."""
+
+    def told(self, emit: Emit) -> Told:
+        """Hears of each token, and makes events of them."""
+
+    def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
+        """The answer of its sequences, or the last events and how many tokens there were."""
+
+
+_MOST_PLANS = 256
+"""Combinations of parameters that are remembered."""
 
 
 class Writer:
@@ -63,6 +80,10 @@ class Writer:
         )
         self.form: CallForm | None = form_of(self.chats.template or "")
         self.thinking: Thinking | None = thinking_of(self.chats.template or "")
+        self.steps: Scheduler | None = None
+        """Writes its texts together with those of others, once it is proved that it can."""
+
+        self._plans: dict[str, Plan | None] = {}
         self._ends = frozenset(_ends(pipeline))
         self._special = _special_tokens(pipeline.tokenizer)
 
@@ -123,6 +144,7 @@ class Writer:
             tokens=tokens,
             features=None,
             arguments=arguments,
+            plan=self.plan(arguments) if self.steps is not None and tokens else None,
             most=most,
             count=wanted if arguments["do_sample"] else 1,
             copies=1 if arguments["do_sample"] else wanted,
@@ -137,6 +159,23 @@ class Writer:
         if features is not None:
             made.features = lambda: self._fitting(made, features(), asked)
         return made
+
+    def plan(self, arguments: Mapping[str, Any]) -> Plan | None:
+        """What `generate` would do with these arguments, as far as the scheduler can do it."""
+        key = json.dumps(arguments, sort_keys=True)
+        if key not in self._plans:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan_of(self.pipeline.model.generation_config, arguments)
+        return self._plans[key]
+
+    def joins(self, request: Joining, *asked: Generation) -> Callable[[Emit | None], Writing] | None:
+        """How a request joins the steps in which others are written, where it may."""
+        if self.steps is None or any(one.plan is None or not one.tokens for one in asked):
+            return None
+        return lambda emit: Writing(
+            asked=asked, finish=lambda made: request.end(made, emit), told=request.told(emit) if emit else None
+        )
 
     def prompt(self, text: str, *, special: bool) -> list[int]:
         """The tokens of a prompt; 400 for one that is too long."""

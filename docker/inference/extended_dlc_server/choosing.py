@@ -1,0 +1,254 @@
+"""How the next token of a sequence is chosen: what a request says of it, and the choice for many sequences at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_CANDIDATES = 1024
+"""Likeliest tokens among which most choices fall: to sort a vocabulary of 150,000 takes 10 ms."""
+
+Processor = Callable[[Any, Any], Any]
+"""Changes the scores of one sequence: takes its tokens, prompt and all, and the scores, both with one row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """How a token is drawn by its likelihood."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    """How many of the likeliest tokens may be chosen; 0 is all of them."""
+
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What `generate` would do, by a configuration and its arguments."""
+
+    chance: Chance | None
+    """None chooses the likeliest token."""
+
+    processors: Callable[[int, Sequence[int]], list[Processor]]
+    """Made for a sequence, by its prompt's length and the tokens that end it."""
+
+    warpers: Callable[[Any], list[Processor]]
+    """What comes behind all that others ask for, made for a device."""
+
+    most: int | None
+    """The most new tokens."""
+
+    longest: int | None
+    """The most tokens with the prompt, where nothing says how many new ones."""
+
+    ends: frozenset[int]
+    """Tokens that end a sequence."""
+
+    count: int
+    """How many sequences are wanted."""
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "sequence_bias": None,
+    "max_new_tokens": None,
+    "max_length": 20,
+    "eos_token_id": None,
+    "num_return_sequences": 1,
+}
+"""What this module reads, with what `generate` does where nothing is said."""
+
+_OF_NO_EFFECT = frozenset(
+    {
+        *("assistant_confidence_threshold", "assistant_lookbehind", "bos_token_id", "cache_config", "compile_config"),
+        *("continuous_batching_config", "decoder_start_token_id", "disable_compile", "early_stopping"),
+        *("generation_kwargs", "is_assistant", "length_penalty", "low_memory", "max_matching_ngram_size"),
+        *("num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions", "output_hidden_states"),
+        *("output_logits", "output_scores", "pad_token_id", "prefill_chunk_size", "return_dict_in_generate"),
+        *("return_legacy_cache", "speculation_type", "target_lookbehind", "transformers_version", "use_cache"),
+        *("use_mtp", "max_cache_len", "renormalize_logits", "cache_implementation"),
+    }
+)
+"""What changes no text where one sequence grows at its end, or what only says how transformers computes it."""
+
+_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "diversity_penalty": (0, 0.0),
+    "encoder_repetition_penalty": (1, 1.0),
+    "encoder_no_repeat_ngram_size": (0,),
+    "penalty_alpha": (0, 0.0),
+    "guidance_scale": (1, 1.0),
+    "remove_invalid_values": (False,),
+    "token_healing": (False,),
+}
+"""Other names, with the values that ask for nothing."""
+
+
+def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
+    """What `generate` would do with this GenerationConfig and these arguments; None where this module cannot."""
+    asked = {name: value for name, value in config.to_dict().items() if value is not None} | {
+        name: value for name, value in arguments.items() if value is not None
+    }
+    read: dict[str, Any] = dict(_DEFAULTS)
+    for name, value in asked.items():
+        if name in _DEFAULTS:
+            read[name] = value
+        elif name.startswith("_") or name in _OF_NO_EFFECT or value in _NOTHING.get(name, ()):
+            continue
+        else:
+            return None
+    ends = read["eos_token_id"]
+    chance = None
+    rare = read["typical_p"] < 1 or read["epsilon_cutoff"] > 0 or read["eta_cutoff"] > 0
+    if read["do_sample"] and rare:
+        chance = Chance()
+    elif read["do_sample"]:
+        chance = Chance(
+            temperature=float(read["temperature"]),
+            top_k=int(read["top_k"]),
+            top_p=float(read["top_p"]),
+            min_p=float(read["min_p"]),
+        )
+    return Plan(
+        chance=chance,
+        processors=lambda prompt, ends: _processors(read, prompt, ends),
+        warpers=lambda device: _rare_warpers(read, device) if chance and rare else [],
+        most=read["max_new_tokens"],
+        longest=read["max_length"],
+        ends=frozenset(ends if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]),
+        count=read["num_return_sequences"],
+    )
+
+
+def _processors(read: Mapping[str, Any], prompt: int, ends: Sequence[int]) -> list[Processor]:
+    """transformers' own, in its order."""
+    import transformers as known
+
+    found: list[Processor] = []
+    if read["sequence_bias"]:
+        found.append(known.SequenceBiasLogitsProcessor(sequence_bias=read["sequence_bias"]))
+    if read["repetition_penalty"] != 1:
+        found.append(known.RepetitionPenaltyLogitsProcessor(penalty=float(read["repetition_penalty"])))
+    if read["no_repeat_ngram_size"] > 0:
+        found.append(known.NoRepeatNGramLogitsProcessor(read["no_repeat_ngram_size"]))
+    least = max(read["min_new_tokens"], read["min_length"] - prompt)
+    if least > 0 and ends:
+        ending = list(ends)
+
+        def go_on(tokens: Any, scores: Any) -> Any:
+            if tokens.shape[1] - prompt < least:
+                scores = scores.clone()
+                scores[:, ending] = float("-inf")
+            return scores
+
+        found.append(go_on)
+    return found
+
+
+def _rare_warpers(read: Mapping[str, Any], device: Any) -> list[Processor]:
+    """All that change likelihoods, where one is among them that `choose` does not know."""
+    import transformers as known
+
+    found: list[Processor] = []
+    if read["temperature"] != 1:
+        found.append(known.TemperatureLogitsWarper(float(read["temperature"])))
+    if read["top_k"]:
+        found.append(known.TopKLogitsWarper(int(read["top_k"])))
+    if read["top_p"] < 1:
+        found.append(known.TopPLogitsWarper(float(read["top_p"])))
+    if read["min_p"] > 0:
+        found.append(known.MinPLogitsWarper(float(read["min_p"])))
+    if read["typical_p"] < 1:
+        found.append(known.TypicalLogitsWarper(mass=float(read["typical_p"])))
+    if 0 < read["epsilon_cutoff"] < 1:
+        found.append(known.EpsilonLogitsWarper(epsilon=read["epsilon_cutoff"]))
+    if 0 < read["eta_cutoff"] < 1:
+        found.append(known.EtaLogitsWarper(epsilon=read["eta_cutoff"], device=str(device)))
+    return found
+
+
+def choose(scores: Any, chances: Sequence[Chance | None], draws: Sequence[float]) -> list[int | None]:
+    """The next token of each row of scores: the likeliest, or by its draw from 0 to 1.
+
+    None for a row none of whose scores is a finite number.
+    """
+    best, tokens = scores.max(-1)
+    usable = best.isfinite().tolist()
+    chosen: list[int] = tokens.tolist()
+    by_chance = [row for row, chance in enumerate(chances) if chance is not None and usable[row]]
+    if by_chance:
+        some = scores if len(by_chance) == len(chances) else scores[by_chance]
+        drawn = _draw(some, [chances[row] or Chance() for row in by_chance], [draws[row] for row in by_chance])
+        for row, token in zip(by_chance, drawn, strict=True):
+            chosen[row] = token
+    return [token if fine else None for token, fine in zip(chosen, usable, strict=True)]
+
+
+def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> list[int]:
+    """One token a row. A row whose choice does not fall among the candidates for sure is drawn from all tokens."""
+    import torch
+
+    size = scores.shape[-1]
+    limits = [chance.top_k if 0 < chance.top_k < size else size for chance in chances]
+
+    def column(values: Sequence[float]) -> Any:
+        return torch.tensor(values, dtype=scores.dtype, device=scores.device)[:, None]
+
+    scores = scores / column([chance.temperature for chance in chances])
+    count = min(size, max([_CANDIDATES, *(limit for limit in limits if limit < size)]))
+    values, tokens = scores.topk(count) if count < size else scores.sort(descending=True)
+    inside = torch.arange(count, device=scores.device)[None] < column(limits)
+    values = values.masked_fill(~inside, float("-inf"))
+    likely = values.softmax(-1)
+    if count < size:
+        # what lies outside counts for the rows that may choose there
+        open_rows = torch.tensor([limit == size for limit in limits], device=scores.device)[:, None]
+        whole = scores.logsumexp(-1, keepdim=True)
+        likely = torch.where(open_rows, (values - whole).exp(), likely)
+    likely = likely.double()
+    before = likely.cumsum(-1) - likely
+    kept = likely * (before < column([chance.top_p for chance in chances]))
+    kept = kept * (likely >= column([chance.min_p for chance in chances]) * likely[:, :1])
+    sums = kept.cumsum(-1)
+    uncertain = []
+    if count < size:
+        covered, least = likely.sum(-1).tolist(), (likely[:, -1] / likely[:, 0]).tolist()
+        uncertain = [
+            row
+            for row, chance in enumerate(chances)
+            if limits[row] == size and covered[row] < min(chance.top_p, 1 - 1e-6) and least[row] >= chance.min_p
+        ]
+    wanted = torch.tensor(draws, dtype=torch.float64, device=scores.device)[:, None] * sums[:, -1:]
+    places = (sums <= wanted).sum(-1, keepdim=True).clamp(max=count - 1)
+    chosen: list[int] = tokens.gather(-1, places).squeeze(-1).tolist()
+    for row in uncertain:
+        chosen[row] = _draw_from_all(scores[row], chances[row], draws[row])
+    return chosen
+
+
+def _draw_from_all(scores: Any, chance: Chance, draw: float) -> int:
+    """The same of one row, from the whole vocabulary."""
+    likely = scores.softmax(-1).double()
+    likely = likely * (likely >= chance.min_p * likely.max())
+    tokens = None
+    if chance.top_p < 1:
+        likely, tokens = likely.sort(descending=True)
+        likely = likely * (likely.cumsum(-1) - likely < chance.top_p)
+    sums = likely.cumsum(-1)
+    place = int((sums <= draw * sums[-1]).sum().clamp(max=sums.numel() - 1))
+    return place if tokens is None else int(tokens[place])
