@@ -32,14 +32,15 @@ from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
-from extended_dlc.rehearsal.embedded.runtime import Limits, Runtime
+from extended_dlc.rehearsal.embedded.runtime import Limits, Refused, Runtime
 from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
 from extended_dlc.rehearsal.embedded.store import BlobStore
 from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Schedule
 
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
-_INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/invocations(?P<stream>-response-stream)?")
-_ASYNC_INVOCATION = re.compile(r"/endpoints/(?P<name>[^/]+)/async-invocations")
+_INVOCATION = re.compile(
+    r"/endpoints/(?P<name>[^/]+)/(?P<operation>invocations|invocations-response-stream|async-invocations)"
+)
 _FORM = "application/x-www-form-urlencoded"
 
 _OTHER_TYPES: dict[str, ResourceType] = {
@@ -123,14 +124,20 @@ class EmbeddedAws:
             return openai_route.respond(request, self._runtime, found)
         if caller is None and (request.path == "/v2" or request.path.startswith("/v2/")):
             return self._registry.respond(request)
-        if caller and request.method == "POST" and (found := _INVOCATION.fullmatch(request.path)):
-            name, stream = unquote(found["name"]), found["stream"] is not None
-            place = {"account_id": caller.account_id, "region": caller.region}
-            return self._runtime.respond(request, **place, name=name, stream=stream)
-        if caller and request.method == "POST" and (found := _ASYNC_INVOCATION.fullmatch(request.path)):
-            place = {"account_id": caller.account_id, "region": caller.region}
-            return self._queues.respond(request, self._runtime, **place, name=unquote(found["name"]))
+        if request.method == "POST" and (found := _INVOCATION.fullmatch(request.path)):
+            return self._invoke(request, caller, unquote(found["name"]), found["operation"])
         return self._moto
+
+    def _invoke(self, request: Request, caller: Caller | None, name: str, operation: str) -> Response:
+        """One of the runtime's three operations, which take signed requests alone."""
+        if caller is None:
+            message = "Missing Authentication Token"
+            return self._runtime.refuse(Refused(403, "MissingAuthenticationTokenException", message=message))
+        account_id, region = caller.account_id, caller.region
+        if operation == "async-invocations":
+            return self._queues.respond(request, self._runtime, account_id=account_id, region=region, name=name)
+        stream = operation == "invocations-response-stream"
+        return self._runtime.respond(request, account_id=account_id, region=region, name=name, stream=stream)
 
     def _note(self, environ: Environ, action: str, status: str, seconds: float) -> None:
         line = {

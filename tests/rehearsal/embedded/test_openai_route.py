@@ -209,6 +209,13 @@ def test_a_signed_request_needs_a_token_all_the_same(aws: Aws) -> None:
     assert (answer.status, error(answer)["message"]) == (403, "Missing Authentication Token")
 
 
+@pytest.mark.parametrize("operation", ["invocations", "invocations-response-stream", "async-invocations"])
+def test_the_other_operations_take_no_token(aws: Aws, operation: str) -> None:
+    for bearer in (token(), None):
+        answer = post(aws, f"/endpoints/talking/{operation}", bearer)
+        assert (answer.status, json.loads(answer.body)["message"]) == (403, "Missing Authentication Token")
+
+
 # rights
 
 
