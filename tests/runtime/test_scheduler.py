@@ -1,0 +1,319 @@
+"""Texts that share the steps of a model: each as alone, whatever joins and leaves beside it."""
+
+from __future__ import annotations
+
+import random
+import types
+
+import pytest
+import torch
+import transformers
+from extended_dlc_server.choosing import Chance, choose, plan_of
+from extended_dlc_server.generating import Generation, generate
+from extended_dlc_server.scheduler import CannotShareStepsError, Scheduler, Writing
+from extended_dlc_server.worker import took_too_long
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+torch.set_num_threads(1)  # tiny models gain nothing from more
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2}
+KINDS = {
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "falcon": SMALL,
+    "gemma2": {**LLAMA, "head_dim": 8, "sliding_window": 16},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "gpt_neox": {**SMALL, "intermediate_size": 64},
+    "gpt_oss": {**LLAMA, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 16},
+    "llama": LLAMA,
+    "mistral": {**LLAMA, "sliding_window": 16},
+    "mixtral": {**LLAMA, "num_local_experts": 4},
+    "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 256},
+    "qwen2": LLAMA,
+}
+"""Model type -> a small configuration of it, with windows of attention that the texts are longer than."""
+
+WITH_STATES = {
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
+    "rwkv": {"hidden_size": 32, "num_hidden_layers": 2},
+}
+
+
+class Job:
+    """Somebody who waits."""
+
+    def __init__(self):
+        self.batch, self.has_left, self.result = 0, False, None
+
+    def is_over(self, now):
+        return self.has_left
+
+
+def tokenizer():
+    words = {f"w{number}": number for number in range(500)}
+    made = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="w0", eos_token="w1", pad_token="w1")
+
+
+def pipeline(kind, options):
+    torch.manual_seed(0)
+    ids = {"eos_token_id": 1, "pad_token_id": 1, "bos_token_id": 1}
+    config = transformers.AutoConfig.for_model(kind, vocab_size=500, **options, **ids)
+    config.use_cache = True
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.data.mul_(3)  # or all tokens are about as likely, and rounding decides
+    return types.SimpleNamespace(model=model, tokenizer=tokenizer())
+
+
+def scheduler(pipe, *, memory=10**8, most=8):
+    made = Scheduler(pipe, most=most, memory=lambda: memory, longest=200)
+    made.prove(list(range(2, 20)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return pipeline("llama", LLAMA)
+
+
+def prompt(length, seed=0):
+    numbers = random.Random(f"{length}/{seed}")
+    return [numbers.randrange(2, 500) for _ in range(length)]
+
+
+def asked(pipe, tokens, most=12, *, arguments=None, **more):
+    arguments = arguments or {"do_sample": False}
+    plan = plan_of(pipe.model.generation_config, arguments)
+    assert plan is not None
+    return Generation(tokens=tokens, arguments=arguments, plan=plan, most=most, ends=frozenset([1]), **more)
+
+
+def written(steps, generations, *, every=1):
+    """The results, where one more request joins after so many steps."""
+    waiting, jobs, step = list(generations), [], 0
+    while waiting or steps.is_busy:
+        if waiting and steps.has_room() and step % every == 0:
+            jobs.append(Job())
+            steps.add(Writing(asked=[waiting.pop(0)], finish=lambda made: [row.tokens for row in made[0]]), jobs[-1])
+        for job, result in steps.step():
+            job.result = result
+        step += 1
+        assert step < 2000
+    return [job.result for job in jobs]
+
+
+def alone(pipe, generations):
+    return [[row.tokens for row in generate(pipe, [one])[0]] for one in generations]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_that_join_and_leave_are_those_of_the_model_alone(kind):
+    pipe = pipeline(kind, KINDS[kind])
+    wishes = [{}, {"repetition_penalty": 1.2}, {"min_new_tokens": 8}, {"no_repeat_ngram_size": 2}]
+    texts = [
+        asked(pipe, prompt(length), 8 + 4 * number, arguments={"do_sample": False, **wishes[number % 4]})
+        for number, length in enumerate((5, 70, 30, 9, 100, 12, 3, 90))
+    ]
+    assert written(scheduler(pipe), texts, every=3) == alone(pipe, texts)
+
+
+@pytest.mark.parametrize("kind", WITH_STATES)
+def test_a_model_with_states_instead_of_keys_says_why_it_cannot(kind):
+    pipe = pipeline(kind, WITH_STATES[kind])
+    with pytest.raises(CannotShareStepsError, match=r"\w+ \w+"):
+        scheduler(pipe)
+
+
+def test_a_model_that_does_not_mind_its_padding_cannot(llama, monkeypatch):
+    forward = llama.model.model.forward
+    monkeypatch.setattr(
+        llama.model.model,
+        "forward",
+        lambda *arguments, attention_mask=None, **more: forward(*arguments, **more),
+    )
+    with pytest.raises(CannotShareStepsError, match="differ"):
+        scheduler(llama)
+
+
+def test_a_model_that_generates_in_its_own_way_cannot(llama):
+    class Own(type(llama.model)):
+        def generate(self, *arguments, **more):
+            return super().generate(*arguments, **more)
+
+    own = Own(llama.model.config)
+    with pytest.raises(CannotShareStepsError, match="of its own"):
+        scheduler(types.SimpleNamespace(model=own, tokenizer=llama.tokenizer))
+
+
+def test_a_beginning_that_is_known_is_not_read_again(llama):
+    steps = scheduler(llama)
+    common = prompt(80)
+    texts = [asked(llama, [*common, *prompt(5, seed)]) for seed in range(4)]
+    read = []
+    forward = llama.model.model.forward
+
+    def counted(*arguments, input_ids=None, **more):
+        read.append(input_ids.numel())
+        return forward(*arguments, input_ids=input_ids, **more)
+
+    expected = alone(llama, texts)
+    llama.model.model.forward = counted
+    try:
+        assert written(steps, texts) == expected
+        assert written(steps, texts[:1]) == expected[:1]
+    finally:
+        del llama.model.model.forward
+    assert sum(one for one in read if one > 4) < 85 + 4 * 20 + 40  # once the whole, then what differs
+
+
+def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):
+    texts = [asked(llama, prompt(20, seed), 60) for seed in range(6)]
+    whole = scheduler(llama)
+    bytes_of_token = whole._token_bytes
+    tight = scheduler(llama, memory=bytes_of_token * 270)  # three of them when they begin, and not when they are long
+    assert written(tight, texts) == written(whole, texts) == alone(llama, texts)
+
+
+def test_a_long_prompt_is_read_in_pieces_and_short_ones_overtake_it(llama):
+    steps = scheduler(llama)
+    steps.piece = 16
+    long, short, job, other = asked(llama, prompt(150)), asked(llama, prompt(6), 3), Job(), Job()
+    steps.add(Writing(asked=[long], finish=lambda made: "long"), job)
+    steps.step()
+    steps.add(Writing(asked=[short], finish=lambda made: "short"), other)
+    order = []
+    while steps.is_busy:
+        order += [result for _, result in steps.step()]
+    assert order == ["short", "long"]
+
+
+def test_who_leaves_frees_its_place_and_the_others_go_on(llama):
+    steps = scheduler(llama)
+    texts = [asked(llama, prompt(9, seed), 30) for seed in range(3)]
+    jobs = [Job() for _ in texts]
+    for text, job in zip(texts, jobs, strict=True):
+        steps.add(Writing(asked=[text], finish=lambda made: made[0][0].tokens), job)
+    for _ in range(4):
+        steps.step()
+    jobs[0].has_left = True
+    ended = []
+    while steps.is_busy:
+        ended += steps.step()
+    results = {id(job): result for job, result in ended}
+    assert str(results[id(jobs[0])]) == str(took_too_long())
+    assert [[results[id(job)]] for job in jobs[1:]] == alone(llama, texts[1:])
+
+
+def test_the_failure_of_one_is_its_own(llama):
+    def broken():
+        def refuse(tokens, scores):
+            if tokens.shape[1] > 12:
+                raise ValueError("no more")
+            return scores
+
+        return refuse
+
+    steps = scheduler(llama)
+    texts = [asked(llama, prompt(10), 20, grammar=broken), asked(llama, prompt(11), 20)]
+    bad, good = written(steps, texts)
+    assert isinstance(bad, ValueError)
+    assert [good] == alone(llama, texts[1:])
+
+
+def test_no_memory_ends_one_request_and_not_the_others(llama, monkeypatch):
+    steps = scheduler(llama)
+    texts = [asked(llama, prompt(10, seed), 20) for seed in range(3)]
+    expected = alone(llama, texts)
+    forward = llama.model.model.forward
+
+    def small(*arguments, input_ids=None, **more):
+        if input_ids.shape == (3, 1):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(*arguments, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(llama.model.model, "forward", small)
+    *fine, last = written(steps, texts)
+    assert fine == expected[:2]
+    assert last.status == 507
+
+
+def test_a_text_without_numbers_is_refused_and_spoils_no_other(llama, monkeypatch):
+    steps = scheduler(llama)
+    texts = [asked(llama, prompt(10, seed), 20) for seed in range(3)]
+    expected = alone(llama, texts)
+    forward = llama.model.model.forward
+
+    def poisoned(*arguments, input_ids=None, **more):
+        made = forward(*arguments, input_ids=input_ids, **more)
+        if input_ids.shape == (3, 1):
+            made.last_hidden_state[0] = float("nan")
+            for layer in steps._cache.buffers.values():
+                for buffer in layer:
+                    buffer[0] = float("nan")
+        return made
+
+    monkeypatch.setattr(llama.model.model, "forward", poisoned)
+    bad, *fine = written(steps, texts)
+    assert bad.status == 400
+    assert fine == expected[1:]
+    monkeypatch.undo()
+    more = [asked(llama, prompt(length, 9), 10) for length in (40, 4)]
+    assert written(steps, more) == alone(llama, more)
+
+
+def test_a_seed_gives_the_same_text_whoever_is_beside_it(llama):
+    wish = {"do_sample": True, "temperature": 1.5, "top_k": 0, "top_p": 0.9}
+    mine = asked(llama, prompt(10), 20, arguments=wish, seed=7)
+    others = [asked(llama, prompt(length), 15, arguments=wish) for length in (4, 30)]
+    steps = scheduler(llama)
+    (first,) = written(steps, [mine])
+    assert written(steps, [others[0], mine, others[1]])[1] == first
+    assert written(steps, [asked(llama, prompt(10), 20, arguments=wish, seed=8)]) != [first]
+
+
+def test_several_sequences_of_a_prompt_differ_and_are_repeatable(llama):
+    wish = {"do_sample": True, "temperature": 2.0}
+    steps = scheduler(llama)
+    (first,), (again,) = (written(steps, [asked(llama, prompt(10), 9, arguments=wish, seed=3, count=3)]) for _ in "ab")
+    assert first == again
+    assert len({tuple(row) for row in first}) == 3
+
+
+@pytest.mark.parametrize(
+    ("chance", "likely"),
+    [
+        (Chance(), [0.4, 0.3, 0.2, 0.1]),
+        (Chance(top_k=2), [4 / 7, 3 / 7, 0, 0]),
+        (Chance(top_p=0.65), [4 / 7, 3 / 7, 0, 0]),
+        (Chance(min_p=0.6), [4 / 7, 3 / 7, 0, 0]),
+        (Chance(temperature=0.5), [16 / 30, 9 / 30, 4 / 30, 1 / 30]),
+        (Chance(top_k=3, top_p=0.5), [4 / 7, 3 / 7, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("size", [4, 5000])
+def test_tokens_are_drawn_as_often_as_they_are_likely(chance, likely, size):
+    scores = torch.full((1, size), -30.0)
+    places = [3, 0, 2, 1]
+    for place, share in zip(places, [0.4, 0.3, 0.2, 0.1], strict=True):
+        scores[0, place] = torch.tensor(share).log()
+    draws = [(number + 0.5) / 1000 for number in range(1000)]
+    drawn = choose(scores.expand(1000, size), [chance] * 1000, draws)
+    assert [drawn.count(place) / 1000 for place in places] == pytest.approx(likely, abs=0.002)
+
+
+def test_a_flat_choice_among_many_reaches_all_of_them():
+    scores = torch.zeros((2000, 3000))
+    drawn = choose(scores, [Chance(), Chance(top_p=0.5)] * 1000, [(number + 0.5) / 2000 for number in range(2000)])
+    assert len(set(drawn[0::2])) > 900
+    assert len(set(drawn[1::2])) > 450
+
+
+def test_what_the_scheduler_does_not_know_is_left_to_generate():
+    config = transformers.GenerationConfig()
+    known = [{}, {"max_new_tokens": 5, "do_sample": True, "typical_p": 0.5}, {"sequence_bias": [[[3], 1.0]]}]
+    unknown = [{"num_beams": 2}, {"guidance_scale": 2.0}, {"max_time": 1.0}, {"stop_strings": ["a"]}, {"new_one": 1}]
+    assert all(plan_of(config, one) is not None for one in known)
+    assert [plan_of(config, one) for one in unknown] == [None] * len(unknown)
