@@ -325,6 +325,19 @@ def test_speech_that_a_batch_would_change_runs_alone(transcriber, seconds, param
     assert transcriber.key(audio, parameters) is None
 
 
+@pytest.mark.parametrize("name", ["language", "task", "do_sample", "num_beams"])
+def test_speech_with_a_parameter_of_generate_shares_a_batch(whisper, name):
+    """However the release's pipeline takes it."""
+    value = {"language": "de", "task": "translate", "do_sample": False, "num_beams": 1}[name]
+    headers = {"Content-Type": "audio/wav", "X-Amzn-SageMaker-Custom-Attributes": f"{name}={json.dumps(value)}"}
+    clips, before = [as_wav(clip) for clip in noise(1, 2, 3, 4)] * 3, len(whisper.log.splitlines())
+    with ThreadPoolExecutor(len(clips)) as pool:
+        answers = list(pool.map(lambda clip: whisper.request("POST", "/invocations", clip, headers), clips))
+    assert {answer.status for answer in answers} == {200}, answers
+    lines = [json.loads(line) for line in whisper.log.splitlines()[before:] if line.startswith('{"event"')]
+    assert max(line["batch"] for line in lines) > 1
+
+
 def test_long_clips_share_a_batch_with_those_of_similar_length_only(transcriber):
     window, just_longer, minute, longer, four = noise(30.005, 30.02, 60, 61, 120)
     assert transcriber.key(window, {}) == transcriber.key(noise(1)[0], {})

@@ -92,12 +92,12 @@ def test_the_precision_is_the_devices_unless_told(gpus, stored, told, dtype):
 @pytest.mark.parametrize(
     ("megabytes", "stored", "told", "dtype"),
     [
-        (100, "float32", "auto", "bfloat16"),
-        (99, "float32", "auto", "float32"),
-        (100, None, "auto", "bfloat16"),
-        (99, None, "auto", "float32"),
-        (50, "bfloat16", "auto", "bfloat16"),
-        (49, "bfloat16", "auto", "float32"),
+        (80, "float32", "auto", "bfloat16"),
+        (79, "float32", "auto", "float32"),
+        (80, None, "auto", "bfloat16"),
+        (79, None, "auto", "float32"),
+        (40, "bfloat16", "auto", "bfloat16"),
+        (39, "bfloat16", "auto", "float32"),
         (50, "float16", "auto", "bfloat16"),
         (500, "float32", "float32", "float32"),
         (1, "float32", "bfloat16", "bfloat16"),

@@ -93,7 +93,7 @@ from extended_dlc_server.settings import Settings
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)
 folder = Path(sys.argv[1])
 for name, cases in json.loads((folder / "reference.json").read_text()).items():
-    (model,) = load_pipelines(Settings(model_folder=folder / name))
+    (model,) = load_pipelines(Settings(model_folder=folder / name, dtype="float32"))
     worst = 0.0
     for case in cases:
         expected = numpy.array(case["vectors"])
@@ -106,7 +106,7 @@ for name, cases in json.loads((folder / "reference.json").read_text()).items():
             worst = max(worst, float(abs(made - wanted).max()))
     print(json.dumps({"name": name, "worst": worst, "task": model.task, "together": model.embeddings.together}))
 for name, expected in json.loads((folder / "scores.json").read_text()).items():
-    (model,) = load_pipelines(Settings(model_folder=folder / name))
+    (model,) = load_pipelines(Settings(model_folder=folder / name, dtype="float32"))
     texts = case["texts"]
     scores, _ = model.reranker.scores(texts[1], texts, raw=False, side="")
     worst = float(abs(numpy.array(scores) - numpy.array(expected)).max())

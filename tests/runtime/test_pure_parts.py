@@ -173,7 +173,9 @@ def test_a_cpu_that_multiplies_bfloat16_says_so_among_its_flags(tmp_path):
     assert not cpu.multiplies_bfloat16(file)
     file.write_text("processor: 0\nflags\t\t: fpu avx512_bf16 amx_bf16 amx_tile\n")
     assert cpu.multiplies_bfloat16(file)
-    file.write_text("model name: not amx_bf16 at all\nflags\t\t: fpu avx512_bf16\n")
+    file.write_text("flags\t\t: fpu avx512_bf16 avx512f\n")
+    assert cpu.multiplies_bfloat16(file)
+    file.write_text("model name: not amx_bf16 at all\nflags\t\t: fpu avx512f bf16\n")
     assert not cpu.multiplies_bfloat16(file)
 
 

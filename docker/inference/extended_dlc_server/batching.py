@@ -24,9 +24,12 @@ log = logging.getLogger(__name__)
 _LABELS = frozenset({"function_to_apply", "top_k"})
 _ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template"})
 _VECTORS = frozenset({"dimensions", "normalize", "truncation_direction"})
+# Of Whisper's `generate`. Several temperatures would be tried until the worst of a batch is good enough.
+_OF_SPEECH = frozenset({"do_sample", "language", "max_new_tokens", "num_beams", "task"})
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "audio-classification": _LABELS,
-    "automatic-speech-recognition": frozenset({"generate_kwargs", "max_new_tokens", "return_timestamps"}),
+    # those of `generate` stand beside the others where the release's pipeline takes them so (5.0 and newer)
+    "automatic-speech-recognition": _OF_SPEECH | {"generate_kwargs", "return_timestamps"},
     "depth-estimation": frozenset(),
     "feature-extraction": _VECTORS | {"pooling"},
     "fill-mask": frozenset({"top_k"}),
@@ -47,9 +50,6 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
     "zero-shot-classification": _ZERO_SHOT | {"multi_label"},
     "zero-shot-image-classification": _ZERO_SHOT,
 }
-
-# Of Whisper's `generate`. Several temperatures would be tried until the worst of a batch is good enough.
-_OF_SPEECH = frozenset({"do_sample", "language", "max_new_tokens", "task"})
 
 # The same for what a model's own generation_config.json may ask of every request: name -> values that ask for nothing.
 _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -250,7 +250,10 @@ class Batching:
 
         Each has beams of its own, with nothing padded between them: up to 4.57 the pipeline asks for five.
         """
-        generate = arguments.get("generate_kwargs", {})
+        generate = {**arguments, **arguments.get("generate_kwargs", {})}
+        generate = {
+            name: value for name, value in generate.items() if name not in ("generate_kwargs", "return_timestamps")
+        }
         return (
             arguments.get("return_timestamps", False) in (True, False)
             and not generate.keys() - _OF_SPEECH
