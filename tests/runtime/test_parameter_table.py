@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from extended_dlc_server import parameters
 from extended_dlc_server.errors import RequestError
 from extended_dlc_server.parameter_table import REFUSED, Limits, parameters_of
 from extended_dlc_server.parameter_types import Group, check_all
@@ -131,3 +132,24 @@ def test_a_value_out_of_bounds_is_400_with_its_rule(task, parameters, words):
 def test_a_value_within_bounds_is_taken(task, parameters, checked):
     found = check_all(parameters, parameters_of(task, LIMITS), REFUSED)
     assert found == (parameters if checked is None else checked)
+
+
+class Writes:
+    def _sanitize_parameters(self, truncation=None, clean_up_tokenization_spaces=None, **generate_kwargs):
+        """As the pipeline of all that write a text from another."""
+
+
+class Translates(Writes):
+    def _sanitize_parameters(self, src_lang=None, tgt_lang=None, **kwargs):
+        """As translation's, which passes the rest on."""
+
+
+class Reads(Writes):
+    def _sanitize_parameters(self, top_k=None):
+        """One that passes nothing on."""
+
+
+def test_a_pipeline_takes_what_the_one_takes_that_it_passes_the_rest_on_to():
+    both = {"src_lang", "tgt_lang", "truncation", "clean_up_tokenization_spaces"}
+    assert parameters._named_by(Translates) == (both, True)
+    assert parameters._named_by(Reads) == ({"top_k"}, False)

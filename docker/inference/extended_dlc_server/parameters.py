@@ -49,7 +49,7 @@ class Parameters:
 
     def __init__(self, pipeline: Any, task: str, limits: Limits) -> None:
         """Read from the installed release which names of the task's table its pipeline has."""
-        named, takes_more = names_of(pipeline._sanitize_parameters)
+        named, takes_more = _named_by(type(pipeline))
         table = parameters_of(task, limits)
         generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
         # what the pipeline names itself it wants for itself
@@ -109,6 +109,18 @@ def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
             rest = {other: value for other, value in parameters.items() if other != name}
             parameters = merge(rest, {"generate_kwargs": parameters[name]})
     return parameters
+
+
+def _named_by(kind: type) -> tuple[set[str], bool]:
+    """What a pipeline and those that it passes the rest on to name (translation does so); whether it reads more."""
+    own = [vars(each)["_sanitize_parameters"] for each in kind.__mro__ if "_sanitize_parameters" in vars(each)]
+    named: set[str] = set()
+    for function in own:
+        found, takes_more = names_of(function)
+        named |= found
+        if not takes_more:
+            break
+    return named - {"self"}, names_of(own[0])[1]
 
 
 def names_of(function: Callable[..., Any]) -> tuple[set[str], bool]:
