@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast attack bench soak matrix docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ test-fast: setup ## the unit tests alone
 attack: setup .venv/.models ## attacks on the image's server, half an hour (ARGS="--minutes 3": the part of CI)
 	RUST_BACKTRACE=0 $(BIN)/python -m pytest tests/attack $(ARGS)
 
+clients: setup .venv/.models ## clients from PyPI, unmodified, against the server: docs/clients.md (ARGS=--quick: the part of CI)
+	$(BIN)/python -m tests.clients $(ARGS)
+
 bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; ARGS="--minutes 8": a part of the serving ones)
 	$(if $(ARGS),,$(BIN)/python benchmarks/synth.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/image_layer.py)
@@ -75,10 +78,11 @@ soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that 
 matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the image's layer carries (ARGS=RELEASE …)
 	$(BIN)/python benchmarks/matrix.py $(ARGS)
 
-docs: setup ## the settings reference, the table of changes and the one beside the stock toolkit, from the code
+docs: setup ## the settings reference, the tables of changes and clients and the one beside the stock toolkit
 	$(BIN)/python -m extended_dlc.app.reference
 	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python tests/runtime/test_toolkit_table.py
+	$(BIN)/python -m tests.clients.table
 
 lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \

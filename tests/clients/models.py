@@ -71,6 +71,12 @@ def make_embed(folder: Path) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
+def _join_pieces(file: Path) -> None:
+    """How pieces become words again, which groups of tokens are told in."""
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({**written, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}))
+
+
 def main(folder: Path, *tasks: str) -> None:
     """Make them all."""
     from transformers.pipelines import SUPPORTED_TASKS, TASK_ALIASES
@@ -84,6 +90,8 @@ def main(folder: Path, *tasks: str) -> None:
     present = [task for task in tasks if task in has]
     for task in present:
         tiny_tasks.make(task, folder / task)
+        if task == "token-classification":
+            _join_pieces(folder / task / "tokenizer.json")
     print(json.dumps(["chat", "embed", "text", "whisper", *present]))
 
 
