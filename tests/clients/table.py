@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -39,6 +38,7 @@ openai and huggingface_hub sign nothing: through InvokeEndpoint their requests g
 ([through_sagemaker.py](../tests/clients/programs/through_sagemaker.py)), which both clients take as an option.
 `–`: the client or the call does not go this way. What is refused says why.
 """
+_CALL = re.compile(r"`(\w+)\((.*)\)`( of .*)?")
 Row = dict[str, str]
 Kept = dict[str, list[Row]]
 
@@ -87,10 +87,11 @@ def _table(rows: list[Row]) -> Iterator[str]:
     calls: dict[tuple[str, str], dict[str, Row]] = {}
     for row in sorted(rows, key=lambda row: _order(_key(row))):
         calls.setdefault((row["client"], row["call"]), {})[row["way"]] = row
-    lines = [(client, call, *_cells(ways)) for (client, call), ways in calls.items()]
-    for (client, _, *cells), alike in itertools.groupby(lines, lambda line: (line[0], _method(line[1]), *line[2:])):
-        shown = _joined([line[1] for line in alike])
-        yield f"| {_named(client)} | {shown} | {' | '.join(cells)} |"
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for (client, call), ways in calls.items():
+        alike.setdefault((client, _method(client, call), *_cells(ways)), []).append(call)
+    for (client, _, *cells), joined in alike.items():
+        yield f"| {_named(client)} | {_joined(joined)} | {' | '.join(cells)} |"
 
 
 def _cells(ways: dict[str, Row]) -> tuple[str, ...]:
@@ -99,23 +100,20 @@ def _cells(ways: dict[str, Row]) -> tuple[str, ...]:
     return (*cells, "; ".join(reasons))
 
 
-def _method(call: str) -> str:
-    """What one row may be about: a method with whichever arguments."""
-    found = re.fullmatch(r"`(\w+)\(.*\)`( of .*)?", call)
-    return found[1] + (found[2] or "") if found else call
+def _method(client: str, call: str) -> str:
+    """What one row may be about: of the client whose every argument is asked, a method with some of them."""
+    found = _CALL.fullmatch(call)
+    return found[1] + (found[3] or "") if found and client == "huggingface_hub" else call
 
 
 def _joined(calls: list[str]) -> str:
     """Calls of one method as one."""
     if len(calls) == 1:
         return calls[0]
-    found = [re.fullmatch(r"`(\w+)\((.*)\)`( of .*)?", call) for call in calls]
-    arguments = dict.fromkeys(one[2].partition("=")[0] for one in found if one and one[2])
-    plain = any(one and not one[2] for one in found)
-    told = ", ".join(f"`{name}`" for name in arguments)
-    first = found[0]
-    assert first is not None
-    return f"`{first[1]}`{first[3] or ''}: {'plain, ' if plain else ''}{told}"
+    found = [one for call in calls if (one := _CALL.fullmatch(call))]
+    arguments = dict.fromkeys(one[2].partition("=")[0] for one in found)
+    told = ", ".join(f"`{name}`" if name else "plain" for name in arguments)
+    return f"`{found[0][1]}`{found[0][3] or ''}: {told}"
 
 
 def _named(client: str) -> str:
@@ -123,7 +121,7 @@ def _named(client: str) -> str:
     if client not in PACKAGES:
         return client
     lock, package = PACKAGES[client]
-    versions = re.findall(rf"^{package}==([^ ]+)", (LOCKS / f"{lock}.txt").read_text(), re.MULTILINE)
+    versions = re.findall(rf"^{package}==(\S+)", (LOCKS / f"{lock}.txt").read_text(), re.MULTILINE)
     return f"{package} {versions[-1]}"
 
 
