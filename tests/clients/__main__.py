@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from tests.clients import environments, table
 from tests.clients.serving import ROOT, Rehearsal
 from tests.rehearsal.embedded.conftest import REGION
 
-NEWEST = "5.23.0"
+NEWEST = re.findall(r"^transformers==(.+)$", (ROOT / "tests/runtime/requirements.txt").read_text(), re.MULTILINE)[0]
 LLGUIDANCE = "1.9.1"
 PROGRAMS = Path(__file__).with_name("programs")
 SHARED = {"chat": "chat", "text": "text", "embed": "embed", "whisper": "whisper", "text-to-audio": "text-to-audio"}

@@ -20,7 +20,7 @@ def program(asked: Asked) -> None:
     _ask(asked, Calls("AWS CLI 1"), first, ["--body", "fileb://BODY"])
     second = Calls("AWS CLI 2")
     if not SECOND.exists() or "aws-cli/2" not in subprocess.check_output([SECOND, "--version"], text=True):
-        second.not_so("all", INVOKE, "not on this machine: `apt-get install awscli`")
+        print("the AWS CLI 2 is not asked: it is not on this machine (`apt-get install awscli`)")
         return
     _ask(asked, second, SECOND, ["--body", "fileb://BODY"])
     raw = ["--cli-binary-format", "raw-in-base64-out", "--body", json.dumps(CHAT)]

@@ -107,6 +107,8 @@ WITH: dict[str, dict[str, Any]] = {
     "chat_completion.tool_prompt": {"tools": [TOOL]},
     "chat_completion.response_format": {"max_tokens": 200},
     "text_generation.best_of": {"details": True},
+    "translation.src_lang": {"tgt_lang": "de"},
+    "translation.tgt_lang": {"src_lang": "en"},
     "text_generation.decoder_input_details": {"details": True},
     "text_generation.top_n_tokens": {"details": True},
     "text_generation.grammar": {"max_new_tokens": 20},
@@ -248,9 +250,12 @@ WHERE: dict[str, list[Method]] = {
             {"text": "hello world", "generate_parameters": {"max_new_tokens": 8}},
             {
                 **{"clean_up_tokenization_spaces": [True], "truncation": ["longest_first"]},
-                "generate_parameters": [{"max_new_tokens": 5, "num_beams": 2}],
+                **{
+                    "generate_parameters": [{"max_new_tokens": 5, "num_beams": 2}],
+                    "src_lang": ["en"],
+                    "tgt_lang": ["de"],
+                },
             },
-            left_out=frozenset({"src_lang", "tgt_lang"}),
         )
     ],
     "visual-question-answering": [
