@@ -173,7 +173,7 @@ def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):
     texts = [asked(llama, prompt(20, seed), 60) for seed in range(6)]
     whole = scheduler(llama)
     bytes_of_token = whole._token_bytes
-    tight = scheduler(llama, memory=bytes_of_token * 270)  # three of them when they begin, and not when they are long
+    tight = scheduler(llama, memory=bytes_of_token * 360)  # three of them when they begin, and not when they are long
     assert written(tight, texts) == written(whole, texts) == alone(llama, texts)
 
 

@@ -36,6 +36,9 @@ _PIECES = (64, 128, 256, 512, 1024, 2048)
 _SHARE_OF_BEGINNINGS = 4
 """The part of the cache's memory that sequences may take which are over is one in so many."""
 
+_OUT_OF_MEMORY = 507
+"""The status of what needs more memory than there is."""
+
 _ROOM_TO_WRITE = 64
 """Tokens for which there has to be memory before a text is begun."""
 
@@ -136,6 +139,8 @@ class Scheduler:
         self._overtaking = False
         self._token_bytes = 0
         self.bytes = 0
+        """What the texts that are being written may take."""
+
         self.piece = _PIECES[0]
         self._beginnings = Beginnings(0)
 
@@ -429,7 +434,8 @@ class Scheduler:
         explained = explain_device(error) or self._explained(error)
         if isinstance(explained, FatalError):
             raise explained from error
-        self._beginnings.clear()
+        if getattr(explained, "status", 0) == _OUT_OF_MEMORY:
+            self._beginnings.clear()
         return explained
 
     # the model
@@ -530,12 +536,13 @@ class Scheduler:
         rate = len(tokens) / min(seconds)
         fitting = [piece for piece in _PIECES if piece <= rate * _PIECE_SECONDS]
         self.piece = max(fitting, default=_PIECES[0])
-        self.bytes = self._memory()
-        self._beginnings = Beginnings(self.bytes // _SHARE_OF_BEGINNINGS)
+        memory = self._memory()
+        self._beginnings = Beginnings(memory // _SHARE_OF_BEGINNINGS)
+        self.bytes = memory - memory // _SHARE_OF_BEGINNINGS
         log.info(
             "texts share the steps of the model: up to %d at once, keys and values of up to %d tokens (%.1f GB), "
             "prompts in pieces of %d tokens",
-            *(self.most, self.bytes // self._token_bytes, self.bytes / 1e9, self.piece),
+            *(self.most, self.bytes // self._token_bytes, memory / 1e9, self.piece),
         )
 
 
