@@ -1,0 +1,203 @@
+"""Chats of different lengths and streams: our server beside `transformers serve --continuous-batching`.
+
+    python benchmarks/chats.py [--rounds 5] [--size tiny|medium] [--json FILE]
+
+Same model folder, same requests, float32 on both sides, each alone on the machine in its turn, in another order each
+round; figures are medians of the rounds, and ratios are taken within a round. What the peer's bounded cache is set to
+stands in `PEER`; it writes greedy text whatever the temperature says, so "chance" is the easier work there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.client
+import json
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from candidates import CACHE, NEWEST, Ours, Server, _free_port, _path
+
+PEER = ("--cb-num-blocks", "256", "--cb-block-size", "32", "--cb-max-batch-tokens", "1024")
+NEEDS = (
+    *("openai==3.57.0", "fastapi==0.165.0", "starlette==1.10.0", "accelerate==1.15.0"),
+    *("jiter", "distro", "sniffio", "httpx", "httpcore", "psutil", "opentelemetry-api"),
+)
+"""What it needs beside what is here."""
+
+FOLDER = CACHE / "benchmark-models"
+SIZES: Mapping[str, Mapping[str, int]] = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+    "medium": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10},
+}
+WORDS = 2000
+
+
+class Peer(Server):
+    """`transformers serve` of the newest release, on one model."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it."""
+        self.port = _free_port()
+        more = CACHE / "transformers-serve"
+        if not more.is_dir():
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
+            subprocess.run([*pip, f"{more}.new", "--no-deps", *NEEDS], check=True)
+            Path(f"{more}.new").rename(more)
+        super().__init__(
+            [
+                Path(sys.executable).parent / "transformers",
+                *("serve", str(folder), "--continuous-batching", "--host", "127.0.0.1", "--port", str(self.port)),
+                *("--dtype", "float32", "--device", "cpu", *PEER),
+            ],
+            {"PYTHONPATH": _path(NEWEST, more)},
+        )
+
+    def wait_until_healthy(self, seconds: float = 180) -> None:
+        """Until it answers a chat."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if chat(self.port, self.name, words=8, most=2)["tokens"]:
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise RuntimeError(f"never healthy:\n{self.log.read_text()[-3000:]}")
+
+    name = ""
+
+
+@functools.cache
+def model(size: str) -> Path:
+    """A Llama with random weights, a word a token, and a chat template."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = FOLDER / f"llama-{size}"
+    if (folder / "made").is_file():
+        return folder
+    words = {f"w{number}": number for number in range(WORDS)}
+    made = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=made, unk_token="w0", eos_token="w1")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        vocab_size=WORDS, num_attention_heads=12 if size == "medium" else 4, num_key_value_heads=4,
+        max_position_embeddings=2048, eos_token_id=1, bos_token_id=2, pad_token_id=1, **SIZES[size],
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "made").touch()
+    return folder
+
+
+def chat(port: int, name: str, *, words: int, most: int, stream: bool = True, **more: Any) -> dict[str, Any]:
+    """One chat: its tokens, and the seconds to the first of them."""
+    content = " ".join(f"w{random.randrange(3, WORDS)}" for _ in range(words))
+    body = {"model": name, "messages": [{"role": "user", "content": content}], "max_tokens": most, "stream": stream}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    started, first, tokens = time.perf_counter(), 0.0, 0
+    try:
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps({**body, **more}), {"Content-Type": "application/json"}
+        )
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status}: {response.read()[:500]!r}")
+        if not stream:
+            tokens = json.loads(response.read())["usage"]["completion_tokens"]
+        for line in response if stream else ():
+            choices = json.loads(line[6:])["choices"] if line.startswith(b"data: {") else ()
+            if choices and choices[0]["delta"].get("content"):
+                first = first or time.perf_counter() - started
+                tokens += 1
+    finally:
+        connection.close()
+    return {"tokens": tokens, "first": first}
+
+
+def load(port: int, name: str, clients: int, seconds: float, ask: Callable[[int], dict[str, Any]]) -> dict[str, float]:
+    """Closed loops of so many clients: tokens a second, and the middle of the times to the first token."""
+    end, tokens, firsts = time.perf_counter() + seconds, [0] * clients, []
+
+    def client(number: int) -> None:
+        count = number
+        while time.perf_counter() < end:
+            done = chat(port, name, **ask(count))
+            if time.perf_counter() < end:
+                tokens[number] += done["tokens"]
+                firsts.append(done["first"])
+            count += clients
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"tokens/s": sum(tokens) / seconds, "first": statistics.median(firsts) if firsts else float("nan")}
+
+
+def mixed(count: int) -> int:
+    """8 to 64 tokens."""
+    return 8 + (count * 37) % 57
+
+
+LOADS: Mapping[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
+    "1 stream of 32": (1, lambda _: {"words": 30, "most": 32, "temperature": 0}),
+    "4 streams of 32": (4, lambda _: {"words": 30, "most": 32, "temperature": 0}),
+    "16 streams of 32": (16, lambda _: {"words": 30, "most": 32, "temperature": 0}),
+    "16 clients, 8 to 64": (16, lambda n: {"words": 30, "most": mixed(n), "stream": False, "temperature": 0}),
+    "16 clients, 8 to 64, chance": (
+        16,
+        lambda n: {"words": 30, "most": mixed(n), "stream": False, "temperature": 0.5 + n % 5 / 10, "top_p": 0.9},
+    ),
+    "16 clients of 32": (16, lambda _: {"words": 30, "most": 32, "stream": False, "temperature": 0}),
+}
+
+
+def main() -> None:
+    """Every load, round by round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", choices=SIZES, default="medium")
+    parser.add_argument("--seconds", type=float, default=12, help="of one turn")
+    parser.add_argument("--json", type=Path, help="where the rounds are written")
+    options = parser.parse_args()
+    folder = model(options.size)
+    Peer.name = str(folder)
+    kept: dict[str, list[dict[str, Any]]] = {}
+    with Ours(folder, "text-generation", EXTENDED_DLC_DTYPE="float32") as ours, Peer(folder) as peer:
+        servers = {"ours": ours, "peer": peer}
+        for server in servers.values():
+            server.wait_until_healthy()
+        for number in range(options.rounds):
+            for name, (clients, ask) in LOADS.items():
+                turns = list(servers.items())[:: 1 if number % 2 else -1]
+                row: dict[str, Any] = {}
+                for who, server in turns:
+                    load(server.port, str(folder), clients, 2, ask)
+                    row[who] = load(server.port, str(folder), clients, options.seconds, ask)
+                    server.wait_until_idle()
+                kept.setdefault(name, []).append(row)
+    for name, rows in kept.items():
+        for figure in ("tokens/s", "first"):
+            ratios = [row["ours"][figure] / row["peer"][figure] for row in rows if row["peer"][figure]]
+            middle = {who: statistics.median(row[who][figure] for row in rows) for who in ("ours", "peer")}
+            if ratios:
+                spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                print(f"{name:30} {figure:9} ours {middle['ours']:8.3f}  peer {middle['peer']:8.3f}  ratio {spread}")
+    if options.json:
+        options.json.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
