@@ -100,12 +100,12 @@ def test_the_address_is_that_of_the_regions_runtime(aws: Aws, region: str, host:
 def component(aws: Aws) -> None:
     sagemaker = aws.client("sagemaker", parameter_validation=False)
     variant = {"VariantName": "All", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName="spoken-shared", ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName="spoken-shared", EndpointConfigName="spoken-shared")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="spoken-shared", WaiterConfig={"Delay": 1})
+    sagemaker.create_endpoint_config(EndpointConfigName="told-shared", ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName="told-shared", EndpointConfigName="told-shared")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="told-shared", WaiterConfig={"Delay": 1})
     sagemaker.create_inference_component(
         InferenceComponentName="speaker",
-        EndpointName="spoken-shared",
+        EndpointName="told-shared",
         VariantName="All",
         Specification={"ModelName": "spoken-to"},
         RuntimeConfig={"CopyCount": 1},
@@ -114,13 +114,13 @@ def component(aws: Aws) -> None:
 
 def test_a_component_has_an_address_of_its_own_below_its_endpoint(aws: Aws) -> None:
     component(aws)
-    done = run(aws, "spoken-shared", "--component", "speaker")
+    done = run(aws, "told-shared", "--component", "speaker")
     url, token = done.stdout.splitlines()
     assert url.endswith("/endpoints/spoken-shared/inference-components/speaker/openai/v1")
     assert ask(aws, url, token).status == 200
     wrong = run(aws, "spoken-to", "--component", "speaker")
     assert "the component 'speaker' is one of 'spoken-shared': pass that endpoint" in wrong.stderr
-    absent = run(aws, "spoken-shared", "--component", "nobody")
+    absent = run(aws, "told-shared", "--component", "nobody")
     assert "Could not find inference component" in absent.stderr
     for each in (wrong, absent):
         assert (each.exit_code, each.stdout) == (1, "")
