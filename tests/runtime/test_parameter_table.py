@@ -86,6 +86,8 @@ def every_table(table):
         ("text-generation", {"max_new_toks": 3}, "did you mean 'max_new_tokens'"),
         ("text-generation", {"generate_kwargs": {"custom_generate": "a/b"}}, "loads code"),
         ("text-to-audio", {"forward_params": {"trust_remote_code": True}}, "loads code"),
+        ("text-to-audio", {"generate_kwargs": {"encoder_no_repeat_ngram_size": 1}}, "which are of sound"),
+        ("text-to-audio", {"forward_params": {"encoder_repetition_penalty": 1.5}}, "which are of sound"),
         ("text-to-audio", {"preprocess_params": {"voice_preset": "/etc/passwd"}}, "Bark"),
         ("image-feature-extraction", {"image_processor_kwargs": {"size": {"height": 10**8}}}, "1 to 2048"),
         ("fill-mask", {"tokenizer_kwargs": {"pad_to_multiple_of": 10**8}}, "from 1 to 512"),

@@ -215,10 +215,11 @@ def _table_of(task: str, limits: Limits) -> dict[str, Type]:
         case "image-to-text":
             return {**generation, "generate_kwargs": Group(generation, REFUSED), "prompt": Text(10_000)}
         case "text-to-audio":
-            forward = {**generation, **_VOICE}
+            forward = {name: rule for name, rule in generation.items() if name not in _OF_THE_SAME_TOKENS} | _VOICE
+            refused = {**REFUSED, **_OF_THE_SAME_TOKENS}
             return {
-                "generate_kwargs": Group(forward, REFUSED),
-                "forward_params": Group(forward, REFUSED),
+                "generate_kwargs": Group(forward, refused),
+                "forward_params": Group(forward, refused),
                 "preprocess_params": Group({**tokenizer, **_OF_SPEECH_TEXT}, REFUSED),
             }
         case "automatic-speech-recognition":
@@ -355,6 +356,13 @@ _MASKS: dict[str, Type] = {
         ("mask_threshold", "pred_iou_thresh", "stability_score_offset", "stability_score_thresh"), Number(-1000, 1000)
     ),
 }
+
+
+_OF_THE_SAME_TOKENS = dict.fromkeys(
+    ("encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
+    "it compares tokens of the text with those that are generated, which are of sound",
+)
+"""What means nothing where a model reads tokens of one vocabulary and writes those of another."""
 
 
 def _generation(limits: Limits) -> dict[str, Type]:
