@@ -116,10 +116,10 @@ def test_a_component_has_an_address_of_its_own_below_its_endpoint(aws: Aws) -> N
     component(aws)
     done = run(aws, "told-shared", "--component", "speaker")
     url, token = done.stdout.splitlines()
-    assert url.endswith("/endpoints/spoken-shared/inference-components/speaker/openai/v1")
+    assert url.endswith("/endpoints/told-shared/inference-components/speaker/openai/v1")
     assert ask(aws, url, token).status == 200
     wrong = run(aws, "spoken-to", "--component", "speaker")
-    assert "the component 'speaker' is one of 'spoken-shared': pass that endpoint" in wrong.stderr
+    assert "the component 'speaker' is one of 'told-shared': pass that endpoint" in wrong.stderr
     absent = run(aws, "told-shared", "--component", "nobody")
     assert "Could not find inference component" in absent.stderr
     for each in (wrong, absent):
