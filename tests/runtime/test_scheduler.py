@@ -190,6 +190,25 @@ def test_a_long_prompt_is_read_in_pieces_and_short_ones_overtake_it(llama):
     assert order == ["short", "long"]
 
 
+def test_a_long_list_is_not_in_the_way_of_others(llama):
+    steps = scheduler(llama)
+    many = [asked(llama, prompt(10, seed), 30) for seed in range(100)]
+    one, list_job, job, order = asked(llama, prompt(7), 5), Job(), Job(), []
+    steps.add(Writing(asked=many, finish=lambda made: made), list_job)
+    steps.step()
+    assert steps.has_room()
+    steps.add(Writing(asked=[one], finish=lambda made: made), job)
+    taken = 0
+    while steps.is_busy:
+        for ended, ended.result in steps.step():
+            order.append((ended, taken))
+        taken += 1
+    assert [ended for ended, _ in order] == [job, list_job]
+    assert order[0][1] < 10
+    done = [[row.tokens for row in rows] for rows in list_job.result]
+    assert done[:3] + done[-3:] == alone(llama, many[:3] + many[-3:])
+
+
 def test_who_leaves_frees_its_place_and_the_others_go_on(llama):
     steps = scheduler(llama)
     texts = [asked(llama, prompt(9, seed), 30) for seed in range(3)]

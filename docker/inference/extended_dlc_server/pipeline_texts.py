@@ -13,16 +13,13 @@ from typing import Any
 from .chats import is_chat
 from .choosing import Plan, plan_of
 from .decoding import Decoded
+from .ending import check
 from .generating import Generation, Row
 from .streaming import Emit, TokenEvents
 from .tgi import Told, described
 
 _MOST_PLANS = 256
 """Combinations of parameters that are remembered."""
-
-_MOST_PROMPTS = 1000
-"""Prompts of a request that are taken apart: 0.1 ms each before its turn and as much at its turn, in which nothing ends
-it. The pipeline takes those of a longer list one after the other, and is ended between two of them."""
 
 _REASONS = {"end": "eos_token", "stop": "stop_sequence", "length": "length"}
 """Why a sequence ended, in the words of Hugging Face's text-generation servers."""
@@ -58,12 +55,11 @@ class PipelineTexts:
             return None
         inputs = request.inputs
         is_one = isinstance(inputs, str) or is_chat(inputs)
-        if not is_one and len(inputs) > _MOST_PROMPTS:
-            return None
         before = {**self._pipeline._preprocess_params, **before}
         after = {**self._pipeline._postprocess_params, **after}
         prompts = []
         for one in [inputs] if is_one else inputs:
+            check()
             prompt = self._prompt(one, request, plan, before, after)
             if prompt is None:
                 return None

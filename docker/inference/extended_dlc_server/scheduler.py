@@ -66,8 +66,14 @@ class _Ticket:
     """Whose result it is: knows when nobody waits for it any more."""
 
     rows: list[list[Row]]
+    waiting: deque[int]
+    """The prompt of each sequence that has not joined."""
+
     left: int
-    """Sequences that still grow."""
+    """Sequences that are not done."""
+
+    open: int = 0
+    """Sequences that have joined and are not done."""
 
     begun: bool = False
     """Whether any of it has been read."""
@@ -158,13 +164,19 @@ class Scheduler:
 
     def add(self, writing: Writing, job: Any) -> None:
         """A request joins: its prompts are read in the next steps."""
-        ticket = _Ticket(writing=writing, job=job, rows=[], left=sum(one.count for one in writing.asked))
-        for asked in writing.asked:
+        waiting = deque(number for number, asked in enumerate(writing.asked) for _ in range(asked.count))
+        rows: list[list[Row]] = [[] for _ in writing.asked]
+        self._let_join(_Ticket(writing=writing, job=job, rows=rows, waiting=waiting, left=len(waiting)))
+
+    def _let_join(self, ticket: _Ticket) -> None:
+        """As many of its sequences as leave room for others: a long list must not be in everybody's way."""
+        while ticket.waiting and ticket.open < max(1, self.most * 3 // 4):
+            number = ticket.waiting.popleft()
+            asked, rows = ticket.writing.asked[number], ticket.rows[number]
             asked.prompt_tokens = len(asked.tokens or ())
-            rows = [Row.of(self._tokenizer, asked, number) for number in range(asked.count)]
-            ticket.rows.append(rows)
-            for row in rows:
-                self._coming.append(self._text(ticket, row))
+            rows.append(Row.of(self._tokenizer, asked, len(rows)))
+            ticket.open += 1
+            self._coming.append(self._text(ticket, rows[-1]))
 
     def step(self) -> list[tuple[Any, Any]]:
         """Read some of what has come, write one token of each text; each job that is over with its result."""
@@ -384,7 +396,9 @@ class Scheduler:
                 ticket.writing.told(row, new)
             if row.reason:
                 ticket.left -= 1
+                ticket.open -= 1
                 self._leave(text, keep=True)
+                self._let_join(ticket)
                 if not ticket.left:
                     self._end(ticket, ticket.writing.finish(ticket.rows))
         except Exception as error:
