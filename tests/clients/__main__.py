@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{table.PAGE} is written")
         differing = []
     else:
-        differing = table.differing(options.transformers, rows)
+        differing = list(table.differing(options.transformers, rows))
     for line in differing:
         print(f"not as docs/clients.md has it (--write): {line}")
     print(told)

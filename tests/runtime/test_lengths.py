@@ -309,3 +309,16 @@ def test_a_code_that_the_codec_does_not_know_is_400(tmp_path):
     greedy = {"max_new_tokens": 2, "do_sample": False}
     error = refused(model, "hello", generate_kwargs={**greedy, "suppress_tokens": list(range(size))})
     assert f"its codec does not know, which has {size}" in error.message
+
+
+def test_a_model_with_a_part_for_texts_and_one_for_sounds_is_read_by_the_first():
+    import transformers
+    from extended_dlc_server.lengths import text_config
+
+    parts = {
+        "text_encoder": transformers.T5Config(d_model=24).to_dict(),
+        "audio_encoder": transformers.EncodecConfig().to_dict(),
+        "decoder": transformers.MusicgenDecoderConfig(pad_token_id=0, bos_token_id=0).to_dict(),
+    }
+    assert text_config(transformers.MusicgenConfig(**parts)).hidden_size == 24
+    assert text_config(transformers.BertConfig(hidden_size=36)).hidden_size == 36

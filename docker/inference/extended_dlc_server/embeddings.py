@@ -15,6 +15,7 @@ from typing import Any
 from .complete import Incomplete
 from .ending import check
 from .errors import RequestError, StartError, shown
+from .lengths import text_config
 from .one_pass import threads_for
 from .padding import MOST_TOGETHER, batches, tensors
 from .sentence_modules import MODULES, Module, Recipe, build, dimensions_of, pooled_by, read_recipe
@@ -91,9 +92,7 @@ class Embeddings:
         self._takes = frozenset(inspect.signature(model.forward).parameters)
         self._options = {name: False for name in ("use_cache", "return_dict") if name in self._takes}
         self._weights = model.num_parameters(exclude_embeddings=True)
-        config = model.config
-        text = config if getattr(config, "get_text_config", None) is None else config.get_text_config()
-        self._hidden = int(getattr(text, "hidden_size", 0))
+        self._hidden = int(getattr(text_config(model.config), "hidden_size", 0))
         if recipe.lower_case and task == "sentence-embeddings":  # what asks for tokens gets those that there were
             _lower(tokenizer)
         self._modules = build(recipe, pipeline.device) if recipe.from_repository else []

@@ -496,9 +496,22 @@ def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
     return min(found, default=None), _named_positions(model.config)
 
 
-def _named_positions(config: Any) -> int | None:
+def text_config(config: Any) -> Any:
+    """The part of a configuration that is about the texts a model reads; all of it where it has no such part.
+
+    A model such as MusicGen has one for the texts that it reads and one for the codes that it writes.
+    """
     get_text_config = getattr(config, "get_text_config", None)
-    text = config if get_text_config is None else get_text_config()
+    if get_text_config is None:
+        return config
+    try:
+        return get_text_config()
+    except ValueError:
+        return getattr(config, "text_encoder", config)
+
+
+def _named_positions(config: Any) -> int | None:
+    text = text_config(config)
     for name in ("max_position_embeddings", "seq_length", "max_seq_len", "max_sequence_length"):
         number = getattr(text, name, None)
         if isinstance(number, int) and number > 1:
