@@ -134,7 +134,6 @@ TARGETS = {
         model="chat",
         task="text-generation",
         control=asked([USER], **GREEDY),
-        in_short=True,
         costly=(
             *generation_bombs([USER]),
             asked([[USER]] * 100_000, **GREEDY),
@@ -341,7 +340,6 @@ TARGETS = {
         model="csm",
         task="text-to-audio",
         control={"inputs": "hello", "parameters": {"generate_kwargs": {"max_new_tokens": 2, "do_sample": False}}},
-        in_short=True,
         costly=(
             {"inputs": "hello", "parameters": {"generate_kwargs": {"max_new_tokens": 8192, "min_new_tokens": 8192}}},
             {"inputs": "x " * 4000, "parameters": {"forward_params": {"max_new_tokens": 8192}}},
