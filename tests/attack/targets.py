@@ -196,7 +196,6 @@ TARGETS = {
         model="roberta-mask",
         task="fill-mask",
         control=asked("hello <mask> name"),
-        in_short=True,
         costly=(
             asked(["<mask>" * 60] * 2000, top_k=400),
             asked("<mask>", targets=["a" * 200] * 1000),
