@@ -50,7 +50,7 @@ class Beginnings:
             length = min(common(tokens, known), len(tokens) - 1)
             if length > best:
                 best, place, number = length, (cache, 0), key
-        if number is not None and place is not None and place[0] is self._kept[number][1]:
+        if number is not None:
             self._kept.move_to_end(number)
         return (best, place) if place is not None else (0, None)
 

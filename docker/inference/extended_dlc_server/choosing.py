@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,31 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = {
     "token_healing": (False,),
 }
 """Other names, with the values that ask for nothing."""
+
+
+_MOST_PLANS = 256
+"""Combinations of arguments that are remembered."""
+
+
+class Plans:
+    """Plans by the arguments that they were made of: most requests ask for what others have asked for."""
+
+    def __init__(self, make: Callable[[Mapping[str, Any]], Plan | None]) -> None:
+        """Empty; `make` makes one."""
+        self._make = make
+        self._made: dict[str, Plan | None] = {}
+
+    def of(self, arguments: Mapping[str, Any]) -> Plan | None:
+        """The plan of these arguments; None for such as are no JSON: a text to stop at comes with its tokenizer."""
+        try:
+            key = json.dumps(arguments, sort_keys=True)
+        except TypeError:
+            return None
+        if key not in self._made:
+            if len(self._made) >= _MOST_PLANS:
+                self._made.clear()
+            self._made[key] = self._make(arguments)
+        return self._made[key]
 
 
 def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:

@@ -5,21 +5,17 @@ The pipeline makes tokens of the prompt before, and its answer of the tokens aft
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .chats import is_chat
-from .choosing import Plan, plan_of
+from .choosing import Plan, Plans, plan_of
 from .decoding import Decoded
 from .ending import check
 from .generating import Generation, Row
 from .streaming import Emit, TokenEvents
 from .tgi import Told, described
-
-_MOST_PLANS = 256
-"""Combinations of parameters that are remembered."""
 
 _REASONS = {"end": "eos_token", "stop": "stop_sequence", "length": "length"}
 """Why a sequence ended, in the words of Hugging Face's text-generation servers."""
@@ -44,13 +40,13 @@ class PipelineTexts:
     def __init__(self, pipeline: Any, written: Callable[[Any, Decoded], bytes]) -> None:
         """`written` makes the answer of what the pipeline would have returned."""
         self._pipeline, self._written = pipeline, written
-        self._plans: dict[str, Plan | None] = {}
+        self._plans = Plans(self._plan)
 
     def request(self, request: Decoded) -> TextsRequest | None:
         """The request, where all of it can be written step by step."""
         arguments = request.arguments or {}
         before, options, after = self._pipeline._sanitize_parameters(**arguments)
-        plan = self._plan(options)
+        plan = self._plans.of(options)
         if plan is None:
             return None
         inputs = request.inputs
@@ -68,20 +64,12 @@ class PipelineTexts:
 
     def _plan(self, options: Mapping[str, Any]) -> Plan | None:
         """What `generate` would do, with the pipeline's own defaults and those of the model."""
-        try:
-            key = json.dumps(options, sort_keys=True)
-        except TypeError:  # a text to stop at comes with its tokenizer
-            return None
-        if key not in self._plans:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            prepare = getattr(self._pipeline, "_prepare_generate_kwargs", dict)
-            given = prepare(dict(options))
-            own = self._pipeline.model.generation_config
-            config = given.pop("generation_config", None) or getattr(self._pipeline, "generation_config", None) or own
-            told = {name: value for name, value in config.to_dict().items() if value is not None}
-            self._plans[key] = plan_of(own, {**told, **given})
-        return self._plans[key]
+        prepare = getattr(self._pipeline, "_prepare_generate_kwargs", dict)
+        given = prepare(dict(options))
+        own = self._pipeline.model.generation_config
+        config = given.pop("generation_config", None) or getattr(self._pipeline, "generation_config", None) or own
+        told = {name: value for name, value in config.to_dict().items() if value is not None}
+        return plan_of(own, {**told, **given})
 
     def _prompt(
         self, one: Any, request: Decoded, plan: Plan, before: Mapping[str, Any], after: Mapping[str, Any]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .chats import Chats
-from .choosing import Plan, plan_of
+from .choosing import Plan, Plans, plan_of
 from .errors import panics_are_errors
 from .generating import Generation, Row, Told, generate
 from .openai_fields import sampling_of, stops_of
@@ -50,10 +49,6 @@ class Joining(Protocol):
         """The answer of its sequences, or the last events and how many tokens there were."""
 
 
-_MOST_PLANS = 256
-"""Combinations of parameters that are remembered."""
-
-
 class Writer:
     """What one copy of a model writes."""
 
@@ -83,7 +78,7 @@ class Writer:
         self.steps: Scheduler | None = None
         """Writes its texts together with those of others, once it is proved that it can."""
 
-        self._plans: dict[str, Plan | None] = {}
+        self._plans = Plans(lambda arguments: plan_of(pipeline.model.generation_config, arguments))
         self._ends = frozenset(_ends(pipeline))
         self._special = _special_tokens(pipeline.tokenizer)
 
@@ -162,12 +157,7 @@ class Writer:
 
     def plan(self, arguments: Mapping[str, Any]) -> Plan | None:
         """What `generate` would do with these arguments, as far as the scheduler can do it."""
-        key = json.dumps(arguments, sort_keys=True)
-        if key not in self._plans:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = plan_of(self.pipeline.model.generation_config, arguments)
-        return self._plans[key]
+        return self._plans.of(arguments)
 
     def joins(self, request: Joining, *asked: Generation) -> Callable[[Emit | None], Writing] | None:
         """How a request joins the steps in which others are written, where it may."""
