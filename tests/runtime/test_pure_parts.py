@@ -14,7 +14,7 @@ np = pytest.importorskip("numpy", reason="pip install -r tests/runtime/requireme
 import bytecode  # noqa: E402 - conftest.py has put the image's folder on the path
 import install  # noqa: E402
 import prove  # noqa: E402
-from extended_dlc_server import audio, cpu, decoding, encoding, errors, settings, tasks  # noqa: E402
+from extended_dlc_server import audio, cpu, decoding, encoding, errors, padding, settings, tasks  # noqa: E402
 
 MAPPINGS = {
     "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES": {"whisper": "WhisperForConditionalGeneration"},
@@ -193,6 +193,83 @@ def test_how_threads_wait_is_left_to_one_who_says_it():
     environment = {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}
     cpu.set_thread_count(environment)
     assert "GOMP_SPINCOUNT" not in environment
+
+
+class Kernel:
+    """What a kernel counts of four cores: `idle` of them have nothing to do, and this process uses `used`."""
+
+    def __init__(self, monkeypatch, file):
+        self.file, self.now, self.used, self.idle, self.busy = file, 100.0, 0.0, 0.0, 0.0
+        monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+        monkeypatch.setattr(cpu.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(cpu.time, "process_time", lambda: self.used)
+        self.spend(0, used=0, idle=0)
+
+    def spend(self, seconds, *, used, idle, counts=True):
+        self.now, self.used = self.now + seconds, self.used + used * seconds
+        if counts:
+            self.idle, self.busy = self.idle + idle * seconds, self.busy + (4 - idle) * seconds
+        # of cores that are not this container's, nothing is to be counted
+        lines = [f"cpu{core} {self.busy * 25:.0f} 0 0 {self.idle * 25:.0f} 0 0 0 0 0 0" for core in range(4)]
+        self.file.write_text("\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "cpu4 1 0 0 99999 0 0 0 0 0 0", "intr 1"]))
+
+
+@pytest.mark.parametrize(
+    ("used", "idle", "threads"),
+    [(0, 4, 4), (3.9, 0, 4), (2.7, 0, 2), (1.8, 0.1, 2), (1, 3, 4), (0, 0, 1), (0.5, 1.3, 2), (3.3, 0.6, 4)],
+)
+def test_an_inference_has_as_many_threads_as_there_are_cores_that_nobody_else_uses(
+    monkeypatch, tmp_path, used, idle, threads
+):
+    monkeypatch.setattr(cpu, "_TICKS", 100)
+    kernel = Kernel(monkeypatch, tmp_path / "stat")
+    cores = cpu.FreeCores(4, kernel.file)
+    assert cores.look() == 4
+    kernel.spend(1, used=used, idle=idle)
+    assert cores.look() == threads
+    kernel.spend(0.1, used=4, idle=0)
+    assert cores.look() == threads  # too soon for another look
+    kernel.spend(2, used=4, idle=0)
+    assert cores.look() == 4
+
+
+def test_who_cannot_see_what_cores_do_uses_all_threads(monkeypatch, tmp_path):
+    kernel = Kernel(monkeypatch, tmp_path / "stat")
+    cores = cpu.FreeCores(4, kernel.file)
+    kernel.spend(1, used=1, idle=0, counts=False)
+    assert cores.look() == 4
+    kernel.file.unlink()
+    kernel.spend(0, used=1, idle=0)
+    missing = cpu.FreeCores(4, tmp_path / "missing")
+    kernel.spend(1, used=1, idle=0)
+    assert missing.look() == 4
+
+
+@pytest.mark.parametrize(
+    ("lengths", "spare", "expected"),
+    [
+        ([0, 0, 0], 0, [0, 1, 2]),  # nothing is padded
+        ([10, 500, 12, 11], 64, [0, 3, 2]),
+        ([10, 500, 12, 11], 4096, [0, 3, 2, 1]),
+        ([500, 10, 480, 12], 64, [0, 2]),
+        ([1000, 970, 950, 900], 64, [0, 1, 2, 3]),  # an eighth may be padding whatever a call takes
+        ([20000, 5], 100_000, [0]),  # the model's memory
+        ([7], 64, [0]),
+        ([8, 8, 8, 8, 8, 8], 64, [0, 1, 2, 3]),  # the most
+    ],
+)
+def test_what_runs_in_one_batch_needs_little_padding(lengths, spare, expected):
+    assert padding.together(lengths, 4, spare) == expected
+
+
+@pytest.mark.parametrize("spare", [64, 4096])
+def test_every_text_is_in_one_batch(spare):
+    lengths = [(number * 37) % 500 + 1 for number in range(100)]
+    made = list(padding.batches(lengths, 32, spare))
+    assert sorted(place for batch in made for place in batch) == list(range(100))
+    padded = sum(max(lengths[place] for place in batch) * len(batch) for batch in made)
+    assert padded - sum(lengths) <= max(spare * len(made), sum(lengths) / 7)
+    assert len(made) <= (20 if spare == 64 else 8)
 
 
 BASE = {"torch": "2.6.0+cu124", "nvidia-cublas-cu12": "12.4", "numpy": "1.26.4", "diffusers": "0.33.1", "flask": "3"}

@@ -14,6 +14,7 @@ from typing import Any
 from .comparing import same, tolerance_of
 from .embeddings import Embeddings
 from .one_pass import one_pass
+from .padding import worth_a_call
 from .speech import hears_alike, is_whisper, most_together, transcribe_together, windows
 from .tasks import Kind, kind_of
 
@@ -73,8 +74,11 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
 _MOST_TEXTS = 8
 """Texts of one request that may run together with those of others."""
 
-_SHORT = 32
-"""Characters below which all texts count as equally long."""
+_WRITING = 8
+"""How many calls' worth of padding a batch may have whose model is called again for each token that it writes."""
+
+CHARACTERS = 4
+"""About so many are a token."""
 
 
 class Batching:
@@ -174,7 +178,7 @@ class Batching:
         if self._task == "automatic-speech-recognition" and not self._transcribes_alike(inputs, arguments):
             return None
         if self._embeddings and self._embeddings.is_asked(inputs, arguments):
-            like = _like_texts(inputs)
+            like = _few_texts(inputs)
         else:
             like = self._like(inputs)
         return None if like is None else (like, json.dumps(arguments, sort_keys=True) if arguments else "")
@@ -184,6 +188,20 @@ class Batching:
         if self._task == "automatic-speech-recognition":
             return most_together(self._pipeline, inputs, self.size)
         return self.size
+
+    def length(self, inputs: Any) -> int:
+        """About how many tokens of its own a request has; 0 where a batch pads nothing, or its key sees to that."""
+        if self._kind is not Kind.TEXT:
+            return 0
+        if isinstance(inputs, list) and self._embeddings:
+            return max(map(len, inputs)) // CHARACTERS
+        return len(inputs if isinstance(inputs, str) else json.dumps(inputs)) // CHARACTERS
+
+    @property
+    def spare(self) -> int:
+        """How many tokens of padding a batch may have: what is written counts more than what is read."""
+        often = _WRITING if self._task == "text-generation" else 1
+        return often * worth_a_call(self._pipeline.device)
 
     def _like(self, inputs: Any) -> Hashable | None:
         """Equal for inputs that a batch may hold; None for one that is several itself."""
@@ -201,10 +219,7 @@ class Batching:
         question = self._task == "question-answering" and isinstance(inputs, dict)
         if not (isinstance(inputs, str) or chat or question):
             return None
-        length = len(inputs) if isinstance(inputs, str) else len(json.dumps(inputs))
-        # texts within a factor of two (of four where the prompt is the smaller part of the work): padding is work too
-        bucket = max(length, _SHORT).bit_length() // (2 if self._task == "text-generation" else 1)
-        return (chat, bucket)
+        return chat
 
     def knows_better(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
         """Whether `call` is the faster way even for one input."""
@@ -277,12 +292,11 @@ class Batching:
         return [[rows[-length:] if left else rows[:length]] for (rows,), length in zip(results, lengths, strict=True)]
 
 
-def _like_texts(inputs: Any) -> Hashable | None:
-    """Equal for requests whose vectors may be made together: few texts of similar length."""
+def _few_texts(inputs: Any) -> Hashable | None:
+    """Equal for requests whose vectors may be made together: each of one text, or of a few."""
     texts = [inputs] if isinstance(inputs, str) else inputs
-    if not isinstance(texts, list) or len(texts) > _MOST_TEXTS or not all(isinstance(text, str) for text in texts):
-        return None
-    return max(_SHORT, *map(len, texts)).bit_length()
+    few = isinstance(texts, list) and len(texts) <= _MOST_TEXTS and all(isinstance(text, str) for text in texts)
+    return "texts" if few else None
 
 
 def copied(one: Any) -> Any:

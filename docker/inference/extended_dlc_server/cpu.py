@@ -6,7 +6,8 @@ import contextlib
 import ctypes
 import math
 import os
-from collections.abc import Iterator, MutableMapping
+import time
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 _SPINS = "50000"
@@ -67,6 +68,71 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         os.environ[_TOKENIZERS] = tokenizers
+
+
+_LOOK_SECONDS = 0.25
+"""Least seconds between two looks at who else uses the cores."""
+
+_NEARLY = 0.25
+"""What a core may lack to count as free: some of it is always somebody's."""
+
+
+class FreeCores:
+    """How many threads an inference may use now: as many as there are cores that nobody else keeps busy.
+
+    Threads of one inference meet after each operation. Where one of them shares its core with another process, all
+    wait until the system gives it a turn, 3 ms and more for an operation of 0.1 ms: two threads are then a tenth as
+    fast as one. Free are the cores that were idle since the last look, and those that this process has used itself.
+    """
+
+    def __init__(self, most: int, stat: Path = Path("/proc/stat")) -> None:
+        """At `most` so many; the kernel's count of what each core did is in `stat`."""
+        self._most, self._stat = most, stat
+        self._cores = frozenset(f"cpu{number}" for number in os.sched_getaffinity(0))
+        self._last = self._read()
+        self.threads = most
+
+    def look(self) -> int:
+        """The number of threads from now on; a look is taken at most four times a second."""
+        now = time.monotonic()
+        if self._most > 1 and now - self._last[0] >= _LOOK_SECONDS:
+            (then, used, idle, counted), self._last = self._last, self._read()
+            now, used_now, idle_now, counted_now = self._last
+            seconds = now - then
+            if counted_now - counted < seconds * len(self._cores) / 2:  # the kernel counts nothing, or not for all
+                self.threads = self._most
+            else:
+                free = (used_now - used + idle_now - idle) / seconds
+                self.threads = max(1, min(self._most, math.floor(free + _NEARLY)))
+        return self.threads
+
+    def _read(self) -> tuple[float, float, float, float]:
+        """The time, and the seconds that this process has used, that its cores were idle, and that were counted."""
+        idle = counted = 0
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._stat.read_text().splitlines():
+                name, *ticks = line.split()
+                if name in self._cores:
+                    numbers = [int(one) for one in ticks[:8]]
+                    idle, counted = idle + numbers[3] + numbers[4], counted + sum(numbers)
+        return time.monotonic(), time.process_time(), idle / _TICKS, counted / _TICKS
+
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def use_free_cores() -> Callable[[], None]:
+    """What the thread that owns a model on the CPU calls before each inference."""
+    import torch
+
+    cores = FreeCores(torch.get_num_threads())
+
+    def adjust() -> None:
+        threads = cores.look()
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    return adjust
 
 
 def give_back_memory() -> None:

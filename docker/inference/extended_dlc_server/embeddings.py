@@ -17,7 +17,7 @@ from .ending import check
 from .errors import RequestError, StartError, shown
 from .lengths import text_config
 from .one_pass import threads_for
-from .padding import MOST_TOGETHER, batches, tensors
+from .padding import MOST_TOGETHER, batches, tensors, worth_a_call
 from .sentence_modules import MODULES, Module, Recipe, build, dimensions_of, pooled_by, read_recipe
 from .similarity import similarities
 from .weights import Weights
@@ -185,7 +185,7 @@ class Embeddings:
         prompt_length = 0 if recipe.includes_prompt or not prompt else self._prompt_length(prompt)
         rows: list[Any] = [None] * len(tokens)
         with threads_for(self.pipeline, sum(lengths), self._weights):
-            for chosen in batches(lengths, self.together):
+            for chosen in batches(lengths, self.together, worth_a_call(self.pipeline.device)):
                 made = self._batch([tokens[index] for index in chosen], prompt_length, modules)
                 for index, row in zip(chosen, made, strict=True):
                     rows[index] = row

@@ -147,7 +147,15 @@ class Model:
         key = None if alone else self._batching.key(request.inputs, request.arguments)
         if key is None:
             return None
-        return Shared(key=key, item=request, most=self._batching.most(request.inputs), run=Model.answer_together)
+        batching = self._batching
+        return Shared(
+            key=key,
+            item=request,
+            most=batching.most(request.inputs),
+            run=Model.answer_together,
+            length=batching.length(request.inputs),
+            spare=batching.spare,
+        )
 
     def joins(self, request: Decoded) -> Callable[[Emit | None], Writing] | None:
         """How a request that is prepared joins the steps in which others are written, where it may."""

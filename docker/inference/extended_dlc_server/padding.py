@@ -13,18 +13,46 @@ MOST_TOGETHER = 32
 _BATCH_TOKENS = 16_384
 """About the most tokens in one batch of the model, padding included."""
 
+_CALL_ON_CPU, _CALL_ON_GPU = 64, 4096
+"""About the tokens that a model reads in the time that a call of it takes beside them, and the padding worth a call."""
+
+_SHARE = 8
+"""Texts of about one length run together: an eighth of what is read may be padding whatever a call takes."""
+
 Tokens = Mapping[str, list[int]]
 """What a tokenizer makes of one text, by name."""
 
 
-def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """The places of texts that run together, the longest first: they need the least padding so."""
+def worth_a_call(device: Any) -> int:
+    """How many tokens of padding cost no more than another call of the model."""
+    return _CALL_ON_CPU if device.type == "cpu" else _CALL_ON_GPU
+
+
+def together(lengths: Sequence[int], most: int, spare: int) -> list[int]:
+    """The places of what runs in one batch with the first: those nearest to it in length, at most `most`.
+
+    They are padded to the longest. Another one joins while all padding is at most `spare`, or a small share of it all,
+    and the batch is not too large for the model's memory.
+    """
+    chosen, longest, total = [0], lengths[0], lengths[0]
+    for place in sorted(range(1, len(lengths)), key=lambda place: abs(lengths[place] - lengths[0])):
+        padded = max(longest, lengths[place]) * (len(chosen) + 1)
+        read = total + lengths[place]
+        if len(chosen) >= most or padded > _BATCH_TOKENS or padded - read > max(spare, read // _SHARE):
+            break
+        chosen.append(place)
+        longest, total = max(longest, lengths[place]), read
+    return chosen
+
+
+def batches(lengths: Sequence[int], most: int, spare: int) -> Iterator[list[int]]:
+    """The places of texts that run together, the longest first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     while order:
         check()
-        size = max(1, min(most, _BATCH_TOKENS // max(1, lengths[order[0]])))
-        chosen, order = order[:size], order[size:]
-        yield chosen
+        chosen = together([lengths[place] for place in order], most, spare)
+        yield [order[place] for place in chosen]
+        order = order[len(chosen) :]
 
 
 def tensors(tokenizer: Any, texts: Sequence[Tokens], device: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 
 import uvloop
 
-from .cpu import set_thread_count
+from .cpu import set_thread_count, use_free_cores
 from .errors import StartError
 from .log import hide_requests
 from .memory import limit_memory
@@ -65,8 +65,10 @@ async def serve(settings: Settings) -> int:
         log.info("%s", described())
         if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
             hide_requests()
-        if settings.program_file is None and not seen_gpus():
-            limit_memory()
+        if not seen_gpus():
+            worker.before_run = use_free_cores()
+            if settings.program_file is None:
+                limit_memory()
         return models
 
     import uvicorn

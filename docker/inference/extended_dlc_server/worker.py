@@ -18,6 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from .cpu import give_back_memory
 from .ending import EndedError, running
 from .errors import ModelFailedError, RequestError, StartError
+from .padding import together
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
@@ -72,6 +73,12 @@ class Shared:
 
     run: Callable[[Any, Sequence[Any]], Sequence[Any]]
     """Results of a copy of the model for several items, an exception in place of a result for one that has none."""
+
+    length: int = 0
+    """About the tokens of it that a batch pads to those of the longest; 0 where there is nothing to pad."""
+
+    spare: int = 0
+    """How many tokens of padding a batch may have."""
 
 
 class Steps(Protocol):
@@ -150,6 +157,8 @@ class Worker(threading.Thread, Generic[M]):
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
         self._copies: list[Copy[M]] = []
+        self.before_run: Callable[[], None] = lambda: None
+        """Called on a copy's thread before each of its runs and steps."""
         self.state = State.LOADING
         self.failure = ""
 
@@ -183,6 +192,31 @@ class Worker(threading.Thread, Generic[M]):
     def model(self) -> M | None:
         """The first copy, which tells what requests may hold; None until it is loaded."""
         return self._copies[0].model if self._copies else None
+
+    @property
+    def count(self) -> int:
+        """How many copies there are."""
+        return len(self._copies)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken."""
+        return self.state is State.READY
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a copy."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many requests the copies are busy with."""
+        return sum(len({*copy.jobs, *copy.writing}) for copy in self._copies)
+
+    @property
+    def schedulers(self) -> Sequence[Any]:
+        """What writes the texts of each copy, where they share steps."""
+        return [copy.steps for copy in self._copies if copy.steps is not None]
 
     @property
     def busy_seconds(self) -> float:
@@ -225,6 +259,7 @@ class Worker(threading.Thread, Generic[M]):
                 given_back = time.monotonic()
             if not (busy or copy.jobs):
                 copy.jobs = self._take(copy, None)
+            self.before_run()
             if copy.jobs and copy.jobs[0].writing is not None:
                 self._join(copy)
             elif copy.jobs:
@@ -264,10 +299,11 @@ class Worker(threading.Thread, Generic[M]):
                 self._waiting.remove(job)
                 jobs.append(job)
         elif first.shared is not None:
-            fitting = [job for job in self._waiting if job.shared and job.shared.key == first.shared.key]
-            for job in fitting[: first.shared.most - 1]:
-                self._waiting.remove(job)
-                jobs.append(job)
+            alike = [first, *(job for job in self._waiting if job.shared and job.shared.key == first.shared.key)]
+            lengths = [job.shared.length for job in alike if job.shared]
+            for place in together(lengths, first.shared.most, first.shared.spare)[1:]:
+                self._waiting.remove(alike[place])
+                jobs.append(alike[place])
         return jobs
 
     def _more_will_come(self, copy: Copy[M]) -> bool:

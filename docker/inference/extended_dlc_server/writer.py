@@ -214,7 +214,14 @@ class Writer:
         if key is None:
             return None
         most = max(1, self._batching.most(prompt) // made.count)
-        return Shared(key=("writes", key, made.ends, made.count), item=asked, most=most, run=_answer_together)
+        return Shared(
+            key=("writes", key, made.ends, made.count),
+            item=asked,
+            most=most,
+            run=_answer_together,
+            length=self._batching.length(prompt),
+            spare=self._batching.spare,
+        )
 
     def write(
         self, asked: Sequence[Generation], told: Told = lambda row, text: None, gone: threading.Event | None = None
