@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import jsii
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Duration, IgnoreMode, RemovalPolicy
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
@@ -18,8 +18,9 @@ from extended_dlc._copy_role import copy_role, log_copies
 from extended_dlc._private import any_partition, docker_folder
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
-from extended_dlc.decisions.found import Note
+from extended_dlc.decisions.found import Found, Note
 from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.facts.compat import Family, Server, check_stock_server
 from extended_dlc.facts.instances import Instance
 from extended_dlc.login import ecr_registries
@@ -65,9 +66,9 @@ class ServingImage(Protocol):
 class ExtendedDlc(Construct):
     """A Deep Learning Container extended with a transformers release and, unless told otherwise, our server.
 
-    Builds `docker/inference/Dockerfile`, or `docker/vllm/Dockerfile` for the vLLM family, as a `DockerImageAsset` and
-    copies it under its content hash into an ECR repository of its own, where no clean-up of the bootstrap repository
-    reaches it. One image serves any number of endpoints.
+    Builds the Dockerfile of its family, in `docker/inference`, `docker/vllm` or `docker/training`, as a
+    `DockerImageAsset` and copies it under its content hash into an ECR repository of its own, where no clean-up of the
+    bootstrap repository reaches it. One image serves any number of endpoints, or of training jobs.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class ExtendedDlc(Construct):
         :param base_region: Region of the registry that the default base is pulled from. ValueError where the DLC is not
             published. Default: the stack's region, which must then be known at synth.
         :param family: `inference`, or `vllm` for text models over several GPUs, with vLLM's own server and OpenAI's
-            requests. ValueError where it contradicts `base`, `accelerator` or `server`. Default: what the base says;
+            requests; `training` for a `TrainingJob`, which no endpoint takes. ValueError where it contradicts `base`,
+            `accelerator` or `server`. Default: what the base says;
             without `base` and `accelerator` vLLM where the model of the first endpoint generates text and is too large
             for one of its instance's GPUs, which an annotation says; otherwise `inference`.
         :param accelerator: What the instances compute with. Default: what the base's tag says, otherwise what the
@@ -133,7 +135,7 @@ class ExtendedDlc(Construct):
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
         self.repository = repository or self._new_repository(removal_policy)
-        if base is not None or decision.image.accelerator is not None:
+        if base is not None or decision.image.accelerator is not None:  # which a training image always knows
             self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
 
@@ -161,6 +163,23 @@ class ExtendedDlc(Construct):
         decision = _decide_for(self._asked, scope, instance, model)
         annotate(scope, notes_of_image(decision.notes, None))
         return self.publish_decided(scope, decision.image, decision.notes)
+
+    def publish_for_training(self, scope: Construct, instances: Sequence[Instance]) -> PublishedImage:
+        """The image for a training job on these types; ValueError where it serves, or where they cannot run it."""
+        decision = decide(self._asked, [], region=region_of(scope))
+        refuse(decision)
+        if decision.image.family != "training":
+            raise ValueError(
+                f"image '{self.node.path}' is of the {decision.image.family or 'inference'} family, which serves and "
+                'does not train: pass ExtendedDlc(family="training") to the job'
+            )
+        found = Found()
+        for instance in instances:
+            check_training_instance(decision.image, instance, region_of(scope), found.at(""))
+        if found.refusals:
+            raise ValueError("; ".join(each.sentence for each in found.refusals))
+        annotate(scope, found.notes)
+        return self._require_published()
 
     def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
         """The image for an endpoint at `scope` for which `decide` has been asked; the first one settles it."""
@@ -215,7 +234,7 @@ class ExtendedDlc(Construct):
         asset = assets.DockerImageAsset(
             self,
             "Asset",
-            directory=str(docker_folder(decided.family or "inference")),
+            **_build_context(decided.family or "inference"),
             target=None if asked.server == "native" else asked.server,
             build_args=arguments,
             build_secrets=self._build.secrets or None,
@@ -348,6 +367,31 @@ def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: 
     decision = decide(asked, [endpoint], region=region_of(scope))
     refuse(decision)
     return decision
+
+
+def _build_context(family: Family) -> dict[str, Any]:
+    """Where a family's Dockerfile is. That of the training family shares programs with the inference family's, so that
+    its context is the folder above both, less all that it does not copy.
+    """
+    if family != "training":
+        return {"directory": str(docker_folder(family))}
+    return {
+        "directory": str(docker_folder(family).parent),
+        "file": "training/Dockerfile",
+        "exclude": list(TRAINING_CONTEXT),
+        "ignore_mode": IgnoreMode.DOCKER,
+    }
+
+
+TRAINING_CONTEXT = (
+    "*",
+    "!inference",
+    "inference/*",
+    *(f"!inference/{name}" for name in ("install.py", "protected.txt", "prove.py", "bytecode.py", "tiny_models.py")),
+    "!training",
+    *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
+)
+"""What the build of a training image does not see of `docker/`, as a .dockerignore says it."""
 
 
 def _repository(uri: str) -> str:

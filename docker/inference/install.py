@@ -2,6 +2,7 @@
 
 python install.py 5.24.0                                        with what the native server needs
 python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the base's own server needs
+python install.py --server=training 5.24.0                      with what training scripts import, and no server
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ SECRETS = Path("/run/secrets")
 
 TOOLKIT = "sagemaker-huggingface-inference-toolkit"
 """The stock server's distribution."""
+
+TRAINING_TOOLKIT = "sagemaker-training"
+"""The distribution of a training image's entry point."""
 
 NATIVE = 'the native server (server="native")'
 
@@ -77,7 +81,7 @@ def requirements(transformers: str, base: dict[str, str]) -> list[str]:
 def lacking(base: dict[str, str], ffmpeg: str | None) -> list[str]:
     """What the native server needs and a base without Hugging Face's packages, or without ffmpeg, does not have.
 
-    :param ffmpeg: The base's own program.
+    :param ffmpeg: The base's own program; any text where none is needed.
     """
     packages = [] if "transformers" in base else [name + rule for name, rule in PLAIN_BASE.items() if name not in base]
     return packages if ffmpeg else [*packages, FFMPEG]
@@ -99,7 +103,8 @@ def link_ffmpeg() -> None:
 def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
     """The caller's environment, with the optional secrets of the build where pip looks for them."""
     # an option of newer pips only; as a variable the others pass it over
-    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore"}
+    # some systems mark their Python as their own (PEP 668); an image has no other, and torch is in it
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
     if (secrets / "pip-config").is_file():
         environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
     if (secrets / "ca-bundle").is_file():
@@ -147,10 +152,16 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -
         sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
     if server == "stock" and TOOLKIT not in base:
         sys.exit(f"BASE_IMAGE has no stock server ({TOOLKIT}): choose a Hugging Face inference image, or {NATIVE}")
+    if server == "training" and TRAINING_TOOLKIT not in base:
+        sys.exit(
+            f"BASE_IMAGE has no {TRAINING_TOOLKIT}, which SageMaker's training starts: choose a training image that is "
+            "made for SageMaker (huggingface-pytorch-training, or pytorch with a tag that ends in -sagemaker)"
+        )
     if importlib.util.find_spec("pip") is None:  # uv, which makes AWS's own images, may leave it out
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
-    missing = lacking(base, find_ffmpeg())
+    # training scripts bring their own way to decode audio
+    missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints(base)))
         file.flush()
@@ -184,7 +195,7 @@ def _run(command: Iterable[str]) -> tuple[int, str]:
 def arguments() -> argparse.ArgumentParser:
     """What the Dockerfile passes to this step and to the proof alike."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--server", choices=("native", "stock"), default="native")
+    parser.add_argument("--server", choices=("native", "stock", "training"), default="native")
     parser.add_argument("transformers", help="exact release")
     return parser
 

@@ -93,7 +93,7 @@ def _image_data(decision: Decision) -> dict[str, Any]:
     first = next((part for _, part in _parts(decision)), None)
     host = pick_host_image(image.cuda, first.part.instances[:1] if first else ())
     torch = image.tag.torch if image.tag else None
-    folder = "docker/vllm" if image.family == "vllm" else "docker/inference"
+    folder = f"docker/{image.family or 'inference'}"
     return {
         "kind": image.kind,
         "base": image.base,
@@ -101,7 +101,7 @@ def _image_data(decision: Decision) -> dict[str, Any]:
         "why": image.why,
         "family": image.family,
         "transformers": image.transformers,
-        "server": "vllm" if image.family == "vllm" else image.server,
+        "server": {"vllm": "vllm", "training": None}.get(image.family or "", image.server),
         "layer": list(image.layer),
         "tag": {
             "extended": f"made at synth: a hash of {folder} and the build's arguments",

@@ -10,7 +10,16 @@ from extended_dlc.decisions.asked import ImageAsked, ImageKind
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.part import Part
 from extended_dlc.decisions.vllm import refuses_vllm, why_vllm
-from extended_dlc.facts.catalog import VLLM, TagFacts, dlc_images, is_moving, read_tag, repository_of
+from extended_dlc.facts.catalog import (
+    INFERENCE,
+    TRAINING,
+    VLLM,
+    TagFacts,
+    dlc_images,
+    is_moving,
+    read_tag,
+    repository_of,
+)
 from extended_dlc.facts.checks import check_release
 from extended_dlc.facts.compat import (
     Choice,
@@ -18,9 +27,11 @@ from extended_dlc.facts.compat import (
     Server,
     check_model_type,
     check_pair,
+    check_training,
     check_vllm,
     find_release,
     pick_base,
+    pick_training,
     pick_vllm,
 )
 from extended_dlc.facts.stock import pick_stock
@@ -57,7 +68,7 @@ class ImageDecision:
     @property
     def logs_requests(self) -> bool:
         """Whether the server is this project's, which logs each request as a line of JSON."""
-        return self.kind == "extended" and self.server == "native" and self.family != "vllm"
+        return self.kind == "extended" and self.server == "native" and self.family not in ("vllm", "training")
 
 
 def choose_image(
@@ -99,11 +110,7 @@ def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, find
     if exact and transformers is not None:
         if base is not None:
             notes = finder.ask(
-                "transformers",
-                transformers,
-                lambda: (
-                    check_vllm(base, transformers) if family == "vllm" else check_pair(base, transformers, asked.server)
-                ),
+                "transformers", transformers, lambda: _check_pair(base, transformers, family, asked.server)
             )
             finder.number("pair", notes, setting="base")
         elif family is not None and accelerator is not None:
@@ -138,6 +145,16 @@ def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, find
     )
 
 
+def _check_pair(base: str, transformers: str, family: Family | None, server: Server) -> tuple[str, ...]:
+    match family:
+        case "vllm":
+            return check_vllm(base, transformers)
+        case "training":
+            return check_training(base, transformers)
+        case _:
+            return check_pair(base, transformers, server)
+
+
 def _check_reference(base: str, finder: Finder) -> None:
     """A bare tag is taken for the name of an image, which no registry has."""
     if ":" not in base and "@" not in base and read_tag(f"image:{base}") is not None:
@@ -153,7 +170,19 @@ def _check_reference(base: str, finder: Finder) -> None:
 def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> Family | None:
     """What was given, what the base is of, or vLLM where a model is too large for one GPU and vLLM serves them all."""
     is_vllm = asked.base is not None and repository_of(asked.base) == VLLM
+    is_training = asked.base is not None and repository_of(asked.base) == TRAINING
     given: Family | None = asked.family
+    if given == "training" or (given is None and is_training):
+        _refuse_training(asked, parts, finder)
+        return "training"
+    if is_training:
+        finder.refuse(
+            "family",
+            str(asked.family),
+            f"contradicts base '{asked.base}', which trains and does not serve: take an inference image, or "
+            'family="training" for a TrainingJob',
+        )
+        return given
     if given is None and asked.settled_for is None:
         given = "vllm" if is_vllm else "inference" if asked.base or asked.accelerator else None
     if given is None and asked.server == "stock":
@@ -213,6 +242,26 @@ def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder
     return "vllm"
 
 
+def _refuse_training(asked: ImageAsked, parts: Sequence[Part], finder: Finder) -> None:
+    """A training image serves nothing, and goes onto no base that does."""
+    if parts:
+        finder.refuse(
+            "family",
+            "training",
+            f"trains models, and {parts[0].words} is to be served: leave family= out for the endpoint's image, and "
+            "give this one to a TrainingJob",
+        )
+    if asked.server == "stock":
+        finder.refuse("server", "stock", "does not go with the training family, which has no server: leave it out")
+    if asked.base is not None and (repository := repository_of(asked.base)) in (INFERENCE, VLLM):
+        finder.refuse(
+            "base",
+            asked.base,
+            f"is an image of {repository}, which serves and does not train: take one of {TRAINING} or pytorch "
+            f"(extended-dlc catalog list --repository {TRAINING}), or leave base= out",
+        )
+
+
 def _refuse_a_guess(asked: ImageAsked, parts: Sequence[Part], found: Found) -> None:
     """The family was left open, an earlier endpoint settled it, and a later one would have settled it otherwise."""
     for part in parts:
@@ -242,6 +291,8 @@ def _accelerator(
         return tag.accelerator
     if asked.accelerator is not None:
         return asked.accelerator
+    if family == "training":
+        return "gpu"
     kinds = {instance.accelerator for part in parts for instance in part.instances}
     return "gpu" if "gpu" in kinds else "cpu" if kinds else None
 
@@ -256,16 +307,22 @@ def _pick(
     choice = finder.ask(
         "transformers",
         transformers,
-        lambda: (
-            pick_vllm(transformers, known)
-            if family == "vllm"
-            else pick_base(transformers, accelerator, known, server=asked.server)
-        ),
+        lambda: _pick_of(family, transformers, accelerator, known, asked.server),
     )
     if choice is not None:
         finder.note("base", choice.why, level="info", setting="base")
         finder.number("pair", choice.notes, setting="base")
     return choice
+
+
+def _pick_of(family: Family, transformers: str, accelerator: str, region: str, server: Server) -> Choice:
+    match family:
+        case "vllm":
+            return pick_vllm(transformers, region)
+        case "training":
+            return pick_training(transformers, accelerator, region)
+        case _:
+            return pick_base(transformers, accelerator, region, server=server)
 
 
 UNKNOWN_REGION = (
@@ -278,6 +335,12 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
     if asked.transformers is not None and asked.base is not None:
         finder.refuse(
             "transformers", asked.transformers, f"and 'base' ({asked.base}) both name the image: give one of them"
+        )
+    if asked.base is not None and repository_of(asked.base) == TRAINING:
+        finder.refuse(
+            "base",
+            asked.base,
+            "trains and does not serve: take an inference image, or give this one to a TrainingJob",
         )
     known = asked.base_region or region
     decided = {}
@@ -326,4 +389,6 @@ def _layer(transformers: str | None, server: Server, family: Family | None) -> t
         for package in ("huggingface_hub", "tokenizers", "safetensors"):
             accepted = getattr(release, package)
             ranges += [f"{package}{accepted}"] if accepted else []
+    if family == "training":
+        return (*ranges, "datasets, accelerate, peft, trl, evaluate and jiwer, in ranges that go with it")
     return (*ranges, "this project's server" if server == "native" else "nothing else: the base's server stays")

@@ -17,6 +17,7 @@ from extended_dlc.facts._tables import did_you_mean, table
 from extended_dlc.facts.catalog import (
     INFERENCE,
     PYTORCH,
+    TRAINING,
     VLLM,
     DlcImage,
     TagFacts,
@@ -35,8 +36,9 @@ Json = dict[str, Any]
 Server = Literal["native", "stock"]
 """`native` is this project's server, `stock` the one that the image has from AWS."""
 
-Family = Literal["inference", "vllm"]
-"""Image families that are extended: Hugging Face's PyTorch inference and those like it, and Hugging Face's vLLM."""
+Family = Literal["inference", "vllm", "training"]
+"""Image families that are extended: Hugging Face's PyTorch inference and those like it, Hugging Face's vLLM, and
+Hugging Face's PyTorch training and those like it."""
 
 PLAIN = (PYTORCH, "pytorch-inference", "pytorch-training")
 """Families of AWS's own PyTorch images, which have neither transformers nor a server."""
@@ -211,6 +213,92 @@ def pick_vllm(transformers: str, region: str) -> Choice:
         f"goes onto no vLLM image in {region}: the newest, {family[-1].tag}, {why_not[family[-1].tag]}; take "
         f"{_dotted(oldest)} or newer"
     )
+
+
+def pick_training(transformers: str, accelerator: str, region: str) -> Choice:
+    """The newest Hugging Face PyTorch training image that can carry a transformers release.
+
+    All of that family are for GPUs, and compute on a CPU too. A base made for a newer major release is passed over
+    while another can carry the asked one. Where none carries it, and for images without CUDA, AWS's own PyTorch images
+    for SageMaker's training do, which have the same entry point (`sagemaker-training`).
+    """
+    if accelerator not in ("cpu", "gpu"):
+        raise ValueError(f"has no base that computes with '{accelerator}': take cpu or gpu")
+    release = find_release(transformers)
+    family = dlc_images(TRAINING, accelerator=accelerator)
+    plain = [image for image in _plain_images(accelerator) if image.tag.endswith("-sagemaker")]
+    _check_region(region, [*family, *plain])
+    why_not: dict[str, str] = {}
+    for allow_newer_major in (False, True):
+        for image in reversed(family):
+            reason = _cannot_train(image, transformers, release)
+            if reason is None and region not in image.regions:
+                reason = f"is not published in {region}"
+            if reason is None and not allow_newer_major and version(image.release)[0] > version(transformers)[0]:
+                reason = f"is made for transformers {image.release.split('.')[0]}"
+            if reason is None:
+                return Choice(
+                    image=image,
+                    uri=image.uri(region),
+                    why=_why(image, family, why_not, transformers, region),
+                    known=release is not None,
+                    notes=tuple(_notes(transformers, release, image.release)),
+                )
+            why_not.setdefault(image.tag, reason)
+    for image in reversed(plain):
+        reason = _cannot_train(image, transformers, release)
+        if reason is None and region in image.regions:
+            because = f": the newest, {family[-1].tag}, {why_not[family[-1].tag]}" if family else ""
+            return Choice(
+                image=image,
+                uri=image.uri(region),
+                why=f"{image.name} is the newest of AWS's own PyTorch images for {accelerator} in {region}, and no "
+                f"{TRAINING} image for {accelerator} carries transformers {transformers}{because}",
+                known=release is not None,
+                notes=(*_notes(transformers, release, None), *training_notes(image)),
+            )
+        why_not.setdefault(image.tag, reason or f"is not published in {region}")
+    newest = (family or plain)[-1]
+    raise ValueError(
+        f"goes onto no training image for {accelerator} in {region}: the newest, {newest.tag}, {why_not[newest.tag]}; "
+        "take a newer release, another region, or a base of your own"
+    )
+
+
+def check_training(base: str, transformers: str) -> tuple[str, ...]:
+    """Refuse a release that a given training base cannot carry; otherwise what to annotate, a sentence each."""
+    release = find_release(transformers)
+    facts = read_tag(base)
+    if facts is None:
+        return tuple(_notes(transformers, release, None))
+    if reason := _cannot_train(facts, transformers, release):
+        fitting = [one for one in dlc_images(TRAINING) if _cannot_train(one, transformers, release) is None]
+        works = f"; the newest base that carries it is {fitting[-1].name}" if fitting else ""
+        raise ValueError(f"cannot go onto {base}: it {reason}{works}")
+    return (*_notes(transformers, release, facts.transformers), *training_notes(base))
+
+
+def training_notes(base: str | DlcImage) -> tuple[str, ...]:
+    """What to know of a training base without Hugging Face's packages."""
+    facts = base if isinstance(base, DlcImage) else read_tag(base)
+    repository = base.repository if isinstance(base, DlcImage) else repository_of(base)
+    if facts is None or facts.transformers is not None or repository not in PLAIN:
+        return ()
+    return (
+        f"{repository} is AWS's own PyTorch image, not Hugging Face's: the layer puts in what it lacks (datasets, "
+        "accelerate, peft, trl, evaluate); the pair was not run on it",
+    )
+
+
+def _cannot_train(facts: DlcImage | TagFacts, transformers: str, release: Release | None) -> str | None:
+    """Why a training image cannot carry a release, as the end of a sentence about the image; None when it can."""
+    python = python_of(facts.python)
+    if python and python < NATIVE_PYTHON:
+        return f"has Python {_dotted(python)} and the layer's packages need 3.10"
+    if version(transformers)[:2] < NATIVE_TRANSFORMERS:
+        oldest = next(one for one in releases() if version(one)[:2] >= NATIVE_TRANSFORMERS)
+        return f"gets packages (accelerate, peft, trl) that need transformers {oldest} or newer"
+    return _cannot_carry(facts, transformers, release, "stock")
 
 
 def check_vllm(base: str, transformers: str) -> tuple[str, ...]:
@@ -505,6 +593,10 @@ def bases_for(transformers: str | None, family: Family, server: Server = "native
         images = dlc_images(VLLM)
         asked = version(transformers) if transformers else None
         return [each for each in images if asked is None or asked[:1] <= version(each.release) <= asked]
+    if family == "training":
+        known = find_release(transformers) if transformers else None
+        both = [*_plain_images("gpu"), *dlc_images(TRAINING)]
+        return [each for each in both if transformers is None or _cannot_train(each, transformers, known) is None]
     images = dlc_images(INFERENCE, accelerator="gpu")
     if transformers is None:
         return images
