@@ -27,7 +27,7 @@ SCHEDULES = {"office-hours": "OfficeHours", "by-hand": "ByHand"}
 SECTIONS = Sections(
     names={
         "AlarmName": str,
-        "Family": Literal["inference", "vllm"],
+        "Family": Literal["inference", "vllm", "training"],
         "Server": Literal["native", "stock"],
         "LogRetention": str,
         "COOLDOWN_SECONDS": 300,
