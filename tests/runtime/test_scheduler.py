@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import types
 
 import pytest
@@ -44,6 +45,7 @@ class Job:
 
     def __init__(self):
         self.batch, self.has_left, self.result = 0, False, None
+        self.queued = time.perf_counter()
 
     def is_over(self, now):
         return self.has_left

@@ -19,9 +19,13 @@ from .ending import EndedError, running
 from .errors import RequestError
 from .exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
 from .memory import Room, Share, container_bytes
+from .metrics import CONTENT_TYPE, Metrics
+from .metrics import PATH as METRICS
 from .model import Model
 from .openai_models import PATH as MODELS
 from .openai_models import models_at
+from .openapi import PATH as OPENAPI
+from .openapi import Served, document
 from .prepared import Incoming, Prepared
 from .routes import INVOCATIONS, ROUTES, choose, error_body, no_such_route
 from .scheduler import Writing
@@ -55,6 +59,9 @@ SHORT_BODY = 4 * 1024
 FEW_PARTS = 64
 """Commas below which the same holds of a list: each of its texts becomes tokens in 0.1 ms."""
 
+UNLOGGED = ("/ping", METRICS)
+"""What SageMaker asks again and again, of which the log and the metrics say nothing."""
+
 
 class App:
     """`GET /ping` and what is posted, in front of a worker."""
@@ -71,6 +78,8 @@ class App:
         self._parser = asyncio.Lock()
         self._pace = Pace(BYTES_A_SECOND)
         self._outbox = Outbox()
+        self._metrics = Metrics(worker)
+        self._document: bytes | None = None
         self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +93,8 @@ class App:
             await _tell(exchange, error)
         finally:
             exchange.let_go(self._bodies)
-        if exchange.path != "/ping":
+        if exchange.path not in UNLOGGED:
+            self._metrics.count(exchange)
             model = self._worker.model
             request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
 
@@ -94,8 +104,12 @@ class App:
         match exchange.method, exchange.path:
             case "GET" | "HEAD", "/ping":
                 await exchange.respond(200, self._ping())
+            case "GET" | "HEAD", path if path == METRICS:
+                await exchange.respond(200, self._metrics.written(), CONTENT_TYPE)
             case "GET" | "HEAD", path if path == MODELS or path.startswith(f"{MODELS}/"):
                 await exchange.respond(200, encode_json(models_at(path, self._settings.served_name)))
+            case "GET" | "HEAD", path if path == OPENAPI:
+                await exchange.respond(200, self._described())
             case "POST", path if path in ROUTES:
                 exchange.route = ROUTES[path]
                 await self._invoke(exchange)
@@ -110,6 +124,16 @@ class App:
                 raise unavailable(State.LOADING)
             case State.FAILED:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
+
+    def _described(self) -> bytes:
+        """The document of the model that is served, made once."""
+        if self._document is None:
+            model = self._worker.model
+            if model is None:
+                raise unavailable(self._worker.state)
+            served = model.served if isinstance(model, Model) else Served(task=model.task, kind=None)
+            self._document = encode_json(document(served))
+        return self._document
 
     async def _invoke(self, exchange: Exchange) -> None:
         model = self._worker.model
@@ -205,8 +229,11 @@ class App:
 
         future.add_done_callback(end)
         exchange.gone.add_done_callback(end)
+        last = None
         try:
             while (made := await events.get()) is not None:
+                if writing is None and events.empty():  # a token may be more events than one
+                    last = self._metrics.stream_goes_on(exchange, last)
                 await exchange.send_event(made)
             if not future.done():
                 raise ClientGoneError
@@ -248,7 +275,7 @@ async def _tell(exchange: Exchange, error: Exception) -> None:
     if not isinstance(error, RequestError):
         log.error("a request failed", exc_info=error)
         error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
-    exchange.code = error.code
+    exchange.code, exchange.failed = error.code, error.status
     body = error_body(exchange.route, exchange.path, error)
     if exchange.status:
         await exchange.send_event(event(body, "error"))

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
     """One block of lines: the versions, what is served and from where, on what, and the limits in force."""
-    packages = ", ".join(f"{package} {_version(package)}" for package in ("transformers", "torch", "huggingface_hub"))
+    packages = ", ".join(f"{package} {version_of(package)}" for package in ("transformers", "torch", "huggingface_hub"))
     limits = (
         f"bodies of {settings.max_body_bytes // MEGABYTE} MB within {settings.body_seconds} s, "
         f"audio of {settings.max_audio_seconds} s, {settings.queue_length} waiting requests, "
@@ -41,7 +41,8 @@ def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
         log.info("  %s: %s", name, text)
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The installed release of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -30,7 +30,9 @@ class Beginnings:
     def __init__(self, most_bytes: int) -> None:
         """Empty; 0 bytes keep nothing."""
         self._most = most_bytes
-        self._bytes = 0
+        self.bytes = 0
+        """What is kept takes so many."""
+
         self._kept: OrderedDict[int, tuple[list[int], Any]] = OrderedDict()
         self._number = 0
 
@@ -64,17 +66,17 @@ class Beginnings:
                 self._drop(key)
         copy = new_cache()
         copy.take_in(cache, row, len(tokens))
-        while self._bytes + size > self._most:
+        while self.bytes + size > self._most:
             self._drop(next(iter(self._kept)))
         self._number += 1
         self._kept[self._number] = (tokens, copy)
-        self._bytes += size
+        self.bytes += size
 
     def clear(self) -> None:
         """Nothing is kept, for others need the memory."""
         self._kept.clear()
-        self._bytes = 0
+        self.bytes = 0
 
     def _drop(self, key: int) -> None:
         tokens, cache = self._kept.pop(key)
-        self._bytes -= len(tokens) * cache.token_bytes
+        self.bytes -= len(tokens) * cache.token_bytes

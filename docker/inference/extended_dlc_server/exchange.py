@@ -93,6 +93,8 @@ class Exchange:
         self.status = 0
         self.bytes_in = self.bytes_out = 0
         self.code: str | None = None
+        self.failed = 0
+        """The status of an error that was told; of a stream that had begun, beside the one that it was sent with."""
         self.route: Route | None = None
         """Who reads the request, once that is known: how errors are written depends on it."""
         self.job: Job | None = None

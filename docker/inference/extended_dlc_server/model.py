@@ -25,6 +25,7 @@ from .image_tokens import check_resizing
 from .lengths import Lengths
 from .log import frames
 from .memory import memory_for_texts
+from .openapi import Served
 from .parameter_table import Limits
 from .parameters import Parameters
 from .pipeline_texts import PipelineTexts
@@ -105,6 +106,19 @@ class Model:
             max_audio_seconds=settings.max_audio_seconds,
             most_characters=self._lengths.most_characters,
             parameters=self._parameters.names,
+        )
+
+    @property
+    def served(self) -> Served:
+        """What it can be asked."""
+        return Served(
+            task=self.task,
+            kind=self.expected.kind,
+            parameters=self._parameters.table,
+            limits=self.writer.limits if self.writer is not None else None,
+            images_in_chats=self.writer is not None and self.writer.has_images,
+            embeds=self.embeddings is not None,
+            reranks=self.reranker is not None,
         )
 
     @property

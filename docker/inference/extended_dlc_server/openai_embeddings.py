@@ -27,7 +27,7 @@ PARAMETERS = frozenset(
 )
 """Fields that are parameters of a request to `/invocations` too."""
 
-_FORMATS = ("float", "base64")
+FORMATS = ("float", "base64")
 
 
 def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
@@ -42,11 +42,11 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
     document = object_of(incoming)
     texts = _texts(document.get("input"))
     wanted = document.get("encoding_format") or "float"
-    if wanted not in _FORMATS:
+    if wanted not in FORMATS:
         raise BadFieldError(
             "bad-parameters",
             "encoding_format",
-            f"'encoding_format' ({shown(wanted)}) must be one of: {', '.join(_FORMATS)}",
+            f"'encoding_format' ({shown(wanted)}) must be one of: {', '.join(FORMATS)}",
         )
     parameters = {name: value for name, value in document.items() if name in PARAMETERS and value is not None}
     unknown = document.keys() - PARAMETERS - PASSED_OVER - {"input", "encoding_format", "model"}

@@ -162,6 +162,16 @@ class Biases:
                 raise ValueError(rule)
         return {int(name): number.check(bias) for name, bias in value.items()}
 
+    def schema(self) -> dict[str, Any]:
+        """An object by numbers of tokens, whose upper end stands in its description."""
+        return {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": Number(-100, 100).schema(),
+            "maxProperties": MOST_BIASES,
+            "description": f"Token, below {self._vocabulary} -> what is added to its score.",
+        }
+
 
 def object_of(incoming: Incoming) -> dict[str, Any]:
     """The JSON object in the body of a request."""

@@ -10,7 +10,7 @@ from .errors import RequestError, shown
 from .openai_errors import BadFieldError
 from .parameter_types import Json
 
-_ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool")
 _TEXTS = ("name", "tool_call_id", "reasoning_content")
 _IGNORED = ("annotations", "audio", "refusal", "provider_specific_fields")
 """What answers have and clients send back with them."""
@@ -34,8 +34,8 @@ def _message(value: Any, where: str, *, has_images: bool, knows_developer: bool)
     if not isinstance(value, dict):
         raise _bad(where, "must be an object with 'role' and 'content'")
     role = value.get("role")
-    if role not in _ROLES:
-        raise _bad(f"{where}.role", f"({shown(role)}) must be one of: {', '.join(_ROLES)}")
+    if role not in ROLES:
+        raise _bad(f"{where}.role", f"({shown(role)}) must be one of: {', '.join(ROLES)}")
     if role == "developer" and not knows_developer:
         role = "system"  # what OpenAI calls so since 2025
     message: dict[str, Any] = {"role": role}

@@ -25,7 +25,7 @@ VOICES = frozenset(
 )
 """OpenAI's own, one of which its clients must name: the model's own voice stands for each."""
 
-_TABLE: Mapping[str, Type] = {
+FIELDS: Mapping[str, Type] = {
     "input": Text(100_000, 1),
     "model": Text(2000),
     "voice": Text(60, 1),
@@ -70,10 +70,10 @@ def _read(document: dict[str, Any]) -> dict[str, Any]:
     for name, value in document.items():
         if name in PASSED_OVER or value is None:
             continue
-        if name not in _TABLE:
-            raise unknown_field(name, _TABLE)
+        if name not in FIELDS:
+            raise unknown_field(name, FIELDS)
         given = value.get("id") if name == "voice" and isinstance(value, dict) else value
-        fields[name] = check_field(name, given, _TABLE[name], sent=value)
+        fields[name] = check_field(name, given, FIELDS[name], sent=value)
     if "input" not in fields:
         raise BadFieldError("bad-inputs", "input", "'input' is missing: send the text that is to be spoken")
     return fields

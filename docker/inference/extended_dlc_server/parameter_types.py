@@ -1,6 +1,7 @@
 """What the value of a request's parameter may be: types with bounds, at every depth.
 
-A type takes a value as JSON gives it and returns what the pipeline gets, or raises `ValueError` with the rule.
+A type takes a value as JSON gives it and returns what the pipeline gets, or raises `ValueError` with the rule. It
+tells the same rule as a JSON Schema (draft 2020-12), of which `GET /openapi.json` is made.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ class Type(Protocol):
     def check(self, value: Any) -> Any:
         """The value as the pipeline takes it; `ValueError` says what it must be."""
 
+    def schema(self) -> dict[str, Any]:
+        """The same as a JSON Schema."""
+
 
 @dataclass(frozen=True)
 class Flag:
@@ -31,6 +35,10 @@ class Flag:
         if not isinstance(value, bool):
             raise ValueError("must be true or false")
         return value
+
+    def schema(self) -> dict[str, Any]:
+        """A boolean."""
+        return {"type": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ class Whole:
         if isinstance(value, bool) or not whole or not self.least <= value <= self.most:
             raise ValueError(f"must be a whole number from {self.least} to {self.most}")
         return int(value)
+
+    def schema(self) -> dict[str, Any]:
+        """An integer within its bounds."""
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,11 @@ class Number:
             high = "below" if self.below else "to"
             raise ValueError(f"must be a number {low} {self.least:g} {high} {self.most:g}")
         return float(value)
+
+    def schema(self) -> dict[str, Any]:
+        """A number within its bounds."""
+        low = "exclusiveMinimum" if self.above else "minimum"
+        return {"type": "number", low: self.least, "exclusiveMaximum" if self.below else "maximum": self.most}
 
     def _within(self, value: float) -> bool:
         low = value > self.least if self.above else value >= self.least
@@ -95,6 +112,11 @@ class Text:
             raise ValueError(f"must be {self.described}")
         return value
 
+    def schema(self) -> dict[str, Any]:
+        """A string of its length, and its form."""
+        form = {"pattern": f"^(?:{self.form})$", "description": self.described} if self.form else {}
+        return {"type": "string", "minLength": self.least, "maxLength": self.most, **form}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -108,6 +130,10 @@ class Choice:
         if not any(value == one and type(value) is type(one) for one in self.values):
             raise ValueError(f"must be one of: {', '.join(map(shown, self.values))}")
         return value
+
+    def schema(self) -> dict[str, Any]:
+        """The values."""
+        return {"enum": list(self.values)}
 
 
 @dataclass(frozen=True)
@@ -123,6 +149,10 @@ class List:
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise ValueError(f"must be a list of {self.least} to {self.most} values")
         return [self._one(index, item) for index, item in enumerate(value)]
+
+    def schema(self) -> dict[str, Any]:
+        """An array."""
+        return {"type": "array", "items": self.of.schema(), "minItems": self.least, "maxItems": self.most}
 
     def _one(self, index: int, item: Any) -> Any:
         try:
@@ -143,6 +173,11 @@ class Tuple:
             raise ValueError(f"must be a list of {len(self.of)} values")
         return [one.check(item) for one, item in zip(self.of, value, strict=True)]
 
+    def schema(self) -> dict[str, Any]:
+        """An array with a schema for each place."""
+        places = [one.schema() for one in self.of]
+        return {"type": "array", "prefixItems": places, "minItems": len(places), "maxItems": len(places)}
+
 
 @dataclass(frozen=True)
 class AnyOf:
@@ -160,6 +195,10 @@ class AnyOf:
                 rules.append(str(error))
         raise ValueError(", or ".join(rules))
 
+    def schema(self) -> dict[str, Any]:
+        """Any of its types'."""
+        return {"anyOf": [one.schema() for one in self.types]}
+
 
 @dataclass(frozen=True)
 class Null:
@@ -169,6 +208,10 @@ class Null:
         """None."""
         if value is not None:
             raise ValueError("must be null")
+
+    def schema(self) -> dict[str, Any]:
+        """Null."""
+        return {"type": "null"}
 
 
 @dataclass(frozen=True)
@@ -183,6 +226,10 @@ class Json:
         if _count(value, self.depth) > self.most:
             raise ValueError(f"must have at most {self.most} values")
         return value
+
+    def schema(self) -> dict[str, Any]:
+        """Anything: how deep it may be JSON Schema cannot say."""
+        return {"description": f"Any JSON of at most {self.most:,} values, nested at most {self.depth} deep."}
 
 
 def _count(value: Any, depth: int) -> int:
@@ -206,6 +253,27 @@ class Group:
         if not isinstance(value, dict):
             raise ValueError("must be an object")
         return check_all(value, self.table, self.refused)
+
+    def schema(self) -> dict[str, Any]:
+        """An object of these names and no others."""
+        return object_schema(self.table)
+
+
+def object_schema(table: Mapping[str, Type], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """An object whose names are a table's, and more with their own schemas. Null is what is not given."""
+    properties = {**(more or {}), **{name: or_null(rule.schema()) for name, rule in sorted(table.items())}}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of what may be null too."""
+    if "enum" in schema:
+        return {**schema, "enum": list(dict.fromkeys([*schema["enum"], None]))}
+    if "anyOf" in schema:
+        also = [] if {"type": "null"} in schema["anyOf"] else [{"type": "null"}]
+        return {**schema, "anyOf": [*schema["anyOf"], *also]}
+    kind = schema.get("type")
+    return {**schema, "type": [kind, "null"]} if kind not in (None, "null") else dict(schema)
 
 
 def check_all(values: Mapping[str, Any], table: Mapping[str, Type], refused: Mapping[str, str]) -> dict[str, Any]:

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from .model import Model
 
 _LONGEST_QUERY = 100_000
-_OF_DOCUMENTS: Mapping[str, Type] = {
+OF_DOCUMENTS: Mapping[str, Type] = {
     "top_n": Whole(1, 1_000_000),
     "return_documents": Flag(),
 }
-_OF_TEXTS: Mapping[str, Type] = {"raw_scores": Flag(), "return_text": Flag()}
-_OF_BOTH: Mapping[str, Type] = {
+OF_TEXTS: Mapping[str, Type] = {"raw_scores": Flag(), "return_text": Flag()}
+OF_BOTH: Mapping[str, Type] = {
     "model": Text(2000),
     "query": Text(_LONGEST_QUERY, 1),
     "truncate": Flag(),
@@ -79,7 +79,7 @@ def prepare_rerank(model: Model, incoming: Incoming) -> Prepared:
 def _read(document: dict[str, Any], served: str) -> _Ask:
     of_documents = "documents" in document
     field = "documents" if of_documents else "texts"
-    table = {**_OF_BOTH, **(_OF_DOCUMENTS if of_documents else _OF_TEXTS)}
+    table = {**OF_BOTH, **(OF_DOCUMENTS if of_documents else OF_TEXTS)}
     options: dict[str, Any] = {}
     for name, value in document.items():
         if name == field or name in PASSED_OVER or value is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import RequestError, shown
 from .invocations import prepare_invocation
+from .metrics import PATH as METRICS
 from .openai_chat import prepare_chat
 from .openai_completions import prepare_completion
 from .openai_embeddings import prepare_embeddings
@@ -18,6 +19,7 @@ from .openai_errors import openai_body
 from .openai_models import PATH as MODELS
 from .openai_models import refuse_responses
 from .openai_speech import prepare_speech
+from .openapi import PATH as OPENAPI
 from .rerank import prepare_rerank
 from .transcriptions import (
     TRANSCRIPTIONS,
@@ -103,7 +105,7 @@ def error_body(route: Route | None, path: str, error: RequestError) -> Mapping[s
 
 def no_such_route(method: str, path: str) -> RequestError:
     """The answer to a request that no route has."""
-    allowed = {"/ping": "GET", MODELS: "GET", **dict.fromkeys(ROUTES, "POST")}
+    allowed = {"/ping": "GET", METRICS: "GET", OPENAPI: "GET", MODELS: "GET", **dict.fromkeys(ROUTES, "POST")}
     if path in allowed:
         return RequestError(405, "method-not-allowed", f"{path} takes {allowed[path]}, not {method}")
     known = ", ".join(f"{verb} {name}" for name, verb in allowed.items())

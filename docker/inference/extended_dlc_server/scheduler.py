@@ -22,6 +22,7 @@ from .device_errors import explain_device
 from .ending import EndedError
 from .errors import ModelFailedError, panics_are_errors
 from .generating import Generation, Row, Told, likely_token
+from .metrics import TokenTimes
 from .row_cache import new_cache
 from .worker import FatalError, took_too_long, waited_too_long
 
@@ -79,6 +80,8 @@ class _Ticket:
     """Whether any of it has been read."""
 
     over: bool = False
+    heard: bool = False
+    """Whether any token of it has been written."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -92,6 +95,9 @@ class _Text:
     prompt: list[int]
     singly: bool = False
     """Whether it is read alone, because reading it with others failed."""
+
+    heard: float | None = None
+    """When its newest token was written."""
 
     @property
     def tokens(self) -> list[int]:
@@ -149,6 +155,9 @@ class Scheduler:
 
         self.piece = _PIECES[0]
         self._beginnings = Beginnings(0)
+        self.times = TokenTimes()
+        self.asked_tokens = self.known_tokens = self.preemptions = 0
+        """Tokens of prompts that were looked up and found among those kept, and texts that had to wait for memory."""
 
     # what the worker asks
 
@@ -161,6 +170,24 @@ class Scheduler:
         """Whether another request may join, beside so many that are about to."""
         waiting = len(self._coming) + (self._reading is not None)
         return len(self._texts) + waiting + more < self.most
+
+    # what is told of it, on any thread
+
+    @property
+    def rows(self) -> int:
+        """Texts that are being written."""
+        return len(self._texts)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of their keys and values."""
+        used: int = len(self._texts) * self._cache.width * self._token_bytes
+        return used
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept of texts that are over."""
+        return self._beginnings.bytes
 
     def add(self, writing: Writing, job: Any) -> None:
         """A request joins: its prompts are read in the next steps."""
@@ -257,6 +284,7 @@ class Scheduler:
         for text in group:
             text.ticket.begun = True
         prompts = [text.tokens for text in group]
+        self.asked_tokens += sum(map(len, prompts))
         longest = max(map(len, prompts))
         cache.begin([len(prompt) for prompt in prompts])
         padded = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
@@ -279,7 +307,9 @@ class Scheduler:
         length, place = self._known(text)
         cache = new_cache()
         tokens = text.tokens
+        self.asked_tokens += len(tokens)
         if place is not None:
+            self.known_tokens += length
             cache.take_in(*place, length)
         self._reading = _Reading(text=text, cache=cache, tokens=tokens[length:])
 
@@ -339,6 +369,7 @@ class Scheduler:
         while len(self._texts) > 1 and not self._fits_one_more():
             self._cache.leave(len(self._texts) - 1)
             self._coming.appendleft(self._texts.pop())
+            self.preemptions += 1
 
     def _fits_one_more(self) -> bool:
         needed: int = len(self._texts) * (self._cache.width + 1) * self._token_bytes
@@ -362,12 +393,14 @@ class Scheduler:
         likelihoods = self._likelihoods(texts, raw)
         for text in texts:
             text.ticket.job.batch = max(text.ticket.job.batch, len(self._texts))
+        now = time.perf_counter()
         for number, (text, token) in enumerate(zip(texts, chosen, strict=True)):
             if number in failed:
                 self._fail(text.ticket, self._explain(failed[number]))
             elif token is None:
                 self._fail(text.ticket, _no_numbers())
             elif not text.ticket.over:
+                self._hear(text, now)
                 self._add(text, token, likelihoods.get(number))
 
     def _processed(self, text: _Text, scores: Any) -> Any:
@@ -386,6 +419,12 @@ class Scheduler:
             return {}
         found = scores[wanted].log_softmax(-1)
         return {number: found[place : place + 1] for place, number in enumerate(wanted)}
+
+    def _hear(self, text: _Text, now: float) -> None:
+        """A token more: only a request's very first has waited since it was queued."""
+        ticket = text.ticket
+        self.times.add(now, text.heard, None if ticket.heard else ticket.job.queued)
+        text.heard, ticket.heard = now, True
 
     def _add(self, text: _Text, token: int, likelihoods: Any) -> None:
         row, ticket = text.row, text.ticket

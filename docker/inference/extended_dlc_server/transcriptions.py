@@ -37,14 +37,14 @@ _CONTENT_TYPES: Mapping[str, str] = {
     "srt": "text/plain; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
 }
-_TABLE: Mapping[str, Type] = {
+FIELDS: Mapping[str, Type] = {
     "language": Text(40, 1),
     "model": Text(2000),
     "prompt": Text(10_000),
     "temperature": Number(0, 1),
     "stream": Flag(),
 }
-_GRANULARITIES = ("segment", "word")
+GRANULARITIES = ("segment", "word")
 _PASSED_OVER = PASSED_OVER | {"chunking_strategy"}
 
 
@@ -153,9 +153,9 @@ def _ask(fields: Mapping[str, Any], task: str) -> _Ask:
     for name, text in fields.items():
         if name in ("response_format", "timestamp_granularities") or name in _PASSED_OVER:
             continue
-        if name not in _TABLE:
-            raise unknown_field(name, ("file", "response_format", "timestamp_granularities", *_TABLE))
-        rule = _TABLE[name]
+        if name not in FIELDS:
+            raise unknown_field(name, ("file", "response_format", "timestamp_granularities", *FIELDS))
+        rule = FIELDS[name]
         values[name] = check_field(name, text if isinstance(rule, Text) else parse_value(text), rule, sent=text)
     if values.get("stream"):
         raise BadFieldError("cannot-stream", "stream", "a transcript has no answer in parts: leave 'stream' away")
@@ -168,11 +168,11 @@ def _ask(fields: Mapping[str, Any], task: str) -> _Ask:
         )
     wanted = fields.get("timestamp_granularities", [])
     for one in wanted:
-        if one not in _GRANULARITIES:
+        if one not in GRANULARITIES:
             raise BadFieldError(
                 "bad-parameters",
                 "timestamp_granularities",
-                f"'timestamp_granularities' ({shown(one)}) must be one of: {', '.join(_GRANULARITIES)}",
+                f"'timestamp_granularities' ({shown(one)}) must be one of: {', '.join(GRANULARITIES)}",
             )
     if wanted and form != "verbose_json":
         raise BadFieldError(
