@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from extended_dlc.rehearsal import files, rootfs
 from extended_dlc.rehearsal.engine import Engine, EngineError
 
-REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-inference"
+REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-{family}"
 
 PUBLIC_PYTHON = "3.11"
 _HERE = Path(__file__).parent / "standin"
@@ -33,7 +34,10 @@ class Parts:
     """What the DLC has beside them, and a model or the server may need."""
 
     server: tuple[str, ...]
-    """The stock server, put in without what it asks for: librosa and the like, which it needs for some audio only."""
+    """The stock server, put in without what it asks for: librosa and the like, which it needs for some audio only. Of a
+    training image the toolkit that starts scripts."""
+
+    family: Literal["inference", "training"] = "inference"
 
     python: str | None = None
     """The Python, as `3.8`, that these releases have wheels for. None: the one of either OS layer."""
@@ -63,6 +67,22 @@ DLC_4_51_3 = Parts(
     ),
 )
 """The newest DLC whose stock server is on PyPI too."""
+
+TRAINING_5_3_0 = Parts(
+    family="training",
+    torch="2.13.0",
+    transformers="5.3.0",
+    neighbours=(
+        *("accelerate>=1.12,<2", "boto3", "datasets>=4,<6", "evaluate", "peft>=0.18,<0.22", "protobuf>=5.28.1"),
+        # what sagemaker-training asks for
+        *("gevent", "paramiko", "psutil", "retrying", "scipy", "six", "werkzeug"),
+        "numpy",
+        "pip",
+        "setuptools<82",
+    ),
+    server=("inotify_simple==1.2.1", "sagemaker-training==5.1.4", "sagemaker-pytorch-training==3.0.0"),
+)
+"""The training DLC `2.9.0-transformers5.3.0`, without CUDA; what its layer brings is left out."""
 
 DLC_4_17_0 = Parts(
     python="3.8",
@@ -139,8 +159,8 @@ def make_standin(
     context = state.absolute() / "standin" / _hash(standin.reference, *parts.neighbours, *parts.server)
     context.mkdir(parents=True, exist_ok=True)
     _collect_wheels(context / "wheels", standin, say=say, on_download=on_download)
-    for name in ("Dockerfile", "entrypoint.py"):
-        shutil.copy(_HERE / name, context / name)
+    for file in _recipe(parts):
+        shutil.copy(file, context / file.name)
     say(f"building the stand-in {standin.reference}")
     arguments = {
         "OS_IMAGE": os_image,
@@ -156,13 +176,21 @@ def make_standin(
 def _named(parts: Parts, python: str) -> _StandIn:
     # {torch}-transformers{version}-{cpu|gpu}-py{NN}-{os}
     tag = f"{parts.torch}-transformers{parts.transformers}-cpu-py{python.replace('.', '')}-standin"
-    return _StandIn(reference=f"{REPOSITORY}:{tag}", parts=parts, python=python)
+    reference = f"{REPOSITORY.format(family=parts.family)}:{tag}"
+    return _StandIn(reference=reference, parts=parts, python=python)
 
 
 def _key(standin: _StandIn, system: str) -> str:
     """A hash of all that decides the image's content, but for what pip picks where it may choose."""
-    recipe = [(_HERE / name).read_text() for name in ("Dockerfile", "entrypoint.py")]
+    recipe = [file.read_text() for file in _recipe(standin.parts)]
     return _hash(standin.reference, system, *standin.parts.neighbours, *standin.parts.server, *recipe)
+
+
+def _recipe(parts: Parts) -> tuple[Path, Path]:
+    """The Dockerfile of a family, and its entry point."""
+    if parts.family == "training":
+        return _HERE / "training" / "Dockerfile", _HERE / "training" / "start_with_right_hostname.sh"
+    return _HERE / "Dockerfile", _HERE / "entrypoint.py"
 
 
 def _hash(*parts: str) -> str:
