@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         ServingImage,
         StockDlc,
     )
-    from extended_dlc.mirror import MirroredModel
+    from extended_dlc.mirror import MirroredDataset, MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.network import PrivateAccess
     from extended_dlc.options.build import LocalBuild
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
         ScheduledCapacity,
     )
     from extended_dlc.options.schedule import ByHand, OfficeHours
+    from extended_dlc.options.training import EvaluationGate, S3Data, TrainingCode, TrainingInstances, TrainingSchedule
     from extended_dlc.options.vllm import VllmServing
     from extended_dlc.schedule import Switch
+    from extended_dlc.training.job import TrainingJob
+    from extended_dlc.training.model import TrainedModel
 
 _HOMES = {
     "AllAtOnce": "options.rollout",
@@ -50,6 +53,7 @@ _HOMES = {
     "CopyScaling": "options.scaling",
     "DataCapture": "options.capture",
     "EcrImage": "image",
+    "EvaluationGate": "options.training",
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
@@ -58,6 +62,7 @@ _HOMES = {
     "InvokableEndpoint": "endpoint",
     "Linear": "options.rollout",
     "LocalBuild": "options.build",
+    "MirroredDataset": "mirror",
     "MirroredModel": "mirror",
     "Monitoring": "options.monitoring",
     "Network": "options.network",
@@ -69,6 +74,7 @@ _HOMES = {
     "PublishedImage": "image",
     "RealTime": "options.hosting",
     "Rolling": "options.rollout",
+    "S3Data": "options.training",
     "S3Model": "model",
     "ScheduledCapacity": "options.scaling",
     "ServedModel": "model",
@@ -76,6 +82,11 @@ _HOMES = {
     "ServingImage": "image",
     "StockDlc": "image",
     "Switch": "schedule",
+    "TrainedModel": "training.model",
+    "TrainingCode": "options.training",
+    "TrainingInstances": "options.training",
+    "TrainingJob": "training.job",
+    "TrainingSchedule": "options.training",
     "Variant": "options.hosting",
     "VllmServing": "options.vllm",
 }
@@ -92,6 +103,7 @@ __all__ = [
     "CopyScaling",
     "DataCapture",
     "EcrImage",
+    "EvaluationGate",
     "ExtendedDlc",
     "HubModel",
     "HuggingFaceEndpoint",
@@ -100,6 +112,7 @@ __all__ = [
     "InvokableEndpoint",
     "Linear",
     "LocalBuild",
+    "MirroredDataset",
     "MirroredModel",
     "Monitoring",
     "Network",
@@ -111,6 +124,7 @@ __all__ = [
     "PublishedImage",
     "RealTime",
     "Rolling",
+    "S3Data",
     "S3Model",
     "ScheduledCapacity",
     "ServedModel",
@@ -118,6 +132,11 @@ __all__ = [
     "ServingImage",
     "StockDlc",
     "Switch",
+    "TrainedModel",
+    "TrainingCode",
+    "TrainingInstances",
+    "TrainingJob",
+    "TrainingSchedule",
     "Variant",
     "VllmServing",
 ]

@@ -87,12 +87,13 @@ class File:
 class Hub:
     """The Hub, by plain HTTPS."""
 
-    def __init__(self, endpoint: str, model: str, revision: str, token: str | None) -> None:
+    def __init__(self, endpoint: str, model: str, revision: str, token: str | None, kind: str = "model") -> None:
         self._endpoint, self._model, self._revision, self._token = endpoint.rstrip("/"), model, revision, token
+        self._kind = kind
 
     def files(self) -> list[File]:
         """What a server that loads with torch needs of the commit, sorted."""
-        url: str | None = f"{self._endpoint}/api/models/{self._model}/tree/{self._revision}?recursive=true"
+        url: str | None = f"{self._endpoint}/api/{self._kind}s/{self._model}/tree/{self._revision}?recursive=true"
         found = []
         while url:
             content, headers = self._get(url)
@@ -103,13 +104,17 @@ class Hub:
                     found.append(File(entry["path"], size, large.get("oid"), entry["oid"]))
             following = re.search(r'<([^>]+)>;\s*rel="next"', headers.get("Link") or "")
             url = urllib.parse.urljoin(url, following.group(1)) if following else None
-        return [file for file in sorted(found, key=lambda file: file.path) if _is_needed(file.path, found)]
+        found.sort(key=lambda file: file.path)
+        if self._kind == "dataset":  # whose sounds and pictures are what is wanted
+            return [file for file in found if not file.path.rpartition("/")[2].startswith(".")]
+        return [file for file in found if _is_needed(file.path, found)]
 
     def read(self, file: File, first: int, length: int) -> bytes:
         """Bytes of a file."""
         if length == 0:
             return b""
-        url = f"{self._endpoint}/{self._model}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
+        place = self._model if self._kind == "model" else f"{self._kind}s/{self._model}"
+        url = f"{self._endpoint}/{place}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
         try:
             return self._get(url, (first, length))[0]
         except CopyError as error:
@@ -518,6 +523,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Copy, and tell who waits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
+    parser.add_argument("--kind", choices=("model", "dataset"), default="model")
     parser.add_argument("--revision", required=True)
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--prefix", required=True)
@@ -542,7 +548,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.make_bucket_in:
             make_bucket(s3, given.bucket, given.make_bucket_in, s3.meta.region_name)
         token = read_token(given.token_secret) if given.token_secret else None
-        hub = Hub(given.hub, given.model, given.revision, token)
+        hub = Hub(given.hub, given.model, given.revision, token, given.kind)
         parts = {"threads": given.threads, "part_bytes": given.part_mib * MIB, "deadline": started + given.seconds}
         copied = Copy(s3, hub, given.bucket, given.prefix, **parts).run()
     except Exception as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
-from aws_cdk import CustomResource, Names
+from aws_cdk import CustomResource, IResolvable, Names
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
@@ -399,7 +399,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if told:
             self._speak_openai.add(scope)
             self.speaks_openai = self in self._speak_openai
-        data: sagemaker.CfnModel.ModelDataSourceProperty | None = placed.data
+        data: sagemaker.CfnModel.ModelDataSourceProperty | IResolvable | None = placed.data
         archive = None
         if isinstance(hosting, Serverless):
             data, archive = None, _archive_for_serverless(placed)
@@ -729,7 +729,7 @@ def _archive_for_serverless(placed: PlacedModel) -> str | None:
     """The address of the model's archive, if there is one; ValueError for model data in any other form."""
     if placed.data is None:
         return None
-    source = placed.data.s3_data_source
+    source = getattr(placed.data, "s3_data_source", None)  # a trained model's is a condition, and never an archive
     known = source if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) else None
     archive = known.s3_uri if known is not None and known.compression_type == "Gzip" else None
     told("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from aws_cdk import Annotations, Aws, CfnWaitCondition, CfnWaitConditionHandle, Duration, Token
 from aws_cdk import aws_codebuild as codebuild
@@ -13,7 +14,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from aws_cdk import custom_resources as custom
-from constructs import Construct
+from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_file
 from extended_dlc._mirror_copy import UNVERIFIED
@@ -70,6 +71,7 @@ class MirroredModel(Construct):
     code: InferenceCode | None = None
     source: Source = "mirrored"
     variables: Mapping[str, str] = VARIABLES["mirrored"]
+    _kind: Literal["model", "dataset"] = "model"
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class MirroredModel(Construct):
         self._bucket = bucket or s3.Bucket.from_bucket_name(
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )
-        self._prefix = f"models/{self.model_id}/{revision}/"
+        self._prefix = f"{self._kind}s/{self.model_id}/{revision}/"
         self.task = task
         self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
         self.project = project or self._new_project()
@@ -160,6 +162,15 @@ class MirroredModel(Construct):
             ready=self._ready,
             isolated=True,
         )
+
+    @property
+    def ready(self) -> IDependable:
+        """Depend on it to wait until the copy is whole."""
+        return self._ready
+
+    def grant_read(self, role: iam.IGrantable) -> None:
+        """Let `role` list and read the copy."""
+        prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
 
     def _new_project(self) -> codebuild.Project:
         return codebuild.Project(
@@ -215,6 +226,7 @@ class MirroredModel(Construct):
         handle = CfnWaitConditionHandle(self, f"Handle{what}")
         arguments = {
             "model": self.model_id,
+            **({"kind": self._kind} if self._kind != "model" else {}),
             "revision": revision,
             "bucket": self._bucket.bucket_name,
             "prefix": self._prefix,
@@ -265,3 +277,46 @@ class MirroredModel(Construct):
         )
         wait.node.add_dependency(start)
         return wait
+
+
+class MirroredDataset(MirroredModel):
+    """One commit of a data set of the Hub, copied to S3 by the deployment: a channel of a training.
+
+    It is copied as a `MirroredModel` is, below `datasets/`, with all files that are not hidden.
+    """
+
+    _kind = "dataset"
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        dataset: str,
+        revision: str,
+        token: secretsmanager.ISecret | None = None,
+        bucket: s3.IBucket | None = None,
+        project: codebuild.IProject | None = None,
+        timeout: Duration | None = None,
+    ) -> None:
+        """Define the copy.
+
+        :param dataset: The data set's id on the Hub, as `nyu-mll/glue`. ValueError when it cannot be an id.
+        :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
+        :param token: The secret with the Hub's token, for a private or gated data set, as of `MirroredModel`. Default:
+            none, and the copy of a gated one fails with what to do.
+        :param bucket: As of `MirroredModel`, below `datasets/`.
+        :param project: As of `MirroredModel`.
+        :param timeout: As of `MirroredModel`.
+        """
+        require("dataset", dataset, check_model_id)
+        super().__init__(
+            scope,
+            construct_id,
+            model=dataset,
+            revision=revision,
+            token=token,
+            bucket=bucket,
+            project=project,
+            timeout=timeout,
+        )

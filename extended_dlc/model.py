@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from aws_cdk import IResolvable
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
@@ -33,7 +34,7 @@ class PlacedModel:
     environment: Mapping[str, str]
     """Environment variables of the container."""
 
-    data: sagemaker.CfnModel.ModelDataSourceProperty | None = None
+    data: sagemaker.CfnModel.ModelDataSourceProperty | IResolvable | None = None
     """What SageMaker puts into `/opt/ml/model` before the container starts. Default: nothing."""
 
     ready: IDependable | None = None

@@ -6,6 +6,7 @@ endpoint behind its stack's back, and a `cdk deploy` finds the switch where it w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import jsii
@@ -17,6 +18,7 @@ from aws_cdk import (
     Duration,
     Fn,
     IAnyProducer,
+    IResolvable,
     IResolveContext,
     Lazy,
     Stack,
@@ -97,7 +99,7 @@ class Switch(Construct):
                         "StackName": stack.stack_name,
                         "UsePreviousTemplate": True,
                         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
-                        "Parameters": Lazy.uncached_any(cast(IAnyProducer, _Parameters(self.parameter, to))),
+                        "Parameters": StackParameters(self.parameter, {"ParameterValue": to}).lazy,
                     }
                 ),
                 policy_statements=[
@@ -112,20 +114,29 @@ class Switch(Construct):
 
 
 @jsii.implements(IAnyProducer)
-class _Parameters:
+class StackParameters:
     """The parameters of an update that changes one of them: all that the stack has by the end of the synth.
 
     The CDK adds its own, BootstrapVersion, after it has looked at the template once.
     """
 
-    def __init__(self, changed: CfnParameter, value: str) -> None:
-        self._changed, self._value = changed, value
+    def __init__(self, changed: CfnParameter, value: Mapping[str, str]) -> None:
+        """Know which one changes.
+
+        :param value: What stands beside its key: `ParameterValue`, or a path to it in a state machine.
+        """
+        self._changed, self._value = changed, dict(value)
+
+    @property
+    def lazy(self) -> IResolvable:
+        """What stands for them until the synth."""
+        return Lazy.uncached_any(cast(IAnyProducer, self))
 
     def produce(self, context: IResolveContext) -> list[dict[str, Any]]:
         """One for each parameter; what is not named would go back to its default."""
         found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
         return [
-            {"ParameterKey": each.logical_id, "ParameterValue": self._value}
+            {"ParameterKey": each.logical_id, **self._value}
             if each is self._changed
             else {"ParameterKey": each.logical_id, "UsePreviousValue": True}
             for each in found

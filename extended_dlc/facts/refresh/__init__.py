@@ -45,7 +45,9 @@ def refresh(say: Callable[[str], None] = print, dlc_repository: str = dlc.REPOSI
     if find_spec("moto") is None:
         say("instances: left as they are, moto's dump is not there (pip install 'extended-dlc[rehearse]' brings it)")
     else:
-        table("instances", instances.instances())
+        hosting = instances.instances()
+        table("instances", hosting)
+        table("training_instances", instances.training_instances(hosting))
     say("transformers: asking for its releases …")
     uploads = _pip.uploads("transformers", _pip.index())
     before = {name: read(name) for name in ("releases", "model_types", "tasks")}

@@ -78,3 +78,27 @@ def _instance(specification: Json) -> Json:
         "local_storage_gb": specification.get("InstanceStorageInfo", {}).get("TotalSizeInGB", 0),
         "network_gbps": _network(specification["NetworkInfo"]),
     }
+
+
+def training_instances(hosting: Json) -> Json:
+    """Training types of botocore's service model; what they have is in `hosting` where SageMaker hosts on them too."""
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    specifications = _read(Path(str(resources.files("moto"))) / "ec2/resources/instance_types.json.gz")
+    rows: dict[str, Json | None] = {}
+    for name in sorted(model.shape_for("TrainingInstanceType").enum):
+        specification = specifications.get(name.removeprefix("ml."))
+        if name in hosting["instances"]:
+            rows[name] = None
+        elif specification is None:
+            raise RefreshError(
+                f"SageMaker trains on {name}, which the dump of EC2 does not have: refresh with a newer moto"
+            )
+        else:
+            rows[name] = _instance(specification)
+    return {
+        "source": f"botocore {metadata.version('botocore')}, sagemaker TrainingInstanceType; moto "
+        f"{metadata.version('moto')}, ec2/resources/instance_types.json.gz; null: as in instances.json",
+        "training_instances": rows,
+    }

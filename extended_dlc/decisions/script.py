@@ -1,0 +1,180 @@
+"""Which arguments a training script takes, as far as its source says."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extended_dlc.facts._tables import did_you_mean, table
+from extended_dlc.options.training import TrainingCode, parsed
+
+_TRAINER = ("TrainingArguments", "Seq2SeqTrainingArguments")
+
+_TOLERANT = ("parse_known_args", "add_subparsers", "parse_yaml_file", "parse_json_file")
+"""Calls by which a script takes more than its parser's own arguments."""
+
+
+class CannotTellError(Exception):
+    """The script takes what its source does not say."""
+
+
+@dataclass
+class Arguments:
+    """What a script's parser takes."""
+
+    names: set[str] = field(default_factory=set)
+    """Options without their dashes."""
+
+    trainer: str | None = None
+    """The class of transformers' whose fields are among them."""
+
+
+def check_hyperparameters(
+    code: TrainingCode, script: str, hyperparameters: Mapping[str, object], *, transformers: str | None
+) -> None:
+    """Refuse hyperparameters that the script's own parser would end with an error for.
+
+    What cannot be told from the source passes: arguments of another package's, and a parser that passes over what it
+    does not know.
+    """
+    found = arguments_of(code, script)
+    if found is None:
+        return
+    known = found.names | (_fields(found.trainer, transformers) if found.trainer else set())
+    for name in hyperparameters:
+        begun = {each.replace("-", "_") for each in known if each.startswith(name)}
+        if name in known or len(begun) == 1:  # argparse takes what is unique by its beginning
+            continue
+        if begun:
+            raise ValueError(f"'{name}' could be {', '.join(sorted(begun)[:4])}: write the one that is meant")
+        if found.trainer and name in _fields(found.trainer, None):
+            raise ValueError(
+                f"'{name}' is no argument of {found.trainer} in transformers {transformers}, and was one of another "
+                f"release: see its migration guide{did_you_mean(name, known)}"
+            )
+        raise ValueError(
+            f"'{name}' is no argument of {script}{did_you_mean(name, known)}: remove it, or add it to the parser"
+        )
+
+
+def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
+    """What the script's parser takes; None where the source does not say."""
+    file = Path(code.folder) / script
+    try:
+        found = _Reader(Path(code.folder), parsed(file)).read()
+    except (CannotTellError, ValueError):
+        return None
+    return found if found.names or found.trainer else None
+
+
+def _fields(name: str, transformers: str | None) -> set[str]:
+    """The fields of a class of transformers': of one release where its fields are known, otherwise of all."""
+    data = table("training_arguments")
+    of_class = _TRAINER if name == _TRAINER[1] else _TRAINER[:1]
+    rows = [row for row in data["training_arguments"] if row["class"] in of_class]
+    if transformers in data["releases"]:
+        rows = [row for row in rows if transformers in row["releases"]]
+    return {spelt for row in rows for spelt in _spelt(row["argument"])}
+
+
+def _spelt(name: str) -> Iterator[str]:
+    """A field as HfArgumentParser takes it."""
+    yield from (name, name.replace("_", "-"), f"no_{name}", f"no-{name.replace('_', '-')}")
+
+
+class _Reader:
+    """Reads one script."""
+
+    def __init__(self, folder: Path, tree: ast.Module) -> None:
+        self._folder, self._tree = folder, tree
+        self._found = Arguments()
+        self._classes = {each.name: each for each in tree.body if isinstance(each, ast.ClassDef)}
+        self._imported = dict(self._imports())
+
+    def read(self) -> Arguments:
+        """What its parsers take; CannotTellError where one takes more than is written here."""
+        parsers = {name for each in ast.walk(self._tree) if (name := _parser_made(each))}
+        for each in ast.walk(self._tree):
+            if isinstance(each, ast.Call):
+                self._call(each, parsers)
+        return self._found
+
+    def _call(self, call: ast.Call, parsers: set[str]) -> None:
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        tolerant = any(
+            word.arg == "return_remaining_strings" and getattr(word.value, "value", True) is not False
+            for word in call.keywords
+        )
+        handed_on = any(isinstance(each, ast.Name) and each.id in parsers for each in call.args)
+        if (
+            name in ("parse_known_args", "add_subparsers", "parse_yaml_file", "parse_json_file")
+            or tolerant
+            or handed_on
+        ):
+            raise CannotTellError
+        if name == "ArgumentParser" and any(word.arg in ("parents", "fromfile_prefix_chars") for word in call.keywords):
+            raise CannotTellError
+        if name != "ArgumentParser" and name.endswith("Parser") and name not in ("HfArgumentParser", "add_parser"):
+            raise CannotTellError  # as trl's TrlParser, whose configurations have fields of their own
+        if name == "add_argument":
+            self._found.names |= set(_options(call))
+        if name == "HfArgumentParser":
+            given = call.args[0] if call.args else next((w.value for w in call.keywords), None)
+            for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
+                self._dataclass(each)
+
+    def _dataclass(self, node: ast.expr | None) -> None:
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+        elif isinstance(node, ast.Name):
+            name = node.id
+        else:
+            raise CannotTellError
+        if name in self._classes:
+            self._fields_of(self._classes[name])
+        elif name in _TRAINER:
+            self._found.trainer = max(filter(None, (name, self._found.trainer)), key=_TRAINER.index)
+        elif name in self._imported:
+            module = _Reader(self._folder, parsed(self._imported[name]))
+            module._dataclass(ast.Name(name))
+            self._found.names |= module._found.names
+            self._found.trainer = self._found.trainer or module._found.trainer
+        else:
+            raise CannotTellError
+
+    def _fields_of(self, node: ast.ClassDef) -> None:
+        for base in node.bases:
+            self._dataclass(base)
+        for each in node.body:
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                self._found.names |= set(_spelt(each.target.id))
+
+    def _imports(self) -> Iterator[tuple[str, Path]]:
+        """The names that come from a file beside the script."""
+        for each in ast.walk(self._tree):
+            if isinstance(each, ast.ImportFrom) and each.module:
+                file = self._folder / f"{each.module.replace('.', '/')}.py"
+                if file.is_file():
+                    yield from ((alias.asname or alias.name, file) for alias in each.names)
+
+
+def _parser_made(node: ast.AST) -> str | None:
+    """The name that a parser is given."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
+        func = node.value.func
+        made = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
+        return node.targets[0].id if made.endswith("Parser") else None
+    return None
+
+
+def _options(call: ast.Call) -> Iterator[str]:
+    """The options of one `add_argument`, without their dashes."""
+    if not call.args:
+        raise CannotTellError
+    for each in call.args:
+        if not isinstance(each, ast.Constant) or not isinstance(each.value, str):
+            raise CannotTellError
+        if each.value.startswith("-"):
+            yield each.value.lstrip("-")

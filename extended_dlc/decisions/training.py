@@ -1,0 +1,301 @@
+"""What follows for a training: what is refused, and what is to be known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from extended_dlc.decisions.asked import ModelAsked
+from extended_dlc.decisions.found import Finder, Found, Note, Refusal
+from extended_dlc.decisions.script import check_hyperparameters
+from extended_dlc.facts.catalog import version
+from extended_dlc.facts.checks import check_environment
+from extended_dlc.facts.compat import check_model_type
+from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.limits import check_limit, most
+from extended_dlc.facts.training_fit import fit_training, smallest_for_training
+from extended_dlc.options._values import is_token
+from extended_dlc.options.training import EvaluationGate, HyperParameter, TrainingCode, TrainingInstances
+
+Adapter = Literal["merged", "beside"]
+"""What becomes of a LoRA adapter that the script saves."""
+
+NAME_LENGTH = 50
+"""Of a job's own part of its name: SageMaker takes 63 characters, and each run adds a hyphen and twelve digits."""
+
+MODEL_CHANNEL = "model"
+"""The channel of weights that are in S3."""
+
+_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
+VARIABLES = {
+    "HF_MODEL_ID": "base_model",
+    "HF_MODEL_REVISION": "base_model",
+    "HF_TOKEN_SECRET_ARN": "the base_model's token",
+    "HF_TASK": "the base_model's task",
+    "HF_HUB_OFFLINE": "network_isolation or a base_model in S3",
+    "EXTENDED_DLC_MERGE_ADAPTER": "adapter",
+}
+"""The variables that a training sets itself, and by which option."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingAsked:
+    """A training, as far as anybody said."""
+
+    place: str = ""
+    """Where it stands in the settings: `training.speech`."""
+
+    name: str
+    code: TrainingCode
+    hyperparameters: Mapping[str, HyperParameter] = field(default_factory=dict)
+    channels: Sequence[str] = ()
+    model: ModelAsked | None = None
+    instances: TrainingInstances
+    adapter: Adapter | None = None
+    gate: EvaluationGate | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    transformers: str | None = None
+    """The release in the training's image; None where nobody knows it."""
+
+    serving: str | None = None
+    """The release in the image of the endpoint that serves the result."""
+
+    served_base: str | None = None
+    """The Hub id of the model that the endpoint serves until something is trained."""
+
+    serves: bool = False
+    isolated: bool = False
+    image_training: bool | None = None
+    """Whether the image is one that trains; None where nobody knows."""
+
+
+def decide_training(asked: TrainingAsked, found: Found) -> None:
+    """All that is refused of a training, and noted."""
+    finder = found.at(asked.place)
+    _check_names(asked, finder)
+    _check_model(asked, finder)
+    _check_releases(asked, finder)
+    _check_script(asked, finder)
+    _check_gate(asked, finder)
+    for instance in asked.instances.found:
+        _check_instance(asked, instance, finder)
+
+
+def training_found(asked: TrainingAsked) -> tuple[list[Note], list[Refusal]]:
+    """The notes and the refusals of one training."""
+    found = Found()
+    decide_training(asked, found)
+    return found.notes, found.refusals
+
+
+def arguments_of(hyperparameters: Mapping[str, HyperParameter]) -> dict[str, str]:
+    """The hyperparameters as SageMaker takes them."""
+    return {name: _text(value) for name, value in hyperparameters.items()}
+
+
+def _text(value: HyperParameter) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _check_names(asked: TrainingAsked, finder: Finder) -> None:
+    if not is_token(asked.name) and (not _JOB_NAME.fullmatch(asked.name) or len(asked.name) > NAME_LENGTH):
+        finder.refuse(
+            "job_name",
+            asked.name,
+            f"must be letters, digits and hyphens between them, at most {NAME_LENGTH}, because each run adds 13 "
+            f"characters and SageMaker takes {most('training.name')}: shorten it",
+            setting="",
+        )
+    for channel in asked.channels:
+        if not _CHANNEL.fullmatch(channel):
+            finder.refuse("channels", channel, "must be letters, digits and . _ -, at most 64: it becomes a folder")
+        if channel == MODEL_CHANNEL:
+            finder.refuse("channels", channel, "is the folder of the base model's weights: call the channel otherwise")
+    count = len(asked.channels) + (asked.model is not None and asked.model.source != "hub")
+    if count > most("training.channels"):
+        finder.refuse("channels", str(count), f"are more than SageMaker's {most('training.channels')}: merge some")
+    for key, value in arguments_of(asked.hyperparameters).items():
+        if key.startswith("sagemaker_"):
+            finder.refuse("hyperparameters", key, "is one of those that SageMaker's own programs are told: remove it")
+        if not key or len(key) > 256 or len(value) > 2500:
+            finder.refuse(
+                "hyperparameters",
+                key[:40],
+                "is too long, as name (256 characters) or value (2500): put it into a file of the code's folder",
+            )
+    # five are SageMaker's own
+    finder.check(
+        "hyperparameters",
+        None,
+        lambda: check_limit("training.hyperparameters", len(asked.hyperparameters) + 5),
+    )
+    finder.check("metrics", None, lambda: check_limit("training.metrics", len(asked.metrics)))
+    for name, pattern in asked.metrics.items():
+        finder.check("metrics", name, partial(_check_metric, pattern))
+    finder.check("environment", None, lambda: check_environment(asked.environment, reserved=VARIABLES))
+
+
+def _check_metric(pattern: str) -> None:
+    if len(pattern) > 500:
+        raise ValueError("has an expression of more than SageMaker's 500 characters: shorten it")
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"has no regular expression ({error}): write one as 'loss: ([0-9.]+)'") from None
+    if groups != 1:
+        raise ValueError(f"has an expression with {groups} groups: put the number, and nothing else, into one")
+
+
+def _check_model(asked: TrainingAsked, finder: Finder) -> None:
+    model = asked.model
+    if asked.adapter == "beside" and asked.served_base is not None and model is not None:
+        base = model.facts.model_id
+        if base is not None and base != asked.served_base:
+            finder.refuse(
+                "base_model",
+                base,
+                f"is not the model that the endpoint serves, '{asked.served_base}', beside which the adapter would be "
+                "loaded: train on that one, serve this one, or merge the adapter (adapter='merged')",
+                setting="base_model",
+            )
+    if asked.adapter is not None and model is None:
+        finder.refuse("adapter", asked.adapter, "needs to know its base: name it as base_model")
+    if model is None:
+        return
+    if model.facts.gated and not model.token and model.source == "hub":
+        finder.refuse(
+            "base_model",
+            model.facts.model_id,
+            "is gated: agree to its terms on its page and pass the secret with your token "
+            "(HubModel(…, token=secret)), or copy it once with MirroredModel",
+        )
+    if model.source == "archive":
+        finder.refuse(
+            "base_model",
+            "an archive",
+            "is not unpacked for a training: unpack it in S3 and name the prefix, S3Model(bucket, 'prefix/')",
+        )
+    if asked.isolated and model.source == "hub":
+        finder.refuse(
+            "network_isolation",
+            "True",
+            "leaves the container no way to the Hub, where the base model is: copy it with MirroredModel",
+        )
+    if model.facts.model_type is not None and asked.transformers is not None:
+        kind, release = model.facts.model_type, asked.transformers
+        finder.check("base_model", model.facts.model_id, lambda: check_model_type(kind, release), whole=True)
+    if model.source == "hub" and model.revision is None:
+        finder.note(
+            "training-revision",
+            f"'{model.facts.model_id}' is trained from what its branch 'main' points at when a run starts: name the "
+            "commit as revision, and each run starts from the same weights",
+        )
+
+
+def _check_releases(asked: TrainingAsked, finder: Finder) -> None:
+    """A model that a newer release wrote may answer otherwise, or not at all, with an older one."""
+    if asked.image_training is False:
+        finder.refuse(
+            "image",
+            None,
+            "serves models and does not train them: pass ExtendedDlc(family='training', …)",
+            whole=True,
+        )
+    if asked.transformers is None or asked.serving is None:
+        return
+    trains, serves = version(asked.transformers), version(asked.serving)
+    if trains[0] > serves[0]:
+        finder.refuse(
+            "transformers",
+            asked.transformers,
+            f"trains with a newer major release than the endpoint's image has ({asked.serving}), which does not read "
+            f"all of what this one writes: give the endpoint's image transformers {asked.transformers}, or train with "
+            f"{asked.serving}",
+            setting="image.transformers",
+        )
+    elif trains > serves:
+        finder.note(
+            "training-release",
+            f"transformers {asked.transformers} trains and {asked.serving} serves, which is older: a model type or an "
+            f"option that is new in between fails at the start of the endpoint; give both images {asked.transformers}",
+            setting="image.transformers",
+        )
+
+
+def _check_script(asked: TrainingAsked, finder: Finder) -> None:
+    finder.check(
+        "hyperparameters",
+        None,
+        lambda: check_hyperparameters(
+            asked.code, asked.code.entry_point, asked.hyperparameters, transformers=asked.transformers
+        ),
+    )
+
+
+def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
+    gate = asked.gate
+    if gate is None:
+        return
+    at = Finder(finder.found, f"{finder.place}.gate".lstrip("."), finder.who)
+    if not asked.serves:
+        at.refuse(
+            "gate",
+            gate.metric,
+            "decides whether a model is served, and the training has nothing that serves it: pass serves=, the "
+            "endpoint's TrainedModel, or leave the gate out",
+            setting="",
+        )
+    at.check("entry_point", gate.entry_point, lambda: asked.code.require(gate.entry_point, "entry_point"))
+    for channel in gate.channels:
+        if channel not in asked.channels:
+            known = ", ".join(asked.channels) or "none"
+            at.refuse("channels", channel, f"is no channel of the training, which has {known}: name one of those")
+    arguments = gate.hyperparameters or {}
+    at.check(
+        "hyperparameters",
+        None,
+        lambda: check_hyperparameters(asked.code, gate.entry_point, arguments, transformers=asked.transformers),
+    )
+
+
+def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) -> None:
+    """Whether the model's weights, gradients and optimizer states fit."""
+    if asked.model is None:
+        return
+    facts, arguments = asked.model.facts, arguments_of(asked.hyperparameters)
+    is_adapter = asked.adapter is not None
+    fit = fit_training(
+        facts,
+        instance,
+        adapter=is_adapter,
+        arguments=arguments,
+        instances=1 if is_token(asked.instances.instances) else asked.instances.instances,
+        torchrun=asked.instances.distribution is not None,
+    )
+    if fit.verdict in ("fits", "unknown"):
+        return
+    enough = smallest_for_training(facts, instance.accelerator, adapter=is_adapter, arguments=arguments)
+    ways = [f"take {' or '.join(enough)}"] if enough else []
+    ways += [] if is_adapter else ["train a LoRA adapter (adapter='merged')"]
+    ways += ["shard it (distribution='torchrun' with the hyperparameter fsdp)"] if instance.accelerator == "gpu" else []
+    name = facts.model_id or "the model"
+    if fit.verdict == "too small":
+        finder.refuse(
+            "instance_type",
+            instance.name,
+            f"cannot train {name}: {fit.why}: {', '.join(ways)}; if the size is not right, say parameters= of the "
+            "base model",
+            setting="instances.instance_type",
+        )
+    else:
+        finder.note(
+            "training-memory",
+            f"{name} may be too large to train on {instance.name}: {fit.why}: if it runs out of memory, "
+            f"{', '.join(ways)}, or load it in 16 bits",
+            setting="instances.instance_type",
+        )

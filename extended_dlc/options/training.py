@@ -1,0 +1,331 @@
+"""How a model is trained: its code, what it runs on, when, and what decides whether the result is served."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import available_timezones
+
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.training_instances import find_training_instance
+from extended_dlc.options._values import OptionError, is_token, require, within, within_limit
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_s3 as s3
+
+DEFAULT_TRAINING_TYPE = "ml.g5.xlarge"
+"""One GPU with 22 GiB, which LoRA of a model of a few billion weights fits."""
+
+DAY_SECONDS = 24 * 3600
+LARGEST_CODE_BYTES = 20 * 1024 * 1024
+"""Code with a small data set beside it; what is larger belongs in a channel."""
+
+HyperParameter = str | int | float | bool
+"""A value of the script's command line."""
+
+
+@dataclass(frozen=True)
+class TrainingCode:
+    """A folder with the script that trains, what it imports, and a `requirements.txt` where it needs more packages.
+
+    It is packed as `sourcedir.tar.gz` and uploaded by the deployment; the container installs the requirements and runs
+    the script with the hyperparameters as its arguments.
+    """
+
+    folder: str
+    """The folder. ValueError when it is none, holds more than 20 MB, or a Python file in it does not compile."""
+
+    entry_point: str = "train.py"
+    """The script in it. ValueError when it is missing, with the scripts that are there. Default: `train.py`."""
+
+    def __post_init__(self) -> None:
+        """Find what would otherwise fail in the container, minutes later."""
+        folder = Path(self.folder)
+        if not folder.is_dir():
+            raise OptionError("folder", self.folder, "is not a folder: correct the path")
+        self.require(self.entry_point, "entry_point")
+        size = sum(file.stat().st_size for _, file in self.found())
+        if size > LARGEST_CODE_BYTES:
+            raise OptionError(
+                "folder",
+                self.folder,
+                f"holds {size / 1e6:.0f} MB and code at most {LARGEST_CODE_BYTES / 1e6:.0f}: put data into a channel "
+                "(S3Data, MirroredDataset) and weights into base_model",
+            )
+        for path, file in self.found():
+            if path.endswith(".py"):
+                parsed(file)
+
+    def require(self, script: str, option: str) -> None:
+        """Refuse a script that is not in the folder."""
+        there = [path for path, _ in self.found() if path.endswith(".py")]
+        if script in there:
+            return
+        known = f"it has {', '.join(there[:5])}" if there else "it has no Python file"
+        hint = did_you_mean(script, there)
+        raise OptionError(option, script, f"is not in {self.folder}: {known}{hint or '; name the script that is run'}")
+
+    def files(self) -> dict[str, Path]:
+        """Path in the archive -> file."""
+        return dict(self.found())
+
+    def found(self) -> Iterator[tuple[str, Path]]:
+        """The files that are packed: neither hidden nor Python's caches."""
+        folder = Path(self.folder)
+        for file in sorted(folder.rglob("*")):
+            path = file.relative_to(folder)
+            if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
+                yield path.as_posix(), file
+
+
+def parsed(file: Path) -> ast.Module:
+    """A Python file; ValueError where it does not compile."""
+    source = file.read_bytes()
+    try:
+        tree = ast.parse(source, str(file))
+        compile(source, str(file), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"{file}{line} does not compile ({error.args[0]}): correct it before it is deployed") from None
+    return tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingInstances:
+    """What a training runs on, and for how long."""
+
+    instance_type: str | Sequence[str] = DEFAULT_TRAINING_TYPE
+    """SageMaker's name of the instance type, or up to five in order of preference: the state machine takes the next
+    where SageMaker is short of one or the account has no quota for it. Default: `ml.g5.xlarge`. ValueError for a type
+    that SageMaker does not train on, and for types that do not compute with the same kind of accelerator."""
+
+    instances: int = 1
+    """How many instances train together. ValueError for several without `distribution`. Default: one."""
+
+    distribution: Literal["torchrun"] | None = None
+    """How processes are started: `torchrun` starts one for each GPU of each instance. Default: one process in all,
+    which Trainer spreads over the GPUs of an instance."""
+
+    volume_gb: int = 100
+    """Size of the volume of each instance, 1 to 16384 GB, which types with storage of their own do without. Default:
+    100 GB."""
+
+    spot: bool = False
+    """Whether spare capacity is used, which costs less and can be taken away: SageMaker stops the container, and starts
+    it again where there is capacity. ValueError without `checkpoints`. Default: no."""
+
+    checkpoints: bool = False
+    """Whether `/opt/ml/checkpoints` is kept in S3 while the job runs, and is there again when it is started anew: write
+    Trainer's `output_dir` there, and resume from it. Each run has a folder of its own. Default: no."""
+
+    max_runtime_seconds: int = DAY_SECONDS
+    """How long the training may take, 1 s to 28 days. Default: a day."""
+
+    max_wait_seconds: int | None = None
+    """How long it may take with the waits for spare capacity. ValueError without `spot`, and for less than
+    `max_runtime_seconds`. Default: twice `max_runtime_seconds`, with `spot`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse, or what would train less than it costs."""
+        types = self.instance_types
+        found = [each for name in types if (each := require("instance_type", name, find_training_instance))]
+        if not types or len(types) > 5:
+            raise OptionError("instance_type", ", ".join(types) or "none", "must be one to five types: name some")
+        if len(set(types)) < len(types):
+            raise OptionError("instance_type", ", ".join(types), "names a type twice: name each once")
+        if len({each.accelerator for each in found}) > 1:
+            kinds = ", ".join(f"{each.name} with {each.accelerator}" for each in found)
+            raise OptionError(
+                "instance_type",
+                kinds,
+                "must all compute with the same, because one image trains on each: name types of one kind",
+            )
+        within("instances", self.instances, 1, None, "1 trains on a single instance")
+        if not is_token(self.instances) and self.instances > 1 and self.distribution is None:
+            raise OptionError(
+                "instances",
+                self.instances,
+                "would each train the whole model for itself, because nothing distributes the work: say "
+                "distribution='torchrun', or take one instance",
+            )
+        within_limit("volume_gb", self.volume_gb, "training.volume_gb", "a larger data set is read with FastFile")
+        if self.spot and not self.checkpoints:
+            raise OptionError(
+                "spot",
+                "True",
+                "can be stopped at any time, and without checkpoints would begin from nothing: say checkpoints=True "
+                "and write the script's checkpoints to /opt/ml/checkpoints, or leave spot out",
+            )
+        within_limit(
+            "max_runtime_seconds", self.max_runtime_seconds, "training.runtime_seconds", "28 days are SageMaker's limit"
+        )
+        if self.max_wait_seconds is not None and not self.spot:
+            raise OptionError("max_wait_seconds", self.max_wait_seconds, "is for spot=True alone: leave it out")
+        if self.max_wait_seconds is not None:
+            within(
+                "max_wait_seconds",
+                self.max_wait_seconds,
+                self.max_runtime_seconds,
+                None,
+                "it contains max_runtime_seconds",
+            )
+
+    @property
+    def instance_types(self) -> tuple[str, ...]:
+        """The instance types, the preferred one first."""
+        return (self.instance_type,) if isinstance(self.instance_type, str) else tuple(self.instance_type)
+
+    @property
+    def found(self) -> tuple[Instance, ...]:
+        """What is known of them."""
+        return tuple(find_training_instance(name) for name in self.instance_types if not is_token(name))
+
+
+@dataclass(frozen=True)
+class S3Data:
+    """Files in S3 that a container finds in a folder: a channel of a training."""
+
+    bucket: s3.IBucket
+    """Where they are; in the job's region. A key of the bucket's own is granted with it."""
+
+    prefix: str
+    """The part of their keys before their names, with its `/` at the end. ValueError for anything else."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no prefix."""
+        require("prefix", self.prefix, check_prefix)
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what is no prefix of files; the error completes "`prefix` (<value>) …"."""
+    if not prefix or not prefix.endswith("/") or prefix.startswith(("/", "s3:")):
+        raise ValueError(
+            "is not a folder of files: give the part of their keys before their names, with its '/' at the end, "
+            "without 's3://' and the bucket, as 'data/train/'"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSchedule:
+    """When a training runs by itself."""
+
+    expression: str
+    """When, in the words of EventBridge Scheduler: `cron(0 3 ? * SUN *)` or `rate(7 days)`. ValueError for another."""
+
+    timezone: str = "UTC"
+    """IANA name of the time zone that a `cron` is in. Default: UTC."""
+
+    def __post_init__(self) -> None:
+        """Refuse what EventBridge Scheduler would refuse at the deployment."""
+        require("expression", self.expression, check_schedule)
+        if self.timezone not in available_timezones():
+            raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+
+
+_DAYS = "SUN|MON|TUE|WED|THU|FRI|SAT"
+_MONTHS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
+_FIELDS = (
+    ("minutes", 0, 59, "", ""),
+    ("hours", 0, 23, "", ""),
+    ("day of the month", 1, 31, "", r"\?|L|LW|\d+W"),
+    ("month", 1, 12, _MONTHS, ""),
+    ("day of the week", 1, 7, _DAYS, rf"\?|L|(?:[1-7]|{_DAYS})L|(?:[1-7]|{_DAYS})#[1-5]"),
+    ("year", 1970, 2199, "", ""),
+)
+"""The fields of a cron expression: name, least, most, names, and what else stands in it (EventBridge Scheduler user
+guide, "Schedule types")."""
+
+
+def check_schedule(text: str) -> None:
+    """Refuse an expression that EventBridge Scheduler does not read; the error completes "`expression` (<value>) …"."""
+    way_out = "write it as 'cron(0 3 ? * SUN *)' (minute, hour, day, month, weekday, year) or 'rate(7 days)'"
+    if rate := re.fullmatch(r"rate\((\d+) (minutes?|hours?|days?)\)", text):
+        number, unit = int(rate[1]), rate[2]
+        if number == 0 or (number == 1) == unit.endswith("s"):
+            right = f"rate({number} {unit.rstrip('s')}{'s' if number != 1 else ''})" if number else "rate(1 day)"
+            raise ValueError(f"is no rate: write '{right}'")
+        return
+    cron = re.fullmatch(r"cron\((.+)\)", text)
+    if cron is None:
+        raise ValueError(f"is not a schedule: {way_out}")
+    fields = cron[1].split()
+    if len(fields) != len(_FIELDS):
+        raise ValueError(f"has {len(fields)} fields, and a schedule has {len(_FIELDS)}: {way_out}")
+    for value, (name, low, high, names, other) in zip(fields, _FIELDS, strict=True):
+        if not all(_is_part(part, low, high, names, other) for part in value.split(",")):
+            raise ValueError(f"has '{value}' for {name}, which takes {low} to {high}: {way_out}")
+    if (fields[2] == "?") == (fields[4] == "?"):
+        raise ValueError(f"must have '?' for either the day of the month or the day of the week, not both: {way_out}")
+
+
+def _is_part(part: str, low: int, high: int, names: str, other: str) -> bool:
+    """Whether a field's part is a value, a range, a step or one of the field's own signs."""
+    if other and re.fullmatch(other, part):
+        return True
+    number = rf"(?:\d+{f'|{names}' if names else ''})"
+    if re.fullmatch(rf"(?:\*|{number}(?:-{number})?)(?:/[1-9]\d*)?", part) is None:
+        return False
+    head = part.partition("/")[0]
+    return all(low <= int(each) <= high for each in head.split("-") if each.isdigit())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationGate:
+    """A job with the training's image that measures the trained model, and the bound that decides whether it is served.
+
+    Its script finds the model in the channel `model`, and writes `metrics.json`, an object of names and numbers, into
+    `/opt/ml/output/data`. A model that the bound accepts is measured beside the one that is served, with the same
+    script on the same data, unless none was trained before it.
+    """
+
+    metric: str
+    """Name of the number in `metrics.json` that decides, as `eval_loss`."""
+
+    at_most: float | None = None
+    """The bound of a metric that is better the smaller it is. ValueError without it and `at_least`, and with both."""
+
+    at_least: float | None = None
+    """The bound of a metric that is better the larger it is."""
+
+    beside_live: bool = True
+    """Whether it must be as good as the model that is served, too. Default: it must."""
+
+    margin: float = 0
+    """By how much it may be worse than that one, 0 or more. Default: by nothing."""
+
+    entry_point: str = "evaluate.py"
+    """The script, in the folder of the training's code. Default: `evaluate.py`."""
+
+    hyperparameters: Mapping[str, HyperParameter] | None = None
+    """Arguments of the script. Default: none."""
+
+    channels: Sequence[str] = ()
+    """Which of the training's channels it gets. ValueError for one that the training has not. Default: all but
+    `train`."""
+
+    instance_type: str | None = None
+    """What it runs on. Default: the training's, in the same order."""
+
+    max_runtime_seconds: int = 3600
+    """How long it may take. Default: an hour."""
+
+    def __post_init__(self) -> None:
+        """Refuse a gate that nothing or everything passes."""
+        if not self.metric:
+            raise OptionError("metric", "''", "must be a name in metrics.json: write it as 'eval_loss'")
+        if (self.at_most is None) == (self.at_least is None):
+            raise OptionError(
+                "metric",
+                self.metric,
+                "needs one bound: at_most= where smaller is better, as a loss, or at_least= where larger is better, as "
+                "an accuracy",
+            )
+        within("margin", self.margin, 0, None, "a margin of 0 takes no model that is worse than the live one")
+        within_limit("max_runtime_seconds", self.max_runtime_seconds, "training.runtime_seconds", "an hour is 3600 s")
+        if self.instance_type is not None:
+            require("instance_type", self.instance_type, find_training_instance)

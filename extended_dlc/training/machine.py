@@ -1,0 +1,370 @@
+"""The state machine of a training, in the Amazon States Language.
+
+```
+Begin ─┬─ Train1 ─(shortage)─ Train2 … ─┬─ Look ─ Evaluate ─ Judge ─ EvaluateLive ─ JudgeBeside ─ Register ─ GoOver
+       └─ an artefact was given ────────┘
+```
+
+It is written out here, because the CDK's task (`SageMakerCreateTrainingJob`) has neither spot capacity nor checkpoints
+nor `OutputDataConfig.CompressionType`, and because a definition that is read as a whole can be run as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+State = dict[str, Any]
+
+WAIT_SECONDS = 30
+"""Between two looks at the endpoint's stack."""
+
+BUSY_SECONDS = 60
+"""Before a stack that is busy with another update is asked again."""
+
+SHORTAGES = ("*CapacityError*", "*Unable to provision requested ML compute capacity*", "*InsufficientCapacity*")
+"""What SageMaker says where it has no instance of a type, in the reason of the job's failure."""
+
+NO_QUOTA = "*ResourceLimitExceeded*"
+"""The error of an account that may not have the instances."""
+
+DONE = ("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+
+NAME = "States.Format('{name}-{{}}', States.ArrayGetItem(States.StringSplit(States.UUID(), '-'), 4))"
+"""A job's name: a run's last twelve digits are random, because SageMaker knows each name once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoOver:
+    """How the endpoint comes to a model."""
+
+    stack: str
+    parameter: str
+    parameters: object
+    """The stack's parameters in the words of UpdateStack, a list or what resolves to one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a state machine is made of; texts may be the CDK's tokens."""
+
+    partition: str
+    name: str
+    """The jobs' own part of their names."""
+
+    requests: Sequence[State]
+    """CreateTrainingJob without its name, one for each instance type in order of preference."""
+
+    evaluations: Sequence[State] = ()
+    """The same of the gate."""
+
+    evaluations_uri: str = ""
+    """Where the evaluations' output goes, with its `/` at the end."""
+
+    function: str = ""
+    """ARN of the function behind `Look` and `Judge`; empty where nothing serves the model."""
+
+    look: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] | None = None
+    beside_live: bool = False
+    package: State | None = None
+    """CreateModelPackage without the model's place."""
+
+    goes: GoOver | None = None
+
+
+def definition(plan: Plan) -> State:
+    """The whole of it."""
+    serves = plan.goes is not None
+    states: dict[str, State] = {}
+    if serves:
+        states["Begin"] = {
+            "Type": "Choice",
+            "Comment": "An artefact of an earlier run skips the training: so the endpoint is rolled back",
+            "Choices": [{"Variable": "$.artifact", "IsPresent": True, "Next": "Look"}],
+            "Default": "Train1",
+        }
+    states |= _jobs(plan, "Train", plan.requests, channel=None, result="$.job", after="Trained")
+    states["Trained"] = {
+        "Type": "Pass",
+        "Parameters": {"artifact.$": "$.job.artifact", "job.$": "$.job.name"},
+        "Next": "Look" if serves else "Done",
+    }
+    if serves:
+        states |= _deployment(plan)
+    states |= {
+        "Done": {"Type": "Succeed"},
+        **_failures(),
+    }
+    return {
+        "Comment": f"Trains {plan.name}",
+        "StartAt": "Begin" if serves else "Train1",
+        "States": states,
+    }
+
+
+def _deployment(plan: Plan) -> dict[str, State]:
+    """From an artefact to the endpoint."""
+    after_gate = "Register" if plan.package else "GoOver"
+    states = {
+        "Look": _call(
+            plan,
+            {"do": "look", "Artifact.$": "$.artifact", **plan.look},
+            result="$.look",
+            after="CanBeServed",
+            keep={"artifact.$": "$.Payload.artifact", "live.$": "$.Payload.live", "refused.$": "$.Payload.refused"},
+        ),
+        "CanBeServed": _unless_refused("$.look.refused", "Evaluate1" if plan.gate else after_gate, "NotServed"),
+        "NotServed": {"Type": "Fail", "Error": "ModelRefused", "CausePath": "$.look.refused"},
+    }
+    if plan.gate:
+        states |= _gate(plan, after_gate)
+    if plan.package:
+        states["Register"] = {
+            "Type": "Task",
+            "Resource": f"arn:{plan.partition}:states:::aws-sdk:sagemaker:createModelPackage",
+            "Parameters": plan.package,
+            "ResultSelector": {"arn.$": "$.ModelPackageArn"},
+            "ResultPath": "$.package",
+            "Next": "GoOver",
+        }
+    return states | _going_over(plan)
+
+
+def _gate(plan: Plan, after: str) -> dict[str, State]:
+    """The evaluation and its judgement; the live model is measured where the bound accepts the new one."""
+    judged = {"accepted.$": "$.Payload.accepted", "value.$": "$.Payload.value", "refused.$": "$.Payload.refused"}
+
+    def output(job: str) -> str:
+        return f"States.Format('{plan.evaluations_uri}{{}}/output/', $.{job}.name)"
+
+    states = _jobs(plan, "Evaluate", plan.evaluations, channel="$.look.artifact", result="$.evaluation", after="Judge")
+    states["Judge"] = _call(
+        plan,
+        {"do": "judge", "Gate": plan.gate, "Output.$": output("evaluation")},
+        result="$.judged",
+        after="IsAccepted",
+        keep=judged,
+    )
+    next_step = "HasLive" if plan.beside_live else after
+    states["IsAccepted"] = _unless_refused("$.judged.refused", next_step, "Refused")
+    states["Refused"] = {"Type": "Fail", "Error": "GateRefused", "CausePath": "$.judged.refused"}
+    if not plan.beside_live:
+        return states
+    states["HasLive"] = {
+        "Type": "Choice",
+        "Comment": "Nothing was trained before, or the live model is asked for again: there is nothing to compare with",
+        "Choices": [
+            {"Variable": "$.look.live", "StringEquals": "", "Next": after},
+            {"Variable": "$.look.live", "StringEqualsPath": "$.look.artifact", "Next": after},
+        ],
+        "Default": "EvaluateLive1",
+    }
+    states |= _jobs(plan, "EvaluateLive", plan.evaluations, channel="$.look.live", result="$.live", after="JudgeBeside")
+    states["JudgeBeside"] = _call(
+        plan,
+        {
+            "do": "judge",
+            "Gate": plan.gate,
+            "Output.$": output("evaluation"),
+            "BesideOutput.$": output("live"),
+        },
+        result="$.judged",
+        after="IsAsGood",
+        keep=judged,
+    )
+    states["IsAsGood"] = _unless_refused("$.judged.refused", after, "Refused")
+    return states
+
+
+def _going_over(plan: Plan) -> dict[str, State]:
+    """The update of the endpoint's stack, and the wait for it."""
+    goes = plan.goes
+    assert goes is not None  # noqa: S101 - by the caller
+    sdk = f"arn:{plan.partition}:states:::aws-sdk:cloudformation"
+    failed = "$.failed.Cause"
+    return {
+        "GoOver": {
+            "Type": "Task",
+            "Comment": "CloudFormation makes the Model, and the endpoint goes over by its own rollout",
+            "Resource": f"{sdk}:updateStack",
+            "Parameters": {
+                "StackName": goes.stack,
+                "UsePreviousTemplate": True,
+                "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+                "Parameters": goes.parameters,
+            },
+            "ResultPath": "$.update",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failed", "Next": "IsBusy"}],
+            "Next": "WaitForStack",
+        },
+        "IsBusy": {
+            "Type": "Choice",
+            "Choices": [
+                {"Variable": failed, "StringMatches": "*No updates are to be performed*", "Next": "Served"},
+                {"Variable": failed, "StringMatches": "*_IN_PROGRESS*", "Next": "WaitForOthers"},
+            ],
+            "Default": "NotUpdated",
+        },
+        "WaitForOthers": {"Type": "Wait", "Seconds": BUSY_SECONDS, "Next": "GoOver"},
+        "NotUpdated": {"Type": "Fail", "Error": "EndpointStays", "CausePath": failed},
+        "WaitForStack": {"Type": "Wait", "Seconds": WAIT_SECONDS, "Next": "LookAtStack"},
+        "LookAtStack": {
+            "Type": "Task",
+            "Resource": f"{sdk}:describeStacks",
+            "Parameters": {"StackName": goes.stack},
+            "ResultSelector": {"status.$": "$.Stacks[0].StackStatus"},
+            "ResultPath": "$.stack",
+            "Retry": [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 10, "MaxAttempts": 5, "BackoffRate": 2}],
+            "Next": "HasGoneOver",
+        },
+        "HasGoneOver": {
+            "Type": "Choice",
+            "Choices": [
+                *({"Variable": "$.stack.status", "StringEquals": each, "Next": "Served"} for each in DONE),
+                {"Variable": "$.stack.status", "StringMatches": "*ROLLBACK*", "Next": "WhyItStays"},
+                {"Variable": "$.stack.status", "StringMatches": "*FAILED", "Next": "WhyItStays"},
+            ],
+            "Default": "WaitForStack",
+        },
+        "WhyItStays": _call(
+            plan,
+            {"do": "why", "Stack": goes.stack, "Status.$": "$.stack.status"},
+            result="$.stays",
+            after="EndpointStays",
+            keep={"refused.$": "$.Payload.refused"},
+        ),
+        "EndpointStays": {"Type": "Fail", "Error": "EndpointStays", "CausePath": "$.stays.refused"},
+        "Served": {
+            "Type": "Pass",
+            "Parameters": {"artifact.$": "$.look.artifact", "before.$": "$.look.live"},
+            "Next": "Done",
+        },
+    }
+
+
+def _jobs(
+    plan: Plan, called: str, requests: Sequence[State], *, channel: str | None, result: str, after: str
+) -> dict[str, State]:
+    """The same job on one instance type after the other, as long as the account is short of them.
+
+    :param channel: Path of what the job gets in the channel `model`; None: what its request says.
+    """
+    states: dict[str, State] = {}
+    for number, request in enumerate(requests, start=1):
+        given = dict(request)
+        if channel is not None:
+            given["InputDataConfig"] = [s3_channel("model", uri_path=channel), *given.get("InputDataConfig", ())]
+        last = number == len(requests)
+        states[f"{called}{number}"] = {
+            "Type": "Task",
+            "Resource": f"arn:{plan.partition}:states:::sagemaker:createTrainingJob.sync",
+            "Parameters": {"TrainingJobName.$": NAME.format(name=plan.name), **given},
+            "ResultSelector": {"name.$": "$.TrainingJobName", "artifact.$": "$.ModelArtifacts.S3ModelArtifacts"},
+            "ResultPath": result,
+            "Catch": [
+                {
+                    "ErrorEquals": ["States.ALL"],
+                    "ResultPath": "$.failed",
+                    "Next": "Why" if last else f"{called}{number}Short",
+                }
+            ],
+            "Next": after,
+        }
+        if not last:
+            states[f"{called}{number}Short"] = {
+                "Type": "Choice",
+                "Comment": "SageMaker is short of the type, or the account has no quota for it: the next one",
+                "Choices": [
+                    *(
+                        {"Variable": "$.failed.Cause", "StringMatches": each, "Next": f"{called}{number + 1}"}
+                        for each in SHORTAGES
+                    ),
+                    {"Variable": "$.failed.Error", "StringMatches": NO_QUOTA, "Next": f"{called}{number + 1}"},
+                ],
+                "Default": "Why",
+            }
+    return states
+
+
+def _failures() -> dict[str, State]:
+    """A job that failed says the container's own reason: the state's cause is the job's description, as JSON."""
+    job = "$.failed.job"
+    return {
+        "Why": {
+            "Type": "Choice",
+            "Choices": [
+                {"Variable": "$.failed.Cause", "StringMatches": '{*"FailureReason":*', "Next": "ReadReason"},
+                {"Variable": "$.failed.Cause", "StringMatches": '{*"SecondaryStatus":*', "Next": "ReadStatus"},
+            ],
+            "Default": "NotStarted",
+        },
+        "ReadReason": _read_cause("JobFailed"),
+        "JobFailed": {
+            "Type": "Fail",
+            "Error": "JobFailed",
+            "CausePath": f"States.Format('{{}}: {{}}', {job}.TrainingJobName, {job}.FailureReason)",
+        },
+        "ReadStatus": _read_cause("JobStopped"),
+        "JobStopped": {
+            "Type": "Fail",
+            "Error": "JobStopped",
+            "CausePath": f"States.Format('{{}} was stopped: {{}}', {job}.TrainingJobName, {job}.SecondaryStatus)",
+        },
+        "NotStarted": {"Type": "Fail", "ErrorPath": "$.failed.Error", "CausePath": "$.failed.Cause"},
+    }
+
+
+def _read_cause(after: str) -> State:
+    return {
+        "Type": "Pass",
+        "Parameters": {"job.$": "States.StringToJson($.failed.Cause)"},
+        "ResultPath": "$.failed",
+        "Next": after,
+    }
+
+
+def _call(plan: Plan, payload: Mapping[str, Any], *, result: str, after: str, keep: Mapping[str, str]) -> State:
+    """A call of the training's function."""
+    return {
+        "Type": "Task",
+        "Resource": f"arn:{plan.partition}:states:::lambda:invoke",
+        "Parameters": {"FunctionName": plan.function, "Payload": dict(payload)},
+        "ResultSelector": dict(keep),
+        "ResultPath": result,
+        "Retry": [
+            {
+                "ErrorEquals": [
+                    "Lambda.ServiceException",
+                    "Lambda.AWSLambdaException",
+                    "Lambda.SdkClientException",
+                    "Lambda.TooManyRequestsException",
+                ],
+                "IntervalSeconds": 2,
+                "MaxAttempts": 5,
+                "BackoffRate": 2,
+            }
+        ],
+        "Next": after,
+    }
+
+
+def _unless_refused(variable: str, after: str, refused: str) -> State:
+    return {
+        "Type": "Choice",
+        "Choices": [{"Variable": variable, "StringEquals": "", "Next": after}],
+        "Default": refused,
+    }
+
+
+def s3_channel(name: str, *, uri: str | None = None, uri_path: str | None = None) -> State:
+    """A channel of CreateTrainingJob: the files below a prefix, in each container."""
+    where = {"S3Uri": uri} if uri_path is None else {"S3Uri.$": uri_path}
+    return {
+        "ChannelName": name,
+        "DataSource": {
+            "S3DataSource": {"S3DataType": "S3Prefix", "S3DataDistributionType": "FullyReplicated", **where}
+        },
+        "InputMode": "File",
+    }

@@ -1,0 +1,229 @@
+"""`TrainedModel`: weights that a training replaces, behind an endpoint that goes over to them by its own rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_cdk import Aws, CfnCondition, CfnParameter, Fn, RemovalPolicy
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from extended_dlc._archive import Uploaded
+from extended_dlc.decisions.asked import VARIABLES, Source
+from extended_dlc.model import HubModel, PlacedModel, S3Model, prefix_for
+from extended_dlc.options._values import OptionError
+from extended_dlc.options.code import InferenceCode
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_secretsmanager as secretsmanager
+
+    from extended_dlc.mirror import MirroredModel
+
+MODELS = "models/"
+"""The part of the bucket that the endpoint may read."""
+
+UNTRAINED = "s3://none/"
+"""The parameter's value until a model was accepted: an address like the others, as the checks of a template want it."""
+
+HUB_VARIABLES = ("HF_MODEL_ID", "HF_MODEL_REVISION", "HF_TOKEN_SECRET_ARN")
+"""What tells a container to load another model than the one in `/opt/ml/model`."""
+
+
+class TrainedModel(Construct):
+    """The weights of an endpoint that a `TrainingJob` replaces.
+
+    Where they are is a parameter of the endpoint's stack. A training that is accepted updates the stack with the
+    template that it has and this one parameter, so that CloudFormation makes the Model and the endpoint goes over by
+    its rollout, with its alarms and its proof; a `cdk deploy` leaves the parameter as it finds it.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        first: HubModel | S3Model | MirroredModel,
+        adapter: bool = False,
+        bucket: s3.IBucket | None = None,
+        encryption_key: kms.IKey | None = None,
+    ) -> None:
+        """Define the weights.
+
+        :param first: What is served until something was trained. ValueError for a model with code of its own and for
+            one in an archive, whose form the trained files have not.
+        :param adapter: Whether what is trained is a LoRA adapter that is loaded beside `first`. ValueError for a
+            `first` that is not the Hub's, which the container could not load then. Default: the whole model, an adapter
+            merged into it included.
+        :param bucket: Where trained models go, below `models/`, in the endpoint's region. Default: a new one,
+            encrypted, for TLS only, which stays when the stack is deleted, and in which nothing expires.
+        :param encryption_key: Key of the new bucket. ValueError with `bucket`. Default: S3's own.
+        """
+        super().__init__(scope, construct_id)
+        if first.code is not None:
+            raise OptionError(
+                "first", "a model with code", "would lose its code beside trained weights: serve it without, or serve "
+                "the trained model with S3Model"
+            )  # fmt: skip
+        if first.source == "archive":
+            raise OptionError(
+                "first", "an archive", "is packed, and trained models are not: unpack it, S3Model(bucket, 'prefix/')"
+            )
+        if adapter and first.source != "hub":
+            raise OptionError(
+                "adapter",
+                "True",
+                "is loaded beside a model of the Hub, and 'first' is in S3, in whose place the adapter would be: "
+                "merge it in the training (adapter='merged' of TrainingJob)",
+            )
+        if bucket is not None and encryption_key is not None:
+            raise OptionError("encryption_key", rule="is for the new bucket: give it to the one you pass")
+        self.first = first
+        self.bucket: s3.IBucket = bucket or self._new_bucket(encryption_key)
+        self.parameter = CfnParameter(
+            self,
+            "Artifact",
+            type="String",
+            default=UNTRAINED,
+            allowed_pattern="s3://.+/",
+            constraint_description="must be the folder of a trained model in S3, with its '/' at the end",
+            description=f"Where the trained model is that is served; {UNTRAINED} until one was accepted",
+        )
+        self._is_trained = CfnCondition(
+            self,
+            "IsTrained",
+            expression=Fn.condition_not(Fn.condition_equals(self.parameter.value_as_string, UNTRAINED)),
+        )
+        self.adapter = adapter
+        self.endpoints: list[Construct] = []
+        """The endpoints, or parts of one, that serve it."""
+
+    @property
+    def models_uri(self) -> str:
+        """Below which trained models are."""
+        return f"s3://{self.bucket.bucket_name}/{MODELS}"
+
+    @property
+    def source(self) -> Source:
+        """Where the first model is: its container may need the Hub."""
+        return self.first.source
+
+    @property
+    def id(self) -> str | None:
+        """The first model's id on the Hub."""
+        return getattr(self.first, "id", None)
+
+    @property
+    def model_id(self) -> str | None:
+        """The same, of one that is mirrored."""
+        return getattr(self.first, "model_id", None)
+
+    @property
+    def revision(self) -> str | None:
+        """The first model's."""
+        return getattr(self.first, "revision", None)
+
+    @property
+    def model_type(self) -> str | None:
+        """The first model's, which training does not change."""
+        return self.first.model_type
+
+    @property
+    def task(self) -> str | None:
+        """The first model's."""
+        return self.first.task
+
+    @property
+    def parameters(self) -> int | None:
+        """The first model's."""
+        return self.first.parameters
+
+    @property
+    def licence(self) -> str | None:
+        """The first model's."""
+        return getattr(self.first, "licence", None)
+
+    @property
+    def trust_remote_code(self) -> bool:
+        """The first model's."""
+        return self.first.trust_remote_code
+
+    @property
+    def token(self) -> secretsmanager.ISecret | None:
+        """The first model's."""
+        return self.first.token
+
+    @property
+    def code(self) -> InferenceCode | None:
+        """There is none."""
+        return None
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """As of the first model."""
+        return VARIABLES[self.source]
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The first model, or the trained one where the parameter names it."""
+        self.endpoints.append(scope)
+        placed = self.first.place_for(scope, role)
+        prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=MODELS), self.bucket.encryption_key)
+        trained = {
+            "S3DataSource": {
+                "S3Uri": self.parameter.value_as_string,
+                "S3DataType": "S3Prefix",
+                "CompressionType": "None",
+            }
+        }
+        return PlacedModel(
+            environment={name: self._unless_trained(name, value) for name, value in placed.environment.items()},
+            data=Fn.condition_if(self._is_trained.logical_id, trained, _as_json(placed.data) or Aws.NO_VALUE),
+            ready=placed.ready,
+            isolated=placed.isolated,
+        )
+
+    def _unless_trained(self, name: str, value: str) -> str:
+        """A variable that would load the first model, which a trained one takes the place of."""
+        if name not in HUB_VARIABLES or self.adapter:
+            return value
+        return Fn.condition_if(self._is_trained.logical_id, Aws.NO_VALUE, value).to_string()
+
+    def _new_bucket(self, key: kms.IKey | None) -> s3.Bucket:
+        return new_results(self, "Bucket", key)
+
+
+def new_results(scope: Construct, construct_id: str, key: kms.IKey | None) -> s3.Bucket:
+    """A private, encrypted bucket for models, which stays when the stack goes."""
+    from aws_cdk import Duration
+
+    return s3.Bucket(
+        scope,
+        construct_id,
+        encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
+        encryption_key=key,
+        bucket_key_enabled=True if key else None,
+        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+        enforce_ssl=True,
+        removal_policy=RemovalPolicy.RETAIN,
+        lifecycle_rules=[
+            s3.LifecycleRule(prefix="checkpoints/", expiration=Duration.days(30)),
+            s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
+        ],
+    )
+
+
+def _as_json(data: Any) -> dict[str, Any] | None:
+    """A ModelDataSource in CloudFormation's words, as it stands inside a condition."""
+    if data is None:
+        return None
+    source: sagemaker.CfnModel.S3DataSourceProperty = data.s3_data_source
+    return {
+        "S3DataSource": {
+            "S3Uri": source.s3_uri,
+            "S3DataType": source.s3_data_type,
+            "CompressionType": source.compression_type,
+        }
+    }
