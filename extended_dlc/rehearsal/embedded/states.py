@@ -1,0 +1,200 @@
+"""Step Functions: moto's interpreter of the States language, and the service that it lacks, `sagemaker:….sync`.
+
+`install` switches the interpreter on, which moto leaves off. The definitions run as they are. What is ours: the
+integrations of SageMaker, which wait for a job; a state machine's calls are signed by its role, and its functions run
+in processes (`functions`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto.core.config import default_user_config
+from moto.stepfunctions import models as moto_models
+from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import FailureEvent, FailureEventException
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
+from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name_type import StatesErrorNameType
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
+    state_task_service_aws_sdk,
+    state_task_service_callback,
+    state_task_service_factory,
+)
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resource import ResourceCondition
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_unsupported import (
+    StateTaskServiceUnsupported,
+)
+from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
+from extended_dlc.rehearsal.embedded.sessions import credentials_of_role
+
+Json = dict[str, Any]
+
+_WAITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
+    "create_training_job": ("describe_training_job", "TrainingJobName", "TrainingJobStatus", ("Completed",)),
+    "create_model": ("describe_model", "ModelName", "", ()),
+}
+"""Operation -> what describes its result, by which name, its status, and the statuses that are a good end."""
+
+_GOING_ON = ("InProgress", "Stopping")
+
+_MODELLED = ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound", "ConflictException")
+"""Errors that SageMaker's service model names; Step Functions calls all others AmazonSageMakerException."""
+
+
+class SageMakerTask(StateTaskServiceUnsupported):
+    """`arn:aws:states:::sagemaker:createTrainingJob.sync` and its like, and the requests without `.sync`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # moto's base ends every wait through the endpoint that it makes for task tokens alone
+        self._supported_integration_patterns = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
+
+    def _log_unsupported_warning(self) -> None:
+        """It is supported here."""
+
+    def _from_error(self, env: Any, ex: Exception) -> FailureEvent:
+        """The error's name as Step Functions says it."""
+        if not isinstance(ex, ClientError):
+            return super()._from_error(env=env, ex=ex)
+        code = ex.response["Error"]["Code"]
+        known = code.removesuffix("Exception") if code in _MODELLED else "AmazonSageMaker"
+        return self._failure(
+            env, CustomErrorName(f"SageMaker.{known}Exception"), f"SageMaker.{known}Exception", str(ex)
+        )
+
+    def _build_sync_resolver(
+        self, env: Any, resource_runtime_part: Any, normalised_parameters: Json, state_credentials: Any
+    ) -> Callable[[], Json | None]:
+        """What is asked until the job has ended: None while it goes on, its description, or the task's failure."""
+        env.stack.pop()  # the operation's own answer
+        operation = self._get_boto_service_action()
+        describe, key, status, good = _WAITS[operation]
+        name = normalised_parameters[key]
+        client = role_client(resource_runtime_part.region, "sagemaker", state_credentials)
+
+        def resolve() -> Json | None:
+            described = getattr(client, describe)(**{key: name})
+            described.pop("ResponseMetadata", None)
+            plain: Json = json.loads(json.dumps(described, default=_milliseconds))
+            if status and plain[status] in _GOING_ON:
+                return None
+            if not status or plain[status] in good:
+                return plain
+            failed = StatesErrorNameType.StatesTaskFailed
+            cause = json.dumps(plain)
+            raise FailureEventException(self._failure(env, StatesErrorName(typ=failed), failed.to_name(), cause))
+
+        return resolve
+
+    def _failure(self, env: Any, name: Any, error: str, cause: str) -> FailureEvent:
+        details = TaskFailedEventDetails(
+            resource=self._get_sfn_resource(), resourceType=self._get_sfn_resource_type(), error=error, cause=cause
+        )
+        return FailureEvent(
+            env=env,
+            error_name=name,
+            event_type=HistoryEventType.TaskFailed,
+            event_details=EventDetails(taskFailedEventDetails=details),
+        )
+
+
+def _milliseconds(value: object) -> int:
+    """A time, as Step Functions writes it in a description."""
+    if isinstance(value, datetime):
+        return int(value.timestamp() * 1000)
+    raise TypeError(f"{type(value).__name__} is no time")
+
+
+class StateMachineType:
+    """`AWS::StepFunctions::StateMachine`."""
+
+    def name_property(self) -> str | None:
+        """What names it."""
+        return "StateMachineName"
+
+    def replaces(self, changed: set[str]) -> bool:
+        """By name or type (CloudFormation resource reference)."""
+        return bool(changed & {"StateMachineName", "StateMachineType"})
+
+    def create(self, wish: Wish) -> Any:
+        """CreateStateMachine, which parses the definition."""
+        machine = self._backend(wish).create_state_machine(
+            name=wish.name,
+            definition=_definition(wish.properties),
+            roleArn=wish.properties["RoleArn"],
+            tags=[{"key": tag["Key"], "value": tag["Value"]} for tag in wish.properties.get("Tags", ())],
+        )
+        return Record(machine.arn, wish.properties, {"Arn": machine.arn, "Name": wish.name})
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """UpdateStateMachine."""
+        given = wish.properties
+        self._backend(wish).update_state_machine(
+            model.physical_resource_id, definition=_definition(given), role_arn=given["RoleArn"]
+        )
+        return Record(model.physical_resource_id, given, model.data)
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """DeleteStateMachine."""
+        self._backend(wish).delete_state_machine(model.physical_resource_id)
+
+    @staticmethod
+    def _backend(wish: Wish) -> Any:
+        return stepfunctions_parser_backends[wish.account_id][wish.region]
+
+
+def _definition(properties: Properties) -> str:
+    """The definition with its substitutions."""
+    given = properties.get("DefinitionString") or properties.get("Definition") or {}
+    text = given if isinstance(given, str) else json.dumps(given)
+    for name, value in (properties.get("DefinitionSubstitutions") or {}).items():
+        text = text.replace(f"${{{name}}}", str(value))
+    return text
+
+
+_port = 0
+
+
+def role_client(region: str, service: str, state_credentials: Any = None) -> Any:
+    """A client for one task, signed by the state machine's role where this IAM has it."""
+    arn = getattr(state_credentials, "role_arn", None)
+    return boto3.client(
+        service,
+        region_name=region,
+        endpoint_url=f"http://localhost:{_port}",
+        # a task has no time-out of its own, and is tried again by the definition alone
+        config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=3600),
+        **credentials_of_role(arn, region, "StepFunctions"),
+    )
+
+
+def install(*, port: int) -> None:
+    """Change moto's Step Functions in this process."""
+    global _port
+    _port = port
+    default_user_config["stepfunctions"] = {"execute_state_machine": True}
+    moto_models.stepfunctions_backends = stepfunctions_parser_backends  # type: ignore[assignment]
+    state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK = 0.25  # type: ignore[misc]
+    state_task_service_aws_sdk._SERVICE_ERROR_NAMES.update({"sagemaker": "SageMaker", "s3": "S3"})
+    theirs = state_task_service_factory.state_task_service_for
+
+    def service_for(name: str) -> Any:
+        return SageMakerTask() if name == "sagemaker" else theirs(name)
+
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("moto.stepfunctions.parser"):
+            if getattr(module, "state_task_service_for", None) is theirs:
+                module.state_task_service_for = service_for  # type: ignore[attr-defined]
+            if hasattr(module, "boto_client_for"):
+                module.boto_client_for = role_client
