@@ -46,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         launcher=launcher,
         limits=limits,
         silent_rollbacks=options.silent_rollbacks,
+        faster=options.faster,
     )
     server = serve(app, port=options.port)
 
@@ -84,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         "--silent-rollbacks",
         action="store_true",
         help="an update that fails goes back to what was there and is in service, without a reason",
+    )
+    parser.add_argument(
+        "--faster", type=float, default=1, help="by how much a container's start-up time-out is shorter, for tests"
     )
     parser.add_argument("--invoke-seconds", type=float, default=60, help="longest invocation")
     parser.add_argument("--invoke-bytes", type=int, default=25 * 1024 * 1024, help="largest request body")

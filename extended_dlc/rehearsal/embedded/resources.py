@@ -21,6 +21,7 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 
 from extended_dlc.facts.limits import most
 from extended_dlc.rehearsal.embedded import ecr
+from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, EndpointConfig, Model, SageMaker
 from extended_dlc.rehearsal.embedded.store import BlobStore
@@ -490,6 +491,8 @@ class ResourceTypes:
 
     own: Mapping[str, ResourceType]
     custom: Mapping[str, CustomHandler]
+    door: Door
+    """Lets in what a template asks of the services."""
 
     def __getitem__(self, name: str) -> ResourceType:
         """The type: one of ours, a custom resource, moto's, or a record."""
@@ -504,12 +507,13 @@ class ResourceTypes:
 
 
 def resource_types(
-    sagemaker: SageMaker, blobs: BlobStore, others: Mapping[str, ResourceType], *, port: int
+    sagemaker: SageMaker, blobs: BlobStore, others: Mapping[str, ResourceType], *, door: Door, port: int
 ) -> ResourceTypes:
     """The types of the embedded CloudFormation: those of this module, and others."""
     parsing.get_model_list.cache_clear()
     parsing.get_model_map.cache_clear()
     return ResourceTypes(
+        door=door,
         own={
             **others,
             "AWS::CDK::Metadata": Recorded(),

@@ -13,16 +13,14 @@ both meet the same refusals. What it lifts:
 
 from __future__ import annotations
 
-import fnmatch
 import functools
 import io
-import json
 import logging
 import random
 import shutil
 import tarfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -30,11 +28,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import botocore.session
-from botocore.model import ListShape, MapShape, Shape, StructureShape
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ecr.models import Image, Repository
-from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
 from moto.sagemaker.models import (
@@ -46,46 +42,35 @@ from moto.sagemaker.models import (
 from moto.sagemaker.models import Model as MotoModel
 from moto.sagemaker.responses import SageMakerResponse
 
-from extended_dlc.facts.combinations import check_zero_instances
 from extended_dlc.rehearsal.embedded import ecr
 from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
+from extended_dlc.rehearsal.embedded.scenarios import Scenarios
+from extended_dlc.rehearsal.embedded.shapes import parameters_of
 
 Parameters = dict[str, Any]
+
+PULL_ACTIONS = (
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:GetAuthorizationToken",
+)
+"""What SageMaker does to an image in the role's name (SageMaker developer guide, roles, CreateModel API)."""
 
 _log = logging.getLogger(__name__)
 
 
-# what the service model says
+def request_of(operation: str, parameters: Parameters) -> Parameters:
+    """The parameters of an operation in the API's types, from an API call or from a template, which has more."""
+    members = _service().operation_model(operation).input_shape.members
+    return parameters_of("sagemaker", operation, {key: each for key, each in parameters.items() if key in members})
 
 
 @functools.lru_cache(maxsize=1)
 def _service() -> Any:
     return botocore.session.get_session().get_service_model("sagemaker")
-
-
-def _typed(shape: Shape, value: Any) -> Any:
-    """A CloudFormation value in the API's type: templates may write numbers and booleans as strings."""
-    if isinstance(shape, StructureShape) and isinstance(value, Mapping):
-        return {key: _typed(shape.members[key], each) for key, each in value.items() if key in shape.members}
-    if isinstance(shape, ListShape) and isinstance(value, list):
-        return [_typed(shape.member, each) for each in value]
-    if isinstance(shape, MapShape) and isinstance(value, Mapping):
-        return {key: _typed(shape.value, each) for key, each in value.items()}
-    if shape.type_name in ("integer", "long") and isinstance(value, str):
-        return int(value)
-    if shape.type_name in ("float", "double") and isinstance(value, (str, int)):
-        return float(value)
-    if shape.type_name == "boolean" and isinstance(value, str):
-        return value.lower() == "true"
-    if shape.type_name == "string" and isinstance(value, (bool, int, float)):
-        return str(value).lower() if isinstance(value, bool) else str(value)
-    return value
-
-
-def request_of(operation: str, parameters: Parameters) -> Parameters:
-    """The parameters of an operation in the API's types, from an API call or from a template."""
-    return dict(_typed(_service().operation_model(operation).input_shape, parameters))
 
 
 def _recorded(base: Parameters, request: Parameters) -> Parameters:
@@ -144,19 +129,7 @@ class EndpointConfig(FakeEndpointConfig):
         return True
 
     def validate_production_variants(self, production_variants: list[Parameters]) -> None:
-        """Check each variant as far as the service model tells."""
-        members = _service().shape_for("ProductionVariant").members
-        known = members["InstanceType"].enum
-        for variant in production_variants:
-            kind = variant.get("InstanceType")
-            if kind and kind not in known:
-                raise ValidationError(
-                    message=f"1 validation error detected: Value '{kind}' at "
-                    "'productionVariants.1.member.instanceType' failed to satisfy constraint: "
-                    f"Member must satisfy enum value set: [{', '.join(known)}]"
-                )
-            if serverless := variant.get("ServerlessConfig"):
-                self.validate_serverless_config(serverless)
+        """Checked at the door, as all requests."""
 
     @property
     def response_object(self) -> Parameters:
@@ -287,8 +260,14 @@ class SageMaker:
     hosting: Hosting
     port: int
     models_folder: Path
-    silent_rollbacks: bool = False
-    """Whether an update that fails ends in service with what was there before and no reason, as SageMaker may do."""
+    scenarios: Scenarios = field(default_factory=Scenarios)
+    """What goes wrong on request."""
+
+    iam: Iam = field(default_factory=Iam)
+    """What roles may do."""
+
+    faster: float = 1
+    """By how much a container's time to its first good `/ping` is shorter than the variant says."""
 
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -298,9 +277,7 @@ class SageMaker:
         for container in _containers(request):
             if image := container.get("Image"):
                 self._check_image(backend, image)
-                _check_role(backend, request.get("ExecutionRoleArn", ""), image)
-            if url := container.get("ModelDataUrl"):
-                _check_model_data(backend, url)
+                self._check_role(backend, request.get("ExecutionRoleArn", ""), image)
         model = Model(backend.account_id, backend.region_name, request)
         if model.model_name in backend._models:
             raise ValidationError(message=f'Cannot create already existing model "{model.arn}".')
@@ -317,11 +294,6 @@ class SageMaker:
             if name and name not in backend._models:
                 arn = f"arn:aws:sagemaker:{backend.region_name}:{backend.account_id}:model/{name}"
                 raise ValidationError(message=f'Could not find model "{arn}".')
-            managed = variant.get("ManagedInstanceScaling", {})
-            if managed.get("Status") == "ENABLED" and managed.get("MinInstanceCount") == 0:
-                _refuse_zero_instances(backend.region_name)
-            if variant.get("ServerlessConfig") and name:
-                _refuse_data_source(backend._models[name])
         if configuration.endpoint_config_name in backend.endpoint_configs:
             arn = configuration.endpoint_config_arn
             raise ValidationError(message=f'Cannot create already existing endpoint configuration "{arn}".')
@@ -430,7 +402,7 @@ class SageMaker:
             new = self._start(backend, endpoint, configuration)
         except NotServing as failure:
             # blue/green: the old fleet goes on serving, and the reason is all that remains of the attempt
-            endpoint.failure_reason = None if self.silent_rollbacks else str(failure)  # type: ignore[assignment]
+            endpoint.failure_reason = None if self.scenarios.silent_rollbacks else str(failure)  # type: ignore[assignment]
             endpoint.endpoint_status = "InService" if old else "Failed"
             return
         retained = {each.name: each.retained(request) for each in old}
@@ -476,7 +448,7 @@ class SageMaker:
             image=self._pulled(container["Image"]),
             environment=container.get("Environment", {}),
             model_folder=self._model_data(backend, model.model_name, container),
-            startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS),
+            startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS) / self.faster,
         )
         return Variant(configuration=variant, images=images, instance=self.hosting.start(serve))
 
@@ -501,6 +473,24 @@ class SageMaker:
                 message=f"Unsupported manifest media type {media_type} for image {image}. "
                 "Ensure that valid manifest media type is used for specified image."
             )
+
+    def _check_role(self, backend: SageMakerModelBackend, arn: str, image: str) -> None:
+        """Refuse a role that may not pull the image, as when its policy comes after the model."""
+        reference = EcrReference.parse(image, port=self.port)
+        if reference is None or reference.account is None or reference.region is None or not arn:
+            return
+        account_id, region = backend.account_id, backend.region_name
+        role = self.iam.assume(arn, "sagemaker.amazonaws.com", account_id=account_id, region=region)
+        repository = (
+            f"arn:{backend.partition}:ecr:{reference.region}:{reference.account}:repository/{reference.repository}"
+        )
+        for action in PULL_ACTIONS:
+            resource = repository if action != "ecr:GetAuthorizationToken" else "*"
+            if not self.iam.decide(role, action, resource, {}, account_id=account_id, region=region).allowed:
+                right = action.partition(":")[2]
+                raise ValidationError(
+                    message=f"Role '{arn}' does not have {right} permission for the image: '{image}'."
+                )
 
     def _find(self, image: str) -> tuple[Repository, Image] | None:
         reference = EcrReference.parse(image, port=self.port)
@@ -565,22 +555,6 @@ def _refuse_scaled_type(backend: SageMakerModelBackend, endpoint: Endpoint, new:
             )
 
 
-def _check_role(backend: SageMakerModelBackend, arn: str, image: str) -> None:
-    """Refuse a role of this IAM whose policies do not let it pull from ECR, as when it comes after the model."""
-    role = next((each for each in iam_backends[backend.account_id]["aws"].roles.values() if each.arn == arn), None)
-    if role is None or ".dkr.ecr." not in image:
-        return
-    attached = [it.document for each in role.managed_policies.values() for it in each.versions if it.is_default]
-    for document in [*role.policies.values(), *attached]:
-        statements = (json.loads(document) if isinstance(document, str) else document)["Statement"]
-        for each in [statements] if isinstance(statements, dict) else statements:
-            actions = each.get("Action", ())
-            for action in [actions] if isinstance(actions, str) else actions:
-                if each["Effect"] == "Allow" and fnmatch.fnmatchcase("ecr:BatchGetImage", action):
-                    return
-    raise ValidationError(message=f"Role '{arn}' does not have BatchGetImage permission for the image: '{image}'.")
-
-
 def _containers(model: Parameters) -> list[Parameters]:
     return [model["PrimaryContainer"]] if model.get("PrimaryContainer") else list(model.get("Containers", []))
 
@@ -598,30 +572,6 @@ def _objects(backend: SageMakerModelBackend, url: str) -> dict[str, bytes]:
             name = key.removeprefix(prefix) or key.rsplit("/", 1)[-1]
             found[name] = bucket.keys[key].value
     return found
-
-
-def _refuse_zero_instances(region: str) -> None:
-    """Refuse what SageMaker refuses in some regions, in its words."""
-    try:
-        check_zero_instances(region)
-    except ValueError:
-        raise ValidationError(
-            message="Min instance count needs to be greater than 0 for enabled managed instance scaling."
-        ) from None
-
-
-def _refuse_data_source(model: MotoModel) -> None:
-    """Refuse what a serverless endpoint does not take (API reference, ContainerDefinition ModelDataSource)."""
-    if isinstance(model, Model) and any(each.get("ModelDataSource") for each in _containers(model.request)):
-        raise ValidationError(
-            message=f"ModelDataSource of model {model.model_name} is not supported by serverless endpoints: use "
-            "ModelDataUrl."
-        )
-
-
-def _check_model_data(backend: SageMakerModelBackend, url: str) -> None:
-    if not _objects(backend, url):
-        raise ValidationError(message=f"Could not find model data at {url}.")
 
 
 def _unpack(archive: bytes, folder: Path) -> None:

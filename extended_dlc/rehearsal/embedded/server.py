@@ -9,14 +9,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
 from xml.sax.saxutils import escape
 
 from moto.cloudformation.models import cloudformation_backends
-from moto.iam.models import get_account_id_from, iam_backends
+from moto.iam.models import iam_backends
 from moto.logs.models import logs_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -25,22 +24,32 @@ from moto.ssm.models import ssm_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, openai_route, sagemaker
+from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, functions, openai_route, sagemaker, states
 from extended_dlc.rehearsal.embedded.asynchronous import Queues
+from extended_dlc.rehearsal.embedded.calls import Caller
+from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
 from extended_dlc.rehearsal.embedded.runtime import Limits, Refused, Runtime
 from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
+from extended_dlc.rehearsal.embedded.scenarios import ROUTE as SCENARIOS
+from extended_dlc.rehearsal.embedded.scenarios import Scenarios
+from extended_dlc.rehearsal.embedded.states import StateMachineType
 from extended_dlc.rehearsal.embedded.store import BlobStore
+from extended_dlc.rehearsal.embedded.training import Training
+from extended_dlc.rehearsal.embedded.training import install as install_training
 from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Schedule
 
-_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _INVOCATION = re.compile(
     r"/endpoints/(?P<name>[^/]+)/(?P<operation>invocations|invocations-response-stream|async-invocations)"
 )
+_INTERRUPTION = re.compile(r"/_embedded/training-jobs/(?P<name>[^/]+)/interruption")
+"""A POST takes the spot capacity of a job away."""
+
 _FORM = "application/x-www-form-urlencoded"
 
 _OTHER_TYPES: dict[str, ResourceType] = {
@@ -50,6 +59,7 @@ _OTHER_TYPES: dict[str, ResourceType] = {
     "AWS::CloudWatch::Dashboard": Dashboard(),
     "AWS::Logs::MetricFilter": MetricFilter(),
     "AWS::Scheduler::Schedule": Schedule(),
+    "AWS::StepFunctions::StateMachine": StateMachineType(),
 }
 
 _log = logging.getLogger(__name__)
@@ -57,41 +67,46 @@ _log = logging.getLogger(__name__)
 Environ = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Caller:
-    """Who signed a request, and for where."""
-
-    account_id: str
-    region: str
-
-    @staticmethod
-    def of(request: Request) -> Caller | None:
-        """The caller, or None for a request without a signature."""
-        found = _SIGNED.match(request.headers.get("Authorization", ""))
-        return Caller(account_id=get_account_id_from(found["key"]), region=found["region"]) if found else None
-
-
 class EmbeddedAws:
     """AWS as a WSGI application."""
 
     def __init__(
-        self, *, state: Path, port: int, launcher: Launcher | None, limits: Limits, silent_rollbacks: bool = False
+        self,
+        *,
+        state: Path,
+        port: int,
+        launcher: Launcher | None,
+        limits: Limits,
+        silent_rollbacks: bool = False,
+        faster: float = 1,
     ) -> None:
         blobs = BlobStore(state / "blobs")
         self.hosting = Hosting(launcher, state / "logs")
+        self._scenarios = Scenarios(silent_rollbacks=silent_rollbacks)
+        iam = Iam(record=state / "logs" / "rights.jsonl", port=port)
+        self._door = Door(scenarios=self._scenarios, iam=iam)
         control = sagemaker.SageMaker(
-            hosting=self.hosting, port=port, models_folder=state / "models", silent_rollbacks=silent_rollbacks
+            hosting=self.hosting,
+            port=port,
+            models_folder=state / "models",
+            scenarios=self._scenarios,
+            iam=iam,
+            faster=faster,
         )
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
         components.install(control)
+        self.training = Training(control=control, folder=state / "training", logs=state / "logs")
+        install_training(self.training)
+        states.install(port=port)
+        functions.install(port=port)
         others = {
             **_OTHER_TYPES,
             "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
             "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port)),
             "Custom::ExtendedDlcProof": CustomResource(prove(port=port)),
         }
-        types = resource_types(control, blobs, others, port=port)
+        types = resource_types(control, blobs, others, door=self._door, port=port)
         cloudformation.install(cloudformation.Operations(types))
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)
@@ -110,6 +125,8 @@ class EmbeddedAws:
             return start_response(status, headers, *rest)
 
         try:
+            if refusal := self._door.refuse(environ):
+                return refusal(environ, noting_start)
             return self._answer(environ)(environ, noting_start)
         except Exception as error:  # moto lets its faults through, and SDKs repeat a 500 for 40 s
             _log.exception("%s %s %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), action)
@@ -117,7 +134,12 @@ class EmbeddedAws:
 
     def _answer(self, environ: Environ) -> Callable[..., Iterable[bytes]]:
         request = Request(environ)
-        caller = Caller.of(request)
+        caller = Caller.of(environ)
+        if request.path == SCENARIOS:
+            return self._scenarios.respond(request)
+        if found := _INTERRUPTION.fullmatch(request.path):
+            done = self.training.interrupt(unquote(found["name"]))
+            return Response(status=204 if done else 404)
         if request.path == "/_embedded/left":
             return Response(json.dumps(self.left(), indent=2), mimetype="application/json")
         if found := openai_route.ROUTE.fullmatch(request.path):
@@ -164,12 +186,14 @@ class EmbeddedAws:
             "log-groups": [name for backend in _all(logs_backends) for name in backend.groups],
             "parameters": [name for backend in _all(ssm_backends) for name in getattr(backend, "_parameters", ())],
             "containers": self.hosting.running(),
+            "training-jobs": self.training.running(),
         }
         return {kind: sorted(names) for kind, names in found.items()}
 
     def close(self) -> None:
         """Stop what was started."""
         self._queues.close()
+        self.training.close()
         self.hosting.close()
         self._requests.close()
 

@@ -31,6 +31,7 @@ from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
 from moto.ssm.models import ssm_backends
 
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, ResourceTypes, Wish
+from extended_dlc.rehearsal.embedded.shapes import TemplateFault
 
 _log = logging.getLogger(__name__)
 
@@ -257,6 +258,7 @@ class Operation:
                     self._event(logical_id, template, known, "UPDATE_IN_PROGRESS")
                     # noted first, because a failed update may have changed something
                     journal.updated.append((old, old))
+                    self._types.door.update(wish)
                     new = Resource(
                         wish=wish, template=template, model=kind.update(wish, old.model, old.wish.properties)
                     )
@@ -275,6 +277,7 @@ class Operation:
             wish = self._wish(
                 logical_id, template, str(given or self._new_name(logical_id, template["Type"])), properties
             )
+            self._types.door.create(wish)
             try:
                 new = Resource(wish=wish, template=template, model=kind.create(wish))
             except ResourceFailed as failure:
@@ -525,7 +528,7 @@ def _message(error: BaseException) -> str:
         return f"Template error: {error} is not known"
     if isinstance(error, (CloudFormationError, ExportNotFound)):
         return error.message
-    if isinstance(error, CustomResourceFailed):
+    if isinstance(error, (CustomResourceFailed, TemplateFault)):
         return str(error)
     text = getattr(error, "message", None) or str(error) or repr(error)
     return f'Resource handler returned message: "{text}" (HandlerErrorCode: GeneralServiceException)'

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -158,6 +159,28 @@ class Aws:
             config=Config(retries={"max_attempts": 1, "mode": "standard"}, **options),
         )
 
+    def create_role(self, name: str, service: str, **policies: Any) -> str:
+        """A role that a service may assume, with inline policies; its ARN."""
+        principal = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+        trust = json.dumps({"Version": "2012-10-17", "Statement": [principal]})
+        form = {"Action": "CreateRole", "Version": "2010-05-08", "RoleName": name, "AssumeRolePolicyDocument": trust}
+        self.form("iam", form)
+        for policy, document in policies.items():
+            given = {"RoleName": name, "PolicyName": policy, "PolicyDocument": json.dumps(document)}
+            self.form("iam", {"Action": "PutRolePolicy", "Version": "2010-05-08", **given})
+        return f"arn:aws:iam::{ACCOUNT}:role/{name}"
+
+    def form(self, service: str, form: dict[str, str]) -> Answer:
+        """A request of AWS's query protocol without a client, which takes long to make."""
+        headers = {
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/{service}/aws4_request, "
+            "SignedHeaders=host, Signature=0",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        answer = self.request("POST", "/", urllib.parse.urlencode(form), headers)
+        assert answer.status == 200, answer.body
+        return answer
+
     def left(self) -> dict[str, list[str]]:
         with urllib.request.urlopen(f"{self.url}/_embedded/left") as response:
             found: dict[str, list[str]] = json.load(response)
@@ -214,7 +237,10 @@ def start(state: Path, stub: Path, *options: str, port: int | None = None) -> Aw
     assert process.stdout is not None
     line = process.stdout.readline()
     assert json.loads(line)["port"] == port
-    return Aws(port, state, process, stub)
+    running = Aws(port, state, process, stub)
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    running.create_role("execution", "sagemaker.amazonaws.com", Everything=everything)
+    return running
 
 
 def stub_engine(folder: Path) -> Path:

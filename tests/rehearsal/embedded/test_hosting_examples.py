@@ -16,6 +16,7 @@ from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
 from tests.rehearsal.embedded.conftest import REGION, Aws, deploy, events, start
+from tests.rehearsal.embedded.test_endpoints import ROLE
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "hosting"
 NAMES = ("components", "private", "queued", "scaled", "serverless", "variants")
@@ -90,6 +91,8 @@ def test_cdk_nag_finds_nothing_without_a_reason(name: str, tmp_path: Path) -> No
 def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     """An embedded AWS whose endpoints have no containers: what they are told is all that is read here."""
     running = start(tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("stub"))
+    running.client("s3").create_bucket(Bucket="weights")  # of the private example
+    running.client("s3").put_object(Bucket="weights", Key="bloom/config.json", Body=b"{}")
     yield running
     running.stop()
 
@@ -232,7 +235,7 @@ def test_the_components_share_instances_and_go_before_their_endpoint(own_aws: Aw
 def test_the_embedded_sagemaker_refuses_a_component_that_cannot_be(own_aws: Aws, changed: Json, message: str) -> None:
     client = own_aws.client("sagemaker")
     variant = {"VariantName": "AllTraffic", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
-    client.create_endpoint_config(EndpointConfigName="bare", ProductionVariants=[variant])
+    client.create_endpoint_config(EndpointConfigName="bare", ExecutionRoleArn=ROLE, ProductionVariants=[variant])
     client.create_endpoint(EndpointName="bare", EndpointConfigName="bare")
     given = {"EndpointName": "bare", "RuntimeConfig": {"CopyCount": 1}, "Specification": {}, **changed}
     try:

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 
 from extended_dlc.bearer import make_token
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Answer, Aws
-from tests.rehearsal.embedded.test_endpoints import endpoint
+from tests.rehearsal.embedded.test_endpoints import ROLE, endpoint
 
 # made by sagemaker.core.token_generator of sagemaker-core 2.27.0 from the key AKIDEXAMPLE and the secret of AWS's
 # examples, for us-west-2 and 300 s, at 2026-05-20T12:00:00Z
@@ -87,7 +87,9 @@ def test_the_containers_error_is_quoted_with_its_own_status(aws: Aws) -> None:
 def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> None:
     sagemaker = aws.client("sagemaker", parameter_validation=False)
     variant = {"VariantName": "All", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName="talking-shared", ProductionVariants=[variant])
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="talking-shared", ExecutionRoleArn=ROLE, ProductionVariants=[variant]
+    )
     sagemaker.create_endpoint(EndpointName="talking-shared", EndpointConfigName="talking-shared")
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="talking-shared", WaiterConfig={"Delay": 1})
     sagemaker.create_inference_component(

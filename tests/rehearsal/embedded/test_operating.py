@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from botocore.exceptions import ClientError
 from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
-from tests.rehearsal.embedded.conftest import REGION, Aws, deploy, events, settled
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events, settled
 from tests.rehearsal.embedded.test_endpoints import answer, image
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "operating" / "guarded.py"
@@ -43,6 +44,8 @@ def on_this_aws(aws: Aws, template: Json, *, image_uri: str | None = None, expec
     (model,) = [each for each in template["Resources"].values() if each["Type"] == "AWS::SageMaker::Model"]
     dlc = model["Properties"]["PrimaryContainer"]["Image"]
     text = json.dumps(template).replace(json.dumps(dlc), json.dumps(image_uri or image(aws, "served")))
+    # the right to pull it, too
+    text = re.sub(r'"(:ecr:[^:]*):763104351884:repository/[^"]*"', rf'"\1:{ACCOUNT}:repository/served"', text)
     changed: Json = json.loads(text.replace('"generated_text"', json.dumps(expect)))
     # what the CDK's bootstrap would have made, and what its CLI would have uploaded
     changed["Parameters"].pop("BootstrapVersion")

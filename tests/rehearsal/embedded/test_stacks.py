@@ -14,12 +14,17 @@ from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, 
 from tests.rehearsal.embedded.test_endpoints import answer, image
 
 Template = dict[str, Any]
-PULL = {"Effect": "Allow", "Action": ["ecr:BatchGetImage"], "Resource": "*"}
+PULL = {
+    "Effect": "Allow",
+    "Action": ["ecr:BatchGetImage", "ecr:BatchCheckLayerAvailability", "ecr:Get*"],
+    "Resource": "*",
+}
 
 
 def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
     """A template of a role, a model, its configuration and an endpoint of a given name."""
-    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}]}
+    trusts = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
+    trust = {"Version": "2012-10-17", "Statement": [trusts]}
     return {
         "Resources": {
             # the endpoint comes first, so that the order must come from the references
@@ -280,7 +285,7 @@ GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {
             "ScheduleExpression": "rate(1 day)",
             "FlexibleTimeWindow": {"Mode": "OFF"},
-            "Target": {"Arn": "arn:aws:sqs:::x", "RoleArn": "arn:aws:iam::1:role/x"},
+            "Target": {"Arn": "arn:aws:sqs:::x", "RoleArn": "arn:aws:iam::123456789012:role/x"},
         },
         *("scheduler", "delete_schedule", "Name"),
     ),

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
 from tests.rehearsal.embedded.conftest import REGION, Answer, Aws
-from tests.rehearsal.embedded.test_endpoints import endpoint
+from tests.rehearsal.embedded.test_endpoints import ROLE, endpoint
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,7 +100,9 @@ def test_the_address_is_that_of_the_regions_runtime(aws: Aws, region: str, host:
 def component(aws: Aws) -> None:
     sagemaker = aws.client("sagemaker", parameter_validation=False)
     variant = {"VariantName": "All", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(EndpointConfigName="told-shared", ProductionVariants=[variant])
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="told-shared", ExecutionRoleArn=ROLE, ProductionVariants=[variant]
+    )
     sagemaker.create_endpoint(EndpointName="told-shared", EndpointConfigName="told-shared")
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="told-shared", WaiterConfig={"Delay": 1})
     sagemaker.create_inference_component(
@@ -160,7 +162,8 @@ def test_what_gets_no_token_is_told_the_way_out(aws: Aws, case: str) -> None:
 
 
 def test_an_asynchronous_endpoint_gets_none(aws: Aws) -> None:
-    config: dict[str, Any] = {"OutputConfig": {"S3OutputPath": "s3://nowhere/out"}}
+    aws.client("s3").create_bucket(Bucket="told-later")
+    config: dict[str, Any] = {"OutputConfig": {"S3OutputPath": "s3://told-later/out"}}
     endpoint(aws, "spoken-later", AsyncInferenceConfig=config)
     done = run(aws, "spoken-later")
     assert (done.exit_code, done.stdout) == (1, "")

@@ -1,0 +1,182 @@
+"""API calls as the embedded AWS sees them: which service's operation, with which parameters, by whose key.
+
+An HTTP request is read with botocore's own service models, by the readers of moto that read it again behind the door.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import UnknownServiceError
+from botocore.model import OperationModel, OperationNotFoundError
+from moto.core.parse import PROTOCOL_PARSERS, UNDEFINED
+from moto.core.request import Request as MotoRequest
+from moto.core.request import determine_request_protocol
+from moto.core.routing import NotFound, get_service_router
+from moto.core.utils import get_service_model
+from moto.iam.models import get_account_id_from
+
+Parameters = dict[str, Any]
+Environ = dict[str, Any]
+
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
+_FORM = "application/x-www-form-urlencoded"
+_LARGEST_BODY = 16 * 1024 * 1024
+"""Larger bodies are no parameters of a control plane: they are left unread."""
+
+_SERVICES = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2", "airflow": "mwaa"}
+"""botocore's name of a service, where requests to it are signed with another."""
+
+_UNREAD = ("s3",)
+"""Services whose bodies are files: their operations and addresses are read, the bodies are not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who signed a request, and for where."""
+
+    account_id: str
+    region: str
+    access_key: str
+    session_token: str | None
+
+    @staticmethod
+    def of(environ: Environ) -> Caller | None:
+        """The caller, or None for a request without a signature."""
+        found = _SIGNED.match(environ.get("HTTP_AUTHORIZATION", ""))
+        if found is None:
+            return None
+        return Caller(
+            account_id=get_account_id_from(found["key"]),
+            region=found["region"],
+            access_key=found["key"],
+            session_token=environ.get("HTTP_X_AMZ_SECURITY_TOKEN"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One operation that somebody asks for."""
+
+    service: str
+    """As botocore calls it."""
+
+    operation: str
+    parameters: Parameters
+    """In the API's names and types."""
+
+    account_id: str
+    region: str
+    caller: Caller | None = None
+    """Who signed it; None where a service of AWS asks on somebody's behalf."""
+
+    problem: str | None = None
+    """Why the parameters could not be read, if they could not."""
+
+    template: bool = False
+    """Whether a resource of a template asks for it."""
+
+    @property
+    def model(self) -> OperationModel:
+        """What botocore knows about the operation."""
+        return get_service_model(self.service).operation_model(self.operation)
+
+    def __str__(self) -> str:
+        """As `sagemaker:CreateModel`."""
+        return f"{self.service}:{self.operation}"
+
+
+def read_call(environ: Environ) -> Call | None:
+    """The API call in a signed HTTP request; None for what is none that botocore knows."""
+    caller = Caller.of(environ)
+    signed = _SIGNED.match(environ.get("HTTP_AUTHORIZATION", ""))
+    if caller is None or signed is None:
+        return None
+    service = _SERVICES.get(signed["service"], signed["service"])
+    if service == "sagemaker" and environ.get("PATH_INFO", "").startswith("/endpoints/"):
+        service = "sagemaker-runtime"
+    try:
+        model = get_service_model(service)
+    except UnknownServiceError:
+        return None
+    body = _body(environ, service)
+    request = MotoRequest({**environ, "wsgi.input": io.BytesIO(body)})
+    found = _operation(model, request)
+    if found is None:
+        return None
+    name, uri = found
+    parameters, problem = _parameters(model, name, request, body, uri)
+    return Call(
+        service=service,
+        operation=name,
+        parameters=parameters,
+        account_id=caller.account_id,
+        region=caller.region,
+        caller=caller,
+        problem=problem,
+    )
+
+
+def _body(environ: Environ, service: str) -> bytes:
+    """The request's body, put back for whoever reads it next."""
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if service in _UNREAD or service == "sagemaker-runtime" or not length.isdigit() or int(length) > _LARGEST_BODY:
+        return b""
+    body: bytes = environ["wsgi.input"].read(int(length))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body
+
+
+def _operation(model: Any, request: MotoRequest) -> tuple[str, Mapping[str, Any]] | None:
+    """The operation, and what the path says of its parameters."""
+    if target := request.headers.get("X-Amz-Target"):
+        name = str(target).rsplit(".", 1)[-1]
+    elif str(request.content_type or "").startswith(_FORM) and model.protocol in ("query", "ec2", "json"):
+        name = str(request.values.get("Action", ""))
+    else:
+        try:
+            operation, uri = get_service_router(model.service_name).match(request)
+        except (NotFound, NotImplementedError, OperationNotFoundError):
+            return None
+        return str(operation.name), uri
+    return (name, {}) if name in model.operation_names else None
+
+
+def _parameters(
+    model: Any, name: str, request: MotoRequest, body: bytes, uri: Mapping[str, Any]
+) -> tuple[Parameters, str | None]:
+    """The parameters in the API's names, and why they cannot be read."""
+    operation = model.operation_model(name)
+    if operation.input_shape is None:
+        return {}, None
+    if model.service_name in _UNREAD:
+        query = {"Prefix": request.args["prefix"]} if "prefix" in request.args else {}
+        return {**query, **uri}, None
+    try:
+        protocol = determine_request_protocol(model, request.content_type)
+        if protocol == "json":  # as it was sent: moto's reader makes numbers of texts
+            read = json.loads(body or b"{}")
+            return (read, None) if isinstance(read, dict) else ({}, "the request is no JSON object")
+        parsed = PROTOCOL_PARSERS[protocol](operation).parse(
+            {
+                "method": request.method,
+                "values": request.values,
+                "headers": request.headers,
+                "body": body,
+                "url_path": request.path,
+                "url_params": dict(uri),
+            }
+        )
+    except NotImplementedError:
+        return dict(uri), None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        return {}, f"the request cannot be read: {error}"
+    found = {key: value for key, value in parsed.items() if value is not UNDEFINED} if parsed else {}
+    if model.service_name == "sagemaker-runtime" and "Body" in operation.input_shape.required_members:
+        found["Body"] = body  # which is not read here, and may be empty
+    return found, None

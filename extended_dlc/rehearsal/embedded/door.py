@@ -1,0 +1,79 @@
+"""The door of the embedded AWS: each API call, by HTTP or by a template, is let in or refused here and nowhere else.
+
+In order: too many calls (a scenario), the caller's rights, the shapes of the service's model, the table of rules.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from werkzeug.wrappers import Response
+
+from extended_dlc.rehearsal.embedded import rules, shapes, templates
+from extended_dlc.rehearsal.embedded.calls import Call, Environ, read_call
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.scenarios import Scenarios
+from extended_dlc.rehearsal.embedded.shapes import Refusal
+
+_FORM = "application/x-www-form-urlencoded"
+_NOTHING_WRONG = ("/_embedded/", "/v2/", "/moto-api/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Lets calls in."""
+
+    scenarios: Scenarios
+    iam: Iam
+
+    def refuse(self, environ: Environ) -> Response | None:
+        """The refusal of an HTTP request in the form of its protocol; None for one that may pass."""
+        if environ.get("PATH_INFO", "").startswith(_NOTHING_WRONG):
+            return None
+        call = read_call(environ)
+        if call is None:
+            return None
+        try:
+            self.admit(call)
+        except Refusal as refusal:
+            return response_of(environ, call, refusal)
+        return None
+
+    def admit(self, call: Call) -> None:
+        """Let a call in, or raise `Refusal`."""
+        if self.scenarios.take_throttle(str(call)):
+            raise Refusal("ThrottlingException" if call.service != "cloudformation" else "Throttling", "Rate exceeded")
+        self.iam.check(call)
+        shapes.check(call)
+        rules.check(call, self.scenarios)
+
+    def create(self, wish: templates.Wanted) -> None:
+        """Let a resource of a template be made."""
+        self._admit(templates.calls_to_create(wish))
+
+    def update(self, wish: templates.Wanted) -> None:
+        """Let a resource of a template be changed in place."""
+        self._admit(templates.calls_to_update(wish))
+
+    def _admit(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self.admit(call)
+
+
+def response_of(environ: Environ, call: Call, refusal: Refusal) -> Response:
+    """A refusal in the form of the protocol that the request speaks."""
+    code, message = refusal.code, refusal.message
+    headers = {"x-amzn-errortype": code}
+    if call.service == "s3":
+        body = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+        return Response(body, refusal.status, headers, mimetype="application/xml")
+    if str(environ.get("CONTENT_TYPE", "")).startswith(_FORM):
+        headers |= {"x-amzn-query-error": f"{code};Sender"}
+        inner = f"<Type>Sender</Type><Code>{code}</Code><Message>{escape(message)}</Message>"
+        body = f"<ErrorResponse><Error>{inner}</Error><RequestId>embedded</RequestId></ErrorResponse>"
+        return Response(body, refusal.status, headers, mimetype="text/xml")
+    written = json.dumps({"__type": code, "message": message, "Message": message})
+    return Response(written, refusal.status, headers, mimetype="application/x-amz-json-1.1")

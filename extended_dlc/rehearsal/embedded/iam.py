@@ -1,0 +1,469 @@
+"""Who may do what: each call by a key of this IAM is compared with the policies of its user or role, and written down.
+
+Keys that `CreateAccessKey` and `AssumeRole` gave here have an identity. Every other key, as the rehearsal's own, is the
+account's administrator, to whom nothing is refused. What the services of AWS do in the name of a role (Lambda a
+function's, SageMaker a model's, CodeBuild a project's, Scheduler a schedule's) they do with a session of that role: its
+trust policy has to let them, and each of their calls is compared as any other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moto.awslambda.models import lambda_backends
+from moto.cloudformation.models import cloudformation_backends
+from moto.ecr.models import ecr_backends
+from moto.iam.access_control import AssumedRoleAccessKey
+from moto.iam.models import Role, iam_backends
+from moto.kms.models import kms_backends
+from moto.s3.models import s3_backends
+from moto.sns.models import sns_backends
+from moto.sts.models import AssumedRole, sts_backends
+from moto.utilities.utils import get_partition
+
+from extended_dlc.rehearsal.embedded import iam_actions
+from extended_dlc.rehearsal.embedded.calls import Call, Parameters
+from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
+from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
+from extended_dlc.rehearsal.embedded.shapes import Refusal
+
+Need = tuple[str, str, Mapping[str, Any]]
+"""An action, a resource, and what the condition keys say about them."""
+
+SESSION = "embedded"
+
+DOCUMENTED_SOURCES = {
+    # SageMaker developer guide, "Cross-service confused deputy prevention", SageMaker AI Inference, Training Jobs
+    "sagemaker.amazonaws.com": "sagemaker",
+    # EventBridge Scheduler user guide, "Confused deputy prevention"
+    "scheduler.amazonaws.com": "scheduler",
+    # CodeBuild user guide, "Allow CodeBuild to interact with other AWS services"
+    "codebuild.amazonaws.com": "codebuild",
+    # Step Functions developer guide, "Cross-service confused deputy prevention"
+    "states.amazonaws.com": "states",
+    # SNS developer guide, "Example cases for Amazon SNS access control": CloudWatch alarms
+    "cloudwatch.amazonaws.com": "cloudwatch",
+}
+"""The services whose documentation shows `aws:SourceAccount` and `aws:SourceArn` when they act for an account.
+
+Lambda's shows neither for a function's execution role, so that a condition on one makes such a role useless.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Somebody with policies."""
+
+    arn: str
+    """Of the user or the role, as policies name it."""
+
+    session: str
+    """As messages name it."""
+
+    identity: Sequence[Document]
+    boundary: Document | None = None
+    limits: Sequence[Document] = ()
+    """The policies that the session was given."""
+
+
+@dataclass(kw_only=True)
+class Iam:
+    """The evaluation of policies, and its record."""
+
+    record: Path | None = None
+    """A file that gets a line of JSON for each right that was asked for."""
+
+    port: int = 0
+    organisation: Sequence[Document] = ()
+    """Service control policies of the account's organisation."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # calls over HTTP
+
+    def check(self, call: Call) -> None:
+        """Raise `Refusal` for a call that its caller's policies do not allow."""
+        if call.caller is None or str(call) == "sts:GetCallerIdentity":
+            return
+        try:
+            identity = find_identity(call.account_id, call.region, call.caller.access_key, call.caller.session_token)
+        except InvalidSessionToken:
+            raise Refusal(
+                "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
+            ) from None
+        if identity is None:
+            return
+        principal = principal_of(identity, call.account_id, call.region)
+        for action, resource, context in needs_of(call):
+            self.require(principal, action, resource, context, account_id=call.account_id, region=call.region)
+
+    # what services do in a role's name
+
+    def require(
+        self,
+        principal: Principal,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        account_id: str,
+        region: str,
+    ) -> None:
+        """Raise `Refusal` unless the principal may do this; either way it is written down."""
+        decision = self.decide(principal, action, resource, context or {}, account_id=account_id, region=region)
+        if not decision.allowed:
+            message = (
+                f"User: {principal.session} is not authorized to perform: {action} on resource: {resource} "
+                f"{decision.reason}"
+            )
+            raise Refusal(_denial(action), message, status=403 if action.startswith(("s3:", "lambda:")) else 400)
+
+    def decide(
+        self,
+        principal: Principal,
+        action: str,
+        resource: str,
+        context: Mapping[str, Any],
+        *,
+        account_id: str,
+        region: str,
+    ) -> Decision:
+        """Whether the principal may do this."""
+        known = {
+            "aws:PrincipalArn": principal.arn,
+            "aws:PrincipalAccount": account_id,
+            "aws:RequestedRegion": region,
+            "aws:ResourceAccount": account_id,
+            "aws:SecureTransport": True,
+            "aws:SourceIp": "127.0.0.1",
+            "aws:ViaAWSService": False,
+        }
+        request = Request(action=action, resource=resource, principal=principal.arn, context={**known, **context})
+        decision = evaluate(
+            request,
+            Policies(
+                identity=principal.identity,
+                resource=resource_policy(resource, account_id, region),
+                resource_decides=action.startswith("kms:"),
+                boundary=principal.boundary,
+                session=principal.limits,
+                organisation=self.organisation,
+            ),
+        )
+        self._note(principal.arn, action, resource, context, decision)
+        return decision
+
+    def assume(self, role_arn: str, service: str, *, account_id: str, region: str, source: str = "") -> Principal:
+        """A service's session of a role. Raises `Refusal` where the role is not there or does not trust the service."""
+        role = find_role(account_id, region, role_arn)
+        refusal = Refusal(
+            "ValidationException",
+            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal '{service}' to "
+            "assume the role.",
+        )
+        if role is None:
+            raise refusal
+        context: dict[str, Any] = {}
+        if service in DOCUMENTED_SOURCES:
+            part = f"arn:{get_partition(region)}:{DOCUMENTED_SOURCES[service]}:{region}:{account_id}:"
+            context = {"aws:SourceAccount": account_id, "aws:SourceArn": source or f"{part}embedded"}
+        trust = _document(role.assume_role_policy_document)
+        request = Request(action="sts:AssumeRole", resource=role_arn, service=service, context=context)
+        if not evaluate(request, Policies(resource=trust)).allowed:
+            raise refusal
+        return principal_of_role(role, account_id, region, session=SESSION)
+
+    def environment(self, role_arn: str, service: str, *, account_id: str, region: str) -> dict[str, str]:
+        """The environment of a process that runs as a role. Raises `Refusal` as `assume`."""
+        self.assume(role_arn, service, account_id=account_id, region=region)
+        session = new_session(account_id, region, role_arn)
+        return {
+            "AWS_ACCESS_KEY_ID": session.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": session.secret_access_key,
+            "AWS_SESSION_TOKEN": session.session_token,
+        }
+
+    def _note(self, principal: str, action: str, resource: str, context: Mapping[str, Any], decision: Decision) -> None:
+        if self.record is None:
+            return
+        line = {
+            "principal": principal,
+            "action": action,
+            "resource": resource,
+            "context": dict(context),
+            "allowed": decision.allowed,
+        }
+        with self._lock, self.record.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+# identities
+
+
+def find_role(account_id: str, region: str, arn: str) -> Role | None:
+    """A role of the account."""
+    partition = arn.split(":")[1] if arn.startswith("arn:") else get_partition(region)
+    roles = list(iam_backends[account_id][partition].roles.values())
+    return next((each for each in roles if each.arn == arn), None)
+
+
+def new_session(account_id: str, region: str, role_arn: str) -> AssumedRole:
+    """Credentials of a role."""
+    return sts_backends[account_id][get_partition(region)].assume_role(
+        region_name=region, role_session_name=SESSION, role_arn=role_arn, policy="", duration=3600, external_id=""
+    )
+
+
+def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
+    """The user or role of a key, with its policies."""
+    key = identity.key
+    if isinstance(key, AssumedRoleAccessKey):
+        session = next(
+            each
+            for each in sts_backends[account_id][get_partition(region)].assumed_roles
+            if each.access_key_id == key._access_key_id
+        )
+        role = find_role(account_id, region, session.role_arn)
+        if role is None:
+            return Principal(arn=session.role_arn, session=session.arn, identity=())
+        limits = [_document(session.policy)] if session.policy else []
+        return principal_of_role(role, account_id, region, session=session.session_name, limits=limits)
+    return Principal(
+        arn=key.arn,
+        session=key.arn,
+        identity=[_document(each) for each in _user_documents(key.collect_policies(), account_id, region)],
+    )
+
+
+def principal_of_role(
+    role: Role, account_id: str, region: str, *, session: str, limits: Sequence[Document] = ()
+) -> Principal:
+    """A role's session."""
+    partition = get_partition(region)
+    attached = [_default_of(each) for each in role.managed_policies.values()]
+    boundary = role.permissions_boundary_arn
+    found = iam_backends[account_id][partition].managed_policies.get(boundary) if boundary else None
+    return Principal(
+        arn=role.arn,
+        session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
+        identity=[_document(each) for each in [*role.policies.values(), *attached]],
+        # a boundary that is not there allows nothing
+        boundary=(_document(_default_of(found)) if found else {"Statement": []}) if boundary else None,
+        limits=limits,
+    )
+
+
+def _default_of(policy: Any) -> Any:
+    return next(each.document for each in policy.versions if each.is_default)
+
+
+def _user_documents(policies: Sequence[Any], account_id: str, region: str) -> Iterator[Any]:
+    """The documents of a user's inline and attached policies, as moto tells them."""
+    for each in policies:
+        if isinstance(each, Mapping):
+            yield each.get("policy_document", each)
+        elif hasattr(each, "versions"):
+            yield _default_of(each)
+        else:
+            yield each
+
+
+def _document(given: Any) -> Document:
+    content: Document = json.loads(given) if isinstance(given, str) else given
+    return content
+
+
+def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
+    """The policy of a resource itself, of the kinds that can have one: a repository, a bucket, a key or a topic."""
+    parts = arn.split(":", 5)
+    if len(parts) < 6:
+        return None
+    service, name = parts[2], parts[5]
+    found: Any = None
+    if service == "ecr":
+        repository = ecr_backends[account_id][region].repositories.get(name.removeprefix("repository/"))
+        found = repository.policy if repository else None
+    elif service == "s3":
+        bucket = s3_backends[account_id][get_partition(region)].buckets.get(name.split("/", 1)[0])
+        found = bucket.policy if bucket else None
+    elif service == "kms":
+        key = kms_backends[account_id][region].keys.get(name.removeprefix("key/"))
+        found = key.policy if key else None
+    elif service == "sns":
+        topic = sns_backends[account_id][region].topics.get(arn)
+        found = topic.policy if topic else None
+    return _document(found) if found else None
+
+
+def _denial(action: str) -> str:
+    """The service's code of a refusal (each API reference, "Common Errors")."""
+    prefix = action.split(":", 1)[0]
+    return "AccessDenied" if prefix in ("s3", "cloudformation", "iam", "sts", "cloudwatch") else "AccessDeniedException"
+
+
+# what a call needs
+
+_PREFIXES = {"sagemaker-runtime": "sagemaker", "stepfunctions": "states"}
+
+_OTHER_ACTIONS: Mapping[str, Sequence[str]] = {
+    "lambda:Invoke": ("lambda:InvokeFunction",),
+    "s3:AbortMultipartUpload": ("s3:AbortMultipartUpload",),
+    "s3:CompleteMultipartUpload": ("s3:PutObject",),
+    "s3:CopyObject": ("s3:PutObject",),
+    "s3:CreateMultipartUpload": ("s3:PutObject",),
+    "s3:DeleteObjects": ("s3:DeleteObject",),
+    "s3:GetBucketEncryption": ("s3:GetEncryptionConfiguration",),
+    "s3:GetBucketLifecycleConfiguration": ("s3:GetLifecycleConfiguration",),
+    "s3:GetPublicAccessBlock": ("s3:GetBucketPublicAccessBlock",),
+    "s3:HeadBucket": ("s3:ListBucket",),
+    "s3:HeadObject": ("s3:GetObject",),
+    "s3:ListBuckets": ("s3:ListAllMyBuckets",),
+    "s3:ListMultipartUploads": ("s3:ListBucketMultipartUploads",),
+    "s3:ListObjects": ("s3:ListBucket",),
+    "s3:ListObjectsV2": ("s3:ListBucket",),
+    "s3:ListParts": ("s3:ListMultipartUploadParts",),
+    "s3:PutBucketEncryption": ("s3:PutEncryptionConfiguration",),
+    "s3:PutBucketLifecycleConfiguration": ("s3:PutLifecycleConfiguration",),
+    "s3:PutPublicAccessBlock": ("s3:PutBucketPublicAccessBlock",),
+    "s3:UploadPart": ("s3:PutObject",),
+    "s3:UploadPartCopy": ("s3:PutObject",),
+}
+"""Operations whose action has another name (Service Authorization Reference; S3 user guide, "Required permissions")."""
+
+_PASSED: Mapping[str, tuple[str, str]] = {
+    "cloudformation:CreateChangeSet": ("RoleARN", "cloudformation.amazonaws.com"),
+    "cloudformation:CreateStack": ("RoleARN", "cloudformation.amazonaws.com"),
+    "cloudformation:DeleteStack": ("RoleARN", "cloudformation.amazonaws.com"),
+    "cloudformation:UpdateStack": ("RoleARN", "cloudformation.amazonaws.com"),
+    "codebuild:CreateProject": ("serviceRole", "codebuild.amazonaws.com"),
+    "lambda:CreateFunction": ("Role", "lambda.amazonaws.com"),
+    "sagemaker:CreateEndpointConfig": ("ExecutionRoleArn", "sagemaker.amazonaws.com"),
+    "sagemaker:CreateModel": ("ExecutionRoleArn", "sagemaker.amazonaws.com"),
+    "sagemaker:CreateProcessingJob": ("RoleArn", "sagemaker.amazonaws.com"),
+    "sagemaker:CreateTrainingJob": ("RoleArn", "sagemaker.amazonaws.com"),
+    "stepfunctions:CreateStateMachine": ("roleArn", "states.amazonaws.com"),
+}
+"""Operations that pass a role to a service, which needs `iam:PassRole` for it."""
+
+_ALIASES: Mapping[str, Sequence[str]] = {
+    "BucketName": ("Bucket",),
+    "FunctionName": ("FunctionName",),
+    "KeyId": ("KeyId",),
+    "LogGroupName": ("logGroupName", "logGroupIdentifier"),
+    "ObjectName": ("Key",),
+    "ParameterNameWithoutLeadingSlash": ("Name",),
+    "ProjectName": ("projectName", "name"),
+    "RoleNameWithPath": ("RoleName",),
+    "StateMachineName": ("name",),
+    "TopicName": ("Name",),
+}
+"""A variable of an ARN's form, and the parameters that give it where they have another name."""
+
+
+def needs_of(call: Call) -> Iterator[Need]:
+    """The rights that a call needs."""
+    name = f"{_PREFIXES.get(call.service, call.service)}:{call.operation}"
+    context = _context(call)
+    for action in _OTHER_ACTIONS.get(name, (name,)):
+        for resource in resources_of(action, call):
+            yield action, resource, context
+    if str(call) == "s3:CopyObject" and (source := call.parameters.get("CopySource")):
+        yield "s3:GetObject", f"arn:{get_partition(call.region)}:s3:::{str(source).lstrip('/')}", {}
+    if str(call) in _PASSED:
+        member, service = _PASSED[str(call)]
+        if role := call.parameters.get(member):
+            yield "iam:PassRole", str(role), {"iam:PassedToService": service}
+
+
+def resources_of(action: str, call: Call) -> list[str]:
+    """The ARNs that an action is about: those that the parameters give, or `*` for an action without."""
+    known = iam_actions.actions().get(action.lower())
+    if known is None or not known.resources:
+        return ["*"]
+    names = call.parameters.get("Names", [None]) if call.service == "ssm" else [None]
+    found: list[str] = []
+    for each in names:
+        parameters = {**call.parameters, **({"Name": each} if each is not None else {})}
+        made = [_arn(kind, parameters, call) for kind in known.resources]
+        found += [one for one in made if one is not None]
+    return list(dict.fromkeys(found)) or ["*"]
+
+
+def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
+    """The ARN of one kind of resource, where the parameters say which it is."""
+    form = iam_actions.arns()[kind]
+    for value in parameters.values():
+        if isinstance(value, str) and value.startswith("arn:") and _fits(form, value):
+            return value
+    if kind == "cloudformation:stack":
+        return _stack(str(parameters.get("StackName", "")), call)
+    # optional parts of a request's kind: an access point, a component that no header names
+    if kind in ("s3:accesspoint", "s3:accesspointobject") or (kind.startswith("s3:object") and "Key" not in parameters):
+        return None
+    given = {key.lower(): value for key, value in parameters.items() if isinstance(value, str)}
+    fixed = {"Partition": get_partition(call.region), "Region": call.region, "Account": call.account_id}
+
+    def value_of(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in fixed:
+            return fixed[name]
+        for each in (name, *_ALIASES.get(name, ())):
+            if each.lower() in given:
+                return given[each.lower()].lstrip("/" if "Parameter" in name else "")
+        raise LookupError(name)
+
+    try:
+        made = re.sub(r"\$\{(\w+)\}", value_of, form)
+    except LookupError:
+        return None
+    # SageMaker writes names in small letters in ARNs
+    return made.lower() if kind.startswith("sagemaker:") else made
+
+
+def _fits(form: str, arn: str) -> bool:
+    pattern = "".join(
+        ".+" if part.startswith("${") else re.escape(part) for part in re.split(r"(\$\{\w+\})", form) if part
+    )
+    return re.fullmatch(pattern.replace(r"::.+:", r"::[^:]*:"), arn) is not None
+
+
+def _stack(name: str, call: Call) -> str | None:
+    """A stack's ARN by its name; of one that is not there yet with any id."""
+    if name.startswith("arn:"):
+        return name
+    if not name:
+        return None
+    for stack in cloudformation_backends[call.account_id][call.region].stacks.values():
+        if stack.name == name:
+            return str(stack.stack_id)
+    return f"arn:{get_partition(call.region)}:cloudformation:{call.region}:{call.account_id}:stack/{name}/*"
+
+
+def _context(call: Call) -> dict[str, Any]:
+    """What the keys of conditions say about a call."""
+    given = call.parameters
+    context: dict[str, Any] = {}
+    if call.service == "s3" and "Prefix" in given:
+        context["s3:prefix"] = given["Prefix"]
+    elif call.service == "s3" and call.operation in ("ListObjects", "ListObjectsV2"):
+        context["s3:prefix"] = ""
+    if call.service == "cloudwatch" and "Namespace" in given:
+        context["cloudwatch:namespace"] = given["Namespace"]
+    if call.service == "kms" and "GranteePrincipal" in given:
+        context["kms:GrantIsForAWSResource"] = False
+    return context
+
+
+def role_of_function(arn: str, account_id: str, region: str) -> str | None:
+    """The execution role of a Lambda function; None where there is no such function here."""
+    try:
+        function = lambda_backends[account_id][region].get_function(arn)
+    except Exception:  # moto raises errors of several kinds
+        return None
+    return str(function.role)

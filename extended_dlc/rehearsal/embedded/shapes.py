@@ -1,0 +1,331 @@
+"""Every request against botocore's own shapes: required members, types, enumerations, patterns and bounds.
+
+AWS's services check a request with the model that botocore has a copy of, and botocore checks required members, types
+and least values alone, for its own callers alone. Here each request is checked, whether it comes from boto3, from the
+AWS CLI, from a hand-made HTTP request or from a template, with the codes and the words of the services. A faulty
+template fails as at AWS: its property's name or type is refused as CloudFormation refuses it, all else as the service.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StringShape, StructureShape
+from moto.core.utils import get_service_model
+
+from extended_dlc.rehearsal.embedded.calls import Call, Parameters
+
+
+class Refusal(Exception):
+    """An API call that AWS refuses, with its error code and its words."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+class TemplateFault(Refusal):
+    """A property that the resource type does not have, or of another type: CloudFormation asks no service."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ValidationError", message)
+
+
+CHECKED: Mapping[str, str] = {
+    "application-autoscaling": "ValidationException",
+    "cloudformation": "ValidationError",
+    "cloudwatch": "ValidationError",
+    "codebuild": "InvalidInputException",
+    "ecr": "InvalidParameterException",
+    "iam": "ValidationError",
+    "kms": "ValidationException",
+    "lambda": "ValidationException",
+    "logs": "InvalidParameterException",
+    "sagemaker": "ValidationException",
+    "sagemaker-runtime": "ValidationError",
+    "scheduler": "ValidationException",
+    "secretsmanager": "ValidationException",
+    "ssm": "ValidationException",
+    "stepfunctions": "ValidationException",
+    "sts": "ValidationError",
+}
+"""The services whose requests are checked, and the code of a refusal (each API reference, "Common Errors")."""
+
+_SHOWN = 256
+"""How much of a value a message repeats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One member that is not what its shape says."""
+
+    value: str
+    """As messages show it: `null`, or the value in quotes."""
+
+    path: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"Value {self.value} at '{self.path}' failed to satisfy constraint: {self.rule}"
+
+
+class WrongType(Exception):
+    """A value of a type that its member cannot have."""
+
+    def __init__(self, path: str, wanted: str, got: str) -> None:
+        super().__init__(f"{path}: {got} for {wanted}")
+        self.path, self.wanted, self.got = path, wanted, got
+
+
+def check(call: Call) -> None:
+    """Raise `Refusal` for a call whose parameters are not what the service's model says."""
+    if call.service not in CHECKED:
+        return
+    if call.problem is not None:
+        raise Refusal("SerializationException", call.problem)
+    shape = call.model.input_shape
+    if shape is None:
+        return
+    try:
+        faults = list(_faults(shape, call.parameters, ""))
+    except WrongType as wrong:
+        raise Refusal("SerializationException", f"{wrong.got} can not be converted to {wrong.wanted}") from None
+    if faults:
+        raise Refusal(CHECKED[call.service], _words(call.service, faults))
+
+
+def _words(service: str, faults: list[Fault]) -> str:
+    if service == "ecr":  # the one that has words of its own
+        first = faults[0]
+        return f"Invalid parameter at '{first.path}' failed to satisfy constraint: '{first.rule}'"
+    number = f"{len(faults)} validation error{'s' if len(faults) > 1 else ''} detected"
+    return f"{number}: {'; '.join(map(str, faults))}"
+
+
+def _faults(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
+    """What is wrong with a value and with all that is in it."""
+    _check_type(shape, value, path)
+    if isinstance(shape, StructureShape):
+        if getattr(shape, "is_document_type", False):
+            return
+        for name in shape.required_members:
+            if value.get(name) is None:
+                yield Fault(value="null", path=_join(path, name), rule="Member must not be null")
+        for name, member in shape.members.items():
+            if value.get(name) is not None:
+                yield from _faults(member, value[name], _join(path, name))
+        return
+    yield from _out_of_bounds(shape, value, path)
+    if isinstance(shape, ListShape):
+        for number, each in enumerate(value, 1):
+            if each is None:
+                yield Fault(value="null", path=f"{path}.{number}.member", rule="Member must not be null")
+            elif isinstance(shape.member, (StructureShape, ListShape, MapShape)):
+                yield from _faults(shape.member, each, f"{path}.{number}.member")
+            else:
+                yield from _inside(shape.member, each, path, value, "Member must satisfy constraint")
+    elif isinstance(shape, MapShape):
+        for key, each in value.items():
+            yield from _inside(shape.key, key, path, value, "Map keys must satisfy constraint")
+            if isinstance(shape.value, (StructureShape, ListShape, MapShape)):
+                yield from _faults(shape.value, each, f"{path}.{key}.member")
+            else:
+                yield from _inside(shape.value, each, path, value, "Map value must satisfy constraint")
+    elif isinstance(shape, StringShape) and shape.enum and value not in shape.enum:
+        rule = f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
+        yield Fault(value=_quoted(value), path=path, rule=rule)
+
+
+def _inside(shape: Shape, value: Any, path: str, whole: Any, words: str) -> Iterator[Fault]:
+    """What is wrong with a text or number of a list or map, which messages show as a whole."""
+    rules = [fault.rule for fault in _faults(shape, value, path)]
+    if rules:
+        yield Fault(value=_quoted(whole), path=path, rule=f"{words}: [{', '.join(rules)}]")
+
+
+def _out_of_bounds(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
+    """Too small, too large, too short, too long, or of another pattern."""
+    bounds = shape.metadata
+    number = shape.type_name in ("integer", "long", "float", "double")
+    if number:
+        size, what = value, "value"
+    elif shape.type_name in ("string", "list", "map", "blob") and hasattr(value, "__len__"):
+        size, what = len(value), "length"
+    else:
+        return
+    if "min" in bounds and size < bounds["min"]:
+        rule = f"Member must have {what} greater than or equal to {bounds['min']}"
+        yield Fault(value=_quoted(value), path=path, rule=rule)
+    if "max" in bounds and size > bounds["max"]:
+        rule = f"Member must have {what} less than or equal to {bounds['max']}"
+        yield Fault(value=_quoted(value), path=path, rule=rule)
+    pattern = bounds.get("pattern")
+    if pattern and isinstance(value, str) and (compiled := _compiled(pattern)) and not compiled.fullmatch(value):
+        rule = f"Member must satisfy regular expression pattern: {pattern}"
+        yield Fault(value=_quoted(value), path=path, rule=rule)
+
+
+_CLASSES = {
+    r"\p{ASCII}": r"\x00-\x7f",
+    r"\p{Print}": r"\x20-\x7e",
+    r"\p{Graph}": r"\x21-\x7e",
+    r"\p{Alnum}": r"A-Za-z0-9",
+    r"\p{L}": r"^\W\d_",
+    r"\p{Z}": r"\s",
+    r"\p{N}": r"\d",
+    r"\p{M}": r"\u0300-\u036f",
+    r"\p{S}": r"$+<=>^`|~",
+    r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}",
+    r"\p{Cntrl}": r"\x00-\x1f\x7f",
+}
+"""Java's classes of characters, as Python's patterns write them inside brackets."""
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    """A pattern of a model in Python's form; None for one that Python cannot have."""
+    written = pattern.replace(r"\z", r"\Z").replace("(?s)", "")
+    if r"\p{L}" in written or r"\p{IsL" in written:
+        # a class of all letters inside another class: \w is the nearest, with the digits and the underscore
+        written = written.replace(r"\p{L}", r"\w")
+    for java, python in _CLASSES.items():
+        written = re.sub(rf"(?<!\[){re.escape(java)}(?![^\[]*\])", lambda _, to=python: f"[{to}]", written)
+        written = written.replace(java, python)
+    try:
+        return re.compile(written, re.DOTALL)
+    except re.error:
+        return None
+
+
+def unreadable_patterns(service: str) -> set[str]:
+    """The patterns of a service's model that cannot be checked."""
+    model = get_service_model(service)
+    patterns = {model.shape_for(name).metadata.get("pattern") for name in model.shape_names}
+    return {each for each in patterns if each and _compiled(each) is None}
+
+
+def _check_type(shape: Shape, value: Any, path: str) -> None:
+    """Raise `WrongType` for a value that the protocol cannot read as the member's type."""
+    allowed, wanted = _TYPES.get(shape.type_name, ((object,), ""))
+    if isinstance(value, bool) and bool not in allowed and object not in allowed:
+        raise WrongType(path, wanted, "TRUE_VALUE" if value else "FALSE_VALUE")
+    if not isinstance(value, allowed):
+        raise WrongType(path, wanted, _kind(value))
+
+
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "structure": ((Mapping,), "a structure"),
+    "map": ((Mapping,), "a Map"),
+    "list": ((list, tuple), "a List"),
+    "string": ((str,), "a String"),
+    "integer": ((int,), "an Integer"),
+    "long": ((int,), "a Long"),
+    "float": ((int, float), "a Float"),
+    "double": ((int, float), "a Double"),
+    "boolean": ((bool,), "a Boolean"),
+    "blob": ((str, bytes, bytearray), "a Blob"),
+    "timestamp": ((int, float, str, datetime), "a Timestamp"),
+}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, str):
+        return "STRING_VALUE"
+    if isinstance(value, (int, float)):
+        return "NUMBER_VALUE"
+    return "START_ARRAY" if isinstance(value, list) else "START_OBJECT"
+
+
+def _join(path: str, name: str) -> str:
+    """A member's path, as messages write it: `productionVariants.1.member.instanceType`."""
+    member = name[0].lower() + name[1:]
+    return f"{path}.{member}" if path else member
+
+
+def _quoted(value: Any) -> str:
+    return f"'{str(value)[:_SHOWN]}'"
+
+
+# templates
+
+
+def typed(shape: Shape, value: Any, path: str = "#") -> Any:
+    """A template's value in the API's type: CloudFormation takes numbers and booleans that are written as texts.
+
+    Raises `TemplateFault`, in CloudFormation's words, for a property that there is not, and for one of another type.
+    """
+    if value is None:
+        return None
+    if isinstance(shape, StructureShape):
+        if not isinstance(value, Mapping):
+            raise _expected(path, "JSONObject", value)
+        if unknown := sorted(set(value) - set(shape.members)):
+            raise TemplateFault(f"{path}: extraneous key [{unknown[0]}] is not permitted")
+        return {key: typed(shape.members[key], each, f"{path}/{key}") for key, each in value.items()}
+    if isinstance(shape, ListShape):
+        if not isinstance(value, (list, tuple)):
+            raise _expected(path, "JSONArray", value)
+        return [typed(shape.member, each, f"{path}/{number}") for number, each in enumerate(value)]
+    if isinstance(shape, MapShape):
+        if not isinstance(value, Mapping):
+            raise _expected(path, "JSONObject", value)
+        return {key: typed(shape.value, each, f"{path}/{key}") for key, each in value.items()}
+    convert, wanted = _CONVERT.get(shape.type_name, (lambda given: given, ""))
+    try:
+        return convert(value)
+    except (ValueError, TypeError):
+        raise _expected(path, wanted, value) from None
+
+
+def _to_integer(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return int(value)
+
+
+def _to_number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    return float(value)
+
+
+def _to_boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError(value)
+    return str(value).lower() == "true"
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, (Mapping, list)):
+        raise TypeError(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_CONVERT: Mapping[str, tuple[Callable[[Any], Any], str]] = {
+    "integer": (_to_integer, "Integer"),
+    "long": (_to_integer, "Integer"),
+    "float": (_to_number, "Number"),
+    "double": (_to_number, "Number"),
+    "boolean": (_to_boolean, "Boolean"),
+    "string": (_to_text, "String"),
+}
+
+
+def _expected(path: str, wanted: str, value: Any) -> TemplateFault:
+    kinds = {dict: "JSONObject", list: "JSONArray", bool: "Boolean", int: "Integer", float: "Number"}
+    got = next((name for kind, name in kinds.items() if isinstance(value, kind)), "String")
+    return TemplateFault(f"{path}: expected type: {wanted}, found: {got}")
+
+
+def parameters_of(service: str, operation: str, properties: Parameters) -> Parameters:
+    """A template's properties as the parameters of an operation that has members of the same names."""
+    return dict(typed(get_service_model(service).operation_model(operation).input_shape, properties))
