@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
-    from extended_dlc.options.monitoring import Monitoring
+    from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
     from extended_dlc.options.proof import Proof
     from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling
@@ -62,6 +62,7 @@ _HOMES = {
     "InvokableEndpoint": "endpoint",
     "Linear": "options.rollout",
     "LocalBuild": "options.build",
+    "Metrics": "options.monitoring",
     "MirroredDataset": "mirror",
     "MirroredModel": "mirror",
     "Monitoring": "options.monitoring",
@@ -112,6 +113,7 @@ __all__ = [
     "InvokableEndpoint",
     "Linear",
     "LocalBuild",
+    "Metrics",
     "MirroredDataset",
     "MirroredModel",
     "Monitoring",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
 
+    from extended_dlc.options.monitoring import Metrics
+
 _Config = sagemaker.CfnEndpointConfig
 
 
@@ -135,6 +137,27 @@ def inference_component(
     )
     made.node.add_dependency(endpoint)
     return made
+
+
+def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
+    """What SageMaker publishes, where anybody said so."""
+    if metrics is None:
+        return {}
+    said = {
+        "enable_detailed_observability": metrics.detailed,
+        "enable_enhanced_metrics": metrics.enhanced,
+        "metric_publish_frequency_in_seconds": metrics.interval_seconds,
+    }
+    given = {name: value for name, value in said.items() if value is not None}
+    made = getattr(_Config, "MetricsConfigProperty", None)
+    lacking = sorted(given) if made is None else [name for name in given if not hasattr(made, name)]
+    if lacking:
+        raise OptionError(
+            "metrics",
+            ", ".join(lacking),
+            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
+        )
+    return {"metrics_config": made(**given)} if made is not None and given else {}
 
 
 def _types(types: Sequence[str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from extended_dlc._config import (
     Queue,
     inference_component,
     managed_variant,
+    metrics_config,
     production_variant,
     queue,
 )
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
     from extended_dlc.monitoring import Watch
-    from extended_dlc.options.monitoring import Monitoring
+    from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.proof import Proof
     from extended_dlc.schedule import Schedule, Switch
 
@@ -202,6 +203,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         network_isolation: bool = False,
         encryption_key: kms.IKey | None = None,
         data_capture: DataCapture | None = None,
+        metrics: Metrics | None = None,
         monitoring: Monitoring | None = None,
         schedule: Schedule | None = None,
         verify: Proof | bool = True,
@@ -232,6 +234,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             answers and new topics. Default: keys of AWS's own.
         :param data_capture: What of the requests and answers SageMaker writes to S3. ValueError with `Serverless`.
             Default: nothing.
+        :param metrics: What SageMaker publishes beside the metrics that every endpoint has, and how often. Default:
+            SageMaker's own, which asks the container's `GET /metrics` every minute.
         :param monitoring: The log group, alarms and dashboard; the alarms roll updates back if `rollout` names none.
             Default: none, and SageMaker keeps the log for ever.
         :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`, or a `Switch` of the stack
@@ -258,6 +262,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                     subnets=len(network.subnets or network.vpc.select_subnets().subnet_ids) if network else None,
                     network_isolation=network_isolation,
                     data_capture=data_capture is not None,
+                    metrics=metrics,
+                    container_alarms=bool(monitoring and monitoring.container_alarms),
                     encryption_key=encryption_key is not None,
                     role=role is not None,
                     role_path=role_path is not None,
@@ -300,7 +306,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             self.capture_bucket, capture = data_capture_config(
                 self, data_capture, name=self.endpoint_name, role=self.role, key=encryption_key
             )
-        self.config = self._configure(variants, capture=capture, key=encryption_key)
+        self.config = self._configure(variants, capture=capture, metrics=metrics, key=encryption_key)
         self.watch = self._watch(monitoring) if monitoring else None
         self.endpoint = self._deploy(rollout)
         self.components = self._place_components(rollout)
@@ -487,6 +493,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         variants: Sequence[sagemaker.CfnEndpointConfig.ProductionVariantProperty],
         *,
         capture: sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None,
+        metrics: Metrics | None,
         key: kms.IKey | None,
     ) -> sagemaker.CfnEndpointConfig:
         """The EndpointConfig; with components it says what their models have no say in."""
@@ -499,6 +506,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             shadow_production_variants=variants[-1:] if shadows else None,
             async_inference_config=self._queue.config if self._queue else None,
             data_capture_config=capture,
+            **metrics_config(metrics),
             kms_key_id=self._volume_key(key),
             execution_role_arn=self.role.role_arn if shared else None,
             vpc_config=sagemaker.CfnEndpointConfig.VpcConfigProperty(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 from constructs import Construct, IConstruct
 
+from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import Async, Component, Components, Hosting, Instances, Serverless, find_instances
 from extended_dlc.options.monitoring import (
     ALARMS,
+    CONTAINER_ALARMS,
     COPIES,
     INSTANCES,
     OWN,
@@ -20,12 +22,23 @@ from extended_dlc.options.monitoring import (
     ROLLBACK_ALARMS,
     AlarmKind,
     AlarmName,
+    ContainerAlarmName,
     Monitoring,
 )
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
+
+_AnyAlarm = TypeVar("_AnyAlarm", bound=cloudwatch.AlarmBase)
+
+_QUERIES: Mapping[str, str] = {
+    "Requests in the queue": "max(extended_dlc_num_requests_waiting{SELECTOR})",
+    "Tokens a second": "sum(rate(extended_dlc_generation_tokens_total{SELECTOR}[5m]))",
+    "Memory for keys and values in use": "max(extended_dlc_kv_cache_usage_perc{SELECTOR})",
+    "Errors by their code": "sum by (code) (rate(extended_dlc_errors_total{SELECTOR}[5m]))",
+}
+"""What people ask first of what our server tells of itself, in PromQL."""
 
 _COUNTED = {"OutOfMemory": "out-of-memory", "QueueFull": "queue-full"}
 """Metric -> error code in our server's log, one line of JSON a request (docker/inference/README.md, "The log")."""
@@ -54,9 +67,26 @@ def request_metric(
     )
 
 
+def selector(endpoint_name: str, *, variant: str | None = None, component: str | None = None) -> str:
+    """The labels of an endpoint's OpenTelemetry metrics in CloudWatch, as PromQL 3 quotes names with dots.
+
+    SageMaker developer guide, "Amazon SageMaker AI detailed observability for inference endpoints".
+    """
+    labels = {"endpoint": endpoint_name, "variant": variant, "inference_component": component}
+    return ",".join(f'"aws.sagemaker.{name}.name"="{value}"' for name, value in labels.items() if value)
+
+
 def retention_days(retention: logs.RetentionDays | str) -> logs.RetentionDays:
     """The CDK's name of how long a log is kept."""
     return logs.RetentionDays[retention.upper().replace("-", "_")] if isinstance(retention, str) else retention
+
+
+def _queries(endpoint_name: str) -> str:
+    """What the dashboard says of metrics that only PromQL can ask: its graphs know CloudWatch's own alone."""
+    lines = [f"- {what}: `{query.replace('SELECTOR', selector(endpoint_name))}`" for what, query in _QUERIES.items()]
+    where = f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home?region={Aws.REGION}"
+    head = f"The containers' own metrics are OpenTelemetry ones: ask them in [Query Studio]({where}) in PromQL."
+    return "\n".join([head, "", *lines])
 
 
 class Watch(Construct):
@@ -107,7 +137,24 @@ class Watch(Construct):
                 alarm = self._alarm(home, name, kind, part=part, runs_on=runs_on)
                 if alarm is not None:
                     self.alarms[name if home is self else f"{part}/{name}"] = alarm
-        self.dashboard = self._dashboard(list(variants)) if monitoring.dashboard else None
+        self.container_alarms: dict[str, cloudwatch.IAlarm] = {}
+        """Those on what our server tells of itself, named like the others. No update is rolled back by them."""
+        for home, part, runs_on in parts:
+            # instances that components share have no server of their own
+            if part in log_requests:
+                component = part if isinstance(runs_on, Component) else None
+                for asked, threshold in monitoring.container_alarms.items():
+                    key = asked if home is self else f"{part}/{asked}"
+                    self.container_alarms[key] = self._container_alarm(home, asked, threshold, part, component)
+        if monitoring.container_alarms and not self.container_alarms:
+            raise OptionError(
+                "monitoring.container_alarms",
+                ", ".join(monitoring.container_alarms),
+                "ask what this project's own server tells, and no container has it: leave them out",
+            )
+        self.dashboard = (
+            self._dashboard(list(variants), own_server=bool(log_requests)) if monitoring.dashboard else None
+        )
 
     def rollback_alarms(self, component: str = "") -> Sequence[cloudwatch.IAlarm]:
         """Those that roll an update back, of the endpoint or of a component, at most as many as SageMaker takes."""
@@ -117,7 +164,8 @@ class Watch(Construct):
     @property
     def of_use_with_endpoint(self) -> Sequence[IConstruct]:
         """What says something only while there is an endpoint: the alarms, and the dashboard that shows them."""
-        return [*self.alarms.values(), *([self.dashboard] if self.dashboard else [])]
+        dashboards = [self.dashboard] if self.dashboard else []
+        return [*self.alarms.values(), *self.container_alarms.values(), *dashboards]
 
     def _topic(self) -> sns.ITopic | None:
         if self._monitoring.alarm_topic != "new":
@@ -199,6 +247,29 @@ class Watch(Construct):
         )
         return self._tell(alarm)
 
+    def _container_alarm(
+        self, home: Construct, name: ContainerAlarmName, threshold: float, part: str, component: str | None
+    ) -> cloudwatch.IAlarm:
+        """An alarm that asks in PromQL; each series above the threshold is one of its contributors."""
+        if not hasattr(cloudwatch, "PromQLAlarm"):
+            raise OptionError(
+                "monitoring.container_alarms",
+                name,
+                "needs an aws-cdk-lib that knows PromQL alarms, and this one is older: upgrade it, or leave it out",
+            )
+        kind = CONTAINER_ALARMS[name]
+        labels = selector(self._name, variant=None if component else part, component=component)
+        alarm = cloudwatch.PromQLAlarm(
+            home,
+            f"Container{name.capitalize()}",
+            alarm_description=f"{self._name}{f'/{component}' if component else ''}: {kind.what}",
+            query=f"{kind.query.replace('SELECTOR', labels)} > {threshold * kind.factor:g}",
+            evaluation_interval=Duration.minutes(1),
+            pending_period=Duration.minutes(kind.minutes),
+            recovery_period=Duration.minutes(kind.minutes),
+        )
+        return self._tell(alarm)
+
     def _idle(
         self, home: Construct, kind: AlarmKind, *, hours: float, part: str, component: str, description: str
     ) -> cloudwatch.Alarm:
@@ -243,7 +314,7 @@ class Watch(Construct):
             component=component or None,
         )
 
-    def _tell(self, alarm: cloudwatch.Alarm) -> cloudwatch.Alarm:
+    def _tell(self, alarm: _AnyAlarm) -> _AnyAlarm:
         if self.topic is not None:
             from aws_cdk import aws_cloudwatch_actions as actions
 
@@ -252,7 +323,7 @@ class Watch(Construct):
             alarm.add_ok_action(action)
         return alarm
 
-    def _dashboard(self, variants: Sequence[str]) -> cloudwatch.Dashboard:
+    def _dashboard(self, variants: Sequence[str], *, own_server: bool) -> cloudwatch.Dashboard:
         queued = isinstance(self._hosting, Async)
         components = [*self.component_logs]
 
@@ -313,6 +384,8 @@ class Watch(Construct):
             ]
             second.append(cloudwatch.GraphWidget(title="Refused by the container", width=8, left=counted))
         rows: list[list[cloudwatch.IWidget]] = [list(first), list(second)]
-        if self.alarms:
-            rows.append([cloudwatch.AlarmStatusWidget(alarms=list(self.alarms.values()), width=24, title="Alarms")])
+        if own_server and not isinstance(self._hosting, Serverless):
+            rows.append([cloudwatch.TextWidget(markdown=_queries(self._name), width=24, height=5)])
+        if alarms := [*self.alarms.values(), *self.container_alarms.values()]:
+            rows.append([cloudwatch.AlarmStatusWidget(alarms=alarms, width=24, title="Alarms")])
         return cloudwatch.Dashboard(self, "Dashboard", widgets=rows)

@@ -93,6 +93,8 @@ def _endpoint(name: str, place: str, settings: Any, image: ImageAsked, looked_up
         subnets=len(settings.network.subnets) if settings.network is not None else None,
         network_isolation=settings.network_isolation,
         data_capture=settings.data_capture is not None,
+        metrics=settings.metrics.into_option() if settings.metrics is not None else None,
+        container_alarms=bool(settings.monitoring is not None and settings.monitoring.container_alarms),
         encryption_key=settings.encryption_key is not None,
         role=settings.role is not None,
         role_path=settings.role_path is not None,

@@ -115,6 +115,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield from ((f"`endpoints.<id>.rollout`, kind `{kind}`", section) for kind, section in of["Rollout"].items())
     yield "`endpoints.<id>.network`", Network
     yield "`endpoints.<id>.data_capture`", made["DataCapture"]
+    yield "`endpoints.<id>.metrics`", made["Metrics"]
     yield "`endpoints.<id>.monitoring`", made["Monitoring"]
     yield "`endpoints.<id>.verify`", Proof
     yield from ((f"`schedule`, kind `{kind}`", section) for kind, section in of["Schedule"].items())

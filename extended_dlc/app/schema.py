@@ -27,6 +27,8 @@ SCHEDULES = {"office-hours": "OfficeHours", "by-hand": "ByHand"}
 SECTIONS = Sections(
     names={
         "AlarmName": str,
+        "ContainerAlarmName": str,
+        "Interval": Literal[10, 30, 60, 120, 180, 240, 300],
         "Family": Literal["inference", "vllm", "training"],
         "Server": Literal["native", "stock"],
         "LogRetention": str,
@@ -259,6 +261,7 @@ _make(
     instead={"bucket": _named("Name of the bucket. Default: a new one.")},
     found=("bucket",),
 )
+_make("options.monitoring", "Metrics")
 _make(
     "options.monitoring",
     "Monitoring",

@@ -10,6 +10,7 @@ from extended_dlc.facts.compat import Family, Server
 from extended_dlc.facts.models import ModelFacts
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.hosting import Hosting, RealTime
+from extended_dlc.options.monitoring import Metrics
 from extended_dlc.options.proof import Proof
 from extended_dlc.options.rollout import Rollout
 from extended_dlc.options.vllm import VllmServing
@@ -119,6 +120,10 @@ class EndpointAsked:
 
     network_isolation: bool = False
     data_capture: bool = False
+    metrics: Metrics | None = None
+    container_alarms: bool = False
+    """Whether alarms ask what the container tells of itself."""
+
     encryption_key: bool = False
     role: bool = False
     role_path: bool = False

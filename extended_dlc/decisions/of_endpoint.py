@@ -55,6 +55,13 @@ def decide_endpoint(
             "'subnets' has one subnet: SageMaker's guide asks for two or more in different zones, for one instance too",
             setting="network.subnets",
         )
+    if endpoint.metrics is not None and isinstance(hosting, Serverless):
+        finder.note(
+            "serverless-metrics",
+            "'metrics' is described for real-time endpoints alone (SageMaker developer guide, \"Amazon SageMaker AI "
+            'detailed observability for inference endpoints"): a serverless one may publish nothing more for it',
+            setting="metrics",
+        )
     if endpoint.encryption_key and not isinstance(hosting, Serverless):
         _note_storage(parts, finder)
     if isinstance(hosting, Async) and any(part.image.kind == "ecr" and part.vllm is None for part in parts):
@@ -94,12 +101,19 @@ def refuse_combinations(endpoint: EndpointAsked, finder: Finder) -> None:
             "'role_path' and 'permissions_boundary' are for a new role: set them on the one that you pass as 'role'",
             whole=True,
         )
+    if endpoint.container_alarms and endpoint.metrics is not None and endpoint.metrics.detailed is False:
+        finder.refuse(
+            "metrics.detailed",
+            "false",
+            "publishes nothing that 'monitoring.container_alarms' could ask: leave one of the two away",
+        )
     if not isinstance(endpoint.hosting, Serverless):
         return
     for option, is_asked, what in (
         ("network", endpoint.network, "a VPC"),
         ("network_isolation", endpoint.network_isolation, "network isolation"),
         ("data_capture", endpoint.data_capture, "data capture"),
+        ("monitoring.container_alarms", endpoint.container_alarms, "an agent that asks containers for metrics"),
     ):
         if is_asked:
             finder.refuse(option, None, f"does not go with Serverless, which has not {what}: take RealTime or Async")

@@ -55,6 +55,14 @@ AlarmName = Literal[
 """What an alarm may watch."""
 
 
+ContainerAlarmName = Literal["waiting", "cache", "failures"]
+"""What an alarm on our server's own metrics may watch."""
+
+
+Interval = Literal[10, 30, 60, 120, 180, 240, 300]
+"""Seconds between two values of a metric (SageMaker API, MetricsConfig, `MetricPublishFrequencyInSeconds`)."""
+
+
 LogRetention = Literal[
     "one-day",
     "three-days",
@@ -233,6 +241,71 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContainerAlarm:
+    """What one alarm on the server's own metrics watches: a query of CloudWatch's PromQL."""
+
+    what: str
+    """What it says when it goes off."""
+
+    query: str
+    """What is above a threshold, with `SELECTOR` for the labels of an endpoint or of one of its parts."""
+
+    unit: str
+    factor: float = 1
+    """What the query has for one of `unit`."""
+
+    minutes: int = 3
+    """How long it must be so."""
+
+
+CONTAINER_ALARMS: Mapping[ContainerAlarmName, ContainerAlarm] = {
+    "waiting": ContainerAlarm(
+        what="Requests wait for their turn in a container: add instances, or scale sooner",
+        query="max(extended_dlc_num_requests_waiting{SELECTOR})",
+        unit="requests in the queue of a container",
+    ),
+    "cache": ContainerAlarm(
+        what="The memory for keys and values of texts is nearly full: texts will wait for each other",
+        query="max(extended_dlc_kv_cache_usage_perc{SELECTOR})",
+        unit="% of that memory",
+        factor=0.01,
+    ),
+    "failures": ContainerAlarm(
+        what="Requests fail in the container (5xx), streams that had begun among them",
+        query='60 * sum(rate(extended_dlc_requests_total{SELECTOR,status="5xx"}[5m]))',
+        unit="requests a minute",
+    ),
+}
+"""The alarms on what `GET /metrics` of our server tells, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What SageMaker publishes beside the metrics that every endpoint has, and how often. CloudWatch bills for it."""
+
+    detailed: bool | None = None
+    """Whether an agent on each instance asks the container's `GET /metrics`, the GPUs and the host, and publishes what
+    they tell as OpenTelemetry metrics, for queries in PromQL (SageMaker API, MetricsConfig,
+    `EnableDetailedObservability`). Default: SageMaker's own, it does."""
+
+    enhanced: bool | None = None
+    """Whether SageMaker's metrics of requests and utilization come for each instance and container too (SageMaker API,
+    MetricsConfig, `EnableEnhancedMetrics`). Default: SageMaker's own, for a variant or component as a whole."""
+
+    interval_seconds: Interval | None = None
+    """Seconds between two values: 10, 30, 60, 120, 180, 240 or 300. ValueError for others. Default: SageMaker's own,
+    60."""
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse."""
+        known = get_args(Interval)
+        if self.interval_seconds is not None and self.interval_seconds not in known:
+            raise OptionError(
+                "interval_seconds", self.interval_seconds, f"must be one of: {', '.join(map(str, known))}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """How an endpoint is watched. Each alarm and each counted metric has CloudWatch's price, the dashboard too."""
 
@@ -240,6 +313,11 @@ class Monitoring:
     """Other thresholds than those of `ALARMS`, in its units, or None for no such alarm: `{"model-latency": 5,
     "idle": None}`. ValueError for a name that is not in the table. Default: all alarms that fit the hosting, with their
     own thresholds."""
+
+    container_alarms: Mapping[ContainerAlarmName, float] = field(default_factory=dict)
+    """Alarms on what our server tells of itself, each with its threshold in the unit of `CONTAINER_ALARMS`:
+    `{"waiting": 16}`. They ask the metrics of `Metrics.detailed` and roll nothing back. ValueError for a name that is
+    not in the table, and where no container has that server or nothing is published. Default: none."""
 
     alarm_topic: sns.ITopic | Literal["new"] | None = None
     """Topic that is told when an alarm goes off and when it is over, or `"new"` for one of the endpoint's own, without
@@ -271,6 +349,11 @@ class Monitoring:
                 within(option, threshold, 1, 168, "CloudWatch looks back a week at most; None for no such alarm")
             elif threshold is not None:
                 within(option, threshold, 0, None, "None for no such alarm")
+        for asked, above in self.container_alarms.items():
+            if asked not in CONTAINER_ALARMS:
+                hint = did_you_mean(asked, CONTAINER_ALARMS) or f": there are {', '.join(CONTAINER_ALARMS)}"
+                raise OptionError("container_alarms", asked, f"is no alarm{hint}")
+            within(f"container_alarms.{asked}", above, 0, None, "leave it out for no such alarm")
         if isinstance(self.alarm_topic, str) and self.alarm_topic != "new":
             raise OptionError(
                 "alarm_topic", self.alarm_topic, "must be a topic, or 'new' for one of the endpoint's own"
