@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from extended_dlc.rehearsal.embedded.scraping import scrape
 from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
 PING_SECONDS = 2.0
@@ -53,6 +54,9 @@ class Serve:
     """The unpacked model data, or None for a model without any."""
 
     startup_seconds: float = STARTUP_SECONDS
+
+    scrape_seconds: float | None = None
+    """How often it is asked for its metrics, once it is in service. Default: never."""
 
 
 class NotServing(Exception):
@@ -165,7 +169,9 @@ class InService:
     def __init__(self, instance: Instance, start_again: Callable[[], Instance]) -> None:
         self._now = instance
         self._start_again = start_again
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
+        """Set when it is stopped for good."""
+
         self._watch = threading.Thread(target=self._keep_up, name=f"watch of {instance.log.name}", daemon=True)
         self._watch.start()
 
@@ -185,19 +191,19 @@ class InService:
 
     def stop(self, seconds: float) -> None:
         """End it for good."""
-        self._stopping.set()
+        self.stopping.set()
         self._watch.join()
         self._now.stop(seconds)
 
     def _keep_up(self) -> None:
         pause, started = RESTART_SECONDS, time.monotonic()
-        while not self._stopping.wait(_BETWEEN_PINGS):
+        while not self.stopping.wait(_BETWEEN_PINGS):
             code = self._now.exit_code()
             if code is None:
                 continue
             if time.monotonic() - started > _LASTING_SECONDS:
                 pause = RESTART_SECONDS
-            if self._stopping.wait(pause):
+            if self.stopping.wait(pause):
                 return
             _log.info("the container of %s exited with %s: another is started", self.log.name, _describe(code))
             pause = min(2 * pause, _LASTING_SECONDS)
@@ -240,6 +246,7 @@ class Hosting:
                 raise NotServing("The embedded AWS is being closed.")
             kept = InService(instance, lambda: launcher.start(serve, port=_free_port(), log=log))
             self._up[self._up.index(instance)] = kept
+        scrape(kept, serve.scrape_seconds, name=log.stem, logs=self._logs)
         return kept
 
     def stop(self, instance: Instance, seconds: float = STOP_SECONDS) -> None:

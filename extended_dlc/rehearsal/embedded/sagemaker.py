@@ -42,7 +42,7 @@ from moto.sagemaker.models import (
 from moto.sagemaker.models import Model as MotoModel
 from moto.sagemaker.responses import SageMakerResponse
 
-from extended_dlc.rehearsal.embedded import ecr
+from extended_dlc.rehearsal.embedded import ecr, scraping
 from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
@@ -145,6 +145,9 @@ class Variant:
     configuration: Parameters
     images: list[Parameters]
     instance: Instance | None
+    instance_type: str | None = None
+    """The type that it runs on; None without instances."""
+
     desired: Parameters = field(default_factory=dict)
     """Count and weight that an API call gave it since; they win over the configuration's."""
 
@@ -184,6 +187,9 @@ class Variant:
         }
         if self.count:
             summary |= {"CurrentInstanceCount": self.count, "DesiredInstanceCount": self.count}
+        if given.get("InstancePools"):
+            count = self.count or int(given.get("InitialInstanceCount", 1))
+            summary["InstancePools"] = [{"InstanceType": self.instance_type, "CurrentInstanceCount": count}]
         if serverless := given.get("ServerlessConfig"):
             summary |= {"CurrentServerlessConfig": serverless, "DesiredServerlessConfig": serverless}
         for key in ("ManagedInstanceScaling", "RoutingConfig"):
@@ -424,14 +430,37 @@ class SageMaker:
         started: list[Variant] = []
         try:
             for each in config.request["ProductionVariants"]:
-                started.append(self.start_variant(backend, endpoint.endpoint_name, each))
+                kind = self._find_capacity(each)
+                started.append(self.start_variant(backend, endpoint.endpoint_name, each, config))
+                started[-1].instance_type = kind
         except NotServing:
             self._stop(started)
             raise
         return started
 
-    def start_variant(self, backend: SageMakerModelBackend, endpoint: str, variant: Parameters) -> Variant:
-        """The container of a variant or of a component, once it is healthy. Raises `NotServing`."""
+    def _find_capacity(self, variant: Parameters) -> str | None:
+        """The instance type that a variant gets: its own, or that of the first of its pools that has some left.
+
+        Raises `NotServing` where there is none.
+        """
+        pools = sorted(variant.get("InstancePools", ()), key=lambda each: int(each["Priority"]))
+        kinds = [each["InstanceType"] for each in pools] or [variant.get("InstanceType")]
+        for kind in kinds:
+            if kind not in self.scenarios.shortages:
+                return kind
+        raise NotServing(
+            "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry "
+            "using a different ML instance type or after some time."
+        )
+
+    def start_variant(
+        self, backend: SageMakerModelBackend, endpoint: str, variant: Parameters, config: EndpointConfig | None = None
+    ) -> Variant:
+        """The container of a variant or of a component, once it is healthy. Raises `NotServing`.
+
+        Without a configuration it is the one that the endpoint has.
+        """
+        used = config or backend.endpoint_configs.get(backend.endpoints[endpoint].endpoint_config_name)
         model = backend._models.get(variant.get("ModelName", ""))
         if not isinstance(model, Model):  # an endpoint of inference components has variants without a model
             return Variant(configuration=variant, images=[], instance=None)
@@ -449,6 +478,7 @@ class SageMaker:
             environment=container.get("Environment", {}),
             model_folder=self._model_data(backend, model.model_name, container),
             startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS) / self.faster,
+            scrape_seconds=scraping.interval(used.request, variant) if isinstance(used, EndpointConfig) else None,
         )
         return Variant(configuration=variant, images=images, instance=self.hosting.start(serve))
 

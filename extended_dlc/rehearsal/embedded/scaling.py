@@ -138,6 +138,9 @@ class Alarm:
     def create(self, wish: Wish) -> Any:
         """PutMetricAlarm."""
         given = wish.properties
+        arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
+        if "EvaluationCriteria" in given:  # which moto knows nothing of
+            return Record(wish.name, given, {"Arn": arn})
         # moto reads either spelling, in different places
         dimensions = [{**each, "name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
         _cloudwatch(wish).put_metric_alarm(
@@ -157,7 +160,6 @@ class Alarm:
             treat_missing_data=given.get("TreatMissingData"),
             datapoints_to_alarm=given.get("DatapointsToAlarm"),
         )
-        arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
         return Record(wish.name, given, {"Arn": arn})
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
@@ -166,7 +168,8 @@ class Alarm:
 
     def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
         """DeleteAlarms."""
-        _cloudwatch(wish).delete_alarms([wish.name])
+        if "EvaluationCriteria" not in wish.properties:
+            _cloudwatch(wish).delete_alarms([wish.name])
 
 
 def _scaling(wish: Wish) -> ApplicationAutoscalingBackend:
