@@ -16,6 +16,11 @@ from candidates import CACHE, IMAGE
 
 FOLDER = CACHE / "benchmark-models"
 
+WHISPER_TINY = {
+    **{"d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 6},
+    **{"decoder_attention_heads": 6, "encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536},
+}
+
 # name -> kind in tiny_models.py, and sizes in place of the tiny ones
 _RECIPES: dict[str, tuple[str, dict[str, int]]] = {
     "bloom-tiny": ("bloom", {}),
@@ -34,18 +39,9 @@ _RECIPES: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "whisper-tiny": ("whisper", {}),
     # the sizes of openai/whisper-tiny, which has 39 million weights with its larger vocabulary
-    "whisper-medium": (
-        "whisper",
-        {
-            "d_model": 384,
-            "encoder_layers": 4,
-            "decoder_layers": 4,
-            "encoder_attention_heads": 6,
-            "decoder_attention_heads": 6,
-            "encoder_ffn_dim": 1536,
-            "decoder_ffn_dim": 1536,
-        },
-    ),
+    "whisper-medium": ("whisper", WHISPER_TINY),
+    # and its positions
+    "whisper-448": ("whisper", {**WHISPER_TINY, "max_target_positions": 448}),
 }
 
 
