@@ -40,7 +40,7 @@ from extended_dlc.rehearsal.embedded.scenarios import ROUTE as SCENARIOS
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.states import StateMachineType
 from extended_dlc.rehearsal.embedded.store import BlobStore
-from extended_dlc.rehearsal.embedded.training import Training
+from extended_dlc.rehearsal.embedded.training import STOP_SECONDS, Training
 from extended_dlc.rehearsal.embedded.training import install as install_training
 from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Schedule
 
@@ -48,7 +48,7 @@ _INVOCATION = re.compile(
     r"/endpoints/(?P<name>[^/]+)/(?P<operation>invocations|invocations-response-stream|async-invocations)"
 )
 _INTERRUPTION = re.compile(r"/_embedded/training-jobs/(?P<name>[^/]+)/interruption")
-"""A POST takes the spot capacity of a job away."""
+"""A POST takes the spot capacity of a job away, with `seconds` of notice."""
 
 _FORM = "application/x-www-form-urlencoded"
 
@@ -96,7 +96,12 @@ class EmbeddedAws:
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
         components.install(control)
-        self.training = Training(control=control, folder=state / "training", logs=state / "logs")
+        self.training = Training(
+            control=control,
+            folder=state / "training",
+            logs=state / "logs",
+            short_of=lambda instance_type: instance_type in self._scenarios.shortages,
+        )
         install_training(self.training)
         states.install(port=port)
         functions.install(port=port)
@@ -138,7 +143,7 @@ class EmbeddedAws:
         if request.path == SCENARIOS:
             return self._scenarios.respond(request)
         if found := _INTERRUPTION.fullmatch(request.path):
-            done = self.training.interrupt(unquote(found["name"]))
+            done = self.training.interrupt(unquote(found["name"]), float(request.args.get("seconds", STOP_SECONDS)))
             return Response(status=204 if done else 404)
         if request.path == "/_embedded/left":
             return Response(json.dumps(self.left(), indent=2), mimetype="application/json")

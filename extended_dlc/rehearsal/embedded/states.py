@@ -8,7 +8,9 @@ in processes (`functions`).
 from __future__ import annotations
 
 import json
+import re
 import sys
+import uuid
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from jsonpath_ng.ext import parse
 from moto.core.config import default_user_config
 from moto.stepfunctions import models as moto_models
 from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
@@ -32,13 +35,18 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.resou
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service_unsupported import (
     StateTaskServiceUnsupported,
 )
+from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
-from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+from moto.stepfunctions.parser.asl.utils import json_path
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend, stepfunctions_parser_backends
 
 from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
 from extended_dlc.rehearsal.embedded.sessions import credentials_of_role
 
 Json = dict[str, Any]
+
+WAIT_SECONDS = 1
+"""How long a Wait of a definition lasts here at most: what it waits for is done sooner than at AWS."""
 
 _WAITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "create_training_job": ("describe_training_job", "TrainingJobName", "TrainingJobStatus", ("Completed",)),
@@ -163,6 +171,18 @@ def _definition(properties: Properties) -> str:
     return text
 
 
+def extract_json(path: str, data: Any) -> Any:
+    """What a path finds: of a path to one place its value, of which moto makes a list after an index (`$.a[0].b`)."""
+    if not _TO_MANY.search(path):
+        found = parse(path).find(data)
+        if len(found) == 1:
+            return found[0].value
+    return json_path.extract_json(path, data)
+
+
+_TO_MANY = re.compile(r"\.\.|\*|\?|,|\[[^\]']*:")
+"""What makes of a path one that can find several places."""
+
 _port = 0
 
 
@@ -187,10 +207,24 @@ def install(*, port: int) -> None:
     moto_models.stepfunctions_backends = stepfunctions_parser_backends  # type: ignore[assignment]
     state_task_service_callback._DELAY_SECONDS_SYNC_CONDITION_CHECK = 0.25  # type: ignore[misc]
     state_task_service_aws_sdk._SERVICE_ERROR_NAMES.update({"sagemaker": "SageMaker", "s3": "S3"})
+    wait = WaitFunction._wait_interval
+
+    def wait_shortly(self: WaitFunction, env: Any, wait_seconds: int) -> None:
+        wait(self, env, min(wait_seconds, WAIT_SECONDS))
+
+    WaitFunction._wait_interval = wait_shortly  # type: ignore[method-assign]
+    begin = StepFunctionsParserBackend.start_execution
+
+    def start_execution(
+        self: StepFunctionsParserBackend, state_machine_arn: str, name: str | None = None, *rest: Any, **more: Any
+    ) -> Any:
+        return begin(self, state_machine_arn, name or str(uuid.uuid4()), *rest, **more)
+
+    StepFunctionsParserBackend.start_execution = start_execution  # type: ignore[method-assign]
     theirs = state_task_service_factory.state_task_service_for
 
-    def service_for(name: str) -> Any:
-        return SageMakerTask() if name == "sagemaker" else theirs(name)
+    def service_for(service_name: str) -> Any:
+        return SageMakerTask() if service_name == "sagemaker" else theirs(service_name)
 
     for module in list(sys.modules.values()):
         if module.__name__.startswith("moto.stepfunctions.parser"):
@@ -198,3 +232,5 @@ def install(*, port: int) -> None:
                 module.state_task_service_for = service_for  # type: ignore[attr-defined]
             if hasattr(module, "boto_client_for"):
                 module.boto_client_for = role_client
+            if hasattr(module, "extract_json") and module is not json_path:
+                module.extract_json = extract_json

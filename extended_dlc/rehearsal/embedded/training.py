@@ -91,6 +91,9 @@ class TrainingJob:
     metrics: dict[str, tuple[float, datetime]] = field(default_factory=dict)
     stop_asked: threading.Event = field(default_factory=threading.Event)
     interrupted: threading.Event = field(default_factory=threading.Event)
+    notice_seconds: float = STOP_SECONDS
+    """Between SIGTERM and SIGKILL."""
+
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -173,7 +176,6 @@ class Training:
     """Where the containers' files are while they run."""
 
     logs: Path
-    stop_seconds: float = STOP_SECONDS
     short_of: Callable[[str], bool] = lambda instance_type: False
     """Whether there is no capacity of an instance type."""
 
@@ -221,11 +223,12 @@ class Training:
         job.enter("Stopping")
         job.stop_asked.set()
 
-    def interrupt(self, name: str) -> bool:
+    def interrupt(self, name: str, seconds: float = STOP_SECONDS) -> bool:
         """Take a running job's spot capacity away, as AWS does without being asked; False for a job that has none."""
         job = self._jobs.get(name)
         if job is None or job.ended.is_set() or not job.request.get("EnableManagedSpotTraining"):
             return False
+        job.notice_seconds = seconds
         job.interrupted.set()
         return True
 
@@ -249,6 +252,8 @@ class Training:
         except Exception as error:  # a job must never hang because of a fault here
             _log.exception("training job %s", job.training_job_name)
             job.end("Failed", "Failed", f"InternalServerError: We encountered an internal error: {error!r}")
+        finally:
+            shutil.rmtree(self.folder / job.training_job_name, ignore_errors=True)
 
     def _train(self, job: TrainingJob) -> None:
         launcher = self.control.hosting.launcher
@@ -370,7 +375,6 @@ class _Attempt:
         folders["data"] = [self._folder(host, "output/data") for host in self._hosts]
         artifacts = upload_outputs(request, folders, self._s3, model=end != "Failed")
         job.model_artifacts = artifacts if end != "Failed" else None
-        shutil.rmtree(self._work, ignore_errors=True)
         return end
 
     def _watch(self, containers: list[Container], readers: list[_Reader]) -> str:
@@ -384,7 +388,7 @@ class _Attempt:
                 self._checkpoints.send()
             codes = [container.exit_code() for container in containers]
             if any(codes):  # one that fails ends them all
-                self._stop(containers, self.training.stop_seconds)
+                self._stop(containers, STOP_SECONDS)
                 self.reason = self._failure(codes)
                 return "Failed"
             if None not in codes:
@@ -396,7 +400,7 @@ class _Attempt:
                 (time.monotonic() > deadline, "MaxRuntimeExceeded"),
             ):
                 if asked:
-                    self._stop(containers, 0 if self.training.is_closing else self.training.stop_seconds)
+                    self._stop(containers, 0 if self.training.is_closing else self.job.notice_seconds)
                     return end
             time.sleep(_LOOK_SECONDS)
 

@@ -1,0 +1,412 @@
+"""Training jobs and state machines of the embedded AWS, with an engine that runs processes in place of containers."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import sys
+import tarfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from extended_dlc.rehearsal.engine import Engine
+from tests.rehearsal.embedded.conftest import ACCOUNT, Aws, Image, deploy, events, start, uri, wait_for
+
+BUCKET = "training-jobs"
+
+# What the container of a job is here. It finds `/opt/ml` where the engine says, and does what its hyperparameters say.
+SCRIPT = """
+import json, os, signal, sys, time
+from pathlib import Path
+ml = {name: Path(os.environ["ML_" + name.upper()]) for name in ("input", "model", "output")}
+told = json.loads((ml["input"] / "config/hyperparameters.json").read_text())
+print("arguments", sys.argv[1:], os.environ["TRAINING_JOB_NAME"], os.environ.get("MY_VARIABLE"), flush=True)
+print("network", os.environ["STUB_NETWORK"], flush=True)
+checkpoints = Path(os.environ["ML_CHECKPOINTS"]) if "ML_CHECKPOINTS" in os.environ else None
+first = 0
+if checkpoints and (done := sorted(checkpoints.glob("step-*"))):
+    first = len(done)
+print("begins at", first, flush=True)
+def stopped(*_):
+    print("SIGTERM heard", flush=True)
+    (ml["model"] / "stopped").write_text("yes")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stopped)
+for step in range(first, int(told.get("steps", 3))):
+    print("{'loss': '%.2f'}" % (3.0 / (step + 1)), flush=True)
+    if checkpoints:
+        (checkpoints / f"step-{step}").write_text(str(step))
+    time.sleep(float(told.get("pause", 0)))
+if "fail" in told:
+    (ml["output"] / "failure").write_text(told["fail"])
+    sys.exit(3)
+data = ml["input"] / "data"
+found = sorted(str(each.relative_to(data)) for each in data.rglob("*") if each.is_file())
+(ml["model"] / "weights.json").write_text(json.dumps(found))
+(ml["output"] / "data" / "metrics.json").write_text(json.dumps({"eval_loss": 0.5}))
+"""
+
+STUB = """
+import os, pathlib, signal, subprocess, sys
+state, script = pathlib.Path(os.environ["STUB_STATE"]), os.environ["STUB_SCRIPT"]
+verb, arguments = sys.argv[1], sys.argv[2:]
+if verb == "run":
+    given = dict(a.removeprefix("--env=").split("=", 1) for a in arguments if a.startswith("--env="))
+    for each in (a.removeprefix("--volume=") for a in arguments if a.startswith("--volume=")):
+        host, _, inside = each.rpartition(":")
+        given["ML_" + inside.rsplit("/", 1)[-1].upper()] = host
+    given["STUB_NETWORK"] = next(a.removeprefix("--network=") for a in arguments if a.startswith("--network="))
+    name = next(a.removeprefix("--name=") for a in arguments if a.startswith("--name="))
+    (state / name).write_text(str(os.getpid()))
+    last = max(i for i, a in enumerate(arguments) if a.startswith("--"))
+    os.execve(sys.executable, [sys.executable, script, *arguments[last + 2:]], {**os.environ, **given})
+elif verb == "stop":
+    os.kill(int((state / arguments[-1]).read_text()), signal.SIGTERM)
+"""
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    """An embedded AWS with an image, a role and data."""
+    folder = tmp_path_factory.mktemp("training-engine")
+    script, program = folder / "script.py", folder / "engine"
+    script.write_text(SCRIPT)
+    program.write_text(f"#!{sys.executable}\n{STUB}")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    engine = Engine(program=str(program), environment={"STUB_STATE": str(folder), "STUB_SCRIPT": str(script)})
+    engine.save(folder / "engine.json")
+    running = start(tmp_path_factory.mktemp("training-state"), folder, f"--engine={folder / 'engine.json'}")
+    running.client("ecr").create_repository(repositoryName="train")
+    assert Image("training").push(running, "train", "1").status == 201
+    s3 = running.client("s3")
+    s3.create_bucket(Bucket=BUCKET)
+    for name in ("data/train/one.txt", "data/train/more/two.txt", "data/train-not/three.txt"):
+        s3.put_object(Bucket=BUCKET, Key=name, Body=b"x")
+    trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    statement = {"Effect": "Allow", "Action": ["s3:*", "ecr:*", "logs:*", "sagemaker:*", "iam:PassRole", "lambda:*"]}
+    for role, service in (("job", "sagemaker"), ("states", "states"), ("function", "lambda")):
+        trust["Principal"] = {"Service": f"{service}.amazonaws.com"}
+        running.client("iam").create_role(
+            RoleName=role, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        )
+        running.client("iam").put_role_policy(
+            RoleName=role,
+            PolicyName="all",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Resource": "*"}]}),
+        )
+    yield running
+    running.stop()
+
+
+def role(name: str) -> str:
+    return f"arn:aws:iam::{ACCOUNT}:role/{name}"
+
+
+def channel(name: str, key: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{key}", "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+def request(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "TrainingJobName": name,
+        "RoleArn": role("job"),
+        "AlgorithmSpecification": {
+            "TrainingImage": uri("train", "1"),
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "train:loss", "Regex": "'loss': '?([0-9.]+)"}],
+        },
+        "InputDataConfig": [channel("train", "data/train/")],
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600},
+        **more,
+    }
+
+
+def described(aws: Aws, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = aws.client("sagemaker").describe_training_job(TrainingJobName=name)
+    return found
+
+
+def ended(aws: Aws, name: str) -> dict[str, Any]:
+    wait_for(lambda: described(aws, name)["TrainingJobStatus"] not in ("InProgress", "Stopping"), 40)
+    return described(aws, name)
+
+
+def run(aws: Aws, name: str, **more: Any) -> dict[str, Any]:
+    aws.client("sagemaker").create_training_job(**request(name, **more))
+    return ended(aws, name)
+
+
+def archive(aws: Aws, key: str) -> dict[str, bytes]:
+    content = aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as packed:
+        return {each.name: packed.extractfile(each).read() for each in packed if each.isfile()}  # type: ignore[union-attr]
+
+
+def logged(aws: Aws, name: str) -> list[str]:
+    client = aws.client("logs")
+    group = "/aws/sagemaker/TrainingJobs"
+    streams = client.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    return [
+        event["message"]
+        for stream in streams
+        for event in client.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+    ]
+
+
+def test_a_job_gets_its_files_and_leaves_model_output_metrics_and_log(training: Aws) -> None:
+    done = run(training, "whole", Environment={"MY_VARIABLE": "seen"}, HyperParameters={"steps": "2"})
+    assert done["TrainingJobStatus"] == done["SecondaryStatus"] == "Completed"
+    assert done["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/whole/output/model.tar.gz"
+    model = archive(training, "out/whole/output/model.tar.gz")
+    # a prefix with its '/' at the end is a folder: data/train-not is another
+    assert json.loads(model["weights.json"]) == ["train/more/two.txt", "train/one.txt"]
+    assert json.loads(archive(training, "out/whole/output/output.tar.gz")["metrics.json"]) == {"eval_loss": 0.5}
+    (metric,) = done["FinalMetricDataList"]
+    assert (metric["MetricName"], metric["Value"]) == ("train:loss", 1.5)
+    assert [each["Status"] for each in done["SecondaryStatusTransitions"]] == [
+        *("Starting", "Downloading", "Training", "Uploading", "Completed")
+    ]
+    lines = logged(training, "whole")
+    assert "arguments ['train'] whole seen" in lines
+    assert "network host" in lines
+    points = training.client("cloudwatch").list_metrics(Namespace="/aws/sagemaker/TrainingJobs")["Metrics"]
+    assert {"Name": "TrainingJobName", "Value": "whole"} in [one for each in points for one in each["Dimensions"]]
+    listed = training.client("sagemaker").list_training_jobs(NameContains="whole")["TrainingJobSummaries"]
+    assert [each["TrainingJobStatus"] for each in listed] == ["Completed"]
+
+
+def test_a_model_can_stay_files_and_an_isolated_job_has_no_network(training: Aws) -> None:
+    output = {"S3OutputPath": f"s3://{BUCKET}/files/", "CompressionType": "NONE"}
+    done = run(training, "files", OutputDataConfig=output, EnableNetworkIsolation=True)
+    assert done["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/files/files/output/model/"
+    keys = [each["Key"] for each in training.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="files/")["Contents"]]
+    # compression is a choice for the model alone
+    assert keys == ["files/files/output/model/weights.json", "files/files/output/output.tar.gz"]
+    assert "network none" in logged(training, "files")
+
+
+def test_a_script_that_fails_says_why_in_the_jobs_reason(training: Aws) -> None:
+    done = run(training, "fails", HyperParameters={"fail": "the data has no labels"})
+    assert done["TrainingJobStatus"] == done["SecondaryStatus"] == "Failed"
+    assert done["FailureReason"] == "AlgorithmError: the data has no labels, exit code: 3"
+    assert "ModelArtifacts" not in done
+
+
+def test_an_empty_channel_fails_before_a_container_runs(training: Aws) -> None:
+    done = run(training, "empty", InputDataConfig=[channel("train", "nothing/")])
+    assert done["FailureReason"].startswith("ClientError: Data download failed:No S3 objects found under S3 URL")
+    assert [each["Status"] for each in done["SecondaryStatusTransitions"]] == ["Starting", "Downloading", "Failed"]
+
+
+def test_a_job_that_is_stopped_hears_sigterm_and_keeps_what_it_wrote(training: Aws) -> None:
+    client = training.client("sagemaker")
+    client.create_training_job(**request("stopped", HyperParameters={"steps": "100", "pause": "0.2"}))
+    wait_for(lambda: bool(described(training, "stopped")["FinalMetricDataList"]))
+    client.stop_training_job(TrainingJobName="stopped")
+    done = ended(training, "stopped")
+    assert done["TrainingJobStatus"] == done["SecondaryStatus"] == "Stopped"
+    assert "SIGTERM heard" in logged(training, "stopped")
+    assert archive(training, "out/stopped/output/model.tar.gz")["stopped"] == b"yes"
+
+
+def test_a_job_that_takes_too_long_ends_and_is_no_failure(training: Aws) -> None:
+    limits = {"MaxRuntimeInSeconds": 1}
+    done = run(training, "long", StoppingCondition=limits, HyperParameters={"steps": "100", "pause": "0.2"})
+    assert (done["TrainingJobStatus"], done["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+
+
+def test_a_spot_job_whose_capacity_goes_resumes_from_its_checkpoints(training: Aws) -> None:
+    training.client("sagemaker").create_training_job(
+        **request(
+            "spot",
+            EnableManagedSpotTraining=True,
+            StoppingCondition={"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1200},
+            CheckpointConfig={"S3Uri": f"s3://{BUCKET}/checkpoints/spot"},
+            HyperParameters={"steps": "8", "pause": "0.5"},
+        )
+    )
+    client = training.client("s3")
+    prefix = {"Bucket": BUCKET, "Prefix": "checkpoints/spot/"}
+    wait_for(lambda: client.list_objects_v2(**prefix).get("KeyCount", 0) >= 2)
+    assert training.request("POST", "/_embedded/training-jobs/spot/interruption?seconds=5").status == 204
+    done = ended(training, "spot")
+    assert done["TrainingJobStatus"] == "Completed"
+    statuses = [each["Status"] for each in done["SecondaryStatusTransitions"]]
+    assert statuses.index("Interrupted") < statuses.index("Starting", 1)
+    begun = [int(line.split()[-1]) for line in logged(training, "spot") if line.startswith("begins at")]
+    assert sorted(begun)[0] == 0
+    assert sorted(begun)[1] >= 2  # not from the beginning
+    assert len(client.list_objects_v2(**prefix)["Contents"]) == 8
+    assert "stopped" not in archive(training, "out/spot/output/model.tar.gz")  # of the first container
+    assert training.request("POST", "/_embedded/training-jobs/spot/interruption").status == 404  # it has ended
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
+        (
+            {"StoppingCondition": {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60}},
+            "MaxWaitTimeInSeconds above 0 is not allowed",
+        ),
+        ({"InputDataConfig": [channel("a", "data/"), channel("a", "data/")]}, "Duplicate channel name"),
+    ],
+)
+def test_what_no_shape_says_is_refused(training: Aws, more: dict[str, Any], told: str) -> None:
+    with pytest.raises(ClientError, match=told):
+        training.client("sagemaker").create_training_job(**request("refused", **more))
+
+
+# ---- state machines ----
+
+HANDLER = """
+import json, boto3
+def handle(event, context):
+    if event["do"] == "raise":
+        raise ValueError("no such thing")
+    arn = boto3.client("sts").get_caller_identity()["Arn"]
+    return {"caller": arn, "loss": event["loss"], "accepted": event["loss"] < 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def function(training: Aws) -> str:
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as packed:
+        packed.writestr("index.py", HANDLER)
+    made = training.client("lambda").create_function(
+        FunctionName="judge",
+        Runtime="python3.12",
+        Role=role("function"),
+        Handler="index.handle",
+        Code={"ZipFile": code.getvalue()},
+        Timeout=30,
+    )
+    return str(made["FunctionArn"])
+
+
+def machine(name: str, states: dict[str, Any], first: str) -> dict[str, Any]:
+    definition = json.dumps({"StartAt": first, "States": states})
+    properties = {"StateMachineName": name, "RoleArn": role("states"), "DefinitionString": definition}
+    resource = {"Type": "AWS::StepFunctions::StateMachine", "Properties": properties}
+    arn = {"Value": {"Fn::GetAtt": ["Machine", "Arn"]}}
+    return {"Resources": {"Machine": resource}, "Outputs": {"Arn": arn}}
+
+
+def execute(aws: Aws, arn: str, **given: Any) -> dict[str, Any]:
+    client = aws.client("stepfunctions")
+    started = client.start_execution(stateMachineArn=arn, input=json.dumps(given))["executionArn"]
+    wait_for(lambda: client.describe_execution(executionArn=started)["status"] != "RUNNING", 60)
+    found: dict[str, Any] = client.describe_execution(executionArn=started)
+    return found
+
+
+def test_a_state_machine_trains_asks_a_function_and_waits_for_both(training: Aws, function: str) -> None:
+    job = {key: value for key, value in request("x").items() if key != "TrainingJobName"}
+    states = {
+        "Train": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
+            "Parameters": {**job, "TrainingJobName.$": "$.name"},
+            "ResultSelector": {
+                "artifact.$": "$.ModelArtifacts.S3ModelArtifacts",
+                "loss.$": "$.FinalMetricDataList[0].Value",
+            },
+            "Next": "Pause",
+        },
+        "Pause": {"Type": "Wait", "Seconds": 600, "Next": "Judge"},
+        "Judge": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {"FunctionName": function, "Payload": {"do": "judge", "loss.$": "$.loss"}},
+            "ResultPath": "$.judged",
+            "Next": "Look",
+        },
+        "Look": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:s3:getObjectTagging",
+            "Parameters": {"Bucket": BUCKET, "Key": "data/train/one.txt"},
+            "ResultPath": "$.tags",
+            "End": True,
+        },
+    }
+    stack = deploy(training, "machine", machine("trains", states, "Train"))
+    assert stack["StackStatus"] == "CREATE_COMPLETE", events(training, "machine")
+    arn = stack["Outputs"][0]["OutputValue"]
+    begun = time.monotonic()
+    done = execute(training, arn, name="by-states")
+    assert done["status"] == "SUCCEEDED", (done.get("error"), done.get("cause"))
+    assert time.monotonic() - begun < 60  # ten minutes of the definition are a second here
+    output = json.loads(done["output"])
+    assert output["artifact"] == f"s3://{BUCKET}/out/by-states/output/model.tar.gz"
+    judged = output["judged"]["Payload"]
+    assert judged["accepted"] is True
+    assert judged["loss"] == 1.0
+    assert ":assumed-role/function/" in judged["caller"]
+    changed = machine("trains", {"Done": {"Type": "Pass", "Result": {"new": True}, "End": True}}, "Done")
+    assert deploy(training, "machine", changed, update=True)["StackStatus"] == "UPDATE_COMPLETE"
+    assert json.loads(execute(training, arn)["output"]) == {"new": True}
+    training.client("cloudformation").delete_stack(StackName="machine")
+    wait_for(lambda: not training.client("stepfunctions").list_state_machines()["stateMachines"])
+
+
+def test_a_job_that_fails_is_the_tasks_error_with_its_description_as_the_cause(training: Aws) -> None:
+    job = {key: value for key, value in request("x").items() if key != "TrainingJobName"}
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
+        "Parameters": {**job, "TrainingJobName.$": "$.name", "HyperParameters": {"fail": "no labels"}},
+        "Catch": [{"ErrorEquals": ["States.TaskFailed"], "ResultPath": "$.failed", "Next": "Parse"}],
+        "End": True,
+    }
+    states = {
+        "Train": task,
+        "Parse": {"Type": "Pass", "Parameters": {"cause.$": "States.StringToJson($.failed.Cause)"}, "End": True},
+    }
+    client = training.client("stepfunctions")
+    arn = client.create_state_machine(
+        name="fails", definition=json.dumps({"StartAt": "Train", "States": states}), roleArn=role("states")
+    )["stateMachineArn"]
+    cause = json.loads(execute(training, arn, name="fails-in-states")["output"])["cause"]
+    assert cause["FailureReason"] == "AlgorithmError: no labels, exit code: 3"
+    assert isinstance(cause["CreationTime"], int)
+    plain = {"Train": {key: value for key, value in task.items() if key != "Catch"}}
+    arn = client.create_state_machine(
+        name="again", definition=json.dumps({"StartAt": "Train", "States": plain}), roleArn=role("states")
+    )["stateMachineArn"]
+    taken = execute(training, arn, name="fails-in-states")  # a name is taken for good
+    assert (taken["status"], taken["error"]) == ("FAILED", "SageMaker.ResourceInUseException"), taken.get("cause")
+
+
+def test_a_shortage_is_the_jobs_reason(training: Aws) -> None:
+    body = json.dumps({"shortages": ["ml.m5.4xlarge"]}).encode()
+    address = f"{training.url}/_embedded/scenarios"
+    urllib.request.urlopen(urllib.request.Request(address, data=body, method="POST"))
+    try:
+        resources = {"InstanceType": "ml.m5.4xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10}
+        done = run(training, "short", ResourceConfig=resources)
+    finally:
+        urllib.request.urlopen(urllib.request.Request(address, method="DELETE"))
+    assert done["FailureReason"].startswith("CapacityError: Unable to provision requested ML compute capacity")
+
+
+def test_a_function_that_raises_is_an_error_of_the_task(training: Aws, function: str) -> None:
+    answer = training.client("lambda").invoke(FunctionName=function, Payload=b'{"do": "raise"}')
+    assert answer["FunctionError"]
+    told = json.loads(answer["Payload"].read())
+    assert (told["errorType"], told["errorMessage"]) == ("ValueError", "no such thing")
+
+
+def test_work_folders_are_removed(training: Aws) -> None:
+    assert (training.state / "training").is_dir()  # other tests of this file have run jobs
+    wait_for(lambda: not list((training.state / "training").iterdir()))
