@@ -1,7 +1,8 @@
-"""What the image adds to SageMaker's training toolkit: a file beside the weights that says what trained them.
+"""What the image adds to SageMaker's training toolkit, before and after a script. Python 3.10 runs it.
 
-The toolkit calls `main` for the environment variable SAGEMAKER_TRAINING_MODULE. It calls the base's own module, or does
-what the toolkit does without one, and writes `extended_dlc_training.json` after a good end. Python 3.10 runs it.
+The toolkit calls `main`, which the environment variable SAGEMAKER_TRAINING_MODULE names. Before the script it reads the
+Hub's token from its secret; then it calls the base's own module, or does what the toolkit does without one; and after a
+good end it merges an adapter where that was asked, and says in `extended_dlc_training.json` what trained.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ RECORD = "extended_dlc_training.json"
 
 BASE_MODULE = "EXTENDED_DLC_BASE_TRAINING_MODULE"
 """`module:function` of the base; empty for a base without one."""
+
+ADAPTER = "adapter_config.json"
 
 _TASKS = {
     "ForCausalLM": "text-generation",
@@ -33,13 +38,18 @@ _TASKS = {
 
 
 def main() -> None:
-    """Train as the base does; the record is written where that ends well."""
+    """Train as the base does; an error of this function is the job's reason."""
+    if (arn := os.environ.get("HF_TOKEN_SECRET_ARN")) and not os.environ.get("HF_TOKEN"):
+        from extended_dlc_server.secret import read_token
+
+        os.environ["HF_TOKEN"] = read_token(arn)
     _train()
     folder = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
-    try:
-        write_record(folder)
-    except OSError as error:  # the weights are what counts: a job of hours does not fail for its label
-        print(f"{RECORD} was not written: {error}", flush=True)
+    if (folder / ADAPTER).is_file():
+        name_revision(folder)
+    if os.environ.get("EXTENDED_DLC_MERGE_ADAPTER") == "true":
+        merge_adapter(folder)
+    write_record(folder)
 
 
 def _train() -> None:
@@ -59,19 +69,49 @@ def _train() -> None:
     )
 
 
-def write_record(folder: Path, hyperparameters: dict[str, Any] | None = None) -> dict[str, Any]:
+def name_revision(folder: Path) -> None:
+    """Say in an adapter's configuration which revision of its base it was made for, where its script did not."""
+    configuration = _json(folder / ADAPTER)
+    revision = os.environ.get("HF_MODEL_REVISION")
+    is_base = configuration.get("base_model_name_or_path") == os.environ.get("HF_MODEL_ID")
+    if revision and is_base and not configuration.get("revision"):
+        (folder / ADAPTER).write_text(json.dumps({**configuration, "revision": revision}, indent=2))
+
+
+def merge_adapter(folder: Path) -> None:
+    """Put an adapter's weights into its base's, and save the whole model in the adapter's place."""
+    if not (folder / ADAPTER).is_file():
+        raise RuntimeError(
+            f"an adapter was to be merged (adapter='merged'), and the script left no {ADAPTER} in {folder}: save the "
+            "peft model with trainer.save_model(os.environ['SM_MODEL_DIR']), or leave adapter= out"
+        )
+    from peft import AutoPeftModel
+
+    merged = AutoPeftModel.from_pretrained(str(folder)).merge_and_unload()
+    with tempfile.TemporaryDirectory(dir=folder) as new:
+        merged.save_pretrained(new)
+        for old in folder.glob("adapter_*"):
+            old.unlink()
+        for file in Path(new).iterdir():
+            shutil.move(str(file), folder / file.name)
+
+
+def write_record(folder: Path) -> dict[str, Any] | None:
     """Say beside the weights in a folder which releases trained them, for which task, from which model."""
-    given = _hyperparameters() if hyperparameters is None else hyperparameters
-    configuration, adapter = _json(folder / "config.json"), _json(folder / "adapter_config.json")
+    configuration, adapter = _json(folder / "config.json"), _json(folder / ADAPTER)
+    if not configuration and not adapter:
+        return None  # a job that measures leaves no model
+    given = _hyperparameters()
+    base = os.environ.get("HF_MODEL_ID") or given.get("model") or adapter.get("base_model_name_or_path")
     record = {
         "transformers": version("transformers"),
         "torch": version("torch").partition("+")[0],
-        "task": given.get("task") or _task(configuration, adapter),
+        "task": os.environ.get("HF_TASK") or given.get("task") or _task(configuration, adapter),
         "model_type": configuration.get("model_type"),
-        "base_model": given.get("base_model") or given.get("model") or adapter.get("base_model_name_or_path"),
+        "base_model": base,
+        "base_revision": os.environ.get("HF_MODEL_REVISION"),
     }
-    if folder.is_dir():
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 
