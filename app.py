@@ -1,4 +1,4 @@
-"""The app that `cdk deploy` runs: settings, stack, synth."""
+"""The app that `cdk deploy` runs: settings, stacks, synth."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ try:
         looked_up=context,
         cli_region=os.environ.get("CDK_DEFAULT_REGION"),
     )
-    EndpointStack(
+    endpoints = EndpointStack(
         app,
         "EndpointStack",
         read=read,
@@ -28,6 +28,18 @@ try:
         env=cdk.Environment(region=read.region),
         description="A Hugging Face Hub model behind a SageMaker endpoint, on an extended Deep Learning Container",
     )
+    if read.settings is not None and read.settings.training:
+        from stacks.training_stack import TrainingStack
+
+        TrainingStack(
+            app,
+            "TrainingStack",
+            read=read,
+            endpoints=endpoints,
+            stack_name=f"{read.name}-training",
+            env=cdk.Environment(region=read.region),
+            description="Trainings of the endpoints' models, and the way of their results to the endpoints",
+        )
 except SettingsError as error:
     sys.exit(str(error))
 app.synth()

@@ -14,10 +14,13 @@ from extended_dlc import (
     ExtendedDlc,
     HuggingFaceEndpoint,
     OfficeHours,
+    ServedModel,
     ServingImage,
     StockDlc,
     Switch,
+    TrainedModel,
 )
+from extended_dlc.app.asked import image_asked
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
@@ -44,9 +47,12 @@ class EndpointStack(Stack):
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings, decision)
+        self.image_asked = image_asked(settings.image, base_region=decision.image.base_region)
         schedule: Any = settings.schedule
         self.switch = self._switch(schedule.into_option()) if schedule is not None else None
         self.endpoints = {}
+        self.trained: dict[str, TrainedModel] = {}
+        """The models that trainings replace, by the ids of their endpoints."""
         for key in settings.endpoints:
             try:
                 self.endpoints[key] = self._endpoint(key, settings)
@@ -95,7 +101,7 @@ class EndpointStack(Stack):
         endpoint = HuggingFaceEndpoint(
             self,
             key,
-            model=lookups.model(key, section),
+            model=self._model(key, section, settings, lookups),
             image=self.image,
             endpoint_name=name,
             schedule=self.switch,
@@ -111,6 +117,17 @@ class EndpointStack(Stack):
                 what = f"Base URL for clients of OpenAI, if {served.model} has a chat template: extended-dlc token"
                 self._output(key, f"OpenAIBaseUrl{part}", url, what)
         return endpoint
+
+    def _model(self, key: str, section: Any, settings: Settings, lookups: Lookups) -> ServedModel:
+        """The endpoint's model; one that a training replaces is so from the first deployment on."""
+        model = lookups.model(key, section)
+        trainings: Any = settings.training
+        training = next((each for each in trainings.values() if each.endpoint == key), None)
+        if training is None:
+            return model
+        first: Any = model
+        self.trained[key] = TrainedModel(self, f"{key}Trained", first=first, adapter=training.adapter == "beside")
+        return self.trained[key]
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:
         """An output that reads well on the command line: `bloomInvoke`, without the hash of its path."""

@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from extended_dlc.app.described import described
 from extended_dlc.app.read import OVERRIDES, SETTINGS_VARIABLE
 from extended_dlc.app.schema import (
+    CHANNELS,
     IMAGES,
     SECTIONS,
     WEIGHTS,
@@ -28,6 +29,7 @@ from extended_dlc.app.schema import (
     Network,
     Proof,
     Settings,
+    Training,
 )
 from extended_dlc.app.section import Section
 
@@ -55,7 +57,7 @@ settings, and `-c region=` moves the deployment alone. `extended-dlc plan` has t
 
 def _describe() -> None:
     """Give the app's own settings their texts, which stand after them in the source and are needed here alone."""
-    own: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values()]
+    own: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values(), *CHANNELS.values()]
     for section in own:
         texts = {option.name: option.text for option in described("app.schema", section.__name__)}
         for each in (section, *_below(section)):
@@ -119,6 +121,12 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield "`endpoints.<id>.monitoring`", made["Monitoring"]
     yield "`endpoints.<id>.verify`", Proof
     yield from ((f"`schedule`, kind `{kind}`", section) for kind, section in of["Schedule"].items())
+    yield "`training.<id>`", Training
+    yield "`training.<id>.code`", made["TrainingCode"]
+    yield from ((f"`training.<id>.channels.<name>`, kind `{kind}`", section) for kind, section in CHANNELS.items())
+    yield "`training.<id>.instances`", made["TrainingInstances"]
+    yield "`training.<id>.gate`", made["EvaluationGate"]
+    yield "`training.<id>.schedule`", made["TrainingSchedule"]
 
 
 def _section(title: str, section: type[Section]) -> Iterator[str]:

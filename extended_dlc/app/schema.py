@@ -16,7 +16,7 @@ from extended_dlc.app.aws_names import check_region, check_stack_name, check_tag
 from extended_dlc.app.described import described
 from extended_dlc.app.section import Section, Sections, checked, kind_of, one_of
 from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, model_id
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, require
 from extended_dlc.options.code import InferenceCode
 
 HOSTINGS = {"real-time": "RealTime", "async": "Async", "serverless": "Serverless", "components": "Components"}
@@ -27,6 +27,9 @@ SCHEDULES = {"office-hours": "OfficeHours", "by-hand": "ByHand"}
 SECTIONS = Sections(
     names={
         "AlarmName": str,
+        "HyperParameter": str | int | float | bool,
+        "DAY_SECONDS": 24 * 3600,
+        "DEFAULT_TRAINING_TYPE": "ml.g5.xlarge",
         "ContainerAlarmName": str,
         "Interval": Literal[10, 30, 60, 120, 180, 240, 300],
         "Family": Literal["inference", "vllm", "training"],
@@ -345,6 +348,108 @@ IMAGES: Mapping[str, type[Section]] = {
 }
 
 
+# -- a training --------------------------------------------------------------------------------------------------------
+
+
+class S3Channel(Section):
+    """Files in S3 that a training finds in a folder."""
+
+    kind: Literal["s3"] = "s3"
+
+    bucket: str
+    """Name of the bucket."""
+
+    prefix: str
+    """The part of the files' keys before their names, which ends in `/`."""
+
+    @model_validator(mode="after")
+    def _checked_prefix(self) -> S3Channel:
+        from extended_dlc.options.training import check_prefix
+
+        require("prefix", self.prefix, check_prefix)
+        return self
+
+
+class HubChannel(Section):
+    """A data set of the Hub, which the deployment copies to S3, once."""
+
+    kind: Literal["hub"]
+
+    dataset: Annotated[str, checked(check_model_id)]
+    """Its id on the Hub, as `nyu-mll/glue`."""
+
+    revision: Annotated[str, checked(check_commit)]
+    """The commit, 40 digits."""
+
+    token_secret: str | None = None
+    """Name or ARN of the secret with the Hub's token, which the copy reads. Default: none."""
+
+    bucket: str | None = None
+    """Name of the bucket. Default: `extended-dlc-models-ACCOUNT-REGION`, made by the first copy."""
+
+    project: str | None = None
+    """Name of the CodeBuild project that copies. Default: a new one."""
+
+    timeout_minutes: Annotated[int, Field(ge=10, le=480)] = 360
+    """How long the copy may take."""
+
+
+CHANNELS: Mapping[str, type[Section]] = {"s3": S3Channel, "hub": HubChannel}
+"""What a channel of a training may be, by its kind."""
+
+_make("options.training", "TrainingCode")
+_make("options.training", "TrainingInstances")
+_make("options.training", "EvaluationGate")
+_make("options.training", "TrainingSchedule")
+
+Training = _make(
+    "training.job",
+    "TrainingJob",
+    without=("serves", "bucket", "job_name", "tags"),
+    instead={
+        "endpoint": (
+            str | None,
+            Field(
+                default=None,
+                description="Id of the endpoint whose model is trained, and which goes over to what is accepted. "
+                "Default: none, the model stays in S3.",
+            ),
+        ),
+        "image": (
+            one_of({kind: IMAGES[kind] for kind in ("extended", "ecr")}, kind_of("extended")) | None,
+            Field(
+                default=None,
+                description="The image that it runs in, by its `kind`. Default: `extended`, with the release in the "
+                "image of the endpoints.",
+            ),
+        ),
+        "base_model": (
+            ModelSection | None,
+            Field(default=None, description="What is trained further. Default: the endpoint's model, if it has one."),
+        ),
+        "channels": (
+            dict[str, one_of(CHANNELS, kind_of("s3"))],  # type: ignore[misc]
+            Field(
+                default_factory=dict,
+                description="What the container finds below `/opt/ml/input/data/`, by the folders' names. Default: "
+                "none.",
+            ),
+        ),
+        "network": (
+            Network | None,
+            Field(default=None, description="The VPC of its containers. Default: SageMaker's own, with the internet."),
+        ),
+        "encryption_key": _named("ARN of the key for volumes and results. Default: AWS's own keys."),
+        "role": _named("ARN of the role of its containers, which you grant what they need. Default: a new one."),
+        "permissions_boundary": _named("ARN of the policy that bounds the new roles. Default: none."),
+    },
+    found=(
+        *("endpoint", "image", "base_model", "channels", "network"),
+        *("encryption_key", "role", "permissions_boundary"),
+    ),
+)
+
+
 class Settings(Section):
     """Everything that the app deploys."""
 
@@ -359,6 +464,10 @@ class Settings(Section):
 
     endpoints: Annotated[dict[str, Endpoint], Field(min_length=1)]  # type: ignore[valid-type]
     """The endpoints by their ids; an endpoint's name is `<name>-<id>`."""
+
+    training: dict[str, Training] = Field(default_factory=dict)  # type: ignore[valid-type]
+    """Trainings by their ids, in a stack of their own, `<name>-training`; a job's name begins with `<name>-<id>`.
+    Default: none."""
 
     schedule: SECTIONS.named("Schedule") | None = None  # type: ignore[valid-type]
     """Who turns the endpoints off and on, by its `kind`. Default: nobody."""

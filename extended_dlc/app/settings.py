@@ -15,7 +15,7 @@ from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import endpoints_asked, image_asked, unserved_models, wrong_names
 from extended_dlc.app.aws_names import partition_of
 from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_lookups, read_raw
-from extended_dlc.app.schema import IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings
+from extended_dlc.app.schema import CHANNELS, IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings, Training
 from extended_dlc.app.section import Section, kind_of
 from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
@@ -188,8 +188,32 @@ def _decide(
         sections = {"image": image, **{f"endpoints.{key}": each for key, each in endpoints.items()}}
         names += [line for at, each in sections.items() if each for line in wrong_arns(each, at, region)]
     # of an image that is not valid nothing is known, and what does not depend on it is decided all the same
-    asked = ImageAsked() if image is None else image_asked(image, base_region=_base_region(base_region, region))
-    return decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load), names
+    pulled_from = _base_region(base_region, region)
+    asked = ImageAsked() if image is None else image_asked(image, base_region=pulled_from)
+    decision = decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load)
+    wrong_endpoints = set(given if isinstance(given, Mapping) else ()) - set(endpoints)
+    if trainings := {k: each for k, each in _trainings(content) if each.endpoint not in wrong_endpoints}:
+        from extended_dlc.app.training import Around, training_problems  # most settings have none
+
+        around = Around(
+            name=name,
+            region=region,
+            base_region=pulled_from,
+            endpoints=endpoints,
+            image=asked,
+            serving=decision.image,
+            looked_up=looked_up,
+        )
+        names += training_problems(trainings, around)
+    return decision, names
+
+
+def _trainings(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The trainings that are valid."""
+    given = content.get("training")
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        with suppress(ValidationError):
+            yield str(key), Training.model_validate(value)
 
 
 def _base_region(seen: str | None, region: str | None) -> str | None:
@@ -214,8 +238,13 @@ def _kinds() -> dict[str, Mapping[str, type[Section]]]:
         "rollout": SECTIONS.by_kind["Rollout"],
         "scaling": SECTIONS.by_kind["InstanceScaling"],
         "schedule": SECTIONS.by_kind["Schedule"],
+        "channels": CHANNELS,
         "verify": {"proof": Section, "switch": Section},
     }
+
+
+_BY_NAME = ("channels",)
+"""Of these, the sections whose names are the user's: the kind stands after the name."""
 
 
 def _explain(detail: ErrorDetails, raw: Any) -> Iterator[str]:
@@ -251,6 +280,7 @@ def _place(detail: ErrorDetails) -> list[str]:
     place = [str(part) for part in detail["loc"]]
     for section, kinds in _kinds().items():
         for after in [index + 1 for index, part in enumerate(place) if part == section]:
+            after += section in _BY_NAME
             if place[after : after + 1] and place[after] in kinds:
                 del place[after]
     place = [part for part in place if not part.endswith(("Settings", "]")) and part not in ("str", "Network")]
@@ -275,7 +305,7 @@ def _siblings(place: list[str], raw: Any) -> list[str]:
         field = section.model_fields.get(part)
         if field is None:
             continue  # the id of an endpoint or a component, or a place in a list
-        if part in kinds and part != "verify":
+        if part in kinds and set(_sections_in(field.annotation)) & set(kinds[part].values()):
             default = getattr(field.default, "kind", {"image": "extended", "schedule": "office-hours"}.get(part, ""))
             default = default or ("real-time" if part == "hosting" else "")
             section = kinds[part].get(kind_of(default)(raw), section)

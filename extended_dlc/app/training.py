@@ -1,0 +1,142 @@
+"""What the settings ask of a training, and what is wrong with that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from extended_dlc.app.arns import wrong_arns
+from extended_dlc.app.asked import image_asked, model_asked, source_of
+from extended_dlc.app.schema import HubWeights, LocalWeights
+from extended_dlc.decisions.asked import ImageAsked, ModelAsked
+from extended_dlc.decisions.decide import decide
+from extended_dlc.decisions.found import Found
+from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.decisions.of_training import check_training_instance
+from extended_dlc.decisions.training import TrainingAsked, decide_training
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.options.training import TrainingInstances
+
+
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What the trainings stand in."""
+
+    name: str
+    region: str | None
+    base_region: str | None
+    endpoints: Mapping[str, Any]
+    """The endpoints that are valid, by their ids."""
+
+    image: ImageAsked
+    """Of the endpoints."""
+
+    serving: ImageDecision | None
+    looked_up: Mapping[str, Any]
+
+
+def training_image(section: Any, around: Around) -> ImageAsked:
+    """The image of a training: what it says, or the endpoints' release in a training image."""
+    if section.image is None:
+        transformers = around.image.transformers or (around.serving.transformers if around.serving else None)
+        return ImageAsked(kind="extended", family="training", transformers=transformers, base_region=around.base_region)
+    asked = image_asked(section.image, base_region=around.base_region)
+    return replace(asked, family="training") if asked.kind == "extended" else asked
+
+
+def base_of(section: Any, endpoints: Mapping[str, Any]) -> Any:
+    """The settings of the model that is trained: its own, or the endpoint's; None where neither says one."""
+    return section.base_model or (endpoints.get(section.endpoint) if section.endpoint is not None else None)
+
+
+def training_problems(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
+    """What is wrong with the trainings, a line each."""
+    for key, section in trainings.items():
+        place = f"training.{key}"
+        wrong = list(_of_endpoint(key, section, trainings, around.endpoints))
+        yield from wrong
+        if around.region is not None:
+            yield from wrong_arns(section, place, around.region)
+        image = training_image(section, around)
+        if image.kind == "extended" and image.transformers is None:
+            yield f'{place}.image: nothing says which release trains: give it, as {{"transformers": "5.24.0"}}'
+            continue
+        decision = decide(image, [], region=around.region)
+        yield from (f"{place}.{refusal.line}" for refusal in decision.refusals)
+        found = Found()
+        asked = training_asked(key, section, around, decision.image)
+        decide_training(asked, found)
+        if image.kind == "extended" and not decision.refusals:
+            for instance in asked.instances.found:
+                check_training_instance(decision.image, instance, around.region, found.at(place))
+        yield from (refusal.line for refusal in found.refusals)
+
+
+def training_asked(key: str, section: Any, around: Around, image: ImageDecision) -> TrainingAsked:
+    """A training of the settings."""
+    base = base_of(section, around.endpoints)
+    served = around.endpoints.get(section.endpoint) if section.endpoint is not None else None
+    return TrainingAsked(
+        place=f"training.{key}",
+        name=f"{around.name}-{key}",
+        code=section.code.into_option(),
+        hyperparameters=section.hyperparameters or {},
+        channels=tuple(section.channels),
+        model=_model(base, around.looked_up) if base is not None else None,
+        instances=section.instances.into_option() if section.instances is not None else TrainingInstances(),
+        adapter=section.adapter,
+        gate=section.gate.into_option() if section.gate is not None else None,
+        environment=section.environment or {},
+        metrics=section.metrics or {},
+        transformers=image.transformers,
+        serving=around.serving.transformers if around.serving is not None and served is not None else None,
+        served_base=served.model if served is not None and isinstance(served.weights, HubWeights) else None,
+        serves=section.endpoint is not None,
+        isolated=section.network_isolation,
+        image_training=image.family == "training" if image.kind == "extended" else None,
+    )
+
+
+def _model(base: Any, looked_up: Mapping[str, Any]) -> ModelAsked:
+    return model_asked(base, looked_up)
+
+
+def _of_endpoint(key: str, section: Any, trainings: Mapping[str, Any], endpoints: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong between a training and the endpoint that it feeds."""
+    place = f"training.{key}"
+    if section.endpoint is None:
+        for option in ("gate", "registry"):
+            if getattr(section, option) is not None:
+                yield f"{place}.{option}: is for models that go on to an endpoint: name it as 'endpoint'"
+        return
+    if section.endpoint not in endpoints:
+        known = f"; there are {', '.join(sorted(endpoints))}" if endpoints else ""
+        yield (
+            f"{place}.endpoint ({section.endpoint}): is not the id of an endpoint"
+            f"{did_you_mean(section.endpoint, endpoints) or known}"
+        )
+        return
+    served = endpoints[section.endpoint]
+    others = [each for each, one in trainings.items() if one.endpoint == section.endpoint and each < key]
+    if others:
+        yield f"{place}.endpoint ({section.endpoint}): is trained by '{others[0]}' already: give it one training"
+    if isinstance(served.weights, HubWeights) and served.weights.inference_code() is not None:
+        yield (
+            f"{place}.endpoint ({section.endpoint}): has code of its own, which trained weights would be without: "
+            "serve it without code"
+        )
+    if isinstance(served.weights, LocalWeights) or source_of(served.weights) == "archive":
+        yield (
+            f"{place}.endpoint ({section.endpoint}): has its model in an archive, and trained models are files: serve "
+            "it from the Hub, mirrored, or from a prefix in S3"
+        )
+    if getattr(served.hosting, "kind", "real-time") in ("serverless", "components"):
+        yield (
+            f"{place}.endpoint ({section.endpoint}): is hosted as '{served.hosting.kind}', and trained models are "
+            "served by 'real-time' and 'async'"
+        )
+    if section.adapter == "beside" and not isinstance(served.weights, HubWeights):
+        yield (
+            f"{place}.adapter (beside): is loaded beside a model of the Hub, and the endpoint's is in S3: say 'merged'"
+        )
