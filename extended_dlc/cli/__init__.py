@@ -11,7 +11,20 @@ import click
 
 import extended_dlc
 
-_COMMANDS = ("catalog", "check", "doctor", "login", "lookup", "plan", "prepare", "rehearse", "schema", "smoke", "token")
+_COMMANDS = (
+    "catalog",
+    "check",
+    "doctor",
+    "login",
+    "lookup",
+    "plan",
+    "prepare",
+    "rehearse",
+    "schema",
+    "smoke",
+    "token",
+    "train",
+)
 
 
 class _Commands(click.Group):

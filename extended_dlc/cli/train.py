@@ -1,0 +1,322 @@
+"""`extended-dlc train`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extended_dlc.app.read import SettingsError
+from extended_dlc.cli._settings import decided, raw_settings
+
+_FAILED, _STOPPED = 1, 130
+
+
+@click.command()
+@click.argument("name")
+@click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
+@click.option("--region", help="Region of the training. Default: that of the settings.")
+@click.option("--profile", help="AWS profile. Default: that of the environment.")
+@click.option("--artifact", metavar="S3_URI", help="Train nothing: serve this artefact of an earlier run.")
+@click.option("--follow", is_flag=True, help="Follow the newest run instead of starting one.")
+@click.option("--stop", is_flag=True, help="Stop the newest run instead of starting one.")
+@click.option("--detach", is_flag=True, help="Start, and do not wait for the end.")
+@click.option("--local", is_flag=True, help="Train on this machine, in the container of --image; no AWS account.")
+@click.option("--script", is_flag=True, help="With --local: the script alone, with this Python, in no container.")
+@click.option("--image", metavar="REFERENCE", help="With --local: an image that is on this machine.")
+@click.option("--channel", multiple=True, metavar="NAME=FOLDER", help="With --local: a folder in a channel's place.")
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="With --local: another hyperparameter.")
+@click.option("--output", type=click.Path(file_okay=False), help="With --local: where results go. Default: NAME-local.")
+@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON, and the progress beside it.")
+def train(
+    name: str,
+    settings: str | None,
+    region: str | None,
+    profile: str | None,
+    artifact: str | None,
+    follow: bool,
+    stop: bool,
+    detach: bool,
+    local: bool,
+    script: bool,
+    image: str | None,
+    channel: tuple[str, ...],
+    given: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+) -> None:
+    """Start the training NAME of the settings, and follow it to its end.
+
+    NAME may also be the ARN of a state machine. Says what happens, the job's log, its progress and its metrics; Ctrl-C
+    asks whether to stop the run. Ends with status 0 when a model was trained, and served where the training has an
+    endpoint, 1 when it failed or was refused, with the reason, and 130 when it was stopped or left.
+    """
+    chosen = [option for option, is_set in (("--follow", follow), ("--stop", stop), ("--local", local)) if is_set]
+    if len(chosen) > 1 or (artifact and chosen):
+        raise click.UsageError(f"{' and '.join([*chosen, *(['--artifact'] if artifact else [])])} exclude each other")
+    if not local and (script or image or channel or given or output):
+        raise click.UsageError("--script, --image, --channel, --set and --output go with --local")
+    try:
+        if local:
+            status = _train_here(
+                name, _settings(name, settings, region), script, image, channel, given, output, as_json
+            )
+        else:
+            status = _train_there(name, settings, region, profile, artifact, follow, stop, detach, as_json)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(status)
+
+
+# -- on AWS ------------------------------------------------------------------------------------------------------------
+
+
+def _train_there(
+    name: str,
+    settings: str | None,
+    region: str | None,
+    profile: str | None,
+    artifact: str | None,
+    follow: bool,
+    stop: bool,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from extended_dlc.training.follow import Run
+
+    try:
+        session, machine = _machine(name, settings, region, profile)
+        states = session.client("stepfunctions")
+        arn = _newest(states, machine, name) if follow or stop else _start(states, machine, artifact)
+        screen = _Screen(as_json=as_json)
+        run = Run(
+            arn=arn,
+            states=states,
+            sagemaker=session.client("sagemaker"),
+            logs=session.client("logs"),
+            say=screen.say,
+            progress=screen.progress,
+            seconds=float(os.environ.get("EXTENDED_DLC_TRAIN_SECONDS") or 5),
+        )
+        if stop:
+            run.stop()
+            screen.say(f"stopped {arn}")
+            return 0
+        screen.say(f"run {arn.rpartition(':')[2]}")
+        if detach:
+            if as_json:
+                click.echo(json.dumps({"execution": arn, "status": "RUNNING"}, indent=2))
+            return 0
+        return _follow(run, screen, name, as_json)
+    except (ClientError, BotoCoreError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _follow(run: Any, screen: _Screen, name: str, as_json: bool) -> int:
+    while True:
+        try:
+            ended = run.follow()
+            break
+        except KeyboardInterrupt:
+            screen.progress("")
+            if not sys.stdin.isatty():
+                screen.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
+                return _STOPPED
+            try:
+                if click.confirm("\nStop the run?", default=False, err=True):
+                    run.stop()
+                    screen.say("stopped")
+                    return _STOPPED
+            except (click.Abort, KeyboardInterrupt):
+                screen.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
+                return _STOPPED
+    if as_json:
+        click.echo(json.dumps(ended, indent=2))
+    if ended["status"] == "SUCCEEDED":
+        screen.say(f"done: {ended['artifact']}")
+        if ended["before"]:
+            screen.say(f"back to the model before: extended-dlc train {name} --artifact {ended['before']}")
+        return 0
+    screen.say(f"{ended['status'].lower()}: {ended['cause'] or ended['error'] or 'no reason given'}")
+    return _STOPPED if ended["status"] == "ABORTED" else _FAILED
+
+
+def _machine(name: str, settings: str | None, region: str | None, profile: str | None) -> Any:
+    """The caller's session and the state machine's ARN: that of the stack of the settings, or NAME itself."""
+    import boto3
+    from botocore.exceptions import ClientError
+
+    if name.startswith("arn:"):
+        if ":stateMachine:" not in name:
+            raise click.ClickException(f"{name} is the ARN of no state machine: the stack's outputs have it")
+        return boto3.Session(profile_name=profile, region_name=name.split(":")[3]), name
+    raw = raw_settings(settings, overrides={"region": region})
+    trainings = raw.content.get("training") or {}
+    _require_name(name, trainings)
+    stack = f"{raw.content.get('name') or 'extended-dlc'}-training"
+    session = boto3.Session(profile_name=profile, region_name=raw.content.get("region") or None)
+    key = "".join(filter(str.isalnum, f"{name}StateMachine"))
+    try:
+        (found,) = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        raise click.ClickException(
+            f"there is no stack '{stack}' in {session.region_name}: deploy it first (cdk deploy --all), or name the "
+            "region with --region"
+        ) from None
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
+    if key not in outputs:
+        raise click.ClickException(f"the stack '{stack}' has no training '{name}' yet: deploy it (cdk deploy --all)")
+    return session, outputs[key]
+
+
+def _require_name(name: str, trainings: Any) -> None:
+    from extended_dlc.facts._tables import did_you_mean
+
+    if not isinstance(trainings, dict) or name not in trainings:
+        known = sorted(trainings) if isinstance(trainings, dict) else []
+        there = f": there are {', '.join(known)}" if known else ": the settings have none under 'training'"
+        raise click.ClickException(f"'{name}' is no training of the settings{did_you_mean(name, known) or there}")
+
+
+def _start(states: Any, machine: str, artifact: str | None) -> str:
+    if artifact is not None and not artifact.startswith("s3://"):
+        raise click.ClickException(f"'--artifact' ({artifact}) is not in S3: give the address that an earlier run said")
+    given = {"artifact": artifact} if artifact else {}
+    return str(states.start_execution(stateMachineArn=machine, input=json.dumps(given))["executionArn"])
+
+
+def _newest(states: Any, machine: str, name: str) -> str:
+    found = states.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)["executions"]
+    if not found:
+        raise click.ClickException(f"no run of '{name}' goes on: start one with extended-dlc train {name}")
+    return str(found[0]["executionArn"])
+
+
+class _Screen:
+    """Where progress is shown: standard output, or standard error beside JSON."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._out = sys.stderr if as_json else sys.stdout
+        self._shown = ""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._clear()
+        click.echo(line, file=self._out)
+
+    def progress(self, line: str) -> None:
+        """A line that the next one replaces, where somebody looks at it."""
+        if not self._out.isatty():
+            return
+        self._clear()
+        self._shown = line
+        self._out.write(line)
+        self._out.flush()
+
+    def _clear(self) -> None:
+        if self._shown:
+            self._out.write(f"\r{' ' * len(self._shown)}\r")
+            self._shown = ""
+
+
+# -- on this machine ---------------------------------------------------------------------------------------------------
+
+
+def _settings(name: str, settings: str | None, region: str | None) -> Any:
+    """The settings, in which all is right."""
+    raw = raw_settings(settings, overrides={"region": region})
+    _require_name(name, raw.content.get("training") or {})
+    found = decided(raw)
+    if found.settings is None or found.problems:
+        raise SettingsError(found.report)
+    return found.settings
+
+
+def _train_here(
+    name: str,
+    settings: Any,
+    script: bool,
+    image: str | None,
+    channel: tuple[str, ...],
+    given: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
+) -> int:
+    from extended_dlc.app.training import base_of
+    from extended_dlc.training.local import LocalTraining
+
+    section = settings.training[name]
+    channels = {key: Path(folder) for key, folder in _pairs("--channel", channel).items()}
+    for key, folder in channels.items():
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
+    missing = sorted(set(section.channels) - set(channels))
+    if missing:
+        raise click.ClickException(
+            f"channel {', '.join(missing)} of '{name}' is in S3: name a folder of this machine in its place, "
+            f"--channel {missing[0]}=FOLDER"
+        )
+    base = base_of(section, settings.endpoints)
+    environment = dict(section.environment or {})
+    if base is not None and base.weights.kind == "hub":
+        environment = {"HF_MODEL_ID": base.model, **environment}
+        if base.revision is not None:
+            environment["HF_MODEL_REVISION"] = base.revision
+    if section.adapter == "merged" and not script:
+        environment["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
+    folder = Path(output or f"{name}-local")
+    training = LocalTraining(
+        code=section.code.into_option(),
+        hyperparameters={**(section.hyperparameters or {}), **_pairs("--set", given)},
+        channels=channels,
+        environment=environment,
+        folder=folder,
+    )
+    code = training.run_script() if script else training.run_container(_engine(), _image(image))
+    ended = {"status": "SUCCEEDED" if code == 0 else "FAILED", "exit_code": code, "model": str(folder / "model")}
+    if as_json:
+        click.echo(json.dumps(ended, indent=2))
+    elif code == 0:
+        click.echo(f"done: {folder / 'model'}")
+    else:
+        click.echo(f"failed with exit code {code}: {_reason(folder)}", err=True)
+    return 0 if code == 0 else _FAILED
+
+
+def _engine() -> str:
+    return os.environ.get("CDK_DOCKER") or "docker"
+
+
+def _image(image: str | None) -> str:
+    if image is None:
+        raise click.ClickException(
+            "no image: name one that is on this machine with --image, as the local name of what 'cdk deploy' has built "
+            "(docker image ls), or take --script, which runs the script with this Python"
+        )
+    return image
+
+
+def _reason(folder: Path) -> str:
+    """What the container wrote as its reason, for SageMaker."""
+    try:
+        return (folder / "output" / "failure").read_text()[:1000]
+    except OSError:
+        return "its output above says why"
+
+
+def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not (key and equals):
+            raise click.ClickException(f"'{option}' ({each}) is no pair: write it as NAME=VALUE")
+        found[key] = value
+    return found

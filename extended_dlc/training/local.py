@@ -1,0 +1,133 @@
+"""A training on this machine: the same script with the folders that SageMaker has, or the same container."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extended_dlc.decisions.training import arguments_of
+from extended_dlc.options.training import HyperParameter, TrainingCode
+
+HOST = "algo-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTraining:
+    """What is trained, and where its files are."""
+
+    code: TrainingCode
+    hyperparameters: Mapping[str, HyperParameter] = field(default_factory=dict)
+    channels: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of this machine in the places of the channels."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    folder: Path
+    """Where the results go: `model`, `output` and `checkpoints` in it."""
+
+    entry_point: str | None = None
+    """Another script than the training's. Default: that one."""
+
+    @property
+    def program(self) -> str:
+        """The script that is run."""
+        return self.entry_point or self.code.entry_point
+
+    def prepare(self) -> None:
+        """The folders, empty where they were not there."""
+        for name in ("model", "output/data", "checkpoints"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+
+    def variables(self, *, inside: bool) -> dict[str, str]:
+        """What a script finds in its environment (sagemaker-training, `params.py`, `environment.py`).
+
+        :param inside: Whether it runs in a container, where the folders are SageMaker's.
+        """
+        where = Path("/opt/ml") if inside else self.folder.absolute()
+        channels = {name: self._channel(name, path, inside=inside) for name, path in self.channels.items()}
+        return {
+            "SM_MODEL_DIR": str(where / "model"),
+            "SM_OUTPUT_DIR": str(where / "output"),
+            "SM_OUTPUT_DATA_DIR": str(where / "output" / "data"),
+            "SM_CHANNELS": json.dumps(sorted(channels)),
+            "SM_HPS": json.dumps(dict(self.hyperparameters)),
+            "SM_HOSTS": json.dumps([HOST]),
+            "SM_CURRENT_HOST": HOST,
+            "SM_NUM_GPUS": "0",
+            **{f"SM_CHANNEL_{name.upper()}": path for name, path in channels.items()},
+            **{f"SM_HP_{name.upper()}": value for name, value in arguments_of(self.hyperparameters).items()},
+            **self.environment,
+        }
+
+    @staticmethod
+    def _channel(name: str, path: Path, *, inside: bool) -> str:
+        return f"/opt/ml/input/data/{name}" if inside else str(path.absolute())
+
+    def arguments(self) -> list[str]:
+        """The script's command line, as the toolkit makes it: `--name value`, and `-n value` of one letter."""
+        return [
+            part
+            for name, value in arguments_of(self.hyperparameters).items()
+            for part in (f"-{name}" if len(name) == 1 else f"--{name}", value)
+        ]
+
+    def run_script(self) -> int:
+        """Run the script with this Python; its exit code."""
+        self.prepare()
+        return subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            [sys.executable, self.program, *self.arguments()],
+            cwd=self.code.folder,
+            env={**os.environ, **self.variables(inside=False)},
+            check=False,
+        ).returncode
+
+    def run_container(self, engine: str, image: str) -> int:
+        """Run the image as SageMaker does, `IMAGE train`, with its folders from this machine; its exit code."""
+        self.prepare()
+        config, code = self.folder / "input" / "config", self.folder / "input" / "data" / "code"
+        self._write_configuration(config)
+        for folder in (config, code):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._pack(code / "sourcedir.tar.gz")
+        mounts = {
+            config: "/opt/ml/input/config",
+            code: "/opt/ml/input/data/code",
+            **{path.absolute(): f"/opt/ml/input/data/{name}" for name, path in self.channels.items()},
+        }
+        results = {self.folder / name: f"/opt/ml/{name}" for name in ("model", "output", "checkpoints")}
+        command = [engine, "run", "--rm", "--init"]
+        command += [f"--volume={source.absolute()}:{target}:ro" for source, target in mounts.items()]
+        command += [f"--volume={source.absolute()}:{target}" for source, target in results.items()]
+        command += [f"--env={name}={value}" for name, value in self.environment.items()]
+        return subprocess.run([*command, image, "train"], check=False).returncode  # noqa: S603 - as above
+
+    def _write_configuration(self, folder: Path) -> None:
+        """`/opt/ml/input/config`, as the toolkit reads it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        channels = {
+            name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+            for name in (*self.channels, "code")
+        }
+        contents = {
+            "hyperparameters": {
+                **arguments_of(self.hyperparameters),
+                "sagemaker_program": self.program,
+                "sagemaker_submit_directory": "/opt/ml/input/data/code/sourcedir.tar.gz",
+                "sagemaker_container_log_level": "20",
+            },
+            "inputdataconfig": channels,
+            "resourceconfig": {"current_host": HOST, "hosts": [HOST], "network_interface_name": "lo"},
+        }
+        for name, content in contents.items():
+            (folder / f"{name}.json").write_text(json.dumps(content))
+
+    def _pack(self, archive: Path) -> None:
+        import tarfile
+
+        with tarfile.open(archive, "w:gz") as packed:
+            for path, file in self.code.files().items():
+                packed.add(file, path)
