@@ -8,6 +8,7 @@ trust policy has to let them, and each of their calls is compared as any other.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -20,7 +21,8 @@ from moto.awslambda.models import lambda_backends
 from moto.cloudformation.models import cloudformation_backends
 from moto.ecr.models import ecr_backends
 from moto.iam.access_control import AssumedRoleAccessKey
-from moto.iam.models import Role, iam_backends
+from moto.iam.aws_managed_policies import aws_managed_policies_data
+from moto.iam.models import AWSManagedPolicy, Role, iam_backends
 from moto.kms.models import kms_backends
 from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
@@ -279,6 +281,22 @@ def _document(given: Any) -> Document:
     return content
 
 
+@functools.cache
+def _of_aws() -> Mapping[str, Any]:
+    content: Mapping[str, Any] = json.loads(aws_managed_policies_data)
+    return content
+
+
+def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
+    """Attach a managed policy to a role; one of AWS's own comes to be when it is first attached."""
+    backend = iam_backends[account_id][get_partition(region)]
+    name = arn.rpartition("/")[2]
+    if ":iam::aws:policy/" in arn and arn not in backend.managed_policies and name in _of_aws():
+        policy = AWSManagedPolicy.from_data(name, account_id, region, dict(_of_aws()[name]))
+        backend.managed_policies[policy.arn] = policy
+    backend.attach_role_policy(arn, role)
+
+
 def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
     """The policy of a resource itself, of the kinds that can have one: a repository, a bucket, a key or a topic."""
     parts = arn.split(":", 5)
@@ -386,13 +404,24 @@ def resources_of(action: str, call: Call) -> list[str]:
     known = iam_actions.actions().get(action.lower())
     if known is None or not known.resources:
         return ["*"]
-    names = call.parameters.get("Names", [None]) if call.service == "ssm" else [None]
     found: list[str] = []
-    for each in names:
-        parameters = {**call.parameters, **({"Name": each} if each is not None else {})}
+    for parameters in _one_by_one(call.parameters):
         made = [_arn(kind, parameters, call) for kind in known.resources]
         found += [one for one in made if one is not None]
     return list(dict.fromkeys(found)) or ["*"]
+
+
+_LISTS = {"Names": "Name", "repositoryNames": "repositoryName", "AlarmNames": "AlarmName"}
+"""Parameters that name several resources at once, and what each is called."""
+
+
+def _one_by_one(parameters: Parameters) -> Iterator[Parameters]:
+    """The parameters for each of the resources that are named."""
+    for several, one in _LISTS.items():
+        if isinstance(named := parameters.get(several), list) and named:
+            yield from ({**parameters, one: each} for each in named)
+            return
+    yield parameters
 
 
 def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:

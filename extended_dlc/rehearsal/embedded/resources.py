@@ -22,6 +22,7 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from extended_dlc.facts.limits import most
 from extended_dlc.rehearsal.embedded import ecr
 from extended_dlc.rehearsal.embedded.door import Door
+from extended_dlc.rehearsal.embedded.iam import attach_policy
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, EndpointConfig, Model, SageMaker
 from extended_dlc.rehearsal.embedded.store import BlobStore
@@ -176,6 +177,19 @@ class IamRole(MotoType):
     def __init__(self) -> None:
         super().__init__(Role)  # type: ignore[type-abstract]  # moto leaves abstract methods in all its models
 
+    def create(self, wish: Wish) -> Any:
+        """Attach the managed policies too, which moto leaves out."""
+        role = super().create(wish)
+        for arn in wish.properties.get("ManagedPolicyArns", ()):
+            attach_policy(wish.account_id, wish.region, role.name, arn)
+        return role
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """Detach the managed policies of the template first."""
+        for arn in set(wish.properties.get("ManagedPolicyArns", ())) & set(model.managed_policies):
+            iam_backends[wish.account_id]["aws"].detach_role_policy(arn, model.name)
+        super().delete(wish, model, rollback=rollback)
+
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
         """Bring trust, inline and managed policies up to date too."""
         backend = iam_backends[wish.account_id]["aws"]
@@ -192,7 +206,7 @@ class IamRole(MotoType):
         for arn in set(old.get("ManagedPolicyArns", ())) - set(new.get("ManagedPolicyArns", ())):
             backend.detach_role_policy(arn, model.name)
         for arn in set(new.get("ManagedPolicyArns", ())) - set(old.get("ManagedPolicyArns", ())):
-            backend.attach_role_policy(arn, model.name)
+            attach_policy(wish.account_id, wish.region, model.name, arn)
         return model
 
 

@@ -7,6 +7,7 @@ so. `tests/rehearsal/embedded/test_rules.py` has a request for each row that it 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -24,6 +25,8 @@ from extended_dlc.facts.gpus import gpu_of, host_images
 from extended_dlc.facts.instances import Instance, find_instance
 from extended_dlc.facts.limits import limit
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
+from extended_dlc.rehearsal.embedded.iam import resource_policy
+from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
@@ -551,6 +554,52 @@ def _alarm_window(world: World, given: Parameters) -> str | None:
     return None
 
 
+# logs
+
+
+def _log_group_key(world: World, given: Parameters) -> str | None:
+    key = given.get("kmsKeyId")
+    if not key:
+        return None
+    partition = get_partition(world.region)
+    group = f"arn:{partition}:logs:{world.region}:{world.account_id}:log-group:{given['logGroupName']}"
+    policy = resource_policy(key, world.account_id, world.region)
+    for action in ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey", "kms:DescribeKey"):
+        request = Request(
+            action=action,
+            resource=key,
+            service=f"logs.{world.region}.amazonaws.com",
+            context={"kms:EncryptionContext:aws:logs:arn": group},
+        )
+        if policy is None or not evaluate(request, Policies(resource=policy)).allowed:
+            return f"The specified KMS key does not exist or is not allowed to be used with Arn '{group}'"
+    return None
+
+
+# roles
+
+
+def _boundary(world: World, given: Parameters) -> str | None:
+    arn = given.get("PermissionsBoundary")
+    if not arn or arn in iam_backends[world.account_id][arn.split(":")[1]].managed_policies:
+        return None
+    return f"Scope ARN: {arn} does not exist or is not attachable."
+
+
+def _trust(world: World, given: Parameters) -> str | None:
+    try:
+        document = json.loads(given["AssumeRolePolicyDocument"])
+        statements = document.get("Statement", [])
+    except (ValueError, AttributeError):
+        return "This policy contains invalid Json"
+    for each in [statements] if isinstance(statements, Mapping) else statements:
+        if "Principal" not in each and "NotPrincipal" not in each:
+            return "Missing required field Principal"
+        if "Resource" in each:
+            return "Has prohibited field Resource"
+    return None
+
+
 # the table
 
 _CREATE_CONFIG = ("sagemaker:CreateEndpointConfig",)
@@ -853,6 +902,30 @@ RULES: tuple[Rule, ...] = (
         source="CloudWatch API reference, PutMetricAlarm Period, EvaluationPeriods, DatapointsToAlarm",
         check=_alarm_window,
         code="ValidationError",
+    ),
+    Rule(
+        name="permissions boundary exists",
+        operations=("iam:CreateRole", "iam:PutRolePermissionsBoundary"),
+        refuses="a boundary that is no policy of the account",
+        source="IAM API reference, CreateRole NoSuchEntity; hashicorp/terraform-provider-aws, issues: the words",
+        check=_boundary,
+        code="NoSuchEntity",
+    ),
+    Rule(
+        name="trust policy",
+        operations=("iam:CreateRole",),
+        refuses="a trust policy that is no JSON, has no principal, or names a resource",
+        source="IAM API reference, CreateRole MalformedPolicyDocument; IAM user guide, grammar of the policy language",
+        check=_trust,
+        code="MalformedPolicyDocument",
+    ),
+    Rule(
+        name="a key for a log group",
+        operations=("logs:CreateLogGroup", "logs:AssociateKmsKey"),
+        refuses="a key whose policy does not let CloudWatch Logs use it for this group",
+        source="CloudWatch Logs user guide, encrypt log data: the key policy; the words stand in many public reports",
+        check=_log_group_key,
+        code="InvalidParameterException",
     ),
 )
 

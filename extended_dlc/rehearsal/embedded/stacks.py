@@ -245,7 +245,7 @@ class Operation:
         kind = self._types[template["Type"]]
         action, known = "CREATE", ""
         try:
-            properties = clean_json(template.get("Properties", {}), resources) or {}
+            properties = _without_no_value(clean_json(template.get("Properties", {}), resources)) or {}
             name_property = kind.name_property()
             given = properties.get(name_property) if name_property else None
             if old is not None and old.wish.type == template["Type"]:
@@ -502,6 +502,13 @@ def _imports(value: Any, resources: ResourceMap) -> set[str]:
     if isinstance(value, list):
         return set().union(*(_imports(each, resources) for each in value))
     return set()
+
+
+def _without_no_value(value: Any) -> Any:
+    """Without what refers to `AWS::NoValue`, which moto leaves in lists as None."""
+    if isinstance(value, Mapping):
+        return {key: _without_no_value(each) for key, each in value.items() if each is not None}
+    return [_without_no_value(each) for each in value if each is not None] if isinstance(value, list) else value
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:

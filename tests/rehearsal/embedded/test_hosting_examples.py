@@ -91,7 +91,10 @@ def test_cdk_nag_finds_nothing_without_a_reason(name: str, tmp_path: Path) -> No
 def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     """An embedded AWS whose endpoints have no containers: what they are told is all that is read here."""
     running = start(tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("stub"))
-    running.client("s3").create_bucket(Bucket="weights")  # of the private example
+    # what the private example takes for granted
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    running.client("iam").create_policy(PolicyName="models", PolicyDocument=json.dumps(everything))
+    running.client("s3").create_bucket(Bucket="weights")
     running.client("s3").put_object(Bucket="weights", Key="bloom/config.json", Body=b"{}")
     yield running
     running.stop()

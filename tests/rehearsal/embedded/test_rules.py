@@ -1,0 +1,639 @@
+"""The table of rules: for each row a request that AWS refuses, and the nearest one that it takes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from extended_dlc.rehearsal.embedded.rules import RULES
+from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events, start
+
+Json = dict[str, Any]
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/execution"
+IMAGE = "registry.invalid/x:1"
+GZIP = {"S3DataSource": {"S3Uri": "s3://rules/model.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+VPC = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+SERVERLESS = {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
+NONE = object()
+"""Takes a member away."""
+
+
+def variant(name: str = "A", **changed: Any) -> Json:
+    made = {"VariantName": name, "ModelName": "plain", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    return {key: value for key, value in {**made, **changed}.items() if value is not NONE}
+
+
+def serverless(name: str = "A", **changed: Any) -> Json:
+    given = {"InstanceType": NONE, "InitialInstanceCount": NONE, "ServerlessConfig": SERVERLESS, **changed}
+    return variant(name, **given)
+
+
+def config(*variants: Json, **more: Any) -> Json:
+    return {"ProductionVariants": list(variants) or [variant()], **more}
+
+
+def model(**more: Any) -> Json:
+    return {"ExecutionRoleArn": ROLE, "PrimaryContainer": {"Image": IMAGE}, **more}
+
+
+def container(**more: Any) -> Json:
+    return model(PrimaryContainer={"Image": IMAGE, **more})
+
+
+def rolling(size: float, kind: str = "CAPACITY_PERCENT") -> Json:
+    batch = {"Type": kind, "Value": size}
+    return {"RollingUpdatePolicy": {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 0}}
+
+
+def blue_green(kind: str = "ALL_AT_ONCE", *, longest: int | None = None, wait: int = 0, **sizes: int) -> Json:
+    routing: Json = {"Type": kind, "WaitIntervalInSeconds": wait}
+    routing |= {name: {"Type": "CAPACITY_PERCENT", "Value": size} for name, size in sizes.items()}
+    policy: Json = {"TrafficRoutingConfiguration": routing}
+    return {"BlueGreenUpdatePolicy": {**policy, **({"MaximumExecutionTimeoutInSeconds": longest} if longest else {})}}
+
+
+@dataclass
+class Case:
+    """A row's two requests."""
+
+    rule: str
+    operation: str
+    refused: Json
+    taken: Json
+    match: str
+    service: str = "sagemaker"
+    region: str = REGION
+    code: str = "ValidationException"
+    scenario: Json = field(default_factory=dict)
+
+
+def of_config(rule: str, refused: Json, taken: Json, match: str, **more: Any) -> Case:
+    return Case(rule, "create_endpoint_config", refused, taken, match, **more)
+
+
+def of_update(rule: str, refused: Json, taken: Json, match: str) -> Case:
+    return Case(rule, "update_endpoint", refused, taken, match)
+
+
+def component(**more: Any) -> Json:
+    return {
+        "EndpointName": "shared",
+        "VariantName": "A",
+        "RuntimeConfig": {"CopyCount": 1},
+        "Specification": {"ModelName": "plain"},
+        **more,
+    }
+
+
+def in_container(entries: int) -> Json:
+    environment = {f"N{number}": "x" for number in range(entries)}
+    requirements = {"MinMemoryRequiredInMb": 1024}
+    inner = {"Image": IMAGE, "Environment": environment}
+    return component(Specification={"Container": inner, "ComputeResourceRequirements": requirements})
+
+
+def pools(*pairs: tuple[str, int]) -> Json:
+    return variant(InstanceType=NONE, InstancePools=[{"InstanceType": kind, "Priority": each} for kind, each in pairs])
+
+
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ],
+    }
+)
+MANAGED = {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 2}
+GPU_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
+
+CASES = [
+    Case("role exists", "create_model", model(ExecutionRoleArn=f"{ROLE}-2"), model(), "Could not assume role"),
+    of_config(
+        "role exists",
+        config(variant(ModelName=NONE), ExecutionRoleArn=f"{ROLE}-2"),
+        config(variant(ModelName=NONE), ExecutionRoleArn=ROLE),
+        "Could not assume role",
+    ),
+    Case(
+        "model data exists",
+        "create_model",
+        container(ModelDataUrl="s3://rules/absent.tar.gz"),
+        container(ModelDataUrl="s3://rules/model.tar.gz"),
+        "Could not find model data at s3://rules/absent.tar.gz",
+    ),
+    Case(
+        "model data exists",
+        "create_model",
+        container(ModelDataSource={"S3DataSource": {**GZIP["S3DataSource"], "S3Uri": "s3://no-such/model.tar.gz"}}),
+        container(ModelDataSource=GZIP),
+        "Could not find model data at s3://no-such/model.tar.gz",
+    ),
+    Case(
+        "model data's form",
+        "create_model",
+        container(ModelDataSource={"S3DataSource": {**GZIP["S3DataSource"], "S3DataType": "S3Prefix"}}),
+        container(ModelDataSource=GZIP),
+        "must end with a forward slash",
+    ),
+    Case(
+        "size of the environment",
+        "create_model",
+        container(Environment={f"N{number}": "x" * 1000 for number in range(33)}),
+        container(Environment={f"N{number}": "x" * 1000 for number in range(32)}),
+        "the limit is 32768",
+    ),
+    Case(
+        "one kind of containers",
+        "create_model",
+        model(Containers=[{"Image": IMAGE}]),
+        model(),
+        "either PrimaryContainer or Containers",
+    ),
+    of_config("variant names", config(variant(), variant()), config(variant(), variant("B")), "Duplicate variant"),
+    of_config(
+        "shadow variants",
+        config(variant(), variant("B"), ShadowProductionVariants=[variant("C")]),
+        config(variant(), ShadowProductionVariants=[variant("C")]),
+        "one shadow variant",
+    ),
+    of_config(
+        "host image and instance type",
+        config(variant(InferenceAmiVersion=GPU_IMAGE)),
+        config(variant(InferenceAmiVersion=GPU_IMAGE, InstanceType="ml.g5.xlarge")),
+        "not supported for instance type ml.m5.xlarge",
+    ),
+    of_config(
+        "host image and instance type",
+        config(variant(InferenceAmiVersion=GPU_IMAGE, InstanceType="ml.p6-b200.48xlarge")),
+        config(
+            variant(InferenceAmiVersion="al2023-ami-sagemaker-inference-gpu-4-1", InstanceType="ml.p6-b200.48xlarge")
+        ),
+        "not supported for instance type ml.p6-b200.48xlarge",
+    ),
+    of_config(
+        "volume and local storage",
+        config(variant(InstanceType="ml.g5.xlarge", VolumeSizeInGB=100)),
+        config(variant(InstanceType="ml.m5.xlarge", VolumeSizeInGB=100)),
+        "VolumeSizeInGB is not supported for instance type ml.g5.xlarge",
+    ),
+    of_config(
+        "volume key and local storage",
+        config(variant(InstanceType="ml.m5d.xlarge"), KmsKeyId="alias/mine"),
+        config(variant(), KmsKeyId="alias/mine"),
+        "KmsKeyId is not supported for instance type ml.m5d.xlarge",
+    ),
+    of_config("serverless excludes", config(serverless(), variant("B")), config(serverless()), "one production"),
+    of_config(
+        "serverless excludes",
+        config(serverless(ModelName="in-vpc")),
+        config(serverless()),
+        "VpcConfig of model in-vpc is not supported",
+    ),
+    of_config(
+        "serverless excludes",
+        config(serverless(ModelName="isolated")),
+        config(serverless()),
+        "EnableNetworkIsolation is not supported",
+    ),
+    of_config(
+        "serverless excludes",
+        config(
+            serverless(),
+            DataCaptureConfig={
+                "InitialSamplingPercentage": 1,
+                "DestinationS3Uri": "s3://rules/x",
+                "CaptureOptions": [{"CaptureMode": "Input"}],
+            },
+        ),
+        config(serverless()),
+        "DataCaptureConfig is not supported",
+    ),
+    of_config("serverless excludes", config(serverless(VolumeSizeInGB=5)), config(serverless()), "VolumeSizeInGB"),
+    of_config(
+        "serverless sizes",
+        config(serverless(ServerlessConfig={**SERVERLESS, "MemorySizeInMB": 1500})),
+        config(serverless(ServerlessConfig={**SERVERLESS, "MemorySizeInMB": 2048})),
+        "1 GB increments",
+    ),
+    of_config(
+        "serverless sizes",
+        config(serverless(ServerlessConfig={**SERVERLESS, "ProvisionedConcurrency": 3})),
+        config(serverless(ServerlessConfig={**SERVERLESS, "ProvisionedConcurrency": 2})),
+        "less than or equal to MaxConcurrency 2",
+    ),
+    of_config(
+        "serverless model data",
+        config(serverless(ModelName="by-source")),
+        config(serverless()),
+        "ModelDataSource of model by-source",
+    ),
+    of_config("something to run on", config(variant(InstanceType=NONE)), config(variant()), "needs an InstanceType"),
+    of_config(
+        "instance pools differ",
+        config(pools(("ml.m5.xlarge", 1), ("ml.m5.2xlarge", 1))),
+        config(pools(("ml.m5.xlarge", 1), ("ml.m5.2xlarge", 2))),
+        "must differ in Priority",
+    ),
+    of_config(
+        "managed instance scaling",
+        config(variant(ManagedInstanceScaling=MANAGED)),
+        config(variant(ModelName=NONE, ManagedInstanceScaling=MANAGED), ExecutionRoleArn=ROLE),
+        "only supported for inference component endpoints",
+    ),
+    of_config(
+        "scale to zero by region",
+        config(
+            variant(ModelName=NONE, ManagedInstanceScaling={**MANAGED, "MinInstanceCount": 0}), ExecutionRoleArn=ROLE
+        ),
+        config(variant(ModelName=NONE, ManagedInstanceScaling=MANAGED), ExecutionRoleArn=ROLE),
+        "Min instance count needs to be greater than 0",
+        region="eu-west-3",
+    ),
+    of_config(
+        "role of components",
+        config(variant(ModelName=NONE)),
+        config(variant(ModelName=NONE), ExecutionRoleArn=ROLE),
+        "ExecutionRoleArn is required",
+    ),
+    of_config(
+        "buckets exist",
+        config(AsyncInferenceConfig={"OutputConfig": {"S3OutputPath": "s3://no-such/out"}}),
+        config(AsyncInferenceConfig={"OutputConfig": {"S3OutputPath": "s3://rules/out"}}),
+        "bucket does not exist: s3://no-such/out",
+    ),
+    of_update(
+        "rolling batch",
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(3, "INSTANCE_COUNT")},
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(2, "INSTANCE_COUNT")},
+        "3 .INSTANCE_COUNT. is 75% of variant A, and must be 5% to 50%",
+    ),
+    of_update(
+        "rolling batch",
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(4)},
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(5)},
+        "must be 5% to 50%",
+    ),
+    of_update(
+        "canary",
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("CANARY", CanarySize=51)},
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("CANARY", CanarySize=50)},
+        "at most 50%",
+    ),
+    of_update(
+        "linear step",
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("LINEAR", LinearStepSize=9)},
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("LINEAR", LinearStepSize=10)},
+        "must be 10% to 50%",
+    ),
+    of_update(
+        "size of the routing",
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("CANARY")},
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green("CANARY", CanarySize=10)},
+        "CanarySize is required",
+    ),
+    of_update(
+        "one update policy",
+        {"EndpointConfigName": "four", "DeploymentConfig": {**blue_green(), **rolling(10)}},
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(10)},
+        "only one of",
+    ),
+    of_update(
+        "rolling excludes",
+        {"EndpointConfigName": "two-variants", "DeploymentConfig": rolling(10)},
+        {"EndpointConfigName": "four", "DeploymentConfig": rolling(10)},
+        "several production variants",
+    ),
+    of_update(
+        "variant names of an update",
+        {"EndpointConfigName": "other-name", "DeploymentConfig": blue_green()},
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green()},
+        "must have the same variant name",
+    ),
+    of_update(
+        "alarms exist",
+        {
+            "EndpointConfigName": "four",
+            "DeploymentConfig": {**blue_green(), "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "absent"}]}},
+        },
+        {
+            "EndpointConfigName": "four",
+            "DeploymentConfig": {**blue_green(), "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "rules"}]}},
+        },
+        "Alarm absent of AutoRollbackConfiguration was not found",
+    ),
+    of_update(
+        "time of an update",
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green(longest=600, wait=600)},
+        {"EndpointConfigName": "four", "DeploymentConfig": blue_green(longest=601, wait=600)},
+        "must be larger than the waits",
+    ),
+    of_update(
+        "present configuration",
+        {"EndpointName": "orphan", "EndpointConfigName": "four"},
+        {"EndpointConfigName": "four"},
+        "Could not find endpoint configuration .*endpoint-config/gone",
+    ),
+    of_update(
+        "retained properties",
+        {
+            "EndpointConfigName": "four",
+            "RetainAllVariantProperties": True,
+            "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DataCaptureConfig"}],
+        },
+        {
+            "EndpointConfigName": "four",
+            "RetainAllVariantProperties": True,
+            "ExcludeRetainedVariantProperties": [{"VariantPropertyType": "DesiredWeight"}],
+        },
+        "DataCaptureConfig is not currently supported",
+    ),
+    Case(
+        "a variant's capacity once",
+        "update_endpoint_weights_and_capacities",
+        {"EndpointName": "served", "DesiredWeightsAndCapacities": [{"VariantName": "A"}, {"VariantName": "A"}]},
+        {"EndpointName": "served", "DesiredWeightsAndCapacities": [{"VariantName": "A"}]},
+        "more than once",
+    ),
+    Case(
+        "quota",
+        "create_endpoint",
+        {"EndpointConfigName": "gpu"},
+        {"EndpointConfigName": "four"},
+        "'ml.g5.xlarge for endpoint usage' is 0 Instances, with current utilization of 0 .* a request delta of 1",
+        code="ResourceLimitExceeded",
+        scenario={"quotas": {"ml.g5.xlarge": 0}},
+    ),
+    Case("a component's environment", "create_inference_component", in_container(17), in_container(16), "up to 16"),
+    Case(
+        "a component's variant",
+        "create_inference_component",
+        component(VariantName="B"),
+        component(),
+        "Could not find variant B",
+    ),
+    Case(
+        "a component's model",
+        "create_inference_component",
+        component(Specification={"ModelName": "plain", "Container": {"Image": IMAGE}}),
+        component(),
+        "and not both",
+    ),
+    Case(
+        "capacity",
+        "register_scalable_target",
+        {"MinCapacity": 3, "MaxCapacity": 2},
+        {"MinCapacity": 2, "MaxCapacity": 3},
+        "Maximum capacity cannot be less than minimum capacity",
+        service="application-autoscaling",
+    ),
+    Case(
+        "an alarm's window",
+        "put_metric_alarm",
+        {"Period": 3600, "EvaluationPeriods": 169},
+        {"Period": 3600, "EvaluationPeriods": 168},
+        "more than seven days",
+        service="cloudwatch",
+        code="ValidationError",
+    ),
+    Case(
+        "an alarm's window",
+        "put_metric_alarm",
+        {"Period": 90, "EvaluationPeriods": 1},
+        {"Period": 120, "EvaluationPeriods": 1},
+        "multiple of 60",
+        service="cloudwatch",
+        code="ValidationError",
+    ),
+    Case(
+        "permissions boundary exists",
+        "create_role",
+        {"AssumeRolePolicyDocument": TRUST, "PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/absent"},
+        {"AssumeRolePolicyDocument": TRUST, "PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary"},
+        "policy/absent does not exist or is not attachable",
+        service="iam",
+        code="NoSuchEntity",
+    ),
+    Case(
+        "trust policy",
+        "create_role",
+        {"AssumeRolePolicyDocument": TRUST.replace("Principal", "Principle")},
+        {"AssumeRolePolicyDocument": TRUST},
+        "Missing required field Principal",
+        service="iam",
+        code="MalformedPolicyDocument",
+    ),
+    Case(
+        "a key for a log group",
+        "create_log_group",
+        {"kmsKeyId": "closed"},
+        {"kmsKeyId": "open"},
+        "does not exist or is not allowed to be used with Arn",
+        service="logs",
+        code="InvalidParameterException",
+    ),
+]
+
+
+def test_every_rule_of_the_table_has_a_case_here_and_a_source() -> None:
+    assert {case.rule for case in CASES} == {rule.name for rule in RULES}
+    assert all(rule.source and rule.refuses for rule in RULES)
+
+
+NAMES = {
+    "create_model": "ModelName",
+    "create_endpoint_config": "EndpointConfigName",
+    "create_endpoint": "EndpointName",
+    "create_inference_component": "InferenceComponentName",
+    "put_metric_alarm": "AlarmName",
+    "create_log_group": "logGroupName",
+    "create_role": "RoleName",
+}
+OTHERS = {
+    "register_scalable_target": {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": "endpoint/served/variant/A",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    },
+    "put_metric_alarm": {
+        "Namespace": "N",
+        "MetricName": "M",
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Threshold": 1,
+        "Statistic": "Sum",
+    },
+}
+
+
+@dataclass
+class World:
+    """An embedded AWS without containers, with what the cases refer to."""
+
+    aws: Aws
+    keys: dict[str, str] = field(default_factory=dict)
+    clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def client(self, service: str, region: str = REGION) -> Any:
+        if (service, region) not in self.clients:
+            self.clients[service, region] = boto3.client(
+                service,
+                region_name=region,
+                endpoint_url=self.aws.url,
+                aws_access_key_id="testing",
+                aws_secret_access_key="testing",
+                config=Config(retries={"max_attempts": 1, "mode": "standard"}, parameter_validation=False),
+            )
+        return self.clients[service, region]
+
+    def scenario(self, **wanted: Any) -> None:
+        answer = self.aws.request("POST", "/_embedded/scenarios", json.dumps(wanted))
+        assert answer.status == 200, answer.body
+
+    def calm(self) -> None:
+        self.aws.request("DELETE", "/_embedded/scenarios")
+
+    def call(self, case: Case, request: Json, name: str) -> None:
+        given = {**OTHERS.get(case.operation, {}), **copy.deepcopy(request)}
+        if case.operation in NAMES:
+            given[NAMES[case.operation]] = name
+        if case.operation == "update_endpoint":
+            given.setdefault("EndpointName", "served")
+        if "kmsKeyId" in given:
+            given["kmsKeyId"] = self.keys[given["kmsKeyId"]]
+        getattr(self.client(case.service, case.region), case.operation)(**given)
+
+
+def key_policy(*statements: Json) -> str:
+    root = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}
+    return json.dumps({"Version": "2012-10-17", "Statement": [root, *statements]})
+
+
+LOGS = {
+    "Effect": "Allow",
+    "Principal": {"Service": f"logs.{REGION}.amazonaws.com"},
+    "Action": ["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
+    "Resource": "*",
+    "Condition": {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": f"arn:aws:logs:{REGION}:{ACCOUNT}:*"}},
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    running = start(tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("stub"))
+    made = World(running)
+    s3 = made.client("s3")
+    s3.create_bucket(Bucket="rules")
+    s3.put_object(Bucket="rules", Key="model.tar.gz", Body=b"x")
+    for region in (REGION, "eu-west-3"):
+        made.client("sagemaker", region).create_model(ModelName="plain", **model())
+    sagemaker = made.client("sagemaker")
+    sagemaker.create_model(ModelName="in-vpc", **model(VpcConfig=VPC))
+    sagemaker.create_model(ModelName="isolated", **model(EnableNetworkIsolation=True))
+    sagemaker.create_model(ModelName="by-source", **container(ModelDataSource=GZIP))
+    shared = variant(ModelName=NONE)
+    for name, given in {
+        "four": config(variant(InitialInstanceCount=4)),
+        "gone": config(),
+        "gpu": config(variant(InstanceType="ml.g5.xlarge")),
+        "other-name": config(variant("B")),
+        "two-variants": config(variant(), variant("B")),
+        "shared": config(shared, ExecutionRoleArn=ROLE),
+    }.items():
+        sagemaker.create_endpoint_config(EndpointConfigName=name, **given)
+    for name, used in {"served": "four", "orphan": "gone", "shared": "shared"}.items():
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=used)
+    sagemaker.delete_endpoint_config(EndpointConfigName="gone")  # which SageMaker takes
+    alarm = OTHERS["put_metric_alarm"]
+    made.client("cloudwatch").put_metric_alarm(AlarmName="rules", Period=60, EvaluationPeriods=1, **alarm)
+    reads = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
+    boundary = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
+    made.client("iam").create_policy(PolicyName="boundary", PolicyDocument=boundary)
+    kms = made.client("kms")
+    for name, policy in {"closed": key_policy(), "open": key_policy(LOGS)}.items():
+        made.keys[name] = kms.create_key(Policy=policy)["KeyMetadata"]["Arn"]
+    yield made
+    running.stop()
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{case.rule}: {case.match[:40]}" for case in CASES])
+def test_what_aws_refuses_is_refused_and_the_nearest_that_it_takes_is_taken(world: World, number: int) -> None:
+    case = CASES[number]
+    if case.scenario:
+        world.scenario(**case.scenario)
+    try:
+        with pytest.raises(ClientError, match=case.match) as caught:
+            world.call(case, case.refused, f"refused-{number}")
+        assert caught.value.response["Error"]["Code"] == case.code
+        world.call(case, case.taken, f"taken-{number}")
+    finally:
+        world.calm()
+
+
+def test_a_template_meets_the_same_rules(world: World) -> None:
+    properties = config(variant(InstanceType="ml.g5.xlarge", VolumeSizeInGB="100"))
+    template = {"Resources": {"Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": properties}}}
+    assert deploy(world.aws, "ruled", template)["StackStatus"] == "ROLLBACK_COMPLETE"
+    reasons = [why for _, status, why in events(world.aws, "ruled") if status == "CREATE_FAILED"]
+    assert len(reasons) == 1
+    assert "VolumeSizeInGB is not supported for instance type ml.g5.xlarge of variant A" in reasons[0]
+
+
+# scenarios
+
+
+def test_too_many_calls_are_refused_as_often_as_asked_and_sdks_repeat_them(world: World) -> None:
+    describe: Callable[..., Any] = world.client("sagemaker").describe_endpoint
+    world.scenario(throttled={"sagemaker:DescribeEndpoint": 1})
+    assert describe(EndpointName="served")["EndpointName"] == "served"  # at the client's second attempt
+    world.scenario(throttled={"sagemaker:DescribeEndpoint": 2})
+    with pytest.raises(ClientError, match="Rate exceeded") as caught:
+        describe(EndpointName="served")
+    assert caught.value.response["Error"]["Code"] == "ThrottlingException"
+    assert describe(EndpointName="served")["EndpointName"] == "served"
+    world.calm()
+
+
+def test_a_role_that_is_new_is_not_known_for_some_seconds(world: World) -> None:
+    world.aws.create_role("newcomer", "sagemaker.amazonaws.com")
+    arn = f"arn:aws:iam::{ACCOUNT}:role/newcomer"
+    world.scenario(role_seconds=3600)
+    with pytest.raises(ClientError, match=f"Could not assume role {arn}"):
+        world.client("sagemaker").create_model(ModelName="newcomer", **model(ExecutionRoleArn=arn))
+    world.calm()
+    world.client("sagemaker").create_model(ModelName="newcomer", **model(ExecutionRoleArn=arn))
+
+
+def test_a_type_in_short_supply_fails_the_endpoint_and_a_pool_goes_on_to_the_next(world: World) -> None:
+    sagemaker = world.client("sagemaker")
+    world.scenario(shortages=["ml.m5.2xlarge"])
+    for name, given in {
+        "scarce": config(variant(InstanceType="ml.m5.2xlarge")),
+        "pooled": config(pools(("ml.m5.xlarge", 2), ("ml.m5.2xlarge", 1))),
+        "scarce-pool": config(pools(("ml.m5.2xlarge", 1))),
+    }.items():
+        sagemaker.create_endpoint_config(EndpointConfigName=name, **given)
+        sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    for name in ("scarce", "scarce-pool"):
+        described = sagemaker.describe_endpoint(EndpointName=name)
+        assert described["EndpointStatus"] == "Failed"
+        assert "InsufficientInstanceCapacity" in described["FailureReason"]
+    described = sagemaker.describe_endpoint(EndpointName="pooled")
+    assert described["EndpointStatus"] == "InService"
+    (pool,) = described["ProductionVariants"][0]["InstancePools"]
+    assert (pool["InstanceType"], pool["CurrentInstanceCount"]) == ("ml.m5.xlarge", 1)
+    world.calm()
+
+
+def test_a_scenario_that_there_is_not_is_refused_with_those_that_there_are(world: World) -> None:
+    answer = world.aws.request("POST", "/_embedded/scenarios", '{"shortage": []}')
+    assert answer.status == 400
+    assert b"there is no scenario 'shortage': silent_rollbacks, shortages" in answer.body
