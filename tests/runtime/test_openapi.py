@@ -31,6 +31,11 @@ LIMITS = Limits(input_tokens=2048, new_tokens=2048, vocabulary=50_000)
 
 WRITERS = ("text-generation", "image-text-to-text", "any-to-any")
 SCHEMATHESIS = "schemathesis==4.32.5"
+SECONDS = int(os.environ.get("EXTENDED_DLC_SCHEMATHESIS_SECONDS", "10"))
+"""For each of three kinds of servers."""
+
+PHASES = "coverage,fuzzing" if SECONDS >= 60 else "fuzzing"
+"""With more time it also goes through the edges of every field, which takes a minute and more for a chat."""
 
 
 def served(task: str, limits: Limits = LIMITS) -> Served:
@@ -340,7 +345,7 @@ def test_schemathesis_finds_no_error_of_ours(request: pytest.FixtureRequest, sch
     server = request.getfixturevalue(kind)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"),
-        *("--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--max-examples", "25"),
+        *("--checks", "not_a_server_error", "--phases", PHASES, "--max-time", str(SECONDS)),
         *("--request-timeout", "30", "--suppress-health-check", "all", "--seed", "7", "--no-color"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(schemathesis)}
