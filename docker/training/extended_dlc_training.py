@@ -36,6 +36,16 @@ _TASKS = {
 }
 """The end of an architecture's name -> the Hub's task."""
 
+_LOADERS = {
+    "CAUSAL_LM": "AutoPeftModelForCausalLM",
+    "FEATURE_EXTRACTION": "AutoPeftModelForFeatureExtraction",
+    "QUESTION_ANS": "AutoPeftModelForQuestionAnswering",
+    "SEQ_2_SEQ_LM": "AutoPeftModelForSeq2SeqLM",
+    "SEQ_CLS": "AutoPeftModelForSequenceClassification",
+    "TOKEN_CLS": "AutoPeftModelForTokenClassification",
+}
+"""An adapter's task type -> peft's class that loads it with its base; AutoPeftModel takes those without one."""
+
 
 def main() -> None:
     """Train as the base does; an error of this function is the job's reason."""
@@ -53,12 +63,12 @@ def main() -> None:
 
 
 def _train() -> None:
-    from sagemaker_training import entry_point, environment, runner
-
     module, _, function = os.environ.get(BASE_MODULE, "").partition(":")
     if module:
         getattr(importlib.import_module(module), function or "main")()
         return
+    from sagemaker_training import entry_point, environment, runner
+
     job = environment.Environment()
     entry_point.run(
         job.module_dir,
@@ -85,9 +95,10 @@ def merge_adapter(folder: Path) -> None:
             f"an adapter was to be merged (adapter='merged'), and the script left no {ADAPTER} in {folder}: save the "
             "peft model with trainer.save_model(os.environ['SM_MODEL_DIR']), or leave adapter= out"
         )
-    from peft import AutoPeftModel
+    import peft
 
-    merged = AutoPeftModel.from_pretrained(str(folder)).merge_and_unload()
+    loader = getattr(peft, _LOADERS.get(_json(folder / ADAPTER).get("task_type") or "", "AutoPeftModel"))
+    merged = loader.from_pretrained(str(folder)).merge_and_unload()
     with tempfile.TemporaryDirectory(dir=folder) as new:
         merged.save_pretrained(new)
         for old in folder.glob("adapter_*"):

@@ -1,0 +1,207 @@
+"""The training examples on a laptop, and what the training image does around a script, with tiny random models."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "training"
+IMAGE = ROOT / "docker" / "training"
+PACKAGES = (
+    *("accelerate==1.15.0", "datasets==5.2.0", "jiwer==4.0.0", "peft==0.21.2", "soundfile==0.14.0", "trl==1.16.0"),
+    *("cffi==2.1.1", "dill==0.4.1", "multiprocess==0.70.19", "psutil==7.2.2", "pyarrow==26.0.1", "rapidfuzz==3.14.6"),
+    "xxhash==4.1.0",
+)
+"""What the image's layer has beside transformers, at the releases that pip takes there today."""
+
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(kept_packages: Callable[..., Path], models: Path) -> Run:
+    """Runs a Python program with the layer's packages; its output, which is in the failure where it fails."""
+    packages = kept_packages("training-datasets-5.2.0", *PACKAGES, dependencies=False)
+
+    def run(cwd: Path, *arguments: str, **environment: str) -> str:
+        path = os.pathsep.join([str(packages), str(IMAGE), *filter(None, [environment.pop("PYTHONPATH", "")])])
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+def losses(output: str) -> list[float]:
+    """What Trainer logged; transformers 5 writes numbers as texts."""
+    return [float(each) for each in re.findall(r"'loss': '?([0-9.]+)", output)]
+
+
+def train(run: Run, folder: Path, example: str, model: Path, *arguments: str) -> str:
+    return run(folder, str(EXAMPLES / example / "train.py"), f"--model={model}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def adapter(run: Run, models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the LoRA example ran, and what it said."""
+    folder = tmp_path_factory.mktemp("lora")
+    told = train(run, folder, "causal_lm_lora", models / "bloom", "--max_steps=8", "--learning_rate=0.02")
+    return folder, told
+
+
+def test_the_language_model_learns_and_leaves_an_adapter(adapter: tuple[Path, str], models: Path) -> None:
+    folder, told = adapter
+    found = losses(told)
+    assert len(found) == 8
+    assert sum(found[-2:]) < 0.95 * sum(found[:2])
+    configuration = json.loads((folder / "output/adapter_config.json").read_text())
+    assert configuration["base_model_name_or_path"] == str(models / "bloom")
+    assert (folder / "output/tokenizer.json").is_file()
+    assert json.loads((folder / "output/metrics.json").read_text())["train_loss"] > 0
+
+
+AROUND = """
+import json, runpy, sys
+from pathlib import Path
+import extended_dlc_training as layer
+evaluate, output = sys.argv[1], Path(sys.argv[2])
+def measured():
+    sys.argv = [evaluate, f"--model={output}", "--metrics=measured"]
+    runpy.run_path(evaluate, run_name="__main__")
+    return json.loads(Path("measured/metrics.json").read_text())["eval_loss"]
+beside = measured()
+layer.name_revision(output)
+told = json.loads((output / "adapter_config.json").read_text())["revision"]
+layer.merge_adapter(output)
+merged, record = measured(), layer.write_record(output)
+print(json.dumps([told, beside, merged, sorted(each.name for each in output.iterdir()), record]))
+"""
+
+
+def test_the_image_merges_an_adapter_into_a_model_that_answers_the_same(
+    run: Run, adapter: tuple[Path, str], models: Path, tmp_path: Path
+) -> None:
+    output = adapter[0] / "output"
+    # the adapter's base is a folder here, which has no revisions: the name of one is passed over by transformers
+    environment = {"HF_MODEL_ID": str(models / "bloom"), "HF_MODEL_REVISION": "a" * 40, "HF_TASK": "text-generation"}
+    told = run(tmp_path, "-c", AROUND, str(EXAMPLES / "causal_lm_lora/evaluate.py"), str(output), **environment)
+    revision, beside, merged, files, record = json.loads(told.splitlines()[-1])
+    assert revision == "a" * 40
+    assert merged == pytest.approx(beside, rel=1e-4)
+    assert {"config.json", "model.safetensors", "tokenizer.json", "extended_dlc_training.json"} <= set(files)
+    assert not [name for name in files if name.startswith("adapter_")]
+    assert record["task"] == "text-generation"
+    assert (record["base_model"], record["base_revision"]) == (str(models / "bloom"), "a" * 40)
+    import transformers
+
+    assert record["transformers"] == transformers.__version__
+    assert json.loads((output / "extended_dlc_training.json").read_text()) == record
+
+
+def test_a_classifier_learns_and_resumes_from_its_last_whole_checkpoint(run: Run, models: Path, tmp_path: Path) -> None:
+    arguments = ("--learning_rate=0.01", "--save_steps=4")
+    train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=4", *arguments)
+    (tmp_path / "checkpoints/checkpoint-90").mkdir()  # a container that was stopped while it saved
+    told = train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=9", *arguments)
+    assert len(losses(told)) == 5  # of nine steps four were made before
+    assert json.loads((tmp_path / "output/config.json").read_text())["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
+    metrics = json.loads((tmp_path / "output/metrics.json").read_text())
+    assert 0 <= metrics["eval_accuracy"] <= 1
+    assert metrics["eval_loss"] > 0
+
+
+def test_whisper_learns_from_the_folders_of_a_job(run: Run, models: Path, tmp_path: Path) -> None:
+    import wave
+
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("one", "two"):
+        with wave.open(str(data / f"{name}.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(b"\1\0" * 8000)
+    rows = [{"file_name": f"{name}.wav", "text": name} for name in ("one", "two")]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    environment = {
+        "SM_CHANNEL_TRAIN": str(data),
+        "SM_CHANNEL_MODEL": str(models / "whisper"),
+        "SM_MODEL_DIR": str(tmp_path / "model"),
+        "SM_OUTPUT_DATA_DIR": str(tmp_path / "measured"),
+    }
+    script = str(EXAMPLES / "whisper/train.py")
+    arguments = ("--max_steps=3", "--generation_max_length=12", f"--checkpoints={tmp_path / 'checkpoints'}")
+    told = run(tmp_path, script, *arguments, "--learning_rate=0.01", **environment)
+    found = losses(told)
+    assert found[-1] < found[0]
+    metrics = json.loads((tmp_path / "measured/metrics.json").read_text())
+    assert metrics["eval_wer"] >= 0
+    assert (tmp_path / "model/model.safetensors").is_file()
+
+
+BASE = """
+from pathlib import Path
+def main():
+    import os
+    Path(os.environ["SM_MODEL_DIR"], "config.json").write_text(os.environ["CONFIGURATION"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertForSequenceClassification", "text-classification"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
+        ("OddForSomething", None),
+    ],
+)
+def test_what_trained_is_written_beside_the_weights_of_any_script(
+    run: Run, tmp_path: Path, architecture: str, task: str | None
+) -> None:
+    (tmp_path / "base_module.py").write_text(BASE)
+    (tmp_path / "hyperparameters.json").write_text(json.dumps({"model": '"bert-base"', "epochs": "3"}))
+    run(
+        tmp_path,
+        "-c",
+        "import extended_dlc_training; extended_dlc_training.main()",
+        PYTHONPATH=str(tmp_path),
+        EXTENDED_DLC_BASE_TRAINING_MODULE="base_module:main",
+        CONFIGURATION=json.dumps({"model_type": "some", "architectures": [architecture]}),
+        SM_MODEL_DIR=str(tmp_path),
+        SM_INPUT_CONFIG_DIR=str(tmp_path),
+    )
+    record = json.loads((tmp_path / "extended_dlc_training.json").read_text())
+    assert (record["task"], record["base_model"], record["model_type"]) == (
+        task,
+        "bert-base",
+        "some",
+    )
+
+
+def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_measurement_leaves_no_record(
+    run: Run, tmp_path: Path
+) -> None:
+    told = run(
+        tmp_path,
+        "-c",
+        "import extended_dlc_training as layer, pathlib\n"
+        "print(layer.write_record(pathlib.Path('.')))\n"
+        "try:\n layer.merge_adapter(pathlib.Path('.'))\n"
+        "except RuntimeError as error: print(error)",
+    )
+    assert told.startswith("None\n")
+    assert "the script left no adapter_config.json" in told
+    assert "leave adapter= out" in told
+    assert list(tmp_path.iterdir()) == []
