@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import StartError, panics_are_errors
 from .one_pass import threads_for
-from .padding import MOST_TOGETHER, Tokens, batches, tensors
+from .padding import MOST_TOGETHER, Tokens, batches, tensors, worth_a_call
 from .sentence_modules import activation_named, config_of, transformer_config
 from .weights import Weights
 
@@ -82,7 +82,7 @@ class Reranker:
         lengths = [len(one["input_ids"]) for one in pairs]
         logits = torch.zeros(len(pairs))
         with threads_for(self.pipeline, sum(lengths), self._weights):
-            for chosen in batches(lengths, self.together):
+            for chosen in batches(lengths, self.together, worth_a_call(self.pipeline.device)):
                 logits[chosen] = self._batch([pairs[index] for index in chosen])
         made = logits if raw else self._activation(logits)
         scores: list[float] = made.tolist()
