@@ -136,16 +136,22 @@ class InvokableEndpoint(Construct):
     def metric(
         self, name: str, *, variant: str = MAIN_VARIANT, statistic: str = "Average", component: str | None = None
     ) -> cloudwatch.Metric:
-        """One of SageMaker's metrics of requests to a variant, a value a minute, as `ModelLatency` (in µs).
+        """One of SageMaker's metrics of a variant, a value a minute: of its requests, as `ModelLatency` (in µs), or of
+        its instances, as `CPUUtilization`, which are in another of CloudWatch's namespaces.
 
         :param component: Name of the component that it is about, of an endpoint of `Components`. Default: none.
-        :param name: As in the SageMaker developer guide, "SageMaker AI endpoint invocation metrics".
+        :param name: As in the SageMaker developer guide, "Amazon SageMaker AI metrics in Amazon CloudWatch".
         :param statistic: As CloudWatch calls it: `Sum`, `Average`, `p99`.
         """
-        from extended_dlc.monitoring import request_metric
+        from extended_dlc.monitoring import namespace_of, request_metric
 
         return request_metric(
-            name, endpoint_name=self.endpoint_name, variant=variant, statistic=statistic, component=component
+            name,
+            endpoint_name=self.endpoint_name,
+            variant=variant,
+            statistic=statistic,
+            namespace=namespace_of(name, component=component is not None),
+            component=component,
         )
 
     def metric_invocations(self, *, variant: str = MAIN_VARIANT) -> cloudwatch.Metric:
@@ -372,6 +378,16 @@ class HuggingFaceEndpoint(InvokableEndpoint):
                 rule="is for endpoints that answer at once, and this one is Async: use grant_invoke",
             )
         return super().grant_invoke_with_token(grantee)
+
+    def grant_shell(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` open a shell in a container, and close it: `aws ssm start-session --target
+        sagemaker-endpoint:ENDPOINT_VARIANT_INSTANCE-ID`. ValueError without `ssm_access`.
+        """
+        if not self._has_ssm_access:
+            raise OptionError("grant_shell", rule="needs instances with 'ssm_access': set it in the hosting")
+        sessions = place_of(self).arn("ssm", "session/*")
+        ends = iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:TerminateSession"], resource_arns=[sessions])
+        return self.grant(grantee, "ssm:StartSession").combine(ends)
 
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
@@ -690,6 +706,17 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             resource_arns=["*"],  # CloudWatch has no resources for it; the condition narrows it
             conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
         )
+        if self._has_ssm_access:
+            # the agent's own, which has no resources (SageMaker developer guide, "Access containers through SSM")
+            channels = [
+                f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")
+            ]
+            iam.Grant.add_to_principal(grantee=role, actions=channels, resource_arns=["*"])
+
+    @property
+    def _has_ssm_access(self) -> bool:
+        fleets = [] if isinstance(self.hosting, Serverless) else [self.hosting, *other_variants(self.hosting)]
+        return any(each.ssm_access for each in fleets)
 
 
 @cache

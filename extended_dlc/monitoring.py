@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,6 +43,17 @@ _QUERIES: Mapping[str, str] = {
 
 _COUNTED = {"OutOfMemory": "out-of-memory", "QueueFull": "queue-full"}
 """Metric -> error code in our server's log, one line of JSON a request (docker/inference/README.md, "The log")."""
+
+
+_OF_INSTANCES = re.compile(r"(CPU|Disk|GPU|GPUMemory|Memory)(Reservation|Utilization|UtilizationNormalized)")
+"""Metrics of instances and of copies, which are not in the namespace of requests."""
+
+
+def namespace_of(metric: str, *, component: bool) -> str:
+    """Where SageMaker publishes one of its metrics."""
+    if not _OF_INSTANCES.fullmatch(metric):
+        return REQUESTS
+    return COPIES if component else INSTANCES
 
 
 def request_metric(

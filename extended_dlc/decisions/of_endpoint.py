@@ -62,6 +62,13 @@ def decide_endpoint(
             'detailed observability for inference endpoints"): a serverless one may publish nothing more for it',
             setting="metrics",
         )
+    if endpoint.network_isolation and getattr(hosting, "ssm_access", False):
+        finder.note(
+            "isolated-shell",
+            "'ssm_access' opens no shell in a container that 'network_isolation' keeps from the network (SageMaker "
+            'developer guide, "Access containers through SSM")',
+            setting="hosting.ssm_access",
+        )
     if endpoint.encryption_key and not isinstance(hosting, Serverless):
         _note_storage(parts, finder)
     if isinstance(hosting, Async) and any(part.image.kind == "ecr" and part.vllm is None for part in parts):

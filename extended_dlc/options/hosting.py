@@ -60,8 +60,10 @@ class Instances:
     `ModelDataDownloadTimeoutInSeconds`). Default: from the model's size, SageMaker's own where nobody knows it."""
 
     ssm_access: bool = False
-    """Whether Systems Manager has access to the instances, for a shell beside a container that misbehaves (SageMaker
-    API, ProductionVariant, `EnableSSMAccess`). Default: it has none."""
+    """Whether Systems Manager has access to the instances, for a shell in a container that misbehaves (SageMaker API,
+    ProductionVariant, `EnableSSMAccess`; developer guide, "Access containers through SSM"). The account has to be
+    allowed it by AWS's support, and SageMaker then patches and replaces the instances a day later. Default: it has
+    none."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""

@@ -10,6 +10,8 @@ from typing import Any
 import botocore.session
 import pytest
 from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
@@ -24,6 +26,7 @@ from extended_dlc import (
     Metrics,
     Monitoring,
     RealTime,
+    S3Model,
     Serverless,
     StockDlc,
     Variant,
@@ -212,3 +215,75 @@ def test_a_dashboard_without_those_metrics_does_not_name_them(stack: Stack, opti
     endpoint(stack, monitoring=Monitoring(), **options)
     (board,) = Template.from_stack(stack).find_resources("AWS::CloudWatch::Dashboard").values()
     assert "extended_dlc_" not in json.dumps(board["Properties"]["DashboardBody"])
+
+
+# a metric of each of SageMaker's namespaces
+
+
+@pytest.mark.parametrize(
+    ("name", "component", "namespace"),
+    [
+        ("Invocations", None, "AWS/SageMaker"),
+        ("ModelLatency", "text", "AWS/SageMaker"),
+        ("CPUUtilization", None, "/aws/sagemaker/Endpoints"),
+        ("GPUMemoryUtilization", None, "/aws/sagemaker/Endpoints"),
+        ("DiskUtilization", None, "/aws/sagemaker/Endpoints"),
+        ("MemoryUtilizationNormalized", "text", "/aws/sagemaker/InferenceComponents"),
+        ("GPUReservation", "text", "/aws/sagemaker/InferenceComponents"),
+        ("ServerlessProvisionedConcurrencyUtilization", None, "AWS/SageMaker"),
+        ("ConcurrentRequestsPerModel", None, "AWS/SageMaker"),
+    ],
+)
+def test_a_metric_is_in_the_namespace_where_sagemaker_publishes_it(
+    stack: Stack, name: str, component: str | None, namespace: str
+) -> None:
+    found = endpoint(stack).metric(name, component=component)
+    assert (found.namespace, found.metric_name) == (namespace, name)
+    wanted = {"InferenceComponentName": "text"} if component else {"EndpointName": "bloom", "VariantName": "AllTraffic"}
+    assert found.dimensions == wanted
+
+
+# a shell
+
+
+CHANNELS = {f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")}
+
+
+def actions(stack: Stack) -> set[str]:
+    found = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+    statements = [one for each in found for one in each["Properties"]["PolicyDocument"]["Statement"]]
+    listed = [one["Action"] for one in statements]
+    return {one for each in listed for one in (each if isinstance(each, list) else [each])}
+
+
+@pytest.mark.parametrize(
+    "hosting",
+    [
+        RealTime(ssm_access=True),
+        Async(ssm_access=True),
+        RealTime(variants=[Variant(name="Next", ssm_access=True)]),
+        Components(maximum=1, components=[Component(name="a", memory_mb=512)], ssm_access=True),
+    ],
+)
+def test_the_role_lets_the_agent_of_a_shell_speak(stack: Stack, hosting: Any) -> None:
+    made = endpoint(stack, hosting=hosting)
+    person = iam.Role(stack, "Person", assumed_by=iam.AccountRootPrincipal())
+    made.grant_shell(person)
+    assert actions(stack) >= CHANNELS | {"ssm:StartSession", "ssm:TerminateSession"}
+
+
+def test_without_a_shell_nobody_has_rights_to_one(stack: Stack) -> None:
+    made = endpoint(stack)
+    assert not any(each.startswith("ssm") for each in actions(stack))
+    with pytest.raises(ValueError, match="'grant_shell' needs instances with 'ssm_access'"):
+        made.grant_shell(iam.Role(stack, "Person", assumed_by=iam.AccountRootPrincipal()))
+
+
+def test_a_shell_in_an_isolated_container_is_annotated(stack: Stack) -> None:
+    bucket = s3.Bucket.from_bucket_name(stack, "Bucket", "weights")
+    model = S3Model(bucket, "bloom/", model_type="bloom")
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0", base=BASE)
+    HuggingFaceEndpoint(
+        stack, "Bloom", model=model, image=image, hosting=RealTime(ssm_access=True), network_isolation=True
+    )
+    Annotations.from_stack(stack).has_warning("*", Match.string_like_regexp("'ssm_access' opens no shell"))
