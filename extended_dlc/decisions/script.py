@@ -64,7 +64,7 @@ def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
     file = Path(code.folder) / script
     try:
         found = _Reader(Path(code.folder), parsed(file)).read()
-    except (CannotTellError, ValueError):
+    except (CannotTellError, OSError, ValueError):
         return None
     return found if found.names or found.trainer else None
 

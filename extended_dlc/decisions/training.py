@@ -274,7 +274,7 @@ def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) ->
         instance,
         adapter=is_adapter,
         arguments=arguments,
-        instances=1 if is_token(asked.instances.instances) else asked.instances.instances,
+        instances=1 if is_token(asked.instances.count) else asked.instances.count,
         torchrun=asked.instances.distribution is not None,
     )
     if fit.verdict in ("fits", "unknown"):

@@ -104,7 +104,7 @@ class TrainingInstances:
     where SageMaker is short of one or the account has no quota for it. Default: `ml.g5.xlarge`. ValueError for a type
     that SageMaker does not train on, and for types that do not compute with the same kind of accelerator."""
 
-    instances: int = 1
+    count: int = 1
     """How many instances train together. ValueError for several without `distribution`. Default: one."""
 
     distribution: Literal["torchrun"] | None = None
@@ -145,11 +145,11 @@ class TrainingInstances:
                 kinds,
                 "must all compute with the same, because one image trains on each: name types of one kind",
             )
-        within("instances", self.instances, 1, None, "1 trains on a single instance")
-        if not is_token(self.instances) and self.instances > 1 and self.distribution is None:
+        within("count", self.count, 1, None, "1 trains on a single instance")
+        if not is_token(self.count) and self.count > 1 and self.distribution is None:
             raise OptionError(
-                "instances",
-                self.instances,
+                "count",
+                self.count,
                 "would each train the whole model for itself, because nothing distributes the work: say "
                 "distribution='torchrun', or take one instance",
             )

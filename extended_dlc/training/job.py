@@ -367,7 +367,7 @@ class TrainingJob(Construct):
             channels = {name: uri for name, uri in self._inputs.items() if name in wanted}
         resources: dict[str, Any] = {
             "InstanceType": instance_type,
-            "InstanceCount": 1 if gate else instances.instances,
+            "InstanceCount": 1 if gate else instances.count,
             "VolumeSizeInGB": instances.volume_gb,
         }
         storage = {each.name: each.local_storage_gb for each in instances.found}
@@ -430,7 +430,7 @@ class TrainingJob(Construct):
                 "MaxRuntimeInSeconds": runtime,
                 "MaxWaitTimeInSeconds": instances.max_wait_seconds or 2 * runtime,
             }
-        if instances.instances > 1 and self._key is not None:
+        if instances.count > 1 and self._key is not None:
             told["EnableInterContainerTrafficEncryption"] = True
         return told
 

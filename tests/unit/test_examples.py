@@ -23,6 +23,7 @@ SETTINGS = (
     "mirrored.yaml",
     "vllm.yaml",
     "shared.yaml",
+    "training.yaml",
 )
 
 Json = dict[str, Any]
@@ -175,6 +176,31 @@ def test_components_share_instances_and_are_asked_by_their_names(tmp_path: Path)
     assert "--inference-component-name shared-speech-bloom " in outputs["speechInvokebloom"]["Value"]
     assert "--content-type audio/wav" in outputs["speechInvokewhisper"]["Value"]
     assert [str(match) for match in lint(template, regions=["us-east-1"]) if match.rule.severity == "error"] == []
+
+
+def test_the_training_is_beside_the_endpoints_and_updates_their_stack(tmp_path: Path) -> None:
+    found = synth(tmp_path, "training.yaml")
+    (model,) = found["AWS::SageMaker::Model"]
+    assert "Fn::If" in model["PrimaryContainer"]["ModelDataSource"], "the first model, until one is accepted"
+    template = tmp_path / "TrainingStack.template.json"
+    trains = resources(template)
+    (machine,) = trains["AWS::StepFunctions::StateMachine"]
+    definition = "".join(each for each in machine["DefinitionString"]["Fn::Join"][1] if isinstance(each, str))
+    assert '"EnableManagedSpotTraining":true' in definition
+    assert '"EXTENDED_DLC_MERGE_ADAPTER":"true"' in definition
+    assert '"InstanceType":"ml.g6.xlarge"' in definition
+    assert '"StackName":"tuned"' in definition
+    assert '"Gate":{"metric":"eval_loss","at_most":4' in definition
+    (asset,) = [
+        each["source"]
+        for each in json.loads((tmp_path / "TrainingStack.assets.json").read_text())["dockerImages"].values()
+    ]
+    assert asset["dockerBuildArgs"]["TRANSFORMERS_VERSION"] == "5.24.0"
+    assert (
+        "-training:" in asset["dockerBuildArgs"]["BASE_IMAGE"] or "/pytorch" in asset["dockerBuildArgs"]["BASE_IMAGE"]
+    )
+    errors = [each for each in lint(template.read_text(), regions=["us-east-1"]) if each.rule.severity == "error"]
+    assert [str(match) for match in errors] == []
 
 
 def test_the_stack_of_ones_own_lets_its_caller_invoke_both(tmp_path: Path) -> None:

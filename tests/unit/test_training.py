@@ -147,7 +147,7 @@ def test_the_code_is_packed_as_the_toolkit_unpacks_it(code: TrainingCode) -> Non
 
 
 def test_several_instances_are_started_by_torchrun(stack: Stack, code: TrainingCode) -> None:
-    job_in(stack, code, instances=TrainingInstances(instances=2, distribution="torchrun"))
+    job_in(stack, code, instances=TrainingInstances(count=2, distribution="torchrun"))
     request = states_of(stack)["Train1"]["Parameters"]
     assert request["HyperParameters"]["sagemaker_torch_distributed_enabled"] == "true"
     assert request["ResourceConfig"]["InstanceCount"] == 2

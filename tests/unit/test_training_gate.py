@@ -1,0 +1,189 @@
+"""The training's function, against moto's S3 and CloudFormation: what may be served, and what is good enough."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from extended_dlc.functions import gate
+from extended_dlc.training import model
+
+BUCKET = "results"
+MODELS = f"s3://{BUCKET}/models/"
+TEMPLATE = {
+    "Parameters": {"Artifact": {"Type": "String", "Default": model.UNTRAINED}},
+    "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+}
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A bucket, and a stack that serves nothing trained yet."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        boto3.client("cloudformation").create_stack(StackName="Bloom", TemplateBody=json.dumps(TEMPLATE))
+        yield client
+
+
+def put(s3: Any, run: str, **files: Any) -> str:
+    """A trained model, by the address that SageMaker gives."""
+    for name, content in files.items():
+        body = content if isinstance(content, bytes) else json.dumps(content)
+        key = f"models/{run}/output/model/{name.replace('__', '.')}"
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+    return f"{MODELS}{run}/output/model"
+
+
+def look(artifact: str, serving: str = "5.24.0") -> dict[str, Any]:
+    event = {"do": "look", "Artifact": artifact, "Models": MODELS, "Serving": serving}
+    return gate.handle({**event, "Stack": "Bloom", "Parameter": "Artifact"}, None)
+
+
+def measured(s3: Any, run: str, content: Any, *, packed: bool = True) -> str:
+    """What an evaluation left, by the prefix of its output."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    prefix = f"evaluations/{run}/output/"
+    if not packed:
+        s3.put_object(Bucket=BUCKET, Key=f"{prefix}data/metrics.json", Body=body)
+        return f"s3://{BUCKET}/{prefix}"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        entry = tarfile.TarInfo("metrics.json")
+        entry.size = len(body)
+        tar.addfile(entry, io.BytesIO(body))
+    s3.put_object(Bucket=BUCKET, Key=f"{prefix}output.tar.gz", Body=archive.getvalue())
+    return f"s3://{BUCKET}/{prefix}"
+
+
+def judge(output: str, beside: str | None = None, **bounds: float) -> dict[str, Any]:
+    event = {"do": "judge", "Gate": {"metric": "loss", **bounds}, "Output": output, "BesideOutput": beside}
+    return gate.handle(event, None)
+
+
+def test_a_trained_model_may_be_served_and_its_address_ends_in_a_slash(s3: Any) -> None:
+    found = look(put(s3, "one", config__json={"model_type": "bloom"}))
+    assert found == {"artifact": f"{MODELS}one/output/model/", "live": "", "refused": ""}
+
+
+def test_the_live_one_is_the_parameter_of_the_endpoints_stack(s3: Any) -> None:
+    live = f"{MODELS}zero/output/model/"
+    boto3.client("cloudformation").update_stack(
+        StackName="Bloom",
+        UsePreviousTemplate=True,
+        Parameters=[{"ParameterKey": "Artifact", "ParameterValue": live}],
+    )
+    assert look(put(s3, "one", config__json={}))["live"] == live
+
+
+def test_an_adapter_is_a_model_and_an_empty_folder_is_none(s3: Any) -> None:
+    assert look(put(s3, "one", adapter_config__json={}))["refused"] == ""
+    empty = look(f"{MODELS}nothing/output/model/")["refused"]
+    assert "holds nothing, and no config.json: save the model with trainer.save_model" in empty
+    logs = look(put(s3, "logs", trainer__log={}))["refused"]
+    assert "holds trainer.log, and no config.json" in logs
+
+
+def test_what_the_endpoint_may_not_read_is_refused_before_it_fails_there(s3: Any) -> None:
+    assert f"is not below {MODELS}" in look("s3://other/models/one/")["refused"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "serving", "refused"),
+    [
+        ("5.24.0", "5.23.0", False),
+        ("5.24.0", "4.51.3", True),
+        ("4.51.3", "5.24.0", False),
+        ("5.0.0.dev0", "4.57.6", True),
+        (None, "4.51.3", False),
+        ("unknown", "4.51.3", False),
+    ],
+)
+def test_the_release_that_trained_is_compared_with_the_one_that_serves(
+    s3: Any, trained: str | None, serving: str, refused: bool
+) -> None:
+    artifact = put(s3, "one", config__json={}, extended_dlc_training__json={"transformers": trained})
+    told = look(artifact, serving)["refused"]
+    assert bool(told) == refused
+    if refused:
+        assert f"build the endpoint's image with transformers {trained}" in told
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_bound_accepts_and_refuses_on_its_own_side(s3: Any, packed: bool) -> None:
+    output = measured(s3, "one", {"loss": 2.5}, packed=packed)
+    assert judge(output, at_most=3.0) == {"accepted": True, "value": 2.5, "refused": ""}
+    assert judge(output, at_most=2.5)["accepted"] is True
+    refused = judge(output, at_most=2.0)
+    assert refused["accepted"] is False
+    assert refused["refused"] == "loss is 2.5 and must be at most 2: the endpoint stays as it is"
+    assert judge(output, at_least=2.0)["accepted"] is True
+    assert "must be at least 3" in judge(output, at_least=3.0)["refused"]
+
+
+def test_the_new_model_must_not_be_worse_than_the_live_one_but_by_the_margin(s3: Any) -> None:
+    new, live = measured(s3, "new", {"loss": 2.5}), measured(s3, "live", {"loss": 2.3})
+    assert "worse than the live model's 2.3" in judge(new, live, at_most=3.0, margin=0)["refused"]
+    assert judge(new, live, at_most=3.0, margin=0.5)["accepted"] is True
+    assert judge(live, new, at_most=3.0)["accepted"] is True
+    # where larger is better, the larger one is
+    assert judge(new, live, at_least=1.0)["accepted"] is True
+    assert "by more than 0.1" in judge(live, new, at_least=1.0, margin=0.1)["refused"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"accuracy": 1}, "has no 'loss', but accuracy: name one of those"),
+        ({"loss": "low"}, "'loss' is low, and no number"),
+        ({"loss": True}, "'loss' is True, and no number"),
+        (b'{"loss": NaN}', "'loss' is nan, and no number"),
+        (b"loss: 2", "metrics.json is no JSON"),
+        ([1], "has no 'loss', but no object"),
+    ],
+)
+def test_what_is_no_measurement_is_refused_with_what_was_found(s3: Any, content: Any, says: str) -> None:
+    found = judge(measured(s3, "one", content), at_most=3.0)
+    assert found["accepted"] is False
+    assert says in found["refused"]
+
+
+def test_an_evaluation_that_wrote_nothing_is_told_where_to_write(s3: Any) -> None:
+    told = judge(f"s3://{BUCKET}/evaluations/none/output/", at_most=3.0)["refused"]
+    assert "wrote no metrics.json into /opt/ml/output/data" in told
+
+
+def test_why_an_endpoint_stays_is_the_first_failure_of_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(name: str, status: str, reason: str = "") -> dict[str, str]:
+        told = {"ResourceStatusReason": reason} if reason else {}
+        return {"StackName": "Bloom", "LogicalResourceId": name, "ResourceStatus": status, **told}
+
+    class CloudFormation:
+        def describe_stack_events(self, StackName: str) -> dict[str, Any]:
+            return {
+                "StackEvents": [
+                    event("Bloom", "UPDATE_ROLLBACK_IN_PROGRESS"),
+                    event("Other", "UPDATE_FAILED", "Resource update cancelled"),
+                    event("BloomCheck", "CREATE_FAILED", "the endpoint answers with 500"),
+                    event("Bloom", "UPDATE_IN_PROGRESS", "User Initiated"),
+                    event("Older", "UPDATE_FAILED", "of another update"),
+                ]
+            }
+
+    monkeypatch.setattr(gate.boto3, "client", lambda *_: CloudFormation())
+    told = gate.handle({"do": "why", "Stack": "Bloom", "Status": "UPDATE_ROLLBACK_IN_PROGRESS"}, None)["refused"]
+    assert told.endswith("went back: BloomCheck: the endpoint answers with 500")
+
+
+def test_the_function_and_the_construct_call_an_untrained_model_the_same() -> None:
+    assert gate.UNTRAINED == model.UNTRAINED

@@ -1,0 +1,346 @@
+"""What is wrong with a training before anything runs: scripts, arguments, instances, memory, schedules, settings."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from extended_dlc.decisions.asked import ModelAsked
+from extended_dlc.decisions.script import arguments_of, check_hyperparameters
+from extended_dlc.decisions.training import TrainingAsked, training_found
+from extended_dlc.facts.models import ModelFacts, know_model
+from extended_dlc.facts.training_fit import fit_training, smallest_for_training
+from extended_dlc.facts.training_instances import all_training_instances, find_training_instance
+from extended_dlc.options.training import (
+    EvaluationGate,
+    S3Data,
+    TrainingCode,
+    TrainingInstances,
+    TrainingSchedule,
+    check_schedule,
+)
+from tests.support.settings import decided
+
+SEVEN_BILLION = ModelFacts(model_id="me/seven", model_type="llama", parameters=7_000_000_000)
+
+
+def code_of(folder: Path, script: str, **others: str) -> TrainingCode:
+    (folder / "train.py").write_text(textwrap.dedent(script))
+    for name, content in others.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(content))
+    return TrainingCode(str(folder))
+
+
+# -- the code ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_entry_point_is_told_with_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "trains.py").write_text("")
+    with pytest.raises(ValueError, match=r"'entry_point' \(train.py\) is not in .*: it has trains.py; did you mean"):
+        TrainingCode(str(tmp_path))
+    with pytest.raises(ValueError, match=r"'folder' \(/nowhere\) is not a folder: correct the path"):
+        TrainingCode("/nowhere")
+
+
+def test_a_script_that_does_not_compile_is_not_deployed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train.py line 1 does not compile"):
+        code_of(tmp_path, "def train(:")
+
+
+def test_code_is_code_and_neither_data_nor_weights(tmp_path: Path) -> None:
+    (tmp_path / "data.bin").write_bytes(b"\0" * (20 * 1024 * 1024 + 1))
+    with pytest.raises(ValueError, match=r"holds 21 MB and code at most 21: put data into a channel"):
+        code_of(tmp_path, "")
+
+
+def test_hidden_files_and_caches_are_not_packed(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("")
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "train.pyc").write_text("")
+    assert list(code_of(tmp_path, "").files()) == ["train.py"]
+
+
+# -- the script's arguments --------------------------------------------------------------------------------------------
+
+ARGPARSE = """
+    import argparse
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", "-e", type=int)
+    parser.add_argument("--learning_rate", type=float)
+    args = parser.parse_args()
+"""
+HF = """
+    from dataclasses import dataclass
+    from transformers import HfArgumentParser, TrainingArguments
+    from options import Data
+    @dataclass
+    class Model:
+        model_name: str = "x"
+    parser = HfArgumentParser((Model, Data, TrainingArguments))
+    parser.parse_args_into_dataclasses()
+"""
+DATA = """
+    from dataclasses import dataclass
+    @dataclass
+    class Base:
+        column: str = "text"
+    @dataclass
+    class Data(Base):
+        max_length: int = 5
+"""
+
+
+@pytest.mark.parametrize("good", ["epochs", "e", "learning_rate", "learn"])
+def test_an_argument_of_the_parser_passes_also_by_its_beginning(tmp_path: Path, good: str) -> None:
+    check_hyperparameters(code_of(tmp_path, ARGPARSE), "train.py", {good: 1}, transformers=None)
+
+
+@pytest.mark.parametrize("wrong", ["epoch_number", "lr", "learning-rate"])
+def test_an_argument_that_no_parser_has_would_end_the_script(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"'{wrong}' is no argument of train.py"):
+        check_hyperparameters(code_of(tmp_path, ARGPARSE), "train.py", {wrong: 1}, transformers=None)
+
+
+@pytest.mark.parametrize("good", ["model_name", "column", "max_length", "max-length", "num_train_epochs", "no_bf16"])
+def test_the_fields_of_dataclasses_and_of_trainer_are_arguments(tmp_path: Path, good: str) -> None:
+    check_hyperparameters(code_of(tmp_path, HF, options=DATA), "train.py", {good: 1}, transformers="5.23.0")
+
+
+def test_a_field_that_another_release_had_is_told_so(tmp_path: Path) -> None:
+    code = code_of(tmp_path, HF, options=DATA)
+    check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers="4.46.3")
+    check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers=None)
+    said = r"'evaluation_strategy' is no argument of TrainingArguments in transformers 5.23.0, and was one of another"
+    with pytest.raises(ValueError, match=said):
+        check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers="5.23.0")
+    with pytest.raises(ValueError, match=r"'lr' could be lr_scheduler_kwargs, lr_scheduler_type: write the one"):
+        check_hyperparameters(code, "train.py", {"lr": 1}, transformers="5.23.0")
+
+
+CANNOT_TELL = {
+    "unknown ones are passed over": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "p.parse_known_args()",
+    "another package's configuration": "from trl import SFTConfig, TrlParser\np = TrlParser((SFTConfig,))",
+    "a class from elsewhere": "from transformers import HfArgumentParser\nfrom trl import SFTConfig\n"
+    "p = HfArgumentParser(SFTConfig)",
+    "names that are computed": "import argparse\np = argparse.ArgumentParser()\n"
+    "for n in 'ab':\n    p.add_argument('--' + n)",
+    "a parser that is handed on": "import argparse, lib\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "lib.add(p)\np.parse_args()",
+    "subcommands": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\np.add_subparsers()",
+    "no parser": "import os\nprint(os.environ['SM_HP_EPOCHS'])",
+}
+
+
+@pytest.mark.parametrize("name", CANNOT_TELL)
+def test_what_cannot_be_told_from_the_source_is_not_refused(tmp_path: Path, name: str) -> None:
+    code = code_of(tmp_path, CANNOT_TELL[name])
+    assert arguments_of(code, "train.py") is None
+    check_hyperparameters(code, "train.py", {"anything": 1}, transformers="5.23.0")
+
+
+# -- what it runs on ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"instance_type": "ml.g5.2xlarg"}, r"that SageMaker trains on; did you mean 'ml.g5.2xlarge'"),
+        ({"instance_type": "ml.g4ad.xlarge"}, r"SageMaker trains on"),
+        ({"instance_type": ["ml.g5.xlarge", "ml.m5.large"]}, "must all compute with the same"),
+        ({"instance_type": ["ml.g5.xlarge"] * 2}, "names a type twice"),
+        ({"count": 2}, r"'count' \(2\) would each train the whole model .* say distribution='torchrun'"),
+        ({"spot": True}, r"'spot' \(True\) can be stopped at any time, .* say checkpoints=True"),
+        ({"max_wait_seconds": 5}, "is for spot=True alone"),
+        ({"spot": True, "checkpoints": True, "max_wait_seconds": 5}, "'max_wait_seconds' .* must be 86400 or more"),
+        ({"max_runtime_seconds": 3_000_000}, r"'max_runtime_seconds' .* must be from 1 to .*: 28 days"),
+        ({"volume_gb": 20_000}, r"'volume_gb' \(20000\) must be from 1 to 16384"),
+    ],
+)
+def test_instances_that_cannot_be_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        TrainingInstances(**options)
+
+
+def test_types_that_only_train_are_known_and_types_that_only_host_are_not_taken() -> None:
+    assert find_training_instance("ml.p3dn.24xlarge").gpus == 8
+    with pytest.raises(ValueError, match="trains on"):
+        find_training_instance("ml.inf2.xlarge")
+    assert len(all_training_instances()) > 200
+
+
+def test_a_model_too_large_to_train_is_told_with_the_sum() -> None:
+    whole = fit_training(SEVEN_BILLION, find_training_instance("ml.g5.xlarge"), adapter=False, arguments={})
+    assert whole.verdict == "too small"
+    assert "7,000,000,000 weights of 2 bytes, all of them trained, take 13.0 GiB, their gradients 13.0 GiB" in whole.why
+    assert "adamw_torch 26.1 GiB, 52.2 GiB without the batches; ml.g5.xlarge has one GPU of 22.4 GiB" in whole.why
+
+
+def test_lora_counts_as_lora_and_a_quantised_base_as_that() -> None:
+    instance = find_training_instance("ml.g5.xlarge")
+    lora = fit_training(SEVEN_BILLION, instance, adapter=True, arguments={})
+    assert lora.verdict == "fits"
+    assert "LoRA on 7,000,000,000 weights of 2 bytes, with 1% of them trained, take 13.2 GiB" in lora.why
+    thirteen = ModelFacts(model_id="me/13", parameters=13_000_000_000)
+    assert fit_training(thirteen, instance, adapter=True, arguments={}).verdict == "too small"
+    assert fit_training(thirteen, instance, adapter=True, arguments={"load_in_4bit": "true"}).verdict == "fits"
+
+
+def test_the_optimizer_and_the_way_of_sharing_count() -> None:
+    two = ModelFacts(parameters=2_000_000_000)
+    small, large = find_training_instance("ml.g5.xlarge"), find_training_instance("ml.g5.12xlarge")
+    assert fit_training(two, small, adapter=False, arguments={}).verdict == "tight"
+    assert fit_training(two, small, adapter=False, arguments={"optim": "adafactor"}).verdict == "fits"
+    alone = fit_training(SEVEN_BILLION, large, adapter=False, arguments={}, torchrun=True)
+    assert alone.verdict == "too small"
+    assert "torchrun without fsdp keeps all of it on each" in alone.why
+    shared = fit_training(SEVEN_BILLION, large, adapter=False, arguments={"fsdp": "full_shard"}, torchrun=True)
+    assert shared.verdict == "tight"
+    many = {"fsdp": "full_shard"}
+    assert (
+        fit_training(SEVEN_BILLION, large, adapter=False, arguments=many, instances=4, torchrun=True).verdict == "fits"
+    )
+
+
+def test_what_nobody_knows_is_not_refused_and_the_smallest_that_fit_are_proposed() -> None:
+    instance = find_training_instance("ml.m5.large")
+    assert fit_training(ModelFacts(), instance, adapter=False, arguments={}).verdict == "unknown"
+    assert smallest_for_training(SEVEN_BILLION, "gpu", adapter=True, arguments={})[0].startswith("ml.g")
+
+
+def asked(tmp_path: Path, **options: Any) -> TrainingAsked:
+    given = {"name": "tune", "code": code_of(tmp_path, ARGPARSE), "instances": TrainingInstances(), **options}
+    return TrainingAsked(**given)
+
+
+def test_the_refusal_of_a_large_model_names_what_would_do(tmp_path: Path) -> None:
+    model = ModelAsked(facts=SEVEN_BILLION, source="hub", revision="main")
+    _, refusals = training_found(asked(tmp_path, model=model))
+    (refusal,) = refusals
+    assert refusal.sentence.startswith("'instance_type' (ml.g5.xlarge) cannot train me/seven: 7,000,000,000 weights")
+    assert "take ml." in refusal.rule
+    assert "train a LoRA adapter (adapter='merged')" in refusal.rule
+    _, refusals = training_found(asked(tmp_path, model=model, adapter="merged"))
+    assert refusals == []
+
+
+def test_a_gated_model_without_a_token_and_one_in_an_archive_are_refused(tmp_path: Path) -> None:
+    gated = ModelFacts(model_id="me/gated", gated=True)
+    _, (refusal,) = training_found(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x")))
+    assert "is gated: agree to its terms on its page and pass the secret" in refusal.rule
+    _, none = training_found(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x", token=True)))
+    assert none == []
+    _, (refusal,) = training_found(asked(tmp_path, model=ModelAsked(source="archive")))
+    assert "unpack it in S3 and name the prefix" in refusal.rule
+
+
+def test_a_model_type_that_the_trainers_release_has_not_is_refused(tmp_path: Path) -> None:
+    model = ModelAsked(facts=know_model("x/y", model_type="qwen3"), source="mirrored")
+    _, refusals = training_found(asked(tmp_path, model=model, transformers="4.46.3"))
+    assert ["qwen3" in each.rule for each in refusals] == [True]
+    _, refusals = training_found(asked(tmp_path, model=model, transformers="5.23.0"))
+    assert refusals == []
+
+
+# -- when, and what decides --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "good",
+    ["rate(1 day)", "rate(7 days)", "cron(0 3 ? * SUN *)", "cron(0/15 8-18 ? * MON-FRI *)", "cron(0 0 L * ? 2027-2030)",
+     "cron(5 4 1,15 JAN,JUL ? *)", "cron(0 9 ? * 2#1 *)"],
+)  # fmt: skip
+def test_schedules_that_eventbridge_takes_pass(good: str) -> None:
+    check_schedule(good)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("0 3 * * 0", "is not a schedule: write it as 'cron"),
+        ("cron(0 3 * * 0)", "has 5 fields, and a schedule has 6"),
+        ("cron(0 3 * * SUN *)", r"must have '\?' for either"),
+        ("cron(0 3 ? * ? *)", r"must have '\?' for either"),
+        ("cron(0 24 ? * SUN *)", "has '24' for hours, which takes 0 to 23"),
+        ("cron(0 3 ? * 0 *)", "has '0' for day of the week, which takes 1 to 7"),
+        ("rate(1 days)", r"is no rate: write 'rate\(1 day\)'"),
+        ("rate(7 day)", r"is no rate: write 'rate\(7 days\)'"),
+        ("rate(0 days)", r"is no rate: write 'rate\(1 day\)'"),
+        ("every sunday", "is not a schedule"),
+    ],
+)
+def test_schedules_that_it_refuses_are_refused_at_synth(wrong: str, says: str) -> None:
+    with pytest.raises(ValueError, match=rf"'expression' \(.*\) {says}"):
+        TrainingSchedule(expression=wrong)
+
+
+def test_a_gate_has_one_bound_and_a_channel_a_folder() -> None:
+    for bounds in ({}, {"at_most": 1.0, "at_least": 0.0}):
+        with pytest.raises(ValueError, match=r"'metric' \(loss\) needs one bound: at_most= where smaller is better"):
+            EvaluationGate(metric="loss", **bounds)
+    with pytest.raises(ValueError, match=r"'margin' \(-1\) must be 0 or more"):
+        EvaluationGate(metric="loss", at_most=1, margin=-1)
+    for prefix in ("", "train", "/train/", "s3://bucket/train/"):
+        with pytest.raises(ValueError, match=r"'prefix' \(.*\) is not a folder of files: give .* as 'data/train/'"):
+            S3Data(object(), prefix)  # type: ignore[arg-type]
+
+
+# -- the settings ------------------------------------------------------------------------------------------------------
+
+
+def settings(tmp_path: Path, **training: Any) -> dict[str, Any]:
+    code_of(tmp_path, ARGPARSE)
+    return {
+        "region": "us-east-1",
+        "image": {"transformers": "5.23.0"},
+        "endpoints": {
+            "bloom": {"model": "bloom"},
+            "packed": {"model": "x/y", "weights": {"kind": "s3", "bucket": "abc", "key": "m.tar.gz"}},
+            "small": {"model": "bloom", "hosting": {"kind": "serverless", "memory_mb": 6144}},
+        },
+        "training": {"tune": {"code": {"folder": str(tmp_path)}, **training}},
+    }
+
+
+def test_right_settings_have_no_problem(tmp_path: Path) -> None:
+    found = decided(settings(tmp_path, endpoint="bloom", hyperparameters={"epochs": 3}))
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("training", "line"),
+    [
+        ({"endpoint": "blom"}, "training.tune.endpoint (blom): is not the id of an endpoint; did you mean 'bloom'?"),
+        ({"endpoint": "packed"}, "training.tune.endpoint (packed): has its model in an archive"),
+        ({"endpoint": "small"}, "training.tune.endpoint (small): is hosted as 'serverless'"),
+        ({"gate": {"metric": "loss", "at_most": 1}}, "training.tune.gate: is for models that go on to an endpoint"),
+        ({"endpoint": "bloom", "hyperparameters": {"epoch_": 3}}, "training.tune.hyperparameters: 'epoch_' is no"),
+        ({"code": {"folder": "/nowhere"}}, "training.tune.code.folder (/nowhere): is not a folder"),
+        ({"instances": {"count": 2}}, "training.tune.instances.count (2): would each train"),
+        ({"instances": {"instance_typ": "x"}}, "training.tune.instances.instance_typ: is not a setting; did you mean"),
+        ({"schedule": {"expression": "daily"}}, "training.tune.schedule.expression (daily): is not a schedule"),
+        ({"schedule": {"expresion": "daily"}}, "training.tune.schedule.expresion: is not a setting; did you mean 'exp"),
+        ({"channels": {"train": {"bucket": "b", "prefix": "x"}}}, "training.tune.channels.train.prefix (x): is not a"),
+        ({"channels": {"train": {"kind": "hub", "dataset": "a/b"}}}, "training.tune.channels.train.revision: field"),
+        ({"role": "arn:aws:s3:::x"}, "training.tune.role (arn:aws:s3:::x): is an ARN of s3"),
+        ({"image": {"transformers": "5.23"}}, "training.tune.image.transformers (5.23): is not an exact transformers"),
+        (
+            {"endpoint": "bloom", "image": {"transformers": "4.46.3"}, "gate": {"metric": "l", "at_most": 1}},
+            "training.tune.gate.entry_point (evaluate.py): is not in",
+        ),
+    ],
+)
+def test_wrong_settings_are_a_line_with_their_place(tmp_path: Path, training: dict[str, Any], line: str) -> None:
+    found = decided(settings(tmp_path, **training))
+    assert [each for each in found.problems if each.startswith(line)], found.problems
+
+
+def test_a_trainer_newer_by_a_major_is_refused_in_the_settings(tmp_path: Path) -> None:
+    content = settings(tmp_path, endpoint="bloom", image={"transformers": "5.23.0"})
+    content["image"]["transformers"] = "4.51.3"
+    (line,) = [each for each in decided(content).problems if each.startswith("training")]
+    assert line.startswith("training.tune.image.transformers (5.23.0): trains with a newer major release")
