@@ -55,6 +55,9 @@ class Serve:
 
     startup_seconds: float = STARTUP_SECONDS
 
+    on_log: Callable[[Path], None] | None = None
+    """Told of the file that gets the container's output, before it is started."""
+
     scrape_seconds: float | None = None
     """How often it is asked for its metrics, once it is in service. Default: never."""
 
@@ -232,6 +235,8 @@ class Hosting:
             raise NotServing("The embedded AWS runs without a container engine.")
         log = self._logs / f"{serve.endpoint}.{serve.variant}.{time.strftime('%H%M%S')}-{secrets.token_hex(2)}.log"
         log.touch()
+        if serve.on_log is not None:
+            serve.on_log(log)
         instance = self.launcher.start(serve, port=_free_port(), log=log)
         with self._lock:
             self._up.append(instance)

@@ -12,7 +12,7 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,14 @@ from moto.iam.models import AWSManagedPolicy, Role, iam_backends
 from moto.kms.models import kms_backends
 from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
-from moto.sts.models import AssumedRole, sts_backends
+from moto.sts.models import sts_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded import iam_actions
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
 from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
+from extended_dlc.rehearsal.embedded.sessions import environment_of_role
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 Need = tuple[str, str, Mapping[str, Any]]
@@ -81,7 +82,6 @@ class Iam:
     record: Path | None = None
     """A file that gets a line of JSON for each right that was asked for."""
 
-    port: int = 0
     organisation: Sequence[Document] = ()
     """Service control policies of the account's organisation."""
 
@@ -181,15 +181,28 @@ class Iam:
             raise refusal
         return principal_of_role(role, account_id, region, session=SESSION)
 
-    def environment(self, role_arn: str, service: str, *, account_id: str, region: str) -> dict[str, str]:
-        """The environment of a process that runs as a role. Raises `Refusal` as `assume`."""
-        self.assume(role_arn, service, account_id=account_id, region=region)
-        session = new_session(account_id, region, role_arn)
-        return {
-            "AWS_ACCESS_KEY_ID": session.access_key_id,
-            "AWS_SECRET_ACCESS_KEY": session.secret_access_key,
-            "AWS_SESSION_TOKEN": session.session_token,
-        }
+    def environment(self, role_arn: str | None, service: str, *, account_id: str, region: str) -> dict[str, str]:
+        """The credentials of a process that runs as a role, or as the administrator without one.
+
+        Raises `Refusal` where the role does not trust the service.
+        """
+        if role_arn is not None:
+            self.assume(role_arn, service, account_id=account_id, region=region)
+        return environment_of_role(role_arn, region, SESSION)
+
+    def environment_of_function(self, arn: str, account_id: str, region: str) -> dict[str, str]:
+        """The credentials of a Lambda function; the administrator's where there is no such function here."""
+        role = role_of_function(arn, account_id, region)
+        return self.environment(role, "lambda.amazonaws.com", account_id=account_id, region=region)
+
+    def require_of_function(self, arn: str, needs: Iterable[tuple[str, str]], *, account_id: str, region: str) -> None:
+        """Raise `Refusal` unless a Lambda function may do these to these; one that is not here may."""
+        role = role_of_function(arn, account_id, region)
+        if role is None:
+            return
+        principal = self.assume(role, "lambda.amazonaws.com", account_id=account_id, region=region)
+        for action, resource in needs:
+            self.require(principal, action, resource, account_id=account_id, region=region)
 
     def _note(self, principal: str, action: str, resource: str, context: Mapping[str, Any], decision: Decision) -> None:
         if self.record is None:
@@ -213,13 +226,6 @@ def find_role(account_id: str, region: str, arn: str) -> Role | None:
     partition = arn.split(":")[1] if arn.startswith("arn:") else get_partition(region)
     roles = list(iam_backends[account_id][partition].roles.values())
     return next((each for each in roles if each.arn == arn), None)
-
-
-def new_session(account_id: str, region: str, role_arn: str) -> AssumedRole:
-    """Credentials of a role."""
-    return sts_backends[account_id][get_partition(region)].assume_role(
-        region_name=region, role_session_name=SESSION, role_arn=role_arn, policy="", duration=3600, external_id=""
-    )
 
 
 def principal_of(identity: Identity, account_id: str, region: str) -> Principal:

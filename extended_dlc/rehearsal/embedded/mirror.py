@@ -11,15 +11,18 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.s3.models import FakeBucket, s3_backends
 
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
     CustomResourceFailed,
     Properties,
+    Record,
     Wish,
     answer_of_call,
 )
@@ -40,8 +43,38 @@ def take_for_tls() -> None:
     FakeBucket.get_permission = get_permission  # type: ignore[method-assign,assignment]
 
 
-def copy_model(*, port: int) -> CustomHandler:
-    """Runs the build that the custom resource would start."""
+_roles: dict[tuple[str, str, str], str] = {}
+"""Account, region and name of a project -> the role of its builds."""
+
+
+class Project:
+    """`AWS::CodeBuild::Project`, of which the builds' role is all that is needed here."""
+
+    def name_property(self) -> str | None:
+        """What names it."""
+        return "Name"
+
+    def replaces(self, changed: set[str]) -> bool:
+        """By name alone."""
+        return "Name" in changed
+
+    def create(self, wish: Wish) -> Any:
+        """CreateProject."""
+        _roles[wish.account_id, wish.region, wish.name] = str(wish.properties.get("ServiceRole", ""))
+        arn = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{wish.name}"
+        return Record(wish.name, wish.properties, {"Arn": arn})
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """UpdateProject."""
+        return self.create(wish)
+
+    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
+        """DeleteProject."""
+        _roles.pop((wish.account_id, wish.region, wish.name), None)
+
+
+def copy_model(*, port: int, iam: Iam) -> CustomHandler:
+    """Runs the build that the custom resource would start, with the role of its project where that is here."""
     take_for_tls()
 
     def handle(kind: str, wish: Wish) -> Properties:
@@ -49,6 +82,12 @@ def copy_model(*, port: int) -> CustomHandler:
             return {}
         call = json.loads(wish.properties[kind])
         build = call["parameters"]
+        role = _roles.get((wish.account_id, wish.region, build["projectName"]))
+        if role is not None:
+            project = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{build['projectName']}"
+            starts = [("codebuild:StartBuild", project)]
+            token = str(wish.properties.get("ServiceToken", ""))
+            iam.require_of_function(token, starts, account_id=wish.account_id, region=wish.region)
         variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
         where = urlsplit(variables["PROGRAM"])
         program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
@@ -57,7 +96,8 @@ def copy_model(*, port: int) -> CustomHandler:
         environment = {
             **os.environ,
             **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
-            **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": wish.region},
+            **iam.environment(role, "codebuild.amazonaws.com", account_id=wish.account_id, region=wish.region),
+            **{"AWS_DEFAULT_REGION": wish.region},
         }
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "copy_model.py"

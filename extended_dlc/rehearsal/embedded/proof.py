@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import extended_dlc
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
 
 _FUNCTIONS = Path(extended_dlc.__file__).parent / "functions"
 
 _LAMBDA = """
-import json, sys
+import json, os, sys
 import proof
 class Context:
-    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:Proof"
+    invoked_function_arn = os.environ["FUNCTION"]
     def get_remaining_time_in_millis(self):
         return 900_000
 proof.WAIT_SECONDS = 0.2
@@ -30,13 +31,14 @@ proof.handle(json.load(sys.stdin), Context())
 """What Lambda does with the handler; a call may take as long as it likes, and there is little to wait for."""
 
 
-def prove(*, port: int) -> CustomHandler:
-    """Runs the function against this server."""
+def prove(*, port: int, iam: Iam) -> CustomHandler:
+    """Runs the function against this server, with its role where it has one here."""
 
     def handle(kind: str, wish: Wish) -> Properties:
         image = EcrReference.parse(wish.properties.get("Image", ""), port=port)
         if image is not None and image.account not in (None, wish.account_id):
             return {}  # no registry of another account is here, and the embedded SageMaker takes its images as they are
+        function = str(wish.properties.get("ServiceToken", ""))
         with _Answers() as answers:
             event = {
                 "RequestType": kind,
@@ -49,8 +51,8 @@ def prove(*, port: int) -> CustomHandler:
             environment = {
                 **os.environ,
                 **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
-                **{"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
-                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(_FUNCTIONS)},
+                **iam.environment_of_function(function, wish.account_id, wish.region),
+                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(_FUNCTIONS), "FUNCTION": function},
             }
             done = subprocess.run(  # noqa: S603 - what CloudFormation would run
                 [sys.executable, "-c", _LAMBDA],

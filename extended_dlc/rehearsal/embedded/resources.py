@@ -22,9 +22,10 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from extended_dlc.facts.limits import most
 from extended_dlc.rehearsal.embedded import ecr
 from extended_dlc.rehearsal.embedded.door import Door
-from extended_dlc.rehearsal.embedded.iam import attach_policy
+from extended_dlc.rehearsal.embedded.iam import Iam, attach_policy
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, EndpointConfig, Model, SageMaker
+from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.store import BlobStore
 
 Properties = dict[str, Any]
@@ -448,7 +449,30 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def copy_image(blobs: BlobStore, *, port: int) -> CustomHandler:
+_READS = ("ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+_WRITES = (
+    "ecr:GetAuthorizationToken",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:InitiateLayerUpload",
+    "ecr:UploadLayerPart",
+    "ecr:CompleteLayerUpload",
+    "ecr:PutImage",
+)
+"""What the copying program asks of ECR (ECR user guide, "Required IAM permissions for pushing an image")."""
+
+
+def _may_copy(iam: Iam, wish: Wish, source: EcrReference, target: EcrReference) -> None:
+    """Raise `Refusal` unless the function's role may read the one repository and write the other."""
+    needs = []
+    for reference, actions in ((source, _READS), (target, _WRITES)):
+        account, region = reference.account or wish.account_id, reference.region or wish.region
+        arn = f"arn:aws:ecr:{region}:{account}:repository/{reference.repository}"
+        needs += [(action, "*" if action == "ecr:GetAuthorizationToken" else arn) for action in actions]
+    token = str(wish.properties.get("ServiceToken", ""))
+    iam.require_of_function(token, needs, account_id=wish.account_id, region=wish.region)
+
+
+def copy_image(blobs: BlobStore, iam: Iam, *, port: int) -> CustomHandler:
     """`Custom::CDKECRDeployment` (cdk-ecr-deployment): copies an image between repositories, again at each update."""
 
     def handle(kind: str, wish: Wish) -> Properties:
@@ -461,6 +485,10 @@ def copy_image(blobs: BlobStore, *, port: int) -> CustomHandler:
                 "copy image failed: the embedded ECR copies between ECR repositories only, not from "
                 f"{wish.properties['SrcImage']} to {wish.properties['DestImage']}"
             )
+        try:
+            _may_copy(iam, wish, source, target)
+        except Refusal as refusal:
+            raise CustomResourceFailed(f"copy image failed: denied: {refusal.message}") from None
         found = ecr.resolve(source)
         if found is None:
             raise CustomResourceFailed(
@@ -539,7 +567,7 @@ def resource_types(
             "AWS::SageMaker::Model": SageMakerModelType(sagemaker),
         },
         custom={
-            "Custom::CDKECRDeployment": copy_image(blobs, port=port),
+            "Custom::CDKECRDeployment": copy_image(blobs, door.iam, port=port),
             "Custom::ECRAutoDeleteImages": empty_repository,
             "Custom::S3AutoDeleteObjects": empty_bucket,
         },

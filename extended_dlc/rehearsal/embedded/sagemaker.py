@@ -42,12 +42,15 @@ from moto.sagemaker.models import (
 from moto.sagemaker.models import Model as MotoModel
 from moto.sagemaker.responses import SageMakerResponse
 
+from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.rehearsal.embedded import ecr, scraping
+from extended_dlc.rehearsal.embedded.container_logs import Place, follow
 from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
-from extended_dlc.rehearsal.embedded.shapes import parameters_of
+from extended_dlc.rehearsal.embedded.sessions import environment_of_role
+from extended_dlc.rehearsal.embedded.shapes import Refusal, parameters_of
 
 Parameters = dict[str, Any]
 
@@ -471,11 +474,26 @@ class SageMaker:
         if len(containers) != 1 or not images:
             raise NotServing("The embedded SageMaker serves models of one container with an image, and no others.")
         container = containers[0]
+        role = str(model.request.get("ExecutionRoleArn", ""))
+        own = any(variant.get(key) for key in ("InstanceType", "InstancePools", "ServerlessConfig"))
+        name = str(variant["VariantName"])
+        place = Place(
+            account_id=backend.account_id,
+            region=backend.region_name,
+            group=f"{ENDPOINT_LOGS}/{endpoint}" if own else f"{COMPONENT_LOGS}/{name}",
+            variant=name,
+            role=role,
+        )
         serve = Serve(
             endpoint=endpoint,
             variant=str(variant["VariantName"]),
             image=self._pulled(container["Image"]),
-            environment=container.get("Environment", {}),
+            environment={
+                **environment_of_role(role or None, backend.region_name, "SageMaker"),
+                "AWS_REGION": backend.region_name,
+                **container.get("Environment", {}),
+            },
+            on_log=lambda log: follow(log, place, self.iam, lambda each: str(each) in self.hosting.running()),
             model_folder=self._model_data(backend, model.model_name, container),
             startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS) / self.faster,
             scrape_seconds=scraping.interval(used.request, variant) if isinstance(used, EndpointConfig) else None,
@@ -545,6 +563,7 @@ class SageMaker:
         url = container.get("ModelDataUrl") or source.get("S3Uri")
         if not url:
             return None
+        self._require_data(backend, model, url)
         folder = self.models_folder / model
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -561,6 +580,24 @@ class SageMaker:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
         return folder
+
+    def _require_data(self, backend: SageMakerModelBackend, model: str, url: str) -> None:
+        """Raise `NotServing` unless the model's role may read its data, and list it where it is a prefix."""
+        account_id, region = backend.account_id, backend.region_name
+        parts = urlsplit(url)
+        bucket, key = f"arn:{backend.partition}:s3:::{parts.netloc}", parts.path.lstrip("/")
+        arn = str(getattr(backend._models[model], "request", {}).get("ExecutionRoleArn", ""))
+        try:
+            role = self.iam.assume(arn, "sagemaker.amazonaws.com", account_id=account_id, region=region)
+            if key.endswith("/"):
+                listing = {"s3:prefix": key}
+                self.iam.require(role, "s3:ListBucket", bucket, listing, account_id=account_id, region=region)
+            for name in _objects(backend, url):
+                resource = f"{bucket}/{key}{name}" if key.endswith("/") else f"{bucket}/{key}"
+                self.iam.require(role, "s3:GetObject", resource, account_id=account_id, region=region)
+        except Refusal as refusal:
+            message = f"Failed to download model data from URL {url}: {refusal.message}"
+            raise NotServing(message[:1024]) from None
 
     def _configuration(self, backend: SageMakerModelBackend, name: str) -> EndpointConfig:
         configuration = backend.endpoint_configs.get(name)

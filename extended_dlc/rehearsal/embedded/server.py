@@ -24,13 +24,22 @@ from moto.ssm.models import ssm_backends
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from extended_dlc.rehearsal.embedded import cloudformation, components, ecr, functions, openai_route, sagemaker, states
+from extended_dlc.rehearsal.embedded import (
+    clock,
+    cloudformation,
+    components,
+    ecr,
+    functions,
+    openai_route,
+    sagemaker,
+    states,
+)
 from extended_dlc.rehearsal.embedded.asynchronous import Queues
 from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.iam import Iam
-from extended_dlc.rehearsal.embedded.mirror import copy_model
+from extended_dlc.rehearsal.embedded.mirror import Project, copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
@@ -83,7 +92,7 @@ class EmbeddedAws:
         blobs = BlobStore(state / "blobs")
         self.hosting = Hosting(launcher, state / "logs")
         self._scenarios = Scenarios(silent_rollbacks=silent_rollbacks)
-        iam = Iam(record=state / "logs" / "rights.jsonl", port=port)
+        iam = Iam(record=state / "logs" / "rights.jsonl")
         self._door = Door(scenarios=self._scenarios, iam=iam)
         control = sagemaker.SageMaker(
             hosting=self.hosting,
@@ -107,12 +116,14 @@ class EmbeddedAws:
         functions.install(port=port)
         others = {
             **_OTHER_TYPES,
+            "AWS::CodeBuild::Project": Project(),
             "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
-            "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port)),
-            "Custom::ExtendedDlcProof": CustomResource(prove(port=port)),
+            "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port, iam=iam)),
+            "Custom::ExtendedDlcProof": CustomResource(prove(port=port, iam=iam)),
         }
         types = resource_types(control, blobs, others, door=self._door, port=port)
         cloudformation.install(cloudformation.Operations(types))
+        self._port = port
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)
         self._queues = Queues()
@@ -142,6 +153,8 @@ class EmbeddedAws:
         caller = Caller.of(environ)
         if request.path == SCENARIOS:
             return self._scenarios.respond(request)
+        if found := clock.ROUTE.fullmatch(request.path):
+            return clock.respond(request, self._door.iam, unquote(found["name"]), port=self._port)
         if found := _INTERRUPTION.fullmatch(request.path):
             done = self.training.interrupt(unquote(found["name"]), float(request.args.get("seconds", STOP_SECONDS)))
             return Response(status=204 if done else 404)

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -137,13 +138,14 @@ def endpoint_proof(name: str, config: str | None = None, **options: Any) -> Json
 
 
 def logged(aws: Aws, name: str, *lines: str, under: str = "/aws/sagemaker/Endpoints") -> None:
-    """The container's log, where SageMaker puts it."""
+    """The container's log, where SageMaker puts it, in a stream that is newer than the real container's."""
     group = {"logGroupName": f"{under}/{name}"}
     stream = {"logStreamName": "AllTraffic/i-1"}
     logs = aws.client("logs")
-    logs.create_log_group(**group)
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(**group)
     logs.create_log_stream(**group, **stream)
-    now = int(time.time() * 1000)
+    now = int((time.time() + 60) * 1000)
     logs.put_log_events(**group, **stream, logEvents=[{"timestamp": now, "message": line} for line in lines])
 
 
@@ -244,7 +246,8 @@ def test_an_endpoint_that_is_never_in_service_fails_in_the_proof_s_own_time(aws:
     config = configuration(aws, "waits", LOADING="8")
     aws.client("sagemaker").create_endpoint(EndpointName="waits", EndpointConfigName=config)
     with pytest.raises(
-        proof.NotProven, match=r"waits has not answered within 1 min \(timeout_minutes\)\n\(there is no"
+        proof.NotProven,
+        match=r"waits has not answered within 1 min \(timeout_minutes\)\n.* of /aws/sagemaker/Endpoints/waits",
     ):
         prove(stack, endpoint_proof("waits"), began=time.time() - 61)
 

@@ -1,0 +1,94 @@
+"""The output of endpoints' containers in CloudWatch Logs, where SageMaker puts it and `aws logs tail` reads it.
+
+SageMaker makes the group, if it is not there, and a stream for each container, in the name of the model's role. A role
+that may not has an endpoint that serves, and no log.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moto.logs.models import logs_backends
+from moto.utilities.utils import get_partition
+
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.shapes import Refusal
+
+_PAUSE = 0.2
+_GRACE_SECONDS = 2.0
+"""How long after its beginning a container may not yet be among those that are up."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the output of one container goes."""
+
+    account_id: str
+    region: str
+    group: str
+    variant: str
+    role: str
+    """ARN of the model's role."""
+
+    @property
+    def arn(self) -> str:
+        """The group's ARN."""
+        return f"arn:{get_partition(self.region)}:logs:{self.region}:{self.account_id}:log-group:{self.group}"
+
+
+def follow(log: Path, place: Place, iam: Iam, is_up: Callable[[Path], bool]) -> None:
+    """Copy what comes into a file to CloudWatch Logs, until its container is gone."""
+    stream = f"{place.variant}/i-{secrets.token_hex(8)}"
+    try:
+        backend = _open(place, stream, iam)
+    except Refusal as refusal:
+        _log.warning("no log of %s: %s", place.group, refusal.message)
+        return
+    threading.Thread(target=_copy, args=(log, place, stream, backend, is_up), name=f"log {stream}", daemon=True).start()
+
+
+def _open(place: Place, stream: str, iam: Iam) -> Any:
+    """The backend with the group and the stream in it. Raises `Refusal`."""
+    backend = logs_backends[place.account_id][place.region]
+    role = iam.assume(place.role, "sagemaker.amazonaws.com", account_id=place.account_id, region=place.region)
+
+    def require(action: str, resource: str) -> None:
+        iam.require(role, action, resource, account_id=place.account_id, region=place.region)
+
+    if place.group not in backend.groups:
+        require("logs:CreateLogGroup", place.arn)
+        backend.create_log_group(place.group, {})
+    require("logs:DescribeLogStreams", place.arn)
+    require("logs:CreateLogStream", place.arn)
+    require("logs:PutLogEvents", f"{place.arn}:log-stream:{stream}")
+    backend.create_log_stream(place.group, stream)
+    return backend
+
+
+def _copy(log: Path, place: Place, stream: str, backend: Any, is_up: Callable[[Path], bool]) -> None:
+    started, rest = time.monotonic(), b""
+    with log.open("rb") as file:
+        while True:
+            over = time.monotonic() - started > _GRACE_SECONDS and not is_up(log)
+            read = file.read()
+            *lines, rest = (rest + read).split(b"\n")
+            if over and rest:
+                lines, rest = [*lines, rest], b""
+            now = int(time.time() * 1000)
+            events = [{"timestamp": now, "message": line.decode(errors="replace")} for line in lines if line]
+            if events:
+                if place.group not in backend.groups:  # deleted with its stack
+                    return
+                backend.put_log_events(place.group, stream, events)
+            if over:
+                return
+            time.sleep(_PAUSE)
