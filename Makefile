@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs openapi lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,7 +78,10 @@ soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that 
 matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the image's layer carries (ARGS=RELEASE …)
 	$(BIN)/python benchmarks/matrix.py $(ARGS)
 
-docs: setup ## the settings reference, the tables of changes and clients and the one beside the stock toolkit
+openapi: setup ## docs/openapi and docs/parameters.md, from the tables that the server checks requests with
+	$(BIN)/python tests/runtime/test_openapi.py
+
+docs: setup openapi ## the settings reference, the tables of changes and clients and the one beside the stock toolkit
 	$(BIN)/python -m extended_dlc.app.reference
 	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python tests/runtime/test_toolkit_table.py
