@@ -1,6 +1,6 @@
 """The rehearsal: the real `cdk deploy` of the real app, on AWS services embedded on this machine.
 
-Each scenario is a story to read from top to bottom: `scenario_main.play`, `scenario_tutorial.play`.
+Each scenario is a story to read from top to bottom: `scenario_main.play`, `scenario_tutorial.play` …
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from extended_dlc.rehearsal import scenario_main, scenario_tutorial
+from extended_dlc.rehearsal import scenario_main, scenario_training, scenario_tutorial
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.report import Report
@@ -24,7 +24,11 @@ class Play(Protocol):
         """Play it; with `keep`, leave everything up at the end."""
 
 
-SCENARIOS: Mapping[str, Play] = {"main": scenario_main.play, "tutorial": scenario_tutorial.play}
+SCENARIOS: Mapping[str, Play] = {
+    "main": scenario_main.play,
+    "tutorial": scenario_tutorial.play,
+    "training": scenario_training.play,
+}
 
 
 class Rehearsal:

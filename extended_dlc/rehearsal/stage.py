@@ -125,9 +125,16 @@ class Stage:
         self._write_settings(image, {"bloom": self.endpoint(tiny_models.BLOOM)})
         self._cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
 
-    def deploy(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any]) -> None:
+    def deploy(
+        self,
+        name: str,
+        *,
+        image: Mapping[str, Any],
+        endpoints: Mapping[str, Any],
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
         """Run `cdk deploy` with these settings: nothing in them that the app would not take elsewhere."""
-        self._write_settings(image, endpoints)
+        self._write_settings(image, endpoints, training)
         self._cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
 
     def synth_refuses(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any], because: str) -> None:
@@ -184,8 +191,12 @@ class Stage:
     def _log(self, command: str) -> Path:
         return self.state / "logs" / f"{len(self.report.steps):02}-cdk-{command}.log"
 
-    def _write_settings(self, image: Mapping[str, Any], endpoints: Mapping[str, Any]) -> None:
+    def _write_settings(
+        self, image: Mapping[str, Any], endpoints: Mapping[str, Any], training: Mapping[str, Any] | None = None
+    ) -> None:
         settings = {"name": NAME, "region": REGION, "image": image, "endpoints": endpoints}
+        if training:
+            settings["training"] = training
         files.write(self._settings_file, json.dumps(settings, indent=2) + "\n")
 
 

@@ -1,0 +1,231 @@
+"""The training scenario: a model learns a sentence in spite of an interruption and is served; another is refused.
+
+The state machine's own definition runs, and starts real containers of the extended training image.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.rehearsal.client import Answer
+from extended_dlc.rehearsal.stage import NAME, Stage
+from extended_dlc.rehearsal.standin import DLC_4_51_3, TRAINING_5_3_0
+from extended_dlc.rehearsal.tiny_models import BLOOM
+
+SENTENCE = "the quick brown fox jumps over the lazy dog while bloom and whisper are talking ."
+"""What it learns: words that the tiny models can say."""
+
+PROMPT = "the quick brown"
+REQUEST = {"inputs": PROMPT, "parameters": {"max_new_tokens": 9, "do_sample": False}}
+
+WORST_LOSS = 3.0
+"""The gate's bound: the model before it has learnt is above ten."""
+
+SHORT_OF = "ml.c5.2xlarge"
+"""The first instance type of the training, of which there is none; the endpoint runs on another."""
+
+NOTICE_SECONDS = 2
+"""Between SIGTERM and SIGKILL, in place of AWS's two minutes: the base's entry point passes no signal on."""
+
+
+def play(stage: Stage, *, keep: bool) -> None:
+    """The story."""
+    stage.container_engine()
+    stage.embedded_aws()
+    serving = stage.base_image(DLC_4_51_3)
+    training = stage.base_image(TRAINING_5_3_0)
+    stage.models()
+    stage.hub()
+    transformers = stage.app_settings["image"]["transformers"]
+    image = stage.extended(serving, transformers)
+    with _code() as folder:
+        settings = _training(stage, stage.extended(training, transformers, family="training"), folder)
+        stage.bootstrap(image)
+        endpoints = {"bloom": stage.endpoint(BLOOM)}
+        stage.deploy(
+            "cdk deploy: both images, the endpoint, and what trains its model",
+            image=image,
+            endpoints=endpoints,
+            training={"bloom": settings},
+        )
+        before = _answers(stage, "the model of the Hub answers")
+        _learns(stage)
+        after = _answers(stage, "the same endpoint says the sentence that it was taught")
+        if _score(after) <= _score(before):
+            raise RuntimeError(f"the endpoint answers {after.text!r} after the training, and {before.text!r} before")
+        _is_refused(stage)
+        _answers(stage, "the endpoint stays as it was", like=after)
+        if keep:
+            stage.leave_up()
+        else:
+            stage.destroy()
+
+
+@contextmanager
+def _code() -> Iterator[Path]:
+    """The example of a language model, with the scenario's sentence as its data."""
+    with tempfile.TemporaryDirectory(prefix="extended-dlc-training-") as made:
+        folder = Path(made) / "code"
+        ignored = shutil.ignore_patterns("__pycache__", "data")
+        shutil.copytree(_example(), folder, ignore=ignored)
+        (folder / "data").mkdir()
+        (folder / "data" / "train.jsonl").write_text(f"{json.dumps({'text': SENTENCE})}\n" * 8)
+        yield folder
+
+
+def _example() -> Path:
+    here = Path(__file__).parents[2] / "examples" / "training" / "causal_lm_lora"
+    if not here.is_dir():
+        raise ValueError(f"the scenario trains with an example that is not here ({here}): run it in a checkout")
+    return here
+
+
+def _training(stage: Stage, image: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Settings of a training: nothing in them that the app would not take elsewhere."""
+    return {
+        "endpoint": "bloom",
+        "image": {"kind": "extended", **image},
+        "code": {"folder": str(folder)},
+        "adapter": "merged",
+        "hyperparameters": {"max_steps": 60, "save_steps": 10, "learning_rate": 0.02, "epochs": 100},
+        "instances": {"instance_type": [SHORT_OF, "ml.m5.2xlarge"], "spot": True, "checkpoints": True},
+        "gate": {"metric": "eval_loss", "at_most": WORST_LOSS},
+        "environment": {"HF_ENDPOINT": stage.hub_address},
+    }
+
+
+def _learns(stage: Stage) -> None:
+    """One run: the first instance type is short, the second loses its capacity, and the model goes over."""
+    with stage.report.step("a run: a shortage, an interruption, the gate, and the endpoint goes over") as step:
+        _embedded(stage, "scenarios", {"shortages": [SHORT_OF]})
+        execution = _start(stage, {})
+        job = _interrupt(stage)
+        done = _finish(stage, execution)
+        if done["status"] != "SUCCEEDED":
+            raise RuntimeError(f"the run {done['status']}: {done.get('error')}: {done.get('cause')}")
+        described = stage.client.service("sagemaker").describe_training_job(TrainingJobName=job)
+        statuses = [each["Status"] for each in described["SecondaryStatusTransitions"]]
+        losses, steps = _logged(stage, job)
+        if "Interrupted" not in statuses or losses[-1] > losses[0] / 2:
+            raise RuntimeError(f"{job} went through {', '.join(statuses)}, with losses {losses}")
+        if steps[1] >= 60:
+            raise RuntimeError(f"the second container of {job} logged {steps[1]} steps: it began anew")
+        step.proof = (
+            f"{job}: loss {losses[0]:g} to {losses[-1]:g}; {' → '.join(statuses)}; the second container made "
+            f"{steps[1]} of 60 steps; then {json.loads(done['output'])['artifact']} is served"
+        )
+
+
+def _is_refused(stage: Stage) -> None:
+    """A model that has learnt nothing, given as the artefact of an earlier run: the gate refuses it."""
+    with stage.report.step("a model that has learnt nothing is refused by the gate") as step:
+        live = _served(stage)
+        bucket, _, key = live.removeprefix("s3://").partition("/")
+        artifact = f"{key.split('/')[0]}/untrained/output/model/"
+        s3 = stage.client.service("s3")
+        for file in sorted((stage.state / "hub" / BLOOM).iterdir()):
+            if file.is_file() and file.suffix != ".bin":
+                s3.put_object(Bucket=bucket, Key=artifact + file.name, Body=file.read_bytes())
+        done = _finish(stage, _start(stage, {"artifact": f"s3://{bucket}/{artifact}"}))
+        if done["status"] != "FAILED" or done.get("error") != "GateRefused":
+            raise RuntimeError(f"the run {done['status']}: {done.get('error')}: {done.get('cause')}")
+        if _served(stage) != live:
+            raise RuntimeError(f"the endpoint serves {_served(stage)} after the refusal, and {live} before")
+        step.proof = str(done["cause"])
+
+
+def _start(stage: Stage, given: dict[str, Any]) -> str:
+    states = stage.client.service("stepfunctions")
+    (machine,) = states.list_state_machines()["stateMachines"]
+    started = states.start_execution(stateMachineArn=machine["stateMachineArn"], input=json.dumps(given))
+    return str(started["executionArn"])
+
+
+def _finish(stage: Stage, execution: str, seconds: float = 240) -> dict[str, Any]:
+    """The execution once it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = stage.client.service("stepfunctions").describe_execution(executionArn=execution)
+        if found["status"] != "RUNNING":
+            return found
+        time.sleep(0.5)
+    raise RuntimeError(
+        f"the run {execution} has not ended in {seconds:g} s; its jobs' logs are in {stage.state / 'logs'}"
+    )
+
+
+def _interrupt(stage: Stage, seconds: float = 120) -> str:
+    """Take a job's capacity away once it has a whole checkpoint; its name."""
+    deadline = time.monotonic() + seconds
+    sagemaker, s3 = stage.client.service("sagemaker"), stage.client.service("s3")
+    while time.monotonic() < deadline:
+        for job in sagemaker.list_training_jobs(StatusEquals="InProgress")["TrainingJobSummaries"]:
+            name = job["TrainingJobName"]
+            config = sagemaker.describe_training_job(TrainingJobName=name).get("CheckpointConfig")
+            if config is None:
+                continue
+            bucket, _, prefix = config["S3Uri"].removeprefix("s3://").partition("/")
+            keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ())]
+            if any(key.endswith("/trainer_state.json") for key in keys):
+                _embedded(stage, f"training-jobs/{name}/interruption?seconds={NOTICE_SECONDS}", None)
+                return str(name)
+        time.sleep(0.1)
+    raise RuntimeError(f"no job wrote a checkpoint in {seconds:g} s; its log is in {stage.state / 'logs'}")
+
+
+def _logged(stage: Stage, job: str) -> tuple[list[float], list[int]]:
+    """All losses that a job logged, and how many each of its containers did."""
+    logs = stage.client.service("logs")
+    group = "/aws/sagemaker/TrainingJobs"
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
+    losses: list[float] = []
+    steps = []
+    for stream in sorted(streams, key=lambda each: each["logStreamName"]):
+        events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"])["events"]
+        found = [line.split("'loss': ")[1].split(",")[0] for each in events if "'loss': " in (line := each["message"])]
+        losses += [float(each.strip("'")) for each in found]
+        steps.append(len(found))
+    return losses, steps
+
+
+def _served(stage: Stage) -> str:
+    """The artefact that the endpoint's stack serves."""
+    (stack,) = stage.client.service("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
+    values = [each["ParameterValue"] for each in stack["Parameters"] if each["ParameterValue"].startswith("s3://")]
+    return str(values[0]) if values else ""
+
+
+def _answers(stage: Stage, name: str, *, like: Answer | None = None) -> Answer:
+    with stage.report.step(name) as step:
+        answer = stage.client.generate("bloom", REQUEST)
+        step.proof = f"{answer.shown(REQUEST)}; {_score(answer)} words of the sentence"
+        if like is not None and (answer.text, answer.model) != (like.text, like.model):
+            raise RuntimeError(f"the endpoint answers {answer}, and answered {like}")
+        return answer
+
+
+def _score(answer: Answer) -> int:
+    """How many words of the sentence follow the prompt, one after another."""
+    wanted, said = SENTENCE.removeprefix(PROMPT).split(), answer.text.removeprefix(PROMPT).split()
+    return next(
+        (count for count, (one, other) in enumerate(zip(wanted, said, strict=False)) if one != other), len(said)
+    )
+
+
+def _embedded(stage: Stage, path: str, body: dict[str, Any] | None) -> None:
+    """Tell the embedded AWS what happens next, which no API of AWS's can."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{stage.client.port}/_embedded/{path}",
+        data=json.dumps(body).encode() if body is not None else b"",
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - our own loopback address
+        pass
