@@ -32,6 +32,7 @@ from .sentence_modules import Recipe, task_of
 from .settings import Settings
 from .start_time import part_of_start
 from .tasks import PIPELINES, check_task, infer_task
+from .trained import log_training
 from .user_code import Context, UserModel, load_hooks
 from .warm_up import warm_up_request
 from .weights import Weights, find_weights, place_cache
@@ -128,6 +129,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     placement = placed(settings.dtype)
     known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
     log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
+    log_training(weights.adapter.folder if weights.adapter else weights.folder, transformers.__version__)
     read = _read_config(config, weights, incomplete)
     sentences = recipe_for(weights, task, incomplete) or scoring_for(weights, task, config)
     try:
