@@ -1,0 +1,230 @@
+"""`extended-dlc train` and the state machine of a training, on the embedded AWS: started, followed, stopped, failed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from extended_dlc.cli import main
+from extended_dlc.training.machine import Plan, definition
+from tests.rehearsal.embedded.conftest import REGION, Aws, wait_for
+from tests.rehearsal.embedded.test_training import BUCKET, request, role
+from tests.rehearsal.embedded.test_training import training as training
+
+
+def machine(aws: Aws, name: str, *requests: dict[str, Any]) -> str:
+    """The construct's own state machine, with jobs of the test's."""
+    plan = Plan(partition="aws", name=name, requests=[*requests])
+    made = aws.client("stepfunctions").create_state_machine(
+        name=name, definition=json.dumps(definition(plan)), roleArn=role("states")
+    )
+    return str(made["stateMachineArn"])
+
+
+def job(**more: Any) -> dict[str, Any]:
+    output = {"S3OutputPath": f"s3://{BUCKET}/models", "CompressionType": "NONE"}
+    told = {"HyperParameters": {"steps": "2"}, "OutputDataConfig": output}
+    return {key: value for key, value in request("", **(told | more)).items() if key != "TrainingJobName"}
+
+
+def on(instance_type: str) -> dict[str, Any]:
+    return {"ResourceConfig": {"InstanceType": instance_type, "InstanceCount": 1, "VolumeSizeInGB": 10}}
+
+
+def train(aws: Aws, *arguments: str) -> Result:
+    """The command, with nothing of this machine's AWS settings."""
+    clean: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
+    clean |= {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "EXTENDED_DLC_TRAIN_SECONDS": "0.2",
+    }
+    return CliRunner(env=clean).invoke(main, ["train", *arguments])
+
+
+def test_a_run_is_followed_to_its_artefact_with_log_and_metrics(training: Aws) -> None:
+    done = train(training, machine(training, "good", job()))
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    (name,) = [line.split()[1] for line in lines if line.startswith("job ")]
+    assert name.startswith("good-")
+    assert "trains" in lines
+    assert "  Completed on 1 x ml.m5.xlarge" in lines
+    assert "  | begins at 0" in lines
+    assert "  train:loss = 1.5" in lines
+    assert lines[-1] == f"done: s3://{BUCKET}/models/{name}/output/model/"
+
+
+def test_as_json_it_says_what_came_of_it_and_progress_beside_it(training: Aws) -> None:
+    done = train(training, machine(training, "json", job()), "--json")
+    told = json.loads(done.stdout)
+    assert (told["status"], told["metrics"]) == ("SUCCEEDED", {"train:loss": 1.5})
+    assert told["artifact"].endswith(f"/{told['jobs'][0]}/output/model/")
+    assert "trains" in done.stderr.splitlines()
+
+
+def test_a_run_that_fails_ends_with_the_containers_own_reason(training: Aws) -> None:
+    done = train(training, machine(training, "bad", job(HyperParameters={"fail": "the data has no labels"})))
+    assert done.exit_code == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("failed: bad-")
+    assert last.endswith(": AlgorithmError: the data has no labels, exit code: 3")
+
+
+def test_an_empty_channel_is_told_with_its_place(training: Aws) -> None:
+    channels = [{**job()["InputDataConfig"][0]}]
+    channels[0]["DataSource"] = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/nothing/"}}
+    done = train(training, machine(training, "empty", job(InputDataConfig=channels)))
+    assert done.exit_code == 1
+    assert f'No S3 objects found under S3 URL "s3://{BUCKET}/nothing/"' in done.stdout
+
+
+def test_the_next_type_trains_where_sagemaker_is_short_of_the_first(training: Aws) -> None:
+    arn = machine(training, "short", job(**on("ml.g5.xlarge")), job(**on("ml.g6.xlarge")))
+    training.request("POST", "/_embedded/scenarios", json.dumps({"shortages": ["ml.g5.xlarge"]}).encode(), {})
+    try:
+        done = train(training, arn, "--json")
+    finally:
+        training.request("DELETE", "/_embedded/scenarios", b"", {})
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["jobs"]) == 2
+    assert "  Completed on 1 x ml.g6.xlarge" in done.stderr.splitlines()
+
+
+def test_a_failure_of_the_first_type_is_no_shortage(training: Aws) -> None:
+    failing = job(HyperParameters={"fail": "wrong"}, **on("ml.g5.xlarge"))
+    done = train(training, machine(training, "once", failing, job(**on("ml.g6.xlarge"))), "--json")
+    assert done.exit_code == 1
+    assert len(json.loads(done.stdout)["jobs"]) == 1
+
+
+def test_a_run_is_left_and_stopped_with_its_job(training: Aws) -> None:
+    arn = machine(training, "long", job(HyperParameters={"steps": "500", "pause": "0.2"}))
+    started = train(training, arn, "--detach", "--json")
+    execution = json.loads(started.stdout)["execution"]
+    sagemaker = training.client("sagemaker")
+
+    def jobs() -> list[str]:
+        found = sagemaker.list_training_jobs(NameContains="long-")["TrainingJobSummaries"]
+        return [each["TrainingJobStatus"] for each in found]
+
+    wait_for(lambda: jobs() == ["InProgress"])
+    done = train(training, arn, "--stop")
+    assert (done.exit_code, done.stdout.strip()) == (0, f"stopped {execution}")
+    wait_for(lambda: training.client("stepfunctions").describe_execution(executionArn=execution)["status"] == "ABORTED")
+    none = train(training, arn, "--stop")
+    assert none.exit_code == 1
+    assert "no run of" in none.stderr
+    for each in sagemaker.list_training_jobs(NameContains="long-")["TrainingJobSummaries"]:
+        if each["TrainingJobStatus"] == "InProgress":
+            sagemaker.stop_training_job(TrainingJobName=each["TrainingJobName"])
+
+
+SETTINGS = {
+    "region": REGION,
+    "image": {"transformers": "5.23.0"},
+    "endpoints": {"bloom": {"model": "bloom"}},
+}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """Settings with a training whose script writes down what it finds."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text(
+        "import argparse, json, os\n"
+        "parser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--epochs', type=int)\n"
+        "epochs = parser.parse_args().epochs\n"
+        "found = {'epochs': epochs, 'train': os.listdir(os.environ['SM_CHANNEL_TRAIN']), 'model': "
+        "os.environ['HF_MODEL_ID']}\n"
+        "open(os.path.join(os.environ['SM_MODEL_DIR'], 'found.json'), 'w').write(json.dumps(found))\n"
+        "raise SystemExit(epochs == 9)\n"
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "one.txt").write_text("x")
+    training = {
+        "endpoint": "bloom",
+        "code": {"folder": str(tmp_path / "code")},
+        "hyperparameters": {"epochs": 2},
+        "channels": {"train": {"bucket": "my-data", "prefix": "train/"}},
+    }
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({**SETTINGS, "training": {"tune": training}}))
+    return file
+
+
+def here(settings: Path, *arguments: str) -> Result:
+    given = ["train", "tune", f"--settings={settings}", "--local", f"--output={settings.parent / 'out'}", *arguments]
+    return CliRunner().invoke(main, given)
+
+
+def test_the_same_script_runs_on_this_machine_with_sagemakers_folders(settings: Path) -> None:
+    done = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=3", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    found = json.loads((Path(told["model"]) / "found.json").read_text())
+    assert found == {"epochs": 3, "train": ["one.txt"], "model": "bigscience/bloom-560m"}
+    failed = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=9")
+    assert failed.exit_code == 1
+    assert "failed with exit code 1" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["--script"],
+            "channel train of 'tune' is in S3: name a folder of this machine in its place, --channel train=",
+        ),
+        (["--script", "--channel=train=/nowhere"], "'--channel' (train=/nowhere) is no folder with files"),
+        (["--script", "--channel=train"], "'--channel' (train) is no pair: write it as NAME=VALUE"),
+    ],
+)
+def test_what_cannot_run_here_is_told_with_the_way_out(settings: Path, arguments: list[str], says: str) -> None:
+    done = here(settings, *arguments)
+    assert done.exit_code == 1
+    assert says in done.stderr
+
+
+def test_without_an_image_the_container_is_asked_for(settings: Path) -> None:
+    done = here(settings, f"--channel=train={settings.parent / 'data'}")
+    assert done.exit_code == 1
+    assert "no image: name one that is on this machine with --image" in done.stderr
+
+
+def test_a_container_gets_what_sagemaker_gives_it(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = settings.parent / "engine"
+    engine.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > ' + str(settings.parent / "called") + "\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("CDK_DOCKER", str(engine))
+    done = here(settings, "--image=tuned:1", f"--channel=train={settings.parent / 'data'}")
+    assert done.exit_code == 0, done.output
+    called = (settings.parent / "called").read_text().splitlines()
+    out = settings.parent / "out"
+    assert called[:3] == ["run", "--rm", "--init"]
+    assert called[-2:] == ["tuned:1", "train"]
+    assert f"--volume={settings.parent / 'data'}:/opt/ml/input/data/train:ro" in called
+    assert f"--volume={out / 'model'}:/opt/ml/model" in called
+    assert "--env=HF_MODEL_ID=bigscience/bloom-560m" in called
+    hyperparameters = json.loads((out / "input" / "config" / "hyperparameters.json").read_text())
+    assert (hyperparameters["epochs"], hyperparameters["sagemaker_program"]) == ("2", "train.py")
+
+
+def test_a_name_that_is_no_training_is_told_with_those_there_are(settings: Path) -> None:
+    done = CliRunner().invoke(main, ["train", "tun", f"--settings={settings}"])
+    assert done.exit_code == 1
+    assert "'tun' is no training of the settings; did you mean 'tune'?" in done.stderr
+    done = CliRunner().invoke(main, ["train", "tune", f"--settings={settings}", "--stop", "--follow"])
+    assert done.exit_code == 2
