@@ -185,6 +185,7 @@ class MirroredModel(Construct):
             build_spec=codebuild.BuildSpec.from_object(_BUILD),
             timeout=Duration.seconds(_LONGEST_SECONDS),
             queued_timeout=Duration.seconds(_QUEUE_SECONDS),
+            grant_report_group_permissions=False,  # a copy has no test reports
         )
 
     def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:

@@ -283,7 +283,7 @@ def _user_documents(policies: Sequence[Any], account_id: str, region: str) -> It
 
 
 def _document(given: Any) -> Document:
-    content: Document = json.loads(given) if isinstance(given, str) else given
+    content: Document = json.loads(given) if isinstance(given, (str, bytes)) else given
     return content
 
 
@@ -399,10 +399,33 @@ def needs_of(call: Call) -> Iterator[Need]:
             yield action, resource, context
     if str(call) == "s3:CopyObject" and (source := call.parameters.get("CopySource")):
         yield "s3:GetObject", f"arn:{get_partition(call.region)}:s3:::{str(source).lstrip('/')}", {}
+    if str(call) in ("cloudformation:CreateChangeSet", "cloudformation:CreateStack", "cloudformation:UpdateStack"):
+        for parameter in _parameters_of_template(call):
+            yield (
+                "ssm:GetParameters",
+                f"arn:{get_partition(call.region)}:ssm:{call.region}:{call.account_id}:{parameter}",
+                {},
+            )
     if str(call) in _PASSED:
         member, service = _PASSED[str(call)]
         if role := call.parameters.get(member):
             yield "iam:PassRole", str(role), {"iam:PassedToService": service}
+
+
+def _parameters_of_template(call: Call) -> Iterator[str]:
+    """Those of Systems Manager that a template asks for, which CloudFormation reads with the caller's rights."""
+    body = call.parameters.get("TemplateBody")
+    if call.parameters.get("UsePreviousTemplate"):
+        name = str(call.parameters.get("StackName", ""))
+        stacks = cloudformation_backends[call.account_id][call.region].stacks.values()
+        body = next((each.template for each in list(stacks) if name in (each.name, each.stack_id)), None)
+    try:
+        template = json.loads(body) if isinstance(body, str) else body or {}
+    except ValueError:  # YAML, as no CDK writes it
+        return
+    for each in template.get("Parameters", {}).values():
+        if str(each.get("Type", "")).startswith("AWS::SSM::Parameter::Value<") and "Default" in each:
+            yield f"parameter/{str(each['Default']).lstrip('/')}"
 
 
 def resources_of(action: str, call: Call) -> list[str]:
