@@ -20,7 +20,6 @@ from extended_dlc import (
     Switch,
     TrainedModel,
 )
-from extended_dlc.app.asked import image_asked
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
@@ -47,7 +46,6 @@ class EndpointStack(Stack):
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings, decision)
-        self.image_asked = image_asked(settings.image, base_region=decision.image.base_region)
         schedule: Any = settings.schedule
         self.switch = self._switch(schedule.into_option()) if schedule is not None else None
         self.endpoints = {}

@@ -34,15 +34,7 @@ class TrainingStack(Stack):
         assert read.settings is not None  # noqa: S101 - by EndpointStack
         self._settings, self._endpoints = read.settings, endpoints
         self._images: dict[ImageAsked, ServingImage] = {}
-        self._around = Around(
-            name=read.settings.name,
-            region=read.settings.region,
-            base_region=read.decision.image.base_region if read.decision else None,
-            endpoints=read.settings.endpoints,
-            image=endpoints.image_asked,
-            serving=read.decision.image if read.decision else None,
-            looked_up=read.looked_up,
-        )
+        self._around = Around.of(read)
         for tag, value in read.settings.tags.items():
             Tags.of(self).add(tag, value)
         self.node.add_dependency(endpoints)

@@ -22,6 +22,7 @@ from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Refusal
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.sizing import Load
+from extended_dlc.login import bases_to_pull
 from extended_dlc.options._values import OptionError
 
 
@@ -51,6 +52,16 @@ class Read:
     def region(self) -> str | None:
         """Where it is deployed."""
         return self.settings.region if self.settings else None
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The images that are extended on this machine, for the endpoints and for the trainings."""
+        own = bases_to_pull(self.decision)
+        if self.settings is None or not self.settings.training:
+            return own
+        from extended_dlc.app.training import Around, training_bases
+
+        return tuple(dict.fromkeys([*own, *training_bases(self.settings.training, Around.of(self))]))
 
     @property
     def report(self) -> str:

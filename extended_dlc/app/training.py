@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import image_asked, model_asked, source_of
@@ -16,7 +16,11 @@ from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.decisions.training import TrainingAsked, decide_training
 from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.login import bases_to_pull
 from extended_dlc.options.training import TrainingInstances
+
+if TYPE_CHECKING:
+    from extended_dlc.app.settings import Read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,28 @@ class Around:
 
     serving: ImageDecision | None
     looked_up: Mapping[str, Any]
+
+    @staticmethod
+    def of(read: Read) -> Around:
+        """What settings that were read have around their trainings."""
+        settings, decision = read.settings, read.decision
+        assert settings is not None and decision is not None  # noqa: S101, PT018 - by the caller
+        base_region = decision.image.base_region
+        return Around(
+            name=settings.name,
+            region=settings.region,
+            base_region=base_region,
+            endpoints=settings.endpoints,
+            image=image_asked(settings.image, base_region=base_region),
+            serving=decision.image,
+            looked_up=read.looked_up,
+        )
+
+
+def training_bases(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
+    """The images that are extended for trainings."""
+    for section in trainings.values():
+        yield from bases_to_pull(decide(training_image(section, around), [], region=around.region))
 
 
 def training_image(section: Any, around: Around) -> ImageAsked:

@@ -7,7 +7,6 @@ import click
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.prepare import log_in_to
-from extended_dlc.login import bases_to_pull
 
 
 @click.command()
@@ -24,8 +23,8 @@ def login(settings: str | None, bases: tuple[str, ...]) -> None:
         log_in_to(bases)
         return
     try:
-        decision = decided(raw_settings(settings)).decision
+        bases = decided(raw_settings(settings)).bases
     except SettingsError as error:
         click.echo(f"extended-dlc login: the settings cannot be read ({error}); cdk synth says more", err=True)
         return
-    log_in_to(bases_to_pull(decision))
+    log_in_to(bases)

@@ -12,7 +12,7 @@ from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.facts.models import context_key
-from extended_dlc.login import LoginFailed, bases_to_pull, ecr_registries, engine_program, log_in
+from extended_dlc.login import LoginFailed, ecr_registries, engine_program, log_in
 from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
 
 SECONDS = 5
@@ -29,13 +29,13 @@ def prepare(settings: str | None) -> None:
     """
     try:
         raw = raw_settings(settings)
-        decision = decided(raw).decision
-        if look_up(raw, decision):
-            decision = decided(raw).decision
+        found = decided(raw)
+        if look_up(raw, found.decision):
+            found = decided(raw)
     except (SettingsError, OSError) as error:
         click.echo(f"extended-dlc prepare: {error}; cdk synth says more", err=True)
         return
-    log_in_to(bases_to_pull(decision))
+    log_in_to(found.bases)
 
 
 def look_up(raw: Raw, decision: Decision | None) -> bool:

@@ -8,13 +8,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from extended_dlc.app.read import Raw, known_models
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.part import other_variants
-from extended_dlc.login import bases_to_pull
 from extended_dlc.options.hosting import Instances
+
+if TYPE_CHECKING:
+    from extended_dlc.app.settings import Read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,16 @@ class Target:
     aws: Aws = field(default_factory=lambda: Aws())
 
     @functools.cached_property
-    def decision(self) -> Decision | None:
-        """What the app decides with the settings; None where they are wrong or say too little."""
+    def _read(self) -> Read:
         from extended_dlc.app.settings import read  # half of the checks do without
 
         known = known_models(self.file, self.folder)
-        found = read(Raw(origin="the settings", content=dict(self.settings)), looked_up=known)
-        return found.decision if found.settings is not None else None
+        return read(Raw(origin="the settings", content=dict(self.settings)), looked_up=known)
+
+    @property
+    def decision(self) -> Decision | None:
+        """What the app decides with the settings; None where they are wrong or say too little."""
+        return self._read.decision if self._read.settings is not None else None
 
     @property
     def builds(self) -> bool:
@@ -57,8 +62,8 @@ class Target:
 
     @property
     def bases(self) -> list[str]:
-        """The image that is extended."""
-        return list(bases_to_pull(self.decision))
+        """The images that are extended."""
+        return list(self._read.bases) if self._read.settings is not None else []
 
     @property
     def instances(self) -> dict[str, int]:

@@ -339,6 +339,12 @@ def test_wrong_settings_are_a_line_with_their_place(tmp_path: Path, training: di
     assert [each for each in found.problems if each.startswith(line)], found.problems
 
 
+def test_the_engine_logs_in_for_the_base_of_the_training_too(tmp_path: Path) -> None:
+    bases = decided(settings(tmp_path, endpoint="bloom")).bases
+    assert ["-inference:" in base for base in bases] == [True, False]
+    assert "training" in bases[1] or "/pytorch:" in bases[1]
+
+
 def test_a_trainer_newer_by_a_major_is_refused_in_the_settings(tmp_path: Path) -> None:
     content = settings(tmp_path, endpoint="bloom", image={"transformers": "5.23.0"})
     content["image"]["transformers"] = "4.51.3"
