@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -15,8 +16,16 @@ from hypothesis import strategies as st
 
 from tests.attack.targets import places
 from tests.attack.test_requests import GROUPS, WRONG, edges, table_of
+from tests.runtime.conftest import IMAGE
 
 SECONDS = 30
+OWN_CODES = {
+    word.encode()
+    for file in IMAGE.glob("extended_dlc_server/*.py")
+    for word in re.findall(r'"([a-z][a-z_-]+)"', file.read_text())
+}
+"""The codes of the server's errors, and other words of its source."""
+
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.sampled_from(WRONG),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
@@ -70,3 +79,9 @@ def test_random_requests_are_answered_and_change_nothing(attacked, seconds_left)
     assert attacked.server.ping() == 200
     assert attacked.resident < before + 300
     assert "Traceback" not in attacked.server.log
+    # whatever was sent has made no label of its own: of codes and statuses there are the server's
+    told = attacked.server.request("GET", "/metrics")
+    assert told.status == 200
+    codes = set(re.findall(rb'^extended_dlc_errors_total\{code="(.*)"\}', told.body, re.MULTILINE))
+    assert codes <= OWN_CODES
+    assert told.body.count(b"\n") < 500
