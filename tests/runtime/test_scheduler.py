@@ -9,8 +9,10 @@ import types
 import pytest
 import torch
 import transformers
+from extended_dlc_server import beginnings
 from extended_dlc_server.choosing import Chance, choose, plan_of
 from extended_dlc_server.generating import Generation, generate
+from extended_dlc_server.row_cache import new_cache
 from extended_dlc_server.scheduler import CannotShareStepsError, Scheduler, Writing
 from extended_dlc_server.worker import took_too_long
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -169,6 +171,33 @@ def test_a_beginning_that_is_known_is_not_read_again(llama):
     finally:
         del llama.model.model.forward
     assert sum(one for one in read if one > 4) < 85 + 4 * 20 + 40  # once the whole, then what differs
+
+
+def test_what_is_kept_is_bounded_and_what_was_of_no_use_longest_goes_first(monkeypatch):
+    cache = new_cache()
+    cache.begin([100])
+    for layer in range(2):
+        cache.update(torch.rand(1, 2, 100, 8), torch.rand(1, 2, 100, 8), layer)
+    cache.added(100)
+    size = 80 * cache.token_bytes
+    kept = beginnings.Beginnings(3 * size)
+    texts = [prompt(80, seed) for seed in range(4)]
+    for text in texts[:3]:
+        kept.keep(text, cache, 0)
+    length, place = kept.longest([*texts[0], 7], ())
+    assert (length, kept.bytes) == (80, 3 * size)
+    found, row = place
+    assert torch.equal(found.buffers[1][0][row], cache.buffers[1][0][0, :, :80])
+    kept.keep(texts[3], cache, 0)
+    assert [kept.longest([*text, 7], ())[0] for text in texts] == [80, 0, 80, 80]
+    kept.keep([*texts[3], 9], cache, 0)  # it says all that the shorter one does
+    assert (kept.longest([*texts[3], 9, 7], ())[0], kept.longest(texts[3], ())[0]) == (81, 79)
+    assert kept.bytes <= 3 * size
+    monkeypatch.setattr(beginnings, "MOST", 2)
+    kept.keep(prompt(64, 9), cache, 0)
+    assert sum(kept.longest([*text, 7], ())[0] > 0 for text in (*texts, prompt(64, 9))) == 2
+    kept.clear()
+    assert (kept.bytes, kept.longest([*texts[3], 7], ())) == (0, (0, None))
 
 
 def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):

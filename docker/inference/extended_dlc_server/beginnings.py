@@ -6,10 +6,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .row_cache import new_cache
-
 LEAST = 64
 """Fewest tokens in common that are worth copying."""
+
+MOST = 256
+"""Most sequences that are kept: more of them help nobody, and take the memory of a model."""
 
 Place = tuple[Any, int]
 """A cache and the row in it."""
@@ -25,7 +26,10 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 class Beginnings:
-    """Keys and values of sequences, those that were of use last; bounded in bytes."""
+    """Keys and values of sequences, those that were of use last; bounded in bytes and number.
+
+    Only sequences whose first tokens, `LEAST` of them, are the same are looked at: they are found by these.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         """Empty; 0 bytes keep nothing."""
@@ -34,6 +38,7 @@ class Beginnings:
         """What is kept takes so many."""
 
         self._kept: OrderedDict[int, tuple[list[int], Any]] = OrderedDict()
+        self._alike: dict[tuple[int, ...], set[int]] = {}
         self._number = 0
 
     def longest(
@@ -43,12 +48,18 @@ class Beginnings:
 
         One token is always left: the next one follows from its scores.
         """
+        if len(tokens) <= LEAST:
+            return 0, None
+        head = tuple(tokens[:LEAST])
         best, place, number = LEAST - 1, None, None
         for known, found in running:
+            if tuple(known[:LEAST]) != head:
+                continue
             length = min(common(tokens, known), len(tokens) - 1)
             if length > best:
                 best, place = length, found
-        for key, (known, cache) in self._kept.items():
+        for key in self._alike.get(head, ()):
+            known, cache = self._kept[key]
             length = min(common(tokens, known), len(tokens) - 1)
             if length > best:
                 best, place, number = length, (cache, 0), key
@@ -61,22 +72,28 @@ class Beginnings:
         size = len(tokens) * cache.token_bytes
         if len(tokens) < LEAST or size > self._most:
             return
-        for key, (known, _) in list(self._kept.items()):
+        head = tuple(tokens[:LEAST])
+        for key in list(self._alike.get(head, ())):
+            known, _ = self._kept[key]
             if common(tokens, known) == len(known):
                 self._drop(key)
-        copy = new_cache()
-        copy.take_in(cache, row, len(tokens))
-        while self.bytes + size > self._most:
+        while self._kept and (self.bytes + size > self._most or len(self._kept) >= MOST):
             self._drop(next(iter(self._kept)))
         self._number += 1
-        self._kept[self._number] = (tokens, copy)
+        self._kept[self._number] = (tokens, cache.copied(row, len(tokens)))
+        self._alike.setdefault(head, set()).add(self._number)
         self.bytes += size
 
     def clear(self) -> None:
         """Nothing is kept, for others need the memory."""
         self._kept.clear()
+        self._alike.clear()
         self.bytes = 0
 
     def _drop(self, key: int) -> None:
         tokens, cache = self._kept.pop(key)
         self.bytes -= len(tokens) * cache.token_bytes
+        head = tuple(tokens[:LEAST])
+        self._alike[head].discard(key)
+        if not self._alike[head]:
+            del self._alike[head]

@@ -118,6 +118,14 @@ def _class() -> Any:
                     buffer[slot, :, start : self.end] = theirs[row, :, source]
             self.starts.append(start)
 
+        def copied(self, row: int, length: int) -> Any:
+            """A cache of a sequence's first tokens alone, with no room for more."""
+            made, start = new_cache(), self.starts[row]
+            for index, pair in self.buffers.items():
+                made.buffers[index] = [one[row : row + 1, :, start : start + length].clone() for one in pair]
+            made.starts, made.end, made.slots, made.columns = [0], length, 1, length
+            return made
+
         def leave(self, row: int) -> None:
             """End a sequence; the last one takes its row."""
             last = len(self.starts) - 1

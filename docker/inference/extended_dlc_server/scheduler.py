@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 _PIECE_SECONDS = 0.1
 """About how long the prompts of one step may take: those who write wait for them."""
 
-_PIECES = (64, 128, 256, 512, 1024, 2048)
-"""Tokens of prompts in one step, of which the one is taken that takes about as long."""
+_LEAST_PIECE, _MOST_PIECE = 64, 2048
+"""Tokens of prompts in one step: as many as take about as long, within these."""
 
 _SHARE_OF_BEGINNINGS = 4
 """The part of the cache's memory that sequences may take which are over is one in so many."""
@@ -153,7 +153,7 @@ class Scheduler:
         self.bytes = 0
         """What the texts that are being written may take."""
 
-        self.piece = _PIECES[0]
+        self.piece = _LEAST_PIECE
         self._beginnings = Beginnings(0)
         self.times = TokenTimes()
         self.asked_tokens = self.known_tokens = self.preemptions = 0
@@ -587,8 +587,7 @@ class Scheduler:
             self._forward(cache, [tokens]).sum().item()
             seconds.append(time.perf_counter() - begun)
         rate = len(tokens) / min(seconds)
-        fitting = [piece for piece in _PIECES if piece <= rate * _PIECE_SECONDS]
-        self.piece = max(fitting, default=_PIECES[0])
+        self.piece = min(max(_LEAST_PIECE, int(rate * _PIECE_SECONDS)), _MOST_PIECE)
         memory = self._memory()
         self._beginnings = Beginnings(memory // _SHARE_OF_BEGINNINGS)
         self.bytes = memory - memory // _SHARE_OF_BEGINNINGS
