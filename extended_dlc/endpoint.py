@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from aws_cdk import CustomResource, IResolvable, Names
@@ -12,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc import _sources
 from extended_dlc._asked import annotate, image_asked, model_asked, parts_asked, refuse, region_of, way_out
 from extended_dlc._config import (
     Queue,
@@ -398,7 +398,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         return iam.Role(
             self,
             "Role",
-            assumed_by=_sagemaker(),
+            assumed_by=_sources.sagemaker(self),
             description=f"What the containers of {self.endpoint_name} may do",
             path=path,
             permissions_boundary=boundary,
@@ -717,11 +717,6 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     def _has_ssm_access(self) -> bool:
         fleets = [] if isinstance(self.hosting, Serverless) else [self.hosting, *other_variants(self.hosting)]
         return any(each.ssm_access for each in fleets)
-
-
-@cache
-def _sagemaker() -> iam.ServicePrincipal:
-    return iam.ServicePrincipal("sagemaker.amazonaws.com")
 
 
 Fleet = TypeVar("Fleet", bound=Instances)

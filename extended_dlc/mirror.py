@@ -19,6 +19,7 @@ from constructs import Construct, IDependable
 from extended_dlc._archive import Uploaded, upload_file
 from extended_dlc._mirror_copy import UNVERIFIED
 from extended_dlc._private import place_of
+from extended_dlc._sources import trust_builds_of_account
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.hub import known_licence, known_model_type
@@ -173,7 +174,7 @@ class MirroredModel(Construct):
         prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
 
     def _new_project(self) -> codebuild.Project:
-        return codebuild.Project(
+        project = codebuild.Project(
             self,
             "Project",
             description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
@@ -187,6 +188,8 @@ class MirroredModel(Construct):
             queued_timeout=Duration.seconds(_QUEUE_SECONDS),
             grant_report_group_permissions=False,  # a copy has no test reports
         )
+        trust_builds_of_account(self, project.role)
+        return project
 
     def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:
         bucket = f"arn:{Aws.PARTITION}:s3:::{self._bucket.bucket_name}"

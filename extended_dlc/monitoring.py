@@ -182,11 +182,12 @@ class Watch(Construct):
     def _topic(self) -> sns.ITopic | None:
         if self._monitoring.alarm_topic != "new":
             return self._monitoring.alarm_topic
-        from aws_cdk import aws_iam as iam
         from aws_cdk import aws_sns as sns
 
+        from extended_dlc import _sources
+
         topic = sns.Topic(self, "Topic", enforce_ssl=True)
-        topic.grant_publish(iam.ServicePrincipal("cloudwatch.amazonaws.com"))
+        topic.grant_publish(_sources.cloudwatch(self))
         return topic
 
     def _own(self, component: str = "") -> str:

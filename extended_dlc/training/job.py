@@ -13,6 +13,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct, IDependable
 
+from extended_dlc import _sources
 from extended_dlc._archive import Uploaded, upload_archive
 from extended_dlc._asked import annotate, image_asked, model_asked, refuse, region_of
 from extended_dlc._private import any_partition, place_of
@@ -174,7 +175,7 @@ class TrainingJob(Construct):
         self.role: iam.IRole = role or iam.Role(
             self,
             "Role",
-            assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+            assumed_by=_sources.sagemaker(self),
             description=f"What the containers of {self.job_name} may do",
             path=role_path,
             permissions_boundary=permissions_boundary,
