@@ -188,10 +188,23 @@ _CLASSES = {
 """Java's classes of characters, as Python's patterns write them inside brackets."""
 
 
+_SPELLINGS = {
+    "(?s)": "",
+    r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010ffff",
+    r"\w-": r"\w\-",
+    r"\p{Zs}": r"\s",
+    r"\z": r"\Z",
+}
+"""Spellings of models that Python has otherwise."""
+
+
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
     """A pattern of a model in Python's form; None for one that Python cannot have."""
-    written = pattern.replace(r"\z", r"\Z").replace("(?s)", "")
+    written = pattern
+    for model, python in _SPELLINGS.items():
+        written = written.replace(model, python)
+    written = re.sub(r"\$\{\d+,\d+\}", "", written)  # of tags: meant as a length, which has bounds of its own
     if r"\p{L}" in written or r"\p{IsL" in written:
         # a class of all letters inside another class: \w is the nearest, with the digits and the underscore
         written = written.replace(r"\p{L}", r"\w")

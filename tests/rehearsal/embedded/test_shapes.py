@@ -1,0 +1,219 @@
+"""Requests and templates against botocore's own shapes: what no client of ours would send is refused at the door."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from extended_dlc.rehearsal.embedded.shapes import CHECKED, unreadable_patterns
+from tests.rehearsal.embedded.conftest import REGION, Answer, Aws, deploy, events
+
+Json = dict[str, Any]
+
+VARIANT = {"VariantName": "A", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+ONE = "1 validation error detected: "
+
+
+def call(aws: Aws, service: str, target: str, body: Json | bytes) -> Answer:
+    """A JSON request by hand, as no SDK would write it."""
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/{service}/aws4_request, "
+        "SignedHeaders=host, Signature=0",
+        "Content-Type": "application/x-amz-json-1.1",
+        "X-Amz-Target": target,
+    }
+    return aws.request("POST", "/", body if isinstance(body, bytes) else json.dumps(body), headers)
+
+
+def configured(**changed: Any) -> Json:
+    return {"EndpointConfigName": "c", "ProductionVariants": [{**VARIANT, **changed}]}
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "code", "message"),
+    [
+        (
+            "SageMaker.CreateModel",
+            {},
+            "ValidationException",
+            ONE + "Value null at 'modelName' failed to satisfy constraint: Member must not be null",
+        ),
+        (
+            "SageMaker.CreateModel",
+            {"ModelName": "a_b"},
+            "ValidationException",
+            ONE + "Value 'a_b' at 'modelName' failed to satisfy constraint: Member must satisfy regular expression "
+            "pattern: [a-zA-Z0-9]([\\-a-zA-Z0-9]*[a-zA-Z0-9])?",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            configured(ContainerStartupHealthCheckTimeoutInSeconds=3601),
+            "ValidationException",
+            ONE + "Value '3601' at 'productionVariants.1.member.containerStartupHealthCheckTimeoutInSeconds' failed to "
+            "satisfy constraint: Member must have value less than or equal to 3600",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            configured(VolumeSizeInGB=0),
+            "ValidationException",
+            ONE + "Value '0' at 'productionVariants.1.member.volumeSizeInGB' failed to satisfy constraint: Member must "
+            "have value greater than or equal to 1",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            configured(InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-9"),
+            "ValidationException",
+            "Member must satisfy enum value set: [al2-ami-sagemaker-inference-gpu-2, ",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            {"EndpointConfigName": "c", "ProductionVariants": []},
+            "ValidationException",
+            ONE + "Value '[]' at 'productionVariants' failed to satisfy constraint: Member must have length greater "
+            "than or equal to 1",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            {"EndpointConfigName": "x" * 64, "ProductionVariants": [{**VARIANT, "InstanceType": "ml.none"}]},
+            "ValidationException",
+            "3 validation errors detected: Value '",  # the name is too long for its length and for its pattern
+        ),
+        (
+            "SageMaker.CreateModel",
+            {"ModelName": "m", "PrimaryContainer": {"Image": "x", "Environment": {"1st": "x"}}},
+            "ValidationException",
+            "Map keys must satisfy constraint: [Member must satisfy regular expression pattern: ",
+        ),
+        (
+            "SageMaker.CreateModel",
+            {"ModelName": "m", "VpcConfig": {"SecurityGroupIds": ["sg 1"], "Subnets": ["s"]}},
+            "ValidationException",
+            "Value '['sg 1']' at 'vpcConfig.securityGroupIds' failed to satisfy constraint: Member must satisfy "
+            "constraint: [Member must satisfy regular expression pattern: ",
+        ),
+        (
+            "SageMaker.CreateEndpointConfig",
+            configured(InitialInstanceCount="1"),
+            "SerializationException",
+            "STRING_VALUE can not be converted to an Integer",
+        ),
+        (
+            "SageMaker.CreateModel",
+            {"ModelName": 7},
+            "SerializationException",
+            "NUMBER_VALUE can not be converted to a String",
+        ),
+        (
+            "SageMaker.CreateModel",
+            {"ModelName": "m", "PrimaryContainer": []},
+            "SerializationException",
+            "START_ARRAY can not be converted to a structure",
+        ),
+    ],
+)
+def test_a_request_that_is_not_of_its_shape_is_refused_in_sagemakers_words(
+    aws: Aws, target: str, body: Json, code: str, message: str
+) -> None:
+    answer = call(aws, "sagemaker", target, body)
+    told = json.loads(answer.body)
+    assert (answer.status, told["__type"]) == (400, code)
+    assert message in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("service", "target", "body", "code", "message"),
+    [
+        (
+            "ecr",
+            "AmazonEC2ContainerRegistry_V20150921.CreateRepository",
+            {"repositoryName": "UPPER"},
+            "InvalidParameterException",
+            "Invalid parameter at 'repositoryName' failed to satisfy constraint: 'Member must satisfy regular",
+        ),
+        (
+            "application-autoscaling",
+            "AnyScaleFrontendService.RegisterScalableTarget",
+            {"ServiceNamespace": "sage", "ResourceId": "x", "ScalableDimension": "y"},
+            "ValidationException",
+            "2 validation errors detected: Value 'sage' at 'serviceNamespace' failed",
+        ),
+        (
+            "logs",
+            "Logs_20140328.CreateLogGroup",
+            {"logGroupName": "a b"},
+            "InvalidParameterException",
+            "Value 'a b' at 'logGroupName' failed to satisfy constraint: Member must satisfy regular expression",
+        ),
+    ],
+)
+def test_other_services_have_their_own_codes(
+    aws: Aws, service: str, target: str, body: Json, code: str, message: str
+) -> None:
+    told = json.loads(call(aws, service, target, body).body)
+    assert told["__type"] == code
+    assert message in told["message"]
+
+
+def test_a_query_service_is_checked_too(aws: Aws) -> None:
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/cloudformation/aws4_request, "
+        "SignedHeaders=host, Signature=0",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    answer = aws.request(
+        "POST", "/", "Action=CreateChangeSet&Version=2010-05-15&StackName=s&ChangeSetName=1st", headers
+    )
+    assert answer.status == 400
+    assert b"<Code>ValidationError</Code>" in answer.body
+    assert b"Value '1st' at 'changeSetName' failed to satisfy constraint" in answer.body
+
+
+def test_the_runtime_is_checked_too(aws: Aws) -> None:
+    headers = {
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/sagemaker/aws4_request, "
+        "SignedHeaders=host, Signature=0",
+        "X-Amzn-SageMaker-Custom-Attributes": "x" * 1025,
+    }
+    answer = aws.request("POST", "/endpoints/e/invocations", b"{}", headers)
+    assert answer.status == 400
+    assert "Member must have length less than or equal to 1024" in json.loads(answer.body)["message"]
+
+
+def failed(aws: Aws, name: str, properties: Json) -> str:
+    template = {"Resources": {"It": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": properties}}}
+    assert deploy(aws, name, template)["StackStatus"] == "ROLLBACK_COMPLETE"
+    (reason,) = [why for _, status, why in events(aws, name) if status == "CREATE_FAILED"]
+    return reason
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        (
+            "no-such-property",
+            {"InstanceTyp": "ml.m5.xlarge"},
+            "Properties validation failed for resource It with message: [#/ProductionVariants/0: extraneous key "
+            "[InstanceTyp] is not permitted]",
+        ),
+        (
+            "no-number",
+            {"InitialInstanceCount": "one"},
+            "Properties validation failed for resource It with message: [#/ProductionVariants/0/InitialInstanceCount: "
+            "expected type: Integer, found: String]",
+        ),
+        (
+            "out-of-bounds",
+            {"ModelDataDownloadTimeoutInSeconds": "59"},
+            "Value '59' at 'productionVariants.1.member.modelDataDownloadTimeoutInSeconds' failed to satisfy "
+            "constraint: Member must have value greater than or equal to 60",
+        ),
+    ],
+)
+def test_a_template_meets_the_same_shapes(aws: Aws, name: str, changed: Json, message: str) -> None:
+    assert message in failed(aws, name, {"ProductionVariants": [{**VARIANT, **changed}]})
+
+
+def test_every_pattern_of_the_checked_services_can_be_read() -> None:
+    assert {service: unreadable_patterns(service) for service in CHECKED if unreadable_patterns(service)} == {}
