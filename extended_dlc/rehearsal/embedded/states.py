@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from jsonpath_ng.ext import parse
+from jsonpath_ng.ext.parser import parse
 from moto.core.config import default_user_config
 from moto.stepfunctions import models as moto_models
 from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
@@ -64,9 +64,10 @@ class SageMakerTask(StateTaskServiceUnsupported):
     """`arn:aws:states:::sagemaker:createTrainingJob.sync` and its like, and the requests without `.sync`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # moto's base ends every wait through the endpoint that it makes for task tokens alone
-        self._supported_integration_patterns = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
+        patterns: Any = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
+        self._supported_integration_patterns = patterns  # type: ignore[misc]  # moto's subclasses are given theirs
 
     def _log_unsupported_warning(self) -> None:
         """It is supported here."""
@@ -113,7 +114,7 @@ class SageMakerTask(StateTaskServiceUnsupported):
             env=env,
             error_name=name,
             event_type=HistoryEventType.TaskFailed,
-            event_details=EventDetails(taskFailedEventDetails=details),
+            event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
         )
 
 
@@ -231,6 +232,6 @@ def install(*, port: int) -> None:
             if getattr(module, "state_task_service_for", None) is theirs:
                 module.state_task_service_for = service_for  # type: ignore[attr-defined]
             if hasattr(module, "boto_client_for"):
-                module.boto_client_for = role_client
+                module.boto_client_for = role_client  # type: ignore[attr-defined]
             if hasattr(module, "extract_json") and module is not json_path:
-                module.extract_json = extract_json
+                module.extract_json = extract_json  # type: ignore[attr-defined]
