@@ -280,7 +280,13 @@ def _train_here(
         environment=environment,
         folder=folder,
     )
-    code = training.run_script() if script else training.run_container(_engine(), _image(image))
+    try:
+        code = training.run_script() if script else training.run_container(_engine(), _image(image))
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        return _STOPPED
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     ended = {"status": "SUCCEEDED" if code == 0 else "FAILED", "exit_code": code, "model": str(folder / "model")}
     if as_json:
         click.echo(json.dumps(ended, indent=2))

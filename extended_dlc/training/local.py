@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,11 +101,21 @@ class LocalTraining:
             **{path.absolute(): f"/opt/ml/input/data/{name}" for name, path in self.channels.items()},
         }
         results = {self.folder / name: f"/opt/ml/{name}" for name in ("model", "output", "checkpoints")}
-        command = [engine, "run", "--rm", "--init"]
+        name = f"extended-dlc-train-{os.getpid()}"
+        command = [engine, "run", "--rm", f"--name={name}", *_gpus(engine)]
         command += [f"--volume={source.absolute()}:{target}:ro" for source, target in mounts.items()]
         command += [f"--volume={source.absolute()}:{target}" for source, target in results.items()]
         command += [f"--env={name}={value}" for name, value in self.environment.items()]
-        return subprocess.run([*command, image, "train"], check=False).returncode  # noqa: S603 - as above
+        try:
+            return subprocess.run([*command, image, "train"], check=False).returncode  # noqa: S603 - as above
+        except KeyboardInterrupt:
+            subprocess.run([engine, "stop", name], check=False, capture_output=True)  # noqa: S603 - as above
+            raise
+        except OSError as error:
+            raise ValueError(
+                f"there is no container engine '{engine}' ({error.strerror}): install Docker, name yours in "
+                "CDK_DOCKER, or take --script"
+            ) from None
 
     def _write_configuration(self, folder: Path) -> None:
         """`/opt/ml/input/config`, as the toolkit reads it."""
@@ -126,8 +138,13 @@ class LocalTraining:
             (folder / f"{name}.json").write_text(json.dumps(content))
 
     def _pack(self, archive: Path) -> None:
-        import tarfile
-
         with tarfile.open(archive, "w:gz") as packed:
             for path, file in self.code.files().items():
                 packed.add(file, path)
+
+
+def _gpus(engine: str) -> list[str]:
+    """All GPUs of this machine, where it has some."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    return ["--device=nvidia.com/gpu=all"] if "podman" in engine else ["--gpus=all"]

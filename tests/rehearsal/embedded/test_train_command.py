@@ -213,13 +213,21 @@ def test_a_container_gets_what_sagemaker_gives_it(settings: Path, monkeypatch: p
     assert done.exit_code == 0, done.output
     called = (settings.parent / "called").read_text().splitlines()
     out = settings.parent / "out"
-    assert called[:3] == ["run", "--rm", "--init"]
+    assert called[:2] == ["run", "--rm"]
     assert called[-2:] == ["tuned:1", "train"]
     assert f"--volume={settings.parent / 'data'}:/opt/ml/input/data/train:ro" in called
     assert f"--volume={out / 'model'}:/opt/ml/model" in called
     assert "--env=HF_MODEL_ID=bigscience/bloom-560m" in called
+    assert (out / "input" / "data" / "code" / "sourcedir.tar.gz").is_file()
     hyperparameters = json.loads((out / "input" / "config" / "hyperparameters.json").read_text())
     assert (hyperparameters["epochs"], hyperparameters["sagemaker_program"]) == ("2", "train.py")
+
+
+def test_without_an_engine_the_way_out_is_told(settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDK_DOCKER", "/nowhere/docker")
+    done = here(settings, "--image=tuned:1", f"--channel=train={settings.parent / 'data'}")
+    assert done.exit_code == 1
+    assert "there is no container engine '/nowhere/docker'" in done.stderr
 
 
 def test_a_name_that_is_no_training_is_told_with_those_there_are(settings: Path) -> None:

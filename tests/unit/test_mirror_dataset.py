@@ -1,0 +1,76 @@
+"""The copy of a data set: its own addresses on the Hub, and all of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from extended_dlc import _mirror_copy
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FILES = {"data/one.parquet": b"rows", "sounds/a.wav": b"RIFF", "README.md": b"# Card", ".gitattributes": b"lfs"}
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """A data set, and a model of the same name with other files."""
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == f"/api/datasets/me/set/tree/{COMMIT}":
+            listed = [
+                {
+                    "type": "file",
+                    "path": name,
+                    "size": len(content),
+                    "oid": hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
+                }
+                for name, content in FILES.items()
+            ]
+            return self._answer(json.dumps(listed).encode())
+        name = path.removeprefix(f"/datasets/me/set/resolve/{COMMIT}/")
+        return self._answer(FILES[name]) if name in FILES else self.send_error(404)
+
+    def _answer(self, content: bytes) -> None:
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        part = content[int(first) : int(last) + 1 if last else None]
+        self.send_response(206 if last else 200)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_sounds_and_cards_are_copied_and_hidden_files_are_not(hub: str) -> None:
+    files = _mirror_copy.Hub(hub, "me/set", COMMIT, None, "dataset").files()
+    assert [file.path for file in files] == ["README.md", "data/one.parquet", "sounds/a.wav"]
+
+
+def test_a_file_is_read_at_the_data_sets_address_and_has_its_hash(hub: str) -> None:
+    there = _mirror_copy.Hub(hub, "me/set", COMMIT, None, "dataset")
+    for file in there.files():
+        content = there.read(file, 0, file.size)
+        hasher = file.hasher()
+        hasher.update(content)
+        assert content == FILES[file.path]
+        assert file.is_content(hasher)
+
+
+def test_without_its_kind_a_data_set_is_no_model(hub: str) -> None:
+    with pytest.raises(_mirror_copy.CopyError, match="check model and commit; a private or gated model needs a token"):
+        _mirror_copy.Hub(hub, "me/set", COMMIT, None).files()
