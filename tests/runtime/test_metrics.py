@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -347,6 +348,27 @@ def test_copies_of_a_model_are_added_up():
     assert found[("kv_cache_usage_perc",)] == 0.3
     assert found[("num_sequences_running",)] == 4
     assert found[("prefix_cache_hits_total",)] == 8
+
+
+def test_each_gpu_has_its_memory(monkeypatch):
+    """What torch says of two of them; no machine of the tests has one."""
+    properties = SimpleNamespace(total_memory=80)
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        device_count=lambda: 2,
+        memory_allocated=lambda number: 10 + number,
+        memory_reserved=lambda number: 20 + number,
+        get_device_properties=lambda number: properties,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    worker = idle_worker("text-generation")
+    found = written(metrics.Metrics(worker))
+    assert [found[("device_memory_allocated_bytes", number)] for number in "01"] == [10, 11]
+    assert found[("device_memory_reserved_bytes", "1")] == 21
+    assert found[("device_memory_bytes", "0")] == 80
+    # while it loads, another thread may be in the midst of importing torch
+    worker.is_ready = False
+    assert ("device_memory_bytes", "0") not in written(metrics.Metrics(worker))
 
 
 def test_what_stands_in_a_label_cannot_end_it():
