@@ -81,6 +81,7 @@ def main() -> None:
             per_device_train_batch_size=args.batch_size,
             learning_rate=args.learning_rate,
             bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+            use_cpu=not torch.accelerator.is_available(),  # several hosts without GPUs are one training, too
             logging_steps=1,
             save_steps=args.save_steps,
             save_total_limit=2,

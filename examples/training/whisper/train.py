@@ -86,6 +86,7 @@ def main() -> None:
             predict_with_generate=True,
             generation_max_length=args.generation_max_length,
             remove_unused_columns=False,
+            use_cpu=not torch.accelerator.is_available(),  # several hosts without GPUs are one training, too
             logging_steps=1,
             save_steps=args.save_steps,
             save_total_limit=2,
