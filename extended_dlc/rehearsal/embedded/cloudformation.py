@@ -65,10 +65,14 @@ class Operations:
         self._refuse_in_progress(stack)
         template = template or str(stack.template)
         parameters = _parameters(request, stack.parameters)
-        if stack.has_template(template) and stack.has_parameters(parameters):
-            raise ValidationError(message="No updates are to be performed.")
         tags = _tags(request)
-        self._run(stack, lambda: Operation(backend, stack, self._types).update(template, parameters, tags or None))
+        retagged = "Tags" in request and tags != stack.tags
+        if stack.has_template(template) and stack.has_parameters(parameters) and not retagged:
+            raise ValidationError(message="No updates are to be performed.")
+        _check(backend, stack, template, parameters)
+        stack.role_arn = request.get("RoleARN") or stack.role_arn
+        new_tags = tags if "Tags" in request else None
+        self._run(stack, lambda: Operation(backend, stack, self._types).update(template, parameters, new_tags))
         return stack
 
     def delete(self, backend: CloudFormationBackend, name: str) -> None:
@@ -114,7 +118,9 @@ class Operations:
             tags=_tags(request),
             role_arn=request.get("RoleARN"),
         )
-        if kind == "UPDATE" and stack.has_template(template) and stack.has_parameters(parameters):
+        _check(backend, stack, template, parameters)
+        retagged = "Tags" in request and change_set.tags != stack.tags
+        if kind == "UPDATE" and stack.has_template(template) and stack.has_parameters(parameters) and not retagged:
             change_set.status, change_set.execution_status = "FAILED", "UNAVAILABLE"
             change_set.status_reason = (
                 "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -206,7 +212,7 @@ class Operations:
                 message=f"1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: "
                 "Member must satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
             )
-        return Stack(  # type: ignore[abstract]  # moto leaves abstract methods in all its models
+        stack = Stack(  # type: ignore[abstract]  # moto leaves abstract methods in all its models
             stack_id=generate_stack_id(name, backend.region_name, backend.account_id),
             name=name,
             template={},
@@ -218,9 +224,12 @@ class Operations:
             role_arn=request.get("RoleARN"),
             enable_termination_protection=request.get("EnableTerminationProtection"),
         )
+        stack.timeout_in_minutes = request.get("TimeoutInMinutes")  # type: ignore[attr-defined]  # is serialized
+        return stack
 
     @staticmethod
     def _load(backend: CloudFormationBackend, stack: Stack, template: str, parameters: dict[str, Any]) -> None:
+        _check(backend, stack, template, parameters)
         stack.template, stack.parameters = template, parameters
         stack._parse_template()
         stack.description = stack.template_dict.get("Description")
@@ -249,6 +258,29 @@ class Operations:
         thread = threading.Thread(target=run, name=f"stack {stack.name}", daemon=True)
         thread.start()
         thread.join(GRACE)
+
+
+def _check(backend: CloudFormationBackend, stack: Stack, template: str, parameters: Mapping[str, Any]) -> None:
+    """Refuse, before anything is made, parameters that do not fit and outputs of what the conditions leave out."""
+    parsed = Stack.parse_template(template)
+    declared = parsed.get("Parameters", {})
+    if absent := [key for key, each in declared.items() if "Default" not in each and key not in parameters]:
+        raise ValidationError(message=f"Parameters: [{', '.join(absent)}] must have values")
+    if unknown := [key for key in parameters if key not in declared]:
+        raise ValidationError(message=f"Parameters: [{', '.join(unknown)}] do not exist in the template")
+    for key, given in parameters.items():
+        allowed = [str(each) for each in declared[key].get("AllowedValues", ())]
+        if allowed and str(given) not in allowed:
+            raise ValidationError(message=f"Parameter '{key}' must be one of AllowedValues")
+    resources = parsed.get("Resources", {})
+    known = new_map(backend, stack, parsed, dict(parameters), stack.tags)
+    left_out = {key: each for key, each in resources.items() if not known.holds(each.get("Condition"))}
+    for output in parsed.get("Outputs", {}).values():
+        if known.holds(output.get("Condition")) and (gone := references(output.get("Value"), left_out)):
+            raise ValidationError(
+                message=f"Template format error: Unresolved resource dependencies [{', '.join(sorted(gone))}] in the "
+                "Outputs block of the template"
+            )
 
 
 def find_change_set(backend: CloudFormationBackend, name: str, stack_name: str | None) -> ChangeSet:

@@ -198,6 +198,10 @@ class InService:
         self._watch.join()
         self._now.stop(seconds)
 
+    def die(self) -> None:
+        """End the container that runs now; another is started."""
+        self._now.stop(0)
+
     def _keep_up(self) -> None:
         pause, started = RESTART_SECONDS, time.monotonic()
         while not self.stopping.wait(_BETWEEN_PINGS):
@@ -253,6 +257,15 @@ class Hosting:
             self._up[self._up.index(instance)] = kept
         scrape(kept, serve.scrape_seconds, name=log.stem, logs=self._logs)
         return kept
+
+    def kill(self, endpoint: str) -> int:
+        """Have the containers of an endpoint die in service, as by a lack of memory; how many there were."""
+        with self._lock:
+            found = [each for each in self._up if each.log.name.startswith(f"{endpoint}.")]
+        for each in found:
+            if isinstance(each, InService):
+                each.die()
+        return len(found)
 
     def stop(self, instance: Instance, seconds: float = STOP_SECONDS) -> None:
         """Stop one instance."""

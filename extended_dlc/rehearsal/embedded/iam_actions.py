@@ -73,6 +73,11 @@ def _table() -> Mapping[str, Any]:
     return content
 
 
+def source() -> str:
+    """What the table was made from."""
+    return str(_table()["source"]).partition(",")[0]
+
+
 @functools.cache
 def actions() -> Mapping[str, Action]:
     """Every action by its name in small letters, as IAM compares them."""

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import botocore.session
 from moto.applicationautoscaling.models import applicationautoscaling_backends
 from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import utcnow
 from moto.ecr.models import Image, Repository
 from moto.s3.models import s3_backends
 from moto.sagemaker.exceptions import ValidationError
@@ -384,7 +385,7 @@ class SageMaker:
                 endpoint.endpoint_status = "Failed"
                 endpoint.failure_reason = f"Request to service failed: {error!r}"[:1024]  # type: ignore[assignment]
             finally:
-                endpoint.last_modified_time = datetime.now(timezone.utc)
+                endpoint.last_modified_time = utcnow()  # as moto's times are, which lists compare it with
                 endpoint.settled.set()
 
         if self.hosting.launcher is None:
@@ -679,8 +680,14 @@ def install(sagemaker: SageMaker) -> None:
         sagemaker.delete_endpoint(self.sagemaker_backend, self._get_param("EndpointName"))
         return EmptyResult()
 
+    def list_models(self: SageMakerResponse) -> ActionResult:
+        asked = self._get_param("NameContains") or ""
+        found = [each for name, each in list(self.sagemaker_backend._models.items()) if asked.lower() in name.lower()]
+        return ActionResult({"Models": [each.response_object for each in found]})
+
     for operation in (
         create_model,
+        list_models,
         create_endpoint_config,
         create_endpoint,
         update_endpoint,

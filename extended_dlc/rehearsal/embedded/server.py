@@ -59,6 +59,7 @@ _INVOCATION = re.compile(
 _INTERRUPTION = re.compile(r"/_embedded/training-jobs/(?P<name>[^/]+)/interruption")
 """A POST takes the spot capacity of a job away, with `seconds` of notice."""
 
+_DEATH = re.compile(r"/_embedded/containers/(?P<name>[^/]+)/death")
 _FORM = "application/x-www-form-urlencoded"
 
 _OTHER_TYPES: dict[str, ResourceType] = {
@@ -153,6 +154,8 @@ class EmbeddedAws:
         caller = Caller.of(environ)
         if request.path == SCENARIOS:
             return self._scenarios.respond(request)
+        if request.method == "POST" and (found := _DEATH.fullmatch(request.path)):
+            return Response(f"{self.hosting.kill(unquote(found['name']))}\n")
         if found := clock.ROUTE.fullmatch(request.path):
             return clock.respond(request, self._door.iam, unquote(found["name"]), port=self._port)
         if found := _INTERRUPTION.fullmatch(request.path):

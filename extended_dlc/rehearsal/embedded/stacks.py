@@ -173,7 +173,13 @@ class Operation:
         journal = _Journal()
         try:
             try:
-                after = new_map(self._backend, stack, Stack.parse_template(template), parameters, tags or stack.tags)
+                after = new_map(
+                    self._backend,
+                    stack,
+                    Stack.parse_template(template),
+                    parameters,
+                    stack.tags if tags is None else tags,
+                )
             except Exception as error:
                 raise _Failure(stack.name, _message(error)) from error
             self._apply(after, before.existing(), journal)

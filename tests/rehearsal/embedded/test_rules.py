@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from extended_dlc.rehearsal.embedded import fidelity
 from extended_dlc.rehearsal.embedded.rules import RULES
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events, start
 
@@ -447,6 +448,10 @@ CASES = [
 def test_every_rule_of_the_table_has_a_case_here_and_a_source() -> None:
     assert {case.rule for case in CASES} == {rule.name for rule in RULES}
     assert all(rule.source and rule.refuses for rule in RULES)
+
+
+def test_the_page_of_what_is_refused_is_what_the_code_says() -> None:
+    assert fidelity.FILE.read_text() == fidelity.page(), "make docs"
 
 
 NAMES = {

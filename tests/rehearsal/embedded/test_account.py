@@ -1,0 +1,120 @@
+"""CloudFormation, lists and logs as a real `cdk deploy` and `aws logs tail` meet them."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.rehearsal.embedded.conftest import Aws, settled, wait_for
+from tests.rehearsal.embedded.test_endpoints import answer, endpoint
+
+TEMPLATE: dict[str, Any] = {
+    "Parameters": {
+        "Name": {"Type": "String"},
+        "Size": {"Type": "String", "Default": "small", "AllowedValues": ["small", "large"]},
+    },
+    "Conditions": {"IsLarge": {"Fn::Equals": [{"Ref": "Size"}, "large"]}},
+    "Resources": {
+        "Topic": {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Ref": "Name"}}},
+        "Second": {"Type": "AWS::SNS::Topic", "Condition": "IsLarge"},
+    },
+}
+GIVEN = [{"ParameterKey": "Name", "ParameterValue": "n"}]
+
+
+def body(**outputs: Any) -> str:
+    return json.dumps({**TEMPLATE, **({"Outputs": outputs} if outputs else {})})
+
+
+def test_an_update_of_tags_alone_is_one_and_the_same_tags_again_are_none(aws: Aws) -> None:
+    client = aws.client("cloudformation")
+    role = "arn:aws:iam::123456789012:role/execution"
+    made = {"StackName": "tagged", "TemplateBody": body(), "Parameters": GIVEN}
+    client.create_stack(**made, Tags=[{"Key": "team", "Value": "a"}], TimeoutInMinutes=7, RoleARN=role)
+    described = settled(aws, "tagged")
+    assert (described["TimeoutInMinutes"], described["RoleARN"]) == (7, role)
+    client.update_stack(**made, Tags=[{"Key": "team", "Value": "b"}])
+    described = settled(aws, "tagged")
+    assert (described["StackStatus"], described["Tags"]) == ("UPDATE_COMPLETE", [{"Key": "team", "Value": "b"}])
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        client.update_stack(**made, Tags=[{"Key": "team", "Value": "b"}])
+    change = {**made, "ChangeSetName": "tags", "ChangeSetType": "UPDATE", "Tags": [{"Key": "team", "Value": "c"}]}
+    client.create_change_set(**change)
+    found = client.describe_change_set(StackName="tagged", ChangeSetName="tags")
+    assert (found["Status"], found["ExecutionStatus"]) == ("CREATE_COMPLETE", "AVAILABLE")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ([], r"Parameters: \[Name\] must have values"),
+        ([*GIVEN, {"ParameterKey": "Nmae", "ParameterValue": "n"}], r"Parameters: \[Nmae\] do not exist"),
+        ([*GIVEN, {"ParameterKey": "Size", "ParameterValue": "huge"}], "'Size' must be one of AllowedValues"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_at_once(aws: Aws, parameters: Any, message: str) -> None:
+    client = aws.client("cloudformation")
+    with pytest.raises(ClientError, match=message):
+        client.create_stack(StackName="unfit", TemplateBody=body(), Parameters=parameters)
+    with pytest.raises(ClientError, match="does not exist"):
+        client.describe_stacks(StackName="unfit")
+
+
+def test_an_output_of_what_its_condition_leaves_out_is_refused_at_once(aws: Aws) -> None:
+    client = aws.client("cloudformation")
+    with pytest.raises(ClientError, match=r"Unresolved resource dependencies \[Second\] in the Outputs block"):
+        client.create_stack(StackName="out", TemplateBody=body(It={"Value": {"Ref": "Second"}}), Parameters=GIVEN)
+    conditional = body(It={"Value": {"Ref": "Second"}, "Condition": "IsLarge"})
+    client.create_stack(StackName="out", TemplateBody=conditional, Parameters=GIVEN)
+    assert settled(aws, "out")["StackStatus"] == "CREATE_COMPLETE"
+
+
+def test_lists_filter_by_name_and_time(aws: Aws) -> None:
+    endpoint(aws, "listed-here")
+    sagemaker = aws.client("sagemaker")
+    past, future = (datetime.now(timezone.utc) + timedelta(hours=each) for each in (-1, 1))
+    named = {"NameContains": "listed-here"}
+    for key in ("LastModifiedTime", "CreationTime"):
+        assert len(sagemaker.list_endpoints(**named, **{f"{key}After": past, f"{key}Before": future})["Endpoints"]) == 1
+        assert sagemaker.list_endpoints(**named, **{f"{key}After": future})["Endpoints"] == []
+    assert [each["ModelName"] for each in sagemaker.list_models(**named)["Models"]] == ["listed-here"]
+
+
+def test_the_containers_output_is_in_cloudwatch_logs_and_is_filtered_by_time_and_words(aws: Aws) -> None:
+    before = int(time.time() * 1000) - 1000
+    endpoint(aws, "told", GREETING="good-morning")
+    assert answer(aws, "told").startswith("good-morning")
+    group, logs = "/aws/sagemaker/Endpoints/told", aws.client("logs")
+
+    def found(**asked: Any) -> list[str]:
+        return [each["message"] for each in logs.filter_log_events(logGroupName=group, **asked)["events"]]
+
+    wait_for(lambda: bool(found(startTime=before)))
+    assert found(startTime=before) == ["serving with ['serve'] as good-morning"]
+    assert found(startTime=before, endTime=before + 1) == []
+    assert found(filterPattern="good-morning")
+    assert not found(filterPattern="good-evening")
+    (stream,) = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    assert stream["logStreamName"].startswith("AllTraffic/i-")
+    assert found(logStreamNamePrefix="AllTraffic/") == found()
+
+
+def test_a_container_that_dies_in_service_is_started_again(aws: Aws) -> None:
+    endpoint(aws, "mortal", GREETING="again")
+    done = aws.request("POST", "/_embedded/containers/mortal/death")
+    assert (done.status, done.body) == (200, b"1\n")
+
+    def answers() -> bool:
+        try:
+            return answer(aws, "mortal").startswith("again")
+        except ClientError:
+            return False
+
+    wait_for(answers)
+    assert aws.client("sagemaker").describe_endpoint(EndpointName="mortal")["EndpointStatus"] == "InService"
+    assert aws.request("POST", "/_embedded/containers/nobody/death").body == b"0\n"
