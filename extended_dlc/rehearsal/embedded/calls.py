@@ -17,9 +17,10 @@ from botocore.model import OperationModel, OperationNotFoundError
 from moto.core.parse import PROTOCOL_PARSERS, UNDEFINED
 from moto.core.request import Request as MotoRequest
 from moto.core.request import determine_request_protocol
-from moto.core.routing import NotFound, get_service_router
+from moto.core.routing import get_service_router
 from moto.core.utils import get_service_model
 from moto.iam.models import get_account_id_from
+from werkzeug.exceptions import NotFound
 
 Parameters = dict[str, Any]
 Environ = dict[str, Any]

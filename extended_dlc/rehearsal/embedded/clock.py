@@ -49,7 +49,7 @@ def _run(target: dict[str, str], group: str, iam: Iam, account_id: str, region: 
             found["service"],
             region_name=region,
             endpoint_url=f"http://localhost:{port}",
-            **credentials_of_role(role, region, "scheduler"),  # type: ignore[call-overload]
+            **credentials_of_role(role, region, "scheduler"),
         )
         getattr(client, xform_name(found["action"]))(**json.loads(target.get("Input") or "{}"))
     except (Refusal, ClientError, BotoCoreError) as error:

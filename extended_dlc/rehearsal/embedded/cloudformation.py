@@ -224,7 +224,7 @@ class Operations:
             role_arn=request.get("RoleARN"),
             enable_termination_protection=request.get("EnableTerminationProtection"),
         )
-        stack.timeout_in_minutes = request.get("TimeoutInMinutes")  # type: ignore[attr-defined]  # is serialized
+        stack.timeout_in_minutes = request.get("TimeoutInMinutes")
         return stack
 
     @staticmethod

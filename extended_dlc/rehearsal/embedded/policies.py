@@ -136,7 +136,7 @@ def statements_of(document: Document) -> list[dict[str, Any]]:
     if unknown := set(document) - {"Version", "Id", "Statement"}:
         raise NotUnderstood(f"the policy's element {sorted(unknown)[0]}")
     found = document["Statement"]
-    statements: list[dict[str, Any]] = [found] if isinstance(found, Mapping) else list(found)
+    statements: list[dict[str, Any]] = [dict(found)] if isinstance(found, Mapping) else list(found)
     for each in statements:
         _check_once(json.dumps(each, sort_keys=True))
     return statements

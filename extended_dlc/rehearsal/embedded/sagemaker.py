@@ -451,7 +451,7 @@ class SageMaker:
         kinds = [each["InstanceType"] for each in pools] or [variant.get("InstanceType")]
         for kind in kinds:
             if kind not in self.scenarios.shortages:
-                return kind
+                return None if kind is None else str(kind)
         raise NotServing(
             "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry "
             "using a different ML instance type or after some time."

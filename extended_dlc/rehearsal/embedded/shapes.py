@@ -209,12 +209,17 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
         # a class of all letters inside another class: \w is the nearest, with the digits and the underscore
         written = written.replace(r"\p{L}", r"\w")
     for java, python in _CLASSES.items():
-        written = re.sub(rf"(?<!\[){re.escape(java)}(?![^\[]*\])", lambda _, to=python: f"[{to}]", written)
+        written = re.sub(rf"(?<!\[){re.escape(java)}(?![^\[]*\])", functools.partial(_in_brackets, python), written)
         written = written.replace(java, python)
     try:
         return re.compile(written, re.DOTALL)
     except re.error:
         return None
+
+
+def _in_brackets(inner: str, found: re.Match[str]) -> str:
+    """A class of characters as Python has it."""
+    return f"[{inner}]"
 
 
 def unreadable_patterns(service: str) -> set[str]:
