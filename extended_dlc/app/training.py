@@ -113,6 +113,7 @@ def training_asked(key: str, section: Any, around: Around, image: ImageDecision)
         instances=section.instances.into_option() if section.instances is not None else TrainingInstances(),
         adapter=section.adapter,
         gate=section.gate.into_option() if section.gate is not None else None,
+        registry=section.registry,
         environment=section.environment or {},
         metrics=section.metrics or {},
         transformers=image.transformers,

@@ -57,6 +57,7 @@ class TrainingAsked:
     instances: TrainingInstances
     adapter: Adapter | None = None
     gate: EvaluationGate | None = None
+    registry: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     transformers: str | None = None
@@ -110,6 +111,14 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
             f"must be letters, digits and hyphens between them, at most {NAME_LENGTH}, because each run adds 13 "
             f"characters and SageMaker takes {most('training.name')}: shorten it",
             setting="",
+        )
+    registry = asked.registry
+    if registry is not None and not is_token(registry) and not (_JOB_NAME.fullmatch(registry) and len(registry) <= 63):
+        finder.refuse(
+            "registry",
+            registry,
+            "cannot be the name of a group of the model registry: use letters, digits and hyphens between them, at "
+            "most 63 characters",
         )
     for channel in asked.channels:
         if not _CHANNEL.fullmatch(channel):

@@ -160,6 +160,7 @@ class TrainingJob(Construct):
             self, max_length=NAME_LENGTH, separator="-", allowed_special_characters="-"
         ).lower().rstrip("-")
         self._serves, self._gate, self._adapter = serves, gate, adapter
+        self._registry = registry
         self._channels = channels or {}
         self._hyperparameters = hyperparameters or {}
         self._base, self._network_isolation, self._key = base_model, network_isolation, encryption_key
@@ -279,6 +280,7 @@ class TrainingJob(Construct):
             instances=self.instances,
             adapter=self._adapter,
             gate=self._gate,
+            registry=self._registry,
             environment=environment,
             metrics=self._metrics,
             transformers=image.transformers,

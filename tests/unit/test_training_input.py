@@ -326,6 +326,7 @@ def test_right_settings_have_no_problem(tmp_path: Path) -> None:
         ({"schedule": {"expresion": "daily"}}, "training.tune.schedule.expresion: is not a setting; did you mean 'exp"),
         ({"channels": {"train": {"bucket": "b", "prefix": "x"}}}, "training.tune.channels.train.prefix (x): is not a"),
         ({"channels": {"train": {"kind": "hub", "dataset": "a/b"}}}, "training.tune.channels.train.revision: field"),
+        ({"endpoint": "bloom", "registry": "my models"}, "training.tune.registry (my models): cannot be the name of a"),
         ({"role": "arn:aws:s3:::x"}, "training.tune.role (arn:aws:s3:::x): is an ARN of s3"),
         ({"image": {"transformers": "5.23"}}, "training.tune.image.transformers (5.23): is not an exact transformers"),
         (
