@@ -276,11 +276,22 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
     known = new_map(backend, stack, parsed, dict(parameters), stack.tags)
     left_out = {key: each for key, each in resources.items() if not known.holds(each.get("Condition"))}
     for output in parsed.get("Outputs", {}).values():
-        if known.holds(output.get("Condition")) and (gone := references(output.get("Value"), left_out)):
+        value = _taken(output.get("Value"), known.holds)
+        if known.holds(output.get("Condition")) and (gone := references(value, left_out)):
             raise ValidationError(
                 message=f"Template format error: Unresolved resource dependencies [{', '.join(sorted(gone))}] in the "
                 "Outputs block of the template"
             )
+
+
+def _taken(value: Any, holds: Callable[[str], bool]) -> Any:
+    """A value with the branch of each `Fn::If` that its condition takes: what stands in the other is no dependency."""
+    if isinstance(value, Mapping):
+        if set(value) == {"Fn::If"}:
+            condition, yes, no = value["Fn::If"]
+            return _taken(yes if holds(condition) else no, holds)
+        return {key: _taken(each, holds) for key, each in value.items()}
+    return [_taken(each, holds) for each in value] if isinstance(value, list) else value
 
 
 def find_change_set(backend: CloudFormationBackend, name: str, stack_name: str | None) -> ChangeSet:
