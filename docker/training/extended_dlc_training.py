@@ -57,7 +57,7 @@ def main() -> None:
     folder = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
     if (folder / ADAPTER).is_file():
         name_revision(folder)
-    if os.environ.get("EXTENDED_DLC_MERGE_ADAPTER") == "true":
+    if os.environ.get("EXTENDED_DLC_MERGE_ADAPTER") == "true" and (is_first_host() or (folder / ADAPTER).is_file()):
         merge_adapter(folder)
     write_record(folder)
 
@@ -77,6 +77,12 @@ def _train() -> None:
         job.to_env_vars(),
         runner_type=runner.ProcessRunnerType,
     )
+
+
+def is_first_host() -> bool:
+    """Whether this is the host of process 0, which alone saves the model of all of them; of one host it is."""
+    hosts = _json(_config() / "resourceconfig.json")
+    return hosts.get("current_host") == min(hosts.get("hosts") or [None])
 
 
 def name_revision(folder: Path) -> None:
@@ -138,8 +144,11 @@ def _task(configuration: dict[str, Any], adapter: dict[str, Any]) -> str | None:
 
 def _hyperparameters() -> dict[str, Any]:
     """The job's own, as the toolkit gives them to scripts."""
-    config = Path(os.environ.get("SM_INPUT_CONFIG_DIR", "/opt/ml/input/config"))
-    return {key: _plain(value) for key, value in _json(config / "hyperparameters.json").items()}
+    return {key: _plain(value) for key, value in _json(_config() / "hyperparameters.json").items()}
+
+
+def _config() -> Path:
+    return Path(os.environ.get("SM_INPUT_CONFIG_DIR", "/opt/ml/input/config"))
 
 
 def _plain(value: Any) -> Any:

@@ -205,3 +205,13 @@ def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_meas
     assert "the script left no adapter_config.json" in told
     assert "leave adapter= out" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_hosts_the_first_alone_is_asked_for_the_adapter(run: Run, tmp_path: Path) -> None:
+    program = "import extended_dlc_training as layer; print(layer.is_first_host())"
+    told = []
+    for current in ("algo-1", "algo-2", None):
+        hosts = {"current_host": current, "hosts": ["algo-1", "algo-2"]} if current else {}
+        (tmp_path / "resourceconfig.json").write_text(json.dumps(hosts))
+        told.append(run(tmp_path, "-c", program, SM_INPUT_CONFIG_DIR=str(tmp_path)).strip())
+    assert told == ["True", "False", "True"]
