@@ -17,11 +17,11 @@ import click
 )
 @click.option(
     "--scenario",
-    type=click.Choice(["main", "tutorial", "training"]),
+    type=click.Choice(["main", "tutorial", "training", "training-hosts"]),
     default="main",
     show_default=True,
     help="main: BLOOM and Whisper answer. tutorial: AWS's own image fails at the first request; extended, it answers. "
-    "training: a model is trained, judged, and served where it got better.",
+    "training: a model is trained, judged, and served where it got better. training-hosts: two hosts train one model.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything up at the end and print the environment to export.")
 @click.option("--down", is_flag=True, help="End what --keep left up.")

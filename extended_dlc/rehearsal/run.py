@@ -28,6 +28,7 @@ SCENARIOS: Mapping[str, Play] = {
     "main": scenario_main.play,
     "tutorial": scenario_tutorial.play,
     "training": scenario_training.play,
+    "training-hosts": scenario_training.play_hosts,
 }
 
 

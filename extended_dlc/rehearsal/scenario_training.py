@@ -69,6 +69,56 @@ def play(stage: Stage, *, keep: bool) -> None:
             stage.destroy()
 
 
+def play_hosts(stage: Stage, *, keep: bool) -> None:
+    """One training on two hosts, which torchrun joins over two addresses of this machine."""
+    stage.container_engine()
+    stage.embedded_aws()
+    serving = stage.base_image(DLC_4_51_3)
+    training = stage.base_image(TRAINING_5_3_0)
+    stage.models()
+    stage.hub()
+    transformers = stage.app_settings["image"]["transformers"]
+    image = stage.extended(serving, transformers)
+    with _code() as folder:
+        settings = _training(stage, stage.extended(training, transformers, family="training"), folder)
+        for option in ("endpoint", "gate"):
+            del settings[option]
+        settings |= {
+            "base_model": {"model": BLOOM},
+            "hyperparameters": {"max_steps": 4, "batch_size": 4},
+            "instances": {"instance_type": "ml.m5.2xlarge", "count": 2, "distribution": "torchrun"},
+        }
+        stage.bootstrap(image)
+        stage.deploy(
+            "cdk deploy: the endpoint, and a training on two hosts",
+            image=image,
+            endpoints={"bloom": stage.endpoint(BLOOM)},
+            training={"bloom": settings},
+        )
+        _trains_on_two_hosts(stage)
+        if keep:
+            stage.leave_up()
+        else:
+            stage.destroy()
+
+
+def _trains_on_two_hosts(stage: Stage) -> None:
+    with stage.report.step("two hosts train one model") as step:
+        done = _finish(stage, _start(stage, {}))
+        if done["status"] != "SUCCEEDED":
+            raise RuntimeError(f"the run {done['status']}: {done.get('error')}: {done.get('cause')}")
+        (job,) = stage.client.service("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+        name = job["TrainingJobName"]
+        metrics = stage.client.service("sagemaker").describe_training_job(TrainingJobName=name)["FinalMetricDataList"]
+        epochs = {each["MetricName"]: each["Value"] for each in metrics}["epoch"]
+        # eight sentences, four on each host: one step an epoch; a host by itself would need two
+        if epochs != 4:
+            raise RuntimeError(f"four steps were {epochs:g} epochs: each host of {name} trained by itself")
+        step.proof = (
+            f"{name}: algo-1 and algo-2 made four steps of four sentences each, which are {epochs:g} epochs of eight"
+        )
+
+
 @contextmanager
 def _code() -> Iterator[Path]:
     """The example of a language model, with the scenario's sentence as its data."""
