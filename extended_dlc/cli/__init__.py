@@ -12,6 +12,7 @@ import click
 import extended_dlc
 
 _COMMANDS = (
+    "ask",
     "catalog",
     "check",
     "doctor",

@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from extended_dlc.bearer import LONGEST_MINUTES, base_url, make_token
+from extended_dlc.cli._aws import credentials_of, session_in
 from extended_dlc.facts.checks import check_endpoint_name
-
-_LOG_IN = "run 'aws configure' or 'aws sso login', or name a profile with --profile"
 
 
 @click.command()
@@ -52,8 +51,8 @@ def token(
             check_endpoint_name(name)
         except ValueError as error:
             raise click.ClickException(f"{option} ('{name[:100]}') {error}") from None
-    session = _session(profile, region)
-    credentials = _credentials(session)
+    session = session_in(profile, region)
+    credentials = credentials_of(session)
     _check(session, endpoint, component)
     url = base_url(endpoint, host=session.client("sagemaker-runtime").meta.endpoint_url, component=component)
     until = datetime.now(timezone.utc) + timedelta(minutes=expires)
@@ -65,39 +64,6 @@ def token(
         click.echo(f"export OPENAI_BASE_URL={shlex.quote(url)}\nexport OPENAI_API_KEY={shlex.quote(made)}")
     else:
         click.echo(f"{url}\n{made}")
-
-
-def _session(profile: str | None, region: str | None) -> Any:
-    """The caller's session, in a region."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        session = boto3.Session(profile_name=profile, region_name=region)
-        if session.region_name is None:
-            raise click.ClickException(
-                "no region: pass --region, set AWS_REGION, or give the profile one (aws configure set region REGION)"
-            )
-        session.get_partition_for_region(session.region_name)
-    except BotoCoreError as error:  # a profile or a region that does not exist
-        way_out = "aws configure list-profiles shows the profiles; --region takes a name as us-east-1"
-        raise click.ClickException(f"{error}: {way_out}") from None
-    return session
-
-
-def _credentials(session: Any) -> Any:
-    """What signs."""
-    from botocore.exceptions import BotoCoreError
-
-    try:
-        credentials = session.get_credentials()
-        if credentials is not None:
-            credentials.get_frozen_credentials()  # which renews them where it is time
-    except BotoCoreError as error:
-        raise click.ClickException(f"the AWS credentials cannot be used ({error}): {_LOG_IN}") from None
-    if credentials is None:
-        raise click.ClickException(f"no AWS credentials: {_LOG_IN}")
-    return credentials
 
 
 def _check(session: Any, endpoint: str, component: str | None) -> None:

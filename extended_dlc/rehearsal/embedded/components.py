@@ -111,6 +111,22 @@ def describe(backend: SageMakerModelBackend, name: str) -> Properties:
     return found
 
 
+_SUMMARY = (
+    *("CreationTime", "InferenceComponentArn", "InferenceComponentName", "EndpointArn", "EndpointName"),
+    *("VariantName", "InferenceComponentStatus", "LastModifiedTime"),
+)
+
+
+def summaries(backend: SageMakerModelBackend, endpoint: str | None) -> list[Properties]:
+    """ListInferenceComponents, of an endpoint where one is named; all in one page."""
+    found = [each for key, each in _made.items() if key[:2] == (backend.account_id, backend.region_name)]
+    return [
+        {key: each[key] for key in _SUMMARY if key in each}
+        for each in found
+        if endpoint in (None, each["EndpointName"])
+    ]
+
+
 def delete(control: SageMaker, backend: SageMakerModelBackend, name: str) -> None:
     """DeleteInferenceComponent."""
     describe(backend, name)
@@ -185,6 +201,10 @@ def install(control: SageMaker) -> None:
     def describe_inference_component(self: SageMakerResponse) -> ActionResult:
         return ActionResult(describe(self.sagemaker_backend, self._get_param("InferenceComponentName")))
 
+    def list_inference_components(self: SageMakerResponse) -> ActionResult:
+        wanted = self._get_params().get("EndpointNameEquals")
+        return ActionResult({"InferenceComponents": summaries(self.sagemaker_backend, wanted)})
+
     def delete_inference_component(self: SageMakerResponse) -> EmptyResult:
         delete(control, self.sagemaker_backend, self._get_param("InferenceComponentName"))
         return EmptyResult()
@@ -198,6 +218,7 @@ def install(control: SageMaker) -> None:
     for operation in (
         create_inference_component,
         describe_inference_component,
+        list_inference_components,
         delete_inference_component,
         update_inference_component_runtime_config,
     ):

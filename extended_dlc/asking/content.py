@@ -1,0 +1,234 @@
+"""What is sent: a text, a chat, JSON, a sound or a picture, by what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.asking.errors import AskError
+
+_ATTRIBUTES = 1024
+"""Characters of the custom attributes that SageMaker takes."""
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF87a", "image/gif"),
+    (0, b"GIF89a", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (6, b"\0\0\0\0", "image/bmp"),
+    (0, b"II*\x00", "image/tiff"),
+    (0, b"MM\x00*", "image/tiff"),
+    (8, b"WAVE", "audio/wav"),
+    (0, b"ID3\x02", "audio/mpeg"),
+    (0, b"ID3\x03", "audio/mpeg"),
+    (0, b"ID3\x04", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xf2", "audio/mpeg"),
+    (0, b"fLaC", "audio/flac"),
+    (0, b"OggS", "audio/ogg"),
+    (0, b"\x1aE\xdf\xa3", "audio/webm"),
+    (4, b"ftypM4A", "audio/mp4"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypheic", "image/heif"),
+    (4, b"ftyp", "video/mp4"),
+)
+"""Offset, bytes there, and what such a file is."""
+
+_CONTAINERS = {"image/bmp": b"BM", "image/webp": b"RIFF", "audio/wav": b"RIFF"}
+"""What the files of these types begin with besides."""
+
+_EXTENSIONS = {
+    ".aac": "audio/aac",
+    ".amr": "audio/amr",
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
+    ".csv": "text/csv",
+    ".flac": "audio/flac",
+    ".gif": "image/gif",
+    ".heic": "image/heif",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".m4a": "audio/mp4",
+    ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".png": "image/png",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".wav": "audio/wav",
+    ".webm": "audio/webm",
+    ".webp": "image/webp",
+    ".wma": "audio/x-ms-wma",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What the caller gives: a text, or bytes of a type."""
+
+    text: str | None = None
+    data: bytes = b""
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What is sent."""
+
+    data: bytes
+    content_type: str
+    attributes: str | None = None
+    """Parameters that stand beside a body that is no JSON."""
+
+    streams: bool = False
+    """Whether the answer may come in parts."""
+
+    accept: str | None = None
+
+
+def media_type(data: bytes, name: str = "") -> str | None:
+    """The content type of a file by its first bytes, or by its extension; None for what neither tells."""
+    for offset, signature, found in _SIGNATURES:
+        if data[offset : offset + len(signature)] == signature and data.startswith(_CONTAINERS.get(found, b"")):
+            return found
+    return _EXTENSIONS.get(Path(name).suffix.lower())
+
+
+def of_text(given: str) -> Content:
+    """A text, or an object of JSON as it is."""
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        raise AskError("the text is not in UTF-8", "give it in UTF-8, or as a file with --content-type") from None
+    return Content(data=given.encode()) if _is_object(given) else Content(text=given)
+
+
+def of_bytes(data: bytes, name: str, *, content_type: str | None) -> Content:
+    """A file, by its first bytes and its name."""
+    kind = content_type or media_type(data, name)
+    if kind is not None and _is_json(kind):
+        _require_json(data, name)
+    if kind is not None and not kind.startswith("text/plain"):
+        return Content(data=data, content_type=kind)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise AskError(
+            f"'{name}' is neither text in UTF-8 nor a sound or picture that its first bytes or its name tell",
+            "say what it is, as --content-type audio/wav",
+        ) from None
+    if content_type:
+        return Content(data=data, content_type=content_type)
+    return of_text(text.strip("\n"))
+
+
+def parameters(given: Sequence[str]) -> dict[str, Any]:
+    """The values of `-p`: JSON where they are JSON, else texts; a dot in a name goes one level down."""
+    found: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        path = name.split(".")
+        if not equals or not all(path):
+            raise AskError(f"'-p' ('{each[:100]}') is no pair", "write it as -p NAME=VALUE, as -p max_new_tokens=50")
+        place = found
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise AskError(f"'-p' ('{each[:100]}') goes below '{key}', which has a value already", "give one")
+        if path[-1] in place:
+            raise AskError(f"'-p' ('{each[:100]}') is given twice", "give one")
+        place[path[-1]] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+def plain(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
+    """The body as this project's server, the stock one and TGI take it."""
+    if content.text is not None:
+        body: dict[str, Any] = {"inputs": content.text, **({"parameters": dict(values)} if values else {})}
+        # this server streams where its task can; no other form is asked of one that cannot
+        accept = "text/event-stream, application/json;q=0.9" if stream else None
+        return Body(data=_json(body), content_type="application/json", streams=stream, accept=accept)
+    if _is_json(content.content_type):
+        return _given(content.data, values, stream=stream)
+    attributes = json.dumps(dict(values)) if values else None
+    if attributes is not None and len(attributes) > _ATTRIBUTES:
+        raise AskError(
+            f"'-p' has {len(attributes)} characters in all, and beside a file SageMaker takes {_ATTRIBUTES}",
+            "give fewer or shorter ones",
+        )
+    return Body(data=content.data, content_type=content.content_type, attributes=attributes)
+
+
+def chat(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
+    """A chat as OpenAI has it, of one message."""
+    message = {"role": "user", "content": _require_text(content)}
+    body = {"messages": [message], **values, **({"stream": True} if stream else {})}
+    return Body(data=_json(body), content_type="application/json", streams=stream)
+
+
+def completion(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
+    """A text to be continued, as OpenAI has it: vLLM's way for models without a chat template."""
+    body = {"prompt": _require_text(content), **values, **({"stream": True} if stream else {})}
+    return Body(data=_json(body), content_type="application/json", streams=stream)
+
+
+def _require_text(content: Content) -> str:
+    if content.text is None:
+        raise AskError(
+            f"a chat is a text here, and this is {content.content_type}",
+            "leave --chat out, or write the whole body as JSON, with the picture as a data: URL in its messages",
+        )
+    return content.text
+
+
+def _given(data: bytes, values: Mapping[str, Any], *, stream: bool) -> Body:
+    """JSON as it is, with the parameters where its kind of body has them."""
+    content = json.loads(data)
+    is_object = isinstance(content, dict)
+    if values:
+        if not is_object:
+            raise AskError("'-p' goes into an object, and this JSON is none", "write the parameters into the JSON")
+        if "inputs" in content:
+            content["parameters"] = {**(content.get("parameters") or {}), **values}
+        else:
+            content |= values
+        data = _json(content)
+    return Body(
+        data=data, content_type="application/json", streams=stream and is_object and content.get("stream") is True
+    )
+
+
+def _json(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+def _require_json(data: bytes, name: str) -> None:
+    try:
+        json.loads(data)
+    except ValueError as error:
+        raise AskError(f"'{name}' is not JSON ({error})", "correct it, or name it .txt to send it as a text") from None

@@ -1,0 +1,42 @@
+"""The caller's AWS session for commands: a region and credentials, or the sentence that says what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+_LOG_IN = "run 'aws configure' or 'aws sso login', or name a profile with --profile"
+
+
+def session_in(profile: str | None, region: str | None) -> Any:
+    """The caller's session, in a region."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = boto3.Session(profile_name=profile, region_name=region)
+        if session.region_name is None:
+            raise click.ClickException(
+                "no region: pass --region, set AWS_REGION, or give the profile one (aws configure set region REGION)"
+            )
+        session.get_partition_for_region(session.region_name)
+    except BotoCoreError as error:  # a profile or a region that does not exist
+        way_out = "aws configure list-profiles shows the profiles; --region takes a name as us-east-1"
+        raise click.ClickException(f"{error}: {way_out}") from None
+    return session
+
+
+def credentials_of(session: Any) -> Any:
+    """What signs."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        credentials = session.get_credentials()
+        if credentials is not None:
+            credentials.get_frozen_credentials()  # which renews them where it is time
+    except BotoCoreError as error:
+        raise click.ClickException(f"the AWS credentials cannot be used ({error}): {_LOG_IN}") from None
+    if credentials is None:
+        raise click.ClickException(f"no AWS credentials: {_LOG_IN}")
+    return credentials

@@ -1,0 +1,378 @@
+"""`extended-dlc ask`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extended_dlc.cli._aws import credentials_of, session_in
+
+_FAILED, _STOPPED = 1, 130
+_NEWS_SECONDS = 15
+"""Between two lines of progress where no terminal shows the last one in place."""
+
+
+@click.command()
+@click.argument("name")
+@click.argument("what", metavar="TEXT|FILE|-", required=False)
+@click.option("--sample", is_flag=True, help="Ask with two seconds of sound (a tone) that need no file.")
+@click.option("--chat/--no-chat", default=None, help="Ask as a chat, or not. Default: a chat where vLLM answers.")
+@click.option(
+    "-p",
+    "--parameter",
+    "given",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter, as max_new_tokens=50: JSON where it is JSON, else a text. NAME may be A.B.",
+)
+@click.option("--component", metavar="NAME", help="Component that answers, of an endpoint with several.")
+@click.option("--variant", metavar="NAME", help="Variant that answers. Default: as the weights have it.")
+@click.option("--content-type", metavar="TYPE", help="What the file is. Default: by its first bytes or its name.")
+@click.option("--no-stream", is_flag=True, help="Wait for the whole answer.")
+@click.option("--output", type=click.Path(dir_okay=False), help="Write the answer as it came into a file.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 21600),
+    default=900,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a copy that wakes up, or for an asynchronous answer.",
+)
+@click.option("--region", help="Region of the endpoint. Default: that of the environment or of the profile.")
+@click.option("--profile", help="AWS profile that asks. Default: that of the environment.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, status and seconds.")
+def ask(
+    name: str,
+    what: str | None,
+    sample: bool,
+    chat: bool | None,
+    given: tuple[str, ...],
+    component: str | None,
+    variant: str | None,
+    content_type: str | None,
+    no_stream: bool,
+    output: str | None,
+    timeout: float,
+    region: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> None:
+    """Ask the endpoint NAME, and print its answer as it comes, and how long it took.
+
+    A file is sent as what it is: a text, a sound, a picture, or JSON as the whole body, and so is a TEXT that is an
+    object of JSON; - reads standard input. Ends with status 0 with an answer, 1 without one, with what AWS or the
+    model's server says and what to do, and 130 when it was stopped.
+    """
+    if sample == (what is not None):
+        raise click.UsageError("give one of TEXT, FILE, - and --sample")
+    from extended_dlc.asking.errors import AskError, Stopped
+
+    try:
+        told = _ask(
+            name,
+            what,
+            chat=chat,
+            given=given,
+            component=component,
+            variant=variant,
+            content_type=content_type,
+            streams=not (no_stream or output),
+            output=output,
+            timeout=timeout,
+            region=region,
+            profile=profile,
+            as_json=as_json,
+        )
+    except AskError as error:
+        stopped = isinstance(error, Stopped)
+        if as_json:
+            status = "stopped" if stopped else "failed"
+            click.echo(json.dumps({"endpoint": name, "status": status, "error": error.message, "next": error.hint}))
+        else:
+            click.echo(f"Error: {error}", err=True)
+        sys.exit(_STOPPED if stopped else _FAILED)
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        sys.exit(_STOPPED)
+    if as_json:
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def _ask(
+    name: str,
+    what: str | None,
+    *,
+    chat: bool | None,
+    given: tuple[str, ...],
+    component: str | None,
+    variant: str | None,
+    content_type: str | None,
+    streams: bool,
+    output: str | None,
+    timeout: float,
+    region: str | None,
+    profile: str | None,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Ask, print, and tell what JSON is made of."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from extended_dlc.asking import content
+    from extended_dlc.asking.errors import AskError, explained
+    from extended_dlc.asking.sending import Asker
+    from extended_dlc.asking.target import check_size, find_target
+
+    _check_names({"NAME": name, "--component": component, "--variant": variant})
+    values = content.parameters(given)
+    asked = _content(what, content_type)
+    session = session_in(profile, region)
+    credentials_of(session)
+    screen = _Screen(as_json=as_json)
+    try:
+        target = find_target(
+            _describer(session),
+            name,
+            region=session.region_name,
+            component=component,
+            variant=variant,
+            looks_at_model=asked.text is not None and not chat,
+        )
+        if target.note:
+            screen.note(target.note)
+        asker = Asker(
+            session=session,
+            target=target,
+            timeout=timeout,
+            progress=screen.progress,
+            say=screen.text,
+            between=float(os.environ.get("EXTENDED_DLC_ASK_SECONDS") or 3),
+        )
+        bodies = _bodies(asked, values, chat=chat, is_vllm=target.is_vllm, streams=streams)
+        check_size(target, len(bodies[0].data))
+        answer = _first_that_is_taken(asker, bodies)
+    except ClientError as error:
+        raise explained(error, endpoint=name, region=session.region_name) from None
+    except BotoCoreError as error:
+        raise AskError(f"AWS cannot be asked: {error}") from None
+    finally:
+        screen.clear()
+        screen.end()
+    return _tell(name, answer, screen, output)
+
+
+def _check_names(names: dict[str, str | None]) -> None:
+    from extended_dlc.asking.errors import AskError
+    from extended_dlc.facts.checks import check_endpoint_name
+
+    for option, name in names.items():
+        if name is not None:
+            try:
+                check_endpoint_name(name)
+            except ValueError as error:
+                raise AskError(f"{option} ('{name[:100]}') {error}") from None
+
+
+def _content(what: str | None, content_type: str | None) -> Any:
+    """What is asked: the sample, standard input, a file, or the text itself."""
+    from extended_dlc.asking.content import Content, of_bytes, of_text
+    from extended_dlc.asking.errors import AskError
+
+    if what is None:
+        from extended_dlc.rehearsal.speech import tone_wav
+
+        return Content(data=tone_wav(seconds=2), content_type="audio/wav")
+    if what == "-":
+        return of_bytes(sys.stdin.buffer.read(), "standard input", content_type=content_type)
+    try:
+        path = Path(what)
+        if path.is_file():
+            return of_bytes(path.read_bytes(), what, content_type=content_type)
+        if path.is_dir() and len(path.parts) > 1:
+            raise AskError(f"'{what}' is a folder", "name a file in it")
+    except OSError as error:
+        if Path(what[:200]).is_file():
+            raise AskError(f"'{what}' cannot be read ({error})", "correct its rights") from None
+    except ValueError:  # a text that can be no path
+        pass
+    if content_type is not None:
+        return of_bytes(what.encode(errors="surrogateescape"), what[:50], content_type=content_type)
+    if _looks_like_a_file(what):
+        raise AskError(f"there is no file '{what}'", "correct the path; to ask with these words, pipe them in: -")
+    return of_text(what)
+
+
+def _looks_like_a_file(what: str) -> bool:
+    """One word with the ending of a kind of file that is known."""
+    from extended_dlc.asking.content import media_type
+
+    return not any(each.isspace() for each in what) and media_type(b"", what) is not None
+
+
+def _describer(session: Any) -> Any:
+    from botocore.config import Config
+
+    return session.client("sagemaker", config=Config(connect_timeout=5, read_timeout=20))
+
+
+def _bodies(asked: Any, values: dict[str, Any], *, chat: bool | None, is_vllm: bool, streams: bool) -> list[Any]:
+    """What is sent, and what in its place where the server does not take that."""
+    from dataclasses import replace
+
+    from extended_dlc.asking import content
+
+    if asked.text is not None and is_vllm:
+        # models without a chat template, as BLOOM, answer the second
+        bodies = [content.completion(asked, values, stream=streams)]
+        if chat is None:
+            bodies.insert(0, content.chat(asked, values, stream=streams))
+    elif chat:
+        bodies = [content.chat(asked, values, stream=streams)]
+    else:
+        bodies = [content.plain(asked, values, stream=streams)]
+        if bodies[0].accept is not None:  # a server that knows no stream, as the stock one
+            bodies.append(replace(bodies[0], accept=None, streams=False))
+    return bodies
+
+
+def _first_that_is_taken(asker: Any, bodies: list[Any]) -> Any:
+    """The answer to the first body that the server does not refuse for its form."""
+    from extended_dlc.asking.errors import ModelRefused
+
+    *others, last = bodies
+    for body in others:
+        try:
+            return asker.ask(body)
+        except ModelRefused as error:
+            said = error.message.lower()
+            form = "chat template" if body.accept is None else "stream"
+            if error.status < 400 or (form not in said and "not-acceptable" not in said):
+                raise
+    return asker.ask(last)
+
+
+def _tell(name: str, answer: Any, screen: _Screen, output: str | None) -> dict[str, Any]:
+    """Print the answer and its latency; what JSON has of both."""
+    from extended_dlc.asking.errors import AskError
+    from extended_dlc.asking.reading import shown
+
+    text = answer.text
+    if text is None:
+        text = shown(answer.data, answer.content_type)
+        if output is not None:
+            _write(output, answer.data)
+        elif text is None:
+            kind = answer.content_type
+            raise AskError(f"the answer is {kind}, {len(answer.data):,} bytes", "write it to a file with --output FILE")
+        else:
+            screen.text(text)
+    screen.end()
+    seconds = {"first": answer.first, "whole": answer.whole, "waited": answer.waited}
+    screen.latency(answer, output)
+    return {
+        "endpoint": name,
+        "status": "answered",
+        "answer": _parsed(answer) if answer.text is None else answer.text,
+        "content_type": answer.content_type,
+        "seconds": {key: None if value is None else round(value, 3) for key, value in seconds.items()},
+        **({"variant": answer.variant} if answer.variant else {}),
+        **({"location": answer.location} if answer.location else {}),
+        **({"file": output} if output else {}),
+    }
+
+
+def _parsed(answer: Any) -> Any:
+    """The answer as JSON has it; None for what is no text."""
+    try:
+        text = answer.data.decode()
+    except UnicodeDecodeError:
+        return None
+    try:
+        return json.loads(text) if answer.content_type.startswith("application/json") else text
+    except ValueError:
+        return text
+
+
+def _write(file: str, data: bytes) -> None:
+    from extended_dlc.asking.errors import AskError
+
+    try:
+        Path(file).write_bytes(data)
+    except OSError as error:
+        raise AskError(f"'--output' ({file}) cannot be written ({error})", "name another file") from None
+
+
+class _Screen:
+    """The answer goes to standard output; progress and latency beside it."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._began = time.monotonic()
+        self._told = -float("inf")
+        self._line = ""
+        self._open = False
+
+    def text(self, text: str) -> None:
+        """A part of the answer."""
+        self.clear()
+        if self._as_json or not text:
+            return
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self._open = not text.endswith("\n")
+
+    def end(self) -> None:
+        """The answer is whole."""
+        if self._open:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._open = False
+
+    def note(self, line: str) -> None:
+        """A line that stays."""
+        self.clear()
+        click.echo(line, err=True)
+
+    def progress(self, what: str) -> None:
+        """What it waits for, and since when: in place on a terminal, a line now and then elsewhere."""
+        now = time.monotonic()
+        line = f"{what} ({now - self._began:.0f} s)"
+        if sys.stderr.isatty():
+            self.clear()
+            self._line = line[: max(20, _columns() - 1)]
+            sys.stderr.write(self._line)
+            sys.stderr.flush()
+        elif now - self._told >= _NEWS_SECONDS:
+            self._told = now
+            click.echo(line, err=True)
+
+    def clear(self) -> None:
+        """Take the progress away."""
+        if self._line:
+            sys.stderr.write(f"\r{' ' * len(self._line)}\r")
+            self._line = ""
+
+    def latency(self, answer: Any, output: str | None) -> None:
+        """How long it took."""
+        if self._as_json:
+            return
+        parts = [f"first token {answer.first:.2f} s"] if answer.first is not None else []
+        parts.append(f"whole {answer.whole:.2f} s")
+        if answer.waited:
+            parts.append(f"after {answer.waited:.0f} s of waiting for a copy")
+        if output:
+            parts.append(f"{answer.content_type} in {output}")
+        if answer.location:
+            parts.append(answer.location)
+        click.secho(", ".join(parts), err=True, dim=True)
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
