@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ def session_in(profile: str | None, region: str | None) -> Any:
     from botocore.exceptions import BotoCoreError
 
     try:
-        session = boto3.Session(profile_name=profile, region_name=region)
+        session = boto3.Session(profile_name=profile, region_name=region or os.environ.get("AWS_REGION"))
         if session.region_name is None:
             raise click.ClickException(
                 "no region: pass --region, set AWS_REGION, or give the profile one (aws configure set region REGION)"
