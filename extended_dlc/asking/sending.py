@@ -149,7 +149,7 @@ class Asker:
     def _pieces(self, events: Any, answer: Answer, began: float) -> Iterator[bytes]:
         for event in events:
             if "PayloadPart" not in event:
-                said = next(iter(event.values()), {})
+                said: Any = next(iter(event.values()), None)
                 message = said.get("Message") if isinstance(said, dict) else None
                 raise ModelRefused(200, f"the stream ended early: {message or said}")
             if answer.first is None:

@@ -71,7 +71,7 @@ def find_target(
     """
     from botocore.exceptions import ClientError
 
-    given = {"endpoint": endpoint, "region": region, "component": component, "variant": variant}
+    given: dict[str, Any] = {"endpoint": endpoint, "region": region, "component": component, "variant": variant}
     try:
         config_name = _config_name(sagemaker, endpoint, region)
         config = sagemaker.describe_endpoint_config(EndpointConfigName=config_name)
@@ -186,6 +186,6 @@ def _component(sagemaker: Any, endpoint: str, wanted: str | None) -> tuple[str, 
 
 def _is_vllm(sagemaker: Any, model: str) -> bool:
     found = sagemaker.describe_model(ModelName=model)
-    container = found.get("PrimaryContainer") or next(iter(found.get("Containers") or []), {})
+    container: Mapping[str, Any] = found.get("PrimaryContainer") or next(iter(found.get("Containers") or []), {})
     environment = container.get("Environment") or {}
     return "huggingface-vllm" in container.get("Image", "") or any(key.startswith("SM_VLLM_") for key in environment)
