@@ -9,6 +9,7 @@ import json
 import threading
 import time
 import wave
+import weakref
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -141,6 +142,37 @@ def test_one_answer_that_cannot_be_written_fails_alone_and_nothing_runs_twice():
     assert first == 10
     assert second.status == 406
     assert recorder.batches == [[1, 7]]
+
+
+def test_what_a_failed_request_held_is_free_before_anybody_looks_for_garbage():
+    class Large:
+        pass
+
+    recorder, held = Recorder(), []
+
+    def fail(_):
+        large = Large()
+        held.append(weakref.ref(large))
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise errors.RequestError(507, "out-of-memory", "no") from error
+
+    async def ask():
+        job = recorder.worker.submit(fail)
+        with pytest.raises(errors.RequestError):
+            await job.future
+
+    gc.disable()
+    try:
+        asyncio.run(ask())
+        deadline = time.monotonic() + 5
+        while held[0]() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        is_free = held[0]() is None
+    finally:
+        gc.enable()
+    assert is_free
 
 
 def test_who_has_left_is_not_computed_for():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import threading
 import time
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import request_log
+from .cpu import give_back_memory
 from .device_errors import explain_device
 from .encoding import encode_json
 from .ending import EndedError, running
@@ -59,6 +61,9 @@ SHORT_BODY = 4 * 1024
 FEW_PARTS = 64
 """Commas below which the same holds of a list: each of its texts becomes tokens in 0.1 ms."""
 
+IDLE_SECONDS = 1
+"""How often it is seen whether there is nothing to do."""
+
 UNLOGGED = ("/ping", METRICS)
 """What SageMaker asks again and again, of which the log and the metrics say nothing."""
 
@@ -71,6 +76,7 @@ class App:
         self._settings = settings
         self._worker = worker
         self._admitted = 0
+        self._untidied = False
         self._decoded = asyncio.Semaphore(MOST_DECODED)
         # as many threads as requests, for one that waits for memory must not keep those waiting that have theirs
         self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
@@ -97,6 +103,14 @@ class App:
             self._metrics.count(exchange)
             model = self._worker.model
             request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
+
+    async def tidy_up(self) -> None:
+        """Give memory back each time that nobody is answered any more: what the preparation of a request took, too."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            if self._untidied and not self._admitted:
+                self._untidied = False
+                await asyncio.get_running_loop().run_in_executor(self._readers, tidy)
 
     async def _route(self, exchange: Exchange) -> None:
         if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # where the Hub's client looks for the chats of a URL
@@ -149,6 +163,7 @@ class App:
         if self._admitted > self._settings.queue_length:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
+        self._untidied = True
         try:
             if isinstance(model, UserModel):
                 await self._ask_user_code(exchange, body, model)
@@ -265,6 +280,12 @@ def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: 
             return _prepare(model, body, exchange, share)
     except EndedError:
         raise ClientGoneError if exchange.gone.done() else took_too_long() from None
+
+
+def tidy() -> None:
+    """What errors and their frames held is garbage, and goes back to the system."""
+    gc.collect()
+    give_back_memory()
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:

@@ -77,6 +77,9 @@ _MOST_TEXTS = 8
 _WRITING = 8
 """How many calls' worth of padding a batch may have whose model is called again for each token that it writes."""
 
+_A_SECOND = 50
+"""Tokens that a second of sound is, for models that hear all of it at once: those of wav2vec2 and its kin are 20 ms."""
+
 CHARACTERS = 4
 """About so many are a token."""
 
@@ -191,6 +194,8 @@ class Batching:
 
     def length(self, inputs: Any) -> int:
         """About how many tokens of its own a request has; 0 where a batch pads nothing, or its key sees to that."""
+        if self._kind is Kind.AUDIO and self._task != "automatic-speech-recognition":
+            return int(len(inputs["raw"]) / self._pipeline.feature_extractor.sampling_rate * _A_SECOND)
         if self._kind is not Kind.TEXT:
             return 0
         if isinstance(inputs, list) and self._embeddings:

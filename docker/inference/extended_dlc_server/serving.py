@@ -104,9 +104,10 @@ async def serve(settings: Settings) -> int:
             await asyncio.sleep(0)  # who was accepted last becomes a connection of ours
             await super().shutdown(sockets)
 
+    app = App(settings, worker)
     server = Server(
         uvicorn.Config(
-            App(settings, worker),
+            app,
             host="0.0.0.0",  # noqa: S104 - SageMaker reaches the container from outside
             port=settings.port,
             http=Connection,
@@ -138,7 +139,8 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    watch = loop.create_task(leave_when_failed())
+    beside = [loop.create_task(leave_when_failed()), loop.create_task(app.tidy_up())]
     await server.serve()
-    watch.cancel()
+    for task in beside:
+        task.cancel()
     return 1 if worker.state is State.FAILED else 0

@@ -458,12 +458,29 @@ def finish(finished: Sequence[tuple[Job, Any]]) -> None:
     if not finished:
         return
     now = time.perf_counter()
-    for job, _ in finished:
+    for job, result in finished:
         job.ended = now
+        if isinstance(result, RequestError):
+            let_go_of_frames(result)
     try:
         finished[0][0].loop.call_soon_threadsafe(_settle, finished)
     except RuntimeError:
         log.info("the event loop has ended: its results have no taker")
+
+
+def let_go_of_frames(error: BaseException) -> None:
+    """Of an error that is explained: its frames hold what the inference took, gigabytes where it ran out of memory.
+
+    The coroutine that gets it becomes one of them, and holds the error: nothing is freed before garbage is looked for.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            waiting += [one.__cause__, one.__context__]
 
 
 def _settle(finished: Sequence[tuple[Job, Any]]) -> None:
