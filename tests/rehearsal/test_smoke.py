@@ -279,7 +279,13 @@ def test_what_is_left_is_said_with_a_status_of_its_own(account: Account) -> None
     sagemaker = account.aws.client("sagemaker")
     variant = {"VariantName": "v", "ModelName": "m", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/published:v1"
-    role = f"arn:aws:iam::{ACCOUNT}:role/of-another-stack"
+    trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    iam = account.aws.client("iam")
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = iam.create_role(RoleName="of-another-stack", AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    pull = {"Effect": "Allow", "Action": "ecr:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [pull]})
+    iam.put_role_policy(RoleName="of-another-stack", PolicyName="pull", PolicyDocument=policy)
     sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": image}, ExecutionRoleArn=role)
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName=f"{NAME}-forgotten", EndpointConfigName="c")
@@ -292,6 +298,8 @@ def test_what_is_left_is_said_with_a_status_of_its_own(account: Account) -> None
         sagemaker.delete_endpoint(EndpointName=f"{NAME}-forgotten")
         sagemaker.delete_endpoint_config(EndpointConfigName="c")
         sagemaker.delete_model(ModelName="m")
+        iam.delete_role_policy(RoleName="of-another-stack", PolicyName="pull")
+        iam.delete_role(RoleName="of-another-stack")
 
 
 @needs_cli
@@ -329,9 +337,6 @@ def test_the_report_says_what_is_confirmed_and_where_and_not_whose_account_it_wa
     process = account.begin("--yes", "--max-minutes=5", f"--report={file}", behaviour="slow")
     wait_until_it_is_created(account, process)
     for name in ("bloom", "whisper"):  # as SageMaker does, and nothing embedded
-        group = f"/aws/sagemaker/Endpoints/{NAME}-{name}"
-        account.aws.client("logs").create_log_group(logGroupName=group)
-        account.aws.client("logs").create_log_stream(logGroupName=group, logStreamName="AllTraffic/i-0")
         dimensions = {"EndpointName": f"{NAME}-{name}", "VariantName": "AllTraffic"}
         account.aws.client("cloudwatch").put_metric_data(
             Namespace="/aws/sagemaker/Endpoints",
