@@ -87,9 +87,9 @@ def test_lists_filter_by_name_and_time(aws: Aws) -> None:
 
 def test_the_containers_output_is_in_cloudwatch_logs_and_is_filtered_by_time_and_words(aws: Aws) -> None:
     before = int(time.time() * 1000) - 1000
-    endpoint(aws, "told", GREETING="good-morning")
-    assert answer(aws, "told").startswith("good-morning")
-    group, logs = "/aws/sagemaker/Endpoints/told", aws.client("logs")
+    endpoint(aws, "tails", GREETING="good-morning")
+    assert answer(aws, "tails").startswith("good-morning")
+    group, logs = "/aws/sagemaker/Endpoints/tails", aws.client("logs")
 
     def found(**asked: Any) -> list[str]:
         return [each["message"] for each in logs.filter_log_events(logGroupName=group, **asked)["events"]]
