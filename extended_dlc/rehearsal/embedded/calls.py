@@ -166,7 +166,8 @@ def _parameters(
         parsed = PROTOCOL_PARSERS[protocol](operation).parse(
             {
                 "method": request.method,
-                "values": request.values,
+                # a form that is meant for a container is not read here: it could not be passed on
+                "values": request.values if protocol in ("query", "ec2") else request.args,
                 "headers": request.headers,
                 "body": body,
                 "url_path": request.path,
