@@ -50,7 +50,8 @@ def batches(lengths: Sequence[int], most: int, spare: int) -> Iterator[list[int]
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     while order:
         check()
-        chosen = together([lengths[place] for place in order], most, spare)
+        # those nearest to the longest in length are the ones behind it
+        chosen = together([lengths[place] for place in order[:most]], most, spare)
         yield [order[place] for place in chosen]
         order = order[len(chosen) :]
 
