@@ -173,11 +173,17 @@ def _plain_images(accelerator: str) -> list[DlcImage]:
     return [image for image in images if image.login and image.python]
 
 
-def plain_notes(base: str | DlcImage) -> tuple[str, ...]:
-    """What to know of a base without Hugging Face's packages: what the layer brings that such a base lacks."""
+def _plain_repository(base: str | DlcImage) -> str | None:
+    """The repository of a base without Hugging Face's packages; None of any other."""
     facts = base if isinstance(base, DlcImage) else read_tag(base)
     repository = base.repository if isinstance(base, DlcImage) else repository_of(base)
-    if facts is None or facts.transformers is not None or repository not in PLAIN:
+    return repository if facts is not None and facts.transformers is None and repository in PLAIN else None
+
+
+def plain_notes(base: str | DlcImage) -> tuple[str, ...]:
+    """What to know of a base without Hugging Face's packages: what the layer brings that such a base lacks."""
+    repository = _plain_repository(base)
+    if repository is None:
         return ()
     return (
         f"{repository} is AWS's own PyTorch image, not Hugging Face's: the layer puts in what it lacks (accelerate, "
@@ -280,9 +286,8 @@ def check_training(base: str, transformers: str) -> tuple[str, ...]:
 
 def training_notes(base: str | DlcImage) -> tuple[str, ...]:
     """What to know of a training base without Hugging Face's packages."""
-    facts = base if isinstance(base, DlcImage) else read_tag(base)
-    repository = base.repository if isinstance(base, DlcImage) else repository_of(base)
-    if facts is None or facts.transformers is not None or repository not in PLAIN:
+    repository = _plain_repository(base)
+    if repository is None:
         return ()
     return (
         f"{repository} is AWS's own PyTorch image, not Hugging Face's: the layer puts in what it lacks (datasets, "
