@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -25,7 +26,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from werkzeug.serving import make_server
 
+from extended_dlc.rehearsal import hub
 from extended_dlc.rehearsal.engine import Engine
 
 ACCOUNT = "123456789012"
@@ -401,3 +404,20 @@ def cdk_environment(aws: Aws, folder: Path) -> dict[str, str]:
         "COLUMNS": "200",
         "NO_COLOR": "1",
     }
+
+
+@pytest.fixture(scope="module")
+def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A Hub with one model, and its commit."""
+    root = tmp_path_factory.mktemp("hub")
+    folder = root / "acme" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bloom"}')
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 100)
+    server = make_server("127.0.0.1", 0, hub.Hub(root), threaded=True, request_handler=hub._Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}", hub.Snapshot(model="acme/tiny", folder=folder, private=False).commit()
+    server.shutdown()
+    thread.join()
+    server.server_close()

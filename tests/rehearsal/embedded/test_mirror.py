@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
-from werkzeug.serving import make_server
 
 from extended_dlc import MirroredModel, _mirror_copy
-from extended_dlc.rehearsal import hub
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events
 
 BUCKET = f"extended-dlc-models-{ACCOUNT}-{REGION}"
 KEPT = ("Custom::ExtendedDlcMirror", "AWS::CloudFormation::WaitCondition", "AWS::CloudFormation::WaitConditionHandle")
-
-
-@pytest.fixture(scope="module")
-def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A Hub with one model, and its commit."""
-    root = tmp_path_factory.mktemp("hub")
-    folder = root / "acme" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "bloom"}')
-    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 100)
-    server = make_server("127.0.0.1", 0, hub.Hub(root), threaded=True, request_handler=hub._Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}", hub.Snapshot(model="acme/tiny", folder=folder, private=False).commit()
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def mirroring(aws: Aws, model: str, address: str, commit: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import pytest
 from aws_cdk import App, Environment, Stack
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from werkzeug.serving import make_server
 
 from extended_dlc import (
     ExtendedDlc,
@@ -30,7 +28,6 @@ from extended_dlc import (
     RealTime,
     _mirror_copy,
 )
-from extended_dlc.rehearsal import hub
 from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate, matches, rights_of, statements_of
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deploy, events, settled, start, stub_engine
 
@@ -50,23 +47,6 @@ class Deployed:
     """By role, each with its policies."""
 
     asked: list[Json]
-
-
-@pytest.fixture(scope="module")
-def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A Hub with one model, and its commit."""
-    root = tmp_path_factory.mktemp("hub")
-    folder = root / "acme" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"model_type": "bloom"}')
-    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 100)
-    server = make_server("127.0.0.1", 0, hub.Hub(root), threaded=True, request_handler=hub._Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}", hub.Snapshot(model="acme/tiny", folder=folder, private=False).commit()
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def synthesized(out: Path, address: str, commit: str) -> Json:
