@@ -1,1 +1,1 @@
-"""The app: what `cdk deploy` in this folder deploys."""
+"""The app's stacks, which are in the package so that an app of the wheel has them too: `extended_dlc/app/stacks`."""

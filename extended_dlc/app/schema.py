@@ -1,6 +1,6 @@
 """What the app's settings may hold. The options are the library's, described there; here is what the app adds to them.
 
-What an option takes that only the CDK has (a bucket, a role) is named in the settings by its name or ARN; `stacks/`
+What an option takes that only the CDK has (a bucket, a role) is named in the settings by its name or ARN; `app/stacks/`
 looks it up.
 """
 

@@ -1,0 +1,159 @@
+"""One image and the endpoints that it serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aws_cdk import CfnOutput, RemovalPolicy, Stack, Tags
+from constructs import Construct
+
+from extended_dlc import (
+    ByHand,
+    EcrImage,
+    ExtendedDlc,
+    HuggingFaceEndpoint,
+    OfficeHours,
+    ServedModel,
+    ServingImage,
+    StockDlc,
+    Switch,
+    TrainedModel,
+)
+from extended_dlc.app.read import SettingsError
+from extended_dlc.app.schema import Settings
+from extended_dlc.app.settings import Read
+from extended_dlc.app.stacks.lookups import Lookups, find_repository
+from extended_dlc.decisions.decide import Decision
+from extended_dlc.facts.models import MODEL_KEY
+
+
+class EndpointStack(Stack):
+    """What `cdk deploy` deploys."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, read: Read, **kwargs: Any) -> None:
+        """Define the image and each endpoint of settings that were read, as it was decided for all of them.
+
+        `SettingsError` for settings that are not valid, and for what only the constructs find wrong with them.
+        """
+        if read.problems or read.settings is None or read.decision is None:
+            raise SettingsError(read.report)
+        settings, decision = read.settings, read.decision
+        super().__init__(scope, construct_id, **kwargs)
+        for key, answer in read.looked_up.items():
+            if key.startswith(MODEL_KEY) and self.node.try_get_context(key) is None:
+                self.node.set_context(key, answer)
+        for tag, value in settings.tags.items():
+            Tags.of(self).add(tag, value)
+        self.image = self._image(settings, decision)
+        schedule: Any = settings.schedule
+        self.switch = self._switch(schedule.into_option()) if schedule is not None else None
+        self.endpoints = {}
+        self.trained: dict[str, TrainedModel] = {}
+        """The models that trainings replace, by the ids of their endpoints."""
+        for key in settings.endpoints:
+            try:
+                self.endpoints[key] = self._endpoint(key, settings)
+            except ValueError as error:  # which the decision should have known: a sentence all the same
+                raise SettingsError(f"the settings are not valid:\n  endpoints.{key}: {error}") from error
+        if isinstance(self.image, ExtendedDlc):
+            CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
+
+    def _switch(self, schedule: OfficeHours | ByHand) -> Switch:
+        """One switch for all: two stack updates at the same minute would get in each other's way."""
+        switch = Switch(self, "Switch", schedule=schedule, what="each endpoint")
+        switch.parameter.override_logical_id("EndpointEnabled")
+        return switch
+
+    def _image(self, settings: Settings, decision: Decision) -> ServingImage:
+        """The image; family and accelerator are what all endpoints together decide, whatever their order."""
+        image: Any = settings.image
+        decided = decision.image
+        base_region = decided.base_region
+        match image.kind:
+            case "stock":
+                return StockDlc(transformers=image.transformers, base=image.base, region=base_region)
+            case "ecr":
+                return EcrImage(
+                    find_repository(self, image.repository), image.tag, accelerator=image.accelerator, cuda=image.cuda
+                )
+        options = {name: getattr(image, name) for name in image.model_fields_set - {"kind", "build"}}
+        return ExtendedDlc(
+            self,
+            "Image",
+            **{
+                **options,
+                "base_region": base_region,
+                "family": decided.family,
+                "accelerator": decided.accelerator,
+                "build": image.build.into_option() if image.build is not None else None,
+            },
+            # the images can be built again from these settings: `cdk destroy` leaves nothing that costs
+            removal_policy=RemovalPolicy.DESTROY,
+        )
+
+    def _endpoint(self, key: str, settings: Settings) -> HuggingFaceEndpoint:
+        name = f"{settings.name}-{key}"
+        section: Any = settings.endpoints[key]
+        lookups = Lookups(self, key, name)
+        endpoint = HuggingFaceEndpoint(
+            self,
+            key,
+            model=self._model(key, section, settings, lookups),
+            image=self.image,
+            endpoint_name=name,
+            schedule=self.switch,
+            **lookups.options(section),
+        )
+        self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {section.model}")
+        parts = lookups.components(section)
+        for part, served in parts.items():  # a request to components says which
+            command = _invoke_command(served, endpoint, component=f"{name}-{part}" if part else None)
+            self._output(key, f"Invoke{part}", command, f"Sends {served.model} a request")
+            url = endpoint.openai_base_urls.get(f"{name}-{part}") if part else endpoint.openai_base_url
+            if url is not None:
+                what = f"Base URL for clients of OpenAI, if {served.model} has a chat template: extended-dlc token"
+                self._output(key, f"OpenAIBaseUrl{part}", url, what)
+        return endpoint
+
+    def _model(self, key: str, section: Any, settings: Settings, lookups: Lookups) -> ServedModel:
+        """The endpoint's model; one that a training replaces is so from the first deployment on."""
+        model = lookups.model(key, section)
+        trainings: Any = settings.training
+        training = next((each for each in trainings.values() if each.endpoint == key), None)
+        if training is None:
+            return model
+        first: Any = model
+        self.trained[key] = TrainedModel(self, f"{key}Trained", first=first, adapter=training.adapter == "beside")
+        return self.trained[key]
+
+    def _output(self, key: str, name: str, value: str, description: str) -> None:
+        """An output that reads well on the command line: `bloomInvoke`, without the hash of its path."""
+        output = CfnOutput(self, f"{key}{name}", value=value, description=description)
+        output.override_logical_id("".join(filter(str.isalnum, f"{key}{name}")))
+
+
+def _invoke_command(settings: Any, endpoint: HuggingFaceEndpoint, *, component: str | None) -> str:
+    """A command that is ready to paste: a prompt, or a sound file where the model is known to want one."""
+    if endpoint.speaks_openai:
+        body = json.dumps({"prompt": "Hello, my name is", "max_tokens": 20})
+    else:
+        body = json.dumps({"inputs": "Hello, my name is"})
+    speech = settings.task == "automatic-speech-recognition" or "whisper" in settings.model.lower()
+    if speech:
+        payload = "--content-type audio/wav --body fileb://speech.wav"
+    else:
+        payload = f"--content-type application/json --cli-binary-format raw-in-base64-out --body '{body}'"
+    if endpoint.bucket is not None:
+        kind, name = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
+        place = endpoint.bucket.s3_url_for_object(f"{endpoint.endpoint_name}/input/{name}")
+        return (
+            f"aws s3 cp {name} {place} && aws sagemaker-runtime invoke-endpoint-async --region "
+            f"{Stack.of(endpoint).region} --endpoint-name {endpoint.endpoint_name} --content-type {kind} "
+            f"--input-location {place}"
+        )
+    which = f"--inference-component-name {component} " if component else ""
+    return (
+        f"aws sagemaker-runtime invoke-endpoint --region {Stack.of(endpoint).region} "
+        f"--endpoint-name {endpoint.endpoint_name} {which}{payload} /dev/stdout"
+    )
