@@ -331,7 +331,8 @@ def call(client: InferenceClient, method: Method, argument: str, value: Any) -> 
 
 def _check_chat(given: dict[str, Any], made: Any) -> None:
     if given.get("stream"):
-        check("".join(chunk.choices[0].delta.content or "" for chunk in made if chunk.choices) == SAID, made)
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in made if chunk.choices)
+        check(said == SAID, [said, *[chunk.choices[0].finish_reason for chunk in made if chunk.choices]])
     elif "response_format" in given:
         check_order(made.choices[0].message.content)
     elif "tools" in given and given.get("tool_choice") != "none":
