@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
+
+from extended_dlc.cli.terminal import Screen, Style, Waiting
+
+_SHOWN_OF_A_FAILURE = 200
+"""Lines of a step's programs that are printed when it fails; its log has all of them."""
 
 
 class StepFailed(Exception):
@@ -35,21 +41,32 @@ class Step:
 
 @dataclass
 class Report:
-    """Prints each step as it goes, with the time since the start, and collects them."""
+    """Prints each step as it goes, with the time since the start, and collects them.
+
+    What a step's programs print is folded: the last line stands beside the step while it goes on, and all of it is
+    printed where the step fails, or with `verbose`.
+    """
 
     out: TextIO = field(default_factory=lambda: sys.stdout)
+    verbose: bool = False
+    """Whether every line of the programs is printed."""
+
     steps: list[Step] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
+    _waiting: Waiting | None = field(default=None, repr=False)
+    _folded: deque[str] = field(default_factory=lambda: deque(maxlen=_SHOWN_OF_A_FAILURE), repr=False)
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Run a step; an exception marks it failed, prints its reason and goes on as `StepFailed`."""
         step = Step(name)
         self.steps.append(step)
-        self._line(f"{name} ...")
+        self._line(f"{name} ...", "title")
         begun = time.monotonic()
+        self._folded.clear()
         try:
-            yield step
+            with Waiting(name, out=self.out) as self._waiting:
+                yield step
             step.ok = True
         except BaseException as error:
             step.proof = "stopped by the user" if isinstance(error, KeyboardInterrupt) else str(error)
@@ -57,22 +74,46 @@ class Report:
                 raise StepFailed(step.proof) from error
             raise
         finally:
+            self._waiting = None
             step.seconds = round(time.monotonic() - begun - step.download_seconds, 2)
-            downloads = f", downloads {step.download_seconds:.1f} s" if step.download_seconds >= 0.1 else ""
-            state = "ok" if step.ok else "FAILED"
-            self._line(f"{name}: {state} in {step.seconds:.1f} s{downloads}")
-            for line in step.proof.splitlines():
-                self.say(f"  {line}")
-            if step.log and not step.ok:
-                self.say(f"  its log: {step.log}")
+            self._ended(step)
 
     def say(self, text: str) -> None:
         """A line under the current step."""
         for line in text.splitlines():
-            print(f"          {line}", file=self.out, flush=True)
+            self._print(f"          {line}", "")
 
-    def _line(self, text: str) -> None:
-        print(f"[{time.monotonic() - self.started:6.1f} s] {text}", file=self.out, flush=True)
+    def detail(self, text: str) -> None:
+        """A line that a program printed: beside the step, and below it where that fails."""
+        if self.verbose or self._waiting is None:
+            self.say(text)
+            return
+        for line in text.splitlines():
+            self._folded.append(line)
+            self._waiting.detail(line)
+
+    def _ended(self, step: Step) -> None:
+        downloads = f", downloads {step.download_seconds:.1f} s" if step.download_seconds >= 0.1 else ""
+        state = "ok" if step.ok else "FAILED"
+        self._line(f"{step.name}: {state} in {step.seconds:.1f} s{downloads}", "ok" if step.ok else "problem")
+        if not step.ok:
+            said = step.proof.splitlines()
+            for line in self._folded:
+                if line not in said:
+                    self._print(f"            {line}", "quiet")
+        for line in step.proof.splitlines():
+            self._print(f"            {line}", "" if step.ok else "problem")
+        if step.log and not step.ok:
+            self.say(f"  its log: {step.log}")
+
+    def _line(self, text: str, style: Style) -> None:
+        self._print(f"[{time.monotonic() - self.started:6.1f} s] {text}", style)
+
+    def _print(self, text: str, style: Style) -> None:
+        if self._waiting is not None:
+            self._waiting.say(text, style)
+        else:
+            Screen(self.out).line(text, style, hang=12)
 
     @property
     def seconds(self) -> float:

@@ -77,7 +77,7 @@ class Stage:
         """Make the stand-in of these parts; returns its name in the engine's own store."""
         with self.report.step("make the stand-in for AWS's base image") as step:
             base = standin.make_standin(
-                self.engine, self.state, parts=parts, say=self.report.say, on_download=_count(step)
+                self.engine, self.state, parts=parts, say=self.report.detail, on_download=_count(step)
             )
             step.proof = f"{base}: a stand-in, made from the same PyPI packages as the DLC, which cannot be pulled here"
             return base
@@ -85,7 +85,7 @@ class Stage:
     def models(self) -> None:
         """Make the tiny models, with releases that have them all."""
         with self.report.step("make tiny random models") as step:
-            image = standin.make_standin(self.engine, self.state, say=self.report.say, on_download=_count(step))
+            image = standin.make_standin(self.engine, self.state, say=self.report.detail, on_download=_count(step))
             made = tiny_models.make_models(self.engine, image, self.state / "hub")
             step.proof = f"{', '.join(made)}: the real architectures, a few hundred thousand random weights"
 
@@ -186,7 +186,7 @@ class Stage:
         with self.report.step(name) as step:
             log = self._log(arguments[0])
             step.log = str(log)
-            self._cdk_cli().run(*arguments, log=log, each_line=self.report.say)
+            self._cdk_cli().run(*arguments, log=log, each_line=self.report.detail)
 
     def _log(self, command: str) -> Path:
         return self.state / "logs" / f"{len(self.report.steps):02}-cdk-{command}.log"

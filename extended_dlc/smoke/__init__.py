@@ -262,7 +262,7 @@ class SmokeTest:
         with self.report.step(name) as step:
             log = self.state / f"cdk-{arguments[0]}.log"
             step.log = str(log)
-            run_cdk([str(self._cli), *arguments], self.app, self._environment(), log, self.report.say)
+            run_cdk([str(self._cli), *arguments], self.app, self._environment(), log, self.report.detail)
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment, with our settings and none that would change them."""

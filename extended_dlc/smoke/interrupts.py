@@ -66,6 +66,21 @@ class Heedless(io.TextIOBase):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's own."""
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal; one that has gone is none."""
+        with suppress(OSError, ValueError):
+            return self._stream.isatty()
+        return False
+
+    def fileno(self) -> int:
+        """The stream's own."""
+        return self._stream.fileno()
+
     def write(self, text: str) -> int:
         """Write, or lose the text."""
         with suppress(OSError, ValueError):
