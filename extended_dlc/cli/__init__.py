@@ -10,11 +10,13 @@ from importlib import import_module
 import click
 
 import extended_dlc
+from extended_dlc.cli._groups import Main
 
 _COMMANDS = (
     "ask",
     "catalog",
     "check",
+    "completion",
     "doctor",
     "login",
     "lookup",
@@ -28,7 +30,7 @@ _COMMANDS = (
 )
 
 
-class _Commands(click.Group):
+class _Commands(Main):
     """The commands, one module each, whose function is called as the module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
 
 import click
 
+from extended_dlc.cli._groups import Group
+from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
 from extended_dlc.facts.gpus import built_for, pick_host_image
@@ -22,7 +25,7 @@ _LISTED_BY = {
 _COLUMNS = ("REPOSITORY", "TAG", "TORCH", "TRANSFORMERS", "PYTHON", "CUDA", "LOGIN")
 
 
-@click.group()
+@click.group(cls=Group)
 def catalog() -> None:
     """List, show and search the Deep Learning Container images that can be extended."""
 
@@ -55,10 +58,11 @@ def search(text: tuple[str, ...], as_json: bool) -> None:
 
 @catalog.command()
 @click.argument("image", metavar="REPOSITORY:TAG")
-@click.option("--region", required=True, help="Where it is pulled.")
+@click.option("--region", help="Where it is pulled. Default: the region of the settings, or that of AWS's tools.")
 @_JSON
-def show(image: str, region: str, as_json: bool) -> None:
+def show(image: str, region: str | None, as_json: bool) -> None:
     """Show the full reference of an image in a region and what is inside, or why it is not there."""
+    region = region or _region()
     try:
         found = find_image(image)
         uri = found.uri(region)
@@ -85,8 +89,7 @@ def show(image: str, region: str, as_json: bool) -> None:
         "listed by": " and ".join(_LISTED_BY[source] for source in found.source.split("+")),
         "regions": str(len(found.regions)) if found.login else "all: one public registry",
     }
-    for name, value in facts.items():
-        click.echo(f"{name:13} {value}")
+    Screen().facts(facts, width=13)
 
 
 @catalog.command()
@@ -107,6 +110,20 @@ def refresh(dlc: str | None, as_json: bool) -> None:
         click.echo(json.dumps(tables, indent=2))
 
 
+def _region() -> str:
+    """The region that the CDK would deploy the app in this folder to."""
+    from extended_dlc.app.read import SettingsError
+    from extended_dlc.cli._settings import cli_region, raw_settings
+
+    region: object = None
+    with suppress(SettingsError):
+        region = raw_settings(None).content.get("region")
+    found = region if isinstance(region, str) and region else cli_region()
+    if not found:
+        _fail("no region: pass --region, or set AWS_REGION")
+    return found
+
+
 def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool) -> None:
     if as_json:
         uris = [{"uri": image.uri(region)} if region else {} for image in images]
@@ -125,9 +142,7 @@ def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool)
         )
         for image in images
     ]
-    widths = [max(map(len, column)) for column in zip(_COLUMNS, *lines, strict=True)]
-    for line in (_COLUMNS, *lines):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    Screen().table(_COLUMNS, lines, lead=1)
 
 
 def _gpus(image: DlcImage) -> dict[str, str]:

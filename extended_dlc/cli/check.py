@@ -9,12 +9,14 @@ from typing import Any
 import click
 
 from extended_dlc.cli._settings import looked_up
+from extended_dlc.cli.exit_codes import FAILED, OK
+from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.checks import check_model_id, check_release, model_id
 from extended_dlc.facts.compat import ModelType, check_model_type, find_model_type, find_release, near_model_type
 from extended_dlc.facts.gpus import built_for
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
-from extended_dlc.facts.packages import check_packages
+from extended_dlc.facts.packages import tell_package
 from extended_dlc.facts.releases import releases
 from extended_dlc.facts.sizing import smallest_instances
 from extended_dlc.facts.tasks import check_task
@@ -63,7 +65,8 @@ def check(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     release = transformers or next(reversed(releases()))
-    problems = _problems(facts, release, packages)
+    told, wrong = _packages(packages, release)
+    problems = [*_problems(facts, release), *wrong]
     known = find_model_type(facts.model_type or "")
     newest = dlc_images(INFERENCE, accelerator="gpu")[-1]
     answer = {
@@ -80,10 +83,14 @@ def check(
         "smallest": {kind: list(smallest_instances(facts, kind, region=region)) for kind in ("cpu", "gpu")},
         "gpus": built_for(newest.cuda, newest.torch),
         "smallest_parallel": list(smallest_instances(facts, "gpu", spread="all", region=region)),
+        "packages": told,
         "problems": problems,
     }
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_table(facts, known, answer)))
-    raise SystemExit(1 if problems else 0)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print(facts, known, answer)
+    raise SystemExit(FAILED if problems else OK)
 
 
 def _read(config: str) -> dict[str, Any]:
@@ -96,25 +103,34 @@ def _read(config: str) -> dict[str, Any]:
     return content
 
 
-def _problems(facts: ModelFacts, release: str, packages: tuple[str, ...]) -> list[str]:
-    problems = []
+def _problems(facts: ModelFacts, release: str) -> list[str]:
+    """All that is wrong with the model in this release."""
     try:
         check_release(release)
-        find_release(release)
-        check_model_type(facts.model_type or "", release)
-    except ValueError as error:
-        problems.append(str(error) if facts.model_type and facts.model_type in str(error) else f"{release} {error}")
-    try:
-        if facts.task:
-            check_task(facts.task, release, "native")
-    except ValueError as error:
-        problems.append(f"'{facts.task}' {error}")
+    except ValueError as error:  # of which nothing more can be said
+        return [f"transformers '{release[:50]}' {error}"]
+    problems = []
+    for what, check in (
+        (f"transformers {release} ", lambda: find_release(release)),
+        ("", lambda: check_model_type(facts.model_type or "", release)),
+        (f"'{facts.task}' ", lambda: check_task(facts.task, release, "native") if facts.task else None),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            problems.append(f"{what}{error}")
+    return problems
+
+
+def _packages(packages: tuple[str, ...], release: str) -> tuple[dict[str, str], list[str]]:
+    """What is known of each package beside the release, and which are known not to go with it."""
+    told, problems = {}, []
     for package in packages:
         try:
-            check_packages([package], release, "native")
+            told[package] = tell_package(package, release)
         except ValueError as error:
             problems.append(f"'{package}' {error}")
-    return problems
+    return told, problems
 
 
 def _aws_images(known: ModelType | None) -> list[str]:
@@ -131,7 +147,13 @@ def _knows(known: ModelType, transformers: str) -> bool:
     return True
 
 
-def _table(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -> list[str]:
+def _print(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -> None:
+    """What is wrong first."""
+    screen = Screen()
+    for problem in answer["problems"]:
+        screen.finding("problem", "problem", "", problem, None, width=3)
+    if answer["problems"]:
+        screen.line()
     if known is not None:
         until = f" to {known.last}" if known.last else " or newer"
         needs = f"transformers {known.first}{until}"
@@ -161,5 +183,6 @@ def _table(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -
     }
     if not facts.size:
         lines["on a CPU"] = lines["on a GPU"] = "not known: give --parameters, or run extended-dlc lookup MODEL"
-    told = [f"{name:12} {value}" for name, value in lines.items()]
-    return told + [f"problem      {problem}" for problem in answer["problems"]]
+    screen.facts(lines)
+    for package, what in answer["packages"].items():
+        screen.facts({"package": f"{package}: {what}"})

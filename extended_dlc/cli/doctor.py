@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.cli.exit_codes import FAILED, OK
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.doctor import CHECKS, Finding, Ok, Problem, Target, examine
 from extended_dlc.login import engine_program
 
@@ -36,20 +40,21 @@ def doctor(settings: str | None, skip: tuple[str, ...], as_json: bool) -> None:
     except SettingsError as error:
         remedy = "go to the folder of the app (cd), or name the file: extended-dlc doctor --settings FILE"
         found.append(("settings", Problem(str(error), remedy)))
-    for name, finding in found:
-        _print(name, finding, quiet=as_json)
     target = Target(folder=Path(), settings=raw.content, file=raw.file, engine=engine_program())
     checks = [check for check in CHECKS if check.name not in skip]
-    for name, finding in examine(target, checks):
-        found.append((name, finding))
-        _print(name, finding, quiet=as_json)
+    with Waiting("looking", out=sys.stderr) as waiting:
+        for name, finding in examine(target, checks):
+            waiting.detail(name)
+            found.append((name, finding))
     problems = sum(isinstance(finding, Problem) for _, finding in found)
     if as_json:
         click.echo(json.dumps({"ok": not problems, "checks": [_as_json(*each) for each in found]}, indent=2))
-    raise SystemExit(1 if problems else 0)
+    else:
+        _print(found)
+    raise SystemExit(FAILED if problems else OK)
 
 
-def _state(finding: Finding) -> str:
+def _state(finding: Finding) -> Literal["ok", "problem", "unknown"]:
     return "ok" if isinstance(finding, Ok) else "problem" if isinstance(finding, Problem) else "unknown"
 
 
@@ -58,9 +63,11 @@ def _as_json(name: str, finding: Finding) -> dict[str, str | None]:
     return {"check": name, "state": _state(finding), "message": finding.message, "remedy": remedy}
 
 
-def _print(name: str, finding: Finding, *, quiet: bool) -> None:
-    if quiet:
-        return
-    click.echo(f"{_state(finding):8} {name:15} {finding.message}")
-    if isinstance(finding, Problem):
-        click.echo(f"{'':24} → {finding.remedy}")
+def _print(found: list[tuple[str, Finding]]) -> None:
+    """The problems first; what is as it should be, in the order of the checks, after what is not known."""
+    screen = Screen()
+    order = ("problem", "unknown", "ok")
+    for name, finding in sorted(found, key=lambda each: order.index(_state(each[1]))):
+        state = _state(finding)
+        remedy = finding.remedy if isinstance(finding, Problem) else None
+        screen.finding(state, state, name, finding.message, remedy, width=15)

@@ -34,8 +34,8 @@ STATUSES = (
         name="failed",
         meaning="Something is wrong; the last lines say what, and what to do.",
         commands="`plan`: `cdk synth` would refuse the settings. `check`: the release is known not to do. "
-        "`doctor`: there is a problem. `catalog search`: nothing was found. `ask`: no answer. `train`: the run failed, or "
-        "the gate refused the model. `rehearse`, `smoke`: a step failed, and nothing is left.",
+        "`doctor`: there is a problem. `catalog search`: nothing was found. `ask`: no answer. `train`: the run failed, "
+        "or the gate refused the model. `rehearse`, `smoke`: a step failed, and nothing is left.",
     ),
     Status(
         code=USAGE,

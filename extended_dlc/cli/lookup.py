@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import click
 
 from extended_dlc.cli._settings import looked_up
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.models import context_key
 from extended_dlc.lookup import HUB, LookupFailed, ask_hub
@@ -32,12 +34,13 @@ def lookup(model: str, revision: str | None, as_json: bool) -> None:
     except ValueError as error:
         raise click.ClickException(f"'{name}' {error}") from None
     try:
-        answer = ask_hub(
-            name,
-            revision=revision,
-            endpoint=os.environ.get("HF_ENDPOINT") or HUB,
-            token=os.environ.get("HF_TOKEN") or None,
-        )
+        with Waiting(f"asking the Hub for {name}", out=sys.stderr):
+            answer = ask_hub(
+                name,
+                revision=revision,
+                endpoint=os.environ.get("HF_ENDPOINT") or HUB,
+                token=os.environ.get("HF_TOKEN") or None,
+            )
     except LookupFailed as error:
         raise click.ClickException(str(error)) from None
     context[context_key(name)] = answer
@@ -45,7 +48,13 @@ def lookup(model: str, revision: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"model": name, **answer}, indent=2))
         return
-    for key, value in answer.items():
-        if value is not None:
-            click.echo(f"{key.replace('_', ' '):25} {f'{value:,}' if type(value) is int else value}")
-    click.echo("noted in cdk.context.json")
+    screen = Screen()
+    screen.facts(
+        {
+            key.replace("_", " "): f"{value:,}" if type(value) is int else str(value)
+            for key, value in answer.items()
+            if value is not None
+        },
+        width=25,
+    )
+    screen.line("noted in cdk.context.json", "ok")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import sys
-import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, override_options, raw_settings
+from extended_dlc.cli.exit_codes import FAILED, OK
+from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts.gpus import built_for, pick_host_image
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
@@ -28,11 +27,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
 @override_options
+@click.option("--model-type", help="The model's model_type, where nothing else says it.")
+@click.option("--parameters", type=click.IntRange(min=1), help="How many it has, where nothing else says it.")
+@click.option("--task", help="The pipeline task that it is for.")
 @click.option("--context-length", type=click.IntRange(min=1), help="Tokens of a request. Default: 2048.")
 @click.option("--batch", type=click.IntRange(min=1), help="Requests that run together. Default: 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(
-    settings: str | None, context_length: int | None, batch: int | None, as_json: bool, **overrides: str | None
+    settings: str | None,
+    model_type: str | None,
+    parameters: int | None,
+    task: str | None,
+    context_length: int | None,
+    batch: int | None,
+    as_json: bool,
+    **overrides: str | None,
 ) -> None:
     """Show what cdk deploy would do, and why, without AWS and before anything is built.
 
@@ -46,14 +55,14 @@ def plan(
         if overrides["model"] is None or not str(error).startswith("there is no"):
             raise click.ClickException(f"{error}; or give --model, --transformers and --region") from None
         raw = _of_options(overrides)
+    _say_of_model(raw.content, {"model_type": model_type, "parameters": parameters, "task": task})
     load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)
     found = decided(raw, load=load)
     if as_json:
         click.echo(json.dumps(as_data(found), indent=2, default=str))
-    else:  # to a file or a pipe a line stays one line
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo("\n".join(line for each in _table(found) for line in _wrapped(each, width)))
-    raise SystemExit(1 if found.problems else 0)
+    else:
+        _print(found)
+    raise SystemExit(FAILED if found.problems else OK)
 
 
 def _of_options(overrides: dict[str, str | None]) -> Raw:
@@ -65,6 +74,19 @@ def _of_options(overrides: dict[str, str | None]) -> Raw:
         "endpoints": {"model": {"model": overrides["model"], "hosting": hosting}},
     }
     return Raw(origin="the command line", content=content)
+
+
+def _say_of_model(content: dict[str, Any], said: dict[str, Any]) -> None:
+    """Put what the options say of the model into the one endpoint that there is."""
+    given = {key: value for key, value in said.items() if value is not None}
+    if not given:
+        return
+    endpoints = content.get("endpoints")
+    first = next(iter(endpoints.values()), None) if isinstance(endpoints, dict) and len(endpoints) == 1 else None
+    if not isinstance(first, dict):
+        options = ", ".join(f"--{key.replace('_', '-')}" for key in given)
+        raise click.UsageError(f"{options} are about the one endpoint that there is: change the settings instead")
+    first.update(given)
 
 
 def as_data(found: Read) -> dict[str, Any]:
@@ -133,31 +155,45 @@ def _part_data(key: str, part: PartDecision) -> dict[str, Any]:
     }
 
 
-def _table(found: Read) -> list[str]:
+def _print(found: Read) -> None:
+    """What is wrong, then what to know, then what would be done."""
+    screen = Screen()
     decision = found.decision
-    lines: list[str] = []
-    if decision is not None:
-        image = _image_data(decision)
-        lines += _lines(
-            f"image ({image['kind']})",
-            {
-                "base": image["base"] or "none",
-                "why": image["why"],
-                **({"family": image["family"]} if image["family"] else {}),
-                "transformers": image["transformers"] or "not known",
-                "layer": ", ".join(image["layer"]) or "none",
-                "tag": image["tag"],
-                **({"GPUs": image["gpus"] or "not known"} if image["accelerator"] == "gpu" else {}),
-                "host image": _host(image),
-            },
-        )
-        for key, part in _parts(decision):
-            lines += ["", *_lines(f"endpoint {key}", _endpoint(part))]
+    if found.problems:
+        screen.list("problems", found.problems, "problem")
+        screen.line()
     notes = [note.line for note in decision.notes if note.level == "warning"] if decision else []
-    for title, entries in (("warnings", notes), ("problems", found.problems)):
-        if entries:
-            lines += ["", title, *(f"  - {entry}" for entry in entries)]
-    return lines
+    if notes:
+        screen.list("warnings", notes, "warning")
+        screen.line()
+    if decision is not None:
+        _print_decision(screen, decision)
+    if found.problems:
+        count = len(found.problems)
+        screen.line()
+        screen.line(f"cdk synth would refuse this: {count} problem{'s' if count > 1 else ''}, above", "problem")
+
+
+def _print_decision(screen: Screen, decision: Decision) -> None:
+    image = _image_data(decision)
+    screen.title(f"image ({image['kind']})")
+    screen.facts(
+        {
+            "base": image["base"] or "none",
+            "why": image["why"],
+            **({"family": image["family"]} if image["family"] else {}),
+            "transformers": image["transformers"] or "not known",
+            "layer": ", ".join(image["layer"]) or "none",
+            "tag": image["tag"],
+            **({"GPUs": image["gpus"] or "not known"} if image["accelerator"] == "gpu" else {}),
+            "host image": _host(image),
+        },
+        indent=2,
+    )
+    for key, part in _parts(decision):
+        screen.line()
+        screen.title(f"endpoint {key}")
+        screen.facts(_endpoint(part), indent=2)
 
 
 def _host(image: dict[str, Any]) -> str:
@@ -171,6 +207,7 @@ def _endpoint(part: PartDecision) -> dict[str, str]:
     timeout, volume = part.startup_timeout_seconds, part.volume_gb
     return {
         "model": f"{model.model_id or 'not from the Hub'} ({size})",
+        "licence": model.licence or "not known",
         "needs": part.needs,
         "task": part.task or model.task or "found out in the container",
         "hosting": _hosting(part),
@@ -187,7 +224,7 @@ def _hosting(part: PartDecision) -> str:
     kind, fleet = type(part.part.endpoint.hosting).__name__, part.part.hosting
     if not isinstance(fleet, Instances):
         return kind
-    return f"{kind}, {fleet.instances} x {' or '.join(fleet.instance_types)}"
+    return f"{kind}, {fleet.instances} x {' or '.join(fleet.instance_types) or 'no instance type'}"
 
 
 def _start(start: Start | None) -> dict[str, str]:
@@ -222,16 +259,3 @@ def _bar(fits: Fit, weights: int, there: int) -> str:
     room = round(there * scale)
     bar = filled.ljust(round(needed * scale), "-").ljust(room, ".")
     return f"[{bar[:room]}]{bar[room:]} {gib(needed)} of {gib(there)}, {fits.verdict}: {fits.why}"
-
-
-def _lines(title: str, facts: dict[str, str]) -> list[str]:
-    return [title, *(f"  {name:12} {value}" for name, value in facts.items())]
-
-
-def _wrapped(line: str, width: int | None) -> list[str]:
-    """The line in as many as the terminal's width asks for, what goes on under where its text began."""
-    if width is None or len(line) <= width:
-        return [line]
-    text = len(line) - len(line.lstrip(" -"))  # of a warning
-    hang = 15 if line.startswith("  ") and line[14:15] == " " and line[15:16] != " " else text
-    return textwrap.wrap(line, max(width, 40), subsequent_indent=" " * hang, break_on_hyphens=False)

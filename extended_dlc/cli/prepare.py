@@ -10,6 +10,7 @@ import click
 
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.cli.terminal import Screen
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.facts.models import context_key
 from extended_dlc.login import LoginFailed, ecr_registries, engine_program, log_in
@@ -33,9 +34,9 @@ def prepare(settings: str | None) -> None:
         if look_up(raw, found.decision):
             found = decided(raw)
     except (SettingsError, OSError) as error:
-        click.echo(f"extended-dlc prepare: {error}; cdk synth says more", err=True)
+        Screen(err=True).line(f"extended-dlc prepare: {error}; cdk synth says more", "warning")
         return
-    log_in_to(found.bases)
+    log_in_to(found.bases, quiet=True)
 
 
 def look_up(raw: Raw, decision: Decision | None) -> bool:
@@ -43,6 +44,7 @@ def look_up(raw: Raw, decision: Decision | None) -> bool:
 
     Whether something is noted that was not known; `OSError` where it cannot be.
     """
+    screen = Screen(err=True)
     known = read_lookups(raw.file)
     found: dict[str, Any] = {}
     for name, revision in _unknown(decision):
@@ -55,11 +57,11 @@ def look_up(raw: Raw, decision: Decision | None) -> bool:
                 timeout=SECONDS,
             )
         except LookupFailed as error:
-            click.echo(f"extended-dlc prepare: '{name}' is not looked up: {error}", err=True)
+            screen.line(f"extended-dlc prepare: '{name}' is not looked up: {error}", "warning")
             if isinstance(error, HubOutOfReach):
                 break
             continue
-        click.echo(f"extended-dlc prepare: '{name}' is looked up on the Hub", err=True)
+        screen.line(f"extended-dlc prepare: '{name}' is looked up on the Hub")
     if found:
         file = lookups_file(raw.file)
         scratch = file.with_name(f"{file.name}.{os.getpid()}")
@@ -81,16 +83,28 @@ def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
     )
 
 
-def log_in_to(bases: tuple[str, ...]) -> None:
-    """Log the engine in to the private ECR registries of these images."""
+def log_in_to(bases: tuple[str, ...], *, quiet: bool = False) -> dict[str, str | None]:
+    """Log the engine in to the private ECR registries of these images; by host None, or the reason why not.
+
+    :param quiet: Say nothing of what went well.
+    """
+    screen = Screen(err=True)
     engine = engine_program()
+    done: dict[str, str | None] = {}
     for registry in ecr_registries(bases):
         try:
             log_in(registry, engine)
-            click.echo(f"extended-dlc login: {engine} is logged in to {registry.host}", err=True)
+            done[registry.host] = None
+            if not quiet:
+                screen.line(f"extended-dlc login: {engine} is logged in to {registry.host}", "ok")
         except LoginFailed as error:
-            click.echo(
-                f"extended-dlc login: not logged in to {registry.host}, from which the base image comes: {error}.\n"
-                "  A synth works without; to build the image, run 'extended-dlc login' again before 'cdk deploy'.",
-                err=True,
+            done[registry.host] = str(error)
+            screen.line(
+                f"extended-dlc login: not logged in to {registry.host}, from which the base image comes: {error}.",
+                "warning",
             )
+            screen.line(
+                "  A synth works without; to build the image, run 'extended-dlc login' again before 'cdk deploy'.",
+                hang=2,
+            )
+    return done

@@ -105,15 +105,15 @@ class Screen:
         """A titled list."""
         self.line(title, style)
         for entry in entries:
-            self._print([("  - ", style), (entry, style if style == "problem" else "")], 4)
+            self._print([("  - ", style), (entry, "title" if style == "problem" else "")], 4)
 
     def finding(self, state: Style, word: str, name: str, message: str, remedy: str | None, *, width: int) -> None:
         """What one check found, with the way out below."""
         before = len(word.ljust(8)) + 1 + width + 1
-        style: Style = "problem" if state == "problem" else ""
+        style: Style = "title" if state == "problem" else ""
         self._print([(f"{word:8} ", state), (f"{name:{width}} ", style), (message, style)], before)
         if remedy is not None:
-            self._print([(" " * before + "→ ", "label"), (remedy, "title")], before + 2)
+            self._print([(" " * before + "→ ", "label"), (remedy, "label")], before + 2)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, lead: int = 0) -> None:
         """Rows below their heads; where the terminal is too narrow, a block for each row, its `lead` cell first."""

@@ -49,7 +49,11 @@ def check_commit(text: str) -> None:
 def check_release(text: str) -> None:
     """A transformers release is pinned exactly, so that the same settings give the same image."""
     if not _RELEASE.fullmatch(text):
-        raise ValueError("is not an exact transformers release: write all three numbers, as '5.23.0'")
+        from extended_dlc.facts.releases import releases  # for the message alone
+
+        newest = next(reversed(releases()))
+        way_out = f"write all three numbers, as '5.23.0'; the newest that is known here is '{newest}'"
+        raise ValueError(f"is not an exact transformers release: {way_out}")
 
 
 def check_endpoint_name(text: str) -> None:

@@ -36,6 +36,21 @@ def check_packages(packages: Iterable[str], transformers: str, server: Server) -
     return tuple(notes)
 
 
+def tell_package(text: str, transformers: str) -> str:
+    """What is known of a package beside a release, for people; `ValueError` where it is known not to go with it."""
+    requirement = read_requirement(text)
+    if requirement.exact is None:
+        check_packages([text], transformers, "native")
+        return "not checked: name one release, as peft==0.18.1"
+    check_packages([text], transformers, "native")
+    measured = find_neighbour(requirement.name, requirement.exact, transformers)
+    if measured is not None:
+        return f"goes with transformers {transformers} (measured: {measured.how})"
+    if requirement.name in _RANGES:
+        return f"in the range that transformers {transformers} asks for"
+    return f"nothing is known here of it beside transformers {transformers}"
+
+
 def _check_range(requirement: Requirement, transformers: str) -> None:
     """The ranges that the release's own wheel asks for."""
     if requirement.name == "transformers" and not requirement.accepts(transformers):
