@@ -1,0 +1,67 @@
+"""The app of the settings, for any program: its settings, and its stacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import aws_cdk as cdk
+
+from extended_dlc.app.read import CONTEXT_KEY, OVERRIDES, check_context, keys_of_context_files
+from extended_dlc.app.settings import Read, read_settings
+from extended_dlc.app.stacks.endpoint_stack import EndpointStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stacks:
+    """What settings were made into."""
+
+    endpoints: EndpointStack
+    training: cdk.Stack | None
+    """The stack of the trainings, where the settings have any."""
+
+
+def new_app() -> cdk.App:
+    """An app whose synth is the same each time: stack traces in the metadata would name temporary folders."""
+    return cdk.App(context={"aws:cdk:disable-stack-trace": True})
+
+
+def read_app(app: cdk.App, *, cli_region: str | None = None) -> Read:
+    """The settings that the app's context names or holds; `SettingsError` with all that is wrong with them.
+
+    :param cli_region: The region of settings that name none. Default: they must name one.
+    """
+    context = app.node.get_all_context()
+    check_context(context, known=keys_of_context_files())
+    return read_settings(
+        {key: context.get(key) for key in ("settings", *OVERRIDES)},
+        in_cdk_json=context.get(CONTEXT_KEY),
+        looked_up=context,
+        cli_region=cli_region,
+    )
+
+
+def define_stacks(app: cdk.App, read: Read) -> Stacks:
+    """The stacks of settings that were read; `SettingsError` for what only the constructs find wrong with them."""
+    env = cdk.Environment(region=read.region)
+    endpoints = EndpointStack(
+        app,
+        "EndpointStack",
+        read=read,
+        stack_name=read.name,
+        env=env,
+        description="A Hugging Face Hub model behind a SageMaker endpoint, on an extended Deep Learning Container",
+    )
+    if read.settings is None or not read.settings.training:
+        return Stacks(endpoints=endpoints, training=None)
+    from extended_dlc.app.stacks.training_stack import TrainingStack  # most settings have none, and it takes time
+
+    training = TrainingStack(
+        app,
+        "TrainingStack",
+        read=read,
+        endpoints=endpoints,
+        stack_name=f"{read.name}-training",
+        env=env,
+        description="Trainings of the endpoints' models, and the way of their results to the endpoints",
+    )
+    return Stacks(endpoints=endpoints, training=training)
