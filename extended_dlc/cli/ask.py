@@ -6,16 +6,15 @@ import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from extended_dlc.cli._aws import credentials_of, session_in
-
-_FAILED, _STOPPED = 1, 130
-_NEWS_SECONDS = 15
-"""Between two lines of progress where no terminal shows the last one in place."""
+from extended_dlc.cli.exit_codes import FAILED, STOPPED
+from extended_dlc.cli.terminal import Passing, Screen
 
 
 @click.command()
@@ -47,79 +46,59 @@ _NEWS_SECONDS = 15
 @click.option("--region", help="Region of the endpoint. Default: that of the environment or of the profile.")
 @click.option("--profile", help="AWS profile that asks. Default: that of the environment.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, status and seconds.")
-def ask(
-    name: str,
-    what: str | None,
-    sample: bool,
-    chat: bool | None,
-    given: tuple[str, ...],
-    component: str | None,
-    variant: str | None,
-    content_type: str | None,
-    no_stream: bool,
-    output: str | None,
-    timeout: float,
-    region: str | None,
-    profile: str | None,
-    as_json: bool,
-) -> None:
+def ask(**given: Any) -> None:
     """Ask the endpoint NAME, and print its answer as it comes, and how long it took.
 
     A file is sent as what it is: a text, a sound, a picture, or JSON as the whole body, and so is a TEXT that is an
     object of JSON; - reads standard input. Ends with status 0 with an answer, 1 without one, with what AWS or the
     model's server says and what to do, and 130 when it was stopped.
     """
-    if sample == (what is not None):
+    options = Options(**given)
+    if options.sample == (options.what is not None):
         raise click.UsageError("give one of TEXT, FILE, - and --sample")
     from extended_dlc.asking.errors import AskError, Stopped
 
     try:
-        told = _ask(
-            name,
-            what,
-            chat=chat,
-            given=given,
-            component=component,
-            variant=variant,
-            content_type=content_type,
-            streams=not (no_stream or output),
-            output=output,
-            timeout=timeout,
-            region=region,
-            profile=profile,
-            as_json=as_json,
-        )
+        told = _ask(options)
     except AskError as error:
         stopped = isinstance(error, Stopped)
-        if as_json:
+        if options.as_json:
             status = "stopped" if stopped else "failed"
-            click.echo(json.dumps({"endpoint": name, "status": status, "error": error.message, "next": error.hint}))
+            told = {"endpoint": options.name, "status": status, "error": error.message, "next": error.hint}
+            click.echo(json.dumps(told))
         else:
-            click.echo(f"Error: {error}", err=True)
-        sys.exit(_STOPPED if stopped else _FAILED)
-    except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        sys.exit(_STOPPED)
-    if as_json:
+            Screen(err=True).error(str(error))
+        sys.exit(STOPPED if stopped else FAILED)
+    if options.as_json:
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
 
 
-def _ask(
-    name: str,
-    what: str | None,
-    *,
-    chat: bool | None,
-    given: tuple[str, ...],
-    component: str | None,
-    variant: str | None,
-    content_type: str | None,
-    streams: bool,
-    output: str | None,
-    timeout: float,
-    region: str | None,
-    profile: str | None,
-    as_json: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command was given."""
+
+    name: str
+    what: str | None
+    sample: bool
+    chat: bool | None
+    given: tuple[str, ...]
+    component: str | None
+    variant: str | None
+    content_type: str | None
+    no_stream: bool
+    output: str | None
+    timeout: float
+    region: str | None
+    profile: str | None
+    as_json: bool
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is printed as it comes."""
+        return not (self.no_stream or self.output)
+
+
+def _ask(options: Options) -> dict[str, Any]:
     """Ask, print, and tell what JSON is made of."""
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -128,32 +107,33 @@ def _ask(
     from extended_dlc.asking.sending import Asker
     from extended_dlc.asking.target import check_size, find_target
 
-    _check_names({"NAME": name, "--component": component, "--variant": variant})
-    values = content.parameters(given)
-    asked = _content(what, content_type)
-    session = session_in(profile, region)
+    name = options.name
+    _check_names({"NAME": name, "--component": options.component, "--variant": options.variant})
+    values = content.parameters(options.given)
+    asked = _content(options.what, options.content_type)
+    session = session_in(options.profile, options.region)
     credentials_of(session)
-    screen = _Screen(as_json=as_json)
+    screen = _Answer(as_json=options.as_json)
     try:
         target = find_target(
             _describer(session),
             name,
             region=session.region_name,
-            component=component,
-            variant=variant,
-            looks_at_model=asked.text is not None and not chat,
+            component=options.component,
+            variant=options.variant,
+            looks_at_model=asked.text is not None and not options.chat,
         )
         if target.note:
             screen.note(target.note)
         asker = Asker(
             session=session,
             target=target,
-            timeout=timeout,
+            timeout=options.timeout,
             progress=screen.progress,
             say=screen.text,
             between=float(os.environ.get("EXTENDED_DLC_ASK_SECONDS") or 3),
         )
-        bodies = _bodies(asked, values, chat=chat, is_vllm=target.is_vllm, streams=streams)
+        bodies = _bodies(asked, values, chat=options.chat, is_vllm=target.is_vllm, streams=options.streams)
         check_size(target, len(bodies[0].data))
         answer = _first_that_is_taken(asker, bodies)
     except ClientError as error:
@@ -161,9 +141,8 @@ def _ask(
     except BotoCoreError as error:
         raise AskError(f"AWS cannot be asked: {error}") from None
     finally:
-        screen.clear()
         screen.end()
-    return _tell(name, answer, screen, output)
+    return _tell(name, answer, screen, options.output)
 
 
 def _check_names(names: dict[str, str | None]) -> None:
@@ -256,7 +235,7 @@ def _first_that_is_taken(asker: Any, bodies: list[Any]) -> Any:
     return asker.ask(last)
 
 
-def _tell(name: str, answer: Any, screen: _Screen, output: str | None) -> dict[str, Any]:
+def _tell(name: str, answer: Any, screen: _Answer, output: str | None) -> dict[str, Any]:
     """Print the answer and its latency; what JSON has of both."""
     from extended_dlc.asking.errors import AskError
     from extended_dlc.asking.reading import shown
@@ -307,55 +286,39 @@ def _write(file: str, data: bytes) -> None:
         raise AskError(f"'--output' ({file}) cannot be written ({error})", "name another file") from None
 
 
-class _Screen:
+class _Answer:
     """The answer goes to standard output; progress and latency beside it."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._began = time.monotonic()
-        self._told = -float("inf")
-        self._line = ""
+        self._out = Screen()
+        self._beside = Screen(err=True)
+        self._passing = Passing(sys.stderr, at_once=True)
         self._open = False
 
     def text(self, text: str) -> None:
         """A part of the answer."""
-        self.clear()
-        if self._as_json or not text:
-            return
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        self._open = not text.endswith("\n")
+        self._passing.clear()
+        if not self._as_json and text:
+            self._out.text(text)
+            self._open = not text.endswith("\n")
 
     def end(self) -> None:
         """The answer is whole."""
+        self._passing.clear()
         if self._open:
-            sys.stdout.write("\n")
-            sys.stdout.flush()
+            self._out.text("\n")
             self._open = False
 
     def note(self, line: str) -> None:
         """A line that stays."""
-        self.clear()
-        click.echo(line, err=True)
+        self._passing.clear()
+        self._beside.line(line)
 
     def progress(self, what: str) -> None:
-        """What it waits for, and since when: in place on a terminal, a line now and then elsewhere."""
-        now = time.monotonic()
-        line = f"{what} ({now - self._began:.0f} s)"
-        if sys.stderr.isatty():
-            self.clear()
-            self._line = line[: max(20, _columns() - 1)]
-            sys.stderr.write(self._line)
-            sys.stderr.flush()
-        elif now - self._told >= _NEWS_SECONDS:
-            self._told = now
-            click.echo(line, err=True)
-
-    def clear(self) -> None:
-        """Take the progress away."""
-        if self._line:
-            sys.stderr.write(f"\r{' ' * len(self._line)}\r")
-            self._line = ""
+        """What it waits for, and since when."""
+        self._passing.show(f"{what} ({time.monotonic() - self._began:.0f} s)")
 
     def latency(self, answer: Any, output: str | None) -> None:
         """How long it took."""
@@ -369,10 +332,4 @@ class _Screen:
             parts.append(f"{answer.content_type} in {output}")
         if answer.location:
             parts.append(answer.location)
-        click.secho(", ".join(parts), err=True, dim=True)
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns
+        self._beside.line(", ".join(parts), "quiet")

@@ -265,6 +265,37 @@ class Waiting:
                     self._screen.line(f"          {self._what}: {_clock(self.seconds)} so far{last}"[:200])
 
 
+class Passing:
+    """A line that the next one replaces on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, out: TextIO, *, at_once: bool = False) -> None:
+        """Show it on `out`; with `at_once` the first line is news elsewhere, too."""
+        self._screen = Screen(out)
+        self._in_place = is_terminal(out)
+        self._every = news_seconds()
+        self._told = -float("inf") if at_once else time.monotonic()
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Show a line in the place of the last one."""
+        out = self._screen.out
+        if self._in_place:
+            line = plain(text)
+            out.write(f"\r\x1b[2K{line[: _characters(line, (self._screen.width or 80) - 1)]}")
+            out.flush()
+            self._shown = True
+        elif time.monotonic() - self._told >= self._every:
+            self._told = time.monotonic()
+            self._screen.line(text)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            self._screen.out.write("\r\x1b[2K")
+            self._screen.out.flush()
+            self._shown = False
+
+
 def news_seconds() -> float:
     """How often a pipe hears of a step that goes on."""
     return float(os.environ.get("EXTENDED_DLC_NEWS_SECONDS") or NEWS_SECONDS)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from extended_dlc.app.read import SettingsError
+from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
-
-_FAILED, _STOPPED = 1, 130
+from extended_dlc.cli.exit_codes import FAILED, OK, STOPPED
+from extended_dlc.cli.terminal import Passing, Screen, Style
 
 
 @click.command()
@@ -32,135 +33,141 @@ _FAILED, _STOPPED = 1, 130
 @click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="With --local: another hyperparameter.")
 @click.option("--output", type=click.Path(file_okay=False), help="With --local: where results go. Default: NAME-local.")
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON, and the progress beside it.")
-def train(
-    name: str,
-    settings: str | None,
-    region: str | None,
-    profile: str | None,
-    artifact: str | None,
-    follow: bool,
-    stop: bool,
-    detach: bool,
-    local: bool,
-    script: bool,
-    image: str | None,
-    channel: tuple[str, ...],
-    given: tuple[str, ...],
-    output: str | None,
-    as_json: bool,
-) -> None:
+def train(**given: Any) -> None:
     """Start the training NAME of the settings, and follow it to its end.
 
     NAME may also be the ARN of a state machine. Says what happens, the job's log, its progress and its metrics; Ctrl-C
     asks whether to stop the run. Ends with status 0 when a model was trained, and served where the training has an
     endpoint, 1 when it failed or was refused, with the reason, and 130 when it was stopped or left.
     """
-    chosen = [option for option, is_set in (("--follow", follow), ("--stop", stop), ("--local", local)) if is_set]
-    if len(chosen) > 1 or (artifact and chosen):
-        raise click.UsageError(f"{' and '.join([*chosen, *(['--artifact'] if artifact else [])])} exclude each other")
-    if not local and (script or image or channel or given or output):
-        raise click.UsageError("--script, --image, --channel, --set and --output go with --local")
+    options = Options(**given)
+    options.check()
     try:
-        if local:
-            status = _train_here(
-                name, _settings(name, settings, region), script, image, channel, given, output, as_json
-            )
-        else:
-            status = _train_there(name, settings, region, profile, artifact, follow, stop, detach, as_json)
+        status = _train_here(options) if options.local else _train_there(options)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(status)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command was given."""
+
+    name: str
+    settings: str | None
+    region: str | None
+    profile: str | None
+    artifact: str | None
+    follow: bool
+    stop: bool
+    detach: bool
+    local: bool
+    script: bool
+    image: str | None
+    channel: tuple[str, ...]
+    given: tuple[str, ...]
+    output: str | None
+    as_json: bool
+
+    def check(self) -> None:
+        """Refuse options that exclude each other."""
+        ways = (("--follow", self.follow), ("--stop", self.stop), ("--local", self.local))
+        chosen = [option for option, is_set in ways if is_set]
+        if len(chosen) > 1 or (self.artifact and chosen):
+            every = [*chosen, *(["--artifact"] if self.artifact else [])]
+            raise click.UsageError(f"{' and '.join(every)} exclude each other")
+        if not self.local and (self.script or self.image or self.channel or self.given or self.output):
+            raise click.UsageError("--script, --image, --channel, --set and --output go with --local")
+
+    def raw(self) -> Raw:
+        """The settings as they stand."""
+        return raw_settings(self.settings, overrides={"region": self.region})
+
+
 # -- on AWS ------------------------------------------------------------------------------------------------------------
 
 
-def _train_there(
-    name: str,
-    settings: str | None,
-    region: str | None,
-    profile: str | None,
-    artifact: str | None,
-    follow: bool,
-    stop: bool,
-    detach: bool,
-    as_json: bool,
-) -> int:
+def _train_there(options: Options) -> int:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from extended_dlc.training.follow import Run
 
     try:
-        session, machine = _machine(name, settings, region, profile)
+        session, machine = _machine(options)
         states = session.client("stepfunctions")
-        arn = _newest(states, machine, name) if follow or stop else _start(states, machine, artifact)
-        screen = _Screen(as_json=as_json)
+        if options.follow or options.stop:
+            arn = _newest(states, machine, options.name)
+        else:
+            arn = _start(states, machine, options.artifact)
+        news = _News(as_json=options.as_json)
         run = Run(
             arn=arn,
             states=states,
             sagemaker=session.client("sagemaker"),
             logs=session.client("logs"),
-            say=screen.say,
-            progress=screen.progress,
+            say=news.say,
+            progress=news.progress,
             seconds=float(os.environ.get("EXTENDED_DLC_TRAIN_SECONDS") or 5),
         )
-        if stop:
+        if options.stop:
             run.stop()
-            screen.say(f"stopped {arn}")
-            return 0
-        screen.say(f"run {arn.rpartition(':')[2]}")
-        if detach:
-            if as_json:
+            news.say(f"stopped {arn}")
+            return OK
+        news.say(f"run {arn.rpartition(':')[2]}")
+        if options.detach:
+            if options.as_json:
                 click.echo(json.dumps({"execution": arn, "status": "RUNNING"}, indent=2))
-            return 0
-        return _follow(run, screen, name, as_json)
+            return OK
+        return _follow(run, news, options)
     except (ClientError, BotoCoreError) as error:
         raise click.ClickException(str(error)) from None
 
 
-def _follow(run: Any, screen: _Screen, name: str, as_json: bool) -> int:
+def _follow(run: Any, news: _News, options: Options) -> int:
+    name = options.name
     while True:
         try:
             ended = run.follow()
             break
         except KeyboardInterrupt:
-            screen.progress("")
+            news.progress("")
             if not sys.stdin.isatty():
-                screen.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
-                return _STOPPED
+                news.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
+                return STOPPED
             try:
                 if click.confirm("\nStop the run?", default=False, err=True):
                     run.stop()
-                    screen.say("stopped")
-                    return _STOPPED
+                    news.say("stopped")
+                    return STOPPED
             except (click.Abort, KeyboardInterrupt):
-                screen.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
-                return _STOPPED
-    if as_json:
+                news.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
+                return STOPPED
+    if options.as_json:
         click.echo(json.dumps(ended, indent=2))
     if ended["status"] == "SUCCEEDED":
-        screen.say(f"done: {ended['artifact']}")
+        news.say(f"done: {ended['artifact']}", "ok")
         if ended["before"]:
-            screen.say(f"back to the model before: extended-dlc train {name} --artifact {ended['before']}")
-        return 0
-    screen.say(f"{ended['status'].lower()}: {ended['cause'] or ended['error'] or 'no reason given'}")
-    return _STOPPED if ended["status"] == "ABORTED" else _FAILED
+            news.say(f"back to the model before: extended-dlc train {name} --artifact {ended['before']}")
+        return OK
+    news.say(f"{ended['status'].lower()}: {ended['cause'] or ended['error'] or 'no reason given'}", "problem")
+    return STOPPED if ended["status"] == "ABORTED" else FAILED
 
 
-def _machine(name: str, settings: str | None, region: str | None, profile: str | None) -> Any:
+def _machine(options: Options) -> Any:
     """The caller's session and the state machine's ARN: that of the stack of the settings, or NAME itself."""
     import boto3
     from botocore.exceptions import ClientError
 
+    name = options.name
     if name.startswith("arn:"):
         if ":stateMachine:" not in name:
             raise click.ClickException(f"{name} is the ARN of no state machine: the stack's outputs have it")
-        return boto3.Session(profile_name=profile, region_name=name.split(":")[3]), name
-    raw = raw_settings(settings, overrides={"region": region})
+        return boto3.Session(profile_name=options.profile, region_name=name.split(":")[3]), name
+    raw = options.raw()
     trainings = raw.content.get("training") or {}
     _require_name(name, trainings)
     stack = f"{raw.content.get('name') or 'extended-dlc'}-training"
-    session = boto3.Session(profile_name=profile, region_name=raw.content.get("region") or None)
+    session = boto3.Session(profile_name=options.profile, region_name=raw.content.get("region") or None)
     key = "".join(filter(str.isalnum, f"{name}StateMachine"))
     try:
         (found,) = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
@@ -200,61 +207,47 @@ def _newest(states: Any, machine: str, name: str) -> str:
     return str(found[0]["executionArn"])
 
 
-class _Screen:
+class _News:
     """Where progress is shown: standard output, or standard error beside JSON."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self._out = sys.stderr if as_json else sys.stdout
-        self._shown = ""
+        out = sys.stderr if as_json else sys.stdout
+        self._screen = Screen(out)
+        self._passing = Passing(out)
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, style: Style = "") -> None:
         """A line that stays."""
-        self._clear()
-        click.echo(line, file=self._out)
+        self._passing.clear()
+        self._screen.line(line, style)
 
     def progress(self, line: str) -> None:
         """A line that the next one replaces, where somebody looks at it."""
-        if not self._out.isatty():
-            return
-        self._clear()
-        self._shown = line
-        self._out.write(line)
-        self._out.flush()
-
-    def _clear(self) -> None:
-        if self._shown:
-            self._out.write(f"\r{' ' * len(self._shown)}\r")
-            self._shown = ""
+        if line:
+            self._passing.show(line)
+        else:
+            self._passing.clear()
 
 
 # -- on this machine ---------------------------------------------------------------------------------------------------
 
 
-def _settings(name: str, settings: str | None, region: str | None) -> Any:
+def _settings(options: Options) -> Any:
     """The settings, in which all is right."""
-    raw = raw_settings(settings, overrides={"region": region})
-    _require_name(name, raw.content.get("training") or {})
+    raw = options.raw()
+    _require_name(options.name, raw.content.get("training") or {})
     found = decided(raw)
     if found.settings is None or found.problems:
         raise SettingsError(found.report)
     return found.settings
 
 
-def _train_here(
-    name: str,
-    settings: Any,
-    script: bool,
-    image: str | None,
-    channel: tuple[str, ...],
-    given: tuple[str, ...],
-    output: str | None,
-    as_json: bool,
-) -> int:
+def _train_here(options: Options) -> int:
     from extended_dlc.app.training import base_of
     from extended_dlc.training.local import LocalTraining
 
+    name, settings = options.name, _settings(options)
     section = settings.training[name]
-    channels = {key: Path(folder) for key, folder in _pairs("--channel", channel).items()}
+    channels = {key: Path(folder) for key, folder in _pairs("--channel", options.channel).items()}
     for key, folder in channels.items():
         if not folder.is_dir() or not any(folder.iterdir()):
             raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
@@ -270,31 +263,31 @@ def _train_here(
         environment = {"HF_MODEL_ID": base.model, **environment}
         if base.revision is not None:
             environment["HF_MODEL_REVISION"] = base.revision
-    if section.adapter == "merged" and not script:
+    if section.adapter == "merged" and not options.script:
         environment["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
-    folder = Path(output or f"{name}-local")
+    folder = Path(options.output or f"{name}-local")
     training = LocalTraining(
         code=section.code.into_option(),
-        hyperparameters={**(section.hyperparameters or {}), **_pairs("--set", given)},
+        hyperparameters={**(section.hyperparameters or {}), **_pairs("--set", options.given)},
         channels=channels,
         environment=environment,
         folder=folder,
     )
     try:
-        code = training.run_script() if script else training.run_container(_engine(), _image(image))
+        code = training.run_script() if options.script else training.run_container(_engine(), _image(options.image))
     except KeyboardInterrupt:
-        click.echo("stopped", err=True)
-        return _STOPPED
+        Screen(err=True).line("stopped")
+        return STOPPED
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     ended = {"status": "SUCCEEDED" if code == 0 else "FAILED", "exit_code": code, "model": str(folder / "model")}
-    if as_json:
+    if options.as_json:
         click.echo(json.dumps(ended, indent=2))
     elif code == 0:
-        click.echo(f"done: {folder / 'model'}")
+        Screen().line(f"done: {folder / 'model'}", "ok")
     else:
-        click.echo(f"failed with exit code {code}: {_reason(folder)}", err=True)
-    return 0 if code == 0 else _FAILED
+        Screen(err=True).line(f"failed with exit code {code}: {_reason(folder)}", "problem")
+    return OK if code == 0 else FAILED
 
 
 def _engine() -> str:

@@ -78,6 +78,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.wfile.flush()
                 time.sleep(0.2)
             self.wfile.write(b"0\\r\\n\\r\\n")
+        elif body == b'{"inputs": "in events"}' and "text/event-stream" in self.headers.get("Accept", ""):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for word in ("eins ", "zwei ", "drei"):
+                part = b'data: {"token": {"text": "%s"}}\\n\\n' % word.encode()
+                self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
+                self.wfile.flush()
+                time.sleep(0.2)
+            self.wfile.write(b"0\\r\\n\\r\\n")
         else:
             told = "{} {} {}".format(os.environ.get("GREETING"), self.headers.get("Content-Type"), len(body))
             if self.path != "/invocations":

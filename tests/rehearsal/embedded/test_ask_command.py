@@ -62,8 +62,16 @@ def test_a_text_is_asked_as_a_stream_and_its_latency_stands_beside_the_answer(aw
     assert re.fullmatch(r"whole \d+\.\d\d s\n", done.stderr)
 
 
-def test_a_stream_is_printed_and_timed_from_its_first_part(aws: Aws) -> None:
-    given = b"stream"  # for which the container answers in three parts, 0.2 s apart
+def test_a_stream_of_events_is_printed_as_text_and_timed_from_its_first_part(aws: Aws) -> None:
+    done = ask(aws, "asked-now", "in events")  # for which the container answers in three events, 0.2 s apart
+    assert answered(done) == "eins zwei drei\n"
+    told = re.fullmatch(r"first token (\d+\.\d\d) s, whole (\d+\.\d\d) s\n", done.stderr)
+    assert told is not None, done.stderr
+    assert float(told[2]) - float(told[1]) >= 0.35
+
+
+def test_a_text_that_is_sent_as_it_is_is_not_asked_as_a_stream_of_events(aws: Aws) -> None:
+    given = b"stream"  # for which the container answers in three parts, none of which is an event
     done = ask(aws, "asked-now", "-", "--content-type", "text/plain", "--json", given=given)
     assert json.loads(answered(done))["answer"] == "one two three"
 
