@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extended_dlc.endpoint import HuggingFaceEndpoint, InvokableEndpoint
+    from extended_dlc.endpoint import HuggingFaceEndpoint
     from extended_dlc.image import (
         EcrImage,
         ExtendedDlc,
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
         ServingImage,
         StockDlc,
     )
+    from extended_dlc.invokable import InvokableEndpoint
     from extended_dlc.mirror import MirroredDataset, MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.network import PrivateAccess
-    from extended_dlc.options.build import LocalBuild
+    from extended_dlc.options.build import CloudBuild, LocalBuild
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
@@ -47,6 +48,7 @@ _HOMES = {
     "BacklogScaling": "options.scaling",
     "ByHand": "options.schedule",
     "Canary": "options.rollout",
+    "CloudBuild": "options.build",
     "Component": "options.hosting",
     "Components": "options.hosting",
     "ConcurrencyScaling": "options.scaling",
@@ -59,7 +61,7 @@ _HOMES = {
     "HuggingFaceEndpoint": "endpoint",
     "InferenceCode": "options.code",
     "InvocationScaling": "options.scaling",
-    "InvokableEndpoint": "endpoint",
+    "InvokableEndpoint": "invokable",
     "Linear": "options.rollout",
     "LocalBuild": "options.build",
     "Metrics": "options.monitoring",
@@ -98,6 +100,7 @@ __all__ = [
     "BacklogScaling",
     "ByHand",
     "Canary",
+    "CloudBuild",
     "Component",
     "Components",
     "ConcurrencyScaling",

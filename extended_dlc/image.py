@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import jsii
 from aws_cdk import Duration, IgnoreMode, RemovalPolicy
@@ -25,8 +25,11 @@ from extended_dlc.facts.compat import Family, Server, check_stock_server
 from extended_dlc.facts.instances import Instance
 from extended_dlc.login import ecr_registries
 from extended_dlc.model import ServedModel
-from extended_dlc.options.build import LocalBuild
+from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
+
+if TYPE_CHECKING:
+    from extended_dlc.platform.cloud_build import CloudBuilt
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -84,7 +87,7 @@ class ExtendedDlc(Construct):
         server: Server = "native",
         model_types: Sequence[str] = (),
         rebuild: str | None = None,
-        build: LocalBuild | None = None,
+        build: Build | None = None,
         repository: ecr.IRepository | None = None,
         removal_policy: RemovalPolicy = RemovalPolicy.RETAIN,
     ) -> None:
@@ -110,7 +113,8 @@ class ExtendedDlc(Construct):
             transformers does not. ValueError for one that is known to be missing. Default: none.
         :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
             that was patched in place. Default: none.
-        :param build: How the image is built. Default: `LocalBuild()`, by Docker on this machine.
+        :param build: Where the image is built: `LocalBuild` or `CloudBuild`. Default: `LocalBuild()`, by Docker on this
+            machine.
         :param repository: The repository to publish to; the one who gives it decides about its tags and its life cycle.
             Default: a new one, scanned on push, mutable tags, untagged images expire after 14 days, tagged ones never.
         :param removal_policy: What happens to the new repository when it leaves the stack. `DESTROY` deletes the images
@@ -130,7 +134,8 @@ class ExtendedDlc(Construct):
             model_types=tuple(sorted(model_types)),
             rebuild=rebuild,
         )
-        self._build = build or LocalBuild()
+        self._build: Build = build or LocalBuild()
+        self._built: CloudBuilt | None = None
         self._published: PublishedImage | None = None
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
@@ -219,9 +224,6 @@ class ExtendedDlc(Construct):
         )
 
     def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
-        # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
-        import cdk_ecr_deployment as ecr_deployment
-
         annotate(self, notes_of_image(notes, self._asked.key))
         asked, base = self._asked, str(decided.base)
         arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
@@ -231,17 +233,33 @@ class ExtendedDlc(Construct):
             arguments["MODEL_TYPES"] = ",".join(asked.model_types)
         if asked.server == "stock" and (along := check_stock_server(base, self.transformers).needs):
             arguments["STOCK_REQUIREMENTS"] = " ".join(along)
-        asset = assets.DockerImageAsset(
-            self,
-            "Asset",
+        asset = {
             **_build_context(decided.family or "inference"),
-            target=None if asked.server == "native" else asked.server,
-            build_args=arguments,
-            build_secrets=self._build.secrets or None,
-            outputs=self._build.outputs,
-            platform=assets.Platform.LINUX_AMD64,
+            "target": None if asked.server == "native" else asked.server,
+            "build_args": arguments,
+            "platform": assets.Platform.LINUX_AMD64,
             # how it is built says nothing about what is built
-            invalidation=assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
+            "invalidation": assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
+        }
+        if isinstance(self._build, CloudBuild):
+            uri, ready = self._build_in_cloud(self._build, asset, decided)
+        else:
+            uri, ready = self._build_here(self._build, asset)
+        self._published = PublishedImage(
+            uri=uri,
+            ready=ready,
+            cuda=decided.cuda,
+            logs_requests=decided.logs_requests,
+            family=decided.family,
+        )
+
+    def _build_here(self, build: LocalBuild, options: Mapping[str, Any]) -> tuple[str, IDependable]:
+        """The image as an asset of the deployment, and its copy into the repository."""
+        # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
+        import cdk_ecr_deployment as ecr_deployment
+
+        asset = assets.DockerImageAsset(
+            self, "Asset", build_secrets=build.secrets or None, outputs=build.outputs, **options
         )
         uri = self.repository.repository_uri_for_tag(asset.asset_hash)
         role = copy_role(self)
@@ -258,13 +276,23 @@ class ExtendedDlc(Construct):
         )
         copy.node.add_dependency(role)
         log_copies(self)
-        self._published = PublishedImage(
-            uri=uri,
-            ready=copy,
-            cuda=decided.cuda,
-            logs_requests=decided.logs_requests,
-            family=decided.family,
+        return uri, copy
+
+    def _build_in_cloud(
+        self, build: CloudBuild, options: Mapping[str, Any], decided: ImageDecision
+    ) -> tuple[str, IDependable]:
+        """The image as CodeBuild pushes it into the repository."""
+        from extended_dlc.platform.cloud_build import build_in_cloud
+
+        self._built = build_in_cloud(
+            self,
+            build,
+            asset=options,
+            base=str(decided.base),
+            accelerator=decided.accelerator,
+            repository=self.repository,
         )
+        return self.repository.repository_uri_for_tag(self._built.tag), self._built.ready
 
 
 class StockDlc:

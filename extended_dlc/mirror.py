@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from aws_cdk import Annotations, Aws, CfnWaitCondition, CfnWaitConditionHandle, Duration, Token
+from aws_cdk import Annotations, Aws, CfnWaitCondition, Duration, Token
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
-from aws_cdk import custom_resources as custom
 from constructs import Construct, IDependable
 
 from extended_dlc._archive import Uploaded, upload_file
@@ -26,13 +25,10 @@ from extended_dlc.facts.hub import known_licence, known_model_type
 from extended_dlc.model import PlacedModel, environment_of, prefix_for, require_secret
 from extended_dlc.options._values import require, within
 from extended_dlc.options.code import InferenceCode
+from extended_dlc.platform.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, start_and_wait
 
 DEFAULT_BUCKET = "extended-dlc-models"
 """The start of the default bucket's name."""
-
-_LONGEST_SECONDS = 8 * 3600
-_QUEUE_SECONDS = 1800
-"""How long a build may wait for a machine, besides."""
 
 # not copy.py: Python would find that one where its own library says 'import copy'
 _BUILD = {
@@ -120,7 +116,7 @@ class MirroredModel(Construct):
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code
         seconds = int((timeout or Duration.hours(6)).to_seconds())
-        if not 600 <= seconds <= _LONGEST_SECONDS:
+        if not 600 <= seconds <= LONGEST_SECONDS:
             raise ValueError(
                 f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "
                 "longer goes on with the next deployment"
@@ -184,8 +180,8 @@ class MirroredModel(Construct):
                 compute_type=codebuild.ComputeType.SMALL,
             ),
             build_spec=codebuild.BuildSpec.from_object(_BUILD),
-            timeout=Duration.seconds(_LONGEST_SECONDS),
-            queued_timeout=Duration.seconds(_QUEUE_SECONDS),
+            timeout=Duration.seconds(LONGEST_SECONDS),
+            queued_timeout=Duration.seconds(QUEUE_SECONDS),
             grant_report_group_permissions=False,  # a copy has no test reports
         )
         trust_builds_of_account(self, project.role)
@@ -210,6 +206,8 @@ class MirroredModel(Construct):
             self.project.grant_principal.add_to_principal_policy(
                 iam.PolicyStatement(actions=actions, resources=[resource])
             )
+        if self.project.role is None:  # a project that was looked up by its name: its owner grants it the rest
+            return
         if self._bucket.encryption_key is not None:
             self._bucket.encryption_key.grant_encrypt_decrypt(self.project)
         if token is not None:
@@ -224,10 +222,8 @@ class MirroredModel(Construct):
         *,
         makes_bucket: bool,
     ) -> CfnWaitCondition:
-        # A custom resource waits an hour at most, and a wait condition hears one signal in its life and takes no
-        # update: what is copied is in its id, so that another commit has another one.
+        # what is copied is in the wait condition's id, so that another commit has another one
         what = hashlib.sha256(json.dumps([self.model_id, revision, self.node.path]).encode()).hexdigest()[:8]
-        handle = CfnWaitConditionHandle(self, f"Handle{what}")
         arguments = {
             "model": self.model_id,
             **({"kind": self._kind} if self._kind != "model" else {}),
@@ -241,46 +237,18 @@ class MirroredModel(Construct):
         variables = {
             "PROGRAM": f"s3://{program.bucket}/{program.key}",
             "ARGUMENTS": " ".join(f"--{name}={value}" for name, value in arguments.items()),
-            "SIGNAL": handle.ref,
         }
-        call = custom.AwsSdkCall(
-            service="codebuild",
-            action="startBuild",
-            parameters={
-                "projectName": self.project.project_name,
-                # a given project brings its role, its network and its machine, and nothing else
-                "sourceTypeOverride": "NO_SOURCE",
-                "artifactsOverride": {"type": "NO_ARTIFACTS"},
-                "buildspecOverride": json.dumps(_BUILD),
-                "timeoutInMinutesOverride": seconds // 60,
-                "environmentVariablesOverride": [
-                    {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables.items()
-                ],
-            },
-            physical_resource_id=custom.PhysicalResourceId.of(f"{self.model_id}-{revision}"),
-            # StartBuild's whole answer repeats the request: too long for CloudFormation, and with a signed URL in it
-            output_paths=["build.id"],
-        )
-        start = custom.AwsCustomResource(
+        return start_and_wait(
             self,
-            "Start",
+            self.project,
             resource_type="Custom::ExtendedDlcMirror",
-            on_create=call,
-            on_update=call,
-            policy=custom.AwsCustomResourcePolicy.from_statements(
-                [iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[self.project.project_arn])]
-            ),
-            install_latest_aws_sdk=False,
+            spec=_BUILD,
+            variables=variables,
+            key=what,
+            physical_id=f"{self.model_id}-{revision}",
+            seconds=seconds,
+            ready_id="Copied",
         )
-        # what the copy may do has to be there before it does it
-        start.node.add_dependency(self.project)
-        if self.project.role is not None:
-            start.node.add_dependency(self.project.role)
-        wait = CfnWaitCondition(
-            self, f"Copied{what}", handle=handle.ref, count=1, timeout=str(seconds + _QUEUE_SECONDS)
-        )
-        wait.node.add_dependency(start)
-        return wait
 
 
 class MirroredDataset(MirroredModel):

@@ -32,6 +32,11 @@ def image_asked(image: Any, *, base_region: str | None) -> ImageAsked:
     )
 
 
+def is_built_in_cloud(image: Any) -> bool:
+    """Whether the image of these settings is built by CodeBuild, and not on this machine."""
+    return getattr(getattr(image, "build", None), "kind", "local") == "cloud"
+
+
 def wrong_names(name: str, endpoints: Mapping[str, Any]) -> Mapping[str, list[str]]:
     """What is wrong with the full names of the endpoints' components, by the endpoints' ids."""
     found: dict[str, list[str]] = {}

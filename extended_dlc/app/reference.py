@@ -22,7 +22,6 @@ from extended_dlc.app.schema import (
     IMAGES,
     SECTIONS,
     WEIGHTS,
-    Build,
     Component,
     Endpoint,
     ModelSection,
@@ -101,7 +100,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     made, of = SECTIONS.made, SECTIONS.by_kind
     yield "The whole", Settings
     yield from ((f"`image`, kind `{kind}`", section) for kind, section in IMAGES.items())
-    yield "`image.build`", Build
+    yield from ((f"`image.build`, kind `{kind}`", section) for kind, section in of["Build"].items())
     yield "`endpoints.<id>`", Endpoint
     yield "`endpoints.<id>.vllm`", made["VllmServing"]
     yield from ((f"`endpoints.<id>.weights`, kind `{kind}`", section) for kind, section in WEIGHTS.items())

@@ -22,6 +22,7 @@ from extended_dlc.options.code import InferenceCode
 HOSTINGS = {"real-time": "RealTime", "async": "Async", "serverless": "Serverless", "components": "Components"}
 SCALINGS = {"invocations": "InvocationScaling", "concurrency": "ConcurrencyScaling"}
 ROLLOUTS = {"all-at-once": "AllAtOnce", "canary": "Canary", "linear": "Linear", "rolling": "Rolling"}
+BUILDS = {"local": "LocalBuild", "cloud": "CloudBuild"}
 SCHEDULES = {"office-hours": "OfficeHours", "by-hand": "ByHand"}
 
 SECTIONS = Sections(
@@ -37,8 +38,14 @@ SECTIONS = Sections(
         "LogRetention": str,
         "COOLDOWN_SECONDS": 300,
     },
-    kinds={"Hosting": HOSTINGS, "InstanceScaling": SCALINGS, "Rollout": ROLLOUTS, "Schedule": SCHEDULES},
-    defaults={"Hosting": "real-time", "Schedule": "office-hours", "image": "extended"},
+    kinds={
+        "Hosting": HOSTINGS,
+        "InstanceScaling": SCALINGS,
+        "Rollout": ROLLOUTS,
+        "Schedule": SCHEDULES,
+        "Build": BUILDS,
+    },
+    defaults={"Hosting": "real-time", "Schedule": "office-hours", "image": "extended", "Build": "local"},
 )
 
 # -- a model -----------------------------------------------------------------------------------------------------------
@@ -328,7 +335,26 @@ Endpoint = _make(
 
 # -- the image ---------------------------------------------------------------------------------------------------------
 
-Build = _make("options.build", "LocalBuild")
+_make("options.build", "LocalBuild", kind="local")
+_make(
+    "options.build",
+    "CloudBuild",
+    kind="cloud",
+    instead={
+        "network": (
+            Network | None,
+            Field(
+                default=None,
+                description="The VPC that the build runs in, with endpoints of ECR and S3 or a way to the internet. "
+                "Default: CodeBuild's own, with the internet.",
+            ),
+        ),
+        "pip_config": _named("Name or ARN of the secret whose text is a pip configuration file. Default: none."),
+        "role": _named("ARN of the role of the build, which you grant what it needs. Default: a new one."),
+        "project": _named("Name of the CodeBuild project that builds. Default: a new one."),
+    },
+    found=("network", "pip_config", "role", "project"),
+)
 IMAGES: Mapping[str, type[Section]] = {
     "extended": _make("image", "ExtendedDlc", kind="extended", without=("repository", "removal_policy")),
     "stock": _make("image", "StockDlc", kind="stock", renamed={"region": "base_region"}),

@@ -12,7 +12,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from extended_dlc.app.arns import wrong_arns
-from extended_dlc.app.asked import endpoints_asked, image_asked, unserved_models, wrong_names
+from extended_dlc.app.asked import (
+    endpoints_asked,
+    image_asked,
+    is_built_in_cloud,
+    unserved_models,
+    wrong_names,
+)
 from extended_dlc.app.aws_names import partition_of
 from extended_dlc.app.read import UNREAD, Raw, SettingsError, read_lookups, read_raw
 from extended_dlc.app.schema import CHANNELS, IMAGES, SECTIONS, WEIGHTS, Endpoint, Settings, Training
@@ -56,7 +62,8 @@ class Read:
     @property
     def bases(self) -> tuple[str, ...]:
         """The images that are extended on this machine, for the endpoints and for the trainings."""
-        own = bases_to_pull(self.decision)
+        in_cloud = self.settings is not None and is_built_in_cloud(self.settings.image)
+        own = () if in_cloud else bases_to_pull(self.decision)
         if self.settings is None or not self.settings.training:
             return own
         from extended_dlc.app.training import Around, training_bases
@@ -249,6 +256,7 @@ def _kinds() -> dict[str, Mapping[str, type[Section]]]:
         "rollout": SECTIONS.by_kind["Rollout"],
         "scaling": SECTIONS.by_kind["InstanceScaling"],
         "schedule": SECTIONS.by_kind["Schedule"],
+        "build": SECTIONS.by_kind["Build"],
         "channels": CHANNELS,
         "verify": {"proof": Section, "switch": Section},
     }
@@ -306,6 +314,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
+_DEFAULT_KINDS = {"image": "extended", "schedule": "office-hours", "build": "local"}
+"""Of the sections whose default has no kind."""
+
+
 def _siblings(place: list[str], raw: Any) -> list[str]:
     """The settings that exist at a place."""
     section: type[BaseModel] = Settings
@@ -317,7 +329,7 @@ def _siblings(place: list[str], raw: Any) -> list[str]:
         if field is None:
             continue  # the id of an endpoint or a component, or a place in a list
         if part in kinds and set(_sections_in(field.annotation)) & set(kinds[part].values()):
-            default = getattr(field.default, "kind", {"image": "extended", "schedule": "office-hours"}.get(part, ""))
+            default = getattr(field.default, "kind", _DEFAULT_KINDS.get(part, ""))
             default = default or ("real-time" if part == "hosting" else "")
             section = kinds[part].get(kind_of(default)(raw), section)
         else:

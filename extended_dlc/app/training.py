@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from extended_dlc.app.arns import wrong_arns
-from extended_dlc.app.asked import image_asked, model_asked, source_of
+from extended_dlc.app.asked import image_asked, is_built_in_cloud, model_asked, source_of
 from extended_dlc.app.schema import HubWeights, LocalWeights
 from extended_dlc.decisions.asked import ImageAsked, ModelAsked
 from extended_dlc.decisions.decide import decide
@@ -36,6 +36,9 @@ class Around:
     image: ImageAsked
     """Of the endpoints."""
 
+    in_cloud: bool = False
+    """Whether it is built by CodeBuild."""
+
     serving: ImageDecision | None
     looked_up: Mapping[str, Any]
 
@@ -51,6 +54,7 @@ class Around:
             base_region=base_region,
             endpoints=settings.endpoints,
             image=image_asked(settings.image, base_region=base_region),
+            in_cloud=is_built_in_cloud(settings.image),
             serving=decision.image,
             looked_up=read.looked_up,
         )
@@ -59,6 +63,8 @@ class Around:
 def training_bases(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
     """The images that are extended for trainings."""
     for section in trainings.values():
+        if (section.image is None and around.in_cloud) or is_built_in_cloud(section.image):
+            continue
         yield from bases_to_pull(decide(training_image(section, around), [], region=around.region))
 
 

@@ -122,7 +122,7 @@ def bootstrap(target: Target) -> Finding:
 def base_image(target: Target) -> Finding:
     """The image that is extended can be pulled."""
     if not target.builds:
-        return Ok("not needed: the image is published already")
+        return Ok("not needed: no image is built on this machine")
     if not target.bases:
         return Unknown("the settings name no base image")
     findings = [_in_ecr(target, base) or _elsewhere(target, base) for base in target.bases]
@@ -218,17 +218,17 @@ def quota(target: Target) -> Finding:
 
 @_asking_aws("servicequotas:ListServiceQuotas")
 def codebuild(target: Target) -> Finding:
-    """CodeBuild lets the account run the build that copies weights from the Hub to S3."""
-    if not target.mirrors:
-        return Ok("not needed: no weights are mirrored by a project of ours")
+    """CodeBuild lets the account run the builds that make the image, or copy weights from the Hub to S3."""
+    if not (target.mirrors or target.builds_in_cloud):
+        return Ok("not needed: no weights are mirrored, and no image built, by a project of ours")
     found = _quotas(target, {_BUILDS}, service="codebuild")
     if _BUILDS not in found:
         return Unknown(f"Service Quotas lists no '{_BUILDS}' in {target.region}")
     quota = found[_BUILDS]
     if quota["Value"] < 1:
         return Problem(
-            f"'{_BUILDS}' is {quota['Value']:g} in {target.region}, as in many new accounts: the copy of mirrored "
-            "weights would end with 'Cannot have more than 0 builds in queue for the account'",
+            f"'{_BUILDS}' is {quota['Value']:g} in {target.region}, as in many new accounts: the build would "
+            "end with 'Cannot have more than 0 builds in queue for the account'",
             _request(quota, 1, target.region, service="codebuild"),
         )
     return Ok(f"{quota['Value']:g} builds at a time")

@@ -16,7 +16,7 @@ CPU_DISK_GB, GPU_DISK_GB = 10, 25
 """Disk that a build wants, GB. Estimates: AWS publishes no sizes; images with CUDA are reported at over 10 GB packed
 (aws/aws-cdk#29883), and an engine holds an image packed and unpacked while it pulls."""
 
-_NOTHING_TO_BUILD = Ok("not needed: the image is published already")
+_NOTHING_TO_BUILD = Ok("not needed: no image is built on this machine")
 _STOPPED = Unknown("the container engine does not answer: see 'engine'")
 _BUILDKIT = re.compile(r"^\s*BuildKit(?: version)?:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _DOCKER_PLATFORM = re.compile(r"\blinux/amd64\b")

@@ -52,7 +52,11 @@ class Target:
     def builds(self) -> bool:
         """Whether an image is built on this machine. True where the settings do not say."""
         image = self.settings.get("image")
-        return not isinstance(image, Mapping) or image.get("kind", "extended") == "extended"
+        if not isinstance(image, Mapping):
+            return True
+        build = image.get("build")
+        in_cloud = isinstance(build, Mapping) and build.get("kind") == "cloud"
+        return image.get("kind", "extended") == "extended" and not in_cloud
 
     @property
     def region(self) -> str | None:
@@ -74,6 +78,13 @@ class Target:
                 first = fleet.instance_types[0]
                 counts[first] = counts.get(first, 0) + fleet.instances
         return counts
+
+    @property
+    def builds_in_cloud(self) -> bool:
+        """Whether the image is built by a project of CodeBuild that the deployment makes."""
+        image = self.settings.get("image")
+        build = image.get("build") if isinstance(image, Mapping) else None
+        return isinstance(build, Mapping) and build.get("kind") == "cloud" and not build.get("project")
 
     @property
     def mirrors(self) -> bool:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, is_token, within
+from extended_dlc.options.network import Network
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_codebuild as codebuild
+    from aws_cdk import aws_iam as iam
+    from aws_cdk import aws_secretsmanager as secretsmanager
 
 DOCKER_OUTPUT = "type=docker,oci-mediatypes=false"
 """The `--output` of every build by Docker. SageMaker refuses OCI manifests, and `type=docker` alone is none of Docker's
@@ -51,3 +60,97 @@ class LocalBuild:
         """The build secrets by their ids in the Dockerfile."""
         files = {"pip-config": self.pip_config, "ca-bundle": self.ca_bundle}
         return {name: f"src={Path(file).resolve()}" for name, file in files.items() if file is not None}
+
+
+COMPUTE_DISK_GB = {"small": 64, "medium": 128, "large": 128, "xlarge": 256, "2xlarge": 824}
+"""CodeBuild's machines for Linux and their disks, GB (CodeBuild user guide, "Build environment compute modes and
+types")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudBuild:
+    """Built by CodeBuild in the account that is deployed to: `cdk deploy` needs no container engine and no disk.
+
+    The same context under the same hash as of `LocalBuild`, pushed straight to the image's repository. None of these
+    options changes the image, so none of them changes its hash.
+    """
+
+    compute: Literal["small", "medium", "large", "xlarge", "2xlarge"] | None = None
+    """CodeBuild's machine, with 64, 128, 128, 256 or 824 GB of disk. New accounts have quota for `small`, if for any.
+    Default: `small` for an image that computes with CPUs, `medium` for the larger ones."""
+
+    timeout_minutes: int = 60
+    """How long the build may take, 10 to 480 minutes. Default: 60."""
+
+    network: Network | None = None
+    """A VPC that the build runs in. Docker pulls the base and pushes the image through it: endpoints of ECR and S3, or
+    a way to the internet. ValueError with `project`. Default: CodeBuild's own, with the internet."""
+
+    proxy: str | None = None
+    """Address of a proxy, as `http://proxy:3128`, for the package installer and AWS's API. Docker itself does not use
+    it for pulls and pushes. ValueError for what is no address, or has a password. Default: none."""
+
+    no_proxy: Sequence[str] = ()
+    """Hosts that are reached without the proxy. Default: none."""
+
+    package_index: str | None = None
+    """Address of a package index in place of PyPI. ValueError for one with a password. Default: PyPI."""
+
+    code_artifact: str | None = None
+    """A repository of CodeArtifact in the same account as the package index, as `domain/repository`; the build gets a
+    token of its own. Default: none."""
+
+    pip_config: secretsmanager.ISecret | None = None
+    """The secret whose text is a pip configuration file, as for an index with a password. Default: none."""
+
+    ca_bundle: str | None = None
+    """A file of certificates in PEM form that pip trusts inside the build. ValueError when there is no such file.
+    Default: the base image's own certificates."""
+
+    role: iam.IRole | None = None
+    """What the build may do; it is granted what it needs where it can be changed. ValueError with `project`. Default: a
+    new role with just that."""
+
+    project: codebuild.IProject | None = None
+    """The CodeBuild project that builds, privileged, on a Linux image with Docker, buildx and Python 3.9 or newer; its
+    role is granted what the build needs. Default: a new one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, or would be seen by who reads the template."""
+        if self.compute not in (None, *COMPUTE_DISK_GB):
+            raise OptionError("compute", self.compute, f"must be one of {', '.join(COMPUTE_DISK_GB)}")
+        within("timeout_minutes", self.timeout_minutes, 10, 480, "CodeBuild ends a build after eight hours")
+        for option in ("proxy", "package_index"):
+            _check_address(option, getattr(self, option))
+        if self.no_proxy and self.proxy is None:
+            raise OptionError("no_proxy", ", ".join(self.no_proxy), "needs 'proxy': name it, or leave this out")
+        indexes = [each for each in ("package_index", "code_artifact", "pip_config") if getattr(self, each) is not None]
+        if len(indexes) > 1:
+            raise OptionError(indexes[1], rule=f"and '{indexes[0]}' say both where packages come from: give one")
+        artifact = self.code_artifact
+        if artifact is not None and not is_token(artifact) and not re.fullmatch(r"[\w.-]+/[\w.-]+", artifact):
+            raise OptionError("code_artifact", artifact, "must be a domain and a repository, as domain/repository")
+        if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
+            raise OptionError("ca_bundle", self.ca_bundle, "is not a file: correct the path, or leave the option out")
+        for option in ("role", "network", "compute"):
+            if self.project is not None and getattr(self, option) is not None:
+                raise OptionError(option, rule="is for a new project: set it in the one that you give as 'project'")
+
+
+def _check_address(option: str, address: str | None) -> None:
+    if address is None or is_token(address):
+        return
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise OptionError(option, address, "must be an address that begins with http:// or https://")
+    if parts.password is not None:
+        raise OptionError(
+            option,
+            f"{parts.scheme}://…@{parts.hostname}",
+            "has a password, which whoever reads the template would see: put a pip configuration into a secret and "
+            "give it as 'pip_config'",
+        )
+
+
+Build = LocalBuild | CloudBuild
+"""Where an image is built."""

@@ -86,7 +86,7 @@ class EndpointStack(Stack):
                 "base_region": base_region,
                 "family": decided.family,
                 "accelerator": decided.accelerator,
-                "build": image.build.into_option() if image.build is not None else None,
+                "build": Lookups(self, "Image", settings.name).build(image.build),
             },
             # the images can be built again from these settings: `cdk destroy` leaves nothing that costs
             removal_policy=RemovalPolicy.DESTROY,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_secretsmanager as secretsmanager
 
+    from extended_dlc.options.build import Build
+
 
 def find_repository(scope: Construct, named: str) -> ecr.IRepository:
     """The repository of an image that is published already, by its name or ARN."""
@@ -63,6 +65,11 @@ class Lookups:
             )
         return found
 
+    def build(self, section: Any) -> Build | None:
+        """Where an image is built."""
+        found: Build | None = section.into_option(self.find) if section is not None else None
+        return found
+
     def components(self, section: Any) -> Mapping[str, Any]:
         """The settings of the models that are served, by their components; without components under ''."""
         parts = getattr(section.hosting, "components", None)
@@ -80,6 +87,8 @@ class Lookups:
                     **self._topic("success_topic", settings.success_topic, "_success_topic"),
                     **self._topic("error_topic", settings.error_topic, "_error_topic"),
                 }
+            case "CloudBuild":
+                return self._build(settings)
             case "DataCapture":
                 return self._bucket("bucket", settings.bucket, "CaptureBucket")
             case "Monitoring":
@@ -129,6 +138,21 @@ class Lookups:
             timeout=Duration.minutes(weights.timeout_minutes),
             **common,
         )
+
+    def _build(self, settings: Any) -> dict[str, Any]:
+        from aws_cdk import aws_codebuild as codebuild
+
+        found: dict[str, Any] = {}
+        if settings.network is not None:
+            found["network"] = self._network(settings.network)
+        if settings.pip_config is not None:
+            found["pip_config"] = self._secret(f"{self.key}PipConfig", settings.pip_config)
+        if settings.role is not None:
+            found["role"] = iam.Role.from_role_arn(self.scope, f"{self.key}BuildRole", settings.role, mutable=False)
+        if settings.project is not None:
+            home = f"{self.key}BuildProject"
+            found["project"] = codebuild.Project.from_project_name(self.scope, home, settings.project)
+        return found
 
     def _secret(self, construct_id: str, named: str | None) -> secretsmanager.ISecret | None:
         if named is None:

@@ -90,7 +90,7 @@ class TrainingStack(Stack):
             "transformers": asked.transformers,
             "family": "training",
             "base_region": asked.base_region,
-            "build": build.into_option() if build is not None else None,
+            "build": Lookups(self, f"Image{number}", self._settings.name).build(build),
         }
         return ExtendedDlc(self, f"Image{number}", **options, removal_policy=RemovalPolicy.DESTROY)
 

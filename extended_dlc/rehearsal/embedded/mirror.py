@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,36 @@ _roles: dict[tuple[str, str, str], str] = {}
 """Account, region and name of a project -> the role of its builds."""
 
 
+def role_of_build(wish: Wish, project: str, iam: Iam) -> str | None:
+    """The role of a project's builds, where the project is here; the resource's function has to be let start one."""
+    role = _roles.get((wish.account_id, wish.region, project))
+    if role is not None:
+        arn = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{project}"
+        token = str(wish.properties.get("ServiceToken", ""))
+        iam.require_of_function(token, [("codebuild:StartBuild", arn)], account_id=wish.account_id, region=wish.region)
+    return role
+
+
+def program_of(wish: Wish, variables: Mapping[str, str]) -> bytes:
+    """The program that the deployment uploaded."""
+    where = urlsplit(variables["PROGRAM"])
+    program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
+    if program is None:
+        raise CustomResourceFailed(f"the build failed: {variables['PROGRAM']} is not there")
+    content: bytes = program.value
+    return content
+
+
+def environment_of_build(wish: Wish, role: str | None, iam: Iam, *, port: int) -> dict[str, str]:
+    """What a build has: AWS, and the role's credentials."""
+    return {
+        **os.environ,
+        **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
+        **iam.environment(role, "codebuild.amazonaws.com", account_id=wish.account_id, region=wish.region),
+        **{"AWS_DEFAULT_REGION": wish.region},
+    }
+
+
 class Project:
     """`AWS::CodeBuild::Project`, of which the builds' role is all that is needed here."""
 
@@ -82,26 +113,13 @@ def copy_model(*, port: int, iam: Iam) -> CustomHandler:
             return {}
         call = json.loads(wish.properties[kind])
         build = call["parameters"]
-        role = _roles.get((wish.account_id, wish.region, build["projectName"]))
-        if role is not None:
-            project = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{build['projectName']}"
-            starts = [("codebuild:StartBuild", project)]
-            token = str(wish.properties.get("ServiceToken", ""))
-            iam.require_of_function(token, starts, account_id=wish.account_id, region=wish.region)
+        role = role_of_build(wish, build["projectName"], iam)
         variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
-        where = urlsplit(variables["PROGRAM"])
-        program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
-        if program is None:
-            raise CustomResourceFailed(f"the build failed: {variables['PROGRAM']} is not there")
-        environment = {
-            **os.environ,
-            **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
-            **iam.environment(role, "codebuild.amazonaws.com", account_id=wish.account_id, region=wish.region),
-            **{"AWS_DEFAULT_REGION": wish.region},
-        }
+        program = program_of(wish, variables)
+        environment = environment_of_build(wish, role, iam, port=port)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "copy_model.py"
-            file.write_bytes(program.value)
+            file.write_bytes(program)
             done = subprocess.run(  # noqa: S603 - the program that the deployment uploaded
                 [sys.executable, str(file), *variables["ARGUMENTS"].split()],
                 env=environment,
@@ -112,12 +130,12 @@ def copy_model(*, port: int, iam: Iam) -> CustomHandler:
             )
         if done.returncode != 0:
             raise CustomResourceFailed(f"the build failed: {done.stdout.strip().splitlines()[-1]}")
-        return answer_of_call(call, {"build": _started(build, wish)})
+        return answer_of_call(call, {"build": started(build, wish)})
 
     return handle
 
 
-def _started(build: Properties, wish: Wish) -> Properties:
+def started(build: Properties, wish: Wish) -> Properties:
     """StartBuild's answer, which repeats most of the request (CodeBuild API reference, Build)."""
     number = f"{build['projectName']}:00000000-0000-0000-0000-000000000000"
     return {

@@ -35,6 +35,7 @@ from extended_dlc.rehearsal.embedded import (
     states,
 )
 from extended_dlc.rehearsal.embedded.asynchronous import Queues
+from extended_dlc.rehearsal.embedded.builds import WaitCondition, build_image
 from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
@@ -119,6 +120,10 @@ class EmbeddedAws:
             **_OTHER_TYPES,
             "AWS::CodeBuild::Project": Project(),
             "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
+            "AWS::CloudFormation::WaitCondition": WaitCondition(),
+            "Custom::ExtendedDlcBuild": CustomResource(
+                build_image(port=port, iam=iam, engine=getattr(launcher, "engine", None))
+            ),
             "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port, iam=iam)),
             "Custom::ExtendedDlcProof": CustomResource(prove(port=port, iam=iam)),
         }

@@ -1,0 +1,371 @@
+"""What CodeBuild runs for `CloudBuild`: builds an image from its context, pushes it, and tells CloudFormation.
+
+It needs Docker with buildx (or what CDK_DOCKER names), Python 3.9 or newer and boto3, and nothing of this package. Its
+arguments are in the variable ARGUMENTS. An image that its repository has under the tag is not built again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+"""The one media type that SageMaker takes."""
+
+LONGEST_REASON = 1000
+"""What of a reason is sent to CloudFormation, in characters."""
+
+LAST_LINES = 15
+SEVERITIES = ("UNDEFINED", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
+SCAN_SECONDS = 900
+
+_ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z0-9.-]+)/.+")
+
+
+class BuildError(Exception):
+    """Why there is no image, with what to do."""
+
+
+def say(what: str) -> None:
+    """A line of the build's log."""
+    print(what, flush=True)
+
+
+class Docker:
+    """Docker's command line, with the last lines of what it says, and an end by the clock."""
+
+    def __init__(self, deadline: float, program: str) -> None:
+        self._deadline = deadline
+        self._program = program
+        self.tail: deque[str] = deque(maxlen=LAST_LINES)
+
+    def output_options(self) -> list[str]:
+        """How to ask for Docker's media types; podman has a variable for it."""
+        version = subprocess.run(  # noqa: S603 - as below
+            [self._program, "--version"], capture_output=True, text=True, check=False
+        )
+        return [] if "podman" in version.stdout else ["--output=type=docker,oci-mediatypes=false"]
+
+    def run(self, *arguments: str, given: str | None = None) -> None:
+        """Run a command and show what it prints; `BuildError` where it fails, or where the time is up."""
+        environment = {
+            **os.environ,
+            "DOCKER_BUILDKIT": "1",
+            # an attestation makes an index of the manifest, which SageMaker refuses
+            "BUILDX_NO_DEFAULT_ATTESTATIONS": "1",
+            "BUILDAH_FORMAT": "docker",
+        }
+        process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
+            [self._program, *arguments],
+            env=environment,
+            stdin=subprocess.PIPE if given is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        left = self._deadline - time.monotonic()
+        clock = threading.Timer(max(left, 0), process.kill)
+        clock.start()
+        try:
+            if given is not None and process.stdin is not None:
+                process.stdin.write(given)
+                process.stdin.close()
+            for line in process.stdout or ():
+                say(line.rstrip())
+                self.tail.append(line.strip())
+            code = process.wait()
+        finally:
+            clock.cancel()
+        if time.monotonic() >= self._deadline:
+            raise BuildError(f"the time is up in 'docker {arguments[0]}': give CloudBuild a longer timeout_minutes")
+        if code != 0:
+            raise BuildError(f"'docker {arguments[0]}' failed{hint(self.tail)}: {' | '.join(self.tail)}")
+
+
+def hint(lines: Iterable[str]) -> str:
+    """What to change, where the lines say."""
+    text = "\n".join(lines)
+    if "no space left on device" in text:
+        return " (the disk is full: give CloudBuild a larger compute)"
+    if re.search(r"403 Forbidden|no basic auth|denied:|not authorized", text):
+        return " (a registry refuses the role of the build: let it pull the base and push to the repository)"
+    if re.search(r"i/o timeout|TLS handshake timeout|Client\.Timeout|Temporary failure in name", text):
+        return " (a host is out of reach: the build's VPC needs a way to the registry and to the package index)"
+    if "toomanyrequests" in text:
+        return " (the registry of the base limits pulls: mirror the base into a repository of your own)"
+    return ""
+
+
+class Repository:
+    """A repository of ECR."""
+
+    def __init__(self, uri: str) -> None:
+        found = _ECR.fullmatch(f"{uri}")
+        self.uri = uri
+        self.name = uri.partition("/")[2]
+        self.region = found["region"] if found else None
+        self._ecr = client("ecr", self.region)
+
+    def image(self, tag: str) -> tuple[str, str] | None:
+        """Digest and media type of the image with this tag; None where there is none."""
+        try:
+            answer = self._ecr.describe_images(repositoryName=self.name, imageIds=[{"imageTag": tag}])
+        except self._ecr.exceptions.ImageNotFoundException:
+            return None
+        (image,) = answer["imageDetails"]
+        return image["imageDigest"], image.get("imageManifestMediaType", DOCKER_MANIFEST)
+
+    def findings(self, digest: str, deadline: float) -> list[tuple[str, str]]:
+        """Name and severity of each vulnerability that ECR's scan finds; `BuildError` where there is no scan."""
+        named = {"repositoryName": self.name, "imageId": {"imageDigest": digest}}
+        while True:
+            try:
+                pages = list(self._ecr.get_paginator("describe_image_scan_findings").paginate(**named))
+                status, why = pages[0]["imageScanStatus"]["status"], pages[0]["imageScanStatus"].get("description", "")
+            except self._ecr.exceptions.ScanNotFoundException:
+                pages, status, why = [], "PENDING", "no scan was started"
+            if status in ("COMPLETE", "ACTIVE"):
+                return [found for page in pages for found in _found(page["imageScanFindings"])]
+            if status not in ("PENDING", "IN_PROGRESS") or time.monotonic() > deadline:
+                raise BuildError(
+                    f"ECR's scan of the image ended as {status} ({why}), so that nobody knows what is in it: turn on "
+                    "scanning for the repository, or leave the gate out"
+                )
+            time.sleep(5)
+
+
+def _found(findings: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    for each in findings.get("findings", ()):
+        yield str(each["name"]), str(each["severity"])
+    for each in findings.get("enhancedFindings", ()):
+        details = each.get("packageVulnerabilityDetails", {})
+        yield str(details.get("vulnerabilityId", each.get("title", "?"))), str(each.get("severity", "UNDEFINED"))
+
+
+def check_findings(
+    findings: Iterable[tuple[str, str]], *, fail_on: str, allowed: Sequence[str], today: str
+) -> Iterable[str]:
+    """Yield what the gate does not let pass: findings of this severity or worse that no entry allows today.
+
+    :param allowed: `CVE-2026-1:2027-01-31`, the last day that it is allowed on.
+    """
+    until = dict(entry.rsplit(":", 1) for entry in allowed)
+    least = SEVERITIES.index(fail_on)
+    for name, severity in sorted(set(findings)):
+        if severity in SEVERITIES and SEVERITIES.index(severity) < least:
+            continue
+        if name not in until:
+            yield f"{name} ({severity})"
+        elif until[name] < today:
+            yield f"{name} ({severity}; it was allowed until {until[name]})"
+
+
+def client(service: str, region: str | None = None) -> Any:
+    """A client of one of AWS's services."""
+    import boto3  # the build installs it where the machine has none
+
+    return boto3.client(service, region_name=region) if region else boto3.client(service)
+
+
+def log_in(docker: Docker, reference: str) -> None:
+    """Log Docker in to the private ECR registry of a reference; other registries want no log-in of AWS's."""
+    found = _ECR.fullmatch(reference)
+    if found is None:
+        return
+    answer = client("ecr", found["region"]).get_authorization_token(registryIds=[found["account"]])
+    token = base64.b64decode(answer["authorizationData"][0]["authorizationToken"]).decode()
+    user, _, password = token.partition(":")
+    docker.run("login", "--username", user, "--password-stdin", found["host"], given=password)
+
+
+def fetch(source: str, target: Path) -> Path:
+    """An object of S3 as a file."""
+    where = urlsplit(source)
+    client("s3").download_file(where.netloc, where.path.lstrip("/"), str(target))
+    return target
+
+
+def pip_config(given: argparse.Namespace) -> str | None:
+    """The pip configuration of the build; None where PyPI is asked as it is."""
+    if given.pip_config_secret:
+        text = client("secretsmanager").get_secret_value(SecretId=given.pip_config_secret)["SecretString"]
+        return str(text)
+    index = given.package_index
+    if given.code_artifact:
+        domain, _, repository = given.code_artifact.partition("/")
+        artifacts = client("codeartifact")
+        endpoint = artifacts.get_repository_endpoint(domain=domain, repository=repository, format="pypi")
+        token = artifacts.get_authorization_token(domain=domain)["authorizationToken"]
+        where = urlsplit(endpoint["repositoryEndpoint"])
+        index = f"{where.scheme}://aws:{quote(token, safe='')}@{where.netloc}{where.path.rstrip('/')}/simple/"
+    return f"[global]\nindex-url = {index}\n" if index else None
+
+
+def secrets_of(given: argparse.Namespace, folder: Path) -> list[str]:
+    """Docker's options for the secrets that the Dockerfile mounts; they stay in no layer."""
+    options = []
+    if config := pip_config(given):
+        (folder / "pip.conf").write_text(config)
+        options.append(f"--secret=id=pip-config,src={folder / 'pip.conf'}")
+    if given.ca_bundle:
+        options.append(f"--secret=id=ca-bundle,src={fetch(given.ca_bundle, folder / 'ca.pem')}")
+    return options
+
+
+def proxies(given: argparse.Namespace) -> list[str]:
+    """The proxy as arguments of the build, which Docker keeps out of the image's history."""
+    if not given.proxy:
+        return []
+    values = {"HTTP_PROXY": given.proxy, "HTTPS_PROXY": given.proxy, "NO_PROXY": given.no_proxy or ""}
+    return [f"--build-arg={name}={value}" for key, value in values.items() for name in (key, key.lower())]
+
+
+def build(given: argparse.Namespace, docker: Docker, tag: str, rebuild: str | None) -> None:
+    """Build the image and push it."""
+    base = next((each.partition("=")[2] for each in given.build_arg if each.startswith("BASE_IMAGE=")), "")
+    for reference in dict.fromkeys((base, f"{given.repository}:{tag}")):
+        log_in(docker, reference)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        context = folder / "context"
+        with tarfile.open(fetch(given.context, folder / "context.tar.gz")) as archive:
+            # made by the deployment from files alone
+            archive.extractall(context)  # noqa: S202
+        arguments = [*given.build_arg, *([f"REBUILD={rebuild}"] if rebuild else [])]
+        options = [f"--build-arg={each}" for each in arguments] + proxies(given) + secrets_of(given, folder)
+        if given.target:
+            options.append(f"--target={given.target}")
+        if rebuild:
+            options.append("--pull")
+        docker.run(
+            *("build", "--platform=linux/amd64", *docker.output_options()),
+            *(f"--file={context / given.file}", f"--tag={given.repository}:{tag}", *options, str(context)),
+        )
+    docker.run("push", f"{given.repository}:{tag}")
+
+
+def provide(given: argparse.Namespace, docker: Docker, rebuild: str | None) -> tuple[str, str]:
+    """The tag and the digest of the image, which is built where it is not there; it has passed the gate."""
+    repository = Repository(given.repository)
+    tag = f"{given.tag}-{re.sub(r'[^0-9A-Za-z]', '', rebuild)}" if rebuild else given.tag
+    found = repository.image(tag)
+    if found is None or found[1] != DOCKER_MANIFEST:
+        build(given, docker, tag, rebuild)
+        found = repository.image(tag)
+    else:
+        say(f"{given.repository}:{tag} is there already")
+    if found is None:
+        raise BuildError(f"{given.repository} lacks the tag {tag} that was pushed: see CloudTrail")
+    digest, media_type = found
+    if media_type != DOCKER_MANIFEST:
+        raise BuildError(
+            f"the manifest that was pushed is {media_type}, and SageMaker takes {DOCKER_MANIFEST} alone: give the "
+            "project an image with buildx, which knows --output type=docker,oci-mediatypes=false"
+        )
+    if given.fail_on:
+        today = datetime.now(timezone.utc).date().isoformat()
+        findings = repository.findings(digest, time.monotonic() + SCAN_SECONDS)
+        refused = list(check_findings(findings, fail_on=given.fail_on, allowed=given.allow, today=today))
+        if refused:
+            raise BuildError(
+                f"the scan finds {len(refused)} of severity {given.fail_on} or worse: {', '.join(refused)}. Rebuild on "
+                "a newer base, or allow them for a while"
+            )
+    return tag, digest
+
+
+def publish(given: argparse.Namespace, digest: str) -> None:
+    """Have the parameters of a rebuilt image name it, in each region."""
+    for entry in given.parameter:
+        region, _, name = entry.partition(":")
+        uri = f"{re.sub(r'(?<=[.]ecr[.])[a-z0-9-]+', region, given.repository, count=1)}@{digest}"
+        client("ssm", region).put_parameter(Name=name, Value=uri, Overwrite=True)
+        say(f"{name} in {region} names {uri}")
+
+
+def log_address() -> str:
+    """Where the log of this build is: its group outlives a project that a rollback deletes."""
+    region = os.environ.get("AWS_REGION", "")
+    project = os.environ.get("CODEBUILD_BUILD_ID", "").partition(":")[0]
+    stream = os.environ.get("CODEBUILD_LOG_PATH", "")
+    if not (region and project and stream):
+        return os.environ.get("CODEBUILD_BUILD_URL", "the log of the build")
+    host = "console.amazonaws.cn" if region.startswith("cn-") else "console.aws.amazon.com"
+    return f"https://{host}/cloudwatch/home?region={region}#logEvent:group=/aws/codebuild/{project};stream={stream}"
+
+
+def signal(url: str, *, ok: bool, reason: str, data: str = "") -> None:
+    """Tell CloudFormation's wait condition."""
+    status = "SUCCESS" if ok else "FAILURE"
+    body = json.dumps({"Status": status, "UniqueId": "image", "Reason": reason, "Data": data})
+    # the address is signed for no content type
+    request = urllib.request.Request(url, body.encode(), {"Content-Type": ""}, method="PUT")  # noqa: S310
+    urllib.request.urlopen(request, timeout=60).close()  # noqa: S310
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the deployment says."""
+    parsed = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parsed.add_argument("--context", required=True, metavar="S3-URI", help="a tar archive with the Dockerfile")
+    parsed.add_argument("--file", default="Dockerfile")
+    parsed.add_argument("--target")
+    parsed.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parsed.add_argument("--repository", required=True, metavar="URI")
+    parsed.add_argument("--tag", required=True)
+    parsed.add_argument("--seconds", type=int, default=3480)
+    parsed.add_argument("--pip-config-secret", metavar="ARN")
+    parsed.add_argument("--package-index", metavar="URL")
+    parsed.add_argument("--code-artifact", metavar="DOMAIN/REPOSITORY")
+    parsed.add_argument("--ca-bundle", metavar="S3-URI")
+    parsed.add_argument("--proxy", metavar="URL")
+    parsed.add_argument("--no-proxy", metavar="HOSTS")
+    parsed.add_argument("--fail-on", choices=SEVERITIES)
+    parsed.add_argument("--allow", action="append", default=[], metavar="NAME:DATE")
+    parsed.add_argument("--parameter", action="append", default=[], metavar="REGION:NAME")
+    return parsed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, and tell who waits."""
+    given = parser().parse_args(shlex.split(os.environ["ARGUMENTS"]) if arguments is None else arguments)
+    url, rebuild = os.environ.get("SIGNAL"), os.environ.get("REBUILD") or None
+    docker = Docker(time.monotonic() + given.seconds, os.environ.get("CDK_DOCKER") or "docker")
+    try:
+        tag, digest = provide(given, docker, rebuild)
+        if rebuild:
+            publish(given, digest)
+    except Exception as error:
+        why = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
+        head = f"the image was not built; its log: {log_address()} -- "
+        if url:
+            signal(url, ok=False, reason=head + _shortened(why, LONGEST_REASON - len(head)))
+        sys.exit(f"the image was not built: {why}")
+    say(f"{given.repository}:{tag} is {digest}")
+    if url:
+        signal(url, ok=True, reason=f"{tag} is {digest}", data=digest)
+
+
+def _shortened(text: str, most: int) -> str:
+    """The beginning, which says what failed, and the end, which says why."""
+    return text if len(text) <= most else f"{text[:200]} … {text[-(most - 203) :]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""`Custom::ExtendedDlcBuild` in place of CodeBuild: the project's own building program, as a process of this machine.
+
+It builds with the rehearsal's container engine and pushes to the embedded registry. Its signal is heard before the
+resource is there, so that the wait condition beside it has nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.mirror import environment_of_build, program_of, role_of_build, started
+from extended_dlc.rehearsal.embedded.resources import (
+    CustomHandler,
+    CustomResourceFailed,
+    Properties,
+    Record,
+    Recorded,
+    Wish,
+    answer_of_call,
+)
+from extended_dlc.rehearsal.engine import Engine
+
+_data: dict[str, dict[str, str]] = {}
+"""Handle of a wait condition -> the data of its signals, by their ids."""
+
+
+class WaitCondition(Recorded):
+    """`AWS::CloudFormation::WaitCondition`, whose signals came before it was made."""
+
+    def create(self, wish: Wish) -> Any:
+        """Give the signals' data."""
+        heard = _data.get(str(wish.properties.get("Handle")), {})
+        return Record(wish.name, wish.properties, {"Data": json.dumps(heard, separators=(",", ":"))})
+
+
+def build_image(*, port: int, iam: Iam, engine: Engine | None) -> CustomHandler:
+    """Runs the build that the custom resource would start, with the role of its project."""
+
+    def handle(kind: str, wish: Wish) -> Properties:
+        if kind == "Delete":
+            return {}
+        call = json.loads(wish.properties[kind])
+        build = call["parameters"]
+        variables = {entry["name"]: entry["value"] for entry in build["environmentVariablesOverride"]}
+        role = role_of_build(wish, build["projectName"], iam)
+        environment = environment_of_build(wish, role, iam, port=port)
+        run(program_of(wish, variables), variables, environment, port=port, engine=engine)
+        return answer_of_call(call, {"build": started(build, wish)})
+
+    return handle
+
+
+def run(
+    program: bytes, variables: Properties, environment: dict[str, str], *, port: int, engine: Engine | None
+) -> None:
+    """Run the program and keep its signal; `CustomResourceFailed` with what it says where it fails."""
+    # the registry of each account is the embedded one
+    arguments = re.sub(
+        r"\b\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/", f"127.0.0.1:{port}/", variables["ARGUMENTS"]
+    )
+    with tempfile.TemporaryDirectory() as folder, _hearing() as (address, heard):
+        file = Path(folder) / "build_image.py"
+        file.write_bytes(program)
+        done = subprocess.run(  # noqa: S603 - the program that the deployment uploaded
+            [sys.executable, str(file)],
+            env={
+                **environment,
+                **(engine.environment if engine else {}),
+                "CDK_DOCKER": engine.program if engine else "docker",
+                **{name: str(value) for name, value in variables.items()},
+                "ARGUMENTS": arguments,
+                "SIGNAL": address,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+    (signal,) = heard or [{"Status": "FAILURE", "UniqueId": "build", "Reason": done.stdout[-1000:], "Data": ""}]
+    if signal["Status"] != "SUCCESS":
+        raise CustomResourceFailed(
+            f"WaitCondition received failed message: '{signal['Reason']}' for uniqueId: {signal['UniqueId']}"
+        )
+    _data[str(variables.get("SIGNAL"))] = {signal["UniqueId"]: signal["Data"]}
+
+
+@contextmanager
+def _hearing() -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """An address that takes signals, and those that it took."""
+    heard: list[dict[str, str]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(heard.append))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/signal", heard
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _handler(hear: Callable[[dict[str, str]], None]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        """CloudFormation's side of a signal."""
+
+        def do_PUT(self) -> None:
+            """Take one."""
+            hear(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            """The embedded AWS has a log of its own."""
+
+    return Handler
