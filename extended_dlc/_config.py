@@ -12,7 +12,7 @@ from constructs import Construct
 
 from extended_dlc.capture import grant_objects, new_bucket
 from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.options._values import OptionError, told
+from extended_dlc.options._values import OptionError, is_token, told
 from extended_dlc.options.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
     MAIN_VARIANT,
@@ -73,6 +73,8 @@ def production_variant(
 
 
 def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
+    if any(map(is_token, types)):
+        return None
     return told("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aws_cdk import Stack
@@ -69,19 +70,28 @@ class PrivateAccess(Construct):
         }
 
 
-def vpc_config(scope: Construct, network: Network, *, role: iam.IRole) -> sagemaker.CfnModel.VpcConfigProperty:
-    """The `VpcConfig` of the models in a network, whose role may make network interfaces there."""
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where the containers are: nowhere in a VPC, or in subnets behind security groups."""
+
+    vpc_config: sagemaker.CfnModel.VpcConfigProperty | None = None
+    security_groups: tuple[ec2.ISecurityGroup, ...] = ()
+
+
+def place_in(scope: Construct, network: Network, *, role: iam.IRole) -> Placement:
+    """The placement in a network, whose interfaces the role may make there."""
     ids = [each.subnet_id for each in network.subnets] or network.vpc.select_subnets().subnet_ids
-    groups = [each.security_group_id for each in network.security_groups] or [_new_group(scope, network.vpc)]
+    security_groups = tuple(network.security_groups) or (_new_group(scope, network.vpc),)
+    groups = [each.security_group_id for each in security_groups]
     _grant_interfaces(scope, role, subnets=ids, groups=groups)
-    return sagemaker.CfnModel.VpcConfigProperty(subnets=ids, security_group_ids=groups)
+    config = sagemaker.CfnModel.VpcConfigProperty(subnets=ids, security_group_ids=groups)
+    return Placement(vpc_config=config, security_groups=security_groups)
 
 
-def _new_group(scope: Construct, vpc: ec2.IVpc) -> str:
+def _new_group(scope: Construct, vpc: ec2.IVpc) -> ec2.ISecurityGroup:
     from aws_cdk import aws_ec2 as ec2
 
-    group = ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
-    return group.security_group_id
+    return ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
 
 
 def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], groups: list[str]) -> None:

@@ -294,6 +294,9 @@ def _accelerator(
     if family == "training":
         return "gpu"
     kinds = {instance.accelerator for part in parts for instance in part.instances}
+    if kinds == {"unknown"}:
+        finder.refuse("accelerator", None, UNKNOWN_ACCELERATOR, whole=True)
+        return None
     return "gpu" if "gpu" in kinds else "cpu" if kinds else None
 
 
@@ -331,6 +334,12 @@ UNKNOWN_REGION = (
 )
 
 
+UNKNOWN_ACCELERATOR = (
+    "'instance_type' is a CDK token, and which image serves follows from what the instances compute with: say "
+    "accelerator='cpu' or 'gpu' (ExtendedDlc), or name the image with base="
+)
+
+
 def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> dict[str, ImageDecision]:
     if asked.transformers is not None and asked.base is not None:
         finder.refuse(
@@ -345,7 +354,10 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
     known = asked.base_region or region
     decided = {}
     for part in parts:
-        accelerator = "gpu" if part.instances and part.instances[0].accelerator == "gpu" else "cpu"
+        kind = part.instances[0].accelerator if part.instances else "cpu"
+        if kind == "unknown" and asked.base is None:
+            finder.refuse("base", None, UNKNOWN_ACCELERATOR, whole=True)
+        accelerator = "gpu" if kind == "gpu" else "cpu"
         uri, why = asked.base, "it was given"
         if uri is None and known is None:
             finder.refuse("region", None, UNKNOWN_REGION, setting="base_region", whole=True)

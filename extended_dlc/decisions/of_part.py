@@ -295,6 +295,14 @@ class PartDecider:
 
     def _check_instance(self, instance: Instance) -> None:
         image, finder, name = self.image, self.hosting, instance.name
+        if instance.accelerator == "unknown":
+            finder.note(
+                "instance-type",
+                "'instance_type' is a CDK token: that SageMaker hosts on it, and that it has the memory, the "
+                "accelerator and the driver that the model and the image need, is not checked",
+                setting="instance_type",
+            )
+            return
         serverless = isinstance(self.part.hosting, Serverless)
         option, value = ("memory_mb", instance.memory_mib) if serverless else ("instance_type", name)
         because = self._because(instance)
@@ -366,7 +374,8 @@ class PartDecider:
         finder.number("gpu", notes, setting="instance_type")
 
     def _host_image(self) -> str | None:
-        if isinstance(self.part.hosting, Serverless):
+        unknown = any(instance.accelerator == "unknown" for instance in self.part.instances)
+        if isinstance(self.part.hosting, Serverless) or unknown:
             return None
         names = [instance.name for instance in self.part.instances]
         return self.hosting.ask(

@@ -40,7 +40,7 @@ def why_vllm(part: Part) -> str | None:
 def refuses_vllm(part: Part) -> str | None:
     """Why vLLM cannot serve a part, or is not known to, as the end of a sentence about it."""
     facts = part.model.facts
-    if any(instance.accelerator != "gpu" for instance in part.instances):
+    if any(instance.accelerator not in ("gpu", "unknown") for instance in part.instances):
         return "has no NVIDIA GPUs"
     if part.model.code is not None:
         return "has code of its own"
@@ -70,13 +70,19 @@ def vllm_variables(serving: VllmServing, part: Part, instances: Sequence[Instanc
             "is the model's, and vLLM's server does not read secrets: let MirroredModel copy the weights with it",
         )
     for instance in instances:
-        if instance.accelerator != "gpu":
+        if instance.accelerator not in ("gpu", "unknown"):
             raise OptionError(
                 "hosting",
                 instance.name,
                 f"computes with {instance.accelerator}, and vLLM's image with NVIDIA GPUs: take RealTime or Async on a "
                 'type with them, or the native server (ExtendedDlc(family="inference"))',
             )
+    if part.gpus is None and serving.tensor_parallel_size is None and _any_unknown(instances):
+        raise OptionError(
+            "instance_type",
+            "a CDK token",
+            "does not say how many GPUs there are: set tensor_parallel_size of VllmServing",
+        )
     if part.gpus is None and len({each.gpus for each in instances}) > 1 and serving.tensor_parallel_size is None:
         kinds = ", ".join(f"{instance.name} with {instance.gpus}" for instance in instances)
         raise OptionError(
@@ -85,9 +91,14 @@ def vllm_variables(serving: VllmServing, part: Part, instances: Sequence[Instanc
             "must have as many GPUs each, because one setting serves on all: name types that do, or set "
             "tensor_parallel_size of VllmServing",
         )
-    told = serving.environment(part.gpus or min((instance.gpus for instance in instances), default=1))
+    gpus = part.gpus or (serving.tensor_parallel_size if _any_unknown(instances) else None)
+    told = serving.environment(gpus or min((instance.gpus for instance in instances), default=1))
     if model.source == "hub" and model.revision:
         told |= {"SM_VLLM_REVISION": model.revision, "SM_VLLM_TOKENIZER_REVISION": model.revision}
     if model.trust_remote_code:
         told["SM_VLLM_TRUST_REMOTE_CODE"] = "true"
     return told
+
+
+def _any_unknown(instances: Sequence[Instance]) -> bool:
+    return any(instance.accelerator == "unknown" for instance in instances)

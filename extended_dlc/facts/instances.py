@@ -8,8 +8,9 @@ from typing import Literal
 
 from extended_dlc.facts._tables import did_you_mean, table
 
-Accelerator = Literal["cpu", "gpu", "neuron", "gaudi"]
-"""What an instance computes with. DLCs come for `cpu` and `gpu`; the others need image families of their own."""
+Accelerator = Literal["cpu", "gpu", "neuron", "gaudi", "unknown"]
+"""What an instance computes with. DLCs come for `cpu` and `gpu`; `neuron` and `gaudi` need image families of their own;
+of a type that CloudFormation knows later it is `unknown`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ def all_instances() -> tuple[Instance, ...]:
 
 def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:
     """Refuse, with the way out, an `instance` that an image for `accelerator` (None: not known) cannot run on."""
+    if instance.accelerator == "unknown":
+        return
     if instance.accelerator not in ("cpu", "gpu"):
         raise ValueError(
             f"computes with {instance.accelerator}, which this image family does not serve: take a type with NVIDIA "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from extended_dlc.facts.limits import limit
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_ec2 as ec2
 
 T = TypeVar("T")
 
@@ -76,3 +79,23 @@ def within_limit(option: str, value: float | None, name: str, way_out: str) -> N
     """Refuse a number outside one of SageMaker's limits."""
     found = limit(name)
     within(option, value, found.min or 0, found.max, way_out)
+
+
+def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceType]) -> tuple[str, ...]:
+    """SageMaker's names of instance types; those of EC2 lack its `ml.`. `OptionError` for what is no type."""
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    return tuple(map(_instance_name, several))
+
+
+def _instance_name(given: object) -> str:
+    if isinstance(given, str):
+        return given
+    # told by its form, because an option does not load the CDK
+    if type(given).__name__ != "InstanceType" or not hasattr(given, "to_string"):
+        raise OptionError(
+            "instance_type",
+            repr(given),
+            'must be the name of a type, an ec2.InstanceType or a list of these: write "ml.g5.xlarge"',
+        )
+    name = str(given.to_string())
+    return name if name.startswith("ml.") else f"ml.{name}"

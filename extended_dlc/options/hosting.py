@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
-from extended_dlc.options._values import OptionError, is_token, refuse_all, require, within, within_limit
+from extended_dlc.options._values import (
+    OptionError,
+    instance_names,
+    is_token,
+    refuse_all,
+    require,
+    within,
+    within_limit,
+)
 from extended_dlc.options.capture import check_expiry
 from extended_dlc.options.scaling import (
     BacklogScaling,
@@ -19,6 +27,7 @@ from extended_dlc.options.scaling import (
 )
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_ec2 as ec2
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
 
@@ -36,9 +45,12 @@ MAIN_VARIANT = "AllTraffic"
 
 @dataclass(frozen=True, kw_only=True)
 class Instances:
-    """Instances that serve a model: what `RealTime`, `Async` and `Variant` have in common."""
+    """Instances that serve a model: what `RealTime`, `Async` and `Variant` have in common.
 
-    instance_type: str | Sequence[str] = DEFAULT_INSTANCE_TYPE
+    In a stack, `instance_type` takes `ec2.InstanceType` too, and CDK tokens, of which nothing is checked.
+    """
+
+    instance_type: str | ec2.InstanceType | Sequence[str | ec2.InstanceType] = DEFAULT_INSTANCE_TYPE
     """SageMaker's name of the instance type, or up to five in order of preference: SageMaker takes the next where it is
     short of one. Default: `ml.m5.xlarge`. ValueError for a type it does not host on, and for types that do not compute
     with the same kind of accelerator."""
@@ -67,6 +79,8 @@ class Instances:
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
+        names = instance_names(self.instance_type)
+        object.__setattr__(self, "instance_type", names[0] if len(names) == 1 else names)
         found = [each for name in self.instance_types if (each := require("instance_type", name, find_instance))]
         within_limit(
             "instance_type", len(self.instance_types), "variant.instance_types", "name the likeliest to be had"
@@ -105,7 +119,7 @@ class Instances:
     @property
     def instance_types(self) -> tuple[str, ...]:
         """The instance types, the preferred one first."""
-        return (self.instance_type,) if isinstance(self.instance_type, str) else tuple(self.instance_type)
+        return instance_names(self.instance_type)
 
 
 InstanceScaling = InvocationScaling | ConcurrencyScaling
@@ -404,6 +418,11 @@ def _check_between(
         )
 
 
+def _unknown(name: str) -> Instance:
+    """What stands for an instance type that CloudFormation knows later."""
+    return Instance(name=name, accelerator="unknown", architecture="x86_64", vcpu=None, memory_mib=None)
+
+
 def find_instances(hosting: Instances | Serverless) -> list[Instance]:
     """What it computes with: each of its instance types, or a stand-in for what SageMaker runs serverless on."""
     if isinstance(hosting, Serverless):
@@ -416,4 +435,4 @@ def find_instances(hosting: Instances | Serverless) -> list[Instance]:
                 memory_mib=hosting.memory_mb,
             )
         ]
-    return [find_instance(name) for name in hosting.instance_types]
+    return [_unknown(name) if is_token(name) else find_instance(name) for name in hosting.instance_types]

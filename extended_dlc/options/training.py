@@ -13,9 +13,10 @@ from zoneinfo import available_timezones
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.training_instances import find_training_instance
-from extended_dlc.options._values import OptionError, is_token, require, within, within_limit
+from extended_dlc.options._values import OptionError, instance_names, is_token, require, within, within_limit
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_ec2 as ec2
     from aws_cdk import aws_s3 as s3
 
 DEFAULT_TRAINING_TYPE = "ml.g5.xlarge"
@@ -99,7 +100,7 @@ def parsed(file: Path) -> ast.Module:
 class TrainingInstances:
     """What a training runs on, and for how long."""
 
-    instance_type: str | Sequence[str] = DEFAULT_TRAINING_TYPE
+    instance_type: str | ec2.InstanceType | Sequence[str | ec2.InstanceType] = DEFAULT_TRAINING_TYPE
     """SageMaker's name of the instance type, or up to five in order of preference: the state machine takes the next
     where SageMaker is short of one or the account has no quota for it. Default: `ml.g5.xlarge`. ValueError for a type
     that SageMaker does not train on, and for types that do not compute with the same kind of accelerator."""
@@ -132,7 +133,10 @@ class TrainingInstances:
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse, or what would train less than it costs."""
-        types = self.instance_types
+        types = instance_names(self.instance_type)
+        object.__setattr__(self, "instance_type", types[0] if len(types) == 1 else types)
+        for name in types:
+            _refuse_token(name)
         found = [each for name in types if (each := require("instance_type", name, find_training_instance))]
         if not types or len(types) > 5:
             raise OptionError("instance_type", ", ".join(types) or "none", "must be one to five types: name some")
@@ -178,7 +182,7 @@ class TrainingInstances:
     @property
     def instance_types(self) -> tuple[str, ...]:
         """The instance types, the preferred one first."""
-        return (self.instance_type,) if isinstance(self.instance_type, str) else tuple(self.instance_type)
+        return instance_names(self.instance_type)
 
     @property
     def found(self) -> tuple[Instance, ...]:
@@ -308,7 +312,7 @@ class EvaluationGate:
     """Which of the training's channels it gets. ValueError for one that the training has not. Default: all but
     `train`."""
 
-    instance_type: str | None = None
+    instance_type: str | ec2.InstanceType | None = None
     """What it runs on. Default: the training's, in the same order."""
 
     max_runtime_seconds: int = 3600
@@ -328,4 +332,17 @@ class EvaluationGate:
         within("margin", self.margin, 0, None, "a margin of 0 takes no model that is worse than the live one")
         within_limit("max_runtime_seconds", self.max_runtime_seconds, "training.runtime_seconds", "an hour is 3600 s")
         if self.instance_type is not None:
+            (name,) = instance_names(self.instance_type)
+            object.__setattr__(self, "instance_type", name)
+            _refuse_token(name)
             require("instance_type", self.instance_type, find_training_instance)
+
+
+def _refuse_token(name: str) -> None:
+    if is_token(name):
+        raise OptionError(
+            "instance_type",
+            "a CDK token",
+            "must be a text, because the image, the memory and the storage of a training follow from it: write the "
+            'name, as "ml.g5.xlarge"',
+        )

@@ -31,8 +31,8 @@ from extended_dlc.decisions.training import (
 )
 from extended_dlc.image import EcrImage, ExtendedDlc, ServingImage, notes_of_image
 from extended_dlc.model import HubModel, S3Model, prefix_for
-from extended_dlc.network import vpc_config
-from extended_dlc.options._values import OptionError
+from extended_dlc.network import place_in
+from extended_dlc.options._values import OptionError, instance_names
 from extended_dlc.options.training import (
     EvaluationGate,
     HyperParameter,
@@ -183,7 +183,7 @@ class TrainingJob(Construct):
         )
         self._uri = self._publish(image, decided)
         image.grant_pull(self.role)
-        self._vpc = vpc_config(self, network, role=self.role) if network else None
+        self._vpc = place_in(self, network, role=self.role).vpc_config if network else None
         self._archive = upload_archive(self, code.files())
         self._inputs = self._place_inputs()
         self._grant_results()
@@ -270,7 +270,7 @@ class TrainingJob(Construct):
                 f"does not go with the TrainedModel, whose endpoint expects {wanted}: say the same of both",
             )
         found = Found()
-        parts = endpoint._decided.parts if endpoint is not None else ()
+        parts = endpoint.decision.parts if endpoint is not None else ()
         asked = TrainingAsked(
             name=self.job_name,
             code=self.code,
@@ -359,7 +359,7 @@ class TrainingJob(Construct):
         """CreateTrainingJob without a name, for each instance type."""
         types: Sequence[str] = self.instances.instance_types
         if gate and self._gate is not None and self._gate.instance_type is not None:
-            types = (self._gate.instance_type,)
+            types = instance_names(self._gate.instance_type)
         return [self._request(each, gate=gate) for each in types]
 
     def _request(self, instance_type: str, *, gate: bool) -> dict[str, Any]:

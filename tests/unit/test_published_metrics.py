@@ -31,7 +31,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
-from extended_dlc.monitoring import _QUERIES
+from extended_dlc.dashboard import QUERIES
 from extended_dlc.options.monitoring import CONTAINER_ALARMS
 
 BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04-v2.0"
@@ -193,7 +193,7 @@ def test_an_alarm_that_is_none_is_refused_with_the_nearest() -> None:
 
 def test_the_queries_name_metrics_that_the_server_has() -> None:
     code = (Path(__file__).parents[2] / "docker/inference/extended_dlc_server/metrics.py").read_text()
-    for query in [*(kind.query for kind in CONTAINER_ALARMS.values()), *_QUERIES.values()]:
+    for query in [*(kind.query for kind in CONTAINER_ALARMS.values()), *QUERIES.values()]:
         for name in re.findall(r"extended_dlc_(\w+)", query):
             assert f'"{name.removesuffix("_total")}"' in code, name
 
