@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from extended_dlc.mirror import MirroredDataset, MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.network import PrivateAccess
-    from extended_dlc.options.build import LocalBuild
+    from extended_dlc.options.build import CloudBuild, LocalBuild
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
@@ -48,6 +48,7 @@ _HOMES = {
     "BacklogScaling": "options.scaling",
     "ByHand": "options.schedule",
     "Canary": "options.rollout",
+    "CloudBuild": "options.build",
     "Component": "options.hosting",
     "Components": "options.hosting",
     "ConcurrencyScaling": "options.scaling",
@@ -99,6 +100,7 @@ __all__ = [
     "BacklogScaling",
     "ByHand",
     "Canary",
+    "CloudBuild",
     "Component",
     "Components",
     "ConcurrencyScaling",
