@@ -20,7 +20,7 @@ from extended_dlc.decisions.part import other_variants
 from extended_dlc.decisions.vllm import vllm_variables
 from extended_dlc.endpoint_rights import grant_observability
 from extended_dlc.facts.combinations import check_serverless_data
-from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
+from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, Pulled, ServingImage, StockDlc
 from extended_dlc.model import HubModel, PlacedModel, ServedModel
 from extended_dlc.options._values import told
 from extended_dlc.options.hosting import MAIN_VARIANT, Component, Components, Hosting, RealTime, Serverless, Variant
@@ -133,7 +133,8 @@ class PartMaker:
         part, image = self._decided[name], image or self.options.image
         model = self._settled(model or self.options.model, part)
         published = self._publish(image, part, model)
-        image.grant_pull(self.endpoint.role)
+        pulled_from = published.pulled_from or image
+        pulled_from.grant_pull(self.endpoint.role)
         if home is self.endpoint:
             grant_observability(self.endpoint, self._hosting)
         placed = model.place_for(home, self.endpoint.role)
@@ -143,7 +144,7 @@ class PartMaker:
             variables.update(deadlines(self._hosting))
         served = self._model(home, part, placed, published.uri, variables)
         if self.options.verify:
-            self._prove_image(home, served, part, image, published)
+            self._prove_image(home, served, part, pulled_from, published)
         # SageMaker looks at the image and at the role's rights when the Model is created
         served.node.add_dependency(self.endpoint.role)
         for ready in (published.ready, placed.ready):
@@ -193,14 +194,16 @@ class PartMaker:
         home: Construct,
         served: sagemaker.CfnModel,
         part: PartDecision,
-        image: ServingImage,
+        pulled_from: Pulled,
         published: PublishedImage,
     ) -> None:
         """Have the Model wait for the proof that SageMaker can run the image."""
         from extended_dlc.verify import Prover
 
         architecture = part.part.instances[0].architecture
-        proof = Prover.of(self.endpoint).image(home, image=image, uri=published.uri, architecture=architecture)
+        proof = Prover.of(self.endpoint).image(
+            home, pulled_from=pulled_from, uri=published.uri, architecture=architecture
+        )
         if published.ready is not None:
             proof.node.add_dependency(published.ready)
         served.node.add_dependency(proof)

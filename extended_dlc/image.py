@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import jsii
-from aws_cdk import Duration, IgnoreMode, RemovalPolicy
+from aws_cdk import Duration, IgnoreMode, RemovalPolicy, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
@@ -15,7 +15,7 @@ from constructs import Construct, IDependable, IValidation
 
 from extended_dlc._asked import annotate, model_asked, refuse, region_of
 from extended_dlc._copy_role import copy_role, log_copies
-from extended_dlc._private import any_partition, docker_folder
+from extended_dlc._private import docker_folder
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Found, Note
@@ -23,7 +23,7 @@ from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.facts.compat import Family, Server, check_stock_server
 from extended_dlc.facts.instances import Instance
-from extended_dlc.login import ecr_registries
+from extended_dlc.image_places import Registry, check_region_of, is_within_reach
 from extended_dlc.model import ServedModel
 from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
@@ -53,16 +53,23 @@ class PublishedImage:
     family: Family | None = None
     """Which family's server answers: this decides on requests and variables. Default: not known."""
 
+    pulled_from: ecr.IRepository | None = None
+    """The repository that grants the pull, where it is not the image's own. Default: the image grants it."""
 
-class ServingImage(Protocol):
-    """What an endpoint needs of its image; any class with these two methods will do."""
 
-    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
-        """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
-        ...
+class Pulled(Protocol):
+    """What grants the pull of an image: itself, or its repository."""
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
+        ...
+
+
+class ServingImage(Pulled, Protocol):
+    """What an endpoint needs of its image; any class with `publish_for` and `grant_pull` will do."""
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
+        """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
         ...
 
 
@@ -100,7 +107,7 @@ class ExtendedDlc(Construct):
             without a change of the hash. Default: the newest Hugging Face PyTorch inference DLC that can carry the
             release, for the accelerator; an annotation says why.
         :param base_region: Region of the registry that the default base is pulled from. ValueError where the DLC is not
-            published. Default: the stack's region, which must then be known at synth.
+            published. Default: the stack's region, us-east-1 where the template does not say it.
         :param family: `inference`, or `vllm` for text models over several GPUs, with vLLM's own server and OpenAI's
             requests; `training` for a `TrainingJob`, which no endpoint takes. ValueError where it contradicts `base`,
             `accelerator` or `server`. Default: what the base says;
@@ -136,6 +143,8 @@ class ExtendedDlc(Construct):
         )
         self._build: Build = build or LocalBuild()
         self._built: CloudBuilt | None = None
+        self._removal_policy = removal_policy
+        self._base: str | None = base
         self._published: PublishedImage | None = None
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
@@ -197,7 +206,27 @@ class ExtendedDlc(Construct):
                 settled_for=scope.node.path if is_open else None,
             )
             self._publish(decided, notes)
-        return self._require_published()
+        published = self._require_published()
+        return published if is_within_reach(self, scope) else self._twin_beside(scope, published)
+
+    def _twin_beside(self, scope: Construct, published: PublishedImage) -> PublishedImage:
+        """The same image in the stack of an endpoint of another region or account: SageMaker pulls from its own."""
+        stack, key = Stack.of(scope), f"{self.node.id}{self.node.addr[-8:]}"
+        twin = stack.node.try_find_child(key)
+        if not isinstance(twin, ExtendedDlc):
+            twin = ExtendedDlc(
+                stack,
+                key,
+                transformers=self.transformers,
+                base=str(self._base),
+                family=self._asked.family,
+                server=self._asked.server,
+                model_types=self._asked.model_types,
+                rebuild=self._asked.rebuild,
+                build=self._build,
+                removal_policy=self._removal_policy,
+            )
+        return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
 
     def _require_published(self) -> PublishedImage:
         if self._published is None:
@@ -226,6 +255,7 @@ class ExtendedDlc(Construct):
     def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
         annotate(self, notes_of_image(notes, self._asked.key))
         asked, base = self._asked, str(decided.base)
+        self._base = base
         arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
         if asked.rebuild is not None:
             arguments["REBUILD"] = asked.rebuild
@@ -314,6 +344,7 @@ class StockDlc:
         )
         refuse(decide(self.asked, [], region=None))
         self._pulled: list[str] = []
+        """The ARNs of the repositories that endpoints asked for so far."""
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where its transformers cannot load the model."""
@@ -323,16 +354,16 @@ class StockDlc:
 
     def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
         """The image for an endpoint for which `decide` has been asked."""
-        self._pulled.append(str(decided.base))
-        return PublishedImage(uri=str(decided.base), cuda=decided.cuda)
+        base = str(decided.base)
+        registry = Registry.of_dlcs(scope) if decided.any_region else Registry.of(base)
+        if registry is not None:
+            base = f"{registry.host}/{base.partition('/')[2]}"
+            self._pulled.append(registry.repository_arn(base))
+        return PublishedImage(uri=base, cuda=decided.cuda)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the images that endpoints asked for so far."""
-        arns = [
-            f"arn:{any_partition()}:ecr:{registry.region}:{registry.account}:repository/{_repository(uri)}"
-            for uri in dict.fromkeys(self._pulled)
-            for registry in ecr_registries([uri])
-        ]
+        arns = list(dict.fromkeys(self._pulled))
         if not arns:
             return iam.Grant.drop(grantee, "a registry without AWS's permissions")
         iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
@@ -372,6 +403,7 @@ class EcrImage:
 
     def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
         """The image for an endpoint for which `decide` has been asked."""
+        check_region_of(self._repository, scope)
         uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
         return PublishedImage(uri=uri, cuda=decided.cuda)
 
@@ -423,10 +455,6 @@ TRAINING_CONTEXT = (
     *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
 )
 """What the build of a training image does not see of `docker/`, as a .dockerignore says it."""
-
-
-def _repository(uri: str) -> str:
-    return uri.partition("/")[2].partition("@")[0].partition(":")[0]
 
 
 _UNPUBLISHED = (

@@ -19,7 +19,7 @@ from extended_dlc.options.proof import Proof
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint import InvokableEndpoint
-    from extended_dlc.image import ServingImage
+    from extended_dlc.image import Pulled
     from extended_dlc.options.hosting import Component
 
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -62,9 +62,9 @@ class Prover(Construct):
         )
         self._going_on: iam.Policy | None = None
 
-    def image(self, scope: Construct, *, image: ServingImage, uri: str, architecture: str) -> CustomResource:
+    def image(self, scope: Construct, *, pulled_from: Pulled, uri: str, architecture: str) -> CustomResource:
         """The proof that SageMaker can run an image; what uses the image waits for it."""
-        image.grant_pull(self.role)
+        pulled_from.grant_pull(self.role)
         named = {"x86_64": "amd64"}.get(architecture, architecture)  # as images call it
         return self._prove(scope, "ImageCheck", {"Check": "image", "Image": uri, "Architecture": named})
 

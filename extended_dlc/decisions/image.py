@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,6 +56,9 @@ class ImageDecision:
 
     base_region: str | None = None
     """Region of the registry that AWS's image is pulled from, where it is not the one that is deployed to."""
+
+    any_region: bool = False
+    """Whether `base` stands for AWS's image in whichever region the stack is deployed to."""
 
     accelerator: str | None = None
     accelerator_of: str | None = None
@@ -226,9 +230,7 @@ def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder
             setting="family",
         )
         return "inference"
-    known = asked.base_region or region
-    if known is None:
-        return "inference"
+    known = asked.base_region or region or DEFAULT_REGION
     try:
         pick_vllm(str(asked.transformers), known)
     except ValueError as error:
@@ -305,8 +307,8 @@ def _pick(
 ) -> Choice | None:
     known = asked.base_region or region
     if known is None:
-        finder.refuse("base_region", None, UNKNOWN_REGION, whole=True)
-        return None
+        known = DEFAULT_REGION
+        finder.note("base-region", ANY_REGION, level="info", setting="base_region")
     choice = finder.ask(
         "transformers",
         transformers,
@@ -328,9 +330,12 @@ def _pick_of(family: Family, transformers: str, accelerator: str, region: str, s
             return pick_base(transformers, accelerator, region, server=server)
 
 
-UNKNOWN_REGION = (
-    "the region of AWS's image must be known at synth: give the stack an env with a region, or name the region with "
-    "base_region= (ExtendedDlc) or region= (StockDlc), or the image itself with base="
+DEFAULT_REGION = "us-east-1"
+"""Where AWS's image is looked for, and pulled from for a build, when a stack may be deployed to any region."""
+
+ANY_REGION = (
+    f"the stack may be deployed to any region, and AWS's base is pulled from {DEFAULT_REGION} by the machine that "
+    "builds: base_region= names another one"
 )
 
 
@@ -351,7 +356,8 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
             asked.base,
             "trains and does not serve: take an inference image, or give this one to a TrainingJob",
         )
-    known = asked.base_region or region
+    known = asked.base_region or region or DEFAULT_REGION
+    _check_region(asked, region, finder)
     decided = {}
     for part in parts:
         kind = part.instances[0].accelerator if part.instances else "cpu"
@@ -359,13 +365,11 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
             finder.refuse("base", None, UNKNOWN_ACCELERATOR, whole=True)
         accelerator = "gpu" if kind == "gpu" else "cpu"
         uri, why = asked.base, "it was given"
-        if uri is None and known is None:
-            finder.refuse("region", None, UNKNOWN_REGION, setting="base_region", whole=True)
-        elif uri is None:
+        if uri is None:
             uri = finder.ask(
                 "transformers",
                 asked.transformers,
-                partial(_stock_uri, asked.transformers, accelerator, str(known)),
+                partial(_stock_uri, asked.transformers, accelerator, known),
                 whole=True,
             )
             why = "AWS publishes it with this release" if asked.transformers else "the newest that AWS publishes"
@@ -378,11 +382,30 @@ def _stock(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder:
             server="stock",
             family="inference",
             base_region=asked.base_region,
+            any_region=asked.base is None and asked.base_region is None and region is None,
             accelerator=tag.accelerator if tag else None,
             cuda=tag.cuda if tag else None,
             tag=tag,
         )
     return decided
+
+
+def _region_of_registry(reference: str) -> str | None:
+    found = re.match(r"\d{12}\.dkr\.ecr\.([a-z0-9-]+)\.", reference)
+    return found[1] if found else None
+
+
+def _check_region(asked: ImageAsked, region: str | None, finder: Finder) -> None:
+    """An endpoint's image is in its region (SageMaker API, ContainerDefinition, `Image`)."""
+    pulled_from = asked.base_region or _region_of_registry(asked.base or "")
+    if region is not None and pulled_from not in (None, region):
+        finder.refuse(
+            "region" if asked.base is None else "base",
+            asked.base or pulled_from,
+            f"is in another region than the endpoint, {region}, where SageMaker does not pull it from: leave region= "
+            "out for AWS's image in the endpoint's, or take a mirror there",
+            setting="base_region" if asked.base is None else "base",
+        )
 
 
 def _stock_uri(transformers: str | None, accelerator: str, region: str) -> str:

@@ -82,6 +82,11 @@ class DlcImage:
         return f"{accounts[region]}.dkr.ecr.{region}.{suffix}/{self.name}"
 
 
+def registry_accounts() -> dict[str, str]:
+    """The account of AWS's registry of Deep Learning Containers in each region."""
+    return dict(table("images")["accounts"])
+
+
 @functools.cache
 def _all_images() -> tuple[DlcImage, ...]:
     data = table("images")

@@ -29,7 +29,7 @@ from extended_dlc.decisions.training import (
     arguments_of,
     decide_training,
 )
-from extended_dlc.image import EcrImage, ExtendedDlc, ServingImage, notes_of_image
+from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, notes_of_image
 from extended_dlc.model import HubModel, S3Model, prefix_for
 from extended_dlc.network import place_in
 from extended_dlc.options._values import OptionError, instance_names
@@ -181,8 +181,9 @@ class TrainingJob(Construct):
             path=role_path,
             permissions_boundary=permissions_boundary,
         )
-        self._uri = self._publish(image, decided)
-        image.grant_pull(self.role)
+        published = self._publish(image, decided)
+        self._uri = published.uri
+        (published.pulled_from or image).grant_pull(self.role)
         self._vpc = place_in(self, network, role=self.role).vpc_config if network else None
         self._archive = upload_archive(self, code.files())
         self._inputs = self._place_inputs()
@@ -318,7 +319,7 @@ class TrainingJob(Construct):
 
     # -- what a job is told -------------------------------------------------------------------------------------------
 
-    def _publish(self, image: ServingImage, decided: ImageDecision) -> str:
+    def _publish(self, image: ServingImage, decided: ImageDecision) -> PublishedImage:
         if isinstance(image, (ExtendedDlc, EcrImage)):
             published = image.publish_decided(self, decided, getattr(self, "_image_notes", ()))
         else:
@@ -326,7 +327,7 @@ class TrainingJob(Construct):
             published = image.publish_for(self, instance=first, model=self._base or HubModel("unknown"))
         if published.ready is not None:
             self._waits.append(published.ready)
-        return published.uri
+        return published
 
     def _place_inputs(self) -> dict[str, str]:
         """The channels' places in S3, which the role may read."""

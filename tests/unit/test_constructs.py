@@ -360,11 +360,6 @@ def test_an_accelerator_publishes_the_image_without_an_endpoint(stack: Stack) ->
     assert "-gpu-" in asset_of(stack)["dockerBuildArgs"]["BASE_IMAGE"]
 
 
-def test_a_stack_without_a_region_is_told_what_to_give() -> None:
-    with pytest.raises(ValueError, match=r"the region of AWS's image must be known at synth"):
-        ExtendedDlc(Stack(App(), "Test"), "Image", transformers="5.23.0", accelerator="cpu")
-
-
 def test_a_stack_without_a_region_takes_a_given_base() -> None:
     image = image_in(Stack(App(), "Test"))
     assert image.image_uri
