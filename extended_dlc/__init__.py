@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from extended_dlc.mirror import MirroredDataset, MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.network import PrivateAccess
-    from extended_dlc.options.build import CloudBuild, LocalBuild
+    from extended_dlc.options.build import AllowedFinding, CloudBuild, LocalBuild, ScanGate
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
@@ -36,14 +36,17 @@ if TYPE_CHECKING:
         ScheduledCapacity,
     )
     from extended_dlc.options.schedule import ByHand, OfficeHours
+    from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds
     from extended_dlc.options.training import EvaluationGate, S3Data, TrainingCode, TrainingInstances, TrainingSchedule
     from extended_dlc.options.vllm import VllmServing
+    from extended_dlc.platform.image_stack import ImageStack
     from extended_dlc.schedule import Switch
     from extended_dlc.training.job import TrainingJob
     from extended_dlc.training.model import TrainedModel
 
 _HOMES = {
     "AllAtOnce": "options.rollout",
+    "AllowedFinding": "options.build",
     "Async": "options.hosting",
     "BacklogScaling": "options.scaling",
     "ByHand": "options.schedule",
@@ -59,6 +62,8 @@ _HOMES = {
     "ExtendedDlc": "image",
     "HubModel": "model",
     "HuggingFaceEndpoint": "endpoint",
+    "ImageStack": "platform.image_stack",
+    "ImageVersion": "options.sharing",
     "InferenceCode": "options.code",
     "InvocationScaling": "options.scaling",
     "InvokableEndpoint": "invokable",
@@ -75,10 +80,13 @@ _HOMES = {
     "Proof": "options.proof",
     "ProvisionedScaling": "options.scaling",
     "PublishedImage": "image",
+    "Readers": "options.sharing",
     "RealTime": "options.hosting",
+    "Rebuilds": "options.sharing",
     "Rolling": "options.rollout",
     "S3Data": "options.training",
     "S3Model": "model",
+    "ScanGate": "options.build",
     "ScheduledCapacity": "options.scaling",
     "ServedModel": "model",
     "Serverless": "options.hosting",
@@ -96,6 +104,7 @@ _HOMES = {
 
 __all__ = [
     "AllAtOnce",
+    "AllowedFinding",
     "Async",
     "BacklogScaling",
     "ByHand",
@@ -111,6 +120,8 @@ __all__ = [
     "ExtendedDlc",
     "HubModel",
     "HuggingFaceEndpoint",
+    "ImageStack",
+    "ImageVersion",
     "InferenceCode",
     "InvocationScaling",
     "InvokableEndpoint",
@@ -127,10 +138,13 @@ __all__ = [
     "Proof",
     "ProvisionedScaling",
     "PublishedImage",
+    "Readers",
     "RealTime",
+    "Rebuilds",
     "Rolling",
     "S3Data",
     "S3Model",
+    "ScanGate",
     "ScheduledCapacity",
     "ServedModel",
     "Serverless",

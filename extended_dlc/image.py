@@ -25,11 +25,14 @@ from extended_dlc.facts.compat import Family, Server, check_stock_server
 from extended_dlc.facts.instances import Instance
 from extended_dlc.image_places import Registry, check_region_of, is_within_reach
 from extended_dlc.model import ServedModel
+from extended_dlc.options._values import OptionError
 from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
+from extended_dlc.options.sharing import facts_of_parameter
 
 if TYPE_CHECKING:
     from extended_dlc.platform.cloud_build import CloudBuilt
+    from extended_dlc.platform.parameter import NamedImage
 
 COPY_MEMORY_MIB = 3008
 """Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
@@ -97,6 +100,7 @@ class ExtendedDlc(Construct):
         build: Build | None = None,
         repository: ecr.IRepository | None = None,
         removal_policy: RemovalPolicy = RemovalPolicy.RETAIN,
+        immutable_tags: bool = False,
     ) -> None:
         """Define the image.
 
@@ -126,6 +130,9 @@ class ExtendedDlc(Construct):
             Default: a new one, scanned on push, mutable tags, untagged images expire after 14 days, tagged ones never.
         :param removal_policy: What happens to the new repository when it leaves the stack. `DESTROY` deletes the images
             with it. Default: it is retained.
+        :param immutable_tags: Whether no tag of the new repository can be pushed to again, as Security Hub's ECR.2 asks
+            for; what is there already is then not copied again. ValueError with `repository`, whose own setting counts.
+            Default: tags are mutable.
         """
         super().__init__(scope, construct_id)
         self.transformers = transformers
@@ -143,9 +150,13 @@ class ExtendedDlc(Construct):
         )
         self._build: Build = build or LocalBuild()
         self._built: CloudBuilt | None = None
-        self._removal_policy = removal_policy
+        self._decided: ImageDecision | None = None
+        self._removal_policy, self._immutable = removal_policy, immutable_tags
+        self._copies_once = immutable_tags or repository is not None
         self._base: str | None = base
         self._published: PublishedImage | None = None
+        if immutable_tags and repository is not None:
+            raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
         self.repository = repository or self._new_repository(removal_policy)
@@ -167,6 +178,19 @@ class ExtendedDlc(Construct):
     def ready(self) -> IDependable | None:
         """Depend on it to wait until the image is in its repository."""
         return self._require_published().ready
+
+    @property
+    def decided(self) -> ImageDecision:
+        """Which image it is: its base, its family, its CUDA."""
+        self._require_published()
+        assert self._decided is not None  # noqa: S101 - set with the other
+        return self._decided
+
+    @property
+    def cloud_build(self) -> CloudBuilt | None:
+        """How the image is built in the cloud; None where it is built on this machine."""
+        self._require_published()
+        return self._built
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
@@ -225,6 +249,7 @@ class ExtendedDlc(Construct):
                 rebuild=self._asked.rebuild,
                 build=self._build,
                 removal_policy=self._removal_policy,
+                immutable_tags=self._immutable,
             )
         return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
 
@@ -234,13 +259,13 @@ class ExtendedDlc(Construct):
         return self._published
 
     def _new_repository(self, removal_policy: RemovalPolicy) -> ecr.Repository:
-        # Tags are content hashes and would bear immutability, but the copy is made again on rollback and on a revert,
-        # and ECR refuses a second push to an immutable tag even of the same digest (cdk-ecr-deployment#207).
+        # The copy is made again on rollback and on a revert, and ECR refuses a second push to an immutable tag even of
+        # the same digest (cdk-ecr-deployment#207): immutable tags need the function that leaves such a copy out.
         return ecr.Repository(
             self,
             "Repository",
             image_scan_on_push=True,
-            image_tag_mutability=ecr.TagMutability.MUTABLE,
+            image_tag_mutability=ecr.TagMutability.IMMUTABLE if self._immutable else ecr.TagMutability.MUTABLE,
             removal_policy=removal_policy,
             empty_on_delete=True if removal_policy == RemovalPolicy.DESTROY else None,
             lifecycle_rules=[
@@ -256,6 +281,7 @@ class ExtendedDlc(Construct):
         annotate(self, notes_of_image(notes, self._asked.key))
         asked, base = self._asked, str(decided.base)
         self._base = base
+        self._decided = decided
         arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
         if asked.rebuild is not None:
             arguments["REBUILD"] = asked.rebuild
@@ -306,6 +332,10 @@ class ExtendedDlc(Construct):
         )
         copy.node.add_dependency(role)
         log_copies(self)
+        if self._copies_once:
+            from extended_dlc._copy_once import copy_once
+
+            copy_once(copy, role=role, repository=self.repository)
         return uri, copy
 
     def _build_in_cloud(
@@ -376,11 +406,13 @@ class EcrImage:
 
     def __init__(
         self,
-        repository: ecr.IRepository,
+        repository: ecr.IRepository | NamedImage,
         tag_or_digest: str,
         *,
         accelerator: Literal["cpu", "gpu"] | None = None,
         cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
     ) -> None:
         """Name the image.
 
@@ -390,10 +422,81 @@ class EcrImage:
             later reaches no running endpoint.
         :param accelerator: What it computes with. Default: not known, and not checked.
         :param cuda: Its CUDA, as `cu124`, which decides on the driver of the host. Default: SageMaker's own driver.
+        :param family: Its family, which decides on variables and on who answers. Default: not known.
+        :param transformers: The release in it, as `5.24.0`: ValueError for an endpoint with a model that it does not
+            have. Default: not known, and not checked.
         """
         self._repository = repository
         self._tag_or_digest = tag_or_digest
-        self.asked = ImageAsked(kind="ecr", key=f"ecr/{id(self)}", accelerator=accelerator, cuda=cuda)
+        self.asked = ImageAsked(
+            kind="ecr",
+            key=f"ecr/{id(self)}",
+            accelerator=accelerator,
+            cuda=cuda,
+            family=family,
+            transformers=transformers,
+        )
+
+    @staticmethod
+    def from_parameter(
+        scope: Construct,
+        construct_id: str,
+        parameter: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
+        repository: str | None = None,
+    ) -> EcrImage:
+        """The image that a parameter of Systems Manager names, read by each deployment: it follows the parameter.
+
+        :param parameter: Name of the parameter, or its ARN where another account shares it. The names that `ImageStack`
+            gives say what is in the image, `/images/text/inference/5.24.0/cu124`, so that an endpoint is checked
+            against it.
+        :param accelerator: As of `EcrImage`. ValueError where the parameter's name says something else. Default: what
+            the name says.
+        :param cuda: As `accelerator`.
+        :param family: As `accelerator`.
+        :param transformers: As `accelerator`.
+        :param repository: Name of the image's repository, which the endpoint's role may pull from. Default: the one
+            that the parameter's name says, otherwise each of the registry.
+        """
+        from extended_dlc.platform.parameter import NamedImage
+
+        said = {"accelerator": accelerator, "cuda": cuda, "family": family, "transformers": transformers}
+        facts = facts_of_parameter(parameter, said)
+        return EcrImage(NamedImage.of_parameter(scope, construct_id, parameter, repository), "", **facts)
+
+    @staticmethod
+    def from_lookup(
+        scope: Construct,
+        construct_id: str,
+        parameter: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
+        repository: str | None = None,
+    ) -> EcrImage:
+        """The image that a parameter of Systems Manager names now, noted in `cdk.context.json`: it stays until you run
+        `cdk context --reset`.
+
+        The stack needs an account and a region that are known at synth. The options are those of `from_parameter`.
+
+        :param parameter: Name of the parameter in the stack's account and region. ValueError for an ARN.
+        :param accelerator: As of `from_parameter`.
+        :param cuda: As of `from_parameter`.
+        :param family: As of `from_parameter`.
+        :param transformers: As of `from_parameter`.
+        :param repository: As of `from_parameter`.
+        """
+        from extended_dlc.platform.parameter import NamedImage
+
+        said = {"accelerator": accelerator, "cuda": cuda, "family": family, "transformers": transformers}
+        facts = facts_of_parameter(parameter, said)
+        return EcrImage(NamedImage.looked_up(scope, construct_id, parameter, repository), "", **facts)
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where it was built for another accelerator."""
@@ -405,7 +508,7 @@ class EcrImage:
         """The image for an endpoint for which `decide` has been asked."""
         check_region_of(self._repository, scope)
         uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
-        return PublishedImage(uri=uri, cuda=decided.cuda)
+        return PublishedImage(uri=uri, cuda=decided.cuda, family=self.asked.family)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""

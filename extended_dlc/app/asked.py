@@ -12,6 +12,7 @@ from extended_dlc.decisions.asked import VARIABLES, EndpointAsked, ImageAsked, M
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.options.sharing import IMAGE_FACTS, facts_of_parameter
 from extended_dlc.options.weights import model_type_of
 
 
@@ -22,6 +23,8 @@ def image_asked(image: Any, *, base_region: str | None) -> ImageAsked:
     """
     names = ("transformers", "base", "accelerator", "cuda", "family")
     options: dict[str, Any] = {name: getattr(image, name, None) for name in names}
+    if (parameter := getattr(image, "parameter", None)) is not None:
+        options |= facts_of_parameter(parameter, {name: options[name] for name in IMAGE_FACTS})
     return ImageAsked(
         kind=image.kind,
         base_region=getattr(image, "base_region", None) or base_region,

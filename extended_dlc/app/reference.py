@@ -101,6 +101,8 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield "The whole", Settings
     yield from ((f"`image`, kind `{kind}`", section) for kind, section in IMAGES.items())
     yield from ((f"`image.build`, kind `{kind}`", section) for kind, section in of["Build"].items())
+    yield "`image.build.gate`", made["ScanGate"]
+    yield "`image.build.gate.allow`", made["AllowedFinding"]
     yield "`endpoints.<id>`", Endpoint
     yield "`endpoints.<id>.vllm`", made["VllmServing"]
     yield from ((f"`endpoints.<id>.weights`, kind `{kind}`", section) for kind, section in WEIGHTS.items())

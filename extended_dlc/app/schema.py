@@ -18,6 +18,7 @@ from extended_dlc.app.section import Section, Sections, checked, kind_of, one_of
 from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, model_id
 from extended_dlc.options._values import OptionError, require
 from extended_dlc.options.code import InferenceCode
+from extended_dlc.options.sharing import IMAGE_FACTS, facts_of_parameter
 
 HOSTINGS = {"real-time": "RealTime", "async": "Async", "serverless": "Serverless", "components": "Components"}
 SCALINGS = {"invocations": "InvocationScaling", "concurrency": "ConcurrencyScaling"}
@@ -336,6 +337,8 @@ Endpoint = _make(
 # -- the image ---------------------------------------------------------------------------------------------------------
 
 _make("options.build", "LocalBuild", kind="local")
+_make("options.build", "AllowedFinding")
+_make("options.build", "ScanGate")
 _make(
     "options.build",
     "CloudBuild",
@@ -355,6 +358,24 @@ _make(
     },
     found=("network", "pip_config", "role", "project"),
 )
+
+
+class _NamedImage(Section):
+    """An image by its repository, or by a parameter that names it."""
+
+    @model_validator(mode="after")
+    def _is_named_once(self) -> _NamedImage:
+        image: Any = self
+        if image.parameter is not None:
+            said = next((name for name in ("repository", "tag") if getattr(image, name) is not None), None)
+            if said is not None:
+                raise OptionError(said, getattr(image, said), "and 'parameter' both name the image: give one of them")
+            facts_of_parameter(image.parameter, {name: getattr(image, name) for name in IMAGE_FACTS})
+        elif missing := next((name for name in ("repository", "tag") if getattr(image, name) is None), None):
+            raise OptionError(missing, rule="is required, unless 'parameter' names the image")
+        return self
+
+
 IMAGES: Mapping[str, type[Section]] = {
     "extended": _make("image", "ExtendedDlc", kind="extended", without=("repository", "removal_policy")),
     "stock": _make("image", "StockDlc", kind="stock", renamed={"region": "base_region"}),
@@ -364,12 +385,28 @@ IMAGES: Mapping[str, type[Section]] = {
         kind="ecr",
         instead={
             "repository": (
-                str,
-                Field(description="Name of the repository in the same account and region, or the ARN of another's."),
-            )
+                str | None,
+                Field(
+                    default=None,
+                    description="Name of the repository in the same account and region, or the ARN of another's.",
+                ),
+            ),
+            "tag": (
+                str | None,
+                Field(default=None, description="A tag, or a digest that begins with `sha256:`."),
+            ),
+            "parameter": (
+                str | None,
+                Field(
+                    default=None,
+                    description="Instead of both: name or ARN of the parameter of Systems Manager that names the "
+                    "image, as an `ImageStack` makes them; each deployment follows it.",
+                ),
+            ),
         },
-        renamed={"tag_or_digest": "tag"},
-        found=("repository",),
+        without=("tag_or_digest",),
+        found=("repository", "tag", "parameter"),
+        base=_NamedImage,
     ),
 }
 

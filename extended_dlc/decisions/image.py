@@ -93,6 +93,7 @@ def choose_image(
         case _:
             own = ImageDecision(
                 kind=asked.kind,
+                transformers=asked.transformers,
                 accelerator=asked.accelerator,
                 cuda=asked.cuda,
                 family=asked.family,
@@ -135,7 +136,7 @@ def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, find
         kind="extended",
         base=reference,
         why=why,
-        transformers=transformers,
+        transformers=transformers if exact else None,
         server=asked.server,
         family=family,
         base_region=asked.base_region,

@@ -236,7 +236,7 @@ class PartDecider:
                 )
                 if injected is not None:
                     release, name = injected, None
-        if kind is None or release is None or image.kind not in ("extended", "stock"):
+        if kind is None or release is None or image.kind not in ("extended", "stock", "ecr"):
             return
         self.model.check(
             "model",

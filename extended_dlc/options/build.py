@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -68,6 +69,45 @@ types")."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class AllowedFinding:
+    """A vulnerability that somebody has looked at, and that may be in an image for a while."""
+
+    name: str
+    """Its name, as `CVE-2026-12345`."""
+
+    until: str
+    """The last day that it is allowed on, as `2027-01-31`. ValueError for what is no day."""
+
+    reason: str
+    """Why, for who reads the settings later."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the build could not compare."""
+        try:
+            date.fromisoformat(self.until)
+        except ValueError:
+            raise OptionError("until", self.until, "must be a day, as 2027-01-31") from None
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise OptionError("name", self.name, "must be the name of one vulnerability, as CVE-2026-12345")
+        if not self.reason.strip():
+            raise OptionError("reason", rule="must say why it is allowed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanGate:
+    """ECR's scan of an image, which decides whether the image is published.
+
+    Each build waits for the scan; an image that does not pass stays in the repository, and nothing names it.
+    """
+
+    fail_on: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"] = "CRITICAL"
+    """The least severity that fails the build; one that nobody knows fails it too. Default: `CRITICAL`."""
+
+    allow: Sequence[AllowedFinding] = ()
+    """Findings that do not, until their days. Default: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CloudBuild:
     """Built by CodeBuild in the account that is deployed to: `cdk deploy` needs no container engine and no disk.
 
@@ -111,6 +151,18 @@ class CloudBuild:
     """What the build may do; it is granted what it needs where it can be changed. ValueError with `project`. Default: a
     new role with just that."""
 
+    gate: ScanGate | None = None
+    """What ECR's scan may find in the image; the repository has to scan on push, as new ones do. Default: anything."""
+
+    parameters: Sequence[str] = ()
+    """Parameters of Systems Manager that name the image by its digest after each build, as `/images/text`, or in
+    another region `eu-west-1:/images/text`. The build writes them, and they stay when the stack is deleted. Default:
+    none."""
+
+    advanced_parameters: bool = False
+    """Whether the parameters are of the advanced kind, which costs, and which other accounts can be let read. Default:
+    they are not."""
+
     project: codebuild.IProject | None = None
     """The CodeBuild project that builds, privileged, on a Linux image with Docker, buildx and Python 3.9 or newer; its
     role is granted what the build needs. Default: a new one."""
@@ -130,6 +182,9 @@ class CloudBuild:
         artifact = self.code_artifact
         if artifact is not None and not is_token(artifact) and not re.fullmatch(r"[\w.-]+/[\w.-]+", artifact):
             raise OptionError("code_artifact", artifact, "must be a domain and a repository, as domain/repository")
+        for parameter in self.parameters:
+            if not is_token(parameter) and not re.fullmatch(r"([a-z]{2}(-[a-z]+)+-\d:)?/[\w./-]+", parameter):
+                raise OptionError("parameters", parameter, "must be the name of a parameter, as /images/text")
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise OptionError("ca_bundle", self.ca_bundle, "is not a file: correct the path, or leave the option out")
         for option in ("role", "network", "compute"):

@@ -132,6 +132,15 @@ class Repository:
         (image,) = answer["imageDetails"]
         return image["imageDigest"], image.get("imageManifestMediaType", DOCKER_MANIFEST)
 
+    def newest(self, tag: str) -> str | None:
+        """The digest of the newest image that was built for this tag: a later rebuild's, where there was one."""
+        pages = self._ecr.get_paginator("describe_images").paginate(
+            repositoryName=self.name, filter={"tagStatus": "TAGGED"}
+        )
+        images = [image for page in pages for image in page["imageDetails"]]
+        rebuilt = [image for image in images if any(each.startswith(f"{tag}-") for each in image["imageTags"])]
+        return max(rebuilt, key=lambda image: image["imagePushedAt"])["imageDigest"] if rebuilt else None
+
     def findings(self, digest: str, deadline: float) -> list[tuple[str, str]]:
         """Name and severity of each vulnerability that ECR's scan finds; `BuildError` where there is no scan."""
         named = {"repositoryName": self.name, "imageId": {"imageDigest": digest}}
@@ -292,11 +301,13 @@ def provide(given: argparse.Namespace, docker: Docker, rebuild: str | None) -> t
 
 
 def publish(given: argparse.Namespace, digest: str) -> None:
-    """Have the parameters of a rebuilt image name it, in each region."""
+    """Have the parameters name the image, in each region."""
     for entry in given.parameter:
         region, _, name = entry.partition(":")
         uri = f"{re.sub(r'(?<=[.]ecr[.])[a-z0-9-]+', region, given.repository, count=1)}@{digest}"
-        client("ssm", region).put_parameter(Name=name, Value=uri, Overwrite=True)
+        # another account can be let read an advanced one alone (Systems Manager user guide, "Sharing parameters")
+        tier = {"Tier": "Advanced"} if given.advanced_parameters else {}
+        client("ssm", region).put_parameter(Name=name, Value=uri, Type="String", Overwrite=True, **tier)
         say(f"{name} in {region} names {uri}")
 
 
@@ -339,6 +350,7 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("--fail-on", choices=SEVERITIES)
     parsed.add_argument("--allow", action="append", default=[], metavar="NAME:DATE")
     parsed.add_argument("--parameter", action="append", default=[], metavar="REGION:NAME")
+    parsed.add_argument("--advanced-parameters", action="store_true")
     return parsed
 
 
@@ -349,8 +361,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     docker = Docker(time.monotonic() + given.seconds, os.environ.get("CDK_DOCKER") or "docker")
     try:
         tag, digest = provide(given, docker, rebuild)
-        if rebuild:
-            publish(given, digest)
+        publish(given, digest if rebuild else Repository(given.repository).newest(tag) or digest)
     except Exception as error:
         why = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
         head = f"the image was not built; its log: {log_address()} -- "

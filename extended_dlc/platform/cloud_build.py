@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from aws_cdk import App, Aws, CfnWaitCondition, Duration, Fn, Stack
+from aws_cdk import App, Aws, CfnWaitCondition, Duration, Stack
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
@@ -22,7 +22,7 @@ from extended_dlc._archive import Uploaded, upload_archive, upload_file
 from extended_dlc._private import place_of
 from extended_dlc._sources import trust_builds_of_account
 from extended_dlc.login import ecr_registries
-from extended_dlc.options.build import CloudBuild
+from extended_dlc.options.build import CloudBuild, ScanGate
 from extended_dlc.platform.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
 
 PROGRAM = Path(__file__).with_name("build_program.py")
@@ -75,12 +75,6 @@ class CloudBuilt:
 
     program: str
 
-    @property
-    def digest(self) -> str:
-        """The image's digest, which the deployment learns from the build."""
-        # the signals' data by their ids, as {"image":"sha256:…"} (CloudFormation template reference, WaitCondition)
-        return Fn.select(3, Fn.split('"', self.ready.attr_data.to_string()))
-
 
 def build_in_cloud(
     scope: Construct,
@@ -90,20 +84,18 @@ def build_in_cloud(
     base: str,
     accelerator: str | None,
     repository: ecr.IRepository,
-    checks: Sequence[str] = (),
-    parameters: Sequence[str] = (),
 ) -> CloudBuilt:
     """Have the deployment build and push the image, and wait for it.
 
     :param asset: The options of the `DockerImageAsset` that a local build would make.
-    :param checks: More arguments of the program, which decide whether the image passes.
-    :param parameters: `REGION:NAME` of the parameters that a rebuild moves.
     """
     context = context_of(scope, asset)
     uploaded = upload_archive(scope, context.files)
     program = upload_file(scope, PROGRAM)
     project = build.project or _new_project(scope, build, accelerator)
     seconds = build.timeout_minutes * 60
+    # what is checked and named decides too: an allow-list that lost an entry looks at the image again
+    checks = [*_checks(build.gate), *_parameters(scope, build.parameters, project)]
     arguments = [
         f"--context=s3://{uploaded.bucket}/{uploaded.key}",
         f"--file={asset.get('file') or 'Dockerfile'}",
@@ -114,13 +106,13 @@ def build_in_cloud(
         f"--seconds={seconds - 120}",  # it ends by itself, and says so
         *_options(scope, build, project),
         *checks,
-        *(f"--parameter={each}" for each in parameters),
+        *(["--advanced-parameters"] if build.advanced_parameters else []),
     ]
     grant_build(project, base=base, repository=repository, reads=(uploaded, program))
     said = " ".join(shlex.quote(each) for each in arguments)
     at = f"s3://{program.bucket}/{program.key}"
-    # what is checked decides too: an allow-list that lost an entry looks at the image again
-    key = hashlib.sha256(json.dumps([context.hash, *checks, scope.node.path]).encode()).hexdigest()[:8]
+    what = [context.hash, *build.parameters, *_checks(build.gate), scope.node.path]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     ready = start_and_wait(
         scope,
         project,
@@ -132,6 +124,28 @@ def build_in_cloud(
         seconds=seconds,
     )
     return CloudBuilt(tag=context.hash, ready=ready, project=project, arguments=said, program=at)
+
+
+def _checks(gate: ScanGate | None) -> list[str]:
+    """What decides whether the image passes."""
+    if gate is None:
+        return []
+    allowed = sorted(f"{each.name}:{each.until}" for each in gate.allow)
+    return [f"--fail-on={gate.fail_on}", *(f"--allow={each}" for each in allowed)]
+
+
+def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.IProject) -> list[str]:
+    """The parameters that name the image, which the build may write."""
+    place = place_of(scope)
+    options = []
+    for each in parameters:
+        region, _, name = each.rpartition(":")
+        region = region or place.region
+        if project.role is not None:
+            arn = f"arn:{place.partition}:ssm:{region}:{place.account}:parameter{name}"
+            _allow(project, ["ssm:PutParameter"], [arn])
+        options.append(f"--parameter={region}:{name}")
+    return options
 
 
 def proxy_variables(build: CloudBuild) -> dict[str, str]:

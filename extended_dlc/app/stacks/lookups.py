@@ -15,10 +15,11 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from extended_dlc import HubModel, S3Model, ServedModel
+from extended_dlc import EcrImage, HubModel, S3Model, ServedModel
 from extended_dlc.app.asked import model_type_asked
 from extended_dlc.app.schema import HubWeights, LocalWeights, ModelSection, S3Weights
 from extended_dlc.app.section import Section
+from extended_dlc.options.sharing import IMAGE_FACTS
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -32,6 +33,14 @@ def find_repository(scope: Construct, named: str) -> ecr.IRepository:
     by_arn = named.startswith("arn:")
     find = ecr.Repository.from_repository_arn if by_arn else ecr.Repository.from_repository_name
     return find(scope, "Published", named)
+
+
+def find_image(scope: Construct, section: Any) -> EcrImage:
+    """An image that is published already, by its repository or by a parameter that names it."""
+    facts = {name: getattr(section, name) for name in IMAGE_FACTS}
+    if section.parameter is not None:
+        return EcrImage.from_parameter(scope, "Published", section.parameter, **facts)
+    return EcrImage(find_repository(scope, section.repository), section.tag, **facts)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from extended_dlc import EcrImage, ExtendedDlc, MirroredDataset, S3Data, ServingImage, TrainingJob
+from extended_dlc import ExtendedDlc, MirroredDataset, S3Data, ServingImage, TrainingJob
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import HubChannel
 from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.endpoint_stack import EndpointStack
-from extended_dlc.app.stacks.lookups import Lookups, find_repository
+from extended_dlc.app.stacks.lookups import Lookups, find_image
 from extended_dlc.app.training import Around, base_of, training_image
 from extended_dlc.decisions.asked import ImageAsked
 
@@ -79,8 +79,7 @@ class TrainingStack(Stack):
     def _new_image(self, asked: ImageAsked, section: Any) -> ServingImage:
         number = len(self._images) or ""
         if section is not None and section.kind == "ecr":
-            repository = find_repository(Construct(self, f"Given{number}"), section.repository)
-            return EcrImage(repository, section.tag, accelerator=section.accelerator, cuda=section.cuda)
+            return find_image(Construct(self, f"Given{number}"), section)
         options: dict[str, Any] = {}
         if section is not None:
             options = {name: getattr(section, name) for name in section.model_fields_set - {"kind", "build"}}

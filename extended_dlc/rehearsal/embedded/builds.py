@@ -24,24 +24,10 @@ from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
     CustomResourceFailed,
     Properties,
-    Record,
-    Recorded,
     Wish,
     answer_of_call,
 )
 from extended_dlc.rehearsal.engine import Engine
-
-_data: dict[str, dict[str, str]] = {}
-"""Handle of a wait condition -> the data of its signals, by their ids."""
-
-
-class WaitCondition(Recorded):
-    """`AWS::CloudFormation::WaitCondition`, whose signals came before it was made."""
-
-    def create(self, wish: Wish) -> Any:
-        """Give the signals' data."""
-        heard = _data.get(str(wish.properties.get("Handle")), {})
-        return Record(wish.name, wish.properties, {"Data": json.dumps(heard, separators=(",", ":"))})
 
 
 def build_image(*, port: int, iam: Iam, engine: Engine | None) -> CustomHandler:
@@ -92,7 +78,6 @@ def run(
         raise CustomResourceFailed(
             f"WaitCondition received failed message: '{signal['Reason']}' for uniqueId: {signal['UniqueId']}"
         )
-    _data[str(variables.get("SIGNAL"))] = {signal["UniqueId"]: signal["Data"]}
 
 
 @contextmanager

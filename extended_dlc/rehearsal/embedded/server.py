@@ -35,7 +35,7 @@ from extended_dlc.rehearsal.embedded import (
     states,
 )
 from extended_dlc.rehearsal.embedded.asynchronous import Queues
-from extended_dlc.rehearsal.embedded.builds import WaitCondition, build_image
+from extended_dlc.rehearsal.embedded.builds import build_image
 from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
@@ -120,15 +120,14 @@ class EmbeddedAws:
             **_OTHER_TYPES,
             "AWS::CodeBuild::Project": Project(),
             "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
-            "AWS::CloudFormation::WaitCondition": WaitCondition(),
             "Custom::ExtendedDlcBuild": CustomResource(
                 build_image(port=port, iam=iam, engine=getattr(launcher, "engine", None))
             ),
             "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port, iam=iam)),
             "Custom::ExtendedDlcProof": CustomResource(prove(port=port, iam=iam)),
         }
-        types = resource_types(control, blobs, others, door=self._door, port=port)
-        cloudformation.install(cloudformation.Operations(types))
+        self.types = resource_types(control, blobs, others, door=self._door, port=port)
+        cloudformation.install(cloudformation.Operations(self.types))
         self._port = port
         self._registry = Registry(blobs)
         self._runtime = Runtime(limits=limits)

@@ -1,0 +1,146 @@
+"""Who may use images that a platform publishes, which they are, and when they are built again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from zoneinfo import available_timezones
+
+from extended_dlc.facts.compat import Family, Server
+from extended_dlc.options._values import OptionError, is_token
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_sns as sns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readers:
+    """Other accounts that may pull images."""
+
+    accounts: Sequence[str] = ()
+    """Their numbers. ValueError for what is none. Default: none."""
+
+    organisation: str | None = None
+    """An organisation whose accounts may all pull, as `o-abcdefghij`: the condition `aws:PrincipalOrgID`. Default:
+    none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a policy would take for somebody else."""
+        for account in self.accounts:
+            if not is_token(account) and not re.fullmatch(r"\d{12}", account):
+                raise OptionError("accounts", account, "must be the number of an account, 12 digits as a text")
+        organisation = self.organisation
+        is_known = organisation is not None and not is_token(organisation)
+        if is_known and not re.fullmatch(r"o-[a-z0-9]{10,32}", str(organisation)):
+            raise OptionError("organisation", organisation, "must be the id of an organisation, as o-abcdefghij")
+        if not self.accounts and organisation is None:
+            raise OptionError("accounts", rule="and 'organisation' are both empty: leave the readers out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rebuilds:
+    """When images are built again on what their bases and the package index have by then."""
+
+    schedule: str = "rate(7 days)"
+    """As EventBridge Scheduler writes it: `rate(7 days)`, `cron(0 3 ? * SUN *)`. Default: every seven days."""
+
+    timezone: str = "UTC"
+    """The clock's, as the time zone database calls it. Default: `UTC`."""
+
+    failure_topic: sns.ITopic | None = None
+    """The topic that is told of each rebuild that fails, as one that the scan refuses. Default: none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the clock does not know."""
+        if not is_token(self.schedule) and not re.fullmatch(r"(rate|cron|at)\([^()]+\)", self.schedule):
+            raise OptionError("schedule", self.schedule, "must be an expression as rate(7 days) or cron(0 3 ? * SUN *)")
+        if self.timezone not in available_timezones():
+            raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageVersion:
+    """An image that is published: the options of `ExtendedDlc` that say what is in it."""
+
+    transformers: str
+    """As of `ExtendedDlc`."""
+
+    accelerator: Literal["cpu", "gpu"] | None = None
+    """As of `ExtendedDlc`; needed where neither the base nor the family says it. Default: what they say."""
+
+    base: str | None = None
+    """As of `ExtendedDlc`."""
+
+    base_region: str | None = None
+    """As of `ExtendedDlc`."""
+
+    family: Family | None = None
+    """As of `ExtendedDlc`. Default: what the base says, otherwise `inference`."""
+
+    server: Server = "native"
+    """As of `ExtendedDlc`."""
+
+    model_types: Sequence[str] = ()
+    """As of `ExtendedDlc`."""
+
+    rebuild: str | None = None
+    """As of `ExtendedDlc`."""
+
+
+_NAME = re.compile(
+    r"(?P<repository>[a-z0-9]+(?:[._/-][a-z0-9]+)*)/(?P<family>inference|vllm|training)"
+    r"/(?P<transformers>\d+(?:\.\d+)+[a-z0-9.]*)/(?P<target>cpu|gpu|cu\d+)"
+)
+
+
+def parameter_name(repository: str, *, family: str, transformers: str, accelerator: str, cuda: str | None) -> str:
+    """The name of an image's parameter: `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, for an image in the repository `PREFIX/KEY`.
+
+    What a synth has to know of an image is in the name, so that a parameter that moves on never changes it.
+    """
+    return f"/{repository}/{family}/{transformers}/{cuda or accelerator}"
+
+
+IMAGE_FACTS = ("family", "transformers", "accelerator", "cuda")
+"""What is known of an image that is published already."""
+
+
+def facts_of_parameter(parameter: str, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the image: what its name says, and what is said besides."""
+    found = _parse_parameter(parameter)
+    known: dict[str, Any] = {}
+    if found is not None:
+        target = found["target"]
+        known = {
+            "family": found["family"],
+            "transformers": found["transformers"],
+            "accelerator": "cpu" if target == "cpu" else "gpu",
+            "cuda": target if target.startswith("cu") else None,
+        }
+    for option, value in said.items():
+        if value is None:
+            continue
+        if known.get(option) not in (None, value):
+            raise OptionError(
+                option,
+                value,
+                f"contradicts the parameter's name, which says {known[option]}: leave it out, or name the parameter of "
+                "the image that you mean",
+            )
+        known[option] = value
+    return known
+
+
+def _parse_parameter(parameter: str) -> re.Match[str] | None:
+    if is_token(parameter):
+        return None
+    name = parameter.partition(":parameter/")[2] if parameter.startswith("arn:") else parameter.lstrip("/")
+    return _NAME.fullmatch(name)
+
+
+def repository_of_parameter(parameter: str) -> str:
+    """The repository of the image, as the parameter's name says it; `*` where it does not."""
+    found = _parse_parameter(parameter)
+    return found["repository"] if found is not None else "*"

@@ -1,0 +1,213 @@
+"""`ImageStack`: who may pull, what is named, what is built again; and the stacks that take its images."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aws_cdk import App, Environment, Stack
+from aws_cdk import aws_sns as sns
+from aws_cdk.assertions import Match, Template
+
+from extended_dlc import (
+    AllowedFinding,
+    CloudBuild,
+    EcrImage,
+    HubModel,
+    HuggingFaceEndpoint,
+    ImageStack,
+    ImageVersion,
+    Readers,
+    RealTime,
+    Rebuilds,
+    ScanGate,
+)
+from extended_dlc.app.read import Raw
+from extended_dlc.app.settings import read
+
+IMAGES, WORKLOAD = "111111111111", "222222222222"
+GATE = ScanGate(fail_on="HIGH", allow=[AllowedFinding(name="CVE-2026-1", until="2027-01-31", reason="not reached")])
+
+
+def text_of(value: Any) -> str:
+    """A value of a template with `*` for what only the deployment knows."""
+    if isinstance(value, dict) and "Fn::Join" in value:
+        separator, pieces = value["Fn::Join"]
+        return str(separator).join(piece if isinstance(piece, str) else "*" for piece in pieces)
+    return str(value)
+
+
+def test_images_are_published_for_accounts_and_an_organisation_in_each_region_and_built_again() -> None:
+    app = App()
+    home = Stack(app, "Home", env=Environment(account=IMAGES, region="us-east-1"))
+    stack = ImageStack(
+        app,
+        "Images",
+        env=Environment(account=IMAGES, region="us-east-1"),
+        images={
+            "text": ImageVersion(transformers="5.23.0", accelerator="gpu"),
+            "speech": ImageVersion(transformers="5.23.0", accelerator="cpu"),
+        },
+        readers=Readers(accounts=[WORKLOAD], organisation="o-abcdefghij"),
+        regions=["eu-west-1"],
+        rebuilds=Rebuilds(schedule="cron(0 3 ? * SUN *)", failure_topic=sns.Topic(home, "Failed")),
+        build=CloudBuild(gate=GATE),
+    )
+    assert stack.parameters["speech"] == "/images/speech/inference/5.23.0/cpu"
+    assert stack.parameters["text"].startswith("/images/text/inference/5.23.0/cu1")
+    template = Template.from_stack(stack)
+    template.has_resource(
+        "AWS::ECR::Repository",
+        {
+            "DeletionPolicy": "Retain",
+            "Properties": {
+                "RepositoryName": "images/text",
+                "ImageScanningConfiguration": {"ScanOnPush": True},
+                "LifecyclePolicy": Match.absent(),
+                "RepositoryPolicyText": {
+                    "Statement": [
+                        {"Sid": "Accounts", "Principal": {"AWS": Match.any_value()}, "Effect": "Allow"},
+                        {
+                            "Sid": "Organisation",
+                            "Principal": {"AWS": "*"},
+                            "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-abcdefghij"}},
+                        },
+                    ]
+                },
+            },
+        },
+    )
+    actions = {
+        action
+        for repository in template.find_resources("AWS::ECR::Repository").values()
+        for statement in repository["Properties"]["RepositoryPolicyText"]["Statement"]
+        for action in statement["Action"]
+    }
+    assert actions == {"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
+    starts = [
+        text_of(each["Properties"]["Create"]) for each in template.find_resources("Custom::ExtendedDlcBuild").values()
+    ]
+    (speech,) = [each for each in starts if "/images/speech/" in each]
+    for said in (
+        "--fail-on=HIGH --allow=CVE-2026-1:2027-01-31",
+        "--parameter=us-east-1:/images/speech/inference/5.23.0/cpu",
+        "--parameter=eu-west-1:/images/speech/inference/5.23.0/cpu",
+        "--advanced-parameters",
+    ):
+        assert said in speech
+    writes = json.dumps(template.find_resources("AWS::IAM::Policy"))
+    assert ":ssm:eu-west-1:111111111111:parameter/images/speech/inference/5.23.0/cpu" in writes
+    template.resource_count_is("AWS::RAM::ResourceShare", 2)
+    schedules = template.find_resources("AWS::Scheduler::Schedule").values()
+    targets = [text_of(each["Properties"]["Target"]["Input"]) for each in schedules]
+    assert len(targets) == 2
+    assert all('"Name":"REBUILD","Value":"<aws.scheduler.scheduled-time>"' in each for each in targets)
+    # nobody waits for a rebuild
+    assert not any('"Name":"SIGNAL"' in each for each in targets)
+    template.resource_count_is("AWS::Events::Rule", 2)
+    # ECR copies what is pushed after the replication is configured
+    (replication,) = template.find_resources("AWS::ECR::ReplicationConfiguration")
+    waits = template.find_resources("AWS::CloudFormation::WaitCondition").values()
+    assert all(replication in each["DependsOn"] for each in waits)
+    there = Template.from_stack(app.node.find_child("Images-eu-west-1"))  # type: ignore[arg-type]
+    (copies,) = there.find_resources("AWS::ECR::RepositoryCreationTemplate").values()
+    assert copies["Properties"]["AppliedFor"] == ["REPLICATION"]
+    assert "o-abcdefghij" in text_of(copies["Properties"]["RepositoryPolicy"])
+
+
+@pytest.fixture
+def workload() -> Stack:
+    return Stack(App(), "Workload", env=Environment(account=WORKLOAD, region="us-east-1"))
+
+
+def endpoint_on(stack: Stack, image: EcrImage, model: str = "bloom", **options: Any) -> Template:
+    HuggingFaceEndpoint(stack, "Endpoint", model=HubModel(model), image=image, verify=False, **options)
+    return Template.from_stack(stack)
+
+
+def test_an_endpoint_follows_a_parameter_and_is_checked_against_what_its_name_says(workload: Stack) -> None:
+    name = "/images/text/inference/5.23.0/cu124"
+    image = EcrImage.from_parameter(workload, "Image", name)
+    template = endpoint_on(workload, image, hosting=RealTime(instance_type="ml.g5.xlarge"))
+    (parameter,) = [key for key, each in template.to_json()["Parameters"].items() if each.get("Default") == name]
+    template.has_resource_properties("AWS::SageMaker::Model", {"PrimaryContainer": {"Image": {"Ref": parameter}}})
+    # the driver of the host follows from the CUDA in the name
+    variant = {"InferenceAmiVersion": "al2-ami-sagemaker-inference-gpu-3-1"}
+    config = {"ProductionVariants": [Match.object_like(variant)]}
+    template.has_resource_properties("AWS::SageMaker::EndpointConfig", config)
+    arns = [
+        text_of(statement["Resource"])
+        for policy in template.find_resources("AWS::IAM::Policy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if "ecr:BatchGetImage" in statement["Action"]
+    ]
+    assert arns == ["arn:*:ecr:*:*:repository/images/text"]
+    with pytest.raises(ValueError, match=r"computes with cpu and the image is built for gpu"):
+        endpoint_on(Stack(App(), "Cpu"), image)
+    old = EcrImage.from_parameter(Stack(App(), "Old"), "Image", "/images/text/inference/4.46.0/cpu")
+    with pytest.raises(ValueError, match=r"qwen3"):
+        HuggingFaceEndpoint(
+            Stack(App(), "New"), "Endpoint", model=HubModel("Qwen/Qwen3-0.6B", model_type="qwen3"), image=old
+        )
+
+
+def test_a_parameter_of_another_account_is_read_by_its_arn_and_one_may_be_looked_up(workload: Stack) -> None:
+    arn = f"arn:aws:ssm:us-east-1:{IMAGES}:parameter/images/speech/inference/5.23.0/cpu"
+    template = endpoint_on(workload, EcrImage.from_parameter(workload, "Image", arn))
+    assert arn in [each.get("Default") for each in template.to_json()["Parameters"].values()]
+    stays = Stack(App(), "Stays", env=Environment(account=WORKLOAD, region="us-east-1"))
+    name = "/images/speech/inference/5.23.0/cpu"
+    uri = f"{IMAGES}.dkr.ecr.us-east-1.amazonaws.com/images/speech@sha256:{'0' * 64}"
+    stays.node.set_context(f"ssm:account={WORKLOAD}:parameterName={name}:region=us-east-1", uri)
+    found = endpoint_on(stays, EcrImage.from_lookup(stays, "Image", name))
+    found.has_resource_properties("AWS::SageMaker::Model", {"PrimaryContainer": {"Image": uri}})
+    assert f":ecr:us-east-1:{IMAGES}:repository/images/speech" in json.dumps(found.find_resources("AWS::IAM::Policy"))
+    with pytest.raises(ValueError, match=r"is an ARN, and the CDK looks up parameters of the stack's own account"):
+        EcrImage.from_lookup(stays, "Other", arn)
+    with pytest.raises(ValueError, match=r"'cuda' \(cu130\) contradicts the parameter's name, which says cu124"):
+        EcrImage.from_parameter(stays, "Wrong", "/images/text/inference/5.23.0/cu124", cuda="cu130")
+
+
+def images(**options: Any) -> ImageStack:
+    version = ImageVersion(transformers="5.23.0", accelerator="cpu")
+    return ImageStack(
+        App(), "Images", **{"env": Environment(region="us-east-1"), "images": {"text": version}, **options}
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: images(images={}), r"'images' is empty"),
+        (lambda: images(images={"Text": ImageVersion(transformers="5.23.0")}), r"'images' \(Text\) must be small"),
+        (lambda: images(images={"text": ImageVersion(transformers="5.23.0")}), r"'accelerator' is not known"),
+        (lambda: images(images={"t": ImageVersion(transformers="5.23", accelerator="cpu")}), r"is not an exact"),
+        (lambda: images(regions=["eu-west-1"]), r"'regions' \(eu-west-1\) needs a stack whose account"),
+        (lambda: Readers(), r"'accounts' and 'organisation' are both empty"),
+        (lambda: Readers(accounts=["123"]), r"'accounts' \(123\) must be the number"),
+        (lambda: Readers(organisation="acme"), r"'organisation' \(acme\) must be the id"),
+        (lambda: Rebuilds(schedule="weekly"), r"'schedule' \(weekly\) must be an expression"),
+        (lambda: AllowedFinding(name="CVE-1", until="soon", reason="x"), r"'until' \(soon\) must be a day"),
+        (lambda: AllowedFinding(name="CVE-1", until="2027-01-31", reason=" "), r"'reason' must say why"),
+        (lambda: CloudBuild(parameters=["text"]), r"'parameters' \(text\) must be the name of a parameter"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_settings_name_an_image_by_its_parameter_and_are_decided_by_its_name(shipped_settings: dict[str, Any]) -> None:
+    (endpoint,) = shipped_settings["endpoints"].values()
+    shipped_settings["image"] = {"kind": "ecr", "parameter": "/images/text/inference/4.46.0/cpu"}
+    assert read(Raw(origin="the settings", content=shipped_settings)).problems == ()
+    endpoint |= {"model": "Qwen/Qwen3-0.6B", "model_type": "qwen3", "revision": None}
+    (problem,) = read(Raw(origin="the settings", content=shipped_settings)).problems
+    assert "qwen3" in problem
+    shipped_settings["image"]["tag"] = "latest"
+    problem, *_ = read(Raw(origin="the settings", content=shipped_settings)).problems
+    assert problem == "image.tag (latest): and 'parameter' both name the image: give one of them"
+    shipped_settings["image"] = {"kind": "ecr", "tag": "latest"}
+    problem, *_ = read(Raw(origin="the settings", content=shipped_settings)).problems
+    assert problem == "image.repository: is required, unless 'parameter' names the image"
