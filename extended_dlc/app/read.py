@@ -114,7 +114,7 @@ def read_raw(
     in_cdk_json: Any = UNREAD,
     environment: Mapping[str, str] | None = None,
 ) -> Raw:
-    """The settings in the file that `given["settings"]` or `EXTENDED_DLC_SETTINGS` names, or those in `cdk.json`.
+    """The settings in the file that `given["settings"]`, `EXTENDED_DLC_SETTINGS` or `cdk.json` names, or in `cdk.json`.
 
     :param given: The overrides by their keys, as `-c` or options give them. They win over the environment.
     :param in_cdk_json: What the context has under `extended-dlc`. Default: read from the folder's `cdk.json`.
@@ -124,6 +124,8 @@ def read_raw(
     environment = os.environ if environment is None else environment
     chosen = given.get("settings") or environment.get(SETTINGS_VARIABLE)
     file = Path(str(chosen)) if chosen else None
+    if file is None and in_cdk_json is UNREAD:
+        file = _file_of_cdk_json(folder)
     if file is not None:
         origin, raw = str(file), _read_file(file)
     else:
@@ -238,6 +240,15 @@ def _read_cdk_json(folder: Path) -> Any:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, AttributeError) as error:
         raise SettingsError(f"{file} is not valid: {error}; write a JSON object") from None
+
+
+def _file_of_cdk_json(folder: Path) -> Path | None:
+    """The settings' own file, where the context of `cdk.json` names one, as a new project's does."""
+    try:
+        named = json.loads((folder / "cdk.json").read_text())["context"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError):  # what is wrong with it is said where it is read
+        return None
+    return folder / named if isinstance(named, str) and named else None
 
 
 def _read_file(path: Path) -> Any:

@@ -18,6 +18,7 @@ _COMMANDS = (
     "check",
     "completion",
     "doctor",
+    "init",
     "login",
     "lookup",
     "plan",

@@ -13,45 +13,93 @@ import click
 
 @click.command()
 @click.option(
-    "--app", type=click.Path(file_okay=False, exists=True), default=".", help="Folder of the app. Default: here."
+    "--app",
+    metavar="COMMAND|FOLDER",
+    help="Command that synthesizes your app, as 'python my_app.py', or the app's folder. Default: the app of this "
+    "folder's cdk.json.",
 )
 @click.option(
+    "-c", "--context", multiple=True, metavar="KEY=VALUE", help="Context of your app, as for cdk deploy. Repeatable."
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="TYPE",
+    help="Resource type that may do nothing, as AWS::Cognito::UserPool. Repeatable.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="ID=TYPE",
+    help="Type of a Hub model that is not known, as my/model=llama, or with its task my/model=bert:fill-mask. "
+    "Repeatable.",
+)
+@click.option("--fetch", is_flag=True, help="Let endpoints get the models themselves from the Hub, not tiny stand-ins.")
+@click.option(
     "--scenario",
-    type=click.Choice(["main", "tutorial", "training", "training-hosts"]),
-    default="main",
-    show_default=True,
-    help="main: BLOOM and Whisper answer. tutorial: AWS's own image fails at the first request; extended, it answers. "
-    "training: a model is trained, judged, and served where it got better. training-hosts: two hosts train one model.",
+    type=click.Choice(["main", "tutorial", "training", "training-hosts", "embeddings"]),
+    help="Play a story with the app of this package. main: BLOOM and Whisper answer. tutorial: AWS's own image fails "
+    "at the first request; extended, it answers. training: a model is trained, judged, and served where it got better. "
+    "training-hosts: two hosts train one model. embeddings: a real small model, and similarities that mean something.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything up at the end and print the environment to export.")
 @click.option("--down", is_flag=True, help="End what --keep left up.")
+@click.option("--verbose", is_flag=True, help="Print every line of the programs that run.")
 @click.option(
     "--json", "json_file", type=click.Path(dir_okay=False), help="Write each step, its seconds and its proof."
 )
-def rehearse(app: str, scenario: str, keep: bool, down: bool, json_file: str | None) -> None:
-    """Deploy the app for real on this machine, with no AWS account.
+def rehearse(
+    app: str | None,
+    context: tuple[str, ...],
+    ignore: tuple[str, ...],
+    models: tuple[str, ...],
+    fetch: bool,
+    scenario: str | None,
+    keep: bool,
+    down: bool,
+    verbose: bool,
+    json_file: str | None,
+) -> None:
+    """Deploy your CDK app for real on this machine, with no AWS account.
 
-    The real CDK CLI and the real container engine deploy the app in this folder to AWS services embedded here; then
-    BLOOM and Whisper answer through boto3, the model is changed and changed back, and everything is destroyed.
+    The real CDK CLI and the real container engine deploy the app to AWS services embedded here. Its templates are
+    looked through first; AWS's base images and the models of the Hub are stood in for; each endpoint is asked; and
+    everything is destroyed, or left up with --keep for cdk deploy, diff and destroy, extended-dlc doctor and ask.
+
+    With --scenario, and in a checkout of this project, the app of this package plays a story.
 
     One rehearsal has the folder at a time: a second one says which process has it, and one that was kept up stays until
     --down. What a killed one left, the next takes down first.
     """
     if missing := [package for package in ("moto", "werkzeug", "yaml") if find_spec(package) is None]:
         raise click.ClickException(
-            f"the rehearsal needs {', '.join(missing)}: install it with pip install 'extended-dlc[rehearse]'"
+            f"the rehearsal needs {', '.join(missing)}: install the wheel with its extra, extended-dlc[rehearse]"
         )
+    from extended_dlc.rehearsal.project import Project, is_shipped
     from extended_dlc.rehearsal.report import Report, StepFailed
     from extended_dlc.rehearsal.run import Rehearsal
+    from extended_dlc.rehearsal.scenario_own import Wishes
 
     signal.signal(signal.SIGTERM, _as_interrupt)
-    report = Report()
+    report = Report(verbose=verbose)
+    folder = Path(app) if app and Path(app).is_dir() else Path()
+    command = app if app and folder == Path() and not Path(app).is_dir() else None
+    own = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch}
+    plays = scenario or ("main" if is_shipped(folder) and not command and not any(own.values()) else None)
+    if plays and (given := [name for name, value in {**own, "--app": command}.items() if value]):
+        raise click.UsageError(f"{given[0]} is of an app of your own: leave it out, or leave out --scenario")
     try:
-        rehearsal = Rehearsal(Path(app), report)
+        rehearsal = Rehearsal(folder, report)
         if down:
             click.echo(rehearsal.down())
             return
-        rehearsal.run(scenario, keep=keep)
+        if plays:
+            rehearsal.run(plays, keep=keep)
+        else:
+            project = Project.find(folder.resolve(), command, context)
+            wishes = Wishes(ignore=ignore, models=dict(map(_pair, models)), fetch=fetch)
+            rehearsal.run_project(project, wishes, keep=keep)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:
@@ -65,6 +113,13 @@ def rehearse(app: str, scenario: str, keep: bool, down: bool, json_file: str | N
     if report.steps:
         downloads = f", downloads {report.download_seconds:.0f} s" if report.download_seconds >= 1 else ""
         click.echo(f"the rehearsal passed in {report.seconds:.0f} s{downloads}")
+
+
+def _pair(given: str) -> tuple[str, str]:
+    name, _, model_type = given.partition("=")
+    if not name or not model_type:
+        raise click.UsageError(f"'--model' ({given[:100]}) must be ID=TYPE, as --model my/model=llama")
+    return name, model_type
 
 
 def _as_interrupt(signum: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from extended_dlc.rehearsal.engine import Engine
@@ -18,15 +18,15 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
 
-def aws_environment(port: int) -> dict[str, str]:
+def aws_environment(port: int, region: str = REGION) -> dict[str, str]:
     """What an AWS client needs to talk to the embedded AWS and to nothing else."""
     return {
         # the name: from 127.0.0.1 moto takes a template's URL for a bucket of another style
         "AWS_ENDPOINT_URL": f"http://localhost:{port}",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -35,27 +35,32 @@ def aws_environment(port: int) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Cdk:
-    """The CDK CLI that the app pins, run in the app's folder."""
+    """The CDK CLI, run in the app's folder."""
 
+    program: tuple[str, ...]
     app: Path
     state: Path
     port: int
     engine: Engine
-    settings: Path
-    """The settings file of the app."""
+    settings: Path | None = None
+    """The settings file of the app. Default: what the app reads by itself."""
 
-    @property
-    def program(self) -> Path:
-        """The CLI of the app's own `node_modules`."""
-        return self.app / "node_modules" / ".bin" / "cdk"
+    options: tuple[str, ...] = ()
+    """Of every command: `--app` and `--context`."""
+
+    region: str = REGION
+    """Of stacks that name none."""
+
+    more: Mapping[str, str] = field(default_factory=dict)
+    """What else is in the environment."""
 
     def environment(self) -> dict[str, str]:
         """The environment of the CLI, beyond the caller's own."""
         return {
-            **aws_environment(self.port),
+            **aws_environment(self.port, self.region),
             **self.engine.environment,
             "CDK_DOCKER": self.engine.program,
-            "EXTENDED_DLC_SETTINGS": str(self.settings),
+            **({} if self.settings is None else {"EXTENDED_DLC_SETTINGS": str(self.settings)}),
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),
             # cfn-lint looks at the template in the project's tests; the built-in validator costs seconds a command
@@ -66,14 +71,16 @@ class Cdk:
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
             # `python3 app.py` is this very interpreter
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            **self.more,
         }
 
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
         """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
-        environment = {**without_settings(os.environ), **self.environment()}
+        own = without_settings(os.environ) if self.settings is not None else os.environ
+        environment = {**own, **self.environment()}
         # as an argument, and not in the environment: `Servers` finds the CLI of a killed rehearsal by it
         output = f"--output={self.state / 'cdk.out'}"
-        run_cdk([str(self.program), *arguments, output], self.app, environment, log, each_line)
+        run_cdk([*self.program, *arguments, *self.options, output], self.app, environment, log, each_line)
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +119,8 @@ def run_cdk(
             _end(process)
             raise
     if code != 0:
-        raise RuntimeError("\n".join([f"cdk {command[1]} failed with exit status {code}:", *last]))
+        what = next((each for each in command[1:] if each.isalpha()), "")  # npx has arguments before it
+        raise RuntimeError("\n".join([f"cdk {what} failed with exit status {code}:", *last]))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -34,7 +34,7 @@ class Client:
     name: str
     """The stack's name; its endpoints are called `<name>-<key>`."""
 
-    def service(self, service: str, *, account: str | None = None) -> Any:
+    def service(self, service: str, *, account: str | None = None, region: str = REGION) -> Any:
         """A boto3 client; of another account, such as AWS's own, where one is named."""
         import boto3
         from botocore.config import Config
@@ -43,7 +43,7 @@ class Client:
         client = boto3.client(
             service,
             endpoint_url=settings["AWS_ENDPOINT_URL"],
-            region_name=REGION,
+            region_name=region,
             aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
             config=Config(retries={"total_max_attempts": 1}, read_timeout=70),

@@ -1,8 +1,9 @@
 """The rehearsal's stand-in for the Hugging Face Hub: folders of models, served to the real `huggingface_hub`.
 
 `ROOT/organisation/name` is a model at revision `main`; `ROOT/organisation/name@v2` is its revision `v2`. Each revision
-also has a commit, a hash of its files. A model whose folder holds a file `.private` wants the token, and with `.gated`
-only its files do; no file whose name starts with a dot is served. The client reaches it through `HF_ENDPOINT`.
+also has a commit: that of its name, where it is one, else a hash of its files. A model whose folder holds a file
+`.private` wants the token, and with `.gated` only its files do; no file whose name starts with a dot is served. The
+client reaches it through `HF_ENDPOINT`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ _API = re.compile(rf"/api/models/{_MODEL}(?:/(?P<view>revision|tree|paths-info)/
 _RESOLVE = re.compile(rf"/{_MODEL}/resolve/{_REVISION}/(?P<path>.+)")
 # stored by the Hub outside git, and so known by another hash
 _LARGE = re.compile(r"\.(bin|safetensors|h5|msgpack|onnx|pt|pth|gguf|tar\.gz|zip)$")
+_COMMIT = re.compile(r"@([0-9a-f]{40})$")
 _LONG_AGO = "2026-01-01T00:00:00.000Z"
 
 
@@ -70,7 +72,9 @@ class Snapshot:
         return found
 
     def commit(self) -> str:
-        """Forty hexadecimal digits that change with any file."""
+        """Forty hexadecimal digits that change with any file, or that the folder's own name gives."""
+        if named := _COMMIT.search(self.folder.name):
+            return named[1]
         lines = [f"{path} {_hash(file, 'git')}" for path, file in self.files().items()]
         return hashlib.sha1("\n".join(lines).encode()).hexdigest()  # noqa: S324 - as git does
 

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from extended_dlc.rehearsal import files
 _NAMES = {
     r"-m extended_dlc\.rehearsal\.embedded": "aws",
     r"-m extended_dlc\.rehearsal\.hub": "hub",
-    r"/node_modules/\.bin/cdk": "cdk",
+    r"/(?:\.bin|bin)/cdk\b|\baws-cdk@": "cdk",
 }
 """What runs beside a rehearsal, by its command."""
 
@@ -76,13 +76,19 @@ class Servers:
                 return ports[name]
         raise RuntimeError("no free port on 127.0.0.1: end some programs and try again")
 
-    def start(self, name: str, *command: str, ready: str, timeout: float = 60) -> Path:
-        """Start `python -m command…` and wait until `ready` answers; returns its log, raises with its last lines."""
+    def start(
+        self, name: str, *command: str, ready: str, timeout: float = 60, environment: Mapping[str, str] | None = None
+    ) -> Path:
+        """Start `python -m command…` and wait until `ready` answers; returns its log, raises with its last lines.
+
+        :param environment: What it has beside this program's own.
+        """
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell
                 [sys.executable, "-m", *command],
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from extended_dlc.rehearsal import scenario_main, scenario_training, scenario_tutorial
+from extended_dlc.rehearsal import scenario_main, scenario_own, scenario_training, scenario_tutorial
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.processes import Servers, locked
+from extended_dlc.rehearsal.project import Project, find_cli
 from extended_dlc.rehearsal.report import Report
+from extended_dlc.rehearsal.scenario_own import Wishes
 from extended_dlc.rehearsal.stage import Stage
 
 
@@ -36,41 +39,46 @@ class Rehearsal:
     """One rehearsal of the app in a folder; its state lives in `.rehearsal` there."""
 
     def __init__(self, app: Path, report: Report) -> None:
-        """Rehearse the app in the folder `app`; `ValueError` where there is none or its CDK CLI is missing."""
+        """Rehearse in the folder `app`."""
         self.app = app.resolve()
         self.state = self.app / ".rehearsal"
         self.report = report
         self.servers = Servers(self.state)
         self._kept = self.state / "kept"
-        if not (self.app / "cdk.json").is_file():
-            raise ValueError(f"{self.app} holds no cdk.json: go to the folder of the app, or name it with --app")
-        if not (self.app / "node_modules" / ".bin" / "cdk").exists():
-            raise ValueError(f"{self.app} has no CDK CLI in node_modules: run 'make setup' or 'npm ci' there first")
 
     def run(self, scenario: str = "main", *, keep: bool = False) -> None:
-        """Play a scenario and take everything down again; `StepFailed` with the reason when a step fails.
+        """Play a scenario with the app of this package, and take everything down again.
 
-        What a killed rehearsal left is taken down first. ValueError while another one runs, or is kept up.
+        `StepFailed` with the reason when a step fails. What a killed rehearsal left is taken down first. ValueError
+        while another one runs, or is kept up, and where no CDK CLI is found.
         """
+        self._alone(SCENARIOS[scenario], None, keep=keep)
+
+    def run_project(self, project: Project, wishes: Wishes, *, keep: bool = False) -> None:
+        """Deploy somebody's app, ask its endpoints, and take everything down again, as `run` does."""
+        self._alone(partial(scenario_own.play, wishes=wishes), project, keep=keep)
+
+    def _alone(self, play: Play, project: Project | None, *, keep: bool) -> None:
+        find_cli(self.app)
         with locked(self.state):
             if self._kept.exists() and self.servers.running():
                 raise ValueError(
                     f"a rehearsal of {self.app} is kept up (--keep): end it with extended-dlc rehearse --down"
                 )
-            self._play(scenario, keep=keep)
+            self._play(play, project, keep=keep)
 
     def down(self) -> str:
         """Take down what was kept up or left; says what was stopped. ValueError while a rehearsal runs."""
         with locked(self.state):
             return self._take_down()
 
-    def _play(self, scenario: str, *, keep: bool) -> None:
+    def _play(self, play: Play, project: Project | None, *, keep: bool) -> None:
         self._take_down()
         logs = self.state / "logs"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
         try:
-            SCENARIOS[scenario](Stage(self.app, self.state, self.report, self.servers), keep=keep)
+            play(Stage(self.app, self.state, self.report, self.servers, project), keep=keep)
         except BaseException:
             self._take_down()
             raise

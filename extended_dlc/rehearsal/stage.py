@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from extended_dlc.rehearsal import files, standin, tiny_models
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
 from extended_dlc.rehearsal.client import Client
 from extended_dlc.rehearsal.engine import LABEL, Engine, find_engine
+from extended_dlc.rehearsal.engine_front import Front
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.processes import Servers
+from extended_dlc.rehearsal.project import Project, find_cli, is_shipped, shipped_transformers
 from extended_dlc.rehearsal.report import Report, Step
 from extended_dlc.rehearsal.standin import Parts
 
@@ -27,20 +31,30 @@ class Stage:
     """The container engine, once `container_engine` has found it."""
     client: Client
     """The caller's side of the embedded AWS, once `embedded_aws` has started it."""
+    hub_address: str = ""
+    """Where the Hub's stand-in answers, once `hub` has started it."""
 
-    def __init__(self, app: Path, state: Path, report: Report, servers: Servers) -> None:
-        """A stage for the app in the folder `app`."""
+    def __init__(
+        self, app: Path, state: Path, report: Report, servers: Servers, project: Project | None = None
+    ) -> None:
+        """A stage for the app in the folder `app`.
+
+        :param project: Somebody's app, which has settings of its own. Default: the app of this package, with the
+            settings of a scenario.
+        """
         self.app = app
         self.state = state
         self.report = report
+        self.project = project
+        self.region = REGION
         self._servers = servers
         self._settings_file = state / "settings.json"
+        self._front: Front | None = None
 
     @property
     def app_settings(self) -> dict[str, Any]:
         """The settings that the app ships with."""
-        settings: dict[str, Any] = json.loads((self.app / "cdk.json").read_text())["context"]["extended-dlc"]
-        return settings
+        return {"image": {"transformers": shipped_transformers(self.app)}}
 
     # ---- the machine ----
 
@@ -57,8 +71,12 @@ class Stage:
             self.engine.save(self.state / "engine.json")
             step.proof = self.engine.version()
 
-    def embedded_aws(self) -> None:
-        """Start the embedded AWS."""
+    def embedded_aws(self, containers: Mapping[str, str] | None = None) -> None:
+        """Start the embedded AWS.
+
+        :param containers: Environment that each endpoint's container gets, as of a platform, and each copy of a model.
+        """
+        containers = containers or {}
         with self.report.step("start the embedded AWS") as step:
             port = self._port
             log = self._servers.start(
@@ -67,7 +85,9 @@ class Stage:
                 f"--state={self.state}",
                 f"--port={port}",
                 f"--engine={self.state / 'engine.json'}",
+                *(f"--container-env={name}={value}" for name, value in containers.items()),
                 ready=f"http://127.0.0.1:{port}/v2/",
+                environment=containers,
             )
             self.client = Client(port=port, name=NAME)
             step.log = str(log)
@@ -89,14 +109,14 @@ class Stage:
             made = tiny_models.make_models(self.engine, image, self.state / "hub")
             step.proof = f"{', '.join(made)}: the real architectures, a few hundred thousand random weights"
 
-    def hub(self) -> None:
-        """Start the Hub's stand-in."""
+    def hub(self, folder: str = "hub") -> None:
+        """Start the Hub's stand-in with the models in a folder of the state."""
         with self.report.step("start the stand-in for the Hugging Face Hub") as step:
             port = self._servers.port("hub")
             log = self._servers.start(
                 "hub",
                 "extended_dlc.rehearsal.hub",
-                f"--root={self.state / 'hub'}",
+                f"--root={self.state / folder}",
                 f"--port={port}",
                 ready=f"http://127.0.0.1:{port}/api/models/{tiny_models.BLOOM}",
             )
@@ -123,7 +143,7 @@ class Stage:
     def bootstrap(self, image: Mapping[str, Any]) -> None:
         """Prepare the embedded account for the CDK; the CLI synthesizes first, for which any valid image will do."""
         self._write_settings(image, {"bloom": self.endpoint(tiny_models.BLOOM)})
-        self._cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
+        self.cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
 
     def deploy(
         self,
@@ -135,7 +155,7 @@ class Stage:
     ) -> None:
         """Run `cdk deploy` with these settings: nothing in them that the app would not take elsewhere."""
         self._write_settings(image, endpoints, training)
-        self._cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
+        self.cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
 
     def synth_refuses(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any], because: str) -> None:
         """Run `cdk synth` with settings that it must refuse; the reason is the proof."""
@@ -153,7 +173,7 @@ class Stage:
 
     def destroy(self) -> None:
         """Run `cdk destroy`, and look for what it left."""
-        self._cdk("cdk destroy", "destroy", "--all", "--force")
+        self.cdk("cdk destroy", "destroy", "--all", "--force")
         with self.report.step("nothing is left") as step:
             containers = self.engine.containers(f"{LABEL}={self.state}")
             left = self.client.left() + [f"container {container}" for container in containers]
@@ -163,26 +183,69 @@ class Stage:
 
     def leave_up(self) -> None:
         """Say how to use what is up, and how to end it."""
-        environment = {
-            **aws_environment(self._port),
-            "CDK_DOCKER": self.engine.program,
-            **self.engine.environment,
-        }
+        environment = self.environment()
+        file = self.state / "environment.sh"
+        files.write(file, "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items()))
         self.report.say("everything is left up; to use it, paste:")
         for key, value in environment.items():
             self.report.say(f"export {key}='{value}'")
+        self.report.say(f"or: . {file}")
         self.report.say("and to end it: extended-dlc rehearse --down")
 
+    def environment(self) -> dict[str, str]:
+        """What cdk, extended-dlc and every AWS client need to use what is up, and nothing else."""
+        front = {"CDK_DOCKER": str(self._front_program())} if self._front else {"CDK_DOCKER": self.engine.program}
+        return {
+            **aws_environment(self._port, self.region),
+            **front,
+            **({} if self._front else self.engine.environment),
+            # the CLI remembers accounts by access key, and `testing` is everybody's
+            "CDK_HOME": str(self.state / "cdk-home"),
+            **({"HF_ENDPOINT": self.hub_address} if self.hub_address else {}),
+        }
+
+    def put_in_front(self, standins: Mapping[str, str], by_name: tuple[str, ...] = ()) -> None:
+        """From now on builds get the stand-in where they ask for an image of AWS's, and this machine's pip settings."""
+        pip = host_pip(self.state / "pip")
+        secrets = {"pip-config": pip.pip_config, "ca-bundle": pip.ca_bundle}
+        self._front = Front(
+            program=self.engine.program,
+            environment=self.engine.environment,
+            is_podman=self.engine.is_podman(),
+            standins=standins,
+            by_name=by_name,
+            secrets={name: file for name, file in secrets.items() if file},
+        )
+
+    def _front_program(self) -> Path:
+        assert self._front is not None  # noqa: S101 - by put_in_front
+        return self._front.install(self.state / "front")
+
     def _cdk_cli(self) -> Cdk:
+        own = self.project
+        if own is None:
+            app = f"--app={shlex.quote(sys.executable)} -m extended_dlc.app"
+            options: tuple[str, ...] = (
+                () if is_shipped(self.app) else (app, f"--context=settings={self._settings_file}")
+            )
+            settings: Path | None = self._settings_file
+        else:
+            options = (f"--app={own.command}", *(f"--context={each}" for each in own.context))
+            settings = None
         return Cdk(
+            program=tuple(find_cli(self.app)),
             app=self.app,
             state=self.state,
             port=self._port,
             engine=self.engine,
-            settings=self._settings_file,
+            settings=settings,
+            options=options,
+            region=self.region,
+            more=self.environment() if self._front else {},
         )
 
-    def _cdk(self, name: str, *arguments: str) -> None:
+    def cdk(self, name: str, *arguments: str) -> None:
+        """Run a command of the CDK CLI as a step."""
         with self.report.step(name) as step:
             log = self._log(arguments[0])
             step.log = str(log)

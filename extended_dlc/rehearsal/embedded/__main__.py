@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("MOTO_PORT", str(options.port))
 
     from extended_dlc.rehearsal.embedded.hosting import Containers
+    from extended_dlc.rehearsal.embedded.known import known_types
     from extended_dlc.rehearsal.embedded.runtime import Limits
     from extended_dlc.rehearsal.embedded.server import EmbeddedAws, serve
 
@@ -48,6 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
         silent_rollbacks=options.silent_rollbacks,
         faster=options.faster,
     )
+    if options.types:
+        print(json.dumps(known_types(app.types)))
+        app.close()
+        return 0
     server = serve(app, port=options.port)
 
     def stop(signum: int, frame: object) -> None:
@@ -73,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, required=True, help="folder for blobs (kept between runs) and logs")
     parser.add_argument("--port", type=int, required=True, help="loopback port")
     parser.add_argument("--engine", type=Path, help="file of Engine.save; without it endpoints have no container")
+    parser.add_argument("--types", action="store_true", help="print the known resource types, and serve nothing")
     parser.add_argument(
         "--container-env",
         type=_pair,

@@ -1,0 +1,155 @@
+"""A new project: the files of `template/`, with a model, an instance type and a region of one's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from extended_dlc.app.read import Raw, SettingsError
+
+TEMPLATE = Path(__file__).parent / "template"
+SCHEMA = Path(__file__).parent / "settings.schema.json"
+
+SERVERLESS = "serverless"
+
+_MAY_BE_THERE = {".DS_Store", ".git", ".idea", ".venv", ".vscode", "venv"}
+"""What a folder may hold that counts as empty."""
+
+_NAMES = {"gitignore": ".gitignore"}
+"""Files whose names in the package differ: what is called .gitignore there would be obeyed."""
+
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewProject:
+    """What is asked of a new project."""
+
+    model: str = "bigscience/bloom-560m"
+    instance_type: str = "ml.m5.xlarge"
+    """Or `serverless`."""
+
+    region: str = "us-east-1"
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the project, all of it or nothing; the paths. ValueError where it cannot be, with the way out."""
+        check_empty(folder)
+        name = _name_for(folder)
+        content = self.settings(name)
+        _check(content)
+        made = not folder.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".extended-dlc-init-", dir=folder))
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written ({error.strerror}): name another folder") from None
+        moved: list[Path] = []
+        try:
+            for path, text in self._files(name, content):
+                file = scratch / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+            for each in sorted(scratch.iterdir()):
+                os.replace(each, folder / each.name)
+                moved.append(folder / each.name)
+            scratch.rmdir()
+        except BaseException:
+            for each in (scratch, *moved):
+                shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
+            if made:
+                folder.rmdir()
+            raise
+        return sorted(path for path, _ in self._files(name, content))
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The settings of the template with what was asked."""
+        found: dict[str, Any] = json.loads((TEMPLATE / "settings.json").read_text())
+        hosting = {"kind": "real-time", "instance_type": self.instance_type}
+        shipped = found["endpoints"]["model"]
+        endpoint = {
+            **(shipped if self.model == shipped["model"] else {"model": self.model}),  # with the commit of its revision
+            "hosting": {"kind": SERVERLESS} if self.instance_type == SERVERLESS else hosting,
+        }
+        return {**found, "name": name, "region": self.region, "endpoints": {"model": endpoint}}
+
+    def _files(self, name: str, settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        """Each path of the project, and what stands there."""
+        made = {
+            "settings.json": json.dumps(settings, indent=2) + "\n",
+            "settings.schema.json": SCHEMA.read_text(),
+            "requirements.txt": "".join(f"{line}\n" for line in requirements()),
+        }
+        yield from made.items()
+        for file in sorted(TEMPLATE.rglob("*")):
+            path = file.relative_to(TEMPLATE).as_posix()
+            if file.is_file() and path not in made and "__pycache__" not in path:
+                text = file.read_text()
+                if path == "README.md":
+                    text = text.replace("{name}", name).replace("{model}", self.model)
+                yield _NAMES.get(path, path), text
+
+
+def check_empty(folder: Path) -> None:
+    """ValueError for a folder that holds something, or is none."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"'FOLDER' ({folder}) is a file: name a folder that is empty or does not exist")
+    there = sorted({each.name for each in folder.iterdir()} - _MAY_BE_THERE) if folder.exists() else []
+    if there:
+        shown = ", ".join(there[:3]) + (" …" if len(there) > 3 else "")
+        raise ValueError(
+            f"'FOLDER' ({folder}) is not empty ({shown}): name a new one (extended-dlc init my-endpoint), or take the "
+            "app into your own by its stacks (from extended_dlc.app.define import define_stacks)"
+        )
+
+
+def requirements() -> list[str]:
+    """What a project installs: this package from where it came, the CDK that is here, and pytest."""
+    found = [_own_requirement()]
+    with suppress(PackageNotFoundError):
+        found.append(f"aws-cdk-lib=={distribution('aws-cdk-lib').version}")
+    return [*found, "pytest>=8"]
+
+
+def _own_requirement() -> str:
+    """This package as pip finds it again: a wheel's file, a repository or a checkout, else its release on an index."""
+    name = "extended-dlc[rehearse]"
+    own = distribution("extended-dlc")
+    source = _source(own)
+    url = str(source.get("url", ""))
+    if source.get("dir_info", {}).get("editable"):
+        return f"-e {unquote(urlsplit(url).path)}[rehearse]"
+    if vcs := source.get("vcs_info"):
+        return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
+    return f"{name} @ {url}" if url else f"{name}=={own.version}"
+
+
+def _source(own: Distribution) -> dict[str, Any]:
+    """Where pip had it from (PEP 610); nothing where it was an index."""
+    text = own.read_text("direct_url.json")
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name_for(folder: Path) -> str:
+    """A stack's name of a folder's."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:_LONGEST_NAME].strip("-")
+    return name if name[:1].isalpha() else "extended-dlc"
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """ValueError with all that the app would refuse."""
+    from extended_dlc.app.settings import read  # pydantic takes half a second
+
+    found = read(Raw(origin="what was asked", content={key: each for key, each in settings.items() if key[0] != "$"}))
+    if found.problems:
+        raise ValueError(str(SettingsError(found.report)))

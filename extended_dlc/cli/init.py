@@ -1,0 +1,62 @@
+"""`extended-dlc init`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+_QUESTIONS = {
+    "model": ("Model of the Hugging Face Hub", "bigscience/bloom-560m"),
+    "instance_type": ("Instance type, or 'serverless'", "ml.m5.xlarge"),
+    "region": ("Region", "us-east-1"),
+}
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+@click.option("--model", help=f"Model of the Hugging Face Hub. Default: {_QUESTIONS['model'][1]}.")
+@click.option(
+    "--instance-type",
+    metavar="TYPE|serverless",
+    help=f"SageMaker's instance type, or serverless. Default: {_QUESTIONS['instance_type'][1]}.",
+)
+@click.option("--region", help="Region that it is deployed to. Default: AWS_REGION, else us-east-1.")
+@click.option("--yes", is_flag=True, help="Ask nothing; take the defaults for what is not given.")
+def init(folder: Path, model: str | None, instance_type: str | None, region: str | None, yes: bool) -> None:
+    """Write a new project into FOLDER, which is empty or does not exist. Default: this folder.
+
+    An app, its settings with their schema, a test and pinned tools. On a terminal three questions are asked, but for
+    what is given.
+    """
+    from extended_dlc.app.new_project import NewProject, check_empty
+
+    given = {"model": model, "instance_type": instance_type, "region": region}
+    try:
+        check_empty(folder)
+        project = NewProject(**{name: value or _answer(name, yes=yes) for name, value in given.items()})
+        written = project.write(folder)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be written: {error}") from None
+    where = "this folder" if folder == Path() else str(folder)
+    click.echo(f"a project is in {where}: {', '.join(written)}")
+    click.echo("next:")
+    steps = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
+    for step in (*steps, "extended-dlc plan", "extended-dlc rehearse"):
+        click.echo(f"  {step}")
+    click.echo("README.md there has the rest")
+
+
+def _answer(name: str, *, yes: bool) -> str:
+    """The answer to a question, or the default where nobody is asked."""
+    question, default = _QUESTIONS[name]
+    if name == "region":
+        default = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or default
+    if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return default
+    return str(click.prompt(question, default=default))

@@ -1,0 +1,116 @@
+"""What an app asks for: the resource types, models and images of the templates that its synth wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_DLC = re.compile(
+    r"(?:\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?|public\.ecr\.aws/deep-learning-containers)"
+    r"/(?P<repository>[a-z0-9][\w./-]*):(?P<tag>[\w.-]+)(?:@sha256:[0-9a-f]{64})?"
+)
+"""An image of a private registry whose account is written down, or of AWS's public DLCs."""
+
+_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
+_MIRRORED = re.compile(r"--model=([\w./-]+)(?: --revision=([\w./-]+))?")
+_MODEL_VARIABLES = ("HF_MODEL_ID", "SM_VLLM_MODEL", "SM_HF_MODEL_ID")
+_REVISION_VARIABLES = ("HF_MODEL_REVISION", "SM_VLLM_REVISION", "HF_REVISION")
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class HubModelAsked:
+    """A model of the Hub, as containers are told of it."""
+
+    id: str
+    revision: str = ""
+    """Empty: `main`."""
+
+    task: str = ""
+    """Empty where nobody says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """The templates in a synth's folder, and what they ask for."""
+
+    folder: Path
+    templates: Mapping[str, Mapping[str, Any]]
+    """By the file's path below the folder; those of stages and nested stacks too."""
+
+    environments: tuple[tuple[str, str], ...]
+    """Account and region of each stack, `unknown-account` or `unknown-region` where the app does not say."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Assembly:
+        """What a synth wrote into a folder."""
+        files = sorted({*folder.rglob("*.template.json"), *folder.rglob("*.nested.template.json")})
+        found = {str(file.relative_to(folder)): json.loads(file.read_text()) for file in files}
+        return cls(folder=folder, templates=found, environments=tuple(dict.fromkeys(_environments(folder))))
+
+    def types(self) -> dict[str, list[str]]:
+        """Each resource type, and the logical ids of its resources."""
+        found: dict[str, list[str]] = {}
+        for template in self.templates.values():
+            for name, resource in template.get("Resources", {}).items():
+                found.setdefault(str(resource.get("Type")), []).append(name)
+        return dict(sorted(found.items()))
+
+    def hub_models(self) -> tuple[HubModelAsked, ...]:
+        """The models of the Hub that containers and copies are told of."""
+        found: dict[HubModelAsked, None] = {}
+        for template in self.templates.values():
+            for values in _objects(template.get("Resources", {})):
+                name = next((values[each] for each in _MODEL_VARIABLES if isinstance(values.get(each), str)), "")
+                if name and not name.startswith(("/", "s3:", ".")):
+                    revision = next((str(values[each]) for each in _REVISION_VARIABLES if values.get(each)), "")
+                    found[HubModelAsked(id=name, revision=revision, task=str(values.get("HF_TASK", "")))] = None
+            for name, revision in _MIRRORED.findall(json.dumps(template)):
+                found[HubModelAsked(id=name, revision=revision)] = None
+        return tuple(sorted(found))
+
+    def dlc_images(self) -> dict[str, bool]:
+        """The images of AWS's registries that are built upon or run; whether one is built upon by its name alone."""
+        found: dict[str, bool] = {}
+        for file in self.folder.rglob("*.assets.json"):
+            for asset in json.loads(file.read_text()).get("dockerImages", {}).values():
+                source = asset.get("source", {})
+                found |= {str(value): False for value in (source.get("dockerBuildArgs") or {}).values()}
+                folder = file.parent / str(source.get("directory", ""))
+                dockerfile = folder / (source.get("dockerFile") or "Dockerfile")
+                if dockerfile.is_file():
+                    found |= dict.fromkeys(_FROM.findall(dockerfile.read_text(errors="replace")), True)
+        for template in self.templates.values():
+            for values in _objects(template.get("Resources", {})):
+                if isinstance(image := values.get("Image") or values.get("TrainingImage"), str):
+                    found.setdefault(image, False)
+        return {name: by_name for name, by_name in found.items() if dlc_repository(name)}
+
+
+def dlc_repository(image: str) -> str | None:
+    """The repository of an image of AWS's, as `huggingface-pytorch-inference`; None for any other image."""
+    found = _DLC.fullmatch(image)
+    return found["repository"] if found else None
+
+
+def _environments(folder: Path) -> Iterator[tuple[str, str]]:
+    """Of each stack of a cloud assembly, and of those inside it."""
+    manifest = folder / "manifest.json"
+    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    for artifact in content.get("artifacts", {}).values():
+        if artifact.get("type") == "aws:cloudformation:stack":
+            account, _, region = str(artifact["environment"]).removeprefix("aws://").partition("/")
+            yield account, region
+        elif artifact.get("type") == "cdk:cloud-assembly":
+            yield from _environments(folder / artifact["properties"]["directoryName"])
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All objects in a piece of a template."""
+    if isinstance(value, Mapping):
+        yield value
+    for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _objects(each)

@@ -1,0 +1,149 @@
+"""The models of somebody's app behind the Hub's stand-in: tiny and random, each of its own type."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.facts.catalog import version
+from extended_dlc.facts.compat import find_model_type, near_model_type
+from extended_dlc.facts.models import context_key, know_model
+from extended_dlc.rehearsal import files, standin
+from extended_dlc.rehearsal.assembly import HubModelAsked
+from extended_dlc.rehearsal.engine import LABEL, Engine
+from extended_dlc.rehearsal.tiny_models import PROGRAM
+
+_TYPES = Path(__file__).parent / "standin" / "tiny_types.py"
+_NEWEST = "5.24.0"
+"""The release that makes what the stand-in's own is too old for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyModel:
+    """A model that stands in for one of the Hub."""
+
+    asked: HubModelAsked
+    model_type: str
+    task: str
+
+    @property
+    def order(self) -> str:
+        """What `tiny_types.py` is told."""
+        seed = int(hashlib.sha256(self.asked.id.encode()).hexdigest()[:6], 16)
+        return f"{self.model_type}:{self.task}:{seed}={self.asked.id}"
+
+
+def of_type(
+    asked: Iterable[HubModelAsked], *, given: Mapping[str, str], looked_up: Mapping[str, Any]
+) -> list[TinyModel]:
+    """What stands in for each; ValueError that names those whose type nobody knows.
+
+    :param given: `--model`: id -> type, or TYPE:TASK.
+    :param looked_up: What `extended-dlc lookup` and `prepare` noted.
+    """
+    asked = list(asked)
+    found: list[TinyModel] = []
+    unknown: list[str] = []
+    for each in asked:
+        said, _, said_task = given.get(each.id, "").partition(":")
+        facts = know_model(each.id, looked_up=looked_up.get(context_key(each.id)), revision=each.revision or None)
+        model_type = said or facts.model_type
+        if model_type is None:
+            unknown.append(f"  {each.id}")
+        elif find_model_type(model_type) is None:
+            near = near_model_type(model_type)
+            unknown.append(f"  {each.id}: no release of transformers that is known here has '{model_type}'{near}")
+        else:
+            found.append(TinyModel(asked=each, model_type=model_type, task=said_task or each.task or facts.task or ""))
+    if strange := sorted(set(given) - {each.id for each in asked}):
+        there = ", ".join(sorted({each.id for each in asked})) or "none"
+        raise ValueError(f"'--model' ({strange[0]}) is not a model of the app: it asks for {there}")
+    if unknown:
+        raise ValueError(
+            "\n".join(["the type of these models is not known, so that no tiny one can stand in for them:", *unknown])
+            + "\nname it with --model ID=TYPE (as my/model=llama, or with a task my/model=llama:text-generation), look "
+            "it up where the Hub is in reach (extended-dlc lookup ID), or take the models themselves (--fetch)"
+        )
+    return found
+
+
+def make(
+    engine: Engine, image: str, hub: Path, models: Iterable[TinyModel], *, say: Callable[[str], None]
+) -> dict[str, str]:
+    """Make the models below `hub`, inside a container of `image`, unless they are there.
+
+    What cannot be made is left out, with the reason under its id.
+    """
+    hub.mkdir(parents=True, exist_ok=True)
+    reasons: dict[str, str] = {}
+    older: list[TinyModel] = []
+    newer: list[TinyModel] = []
+    for model in {each.asked.id: each for each in models}.values():
+        known = find_model_type(model.model_type)
+        is_newer = known is not None and version(known.first) > version(standin.DLC_4_51_3.transformers)
+        (newer if is_newer else older).append(model)
+    for some, releases in ((older, None), (newer, _NEWEST)):
+        todo = [each for each in some if not _is_made(hub, each)]
+        if not todo:
+            continue
+        more = _newer_transformers(engine, image, hub.parent, releases, say) if releases else ()
+        reasons |= _run(engine, image, hub, todo, more)
+        for each in todo:
+            if each.asked.id not in reasons:
+                (hub / each.asked.id / ".made").write_text(_stamp(each))
+    for each in models:
+        if each.asked.revision and each.asked.id not in reasons:
+            revision = hub / f"{each.asked.id}@{each.asked.revision}"
+            shutil.rmtree(revision, ignore_errors=True)
+            shutil.copytree(hub / each.asked.id, revision)
+    return reasons
+
+
+def _run(engine: Engine, image: str, hub: Path, models: list[TinyModel], more: tuple[str, ...]) -> dict[str, str]:
+    """Run the program; the reasons of those that it could not make."""
+    mounts = [f"--volume={file}:/program/{file.name}:ro" for file in (PROGRAM, _TYPES)]
+    program = ("python", "/program/tiny_types.py", "/models", *(each.order for each in models))
+    script = 'errors=/tmp/errors; "$@" 2>$errors; status=$?; cat $errors; [ $status = 3 ] || exit $status'
+    told = engine.call(
+        *("run", "--rm", "--network=none", f"--label={LABEL}={hub.parent}", *mounts, *more),
+        *(f"--volume={hub.resolve()}:/models", "--entrypoint=sh", image, "-c", script, "sh", *program),
+    )
+    ids = {each.asked.id for each in models}
+    lines = (line.rpartition("\r")[2].partition(": ") for line in told.splitlines())
+    return {name: reason for name, _, reason in lines if name in ids}
+
+
+def _newer_transformers(
+    engine: Engine, image: str, state: Path, release: str, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """A newer transformers beside the image's torch, as options of `run`; it is got once."""
+    python = engine.call(
+        "run", "--rm", "--entrypoint=python", image, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"
+    ).strip()
+    folder = state / "models" / f"transformers-{release}-py{python}"
+    if not (folder / ".made").exists():
+        say(f"getting transformers {release}, which makes models of newer types")
+        command = [*standin._pip(), "install", "--quiet", f"--target={folder}", "--upgrade", "--only-binary=:all:"]
+        target = standin._target(python) or [f"--python-version={python}"]
+        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            [*command, *target, f"transformers=={release}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"pip cannot get transformers {release}: {done.stderr.strip()[-500:]}")
+        files.write(folder / ".made", release)
+    return (f"--volume={folder.resolve()}:/newer:ro", "--env=PYTHONPATH=/newer")
+
+
+def _is_made(hub: Path, model: TinyModel) -> bool:
+    made = hub / model.asked.id / ".made"
+    return made.exists() and made.read_text() == _stamp(model)
+
+
+def _stamp(model: TinyModel) -> str:
+    return hashlib.sha256(json.dumps([PROGRAM.read_text(), _TYPES.read_text(), model.order]).encode()).hexdigest()

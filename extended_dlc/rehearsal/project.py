@@ -1,0 +1,131 @@
+"""Somebody's CDK app: its folder, the command that synthesizes it, and the CDK CLI that deploys it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.rehearsal import files
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
+
+TEMPLATE = Path(__file__).parents[1] / "app" / "template"
+"""The files of a new project."""
+
+CLI: str = json.loads((TEMPLATE / "package.json").read_text())["devDependencies"]["aws-cdk"]
+"""The release of the CDK CLI that a new project has, and npx fetches where a project has none."""
+
+_LINES = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """An app as it is deployed."""
+
+    folder: Path
+    command: str
+    """What synthesizes it, as `python3 app.py`."""
+
+    context: tuple[str, ...] = ()
+    """Values of `-c`, as `model=gpt2`."""
+
+    @classmethod
+    def find(cls, folder: Path, command: str | None = None, context: tuple[str, ...] = ()) -> Project:
+        """The app of a command, or the one that the folder's `cdk.json` names; ValueError where nothing names one."""
+        named = command or _cdk_json(folder).get("app")
+        if not isinstance(named, str) or not named:
+            raise ValueError(
+                f"{folder} has no app: name the command that synthesizes it (--app 'python3 my_app.py'), go to a "
+                "folder whose cdk.json has 'app', or make a project with extended-dlc init"
+            )
+        for each in context:
+            if "=" not in each.strip("="):
+                raise ValueError(f"'--context' ({each}) must be KEY=VALUE")
+        return cls(folder=folder, command=named, context=context)
+
+    @property
+    def known_context(self) -> dict[str, Any]:
+        """The context as the CDK CLI hands it over: of `cdk.json`, of `cdk.context.json` and of `-c`."""
+        given = dict(each.split("=", 1) for each in self.context)
+        context = _cdk_json(self.folder).get("context")
+        noted = files.read_json(self.folder / "cdk.context.json")
+        return {**(context if isinstance(context, dict) else {}), **(noted if isinstance(noted, dict) else {}), **given}
+
+    def synthesize(self, out: Path, log: Path) -> None:
+        """Run the command once by itself, with no lookups and nothing started; RuntimeError with its last lines."""
+        shutil.rmtree(out, ignore_errors=True)
+        environment = {
+            **os.environ,
+            "PATH": path_with_this_python(),
+            "CDK_OUTDIR": str(out),
+            "CDK_CONTEXT_JSON": json.dumps(self.known_context),
+            "CDK_DEFAULT_ACCOUNT": ACCOUNT,
+            "CDK_DEFAULT_REGION": REGION,
+            "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
+        }
+        done = subprocess.run(  # noqa: S602 - the user's own command, as the CDK CLI runs it
+            self.command,
+            shell=True,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        log.write_text(f"$ {self.command}\n{done.stdout}")
+        last = "\n".join(done.stdout.splitlines()[-_LINES:])
+        if done.returncode != 0:
+            raise RuntimeError(f"'{self.command}' failed with exit status {done.returncode}:\n{last}")
+        if not (out / "manifest.json").is_file():
+            raise RuntimeError(
+                f"'{self.command}' wrote no cloud assembly: let it call app.synth(), with no outdir of its own\n{last}"
+            )
+
+
+def find_cli(folder: Path) -> list[str]:
+    """The CDK CLI of a project: its own, one above it, the one on the path, or one that npx fetches; ValueError."""
+    for each in (folder, *folder.parents):
+        own = each / "node_modules" / ".bin" / "cdk"
+        if own.exists():
+            return [str(own)]
+    if found := shutil.which("cdk"):
+        return [found]
+    if npx := shutil.which("npx"):
+        return [npx, "--yes", f"aws-cdk@{CLI}"]
+    raise ValueError(
+        f"{folder} has no CDK CLI in node_modules, and neither cdk nor npx is on the path: install Node.js 22 or "
+        f"newer, then run 'npm install aws-cdk@{CLI}' there"
+    )
+
+
+def shipped_transformers(folder: Path) -> str:
+    """The release in the shipped app's image: of the folder's `cdk.json`, or of a new project's settings."""
+    context = _cdk_json(folder).get("context")
+    own = context.get("extended-dlc") if isinstance(context, dict) else None
+    settings = own if isinstance(own, dict) else json.loads(TEMPLATE.joinpath("settings.json").read_text())
+    return str(settings["image"]["transformers"])
+
+
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder holds the app of this package with settings in its `cdk.json`, as the checkout does."""
+    context = _cdk_json(folder).get("context")
+    return isinstance(context, dict) and "extended-dlc" in context
+
+
+def path_with_this_python() -> str:
+    """The path on which `python3` is this very interpreter."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def _cdk_json(folder: Path) -> Mapping[str, Any]:
+    content = files.read_json(folder / "cdk.json")
+    return content if isinstance(content, dict) else {}

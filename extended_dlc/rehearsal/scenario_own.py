@@ -1,0 +1,285 @@
+"""Somebody's own app: looked through, deployed as it is, asked, and taken down again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.asking.content import Content
+from extended_dlc.rehearsal import own_models, standin
+from extended_dlc.rehearsal.assembly import Assembly, dlc_repository
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
+from extended_dlc.rehearsal.own_models import TinyModel
+from extended_dlc.rehearsal.samples import TEXT, sample_for
+from extended_dlc.rehearsal.stage import Stage
+from extended_dlc.rehearsal.standin import DLC_4_51_3, TRAINING_5_3_0, Parts
+
+HUB = "hub-own"
+"""The folder of its models, below the state."""
+
+_STANDINS: Mapping[str, Parts] = {
+    "huggingface-pytorch-inference": DLC_4_51_3,
+    "huggingface-pytorch-training": TRAINING_5_3_0,
+    "pytorch": DLC_4_51_3,
+    "pytorch-inference": DLC_4_51_3,
+}
+"""Repository of AWS's -> what is made in its place."""
+
+_SHOWN = 300
+_REFUSED = re.compile(r"\b4\d\d\b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the caller says about the app."""
+
+    ignore: tuple[str, ...] = ()
+    """Resource types that may do nothing."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Hub id -> type, or TYPE:TASK."""
+
+    fetch: bool = False
+    """Whether endpoints get their models from the Hub itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What was seen in the templates."""
+
+    assembly: Assembly
+    models: tuple[TinyModel, ...]
+    images: Mapping[str, Parts]
+    """Image of AWS's -> the parts of its stand-in."""
+
+    by_name: tuple[str, ...]
+    """Those of them that a Dockerfile names itself."""
+
+    regions: tuple[str, ...]
+
+
+def play(stage: Stage, wishes: Wishes, *, keep: bool) -> None:
+    """The story."""
+    looked = _look(stage, wishes)
+    stage.region = looked.regions[0]
+    stage.container_engine()
+    bases = _base_images(stage, looked)
+    containers = {}
+    if looked.models:
+        _models(stage, looked.models)
+        stage.hub(HUB)
+        containers = {"HF_ENDPOINT": stage.hub_address}
+    stage.embedded_aws(containers)
+    stage.put_in_front({str(dlc_repository(image)): own for image, own in bases.items()}, looked.by_name)
+    _put_where_aws_has_them(stage, bases)
+    places = [f"aws://{ACCOUNT}/{region}" for region in looked.regions]
+    stage.cdk("cdk bootstrap", "bootstrap", *places)
+    stage.cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
+    for region in looked.regions:
+        _ask_all(stage, region, looked)
+    if keep:
+        stage.leave_up()
+    else:
+        stage.destroy()
+
+
+def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str, Any]) -> Looked:
+    """What an app asks for; ValueError with all that a rehearsal cannot give it."""
+    problems = [*_unknown_types(assembly, wishes.ignore), *_other_accounts(assembly)]
+    images = assembly.dlc_images()
+    for image in images:
+        if dlc_repository(image) not in _STANDINS:
+            problems.append(
+                f"the image {image} cannot be pulled here, and there is no stand-in for {dlc_repository(image)}: take "
+                f"one of {', '.join(_STANDINS)} for the rehearsal"
+            )
+    models: list[TinyModel] = []
+    if not wishes.fetch:
+        try:
+            models = own_models.of_type(assembly.hub_models(), given=wishes.models, looked_up=known_context)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    regions = dict.fromkeys(REGION if region == "unknown-region" else region for _, region in assembly.environments)
+    return Looked(
+        assembly=assembly,
+        models=tuple(models),
+        images={image: _STANDINS[str(dlc_repository(image))] for image in images},
+        by_name=tuple(image for image, by_name in images.items() if by_name),
+        regions=tuple(regions) or (REGION,),
+    )
+
+
+def _look(stage: Stage, wishes: Wishes) -> Looked:
+    """Synthesize the app by itself, and look through its templates, before anything starts."""
+    project = stage.project
+    assert project is not None  # noqa: S101 - by the caller
+    with stage.report.step("synthesize the app and look through its templates") as step:
+        out, log = stage.state / "look.out", stage.state / "logs" / "00-look.log"
+        step.log = str(log)
+        project.synthesize(out, log)
+        assembly = Assembly.read(out)
+        looked = look_through(assembly, wishes, {**_lookups(project.folder), **project.known_context})
+        kinds = sum(len(names) for names in assembly.types().values())
+        step.proof = f"{len(assembly.templates)} templates, {kinds} resources of {len(assembly.types())} types"
+        if ignored := [name for name in wishes.ignore if name in assembly.types()]:
+            step.proof += f"\nremembered only, and does nothing: {', '.join(ignored)}"
+        return looked
+
+
+def _lookups(folder: Path) -> dict[str, Any]:
+    """What `extended-dlc prepare` noted beside settings in this folder."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.lookups.json")):
+        content = json.loads(file.read_text())
+        found |= content if isinstance(content, dict) else {}
+    return found
+
+
+def _unknown_types(assembly: Assembly, ignore: Iterable[str]) -> list[str]:
+    types = assembly.types()
+    if strange := sorted(set(ignore) - set(types)):
+        there = ", ".join(types)
+        return [f"'--ignore' ({strange[0]}) is not a type of the app's resources: it has {there}"]
+    unknown = sorted(set(types) - set(known_types()) - set(ignore))
+    if not unknown:
+        return []
+    lines = [f"  {name}: {', '.join(types[name][:3])}{' …' if len(types[name]) > 3 else ''}" for name in unknown]
+    way_out = " ".join(f"--ignore {name}" for name in unknown)
+    return [
+        "\n".join(["neither the embedded AWS nor moto's CloudFormation knows these resource types:", *lines])
+        + f"\nwhere the rest can do without them, let them be remembered only: {way_out}"
+    ]
+
+
+def known_types() -> list[str]:
+    """What the embedded AWS knows, as a process of its own says it: to load it changes moto."""
+    with tempfile.TemporaryDirectory() as state:
+        command = [sys.executable, "-m", "extended_dlc.rehearsal.embedded", "--types", f"--state={state}", "--port=1"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode != 0:
+        raise RuntimeError(f"the embedded AWS does not say which types it knows:\n{done.stderr[-1000:]}")
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+def _other_accounts(assembly: Assembly) -> list[str]:
+    others = sorted({account for account, _ in assembly.environments} - {"unknown-account", ACCOUNT})
+    if not others:
+        return []
+    return [
+        f"the app's stacks name the account {others[0]}, and the embedded AWS is {ACCOUNT}: take the account of the "
+        "environment (os.environ['CDK_DEFAULT_ACCOUNT']), or none"
+    ]
+
+
+def _base_images(stage: Stage, looked: Looked) -> dict[str, str]:
+    """Make the stand-ins; image of AWS's -> its stand-in."""
+    made: dict[Parts, str] = {}
+    for parts in dict.fromkeys(looked.images.values()):
+        made[parts] = stage.base_image(parts)
+    return {image: made[parts] for image, parts in looked.images.items()}
+
+
+def _models(stage: Stage, models: tuple[TinyModel, ...]) -> None:
+    with stage.report.step("make tiny random models") as step:
+        image = standin.make_standin(stage.engine, stage.state, say=stage.report.detail)
+        reasons = own_models.make(stage.engine, image, stage.state / HUB, models, say=stage.report.detail)
+        if reasons:
+            lines = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+            raise RuntimeError(
+                f"no tiny model can be made in the place of these:\n{lines}\n"
+                "take another type for the rehearsal (--model ID=TYPE), or the models themselves (--fetch)"
+            )
+        named = dict.fromkeys(f"{each.asked.id} ({each.model_type})" for each in models)
+        step.proof = f"{', '.join(named)}: random weights of each model's own type; the answers mean nothing"
+
+
+def _put_where_aws_has_them(stage: Stage, bases: Mapping[str, str]) -> None:
+    """Push the stand-ins to the embedded ECR as if they were AWS's: endpoints run them, the doctor looks for them."""
+    images = {image: own for image, own in bases.items() if "/" in image and image[:12].isdigit()}
+    if not images:
+        return
+    with stage.report.step("put the stand-ins into AWS's own registry") as step:
+        for image, own in images.items():
+            host, _, name = image.partition("/")
+            repository, _, tag = name.partition("@")[0].partition(":")
+            account, region = host[:12], host.split(".")[3]
+            ecr = stage.client.service("ecr", account=account, region=region)
+            with suppress(ecr.exceptions.RepositoryAlreadyExistsException):
+                ecr.create_repository(repositoryName=repository)
+            stage.engine.push(own, f"127.0.0.1:{stage.client.port}/{repository}:{tag}")
+        step.proof = "\n".join(f"{image} is {own}" for image, own in images.items())
+
+
+def _ask_all(stage: Stage, region: str, looked: Looked) -> None:
+    """Ask each endpoint that is in service, as `extended-dlc ask` does."""
+    sagemaker = stage.client.service("sagemaker", region=region)
+    endpoints = sagemaker.list_endpoints(MaxResults=100)["Endpoints"]
+    for name in sorted(each["EndpointName"] for each in endpoints):
+        found = sagemaker.list_inference_components(EndpointNameEquals=name)["InferenceComponents"]
+        for component in [each["InferenceComponentName"] for each in found] or [None]:
+            with stage.report.step(f"ask {component or name}") as step:
+                model = _model_of(sagemaker, name, component, looked)
+                step.proof = _ask(stage, region, name, component, model)
+
+
+def _model_of(sagemaker: Any, endpoint: str, component: str | None, looked: Looked) -> TinyModel | None:
+    """What an endpoint or a component serves; None where that is not one of the stand-ins."""
+    if component is not None:
+        found = sagemaker.describe_inference_component(InferenceComponentName=component)
+        name = found.get("Specification", {}).get("ModelName")
+    else:
+        config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+        name = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"][0].get("ModelName")
+    described = sagemaker.describe_model(ModelName=name) if name else {}
+    container: Mapping[str, Any] = described.get("PrimaryContainer") or next(
+        iter(described.get("Containers") or []), {}
+    )
+    told = set((container.get("Environment") or {}).values())
+    alone = looked.models[0] if len(looked.models) == 1 else None
+    return next((each for each in looked.models if each.asked.id in told), alone)
+
+
+def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model: TinyModel | None) -> str:
+    """The command that asks, and what it printed; RuntimeError where nothing answers.
+
+    What a model's server refuses is told and no failure: only the app knows what its models take.
+    """
+    sample = sample_for(model.model_type, model.task) if model else Content(text=TEXT)
+    what = sample.text or sample.data.decode() if sample.content_type == "application/json" else ""
+    if not what:
+        file = stage.state / f"sample.{sample.content_type.rpartition('/')[2]}"
+        file.write_bytes(sample.data)
+        what = str(file)
+    which = [f"--component={component}"] if component else []
+    command = ["ask", endpoint, what, f"--region={region}", *which]
+    done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+        [sys.executable, "-m", "extended_dlc", *command, "--json", "--timeout=300"],
+        env={**os.environ, **stage.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shown = f"extended-dlc {shlex.join(command)}"
+    try:
+        told = json.loads(done.stdout)
+    except ValueError:
+        raise RuntimeError(f"{shown}\n{done.stderr.strip() or done.stdout.strip()}") from None
+    if told["status"] == "answered":
+        answer = told["answer"] if isinstance(told["answer"], str) else json.dumps(told["answer"], ensure_ascii=False)
+        return f"{shown}\n→ {answer[:_SHOWN]}{'…' if len(answer) > _SHOWN else ''}"
+    if _REFUSED.search(str(told["error"])):
+        return f"{shown}\n→ the model's server refuses this request: {told['error'][:_SHOWN]}"
+    raise RuntimeError(f"{shown}\n→ {told['error']}")
