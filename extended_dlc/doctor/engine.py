@@ -11,6 +11,7 @@ from pathlib import Path
 from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
 from extended_dlc.doctor.programs import Answer, NoAnswer, ask
 from extended_dlc.doctor.target import Target
+from extended_dlc.rehearsal.engine_front import TAKES_BOTH
 
 CPU_DISK_GB, GPU_DISK_GB = 10, 25
 """Disk that a build wants, GB. Estimates: AWS publishes no sizes; images with CUDA are reported at over 10 GB packed
@@ -18,6 +19,7 @@ CPU_DISK_GB, GPU_DISK_GB = 10, 25
 
 _NOTHING_TO_BUILD = Ok("not needed: no image is built on this machine")
 _STOPPED = Unknown("the container engine does not answer: see 'engine'")
+_TAKE_PODMAN = 'export CDK_DOCKER=podman BUILDAH_FORMAT=docker, and in the settings: image.build.engine "podman"'
 _BUILDKIT = re.compile(r"^\s*BuildKit(?: version)?:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 _DOCKER_PLATFORM = re.compile(r"\blinux/amd64\b")
 
@@ -31,7 +33,7 @@ def engine(target: Target) -> Finding:
         if target.engine == "docker" and shutil.which("podman"):
             return Problem(
                 "there is no docker on the path, but podman is",
-                'export CDK_DOCKER=podman BUILDAH_FORMAT=docker, and in the settings: image.build.engine "podman"',
+                _TAKE_PODMAN,
             )
         return Problem(
             f"there is no container engine '{target.engine}' on the path",
@@ -50,7 +52,10 @@ def engine(target: Target) -> Finding:
             f"docker runs, but you may not use it: {reason}",
             'sudo usermod -aG docker "$USER", then log in again',
         )
-    return Problem(f"{target.engine} is installed but does not run: {reason}", _start(podman))
+    way_out = _start(podman)
+    if not podman and shutil.which("podman"):
+        way_out += f"; or take podman, which is here, too: {_TAKE_PODMAN}"
+    return Problem(f"{target.engine} is installed but does not run: {reason}", way_out)
 
 
 def engine_setting(target: Target) -> Finding:
@@ -61,6 +66,8 @@ def engine_setting(target: Target) -> Finding:
     if program is None:
         return Unknown("there is no container engine: see 'engine'")
     try:
+        if TAKES_BOTH in ask([program, "--version"]).output:
+            return Ok("a rehearsal's, which takes the options of either")
         podman = _is_podman(program)
     except NoAnswer as error:
         return Unknown(str(error))
