@@ -16,7 +16,7 @@ BASE = (
     "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:"
     "2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04"
 )
-NAME = "extended-dlc-bloom"
+NAME = "extended-dlc-model"
 
 app = cdk.App()
 stack = cdk.Stack(
@@ -82,7 +82,7 @@ for each in stack.node.children:
         each.node.default_child.add_property_override("LoggingConfig", {"LogGroup": copy_log.ref})
 cdk.CfnOutput(stack, "ImageUri", value=uri, description="The extended image")
 
-bloom = Construct(stack, "bloom")
+bloom = Construct(stack, "model")
 role = iam.Role(
     bloom,
     "Role",
@@ -196,12 +196,25 @@ check = cdk.CustomResource(
     },
 )
 check.node.add_dependency(prover_role, go_on, endpoint)
-cdk.CfnOutput(stack, "bloomName", value=NAME, description="Endpoint of bigscience/bloom-560m")
+cdk.CfnOutput(stack, "modelName", value=NAME, description="Endpoint of bigscience/bloom-560m")
 cdk.CfnOutput(
     stack,
-    "bloomInvoke",
+    "modelAsk",
+    value=f'extended-dlc ask {NAME} "Hello, my name is" --region {stack.region}',
+    description="Asks bigscience/bloom-560m",
+)
+cdk.CfnOutput(
+    stack,
+    "modelInvoke",
     value=f"aws sagemaker-runtime invoke-endpoint --region {stack.region} --endpoint-name {NAME} --content-type "
     'application/json --cli-binary-format raw-in-base64-out --body \'{"inputs": "Hello, my name is"}\' /dev/stdout',
-    description="Sends bigscience/bloom-560m a request",
+    description="Sends bigscience/bloom-560m a request, by the AWS CLI 2",
+)
+cdk.CfnOutput(
+    stack,
+    "modelAwsCli1",
+    value=f"aws sagemaker-runtime invoke-endpoint --region {stack.region} --endpoint-name {NAME} --content-type "
+    'application/json --body \'{"inputs": "Hello, my name is"}\' /dev/stdout',
+    description="Sends bigscience/bloom-560m a request, by the AWS CLI 1",
 )
 app.synth()

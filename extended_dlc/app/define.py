@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+# jsii prints eleven lines about an old Node at each start; `extended-dlc prepare`, which runs before, prints one
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
+os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
 
 import aws_cdk as cdk
 
@@ -51,6 +56,8 @@ def define_stacks(app: cdk.App, read: Read) -> Stacks:
         env=env,
         description="A Hugging Face Hub model behind a SageMaker endpoint, on an extended Deep Learning Container",
     )
+    for shown_by_plan in ("extended-dlc:base", "extended-dlc:licence"):
+        cdk.Annotations.of(endpoints).acknowledge_info(shown_by_plan)
     if read.settings is None or not read.settings.training:
         return Stacks(endpoints=endpoints, training=None)
     from extended_dlc.app.stacks.training_stack import TrainingStack  # most settings have none, and it takes time

@@ -12,6 +12,7 @@ from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.terminal import Screen
 from extended_dlc.decisions.decide import Decision
+from extended_dlc.doctor.tools import old_node
 from extended_dlc.facts.models import context_key
 from extended_dlc.login import LoginFailed, ecr_registries, engine_program, log_in
 from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
@@ -37,6 +38,8 @@ def prepare(settings: str | None) -> None:
         Screen(err=True).line(f"extended-dlc prepare: {error}; cdk synth says more", "warning")
         return
     log_in_to(found.bases, quiet=True)
+    if old := old_node():
+        Screen(err=True).line(f"extended-dlc prepare: {old}", "warning")
 
 
 def look_up(raw: Raw, decision: Decision | None) -> bool:

@@ -13,7 +13,8 @@ from extended_dlc.doctor.target import Target
 from extended_dlc.facts.catalog import version
 
 OLDEST_PYTHON = (3, 10)
-OLDEST_NODE = 20
+OLDEST_NODE, WANTED_NODE = 20, 22
+"""The oldest Node.js that the CDK runs on, and the oldest that is still maintained (nodejs.org, release schedule)."""
 
 _ACCIDENT = "3.0.0 was published by accident from an old build and refuses every current app (aws/aws-cdk#38113)"
 _ABOUT_PYTHON = (
@@ -51,6 +52,18 @@ def python(target: Target) -> Finding:
     return Ok(f"{release} with aws-cdk-lib")
 
 
+def old_node() -> str | None:
+    """What to say of a Node.js that works and is no longer maintained; None for any other, and where there is none."""
+    path = shutil.which("node")
+    try:
+        found = re.match(r"v(\d+)\.", ask([path, "--version"]).output) if path else None
+    except NoAnswer:
+        return None
+    if found is None or int(found[1]) >= WANTED_NODE:
+        return None
+    return f"Node.js {found[1]} is past its end of life: {_install_node()}"
+
+
 def node(target: Target) -> Finding:
     """Node.js, which the CDK library and the CDK CLI run on, is there and new enough."""
     path = shutil.which("node")
@@ -67,6 +80,8 @@ def node(target: Target) -> Finding:
         return Problem(
             f"Node.js {answer.output} is too old: the CDK wants {OLDEST_NODE} or newer ({path})", _install_node()
         )
+    if int(found[1]) < WANTED_NODE:
+        return Ok(f"{answer.output}; it is past its end of life, and {WANTED_NODE} or newer is better")
     return Ok(f"{answer.output}")
 
 
@@ -120,4 +135,4 @@ def _install_python() -> str:
 
 
 def _install_node() -> str:
-    return f"install Node.js {OLDEST_NODE} or newer (https://nodejs.org), then: node --version"
+    return f"install Node.js {WANTED_NODE} or newer (https://nodejs.org), then: node --version"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from aws_cdk.assertions import Template
 from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
+from extended_dlc.cli.ask import ask
 from stacks.endpoint_stack import EndpointStack
 from tests.support.settings import read
 
@@ -91,12 +93,21 @@ def several() -> cdk.App:
 def test_the_outputs_say_what_was_deployed_and_how_to_ask_it(several: cdk.App) -> None:
     template = Template.from_stack(several.node.find_child("EndpointStack"))
     outputs = {name: output["Value"] for name, output in template.to_json()["Outputs"].items()}
-    of_whisper = {"whisperName", "whisperInvoke"}
-    assert set(outputs) == {"ImageUri", "bloomName", "bloomInvoke", "bloomOpenAIBaseUrl", *of_whisper}
+    of_whisper = {"whisperName", "whisperAsk", "whisperInvoke"}
+    of_bloom = {"bloomName", "bloomAsk", "bloomInvoke", "bloomAwsCli1", "bloomOpenAIBaseUrl"}
+    assert set(outputs) == {"ImageUri", *of_bloom, *of_whisper}
     assert outputs["bloomOpenAIBaseUrl"]["Fn::Join"][1][-1] == "/endpoints/extended-dlc-bloom/openai/v1"
     assert outputs["bloomName"] == "extended-dlc-bloom"
     assert "--endpoint-name extended-dlc-bloom --content-type application/json" in outputs["bloomInvoke"]
+    assert "--cli-binary-format raw-in-base64-out" in outputs["bloomInvoke"]
+    assert outputs["bloomAwsCli1"] == outputs["bloomInvoke"].replace(" --cli-binary-format raw-in-base64-out", "")
     assert "--endpoint-name extended-dlc-whisper --content-type audio/wav" in outputs["whisperInvoke"]
+    assert outputs["whisperAsk"] == "extended-dlc ask extended-dlc-whisper --sample --region us-east-1"
+    for name in ("bloomAsk", "whisperAsk"):
+        program, *words = shlex.split(outputs[name])
+        with ask.make_context(program, words[1:]) as parsed:
+            assert parsed.params["name"] == outputs[name.replace("Ask", "Name")]
+            assert parsed.params["what"] == {"bloomAsk": "Hello, my name is", "whisperAsk": None}[name]
 
 
 def test_the_repository_goes_with_the_stack(several: cdk.App) -> None:

@@ -194,11 +194,11 @@ def test_requirements_that_the_images_transformers_does_not_take_raise(stack: St
 
 
 def test_the_settings_name_what_does_not_fit_before_anything_is_made(shipped_settings: dict[str, Any]) -> None:
-    shipped_settings["endpoints"]["bloom"].update(model=GIB_7, task="summarization")
+    shipped_settings["endpoints"]["model"].update(model=GIB_7, task="summarization")
     with pytest.raises(SettingsError) as refused:
         read_settings({"extended-dlc": shipped_settings})
     text = str(refused.value)
-    assert "endpoints.bloom.hosting.instance_type (ml.m5.xlarge): cannot hold bigscience/bloom-7b1" in text
-    assert "endpoints.bloom.task (summarization): is no task of transformers 5.24.0" in text
-    shipped_settings["endpoints"]["bloom"].update(task=None, parameters=1_000_000)
-    assert read_settings({"extended-dlc": shipped_settings}).endpoints["bloom"].parameters == 1_000_000
+    assert "endpoints.model.hosting.instance_type (ml.m5.xlarge): cannot hold bigscience/bloom-7b1" in text
+    assert "endpoints.model.task (summarization): is no task of transformers 5.24.0" in text
+    shipped_settings["endpoints"]["model"].update(task=None, parameters=1_000_000)
+    assert read_settings({"extended-dlc": shipped_settings}).endpoints["model"].parameters == 1_000_000

@@ -162,16 +162,20 @@ def test_no_python_on_the_path_is_named_and_another_starter_is_unknown(tmp_path:
     assert_unknown(tools.python(cdk_json(tmp_path, "poetry run python app.py")), "started by poetry")
 
 
-@pytest.mark.parametrize("release", ["v20.0.0", "v24.11.1"])
-def test_a_current_node_is_fine(tmp_path: Path, path: Programs, release: str) -> None:
+@pytest.mark.parametrize(("release", "old"), [("v20.0.0", True), ("v22.1.0", False), ("v24.11.1", False)])
+def test_a_node_that_works_is_fine_and_an_old_one_is_said_in_one_line(
+    tmp_path: Path, path: Programs, release: str, old: bool
+) -> None:
     path("node", says(__version=release).replace("__version", "--version"))
-    assert_ok(tools.node(target(tmp_path)), release)
+    assert_ok(tools.node(target(tmp_path)), f"{release}; it is past its end of life" if old else release)
+    said = "Node.js 20 is past its end of life: install Node.js 22 or newer (https://nodejs.org), then: node --version"
+    assert tools.old_node() == (said if old else None)
 
 
 def test_an_old_node_and_none_are_named(tmp_path: Path, path: Programs) -> None:
-    assert_problem(tools.node(target(tmp_path)), r"there is no Node\.js", r"install Node\.js 20")
+    assert_problem(tools.node(target(tmp_path)), r"there is no Node\.js", r"install Node\.js 22")
     path("node", "print('v18.20.4')")
-    assert_problem(tools.node(target(tmp_path)), r"v18\.20\.4 is too old", r"install Node\.js 20")
+    assert_problem(tools.node(target(tmp_path)), r"v18\.20\.4 is too old", r"install Node\.js 22")
 
 
 def app(folder: Path, pinned: str = "2.1148.1") -> Target:
@@ -760,8 +764,11 @@ def test_the_command_prints_one_line_a_check_what_is_not_known_first_and_ends_wi
 
 def test_the_command_prints_the_remedy_and_ends_with_1(healthy: Path, path: Programs) -> None:
     path("docker", STOPPED_DOCKER)
+    path("podman", podman())
     done = run(healthy)
     assert done.returncode == 1
+    assert done.stdout.startswith("problem  engine "), "what is wrong comes first"
+    assert "; or take podman, which is here, too: export CDK_DOCKER=podman" in done.stdout
     assert re.search(r"^problem  engine +docker is installed but does not run.*\n +→ \S", done.stdout, re.MULTILINE)
     report = json.loads(run(healthy, "--json").stdout)
     assert report["ok"] is False

@@ -237,10 +237,10 @@ def test_an_image_of_your_own_without_its_cuda_is_annotated_on_gpus_alone(stack:
 
 
 def test_a_plan_refuses_what_the_synth_does_and_shows_gpus_and_driver(shipped_settings: dict[str, Any]) -> None:
-    shipped_settings["endpoints"]["bloom"]["hosting"]["instance_type"] = "ml.g7e.2xlarge"
+    shipped_settings["endpoints"]["model"]["hosting"]["instance_type"] = "ml.g7e.2xlarge"
     (problem,) = plan_of(shipped_settings)["problems"]
-    assert problem.startswith("endpoints.bloom.hosting.instance_type (ml.g7e.2xlarge): has GPUs (NVIDIA RTX PRO")
-    shipped_settings["endpoints"]["bloom"]["hosting"]["instance_type"] = "ml.g5.xlarge"
+    assert problem.startswith("endpoints.model.hosting.instance_type (ml.g7e.2xlarge): has GPUs (NVIDIA RTX PRO")
+    shipped_settings["endpoints"]["model"]["hosting"]["instance_type"] = "ml.g5.xlarge"
     image = plan_of(shipped_settings)["image"]
     assert (image["gpus"], image["host_image"]) == ("compute capability 5.0 to 9.0", AL2)
     assert image["host"] == "driver 550; Amazon Linux 2, supported until 2026-06-30"

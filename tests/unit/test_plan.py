@@ -73,7 +73,7 @@ def test_the_plan_is_the_same_in_json(folder: Path) -> None:
     assert plan["image"]["host_image"] == "al2-ami-sagemaker-inference-gpu-3-1"
     (endpoint,) = plan["endpoints"]
     assert (endpoint["endpoint"], endpoint["instance"]["name"], endpoint["fit"]["verdict"]) == (
-        "bloom",
+        "model",
         "ml.g5.xlarge",
         "fits",
     )
@@ -85,13 +85,13 @@ def test_the_plan_is_the_same_in_json(folder: Path) -> None:
 def test_what_synth_would_refuse_is_a_problem_and_ends_with_status_1(folder: Path) -> None:
     result = run("plan", "--model", "bigscience/bloom", "--instance-type", "ml.g5.xlarge")
     assert result.exit_code == 1
-    assert "endpoints.bloom.hosting.instance_type (ml.g5.xlarge): cannot hold bigscience/bloom" in result.output
+    assert "endpoints.model.hosting.instance_type (ml.g5.xlarge): cannot hold bigscience/bloom" in result.output
     assert "serve it with the vLLM family and tensor parallelism over 8 GPUs of 80.0 GiB" in result.output
 
 
 def test_all_problems_are_named_at_once(folder: Path, shipped_settings: dict[str, Any]) -> None:
     shipped_settings["image"]["transformers"] = "5.0.0"
-    shipped_settings["endpoints"]["bloom"].update(
+    shipped_settings["endpoints"]["model"].update(
         model="google-t5/t5-small",
         task="summarization",
         model_type="mega",
@@ -100,18 +100,18 @@ def test_all_problems_are_named_at_once(folder: Path, shipped_settings: dict[str
     plan = plan_of(shipped_settings)
     problems = "\n".join(plan["problems"])
     assert (
-        "endpoints.bloom.task (summarization): is no task of transformers 5.0.0: it was removed after 4.57.6"
+        "endpoints.model.task (summarization): is no task of transformers 5.0.0: it was removed after 4.57.6"
         in problems
     )
     assert "cannot load model type 'mega': it left after" in problems
-    assert "endpoints.bloom.environment: 'X' holds a literal Hub token" in problems
+    assert "endpoints.model.environment: 'X' holds a literal Hub token" in problems
     assert "abcdefghijklmnop" not in problems
 
 
 def test_a_model_type_that_nobody_knows_is_a_warning_with_the_near_one(
     folder: Path, shipped_settings: dict[str, Any]
 ) -> None:
-    shipped_settings["endpoints"]["bloom"].update(model="someone/x", model_type="blom")
+    shipped_settings["endpoints"]["model"].update(model="someone/x", model_type="blom")
     plan = plan_of(shipped_settings)
     assert plan["problems"] == []
     assert any("'blom' is in no release read here; did you mean 'bloom'?" in warning for warning in plan["warnings"])

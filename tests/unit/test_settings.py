@@ -26,7 +26,7 @@ def problems(settings: Any, **overrides: str) -> list[str]:
 
 def test_the_shipped_settings_are_valid_and_mean_bloom_on_one_cpu_instance(shipped_settings: Any) -> None:
     settings = read(shipped_settings)
-    bloom = settings.endpoints["bloom"]
+    bloom = settings.endpoints["model"]
     assert (bloom.model, bloom.hosting.instance_type, bloom.hosting.instances) == (
         "bigscience/bloom-560m",
         "ml.m5.xlarge",
@@ -65,11 +65,11 @@ def test_broken_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
 
 
 def test_context_values_override_single_settings(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["bloom"]["revision"] = "abc"
+    shipped_settings["endpoints"]["model"]["revision"] = "abc"
     settings = read(
         shipped_settings, model="whisper", transformers="5.5.3", instance_type="ml.c5.xlarge", region="eu-central-1"
     )
-    whisper = settings.endpoints["bloom"]
+    whisper = settings.endpoints["model"]
     assert (whisper.model, whisper.revision) == ("openai/whisper-base", None), "the old model's revision must not stay"
     assert whisper.hosting.instance_type == "ml.c5.xlarge"
     assert (settings.image.transformers, settings.region) == ("5.5.3", "eu-central-1")
@@ -84,7 +84,7 @@ def test_a_model_override_needs_exactly_one_endpoint(shipped_settings: Any) -> N
 def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings: Any) -> None:
     shipped_settings["regoin"] = shipped_settings.pop("region")
     shipped_settings["image"]["transformers"] = "5.23"
-    bloom = shipped_settings["endpoints"]["bloom"]
+    bloom = shipped_settings["endpoints"]["model"]
     bloom["model"] = "not a model"
     bloom["environment"] = {"HF_TOKEN": "hf_abcdefghijklmnopqrstuvwxyz"}
     bloom["hosting"] = {"kind": "real-time", "instance_type": "ml.g5.xlrage", "instances": "two", "instance": 1}
@@ -93,12 +93,12 @@ def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings:
         "region (): is not named, and the CDK CLI has none",
         "regoin: is not a setting; did you mean 'region'?",
         "image.transformers (5.23): is not an exact transformers release: write all three numbers, as '5.23.0'",
-        "endpoints.bloom.model (not a model): is not a Hub model id",
-        "endpoints.bloom.environment: 'HF_TOKEN' holds a literal Hub token",
-        "endpoints.bloom.hosting.instance_type (ml.g5.xlrage): is not an instance type that SageMaker hosts endpoints "
+        "endpoints.model.model (not a model): is not a Hub model id",
+        "endpoints.model.environment: 'HF_TOKEN' holds a literal Hub token",
+        "endpoints.model.hosting.instance_type (ml.g5.xlrage): is not an instance type that SageMaker hosts endpoints "
         "on; did you mean 'ml.g5.xlarge'?",
-        'endpoints.bloom.hosting.instances: input should be a valid integer, got "two"',
-        "endpoints.bloom.hosting.instance: is not a setting; did you mean 'instances'?",
+        'endpoints.model.hosting.instances: input should be a valid integer, got "two"',
+        "endpoints.model.hosting.instance: is not a setting; did you mean 'instances'?",
     ]
     for beginning in expected:
         assert any(problem.startswith(beginning) for problem in found), (beginning, found)
@@ -126,7 +126,7 @@ def test_a_contradiction_is_reported_beside_a_misspelling(shipped_settings: Any)
     found = problems(shipped_settings)
     assert any(problem.startswith("rejoin: is not a setting") for problem in found)
     assert any(
-        problem.startswith("endpoints.bloom.hosting.instance_type (ml.m5.xlarge): computes with cpu and the image is")
+        problem.startswith("endpoints.model.hosting.instance_type (ml.m5.xlarge): computes with cpu and the image is")
         and "the image is made for gpu, which endpoints.big computes with" in problem
         for problem in found
     )
@@ -146,7 +146,7 @@ def test_an_image_that_cannot_run_on_the_instance_is_refused(
 ) -> None:
     shipped_settings["image"]["base"] = base
     (problem,) = problems(shipped_settings, instance_type=instance_type)
-    assert problem.startswith(f"endpoints.bloom.hosting.instance_type ({instance_type})")
+    assert problem.startswith(f"endpoints.model.hosting.instance_type ({instance_type})")
     assert rule in problem
 
 
@@ -200,7 +200,7 @@ def test_a_base_with_an_old_python_is_refused(shipped_settings: Any) -> None:
 def test_an_environment_that_sagemaker_refuses_or_that_leaks_is_refused(
     shipped_settings: Any, environment: dict[str, str], rule: str
 ) -> None:
-    shipped_settings["endpoints"]["bloom"]["environment"] = environment
+    shipped_settings["endpoints"]["model"]["environment"] = environment
     (problem,) = problems(shipped_settings)
     assert rule in problem
 
@@ -222,7 +222,7 @@ def test_a_stock_image_is_chosen_by_its_release_and_must_know_the_model(shipped_
     shipped_settings["image"]["transformers"] = "4.17.0"
     (problem,) = problems(shipped_settings)
     assert problem.startswith(
-        "endpoints.bloom.model (bigscience/bloom-560m): transformers 4.17.0 in huggingface-pytorch-"
+        "endpoints.model.model (bigscience/bloom-560m): transformers 4.17.0 in huggingface-pytorch-"
     )
     assert "cannot load model type 'bloom': needs >= 4.20.0" in problem
 
@@ -235,14 +235,14 @@ def test_a_release_without_a_stock_image_is_refused_with_those_there_are(shipped
 
 
 def test_a_model_that_the_installed_release_lacks_is_refused_before_anything_is_built(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["bloom"]["model_type"] = "transfo-xl"
+    shipped_settings["endpoints"]["model"]["model_type"] = "transfo-xl"
     (problem,) = problems(shipped_settings)
     assert "transformers 5.24.0 cannot load model type 'transfo-xl': it left after 4." in problem
 
 
 def test_an_unknown_model_type_is_not_wrong(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["bloom"]["model_type"] = "from-next-year"
-    assert read(shipped_settings).endpoints["bloom"].model_type == "from-next-year"
+    shipped_settings["endpoints"]["model"]["model_type"] = "from-next-year"
+    assert read(shipped_settings).endpoints["model"].model_type == "from-next-year"
 
 
 def test_a_published_image_needs_its_repository_and_tag(shipped_settings: Any) -> None:
@@ -289,35 +289,35 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
     [
         (
             {"weights": {"kind": "git"}},
-            "endpoints.bloom.weights: kind must be one of 'hub', 'mirrored', 's3', 'local'",
+            "endpoints.model.weights: kind must be one of 'hub', 'mirrored', 's3', 'local'",
         ),
         (
-            {"weights": {"kind": "mirrored"}},
-            "endpoints.bloom.revision (None): is no commit",
+            {"weights": {"kind": "mirrored"}, "revision": None},
+            "endpoints.model.revision (None): is no commit",
         ),
-        ({"weights": {"token_secrt": "x"}}, "endpoints.bloom.weights.token_secrt: is not a setting; did you mean"),
-        ({"weights": {"kind": "s3", "bucket": "b"}}, "endpoints.bloom.weights.key: field required"),
+        ({"weights": {"token_secrt": "x"}}, "endpoints.model.weights.token_secrt: is not a setting; did you mean"),
+        ({"weights": {"kind": "s3", "bucket": "b"}}, "endpoints.model.weights.key: field required"),
         (
             {"weights": {"kind": "local", "folder": "nowhere"}},
-            "endpoints.bloom.weights.folder (nowhere): is not",
+            "endpoints.model.weights.folder (nowhere): is not",
         ),
-        ({"weights": {"requirements": ["a=1"]}}, "endpoints.bloom.weights: requirement 'a=1' cannot be read"),
+        ({"weights": {"requirements": ["a=1"]}}, "endpoints.model.weights: requirement 'a=1' cannot be read"),
         (
             {"environment": {"HF_TRUST_REMOTE_CODE": "true"}},
-            "endpoints.bloom.environment: 'HF_TRUST_REMOTE_CODE' is set by the model's trust_remote_code: set it there",
+            "endpoints.model.environment: 'HF_TRUST_REMOTE_CODE' is set by the model's trust_remote_code: set it there",
         ),
     ],
 )
 def test_weights_that_cannot_be_had_are_refused(shipped_settings: Any, endpoint: Any, problem: str) -> None:
-    shipped_settings["endpoints"]["bloom"].update(endpoint)
+    shipped_settings["endpoints"]["model"].update(endpoint)
     (found,) = problems(shipped_settings)
     assert found.startswith(problem)
 
 
 def test_a_mirror_belongs_to_the_model_that_it_was_said_of(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["bloom"].update(revision=COMMIT, weights={"kind": "mirrored"})
-    assert read(shipped_settings).endpoints["bloom"].weights.kind == "mirrored"
-    assert read(shipped_settings, model="whisper").endpoints["bloom"].weights.kind == "hub"
+    shipped_settings["endpoints"]["model"].update(revision=COMMIT, weights={"kind": "mirrored"})
+    assert read(shipped_settings).endpoints["model"].weights.kind == "mirrored"
+    assert read(shipped_settings, model="whisper").endpoints["model"].weights.kind == "hub"
 
 
 def test_a_vllm_image_wants_gpus_and_a_release_that_vllm_is_not_moved_back_to(shipped_settings: Any) -> None:
@@ -358,7 +358,7 @@ def test_the_variables_and_the_options_of_plan_are_the_same_overrides(
     for key, value in values.items():
         monkeypatch.setenv(f"EXTENDED_DLC_{key.upper()}", value)
     assert raw_settings(None, folder=tmp_path).content == by_option
-    assert by_option["endpoints"]["bloom"]["model"] == "whisper"
+    assert by_option["endpoints"]["model"]["model"] == "whisper"
     assert by_option["image"]["transformers"] == "5.5.3"
 
 
@@ -462,9 +462,9 @@ def test_no_fault_hides_another_of_whatever_kind(shipped_settings: Any) -> None:
 def test_an_arn_of_another_service_region_or_partition_is_refused(
     shipped_settings: Any, endpoint: Any, problem: str
 ) -> None:
-    shipped_settings["endpoints"]["bloom"].update(endpoint)
+    shipped_settings["endpoints"]["model"].update(endpoint)
     (found,) = problems(shipped_settings)
-    assert found.startswith(f"endpoints.bloom.{problem}")
+    assert found.startswith(f"endpoints.model.{problem}")
 
 
 @pytest.mark.parametrize(
@@ -491,16 +491,16 @@ def test_a_base_that_is_a_tag_alone_is_refused_with_the_whole_reference(shipped_
 
 
 def test_two_names_that_differ_by_case_are_refused(shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["Bloom"] = {"model": "bloom"}
+    shipped_settings["endpoints"]["Model"] = {"model": "bloom"}
     (found,) = problems(shipped_settings)
-    assert "differs from 'extended-dlc-Bloom' by case only" in found
+    assert "differs from 'extended-dlc-Model' by case only" in found
 
 
 # what the Hub said
 
 
 def test_what_is_noted_beside_the_settings_is_read_in_the_same_synth(tmp_path: Path, shipped_settings: Any) -> None:
-    shipped_settings["endpoints"]["bloom"] = {"model": "someone/x"}
+    shipped_settings["endpoints"]["model"] = {"model": "someone/x"}
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(shipped_settings))
     before = read_all({"settings": str(file)})
@@ -509,5 +509,5 @@ def test_what_is_noted_beside_the_settings_is_read_in_the_same_synth(tmp_path: P
     )
     answer = {"asked": "main", "revision": "c" * 40, "model_type": "bert", "parameters": 10**8, "gated": True}
     (tmp_path / "mine.lookups.json").write_text(json.dumps({"extended-dlc:model:someone/x": answer}))
-    with pytest.raises(SettingsError, match=r"endpoints\.bloom\.model \(someone/x\): is private or gated"):
+    with pytest.raises(SettingsError, match=r"endpoints\.model\.model \(someone/x\): is private or gated"):
         read_all({"settings": str(file)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from aws_cdk import CfnOutput, RemovalPolicy, Stack, Tags
@@ -10,7 +9,6 @@ from constructs import Construct
 
 from extended_dlc import (
     ByHand,
-    EcrImage,
     ExtendedDlc,
     HuggingFaceEndpoint,
     OfficeHours,
@@ -23,7 +21,8 @@ from extended_dlc import (
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
-from extended_dlc.app.stacks.lookups import Lookups, find_repository
+from extended_dlc.app.stacks.commands import commands
+from extended_dlc.app.stacks.lookups import Lookups, find_image
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.facts.models import MODEL_KEY
 
@@ -74,9 +73,7 @@ class EndpointStack(Stack):
             case "stock":
                 return StockDlc(transformers=image.transformers, base=image.base, region=base_region)
             case "ecr":
-                return EcrImage(
-                    find_repository(self, image.repository), image.tag, accelerator=image.accelerator, cuda=image.cuda
-                )
+                return find_image(self, image)
         options = {name: getattr(image, name) for name in image.model_fields_set - {"kind", "build"}}
         return ExtendedDlc(
             self,
@@ -108,8 +105,9 @@ class EndpointStack(Stack):
         self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {section.model}")
         parts = lookups.components(section)
         for part, served in parts.items():  # a request to components says which
-            command = _invoke_command(served, endpoint, component=f"{name}-{part}" if part else None)
-            self._output(key, f"Invoke{part}", command, f"Sends {served.model} a request")
+            found = commands(served, endpoint, component=f"{name}-{part}" if part else None)
+            for output, (command, description) in found.items():
+                self._output(key, f"{output}{part}", command, description)
             url = endpoint.openai_base_urls.get(f"{name}-{part}") if part else endpoint.openai_base_url
             if url is not None:
                 what = f"Base URL for clients of OpenAI, if {served.model} has a chat template: extended-dlc token"
@@ -128,32 +126,6 @@ class EndpointStack(Stack):
         return self.trained[key]
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:
-        """An output that reads well on the command line: `bloomInvoke`, without the hash of its path."""
+        """An output that reads well on the command line: `modelInvoke`, without the hash of its path."""
         output = CfnOutput(self, f"{key}{name}", value=value, description=description)
         output.override_logical_id("".join(filter(str.isalnum, f"{key}{name}")))
-
-
-def _invoke_command(settings: Any, endpoint: HuggingFaceEndpoint, *, component: str | None) -> str:
-    """A command that is ready to paste: a prompt, or a sound file where the model is known to want one."""
-    if endpoint.speaks_openai:
-        body = json.dumps({"prompt": "Hello, my name is", "max_tokens": 20})
-    else:
-        body = json.dumps({"inputs": "Hello, my name is"})
-    speech = settings.task == "automatic-speech-recognition" or "whisper" in settings.model.lower()
-    if speech:
-        payload = "--content-type audio/wav --body fileb://speech.wav"
-    else:
-        payload = f"--content-type application/json --cli-binary-format raw-in-base64-out --body '{body}'"
-    if endpoint.bucket is not None:
-        kind, name = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
-        place = endpoint.bucket.s3_url_for_object(f"{endpoint.endpoint_name}/input/{name}")
-        return (
-            f"aws s3 cp {name} {place} && aws sagemaker-runtime invoke-endpoint-async --region "
-            f"{Stack.of(endpoint).region} --endpoint-name {endpoint.endpoint_name} --content-type {kind} "
-            f"--input-location {place}"
-        )
-    which = f"--inference-component-name {component} " if component else ""
-    return (
-        f"aws sagemaker-runtime invoke-endpoint --region {Stack.of(endpoint).region} "
-        f"--endpoint-name {endpoint.endpoint_name} {which}{payload} /dev/stdout"
-    )

@@ -1,0 +1,56 @@
+"""The commands that ask a deployed endpoint, as the stack's outputs print them: ready to paste."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aws_cdk import Stack
+
+from extended_dlc import HuggingFaceEndpoint
+
+_PROMPT = "Hello, my name is"
+
+
+def commands(served: Any, endpoint: HuggingFaceEndpoint, *, component: str | None) -> Mapping[str, tuple[str, str]]:
+    """Each command with what it is, by the name of its output.
+
+    :param served: The settings of the model that answers.
+    :param component: Its component, of an endpoint of components.
+    """
+    speech = served.task == "automatic-speech-recognition" or "whisper" in served.model.lower()
+    region, name = Stack.of(endpoint).region, endpoint.endpoint_name
+    which = f" --component {component}" if component else ""
+    what = "--sample" if speech else f'"{_PROMPT}"'
+    found = {"Ask": (f"extended-dlc ask {name} {what}{which} --region {region}", f"Asks {served.model}")}
+    if endpoint.bucket is not None:
+        kind, file = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
+        place = endpoint.bucket.s3_url_for_object(f"{name}/input/{file}")
+        command = (
+            f"aws s3 cp {file} {place} && aws sagemaker-runtime invoke-endpoint-async --region {region} "
+            f"--endpoint-name {name} --content-type {kind} --input-location {place}"
+        )
+        return {**found, "Invoke": (command, f"Sends {served.model} a request, by the AWS CLI 1 or 2")}
+    if speech:
+        command = _invoke(region, name, component, "--content-type audio/wav --body fileb://speech.wav")
+        return {**found, "Invoke": (command, f"Sends {served.model} speech.wav, by the AWS CLI 1 or 2")}
+    said = {"prompt": _PROMPT, "max_tokens": 20} if endpoint.speaks_openai else {"inputs": _PROMPT}
+    body = f"--body '{json.dumps(said)}'"
+    second = _invoke(
+        region, name, component, f"--content-type application/json --cli-binary-format raw-in-base64-out {body}"
+    )
+    first = _invoke(region, name, component, f"--content-type application/json {body}")
+    return {
+        **found,
+        "Invoke": (second, f"Sends {served.model} a request, by the AWS CLI 2"),
+        # which knows no --cli-binary-format, and takes every body as it is
+        "AwsCli1": (first, f"Sends {served.model} a request, by the AWS CLI 1"),
+    }
+
+
+def _invoke(region: str, name: str, component: str | None, payload: str) -> str:
+    which = f"--inference-component-name {component} " if component else ""
+    return (
+        f"aws sagemaker-runtime invoke-endpoint --region {region} --endpoint-name {name} {which}{payload} /dev/stdout"
+    )
