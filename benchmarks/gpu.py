@@ -28,10 +28,10 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "docker" / "inference"))
-from extended_dlc_server.choosing import plan_of
-from extended_dlc_server.comparing import same, tolerance_of
-from extended_dlc_server.generating import Generation
-from extended_dlc_server.scheduler import Scheduler, Writing
+from extended_dlc_server.writing.choosing import plan_of
+from extended_dlc_server.writing.comparing import same, tolerance_of
+from extended_dlc_server.writing.generating import Generation
+from extended_dlc_server.writing.scheduler import Scheduler, Writing
 
 VOCABULARY = 2000
 END = 1
@@ -263,7 +263,7 @@ class Bench:
 
     def bert(self) -> dict[str, Any]:
         """Sixteen texts of 8 to 128 tokens: one by one, all padded together, and in our batches."""
-        from extended_dlc_server.padding import batches, worth_a_call
+        from extended_dlc_server.machine.padding import batches, worth_a_call
 
         torch.manual_seed(0)
         config = transformers.BertConfig(vocab_size=VOCABULARY, **self.sizes["bert"])

@@ -60,8 +60,8 @@ def model(name: str) -> Path:
 def precision(name: str) -> str:
     """In which our server runs it on this CPU unless told."""
     sys.path.insert(0, str(IMAGE))
-    from extended_dlc_server.cpu import multiplies_bfloat16
-    from extended_dlc_server.devices import AUTO, place
+    from extended_dlc_server.machine.cpu import multiplies_bfloat16
+    from extended_dlc_server.machine.devices import AUTO, place
 
     size = (model(name) / "model.safetensors").stat().st_size
     cpu = multiplies_bfloat16()

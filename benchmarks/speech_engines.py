@@ -58,7 +58,7 @@ def ours(source: Path, dtype: str, features: Any) -> Callable[[int], Any]:
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(IMAGE))
-    from extended_dlc_server.speech import share_what_is_heard
+    from extended_dlc_server.model.speech import share_what_is_heard
 
     made = transformers.WhisperForConditionalGeneration.from_pretrained(source, dtype=getattr(torch, dtype)).eval()
     share_what_is_heard(made)

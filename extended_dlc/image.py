@@ -553,7 +553,10 @@ TRAINING_CONTEXT = (
     *(f"!inference/{name}" for name in ("install.py", "protected.txt", "prove.py", "bytecode.py", "tiny_models.py")),
     "!inference/extended_dlc_server",
     "inference/extended_dlc_server/*",
-    *(f"!inference/extended_dlc_server/{name}.py" for name in ("__init__", "errors", "secret")),
+    *(f"!inference/extended_dlc_server/{name}.py" for name in ("__init__", "errors")),
+    "!inference/extended_dlc_server/machine",
+    "inference/extended_dlc_server/machine/*",
+    *(f"!inference/extended_dlc_server/machine/{name}.py" for name in ("__init__", "secret")),
     "!training",
     *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
 )

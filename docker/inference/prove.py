@@ -104,7 +104,7 @@ def model_types_are_known(asked: str, model_types: str) -> Iterator[str]:
 
 def tiny_models_answer(folder: Path) -> Iterator[str]:
     """The server loads a tiny random model of each common kind and gets an answer, as it does at start-up."""
-    from extended_dlc_server.loading import load_model
+    from extended_dlc_server.model.loading import load_model
     from extended_dlc_server.settings import Settings
 
     # what the process imports besides: the start-up that is compiled below is the whole one

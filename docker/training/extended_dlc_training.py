@@ -50,7 +50,7 @@ _LOADERS = {
 def main() -> None:
     """Train as the base does; an error of this function is the job's reason."""
     if (arn := os.environ.get("HF_TOKEN_SECRET_ARN")) and not os.environ.get("HF_TOKEN"):
-        from extended_dlc_server.secret import read_token
+        from extended_dlc_server.machine.secret import read_token
 
         os.environ["HF_TOKEN"] = read_token(arn)
     _train()

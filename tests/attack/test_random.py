@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("hypothesis", reason="pip install hypothesis")
 
-from extended_dlc_server.parameter_table import REFUSED
+from extended_dlc_server.reading.parameter_table import REFUSED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,7 @@ from tests.runtime.conftest import IMAGE
 SECONDS = 30
 OWN_CODES = {
     word.encode()
-    for file in IMAGE.glob("extended_dlc_server/*.py")
+    for file in IMAGE.glob("extended_dlc_server/**/*.py")
     for word in re.findall(r'"([a-z][a-z_-]+)"', file.read_text())
 }
 """The codes of the server's errors, and other words of its source."""

@@ -12,8 +12,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from extended_dlc_server.parameter_table import REFUSED, Limits, parameters_of
-from extended_dlc_server.parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Tuple, Whole
+from extended_dlc_server.reading.parameter_table import REFUSED, Limits, parameters_of
+from extended_dlc_server.reading.parameter_types import (
+    AnyOf,
+    Choice,
+    Flag,
+    Group,
+    Json,
+    List,
+    Null,
+    Number,
+    Text,
+    Tuple,
+    Whole,
+)
 
 from tests.attack.conftest import DEADLINE, Attacked, shortened
 from tests.attack.targets import TARGETS, places

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import tiny_tasks
-from extended_dlc_server import devices, loading
-from extended_dlc_server.decoding import decode
 from extended_dlc_server.errors import StartError
-from extended_dlc_server.loading import _auto_mappings, load_pipelines
+from extended_dlc_server.machine import devices
+from extended_dlc_server.model import loading
+from extended_dlc_server.model.loading import _auto_mappings, load_pipelines
+from extended_dlc_server.reading.decoding import decode
+from extended_dlc_server.reading.tasks import infer_task
 from extended_dlc_server.settings import Settings
-from extended_dlc_server.tasks import infer_task
 
 LABELS = {"candidate_labels": ["a cat", "a dog"]}
 

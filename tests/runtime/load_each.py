@@ -238,9 +238,9 @@ class Lines(logging.Handler):
 def load(name: str, task: str, folder: str) -> dict[str, Any]:
     """What came of one of them, and what the log said."""
     import numpy as np
-    from extended_dlc_server.encoding import encode_json
     from extended_dlc_server.errors import StartError
-    from extended_dlc_server.loading import load_pipelines
+    from extended_dlc_server.json_text import encode_json
+    from extended_dlc_server.model.loading import load_pipelines
     from extended_dlc_server.settings import read_settings
     from PIL import Image
 

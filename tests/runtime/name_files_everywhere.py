@@ -20,10 +20,10 @@ from typing import Any
 
 import tiny_tasks
 from ask_every_task import image, request_of
-from extended_dlc_server.decoding import decode
 from extended_dlc_server.errors import RequestError, StartError
-from extended_dlc_server.loading import load_pipelines
-from extended_dlc_server.model import Model
+from extended_dlc_server.model.loading import load_pipelines
+from extended_dlc_server.model.model import Model
+from extended_dlc_server.reading.decoding import decode
 from extended_dlc_server.settings import Settings
 
 opened: list[str] = []

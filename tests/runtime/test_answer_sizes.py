@@ -11,11 +11,12 @@ pytest.importorskip("transformers", reason="pip install -r tests/runtime/require
 
 import numpy as np
 import torch
-from extended_dlc_server import answer_sizes, ending
-from extended_dlc_server.decoding import Decoded
-from extended_dlc_server.encoding import encode_json
 from extended_dlc_server.errors import RequestError
-from extended_dlc_server.loading import load_model
+from extended_dlc_server.json_text import encode_json
+from extended_dlc_server.machine import ending
+from extended_dlc_server.model import answer_sizes
+from extended_dlc_server.model.loading import load_model
+from extended_dlc_server.reading.decoding import Decoded
 from extended_dlc_server.settings import Settings
 from PIL import Image
 

@@ -17,7 +17,10 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import batching, comparing, errors, speech, worker
+from extended_dlc_server import errors
+from extended_dlc_server.machine import worker
+from extended_dlc_server.model import batching, speech
+from extended_dlc_server.writing import comparing
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False}
 WORDS = ["hello", "the quick brown fox", "a", "grüße", "amazon sagemaker serves models", "ping", "x y z", "1 2 3 4 5 6"]
@@ -488,8 +491,8 @@ def test_sounds_run_together_only_at_one_length_where_the_model_minds_its_paddin
 @pytest.mark.parametrize("task", ["image-classification", "object-detection"])
 def test_several_images_of_one_request_run_alone(tmp_path, task):
     """Those of detection share a batch at one size only: a list has none."""
-    from extended_dlc_server.decoding import Decoded
-    from extended_dlc_server.loading import load_model
+    from extended_dlc_server.model.loading import load_model
+    from extended_dlc_server.reading.decoding import Decoded
     from extended_dlc_server.settings import Settings
     from PIL import Image
 

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import attributes, errors
+from extended_dlc_server import errors
+from extended_dlc_server.reading import attributes
 
 CUSTOM = "X-Amzn-SageMaker-Custom-Attributes"
 

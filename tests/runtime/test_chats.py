@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server.chats import Chats
 from extended_dlc_server.errors import RequestError
+from extended_dlc_server.reading.chats import Chats
 
 PLAIN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}assistant:"
 STRICT = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role here') }}{% endif %}" + PLAIN

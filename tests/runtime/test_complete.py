@@ -15,7 +15,9 @@ import pytest
 
 pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import complete, configuration, errors, loaded, settings, verified, weights
+from extended_dlc_server import errors, settings
+from extended_dlc_server.files import complete, configuration, verified, weights
+from extended_dlc_server.model import loaded
 
 NEWEST, OLDEST = "5.23.0", "4.46.3"
 PROGRAM = Path(__file__).parent / "load_each.py"

@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-from extended_dlc_server import devices, loading, worker
-from extended_dlc_server.devices import AUTO, CPU, Gpu, Placement, place
 from extended_dlc_server.errors import RequestError, StartError
+from extended_dlc_server.machine import devices, worker
+from extended_dlc_server.machine.devices import AUTO, CPU, Gpu, Placement, place
+from extended_dlc_server.machine.worker import FatalError, Shared, State, Worker
+from extended_dlc_server.model import loading
 from extended_dlc_server.settings import Settings
-from extended_dlc_server.worker import FatalError, Shared, State, Worker
 
 GIGABYTE = 10**9
 T4, A10G, H100 = (
@@ -243,8 +244,8 @@ def test_one_stuck_copy_counts_although_the_other_works():
 
 def test_two_copies_of_a_real_model_answer_as_one(models, monkeypatch):
     """On the CPU, as they would on two GPUs."""
-    from extended_dlc_server import loading
-    from extended_dlc_server.decoding import Decoded
+    from extended_dlc_server.model import loading
+    from extended_dlc_server.reading.decoding import Decoded
     from extended_dlc_server.settings import Settings
 
     monkeypatch.setattr(loading, "place", lambda *_, **__: Placement(devices=(CPU, CPU), dtype="float32"))

@@ -16,14 +16,14 @@ import pytest
 
 pytest.importorskip("huggingface_hub", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server.verified import Following, Listed
+from extended_dlc_server.files.verified import Following, Listed
 
 SIZE, PART = 3_000_000, 256 * 1024
 PROGRAM = f"""
 import json, logging, sys
 from pathlib import Path
 from extended_dlc_server import parts, verified, weights
-from extended_dlc_server.complete import Incomplete
+from extended_dlc_server.files.complete import Incomplete
 from extended_dlc_server.settings import Settings
 logging.basicConfig(level=logging.WARNING)
 parts.PART, parts.IN_PARTS, weights.FOLLOWED = {PART}, {4 * PART}, {4 * PART}
@@ -165,7 +165,7 @@ def test_parts_that_make_another_file_are_not_kept(hub, download):
 
 def test_what_the_hub_offers_by_xet_is_left_to_its_client_where_the_image_has_it(tmp_path, monkeypatch):
     import huggingface_hub
-    from extended_dlc_server import parts
+    from extended_dlc_server.files import parts
     from huggingface_hub import file_download
 
     listing = Listed(size=parts.IN_PARTS, kind="sha256", digest="0" * 64)

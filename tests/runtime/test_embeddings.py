@@ -20,7 +20,9 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import complete, embeddings, errors, sentence_modules, similarity, weights
+from extended_dlc_server import errors
+from extended_dlc_server.files import complete, sentence_modules, weights
+from extended_dlc_server.model import embeddings, similarity
 
 CACHE = Path(__file__).parents[2] / ".cache"
 SENTENCE_TRANSFORMERS = (
@@ -86,8 +88,8 @@ import json, logging, sys
 from pathlib import Path
 
 import numpy
-from extended_dlc_server.decoding import Decoded
-from extended_dlc_server.loading import load_pipelines
+from extended_dlc_server.reading.decoding import Decoded
+from extended_dlc_server.model.loading import load_pipelines
 from extended_dlc_server.settings import Settings
 
 logging.basicConfig(level=logging.INFO, stream=sys.stderr)

@@ -12,9 +12,10 @@ import pytest
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import ending, health, worker
 from extended_dlc_server.errors import ModelFailedError
-from extended_dlc_server.worker import State, Worker
+from extended_dlc_server.machine import ending, worker
+from extended_dlc_server.machine.worker import State, Worker
+from extended_dlc_server.model import health
 
 LONG = {"inputs": "hello", "parameters": {"max_new_tokens": 8000, "min_new_tokens": 8000, "do_sample": False}}
 

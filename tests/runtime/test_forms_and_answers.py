@@ -12,7 +12,8 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import decoding, errors, forms, negotiation, tasks
+from extended_dlc_server import errors
+from extended_dlc_server.reading import decoding, forms, negotiation, tasks
 
 BOUNDARY = "xYzZy"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"

@@ -23,7 +23,10 @@ pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.t
 pytest.importorskip("uvicorn", reason="pip install -r tests/runtime/requirements.txt")
 
 import uvicorn
-from extended_dlc_server import audio, connections, decoding, errors, exchange, images, memory, tasks
+from extended_dlc_server import errors
+from extended_dlc_server.http import connections, exchange
+from extended_dlc_server.machine import memory
+from extended_dlc_server.reading import audio, decoding, images, tasks
 
 
 def png(width, height):

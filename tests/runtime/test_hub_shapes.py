@@ -14,7 +14,9 @@ import pytest
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import decoding, encoding, errors, negotiation, tasks
+from extended_dlc_server import errors
+from extended_dlc_server.answering import encoding
+from extended_dlc_server.reading import decoding, negotiation, tasks
 
 CLASSIFY = decoding.Expected(task="zero-shot-classification", kind=tasks.Kind.TEXT)
 SOUND = decoding.Expected(task="automatic-speech-recognition", kind=tasks.Kind.AUDIO)

@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import decoding, errors, forms, memory, tasks
+from extended_dlc_server import errors
+from extended_dlc_server.machine import memory
+from extended_dlc_server.reading import decoding, forms, tasks
 
 
 def pixels():

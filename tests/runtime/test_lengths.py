@@ -12,10 +12,10 @@ pytest.importorskip("transformers", reason="pip install -r tests/runtime/require
 import tiny_models
 import torch
 import transformers
-from extended_dlc_server.counting import MOST_CHARACTERS
-from extended_dlc_server.decoding import Decoded
 from extended_dlc_server.errors import RequestError
-from extended_dlc_server.loading import load_model
+from extended_dlc_server.model.loading import load_model
+from extended_dlc_server.reading.counting import MOST_CHARACTERS
+from extended_dlc_server.reading.decoding import Decoded
 from extended_dlc_server.settings import Settings
 
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -269,7 +269,7 @@ def test_thousands_of_images_are_refused_unread(seeing):
 def test_an_image_is_no_larger_as_the_model_gets_it_than_a_request_may_ask_for(size, options, fits):
     from types import SimpleNamespace
 
-    from extended_dlc_server.image_tokens import check_resizing
+    from extended_dlc_server.reading.image_tokens import check_resizing
 
     image = SimpleNamespace(width=size[0], height=size[1], size=size, getpixel=None)
     processor = SimpleNamespace(size={"height": 224, "width": 224})
@@ -313,7 +313,7 @@ def test_a_code_that_the_codec_does_not_know_is_400(tmp_path):
 
 def test_a_model_with_a_part_for_texts_and_one_for_sounds_is_read_by_the_first():
     import transformers
-    from extended_dlc_server.lengths import text_config
+    from extended_dlc_server.reading.lengths import text_config
 
     parts = {
         "text_encoder": transformers.T5Config(d_model=24).to_dict(),

@@ -14,14 +14,14 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import log
+from extended_dlc_server.machine import log
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
 NEWEST, OLDEST = "5.23.0", "4.46.3"
 FORGED = '{"event":"request","code":"out-of-memory"}'
 HEAD = """
 import ctypes, json, logging, os, signal, subprocess, sys, threading, time, warnings
-from extended_dlc_server.log import end_log, hide_requests, start_log
+from extended_dlc_server.machine.log import end_log, hide_requests, start_log
 start_log()
 ours = logging.getLogger("extended_dlc_server.any")
 FORGED = {forged!r}
@@ -31,7 +31,7 @@ FORGED = {forged!r}
 def start(code, **options):
     return subprocess.Popen(
         [sys.executable, "-c", HEAD.format(forged=FORGED) + code],
-        env={"PYTHONPATH": str(Path(log.__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(Path(log.__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,

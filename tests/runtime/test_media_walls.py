@@ -21,7 +21,9 @@ import pytest
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
 import numpy as np
-from extended_dlc_server import audio, children, errors, images, loaders, memory
+from extended_dlc_server import errors
+from extended_dlc_server.machine import children, memory
+from extended_dlc_server.reading import audio, images, loaders
 
 MEGABYTE = 1024 * 1024
 

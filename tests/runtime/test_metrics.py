@@ -14,8 +14,9 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import metrics
-from extended_dlc_server.tasks import KINDS
+from extended_dlc_server.machine import histograms
+from extended_dlc_server.reading.tasks import KINDS
+from extended_dlc_server.routes import metrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.runtime.conftest import IMAGE
@@ -257,7 +258,7 @@ def test_whatever_is_sent_the_labels_stay_the_same_few(scraped):
     server, _ = scraped
     chance = random.Random(7)
     known = set(
-        re.findall(r'"([a-z][a-z_-]+)"', "".join(p.read_text() for p in IMAGE.glob("extended_dlc_server/*.py")))
+        re.findall(r'"([a-z][a-z_-]+)"', "".join(p.read_text() for p in IMAGE.glob("extended_dlc_server/**/*.py")))
     )
     letters = 'abc/._-%é"\\{}='
     paths = ["/invocations", "/v1/chat/completions", "/v1/models", "/rerank", "/ping", "/v1/audio/speech"]
@@ -320,19 +321,19 @@ def test_a_task_and_a_status_outside_the_lists_have_one_name():
 
 
 def test_a_histogram_says_how_often_values_were_at_most_so_large():
-    histogram = metrics.Histogram((1, 2.5, 10))
+    histogram = histograms.Histogram((1, 2.5, 10))
     for value in (0.5, 1, 1.0001, 10, 11, 1e9):
         histogram.add(value)
     found = {(name, labels.get("le")): value for name, labels, value in histogram.samples()}
     assert [found["_bucket", end] for end in ("1", "2.5", "10", "+Inf")] == [2, 3, 4, 6]
     assert found["_count", None] == 6
     assert found["_sum", None] == pytest.approx(0.5 + 1 + 1.0001 + 10 + 11 + 1e9)
-    both = metrics.Histogram.together([histogram, histogram], (1, 2.5, 10))
+    both = histograms.Histogram.together([histogram, histogram], (1, 2.5, 10))
     assert both.count == 12
 
 
 def test_copies_of_a_model_are_added_up():
-    times = [metrics.TokenTimes(), metrics.TokenTimes()]
+    times = [histograms.TokenTimes(), histograms.TokenTimes()]
     for number, each in enumerate(times):
         each.add(10.0, None, 9.5)
         each.add(10.25 + number, 10.0, None)

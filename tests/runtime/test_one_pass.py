@@ -8,13 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from extended_dlc_server.one_pass import one_pass
+from extended_dlc_server.model.one_pass import one_pass
 
 # prints the answers of the pipeline, text by text, and those of one pass, for each kind of model and each parameters
 PROGRAM = """
 import json, sys
-from extended_dlc_server.encoding import encode_json
-from extended_dlc_server.one_pass import one_pass
+from extended_dlc_server.json_text import encode_json
+from extended_dlc_server.model.one_pass import one_pass
 from transformers import pipeline
 
 model, task, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -66,7 +66,7 @@ def test_one_pass_answers_as_the_pipeline_does(models, server_path, task, cases)
 THREADS = """
 import json, os, sys
 import torch
-from extended_dlc_server.one_pass import one_pass
+from extended_dlc_server.model.one_pass import one_pass
 from transformers import pipeline
 
 pipe = pipeline("text-classification", model=sys.argv[1])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from extended_dlc_server.replies import Content, MarkedReply, Reasoning, TemplateReply, thinking_of
-from extended_dlc_server.tool_calls import Call, call_id, form_of, schemas_of
+from extended_dlc_server.writing.replies import Content, MarkedReply, Reasoning, TemplateReply, thinking_of
+from extended_dlc_server.writing.tool_calls import Call, call_id, form_of, schemas_of
 
 WEATHER = {
     "type": "function",

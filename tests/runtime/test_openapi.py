@@ -18,12 +18,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docker" / "inference"))
 
-from extended_dlc_server import openapi, routes  # noqa: E402 - as in the image
-from extended_dlc_server.openai_fields import chat_fields, completion_fields  # noqa: E402
-from extended_dlc_server.openapi import Served, document  # noqa: E402
-from extended_dlc_server.openapi import _body as body_of  # noqa: E402
-from extended_dlc_server.parameter_table import REFUSED, Limits, parameters_of  # noqa: E402
-from extended_dlc_server.tasks import KINDS  # noqa: E402
+from extended_dlc_server.reading.openai_fields import chat_fields, completion_fields  # noqa: E402
+from extended_dlc_server.reading.parameter_table import REFUSED, Limits, parameters_of  # noqa: E402
+from extended_dlc_server.reading.tasks import KINDS  # noqa: E402
+from extended_dlc_server.routes import openapi, routes  # noqa: E402 - as in the image
+from extended_dlc_server.routes.openapi import Served, document  # noqa: E402
+from extended_dlc_server.routes.openapi import _body as body_of  # noqa: E402
 
 FOLDER, PAGE = ROOT / "docs" / "openapi", ROOT / "docs" / "parameters.md"
 LIMITS = Limits(input_tokens=2048, new_tokens=2048, vocabulary=50_000)

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from extended_dlc_server import parameters
 from extended_dlc_server.errors import RequestError
-from extended_dlc_server.parameter_table import REFUSED, Limits, parameters_of
-from extended_dlc_server.parameter_types import Group, check_all
-from extended_dlc_server.tasks import KINDS
+from extended_dlc_server.reading import parameters
+from extended_dlc_server.reading.parameter_table import REFUSED, Limits, parameters_of
+from extended_dlc_server.reading.parameter_types import Group, check_all
+from extended_dlc_server.reading.tasks import KINDS
 
 LIMITS = Limits(input_tokens=512, new_tokens=100, vocabulary=1000, template_variables=frozenset({"enable_thinking"}))
 

@@ -14,7 +14,10 @@ np = pytest.importorskip("numpy", reason="pip install -r tests/runtime/requireme
 import bytecode  # noqa: E402 - conftest.py has put the image's folder on the path
 import install  # noqa: E402
 import prove  # noqa: E402
-from extended_dlc_server import audio, cpu, decoding, encoding, errors, padding, settings, tasks  # noqa: E402
+from extended_dlc_server import errors, settings  # noqa: E402
+from extended_dlc_server.json_text import encode_json  # noqa: E402
+from extended_dlc_server.machine import cpu, padding  # noqa: E402
+from extended_dlc_server.reading import audio, decoding, tasks  # noqa: E402
 
 MAPPINGS = {
     "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES": {"whisper": "WhisperForConditionalGeneration"},
@@ -140,14 +143,14 @@ def test_no_image_of_a_chat_is_fetched(key):
 
 def test_results_of_any_kind_become_json():
     result = {"array": np.arange(3), "number": np.float32(0.5), np.int64(1): (True, None), "nan": float("nan")}
-    assert json.loads(encoding.encode_json(result)) == {
+    assert json.loads(encode_json(result)) == {
         "array": [0, 1, 2],
         "number": 0.5,
         "1": [True, None],
         "nan": None,
     }
-    assert encoding.encode_json({"text": "\ud800"}) == b'{"text": "?"}'
-    assert json.loads(encoding.encode_json({"big": 2**64})) == {"big": 2**64}
+    assert encode_json({"text": "\ud800"}) == b'{"text": "?"}'
+    assert json.loads(encode_json({"big": 2**64})) == {"big": 2**64}
 
 
 @pytest.mark.parametrize(

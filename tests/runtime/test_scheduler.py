@@ -9,12 +9,12 @@ import types
 import pytest
 import torch
 import transformers
-from extended_dlc_server import beginnings
-from extended_dlc_server.choosing import Chance, choose, plan_of
-from extended_dlc_server.generating import Generation, generate
-from extended_dlc_server.row_cache import new_cache
-from extended_dlc_server.scheduler import CannotShareStepsError, Scheduler, Writing
-from extended_dlc_server.worker import took_too_long
+from extended_dlc_server.machine.worker import took_too_long
+from extended_dlc_server.writing import beginnings
+from extended_dlc_server.writing.choosing import Chance, choose, plan_of
+from extended_dlc_server.writing.generating import Generation, generate
+from extended_dlc_server.writing.row_cache import new_cache
+from extended_dlc_server.writing.scheduler import CannotShareStepsError, Scheduler, Writing
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 torch.set_num_threads(1)  # tiny models gain nothing from more

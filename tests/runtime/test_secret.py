@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 pytest.importorskip("boto3", reason="pip install boto3, which the Deep Learning Containers have")
 
-from extended_dlc_server import errors, secret, settings
+from extended_dlc_server import errors, settings
+from extended_dlc_server.machine import secret
 
 ARN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:hub-token-AbCdEf"
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import trained
+from extended_dlc_server.files import trained
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import errors, segments, sound_files, subtitles, transcriptions
+from extended_dlc_server import errors
+from extended_dlc_server.answering import segments, sound_files, subtitles
+from extended_dlc_server.routes import transcriptions
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
 BOUNDARY = "a-boundary"

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import errors, settings, user_code
+from extended_dlc_server import errors, settings
+from extended_dlc_server.model import user_code
 
 STEPS = """
 import json
@@ -333,7 +334,7 @@ def test_requirements_are_installed_before_the_code_is_imported(start_server, mo
     folder = archive(tmp_path / "model", code, requirements="./only_here-1.0-py3-none-any.whl\n")
     wheel(folder / "code")
     site = tmp_path / "site"
-    image = Path(user_code.__file__).parents[1]
+    image = Path(user_code.__file__).parents[2]
     path = {"PIP_TARGET": str(site), "PIP_NO_INDEX": "1", "PYTHONPATH": f"{image}:{site}"}
     server = start_server(folder, **path).wait_until_ready()
     assert server.ask({}).json == "installed at start"

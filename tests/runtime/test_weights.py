@@ -16,7 +16,8 @@ import pytest
 
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-from extended_dlc_server import errors, settings, weights
+from extended_dlc_server import errors, settings
+from extended_dlc_server.files import weights
 
 NO_WEIGHTS = b"\2\0\0\0\0\0\0\0{}"  # a safetensors file of ten bytes
 NOT_THERE = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -181,7 +182,7 @@ def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release,
     """In a process of its own: the client reads its environment once."""
     program = (
         "import logging; logging.basicConfig(level='INFO')\n"
-        "from extended_dlc_server import settings, weights\n"
+        "from extended_dlc_server import settings\nfrom extended_dlc_server.files import weights\n"
         "found = weights.find_weights(settings.Settings(model_id='tiny/public', revision='v2'))\n"
         "print(found.name, found.config()['revision'], found.size)\n"
     )
@@ -191,7 +192,7 @@ def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release,
         env={
             "HF_ENDPOINT": hub.address,
             "HF_HOME": str(tmp_path),
-            "PYTHONPATH": os.pathsep.join([*path, str(Path(weights.__file__).parents[1])]),
+            "PYTHONPATH": os.pathsep.join([*path, str(Path(weights.__file__).parents[2])]),
         },
         capture_output=True,
         text=True,
@@ -347,7 +348,8 @@ def test_a_model_in_the_default_cache_stays_there(tmp_path, monkeypatch):
 def placed(user, others, **environment):
     """What becomes of the environment where another user looks for a place; a message instead where there is none."""
     program = (
-        "import os, sys; from pathlib import Path; from extended_dlc_server import errors, weights\n"
+        "import os, sys; from pathlib import Path; from extended_dlc_server import errors\n"
+        "from extended_dlc_server.files import weights\n"
         "os.setgroups([]); os.setgid(user := int(sys.argv[1])); os.setuid(user)\n"  # who may not read this Python
         "try: weights.place_cache(os.environ, 'a/b', [Path(other) for other in sys.argv[2:]])\n"
         "except errors.StartError as error: sys.exit(str(error))\n"
@@ -355,7 +357,7 @@ def placed(user, others, **environment):
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(user), *map(str, others)],
-        env={"PYTHONPATH": str(Path(weights.__file__).parents[1]), "PATH": os.environ["PATH"], **environment},
+        env={"PYTHONPATH": str(Path(weights.__file__).parents[2]), "PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
         check=False,

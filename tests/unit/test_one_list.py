@@ -55,7 +55,7 @@ def test_what_the_build_never_replaces_a_container_s_start_does_not_replace_eith
 ) -> None:
     install = program(DOCKER / "inference" / "install.py")
     vllm = program(DOCKER / "vllm" / "extend.py")
-    requirements = module(f"{server}.requirements")
+    requirements = module(f"{server}.machine.requirements")
 
     class Found:
         version = "1.0"
@@ -95,7 +95,7 @@ def test_a_secret_holds_the_token_in_the_same_forms_for_the_server_and_the_mirro
             return {"SecretString": secret}
 
     monkeypatch.setattr(boto3, "client", lambda *_, **__: SecretsManager())
-    read = module(f"{server}.secret").read_token
+    read = module(f"{server}.machine.secret").read_token
     refuses = module(f"{server}.errors").StartError
     if token is None:
         with pytest.raises(refuses, match="holds no token"):
@@ -117,7 +117,7 @@ REPOSITORY = (
 
 
 def test_the_mirror_copies_nothing_that_the_server_never_loads_and_all_that_it_does(server: str) -> None:
-    weights = module(f"{server}.weights")
+    weights = module(f"{server}.files.weights")
     assert _mirror_copy.NEVER == weights._NEVER
     files = [_mirror_copy.File(path, 1, None, "x") for path in REPOSITORY]
     copied = {path for path in REPOSITORY if _mirror_copy._is_needed(path, files)}
@@ -131,7 +131,7 @@ def test_the_mirror_copies_nothing_that_the_server_never_loads_and_all_that_it_d
 
 def test_the_tasks_that_left_are_the_ones_that_the_facts_say(server: str) -> None:
     """The server names the release that removed a task, the facts the last one that had it."""
-    for task, removed in module(f"{server}.tasks").REMOVED.items():
+    for task, removed in module(f"{server}.reading.tasks").REMOVED.items():
         spans = find_task(task)
         assert spans, task
         assert spans[0].last is not None, task

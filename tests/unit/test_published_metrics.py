@@ -192,7 +192,7 @@ def test_an_alarm_that_is_none_is_refused_with_the_nearest() -> None:
 
 
 def test_the_queries_name_metrics_that_the_server_has() -> None:
-    code = (Path(__file__).parents[2] / "docker/inference/extended_dlc_server/metrics.py").read_text()
+    code = (Path(__file__).parents[2] / "docker/inference/extended_dlc_server/routes/metrics.py").read_text()
     for query in [*(kind.query for kind in CONTAINER_ALARMS.values()), *QUERIES.values()]:
         for name in re.findall(r"extended_dlc_(\w+)", query):
             assert f'"{name.removesuffix("_total")}"' in code, name

@@ -11,7 +11,7 @@ from extended_dlc.facts.combinations import check_access, check_network
 from extended_dlc.facts.releases import task_names
 from extended_dlc.facts.tasks import NATIVE_ONLY, NOT_SERVED, check_task
 
-SERVER = Path(__file__).parents[2] / "docker" / "inference" / "extended_dlc_server" / "tasks.py"
+SERVER = Path(__file__).parents[2] / "docker" / "inference" / "extended_dlc_server" / "reading" / "tasks.py"
 
 
 # tasks

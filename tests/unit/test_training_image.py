@@ -89,8 +89,9 @@ def test_the_hash_of_the_image_does_not_change_with_the_server(stack: Stack, tmp
     """What it does not copy is no part of it: a change of the server would otherwise rebuild every training image."""
     ExtendedDlc(stack, "Image", transformers="5.24.0", family="training")
     context, _ = build_of(stack)
-    names = os.listdir(context / "inference/extended_dlc_server")
-    assert sorted(names) == ["__init__.py", "errors.py", "secret.py"]
+    server = context / "inference/extended_dlc_server"
+    names = {str(file.relative_to(server)) for file in server.rglob("*.py")}
+    assert names == {"__init__.py", "errors.py", "machine/__init__.py", "machine/secret.py"}
 
 
 def test_an_endpoint_refuses_the_image_and_a_job_refuses_one_that_serves(stack: Stack) -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from .log import end_log, start_log
+from .machine.log import end_log, start_log
 
 
 def leave(code: int) -> NoReturn:

@@ -14,12 +14,12 @@ from collections.abc import Generator, Sequence
 
 import uvloop
 
-from .cpu import set_thread_count, use_free_cores
 from .errors import StartError
-from .log import hide_requests
-from .memory import limit_memory
+from .machine.cpu import set_thread_count, use_free_cores
+from .machine.log import hide_requests
+from .machine.memory import limit_memory
+from .machine.start_time import described
 from .settings import Settings, read_settings
-from .start_time import described
 
 DRAIN_SECONDS = 25
 """How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 async def serve(settings: Settings) -> int:
     """Listen at once, load the model beside it, and drain at the end."""
-    from .worker import State, Worker
+    from .machine.worker import State, Worker
 
     def load() -> Sequence[Model | UserModel]:
         models = load_model(settings)
@@ -73,12 +73,12 @@ async def serve(settings: Settings) -> int:
 
     import uvicorn
 
-    from .app import App
-    from .connections import WAIT_SECONDS, Connection, refuse_newcomers
-    from .devices import seen_gpus
-    from .loading import load_model
-    from .model import Model
-    from .user_code import UserModel
+    from .http.connections import WAIT_SECONDS, Connection, refuse_newcomers
+    from .machine.devices import seen_gpus
+    from .model.loading import load_model
+    from .model.model import Model
+    from .model.user_code import UserModel
+    from .routes.app import App
 
     worker = Worker(load, queue_length=settings.queue_length)
     worker.start()

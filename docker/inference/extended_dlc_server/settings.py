@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .complete import ADAPTER_CONFIG, names_in, why_no_model
 from .errors import StartError
-from .secret import ARN as SECRET_ARN
+from .files.complete import ADAPTER_CONFIG, names_in, why_no_model
+from .machine.secret import ARN as SECRET_ARN
 
 MEGABYTE = 1024 * 1024
 

@@ -1,0 +1,1 @@
+"""What a result becomes: JSON, images, arrays, subtitles and sound files."""

@@ -1,0 +1,104 @@
+"""Samples as a sound file: WAV and bare PCM by ourselves, other formats by the image's ffmpeg if it can write them."""
+
+from __future__ import annotations
+
+import functools
+import io
+import shutil
+import tempfile
+import wave
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..errors import RequestError
+from ..machine import children
+from ..reading.audio import resample
+
+PCM_RATE = 24_000
+"""Samples a second of bare PCM, which has no header that says it: OpenAI's."""
+
+SECONDS = 60
+"""How long ffmpeg may take for one answer."""
+
+CONTENT_TYPES: Mapping[str, str] = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+"""Format -> the type of its files."""
+
+_ENCODERS: Mapping[str, tuple[str, str]] = {
+    "mp3": ("libmp3lame", "mp3"),
+    "opus": ("libopus", "ogg"),
+    "aac": ("aac", "adts"),
+    "flac": ("flac", "flac"),
+}
+"""Format -> ffmpeg's encoder and the container that it goes into."""
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those that this image can write."""
+    return tuple(name for name in CONTENT_TYPES if name not in _ENCODERS or _ENCODERS[name][0] in _known_encoders())
+
+
+def write_sound(samples: Any, rate: int, form: str) -> bytes:
+    """A file of one channel; of several the mean."""
+    mono = np.asarray(samples, np.float32)
+    if mono.ndim > 1:
+        mono = mono.reshape(-1, mono.shape[-1]).mean(axis=0)
+    if form == "pcm":
+        return _pcm(resample(mono, rate, PCM_RATE) if rate != PCM_RATE else mono)
+    return _wav(mono, rate) if form == "wav" else _by_ffmpeg(_wav(mono, rate), form)
+
+
+def _pcm(samples: Any) -> bytes:
+    """16 bits a sample, the lowest byte first."""
+    tidy = np.nan_to_num(samples).clip(-1, 1)
+    made: bytes = (tidy * 32_767).round().astype("<i2").tobytes()
+    return made
+
+
+def _wav(samples: Any, rate: int) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(2)
+        audio.setframerate(rate)
+        audio.writeframes(_pcm(samples))
+    return file.getvalue()
+
+
+def _by_ffmpeg(wav: bytes, form: str) -> bytes:
+    encoder, container = _ENCODERS[form]
+    made = bytearray()
+    with tempfile.TemporaryFile() as source:
+        source.write(wav)
+        source.seek(0)
+        command = [
+            *(shutil.which("ffmpeg") or "ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error"),
+            *("-f", "wav", "-i", "pipe:0", "-c:a", encoder, "-f", container, "pipe:1"),
+        ]
+        try:
+            code, _ = children.run(command, seconds=SECONDS, stdin=source, output=made.extend)
+        except TimeoutError:
+            code = -1
+    if code or not made:
+        raise RequestError(500, "internal-error", f"the sound could not be written as {form}: ask for 'wav'")
+    return bytes(made)
+
+
+@functools.cache
+def _known_encoders() -> frozenset[str]:
+    """What the image's ffmpeg can write; nothing where there is none."""
+    program, said = shutil.which("ffmpeg"), bytearray()
+    if program is None:
+        return frozenset()
+    children.run([program, "-hide_banner", "-encoders"], seconds=SECONDS, output=said.extend)
+    rows = (line.split() for line in said.decode("utf-8", "replace").splitlines())
+    return frozenset(row[1] for row in rows if len(row) > 1)

@@ -1,0 +1,118 @@
+"""An adapter (of peft: LoRA and its like) beside the weights that it was trained on, merged into them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import StartError
+from .complete import ADAPTER_CONFIG, ADAPTERS, VOCABULARIES, Incomplete, some
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_PREFIX = "base_model.model."
+_TASKS = {
+    "FEATURE_EXTRACTION": "feature-extraction",
+    "QUESTION_ANS": "question-answering",
+    "SEQ_CLS": "text-classification",
+    "TOKEN_CLS": "token-classification",
+}
+"""What an adapter makes of a model whose config.json speaks of something else; other kinds leave the task as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A folder with an adapter."""
+
+    folder: Path
+    """Where `adapter_config.json` and `adapter_model.safetensors` are."""
+
+    name: str
+    """What the log calls it."""
+
+    config: dict[str, Any]
+    """Its `adapter_config.json`."""
+
+    @property
+    def base(self) -> str | None:
+        """The model that it was trained on, where its configuration names one of the Hub."""
+        named = self.config.get("base_model_name_or_path")
+        return named if isinstance(named, str) and _HUB_ID.fullmatch(named) else None
+
+    @property
+    def revision(self) -> str | None:
+        """The revision of that model."""
+        named = self.config.get("revision")
+        return named if isinstance(named, str) and named else None
+
+    @property
+    def task(self) -> str | None:
+        """What it makes of its base, where that can be another task."""
+        return _TASKS.get(str(self.config.get("task_type")))
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it brings the tokenizer of its training."""
+        return any((self.folder / name).is_file() for name in VOCABULARIES)
+
+    def merged(self, model: Any) -> tuple[Any, frozenset[str], list[str]]:
+        """The model with the adapter in its weights, the weights that are all the adapter's, and what does not fit."""
+        try:
+            peft, utils = importlib.import_module("peft"), importlib.import_module("peft.utils")
+        except ImportError as error:
+            raise StartError(
+                f"{self.name} is an adapter, and the peft of this image cannot be imported ({error}): name a version "
+                "of peft that fits in code/requirements.txt, or merge the adapter into its base (merge_and_unload)"
+            ) from error
+        try:
+            wrapped = peft.PeftModel.from_pretrained(model, str(self.folder), is_trainable=False)
+            stored = set(utils.load_peft_weights(str(self.folder), device="cpu"))
+            expected = set(utils.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+        except Exception as error:
+            raise StartError(
+                f"the adapter {self.name} does not fit its base: {type(error).__name__}: {error}. It was trained on "
+                f"{self.config.get('base_model_name_or_path')}; a head of another size wants the config.json of the "
+                "training beside the adapter"
+            ) from error
+        unused = stored - expected - set(wrapped.state_dict())
+        if not hasattr(wrapped, "merge_and_unload") or wrapped.active_peft_config.is_prompt_learning:
+            raise StartError(
+                f"the adapter {self.name} is of the kind {self.config.get('peft_type')}, which cannot be merged into "
+                "the weights of its base and is not served: load it in model_fn of code/inference.py"
+            )
+        lacks = [
+            f"the adapter {self.name} {verb}: {some(names)}"
+            for verb, names in {
+                "lacks weights": expected - stored,
+                "has weights that its base has no place for": unused,
+            }.items()
+            if names
+        ]
+        return wrapped.merge_and_unload(), frozenset(name.removeprefix(_PREFIX) for name in stored), lacks
+
+
+def require_peft(adapter: Adapter, incomplete: Incomplete) -> bool:
+    """Whether the adapter can be applied; where it cannot, its base alone would be another model."""
+    importlib.invalidate_caches()
+    if importlib.util.find_spec("peft") is not None:
+        return True
+    incomplete.add(
+        f"{adapter.name} has an adapter of {adapter.config.get('base_model_name_or_path')}, which peft applies, and "
+        "this image has no peft: name peft in code/requirements.txt, extend a base image that has it, or merge the "
+        "adapter into its base (merge_and_unload)"
+    )
+    return False
+
+
+def without_adapter(folder: Path, place: Path) -> Path:
+    """The same files in another folder, but for the adapter's, which transformers would look at by itself."""
+    for file in folder.iterdir():
+        if file.name != ADAPTER_CONFIG and file.name not in ADAPTERS:
+            (place / file.name).symlink_to(file.resolve())
+    return place

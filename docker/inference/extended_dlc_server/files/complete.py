@@ -1,0 +1,204 @@
+"""Whether the files are a whole model that transformers can load: the same questions and words for S3 and the Hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import StartError
+
+log = logging.getLogger(__name__)
+
+# What from_pretrained looks for, in its order; an index names the files that it stands for.
+_MODELS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+ADAPTER_CONFIG = "adapter_config.json"
+
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    *("spm.model", "source.spm", "tekken.json"),
+)
+"""Names of the files that most tokenizers are made of."""
+
+TORCH = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""How the names of files with weights for PyTorch end."""
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1024
+"""git-lfs's own limit of a pointer."""
+
+ALLOW = "EXTENDED_DLC_ALLOW_INCOMPLETE"
+
+
+class Incomplete:
+    """What the model lacks: the first thing ends the start, unless the settings allow an incomplete model."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        """Nothing is missing yet."""
+        self._allowed = allowed
+        self._lacks: list[str] = []
+
+    def add(self, lack: str) -> None:
+        """Refuse to start because of this, or remember it."""
+        if not self._allowed:
+            raise StartError(f"{lack}. To serve it as it is, set {ALLOW} to 'true'")
+        if lack not in self._lacks:
+            self._lacks.append(lack)
+
+    def tell(self, name: str) -> None:
+        """One line of the log with everything that the model of that name lacks."""
+        if self._lacks:
+            log.error("%s is served although it is not complete (%s): %s", name, ALLOW, "; ".join(self._lacks))
+
+
+def some(names: Iterable[str], most: int = 4) -> str:
+    """The first of many names, and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def pick(names: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> list[str]:
+    """The files that from_pretrained would load of these, safetensors before pickles; none where it knows none."""
+    picked: list[str] = []
+    for alternatives in (_MODELS, ADAPTERS):
+        for name in [name for name in alternatives if name in names][:1]:
+            picked.append(name)
+            if name.endswith(".index.json"):
+                picked += sorted(set(read(name).get("weight_map", {}).values()))
+    return picked
+
+
+def has_weights(names: Collection[str]) -> bool:
+    """Whether a whole model's weights are among these files; an adapter's alone are not."""
+    return any(name in names for name in _MODELS)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The files of a folder and of those below it, by their path in it; three levels, and nothing of `code/`."""
+    if not folder.is_dir():
+        return []
+    files = [file for pattern in ("*", "*/*", "*/*/*") for file in folder.glob(pattern) if file.is_file()]
+    names = (file.relative_to(folder).as_posix() for file in files)
+    return sorted(name for name in names if not name.startswith(("code/", ".")))
+
+
+def why_no_model(names: Iterable[str], name: str) -> str | None:
+    """What these files are, where they are not a model that transformers loads, and what to do; None where they are."""
+    names = list(names)
+    top = {path for path in names if "/" not in path}
+    if "model_index.json" in top and not has_weights(top):
+        return (
+            f"{name} is a pipeline of diffusers (model_index.json), which makes images and the like and is none of "
+            "transformers: load it in model_fn of code/inference.py, with diffusers in code/requirements.txt"
+        )
+    of_adapter = [ADAPTER_CONFIG in top, any(file in top for file in ADAPTERS)]
+    if any(of_adapter) and not all(of_adapter):
+        return _half_an_adapter(name, has_config=of_adapter[0])
+    if any(of_adapter) or (has_weights(top) and "config.json" in top):
+        return None
+    if has_weights(top):
+        return (
+            f"{name} has weights and no config.json, without which nobody knows what model they are of: put the "
+            "config.json beside them that save_pretrained writes"
+        )
+    below = sorted({str(PurePosixPath(path).parent) for path in names if "/" in path and _is_model(path)})
+    if below:
+        first = min(below, key=lambda path: path.count("/"))
+        also = f" (and {len(below) - 1} more)" if len(below) > 1 else ""
+        return (
+            f"{name} holds no whole model, but {first}/ in it does{also}. Pack the archive from inside that folder, "
+            f"let the S3 prefix end with '{first}/', or choose the repository that has it at the top"
+        )
+    if any(path.endswith(".gguf") for path in names):
+        return (
+            f"{name} has its weights as GGUF, the format of llama.cpp, and no others: choose the repository that it "
+            "was made from, with safetensors, or serve it with llama.cpp"
+        )
+    if not any(path.endswith(TORCH) for path in top):
+        return (
+            f"{name} has no weights for PyTorch (model.safetensors, pytorch_model.bin): choose a repository that has, "
+            "or convert them with save_pretrained"
+        )
+    return None
+
+
+def _is_model(path: str) -> bool:
+    return PurePosixPath(path).name in ("config.json", ADAPTER_CONFIG, *_MODELS)
+
+
+def _half_an_adapter(name: str, *, has_config: bool) -> str:
+    there, missing = (ADAPTER_CONFIG, " or ".join(ADAPTERS)) if has_config else ("an adapter's weights", ADAPTER_CONFIG)
+    return f"{name} has {there} and no {missing}: deliver both or, where the adapter is merged into the model, neither"
+
+
+def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
+    """Refuse files that are not what their names say: git-lfs pointers, and weights that were cut short or renamed."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.stat().st_size <= _POINTER_BYTES and _head(file, len(_LFS)) == _LFS:
+            raise StartError(
+                f"{file.name} of {name} is a git-lfs pointer, a text of {file.stat().st_size} bytes that stands for "
+                "the real file: run 'git lfs install' and 'git lfs pull' where it was cloned, and deliver or upload "
+                "the files again"
+            )
+    if not picked and not _names_its_weights(folder / "config.json"):
+        other = min(file.name for file in folder.iterdir() if file.name.endswith(TORCH))
+        raise StartError(
+            f"{name} has no model.safetensors or pytorch_model.bin, which are the names that transformers loads, but "
+            f"{other}: write the model with save_pretrained, or load that file in model_fn of code/inference.py"
+        )
+    for path in picked:
+        reason = None
+        if path.endswith(".safetensors"):
+            reason = _broken_safetensors(folder / path)
+        elif path.endswith(".bin"):
+            reason = _broken_pickle(folder / path)
+        if reason:
+            raise StartError(
+                f"{path} of {name} is not whole: {reason}. Deliver or upload it again, and compare its size with that "
+                "of the file that was saved"
+            )
+
+
+def _names_its_weights(config: Path) -> bool:
+    """Newer releases load the file that config.json names, if it names one."""
+    with suppress(OSError, ValueError, AttributeError):
+        return bool(json.loads(config.read_text(encoding="utf-8")).get("transformers_weights"))
+    return False
+
+
+def _broken_safetensors(file: Path) -> str | None:
+    """The header says where the last weight ends, and that is the end of the file."""
+    size = file.stat().st_size
+    length = int.from_bytes(_head(file, 8), "little")
+    if size < 8 or length > size - 8:
+        return f"its {size} bytes are no safetensors file, or only its beginning"
+    with file.open("rb") as opened:
+        opened.seek(8)
+        try:
+            header = json.loads(opened.read(length))
+            end = max((row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            return "its header is no table of weights, as a safetensors file has it"
+    needed = 8 + length + end
+    return None if size == needed else f"it has {size} bytes and its header speaks of {needed}"
+
+
+def _broken_pickle(file: Path) -> str | None:
+    """torch.save writes a ZIP archive, whose end lists what is in it; before torch 1.6 it wrote a plain pickle."""
+    head = _head(file, 2)
+    if head == b"PK" and not zipfile.is_zipfile(file):
+        return f"its {file.stat().st_size} bytes are only the beginning of what torch.save wrote"
+    if head not in (b"PK", b"\x80\x02"):
+        return f"its {file.stat().st_size} bytes are no file that torch.save wrote"
+    return None
+
+
+def _head(file: Path, length: int) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(length)

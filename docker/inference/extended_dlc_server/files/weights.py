@@ -1,0 +1,605 @@
+"""The model's files: SageMaker's folder, or what the pipeline needs of a repository of the Hub.
+
+huggingface_hub is imported late: it reads its environment once, and a model that is here already does not need it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import StartError
+from ..settings import MEGABYTE, Settings
+from . import parts
+from .adapters import Adapter, require_peft, without_adapter
+from .complete import (
+    ADAPTER_CONFIG,
+    TORCH,
+    VOCABULARIES,
+    Incomplete,
+    check_contents,
+    has_weights,
+    names_in,
+    pick,
+    why_no_model,
+)
+from .sentence_modules import MODULES, weights_of
+from .verified import FOLLOWED, Following, Listed, Notes, hash_of, listed
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Files that are downloaded at a time."""
+
+PROGRESS_SECONDS = 10
+"""Between two lines of the log about a download."""
+
+_CACHES = {"HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}
+"""What names the place of the Hub's cache, the one that wins first, and the folder in it."""
+
+_NEVER = frozenset(
+    {
+        # other frameworks and runtimes
+        *(".gguf", ".h5", ".mlmodel", ".msgpack", ".nemo", ".onnx", ".onnx_data", ".ot", ".pb", ".tflite"),
+        # pages and samples
+        *(".flac", ".gif", ".ipynb", ".jpeg", ".jpg", ".md", ".mp3", ".mp4", ".pdf", ".png", ".svg", ".wav", ".webp"),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A folder with a model's files, and where they are from."""
+
+    folder: Path
+    """What `from_pretrained` gets."""
+
+    name: str
+    """What the log calls them: the Hub id and revision, or the folder."""
+
+    adapter: Adapter | None = None
+    """What is merged into them once they are loaded. Default: nothing."""
+
+    def config(self) -> dict[str, Any]:
+        """`config.json` as it stands, which an unknown model type does not keep from being read.
+
+        That of the adapter, where it has one: its head can have other labels than its base.
+        """
+        return _read_json(self.config_folder / "config.json", self.name)
+
+    @property
+    def config_folder(self) -> Path:
+        """Where `config.json` is."""
+        own = self.adapter is not None and (self.adapter.folder / "config.json").is_file()
+        return self.adapter.folder if self.adapter and own else self.folder
+
+    @property
+    def modules_folder(self) -> Path:
+        """Where sentence-transformers' files are: an adapter may bring those of its training."""
+        own = self.adapter is not None and (self.adapter.folder / MODULES).is_file()
+        return self.adapter.folder if self.adapter and own else self.folder
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer is: an adapter may bring the one of its training."""
+        return self.adapter.folder if self.adapter and self.adapter.has_tokenizer else self.folder
+
+    def files(self) -> list[Path]:
+        """Those that hold the weights; `StartError` where one is missing or of a kind that may not be loaded."""
+        names = {file.name for file in self.folder.iterdir()}
+        picked = pick(names, lambda index: _read_json(self.folder / index, self.name))
+        if missing := sorted(set(picked) - names):
+            raise StartError(f"{self.name} is not complete: {', '.join(missing[:3])} of {len(picked)} files is missing")
+        _check_format(picked, self.name)
+        return [self.folder / name for name in picked]
+
+    def check(self) -> None:
+        """Refuse what is no whole model, by the names of the files and by how they begin."""
+        if why := why_no_model(names_in(self.folder), self.name):
+            raise StartError(why)
+        check_contents(self.folder, [file.name for file in self.files()], self.name)
+
+    def described(self) -> str:
+        """For people: the name, where it is, and how large."""
+        place = "" if str(self.folder) == self.name else f" in {self.folder}"
+        adapter = f" with the adapter {self.adapter.name}" if self.adapter else ""
+        return f"{self.name}{place}, {_readable(self.size)} of weights{adapter}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights, which is about what they take in memory in their own precision."""
+        return sum(file.stat().st_size for file in self.files() if file.suffix in TORCH)
+
+
+def find_weights(settings: Settings, incomplete: Incomplete | None = None, *, every_file: bool = False) -> Weights:
+    """SageMaker's folder if it holds a model, otherwise the Hub's files: all for a `model_fn`, which may open any.
+
+    For the pipeline they are whole, and an adapter has its base; what it has to do without goes to `incomplete`.
+    """
+    folder = settings.model_folder
+    here = Weights(folder=folder, name=str(folder))
+    if every_file:
+        return here if settings.model_folder_holds_a_model else _from_hub(settings.model_source, settings, every_file)
+    incomplete = incomplete or Incomplete(allowed=settings.allow_incomplete)
+    if settings.model_id is None or settings.model_folder_holds_a_model or settings.model_folder_holds_an_adapter:
+        _ = settings.model_source  # which knows what to say of a folder without any
+        here.check()
+        return _with_base(here, settings, incomplete)
+    if settings.program_file is None and (why := _forgotten(folder)):
+        raise StartError(f"HF_MODEL_ID ('{settings.model_id}') would be served instead of what was delivered: {why}")
+    return _with_base(_from_hub(settings.model_id, settings, every_file), settings, incomplete)
+
+
+def _forgotten(folder: Path) -> str | None:
+    """What is wrong with a model in a folder from which none would be loaded."""
+    names = names_in(folder)
+    return (
+        why_no_model(names, str(folder))
+        if any(name.endswith((*TORCH, "config.json", ".gguf")) for name in names)
+        else None
+    )
+
+
+def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> Weights:
+    """The same where there is no adapter, otherwise what it was trained on, together with it."""
+    if not (found.folder / ADAPTER_CONFIG).is_file():
+        return found
+    adapter = Adapter(
+        folder=found.folder, name=found.name, config=_read_json(found.folder / ADAPTER_CONFIG, found.name)
+    )
+    can_apply = require_peft(adapter, incomplete)
+    if has_weights(names_in(found.folder)):
+        place = Path(tempfile.mkdtemp(prefix="model-without-adapter-"))
+        base = Weights(folder=without_adapter(found.folder, place), name=found.name)
+    else:
+        given = settings.model_id if found.folder == settings.model_folder else None
+        wanted = given or adapter.base
+        if wanted is None:
+            raise StartError(
+                f"{adapter.name} is an adapter and its base ('{adapter.config.get('base_model_name_or_path')}') is not "
+                "a model of the Hub: set HF_MODEL_ID to the base and deliver the adapter in the model folder, or "
+                "deliver the base's files beside the adapter's"
+            )
+        if given and adapter.base and given != adapter.base:
+            log.warning("the adapter was trained on %s and goes onto %s (HF_MODEL_ID)", adapter.base, given)
+        revision = settings.revision if given else adapter.revision
+        base = _from_hub(
+            wanted, replace(settings, revision=revision), False, of_adapter=None if given else adapter.name
+        )
+        if (base.folder / ADAPTER_CONFIG).is_file():
+            raise StartError(
+                f"{base.name}, the base of the adapter {adapter.name}, is an adapter itself: merge it into its own "
+                "base (merge_and_unload), and name the result"
+            )
+    if not can_apply:
+        return base
+    log.info("the adapter %s goes onto %s", adapter.name, base.name)
+    return replace(base, adapter=adapter)
+
+
+def place_cache(environment: MutableMapping[str, str], model_id: str | None, others: Sequence[Path]) -> None:
+    """Let the Hub's cache be on the disk with the most room: SageMaker mounts an instance's own below /tmp.
+
+    A place that the environment names wins, and so does the default one where it has the model already. One that cannot
+    be written (a read-only root, another user's home, a user without one) has no room. To be called before anybody
+    imports huggingface_hub, which reads its environment once; `model_id` is None where nothing need be downloaded.
+    """
+    named = next((name for name in _CACHES if environment.get(name)), None)
+    if named:
+        cache = Path(os.path.expanduser(environment[named])) / _CACHES[named]
+        if model_id and not os.path.isdir(_folder_in(cache, model_id)) and not _can_be_written(cache):
+            raise StartError(
+                f"{named} ('{environment[named]}') cannot be written by user {os.getuid()} and lacks {model_id}: "
+                "name a folder of a volume that this user can write, or leave it out"
+            )
+    if environment.get("HF_HOME") or environment.get("XDG_CACHE_HOME"):
+        return
+    # a relative path where the user has no home
+    default = Path(os.path.expanduser("~/.cache/huggingface"))
+    is_usable = default.is_absolute() and _can_be_written(default) and _can_be_written(default / "hub")
+    holds_it = default.is_absolute() and model_id and os.path.isdir(_folder_in(default / "hub", model_id))
+    if holds_it or (is_usable and named):
+        return
+    roomiest, most = (default, shutil.disk_usage(_existing(default)).free) if is_usable else (None, -1)
+    for folder in filter(_can_be_written, others):
+        there = _existing(folder)
+        free = shutil.disk_usage(there).free
+        if free > most and not (is_usable and there.stat().st_dev == _existing(default).stat().st_dev):
+            roomiest, most = folder / "huggingface", free
+    if roomiest is not None and roomiest != default:
+        environment["HF_HOME"] = str(roomiest)
+    elif roomiest is None and model_id and not named:
+        tried = ", ".join(map(str, (default, *others)))
+        raise StartError(
+            f"no folder for the files of {model_id} can be written by user {os.getuid()} (tried: {tried}): mount a "
+            "volume that this user can write, and name it by HF_HOME"
+        )
+
+
+def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
+    """What to change so that transformers can make a model of these files."""
+    name, text = weights.name, str(error)
+    if "load tokenizer" in text or "backend tokenizer" in text or _is_about_tokenizers(error):
+        folder = weights.tokenizer_folder
+        there = [name for name in VOCABULARIES if (folder / name).is_file()]
+        if not there:
+            return (
+                f"{name} has no tokenizer ({', '.join(VOCABULARIES[:3])} …), and nothing can be asked without: deliver "
+                "the files too that tokenizer.save_pretrained writes"
+            )
+        return (
+            f"the tokenizer of {name} cannot be made of {', '.join(there)} with transformers {version} "
+            f"({type(error).__name__}: {text.splitlines()[0] if text else ''}): deliver all files that "
+            "tokenizer.save_pretrained writes, or build the image with the release that wrote them"
+        )
+    if any(part in text for part in ("feature extractor", "image processor", "preprocessor_config.json")):
+        return (
+            f"{name} has no preprocessor_config.json, without which sounds and images cannot be read: deliver the "
+            f"files too that processor.save_pretrained writes ({text.partition('. If you were')[0]})"
+        )
+    if "trust_remote_code" in text:
+        return f"{name} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
+    if isinstance(error, KeyError) or "does not recognize this architecture" in text:
+        return f"transformers {version} does not know the model type of {name}: build the image with a newer release"
+    return f"{name} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"
+
+
+def _is_about_tokenizers(error: Exception) -> bool:
+    """Whether it was raised in a tokenizer: older releases fail there on a file that is missing as if on a bug."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        last, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
+    return "tokeniz" in PurePosixPath(last).name
+
+
+def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: str | None = None) -> Weights:
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they draw on a terminal
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    name = f"{model_id} at {settings.revision}" if settings.revision else model_id
+    settings = replace(settings, model_id=model_id)
+    try:
+        api = HfApi(token=settings.token)
+        info = _patiently(lambda: api.model_info(model_id, revision=settings.revision, files_metadata=True, timeout=30))
+    except Exception as error:
+        if isinstance(error, HfHubHTTPError) and not _is_passing(error):
+            raise StartError(_why_refused(error, settings, of_adapter)) from error
+        # also with HF_HUB_OFFLINE, where the client raises an error of its own instead of asking
+        folder = _cached(model_id, settings, every_file)
+        if folder is None:
+            raise StartError(_why_out_of_reach(error, name)) from error
+        log.info("%s is from the cache (%s)", name, type(error).__name__)
+        return Weights(folder=folder, name=name)
+    try:
+        folder = _download(listed(info.siblings or ()), info.sha, settings, name, every_file)
+    except HfHubHTTPError as error:
+        raise StartError(_why_refused(error, settings, of_adapter)) from error
+    found = Weights(folder=folder, name=name)
+    if not every_file:
+        check_contents(folder, [file.name for file in found.files()], name)
+    return found
+
+
+def _cached(model_id: str, settings: Settings, every_file: bool) -> Path | None:
+    """The snapshot in the cache, if it is whole as far as anybody can tell without the Hub's list."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    for known in ("config.json", ADAPTER_CONFIG):
+        found = try_to_load_from_cache(model_id, known, revision=settings.revision)
+        if not isinstance(found, str):
+            continue
+        folder = Path(found).parent
+        missing = Notes(_folder_in(Path(constants.HF_HUB_CACHE), model_id)).missing(folder)
+        if not every_file and not missing:
+            weights = Weights(folder=folder, name=model_id)
+            missing = [] if weights.files() else ["its weights"]
+        if missing:
+            raise StartError(
+                f"the Hub cannot be reached, and the cache in {folder} holds only a part of {model_id}: "
+                f"{', '.join(missing[:3])} is missing. Let it be downloaded once, or deliver the model from S3"
+            )
+        return folder
+    return None
+
+
+def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name: str, every_file: bool) -> Path:
+    """The folder with what is needed of these files, once all of it is there and is what the Hub lists."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+
+    model_id = settings.model_id or ""
+
+    def read(index: str) -> dict[str, Any]:
+        return _read_json(
+            Path(
+                _fetched(index, lambda: hf_hub_download(model_id, index, revision=commit, token=settings.token), name)
+            ),
+            name,
+        )
+
+    if not every_file and (why := why_no_model(files, name)):
+        raise StartError(why)
+    picked = pick(files, read)
+    if not every_file:
+        _check_format(picked, model_id)
+        if MODULES in files:
+            index = _fetched(
+                MODULES, lambda: hf_hub_download(model_id, MODULES, revision=commit, token=settings.token), name
+            )
+            picked += weights_of(Path(index), files)
+    wanted = [file for file in files if file in picked or not _dispensable(file, bool(picked), settings, every_file)]
+    absent = [file for file in wanted if not isinstance(try_to_load_from_cache(model_id, file, revision=commit), str)]
+    needed = sum(files[file].size for file in absent)
+    cache = Path(constants.HF_HUB_CACHE)
+    _require_room(cache, needed, model_id)
+    repository = _folder_in(cache, model_id)
+    notes = Notes(repository)
+    if not any(files[file].kind for file in wanted):
+        log.warning("%s lists no hashes of its files: what was downloaded cannot be verified", constants.ENDPOINT)
+
+    def get(file: str) -> None:
+        listing = files[file]
+
+        def download(again: bool = False) -> str:
+            return str(hf_hub_download(model_id, file, revision=commit, token=settings.token, force_download=again))
+
+        follow = file in absent and listing.size >= FOLLOWED and bool(listing.kind)
+        with Following(repository / "blobs", listing) if follow else nullcontext() as following:
+            if follow:
+                with suppress(Exception):  # which the Hub's client meets too, and says in its own words
+                    parts.fetch(model_id, file, commit, settings.token, listing, repository / "blobs")
+            path = Path(_fetched(file, download, name)).resolve()
+            if notes.knows(path, listing):
+                return
+            digest = following.digest() if following else None
+        if digest is None or not listing.matches(digest):
+            digest = hash_of(path, listing.kind)
+        if not listing.matches(digest):
+            log.warning("%s of %s is not what the Hub lists: downloading it once more", file, name)
+            path = Path(_fetched(file, lambda: download(again=True), name)).resolve()
+            digest = hash_of(path, listing.kind)
+        if not listing.matches(digest):
+            path.unlink(missing_ok=True)
+            raise StartError(
+                f"{file} of {name} is not the file that the Hub lists, and was not at the second try either: its "
+                f"{_hash_name(listing)} is {digest} and should be {listing.digest}. Look for a proxy or mirror that "
+                "changes it (HF_ENDPOINT, HTTPS_PROXY), or deliver the model from S3"
+            )
+        notes.add(path, listing)
+
+    with _progress(repository, len(absent), needed, model_id):
+        _all_at_once(get, sorted(wanted, key=lambda file: -files[file].size))
+    notes.keep(commit, wanted)
+    _remember(repository, settings.revision or constants.DEFAULT_REVISION, commit)
+    return repository / "snapshots" / commit
+
+
+def _hash_name(listing: Listed) -> str:
+    return "sha256" if listing.kind == "sha256" else "git blob id"
+
+
+def _all_at_once(work: Callable[[str], None], files: Sequence[str]) -> None:
+    """Several at a time; the first that fails ends the others, as far as they have not begun."""
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="download")
+    try:
+        for done in as_completed([pool.submit(work, file) for file in files]):
+            done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetched(file: str, download: Callable[[], str], name: str) -> str:
+    """The path of a file, which is named if it cannot be had; what concerns the repository is for the caller."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return str(_patiently(download, _is_worth_another_try))
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except Exception as error:
+        status = _status(error)
+        if status == 401:
+            raise
+        reason = status or f"{type(error).__name__}: {error}"
+        raise StartError(
+            f"{file} of {name} cannot be downloaded ({reason}): try again later, name a mirror by HF_ENDPOINT, or "
+            "deliver the model from S3"
+        ) from error
+
+
+def _remember(repository: Path, revision: str, commit: str) -> None:
+    """Where a later start without a network looks for the commit of a branch or tag; only a whole snapshot is there."""
+    if revision == commit:
+        return
+    with suppress(OSError):  # a cache that nobody may write to
+        reference = repository / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit, encoding="utf-8")
+
+
+def _dispensable(name: str, has_weights: bool, settings: Settings, every_file: bool) -> bool:
+    """Whether a file that is none of the picked weights can stay on the Hub."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() in _NEVER:
+        return True
+    if every_file or not has_weights:
+        return False
+    if settings.trust_remote_code:  # which may open others
+        return len(path.parts) == 1 and path.suffix in (".safetensors", ".bin")
+    return path.suffix in TORCH
+
+
+def _check_format(picked: Sequence[str], name: str) -> None:
+    """Refuse before the download what transformers refuses after it: pickles under a torch that is too old."""
+    pickles = [file for file in picked if file.endswith(".bin")]
+    if not pickles:
+        return
+    import torch
+    from transformers.utils import import_utils
+
+    check = getattr(import_utils, "check_torch_load_is_safe", None)  # older releases load them
+    try:
+        if check is not None:
+            check()
+    except ValueError as error:
+        raise StartError(
+            f"{name} has its weights in {pickles[0]}, a pickle, which transformers loads with torch 2.6 or newer only "
+            f"(CVE-2025-32434), and this image has torch {torch.__version__}: choose a revision or a repository with "
+            "safetensors, convert them with save_pretrained, or extend a newer base image"
+        ) from error
+
+
+def _require_room(cache: Path, needed: int, model_id: str) -> None:
+    there = _existing(cache)
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise StartError(
+            f"{model_id} needs {_readable(needed)} of disk and {there}, the roomiest place or the one that HF_HOME "
+            f"names, has {_readable(free)} free: give the endpoint a larger volume or an instance type with a larger "
+            "disk of its own, or deliver the weights from S3"
+        )
+
+
+@contextmanager
+def _progress(folder: Path, files: int, needed: int, model_id: str) -> Iterator[None]:
+    """Lines of the log about a download: its beginning, how far it is now and then, its end."""
+    if not files:
+        log.info("%s is in the cache: %s", model_id, folder)
+        yield
+        return
+    log.info("downloading %d files of %s, %s, to %s", files, model_id, _readable(needed), folder)
+    began, before, over = time.monotonic(), _bytes_in(folder), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            got = max(0, _bytes_in(folder) - before)
+            rate = _readable(got / (time.monotonic() - began))
+            log.info("downloaded %s of %s, %s a second", _readable(got), _readable(needed), rate)
+
+    threading.Thread(target=watch, name="progress", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+    seconds = time.monotonic() - began
+    log.info("downloaded %s in %.1f s, %s a second", _readable(needed), seconds, _readable(needed / seconds))
+
+
+def _patiently(work: Callable[[], Any], is_passing: Callable[[Exception], bool] | None = None) -> Any:
+    """Try again when the Hub has too much to do: all instances of an endpoint ask at once."""
+    for pause in (1, 5):
+        try:
+            return work()
+        except Exception as error:
+            if not (is_passing or _is_passing)(error):
+                raise
+            log.info("the Hub is busy, trying again in %d s: %s", pause, error)
+            time.sleep(pause)
+    return work()
+
+
+def _is_passing(error: Exception) -> bool:
+    status = _status(error)
+    return status is not None and (status == 429 or status >= 500)
+
+
+def _is_worth_another_try(error: Exception) -> bool:
+    """Also a file that was cut short, of which the Hub has just told us."""
+    return _is_passing(error) or (_status(error) is None and not isinstance(error, PermissionError))
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The status of the response that an error is about, or of the one behind it."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
+
+
+def _why_refused(error: Exception, settings: Settings, of_adapter: str | None) -> str:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    model_id = settings.model_id
+    give = "give a token by HF_TOKEN or HF_TOKEN_SECRET_ARN"
+    if isinstance(error, GatedRepoError):
+        rest = "with the account of the token" if settings.token else f"and {give} of that account"
+        return f"{model_id} is gated: ask for access on {constants.ENDPOINT}/{model_id} {rest}"
+    if isinstance(error, RevisionNotFoundError):
+        which = f"the revision in {ADAPTER_CONFIG} of {of_adapter}" if of_adapter else "HF_MODEL_REVISION"
+        return (
+            f"{which} ('{settings.revision}') is no branch, tag or commit of {model_id}: choose one that "
+            f"{constants.ENDPOINT}/{model_id} lists, or leave it out for the main branch"
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        rest = "the token may not read it" if settings.token else f"wants a token: {give}"
+        what = f"the base of the adapter {of_adapter}" if of_adapter else "HF_MODEL_ID"
+        return f"{what} ('{model_id}') is not on the Hub, or it is private and {rest}"
+    if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        return f"the Hub does not know the token for {model_id}: it may have expired, {give} that is valid"
+    return f"{model_id} cannot be downloaded: {type(error).__name__}: {error}"
+
+
+def _why_out_of_reach(error: Exception, name: str) -> str:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return (
+            f"HF_HUB_OFFLINE is set and the cache in {constants.HF_HUB_CACHE} does not hold {name}: build an image "
+            "with a filled HF_HOME, deliver the weights from S3, or leave HF_HUB_OFFLINE out"
+        )
+    return (
+        f"{name} cannot be downloaded from {constants.ENDPOINT} and is in no cache ({type(error).__name__}: {error}): "
+        "give the endpoint's network a way to it, name a mirror by HF_ENDPOINT, or deliver the weights from S3"
+    )
+
+
+def _read_json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise StartError(f"{file.name} of {name} cannot be read: {error}") from error
+
+
+def _folder_in(cache: Path, model_id: str) -> Path:
+    return cache / f"models--{model_id.replace('/', '--')}"
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(above for above in (folder, *folder.parents) if os.path.isdir(above))  # False where one may not look
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether this user can make the folder, or files in it."""
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def _bytes_in(folder: Path) -> int:
+    """On disk, for a file that is downloaded in pieces has its full length early."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # renamed meanwhile
+            total += 0 if file.is_symlink() else file.stat().st_blocks * 512
+    return total
+
+
+def _readable(number: float) -> str:
+    return f"{number / 1024**3:.1f} GB" if number >= 1024**3 else f"{number / MEGABYTE:.1f} MB"

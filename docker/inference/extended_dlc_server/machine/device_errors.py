@@ -1,0 +1,44 @@
+"""Failures of memory and device, whoever's code meets them."""
+
+from __future__ import annotations
+
+from ..errors import RequestError
+from .worker import FatalError
+
+
+def explain_device(error: Exception) -> Exception | None:
+    """A failure of the memory or the device, whoever's code met it."""
+    if _is_out_of_memory(error):
+        free_memory()
+        return RequestError(
+            507,
+            "out-of-memory",
+            "this request needs more memory than the instance has: send less at once, ask for fewer new tokens, "
+            "or choose a larger instance",
+        )
+    return FatalError(f"{type(error).__name__}: {error}") if "CUDA error" in str(error) else None
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is no memory, or was: transformers makes a `ValueError` of what fails while it makes a tensor."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
+    seen: set[int] = set()  # user code may make an error its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def free_memory() -> None:
+    """What nothing holds any more, on the GPUs too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,396 @@
+"""The container's log: one record is one line, whoever writes it, and nothing of a request's content is in it.
+
+SageMaker sends both outputs of the container to CloudWatch, which counts and alarms on lines of JSON. So only
+`request_log` writes lines that begin with `{`. Whatever else anybody writes to the file descriptors 1 and 2 (`print`,
+loggers with handlers of their own, native code, children) goes through pipes to a process that puts the time and its
+origin in front of each line. A process and no thread: a thread could not read while native code that prints holds the
+interpreter, and what was printed before the server died would be lost with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import io
+import logging
+import os
+import re
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from typing import Any
+
+OURS = "extended_dlc_server"
+"""The package, below which all our loggers are."""
+
+LONGEST_RECORD = 16 * 1024
+"""Letters of a record; of a longer one the middle is left out, for the reason stands at one of the ends."""
+
+LONGEST_PRINTED = 4000
+"""Bytes of a printed line; a longer one goes on in the next. Below PIPE_BUF, so that no other writer gets into it."""
+
+HIDDEN_SECONDS = 60
+"""Between two lines of the log about one thing that is not shown."""
+
+DRAIN_SECONDS = 2
+"""How long the end of the process waits until what was printed is written."""
+
+_FIRST_FRAMES, _LAST_FRAMES, _CAUSES = 5, 25, 5
+
+_HIDE, _END = b"h", b"e"
+
+# all that ends a line for somebody, moves the cursor or turns the direction of writing; and halves of characters
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*@")
+
+_DEVICE = ("CUDA", "CUBLAS", "cuDNN", "NCCL", "out of memory", "not enough memory", "can't allocate memory")
+
+log = logging.getLogger(__name__)
+
+
+class _State:
+    """What there is one of in the process."""
+
+    out, err = 1, 2
+    """The container's own outputs, once `start_log` has put pipes in their places."""
+
+    control = -1
+    process = 0
+    hidden = ended = False
+    watch: threading.Thread | None = None
+
+
+def start_log() -> None:
+    """Take over the outputs. Once, before there is a second thread, for this forks."""
+    pipes = [os.pipe() for _ in range(3)]
+    (out, to_out), (err, to_err), (control, to_control) = pipes
+    _State.out, _State.err, _State.process = os.dup(1), os.dup(2), os.getpid()
+    child = os.fork()
+    if child == 0:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # it ends when the server has
+        try:
+            for _, end in pipes:
+                os.close(end)
+            gc.disable()
+            _read({out: _Printed("stdout", _State.err), err: _Printed("stderr", _State.err)}, control, _State.process)
+        finally:
+            os._exit(0)
+    for source, target in ((to_out, 1), (to_err, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    for source in (out, err, control):
+        os.close(source)
+    _State.control = to_control
+    _State.watch = threading.Thread(target=_watch, args=(child,), name="log", daemon=True)
+    _State.watch.start()
+    atexit.register(end_log)
+    _write_by_line()
+    faulthandler.enable(_State.err)
+    handler = _Handler()
+    handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    sys.excepthook = lambda _, error, __: log.critical("the server ends", exc_info=error)
+    sys.unraisablehook = lambda args: log.error("an error that nobody can catch", exc_info=args.exc_value)
+    threading.excepthook = _thread_ended
+
+
+def hide_requests() -> None:
+    """From now on there are requests: show neither what others print and log, nor the messages of exceptions.
+
+    Before the first request is let in. Not for code of the user or of the model: the log is theirs too.
+    """
+    _State.hidden = True
+    logging.getLogger(OURS).setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.ERROR)
+    for name, logger in list(logging.Logger.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and logger.level and not _is_ours(name):
+            logger.setLevel(max(logger.level, logging.ERROR))
+    logging.raiseExceptions = False  # it prints the arguments of a record that cannot be written
+    warnings.simplefilter("ignore")
+    _tell(_HIDE)
+
+
+def end_log() -> None:
+    """Wait until all that was printed is written, and no longer: a child that still runs may hold the pipes open."""
+    if os.getpid() != _State.process or _State.ended:
+        return
+    _State.ended = True
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    _tell(_END)
+    if _State.watch:
+        _State.watch.join(DRAIN_SECONDS + 1)
+
+
+def write_line(line: bytes) -> None:
+    """One line, bare on the container's standard output."""
+    _write(_State.out, line)
+
+
+def one_line(text: str) -> str:
+    """The text with what is no letter escaped, and without the credentials of URLs."""
+    return _CONTROL.sub(_escaped, hide_credentials(text))
+
+
+def hide_credentials(text: str) -> str:
+    """`https://user:password@host` without the first two."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def frames(error: BaseException) -> str:
+    """Where an exception was raised: file, line and function of each call, and nothing of its data."""
+    found = [
+        f"{_short(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    more = len(found) - _FIRST_FRAMES - _LAST_FRAMES
+    if more > 0:
+        found[_FIRST_FRAMES:-_LAST_FRAMES] = [f"({more} more)"]
+    return " > ".join(found)
+
+
+def describe(error: BaseException, *, with_message: bool) -> str:
+    """An exception and its causes on one line; messages of memory and device are always in it, and never a request."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None and len(parts) < _CAUSES:
+        text = ""
+        if with_message or _is_about_the_machine(current):
+            with contextlib.suppress(Exception):  # it is somebody else's __str__
+                text = str(current)
+        places = frames(current)
+        parts.append(f"{type(current).__name__}{text and f': {text}'}{places and f' (at {places})'}")
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return "; because of ".join(parts)
+
+
+class Formatter(logging.Formatter):
+    """A record as one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Without its message where that is somebody else's and may hold a request's content."""
+        name = "" if _is_ours(record.name) else f"{record.name}: "
+        if name and _State.hidden:
+            place = f"{_short(record.pathname)}:{record.lineno} in {record.funcName}"
+            text = f"{name}a message from {place}, which is not shown, because it may hold a request's content"
+        else:
+            try:
+                text = name + record.getMessage()
+            except Exception:  # arguments that do not fit the message
+                text = name + str(record.msg)
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            text += f": {describe(error, with_message=not _State.hidden)}"
+        line = _without_middle(f"{self.formatTime(record)} {record.levelname} {text}")
+        return _without_middle(one_line(line))  # which may be longer
+
+
+class _Handler(logging.Handler):
+    """To the container's standard error itself, and not through the pipe: the last words of a process must get out."""
+
+    def __init__(self) -> None:
+        """Nothing is told yet."""
+        super().__init__()
+        self._told: dict[tuple[str, int], float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One write a record, and while requests are answered one a minute for each place in others' code."""
+        if _State.hidden and not _is_ours(record.name):
+            place = record.pathname, record.lineno
+            if record.levelno < logging.ERROR or record.created - self._told.get(place, 0) < HIDDEN_SECONDS:
+                return  # the level: its logger may have got one after `hide_requests`
+            self._told[place] = record.created
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            _write(_State.err, line.encode("utf-8", "replace") + b"\n")
+
+
+class _Printed:
+    """The lines of one output, on their way to the log."""
+
+    def __init__(self, name: str, target: int) -> None:
+        """`name` stands in front of each."""
+        self._name, self._target = name, target
+        self._rest = b""
+        self._hidden = 0
+        self._told = float("-inf")
+
+    def show(self, data: bytes) -> None:
+        """Write what is complete."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        # a bar that is drawn again and again over itself
+        rest = rest[rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1 :]
+        while len(rest) > LONGEST_RECORD:
+            end = _between_characters(rest, LONGEST_RECORD)
+            lines.append(rest[:end])
+            rest = rest[end:]
+        self._rest = rest
+        for line in lines:
+            self._line(line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
+
+    def hide(self, data: bytes) -> None:
+        """Count only."""
+        self._hidden += len(self._rest) + len(data)
+        self._rest = b""
+
+    def tell_hidden(self, *, now: bool = False) -> None:
+        """Say how much was hidden, now and then."""
+        if not self._hidden or not (now or time.monotonic() - self._told > HIDDEN_SECONDS):
+            return
+        self._line(f"{self._hidden} bytes were printed, which are not shown, because they may hold a request's content")
+        self._hidden, self._told = 0, time.monotonic()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.show(b"\n")
+        self.tell_hidden(now=True)
+
+    def _line(self, text: str) -> None:
+        left = one_line(text).rstrip().encode("utf-8", "replace")
+        while left:
+            end = _between_characters(left, LONGEST_PRINTED)
+            piece, left = left[:end], left[end:]
+            now = time.time()
+            stamp = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now % 1 * 1000):03d}"
+            _write(self._target, f"{stamp} {self._name}: ".encode() + piece + b"\n")
+
+
+def _between_characters(data: bytes, end: int) -> int:
+    """Where to cut so that no character of UTF-8 is in two pieces."""
+    return next((at for at in range(end, end - 4, -1) if at >= len(data) or data[at] & 0xC0 != 0x80), end)
+
+
+def _read(outputs: dict[int, _Printed], control: int, parent: int) -> None:
+    """The process that reads what is printed, until the server says that it ends, or has ended."""
+    hidden = over = False
+    poll = select.poll()
+    for source in (*outputs, control):
+        os.set_blocking(source, False)
+        poll.register(source, select.POLLIN)
+    deadline = float("inf")
+    while time.monotonic() < deadline:
+        poll.poll(0 if over else 1000)
+        chunks = [(source, _available(source)) for source in outputs]
+        # read after them: what was printed about a request comes later than the word to hide it
+        said = _available(control)
+        hidden = hidden or _HIDE in (said or b"")
+        for source, data in chunks:
+            if data:
+                (outputs[source].hide if hidden else outputs[source].show)(data)
+            elif data is not None:
+                _forget(poll, source)  # nobody can write to it any more
+        for output in outputs.values():
+            output.tell_hidden()
+        if over and not any(data for _, data in chunks):
+            break
+        if not over and (said == b"" or _END in (said or b"") or os.getppid() != parent):
+            over, deadline = True, time.monotonic() + DRAIN_SECONDS
+    for output in outputs.values():
+        output.end()
+
+
+def _available(source: int) -> bytes | None:
+    """What can be read now; None for nothing yet, and no bytes at the end."""
+    try:
+        return os.read(source, 64 * 1024)
+    except BlockingIOError:
+        return None
+
+
+def _forget(poll: select.poll, source: int) -> None:
+    with contextlib.suppress(KeyError):
+        poll.unregister(source)
+
+
+def _watch(child: int) -> None:
+    """Without its reader a pipe would be an error to everybody who prints."""
+    with contextlib.suppress(ChildProcessError):  # somebody waited for all children
+        os.waitpid(child, 0)
+    if not _State.ended:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        log.error("the process that writes printed lines has ended: they are lost from now on")
+
+
+def _write_by_line() -> None:
+    """A line is there when it was printed, in Python and in C, which would both collect some kilobytes for a pipe."""
+    # new ones, because those of the interpreter remember whether the container's own outputs can seek
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.setvbuf(ctypes.c_void_p.in_dll(library, "stdout"), None, 1, 0)  # 1: _IOLBF
+
+
+def _thread_ended(args: Any) -> None:
+    if args.exc_type is not SystemExit:
+        log.error("the thread '%s' has ended", args.thread.name if args.thread else "?", exc_info=args.exc_value)
+
+
+def _tell(word: bytes) -> None:
+    if _State.control >= 0:
+        _write(_State.control, word)
+
+
+def _write(target: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        while data:
+            data = data[os.write(target, data) :]
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def _without_middle(line: str) -> str:
+    more = len(line) - LONGEST_RECORD
+    if more <= 0:
+        return line
+    half = LONGEST_RECORD // 2
+    return f"{line[:half]} [{more} letters left out] {line[-half:]}"
+
+
+def _is_ours(name: str) -> bool:
+    return name == OURS or name.startswith(f"{OURS}.")
+
+
+def _is_about_the_machine(error: BaseException) -> bool:
+    from .worker import FatalError
+
+    if isinstance(error, (MemoryError, FatalError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _DEVICE)
+
+
+def _short(file: str) -> str:
+    """The path without the folder of the packages."""
+    for folder in ("/site-packages/", "/dist-packages/"):
+        _, found, rest = file.rpartition(folder)
+        if found:
+            return rest
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(__file__))) + os.sep
+    return file.removeprefix(ours)

@@ -1,0 +1,1 @@
+"""The model itself: loaded, warmed up, batched and asked."""

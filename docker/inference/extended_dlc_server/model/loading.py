@@ -1,0 +1,235 @@
+"""From the settings to what answers: a pipeline on each device, or the user's own code. Runs on the worker's thread.
+
+torch and transformers are imported inside the functions: the server answers `/ping` while they load.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import CannotAnswerError, StartError
+from ..files.complete import Incomplete, some
+from ..files.configuration import fields_read, is_suspicious, translate, written_by_newer
+from ..files.sentence_modules import Recipe, task_of
+from ..files.trained import log_training
+from ..files.weights import Weights, find_weights, place_cache
+from ..machine.banner import log_banner
+from ..machine.cpu import multiplies_bfloat16
+from ..machine.device_errors import free_memory
+from ..machine.devices import AUTO, Placement, place, seen_gpus
+from ..machine.requirements import install_requirements
+from ..machine.secret import read_token
+from ..machine.start_time import part_of_start
+from ..reading.loaders import refuse_strings
+from ..reading.tasks import PIPELINES, check_task, infer_task
+from ..settings import Settings
+from .embeddings import recipe_for
+from .loaded import make_pipeline, numbers_of, read_by_the_answer
+from .model import Model
+from .reranking import Scoring, scoring_for
+from .user_code import Context, UserModel, load_hooks
+from .warm_up import warm_up_request
+
+log = logging.getLogger(__name__)
+
+
+def load_model(settings: Settings) -> Sequence[Model | UserModel]:
+    """The copies of what answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+    temporary = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only looked at
+    wanted = None if settings.model_folder_holds_a_model else settings.model_id
+    place_cache(os.environ, wanted, [temporary, settings.model_folder.parent])
+    if settings.token_secret_arn and not settings.token:
+        settings = replace(settings, token=read_token(settings.token_secret_arn))
+        # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions
+        os.environ["HF_TOKEN"] = settings.token or ""
+    program = settings.program_file
+    if settings.requirements_file:
+        with part_of_start("requirements"):
+            install_requirements(settings.requirements_file)
+    if program is None:
+        return load_pipelines(settings)
+    hooks = load_hooks(program)
+    if not hooks.functions:
+        return load_pipelines(settings)
+    if "model_fn" not in hooks.functions:
+        (own,) = load_pipelines(settings, for_own_code=True)
+        context = _context(settings, str(settings.model_folder))
+        return [UserModel(hooks, context, own.pipeline, own)]
+    # without files that we know of, its own business
+    known = settings.model_id is not None or settings.model_folder_holds_a_model
+    with part_of_start("download"):
+        folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
+    context = _context(settings, str(folder))
+    log_banner(settings, str(folder), f"that of model_fn in {program.name}", _devices())
+    try:
+        with part_of_start("load"):
+            model = hooks.call("model_fn", context, context.system_properties["model_dir"])
+    except Exception as error:
+        log.exception("model_fn failed")
+        raise StartError(f"model_fn of {hooks.module} failed: {type(error).__name__}: {error}") from error
+    log.info("ready: model_fn returned a %s", type(model).__name__)
+    return [UserModel(hooks, context, model, None)]
+
+
+def _context(settings: Settings, folder: str) -> Context:
+    import torch
+
+    return Context(folder, 0 if torch.cuda.is_available() else None)
+
+
+def _devices() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    return f"{torch.get_num_threads()} CPU threads"
+
+
+def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Model]:
+    """Import transformers, find the task, load a pipeline on each device and warm it up.
+
+    For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
+    """
+    incomplete = Incomplete(allowed=settings.allow_incomplete)
+    with part_of_start("download"):
+        weights = find_weights(settings, incomplete)
+    with part_of_start("imports"):
+        import torch  # noqa: F401 - what takes the time of the next ones
+        import transformers
+        from transformers.pipelines import PIPELINE_REGISTRY
+
+    config = weights.config()
+    of_adapter = weights.adapter.task if weights.adapter else None
+    inferred = of_adapter or task_of(weights.modules_folder, weights.name)
+    task = check_task(
+        settings.task or inferred or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
+        installed=PIPELINE_REGISTRY.supported_tasks.keys(),
+        aliases=PIPELINE_REGISTRY.task_aliases,
+        version=transformers.__version__,
+    )
+
+    def placed(told: str) -> Placement:
+        found = place(
+            seen_gpus(),
+            size=weights.size,
+            stored=config.get("dtype") or config.get("torch_dtype"),
+            told=told,
+            has_accelerate=importlib.util.find_spec("accelerate") is not None,
+            cpu_multiplies_bfloat16=multiplies_bfloat16() and not for_own_code,
+        )
+        return replace(found, devices=found.devices[:1]) if for_own_code else found
+
+    placement = placed(settings.dtype)
+    known = f"{task} (HF_TASK)" if settings.task else f"{task} (from config.json; HF_TASK is not set)"
+    log_banner(settings, weights.described(), known, f"{_devices()}, in {placement.dtype}")
+    log_training(weights.adapter.folder if weights.adapter else weights.folder, transformers.__version__)
+    read = _read_config(config, weights, incomplete)
+    sentences = recipe_for(weights, task, incomplete) or scoring_for(weights, task, config)
+    try:
+        return _load(weights, task, settings, placement, read, sentences, incomplete)
+    except CannotAnswerError as error:
+        if settings.dtype != AUTO or placement.dtype == "float32":
+            raise
+        reason = str(error)  # and not the error, which keeps the model in memory
+    # some models and some pipelines, of older releases above all, know no other
+    log.warning("in %s %s: once more in float32", placement.dtype, reason)
+    free_memory()
+    return _load(weights, task, settings, placed("float32"), read, sentences, incomplete)
+
+
+def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
+    """The configuration for the installed release, where it is another than the one beside the weights."""
+    import transformers
+
+    installed, changed = transformers.__version__, weights.config_folder != weights.folder
+    if is_suspicious(config, installed):
+        done = translate(config, fields_read)
+        wrote = f"config.json of {weights.name}, written by transformers {config.get('transformers_version')},"
+        if done.lost:
+            incomplete.add(
+                f"{wrote} says what changes the answer and what transformers {installed} does not read: "
+                f"{'; '.join(done.lost)}. Build the image with that release"
+            )
+        if done.changed:
+            log.info("%s was translated for %s: %s", wrote, installed, "; ".join(done.changed))
+        if done.unread and written_by_newer(config, installed):
+            log.warning("%s has fields that %s does not read: %s", wrote, installed, some(done.unread))
+        config, changed = done.config, changed or bool(done.changed)
+    return config if changed else None
+
+
+def _load(
+    weights: Weights,
+    task: str,
+    settings: Settings,
+    placement: Placement,
+    config: dict[str, Any] | None,
+    sentences: Recipe | Scoring | None,
+    incomplete: Incomplete,
+) -> list[Model]:
+    """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
+    import torch
+    from transformers.pipelines import pipeline
+
+    dtype = "dtype" if "dtype" in inspect.signature(pipeline).parameters else "torch_dtype"
+    models = []
+    for device in placement.devices:
+        with part_of_start("load"):
+            loaded, invented = make_pipeline(
+                PIPELINES.get(task, task),
+                weights,
+                config,
+                incomplete,
+                token=settings.token,
+                trust_remote_code=settings.trust_remote_code,
+                **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
+            )
+        refuse_strings()
+        models.append(Model(loaded, task, settings, sentences))
+        broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
+        with numbers_of(loaded.model) as numbers, part_of_start("warm-up"):
+            try:
+                models[-1].warm_up()
+            except CannotAnswerError as error:
+                raise CannotAnswerError(f"{broken}: {error}") if numbers.are_none else error from error.__cause__
+        if numbers.are_none:
+            if settings.dtype == AUTO and placement.dtype != "float32":
+                raise CannotAnswerError(broken)
+            incomplete.add(f"{broken}: the training or the conversion broke the weights, deliver those of before")
+        _require_what_is_read(models[-1], invented, weights.name, incomplete)
+    incomplete.tell(weights.name)
+    log.info(
+        "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",
+        *(weights.name, task, placement.dtype, models[0].batch_size, len(models)),
+    )
+    return models
+
+
+def _require_what_is_read(model: Model, invented: dict[str, Any], name: str, incomplete: Incomplete) -> None:
+    """Refuse a head or a layer that the checkpoint lacks, and not what the task leaves aside."""
+    if not invented:
+        return
+
+    def ask() -> Any:
+        return model._call(*warm_up_request(model.expected, model.pipeline))
+
+    read = read_by_the_answer(invented, model.pipeline.model, ask)
+    if read:
+        kind = type(model.pipeline.model).__name__
+        incomplete.add(
+            f"{name} lacks weights from which {model.task} computes its answer, and {kind} has random ones instead: "
+            f"{some(read)}. Choose the HF_TASK that the model was trained for, or a checkpoint that has them"
+        )
+
+
+def _auto_mappings() -> dict[str, Any]:
+    from transformers.models.auto import modeling_auto
+
+    return {name: value for name, value in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")}

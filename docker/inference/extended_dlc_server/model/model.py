@@ -1,0 +1,399 @@
+"""The model: a transformers pipeline that is loaded, warmed up and asked. All of it runs on the worker's thread.
+
+torch and transformers are imported inside the functions: the server answers `/ping` while they load.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..answering.encoding import encode
+from ..errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors, shown_text
+from ..files.sentence_modules import Recipe
+from ..machine.device_errors import explain_device
+from ..machine.ending import end_between_layers
+from ..machine.log import frames
+from ..machine.memory import memory_for_texts
+from ..machine.worker import Shared
+from ..reading.chats import Chats, is_chat
+from ..reading.decoding import Decoded, Expected
+from ..reading.image_tokens import TASKS as WITH_IMAGES
+from ..reading.image_tokens import check_resizing
+from ..reading.lengths import Lengths
+from ..reading.parameter_table import Limits
+from ..reading.parameters import Parameters
+from ..reading.tasks import kind_of
+from ..reading.tgi import Told, described, take_wishes, watched
+from ..reading.tokens import TokenCounter
+from ..settings import Settings
+from ..writing.scheduler import CannotShareStepsError, Scheduler, Writing
+from ..writing.streaming import Emit, StreamEndedError, TokenEvents, finish_reason
+from .answer_sizes import weigh_answers
+from .batching import Batching
+from .embeddings import Embeddings, Vectors, most_tokens
+from .health import Health
+from .pipeline_texts import PipelineTexts
+from .reranking import Reranker, Scoring
+from .served import Served
+from .speech import is_whisper, share_what_is_heard, transcribe
+from .warm_up import warm_up_request
+from .writer import TASKS, Writer
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """One loaded pipeline and what it takes."""
+
+    def __init__(self, pipeline: Any, task: str, settings: Settings, sentences: Recipe | Scoring | None = None) -> None:
+        """Read from the pipeline what its callers may send; `sentences` says how texts get vectors, or scores."""
+        self.pipeline = pipeline
+        if task == "automatic-speech-recognition" and is_whisper(pipeline):
+            share_what_is_heard(pipeline.model)
+        end_between_layers(pipeline.model)
+        weigh_answers(pipeline, task)
+        self._lengths = Lengths(pipeline, task, settings)
+        if task in WITH_IMAGES:
+            _count_what_is_read(pipeline, self._lengths)
+        self._chats = Chats(pipeline.tokenizer) if task == "text-generation" else None
+        limits = Limits(
+            input_tokens=self._lengths.input_tokens,
+            new_tokens=self._lengths.new_tokens,
+            all_tokens=self._lengths.all_tokens,
+            vocabulary=self._lengths.vocabulary,
+            template_variables=self._chats.variables if self._chats else frozenset(),
+        )
+        self._parameters = Parameters(pipeline, task, limits)
+        self.embeddings: Embeddings | None = None
+        self.reranker: Reranker | None = None
+        if sentences is not None and pipeline.tokenizer is not None:
+            told = settings.max_input_tokens
+            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, self._lengths.input_tokens, told)
+            if isinstance(sentences, Recipe):
+                self.embeddings = Embeddings(pipeline, sentences, task, most)
+            else:
+                self.reranker = Reranker(pipeline, sentences, most, self._explained)
+        self._batching = Batching(pipeline, task, settings.batch_size, self.embeddings)
+        self._counter = TokenCounter(pipeline.model)
+        self.writer: Writer | None = None
+        if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
+            self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
+        self.steps: Scheduler | None = None
+        """What writes its texts, once it is proved that they may share steps."""
+
+        self._texts: PipelineTexts | None = None
+        self._scheduler: Scheduler | None = None
+        if self.writer is not None and task == "text-generation":
+            self._texts = PipelineTexts(pipeline, self._written)
+            self._scheduler = Scheduler(
+                pipeline,
+                most=settings.texts_at_once,
+                memory=lambda: memory_for_texts(pipeline.model.device),
+                longest=self._lengths.input_tokens,
+                explained=self._explained,
+            )
+        self.name = settings.served_name
+        self._health: Health | None = None
+        self.task = task
+        extractor = getattr(pipeline, "feature_extractor", None)
+        self.expected = Expected(
+            task=task,
+            kind=kind_of(task),
+            sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
+            max_audio_seconds=settings.max_audio_seconds,
+            most_characters=self._lengths.most_characters,
+            parameters=self._parameters.names,
+        )
+
+    @property
+    def served(self) -> Served:
+        """What it can be asked."""
+        return Served(
+            task=self.task,
+            kind=self.expected.kind,
+            parameters=self._parameters.table,
+            limits=self.writer.limits if self.writer is not None else None,
+            images_in_chats=self.writer is not None and self.writer.has_images,
+            embeds=self.embeddings is not None,
+            reranks=self.reranker is not None,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Most requests that run together."""
+        return self.steps.most if self.steps else self._batching.size
+
+    def prepare(self, request: Decoded) -> Shared | None:
+        """Check all of a request that needs no model, on any thread; how it may run together with others.
+
+        400 for parameters that it may not have, and for what the model has no positions or no template for.
+        """
+        if request.arguments is None:
+            arguments = self._parameters.check(request.parameters)
+            required = _REQUIRED.get(self.task)
+            if required and not arguments.get(required):
+                raise RequestError(
+                    400, "bad-parameters", f"the parameter '{required}' is missing: {self.task} cannot do without it"
+                )
+            prompt = request.inputs
+            if self._chats is not None:
+                request.inputs = self._chats.check(request.inputs)
+                prompt = self._rendered(request.inputs, arguments)
+            if self.embeddings is not None and self.embeddings.check(arguments, request.inputs):
+                request.cut = self._lengths.fit_cut(request.inputs, arguments, self.embeddings.most_tokens)
+            else:
+                if "image_processor_kwargs" in arguments:
+                    check_resizing(request.inputs, arguments["image_processor_kwargs"], self.pipeline.image_processor)
+                kept, lost = arguments.pop("truncate", None), 0
+                if kept is not None:
+                    request.inputs, lost = self._lengths.keep_end(request.inputs, kept)
+                    prompt = request.inputs
+                request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
+                request.cut += lost
+            request.wishes = take_wishes(arguments)
+            if request.wishes.details:
+                self._check_details(request.inputs, arguments)
+            request.arguments = arguments
+        alone = not request.wishes.changes_nothing
+        key = None if alone else self._batching.key(request.inputs, request.arguments)
+        if key is None:
+            return None
+        batching = self._batching
+        return Shared(
+            key=key,
+            item=request,
+            most=batching.most(request.inputs),
+            run=Model.answer_together,
+            length=batching.length(request.inputs),
+            spare=batching.spare,
+        )
+
+    def joins(self, request: Decoded) -> Callable[[Emit | None], Writing] | None:
+        """How a request that is prepared joins the steps in which others are written, where it may."""
+        if self.steps is None or self._texts is None or self.writer is None:
+            return None
+        texts = self._texts.request(request)
+        return None if texts is None else self.writer.joins(texts, *texts.asked)
+
+    def _rendered(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        """What the chat template makes of chats, and texts as they are."""
+        variables = {**arguments.pop("chat_template_kwargs", {})}
+        encoding = arguments.get("tokenizer_encode_kwargs", {})
+        assert self._chats is not None  # noqa: S101 - of text-generation alone
+        variables.update({name: value for name, value in encoding.items() if name in self._chats.variables})
+        chat = isinstance(inputs, list) and not isinstance(inputs[0], str)
+        if variables and not (chat and "tokenizer_encode_kwargs" in self._parameters.table):
+            reason = "the transformers release of this image passes none on" if chat else "'inputs' is no chat"
+            raise RequestError(400, "bad-parameters", f"variables of the chat template have no effect: {reason}")
+        if variables:
+            arguments["tokenizer_encode_kwargs"] = {**encoding, **variables}
+        if not chat:
+            return inputs
+        if isinstance(inputs[0], dict):
+            return self._chats.render(inputs, arguments, variables)
+        return [self._chats.render(one, arguments, variables) for one in inputs]
+
+    def answer(self, request: Decoded) -> bytes:
+        """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        with self._counter.count([request.tokens]):
+            result = self.predict(request)
+        return self._written(result, request)
+
+    def predict(self, request: Decoded) -> Any:
+        """The pipeline's result as it is."""
+        if request.arguments is None:  # of user code, which decodes on this thread
+            self.prepare(request)
+        try:
+            with panics_are_errors(), watched(request.wishes, self.pipeline) as (more, told):
+                result = self._call(request.inputs, self._with(more, request.arguments or {}))
+        except Exception as error:
+            raise self._explained(error) from error
+        if request.wishes.details:
+            result[0]["details"] = described(told, request.wishes, self.pipeline.tokenizer, self._reason(told, request))
+        return result
+
+    def run(self, work: Callable[[], Any]) -> Any:
+        """What work on the model returns; what goes wrong comes as it does for a request."""
+        try:
+            with panics_are_errors():
+                return work()
+        except Exception as error:
+            raise self._explained(error) from error
+
+    def _with(self, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+        """Arguments for the pipeline, with more that are for `generate`."""
+        if more and self._parameters.grouped:
+            return {**arguments, "generate_kwargs": {**arguments.get("generate_kwargs", {}), **more}}
+        return {**arguments, **more}
+
+    def _reason(self, told: Told, request: Decoded) -> str:
+        """Why the generation ended."""
+        arguments = request.arguments or {}
+        ends = arguments.get("eos_token_id", self.pipeline.model.generation_config.eos_token_id)
+        by_text = bool(request.wishes.stops) and len(told.tokens) != arguments.get("max_new_tokens")
+        return finish_reason(told.tokens, ends, stopped_by_text=by_text)
+
+    @staticmethod
+    def _check_details(inputs: Any, arguments: dict[str, Any]) -> None:
+        """400 for a request whose tokens are those of several sequences."""
+        if not _is_one(inputs, arguments):
+            raise RequestError(
+                400, "bad-parameters", "'details' are of one answer: send one text or one chat, and no beams"
+            )
+
+    def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
+        """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
+        try:
+            with panics_are_errors(), self._counter.count([request.tokens for request in requests]):
+                results = self._batching.call([request.inputs for request in requests], requests[0].arguments or {})
+        except Exception as error:
+            explained = explain_device(error)
+            if explained is None:
+                raise
+            raise explained from error
+        answers: list[bytes | Exception] = []
+        for result, request in zip(results, requests, strict=True):
+            try:
+                answers.append(self._written(result, request))
+            except RequestError as error:
+                answers.append(error)
+        return answers
+
+    def _written(self, result: Any, request: Decoded) -> bytes:
+        if isinstance(result, Vectors):
+            request.tokens.prompt = result.tokens
+        if request.write is not None:
+            return request.write(result, self)
+        result = result.rows if isinstance(result, Vectors) else result
+        return encode(result, request.form, self.expected.task)
+
+    def check_stream(self, request: Decoded) -> None:
+        """400 for a request that has no answer in parts."""
+        if not _is_one(request.inputs, request.arguments or {}):
+            raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
+
+    def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
+        """Generate with an event for each token, the last of which has what `answer` would; returns how many."""
+        pipeline = self.pipeline
+        events = TokenEvents(pipeline.tokenizer, emit, gone)
+        try:
+            with (
+                panics_are_errors(),
+                watched(request.wishes, pipeline) as (more, told),
+                events.flushed_by(pipeline.model),
+            ):
+                events.likely = told.likely
+                (result,) = pipeline(request.inputs, streamer=events, **self._with(more, request.arguments or {}))
+        except StreamEndedError:
+            raise
+        except Exception as error:
+            events.flush()
+            raise self._explained(error) from error
+        told.tokens = events.tokens
+        request.tokens.prompt = events.prompt_tokens
+        about = {"finish_reason": self._reason(told, request), "generated_tokens": len(events.tokens)}
+        seen = {"input_length": events.prompt_tokens, "seed": request.wishes.seed}
+        events.finish(**result, details={**about, **seen})
+        return len(events.tokens)
+
+    def warm_up(self) -> None:
+        """Two small inferences: the first request finds everything ready, and what answers are like is known."""
+        try:
+            self._health = Health(lambda: self._call(*warm_up_request(self.expected, self.pipeline)), self.pipeline)
+        except Exception as error:
+            reason = f"the model is loaded but cannot answer: {type(error).__name__}: {error}"
+            raise (StartError if explain_device(error) else CannotAnswerError)(reason) from error
+        if not self._may_share_steps():
+            self._batching.prove()
+        if self.reranker is not None and self._batching.size == 1:
+            self.reranker.together = 1
+
+    def _may_share_steps(self) -> bool:
+        """Whether texts are written step by step from now on."""
+        if self._scheduler is None or self.writer is None:
+            return False
+        try:
+            self._scheduler.prove(self.pipeline.tokenizer(_SOME_TEXT)["input_ids"])
+        except CannotShareStepsError as error:
+            log.info("texts do not share the steps of the model: %s", error)
+            return False
+        self.steps = self.writer.steps = self._scheduler
+        self._batching.run_alone()
+        return True
+
+    def fit_pairs(self, query: str, texts: Sequence[str], *, cuts: bool) -> int:
+        """About how many tokens are lost of pairs that are cut as they are read; 400 where none is to be cut."""
+        assert self.reranker is not None  # noqa: S101 - of cross-encoders alone
+        return self._lengths.fit_pairs(query, texts, self.reranker.most_tokens, cuts=cuts)
+
+    def why_not_healthy(self) -> str:
+        """Why the model no longer answers as it did at the start; empty where it does."""
+        return self._health.why_not() if self._health else ""
+
+    def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
+        if self.embeddings is not None and self.embeddings.is_asked(inputs, arguments):
+            return self.embeddings(inputs, arguments)
+        if self._batching.knows_better(inputs, arguments):
+            return self._batching.call([inputs], arguments)[0]
+        if self.expected.task == "automatic-speech-recognition":
+            return transcribe(self.pipeline, inputs, arguments)
+        if self.expected.task == "zero-shot-audio-classification":
+            inputs = inputs["raw"]  # it knows no rates, and the audio has the model's already
+        if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
+            return self.pipeline(**inputs, **arguments)
+        return self.pipeline(inputs, **arguments)
+
+    def _explained(self, error: Exception) -> Exception:
+        """The same error for the one who can put it right.
+
+        The model has answered the warm-up request, so whatever else than memory and device fails now is about this
+        request's inputs or parameters.
+        """
+        if isinstance(error, RequestError):
+            return error
+        device = explain_device(error)
+        if device or self._health is None:
+            return device or error
+        log.info("a request does not fit the model: %s", frames(error))
+        # words of these are meant for who calls; those of others may name what is inside
+        told = f": {shown_text(error)}" if isinstance(error, (ValueError, TypeError, KeyError)) else ""
+        return ModelFailedError(
+            400,
+            "refused-by-model",
+            f"the model refuses this request ({type(error).__name__}{told}): its inputs or parameters do not fit",
+        )
+
+
+def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
+    """Let each prompt be counted between the processor, which makes tokens of its images, and the model."""
+    forward = pipeline._forward
+
+    def counted(model_inputs: Any, **options: Any) -> Any:
+        generation = dict(options.get("generate_kwargs") or {})
+        lengths.check_expanded(model_inputs, generation)
+        return forward(model_inputs, **({**options, "generate_kwargs": generation} if generation else options))
+
+    pipeline._forward = counted
+
+
+_SOME_TEXT = "A text with some words in it, of which the model makes what it likes."
+"""What is read to see whether texts may share steps."""
+
+_REQUIRED = {
+    **dict.fromkeys(
+        (
+            *("zero-shot-audio-classification", "zero-shot-classification", "zero-shot-image-classification"),
+            "zero-shot-object-detection",
+        ),
+        "candidate_labels",
+    )
+}
+
+
+def _is_one(inputs: Any, arguments: dict[str, Any]) -> bool:
+    """Whether the answer is one sequence that grows at its end."""
+    several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
+    return not several and (isinstance(inputs, str) or is_chat(inputs))

@@ -1,0 +1,194 @@
+"""Audio bytes of any container format into the mono float32 samples that a model takes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import struct
+import tempfile
+import wave
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RequestError, shown
+from ..machine import children
+
+if TYPE_CHECKING:
+    from ..machine.memory import Share
+
+Samples = np.ndarray[Any, np.dtype[np.float32]]
+
+FFMPEG_SECONDS = 120
+"""How long ffmpeg may take for one request; an hour of audio takes it a few seconds."""
+
+LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
+"""Samples a second that sound is recorded with: a few of a lower rate would become hours of the model's."""
+
+_SAMPLE_BYTES = 4
+_PIECE = 4 * 1024 * 1024
+"""Bytes of samples for which room is asked at a time while ffmpeg makes them."""
+
+_RESAMPLING_BYTES = 32
+"""A sample while it is resampled here: spectrum and result, which numpy makes of twice the digits."""
+
+_MOST_CHUNKS = 1000
+"""Most chunks of a WAV file that are looked at to find its format."""
+
+# Formats that carry their own samples. Playlists (hls, concat, dash ...) are absent on purpose: they name other
+# files and URLs, which no request may do.
+_FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+_RATE = re.compile(rb"^\[info\] +Stream #0:.* Audio: .*?, (\d+) Hz", re.MULTILINE)
+_ERROR = re.compile(rb"^(?:\[[^]\n]* @ [^]\n]*\] )?\[(?:error|fatal)\] ?(.+)$", re.MULTILINE)
+
+
+def decode_audio(data: bytes, *, rate: int, max_seconds: int, share: Share | None = None) -> Samples:
+    """Samples at `rate`; 400 for what cannot be decoded, 413 for what is too long, 429 where nothing has room for it.
+
+    `share` is what the request has of the memory for samples.
+    """
+    if not data:
+        raise _undecodable("it is empty", "send the bytes of an audio file")
+    before = share.held if share else 0
+    samples = None
+    ffmpeg = shutil.which("ffmpeg")
+    if data[:4] == b"RIFF":
+        _check_rate(_wav_rate(data))
+        # plain WAV needs no other program; one that does not fit the model's rate is resampled better by ffmpeg
+        samples = _decode_wav(data, rate=rate, max_seconds=max_seconds, may_resample=ffmpeg is None, share=share)
+    if samples is None:
+        if ffmpeg is None:
+            raise RequestError(
+                400,
+                "undecodable-audio",
+                "this image has no ffmpeg program and can only read PCM WAV: send a WAV file, "
+                "or build the image from a base with ffmpeg",
+            )
+        samples = _decode_with_ffmpeg(ffmpeg, data, rate=rate, max_seconds=max_seconds, share=share)
+    if samples.size > rate * max_seconds:
+        raise _too_long(max_seconds)
+    if samples.size == 0:
+        raise _undecodable("it holds no samples", "send at least a few milliseconds")
+    if share:
+        share.keep(before + samples.nbytes)
+    return samples
+
+
+def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int, share: Share | None) -> Samples:
+    made = bytearray()
+    room = 0
+
+    def add(piece: bytes) -> None:
+        nonlocal room
+        size = len(made) + len(piece)
+        if size > _SAMPLE_BYTES * rate * (max_seconds + 1):
+            raise _too_long(max_seconds)
+        while share and size > room:
+            share.take(_PIECE, "audio-too-long")
+            room += _PIECE
+        made.extend(piece)
+
+    if share:  # before ffmpeg runs, which must not wait for room
+        share.take(_PIECE, "audio-too-long")
+        room = _PIECE
+    # A file on standard input, not a pipe: MP4 and M4A often keep their index at the end, and ffmpeg must seek to it.
+    with tempfile.TemporaryFile() as source:
+        source.write(data)
+        source.seek(0)
+        os.fchmod(source.fileno(), 0o444)  # ffmpeg opens it by its name, as a user without rights
+        command = [
+            *(ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"),
+            *("-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", "/dev/stdin"),
+            *("-map", "0:a:0", "-t", str(max_seconds + 1), "-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"),
+        ]
+        try:
+            _, said = children.run(command, seconds=FFMPEG_SECONDS, stdin=source, output=add)
+        except TimeoutError:
+            raise _undecodable(f"it took more than {FFMPEG_SECONDS} s", "send shorter or simpler audio") from None
+    found = _RATE.search(said)
+    _check_rate(int(found[1]) if found else None)
+    # ffmpeg ends with an error code for a truncated file too, whose beginning is worth an answer
+    if not made:
+        errors = _ERROR.findall(said)
+        reason = shown(errors[-1].decode("utf-8", "replace")) if errors else "no audio in it"
+        raise _undecodable(f"ffmpeg says {reason}", "send a wav, mp3, flac, ogg, m4a, mp4 or webm file")
+    return np.frombuffer(made, dtype="<f4", count=len(made) // _SAMPLE_BYTES)
+
+
+def _wav_rate(data: bytes) -> int | None:
+    """Samples a second as the head of a WAV file says, whatever its samples are."""
+    position = 12
+    for _ in range(_MOST_CHUNKS):
+        if position + 16 > len(data):
+            break
+        name, size = struct.unpack_from("<4sI", data, position)
+        if name == b"fmt ":
+            (rate,) = struct.unpack_from("<I", data, position + 12)
+            return int(rate)
+        position += 8 + size + size % 2
+    return None
+
+
+def _check_rate(rate: int | None) -> None:
+    if rate is not None and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise _undecodable(
+            f"it has {rate} samples a second", f"send a rate from {LOWEST_RATE} to {HIGHEST_RATE}, such as 16000"
+        )
+
+
+def _decode_wav(data: bytes, *, rate: int, max_seconds: int, may_resample: bool, share: Share | None) -> Samples | None:
+    """Samples of a PCM WAV file, or None for one that the standard library cannot read (or may not resample)."""
+    try:
+        with wave.open(io.BytesIO(data)) as file:
+            channels, width, source_rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
+            if source_rate != rate and not may_resample:
+                return None
+            if source_rate < 1 or channels < 1 or width not in (1, 2, 3, 4):
+                return None
+            count = min(file.getnframes(), len(data) // (width * channels), source_rate * (max_seconds + 1))
+            if share:
+                each = channels * (width + _SAMPLE_BYTES) + _SAMPLE_BYTES
+                resampled = _RESAMPLING_BYTES * (count + count * rate // source_rate) if source_rate != rate else 0
+                share.take(count * each + resampled, "audio-too-long")
+            frames = file.readframes(count)
+    except (wave.Error, EOFError, RuntimeError):
+        return None
+    frames = frames[: len(frames) // (width * channels) * (width * channels)]
+    if width == 1:  # 8-bit WAV is unsigned, wider ones are signed little-endian
+        scaled = np.frombuffer(frames, dtype=np.uint8).astype(np.float32)
+        scaled -= 128
+        scaled /= 128
+    elif width == 3:
+        padded = np.zeros((len(frames) // 3, 4), dtype=np.uint8)
+        padded[:, 1:] = np.frombuffer(frames, dtype=np.uint8).reshape(-1, 3)
+        scaled = padded.view("<i4").reshape(-1).astype(np.float32)
+        scaled /= 2**31
+    else:
+        scaled = np.frombuffer(frames, dtype=f"<i{width}").astype(np.float32)
+        scaled /= 2 ** (8 * width - 1)
+    del frames
+    mono = scaled if channels == 1 else scaled.reshape(-1, channels).mean(axis=1, dtype=np.float32)
+    return mono if source_rate == rate else resample(mono, source_rate, rate)
+
+
+def resample(samples: Samples, source_rate: int, rate: int) -> Samples:
+    """Band-limited resampling by cutting or padding the spectrum."""
+    length = round(samples.size * rate / source_rate)
+    if samples.size == 0 or length == 0:
+        return np.zeros(0, dtype=np.float32)
+    spectrum = np.fft.rfft(samples)
+    return (np.fft.irfft(spectrum[: length // 2 + 1], n=length) * (length / samples.size)).astype(np.float32)
+
+
+def _undecodable(problem: str, remedy: str) -> RequestError:
+    return RequestError(400, "undecodable-audio", f"the audio cannot be decoded ({problem}): {remedy}")
+
+
+def _too_long(max_seconds: int) -> RequestError:
+    return RequestError(
+        413,
+        "audio-too-long",
+        f"the audio is longer than {max_seconds} s: send it in parts, or raise EXTENDED_DLC_MAX_AUDIO_SECONDS",
+    )

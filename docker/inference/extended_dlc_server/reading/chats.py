@@ -1,0 +1,156 @@
+"""The texts and chats of text tasks: what a message may be, and what the model's chat template makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import RequestError, shown, shown_text
+from ..machine.ending import check
+
+MOST_MESSAGES = 10_000
+"""Most messages of a chat."""
+
+_RESERVED = frozenset(
+    {
+        *("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "raise_exception"),
+        *("strftime_now", "bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"),
+        *("conversation", "chat_template", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
+        *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "sanitize_control_tokens"),
+        *("additional_special_tokens", "namespace", "loop", "range", "dict", "self"),
+    }
+)
+
+
+def is_chat(inputs: Any) -> bool:
+    """Whether the inputs are the messages of one chat."""
+    return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict)
+
+
+class Chats:
+    """What one tokenizer's chat template takes."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Read the template's own variables, and whether it takes content in parts."""
+        self._tokenizer = tokenizer
+        self.template: str | None = _template_of(tokenizer)
+        self.variables = _variables_of(self.template) if self.template else frozenset()
+        self._takes_parts = bool(self.template) and self._renders_parts()
+
+    def check(self, inputs: Any) -> Any:
+        """Texts as they are, and chats with messages as the template wants them; 400 for what is none."""
+        if isinstance(inputs, str):
+            return inputs
+        if not isinstance(inputs, list):
+            raise _bad("must be a text, a list of texts, or chat messages")
+        if isinstance(inputs[0], dict):
+            return self._messages(inputs)
+        if isinstance(inputs[0], list):
+            return [self._messages(chat) for chat in inputs]
+        return inputs
+
+    def render(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
+        """The prompt; 400 with the template's own words for messages that it refuses."""
+        from jinja2 import TemplateError
+
+        if self.template is None:
+            raise _bad("holds chat messages, and this model has no chat template: send the prompt as a text")
+        check()
+        options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
+        goes_on = self.goes_on(messages, arguments)
+        try:
+            prompt: str = self._tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=not goes_on,
+                continue_final_message=goes_on,
+                **options,
+                **variables,
+            )
+        except TemplateError as error:
+            raise _bad(f"is refused by the model's chat template: {shown_text(error)}") from None
+        except (MemoryError, RequestError):
+            raise
+        except Exception as error:
+            raise _bad(
+                f"does not fit the model's chat template ({type(error).__name__}: {shown_text(error)}): give each "
+                "message a 'role' and a 'content' that is a text"
+            ) from None
+        return prompt
+
+    @staticmethod
+    def goes_on(messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
+        """Whether the last message is to be continued: unless told, one of the assistant is."""
+        told = arguments.get("continue_final_message")
+        return bool(messages[-1]["role"] == "assistant" if told is None else told)
+
+    def _messages(self, chat: Any) -> list[dict[str, Any]]:
+        if not isinstance(chat, list) or not 0 < len(chat) <= MOST_MESSAGES:
+            raise _bad(f"must hold chats of 1 to {MOST_MESSAGES} messages")
+        return [self._message(message) for message in chat]
+
+    def _message(self, message: Any) -> dict[str, Any]:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise _bad("must hold chat messages: objects with a 'role' and a 'content'")
+        content = message.get("content")
+        if isinstance(content, list):
+            texts = [_text_of(part) for part in content]
+            return message if self._takes_parts else {**message, "content": "\n".join(texts)}
+        # null beside calls of tools: whether that can be rendered is the template's to say
+        if content is not None and not isinstance(content, str):
+            raise _bad(f"has a message whose 'content' is {shown(content)}: it must be a text, or a list of text parts")
+        return message
+
+    def _renders_parts(self) -> bool:
+        parts = [{"role": "user", "content": [{"type": "text", "text": "extended-dlc"}]}]
+        try:
+            made = self._tokenizer.apply_chat_template(parts, tokenize=False)
+        except Exception:
+            return False
+        return "extended-dlc" in made and "'type'" not in made and '"type"' not in made
+
+
+def _text_of(part: Any) -> str:
+    if isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str):
+        text: str = part["text"]
+        return text
+    kind = part.get("type") if isinstance(part, dict) else part
+    raise _bad(f"has a message with content of type {shown(kind)}: this model takes text parts only")
+
+
+def _template_of(tokenizer: Any) -> str | None:
+    """Of a tokenizer, or of a processor, which has no method for it."""
+    try:
+        template: Any = tokenizer.get_chat_template()
+    except AttributeError:
+        template = getattr(tokenizer, "chat_template", None)
+    except ValueError:  # none, or none by default of several
+        return None
+    return template if isinstance(template, str) else None
+
+
+def _variables_of(template: str) -> frozenset[str]:
+    """Names that the template reads and nobody gives it."""
+    from jinja2 import TemplateError, meta
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """The tag by which templates mark what an assistant said."""
+
+        tags = {"generation"}  # noqa: RUF012 - as jinja2's own extensions do
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    environment = ImmutableSandboxedEnvironment(extensions=[Generation, "jinja2.ext.loopcontrols"])
+    try:
+        found = meta.find_undeclared_variables(environment.parse(template))
+    except TemplateError:
+        return frozenset()
+    return frozenset(found) - _RESERVED
+
+
+def _bad(problem: str) -> RequestError:
+    return RequestError(400, "bad-inputs", f"'inputs' {problem}")

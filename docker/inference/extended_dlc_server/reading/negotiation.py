@@ -1,0 +1,104 @@
+"""Which form the answer gets: what the task can be written as, and what the caller accepts."""
+
+from __future__ import annotations
+
+import functools
+import re
+from enum import Enum
+
+from ..errors import RequestError
+
+_PROFILE = re.compile(r"""application/json\s*;([^,]*;)?\s*profile\s*=\s*"?hub\b""", re.IGNORECASE)
+
+
+class Form(Enum):
+    """A way to write a result."""
+
+    JSON = "application/json"
+    TEXT = "text/plain"
+    CSV = "text/csv"
+    EVENTS = "text/event-stream"
+    """One event a token while it is being generated."""
+
+    PNG = "image/png"
+    """The one image of an answer, as a file."""
+
+    NPY = "application/x-npy"
+    """An array in NumPy's own format."""
+
+    HUB = "application/json;profile=hub"
+    """JSON as Hugging Face's own API has it, where a pipeline's result is another."""
+
+    @property
+    def content_type(self) -> str:
+        """The header of the answer."""
+        if self is Form.HUB:
+            return Form.JSON.value
+        return f"{self.value}; charset=utf-8" if self in (Form.TEXT, Form.CSV) else self.value
+
+
+_ONE_TEXT = (
+    *("automatic-speech-recognition", "image-text-to-text", "image-to-text", "summarization"),
+    *("text-generation", "text2text-generation", "translation"),
+)
+_ROWS = (
+    *("audio-classification", "fill-mask", "image-classification", "question-answering", "summarization"),
+    *("text-classification", "text-generation", "text2text-generation", "token-classification", "translation"),
+    *("zero-shot-audio-classification", "zero-shot-classification", "zero-shot-image-classification"),
+)
+
+
+_IMAGES = ("depth-estimation", "image-to-image")
+_ARRAYS = ("feature-extraction", "image-feature-extraction", "sentence-embeddings")
+_OTHER_ON_THE_HUB = ("zero-shot-classification",)
+
+
+def offers(task: str) -> tuple[Form, ...]:
+    """What an answer of the task can be, JSON first."""
+    family = "translation" if task.startswith("translation_") else task
+    also = (
+        *((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS), (Form.EVENTS, ("text-generation",))),
+        *((Form.PNG, _IMAGES), (Form.NPY, _ARRAYS), (Form.HUB, _OTHER_ON_THE_HUB)),
+    )
+    return (Form.JSON, *(form for form, tasks in also if family in tasks))
+
+
+@functools.lru_cache(maxsize=64)
+def choose_form(accept: str, task: str) -> Form:
+    """The best of what is offered by quality, then by how exactly it is named, then JSON; 406 where nothing fits."""
+    ranges = [_parse_range(part) for part in accept.split(",") if part.strip()]
+    offered = offers(task)
+    if not ranges:
+        return offered[0]
+    best, form = max(((_rank(ranges, form.value), form) for form in offered), key=lambda pair: pair[0])
+    if best[0] <= 0:
+        raise not_acceptable(f"an answer of {task} cannot be written as '{accept[:100]}'", task)
+    if form is Form.JSON and Form.HUB in offered and _PROFILE.search(accept):
+        return Form.HUB
+    return form
+
+
+def not_acceptable(problem: str, task: str) -> RequestError:
+    """The answer to who accepts only what there is not."""
+    known = ", ".join(form.value for form in offers(task))
+    return RequestError(406, "not-acceptable", f"{problem}: set Accept to one of: {known}")
+
+
+def _parse_range(part: str) -> tuple[str, float]:
+    media, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return media.lower(), min(1.0, max(0.0, float(value)))
+            except ValueError:
+                return media.lower(), 0.0
+    return media.lower(), 1.0
+
+
+def _rank(ranges: list[tuple[str, float]], media: str) -> tuple[float, int]:
+    """Quality that the caller gives to the media type, and how exactly (a type that is named wins over `*/*`)."""
+    patterns = {media: 2, f"{media.partition('/')[0]}/*": 1, "*/*": 0}
+    found = [(patterns[pattern], quality) for pattern, quality in ranges if pattern in patterns]
+    exactness, quality = max(found, default=(0, 0.0))
+    return quality, exactness

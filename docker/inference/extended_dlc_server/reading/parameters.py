@@ -1,0 +1,133 @@
+"""Which of the table's parameters the loaded pipeline takes, and how it wants them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import RequestError
+from .attributes import merge
+from .parameter_table import CLIENTS_OWN, OF_THE_HUB, REFUSED, Limits, parameters_of
+from .parameter_types import Type, check_all
+from .tgi import PARAMETERS as OF_TGI
+
+# Pipelines that read names out of `**kwargs`, where no signature shows them.
+_READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
+    "feature-extraction": ("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
+    "sentence-embeddings": (
+        *("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
+        *("prompt", "prompt_name"),
+    ),
+    "image-segmentation": ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"),
+    "mask-generation": (
+        *("points_per_batch", "points_per_crop", "crops_n_layers", "crop_overlap_ratio", "crops_nms_thresh"),
+        *("crop_n_points_downscale_factor", "mask_threshold", "pred_iou_thresh", "stability_score_offset"),
+        *("stability_score_thresh", "output_bboxes_mask", "output_rle_mask", "max_hole_area", "max_sprinkle_area"),
+    ),
+    "object-detection": ("threshold",),
+    "text-classification": (
+        *("truncation", "padding", "padding_side", "max_length", "pad_to_multiple_of", "stride"),
+        *("add_special_tokens", "split_special_tokens"),
+    ),
+    "text-generation": ("padding", "add_special_tokens"),
+    "zero-shot-audio-classification": ("candidate_labels", "hypothesis_template"),
+    "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
+    "zero-shot-image-classification": ("candidate_labels", "hypothesis_template"),
+    "zero-shot-object-detection": ("candidate_labels", "threshold", "top_k"),
+}
+
+OURS = ("truncation", "truncate", "chat_template_kwargs", *OF_TGI)
+"""What this server does itself, whatever the pipeline of the release takes."""
+
+
+_LACKING = "this model has no such parameter in the transformers release of this image"
+
+
+class Parameters:
+    """What requests to one pipeline may set."""
+
+    def __init__(self, pipeline: Any, task: str, limits: Limits) -> None:
+        """Read from the installed release which names of the task's table its pipeline has."""
+        named, takes_more = _named_by(type(pipeline))
+        table = parameters_of(task, limits)
+        generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
+        # what the pipeline names itself it wants for itself
+        self._of_generate = self._generation(pipeline, table) - named if generates else frozenset()
+        self._is_greedy_at_0 = task != "automatic-speech-recognition"  # which has a temperature of 0 of its own
+        # where the pipeline wants what `generate` takes in an object of its own; callers may send it either way
+        self.grouped = "generate_kwargs" in named
+        known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
+        if generates and (self.grouped or takes_more or "max_new_tokens" in named):
+            known.update(("generate_kwargs", *OF_THE_HUB))
+        self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}
+        self._refused = {**REFUSED, **dict.fromkeys(table.keys() - known, _LACKING)}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that it takes."""
+        return frozenset(self.table)
+
+    @staticmethod
+    def _generation(pipeline: Any, table: Mapping[str, Type]) -> frozenset[str]:
+        """The table's names that this release's `generate`, or its configuration, knows."""
+        from transformers import GenerationConfig
+
+        known = {*vars(GenerationConfig()), *names_of(pipeline.model.generate)[0]}
+        return frozenset(table.keys() & known)
+
+    def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments for the pipeline; 400 for a name that is not in the table, or a value out of bounds."""
+        parameters = {name: value for name, value in parameters.items() if name not in CLIENTS_OWN}
+        if not parameters:
+            return {}
+        if "generate_kwargs" in self.table:
+            parameters = _renamed(parameters)
+        checked = check_all(parameters, self.table, self._refused)
+        own = checked.pop("generate_kwargs", {})
+        for name in own.keys() & checked.keys():
+            if own[name] != checked[name]:
+                raise RequestError(
+                    400, "bad-parameters", f"parameter '{name}' is given twice, in 'generate_kwargs' and beside it"
+                )
+        generation = {name: checked.pop(name) for name in checked.keys() & self._of_generate}
+        generation.update(own)
+        if generation.get("temperature") == 0 and self._is_greedy_at_0:
+            del generation["temperature"]
+            generation["do_sample"] = False
+        if generation and self.grouped:
+            checked["generate_kwargs"] = generation
+        else:
+            checked.update(generation)
+        return checked
+
+
+def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same under the names of the pipelines."""
+    for name in OF_THE_HUB:
+        if name in parameters:
+            rest = {other: value for other, value in parameters.items() if other != name}
+            parameters = merge(rest, {"generate_kwargs": parameters[name]})
+    return parameters
+
+
+def _named_by(kind: type) -> tuple[set[str], bool]:
+    """What a pipeline and those that it passes the rest on to name (translation does so); whether it reads more."""
+    own = [vars(each)["_sanitize_parameters"] for each in kind.__mro__ if "_sanitize_parameters" in vars(each)]
+    named: set[str] = set()
+    for function in own:
+        found, takes_more = names_of(function)
+        named |= found
+        if not takes_more:
+            break
+    return named - {"self"}, names_of(own[0])[1]
+
+
+def names_of(function: Callable[..., Any]) -> tuple[set[str], bool]:
+    """Named parameters of a function, and whether it takes any others."""
+    parameters = inspect.signature(function).parameters.values()
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return (
+        {parameter.name for parameter in parameters if parameter.kind not in variadic},
+        any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters),
+    )

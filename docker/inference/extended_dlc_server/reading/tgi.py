@@ -1,0 +1,181 @@
+"""What Hugging Face's text-generation servers (TGI) take beside a pipeline's parameters, and tell of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..writing.detokenizing import Detokenizer
+from ..writing.generating import Likely, likelihoods, likely_token, penalties, seeded
+from .constraints import Grammar
+from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Type, Whole
+
+MOST_LIKELY = 20
+"""Most tokens that are told in the place of each one."""
+
+STOPS = ("stop_strings", "stop_sequence", "stop", "stop_sequences")
+"""Names under which callers send the texts at which a generation stops."""
+
+_STOP = AnyOf((Text(200, 1), List(Text(200, 1), 16, 0)))
+
+PARAMETERS: Mapping[str, Type] = {
+    "stop": _STOP,
+    "stop_sequences": _STOP,
+    "seed": Whole(0, 2**63 - 1),
+    "frequency_penalty": Number(-2, 2),
+    "presence_penalty": Number(-2, 2),
+    "grammar": Group({"type": Choice(("json", "regex")), "value": Json()}),
+    "details": Flag(),
+    "top_n_tokens": Whole(0, MOST_LIKELY),
+    # what means nothing but its default here
+    "adapter_id": Null(),
+    "best_of": Choice((1,)),
+    "decoder_input_details": Choice((False,)),
+    "watermark": Choice((False,)),
+}
+"""Name -> type, for text-generation."""
+
+OF_EVERY_TEXT = ("stop", "stop_sequences", "seed")
+"""Those of them for the other tasks that write texts."""
+
+
+@dataclass(kw_only=True)
+class Wishes:
+    """What a request wants beside what the pipeline is told."""
+
+    stops: tuple[str, ...] = ()
+    """Texts at which the generation ends."""
+
+    seed: int | None = None
+    """What random numbers begin with."""
+
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    grammar: Grammar | None = None
+    """What the answer has to keep to."""
+
+    details: bool = False
+    """Whether to tell of each token of the answer."""
+
+    top: int = 0
+    """How many of the likeliest tokens are told beside each one."""
+
+    def processors(self, tokenizer: Any, ends: Any) -> list[Any]:
+        """What changes scores; `ends` are the tokens that end an answer."""
+        found = []
+        if self.frequency_penalty or self.presence_penalty:
+            found.append(penalties(self.frequency_penalty, self.presence_penalty))
+        if self.grammar is not None:
+            named = ends if isinstance(ends, (list, tuple)) else [ends]
+            found.append(self.grammar.processor(tokenizer, [one for one in named if one is not None], ""))
+        return found
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the request may run together with others."""
+        return self == Wishes()
+
+
+def take_wishes(arguments: dict[str, Any]) -> Wishes:
+    """Take out of the arguments, and out of those of `generate` among them, what is done here."""
+    stops: list[str] = []
+    for options in (arguments, arguments.get("generate_kwargs", {})):
+        for name in STOPS:
+            texts = options.pop(name, [])
+            stops += [texts] if isinstance(texts, str) else texts
+    top = arguments.pop("top_n_tokens", 0)
+    wishes = Wishes(
+        stops=tuple(stops),
+        seed=arguments.pop("seed", None),
+        frequency_penalty=arguments.pop("frequency_penalty", 0.0),
+        presence_penalty=arguments.pop("presence_penalty", 0.0),
+        grammar=_grammar(arguments.pop("grammar", None)),
+        details=arguments.pop("details", False) or bool(top),
+        top=top,
+    )
+    for name in ("adapter_id", "best_of", "decoder_input_details", "watermark"):
+        arguments.pop(name, None)
+    return wishes
+
+
+def _grammar(asked: Mapping[str, Any] | None) -> Grammar | None:
+    if asked is None:
+        return None
+    return Grammar(asked.get("value"), "grammar", is_regex=asked.get("type") == "regex")
+
+
+@dataclass
+class Told:
+    """What is known of the tokens of one sequence."""
+
+    tokens: list[int] = field(default_factory=list)
+    likely: list[Likely] = field(default_factory=list)
+
+
+@contextmanager
+def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Told]]:
+    """Arguments of `generate` that fulfil wishes, and what is found out while it runs."""
+    from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+    from ..writing.stopping import stop_at
+
+    told = Told()
+    arguments: dict[str, Any] = {}
+    if wishes.changes_nothing:
+        yield arguments, told
+        return
+    criteria: list[Any] = list(stop_at(wishes.stops, pipeline.tokenizer)) if wishes.stops else []
+    with ExitStack() as stack:
+        if wishes.seed is not None:
+            stack.enter_context(seeded(pipeline.model.device, wishes.seed))
+        if wishes.details:
+            steps = stack.enter_context(likelihoods(pipeline.model, wishes.top))
+
+            class Look(StoppingCriteria):  # type: ignore[misc] # no types
+                """Looks at the newest token."""
+
+                def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+                    import torch
+
+                    token = int(input_ids[0, -1])
+                    told.tokens.append(token)
+                    told.likely.append(likely_token(steps.popleft(), 0, token, wishes.top))
+                    return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+            criteria.append(Look())
+        if criteria:
+            arguments["stopping_criteria"] = StoppingCriteriaList(criteria)
+        processors = wishes.processors(pipeline.tokenizer, pipeline.model.generation_config.eos_token_id)
+        if processors:
+            arguments["logits_processor"] = LogitsProcessorList(processors)
+        yield arguments, told
+
+
+def described(told: Told, wishes: Wishes, tokenizer: Any, reason: str) -> dict[str, Any]:
+    """The `details` of an answer."""
+    text = Detokenizer(tokenizer)
+    special = frozenset(tokenizer.all_special_ids)
+    tokens = [
+        {"id": one.token, "text": text.add(one.token), "logprob": one.logprob, "special": one.token in special}
+        for one in told.likely
+    ]
+    details: dict[str, Any] = {
+        "finish_reason": reason,
+        "generated_tokens": len(told.tokens),
+        "seed": wishes.seed,
+        "prefill": [],
+        "tokens": tokens,
+    }
+    if wishes.top:
+        details["top_tokens"] = [top_tokens(one, tokenizer, special) for one in told.likely]
+    return details
+
+
+def top_tokens(likely: Likely, tokenizer: Any, special: frozenset[int]) -> list[dict[str, Any]]:
+    """The likeliest tokens in the place of one."""
+    return [
+        {"id": token, "text": str(tokenizer.decode([token])), "logprob": score, "special": token in special}
+        for token, score in likely.others
+    ]

@@ -1,0 +1,306 @@
+"""The routes, as a plain ASGI application. Who reads what is posted where is the table of `routes.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import RequestError
+from ..http import request_log
+from ..http.exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
+from ..http.prepared import Incoming, Prepared
+from ..json_text import encode_json
+from ..machine.cpu import give_back_memory
+from ..machine.device_errors import explain_device
+from ..machine.ending import EndedError, running
+from ..machine.memory import Room, Share, container_bytes
+from ..machine.worker import Shared, State, Worker, queue_full, took_too_long, unavailable, waited_too_long
+from ..model.model import Model
+from ..model.served import Served
+from ..model.user_code import Headers, RawRequest, Reply, UserModel
+from ..reading.tasks import Kind
+from ..settings import Settings
+from ..writing.scheduler import Writing
+from ..writing.streaming import Emit, Outbox, event
+from .metrics import CONTENT_TYPE, Metrics
+from .metrics import PATH as METRICS
+from .openai_models import PATH as MODELS
+from .openai_models import models_at
+from .openapi import PATH as OPENAPI
+from .openapi import document
+from .routes import INVOCATIONS, ROUTES, choose, error_body, no_such_route
+
+log = logging.getLogger(__name__)
+
+MOST_DECODED = 16
+"""Most requests that are in memory decoded, short texts apart: kilobytes can become an hour of silence.
+
+Enough that each of eight copies of a model finds its next one decoded.
+"""
+
+MOST_BODIES = 16
+"""The bodies in memory have at most the bytes of so many of the largest: SageMaker gives up on those behind them."""
+
+MEDIA_SHARE = 4
+"""The part of the container's memory that pixels and samples of all requests may take is one in so many."""
+
+
+BYTES_A_SECOND = 100_000_000
+"""How fast large bodies of texts are read while others are answered: a quarter of a core's time."""
+
+SHORT_BODY = 4 * 1024
+"""Bytes of text below which a thread of its own would take longer than decoding does."""
+
+FEW_PARTS = 64
+"""Commas below which the same holds of a list: each of its texts becomes tokens in 0.1 ms."""
+
+IDLE_SECONDS = 1
+"""How often it is seen whether there is nothing to do."""
+
+UNLOGGED = ("/ping", METRICS)
+"""What SageMaker asks again and again, of which the log and the metrics say nothing."""
+
+
+class App:
+    """`GET /ping` and what is posted, in front of a worker."""
+
+    def __init__(self, settings: Settings, worker: Worker[Model | UserModel]) -> None:
+        """The worker may still be loading."""
+        self._settings = settings
+        self._worker = worker
+        self._admitted = 0
+        self._untidied = False
+        self._decoded = asyncio.Semaphore(MOST_DECODED)
+        # as many threads as requests, for one that waits for memory must not keep those waiting that have theirs
+        self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
+        self._media = Room(container_bytes() // MEDIA_SHARE, "images and sounds")
+        self._parser = asyncio.Lock()
+        self._pace = Pace(BYTES_A_SECOND)
+        self._outbox = Outbox()
+        self._metrics = Metrics(worker)
+        self._document: bytes | None = None
+        self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._route(exchange)
+        except ClientGoneError:
+            exchange.code = "client-gone"
+        except Exception as error:
+            await _tell(exchange, error)
+        finally:
+            exchange.let_go(self._bodies)
+        if exchange.path not in UNLOGGED:
+            self._metrics.count(exchange)
+            model = self._worker.model
+            request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
+
+    async def tidy_up(self) -> None:
+        """Give memory back each time that nobody is answered any more: what the preparation of a request took, too."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS)
+            if self._untidied and not self._admitted:
+                self._untidied = False
+                await asyncio.get_running_loop().run_in_executor(self._readers, tidy)
+
+    async def _route(self, exchange: Exchange) -> None:
+        if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # where the Hub's client looks for the chats of a URL
+            exchange.path = exchange.path.removeprefix(INVOCATIONS)
+        match exchange.method, exchange.path:
+            case "GET" | "HEAD", "/ping":
+                await exchange.respond(200, self._ping())
+            case "GET" | "HEAD", path if path == METRICS:
+                await exchange.respond(200, self._metrics.written(), CONTENT_TYPE)
+            case "GET" | "HEAD", path if path == MODELS or path.startswith(f"{MODELS}/"):
+                await exchange.respond(200, encode_json(models_at(path, self._settings.served_name)))
+            case "GET" | "HEAD", path if path == OPENAPI:
+                await exchange.respond(200, self._described())
+            case "POST", path if path in ROUTES:
+                exchange.route = ROUTES[path]
+                await self._invoke(exchange)
+            case method, path:
+                raise no_such_route(method, path)
+
+    def _ping(self) -> bytes:
+        match self._worker.state:
+            case State.READY:
+                return encode_json({"status": "ready"})
+            case State.LOADING:
+                raise unavailable(State.LOADING)
+            case State.FAILED:
+                raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
+
+    def _described(self) -> bytes:
+        """The document of the model that is served, made once."""
+        if self._document is None:
+            model = self._worker.model
+            if model is None:
+                raise unavailable(self._worker.state)
+            served = model.served if isinstance(model, Model) else Served(task=model.task, kind=None)
+            self._document = encode_json(document(served))
+        return self._document
+
+    async def _invoke(self, exchange: Exchange) -> None:
+        model = self._worker.model
+        texts = isinstance(model, Model) and model.expected.kind is Kind.TEXT
+        # who is alone may be as fast as it can
+        pace = self._pace if texts and self._admitted else None
+        limit, seconds = self._settings.max_body_bytes, self._settings.body_seconds
+        body = await exchange.read_body(limit, seconds, self._bodies, pace)
+        model = self._worker.model
+        if model is None or self._worker.state is not State.READY:
+            raise unavailable(self._worker.state)
+        # decoding counts as waiting, else a burst of audio would fill the memory before the queue is asked
+        if self._admitted > self._settings.queue_length:
+            raise queue_full(self._settings.queue_length)
+        self._admitted += 1
+        self._untidied = True
+        try:
+            if isinstance(model, UserModel):
+                await self._ask_user_code(exchange, body, model)
+                return
+            is_text = model.expected.kind is Kind.TEXT
+            if is_text and len(body) <= SHORT_BODY and body.count(b",") <= FEW_PARTS:
+                await self._ask_model(exchange, _prepare(model, body, exchange))
+                return
+            async with self._decoded:
+                with Share(self._media) as share:
+                    # several threads of Python would only keep `/ping` waiting for its turn
+                    async with self._parser if is_text else contextlib.nullcontext():
+                        loop = asyncio.get_running_loop()
+                        deadline = exchange.began + self._settings.answer_seconds
+                        wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
+                        prepared = await loop.run_in_executor(self._readers, wanted)
+                    await self._ask_model(exchange, prepared)
+        finally:
+            self._admitted -= 1
+
+    async def _ask_model(self, exchange: Exchange, prepared: Prepared) -> None:
+        exchange.audio_seconds = prepared.audio_seconds
+        if prepared.stream:
+            await self._stream(exchange, prepared, prepared.stream)
+            return
+        assert prepared.answer is not None  # noqa: S101 - a request has one of the two
+        writing = prepared.writing(None) if prepared.writing else None
+        answer = await self._result(exchange, prepared.answer, prepared.shared, writing)
+        exchange.tokens = prepared.tokens
+        await exchange.respond(200, answer, prepared.content_type, prepared.headers())
+
+    async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
+        """The user's functions decode and encode: they get the request as it came."""
+        request = RawRequest(body=body, headers=Headers(exchange.headers))
+        reply: Reply = await self._result(exchange, lambda copy: copy.transform(request))
+        await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
+
+    async def _result(
+        self,
+        exchange: Exchange,
+        work: Callable[[Any], Any],
+        shared: Shared | None = None,
+        writing: Writing | None = None,
+    ) -> Any:
+        """What the work returns, unless the client leaves first: then it is dropped, or ended at the next layer."""
+        deadline = exchange.began + self._settings.answer_seconds
+        exchange.job = self._worker.submit(work, shared, writing=writing, deadline=deadline)
+        future = exchange.job.future
+
+        def leave(_: object) -> None:
+            future.cancel()
+
+        exchange.gone.add_done_callback(leave)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if exchange.gone.done():
+                raise ClientGoneError from None
+            raise
+        finally:
+            exchange.gone.remove_done_callback(leave)
+            future.cancel()
+
+    async def _stream(
+        self, exchange: Exchange, prepared: Prepared, stream: Callable[[Any, Emit, threading.Event], int]
+    ) -> None:
+        """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
+        events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        gone = threading.Event()
+        emit = self._outbox.to(events, asyncio.get_running_loop())
+        deadline = exchange.began + self._settings.stream_seconds
+        writing = prepared.writing(emit) if prepared.writing else None
+        exchange.job = self._worker.submit(lambda copy: stream(copy, emit, gone), writing=writing, deadline=deadline)
+        future = exchange.job.future
+
+        def end(_: object) -> None:
+            events.put_nowait(None)
+
+        future.add_done_callback(end)
+        exchange.gone.add_done_callback(end)
+        last = None
+        try:
+            while (made := await events.get()) is not None:
+                if writing is None and events.empty():  # a token may be more events than one
+                    last = self._metrics.stream_goes_on(exchange, last)
+                await exchange.send_event(made)
+            if not future.done():
+                raise ClientGoneError
+            prepared.tokens.generated = future.result()
+            exchange.tokens = prepared.tokens
+            await exchange.end_events()
+        finally:
+            gone.set()
+            exchange.gone.remove_done_callback(end)
+            future.cancel()
+
+
+def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None = None) -> Prepared:
+    """Everything about a request that needs no model, off the event loop."""
+    headers = exchange.headers
+    if headers.get("content-encoding", "identity") != "identity":
+        raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
+    incoming = Incoming(path=exchange.path, body=body, headers=headers, expected=model.expected, share=share)
+    exchange.route = choose(incoming)
+    return exchange.route.prepare(model, incoming)
+
+
+def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Prepared:
+    """The same, given up at the deadline or when the client has left: 100,000 texts take seconds to be looked at."""
+    if time.monotonic() > deadline:  # behind others' bodies
+        raise waited_too_long()
+    try:
+        with running(lambda: exchange.gone.done() or time.monotonic() > deadline):
+            return _prepare(model, body, exchange, share)
+    except EndedError:
+        raise ClientGoneError if exchange.gone.done() else took_too_long() from None
+
+
+def tidy() -> None:
+    """What errors and their frames held is garbage, and goes back to the system."""
+    gc.collect()
+    give_back_memory()
+
+
+async def _tell(exchange: Exchange, error: Exception) -> None:
+    """The error as a response, or as the last event of a stream that has begun."""
+    if not isinstance(error, RequestError):
+        explained = explain_device(error)
+        error = explained if isinstance(explained, RequestError) else error
+    if not isinstance(error, RequestError):
+        log.error("a request failed", exc_info=error)
+        error = RequestError(500, "internal-error", "this request failed inside the server: its log says why")
+    exchange.code, exchange.failed = error.code, error.status
+    body = error_body(exchange.route, exchange.path, error)
+    if exchange.status:
+        await exchange.send_event(event(body, "error"))
+        await exchange.end_events()
+    else:
+        await exchange.respond(error.status, encode_json(body))

@@ -1,0 +1,292 @@
+"""`POST /v1/chat/completions`: OpenAI's chat completions, in one piece and as a stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..answering.openai_writing import DONE, REASONS, delta, head, logprobs, message, usage
+from ..errors import RequestError
+from ..http.prepared import Incoming, Prepared
+from ..json_text import encode_json
+from ..model.writer import Asked, Writer
+from ..reading.constraints import Grammar
+from ..reading.inputs import read_inputs
+from ..reading.openai_errors import BadFieldError
+from ..reading.openai_fields import chat_fields, check_fields
+from ..reading.tokens import Tokens
+from ..writing.generating import Generation, Row, Told
+from ..writing.replies import Piece
+from ..writing.streaming import Emit, event
+from ..writing.tool_calls import Call
+from .forced_calls import ForcedCalls
+from .openai_messages import as_messages, read_messages
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+
+def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
+    """Check a chat completion."""
+    writer = writer_of(model)
+    document = document_of(incoming, "messages")
+    fields = check_fields(document, chat_fields(writer.limits), "messages")
+    chat = Chat(writer, fields, _messages(writer, document["messages"], incoming), fields.get("model") or model.name)
+    if fields.get("stream"):
+        return Prepared(stream=chat.stream, writing=writer.joins(chat, chat.generation), tokens=chat.tokens)
+    asked, writing = Asked(generation=chat.generation, write=chat.write), writer.joins(chat, chat.generation)
+    shared = None if writing else writer.shared(asked, chat.prompt)
+    return Prepared(answer=chat.answer, shared=shared, writing=writing, tokens=chat.tokens)
+
+
+def writer_of(model: Model) -> Writer:
+    """The part of the model that continues texts; 400 where it does nothing of the kind."""
+    if model.writer is None:
+        raise RequestError(
+            400, "wrong-task", f"this endpoint serves {model.task}, which writes no such text: send 'inputs' instead"
+        )
+    return model.writer
+
+
+def document_of(incoming: Incoming, own: str) -> dict[str, Any]:
+    """The JSON object of a body, with the field that says what is asked."""
+    if not incoming.is_json:
+        raise RequestError(415, "unsupported-content-type", "send JSON, with the content type application/json")
+    document = incoming.document
+    if not isinstance(document, dict) or document.get(own) is None:
+        raise BadFieldError("missing-inputs", own, f"the body must be a JSON object with '{own}'")
+    return document
+
+
+def _messages(writer: Writer, value: Any, incoming: Incoming) -> list[dict[str, Any]]:
+    template = writer.chats.template or ""
+    messages = read_messages(value, has_images=writer.has_images, knows_developer="developer" in template)
+    try:
+        if writer.has_images:
+            read: list[dict[str, Any]] = read_inputs(messages, incoming.expected, incoming.share)
+            return read
+        checked: list[dict[str, Any]] = writer.chats.check(messages)
+        return checked
+    except RequestError as error:
+        raise as_messages(error) from None
+
+
+class Chat:
+    """One chat completion."""
+
+    def __init__(self, writer: Writer, fields: Mapping[str, Any], messages: list[dict[str, Any]], model: str) -> None:
+        """Render the prompt, and say what is asked of the model; 400 where it does not fit."""
+        self._fields, self._tokenizer, self._form = fields, writer.tokenizer, writer.form
+        self.tokens = Tokens()
+        """What the answer took, for the log."""
+        if fields.get("top_logprobs") and not fields.get("logprobs"):
+            raise BadFieldError("bad-parameters", "top_logprobs", "'top_logprobs' needs 'logprobs': true")
+        tools = _tools(fields, writer)
+        options, variables = self._template_options(writer, tools)
+        try:
+            self.prompt = writer.chats.render(messages, options, variables)
+        except RequestError as error:
+            raise as_messages(error) from None
+        schema, field = _schema(fields)
+        self._forced = ForcedCalls(writer.form, tools, fields["tool_choice"]) if _must_call(fields) else None
+        begun = writer.begins_with_thinking(self.prompt)
+        after = writer.thinking.closes if begun and writer.thinking else ""
+        if self._forced:
+            schema, field = self._forced.schema, "tool_choice"
+            self.prompt += (f"{after}\n\n" if after else "") + self._forced.prefix
+            after = ""
+        grammar = None if schema is None else Grammar(schema, field)
+        self.generation: Generation = writer.generation(
+            fields,
+            grammar=None if grammar is None else lambda: writer.constrained(grammar, self.generation.ends, after),
+            tokens=None if writer.has_images else _tokens(writer, self.prompt),
+            features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
+            marked=bool(tools) or writer.thinking is not None,
+            likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
+            tells=bool(fields.get("stream")),
+        )
+        self._new_reply = self._forced.reply if self._forced else writer.reply(self.prompt, tools)
+        self._most_calls = 1 if fields.get("parallel_tool_calls") is False else None
+        self._head = head("chatcmpl", model)
+
+    def _template_options(self, writer: Writer, tools: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the chat template is told beside the messages."""
+        fields = self._fields
+        goes_on = fields.get("continue_final_message")
+        if goes_on is None and fields.get("add_generation_prompt"):
+            goes_on = False
+        options = {"tools": tools, "documents": fields.get("documents"), "continue_final_message": goes_on}
+        variables = dict(fields.get("chat_template_kwargs", {}))
+        effort = fields.get("reasoning_effort")
+        if effort is not None and "reasoning_effort" in writer.chats.variables:
+            variables.setdefault("reasoning_effort", effort)
+        elif effort is not None and "enable_thinking" in writer.chats.variables:
+            variables.setdefault("enable_thinking", effort != "none")
+        elif effort is not None:
+            raise BadFieldError(
+                "bad-parameters",
+                "reasoning_effort",
+                "'reasoning_effort' has no effect: the chat template of this model knows none",
+            )
+        return options, variables
+
+    # in one piece
+
+    def answer(self, copy: Model) -> bytes:
+        """Alone."""
+        assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
+        (rows,) = copy.writer.write([self.generation])
+        return self.write(rows)
+
+    def write(self, rows: list[Row]) -> bytes:
+        """The completion of these sequences."""
+        choices: list[dict[str, Any]] = []
+        for row in rows:
+            for _ in range(self.generation.copies):
+                choices.append(self._choice(row, len(choices)))
+        self.tokens.prompt, self.tokens.generated = self.generation.prompt_tokens, sum(len(row.tokens) for row in rows)
+        return encode_json(
+            {**self._head, "object": "chat.completion", "choices": choices, "usage": usage(self.generation, rows)}
+        )
+
+    def _choice(self, row: Row, index: int) -> dict[str, Any]:
+        reply = self._new_reply()
+        pieces = [*reply.feed(row.text.whole), *reply.end()]
+        called = any(isinstance(piece, Call) for piece in pieces)
+        return {
+            "index": index,
+            "message": message(pieces, self._form, most_calls=self._most_calls),
+            "logprobs": logprobs(row.likely, self._tokenizer) if self.generation.likely is not None else None,
+            "finish_reason": "tool_calls" if called else REASONS[row.reason],
+        }
+
+    # as a stream
+
+    def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
+        """A chunk for each piece, one with the reason to finish, one with the usage if wanted, and the end."""
+        assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
+        generated: int = self.end(copy.writer.write([self.generation], self.told(emit), gone), emit)
+        return generated
+
+    @property
+    def _chunk(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What all chunks have, and what those have that are not the one with the usage, where that is wanted."""
+        counted = self._fields.get("stream_options", {}).get("include_usage")
+        return {**self._head, "object": "chat.completion.chunk"}, {"usage": None} if counted else {}
+
+    def told(self, emit: Emit) -> Told:
+        """Makes chunks of each token."""
+        heads, counts = self._chunk
+        choices: dict[int, _Streamed] = {}
+
+        def told(row: Row, text: str) -> None:
+            if row.number not in choices:
+                choices[row.number] = _Streamed(self, row)
+            for choice in choices[row.number].more(text):
+                for number in range(self.generation.copies):
+                    index = row.number * self.generation.copies + number
+                    emit(event({**heads, "choices": [{"index": index, **choice}], **counts}))
+
+        return told
+
+    def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
+        """The completion in one piece; or the last chunks, and how many tokens there were."""
+        (rows,) = made
+        if emit is None:
+            return self.write(rows)
+        heads, counts = self._chunk
+        if counts:
+            emit(event({**heads, "choices": [], "usage": usage(self.generation, rows)}))
+        emit(DONE)
+        self.tokens.prompt = self.generation.prompt_tokens
+        return sum(len(row.tokens) for row in rows)
+
+
+class _Streamed:
+    """One choice of a stream."""
+
+    def __init__(self, chat: Chat, row: Row) -> None:
+        self._chat, self._row = chat, row
+        self._reply = chat._new_reply()
+        self._calls = self._told = 0
+        self._begun = False
+
+    def more(self, text: str) -> list[dict[str, Any]]:
+        """Choices of the chunks that are due with this text."""
+        row, chat = self._row, self._chat
+        pieces: list[Piece] = self._reply.feed(text)
+        if row.reason:
+            pieces += self._reply.end()
+        deltas = [] if self._begun else [{"role": "assistant", "content": ""}]
+        self._begun = True
+        for piece in pieces:
+            if isinstance(piece, Call):
+                if chat._most_calls is not None and self._calls >= chat._most_calls:
+                    continue
+                self._calls += 1
+            deltas.append(delta(piece, chat._form, self._calls - 1))
+        choices: list[dict[str, Any]] = [{"delta": one, "logprobs": None, "finish_reason": None} for one in deltas]
+        if row.reason:
+            reason = "tool_calls" if self._calls else REASONS[row.reason]
+            choices.append({"delta": {}, "logprobs": None, "finish_reason": reason})
+        if choices and chat.generation.likely is not None:
+            choices[-1]["logprobs"] = logprobs(row.likely[self._told :], chat._tokenizer)
+            self._told = len(row.likely)
+        return choices
+
+
+def _tokens(writer: Writer, prompt: str) -> list[int]:
+    try:
+        return writer.prompt(prompt, special=False)
+    except RequestError as error:
+        raise as_messages(error) from None
+
+
+def _must_call(fields: Mapping[str, Any]) -> bool:
+    return bool(fields.get("tools")) and fields.get("tool_choice") not in (None, "none", "auto")
+
+
+def _schema(fields: Mapping[str, Any]) -> tuple[Any, str]:
+    """The JSON schema to which the answer has to keep, and the field that says so."""
+    wanted = fields.get("response_format", {})
+    kind = wanted.get("type", "text")
+    if kind == "text":
+        return None, ""
+    for name in ("tools", "ignore_eos"):
+        if fields.get(name):
+            raise BadFieldError("bad-parameters", "response_format", f"'response_format' takes no '{name}' beside it")
+    if kind == "json_object":
+        return wanted.get("value", {"type": "object"}), "response_format"
+    schema = wanted.get("json_schema", {}).get("schema")
+    if schema is None:
+        raise BadFieldError("bad-parameters", "response_format", "'response_format' lacks 'json_schema.schema'")
+    return schema, "response_format"
+
+
+def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
+    """The tools that the model is told of; 400 where it could not call them."""
+    tools: list[Any] = fields.get("tools") or []
+    choice = fields.get("tool_choice")
+    if choice == "none" or not tools:
+        if choice not in (None, "none", "auto"):
+            raise BadFieldError("bad-parameters", "tool_choice", "'tool_choice' needs 'tools'")
+        return []
+    if not writer.takes_tools:
+        raise BadFieldError(
+            "unsupported-tools",
+            "tools",
+            "'tools' are not taken: the chat template of this model teaches none of the forms of calls that this "
+            "server reads (Hermes, Qwen, GLM, Llama, Mistral), and its tokenizer has no 'response_template' that the "
+            "transformers release of this image reads",
+        )
+    if choice not in (None, "auto") and (writer.has_images or writer.form is None or not writer.form.is_json):
+        raise BadFieldError(
+            "bad-parameters",
+            "tool_choice",
+            "'tool_choice' must be 'auto' or 'none': the calls of this model are no JSON that one could ask for",
+        )
+    names = [tool["function"].get("name") for tool in tools]
+    if None in names or len(set(names)) < len(names):
+        raise BadFieldError("bad-parameters", "tools", "'tools' must have a function with a 'name' of its own each")
+    return tools

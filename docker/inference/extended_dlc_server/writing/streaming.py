@@ -1,0 +1,125 @@
+"""Server-sent events for text that is being generated."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..json_text import encode_json
+from .detokenizing import Detokenizer
+
+if TYPE_CHECKING:
+    from .generating import Likely
+
+Emit = Callable[[bytes], None]
+
+
+class Outbox:
+    """Events on their way from the models' threads to the event loop, which is woken once for many."""
+
+    def __init__(self) -> None:
+        """Nothing is on its way."""
+        self._events: deque[tuple[asyncio.Queue[bytes | None], bytes]] = deque()
+        self._is_called = False
+
+    def to(self, events: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> Emit:
+        """What puts an event into a queue of the loop, from any thread."""
+
+        def emit(made: bytes) -> None:
+            self._events.append((events, made))
+            if not self._is_called:
+                self._is_called = True
+                loop.call_soon_threadsafe(self._deliver)
+
+        return emit
+
+    def _deliver(self) -> None:
+        self._is_called = False  # before it looks: who adds an event meanwhile calls again
+        while self._events:
+            events, made = self._events.popleft()
+            events.put_nowait(made)
+
+
+class StreamEndedError(Exception):
+    """Nobody reads the stream any more: raised inside `generate`, it ends the generation at the next token."""
+
+
+class TokenEvents:
+    """A streamer for `generate`: one event a token, with the text that the token completes.
+
+    The newest one is held back until the model's next step begins, for the last one says more.
+    """
+
+    def __init__(self, tokenizer: Any, emit: Emit, gone: threading.Event | None = None) -> None:
+        """`gone` is set by the event loop's thread when the client leaves."""
+        self._emit, self._gone = emit, gone
+        self._text = Detokenizer(tokenizer)
+        self._special = frozenset(tokenizer.all_special_ids)
+        self._held: dict[str, Any] | None = None
+        self.prompt_tokens: int | None = None
+        """How many the prompt has, once `generate` has begun."""
+        self.tokens: list[int] = []
+        self.likely: Sequence[Likely] = ()
+        """How likely each token was, where somebody finds out."""
+
+    def put(self, value: Any) -> None:
+        """The prompt at first, then what was generated."""
+        if self._gone is not None and self._gone.is_set():
+            raise StreamEndedError
+        if self.prompt_tokens is None:
+            self.prompt_tokens = int(value.shape[-1])
+            return
+        for token in value.reshape(-1).tolist():
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """One more token."""
+        self.flush()
+        self.tokens.append(token)
+        about = {"id": token, "text": self._text.add(token), "logprob": None, "special": token in self._special}
+        self._held = {"index": len(self.tokens), "token": about, "generated_text": None, "details": None}
+
+    def end(self) -> None:
+        """`generate` is done; the last event is for who has its result."""
+
+    def flush(self) -> None:
+        """The token that is held back was not the last one."""
+        if self._held is not None:
+            self._emit(event(self._with_likelihood(self._held)))
+            self._held = None
+
+    def finish(self, **last: Any) -> None:
+        """The last event: the token that is held back, with what is known at the end."""
+        held = self._with_likelihood(self._held) if self._held else {"index": 0, "token": None}
+        self._emit(event({**held, **last}))
+
+    def _with_likelihood(self, held: dict[str, Any]) -> dict[str, Any]:
+        if len(self.likely) >= held["index"]:
+            held["token"]["logprob"] = self.likely[held["index"] - 1].logprob
+        return held
+
+    @contextmanager
+    def flushed_by(self, model: Any) -> Iterator[None]:
+        """Inside, each step of the model lets go of the token before it, which was not the last one."""
+        handle = model.register_forward_pre_hook(lambda *_: self.flush())
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def event(data: Any, name: str = "") -> bytes:
+    """One event: JSON has no line breaks of its own."""
+    return (f"event: {name}\n" if name else "").encode() + b"data: " + encode_json(data) + b"\n\n"
+
+
+def finish_reason(tokens: list[int], end_tokens: Any, *, stopped_by_text: bool) -> str:
+    """Why the generation ended, in the words of Hugging Face's text-generation servers."""
+    ends = end_tokens if isinstance(end_tokens, (list, tuple)) else [end_tokens]
+    if tokens and tokens[-1] in ends:
+        return "eos_token"
+    return "stop_sequence" if stopped_by_text else "length"
