@@ -108,7 +108,7 @@ def tiny_models_answer(folder: Path) -> Iterator[str]:
     from extended_dlc_server.settings import Settings
 
     # what the process imports besides: the start-up that is compiled below is the whole one
-    for module in ("app", "serving", "__main__"):
+    for module in ("routes.app", "serving", "__main__"):
         importlib.import_module(f"{SERVER}.{module}")
     for module in ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "uvloop"):
         importlib.import_module(module)
@@ -149,13 +149,13 @@ def stock_server_answers(folder: Path) -> Iterator[str]:
 
 def start_up(before: dict[str, str]) -> Iterator[Path]:
     """The modules imported so far that are of this image's own layers: the base has bytecode of its own."""
-    own = {OWN}
+    own: set[Path] = set()
     for name, has in install.installed().items():
         if before.get(name) != has:
             own.update(Path(str(file.locate())).resolve() for file in files(name) or () if file.suffix == ".py")
     for module in list(sys.modules.values()):
         source = Path(getattr(module, "__file__", None) or "")
-        if source.suffix == ".py" and (source.resolve() in own or source.parent in own):
+        if source.suffix == ".py" and (source.resolve() in own or OWN in source.parents):
             yield source
 
 
