@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from extended_dlc.cli._groups import Group
+from extended_dlc.cli.exit_codes import FAILED
 from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
@@ -53,7 +54,7 @@ def search(text: tuple[str, ...], as_json: bool) -> None:
         _fail(f"no image has '{' '.join(text)}' in its name: search for less, or list them (extended-dlc catalog list)")
     _print_images(found, None, as_json)
     if not found:
-        raise SystemExit(1)
+        raise SystemExit(FAILED)
 
 
 @catalog.command()
@@ -69,7 +70,7 @@ def show(image: str, region: str | None, as_json: bool) -> None:
     except ValueError as error:
         if as_json:
             click.echo(json.dumps({"image": image, "region": region, "uri": None, "error": str(error)}, indent=2))
-            raise SystemExit(1) from None
+            raise SystemExit(FAILED) from None
         _fail(str(error))
     if as_json:
         click.echo(json.dumps({**_as_json(found), "region": region, "uri": uri}, indent=2))

@@ -10,6 +10,9 @@ from types import FrameType
 
 import click
 
+from extended_dlc.cli.exit_codes import FAILED, STOPPED
+from extended_dlc.cli.terminal import Screen
+
 
 @click.command()
 @click.option(
@@ -103,16 +106,16 @@ def rehearse(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:
-        sys.exit(1)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
-        click.echo("stopped; everything that was started is down again", err=True)
-        sys.exit(130)
+        Screen(err=True).line("stopped; everything that was started is down again", "warning")
+        sys.exit(STOPPED)
     finally:
         if json_file and report.steps:
             report.write(Path(json_file))
     if report.steps:
         downloads = f", downloads {report.download_seconds:.0f} s" if report.download_seconds >= 1 else ""
-        click.echo(f"the rehearsal passed in {report.seconds:.0f} s{downloads}")
+        Screen().line(f"the rehearsal passed in {report.seconds:.0f} s{downloads}", "ok")
 
 
 def _pair(given: str) -> tuple[str, str]:

@@ -12,6 +12,8 @@ import click
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import raw_settings
+from extended_dlc.cli.exit_codes import FAILED, LEFT, OK, STOPPED
+from extended_dlc.cli.terminal import Screen
 
 
 @click.command()
@@ -36,6 +38,7 @@ from extended_dlc.cli._settings import raw_settings
     "file: smoke-report.json.",
 )
 @click.option("--destroy", is_flag=True, help="Only destroy what a test that was killed left.")
+@click.option("-v", "--verbose", is_flag=True, help="Print every line of the build and of the CDK.")
 def smoke(
     region: str,
     hourly_price: float | None,
@@ -48,6 +51,7 @@ def smoke(
     json_file: str | None,
     confirmation: str | None,
     destroy: bool,
+    verbose: bool,
 ) -> None:
     """Deploy the app to your AWS account, ask BLOOM and Whisper, and destroy it. This costs money.
 
@@ -64,9 +68,9 @@ def smoke(
     from extended_dlc.smoke import Budget, SmokeTest, SomethingIsLeft
     from extended_dlc.smoke.interrupts import Heedless
 
-    report = Report(out=cast(TextIO, Heedless(sys.stdout)))
+    report = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose)
     test: SmokeTest | None = None
-    status = 0
+    status = OK
     try:
         find_instance(instance_type)
         budget = Budget(
@@ -94,21 +98,22 @@ def smoke(
     except (SettingsError, ValueError, OSError, BotoCoreError, ClientError) as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:
-        status = 1
+        status = FAILED
     except KeyboardInterrupt:
-        click.echo("stopped; what was deployed is destroyed", err=True)
-        status = 130
+        Screen(err=True).line("stopped; what was deployed is destroyed", "warning")
+        status = STOPPED
     except SomethingIsLeft as error:
-        click.echo(f"SOMETHING IS LEFT IN YOUR ACCOUNT: {error}", err=True)
-        status = 3
+        Screen(err=True).line(f"SOMETHING IS LEFT IN YOUR ACCOUNT: {error}", "problem")
+        status = LEFT
     finally:
         if json_file and test and report.steps:
             report.write(Path(json_file))
             content = json.loads(Path(json_file).read_text())
             Path(json_file).write_text(json.dumps({**content, **test.summary()}, indent=2) + "\n")
     if not all(step.ok for step in report.steps):
-        status = status or 1
-    if status == 0 and test and not destroy:
+        status = status or FAILED
+    if status == OK and test and not destroy:
         cost = test.summary()["estimated_cost_usd"]
-        click.echo(f"the smoke test passed in {report.seconds:.0f} s" + (f", about USD {cost:.2f}" if cost else ""))
+        costs = f", about USD {cost:.2f}" if cost else ""
+        Screen().line(f"the smoke test passed in {report.seconds:.0f} s{costs}", "ok")
     sys.exit(status)

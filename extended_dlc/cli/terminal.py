@@ -87,9 +87,9 @@ class Screen:
             force_terminal=None if self.width else False,
         )
 
-    def line(self, text: str = "", style: Style = "", *, hang: int = 0) -> None:
-        """One line, wrapped with `hang` columns before all but its first."""
-        self._print([("", ""), (text, style)], hang)
+    def line(self, text: str = "", style: Style = "", *, hang: int | None = 0) -> None:
+        """One line, wrapped with `hang` columns before all but its first; with None a line that is to be copied."""
+        self._print([(text, style)], hang)
 
     def title(self, text: str) -> None:
         """The head of what follows."""
@@ -144,7 +144,7 @@ class Screen:
     def _row(self, cells: Sequence[str], widths: Sequence[int], style: Style) -> None:
         self.line("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), style)
 
-    def _print(self, parts: Iterable[tuple[str, Style]], hang: int) -> None:
+    def _print(self, parts: Iterable[tuple[str, Style]], hang: int | None) -> None:
         if self.width is None:
             self.out.write("".join(text for text, _ in parts).rstrip() + "\n")
             self.out.flush()
@@ -152,7 +152,8 @@ class Screen:
         from rich.text import Text
 
         whole = Text.assemble(*((plain(text), style) for text, style in parts))
-        for line in _wrapped(whole, self.width, hang):
+        lines = [whole] if hang is None else _wrapped(whole, self.width, hang)
+        for line in lines:
             self.console.print(line, soft_wrap=True)
 
 
@@ -232,11 +233,11 @@ class Waiting:
         if text.strip():
             self._detail = plain(text).strip()
 
-    def say(self, text: str, style: Style = "") -> None:
+    def say(self, text: str, style: Style = "", *, hang: int | None = 0) -> None:
         """A line that stays, above what is shown."""
         with self._lock:
             self._told = time.monotonic()
-            self._screen.line(text, style, hang=len(text) - len(text.lstrip()))
+            self._screen.line(text, style, hang=hang)
 
     @property
     def seconds(self) -> float:

@@ -81,7 +81,7 @@ class Report:
     def say(self, text: str) -> None:
         """A line under the current step."""
         for line in text.splitlines():
-            self._print(f"          {line}", "")
+            self._print(f"          {line}", "", hang=None)
 
     def detail(self, text: str) -> None:
         """A line that a program printed: beside the step, and below it where that fails."""
@@ -100,7 +100,7 @@ class Report:
             said = step.proof.splitlines()
             for line in self._folded:
                 if line not in said:
-                    self._print(f"            {line}", "quiet")
+                    self._print(f"            {line}", "quiet", hang=None)
         for line in step.proof.splitlines():
             self._print(f"            {line}", "" if step.ok else "problem")
         if step.log and not step.ok:
@@ -109,11 +109,11 @@ class Report:
     def _line(self, text: str, style: Style) -> None:
         self._print(f"[{time.monotonic() - self.started:6.1f} s] {text}", style)
 
-    def _print(self, text: str, style: Style) -> None:
+    def _print(self, text: str, style: Style, *, hang: int | None = 12) -> None:
         if self._waiting is not None:
-            self._waiting.say(text, style)
+            self._waiting.say(text, style, hang=hang)
         else:
-            Screen(self.out).line(text, style, hang=12)
+            Screen(self.out).line(text, style, hang=hang)
 
     @property
     def seconds(self) -> float:
