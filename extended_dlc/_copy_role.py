@@ -11,6 +11,9 @@ from constructs import Construct
 _FUNCTION = "Custom::CDKECRDeployment"
 """Where `cdk-ecr-deployment` puts its function in the stack."""
 
+LOG = "ImageCopyLog"
+"""Where the log of the functions that copy is in the stack."""
+
 
 def copy_role(scope: Construct) -> iam.Role:
     """The role of `cdk-ecr-deployment`'s function in the stack of `scope`: one a stack, because the function is one.
@@ -27,7 +30,7 @@ def copy_role(scope: Construct) -> iam.Role:
         assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
         description="Copies extended images from the asset repository into their own",
     )
-    log = CfnResource(stack, "ImageCopyLog", type="AWS::Logs::LogGroup", properties={"RetentionInDays": 30})
+    log = CfnResource(stack, LOG, type="AWS::Logs::LogGroup", properties={"RetentionInDays": 30})
     log.apply_removal_policy(RemovalPolicy.DESTROY)
     role.add_to_policy(
         iam.PolicyStatement(
@@ -40,8 +43,11 @@ def copy_role(scope: Construct) -> iam.Role:
 def log_copies(scope: Construct) -> None:
     """Have the function write to the stack's own log group: the name of Lambda's default is CloudFormation's choice."""
     stack = Stack.of(scope)
-    log = cast(CfnResource, stack.node.find_child("ImageCopyLog"))
-    for each in stack.node.children:
-        if each.node.id.startswith(_FUNCTION):
-            function = cast(CfnResource, each.node.default_child)
-            function.add_property_override("LoggingConfig", {"LogGroup": log.ref})
+    log = cast(CfnResource, stack.node.find_child(LOG))
+    copy_function(stack).add_property_override("LoggingConfig", {"LogGroup": log.ref})
+
+
+def copy_function(stack: Stack) -> CfnResource:
+    """The function of a stack that has a copy."""
+    found = next(each for each in stack.node.children if each.node.id.startswith(_FUNCTION))
+    return cast(CfnResource, found.node.default_child)

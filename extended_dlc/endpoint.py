@@ -120,7 +120,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         options = EndpointOptions(
             model=HubModel(model) if isinstance(model, str) else model,
             image=image,
-            hosting=hosting or RealTime(),
+            hosting=RealTime() if hosting is None else hosting,
             rollout=rollout,
             environment=environment,
             vllm=vllm,
