@@ -5,17 +5,52 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).parent / "data"
+"""The tables that this release ships."""
+
+FOLDER = "EXTENDED_DLC_FACTS"
+"""The environment variable that names a folder with newer tables."""
+
+
+def refreshed() -> Path:
+    """Where `extended-dlc catalog refresh` writes, and whose tables win over the shipped ones.
+
+    The folder of `EXTENDED_DLC_FACTS`; without it the shipped ones themselves in a checkout, and otherwise a folder of
+    the user's, of this release alone, since another release may want other columns.
+    """
+    named = os.environ.get(FOLDER)
+    if named:
+        return Path(named).expanduser().absolute()
+    if (DATA.parents[2] / "pyproject.toml").is_file():
+        return DATA
+    from extended_dlc import __version__
+
+    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "extended-dlc" / f"facts-{__version__}"
 
 
 @functools.cache
 def table(name: str) -> dict[str, Any]:
-    """The content of `data/<name>.json`: `source` says where it is from, the other keys hold the rows."""
-    content: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
+    """The content of a table: `source` says where it is from, the other keys hold the rows.
+
+    Raises `ValueError` where a refreshed table cannot be read.
+    """
+    file = refreshed() / f"{name}.json"
+    if not file.is_file():
+        file = DATA / f"{name}.json"
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+        if not isinstance(content, dict) or "source" not in content:
+            raise ValueError("it is no table with a source")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"the table '{file}' cannot be read ({error}): delete it, or run 'extended-dlc catalog refresh'"
+        ) from None
     return content
 
 

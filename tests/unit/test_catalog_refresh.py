@@ -9,6 +9,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -493,6 +494,7 @@ def test_a_refresh_merges_the_list_and_keeps_the_one_there_is_where_git_cannot_g
 
     data = tmp_path / "data"
     data.mkdir()
+    monkeypatch.setenv("EXTENDED_DLC_FACTS", str(data))
     monkeypatch.setattr(writing, "DATA", data)
     writing.write("dlc_images", dlc.images(repository))
     before = (data / "dlc_images.json").read_bytes()
@@ -517,7 +519,7 @@ def test_a_refresh_merges_the_list_and_keeps_the_one_there_is_where_git_cannot_g
 
 
 def test_a_table_that_did_not_change_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "DATA", tmp_path)
+    monkeypatch.setenv("EXTENDED_DLC_FACTS", str(tmp_path))
     content = {"source": "s", "things": [{"a": 1}]}
     assert writing.write("things", content) == (1, True)
     assert writing.write("things", content) == (1, False)
@@ -525,11 +527,31 @@ def test_a_table_that_did_not_change_is_not_written(tmp_path: Path, monkeypatch:
 
 
 def test_a_few_rows_may_leave_where_that_is_ordinary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "DATA", tmp_path)
+    monkeypatch.setenv("EXTENDED_DLC_FACTS", str(tmp_path))
     writing.write("things", {"source": "s", "things": [1, 2, 3, 4]})
     assert writing.write("things", {"source": "s", "things": [1, 2, 3]}, may_lose=2) == (3, True)
     with pytest.raises(RefreshError, match="would shrink from 3 to 0 rows"):
         writing.write("things", {"source": "s", "things": []}, may_lose=2)
+
+
+def test_a_refreshed_table_of_the_user_wins_and_one_that_is_broken_is_named(tmp_path: Path) -> None:
+    """In a process of its own: tables are read once."""
+    program = "from extended_dlc.facts._tables import table; print(len(table('images')['images']))"
+    environment = {**os.environ, "EXTENDED_DLC_FACTS": str(tmp_path / "mine")}
+
+    def count() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+
+    shipped = table("images")
+    assert count().stdout == f"{len(shipped['images'])}\n", "a folder without tables changes nothing"
+    (tmp_path / "mine").mkdir()
+    mine = tmp_path / "mine" / "images.json"
+    mine.write_text(writing.layout({**shipped, "images": shipped["images"][:3]}))
+    assert count().stdout == "3\n"
+    mine.write_text("[]")
+    refused = count().stderr
+    assert f"the table '{mine}' cannot be read" in refused
+    assert "extended-dlc catalog refresh" in refused
 
 
 def test_every_table_is_committed_as_the_refresh_lays_it_out() -> None:

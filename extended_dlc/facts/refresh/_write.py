@@ -1,27 +1,32 @@
-"""Writes the tables in `data/`: one row a line, never shorter than before, all of a file or nothing of it."""
+"""Writes the refreshed tables: one row a line, never shorter than before, all of a file or nothing of it."""
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
-from extended_dlc.facts._tables import DATA
+from extended_dlc.facts._tables import DATA, FOLDER, refreshed
 from extended_dlc.facts.refresh._pip import Json, RefreshError
 
 
 def read(name: str) -> Json | None:
     """The table as it is now; None where there is none yet."""
-    file = DATA / f"{name}.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    for folder in (refreshed(), DATA):
+        file = folder / f"{name}.json"
+        if file.exists():
+            found: Json = json.loads(file.read_text())
+            return found
+    return None
 
 
 def write(name: str, content: Json, *, may_lose: int = 0) -> tuple[int, bool]:
-    """Replace `data/<name>.json`; refuse a table that lost more than `may_lose` of the rows there are.
+    """Replace the refreshed table; refuse a table that lost more than `may_lose` of the rows there are.
 
     Returns the number of rows, and whether anything changed.
     """
-    file = DATA / f"{name}.json"
+    file = refreshed() / f"{name}.json"
     rows = content[name]
     before = read(name)
     if before is not None and len(rows) < len(before[name]) - may_lose:
@@ -30,18 +35,20 @@ def write(name: str, content: Json, *, may_lose: int = 0) -> tuple[int, bool]:
             f"({content['source']}) and delete the file first if that is right"
         )
     text = layout(content) + "\n"
-    changed = before is None or file.read_text() != text
+    changed = before is None or layout(before) + "\n" != text
     if changed:
         half = file.with_suffix(f".{os.getpid()}.tmp")
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             half.write_text(text)
             half.replace(file)
         except OSError as error:
             raise RefreshError(
-                f"{file} cannot be written: {error.strerror}; refresh from a checkout or an environment of your own"
+                f"{file} cannot be written: {error.strerror}; name a folder that can be with {FOLDER}"
             ) from None
         finally:
-            half.unlink(missing_ok=True)
+            with suppress(OSError):
+                half.unlink(missing_ok=True)
     return len(rows), changed
 
 
