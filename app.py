@@ -1,4 +1,4 @@
-"""The app that `cdk deploy` runs: settings, stacks, synth. `python -m extended_dlc.app` does the same from the wheel."""
+"""The app that `cdk deploy` runs: settings, stacks, synth. From the wheel: `python -m extended_dlc.app`."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`python -m extended_dlc.app`: the app that `cdk deploy` runs, without a file of one's own. It does what `app.py` does.
+"""`python -m extended_dlc.app`: the app that `cdk deploy` runs, without a file of one's own. As `app.py`.
 
     cdk deploy --app "python -m extended_dlc.app" -c settings=settings.yaml
 """

@@ -17,6 +17,7 @@ _DLC = re.compile(
 
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
 _MIRRORED = re.compile(r"--model=([\w./-]+)(?: --revision=([\w./-]+))?")
+_CONTAINERS = ("AWS::SageMaker::Endpoint", "AWS::SageMaker::InferenceComponent", "AWS::StepFunctions::StateMachine")
 _MODEL_VARIABLES = ("HF_MODEL_ID", "SM_VLLM_MODEL", "SM_HF_MODEL_ID")
 _REVISION_VARIABLES = ("HF_MODEL_REVISION", "SM_VLLM_REVISION", "HF_REVISION")
 
@@ -83,11 +84,19 @@ class Assembly:
                 dockerfile = folder / (source.get("dockerFile") or "Dockerfile")
                 if dockerfile.is_file():
                     found |= dict.fromkeys(_FROM.findall(dockerfile.read_text(errors="replace")), True)
-        for template in self.templates.values():
-            for values in _objects(template.get("Resources", {})):
-                if isinstance(image := values.get("Image") or values.get("TrainingImage"), str):
-                    found.setdefault(image, False)
+        found = {**dict.fromkeys(self.images_run(), False), **found}
         return {name: by_name for name, by_name in found.items() if dlc_repository(name)}
+
+    def images_run(self) -> set[str]:
+        """The images that containers are made of, where the template has their whole names."""
+        resources = (template.get("Resources", {}) for template in self.templates.values())
+        named = (each.get("Image") or each.get("TrainingImage") for each in _objects(list(resources)))
+        return {image for image in named if isinstance(image, str)}
+
+    def needs_engine(self) -> bool:
+        """Whether an image is built, or a container runs."""
+        builds = any(json.loads(file.read_text()).get("dockerImages") for file in self.folder.rglob("*.assets.json"))
+        return builds or any(name in self.types() for name in _CONTAINERS)
 
 
 def dlc_repository(image: str) -> str | None:

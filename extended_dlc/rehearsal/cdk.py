@@ -12,8 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from extended_dlc.rehearsal.engine import Engine
-
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 
@@ -41,7 +39,6 @@ class Cdk:
     app: Path
     state: Path
     port: int
-    engine: Engine
     settings: Path | None = None
     """The settings file of the app. Default: what the app reads by itself."""
 
@@ -58,8 +55,6 @@ class Cdk:
         """The environment of the CLI, beyond the caller's own."""
         return {
             **aws_environment(self.port, self.region),
-            **self.engine.environment,
-            "CDK_DOCKER": self.engine.program,
             **({} if self.settings is None else {"EXTENDED_DLC_SETTINGS": str(self.settings)}),
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),

@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,10 +114,11 @@ class Servers:
                 found[pid] = name
         return found
 
-    def stop(self, grace: float = 45) -> list[str]:
-        """Stop all servers, and a CDK CLI that a killed rehearsal left; returns their names."""
+    def stop(self, grace: float = 45, *, names: Collection[str] | None = None) -> list[str]:
+        """Stop all servers and a CDK CLI that a killed rehearsal left, or those of these names; returns their names."""
         # the CLI first, or it would go on with a server that is not there
         running = sorted(self.running().items(), key=lambda each: each[1] != "cdk")
+        running = [each for each in running if names is None or each[1] in names]
         for pid, _ in running:
             self._end(pid, grace)
         return [name for _, name in running]

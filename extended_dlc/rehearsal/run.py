@@ -6,7 +6,8 @@ Each scenario is a story to read from top to bottom: `scenario_main.play`, `scen
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -58,14 +59,26 @@ class Rehearsal:
         """Deploy somebody's app, ask its endpoints, and take everything down again, as `run` does."""
         self._alone(partial(scenario_own.play, wishes=wishes), project, keep=keep)
 
+    @contextmanager
+    def stage(self) -> Iterator[Stage]:
+        """A stage for a story of the caller's; all is taken down at its end, and ValueError raised as by `run`."""
+        with locked(self.state):
+            self._refuse_while_kept()
+            self._clear()
+            try:
+                yield Stage(self.app, self.state, self.report, self.servers)
+            finally:
+                self._take_down()
+
     def _alone(self, play: Play, project: Project | None, *, keep: bool) -> None:
         find_cli(self.app)
         with locked(self.state):
-            if self._kept.exists() and self.servers.running():
-                raise ValueError(
-                    f"a rehearsal of {self.app} is kept up (--keep): end it with extended-dlc rehearse --down"
-                )
+            self._refuse_while_kept()
             self._play(play, project, keep=keep)
+
+    def _refuse_while_kept(self) -> None:
+        if self._kept.exists() and self.servers.running():
+            raise ValueError(f"a rehearsal of {self.app} is kept up (--keep): end it with extended-dlc rehearse --down")
 
     def down(self) -> str:
         """Take down what was kept up or left; says what was stopped. ValueError while a rehearsal runs."""
@@ -73,10 +86,7 @@ class Rehearsal:
             return self._take_down()
 
     def _play(self, play: Play, project: Project | None, *, keep: bool) -> None:
-        self._take_down()
-        logs = self.state / "logs"
-        shutil.rmtree(logs, ignore_errors=True)
-        logs.mkdir(parents=True)
+        self._clear()
         try:
             play(Stage(self.app, self.state, self.report, self.servers, project), keep=keep)
         except BaseException:
@@ -87,6 +97,13 @@ class Rehearsal:
         else:
             with self.report.step("stop what was started") as step:
                 step.proof = self._take_down()
+
+    def _clear(self) -> None:
+        """Take down what a killed one left, and forget its logs."""
+        self._take_down()
+        logs = self.state / "logs"
+        shutil.rmtree(logs, ignore_errors=True)
+        logs.mkdir(parents=True)
 
     def _take_down(self) -> str:
         """Stop the servers and remove this folder's containers; says what was stopped."""

@@ -70,27 +70,42 @@ class Looked:
 
 def play(stage: Stage, wishes: Wishes, *, keep: bool) -> None:
     """The story."""
-    looked = _look(stage, wishes)
-    stage.region = looked.regions[0]
-    stage.container_engine()
-    bases = _base_images(stage, looked)
-    containers = {}
-    if looked.models:
-        _models(stage, looked.models)
-        stage.hub(HUB)
-        containers = {"HF_ENDPOINT": stage.hub_address}
-    stage.embedded_aws(containers)
-    stage.put_in_front({str(dlc_repository(image)): own for image, own in bases.items()}, looked.by_name)
-    _put_where_aws_has_them(stage, bases)
-    places = [f"aws://{ACCOUNT}/{region}" for region in looked.regions]
-    stage.cdk("cdk bootstrap", "bootstrap", *places)
-    stage.cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
+    looked = look(stage, wishes)
+    if looked.assembly.needs_engine():
+        stage.container_engine()
+    start(stage, fetch=wishes.fetch)
+    deploy(stage, looked, publish_all=keep)
     for region in looked.regions:
         _ask_all(stage, region, looked)
     if keep:
         stage.leave_up()
     else:
         stage.destroy()
+
+
+def start(stage: Stage, *, fetch: bool = False) -> None:
+    """Start the servers; with `fetch` containers are sent to the Hub itself."""
+    (stage.state / HUB).mkdir(parents=True, exist_ok=True)
+    if not fetch:
+        stage.hub(HUB)
+    stage.embedded_aws({} if fetch else {"HF_ENDPOINT": stage.hub_address})
+
+
+def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
+    """Make what stands in for what the app asks for, and deploy it.
+
+    :param publish_all: Whether AWS's registry also has the bases that are only built upon, as for the doctor.
+    """
+    stage.region = looked.regions[0]
+    if stage.has_engine:
+        bases = _base_images(stage, looked)
+        if looked.models:
+            _models(stage, looked.models)
+        stage.put_in_front({str(dlc_repository(image)): own for image, own in bases.items()}, looked.by_name)
+        run = looked.assembly.images_run()
+        _put_where_aws_has_them(stage, {image: own for image, own in bases.items() if publish_all or image in run})
+    stage.cdk("cdk bootstrap", "bootstrap", *(f"aws://{ACCOUNT}/{region}" for region in looked.regions))
+    stage.cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
 
 
 def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str, Any]) -> Looked:
@@ -121,7 +136,7 @@ def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str,
     )
 
 
-def _look(stage: Stage, wishes: Wishes) -> Looked:
+def look(stage: Stage, wishes: Wishes) -> Looked:
     """Synthesize the app by itself, and look through its templates, before anything starts."""
     project = stage.project
     assert project is not None  # noqa: S101 - by the caller

@@ -47,7 +47,9 @@ class Stage:
         self.report = report
         self.project = project
         self.region = REGION
+        self.has_engine = False
         self._servers = servers
+        self._port = servers.port("aws")
         self._settings_file = state / "settings.json"
         self._front: Front | None = None
 
@@ -61,7 +63,6 @@ class Stage:
     def container_engine(self) -> None:
         """Find the engine, or install it."""
         with self.report.step("find a container engine") as step:
-            self._port = self._servers.port("aws")
             self.engine = find_engine(
                 self.state,
                 registry=f"127.0.0.1:{self._port}",
@@ -69,6 +70,7 @@ class Stage:
                 on_download=_count(step),
             )
             self.engine.save(self.state / "engine.json")
+            self.has_engine = True
             step.proof = self.engine.version()
 
     def embedded_aws(self, containers: Mapping[str, str] | None = None) -> None:
@@ -84,7 +86,7 @@ class Stage:
                 "extended_dlc.rehearsal.embedded",
                 f"--state={self.state}",
                 f"--port={port}",
-                f"--engine={self.state / 'engine.json'}",
+                *([f"--engine={self.state / 'engine.json'}"] if self.has_engine else []),
                 *(f"--container-env={name}={value}" for name, value in containers.items()),
                 ready=f"http://127.0.0.1:{port}/v2/",
                 environment=containers,
@@ -123,6 +125,15 @@ class Stage:
             step.log = str(log)
             self.hub_address = f"http://127.0.0.1:{port}"
             step.proof = f"HF_ENDPOINT={self.hub_address}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the embedded AWS runs."""
+        return "aws" in self._servers.running().values()
+
+    def stop(self, name: str) -> None:
+        """Stop one of the servers, where it runs."""
+        self._servers.stop(names=(name,))
 
     # ---- the app and the CDK ----
 
@@ -175,7 +186,7 @@ class Stage:
         """Run `cdk destroy`, and look for what it left."""
         self.cdk("cdk destroy", "destroy", "--all", "--force")
         with self.report.step("nothing is left") as step:
-            containers = self.engine.containers(f"{LABEL}={self.state}")
+            containers = self.engine.containers(f"{LABEL}={self.state}") if self.has_engine else []
             left = self.client.left() + [f"container {container}" for container in containers]
             if left:
                 raise RuntimeError("cdk destroy left " + ", ".join(left))
@@ -194,11 +205,14 @@ class Stage:
 
     def environment(self) -> dict[str, str]:
         """What cdk, extended-dlc and every AWS client need to use what is up, and nothing else."""
-        front = {"CDK_DOCKER": str(self._front_program())} if self._front else {"CDK_DOCKER": self.engine.program}
+        engine: dict[str, str] = {}
+        if self._front is not None:
+            engine = {"CDK_DOCKER": str(self._front.install(self.state / "front"))}
+        elif self.has_engine:
+            engine = {"CDK_DOCKER": self.engine.program, **self.engine.environment}
         return {
             **aws_environment(self._port, self.region),
-            **front,
-            **({} if self._front else self.engine.environment),
+            **engine,
             # the CLI remembers accounts by access key, and `testing` is everybody's
             "CDK_HOME": str(self.state / "cdk-home"),
             **({"HF_ENDPOINT": self.hub_address} if self.hub_address else {}),
@@ -217,10 +231,6 @@ class Stage:
             secrets={name: file for name, file in secrets.items() if file},
         )
 
-    def _front_program(self) -> Path:
-        assert self._front is not None  # noqa: S101 - by put_in_front
-        return self._front.install(self.state / "front")
-
     def _cdk_cli(self) -> Cdk:
         own = self.project
         if own is None:
@@ -237,11 +247,10 @@ class Stage:
             app=self.app,
             state=self.state,
             port=self._port,
-            engine=self.engine,
             settings=settings,
             options=options,
             region=self.region,
-            more=self.environment() if self._front else {},
+            more=self.environment(),
         )
 
     def cdk(self, name: str, *arguments: str) -> None:
