@@ -43,11 +43,11 @@ rehearse: setup ## the whole way on this machine, with no AWS account (SCENARIO=
 smoke-aws: setup ## deploy to AWS, ask both models, destroy; costs money: REGION=… ARGS="--hourly-price …"
 	$(BIN)/extended-dlc smoke $(or $(REGION),$(error say where: make smoke-aws REGION=us-east-1)) $(ARGS)
 
-lint: setup
+lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup
+types: setup ## mypy over the library, the stacks and the server
 	$(BIN)/mypy
 
 .venv/.models: tests/runtime/requirements.txt .venv/.ready
@@ -81,12 +81,14 @@ matrix: setup .venv/.models ## docs/matrix.md: which transformers releases the i
 openapi: setup ## docs/openapi and docs/parameters.md, from the tables that the server checks requests with
 	$(BIN)/python tests/runtime/test_openapi.py
 
-docs: setup openapi ## the settings reference, the tables of changes and clients and the one beside the stock toolkit
+docs: setup openapi ## everything under docs/ that is generated: references, tables, screens, pictures
 	$(BIN)/python -m extended_dlc.app.reference
 	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python -m extended_dlc.rehearsal.embedded.fidelity
 	$(BIN)/python tests/runtime/test_toolkit_table.py
 	$(BIN)/python -m tests.clients.table
+	$(BIN)/python -m tests.unit.test_terminal
+	$(BIN)/python benchmarks/pictures.py
 
 lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \

@@ -50,11 +50,13 @@ def lookup(model: str, revision: str | None, as_json: bool) -> None:
         return
     screen = Screen()
     screen.facts(
-        {
-            key.replace("_", " "): f"{value:,}" if type(value) is int else str(value)
-            for key, value in answer.items()
-            if value is not None
-        },
+        {key.replace("_", " "): _words(value) for key, value in answer.items() if value is not None},
         width=25,
     )
     screen.line("noted in cdk.context.json", "ok")
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

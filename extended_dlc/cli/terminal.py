@@ -167,7 +167,7 @@ def _wrapped(whole: Text, width: int, hang: int) -> Iterable[Text]:
             room = _characters(rest.plain, width - before.cell_len)
             cut = rest.plain.rfind(" ", 0 if before else hang, room + 1)
             if cut <= 0 or not rest.plain[:cut].strip():
-                cut = room
+                cut = _break_in(rest.plain, room)
             head, rest = rest.divide([cut])
             head.rstrip()
             yield before + head
@@ -175,6 +175,11 @@ def _wrapped(whole: Text, width: int, hang: int) -> Iterable[Text]:
             before = Text(" " * min(hang, width // 2))
         rest.rstrip()
         yield before + rest
+
+
+def _break_in(word: str, room: int) -> int:
+    """Where a word that is longer than a line is cut: behind a sign in its second half, else where the line ends."""
+    return next((at for at in range(room, room // 2, -1) if word[at - 1] in "/:-,=&"), room)
 
 
 def _characters(text: str, cells: int) -> int:

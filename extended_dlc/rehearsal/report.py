@@ -100,7 +100,7 @@ class Report:
             said = step.proof.splitlines()
             for line in self._folded:
                 if line not in said:
-                    self._print(f"            {line}", "quiet", hang=None)
+                    self._print(f"            {line}", "quiet")
         for line in step.proof.splitlines():
             self._print(f"            {line}", "" if step.ok else "problem")
         if step.log and not step.ok:
