@@ -69,6 +69,7 @@ def production_variant(
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
         # the driver that the image's CUDA wants: with an older one the container dies without a log
         inference_ami_version=host_image,
+        **_capacity(hosting),
     )
 
 
@@ -96,6 +97,7 @@ def managed_variant(
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
         # a driver runs what is older than it, so the newest image decides
         inference_ami_version=_host_image(newest, hosting.instance_types),
+        **_capacity(hosting),
     )
 
 
@@ -162,16 +164,37 @@ def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
     return {"metrics_config": made(**given)} if made is not None and given else {}
 
 
+def _capacity(hosting: Instances) -> dict[str, Any]:
+    """Which capacity the instances are of, and how long SageMaker looks for it, where anybody said so."""
+    reservation = hosting.capacity_reservation
+    members: dict[str, Any] = {}
+    if reservation is not None:
+        _needs("capacity_reservation", reservation, _Config, "CapacityReservationConfigProperty")
+        members["capacity_reservation_config"] = _Config.CapacityReservationConfigProperty(
+            capacity_reservation_preference="capacity-reservations-only", ml_reservation_arn=reservation
+        )
+    if hosting.provision_timeout_seconds is not None:
+        option, value = "provision_timeout_seconds", hosting.provision_timeout_seconds
+        _needs(option, value, _Config.ProductionVariantProperty, "variant_instance_provision_timeout_in_seconds")
+        members["variant_instance_provision_timeout_in_seconds"] = value
+    return members
+
+
+def _needs(option: str, value: object, kind: type, member: str) -> None:
+    """Refuse an option whose member the installed CDK lacks."""
+    if not hasattr(kind, member):
+        raise OptionError(
+            option,
+            value,
+            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
+        )
+
+
 def _types(types: Sequence[str]) -> dict[str, Any]:
     """One instance type, or several in order of preference."""
     if len(types) == 1:
         return {"instance_type": types[0]}
-    if not hasattr(_Config, "InstancePoolProperty"):
-        raise OptionError(
-            "instance_type",
-            ", ".join(types),
-            "needs an aws-cdk-lib that knows instance pools, and this one is older: upgrade it, or name one type",
-        )
+    _needs("instance_type", ", ".join(types), _Config, "InstancePoolProperty")
     pools = [_Config.InstancePoolProperty(instance_type=each, priority=at) for at, each in enumerate(types, start=1)]
     return {"instance_pools": pools}
 
@@ -223,7 +246,9 @@ def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: 
             s3_failure_path=bucket.s3_url_for_object(f"{name}/failure"),
             kms_key_id=key.key_arn if key else None,
             notification_config=_Config.AsyncInferenceNotificationConfigProperty(
-                success_topic=success.topic_arn if success else None, error_topic=error.topic_arn if error else None
+                success_topic=success.topic_arn if success else None,
+                error_topic=error.topic_arn if error else None,
+                include_inference_response_in=_answers_in(success, error) if hosting.answers_in_topics else None,
             )
             if success or error
             else None,
@@ -235,6 +260,11 @@ def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: 
         else None,
     )
     return Queue(config=config, bucket=bucket, prefix=name, success_topic=success, error_topic=error)
+
+
+def _answers_in(success: sns.ITopic | None, error: sns.ITopic | None) -> list[str]:
+    topics = {"SUCCESS_NOTIFICATION_TOPIC": success, "ERROR_NOTIFICATION_TOPIC": error}
+    return [name for name, topic in topics.items() if topic is not None]
 
 
 def _topic(

@@ -72,5 +72,11 @@ def data_capture_config(
             for mode in ("input", "output")
             if mode in capture.capture
         ],
+        capture_content_type_header=config.CaptureContentTypeHeaderProperty(
+            csv_content_types=list(capture.csv_content_types) or None,
+            json_content_types=list(capture.json_content_types) or None,
+        )
+        if capture.csv_content_types or capture.json_content_types
+        else None,
         kms_key_id=key.key_arn if key else None,
     )

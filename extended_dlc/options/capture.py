@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._values import OptionError, is_token, within, within_limit
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
@@ -22,6 +22,13 @@ class DataCapture:
     capture: Sequence[Literal["input", "output"]] = ("input", "output")
     """What of each. Default: both."""
 
+    json_content_types: Sequence[str] = ()
+    """Content types of which the text is written as JSON in the record, 10 at most, as `application/json`. Default:
+    none, all that is captured is in Base64."""
+
+    csv_content_types: Sequence[str] = ()
+    """Content types of which the text is written as CSV in the record, 10 at most, as `text/csv`. Default: none."""
+
     bucket: s3.IBucket | None = None
     """Where, under `ENDPOINT/capture/`. Default: a new one, encrypted, kept when the stack is deleted."""
 
@@ -33,6 +40,11 @@ class DataCapture:
         within("sampling_percent", self.sampling_percent, 1, 100, "pass no DataCapture to capture nothing")
         if not self.capture or not {"input", "output"}.issuperset(self.capture):
             raise OptionError("capture", ", ".join(self.capture), "must be 'input', 'output' or both")
+        for option in ("json_content_types", "csv_content_types"):
+            given = getattr(self, option)
+            within_limit(option, len(given), "capture.content_types", "name those that your requests have")
+            if wrong := next((each for each in given if not is_token(each) and "/" not in each), None):
+                raise OptionError(option, wrong, "is no content type: write it as application/json")
         check_expiry(self.bucket, self.expire_days)
 
 

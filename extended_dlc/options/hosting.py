@@ -71,6 +71,14 @@ class Instances:
     """How long model data may take from S3 to the instance, 60 to 3600 s (SageMaker API,
     `ModelDataDownloadTimeoutInSeconds`). Default: from the model's size, SageMaker's own where nobody knows it."""
 
+    capacity_reservation: str | None = None
+    """ARN of a reservation of SageMaker's ML capacity, on which alone the instances then run (SageMaker API,
+    ProductionVariantCapacityReservationConfig). ValueError for the ARN of something else. Default: none."""
+
+    provision_timeout_seconds: int | None = None
+    """How long SageMaker may look for instances of the types, 300 to 3600 s (SageMaker API, ProductionVariant,
+    `VariantInstanceProvisionTimeoutInSeconds`). Default: SageMaker's own."""
+
     ssm_access: bool = False
     """Whether Systems Manager has access to the instances, for a shell in a container that misbehaves (SageMaker API,
     ProductionVariant, `EnableSSMAccess`; developer guide, "Access containers through SSM"). The account has to be
@@ -115,6 +123,15 @@ class Instances:
             "download_timeout_seconds",
             "take an uncompressed model",
         )
+
+        within_limit(
+            "provision_timeout_seconds",
+            self.provision_timeout_seconds,
+            "provision_timeout_seconds",
+            "name more types, of which one may be had sooner",
+        )
+        if self.capacity_reservation is not None:
+            require("capacity_reservation", self.capacity_reservation, _check_reservation)
 
     @property
     def instance_types(self) -> tuple[str, ...]:
@@ -223,6 +240,11 @@ class Async(Instances):
     error_topic: sns.ITopic | Literal["new"] | None = None
     """Topic that is told of each failure, or `"new"` for one of the endpoint's own. Default: none."""
 
+    answers_in_topics: bool = False
+    """Whether the topics get the answers too, beside where these are in S3 (SageMaker API,
+    AsyncInferenceNotificationConfig, `IncludeInferenceResponseIn`). ValueError without a topic. Default: they do
+    not."""
+
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
@@ -232,6 +254,8 @@ class Async(Instances):
         for option in ("success_topic", "error_topic"):
             if isinstance(topic := getattr(self, option), str) and topic != "new":
                 raise OptionError(option, topic, "must be a topic, or 'new' for one of the endpoint's own")
+        if self.answers_in_topics and self.success_topic is None and self.error_topic is None:
+            raise OptionError("answers_in_topics", "True", "needs a topic: name success_topic or error_topic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,6 +413,13 @@ ROUTING = {"least-outstanding-requests": "LEAST_OUTSTANDING_REQUESTS", "random":
 
 
 _MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"
+
+
+def _check_reservation(arn: str) -> None:
+    if not arn.startswith("arn:") or arn.split(":")[2:3] != ["sagemaker"]:
+        raise ValueError(
+            "is no ARN of SageMaker's: write that of the reservation, as aws sagemaker list-training-plans says it"
+        )
 
 
 def _check_weight(weight: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import runpy
 import threading
@@ -18,11 +19,13 @@ from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk.assertions import Template
 
 from extended_dlc import (
     Async,
     Component,
     Components,
+    DataCapture,
     EcrImage,
     EvaluationGate,
     ExtendedDlc,
@@ -36,6 +39,7 @@ from extended_dlc import (
     TrainingInstances,
     VllmServing,
 )
+from extended_dlc.facts.members import RESOURCES, listed, members
 from extended_dlc.functions import copy_once
 from extended_dlc.options.hosting import MAIN_VARIANT
 
@@ -319,6 +323,66 @@ def test_connections_of_an_endpoint_are_its_security_groups(stack: cdk.Stack) ->
     )
     assert endpoint.connections.security_groups == [given]
     assert endpoint.grant_principal is endpoint.role.grant_principal
+
+
+# what of SageMaker's resources can be set
+
+
+def members_of(resource: type) -> Iterator[str]:
+    """The writable members of a resource and of its property types, as the installed CDK has them."""
+    for name in sorted(set(inspect.signature(resource.__init__).parameters) - {"self", "scope", "id"}):
+        yield f"{resource.__name__}.{name}"
+    for kind in dir(resource):
+        if kind.endswith("Property"):
+            for name in set(inspect.signature(getattr(resource, kind).__init__).parameters) - {"self"}:
+                yield f"{resource.__name__}.{kind.removesuffix('Property')}.{name}"
+
+
+def test_every_member_of_sagemakers_resources_is_an_option_or_has_its_reason() -> None:
+    there = {each for name in RESOURCES for each in members_of(getattr(sagemaker, name))}
+    rows = members()
+    assert {each.member for each in rows} == there, "another aws-cdk-lib: extend facts/data/members.json"
+    assert all(bool(each.option) != bool(each.reason) for each in rows)
+    page = EXAMPLE.parents[1] / "docs" / "members.md"
+    assert page.read_text() == listed(), "run python -m extended_dlc.facts.members > docs/members.md"
+
+
+def test_what_sagemaker_has_besides_reaches_the_config(stack: cdk.Stack) -> None:
+    reservation = "arn:aws:sagemaker:us-east-1:111111111111:training-plan/mine"
+    HuggingFaceEndpoint(
+        stack,
+        "Queued",
+        model="openai/whisper-base",
+        image=StockDlc(),
+        hosting=Async(
+            capacity_reservation=reservation,
+            provision_timeout_seconds=600,
+            success_topic="new",
+            answers_in_topics=True,
+        ),
+        data_capture=DataCapture(json_content_types=["application/json"], csv_content_types=["text/csv"]),
+    )
+    (properties,) = of_type(Template.from_stack(stack).to_json(), "AWS::SageMaker::EndpointConfig").values()
+    (variant,) = properties["ProductionVariants"]
+    assert variant["CapacityReservationConfig"]["MlReservationArn"] == reservation
+    assert variant["VariantInstanceProvisionTimeoutInSeconds"] == 600
+    notified = properties["AsyncInferenceConfig"]["OutputConfig"]["NotificationConfig"]
+    assert notified["IncludeInferenceResponseIn"] == ["SUCCESS_NOTIFICATION_TOPIC"]
+    assert properties["DataCaptureConfig"]["CaptureContentTypeHeader"] == {
+        "JsonContentTypes": ["application/json"],
+        "CsvContentTypes": ["text/csv"],
+    }
+    for make, message in (
+        (
+            lambda: RealTime(capacity_reservation="arn:aws:s3:::x"),
+            r"'capacity_reservation' .* is no ARN of",
+        ),
+        (lambda: RealTime(provision_timeout_seconds=1), r"'provision_timeout_seconds' \(1\) must be from 300 to 3600"),
+        (lambda: Async(answers_in_topics=True), r"'answers_in_topics' \(True\) needs a topic"),
+        (lambda: DataCapture(json_content_types=["json"]), r"'json_content_types' \(json\) is no content type"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
 
 
 # the function that leaves a copy out
