@@ -237,6 +237,13 @@ def install(*, port: int, blobs: BlobStore) -> None:
             "encryptionConfiguration": repository.encryption_configuration,
         }
 
+    own_images = ECRBackend.batch_get_image
+
+    def _batch_get_image(self: ECRBackend, repository_name: str, registry_id: str | None = None, **more: Any) -> Any:
+        """Of the registry that the request names: moto looks into the caller's own, whatever it names."""
+        there = ecr_backends[registry_id][self.region_name] if registry_id else self
+        return own_images(there, repository_name, registry_id, **more)
+
     def _localized(original: Any) -> Any:
         def call(self: ECRResponse) -> ActionResult:
             result = dict(original(self).result)
@@ -270,6 +277,7 @@ def install(*, port: int, blobs: BlobStore) -> None:
 
     setattr(ECRResponse, "get_download_url_for_layer", _get_download_url_for_layer)  # noqa: B010
     setattr(ECRBackend, "put_image", _put_image)  # noqa: B010 - mypy refuses the plain assignment of a method
+    setattr(ECRBackend, "batch_get_image", _batch_get_image)  # noqa: B010
     setattr(Image, "get_image_size_in_bytes", _size)  # noqa: B010
     setattr(ECRResponse, "get_authorization_token", _get_authorization_token)  # noqa: B010
     for operation in ("create_repository", "describe_repositories", "delete_repository"):
