@@ -239,10 +239,12 @@ def install(*, port: int, blobs: BlobStore) -> None:
 
     own_images = ECRBackend.batch_get_image
 
-    def _batch_get_image(self: ECRBackend, repository_name: str, registry_id: str | None = None, **more: Any) -> Any:
+    def _batch_get_image(
+        self: ECRBackend, repository_name: str, registry_id: str | None = None, image_ids: Any = None
+    ) -> Any:
         """Of the registry that the request names: moto looks into the caller's own, whatever it names."""
         there = ecr_backends[registry_id][self.region_name] if registry_id else self
-        return own_images(there, repository_name, registry_id, **more)
+        return own_images(there, repository_name, registry_id, image_ids)
 
     def _localized(original: Any) -> Any:
         def call(self: ECRResponse) -> ActionResult:
