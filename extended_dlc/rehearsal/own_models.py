@@ -129,8 +129,15 @@ def _newer_transformers(
     folder = state / "models" / f"transformers-{release}-py{python}"
     if not (folder / ".made").exists():
         say(f"getting transformers {release}, which makes models of newer types")
-        command = [*standin._pip(), "install", "--quiet", f"--target={folder}", "--upgrade", "--only-binary=:all:"]
-        target = standin._target(python) or [f"--python-version={python}"]
+        command = [
+            *standin.pip_command(),
+            "install",
+            "--quiet",
+            f"--target={folder}",
+            "--upgrade",
+            "--only-binary=:all:",
+        ]
+        target = standin.pip_target(python) or [f"--python-version={python}"]
         done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
             [*command, *target, f"transformers=={release}"], capture_output=True, text=True, check=False
         )

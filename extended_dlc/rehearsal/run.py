@@ -12,7 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from extended_dlc.rehearsal import scenario_main, scenario_own, scenario_training, scenario_tutorial
+from extended_dlc.rehearsal import (
+    scenario_embeddings,
+    scenario_main,
+    scenario_own,
+    scenario_training,
+    scenario_tutorial,
+)
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.project import Project, find_cli
@@ -33,6 +39,7 @@ SCENARIOS: Mapping[str, Play] = {
     "tutorial": scenario_tutorial.play,
     "training": scenario_training.play,
     "training-hosts": scenario_training.play_hosts,
+    "embeddings": scenario_embeddings.play,
 }
 
 

@@ -271,8 +271,8 @@ def _collect_wheels(
         return
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    pip = _pip()
-    platforms = _target(standin.python)
+    pip = pip_command()
+    platforms = pip_target(standin.python)
     parts = standin.parts
     torch = f"torch=={parts.torch}+cpu"
     if _download(pip, [*platforms, "--no-deps"], [torch], folder):
@@ -294,7 +294,7 @@ def _collect_wheels(
     files.write(requirements, "\n".join([*others, ""]))
 
 
-def _pip() -> list[str]:
+def pip_command() -> list[str]:
     """The host's pip: the one beside this Python, else the one on the path."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
@@ -305,7 +305,7 @@ def _pip() -> list[str]:
     return [found]
 
 
-def _target(python: str) -> list[str]:
+def pip_target(python: str) -> list[str]:
     """pip's options for wheels of the image's Python and glibc, whatever this machine's are."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python == here and (platform.system(), platform.machine()) == ("Linux", "x86_64"):

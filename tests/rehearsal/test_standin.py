@@ -188,11 +188,11 @@ def test_wheels_are_got_once_but_again_after_a_failure(
 
 def test_pip_is_told_the_images_python_only_where_it_differs_from_the_hosts() -> None:
     other = "3.10" if sys.version_info[:2] != (3, 10) else "3.12"
-    options = standin._target(other)
+    options = standin.pip_target(other)
     assert f"--python-version={other}" in options
     assert "--platform=manylinux_2_28_x86_64" in options
     if sys.platform == "linux":
-        assert standin._target(f"{sys.version_info.major}.{sys.version_info.minor}") == []
+        assert standin.pip_target(f"{sys.version_info.major}.{sys.version_info.minor}") == []
 
 
 def test_a_machine_with_neither_registry_nor_packages_is_told_what_to_make_reachable(
