@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
+    from extended_dlc.options.platform import PlatformDefaults
     from extended_dlc.options.proof import Proof
     from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling
     from extended_dlc.options.scaling import (
@@ -76,6 +77,7 @@ _HOMES = {
     "Network": "options.network",
     "OfficeHours": "options.schedule",
     "PlacedModel": "model",
+    "PlatformDefaults": "options.platform",
     "PrivateAccess": "network",
     "Proof": "options.proof",
     "ProvisionedScaling": "options.scaling",
@@ -134,6 +136,7 @@ __all__ = [
     "Network",
     "OfficeHours",
     "PlacedModel",
+    "PlatformDefaults",
     "PrivateAccess",
     "Proof",
     "ProvisionedScaling",

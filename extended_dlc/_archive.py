@@ -15,6 +15,8 @@ from typing import cast
 from aws_cdk import FileAssetPackaging, Stack, Stage
 from constructs import Construct
 
+from extended_dlc._private import synthesizer_of
+
 Content = bytes | Path
 """What a file holds: the bytes themselves, or where they are."""
 
@@ -53,7 +55,7 @@ def _upload(scope: Construct, digest: str, suffix: str, write: Callable[[Path], 
         partial = target.with_suffix(".partial")
         write(partial)
         partial.rename(target)
-    location = Stack.of(scope).synthesizer.add_file_asset(
+    location = synthesizer_of(Stack.of(scope)).add_file_asset(
         # the CDK appends the last suffix alone, and SageMaker wants archives to end in .tar.gz
         source_hash=digest + suffix.rpartition(".")[0],
         file_name=os.path.relpath(target, stage.outdir),

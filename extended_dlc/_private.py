@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
 import jsii
-from aws_cdk import Aws, Stack
+from aws_cdk import Aws, IStackSynthesizer, Stack
 from constructs import Construct
 
 
@@ -48,6 +49,31 @@ def _place_of(stack: Stack) -> Place:
 def place_of(scope: Construct) -> Place:
     """Where a construct is deployed."""
     return _place_of(_stack_of(scope))
+
+
+_bound: dict[str, Stack] = {}
+"""The synthesizers that were bound here, by their references in jsii."""
+
+
+def synthesizer_of(stack: Stack) -> IStackSynthesizer:
+    """The synthesizer of a stack, which knows where the stack's files go.
+
+    The CDK binds a copy of a synthesizer that a user gives (`synthesizer=`), and jsii takes the copy for the original,
+    which is bound to nothing: it is bound here. ValueError for one that several stacks share.
+    """
+    found = stack.synthesizer
+    key = str(getattr(found, "__jsii_ref__", found))
+    if key not in _bound:
+        # the CDK's own, one for each stack, is bound already
+        with suppress(RuntimeError):
+            found.bind(stack)
+            _bound[key] = stack
+    elif _bound[key] is not stack:
+        raise ValueError(
+            f"'synthesizer' of stack {stack.node.path} is that of {_bound[key].node.path}, too: give each stack one of "
+            "its own, or say the qualifier in the CDK's context (@aws-cdk/core:bootstrapQualifier)"
+        )
+    return found
 
 
 @cache

@@ -31,6 +31,7 @@ from extended_dlc.model import HubModel, ServedModel
 from extended_dlc.network import Placement, place_in
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime
+from extended_dlc.platform.rules import check_models, settle
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -103,7 +104,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         :param network_isolation: Whether containers can open no connection at all. ValueError for weights that come
             from the Hub, and with `Serverless`. Default: they can, unless the model needs none.
         :param encryption_key: Key for the volumes of instance types that have some, for captured data, asynchronous
-            answers and new topics. Default: keys of AWS's own.
+            answers and their new topics; for `monitoring`'s logs and new topic too, where the app makes the key's
+            policy. Default: keys of AWS's own.
         :param data_capture: What of the requests and answers SageMaker writes to S3. ValueError with `Serverless`.
             Default: nothing.
         :param metrics: What SageMaker publishes beside the metrics that every endpoint has, and how often. Default:
@@ -136,7 +138,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             schedule=schedule,
             verify=verify,
         )
-        self._build(options)
+        self._build(settle(self, options))
 
     def _build(self, options: EndpointOptions) -> None:
         """Everything in its order: role, Models, EndpointConfig, Endpoint, what follows it and what watches it."""
@@ -145,6 +147,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.decision: EndpointDecision
         """What was decided for its parts."""
         self.decision, *_ = decision.endpoints
+        check_models(self, self.decision)
         self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
         self.role: iam.IRole = options.role or self._new_role(options.role_path, options.permissions_boundary)
         placed = place_in(self, options.network, role=self.role) if options.network else Placement()
@@ -166,7 +169,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             key_arn=volume_key(options.encryption_key, self.hosting, self.role),
             vpc=placed.vpc_config,
         )
-        self.watch = watch_over(self, parts, options.monitoring) if options.monitoring else None
+        monitoring, key = options.monitoring, options.encryption_key
+        self.watch = watch_over(self, parts, monitoring, key) if monitoring else None
         self.endpoint = deploy(self, parts, options.rollout)
         self.components = place_components(self, parts, options.rollout)
         """The inference components by name; none but with `Components`."""

@@ -27,6 +27,7 @@ from aws_cdk import (
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
+from extended_dlc._private import synthesizer_of
 from extended_dlc.options.schedule import ByHand, OfficeHours
 
 
@@ -77,7 +78,7 @@ class Switch(Construct):
 
         stack = Stack.of(self)
         hour, minute = at.split(":")
-        qualifier = stack.synthesizer.bootstrap_qualifier or DefaultStackSynthesizer.DEFAULT_QUALIFIER
+        qualifier = synthesizer_of(stack).bootstrap_qualifier or DefaultStackSynthesizer.DEFAULT_QUALIFIER
         version = stack.format_arn(
             service="ssm", resource="parameter", resource_name=f"cdk-bootstrap/{qualifier}/version"
         )

@@ -16,7 +16,7 @@ from constructs import Construct, IDependable
 from extended_dlc import _sources
 from extended_dlc._archive import Uploaded, upload_archive
 from extended_dlc._asked import annotate, image_asked, model_asked, refuse, region_of
-from extended_dlc._private import any_partition, place_of
+from extended_dlc._private import any_partition, place_of, synthesizer_of
 from extended_dlc.capture import grant_key, grant_objects
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Found
@@ -41,6 +41,7 @@ from extended_dlc.options.training import (
     TrainingInstances,
     TrainingSchedule,
 )
+from extended_dlc.platform.rules import check_types, rules_of
 from extended_dlc.training.machine import GoOver, Plan, definition, s3_channel
 from extended_dlc.training.model import MODELS, TrainedModel, new_results
 
@@ -156,6 +157,9 @@ class TrainingJob(Construct):
         self._check_together(serves, gate, registry, bucket, role, role_path, permissions_boundary)
         self.code = code
         self.instances = instances or TrainingInstances()
+        if (rules := rules_of(self)) is not None:
+            check_types(self, self.instances.found)
+            network, encryption_key = network or rules.network, encryption_key or rules.encryption_key
         self.job_name: str = job_name or Names.unique_resource_name(
             self, max_length=NAME_LENGTH, separator="-", allowed_special_characters="-"
         ).lower().rstrip("-")
@@ -672,7 +676,7 @@ class TrainingJob(Construct):
         ]
         if function is not None and self._serves is not None:
             stack = Stack.of(self._serves)
-            qualifier = stack.synthesizer.bootstrap_qualifier or "hnb659fds"
+            qualifier = synthesizer_of(stack).bootstrap_qualifier or "hnb659fds"
             served = place_of(self._serves)
             statements += [
                 (["lambda:InvokeFunction"], [function.function_arn], None),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from aws_cdk import App, Environment, Stack
+from aws_cdk import App, DefaultStackSynthesizer, Environment, Stack, Stage, pipelines
 from aws_cdk import aws_sns as sns
 from aws_cdk.assertions import Match, Template
 
@@ -14,6 +14,7 @@ from extended_dlc import (
     AllowedFinding,
     CloudBuild,
     EcrImage,
+    ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
     ImageStack,
@@ -211,3 +212,32 @@ def test_settings_name_an_image_by_its_parameter_and_are_decided_by_its_name(shi
     shipped_settings["image"] = {"kind": "ecr", "tag": "latest"}
     problem, *_ = read(Raw(origin="the settings", content=shipped_settings)).problems
     assert problem == "image.repository: is required, unless 'parameter' names the image"
+
+
+def test_an_image_account_and_a_workload_account_are_two_stages_of_one_pipeline_with_a_qualifier_of_their_own() -> None:
+    app = App()
+    pipeline_stack = Stack(app, "Pipeline", env=Environment(account=IMAGES, region="us-east-1"))
+    source = pipelines.CodePipelineSource.git_hub("a/b", "main")
+    synth = pipelines.ShellStep("Synth", input=source, commands=["true"])
+    pipeline = pipelines.CodePipeline(pipeline_stack, "Deploy", synth=synth, cross_account_keys=True)
+    publish = Stage(pipeline_stack, "Publish", env=Environment(account=IMAGES, region="us-east-1"))
+    version = ImageVersion(transformers="5.23.0", accelerator="cpu")
+    qualified = DefaultStackSynthesizer(qualifier="acme")
+    shared = ImageStack(
+        publish, "Images", images={"text": version}, readers=Readers(accounts=[WORKLOAD]), synthesizer=qualified
+    )
+    serve = Stage(pipeline_stack, "Serve", env=Environment(account=WORKLOAD, region="us-east-1"))
+    team = Stack(serve, "Team", synthesizer=DefaultStackSynthesizer(qualifier="acme"))
+    arn = f"arn:aws:ssm:us-east-1:{IMAGES}:parameter{shared.parameters['text']}"
+    image = EcrImage.from_parameter(team, "Image", arn)
+    first = HuggingFaceEndpoint(team, "First", model=HubModel("bloom"), image=image, verify=False)
+    own = ExtendedDlc(team, "Own", transformers="5.23.0", accelerator="cpu")
+    second = HuggingFaceEndpoint(team, "Second", model=HubModel("bloom"), image=own, verify=False)
+    assert first.endpoint_name != second.endpoint_name
+    pipeline.add_stage(publish)
+    pipeline.add_stage(serve)
+    published, served = Template.from_stack(shared), Template.from_stack(team)
+    assert "cdk-acme-assets-111111111111-us-east-1" in json.dumps(published.to_json())
+    assert f"cdk-acme-container-assets-{WORKLOAD}-us-east-1" in json.dumps(served.to_json())
+    assert "hnb659fds" not in json.dumps([published.to_json(), served.to_json()])
+    Template.from_stack(pipeline_stack).resource_count_is("AWS::CodePipeline::Pipeline", 1)
