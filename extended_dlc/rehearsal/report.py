@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from extended_dlc.cli.terminal import Screen, Style, Waiting
+from extended_dlc.cli.terminal import Screen, Style, Waiting, is_terminal
 
 _SHOWN_OF_A_FAILURE = 200
 """Lines of a step's programs that are printed when it fails; its log has all of them."""
@@ -61,7 +61,7 @@ class Report:
         """Run a step; an exception marks it failed, prints its reason and goes on as `StepFailed`."""
         step = Step(name)
         self.steps.append(step)
-        self._line(f"{name} ...", "title")
+        self.begin(name)
         begun = time.monotonic()
         self._folded.clear()
         try:
@@ -76,7 +76,16 @@ class Report:
         finally:
             self._waiting = None
             step.seconds = round(time.monotonic() - begun - step.download_seconds, 2)
-            self._ended(step)
+            self.end(step)
+
+    def begin(self, name: str) -> None:
+        """Say that a step begins; a terminal shows it in place while it goes on."""
+        if not is_terminal(self.out):
+            self._line(f"{name} ...", "")
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
         """A line under the current step."""
@@ -92,7 +101,8 @@ class Report:
             self._folded.append(line)
             self._waiting.detail(line)
 
-    def _ended(self, step: Step) -> None:
+    def end(self, step: Step) -> None:
+        """Say how a step ended, and what proves it."""
         downloads = f", downloads {step.download_seconds:.1f} s" if step.download_seconds >= 0.1 else ""
         state = "ok" if step.ok else "FAILED"
         self._line(f"{step.name}: {state} in {step.seconds:.1f} s{downloads}", "ok" if step.ok else "problem")
@@ -107,7 +117,7 @@ class Report:
             self.say(f"  its log: {step.log}")
 
     def _line(self, text: str, style: Style) -> None:
-        self._print(f"[{time.monotonic() - self.started:6.1f} s] {text}", style)
+        self._print(f"[{self.elapsed():6.1f} s] {text}", style)
 
     def _print(self, text: str, style: Style, *, hang: int | None = 12) -> None:
         if self._waiting is not None:

@@ -5,17 +5,12 @@ The screens are committed, times removed; `python -m tests.unit.test_terminal` w
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import io
 import json
-import os
-import pty
 import re
 import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +28,7 @@ from extended_dlc.cli import main
 from extended_dlc.cli.exit_codes import STATUSES, page
 from extended_dlc.cli.terminal import Passing, Screen, Waiting, plain
 from extended_dlc.rehearsal import hub as hub_program
+from tests.support.terminal import played, shown
 
 ROOT = Path(__file__).parents[2]
 SCREENS = Path(__file__).parent / "screens"
@@ -74,47 +70,6 @@ try:
 except StepFailed:
     pass
 """
-
-
-def played(program: list[str], folder: Path, columns: int, **environment: str) -> bytes:
-    """What a terminal of this width gets from a program, until that ends."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    own = {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "AWS_REGION": "us-east-1"}
-    process = subprocess.Popen(
-        program, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, **own, **environment}
-    )
-    os.close(theirs)
-    output = b""
-    try:
-        while piece := os.read(ours, 65536):
-            output += piece
-    except OSError as error:
-        if error.errno != errno.EIO:  # which says that the last program has gone
-            raise
-    os.close(ours)
-    assert process.wait(60) == 0, output.decode()
-    return output
-
-
-def shown(output: bytes) -> str:
-    """The lines as they stand in the end: a carriage return, erased lines and moves up have done their work."""
-    lines, row, column = [""], 0, 0
-    for token in re.findall(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\n]|[^\x1b\r\n]+", output.decode()):
-        if token == "\n":
-            row, column = row + 1, 0
-            lines += [""] * (row - len(lines) + 1)
-        elif token == "\r":
-            column = 0
-        elif token == "\x1b[2K":
-            lines[row] = ""
-        elif token.startswith("\x1b["):
-            row -= int(token[2:-1] or 1) if token.endswith("A") else 0
-        else:
-            lines[row] = lines[row][:column].ljust(column) + token + lines[row][column + len(token) :]
-            column += len(token)
-    return re.sub(r"\[ *\d+\.\d s\]|\b\d+\.\d s\b", "0.0 s", "\n".join(line.rstrip() for line in lines)) + "\n"
 
 
 @contextmanager
@@ -227,7 +182,8 @@ def test_each_shell_completes(shell: str, word: str) -> None:
     script = CliRunner().invoke(main, ["completion", shell])
     assert script.exit_code == 0, script.output
     assert word in script.output
-    words = {"COMP_WORDS": "extended-dlc cat", "COMP_CWORD": "1", "_EXTENDED_DLC_COMPLETE": f"{shell}_complete"}
+    at = "cat" if shell == "fish" else "1"
+    words = {"COMP_WORDS": "extended-dlc cat", "COMP_CWORD": at, "_EXTENDED_DLC_COMPLETE": f"{shell}_complete"}
     done = CliRunner(env=words).invoke(main, [], prog_name="extended-dlc")
     assert "catalog" in done.output
 
