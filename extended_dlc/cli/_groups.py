@@ -30,7 +30,7 @@ class Group(click.Group):
 class Main(Group):
     """The group of all commands, which ends with the exit statuses of `extended_dlc.cli.exit_codes`."""
 
-    def main(
+    def main(  # type: ignore[override]  # click has an overload for each value of standalone_mode
         self, args: Sequence[str] | None = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any
     ) -> Any:
         """Run a command; its errors go to standard error, wrapped and in colour where that is a terminal."""

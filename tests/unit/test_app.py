@@ -5,9 +5,11 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,27 @@ def test_two_synths_are_byte_equal(tmp_path: Path, shipped_settings: Any) -> Non
     for name in ("one", "two"):
         done = synth(tmp_path / name, {"extended-dlc": shipped_settings})
         assert done.returncode == 0, done.stderr
+        assert (done.stdout, done.stderr) == ("", ""), "a synth of the shipped settings says nothing"
+        for file in (tmp_path / name).glob("*.json"):
+            assert not re.search("aws:cdk:(info|warning|error)", file.read_text()), f"{file.name} has an annotation"
     names = sorted(str(file.relative_to(tmp_path / "one")) for file in (tmp_path / "one").rglob("*") if file.is_file())
     assert "EndpointStack.template.json" in names
     assert filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False) == (names, [], [])
 
 
+def test_the_feature_flags_are_those_that_the_library_recommends() -> None:
+    (library,) = Path(cdk.__file__).with_name("_jsii").glob("aws-cdk-lib@*.jsii.tgz")
+    with tarfile.open(library) as archive:
+        member = next(each for each in archive if each.name == "package/recommended-feature-flags.json")
+        recommended = json.load(archive.extractfile(member))  # type: ignore[arg-type]
+    shipped = json.loads((ROOT / "cdk.json").read_text())["context"]
+    assert {key: value for key, value in shipped.items() if key.startswith("@aws-cdk")} == recommended
+
+
 def test_synth_imports_nothing_that_the_settings_do_not_use(tmp_path: Path, shipped_settings: Any) -> None:
     shipped_settings["image"] = {"kind": "stock", "transformers": "4.51.3"}
     probe = "import runpy, sys; runpy.run_path('app.py');"
-    probe += "print(*sorted({'cdk_ecr_deployment', 'yaml', 'boto3', 'moto', 'click'} & set(sys.modules)))"
+    probe += "print(*sorted({'cdk_ecr_deployment', 'yaml', 'boto3', 'moto', 'click', 'rich'} & set(sys.modules)))"
     environment = {
         **os.environ,
         "CDK_OUTDIR": str(tmp_path),
