@@ -20,6 +20,7 @@ _COMMANDS = (
     "doctor",
     "init",
     "login",
+    "lock",
     "lookup",
     "plan",
     "prepare",
@@ -44,7 +45,7 @@ class _Commands(Main):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(extended_dlc.__version__, prog_name="extended-dlc")
 def main() -> None:
     """Extend an AWS Deep Learning Container and deploy any Hugging Face Hub model with it."""

@@ -38,6 +38,9 @@ class Main(Group):
             return super().main(args, prog_name, standalone_mode=False, **more)
         try:
             status = super().main(args, prog_name, standalone_mode=False, **more)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
         except click.ClickException as error:
             _show(error)
             sys.exit(error.exit_code)

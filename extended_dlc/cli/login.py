@@ -28,7 +28,7 @@ def login(settings: str | None, bases: tuple[str, ...], as_json: bool) -> None:
         try:
             bases = decided(raw_settings(settings)).bases
         except SettingsError as wrong:
-            error = f"the settings cannot be read ({wrong}); cdk synth says more"
+            error = f"the settings cannot be read ({wrong}); cdk synth says more. Without settings: --base IMAGE"
             Screen(err=True).line(f"extended-dlc login: {error}", "warning")
     done = {} if error else log_in_to(bases)
     if not done and error is None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from extended_dlc.app.read import Raw, SettingsError
-from extended_dlc.cli._settings import decided, override_options, raw_settings
+from extended_dlc.cli._settings import cli_region, decided, override_options, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK
 from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts.gpus import built_for, pick_host_image
 from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.releases import releases
 from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
 from extended_dlc.facts.start import Start, minutes
 from extended_dlc.options.hosting import Instances
@@ -46,14 +47,14 @@ def plan(
     """Show what cdk deploy would do, and why, without AWS and before anything is built.
 
     Reads the settings in ./cdk.json, or in the file that --settings or EXTENDED_DLC_SETTINGS names, and puts the
-    options in their places, as -c does for the app; without a cdk.json, --model, --transformers and --region will do.
+    options in their places, as -c does for the app; without a cdk.json, --model will do.
     What extended-dlc lookup found is read from ./cdk.context.json. Ends with status 1 when something would be refused.
     """
     try:
         raw = raw_settings(settings, overrides=overrides)
     except SettingsError as error:
         if overrides["model"] is None or not str(error).startswith("there is no"):
-            raise click.ClickException(f"{error}; or give --model, --transformers and --region") from None
+            raise click.ClickException(f"{error}; or give --model, or begin with extended-dlc init") from None
         raw = _of_options(overrides)
     _say_of_model(raw.content, {"model_type": model_type, "parameters": parameters, "task": task})
     load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)
@@ -66,13 +67,16 @@ def plan(
 
 
 def _of_options(overrides: dict[str, str | None]) -> Raw:
-    """Settings of one endpoint, where no file holds any."""
+    """Settings of one endpoint, where no file holds any; what is not given is as extended-dlc init has it."""
     hosting = {"instance_type": overrides["instance_type"]} if overrides["instance_type"] else {}
+    release = overrides["transformers"] or next(reversed(releases()))
+    region = overrides["region"] or cli_region() or "us-east-1"
     content = {
-        "region": overrides["region"] or "",
-        "image": {"transformers": overrides["transformers"]} if overrides["transformers"] else {},
+        "region": region,
+        "image": {"transformers": release},
         "endpoints": {"model": {"model": overrides["model"], "hosting": hosting}},
     }
+    Screen(err=True).line(f"no cdk.json here: planned for transformers {release} in {region}", "quiet")
     return Raw(origin="the command line", content=content)
 
 

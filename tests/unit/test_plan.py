@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from extended_dlc.cli import main
+from extended_dlc.facts.releases import releases
 from extended_dlc.lookup import LookupFailed, ask_hub, weight_files
 from extended_dlc.rehearsal.hub import Hub
 from tests.support.settings import plan_of
@@ -136,8 +137,29 @@ def test_a_plan_needs_no_settings_where_the_options_say_enough(tmp_path: Path, m
 def test_without_settings_and_options_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "there is no cdk.json: go to the folder of the app (cd)" in run("plan").output
-    missing = answer("plan", "--model", "whisper")
-    assert [problem.split(":")[0] for problem in missing["problems"]] == ["region ()", "image.transformers"]
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    done = run("plan", "--model", "whisper", "--json")
+    newest = next(reversed(releases()))
+    assert done.stderr == f"no cdk.json here: planned for transformers {newest} in eu-west-1\n"
+    found = json.loads(done.stdout)
+    assert (found["problems"], found["region"], found["image"]["transformers"]) == ([], "eu-west-1", newest)
+
+
+def test_what_the_options_say_of_the_model_is_planned_with(folder: Path) -> None:
+    given = ("plan", "--model", "acme/own", "--model-type", "llama", "--parameters", "9000000000")
+    assert "cannot hold acme/own: 9,000,000,000 parameters" in answer(*given)["problems"][0]
+    assert answer(*given, "--task", "text-generatio")["problems"][0].startswith("endpoints.model.task (text-generatio)")
+    (folder / "cdk.json").write_text("{}")
+    assert run("plan", "--parameters", "1").exit_code in (1, 2)
+
+
+def test_what_is_wrong_is_said_once_and_all_at_once(folder: Path) -> None:
+    wrong = answer("plan", "--region", "mars-1", "--transformers", "latest", "--instance-type", "ml.m5.xlrge")
+    assert [problem.split(" ")[0] for problem in wrong["problems"]] == [
+        "region",
+        "endpoints.model.hosting.instance_type",
+        "image.transformers",
+    ]
 
 
 def test_the_kinds_of_image_are_planned_as_they_are(folder: Path, shipped_settings: dict[str, Any]) -> None:
