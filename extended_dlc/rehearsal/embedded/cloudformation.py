@@ -24,7 +24,7 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from extended_dlc.rehearsal.embedded.resources import ResourceTypes
+from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
 GRACE = 2.0

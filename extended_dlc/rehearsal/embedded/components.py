@@ -140,43 +140,26 @@ def _check_model(backend: SageMakerModelBackend, request: Properties) -> None:
         raise ValidationError(message=f'Could not find model "{model}".')
 
 
-class InferenceComponentType:
-    """`AWS::SageMaker::InferenceComponent`: all but its name and its endpoint changes in place."""
+def make(control: SageMaker, wish: Wish) -> Any:
+    """CreateInferenceComponent."""
+    made = create(control, _backend(wish), {**wish.properties, "InferenceComponentName": wish.name})
+    return _record(made, wish)
 
-    def __init__(self, control: SageMaker) -> None:
-        self._control = control
 
-    def name_property(self) -> str | None:
-        """What names it."""
-        return "InferenceComponentName"
-
-    def replaces(self, changed: set[str]) -> bool:
-        """By name or endpoint."""
-        return bool(changed & {"InferenceComponentName", "EndpointName"})
-
-    def create(self, wish: Wish) -> Any:
-        """CreateInferenceComponent."""
-        made = create(self._control, _backend(wish), {**wish.properties, "InferenceComponentName": wish.name})
-        return _record(made, wish)
-
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """UpdateInferenceComponent."""
-        backend = _backend(wish)
-        request = request_of("UpdateInferenceComponent", {**wish.properties, "InferenceComponentName": wish.name})
-        _check_model(backend, request)
-        found = describe(backend, wish.name)
-        served, found["Specification"] = found["Specification"], request["Specification"]
-        set_copies(backend, wish.name, request["RuntimeConfig"]["CopyCount"])
-        if served != request["Specification"]:
-            _serve(self._control, backend, wish.name, before=served)
-        if deployment := request.get("DeploymentConfig"):
-            found["LastDeploymentConfig"] = deployment
-        found["LastModifiedTime"] = datetime.now(timezone.utc)
-        return _record(found, wish)
-
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeleteInferenceComponent."""
-        delete(self._control, _backend(wish), wish.name)
+def change(control: SageMaker, wish: Wish) -> Any:
+    """UpdateInferenceComponent."""
+    backend = _backend(wish)
+    request = request_of("UpdateInferenceComponent", {**wish.properties, "InferenceComponentName": wish.name})
+    _check_model(backend, request)
+    found = describe(backend, wish.name)
+    served, found["Specification"] = found["Specification"], request["Specification"]
+    set_copies(backend, wish.name, request["RuntimeConfig"]["CopyCount"])
+    if served != request["Specification"]:
+        _serve(control, backend, wish.name, before=served)
+    if deployment := request.get("DeploymentConfig"):
+        found["LastDeploymentConfig"] = deployment
+    found["LastModifiedTime"] = datetime.now(timezone.utc)
+    return _record(found, wish)
 
 
 def _record(found: Properties, wish: Wish) -> Record:

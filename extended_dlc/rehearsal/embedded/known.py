@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moto.cloudformation import parsing
 
-from extended_dlc.rehearsal.embedded.resources import ResourceTypes
+from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 
 RECORDED = (
     "AWS::CloudFormation::WaitConditionHandle",

@@ -78,30 +78,16 @@ def environment_of_build(wish: Wish, role: str | None, iam: Iam, *, port: int) -
     }
 
 
-class Project:
-    """`AWS::CodeBuild::Project`, of which the builds' role is all that is needed here."""
+def make_project(wish: Wish) -> Any:
+    """CreateProject."""
+    _roles[wish.account_id, wish.region, wish.name] = str(wish.properties.get("ServiceRole", ""))
+    arn = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{wish.name}"
+    return Record(wish.name, wish.properties, {"Arn": arn})
 
-    def name_property(self) -> str | None:
-        """What names it."""
-        return "Name"
 
-    def replaces(self, changed: set[str]) -> bool:
-        """By name alone."""
-        return "Name" in changed
-
-    def create(self, wish: Wish) -> Any:
-        """CreateProject."""
-        _roles[wish.account_id, wish.region, wish.name] = str(wish.properties.get("ServiceRole", ""))
-        arn = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{wish.name}"
-        return Record(wish.name, wish.properties, {"Arn": arn})
-
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """UpdateProject."""
-        return self.create(wish)
-
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeleteProject."""
-        _roles.pop((wish.account_id, wish.region, wish.name), None)
+def forget_project(wish: Wish, model: Any) -> None:
+    """DeleteProject."""
+    _roles.pop((wish.account_id, wish.region, wish.name), None)
 
 
 def copy_model(*, port: int, iam: Iam) -> CustomHandler:

@@ -13,163 +13,126 @@ _RECORDED = ("sagemaker:inference-component:DesiredCopyCount", "sagemaker:varian
 """The dimensions newer than moto's list: kept as records."""
 
 
-class ScalableTarget:
-    """`AWS::ApplicationAutoScaling::ScalableTarget`."""
-
-    def name_property(self) -> str | None:
-        """It has no name."""
-        return None
-
-    def replaces(self, changed: set[str]) -> bool:
-        """By what is scaled."""
-        return bool(changed & {"ResourceId", "ScalableDimension", "ServiceNamespace"})
-
-    def create(self, wish: Wish) -> Any:
-        """RegisterScalableTarget."""
-        given = wish.properties
-        if given["ScalableDimension"] not in _RECORDED:
-            _scaling(wish).register_scalable_target(
-                given["ServiceNamespace"],
-                given["ResourceId"],
-                given["ScalableDimension"],
-                int(given["MinCapacity"]),
-                int(given["MaxCapacity"]),
-                given.get("RoleARN", ""),
-                given.get("SuspendedState"),  # type: ignore[arg-type]  # absent is None, whatever moto declares
-            )
-            self._schedule(wish)
-        physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
-        return Record(physical, given)
-
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """RegisterScalableTarget again, and DeleteScheduledAction for what is gone."""
-        now = {each["ScheduledActionName"] for each in wish.properties.get("ScheduledActions", ())}
-        before = {each["ScheduledActionName"] for each in old.get("ScheduledActions", ())}
-        self._unschedule(wish, before - now)
-        return self.create(wish)
-
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeregisterScalableTarget."""
-        given = wish.properties
-        if given["ScalableDimension"] not in _RECORDED:
-            self._unschedule(wish, {each["ScheduledActionName"] for each in given.get("ScheduledActions", ())})
-            _scaling(wish).deregister_scalable_target(
-                given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
-            )
-
-    @staticmethod
-    def _schedule(wish: Wish) -> None:
-        """PutScheduledAction for each."""
-        given = wish.properties
-        for each in given.get("ScheduledActions", ()):
-            _scaling(wish).put_scheduled_action(
-                given["ServiceNamespace"],
-                each["Schedule"],
-                each.get("Timezone"),
-                each["ScheduledActionName"],
-                given["ResourceId"],
-                given["ScalableDimension"],
-                each.get("StartTime"),
-                each.get("EndTime"),
-                each.get("ScalableTargetAction"),
-            )
-
-    @staticmethod
-    def _unschedule(wish: Wish, names: set[str]) -> None:
-        given = wish.properties
-        for name in names:
-            _scaling(wish).delete_scheduled_action(
-                given["ServiceNamespace"], name, given["ResourceId"], given["ScalableDimension"]
-            )
-
-
-class ScalingPolicy:
-    """`AWS::ApplicationAutoScaling::ScalingPolicy`."""
-
-    def name_property(self) -> str | None:
-        """A new name makes a new policy."""
-        return "PolicyName"
-
-    def replaces(self, changed: set[str]) -> bool:
-        """By name or target."""
-        return bool(changed & {"PolicyName", "ScalingTargetId", "ResourceId", "ScalableDimension", "ServiceNamespace"})
-
-    def create(self, wish: Wish) -> Any:
-        """PutScalingPolicy."""
-        given = wish.properties
-        namespace, resource, dimension = self._target(given)
-        if dimension in _RECORDED:
-            return Record(wish.name, given)
-        body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
-        policy = _scaling(wish).put_scaling_policy(
-            given["PolicyName"], namespace, resource, dimension, body or {}, given["PolicyType"]
+def register_target(wish: Wish) -> Any:
+    """RegisterScalableTarget."""
+    given = wish.properties
+    if given["ScalableDimension"] not in _RECORDED:
+        _scaling(wish).register_scalable_target(
+            given["ServiceNamespace"],
+            given["ResourceId"],
+            given["ScalableDimension"],
+            int(given["MinCapacity"]),
+            int(given["MaxCapacity"]),
+            given.get("RoleARN", ""),
+            given.get("SuspendedState"),  # type: ignore[arg-type]  # absent is None, whatever moto declares
         )
-        return Record(policy.policy_arn, given)
-
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """PutScalingPolicy again."""
-        return self.create(wish)
-
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeleteScalingPolicy."""
-        namespace, resource, dimension = self._target(wish.properties)
-        if dimension not in _RECORDED:
-            _scaling(wish).delete_scaling_policy(wish.properties["PolicyName"], namespace, resource, dimension)
-
-    @staticmethod
-    def _target(given: Properties) -> tuple[str, str, str]:
-        if "ScalingTargetId" in given:
-            resource, dimension, namespace = given["ScalingTargetId"].split("|")
-            return namespace, resource, dimension
-        return given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
+        _schedule(wish)
+    physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
+    return Record(physical, given)
 
 
-class Alarm:
-    """`AWS::CloudWatch::Alarm`."""
+def change_target(wish: Wish, model: Any, old: Properties) -> Any:
+    """RegisterScalableTarget again, and DeleteScheduledAction for what is gone."""
+    now = {each["ScheduledActionName"] for each in wish.properties.get("ScheduledActions", ())}
+    before = {each["ScheduledActionName"] for each in old.get("ScheduledActions", ())}
+    _unschedule(wish, before - now)
+    return register_target(wish)
 
-    def name_property(self) -> str | None:
-        """What names it."""
-        return "AlarmName"
 
-    def replaces(self, changed: set[str]) -> bool:
-        """By name alone."""
-        return "AlarmName" in changed
-
-    def create(self, wish: Wish) -> Any:
-        """PutMetricAlarm."""
-        given = wish.properties
-        arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
-        if "EvaluationCriteria" in given:  # which moto knows nothing of
-            return Record(wish.name, given, {"Arn": arn})
-        # moto reads either spelling, in different places
-        dimensions = [{**each, "name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
-        _cloudwatch(wish).put_metric_alarm(
-            name=wish.name,
-            namespace=given.get("Namespace", ""),
-            metric_name=given.get("MetricName", ""),
-            comparison_operator=given["ComparisonOperator"],
-            evaluation_periods=int(given["EvaluationPeriods"]),
-            period=int(given.get("Period", 60)),
-            threshold=float(given.get("Threshold", 0)),
-            statistic=given.get("Statistic", ""),
-            extended_statistic=given.get("ExtendedStatistic"),
-            description=given.get("AlarmDescription", ""),
-            dimensions=dimensions,
-            alarm_actions=given.get("AlarmActions", []),
-            ok_actions=given.get("OKActions", []),
-            treat_missing_data=given.get("TreatMissingData"),
-            datapoints_to_alarm=given.get("DatapointsToAlarm"),
+def deregister_target(wish: Wish, model: Any) -> None:
+    """DeregisterScalableTarget."""
+    given = wish.properties
+    if given["ScalableDimension"] not in _RECORDED:
+        _unschedule(wish, {each["ScheduledActionName"] for each in given.get("ScheduledActions", ())})
+        _scaling(wish).deregister_scalable_target(
+            given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
         )
+
+
+def _schedule(wish: Wish) -> None:
+    """PutScheduledAction for each."""
+    given = wish.properties
+    for each in given.get("ScheduledActions", ()):
+        _scaling(wish).put_scheduled_action(
+            given["ServiceNamespace"],
+            each["Schedule"],
+            each.get("Timezone"),
+            each["ScheduledActionName"],
+            given["ResourceId"],
+            given["ScalableDimension"],
+            each.get("StartTime"),
+            each.get("EndTime"),
+            each.get("ScalableTargetAction"),
+        )
+
+
+def _unschedule(wish: Wish, names: set[str]) -> None:
+    given = wish.properties
+    for name in names:
+        _scaling(wish).delete_scheduled_action(
+            given["ServiceNamespace"], name, given["ResourceId"], given["ScalableDimension"]
+        )
+
+
+def put_policy(wish: Wish) -> Any:
+    """PutScalingPolicy."""
+    given = wish.properties
+    namespace, resource, dimension = _target_of(given)
+    if dimension in _RECORDED:
+        return Record(wish.name, given)
+    body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
+    policy = _scaling(wish).put_scaling_policy(
+        given["PolicyName"], namespace, resource, dimension, body or {}, given["PolicyType"]
+    )
+    return Record(policy.policy_arn, given)
+
+
+def delete_policy(wish: Wish, model: Any) -> None:
+    """DeleteScalingPolicy."""
+    namespace, resource, dimension = _target_of(wish.properties)
+    if dimension not in _RECORDED:
+        _scaling(wish).delete_scaling_policy(wish.properties["PolicyName"], namespace, resource, dimension)
+
+
+def _target_of(given: Properties) -> tuple[str, str, str]:
+    if "ScalingTargetId" in given:
+        resource, dimension, namespace = given["ScalingTargetId"].split("|")
+        return namespace, resource, dimension
+    return given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
+
+
+def put_alarm(wish: Wish) -> Any:
+    """PutMetricAlarm."""
+    given = wish.properties
+    arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
+    if "EvaluationCriteria" in given:  # which moto knows nothing of
         return Record(wish.name, given, {"Arn": arn})
+    # moto reads either spelling, in different places
+    dimensions = [{**each, "name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
+    _cloudwatch(wish).put_metric_alarm(
+        name=wish.name,
+        namespace=given.get("Namespace", ""),
+        metric_name=given.get("MetricName", ""),
+        comparison_operator=given["ComparisonOperator"],
+        evaluation_periods=int(given["EvaluationPeriods"]),
+        period=int(given.get("Period", 60)),
+        threshold=float(given.get("Threshold", 0)),
+        statistic=given.get("Statistic", ""),
+        extended_statistic=given.get("ExtendedStatistic"),
+        description=given.get("AlarmDescription", ""),
+        dimensions=dimensions,
+        alarm_actions=given.get("AlarmActions", []),
+        ok_actions=given.get("OKActions", []),
+        treat_missing_data=given.get("TreatMissingData"),
+        datapoints_to_alarm=given.get("DatapointsToAlarm"),
+    )
+    return Record(wish.name, given, {"Arn": arn})
 
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """PutMetricAlarm again."""
-        return self.create(wish)
 
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeleteAlarms."""
-        if "EvaluationCriteria" not in wish.properties:
-            _cloudwatch(wish).delete_alarms([wish.name])
+def delete_alarm(wish: Wish, model: Any) -> None:
+    """DeleteAlarms."""
+    if "EvaluationCriteria" not in wish.properties:
+        _cloudwatch(wish).delete_alarms([wish.name])
 
 
 def _scaling(wish: Wish) -> ApplicationAutoscalingBackend:

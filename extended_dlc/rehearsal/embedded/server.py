@@ -40,19 +40,16 @@ from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.iam import Iam
-from extended_dlc.rehearsal.embedded.mirror import Project, copy_model
+from extended_dlc.rehearsal.embedded.mirror import copy_model
 from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
-from extended_dlc.rehearsal.embedded.resources import CustomResource, ResourceType, resource_types
+from extended_dlc.rehearsal.embedded.resource_table import resource_types
 from extended_dlc.rehearsal.embedded.runtime import Limits, Refused, Runtime
-from extended_dlc.rehearsal.embedded.scaling import Alarm, ScalableTarget, ScalingPolicy
 from extended_dlc.rehearsal.embedded.scenarios import ROUTE as SCENARIOS
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
-from extended_dlc.rehearsal.embedded.states import StateMachineType
 from extended_dlc.rehearsal.embedded.store import BlobStore
 from extended_dlc.rehearsal.embedded.training import STOP_SECONDS, Training
 from extended_dlc.rehearsal.embedded.training import install as install_training
-from extended_dlc.rehearsal.embedded.watching import Dashboard, MetricFilter, Schedule
 
 _INVOCATION = re.compile(
     r"/endpoints/(?P<name>[^/]+)/(?P<operation>invocations|invocations-response-stream|async-invocations)"
@@ -62,16 +59,6 @@ _INTERRUPTION = re.compile(r"/_embedded/training-jobs/(?P<name>[^/]+)/interrupti
 
 _DEATH = re.compile(r"/_embedded/containers/(?P<name>[^/]+)/death")
 _FORM = "application/x-www-form-urlencoded"
-
-_OTHER_TYPES: dict[str, ResourceType] = {
-    "AWS::ApplicationAutoScaling::ScalableTarget": ScalableTarget(),
-    "AWS::ApplicationAutoScaling::ScalingPolicy": ScalingPolicy(),
-    "AWS::CloudWatch::Alarm": Alarm(),
-    "AWS::CloudWatch::Dashboard": Dashboard(),
-    "AWS::Logs::MetricFilter": MetricFilter(),
-    "AWS::Scheduler::Schedule": Schedule(),
-    "AWS::StepFunctions::StateMachine": StateMachineType(),
-}
 
 _log = logging.getLogger(__name__)
 
@@ -116,17 +103,12 @@ class EmbeddedAws:
         install_training(self.training)
         states.install(port=port)
         functions.install(port=port)
-        others = {
-            **_OTHER_TYPES,
-            "AWS::CodeBuild::Project": Project(),
-            "AWS::SageMaker::InferenceComponent": components.InferenceComponentType(control),
-            "Custom::ExtendedDlcBuild": CustomResource(
-                build_image(port=port, iam=iam, engine=getattr(launcher, "engine", None))
-            ),
-            "Custom::ExtendedDlcMirror": CustomResource(copy_model(port=port, iam=iam)),
-            "Custom::ExtendedDlcProof": CustomResource(prove(port=port, iam=iam)),
+        custom = {
+            "Custom::ExtendedDlcBuild": build_image(port=port, iam=iam, engine=getattr(launcher, "engine", None)),
+            "Custom::ExtendedDlcMirror": copy_model(port=port, iam=iam),
+            "Custom::ExtendedDlcProof": prove(port=port, iam=iam),
         }
-        self.types = resource_types(control, blobs, others, door=self._door, port=port)
+        self.types = resource_types(control, blobs, custom, door=self._door, port=port)
         cloudformation.install(cloudformation.Operations(self.types))
         self._port = port
         self._registry = Registry(blobs)

@@ -30,7 +30,8 @@ from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
 from moto.ssm.models import ssm_backends
 
-from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, ResourceTypes, Wish
+from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
+from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault
 
 _log = logging.getLogger(__name__)
@@ -337,7 +338,7 @@ class Operation:
             else:
                 self._event(logical_id, template, known, "DELETE_IN_PROGRESS")
                 try:
-                    self._types[each.wish.type].delete(each.wish, each.model, rollback=rollback)
+                    self._types[each.wish.type].delete(each.wish, each.model)
                 except Exception as error:
                     _log.info("%s DELETE: %s", logical_id, _message(error), exc_info=True)
                     if not _is_gone(error):

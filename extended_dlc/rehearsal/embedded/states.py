@@ -125,42 +125,33 @@ def _milliseconds(value: object) -> int:
     raise TypeError(f"{type(value).__name__} is no time")
 
 
-class StateMachineType:
-    """`AWS::StepFunctions::StateMachine`."""
+def create_machine(wish: Wish) -> Any:
+    """CreateStateMachine, which parses the definition."""
+    machine = _backend(wish).create_state_machine(
+        name=wish.name,
+        definition=_definition(wish.properties),
+        roleArn=wish.properties["RoleArn"],
+        tags=[{"key": tag["Key"], "value": tag["Value"]} for tag in wish.properties.get("Tags", ())],
+    )
+    return Record(machine.arn, wish.properties, {"Arn": machine.arn, "Name": wish.name})
 
-    def name_property(self) -> str | None:
-        """What names it."""
-        return "StateMachineName"
 
-    def replaces(self, changed: set[str]) -> bool:
-        """By name or type (CloudFormation resource reference)."""
-        return bool(changed & {"StateMachineName", "StateMachineType"})
+def update_machine(wish: Wish, model: Any, old: Properties) -> Any:
+    """UpdateStateMachine."""
+    given = wish.properties
+    _backend(wish).update_state_machine(
+        model.physical_resource_id, definition=_definition(given), role_arn=given["RoleArn"]
+    )
+    return Record(model.physical_resource_id, given, model.data)
 
-    def create(self, wish: Wish) -> Any:
-        """CreateStateMachine, which parses the definition."""
-        machine = self._backend(wish).create_state_machine(
-            name=wish.name,
-            definition=_definition(wish.properties),
-            roleArn=wish.properties["RoleArn"],
-            tags=[{"key": tag["Key"], "value": tag["Value"]} for tag in wish.properties.get("Tags", ())],
-        )
-        return Record(machine.arn, wish.properties, {"Arn": machine.arn, "Name": wish.name})
 
-    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """UpdateStateMachine."""
-        given = wish.properties
-        self._backend(wish).update_state_machine(
-            model.physical_resource_id, definition=_definition(given), role_arn=given["RoleArn"]
-        )
-        return Record(model.physical_resource_id, given, model.data)
+def delete_machine(wish: Wish, model: Any) -> None:
+    """DeleteStateMachine."""
+    _backend(wish).delete_state_machine(model.physical_resource_id)
 
-    def delete(self, wish: Wish, model: Any, *, rollback: bool) -> None:
-        """DeleteStateMachine."""
-        self._backend(wish).delete_state_machine(model.physical_resource_id)
 
-    @staticmethod
-    def _backend(wish: Wish) -> Any:
-        return stepfunctions_parser_backends[wish.account_id][wish.region]
+def _backend(wish: Wish) -> Any:
+    return stepfunctions_parser_backends[wish.account_id][wish.region]
 
 
 def _definition(properties: Properties) -> str:

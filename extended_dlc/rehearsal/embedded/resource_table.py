@@ -1,0 +1,280 @@
+"""The resource types that this CloudFormation handles itself, a row each; moto handles others, or a record does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import moto.logs.models  # moto's list of resource types has those whose module is loaded
+import moto.secretsmanager.models  # noqa: F401
+from moto.cloudformation import parsing
+from moto.ecr.models import Repository, ecr_backends
+from moto.iam.models import Role, iam_backends
+from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+
+from extended_dlc.rehearsal.embedded import components, scaling, states, watching
+from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
+from extended_dlc.rehearsal.embedded.door import Door
+from extended_dlc.rehearsal.embedded.iam import attach_policy
+from extended_dlc.rehearsal.embedded.mirror import forget_project, make_project
+from extended_dlc.rehearsal.embedded.resources import (
+    CustomHandler,
+    CustomResource,
+    MotoType,
+    Properties,
+    Recorded,
+    ResourceFailed,
+    ResourceType,
+    Row,
+    Wish,
+)
+from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, SageMaker
+from extended_dlc.rehearsal.embedded.store import BlobStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ResourceTypes:
+    """Every type, by name."""
+
+    own: Mapping[str, ResourceType]
+    custom: Mapping[str, CustomHandler]
+    door: Door
+    """Lets in what a template asks of the services."""
+
+    def __getitem__(self, name: str) -> ResourceType:
+        """The type: one of ours, a custom resource, moto's, or a record."""
+        if name in self.own:
+            return self.own[name]
+        if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
+            return CustomResource(self.custom.get(name))
+        if model := parsing.get_model_map().get(name):
+            return MotoType(model)
+        _log.warning("%s is recorded only: the embedded AWS has no such service", name)
+        return Recorded()
+
+
+def resource_types(
+    control: SageMaker, blobs: BlobStore, custom: Mapping[str, CustomHandler], *, door: Door, port: int
+) -> ResourceTypes:
+    """The types of the embedded CloudFormation, with handlers of further custom resources."""
+    parsing.get_model_list.cache_clear()
+    parsing.get_model_map.cache_clear()
+    handlers = {
+        **custom,
+        "Custom::CDKECRDeployment": copy_image(blobs, door.iam, port=port),
+        "Custom::ECRAutoDeleteImages": empty_repository,
+        "Custom::S3AutoDeleteObjects": empty_bucket,
+    }
+    return ResourceTypes(own=_rows(control), custom=handlers, door=door)
+
+
+def _rows(control: SageMaker) -> dict[str, ResourceType]:
+    return {
+        "AWS::ApplicationAutoScaling::ScalableTarget": Row(
+            named_by=None,
+            replaced_by=("ResourceId", "ScalableDimension", "ServiceNamespace"),
+            make=scaling.register_target,
+            change=scaling.change_target,
+            remove=scaling.deregister_target,
+        ),
+        "AWS::ApplicationAutoScaling::ScalingPolicy": Row(
+            named_by="PolicyName",
+            replaced_by=("ScalingTargetId", "ResourceId", "ScalableDimension", "ServiceNamespace"),
+            make=scaling.put_policy,
+            remove=scaling.delete_policy,
+        ),
+        "AWS::CDK::Metadata": Recorded(),
+        "AWS::CloudWatch::Alarm": Row(named_by="AlarmName", make=scaling.put_alarm, remove=scaling.delete_alarm),
+        "AWS::CloudWatch::Dashboard": Row(
+            named_by="DashboardName", make=watching.put_dashboard, remove=watching.delete_dashboard
+        ),
+        "AWS::CodeBuild::Project": Row(named_by="Name", make=make_project, remove=forget_project),
+        "AWS::ECR::Repository": Row(
+            named_by="RepositoryName",
+            replaced_by=("EncryptionConfiguration",),
+            make=_create_repository,
+            change=_change_repository,
+            remove=_delete_repository,
+        ),
+        "AWS::IAM::Role": IamRole(),
+        "AWS::Logs::MetricFilter": Row(
+            named_by="FilterName",
+            replaced_by=("LogGroupName",),
+            make=watching.put_metric_filter,
+            remove=watching.delete_metric_filter,
+        ),
+        "AWS::S3::BucketPolicy": Recorded(),
+        "AWS::SageMaker::Endpoint": Row(
+            named_by="EndpointName",
+            make=lambda wish: _create_endpoint(control, wish),
+            change=lambda wish, model, old: _update_endpoint(control, wish, model),
+            remove=lambda wish, model: control.delete_endpoint(_sagemaker(wish), model.endpoint_name).settled.wait(),
+        ),
+        "AWS::SageMaker::EndpointConfig": Row(
+            named_by="EndpointConfigName",
+            only_changes=("Tags",),
+            make=lambda wish: control.create_endpoint_config(_sagemaker(wish), _named(wish, "EndpointConfigName")),
+            change=_set_tags,
+            remove=lambda wish, model: _sagemaker(wish).delete_endpoint_config(model.endpoint_config_name),
+        ),
+        "AWS::SageMaker::InferenceComponent": Row(
+            named_by="InferenceComponentName",
+            replaced_by=("EndpointName",),
+            make=lambda wish: components.make(control, wish),
+            change=lambda wish, model, old: components.change(control, wish),
+            remove=lambda wish, model: components.delete(control, _sagemaker(wish), wish.name),
+        ),
+        "AWS::SageMaker::Model": Row(
+            named_by="ModelName",
+            only_changes=("Tags",),
+            make=lambda wish: control.create_model(_sagemaker(wish), _named(wish, "ModelName")),
+            change=_set_tags,
+            remove=lambda wish, model: _sagemaker(wish).delete_model(model.model_name),
+        ),
+        "AWS::Scheduler::Schedule": Row(
+            named_by="Name",
+            replaced_by=("GroupName",),
+            make=watching.create_schedule,
+            change=watching.change_schedule,
+            remove=watching.delete_schedule,
+        ),
+        "AWS::StepFunctions::StateMachine": Row(
+            named_by="StateMachineName",
+            replaced_by=("StateMachineType",),
+            make=states.create_machine,
+            change=states.update_machine,
+            remove=states.delete_machine,
+        ),
+    }
+
+
+def _named(wish: Wish, name: str) -> Properties:
+    return {**wish.properties, name: wish.name}
+
+
+def _sagemaker(wish: Wish) -> SageMakerModelBackend:
+    return sagemaker_backends[wish.account_id][wish.region]
+
+
+def _set_tags(wish: Wish, model: Any, old: Properties) -> Any:
+    model.tags = wish.properties.get("Tags", [])
+    return model
+
+
+def _create_endpoint(control: SageMaker, wish: Wish) -> Endpoint:
+    """CreateEndpoint; CloudFormation waits until it serves."""
+    endpoint = control.create_endpoint(_sagemaker(wish), _named(wish, "EndpointName"))
+    endpoint.settled.wait()
+    if endpoint.endpoint_status != "InService":
+        raise ResourceFailed(str(endpoint.failure_reason), endpoint)
+    return endpoint
+
+
+def _update_endpoint(control: SageMaker, wish: Wish, model: Endpoint) -> Endpoint:
+    """UpdateEndpoint, and wait; a rollback finds the old configuration serving and has nothing to do."""
+    model.tags = wish.properties.get("Tags", [])
+    if model.endpoint_config_name == wish.properties["EndpointConfigName"]:
+        return model
+    control.update_endpoint(_sagemaker(wish), {**wish.properties, "EndpointName": model.endpoint_name})
+    model.settled.wait()
+    if model.failure_reason or model.endpoint_status != "InService":
+        raise ResourceFailed(str(model.failure_reason), model)
+    return model
+
+
+class IamRole(MotoType):
+    """`AWS::IAM::Role`: moto's update changes the description alone."""
+
+    def __init__(self) -> None:
+        super().__init__(Role)  # type: ignore[type-abstract]  # moto leaves abstract methods in all its models
+
+    def create(self, wish: Wish) -> Any:
+        """Attach the managed policies too, which moto leaves out."""
+        role = super().create(wish)
+        for arn in wish.properties.get("ManagedPolicyArns", ()):
+            attach_policy(wish.account_id, wish.region, role.name, arn)
+        return role
+
+    def delete(self, wish: Wish, model: Any) -> None:
+        """Detach the managed policies of the template first."""
+        for arn in set(wish.properties.get("ManagedPolicyArns", ())) & set(model.managed_policies):
+            iam_backends[wish.account_id]["aws"].detach_role_policy(arn, model.name)
+        super().delete(wish, model)
+
+    def update(self, wish: Wish, model: Any, old: Properties) -> Any:
+        """Bring trust, inline and managed policies up to date too."""
+        backend = iam_backends[wish.account_id]["aws"]
+        new = wish.properties
+        if (trust := new.get("AssumeRolePolicyDocument")) is not None:
+            model.assume_role_policy_document = trust if isinstance(trust, str) else json.dumps(trust)
+        model.description = new.get("Description", "")
+        for policy in old.get("Policies", ()):
+            model.policies.pop(policy["PolicyName"], None)
+        for policy in new.get("Policies", ()):
+            document = policy["PolicyDocument"]
+            text = document if isinstance(document, str) else json.dumps(document)
+            backend.put_role_policy(model.name, policy["PolicyName"], text)
+        for arn in set(old.get("ManagedPolicyArns", ())) - set(new.get("ManagedPolicyArns", ())):
+            backend.detach_role_policy(arn, model.name)
+        for arn in set(new.get("ManagedPolicyArns", ())) - set(old.get("ManagedPolicyArns", ())):
+            attach_policy(wish.account_id, wish.region, model.name, arn)
+        return model
+
+
+# AWS::ECR::Repository: moto's loses policies, ignores `EmptyOnDelete`, and renames at updates
+
+
+def _create_repository(wish: Wish) -> Repository:
+    """CreateRepository, and the policies."""
+    given = wish.properties
+    repository = ecr_backends[wish.account_id][wish.region].create_repository(
+        repository_name=wish.name.lower(),
+        registry_id=None,
+        encryption_config=_camel(given.get("EncryptionConfiguration")),
+        image_scan_config=_camel(_booleans(given.get("ImageScanningConfiguration"))),
+        image_tag_mutability=given.get("ImageTagMutability", "MUTABLE"),
+        image_tag_mutability_exclusion_filters=_filters(given),
+        tags=given.get("Tags", []),
+    )
+    _set_policies(wish, repository)
+    return repository
+
+
+def _change_repository(wish: Wish, model: Repository, old: Properties) -> Repository:
+    """Mutability, scanning, policies."""
+    given = wish.properties
+    model._update_image_tag_mutability(given.get("ImageTagMutability", "MUTABLE"), _filters(given))
+    scanning = _booleans(given.get("ImageScanningConfiguration")) or {"ScanOnPush": False}
+    model.image_scanning_configuration = _camel(scanning)
+    _set_policies(wish, model)
+    return model
+
+
+def _delete_repository(wish: Wish, model: Repository) -> None:
+    """DeleteRepository, by force if `EmptyOnDelete` says so."""
+    force = str(wish.properties.get("EmptyOnDelete", False)).lower() == "true"
+    ecr_backends[wish.account_id][wish.region].delete_repository(model.name, force=force)
+
+
+def _filters(given: Properties) -> Any:
+    return Repository._convert_cfn_mutability_exclusion_filters(given.get("ImageTagMutabilityExclusionFilters"))
+
+
+def _set_policies(wish: Wish, repository: Repository) -> None:
+    repository.lifecycle_policy = wish.properties.get("LifecyclePolicy", {}).get("LifecyclePolicyText")
+    policy = wish.properties.get("RepositoryPolicyText")
+    repository.policy = json.dumps(policy) if isinstance(policy, dict) else policy
+
+
+def _camel(given: Mapping[str, Any] | None) -> Any:
+    """A CloudFormation structure with the API's lower-case first letters."""
+    return {key[0].lower() + key[1:]: value for key, value in given.items()} if given else None
+
+
+def _booleans(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {key: str(value).lower() == "true" for key, value in given.items()} if given else None
