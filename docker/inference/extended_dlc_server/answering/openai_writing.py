@@ -52,7 +52,6 @@ def usage_of(asked: Sequence[Generation], made: Sequence[Sequence[Row]]) -> dict
 
 
 def message(pieces: Sequence[Piece], form: CallForm | None, *, most_calls: int | None) -> dict[str, Any]:
-    """The assistant's message."""
     content = "".join(piece.text for piece in pieces if isinstance(piece, Content))
     reasoning = "".join(piece.text for piece in pieces if isinstance(piece, Reasoning))
     calls = [piece for piece in pieces if isinstance(piece, Call)][:most_calls]

@@ -39,7 +39,6 @@ class Incomplete:
     """What the model lacks: the first thing ends the start, unless the settings allow an incomplete model."""
 
     def __init__(self, *, allowed: bool) -> None:
-        """Nothing is missing yet."""
         self._allowed = allowed
         self._lacks: list[str] = []
 

@@ -158,7 +158,6 @@ class Notes:
         return self._right.get(listing.digest) == _state(file)
 
     def add(self, file: Path, listing: Listed) -> None:
-        """The file is right."""
         with self._lock:
             self._right[listing.digest] = _state(file)
 

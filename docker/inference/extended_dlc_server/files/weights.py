@@ -80,7 +80,6 @@ class Weights:
 
     @property
     def config_folder(self) -> Path:
-        """Where `config.json` is."""
         own = self.adapter is not None and (self.adapter.folder / "config.json").is_file()
         return self.adapter.folder if self.adapter and own else self.folder
 

@@ -89,12 +89,10 @@ class Connection(HttpToolsProtocol):
             self._beside_bodies = 0
 
     def on_message_begin(self) -> None:
-        """A head."""
         super().on_message_begin()
         self.scope["extensions"] = {GONE: self._gone, DRAIN: self.flow.drain}  # type: ignore[dict-item] # the type knows nothing of extensions
 
     def on_headers_complete(self) -> None:
-        """Its end."""
         if self._beside_bodies > MOST_OF_A_HEAD:  # the block may hold the body, too
             _refuse_long(self.headers, len(self.url))
         super().on_headers_complete()
@@ -164,7 +162,6 @@ class Connection(HttpToolsProtocol):
         self._unread = self.loop.call_later(WAIT_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It does."""
         super().resume_writing()
         if self._unread is not None:
             self._unread.cancel()

@@ -234,7 +234,6 @@ class Exchange:
         await self._part(event, more=True)
 
     async def end_events(self) -> None:
-        """No more events."""
         await self._part(b"", more=False)
 
     async def _begin(self, status: int, headers: Mapping[str, str]) -> None:

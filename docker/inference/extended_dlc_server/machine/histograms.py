@@ -22,7 +22,6 @@ class Histogram:
         self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
 
     def add(self, value: float) -> None:
-        """One value more."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
@@ -55,7 +54,6 @@ class TokenTimes:
     """When tokens came of the texts that one thread hears of."""
 
     def __init__(self) -> None:
-        """None has come."""
         self.first, self.between = Histogram(), Histogram()
         self.tokens = 0
 

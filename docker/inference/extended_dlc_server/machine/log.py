@@ -201,7 +201,6 @@ class _Handler(logging.Handler):
     """To the container's standard error itself, and not through the pipe: the last words of a process must get out."""
 
     def __init__(self) -> None:
-        """Nothing is told yet."""
         super().__init__()
         self._told: dict[tuple[str, int], float] = {}
 
@@ -231,7 +230,6 @@ class _Printed:
         self._told = float("-inf")
 
     def show(self, data: bytes) -> None:
-        """Write what is complete."""
         *lines, rest = (self._rest + data).split(b"\n")
         # a bar that is drawn again and again over itself
         rest = rest[rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1 :]
@@ -244,7 +242,6 @@ class _Printed:
             self._line(line.rstrip(b"\r").rpartition(b"\r")[2].decode("utf-8", "replace"))
 
     def hide(self, data: bytes) -> None:
-        """Count only."""
         self._hidden += len(self._rest) + len(data)
         self._rest = b""
 
@@ -256,7 +253,6 @@ class _Printed:
         self._hidden, self._told = 0, time.monotonic()
 
     def end(self) -> None:
-        """Nothing more will come."""
         self.show(b"\n")
         self.tell_hidden(now=True)
 

@@ -112,7 +112,6 @@ class Share:
     """
 
     def __init__(self, room: Room) -> None:
-        """Nothing is taken yet."""
         self._room, self.held, self._over = room, 0, False
 
     def __enter__(self) -> Share:

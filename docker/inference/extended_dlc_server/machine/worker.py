@@ -200,7 +200,6 @@ class Worker(threading.Thread, Generic[M]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are taken."""
         return self.state is State.READY
 
     @property

@@ -230,7 +230,6 @@ class Model:
         return {**arguments, **more}
 
     def _reason(self, told: Told, request: Decoded) -> str:
-        """Why the generation ended."""
         arguments = request.arguments or {}
         ends = arguments.get("eos_token_id", self.pipeline.model.generation_config.eos_token_id)
         by_text = bool(request.wishes.stops) and len(told.tokens) != arguments.get("max_new_tokens")

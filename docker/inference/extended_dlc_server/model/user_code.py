@@ -46,7 +46,6 @@ class Headers(dict[str, str]):
         return super().__contains__(str(name).lower())
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As of any dictionary."""
         return super().get(name.lower(), default)
 
 
@@ -82,7 +81,6 @@ class RequestProcessor:
     """One request, as multi-model-server hands it to user code."""
 
     def __init__(self, headers: Headers) -> None:
-        """Nothing is answered yet."""
         self._headers = headers
         self.status: int | None = None
         self.response: dict[str, str] = {}
@@ -128,7 +126,6 @@ class Context:
         return self.request_processor[idx].get_request_properties()
 
     def set_response_content_type(self, idx: int, value: str) -> None:
-        """What the answer is."""
         self.set_response_header(idx, "content-type", value)
 
     def set_response_header(self, idx: int, key: str, value: str) -> None:

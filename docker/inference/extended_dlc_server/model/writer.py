@@ -84,7 +84,6 @@ class Writer:
 
     @property
     def tokenizer(self) -> Any:
-        """The model's."""
         return self.pipeline.tokenizer
 
     @property

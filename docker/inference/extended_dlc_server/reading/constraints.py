@@ -80,7 +80,6 @@ class _Row:
         self._waits: list[int] | None = [] if after else None
 
     def add(self, token: int) -> None:
-        """One token more."""
         if self._waits is not None:
             self._waits.append(token)
             text = self._tokenizer.decode(self._waits[-len(self._after) - 1 :], skip_special_tokens=False)

@@ -148,7 +148,6 @@ class Biases:
     """An object of token ids, written as text, and what is added to the score of each."""
 
     def __init__(self, vocabulary: int) -> None:
-        """Ids begin at 0."""
         self._vocabulary = vocabulary
 
     def check(self, value: Any) -> dict[int, float]:

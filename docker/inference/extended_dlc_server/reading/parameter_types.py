@@ -31,13 +31,11 @@ class Flag:
     """True or false."""
 
     def check(self, value: Any) -> bool:
-        """As it is."""
         if not isinstance(value, bool):
             raise ValueError("must be true or false")
         return value
 
     def schema(self) -> dict[str, Any]:
-        """A boolean."""
         return {"type": "boolean"}
 
 
@@ -105,7 +103,6 @@ class Text:
     """What the form is, for people."""
 
     def check(self, value: Any) -> str:
-        """As it is."""
         if not isinstance(value, str) or not self.least <= len(value) <= self.most:
             raise ValueError(f"must be a text of {self.least} to {self.most} characters")
         if self.form and not re.fullmatch(self.form, value, re.ASCII):
@@ -125,14 +122,12 @@ class Choice:
     values: tuple[Any, ...]
 
     def check(self, value: Any) -> Any:
-        """As it is."""
         # True is 1 to Python
         if not any(value == one and type(value) is type(one) for one in self.values):
             raise ValueError(f"must be one of: {', '.join(map(shown, self.values))}")
         return value
 
     def schema(self) -> dict[str, Any]:
-        """The values."""
         return {"enum": list(self.values)}
 
 
@@ -151,7 +146,6 @@ class List:
         return [self._one(index, item) for index, item in enumerate(value)]
 
     def schema(self) -> dict[str, Any]:
-        """An array."""
         return {"type": "array", "items": self.of.schema(), "minItems": self.least, "maxItems": self.most}
 
     def _one(self, index: int, item: Any) -> Any:
@@ -186,7 +180,6 @@ class AnyOf:
     types: tuple[Type, ...]
 
     def check(self, value: Any) -> Any:
-        """What that type returns."""
         rules: list[str] = []
         for one in self.types:
             try:
@@ -196,7 +189,6 @@ class AnyOf:
         raise ValueError(", or ".join(rules))
 
     def schema(self) -> dict[str, Any]:
-        """Any of its types'."""
         return {"anyOf": [one.schema() for one in self.types]}
 
 
@@ -205,12 +197,10 @@ class Null:
     """Nothing, where that means something else than leaving the parameter away."""
 
     def check(self, value: Any) -> None:
-        """None."""
         if value is not None:
             raise ValueError("must be null")
 
     def schema(self) -> dict[str, Any]:
-        """Null."""
         return {"type": "null"}
 
 
@@ -222,7 +212,6 @@ class Json:
     most: int = 10_000
 
     def check(self, value: Any) -> Any:
-        """As it is."""
         if _count(value, self.depth) > self.most:
             raise ValueError(f"must have at most {self.most} values")
         return value

@@ -65,7 +65,6 @@ class Parameters:
 
     @property
     def names(self) -> frozenset[str]:
-        """Those that it takes."""
         return frozenset(self.table)
 
     @staticmethod

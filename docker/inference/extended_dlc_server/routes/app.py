@@ -90,7 +90,6 @@ class App:
         self._bodies = Room(MOST_BODIES * settings.max_body_bytes, "bodies")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
         exchange = Exchange(scope, receive, send)
         try:
             await self._route(exchange)

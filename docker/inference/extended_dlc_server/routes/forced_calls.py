@@ -48,7 +48,6 @@ class ForcedCalls:
         return {"type": "array", "items": one, "minItems": 1, "maxItems": 1} if self._form.wrapped else one
 
     def reply(self) -> _Reply:
-        """What reads the call."""
         return _Reply(self._form, self._schemas)
 
 

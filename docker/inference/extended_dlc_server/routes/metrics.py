@@ -99,7 +99,6 @@ class Metrics:
         return "loading" if model is None else model.task if model.task in _OWN_TASKS else OTHER
 
     def written(self) -> bytes:
-        """All of it."""
         return "".join(_family(*family) for family in self._families()).encode()
 
     def _families(self) -> Iterator[tuple[str, str, str, Iterable[Sample]]]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
-    """Check a chat completion."""
     writer = writer_of(model)
     document = document_of(incoming, "messages")
     fields = check_fields(document, chat_fields(writer.limits), "messages")
@@ -134,7 +133,6 @@ class Chat:
     # in one piece
 
     def answer(self, copy: Model) -> bytes:
-        """Alone."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
         (rows,) = copy.writer.write([self.generation])
         return self.write(rows)

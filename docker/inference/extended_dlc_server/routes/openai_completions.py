@@ -28,7 +28,6 @@ MOST_PROMPTS = 64
 
 
 def prepare_completion(model: Model, incoming: Incoming) -> Prepared:
-    """Check a completion."""
     writer = writer_of(model)
     if writer.has_images:
         raise RequestError(400, "wrong-task", "this model takes messages only: send them to /v1/chat/completions")
@@ -74,12 +73,10 @@ class Completion:
         self._head = {**head("cmpl", model), "object": "text_completion"}
 
     def check_stream(self) -> None:
-        """400 for several prompts."""
         if len(self.asked) > 1:
             raise BadFieldError("cannot-stream", "prompt", "a stream has one prompt: send the others after it")
 
     def answer(self, copy: Model) -> bytes:
-        """Alone."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
         return self.write([copy.writer.write([one])[0] for one in self.asked])
 

@@ -28,7 +28,6 @@ Json = dict[str, Any]
 
 
 def document(served: Served) -> Json:
-    """The whole document."""
     paths: Json = {path: {"get": told} for path, told in _TOLD.items()}
     for path, body in BODIES.items():
         content = body(served)
@@ -120,7 +119,6 @@ def inputs_schema(served: Served) -> Json:
 
 
 def _message(*, images: bool) -> Json:
-    """One of a chat."""
     texts: Json = {"type": "object", "properties": {"type": {"const": "text"}, "text": {"type": "string"}}}
     image: Json = {"type": "object", "properties": {"type": {"const": "image"}, "image": {"type": "string"}}}
     parts = {"type": "array", "items": {"anyOf": [texts, image]} if images else texts}

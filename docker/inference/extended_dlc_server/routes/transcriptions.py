@@ -80,7 +80,6 @@ def prepare_transcription(model: Model, incoming: Incoming) -> Prepared:
 
 
 def prepare_translation(model: Model, incoming: Incoming) -> Prepared:
-    """The same in English."""
     return _prepare(model, incoming, "translate")
 
 
@@ -238,7 +237,6 @@ def _is_multilingual(model: Model) -> bool:
 
 
 def _parameters(model: Model, ask: _Ask) -> dict[str, Any]:
-    """Those of the pipeline."""
     parameters: dict[str, Any] = {}
     if is_whisper(model.pipeline) and _is_multilingual(model):
         parameters["task"] = ask.task

@@ -108,7 +108,6 @@ class Plans:
     """Plans by the arguments that they were made of: most requests ask for what others have asked for."""
 
     def __init__(self, make: Callable[[Mapping[str, Any]], Plan | None]) -> None:
-        """Empty; `make` makes one."""
         self._make = make
         self._made: dict[str, Plan | None] = {}
 

@@ -193,7 +193,6 @@ class TemplateReply:
     """An answer whose parts the tokenizer's own `response_template` tells (transformers 5.20 and newer)."""
 
     def __init__(self, parser: Any) -> None:
-        """`parser` is transformers' own."""
         self._parser = parser
         self._begun = self._is_first = self._is_broken = False
         self._spaces = self._calls = ""
@@ -250,7 +249,6 @@ class SchemaReply:
     """An answer that the tokenizer's `response_schema` takes apart once it is whole (transformers 4.57 to 5.0)."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Nothing is there yet."""
         self._tokenizer, self._text = tokenizer, ""
 
     def feed(self, text: str) -> list[Piece]:
@@ -259,7 +257,6 @@ class SchemaReply:
         return []
 
     def end(self) -> list[Piece]:
-        """All of it."""
         message = self._tokenizer.parse_response(self._text)
         reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
         pieces: list[Piece] = [Reasoning(reasoning)] if reasoning else []

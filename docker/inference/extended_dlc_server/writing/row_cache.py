@@ -65,7 +65,6 @@ def _class() -> Any:
 
         @property
         def width(self) -> int:
-            """Columns in use."""
             return self.end - self.first
 
         @property
@@ -76,7 +75,6 @@ def _class() -> Any:
             )
 
         def length(self, row: int) -> int:
-            """Tokens of a sequence."""
             return self.end - self.starts[row]
 
         def begin(self, lengths: Sequence[int]) -> None:
@@ -166,5 +164,4 @@ def _class() -> Any:
 
 
 def new_cache() -> Any:
-    """An empty one."""
     return _class()()

@@ -77,7 +77,6 @@ class TokenEvents:
             self.add(token)
 
     def add(self, token: int) -> None:
-        """One more token."""
         self.flush()
         self.tokens.append(token)
         about = {"id": token, "text": self._text.add(token), "logprob": None, "special": token in self._special}

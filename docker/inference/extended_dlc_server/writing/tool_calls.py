@@ -60,7 +60,6 @@ def form_of(template: str) -> CallForm | None:
 
 
 def schemas_of(tools: Sequence[Mapping[str, Any]]) -> Schemas:
-    """What each tool takes."""
     functions = [tool["function"] for tool in tools]
     return {function["name"]: function.get("parameters") or {} for function in functions}
 
