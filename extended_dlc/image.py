@@ -28,6 +28,7 @@ from extended_dlc.model import ServedModel
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
+from extended_dlc.options.lock import read_lock
 from extended_dlc.options.sharing import facts_of_parameter
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class ExtendedDlc(Construct):
         server: Server = "native",
         model_types: Sequence[str] = (),
         rebuild: str | None = None,
+        lock: str | None = None,
         build: Build | None = None,
         repository: ecr.IRepository | None = None,
         removal_policy: RemovalPolicy = RemovalPolicy.RETAIN,
@@ -124,6 +126,9 @@ class ExtendedDlc(Construct):
             transformers does not. ValueError for one that is known to be missing. Default: none.
         :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
             that was patched in place. Default: none.
+        :param lock: A file that `extended-dlc lock` wrote and that you commit: what is installed, by version and hash.
+            ValueError for one that is no lock, of another release, or for the vLLM family. Default: what pip chooses
+            when the image is built.
         :param build: Where the image is built: `LocalBuild` or `CloudBuild`. Default: `LocalBuild()`, by Docker on this
             machine.
         :param repository: The repository to publish to; the one who gives it decides about its tags and its life cycle.
@@ -148,6 +153,7 @@ class ExtendedDlc(Construct):
             model_types=tuple(sorted(model_types)),
             rebuild=rebuild,
         )
+        self._lock = read_lock(lock, transformers) if lock is not None else None
         self._build: Build = build or LocalBuild()
         self._built: CloudBuilt | None = None
         self._decided: ImageDecision | None = None
@@ -287,6 +293,10 @@ class ExtendedDlc(Construct):
             arguments["REBUILD"] = asked.rebuild
         if asked.model_types:
             arguments["MODEL_TYPES"] = ",".join(asked.model_types)
+        if self._lock is not None:
+            if decided.family == "vllm":
+                raise OptionError("lock", rule="is for the other families: leave it out for vLLM's")
+            arguments["LOCK"] = self._lock
         if asked.server == "stock" and (along := check_stock_server(base, self.transformers).needs):
             arguments["STOCK_REQUIREMENTS"] = " ".join(along)
         asset = {

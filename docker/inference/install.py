@@ -3,6 +3,9 @@
 python install.py 5.24.0                                        with what the native server needs
 python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the base's own server needs
 python install.py --server=training 5.24.0                      with what training scripts import, and no server
+python install.py --report 5.24.0                               installs nothing, and prints what pip would install
+
+The variable LOCK, lines of `name==version --hash=…`, names what is installed instead of what pip would choose.
 """
 
 from __future__ import annotations
@@ -143,7 +146,17 @@ def explain(output: str, transformers: str) -> str:
     return "pip failed: its last lines above say why"
 
 
-def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -> None:
+def locked(lock: str) -> list[str]:
+    """The requirements of a lock; an exit where it was made for another Python."""
+    lines = [line.strip() for line in lock.splitlines() if line.strip()]
+    python = ".".join(map(str, sys.version_info[:2]))
+    made_for = next((line.split()[-1] for line in lines if line.startswith("# python ")), python)
+    if made_for != python:
+        sys.exit(f"LOCK was made for Python {made_for}, and the base has {python}: run 'extended-dlc lock' again")
+    return [line for line in lines if not line.startswith("#")]
+
+
+def main(transformers: str, server: str = "native", along: Iterable[str] = (), report: bool = False) -> None:
     """Install the release with what `server` needs (`along` for the stock one), or exit saying what to change."""
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
@@ -159,20 +172,35 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = ()) -
         )
     if importlib.util.find_spec("pip") is None:  # uv, which makes AWS's own images, may leave it out
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
-    RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
+    if not report:
+        RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
     # training scripts bring their own way to decode audio
     missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
+    lock = locked(os.environ.get("LOCK", ""))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(constraints(base)))
+        file.write("\n".join(lock or constraints(base)))
         file.flush()
         command = [
             *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
             # bytecode doubles the layer: prove.py compiles what start-up imports, and only that
-            *("--no-compile", "--progress-bar=off", "--constraint", file.name),
-            *requirements(transformers, base),
-            *(along if server == "stock" else (*missing, "--requirement", str(HERE / "requirements.txt"))),
+            *("--no-compile", "--progress-bar=off"),
         ]
+        if lock:
+            command += ["--no-deps", "--require-hashes", "--requirement", file.name]
+        else:
+            named = along if server == "stock" else (*missing, "--requirement", str(HERE / "requirements.txt"))
+            command += ["--constraint", file.name, *requirements(transformers, base), *named]
+        if report:
+            command += ["--dry-run", "--quiet", "--report", "-"]
+            done = subprocess.run(command, env=pip_environment(), check=False)  # noqa: S603 - no shell, own arguments
+            sys.exit(done.returncode)
+        if not lock:
+            print("not locked: for the same packages in each build, run 'extended-dlc lock' and commit its file")
         code, output = _run(command)
+    if code != 0 and lock and "THESE PACKAGES DO NOT MATCH THE HASHES" in output:
+        sys.exit(
+            "\nwhat the index has under a locked version is not what was locked: find out why before you lock again"
+        )
     if code != 0:
         sys.exit(f"\n{explain(output, transformers)}")
     if server == "native" and FFMPEG in missing:
@@ -203,5 +231,6 @@ def arguments() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     parser = arguments()
     parser.add_argument("along", nargs="?", default="", help="space separated requirements of the stock server")
+    parser.add_argument("--report", action="store_true", help="install nothing, and print pip's report")
     given = parser.parse_args()
-    main(given.transformers, given.server, given.along.split())
+    main(given.transformers, given.server, given.along.split(), given.report)

@@ -1,0 +1,63 @@
+"""`extended-dlc lock`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from extended_dlc.app.read import SettingsError
+from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.facts.compat import check_stock_server
+from extended_dlc.login import engine_program
+from extended_dlc.options.lock import write_lock
+
+
+@click.command()
+@click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
+@click.option("--output", default="extended-dlc.lock", show_default=True, type=click.Path(dir_okay=False))
+def lock(settings: str | None, output: str) -> None:
+    """Write down what the image's layer installs: names, versions and hashes, for the base's own Python.
+
+    Runs the base with the container engine (docker, or what CDK_DOCKER names), asks its pip what it would install, and
+    installs nothing. Commit the file and name it as image.lock in the settings, or ExtendedDlc(lock=…). Builds then
+    install just that until you lock again.
+    """
+    try:
+        image = decided(raw_settings(settings)).decision.image
+    except (SettingsError, AttributeError) as error:
+        raise click.ClickException(f"the settings do not say which image: {error}; cdk synth says more") from None
+    if image.kind != "extended" or image.base is None or image.family == "vllm":
+        raise click.ClickException("there is nothing to lock: the image is not extended, or of the vLLM family")
+    text = write_lock(_report(image), base=image.base, day=datetime.now(timezone.utc).date().isoformat())
+    Path(output).write_text(text)
+    click.echo(f"{output}: {text.count('--hash=')} packages for {image.base}; commit it, and name it as image.lock")
+
+
+def _report(image: Any) -> Any:
+    """What the base's pip would install."""
+    from extended_dlc._private import docker_folder
+
+    family = "training" if image.family == "training" else "inference"
+    server = family if family == "training" else image.server
+    along = check_stock_server(image.base, image.transformers).needs if server == "stock" else ()
+    requirements = docker_folder(family) / "requirements.txt"
+    at = "/opt/extended-dlc/build"
+    mounts = [(docker_folder("inference") / name, f"{at}/{name}") for name in ("install.py", "protected.txt")]
+    command = [
+        *(engine_program(), "run", "--rm", "--entrypoint=python"),
+        *(f"--volume={source}:{target}:ro" for source, target in (*mounts, (requirements, f"{at}/requirements.txt"))),
+        *(image.base, "-B", f"{at}/install.py", "--report", f"--server={server}", image.transformers, " ".join(along)),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    except OSError as error:
+        raise click.ClickException(f"{command[0]} cannot be run: {error}; name your engine in CDK_DOCKER") from None
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
+        raise click.ClickException("\n".join(["the base's pip says no:", *lines]))
+    return json.loads(done.stdout[done.stdout.index("{") :])

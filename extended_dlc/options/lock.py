@@ -1,0 +1,49 @@
+"""The lock of the layer that is installed onto a base: names, versions and hashes, in a file that is committed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.options._values import OptionError
+
+HEAD = "# extended-dlc lock"
+_LINE = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.+!-]+( --hash=sha256:[0-9a-f]{64})+")
+
+
+def read_lock(file: str, transformers: str) -> str:
+    """The lock in a file, without its comments but for the Python; `OptionError` where it cannot be installed."""
+    path = Path(file)
+    if not path.is_file():
+        raise OptionError("lock", file, "is not a file: run 'extended-dlc lock', or leave the option out")
+    lines = path.read_text().splitlines()
+    if not lines or not lines[0].startswith(HEAD):
+        raise OptionError("lock", file, "was not written by 'extended-dlc lock': run it, and name its file")
+    wrong = [line for line in lines if line and not line.startswith("#") and not _LINE.fullmatch(line)]
+    if wrong:
+        raise OptionError("lock", file, f"has a line without a version or a hash ({wrong[0][:60]}): lock again")
+    if f"transformers=={transformers}" not in {line.partition(" ")[0] for line in lines}:
+        raise OptionError("lock", file, f"is not of transformers {transformers}: run 'extended-dlc lock' again")
+    return "\n".join(line for line in lines if line and (not line.startswith("#") or line.startswith("# python ")))
+
+
+def write_lock(report: Mapping[str, Any], *, base: str, day: str) -> str:
+    """The text of a lock.
+
+    :param report: What `pip install --dry-run --report` says (pip documentation, "Installation Report").
+    """
+    python = ".".join(str(report["environment"]["python_full_version"]).split(".")[:2])
+    head = [HEAD, f"# base {base}", f"# python {python}", f"# date {day}"]
+    return "\n".join([*head, *sorted(_lines(report)), ""])
+
+
+def _lines(report: Mapping[str, Any]) -> Iterator[str]:
+    for each in report["install"]:
+        named = each["metadata"]
+        hashes = each["download_info"].get("archive_info", {}).get("hashes", {})
+        if "sha256" not in hashes:
+            raise ValueError(f"pip says no hash of {named['name']} {named['version']}: {json.dumps(each)[:200]}")
+        yield f"{named['name'].lower()}=={named['version']} --hash=sha256:{hashes['sha256']}"

@@ -1,0 +1,108 @@
+"""The lock of the image's layer: what pip says as a file, and the file as an argument of the build."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk import App, Environment, Stack
+from click.testing import CliRunner
+
+from extended_dlc import ExtendedDlc
+from extended_dlc._private import docker_folder
+from extended_dlc.cli import main
+from extended_dlc.options.lock import read_lock, write_lock
+
+SHA = "a" * 64
+REPORT = {
+    "environment": {"python_full_version": "3.12.8"},
+    "install": [
+        {
+            "metadata": {"name": name, "version": version},
+            "download_info": {"url": "https://x/y.whl", "archive_info": {"hashes": {"sha256": SHA}}},
+        }
+        for name, version in (("transformers", "5.23.0"), ("Tokenizers", "0.22.1"))
+    ],
+}
+
+
+def test_a_lock_has_the_base_its_python_the_day_and_each_package_with_its_hash(tmp_path: Path) -> None:
+    file = tmp_path / "extended-dlc.lock"
+    file.write_text(write_lock(REPORT, base="registry/base:1", day="2026-11-28"))
+    assert file.read_text().splitlines() == [
+        "# extended-dlc lock",
+        "# base registry/base:1",
+        "# python 3.12",
+        "# date 2026-11-28",
+        f"tokenizers==0.22.1 --hash=sha256:{SHA}",
+        f"transformers==5.23.0 --hash=sha256:{SHA}",
+    ]
+    # the day changes no image
+    assert "date" not in read_lock(str(file), "5.23.0")
+    stack = Stack(App(), "Test", env=Environment(region="us-east-1"))
+    options: dict[str, Any] = {"transformers": "5.23.0", "accelerator": "cpu"}
+    locked = ExtendedDlc(stack, "Locked", lock=str(file), **options)
+    assert locked.image_uri != ExtendedDlc(stack, "Open", **options).image_uri
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"'lock' \(.*\) is not a file: run 'extended-dlc lock'"),
+        ("transformers==5.23.0\n", r"was not written by 'extended-dlc lock'"),
+        ("# extended-dlc lock\ntransformers==5.23.0\n", r"has a line without a version or a hash"),
+        (f"# extended-dlc lock\ntransformers==5.22.0 --hash=sha256:{SHA}\n", r"is not of transformers 5\.23\.0"),
+    ],
+)
+def test_a_file_that_locks_nothing_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+    file = tmp_path / "lock"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_lock(str(file), "5.23.0")
+
+
+def test_the_command_asks_the_bases_pip_by_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shipped_settings: dict[str, Any]
+) -> None:
+    engine = tmp_path / "engine"
+    engine.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        f"json.dump(sys.argv[1:], open({str(tmp_path / 'called')!r}, 'w'))\n"
+        f"print('pip says'); print({json.dumps(json.dumps(REPORT))})\n"
+    )
+    engine.chmod(0o755)
+    settings = tmp_path / "settings.json"
+    shipped_settings["image"] = {"transformers": "5.23.0"}
+    settings.write_text(json.dumps(shipped_settings))
+    monkeypatch.setenv("CDK_DOCKER", str(engine))
+    output = tmp_path / "extended-dlc.lock"
+    done = CliRunner().invoke(main, ["lock", f"--settings={settings}", f"--output={output}"])
+    assert done.exit_code == 0, done.output
+    assert "2 packages for 763104351884.dkr.ecr." in done.output
+    called = json.loads((tmp_path / "called").read_text())
+    assert called[:3] == ["run", "--rm", "--entrypoint=python"]
+    assert called[-4:] == ["--report", "--server=native", "5.23.0", ""]
+    assert read_lock(str(output), "5.23.0").startswith("# python 3.12")
+    engine.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no such image')\n")
+    failed = CliRunner().invoke(main, ["lock", f"--settings={settings}", f"--output={output}"])
+    assert failed.exit_code == 1
+    assert "no such image" in failed.output
+
+
+def test_the_image_installs_what_the_lock_names_for_the_python_it_was_made_for() -> None:
+    spec = importlib.util.spec_from_file_location("install", docker_folder("inference") / "install.py")
+    assert spec is not None
+    assert spec.loader is not None
+    install = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(install)
+    python = ".".join(map(str, sys.version_info[:2]))
+    line = f"transformers==5.23.0 --hash=sha256:{SHA}"
+    assert install.locked(f"# python {python}\n{line}") == [line]
+    assert install.locked("") == []
+    with pytest.raises(SystemExit, match=rf"LOCK was made for Python 3\.1, and the base has {python}"):
+        install.locked(f"# python 3.1\n{line}")
