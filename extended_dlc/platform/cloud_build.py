@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from aws_cdk import App, Aws, CfnWaitCondition, Duration, Stack
 from aws_cdk import aws_codebuild as codebuild
@@ -236,7 +236,7 @@ def _new_project(scope: Construct, build: CloudBuild, accelerator: str | None) -
         ),
         # what a base and its packages left on the machine, where CodeBuild happens to give the same one
         cache=codebuild.Cache.local(codebuild.LocalCacheMode.DOCKER_LAYER),
-        build_spec=codebuild.BuildSpec.from_object(cast("dict[str, Any]", SPEC)),
+        build_spec=codebuild.BuildSpec.from_object(SPEC),
         timeout=Duration.seconds(LONGEST_SECONDS),
         queued_timeout=Duration.seconds(QUEUE_SECONDS),
         grant_report_group_permissions=False,  # a build of an image has no test reports

@@ -16,6 +16,7 @@ from extended_dlc.rehearsal import (
     scenario_embeddings,
     scenario_main,
     scenario_own,
+    scenario_platform,
     scenario_training,
     scenario_tutorial,
 )
@@ -40,6 +41,7 @@ SCENARIOS: Mapping[str, Play] = {
     "training": scenario_training.play,
     "training-hosts": scenario_training.play_hosts,
     "embeddings": scenario_embeddings.play,
+    "platform": scenario_platform.play,
 }
 
 

@@ -7,7 +7,6 @@ resource is there, so that the wait condition beside it has nothing to wait for.
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -47,14 +46,28 @@ def build_image(*, port: int, iam: Iam, engine: Engine | None) -> CustomHandler:
     return handle
 
 
+_DOCKER = """#!{python}
+import os, re, sys
+registry = re.compile(r"\\b\\d{{12}}[.]dkr[.]ecr[.][a-z0-9-]+[.]amazonaws[.]com([.]cn)?/")
+given = [registry.sub("127.0.0.1:{port}/", each) for each in sys.argv[1:]]
+if given[0] == "login":
+    sys.exit(0 if sys.stdin.read() else "no password")
+os.execvp("{engine}", ["{engine}", *given])
+"""
+"""An engine for which the registry of each account is the embedded one, where nobody has to log in."""
+
+
+def _docker(folder: Path, engine: str, port: int) -> Path:
+    program = folder / ("podman" if "podman" in engine else "docker")
+    program.write_text(_DOCKER.format(python=sys.executable, port=port, engine=engine))
+    program.chmod(0o755)
+    return program
+
+
 def run(
     program: bytes, variables: Properties, environment: dict[str, str], *, port: int, engine: Engine | None
 ) -> None:
     """Run the program and keep its signal; `CustomResourceFailed` with what it says where it fails."""
-    # the registry of each account is the embedded one
-    arguments = re.sub(
-        r"\b\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/", f"127.0.0.1:{port}/", variables["ARGUMENTS"]
-    )
     with tempfile.TemporaryDirectory() as folder, _hearing() as (address, heard):
         file = Path(folder) / "build_image.py"
         file.write_bytes(program)
@@ -63,9 +76,8 @@ def run(
             env={
                 **environment,
                 **(engine.environment if engine else {}),
-                "CDK_DOCKER": engine.program if engine else "docker",
                 **{name: str(value) for name, value in variables.items()},
-                "ARGUMENTS": arguments,
+                "CDK_DOCKER": str(_docker(Path(folder), engine.program if engine else "docker", port)),
                 "SIGNAL": address,
             },
             stdout=subprocess.PIPE,

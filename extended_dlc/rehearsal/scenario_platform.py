@@ -1,0 +1,122 @@
+"""A platform's scenario: an image that CodeBuild builds and a parameter names, an endpoint that takes it, and a rule.
+
+Image and endpoint are stacks of two apps in one account: the embedded CloudFormation reads no parameter of another one.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from extended_dlc.rehearsal import files
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
+from extended_dlc.rehearsal.host_pip import host_pip
+from extended_dlc.rehearsal.stage import Stage
+from extended_dlc.rehearsal.standin import DLC_4_51_3
+from extended_dlc.rehearsal.tiny_models import BLOOM
+
+REQUEST = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
+SECRET = "pip-config"  # noqa: S105 - the name of a secret
+
+IMAGES = """
+import json
+from aws_cdk import App, Environment, Stack, aws_secretsmanager as secretsmanager
+from extended_dlc import CloudBuild, ImageStack, ImageVersion
+given = json.loads({given!r})
+secret, ca_bundle = given.pop("secret"), given.pop("ca_bundle")
+app = App()
+env = Environment(account="{account}", region="{region}")
+home = Stack(app, "Secrets", env=env)
+pip = secretsmanager.Secret.from_secret_complete_arn(home, "Pip", secret) if secret else None
+build = CloudBuild(ca_bundle=ca_bundle, pip_config=pip)
+ImageStack(app, "Images", env=env, images={{"text": ImageVersion(accelerator="cpu", **given)}}, build=build)
+app.synth()
+"""
+"""The platform team's app."""
+
+
+def play(stage: Stage, *, keep: bool) -> None:
+    """The story."""
+    stage.container_engine()
+    stage.embedded_aws()
+    base = stage.base_image(DLC_4_51_3)
+    stage.models()
+    stage.hub()
+    transformers = stage.app_settings["image"]["transformers"]
+    stage.bootstrap(stage.extended(base, transformers))
+    secret = _keep_pip_config(stage)
+
+    _deploy_images(stage, "cdk deploy the images: CodeBuild builds and pushes", base, transformers, secret, rebuild="1")
+    parameter = f"/images/text/inference/{transformers}/cpu"
+    first = _named(stage, "a parameter names the image by its digest", parameter)
+    image = {"kind": "ecr", "parameter": parameter}
+    stage.synth_refuses(
+        "known at synth: the image of this name computes with CPUs",
+        image=image,
+        endpoints={"bloom": stage.endpoint(BLOOM, hosting={"kind": "real-time", "instance_type": "ml.g5.xlarge"})},
+        because="is built for cpu",
+    )
+    stage.deploy("cdk deploy an endpoint on it", image=image, endpoints={"bloom": stage.endpoint(BLOOM)})
+    _answers(stage, "the endpoint answers from that image", first)
+
+    _deploy_images(stage, "cdk deploy the images again, built anew", base, transformers, secret, rebuild="2")
+    second = _named(stage, "the parameter moved on", parameter, unlike=first)
+    _answers(stage, "the endpoint stays with what it has until it is deployed", first)
+    stage.deploy("cdk deploy the endpoint again", image=image, endpoints={"bloom": stage.endpoint(BLOOM)})
+    _answers(stage, "the endpoint follows", second)
+    if keep:
+        stage.leave_up()
+        return
+    stage.cdk("cdk destroy the endpoint", "destroy", "--all", "--force")
+
+
+def _keep_pip_config(stage: Stage) -> str | None:
+    """The ARN of a secret with this machine's pip configuration; None where pip needs none."""
+    pip = host_pip(stage.state / "pip")
+    if pip.pip_config is None:
+        return None
+    secrets = stage.client.service("secretsmanager")
+    made = secrets.create_secret(Name=SECRET, SecretString=Path(pip.pip_config).read_text())
+    return str(made["ARN"])
+
+
+def _deploy_images(stage: Stage, name: str, base: str, transformers: str, secret: str | None, *, rebuild: str) -> None:
+    """Deploy the platform team's app."""
+    given = {
+        "transformers": transformers,
+        "base": base,
+        "rebuild": rebuild,
+        "secret": secret,
+        "ca_bundle": host_pip(stage.state / "pip").ca_bundle,
+    }
+    file = stage.state / "images.py"
+    files.write(file, IMAGES.format(given=json.dumps(given), account=ACCOUNT, region=REGION))
+    with stage.report.step(name) as step:
+        log = stage.state / "logs" / f"{len(stage.report.steps):02}-cdk-images.log"
+        step.log = str(log)
+        command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
+        cli = replace(stage._cdk_cli(), options=(command,), settings=None)
+        cli.run("deploy", "Images", "--require-approval=never", log=log, each_line=stage.report.detail)
+
+
+def _named(stage: Stage, name: str, parameter: str, *, unlike: str | None = None) -> str:
+    with stage.report.step(name) as step:
+        found: Any = stage.client.service("ssm").get_parameter(Name=parameter)
+        value = str(found["Parameter"]["Value"])
+        step.proof = f"{parameter} is {value}"
+        if "@sha256:" not in value or value == unlike:
+            raise RuntimeError(f"{parameter} names {value}, after {unlike}")
+        return value
+
+
+def _answers(stage: Stage, name: str, image: str) -> None:
+    with stage.report.step(name) as step:
+        answer = stage.client.generate("bloom", REQUEST)
+        step.proof = answer.shown(REQUEST)
+        model = stage.client.service("sagemaker").describe_model(ModelName=answer.model)
+        if model["PrimaryContainer"]["Image"] != image:
+            raise RuntimeError(f"the endpoint serves {model['PrimaryContainer']['Image']} and not {image}")
