@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from extended_dlc.invokable import InvokableEndpoint
     from extended_dlc.mirror import MirroredDataset, MirroredModel
     from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
+    from extended_dlc.nag import acknowledge_nag
     from extended_dlc.network import PrivateAccess
     from extended_dlc.options.build import AllowedFinding, CloudBuild, LocalBuild, ScanGate
     from extended_dlc.options.capture import DataCapture
@@ -102,6 +103,7 @@ _HOMES = {
     "TrainingSchedule": "options.training",
     "Variant": "options.hosting",
     "VllmServing": "options.vllm",
+    "acknowledge_nag": "nag",
 }
 
 __all__ = [
@@ -161,6 +163,7 @@ __all__ = [
     "TrainingSchedule",
     "Variant",
     "VllmServing",
+    "acknowledge_nag",
 ]
 __version__ = "0.1.0"
 

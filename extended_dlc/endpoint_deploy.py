@@ -20,6 +20,8 @@ from extended_dlc.rollout import deployment_config
 from extended_dlc.scaling import scale
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+
     from extended_dlc.endpoint import HuggingFaceEndpoint
     from extended_dlc.monitoring import Watch
     from extended_dlc.options.monitoring import Metrics, Monitoring
@@ -65,7 +67,9 @@ def endpoint_config(
     return config
 
 
-def watch_over(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], monitoring: Monitoring) -> Watch:
+def watch_over(
+    endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], monitoring: Monitoring, key: kms.IKey | None
+) -> Watch:
     """The log groups, alarms and dashboard of an endpoint."""
     # loaded with the first endpoint that is watched: CloudWatch's and the log's classes take long to load
     from extended_dlc.monitoring import Watch
@@ -77,6 +81,7 @@ def watch_over(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], monit
         endpoint_name=endpoint.endpoint_name,
         hosting=endpoint.hosting,
         parts=parts,
+        key=key,
     )
 
 

@@ -12,12 +12,14 @@ from constructs import Construct, IConstruct
 
 from extended_dlc.alarms import alarms_of, container_alarms_of
 from extended_dlc.dashboard import make_dashboard
+from extended_dlc.keys import log_key, topic_key
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import Hosting
 from extended_dlc.options.monitoring import COPIES, INSTANCES, ROLLBACK_ALARMS, Monitoring
 from extended_dlc.watched import COUNTED, watched_parts
 
 if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
     from aws_cdk import aws_sns as sns
 
     from extended_dlc.endpoint_parts import ServedPart
@@ -40,14 +42,19 @@ class Watch(Construct):
         endpoint_name: str,
         hosting: Hosting,
         parts: Sequence[ServedPart],
+        key: kms.IKey | None = None,
     ) -> None:
         """Watch the parts of an endpoint; of those whose containers do not log as our server does nobody counts what it
         counts.
+
+        :param key: The endpoint's key, for logs and a new topic that name none.
         """
         super().__init__(scope, construct_id)
         self._monitoring, self._name = monitoring, endpoint_name
         watched = watched_parts(self, endpoint_name, hosting, parts)
         first, *others = watched
+        groups = [f"{INSTANCES}/{endpoint_name}", *(f"{COPIES}/{part.name}" for part in others if part.component)]
+        self._log_key = log_key(self, monitoring.log_key, key, groups)
         # SageMaker makes the group at a container's first line if it is not there, and CloudFormation then cannot
         self.log_group = self._log(self, f"{INSTANCES}/{endpoint_name}", counted_in=first.counted_in)
         self.component_logs: dict[str, logs.LogGroup] = {
@@ -56,7 +63,7 @@ class Watch(Construct):
             if part.component is not None
         }
         """The log groups of components, by their names."""
-        self.topic = self._topic()
+        self.topic = self._topic(key)
         self.alarms: dict[str, cloudwatch.Alarm] = {}
         """The alarms, by name; those of more variants as `VARIANT/NAME`, of components as `COMPONENT/NAME`."""
         for part in watched:
@@ -85,14 +92,15 @@ class Watch(Construct):
         dashboards = [self.dashboard] if self.dashboard else []
         return [*self.alarms.values(), *self.container_alarms.values(), *dashboards]
 
-    def _topic(self) -> sns.ITopic | None:
+    def _topic(self, key: kms.IKey | None) -> sns.ITopic | None:
         if self._monitoring.alarm_topic != "new":
             return self._monitoring.alarm_topic
         from aws_cdk import aws_sns as sns
 
         from extended_dlc import _sources
 
-        topic = sns.Topic(self, "Topic", enforce_ssl=True)
+        own_key = topic_key(self, self._monitoring.topic_key, key)
+        topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=own_key)
         topic.grant_publish(_sources.cloudwatch(self))
         return topic
 
@@ -103,7 +111,7 @@ class Watch(Construct):
             "Log",
             log_group_name=name,
             retention=retention_days(self._monitoring.log_retention),
-            encryption_key=self._monitoring.log_key,
+            encryption_key=self._log_key,
             removal_policy=RemovalPolicy.DESTROY,
         )
         if counted_in is not None:

@@ -20,10 +20,11 @@ SERVICES = {
     "role": "iam",
     "success_topic": "sns",
     "token_secret": "secretsmanager",
+    "topic_key": "kms",
 }
 """The settings that hold an ARN, or may, and whose it is."""
 
-ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "role"})
+ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "role", "topic_key"})
 """Those that take nothing else; the others take a name too."""
 
 

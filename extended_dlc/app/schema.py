@@ -281,8 +281,9 @@ _make(
         "log_key": _named(
             "ARN of the key for the log, whose policy lets CloudWatch Logs use it. Default: CloudWatch's own."
         ),
+        "topic_key": _named("ARN of the key for the new topic, whose policy lets CloudWatch use it. Default: none."),
     },
-    found=("alarm_topic", "log_key"),
+    found=("alarm_topic", "log_key", "topic_key"),
 )
 Proof = _make("options.proof", "Proof")
 

@@ -331,7 +331,13 @@ class Monitoring:
     `infinite`. ValueError for another. Default: `one-month`."""
 
     log_key: kms.IKey | None = None
-    """Key that the log is encrypted with; its policy must let CloudWatch Logs use it. Default: CloudWatch's own."""
+    """Key that the log is encrypted with. What CloudWatch Logs needs is added to its policy where the app makes that,
+    and printed as an annotation otherwise. Default: the endpoint's `encryption_key` where the app makes its policy,
+    otherwise CloudWatch's own."""
+
+    topic_key: kms.IKey | None = None
+    """Key of the new topic, likewise; CloudWatch's alarms need it. ValueError without `alarm_topic="new"`. Default: the
+    endpoint's `encryption_key` where the app makes its policy, otherwise none."""
 
     def __post_init__(self) -> None:
         """Refuse what is no alarm, and what CloudWatch would refuse."""
@@ -354,6 +360,8 @@ class Monitoring:
                 hint = did_you_mean(asked, CONTAINER_ALARMS) or f": there are {', '.join(CONTAINER_ALARMS)}"
                 raise OptionError("container_alarms", asked, f"is no alarm{hint}")
             within(f"container_alarms.{asked}", above, 0, None, "leave it out for no such alarm")
+        if self.topic_key is not None and self.alarm_topic != "new":
+            raise OptionError("topic_key", rule="is for a new topic: pass alarm_topic='new', or set it on the topic")
         if isinstance(self.alarm_topic, str) and self.alarm_topic != "new":
             raise OptionError(
                 "alarm_topic", self.alarm_topic, "must be a topic, or 'new' for one of the endpoint's own"

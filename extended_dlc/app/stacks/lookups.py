@@ -101,10 +101,11 @@ class Lookups:
             case "DataCapture":
                 return self._bucket("bucket", settings.bucket, "CaptureBucket")
             case "Monitoring":
-                key = settings.log_key
+                keys = {"log_key": settings.log_key, "topic_key": settings.topic_key}
+                ids = {"log_key": "LogKey", "topic_key": "TopicKey"}
                 return {
                     **self._topic("alarm_topic", settings.alarm_topic, "AlarmTopic"),
-                    **({"log_key": self._kms_key("LogKey", key)} if key else {}),
+                    **{option: self._kms_key(ids[option], arn) for option, arn in keys.items() if arn},
                 }
             case "Variant" | "Component":
                 part = place.rpartition(".")[2]
