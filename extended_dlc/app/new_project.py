@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from extended_dlc import installed
 from extended_dlc.app.read import Raw, SettingsError
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -114,30 +114,10 @@ def check_empty(folder: Path) -> None:
 
 def requirements() -> list[str]:
     """What a project installs: this package from where it came, the CDK that is here, and pytest."""
-    found = [_own_requirement()]
+    found = [installed.requirement("rehearse")]
     with suppress(PackageNotFoundError):
         found.append(f"aws-cdk-lib=={distribution('aws-cdk-lib').version}")
     return [*found, "pytest>=8"]
-
-
-def _own_requirement() -> str:
-    """This package as pip finds it again: a wheel's file, a repository or a checkout, else its release on an index."""
-    name = "extended-dlc[rehearse]"
-    own = distribution("extended-dlc")
-    source = _source(own)
-    url = str(source.get("url", ""))
-    if source.get("dir_info", {}).get("editable"):
-        return f"-e {unquote(urlsplit(url).path)}[rehearse]"
-    if vcs := source.get("vcs_info"):
-        return f"{name} @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
-    return f"{name} @ {url}" if url else f"{name}=={own.version}"
-
-
-def _source(own: Distribution) -> dict[str, Any]:
-    """Where pip had it from (PEP 610); nothing where it was an index."""
-    text = own.read_text("direct_url.json")
-    found = json.loads(text) if text else {}
-    return found if isinstance(found, dict) else {}
 
 
 def _name_for(folder: Path) -> str:

@@ -47,7 +47,7 @@ def python(target: Target) -> Finding:
             f"{path}, which the app in cdk.json is started with, has no aws-cdk-lib",
             "make setup && source .venv/bin/activate"
             if (target.folder / "Makefile").exists()
-            else "activate your virtual environment, then: pip install extended-dlc",
+            else "activate your virtual environment, then: pip install -r requirements.txt",
         )
     return Ok(f"{release} with aws-cdk-lib")
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -40,8 +41,8 @@ OLDEST_CDK = "aws-cdk-lib==" + re.search(r"aws-cdk-lib>=([\d.]+)", (ROOT / "pypr
 NEWEST_CDK = re.search(r"^aws-cdk-lib==[\d.]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[0]  # type: ignore[index]
 
 
-def run(*command: str, cwd: Path | None = None, path: str | None = None) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+def run(*command: str, cwd: Path | None = None, path: str | None = None, **more: str) -> str:
+    environment = {**{key: value for key, value in os.environ.items() if key != "PYTHONPATH"}, **more}
     if path:
         environment["PYTHONPATH"] = path
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -49,13 +50,74 @@ def run(*command: str, cwd: Path | None = None, path: str | None = None) -> str:
     return done.stdout
 
 
+EPOCH = "1700000000"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the sdist, as an index would have it."""
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", str(out), str(ROOT))
-    (built,) = out.glob("*.whl")
-    return built
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
+
+
+def built(folder: Path, out: Path, *more: str) -> Path:
+    run(sys.executable, "-m", "build", "--outdir", str(out), *more, str(folder), SOURCE_DATE_EPOCH=EPOCH)
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def test_another_build_elsewhere_and_later_gives_the_same_bytes(wheel: Path, tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    for name in ("extended_dlc", "docker"):
+        unwanted = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(ROOT / name, tmp_path / name, copy_function=shutil.copyfile, ignore=unwanted)
+    again = built(tmp_path, tmp_path / "dist", "--wheel")
+    assert again.name == wheel.name
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        stamps = {each.date_time for each in first.infolist()}
+        assert stamps == {time.gmtime(int(EPOCH))[:6]}
+        assert [each.filename for each in first.infolist()] == [each.filename for each in second.infolist()]
+    assert again.read_bytes() == wheel.read_bytes()
+
+
+def test_a_project_of_the_wheel_alone_is_synthesized(python: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    run(str(python.parent / "extended-dlc"), "init", str(folder), "--model", "openai/whisper-base", cwd=tmp_path)
+    assert "extended-dlc[rehearse] @ file:" in (folder / "requirements.txt").read_text()
+    context = json.dumps(json.loads((folder / "cdk.json").read_text())["context"])
+    both = """
+import runpy, shutil
+runpy.run_path("app.py", run_name="__main__")
+shutil.move("out", "one")
+runpy.run_module("extended_dlc.app", run_name="__main__")
+"""
+    run(str(python), "-c", both, cwd=folder, CDK_CONTEXT_JSON=context, CDK_OUTDIR=str(folder / "out"))
+    one, two = (folder / out / "EndpointStack.template.json" for out in ("one", "out"))
+    assert one.read_bytes() == two.read_bytes()
+    resources = json.loads(one.read_text())["Resources"].values()
+    (model,) = (each for each in resources if each["Type"] == "AWS::SageMaker::Model")
+    assert model["Properties"]["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] == "openai/whisper-base"
+
+
+def test_no_module_asks_the_network_or_the_environment_when_it_is_imported(python: Path, tmp_path: Path) -> None:
+    program = """
+import importlib, os, pkgutil, socket, sys
+def refuse(*arguments, **options):
+    raise AssertionError("the network was asked")
+socket.socket.connect = socket.getaddrinfo = refuse
+import extended_dlc
+skipped = ("docker", "rehearsal", "functions", "app.template", "facts.refresh")
+skipped = tuple(f"extended_dlc.{name}" for name in skipped)
+for module in pkgutil.walk_packages(extended_dlc.__path__, "extended_dlc."):
+    if not module.name.startswith(skipped) and not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(len([name for name in sys.modules if name.startswith("extended_dlc.")]))
+"""
+    done = subprocess.run(
+        [str(python), "-c", program], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 80
 
 
 def environment_with(wheel: Path, folder: Path, python: str, *more: str) -> Path:
@@ -110,9 +172,12 @@ def test_the_image_has_the_same_hash_installed_and_in_the_checkout(python: Path,
 
 def test_the_rehearsal_says_what_it_lacks_without_its_extra(python: Path, tmp_path: Path) -> None:
     program = python.parent / "extended-dlc"
-    done = subprocess.run([str(program), "rehearse"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [str(program), "rehearse"]
+    environment = {**os.environ, "COLUMNS": "300"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'extended-dlc[rehearse]'" in done.stderr
+    (way_out,) = re.findall(r"pip install '(extended-dlc\[rehearse\] @ file:.*\.whl)'", done.stderr)
+    assert Path(way_out.partition("file://")[2]).is_file()
     assert "Traceback" not in done.stderr
 
 

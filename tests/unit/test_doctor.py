@@ -154,7 +154,7 @@ def test_a_virtual_environment_that_was_not_activated_is_named(tmp_path: Path, p
         tools.python(cdk_json(tmp_path, "python3 app.py")), "has no aws-cdk-lib", r"source \.venv/bin/activate"
     )
     (tmp_path / "Makefile").unlink()
-    assert_problem(tools.python(cdk_json(tmp_path, "python3 app.py")), "has no aws-cdk-lib", "pip install extended-dlc")
+    assert_problem(tools.python(cdk_json(tmp_path, "python3 app.py")), "has no aws-cdk-lib", "install -r requirements")
 
 
 def test_no_python_on_the_path_is_named_and_another_starter_is_unknown(tmp_path: Path, path: Programs) -> None:

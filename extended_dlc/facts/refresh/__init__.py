@@ -45,7 +45,7 @@ def refresh(say: Callable[[str], None] = print, dlc_repository: str = dlc.REPOSI
         say("images: reading sagemaker-core …")
         table("images", images.images(_pip.download_wheel("sagemaker-core", Path(folder)), listed))
     if find_spec("moto") is None:
-        say("instances: left as they are, moto's dump is not there (pip install 'extended-dlc[rehearse]' brings it)")
+        say("instances: left as they are, moto's dump is not there (pip install -e '.[rehearse]' brings it)")
     else:
         hosting = instances.instances()
         table("instances", hosting)
