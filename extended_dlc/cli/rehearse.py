@@ -12,6 +12,7 @@ import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.cli.terminal import Screen
+from extended_dlc.installed import pip_words, requirement
 
 
 @click.command()
@@ -77,7 +78,7 @@ def rehearse(
     """
     if missing := [package for package in ("moto", "werkzeug", "yaml") if find_spec(package) is None]:
         raise click.ClickException(
-            f"the rehearsal needs {', '.join(missing)}: install the wheel with its extra, extended-dlc[rehearse]"
+            f"the rehearsal needs {', '.join(missing)}: pip install {pip_words(requirement('rehearse'))}"
         )
     from extended_dlc.rehearsal.project import Project, is_shipped
     from extended_dlc.rehearsal.report import Report, StepFailed
