@@ -19,7 +19,7 @@ from extended_dlc.rehearsal.stage import Stage
 from extended_dlc.rehearsal.standin import DLC_4_51_3
 from extended_dlc.rehearsal.tiny_models import BLOOM
 
-REQUEST = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
+REQUEST: dict[str, Any] = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
 SECRET = "pip-config"  # noqa: S105 - the name of a secret
 
 IMAGES = """
@@ -114,9 +114,15 @@ def _named(stage: Stage, name: str, parameter: str, *, unlike: str | None = None
 
 
 def _answers(stage: Stage, name: str, image: str) -> None:
+    """Ask the endpoint, and compare the image that it runs with the one that a parameter named."""
     with stage.report.step(name) as step:
-        answer = stage.client.generate("bloom", REQUEST)
-        step.proof = answer.shown(REQUEST)
-        model = stage.client.service("sagemaker").describe_model(ModelName=answer.model)
-        if model["PrimaryContainer"]["Image"] != image:
-            raise RuntimeError(f"the endpoint serves {model['PrimaryContainer']['Image']} and not {image}")
+        reply = stage.client.invoke("bloom", json.dumps(REQUEST).encode(), "application/json")
+        text = str(reply[0]["generated_text"])
+        sagemaker = stage.client.service("sagemaker")
+        described = sagemaker.describe_endpoint(EndpointName=f"{stage.client.name}-bloom")
+        (deployed,) = described["ProductionVariants"][0]["DeployedImages"]
+        step.proof = f"{text!r}\nfrom {deployed['ResolvedImage']}"
+        if deployed["ResolvedImage"].rpartition("@")[2] != image.rpartition("@")[2]:
+            raise RuntimeError(f"the endpoint runs {deployed['ResolvedImage']}, and was to run {image}")
+        if not text.startswith(REQUEST["inputs"]) or text == REQUEST["inputs"]:
+            raise RuntimeError(f"no text was generated: {reply}")
