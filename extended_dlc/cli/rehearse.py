@@ -42,7 +42,7 @@ from extended_dlc.installed import pip_words, requirement
 @click.option("--fetch", is_flag=True, help="Let endpoints get the models themselves from the Hub, not tiny stand-ins.")
 @click.option(
     "--scenario",
-    type=click.Choice(["main", "tutorial", "training", "training-hosts", "embeddings"]),
+    type=click.Choice(["main", "tutorial", "training", "training-hosts", "embeddings", "platform"]),
     help="Play a story with the app of this package. main: BLOOM and Whisper answer. tutorial: AWS's own image fails "
     "at the first request; extended, it answers. training: a model is trained, judged, and served where it got better. "
     "training-hosts: two hosts train one model. embeddings: a real small model, and similarities that mean something.",
