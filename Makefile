@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs openapi lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs openapi wheel lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -89,6 +89,9 @@ docs: setup openapi ## everything under docs/ that is generated: references, tab
 	$(BIN)/python -m tests.clients.table
 	$(BIN)/python -m tests.unit.test_terminal
 	$(BIN)/python benchmarks/pictures.py
+
+wheel: setup ## dist/*.whl, the same bytes from the same commit
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python -m build --wheel --outdir dist
 
 lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \

@@ -1,6 +1,6 @@
 """The constructs in a stack of one's own: an endpoint for a new model, beside the function that calls it.
 
-pip install extended-dlc, then:
+With this package installed:
 
     npx cdk deploy --app "python3 examples/own_stack.py"
 """

@@ -27,7 +27,8 @@ RUN_ELSEWHERE = {
     "npx cdk bootstrap": "extended_dlc/rehearsal/stage.py",
     "npx cdk deploy --all": "extended_dlc/rehearsal/stage.py",
     "npx cdk destroy --all": "extended_dlc/rehearsal/stage.py",
-    "pip install extended-dlc": "tests/package/test_wheel.py",
+    "make wheel": "tests/package/test_wheel.py",
+    "pip install dist/*.whl": "tests/package/test_wheel.py",
 }
 """Commands that CI runs as they stand, or whose words a test or the rehearsal puts together."""
 
