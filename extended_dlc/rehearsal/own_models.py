@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
@@ -14,12 +15,14 @@ from typing import Any
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import find_model_type, near_model_type
 from extended_dlc.facts.models import context_key, know_model
+from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
 from extended_dlc.rehearsal import files, standin
 from extended_dlc.rehearsal.assembly import HubModelAsked
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.tiny_models import PROGRAM
 
 _TYPES = Path(__file__).parent / "standin" / "tiny_types.py"
+_HUB_SECONDS = 5
 _NEWEST = "5.24.0"
 """The release that makes what the stand-in's own is too old for."""
 
@@ -70,6 +73,31 @@ def of_type(
             + "\nname it with --model ID=TYPE (as my/model=llama, or with a task my/model=llama:text-generation), look "
             "it up where the Hub is in reach (extended-dlc lookup ID), or take the models themselves (--fetch)"
         )
+    return found
+
+
+def ask_about(
+    asked: Iterable[HubModelAsked], *, given: Mapping[str, str], looked_up: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the Hub says of the models whose type nobody knows here, as far as it is in reach."""
+    found: dict[str, Any] = {}
+    for each in asked:
+        key = context_key(each.id)
+        facts = know_model(each.id, looked_up=looked_up.get(key), revision=each.revision or None)
+        if each.id in given or facts.model_type is not None:
+            continue
+        try:
+            found[key] = ask_hub(
+                each.id,
+                revision=each.revision or None,
+                endpoint=os.environ.get("HF_ENDPOINT") or HUB,
+                token=os.environ.get("HF_TOKEN") or None,
+                timeout=_HUB_SECONDS,
+            )
+        except HubOutOfReach:
+            break
+        except LookupFailed:  # it is named with the others whose type is not known
+            continue
     return found
 
 

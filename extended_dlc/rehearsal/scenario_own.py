@@ -21,19 +21,11 @@ from extended_dlc.rehearsal.assembly import Assembly, dlc_repository
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
 from extended_dlc.rehearsal.own_models import TinyModel
 from extended_dlc.rehearsal.samples import TEXT, sample_for
-from extended_dlc.rehearsal.stage import Stage
-from extended_dlc.rehearsal.standin import DLC_4_51_3, TRAINING_5_3_0, Parts
+from extended_dlc.rehearsal.stage import STANDINS, Stage
+from extended_dlc.rehearsal.standin import Parts
 
 HUB = "hub-own"
 """The folder of its models, below the state."""
-
-_STANDINS: Mapping[str, Parts] = {
-    "huggingface-pytorch-inference": DLC_4_51_3,
-    "huggingface-pytorch-training": TRAINING_5_3_0,
-    "pytorch": DLC_4_51_3,
-    "pytorch-inference": DLC_4_51_3,
-}
-"""Repository of AWS's -> what is made in its place."""
 
 _SHOWN = 300
 _REFUSED = re.compile(r"\b4\d\d\b")
@@ -113,10 +105,10 @@ def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str,
     problems = [*_unknown_types(assembly, wishes.ignore), *_other_accounts(assembly)]
     images = assembly.dlc_images()
     for image in images:
-        if dlc_repository(image) not in _STANDINS:
+        if dlc_repository(image) not in STANDINS:
             problems.append(
                 f"the image {image} cannot be pulled here, and there is no stand-in for {dlc_repository(image)}: take "
-                f"one of {', '.join(_STANDINS)} for the rehearsal"
+                f"one of {', '.join(STANDINS)} for the rehearsal"
             )
     models: list[TinyModel] = []
     if not wishes.fetch:
@@ -130,7 +122,7 @@ def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str,
     return Looked(
         assembly=assembly,
         models=tuple(models),
-        images={image: _STANDINS[str(dlc_repository(image))] for image in images},
+        images={image: STANDINS[str(dlc_repository(image))] for image in images},
         by_name=tuple(image for image, by_name in images.items() if by_name),
         regions=tuple(regions) or (REGION,),
     )
@@ -145,7 +137,10 @@ def look(stage: Stage, wishes: Wishes) -> Looked:
         step.log = str(log)
         project.synthesize(out, log)
         assembly = Assembly.read(out)
-        looked = look_through(assembly, wishes, {**_lookups(project.folder), **project.known_context})
+        known = {**_lookups(project.folder), **project.known_context}
+        if not wishes.fetch:
+            known |= own_models.ask_about(assembly.hub_models(), given=wishes.models, looked_up=known)
+        looked = look_through(assembly, wishes, known)
         kinds = sum(len(names) for names in assembly.types().values())
         step.proof = f"{len(assembly.templates)} templates, {kinds} resources of {len(assembly.types())} types"
         if ignored := [name for name in wishes.ignore if name in assembly.types()]:

@@ -20,6 +20,14 @@ from extended_dlc.rehearsal.project import Project, find_cli, is_shipped, shippe
 from extended_dlc.rehearsal.report import Report, Step
 from extended_dlc.rehearsal.standin import Parts
 
+STANDINS: Mapping[str, Parts] = {
+    "huggingface-pytorch-inference": standin.DLC_4_51_3,
+    "huggingface-pytorch-training": standin.TRAINING_5_3_0,
+    "pytorch": standin.DLC_4_51_3,
+    "pytorch-inference": standin.DLC_4_51_3,
+}
+"""Repository of AWS's -> what is made in its place, whichever tag is asked for."""
+
 NAME = "extended-dlc-rehearsal"
 """Name of the stack, and first part of each endpoint's name."""
 
@@ -52,6 +60,7 @@ class Stage:
         self._port = servers.port("aws")
         self._settings_file = state / "settings.json"
         self._front: Front | None = None
+        self._standins: dict[str, str] = {}
 
     @property
     def app_settings(self) -> dict[str, Any]:
@@ -77,8 +86,10 @@ class Stage:
         """Start the embedded AWS.
 
         :param containers: Environment that each endpoint's container gets, as of a platform, and each copy of a model.
+            Default: the address of the Hub's stand-in, which starts later.
         """
-        containers = containers or {}
+        if containers is None:
+            containers = {"HF_ENDPOINT": f"http://127.0.0.1:{self._servers.port('hub')}"}
         with self.report.step("start the embedded AWS") as step:
             port = self._port
             log = self._servers.start(
@@ -101,6 +112,7 @@ class Stage:
             base = standin.make_standin(
                 self.engine, self.state, parts=parts, say=self.report.detail, on_download=_count(step)
             )
+            self._standins |= {repository: base for repository, made in STANDINS.items() if made.family == parts.family}
             step.proof = f"{base}: a stand-in, made from the same PyPI packages as the DLC, which cannot be pulled here"
             return base
 
@@ -194,6 +206,8 @@ class Stage:
 
     def leave_up(self) -> None:
         """Say how to use what is up, and how to end it."""
+        if self._front is None:  # apps of the caller's own may ask for AWS's bases
+            self.put_in_front(self._standins)
         environment = self.environment()
         file = self.state / "environment.sh"
         files.write(file, "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items()))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.serving import make_server
 
 from extended_dlc.rehearsal import project, scenario_own
 from extended_dlc.rehearsal.assembly import Assembly, HubModelAsked
 from extended_dlc.rehearsal.engine_front import TAKES_BOTH, Front, rewrite
-from extended_dlc.rehearsal.own_models import of_type
+from extended_dlc.rehearsal.hub import Hub
+from extended_dlc.rehearsal.own_models import ask_about, of_type
 from extended_dlc.rehearsal.project import Project
 from extended_dlc.rehearsal.samples import sample_for
 from extended_dlc.rehearsal.scenario_own import Wishes, look_through
@@ -126,6 +129,28 @@ def test_a_models_type_is_said_looked_up_or_known_by_its_name() -> None:
         of_type(asked[2:], given={"x/said": "robreta"}, looked_up={})
     with pytest.raises(ValueError, match=r"'--model' \(x/none\) is not a model of the app"):
         of_type(asked[:1], given={"x/none": "bert"}, looked_up={})
+
+
+def test_the_hub_is_asked_about_a_type_that_nobody_knows_where_it_is_in_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "x" / "new"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    server = make_server("127.0.0.1", 0, Hub(tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    asked = [HubModelAsked(id="x/none"), HubModelAsked(id="x/new"), HubModelAsked(id="x/said")]
+    given = {"x/none": "bert", "x/said": "bert"}
+    try:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.port}")
+        found = ask_about(asked, given=given, looked_up={})
+        assert list(found) == ["extended-dlc:model:x/new"]
+        assert [each.model_type for each in of_type(asked, given=given, looked_up=found)] == ["bert", "qwen3", "bert"]
+        assert ask_about([HubModelAsked(id="x/none"), asked[1]], given={}, looked_up={}) == found
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert ask_about(asked, given={}, looked_up={}) == {}
 
 
 FRONT = Front(
