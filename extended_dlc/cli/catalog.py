@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, NoReturn
 
 import click
 
 from extended_dlc.cli._groups import Group
 from extended_dlc.cli.exit_codes import FAILED
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
 from extended_dlc.facts.gpus import built_for, pick_host_image
@@ -104,7 +104,8 @@ def refresh(dlc: str | None, as_json: bool) -> None:
 
     where = {} if dlc is None else {"dlc_repository": dlc}
     try:
-        tables = refresh(partial(click.echo, err=as_json), **where)
+        with Waiting("reading", out=sys.stderr if as_json else sys.stdout) as waiting:
+            tables = refresh(waiting.say, **where)
     except RefreshError as error:
         _fail(str(error))
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.login import engine_program
 from extended_dlc.options.lock import write_lock
@@ -33,9 +35,12 @@ def lock(settings: str | None, output: str) -> None:
         raise click.ClickException(f"the settings do not say which image: {error}; cdk synth says more") from None
     if image.kind != "extended" or image.base is None or image.family == "vllm":
         raise click.ClickException("there is nothing to lock: the image is not extended, or of the vLLM family")
-    text = write_lock(_report(image), base=image.base, day=datetime.now(timezone.utc).date().isoformat())
+    with Waiting("asking the base's pip what it would install", out=sys.stderr):
+        report = _report(image)
+    text = write_lock(report, base=image.base, day=datetime.now(timezone.utc).date().isoformat())
     Path(output).write_text(text)
-    click.echo(f"{output}: {text.count('--hash=')} packages for {image.base}; commit it, and name it as image.lock")
+    count = text.count("--hash=")
+    Screen().line(f"{output}: {count} packages for {image.base}; commit it, and name it as image.lock", "ok")
 
 
 def _report(image: Any) -> Any:

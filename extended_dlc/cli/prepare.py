@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
 import click
 
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.doctor.tools import old_node
 from extended_dlc.facts.models import context_key
@@ -96,7 +97,8 @@ def log_in_to(bases: tuple[str, ...], *, quiet: bool = False) -> dict[str, str |
     done: dict[str, str | None] = {}
     for registry in ecr_registries(bases):
         try:
-            log_in(registry, engine)
+            with Waiting(f"logging {engine} in to {registry.host}", out=sys.stderr):
+                log_in(registry, engine)
             done[registry.host] = None
             if not quiet:
                 screen.line(f"extended-dlc login: {engine} is logged in to {registry.host}", "ok")

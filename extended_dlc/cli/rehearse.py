@@ -11,7 +11,7 @@ from types import FrameType
 import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.installed import pip_words, requirement
 
 
@@ -96,7 +96,9 @@ def rehearse(
     try:
         rehearsal = Rehearsal(folder, report)
         if down:
-            click.echo(rehearsal.down())
+            with Waiting("taking down what is up"):
+                stopped = rehearsal.down()
+            Screen().line(stopped, "ok")
             return
         if plays:
             rehearsal.run(plays, keep=keep)

@@ -11,6 +11,7 @@ import click
 
 from extended_dlc.bearer import LONGEST_MINUTES, base_url, make_token
 from extended_dlc.cli._aws import credentials_of, session_in
+from extended_dlc.cli.terminal import Screen
 from extended_dlc.facts.checks import check_endpoint_name
 
 
@@ -80,7 +81,7 @@ def _check(session: Any, endpoint: str, component: str | None) -> None:
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
         if code.startswith("AccessDenied"):
-            click.echo(f"not checked whether the endpoint is there: {message}", err=True)
+            Screen(err=True).line(f"not checked whether the endpoint is there: {message}", "warning")
             return
         if "Could not find" in message:
             show = f"aws sagemaker list-endpoints --region {region} shows those that are there"
@@ -97,4 +98,4 @@ def _check(session: Any, endpoint: str, component: str | None) -> None:
         whose = part["EndpointName"]
         raise click.ClickException(f"the component '{component}' is one of '{whose}': pass that endpoint")
     if (status := found["EndpointStatus"]) not in ("InService", "Updating"):
-        click.echo(f"the endpoint is {status}: it answers when it is InService", err=True)
+        Screen(err=True).line(f"the endpoint is {status}: it answers when it is InService", "warning")
