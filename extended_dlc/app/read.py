@@ -127,7 +127,7 @@ def read_raw(
     if file is None and in_cdk_json is UNREAD:
         file = _file_of_cdk_json(folder)
     if file is not None:
-        origin, raw = str(file), _read_file(file)
+        origin, raw = str(file), read_settings_file(file)
     else:
         origin = f"context.{CONTEXT_KEY} of cdk.json"
         raw = _read_cdk_json(folder) if in_cdk_json is UNREAD else in_cdk_json
@@ -251,7 +251,8 @@ def _file_of_cdk_json(folder: Path) -> Path | None:
     return folder / named if isinstance(named, str) and named else None
 
 
-def _read_file(path: Path) -> Any:
+def read_settings_file(path: Path) -> Any:
+    """What a file of settings holds, JSON or YAML; `SettingsError` for one that cannot be read."""
     try:
         text = path.read_text()
     except OSError as error:

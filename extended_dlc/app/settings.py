@@ -136,7 +136,7 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
             details = error.errors()
         # what is wrong only because something was taken out is not the settings' fault
         theirs = [each for each in details if _at(good, _place(each)) == _at(content, _place(each))]
-        wrong += [line for detail in theirs for line in _explain(detail, content)]
+        wrong += [line for detail in theirs for line in explain(detail, content)]
         taken = [_take_out(good, detail) for detail in details]
         if not any(taken):
             break
@@ -268,15 +268,18 @@ _BY_NAME = ("channels",)
 """Of these, the sections whose names are the user's: the kind stands after the name."""
 
 
-def _explain(detail: ErrorDetails, raw: Any) -> Iterator[str]:
-    """One of pydantic's errors."""
+def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None) -> Iterator[str]:
+    """One of pydantic's errors.
+
+    :param root: What the whole of the settings is. Default: the app's `Settings`.
+    """
     place = _place(detail)
     path = ".".join(place)
     match detail["type"]:
         case "missing":
             yield f"{path}: field required"
         case "extra_forbidden":
-            yield f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1], raw))}"
+            yield f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1], raw, root or Settings))}"
         case "value_error":
             error = detail["ctx"]["error"]
             if isinstance(error, OptionError):
@@ -320,9 +323,9 @@ _DEFAULT_KINDS = {"image": "extended", "schedule": "office-hours", "build": "loc
 """Of the sections whose default has no kind."""
 
 
-def _siblings(place: list[str], raw: Any) -> list[str]:
+def _siblings(place: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
     """The settings that exist at a place."""
-    section: type[BaseModel] = Settings
+    section = root
     kinds = _kinds()
     for part in place:
         raw = raw[int(part)] if isinstance(raw, list) and part.isdigit() else raw

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +25,12 @@ from extended_dlc import (
     Rebuilds,
     ScanGate,
 )
-from extended_dlc.app.read import Raw
+from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.app.settings import read
+from extended_dlc.platform.__main__ import define
+from extended_dlc.platform.settings import read_images
 
+ROOT = Path(__file__).parents[2]
 IMAGES, WORKLOAD = "111111111111", "222222222222"
 GATE = ScanGate(fail_on="HIGH", allow=[AllowedFinding(name="CVE-2026-1", until="2027-01-31", reason="not reached")])
 
@@ -241,3 +245,23 @@ def test_an_image_account_and_a_workload_account_are_two_stages_of_one_pipeline_
     assert f"cdk-acme-container-assets-{WORKLOAD}-us-east-1" in json.dumps(served.to_json())
     assert "hnb659fds" not in json.dumps([published.to_json(), served.to_json()])
     Template.from_stack(pipeline_stack).resource_count_is("AWS::CodePipeline::Pipeline", 1)
+
+
+def test_settings_in_a_file_publish_the_same_and_all_that_is_wrong_with_them_is_said(tmp_path: Path) -> None:
+    app = App()
+    stack = define(app, read_images(str(ROOT / "examples" / "platform" / "images.yaml")))
+    assert [each.node.id for each in app.node.children if isinstance(each, Stack)] == ["Images", "Images-eu-west-1"]
+    assert stack.parameters["speech"] == "/images/speech/inference/5.24.0/cpu"
+    template = Template.from_stack(stack)
+    template.resource_count_is("AWS::Scheduler::Schedule", 2)
+    builds = template.find_resources("Custom::ExtendedDlcBuild").values()
+    assert all("--fail-on=CRITICAL" in text_of(each["Properties"]["Create"]) for each in builds)
+    file = tmp_path / "images.json"
+    wrong = {"region": "us-east-1", "images": {"text": {"transfomers": "5.24.0"}}, "readers": {"accounts": ["1"]}}
+    file.write_text(json.dumps(wrong))
+    with pytest.raises(SettingsError) as raised:
+        read_images(str(file))
+    lines = str(raised.value).splitlines()
+    assert "  images.text.transformers: field required" in lines
+    assert any("images.text.transfomers: is not a setting; did you mean 'transformers'?" in line for line in lines)
+    assert any("readers.accounts (1): must be the number of an account" in line for line in lines)
