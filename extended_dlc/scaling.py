@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aws_cdk import CfnResource
 from constructs import Construct
 
@@ -14,9 +16,22 @@ from extended_dlc.options.scaling import (
     _RequestScaling,
 )
 
+if TYPE_CHECKING:
+    from aws_cdk import aws_applicationautoscaling as autoscaling
+
 
 def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: str, after: CfnResource) -> None:
     """Put the scalable target of a variant, or of a component, and its policies into `scope`, after `after`."""
+    target = _target(scope, scaling, endpoint_name=endpoint_name, variant=variant)
+    target.node.add_dependency(after)
+    _track(scope, scaling, target=target.ref, endpoint_name=endpoint_name)
+    lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
+    if isinstance(scaling, BacklogScaling | CopyScaling) and lowest == 0:
+        _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name, variant=variant)
+
+
+def _target(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: str) -> autoscaling.CfnScalableTarget:
+    """What is scaled, between which numbers, and when these are others."""
     # loaded with the first endpoint that scales
     from aws_cdk import aws_applicationautoscaling as autoscaling
 
@@ -24,7 +39,7 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
     resource, dimension = f"endpoint/{endpoint_name}/variant/{variant}", f"sagemaker:variant:{counted}"
     if isinstance(scaling, CopyScaling):
         resource, dimension = f"inference-component/{variant}", "sagemaker:inference-component:DesiredCopyCount"
-    target = autoscaling.CfnScalableTarget(
+    return autoscaling.CfnScalableTarget(
         scope,
         "Target",
         service_namespace="sagemaker",
@@ -45,7 +60,12 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
         ]
         or None,
     )
-    target.node.add_dependency(after)
+
+
+def _track(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: str) -> None:
+    """The policy that follows the load."""
+    from aws_cdk import aws_applicationautoscaling as autoscaling
+
     policy = autoscaling.CfnScalingPolicy
     predefined, customized, value = _metric(scaling, endpoint_name)
     policy(
@@ -53,7 +73,7 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
         "Policy",
         policy_name="Load",
         policy_type="TargetTrackingScaling",
-        scaling_target_id=target.ref,
+        scaling_target_id=target,
         target_tracking_scaling_policy_configuration=policy.TargetTrackingScalingPolicyConfigurationProperty(
             target_value=value,
             scale_in_cooldown=scaling.scale_in_seconds,
@@ -74,9 +94,6 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
             else None,
         ),
     )
-    lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
-    if isinstance(scaling, BacklogScaling | CopyScaling) and lowest == 0:
-        _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name, variant=variant)
 
 
 def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | None, float]:

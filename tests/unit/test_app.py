@@ -16,7 +16,6 @@ from typing import Any
 import aws_cdk as cdk
 import pytest
 from aws_cdk.assertions import Template
-from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
 from extended_dlc.cli.ask import ask
@@ -136,40 +135,3 @@ def test_cfn_lint_finds_no_error_in_the_template(several: cdk.App) -> None:
     assert json.loads(template)["Resources"], "a template with nothing in it passes every linter"
     errors = [str(match) for match in lint(template, regions=["us-east-1"]) if match.rule.severity == "error"]
     assert errors == []
-
-
-ACKNOWLEDGED = {
-    "AwsSolutions-IAM5[Resource::*]": "ecr:GetAuthorizationToken and cloudwatch:PutMetricData have no resources; the "
-    "metrics are narrowed by a condition on the namespace",
-    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"
-    "Endpoints/extended-dlc-bloom:*]": "SageMaker chooses the names of the log streams, one for each instance",
-    "AwsSolutions-IAM5[Resource::arn:<AWS::Partition>:logs:us-east-1:<AWS::AccountId>:log-group:/aws/sagemaker/"
-    "Endpoints/extended-dlc-whisper:*]": "SageMaker chooses the names of the log streams, one for each instance",
-}
-"""What cdk-nag finds, and why it stays."""
-
-
-def nag(acknowledged: dict[str, str]) -> list[dict[str, str]]:
-    """Synthesise with cdk-nag; its findings that were acknowledged. Any other finding fails the synth."""
-    app = app_with_two_endpoints()
-    stack = app.node.find_child("EndpointStack")
-    cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    for finding, reason in acknowledged.items():
-        cdk.Validations.of(stack).acknowledge(cdk.Acknowledgment(id=f"AwsSolutions::{finding}", reason=reason))
-    report = json.loads((Path(app.synth().directory) / "validation-report.json").read_text())
-    return [
-        finding
-        for plugin in report["pluginReports"]
-        for key, findings in plugin.items()
-        if key == "suppressedViolations"
-        for finding in findings
-    ]
-
-
-def test_cdk_nag_finds_nothing_but_what_is_acknowledged_with_a_reason() -> None:
-    assert {finding["ruleName"] for finding in nag(ACKNOWLEDGED)} == set(ACKNOWLEDGED), "an acknowledgement too many"
-
-
-def test_cdk_nag_looks_at_the_stack_at_all() -> None:
-    with pytest.raises(RuntimeError, match=r"AwsSolutions-IAM5\[Resource::\*\]"):
-        nag({})
