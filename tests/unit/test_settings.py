@@ -248,8 +248,8 @@ def test_an_unknown_model_type_is_not_wrong(shipped_settings: Any) -> None:
 def test_a_published_image_needs_its_repository_and_tag(shipped_settings: Any) -> None:
     shipped_settings["image"] = {"kind": "ecr", "repository": "ours", "tga": "1"}
     assert problems(shipped_settings) == [
-        "image.tag: field required",
         "image.tga: is not a setting; did you mean 'tag'?",
+        "image.tag: is required, unless 'parameter' names the image",
     ]
 
 
