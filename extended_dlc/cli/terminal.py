@@ -144,7 +144,9 @@ class Screen:
     def _row(self, cells: Sequence[str], widths: Sequence[int], style: Style) -> None:
         self.line("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), style)
 
-    def _print(self, parts: Iterable[tuple[str, Style]], hang: int | None) -> None:
+    def _print(self, given: Iterable[tuple[str, Style]], hang: int | None) -> None:
+        encoding = getattr(self.out, "encoding", None) or "utf-8"  # one that lacks a sign gets a question mark for it
+        parts = [(text.encode(encoding, "replace").decode(encoding), style) for text, style in given]
         if self.width is None:
             self.out.write("".join(text for text, _ in parts).rstrip() + "\n")
             self.out.flush()

@@ -231,6 +231,9 @@ def test_what_others_say_cannot_command_the_terminal() -> None:
     out = io.StringIO()
     Screen(out).line("é 日本語 🙂")
     assert out.getvalue() == "é 日本語 🙂\n"
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n")
+    Screen(ascii_only).line("→ é")
+    assert ascii_only.buffer.getvalue() == b"? ?\n"  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
