@@ -40,6 +40,9 @@ NEWS_SECONDS = 15.0
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
+_UNIT = re.compile(r" (?:ms|s|min|[KMG]i?B(?:/s)?)\b")
+"""What stays on the line of the number before it."""
+
 
 def plain(text: str) -> str:
     """The text without what a terminal would obey: colours, moves of the cursor, titles."""
@@ -168,6 +171,8 @@ def _wrapped(whole: Text, width: int, hang: int) -> Iterable[Text]:
         while rest.cell_len + before.cell_len > width:
             room = _characters(rest.plain, width - before.cell_len)
             cut = rest.plain.rfind(" ", 0 if before else hang, room + 1)
+            if cut > 0 and _UNIT.match(rest.plain, cut) and rest.plain[cut - 1].isdigit():
+                cut = rest.plain.rfind(" ", 0, cut)
             if cut <= 0 or not rest.plain[:cut].strip():
                 cut = _break_in(rest.plain, room)
             head, rest = rest.divide([cut])
