@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from werkzeug.serving import make_server
 
+from extended_dlc.cli import main
 from extended_dlc.rehearsal import project, scenario_own
 from extended_dlc.rehearsal.assembly import Assembly, HubModelAsked
 from extended_dlc.rehearsal.engine_front import TAKES_BOTH, Front, rewrite
@@ -266,3 +268,19 @@ def test_a_sample_is_what_the_task_or_the_type_takes() -> None:
     assert {each: sample_for(*each).content_type for each in kinds} == kinds
     assert sample_for("vit", "").data.startswith(b"\x89PNG")
     assert sample_for("llama", "").text
+
+
+def test_options_that_do_not_go_together_are_refused_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, said in (
+        (["--scenario", "main", "--ignore", "AWS::SNS::Topic"], "--ignore is of an app of your own"),
+        (["--scenario", "main", "--app", "python my_app.py"], "--app is of an app of your own"),
+        (["--app", "true", "--model", "my/model"], "'--model' (my/model) must be ID=TYPE"),
+        ([], "has no app: name the command that synthesizes it"),
+    ):
+        done = CliRunner().invoke(main, ["rehearse", *arguments], env={"COLUMNS": "400"})
+        assert done.exit_code in (1, 2)
+        assert said in " ".join(done.output.split())
+    assert list(tmp_path.iterdir()) == []
