@@ -71,7 +71,7 @@ def environments(found: Json) -> list[Json]:
 
 def test_every_example_is_tested() -> None:
     names = {file.name for file in EXAMPLES.iterdir() if file.is_file()}
-    assert names == {*SETTINGS, "own_stack.py"}
+    assert names == {*SETTINGS, "own_stack.py", "citizen.py"}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
