@@ -47,8 +47,9 @@ lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup ## mypy over the library, the stacks and the server
+types: setup ## mypy over the library, the stacks, the server and an app of a stranger's
 	$(BIN)/mypy
+	$(BIN)/mypy examples/citizen.py
 
 .venv/.models: tests/runtime/requirements.txt .venv/.ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -r tests/runtime/requirements.txt
