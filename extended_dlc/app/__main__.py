@@ -1,6 +1,6 @@
 """`python -m extended_dlc.app`: the app that `cdk deploy` runs, without a file of one's own. As `app.py`.
 
-    cdk deploy --app "python -m extended_dlc.app" -c settings=settings.yaml
+cdk deploy --app "python -m extended_dlc.app" -c settings=settings.yaml
 """
 
 from __future__ import annotations

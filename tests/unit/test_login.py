@@ -138,7 +138,9 @@ def test_constructs_of_ones_own_name_their_base(tmp_path: Path, engine: Path, mo
 def test_a_base_without_login_asks_neither_aws_nor_the_engine(tmp_path: Path, engine: Path) -> None:
     done = run(tmp_path, "--base", "public.ecr.aws/deep-learning-containers/pytorch:1", CDK_DOCKER=str(engine))
     assert done.returncode == 0
-    assert done.stderr.startswith("extended-dlc login: nothing to log in to: 'public.ecr.aws/deep-learning-containers/py")
+    assert done.stderr.startswith(
+        "extended-dlc login: nothing to log in to: 'public.ecr.aws/deep-learning-containers/py"
+    )
     assert not (tmp_path / "called.json").exists()
 
 
