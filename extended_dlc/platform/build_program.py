@@ -138,7 +138,7 @@ class Repository:
             repositoryName=self.name, filter={"tagStatus": "TAGGED"}
         )
         images = [image for page in pages for image in page["imageDetails"]]
-        rebuilt = [image for image in images if any(each.startswith(f"{tag}-") for each in image["imageTags"])]
+        rebuilt = [image for image in images if any(each.startswith(f"{tag}-") for each in image.get("imageTags", ()))]
         return max(rebuilt, key=lambda image: image["imagePushedAt"])["imageDigest"] if rebuilt else None
 
     def findings(self, digest: str, deadline: float) -> list[tuple[str, str]]:
@@ -361,7 +361,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     docker = Docker(time.monotonic() + given.seconds, os.environ.get("CDK_DOCKER") or "docker")
     try:
         tag, digest = provide(given, docker, rebuild)
-        publish(given, digest if rebuild else Repository(given.repository).newest(tag) or digest)
+        if given.parameter:
+            publish(given, digest if rebuild else Repository(given.repository).newest(tag) or digest)
     except Exception as error:
         why = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
         head = f"the image was not built; its log: {log_address()} -- "
