@@ -80,7 +80,7 @@ def replay() -> None:
         report.begin(recorded["name"])
         report.steps.append(Step(**recorded))
         report.end(report.steps[-1])
-    from extended_dlc.cli.terminal import Screen
+    from extended_dlc.terminal import Screen
 
     Screen().line(f"the rehearsal passed in {report.seconds:.0f} s", "ok")
 

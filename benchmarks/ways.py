@@ -39,7 +39,7 @@ from pathlib import Path
 import boto3
 from werkzeug.serving import make_server
 
-from extended_dlc import _mirror_copy
+from extended_dlc.programs import copy_model as _mirror_copy
 from extended_dlc.rehearsal import hub
 
 ROOT = Path(__file__).parents[1]

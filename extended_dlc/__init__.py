@@ -7,26 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from extended_dlc.endpoint import HuggingFaceEndpoint
-    from extended_dlc.image import (
-        EcrImage,
-        ExtendedDlc,
-        PublishedImage,
-        ServingImage,
-        StockDlc,
-    )
-    from extended_dlc.invokable import InvokableEndpoint
-    from extended_dlc.mirror import MirroredDataset, MirroredModel
-    from extended_dlc.model import HubModel, PlacedModel, S3Model, ServedModel
-    from extended_dlc.nag import acknowledge_nag
-    from extended_dlc.network import PrivateAccess
+    from extended_dlc.constructs.nag import acknowledge_nag
+    from extended_dlc.constructs.network import PrivateAccess
+    from extended_dlc.constructs.platform_defaults import PlatformDefaults
+    from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
+    from extended_dlc.endpoint.invokable import InvokableEndpoint
+    from extended_dlc.endpoint.schedule import Switch
+    from extended_dlc.images.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
+    from extended_dlc.images.image_stack import ImageStack
+    from extended_dlc.models.mirrored import MirroredDataset, MirroredModel
+    from extended_dlc.models.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.options.build import AllowedFinding, CloudBuild, LocalBuild, ScanGate
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
-    from extended_dlc.options.platform import PlatformDefaults
     from extended_dlc.options.proof import Proof
     from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling
     from extended_dlc.options.scaling import (
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds
     from extended_dlc.options.training import EvaluationGate, S3Data, TrainingCode, TrainingInstances, TrainingSchedule
     from extended_dlc.options.vllm import VllmServing
-    from extended_dlc.platform.image_stack import ImageStack
-    from extended_dlc.schedule import Switch
     from extended_dlc.training.job import TrainingJob
     from extended_dlc.training.model import TrainedModel
 
@@ -59,43 +53,43 @@ _HOMES = {
     "ConcurrencyScaling": "options.scaling",
     "CopyScaling": "options.scaling",
     "DataCapture": "options.capture",
-    "EcrImage": "image",
+    "EcrImage": "images.image",
     "EvaluationGate": "options.training",
-    "ExtendedDlc": "image",
-    "HubModel": "model",
-    "HuggingFaceEndpoint": "endpoint",
-    "ImageStack": "platform.image_stack",
+    "ExtendedDlc": "images.image",
+    "HubModel": "models.model",
+    "HuggingFaceEndpoint": "endpoint.endpoint",
+    "ImageStack": "images.image_stack",
     "ImageVersion": "options.sharing",
     "InferenceCode": "options.code",
     "InvocationScaling": "options.scaling",
-    "InvokableEndpoint": "invokable",
+    "InvokableEndpoint": "endpoint.invokable",
     "Linear": "options.rollout",
     "LocalBuild": "options.build",
     "Metrics": "options.monitoring",
-    "MirroredDataset": "mirror",
-    "MirroredModel": "mirror",
+    "MirroredDataset": "models.mirrored",
+    "MirroredModel": "models.mirrored",
     "Monitoring": "options.monitoring",
     "Network": "options.network",
     "OfficeHours": "options.schedule",
-    "PlacedModel": "model",
-    "PlatformDefaults": "options.platform",
-    "PrivateAccess": "network",
+    "PlacedModel": "models.model",
+    "PlatformDefaults": "constructs.platform_defaults",
+    "PrivateAccess": "constructs.network",
     "Proof": "options.proof",
     "ProvisionedScaling": "options.scaling",
-    "PublishedImage": "image",
+    "PublishedImage": "images.image",
     "Readers": "options.sharing",
     "RealTime": "options.hosting",
     "Rebuilds": "options.sharing",
     "Rolling": "options.rollout",
     "S3Data": "options.training",
-    "S3Model": "model",
+    "S3Model": "models.model",
     "ScanGate": "options.build",
     "ScheduledCapacity": "options.scaling",
-    "ServedModel": "model",
+    "ServedModel": "models.model",
     "Serverless": "options.hosting",
-    "ServingImage": "image",
-    "StockDlc": "image",
-    "Switch": "schedule",
+    "ServingImage": "images.image",
+    "StockDlc": "images.image",
+    "Switch": "endpoint.schedule",
     "TrainedModel": "training.model",
     "TrainingCode": "options.training",
     "TrainingInstances": "options.training",
@@ -103,7 +97,7 @@ _HOMES = {
     "TrainingSchedule": "options.training",
     "Variant": "options.hosting",
     "VllmServing": "options.vllm",
-    "acknowledge_nag": "nag",
+    "acknowledge_nag": "constructs.nag",
 }
 
 __all__ = [

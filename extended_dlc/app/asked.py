@@ -10,8 +10,8 @@ from extended_dlc.app.schema import HubWeights, LocalWeights, MirroredWeights, M
 from extended_dlc.app.section import Section
 from extended_dlc.decisions.asked import VARIABLES, EndpointAsked, ImageAsked, ModelAsked, PartAsked, Source
 from extended_dlc.facts.checks import check_endpoint_name
-from extended_dlc.facts.hub import known_model_type
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.facts.named_models import known_model_type
 from extended_dlc.options.sharing import IMAGE_FACTS, facts_of_parameter
 from extended_dlc.options.weights import model_type_of
 

@@ -146,7 +146,7 @@ WEIGHTS: Mapping[str, type[Section]] = {
     "local": LocalWeights,
 }
 
-_TEXTS = {option.name: option.text for option in described("model", "HubModel")}
+_TEXTS = {option.name: option.text for option in described("models.model", "HubModel")}
 
 
 class ModelSection(Section):
@@ -308,7 +308,7 @@ def _verification(raw: Any) -> str:
 _VERIFY = Annotated[Annotated[Proof, Tag("proof")] | Annotated[bool, Tag("switch")], Discriminator(_verification)]  # type: ignore[valid-type]
 
 Endpoint = _make(
-    "endpoint",
+    "endpoint.endpoint",
     "HuggingFaceEndpoint",
     base=ModelSection,
     without=("model", "image", "endpoint_name", "schedule"),
@@ -378,10 +378,10 @@ class _NamedImage(Section):
 
 
 IMAGES: Mapping[str, type[Section]] = {
-    "extended": _make("image", "ExtendedDlc", kind="extended", without=("repository", "removal_policy")),
-    "stock": _make("image", "StockDlc", kind="stock", renamed={"region": "base_region"}),
+    "extended": _make("images.image", "ExtendedDlc", kind="extended", without=("repository", "removal_policy")),
+    "stock": _make("images.image", "StockDlc", kind="stock", renamed={"region": "base_region"}),
     "ecr": _make(
-        "image",
+        "images.image",
         "EcrImage",
         kind="ecr",
         instead={

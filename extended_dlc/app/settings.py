@@ -26,9 +26,9 @@ from extended_dlc.app.section import Section, kind_of
 from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Refusal
+from extended_dlc.decisions.sizing import Load
 from extended_dlc.facts._tables import did_you_mean
-from extended_dlc.facts.sizing import Load
-from extended_dlc.login import bases_to_pull
+from extended_dlc.images.registry_login import bases_to_pull
 from extended_dlc.options._values import OptionError
 
 

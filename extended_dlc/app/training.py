@@ -16,7 +16,7 @@ from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.decisions.training import TrainingAsked, decide_training
 from extended_dlc.facts._tables import did_you_mean
-from extended_dlc.login import bases_to_pull
+from extended_dlc.images.registry_login import bases_to_pull
 from extended_dlc.options.training import TrainingInstances
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ class ModelRefused(AskError):
     """The container's own refusal, with the status that it gave."""
 
     def __init__(self, status: int, message: str, hint: str = "") -> None:
-        """Keep the status."""
         super().__init__(message, hint)
         self.status = status
 
@@ -42,7 +41,6 @@ def code_of(error: Any) -> str:
 
 
 def message_of(error: Any) -> str:
-    """Its words."""
     return str(error.response.get("Error", {}).get("Message", "")) or str(error)
 
 
@@ -73,7 +71,6 @@ def explained(error: Any, *, endpoint: str, region: str) -> AskError:
 
 
 def denied(message: str) -> AskError:
-    """Which right is missing."""
     found = re.search(r"not authorized to perform: (\S+?)(?: on resource: (\S+))?(?: |$)", message)
     if found is None:
         return AskError(f"AWS denies access ({message})", "ask with credentials that may invoke the endpoint")

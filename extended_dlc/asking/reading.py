@@ -48,7 +48,6 @@ class Events:
     """Server-sent events, as they come in pieces of any size; the text of each."""
 
     def __init__(self) -> None:
-        """Begin before the first."""
         self._rest = b""
         self._kind = ""
 

@@ -76,7 +76,6 @@ class Asker:
     _clients: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, body: Body) -> Answer:
-        """The answer. Raises `AskError`."""
         if self.target.hosting == "async":
             return self._later(body)
         if body.streams and self.target.hosting == "real-time":

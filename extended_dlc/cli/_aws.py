@@ -29,7 +29,6 @@ def session_in(profile: str | None, region: str | None) -> Any:
 
 
 def credentials_of(session: Any) -> Any:
-    """What signs."""
     from botocore.exceptions import BotoCoreError
 
     try:

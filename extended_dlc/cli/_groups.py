@@ -52,7 +52,7 @@ class Main(Group):
 
 
 def _show(error: click.ClickException) -> None:
-    from extended_dlc.cli.terminal import Screen
+    from extended_dlc.terminal import Screen
 
     screen = Screen(err=True)
     if isinstance(error, click.UsageError) and error.ctx is not None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from extended_dlc.app.read import OVERRIDES, Raw, SettingsError, known_models, read_context_file, read_raw
-from extended_dlc.facts.sizing import Load
+from extended_dlc.decisions.sizing import Load
 
 F = TypeVar("F", bound=Callable[..., Any])
 

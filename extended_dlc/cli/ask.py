@@ -14,7 +14,7 @@ import click
 
 from extended_dlc.cli._aws import credentials_of, session_in
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
-from extended_dlc.cli.terminal import Passing, Screen
+from extended_dlc.terminal import Passing, Screen
 
 
 @click.command()
@@ -305,14 +305,12 @@ class _Answer:
             self._open = not text.endswith("\n")
 
     def end(self) -> None:
-        """The answer is whole."""
         self._passing.clear()
         if self._open:
             self._out.text("\n")
             self._open = False
 
     def note(self, line: str) -> None:
-        """A line that stays."""
         self._passing.clear()
         self._beside.line(line)
 
@@ -321,7 +319,6 @@ class _Answer:
         self._passing.show(f"{what} ({time.monotonic() - self._began:.0f} s)")
 
     def latency(self, answer: Any, output: str | None) -> None:
-        """How long it took."""
         if self._as_json:
             return
         parts = [f"first token {answer.first:.2f} s"] if answer.first is not None else []

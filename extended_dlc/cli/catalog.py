@@ -12,10 +12,10 @@ import click
 
 from extended_dlc.cli._groups import Group
 from extended_dlc.cli.exit_codes import FAILED
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.catalog import DlcImage, dlc_images, find_image, search_images
 from extended_dlc.facts.gpus import built_for, pick_host_image
+from extended_dlc.terminal import Screen, Waiting
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _LISTED_BY = {
@@ -100,7 +100,7 @@ def show(image: str, region: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON, and the progress on standard error.")
 def refresh(dlc: str | None, as_json: bool) -> None:
     """Generate the tables again from PyPI and AWS's list of images; what is there is kept when that fails."""
-    from extended_dlc.facts.refresh import RefreshError, refresh
+    from extended_dlc.refresh import RefreshError, refresh
 
     where = {} if dlc is None else {"dlc_repository": dlc}
     try:

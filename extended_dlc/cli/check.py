@@ -10,16 +10,16 @@ import click
 
 from extended_dlc.cli._settings import looked_up
 from extended_dlc.cli.exit_codes import FAILED, OK
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.decisions.packages import tell_package
+from extended_dlc.decisions.sizing import smallest_instances
 from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.checks import check_model_id, check_release, model_id
 from extended_dlc.facts.compat import ModelType, check_model_type, find_model_type, find_release, near_model_type
 from extended_dlc.facts.gpus import built_for
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
-from extended_dlc.facts.packages import tell_package
 from extended_dlc.facts.releases import releases
-from extended_dlc.facts.sizing import smallest_instances
 from extended_dlc.facts.tasks import check_task
+from extended_dlc.terminal import Screen
 
 
 @click.command()
@@ -148,7 +148,6 @@ def _knows(known: ModelType, transformers: str) -> bool:
 
 
 def _print(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -> None:
-    """What is wrong first."""
     screen = Screen()
     for problem in answer["problems"]:
         screen.finding("problem", "problem", "", problem, None, width=3)

@@ -12,9 +12,9 @@ import click
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.doctor import CHECKS, Finding, Ok, Problem, Target, examine
-from extended_dlc.login import engine_program
+from extended_dlc.images.registry_login import engine_program
+from extended_dlc.terminal import Screen, Waiting
 
 
 @click.command()

@@ -59,7 +59,6 @@ STATUSES = (
 
 
 def page() -> str:
-    """docs/exit-codes.md."""
     rows = [f"| {each.code} | {each.name} | {each.meaning} | {each.commands} |" for each in STATUSES]
     return "\n".join(
         [

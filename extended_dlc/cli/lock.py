@@ -13,10 +13,10 @@ import click
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts.compat import check_stock_server
-from extended_dlc.login import engine_program
+from extended_dlc.images.registry_login import engine_program
 from extended_dlc.options.lock import write_lock
+from extended_dlc.terminal import Screen, Waiting
 
 
 @click.command()
@@ -45,7 +45,7 @@ def lock(settings: str | None, output: str) -> None:
 
 def _report(image: Any) -> Any:
     """What the base's pip would install."""
-    from extended_dlc._private import docker_folder
+    from extended_dlc.constructs.helpers import docker_folder
 
     family = "training" if image.family == "training" else "inference"
     server = family if family == "training" else image.server

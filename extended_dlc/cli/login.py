@@ -9,7 +9,7 @@ import click
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.prepare import log_in_to
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.terminal import Screen
 
 
 @click.command()

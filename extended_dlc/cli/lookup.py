@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from extended_dlc.cli._settings import looked_up
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.models import context_key
-from extended_dlc.lookup import HUB, LookupFailed, ask_hub
+from extended_dlc.models.hub_lookup import HUB, LookupFailed, ask_hub
+from extended_dlc.terminal import Screen, Waiting
 
 
 @click.command()

@@ -11,13 +11,13 @@ import click
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import cli_region, decided, override_options, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.decisions.sizing import DEFAULT_CONTEXT, Fit, Load, gib
+from extended_dlc.decisions.start import Start, minutes
 from extended_dlc.facts.gpus import built_for, pick_host_image
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.releases import releases
-from extended_dlc.facts.sizing import DEFAULT_CONTEXT, Fit, Load, gib
-from extended_dlc.facts.start import Start, minutes
 from extended_dlc.options.hosting import Instances
+from extended_dlc.terminal import Screen
 
 if TYPE_CHECKING:
     from extended_dlc.app.settings import Read

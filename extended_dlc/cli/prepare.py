@@ -11,12 +11,12 @@ import click
 
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.doctor.tools import old_node
 from extended_dlc.facts.models import context_key
-from extended_dlc.login import LoginFailed, ecr_registries, engine_program, log_in
-from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
+from extended_dlc.images.registry_login import LoginFailed, ecr_registries, engine_program, log_in
+from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
+from extended_dlc.terminal import Screen, Waiting
 
 SECONDS = 5
 """How long the Hub may take; a synth is not to wait for one that is out of reach."""

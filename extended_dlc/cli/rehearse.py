@@ -11,8 +11,8 @@ from types import FrameType
 import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
-from extended_dlc.cli.terminal import Screen, Waiting
 from extended_dlc.installed import pip_words, requirement
+from extended_dlc.terminal import Screen, Waiting
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import raw_settings
 from extended_dlc.cli.exit_codes import FAILED, LEFT, OK, STOPPED
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.terminal import Screen
 
 
 @click.command()

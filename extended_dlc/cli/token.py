@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from extended_dlc.bearer import LONGEST_MINUTES, base_url, make_token
 from extended_dlc.cli._aws import credentials_of, session_in
-from extended_dlc.cli.terminal import Screen
+from extended_dlc.endpoint.bearer import LONGEST_MINUTES, base_url, make_token
 from extended_dlc.facts.checks import check_endpoint_name
+from extended_dlc.terminal import Screen
 
 
 @click.command()

@@ -14,7 +14,7 @@ import click
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK, STOPPED
-from extended_dlc.cli.terminal import Passing, Screen, Style
+from extended_dlc.terminal import Passing, Screen, Style
 
 
 @click.command()
@@ -216,7 +216,6 @@ class _News:
         self._passing = Passing(out)
 
     def say(self, line: str, style: Style = "") -> None:
-        """A line that stays."""
         self._passing.clear()
         self._screen.line(line, style)
 

@@ -15,7 +15,7 @@ from extended_dlc.decisions.image import ImageDecision, choose_image
 from extended_dlc.decisions.of_endpoint import EndpointDecision, decide_endpoint, refuse_combinations, refuse_names
 from extended_dlc.decisions.of_part import PartDecider
 from extended_dlc.decisions.part import parts_of
-from extended_dlc.facts.sizing import Load
+from extended_dlc.decisions.sizing import Load
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,6 @@ class Note:
 
     @property
     def line(self) -> str:
-        """For `plan`: `endpoints.bloom.revision: …`."""
         return f"{'.'.join(filter(None, (self.place, self.setting)))}: {self.text}"
 
 
@@ -134,7 +133,6 @@ class Finder:
     def refuse(
         self, option: str, value: str | None, rule: str, *, setting: str | None = None, whole: bool = False
     ) -> None:
-        """A refusal more."""
         refusal = Refusal(
             place=self.place, option=option, value=value, rule=rule, setting=setting, who=self.who, whole=whole
         )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from extended_dlc.decisions.access import check_zero_instances
 from extended_dlc.decisions.asked import EndpointAsked
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.of_part import PartDecision
 from extended_dlc.facts.checks import check_endpoint_name
-from extended_dlc.facts.combinations import check_zero_instances
 from extended_dlc.facts.limits import most
 from extended_dlc.options.hosting import Async, Components, Hosting, Instances, Serverless
 from extended_dlc.options.rollout import check_rollout, rollout_note

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from extended_dlc.decisions.access import check_access, check_network, check_serverless_data
 from extended_dlc.decisions.environment import check_variables, variable_notes
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.decisions.packages import check_packages
 from extended_dlc.decisions.part import Part
+from extended_dlc.decisions.sizing import Fit, Load, Spread, check_fit, choose_disk, choose_timeouts, fit
+from extended_dlc.decisions.start import Start, estimate_start
 from extended_dlc.decisions.vllm import vllm_variables
 from extended_dlc.facts.catalog import DlcImage
 from extended_dlc.facts.checks import check_environment
-from extended_dlc.facts.combinations import check_access, check_network, check_serverless_data
 from extended_dlc.facts.compat import (
     bases_for,
     check_model_type,
@@ -26,9 +29,6 @@ from extended_dlc.facts.gpus import check_gpu
 from extended_dlc.facts.instances import Instance, check_image_runs_on
 from extended_dlc.facts.limits import most
 from extended_dlc.facts.models import is_named
-from extended_dlc.facts.packages import check_packages
-from extended_dlc.facts.sizing import Fit, Load, Spread, check_fit, choose_disk, choose_timeouts, fit
-from extended_dlc.facts.start import Start, estimate_start
 from extended_dlc.facts.tasks import CHAT_TASKS, check_task
 from extended_dlc.options._values import is_token
 from extended_dlc.options.hosting import Components, Instances, RealTime, Serverless

@@ -11,12 +11,12 @@ from typing import Literal
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Finder, Found, Note, Refusal
 from extended_dlc.decisions.script import check_hyperparameters
+from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.checks import check_environment
 from extended_dlc.facts.compat import check_model_type
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import check_limit, most
-from extended_dlc.facts.training_fit import fit_training, smallest_for_training
 from extended_dlc.options._values import is_token
 from extended_dlc.options.training import EvaluationGate, HyperParameter, TrainingCode, TrainingInstances
 

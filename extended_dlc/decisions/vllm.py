@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from extended_dlc.decisions.part import Part
+from extended_dlc.decisions.sizing import fit, gib
 from extended_dlc.facts.instances import Instance
-from extended_dlc.facts.sizing import fit, gib
 from extended_dlc.facts.tasks import CHAT_TASKS
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.vllm import VllmServing

@@ -12,7 +12,7 @@ from typing import Any
 from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
 from extended_dlc.doctor.programs import NoAnswer, ask
 from extended_dlc.doctor.target import Target
-from extended_dlc.login import EcrRegistry, ecr_registries
+from extended_dlc.images.registry_login import EcrRegistry, ecr_registries
 
 OLDEST_BOOTSTRAP = 6
 """Oldest bootstrap stack that takes an image asset (aws-cdk-lib 2.275.0, `requiresBootstrapStackVersion`)."""

@@ -1,1 +1,1 @@
-"""Published facts and the decisions that follow from them: pure Python, no CDK, no network."""
+"""What is known: tables with their sources, and their readers. Pure Python, without the CDK and without a network."""

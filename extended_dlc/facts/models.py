@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from extended_dlc.facts._tables import table
-from extended_dlc.facts.hub import known_licence, known_model_type
+from extended_dlc.facts.named_models import known_licence, known_model_type
 
 SPEECH = "automatic-speech-recognition"
 

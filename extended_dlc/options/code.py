@@ -10,7 +10,7 @@ from pathlib import Path
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.compat import check_stock_server
-from extended_dlc.facts.requirements import Requirement, read_requirement
+from extended_dlc.facts.specifiers import Requirement, read_requirement
 from extended_dlc.options._values import OptionError
 
 LARGEST_BYTES = 5 * 1024 * 1024

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
 
-    from extended_dlc.image import ServingImage
-    from extended_dlc.model import ServedModel
+    from extended_dlc.images.image import ServingImage
+    from extended_dlc.models.model import ServedModel
 
 DEFAULT_INSTANCE_TYPE = "ml.m5.xlarge"
 """4 vCPU and 16 GiB without a GPU, which small models run on."""

@@ -16,7 +16,7 @@ from aws_cdk import aws_sns as sns
 
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.stacks.lookups import Lookups
-from extended_dlc.platform.image_stack import ImageStack
+from extended_dlc.images.image_stack import ImageStack
 from extended_dlc.platform.settings import read_images
 
 

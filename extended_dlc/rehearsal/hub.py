@@ -89,7 +89,6 @@ class Hub:
         self._log = log
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
         request = Request(environ)
         try:
             response = self._answer(request)

@@ -15,13 +15,14 @@ from typing import Any
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import find_model_type, near_model_type
 from extended_dlc.facts.models import context_key, know_model
-from extended_dlc.lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
-from extended_dlc.rehearsal import files, standin
+from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
+from extended_dlc.rehearsal import files
 from extended_dlc.rehearsal.assembly import HubModelAsked
+from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.tiny_models import PROGRAM
 
-_TYPES = Path(__file__).parent / "standin" / "tiny_types.py"
+_TYPES = Path(__file__).parent / "base_image" / "context" / "tiny_types.py"
 _HUB_SECONDS = 5
 _NEWEST = "5.24.0"
 """The release that makes what the stand-in's own is too old for."""
@@ -37,7 +38,6 @@ class TinyModel:
 
     @property
     def order(self) -> str:
-        """What `tiny_types.py` is told."""
         seed = int(hashlib.sha256(self.asked.id.encode()).hexdigest()[:6], 16)
         return f"{self.model_type}:{self.task}:{seed}={self.asked.id}"
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from extended_dlc.cli.terminal import Screen, Style, Waiting, is_terminal
+from extended_dlc.terminal import Screen, Style, Waiting, is_terminal
 
 _SHOWN_OF_A_FAILURE = 200
 """Lines of a step's programs that are printed when it fails; its log has all of them."""
@@ -84,7 +84,6 @@ class Report:
             self._line(f"{name} ...", "")
 
     def elapsed(self) -> float:
-        """Seconds since the start."""
         return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
@@ -136,7 +135,6 @@ class Report:
         return round(sum(step.download_seconds for step in self.steps), 2)
 
     def write(self, file: Path) -> None:
-        """Write everything as JSON."""
         content = {
             "ok": bool(self.steps) and all(step.ok for step in self.steps),
             "seconds": self.seconds,

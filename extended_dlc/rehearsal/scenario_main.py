@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3
 from extended_dlc.rehearsal.client import Answer
 from extended_dlc.rehearsal.speech import tone_wav
 from extended_dlc.rehearsal.stage import Stage
-from extended_dlc.rehearsal.standin import DLC_4_51_3
 from extended_dlc.rehearsal.tiny_models import BLOOM, OTHER_BLOOM, WHISPER
 
 REQUEST = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story."""
     stage.container_engine()
     stage.embedded_aws()
     base = stage.base_image(DLC_4_51_3)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.asking.content import Content
-from extended_dlc.rehearsal import own_models, standin
+from extended_dlc.rehearsal import own_models
 from extended_dlc.rehearsal.assembly import Assembly, dlc_repository
+from extended_dlc.rehearsal.base_image import stand_in as standin
+from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
 from extended_dlc.rehearsal.own_models import TinyModel
 from extended_dlc.rehearsal.samples import TEXT, sample_for
 from extended_dlc.rehearsal.stage import STANDINS, Stage
-from extended_dlc.rehearsal.standin import Parts
 
 HUB = "hub-own"
 """The folder of its models, below the state."""
@@ -61,7 +62,6 @@ class Looked:
 
 
 def play(stage: Stage, wishes: Wishes, *, keep: bool) -> None:
-    """The story."""
     looked = look(stage, wishes)
     if looked.assembly.needs_engine():
         stage.container_engine()

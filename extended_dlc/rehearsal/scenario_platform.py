@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.rehearsal import files
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.stage import Stage
-from extended_dlc.rehearsal.standin import DLC_4_51_3
 from extended_dlc.rehearsal.tiny_models import BLOOM
 
 REQUEST: dict[str, Any] = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
@@ -40,7 +40,6 @@ app.synth()
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story."""
     stage.container_engine()
     stage.embedded_aws()
     base = stage.base_image(DLC_4_51_3)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.client import Answer
 from extended_dlc.rehearsal.stage import NAME, Stage
-from extended_dlc.rehearsal.standin import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.tiny_models import BLOOM
 
 SENTENCE = "the quick brown fox jumps over the lazy dog while bloom and whisper are talking ."
@@ -37,7 +37,6 @@ STEPS = 100
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story."""
     stage.container_engine()
     stage.embedded_aws()
     serving = stage.base_image(DLC_4_51_3)

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.rehearsal import standin
+from extended_dlc.rehearsal.base_image import stand_in as standin
+from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import REGION
 from extended_dlc.rehearsal.stage import Stage
-from extended_dlc.rehearsal.standin import Parts
 from extended_dlc.rehearsal.tiny_models import BLOOM_COPY, SMOLLM3
 
 AWS_ACCOUNT = "763104351884"
@@ -68,7 +68,6 @@ TODAY = Pair(
 
 
 def play(stage: Stage, *, keep: bool) -> None:
-    """The story."""
     stage.container_engine()
     stage.embedded_aws()
     pair = _choose(stage)

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.rehearsal import files, standin, tiny_models
+from extended_dlc.rehearsal import files, tiny_models
+from extended_dlc.rehearsal.base_image import stand_in as standin
+from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
 from extended_dlc.rehearsal.client import Client
 from extended_dlc.rehearsal.engine import LABEL, Engine, find_engine
@@ -18,7 +20,6 @@ from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.processes import Servers
 from extended_dlc.rehearsal.project import Project, find_cli, is_shipped, shipped_transformers
 from extended_dlc.rehearsal.report import Report, Step
-from extended_dlc.rehearsal.standin import Parts
 
 STANDINS: Mapping[str, Parts] = {
     "huggingface-pytorch-inference": standin.DLC_4_51_3,

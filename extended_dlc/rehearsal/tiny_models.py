@@ -33,7 +33,7 @@ RECIPES = {
 """Hub id (also the folder below the one that is given) -> kind and seed."""
 
 _PACKAGE = Path(__file__).parents[1]
-# beside the package in a checkout, inside it in a wheel; `extended_dlc._private` knows it too, and imports the CDK
+# beside the package in a checkout, inside it in a wheel; `constructs/helpers.py` knows it too, and imports the CDK
 PROGRAM = next(
     program
     for folder in (_PACKAGE, _PACKAGE.parent)

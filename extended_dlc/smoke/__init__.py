@@ -20,7 +20,7 @@ from extended_dlc.app.read import Raw, known_models
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.doctor import CHECKS, Problem, Target, Unknown, examine
 from extended_dlc.facts.instances import find_instance
-from extended_dlc.login import engine_program
+from extended_dlc.images.registry_login import engine_program
 from extended_dlc.rehearsal.cdk import run_cdk, without_settings
 from extended_dlc.rehearsal.report import Report, StepFailed
 from extended_dlc.rehearsal.speech import tone_wav
@@ -89,7 +89,6 @@ class SmokeTest:
         return self.state / "settings.json"
 
     def account(self) -> str:
-        """The account that pays."""
         return str(self._remains.client("sts").get_caller_identity()["Account"])
 
     def run(self) -> None:
@@ -204,7 +203,6 @@ class SmokeTest:
 
     @property
     def _image(self) -> ImageDecision:
-        """What the app decided."""
         from extended_dlc.app.settings import read
 
         known = known_models(self._file, self.app)

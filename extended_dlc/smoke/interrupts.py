@@ -68,7 +68,6 @@ class Heedless(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The stream's own."""
         return self._stream.encoding
 
     def isatty(self) -> bool:
@@ -78,7 +77,6 @@ class Heedless(io.TextIOBase):
         return False
 
     def fileno(self) -> int:
-        """The stream's own."""
         return self._stream.fileno()
 
     def write(self, text: str) -> int:

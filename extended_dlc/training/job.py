@@ -13,11 +13,11 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct, IDependable
 
-from extended_dlc import _sources
-from extended_dlc._archive import Uploaded, upload_archive
-from extended_dlc._asked import annotate, image_asked, model_asked, refuse, region_of
-from extended_dlc._private import any_partition, place_of, synthesizer_of
-from extended_dlc.capture import grant_key, grant_objects
+from extended_dlc.constructs import principals as _sources
+from extended_dlc.constructs.archive import Uploaded, upload_archive
+from extended_dlc.constructs.helpers import any_partition, place_of, synthesizer_of
+from extended_dlc.constructs.network import place_in
+from extended_dlc.constructs.platform_rules import check_types, rules_of
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Found
 from extended_dlc.decisions.image import ImageDecision
@@ -29,9 +29,10 @@ from extended_dlc.decisions.training import (
     arguments_of,
     decide_training,
 )
-from extended_dlc.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, notes_of_image
-from extended_dlc.model import HubModel, S3Model, prefix_for
-from extended_dlc.network import place_in
+from extended_dlc.endpoint.capture import grant_key, grant_objects
+from extended_dlc.images.decided import annotate, image_asked, model_asked, refuse, region_of
+from extended_dlc.images.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, notes_of_image
+from extended_dlc.models.model import HubModel, S3Model, prefix_for
 from extended_dlc.options._values import OptionError, instance_names
 from extended_dlc.options.training import (
     EvaluationGate,
@@ -41,7 +42,6 @@ from extended_dlc.options.training import (
     TrainingInstances,
     TrainingSchedule,
 )
-from extended_dlc.platform.rules import check_types, rules_of
 from extended_dlc.training.machine import GoOver, Plan, definition, s3_channel
 from extended_dlc.training.model import MODELS, TrainedModel, new_results
 
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from aws_cdk import aws_lambda as lambda_
     from aws_cdk import aws_s3 as s3
 
-    from extended_dlc.endpoint import HuggingFaceEndpoint
-    from extended_dlc.mirror import MirroredDataset, MirroredModel
+    from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
+    from extended_dlc.models.mirrored import MirroredDataset, MirroredModel
     from extended_dlc.options.network import Network
 
 LOGS = "/aws/sagemaker/TrainingJobs"
@@ -215,7 +215,7 @@ class TrainingJob(Construct):
     @cached_property
     def endpoint(self) -> HuggingFaceEndpoint | None:
         """The endpoint that goes over to accepted models."""
-        from extended_dlc.endpoint import HuggingFaceEndpoint
+        from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
 
         if self._serves is None:
             return None
@@ -566,7 +566,7 @@ class TrainingJob(Construct):
         return {name: value for name, value in bounds.items() if value is not None}
 
     def _goes_over(self) -> GoOver | None:
-        from extended_dlc.schedule import StackParameters
+        from extended_dlc.endpoint.schedule import StackParameters
 
         serves = self._serves
         if serves is None:
@@ -618,7 +618,7 @@ class TrainingJob(Construct):
     def _function(self) -> lambda_.Function:
         from aws_cdk import aws_lambda as lambda_
 
-        from extended_dlc.verify import FUNCTIONS
+        from extended_dlc.endpoint.prover import FUNCTIONS
 
         log_group = logs.LogGroup(
             self, "JudgeLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY

@@ -11,9 +11,9 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc._archive import Uploaded
+from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.decisions.asked import VARIABLES, Source
-from extended_dlc.model import HubModel, PlacedModel, S3Model, prefix_for
+from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.code import InferenceCode
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_secretsmanager as secretsmanager
 
-    from extended_dlc.mirror import MirroredModel
+    from extended_dlc.models.mirrored import MirroredModel
 
 MODELS = "models/"
 """The part of the bucket that the endpoint may read."""

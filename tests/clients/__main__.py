@@ -23,7 +23,7 @@ from typing import Any
 
 from botocore.credentials import Credentials
 
-from extended_dlc.bearer import make_token
+from extended_dlc.endpoint.bearer import make_token
 from tests.clients import environments, table
 from tests.clients.serving import ROOT, Rehearsal
 from tests.rehearsal.embedded.conftest import REGION

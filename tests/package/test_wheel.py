@@ -144,7 +144,7 @@ def test_the_wheel_carries_the_images_and_no_bytecode(wheel: Path) -> None:
     assert {"extended_dlc/docker/inference/Dockerfile", "extended_dlc/docker/inference/.dockerignore"} <= set(names)
     assert "extended_dlc/py.typed" in names
     assert "extended_dlc/facts/data/images.json" in names
-    assert "extended_dlc/functions/proof.py" in names
+    assert "extended_dlc/programs/functions/proof.py" in names
     assert "extended_dlc/app/settings.schema.json" in names
     assert not [name for name in names if name.endswith(".pyc") or name.startswith(("tests/", "stacks/", "docker/"))]
 

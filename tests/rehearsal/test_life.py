@@ -30,7 +30,7 @@ STATE = ROOT / ".rehearsal"
 
 SHORT = """
 from extended_dlc.rehearsal import run
-from extended_dlc.rehearsal.standin import DLC_4_51_3
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3
 
 def play(stage, *, keep):
     stage.container_engine()

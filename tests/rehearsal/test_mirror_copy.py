@@ -26,9 +26,9 @@ from moto.s3.models import FakeBucket
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import make_server
 
-from extended_dlc import _mirror_copy
+from extended_dlc.programs import copy_model as _mirror_copy
 from extended_dlc.rehearsal import hub
-from extended_dlc.rehearsal.embedded.mirror import take_for_tls
+from extended_dlc.rehearsal.embedded.run_copy import take_for_tls
 
 MEGABYTES = int(os.environ.get("EXTENDED_DLC_MIRROR_MB", "48"))
 BUCKET = "extended-dlc-models-123456789012-us-east-1"

@@ -16,13 +16,13 @@ from werkzeug.serving import make_server
 from extended_dlc.cli import main
 from extended_dlc.rehearsal import project, scenario_own
 from extended_dlc.rehearsal.assembly import Assembly, HubModelAsked
+from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.engine_front import TAKES_BOTH, Front, rewrite
 from extended_dlc.rehearsal.hub import Hub
 from extended_dlc.rehearsal.own_models import ask_about, of_type
 from extended_dlc.rehearsal.project import Project
 from extended_dlc.rehearsal.samples import sample_for
 from extended_dlc.rehearsal.scenario_own import Wishes, look_through
-from extended_dlc.rehearsal.standin import DLC_4_51_3, TRAINING_5_3_0
 
 BASE = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu"
 TRAINS = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-training:2.9.0-transformers5.3.0-gpu"
@@ -237,7 +237,7 @@ def test_an_app_is_found_run_and_refused_with_the_way_out(tmp_path: Path, monkey
     assert project.find_cli(tmp_path / "packages") == [str(program)]  # of a workspace
 
 
-TYPES = Path(scenario_own.__file__).parent / "standin" / "tiny_types.py"
+TYPES = Path(scenario_own.__file__).parent / "base_image" / "context" / "tiny_types.py"
 SERVER = Path(__file__).parents[2] / "docker" / "inference"
 
 

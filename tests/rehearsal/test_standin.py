@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from extended_dlc.rehearsal import rootfs, standin
+from extended_dlc.rehearsal.base_image import rootfs
+from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
 STATE = Path(__file__).parents[2] / ".rehearsal"

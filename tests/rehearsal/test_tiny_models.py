@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from extended_dlc.rehearsal import standin, tiny_models
+from extended_dlc.rehearsal import tiny_models
+from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.engine import Engine, EngineError, find_engine
 
 torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")

@@ -246,7 +246,7 @@ def test_the_command_starts_without_the_libraries_of_the_others() -> None:
 
 
 def test_a_refresh_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from extended_dlc.facts import refresh
+    from extended_dlc import refresh
 
     def fail(say: object) -> None:
         raise refresh.RefreshError("no network: try again")
@@ -265,7 +265,7 @@ def test_refresh_prints_its_tables_as_json_and_its_progress_beside_it(monkeypatc
         say("images: reading …")
         return tables
 
-    monkeypatch.setattr("extended_dlc.facts.refresh.refresh", refreshed)
+    monkeypatch.setattr("extended_dlc.refresh.refresh", refreshed)
     result = CliRunner().invoke(main, ["catalog", "refresh", "--json", "--dlc", "../clone"])
     assert json.loads(result.stdout) == tables
     assert "images: reading …" in result.stderr

@@ -20,16 +20,16 @@ from typing import Any
 import pytest
 import yaml
 
-from extended_dlc.facts import refresh as refreshing
+from extended_dlc import refresh as refreshing
 from extended_dlc.facts._tables import table
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import model_types
-from extended_dlc.facts.refresh import _pip, dlc, images, releases, transformers
-from extended_dlc.facts.refresh import _write as writing
-from extended_dlc.facts.refresh._pip import RefreshError, Upload
-from extended_dlc.facts.refresh.source import tasks_in_source, types_in_source
 from extended_dlc.facts.releases import releases as known_releases
 from extended_dlc.facts.releases import tasks_of
+from extended_dlc.refresh import _pip, dlc, images, releases, transformers
+from extended_dlc.refresh import _write as writing
+from extended_dlc.refresh._pip import RefreshError, Upload
+from extended_dlc.refresh.source import tasks_in_source, types_in_source
 
 FILLER = "".join(f'        ("type-{number}", "Config{number}"),\n' for number in range(40))
 

@@ -40,8 +40,8 @@ from extended_dlc import (
     VllmServing,
 )
 from extended_dlc.facts.members import RESOURCES, listed, members
-from extended_dlc.functions import copy_once
 from extended_dlc.options.hosting import MAIN_VARIANT
+from extended_dlc.programs.functions import copy_once
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "citizen.py"
 GPU_BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04-v1.2"

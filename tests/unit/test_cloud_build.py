@@ -17,7 +17,7 @@ from aws_cdk.assertions import Match, Template
 from extended_dlc import CloudBuild, ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, Network
 from extended_dlc.app.read import Raw
 from extended_dlc.app.settings import read
-from extended_dlc.platform.build_program import check_findings, hint
+from extended_dlc.programs.build_image import check_findings, hint
 
 BASE = (
     "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference"

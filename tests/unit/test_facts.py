@@ -11,11 +11,11 @@ import pytest
 from extended_dlc.facts import checks
 from extended_dlc.facts.catalog import INFERENCE, dlc_images, is_moving, read_tag, version
 from extended_dlc.facts.instances import all_instances, find_instance
-from extended_dlc.facts.neighbours import find_neighbour, neighbours
-from extended_dlc.facts.refresh._pip import RefreshError
-from extended_dlc.facts.refresh._write import layout, write
+from extended_dlc.facts.measured_packages import find_neighbour, neighbours
 from extended_dlc.facts.releases import every_release, find_task, releases, tasks_of
-from extended_dlc.facts.requirements import read_requirement
+from extended_dlc.facts.specifiers import read_requirement
+from extended_dlc.refresh._pip import RefreshError
+from extended_dlc.refresh._write import layout, write
 
 TUTORIAL = "huggingface-pytorch-inference:1.10.2-transformers4.17.0-gpu-py38-cu113-ubuntu20.04"
 
@@ -212,7 +212,7 @@ def test_what_cannot_be_a_hub_id_is_refused(name: str) -> None:
 
 
 def test_a_refresh_that_would_shrink_a_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extended_dlc.facts.refresh._write.DATA", tmp_path)
+    monkeypatch.setattr("extended_dlc.refresh._write.DATA", tmp_path)
     before = {"source": "s", "things": [{"a": 1}, {"a": 2}]}
     write("things", before)
     with pytest.raises(RefreshError, match=r"things\.json would shrink from 2 to 1 rows"):

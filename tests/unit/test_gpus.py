@@ -13,13 +13,13 @@ from click.testing import CliRunner
 
 from extended_dlc import EcrImage, ExtendedDlc, HubModel, HuggingFaceEndpoint, RealTime, StockDlc
 from extended_dlc.cli import main
+from extended_dlc.decisions.sizing import smallest_instances
 from extended_dlc.facts import _tables, gpus
 from extended_dlc.facts.catalog import INFERENCE, VLLM, dlc_images
 from extended_dlc.facts.compat import bases_for, inference_ami_version
 from extended_dlc.facts.gpus import check_gpu, gpu_of, host_images, pick_host_image
 from extended_dlc.facts.instances import all_instances, find_instance
 from extended_dlc.facts.models import ModelFacts
-from extended_dlc.facts.sizing import smallest_instances
 from tests.support.settings import plan_of
 
 TORCH_2_6 = {"cuda": "cu124", "torch": "2.6.0"}

@@ -13,8 +13,8 @@ from aws_cdk import App, Environment, Stack
 from click.testing import CliRunner
 
 from extended_dlc import ExtendedDlc
-from extended_dlc._private import docker_folder
 from extended_dlc.cli import main
+from extended_dlc.constructs.helpers import docker_folder
 from extended_dlc.options.lock import read_lock, write_lock
 
 SHA = "a" * 64

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from werkzeug.serving import make_server
 
 from extended_dlc.cli import main
-from extended_dlc.login import EcrRegistry, bases_to_pull, ecr_registries
+from extended_dlc.images.registry_login import EcrRegistry, bases_to_pull, ecr_registries
 from extended_dlc.rehearsal.hub import Hub
 from tests.support.settings import decided
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from extended_dlc import _mirror_copy
+from extended_dlc.programs import copy_model as _mirror_copy
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"data/one.parquet": b"rows", "sounds/a.wav": b"RIFF", "README.md": b"# Card", ".gitattributes": b"lfs"}

@@ -38,8 +38,8 @@ from extended_dlc import (
     TrainingJob,
 )
 from extended_dlc.app.define import define_stacks, read_app
+from extended_dlc.constructs.nag import _found
 from extended_dlc.facts.nag import findings, listed
-from extended_dlc.nag import _found
 
 ROOT = Path(__file__).parents[2]
 ENV = cdk.Environment(account="111111111111", region="us-east-1")

@@ -13,12 +13,12 @@ from typing import Any
 import boto3
 import pytest
 
-from extended_dlc import _mirror_copy
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.facts.releases import find_task, releases
-from extended_dlc.functions import proof
-from extended_dlc.lookup import weight_files
+from extended_dlc.models.hub_lookup import weight_files
+from extended_dlc.programs import copy_model as _mirror_copy
+from extended_dlc.programs.functions import proof
 from extended_dlc.rehearsal.cdk import without_settings
 from extended_dlc.smoke import SmokeTest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from extended_dlc.facts.packages import check_packages
+from extended_dlc.decisions.packages import check_packages
 
 TOOLKIT = "sagemaker-huggingface-inference-toolkit==2.6.0"
 

@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 
 from extended_dlc.cli import main
 from extended_dlc.facts.releases import releases
-from extended_dlc.lookup import LookupFailed, ask_hub, weight_files
+from extended_dlc.models.hub_lookup import LookupFailed, ask_hub, weight_files
 from extended_dlc.rehearsal.hub import Hub
 from tests.support.settings import plan_of
 

@@ -31,7 +31,7 @@ from extended_dlc import (
     StockDlc,
     Variant,
 )
-from extended_dlc.dashboard import QUERIES
+from extended_dlc.endpoint.dashboard import QUERIES
 from extended_dlc.options.monitoring import CONTAINER_ALARMS
 
 BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04-v2.0"

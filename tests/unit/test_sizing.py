@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from extended_dlc.facts.instances import find_instance
-from extended_dlc.facts.models import ModelFacts, know_model, read_config
-from extended_dlc.facts.sizing import (
+from extended_dlc.decisions.sizing import (
     GIB,
     Load,
     check_fit,
@@ -18,6 +16,8 @@ from extended_dlc.facts.sizing import (
     fit,
     smallest_instances,
 )
+from extended_dlc.facts.instances import find_instance
+from extended_dlc.facts.models import ModelFacts, know_model, read_config
 
 BLOOM = {"560m": (24, 1024), "1b1": (24, 1536), "1b7": (24, 2048), "3b": (30, 2560), "7b1": (30, 4096)}
 

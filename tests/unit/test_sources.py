@@ -9,7 +9,7 @@ from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
 
 from extended_dlc import HuggingFaceEndpoint, MirroredModel, Monitoring, StockDlc
-from extended_dlc._sources import CONTEXT
+from extended_dlc.constructs.principals import CONTEXT
 
 Json = dict[str, Any]
 ACCOUNT, REGION = "123456789012", "us-east-1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extended_dlc.facts.combinations import check_access, check_network
+from extended_dlc.decisions.access import check_access, check_network
 from extended_dlc.facts.releases import task_names
 from extended_dlc.facts.tasks import NATIVE_ONLY, NOT_SERVED, check_task
 

@@ -26,8 +26,8 @@ from werkzeug.serving import make_server
 
 from extended_dlc.cli import main
 from extended_dlc.cli.exit_codes import STATUSES, page
-from extended_dlc.cli.terminal import Passing, Screen, Waiting, plain
 from extended_dlc.rehearsal import hub as hub_program
+from extended_dlc.terminal import Passing, Screen, Waiting, plain
 from tests.support.terminal import played, shown
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from extended_dlc.functions import gate
+from extended_dlc.programs.functions import gate
 from extended_dlc.training import model
 
 BUCKET = "results"

@@ -14,7 +14,7 @@ from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, StockDlc
 from extended_dlc.facts.catalog import TRAINING, dlc_images, read_tag
 from extended_dlc.facts.compat import check_training, pick_training
 from extended_dlc.facts.instances import find_instance
-from extended_dlc.login import bases_to_pull, ecr_registries
+from extended_dlc.images.registry_login import bases_to_pull, ecr_registries
 from tests.support.settings import plan_of
 
 ROOT = Path(__file__).parents[2]

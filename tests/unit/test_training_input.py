@@ -11,8 +11,8 @@ import pytest
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.script import arguments_of, check_hyperparameters
 from extended_dlc.decisions.training import TrainingAsked, training_found
+from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.models import ModelFacts, know_model
-from extended_dlc.facts.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.training_instances import all_training_instances, find_training_instance
 from extended_dlc.options.training import (
     EvaluationGate,

@@ -31,7 +31,7 @@ from extended_dlc import (
 )
 from extended_dlc.facts.catalog import dlc_images
 from extended_dlc.facts.compat import check_vllm
-from extended_dlc.login import ecr_registries
+from extended_dlc.images.registry_login import ecr_registries
 from tests.support.settings import plan_of
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.rehearsal.embedded.iam import Iam
-from extended_dlc.rehearsal.embedded.mirror import environment_of_build, program_of, role_of_build, started
 from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
     CustomResourceFailed,
@@ -26,6 +25,7 @@ from extended_dlc.rehearsal.embedded.resources import (
     Wish,
     answer_of_call,
 )
+from extended_dlc.rehearsal.embedded.run_copy import environment_of_build, program_of, role_of_build, started
 from extended_dlc.rehearsal.engine import Engine
 
 
@@ -112,7 +112,6 @@ def _handler(hear: Callable[[dict[str, str]], None]) -> type[BaseHTTPRequestHand
         """CloudFormation's side of a signal."""
 
         def do_PUT(self) -> None:
-            """Take one."""
             hear(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(200)
             self.send_header("Content-Length", "0")

@@ -88,7 +88,6 @@ class Call:
         return get_service_model(self.service).operation_model(self.operation)
 
     def __str__(self) -> str:
-        """As `sagemaker:CreateModel`."""
         return f"{self.service}:{self.operation}"
 
 

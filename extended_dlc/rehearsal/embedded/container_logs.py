@@ -41,7 +41,6 @@ class Place:
 
     @property
     def arn(self) -> str:
-        """The group's ARN."""
         return f"arn:{get_partition(self.region)}:logs:{self.region}:{self.account_id}:log-group:{self.group}"
 
 

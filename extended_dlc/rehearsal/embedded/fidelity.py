@@ -63,7 +63,6 @@ _UNKNOWN = """
 
 
 def rows() -> Iterator[str]:
-    """The table of rules."""
     yield "| rule | at | refuses | source |"
     yield "|---|---|---|---|"
     for rule in RULES:
@@ -73,7 +72,6 @@ def rows() -> Iterator[str]:
 
 
 def page() -> str:
-    """The whole page."""
     services = textwrap.fill(", ".join(sorted(CHECKED)), 110).replace("\n", "\n   ")
     head = _HEAD.format(actions=iam_actions.source(), services=services)
     return f"{head}\n" + "\n".join(rows()) + "\n" + _UNKNOWN

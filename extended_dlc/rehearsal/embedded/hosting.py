@@ -193,7 +193,6 @@ class InService:
         return self._now.exit_code()
 
     def stop(self, seconds: float) -> None:
-        """End it for good."""
         self.stopping.set()
         self._watch.join()
         self._now.stop(seconds)
@@ -268,7 +267,6 @@ class Hosting:
         return len(found)
 
     def stop(self, instance: Instance, seconds: float = STOP_SECONDS) -> None:
-        """Stop one instance."""
         instance.stop(seconds)
         with self._lock:
             if instance in self._up:

@@ -252,7 +252,6 @@ def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
 def principal_of_role(
     role: Role, account_id: str, region: str, *, session: str, limits: Sequence[Document] = ()
 ) -> Principal:
-    """A role's session."""
     partition = get_partition(region)
     attached = [_default_of(each) for each in role.managed_policies.values()]
     boundary = role.permissions_boundary_arn

@@ -47,7 +47,6 @@ class Request:
 
     @property
     def account(self) -> str:
-        """The principal's account."""
         return self.principal.split(":")[4] if self.principal else ""
 
     def value(self, key: str) -> list[str] | None:

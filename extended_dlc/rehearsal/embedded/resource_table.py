@@ -19,7 +19,6 @@ from extended_dlc.rehearsal.embedded import components, scaling, states, watchin
 from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.iam import attach_policy
-from extended_dlc.rehearsal.embedded.mirror import forget_project, make_project
 from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
     CustomResource,
@@ -31,6 +30,7 @@ from extended_dlc.rehearsal.embedded.resources import (
     Row,
     Wish,
 )
+from extended_dlc.rehearsal.embedded.run_copy import forget_project, make_project
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, SageMaker
 from extended_dlc.rehearsal.embedded.store import BlobStore
 
@@ -246,7 +246,6 @@ def _create_repository(wish: Wish) -> Repository:
 
 
 def _change_repository(wish: Wish, model: Repository, old: Properties) -> Repository:
-    """Mutability, scanning, policies."""
     given = wish.properties
     model._update_image_tag_mutability(given.get("ImageTagMutability", "MUTABLE"), _filters(given))
     scanning = _booleans(given.get("ImageScanningConfiguration")) or {"ScanOnPush": False}

@@ -80,19 +80,15 @@ class Recorded:
     """
 
     def name_property(self) -> str | None:
-        """Unknown, so none."""
         return None
 
     def replaces(self, changed: set[str]) -> bool:
-        """Never."""
         return False
 
     def create(self, wish: Wish) -> Any:
-        """Remember it."""
         return Record(wish.name, wish.properties)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Remember the new properties."""
         return Record(model.physical_resource_id, wish.properties)
 
     def delete(self, wish: Wish, model: Any) -> None:
@@ -106,7 +102,6 @@ class MotoType:
     model: type[CloudFormationModel]
 
     def name_property(self) -> str | None:
-        """What moto says."""
         return self.model.cloudformation_name_type() or None
 
     def replaces(self, changed: set[str]) -> bool:
@@ -115,7 +110,6 @@ class MotoType:
         return name is not None and name in changed
 
     def create(self, wish: Wish) -> Any:
-        """Create it in moto."""
         template = self._json(wish)
         if name := self.name_property():
             template["Properties"].setdefault(name, wish.name)  # some of moto's models look for it here alone
@@ -184,7 +178,6 @@ class Row:
         return self.named_by in changed or not changed.isdisjoint(self.replaced_by)
 
     def create(self, wish: Wish) -> Any:
-        """Make it."""
         return self.make(wish)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
@@ -192,7 +185,6 @@ class Row:
         return self.make(wish) if self.change is None else self.change(wish, model, old)
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Remove it."""
         self.remove(wish, model)
 
 
@@ -207,24 +199,19 @@ class CustomResource:
     handler: CustomHandler | None
 
     def name_property(self) -> str | None:
-        """The handler names it."""
         return None
 
     def replaces(self, changed: set[str]) -> bool:
-        """Only another provider does."""
         return "ServiceToken" in changed
 
     def create(self, wish: Wish) -> Any:
-        """Run the handler's Create."""
         return Record(wish.name, wish.properties, self._run("Create", wish, wish.name))
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Run the handler's Update."""
         known = model.physical_resource_id
         return Record(known, wish.properties, self._run("Update", wish, known))
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Run the handler's Delete."""
         self._run("Delete", wish, model.physical_resource_id)
 
     def _run(self, kind: str, wish: Wish, physical_id: str) -> Properties:

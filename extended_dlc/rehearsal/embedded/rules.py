@@ -20,7 +20,7 @@ from moto.s3.models import s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.facts.combinations import check_zero_instances
+from extended_dlc.decisions.access import check_zero_instances
 from extended_dlc.facts.gpus import gpu_of, host_images
 from extended_dlc.facts.instances import Instance, find_instance
 from extended_dlc.facts.limits import limit

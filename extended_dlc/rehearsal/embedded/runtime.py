@@ -68,7 +68,6 @@ class Runtime:
     limits: Limits
 
     def respond(self, request: Request, *, account_id: str, region: str, name: str, stream: bool) -> Response:
-        """Answer one invocation."""
         try:
             return self._invoke(request, account_id, region, name, stream=stream)
         except Refused as refused:
@@ -159,7 +158,6 @@ class Answer:
 
     @property
     def headers(self) -> Message:
-        """Its headers."""
         return self.response.headers
 
     def read(self) -> bytes:

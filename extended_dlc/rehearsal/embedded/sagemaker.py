@@ -102,12 +102,10 @@ class Model(MotoModel):
         self.request = request
 
     def is_created(self) -> bool:
-        """At once."""
         return True
 
     @property
     def response_object(self) -> Parameters:
-        """What DescribeModel says."""
         base = {"ModelArn": self.arn, "CreationTime": self.creation_time, "EnableNetworkIsolation": False}
         return _recorded(base, self.request)
 
@@ -129,7 +127,6 @@ class EndpointConfig(FakeEndpointConfig):
         self.request = request
 
     def is_created(self) -> bool:
-        """At once."""
         return True
 
     def validate_production_variants(self, production_variants: list[Parameters]) -> None:
@@ -137,7 +134,6 @@ class EndpointConfig(FakeEndpointConfig):
 
     @property
     def response_object(self) -> Parameters:
-        """What DescribeEndpointConfig says."""
         base = {"EndpointConfigArn": self.endpoint_config_arn, "CreationTime": self.creation_time}
         return _recorded({**base, "EnableNetworkIsolation": False}, self.request)
 
@@ -157,7 +153,6 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Its name."""
         return str(self.configuration["VariantName"])
 
     @property
@@ -227,12 +222,10 @@ class Endpoint(FakeEndpoint):
         """Set while no operation is going on."""
 
     def is_created(self) -> bool:
-        """Whether it serves."""
         return bool(self.endpoint_status == "InService")
 
     @property
     def response_object(self) -> Parameters:
-        """What DescribeEndpoint says."""
         description: Parameters = {
             "EndpointName": self.endpoint_name,
             "EndpointArn": self.arn,
@@ -651,7 +644,6 @@ def _unpack(archive: bytes, folder: Path) -> None:
 
 
 def find_endpoint(account_id: str, region_name: str, name: str) -> Endpoint | None:
-    """An endpoint by name."""
     endpoint = sagemaker_backends[account_id][region_name].endpoints.get(name)
     return endpoint if isinstance(endpoint, Endpoint) else None
 

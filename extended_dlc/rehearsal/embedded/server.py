@@ -40,10 +40,10 @@ from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.iam import Iam
-from extended_dlc.rehearsal.embedded.mirror import copy_model
-from extended_dlc.rehearsal.embedded.proof import prove
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resource_table import resource_types
+from extended_dlc.rehearsal.embedded.run_copy import copy_model
+from extended_dlc.rehearsal.embedded.run_proof import prove
 from extended_dlc.rehearsal.embedded.runtime import Limits, Refused, Runtime
 from extended_dlc.rehearsal.embedded.scenarios import ROUTE as SCENARIOS
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
@@ -198,7 +198,6 @@ class EmbeddedAws:
         return {kind: sorted(names) for kind, names in found.items()}
 
     def close(self) -> None:
-        """Stop what was started."""
         self._queues.close()
         self.training.close()
         self.hosting.close()
@@ -241,7 +240,6 @@ class _Handler(WSGIRequestHandler):
     """Logs nothing to the terminal: requests have a file of their own."""
 
     def log(self, type: str, message: str, *arguments: Any) -> None:
-        """Faults alone."""
         if type == "error" and "Bad request version" not in message % arguments:  # podman tries TLS first
             _log.error(message, *arguments)
 

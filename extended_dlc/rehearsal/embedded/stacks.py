@@ -57,12 +57,10 @@ class Resource:
 
     @property
     def cf_resource_type(self) -> str:
-        """Its type."""
         return self.wish.type
 
     @property
     def physical_resource_id(self) -> str:
-        """What `Ref` gives."""
         return str(getattr(self.model, "physical_resource_id", None) or self.wish.name)
 
     def get_cfn_attribute(self, name: str) -> Any:
@@ -89,7 +87,6 @@ class Resources(ResourceMap):
         return [key for key, value in self._parsed_resources.items() if isinstance(value, Resource)]
 
     def __len__(self) -> int:
-        """How many exist."""
         return len(list(self.resources))
 
     def validate_outputs(self) -> None:
@@ -105,7 +102,6 @@ class Resources(ResourceMap):
         self._parsed_resources[resource.logical_resource_id] = resource
 
     def drop(self, logical_id: str) -> None:
-        """Forget a resource."""
         self._parsed_resources.pop(logical_id, None)
 
     def existing(self) -> dict[str, Resource]:

@@ -79,7 +79,6 @@ class BlobStore:
         os.replace(part, target)
 
     def cancel(self, upload: str) -> None:
-        """Drop an upload."""
         part = self._part(upload)
         with self._lock:
             self._hashes.pop(upload, None)

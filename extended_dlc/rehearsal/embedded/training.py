@@ -98,22 +98,18 @@ class TrainingJob:
 
     @property
     def training_job_name(self) -> str:
-        """Its name."""
         return str(self.request["TrainingJobName"])
 
     @property
     def arn(self) -> str:
-        """Its ARN."""
         return str(FakeTrainingJob.arn_formatter(self.training_job_name, self.account_id, self.region_name))
 
     @property
     def tags(self) -> list[dict[str, str]]:
-        """What ListTags says."""
         return list(self.request.get("Tags") or ())
 
     @property
     def secondary_status(self) -> str:
-        """Where it is."""
         return str(self.transitions[-1]["Status"]) if self.transitions else "Starting"
 
     def enter(self, status: str, message: str | None = None) -> None:
@@ -127,7 +123,6 @@ class TrainingJob:
         self.last_modified_time = now
 
     def end(self, status: str, secondary: str, reason: str | None = None) -> None:
-        """Come to an end."""
         self.enter(secondary, reason)
         now = _now()
         self.transitions[-1]["EndTime"] = now
@@ -138,7 +133,6 @@ class TrainingJob:
 
     @property
     def response_object(self) -> Parameters:
-        """What DescribeTrainingJob says."""
         described = {key: value for key, value in self.request.items() if key != "Tags" and value is not None}
         described |= {
             "TrainingJobArn": self.arn,
@@ -237,7 +231,6 @@ class Training:
         return [name for name, job in list(self._jobs.items()) if not job.ended.is_set()]
 
     def close(self) -> None:
-        """End all jobs."""
         self._closing.set()
         for thread in self._threads:
             thread.join(timeout=60)

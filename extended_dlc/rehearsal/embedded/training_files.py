@@ -54,14 +54,12 @@ class Bucket:
         return bytes(self._backend.buckets[_split(url)[0]].keys[key].value)
 
     def write(self, url: str, content: bytes) -> None:
-        """Put an object."""
         bucket, key = _split(url)
         if bucket not in self._backend.buckets:
             raise BadInput(f"ClientError: Failed to upload to {url}: the bucket '{bucket}' does not exist")
         self._backend.put_object(bucket, key, content)
 
     def remove(self, url: str) -> None:
-        """Delete an object."""
         bucket, key = _split(url)
         self._backend.delete_object(bucket, key)
 
@@ -75,7 +73,6 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def write_configuration(folder: Path, request: Parameters, hosts: list[str], current: str, interface: str) -> None:
-    """`/opt/ml/input/config`: hyperparameters, channels, hosts."""
     resources = request["ResourceConfig"]
     instance_type = resources.get("InstanceType", "local")
     channels = {

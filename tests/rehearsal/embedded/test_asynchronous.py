@@ -12,7 +12,7 @@ import pytest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from extended_dlc.bearer import make_token
+from extended_dlc.endpoint.bearer import make_token
 from extended_dlc.rehearsal.embedded import asynchronous
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, wait_for
 from tests.rehearsal.embedded.test_endpoints import answer, endpoint, settled

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from extended_dlc.platform.cloud_build import PROGRAM, SPEC
+from extended_dlc.images.cloud_build import PROGRAM, SPEC
 from extended_dlc.rehearsal.embedded.builds import _hearing
 from tests.rehearsal.embedded.conftest import DOCKER, OCI, REGION, Aws, Image, digest
 

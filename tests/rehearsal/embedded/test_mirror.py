@@ -9,7 +9,8 @@ from typing import Any
 from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
 
-from extended_dlc import MirroredModel, _mirror_copy
+from extended_dlc import MirroredModel
+from extended_dlc.programs import copy_model as _mirror_copy
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events
 
 BUCKET = f"extended-dlc-models-{ACCOUNT}-{REGION}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 
-from extended_dlc.bearer import make_token
+from extended_dlc.endpoint.bearer import make_token
 from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Answer, Aws
 from tests.rehearsal.embedded.test_endpoints import ROLE, endpoint
 

@@ -1,0 +1,94 @@
+"""Helpers of the constructs; not part of the public interface."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import jsii
+from aws_cdk import Aws, IStackSynthesizer, Stack
+from constructs import Construct
+
+
+def docker_folder(family: str) -> Path:
+    """The build context of an image family: `docker/<family>` beside the package in a checkout, inside in a wheel."""
+    package = Path(__file__).parents[1]
+    inside = package / "docker" / family
+    return inside if inside.is_dir() else package.parent / "docker" / family
+
+
+@dataclass(frozen=True)
+class Place:
+    """The stack that a construct is in, and where that is deployed: texts, or tokens where it may be anywhere."""
+
+    stack: Stack
+    partition: str
+    region: str
+    account: str
+
+    def arn(self, service: str, resource: str) -> str:
+        """The ARN of something there, as `Stack.format_arn` makes it."""
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+    def component_arns(self, name: str) -> list[str]:
+        """Of an inference component: policies are compared with the name as it was given, or in small letters."""
+        return [self.arn("sagemaker", f"inference-component/{each}") for each in sorted({name, name.lower()})]
+
+
+# kept, because each question to the CDK is a call to another process: those of one endpoint, and of few stacks
+_stack_of = lru_cache(maxsize=1)(Stack.of)
+
+
+@lru_cache(maxsize=8)
+def _place_of(stack: Stack) -> Place:
+    return Place(stack, stack.partition, stack.region, stack.account)
+
+
+def place_of(scope: Construct) -> Place:
+    """Where a construct is deployed."""
+    return _place_of(_stack_of(scope))
+
+
+_bound: dict[str, Stack] = {}
+"""The synthesizers that were bound here, by their references in jsii."""
+
+
+def synthesizer_of(stack: Stack) -> IStackSynthesizer:
+    """The synthesizer of a stack, which knows where the stack's files go.
+
+    The CDK binds a copy of a synthesizer that a user gives (`synthesizer=`), and jsii takes the copy for the original,
+    which is bound to nothing: it is bound here. ValueError for one that several stacks share.
+    """
+    found = stack.synthesizer
+    key = str(getattr(found, "__jsii_ref__", found))
+    if key not in _bound:
+        # the CDK's own, one for each stack, is bound already
+        with suppress(RuntimeError):
+            found.bind(stack)
+            _bound[key] = stack
+    elif _bound[key] is not stack:
+        raise ValueError(
+            f"'synthesizer' of stack {stack.node.path} is that of {_bound[key].node.path}, too: give each stack one of "
+            "its own, or say the qualifier in the CDK's context (@aws-cdk/core:bootstrapQualifier)"
+        )
+    return found
+
+
+@cache
+def any_partition() -> str:
+    """The token for AWS's partition, the same in all stacks."""
+    return Aws.PARTITION
+
+
+class Connectable:
+    """`aws_ec2.IConnectable` as the CDK's process reads it, without the 0.1 s that loading `aws_ec2` takes."""
+
+    __jsii_type__ = "aws-cdk-lib.aws_ec2.IConnectable"
+
+    @property
+    @jsii.member(jsii_name="connections")
+    def connections(self) -> object:
+        """The security groups of whatever implements it."""
+        raise NotImplementedError

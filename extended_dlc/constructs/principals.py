@@ -1,0 +1,57 @@
+"""Services of AWS as principals that act for this account alone, where their documentation says how.
+
+A condition on a key that a service does not send makes a role useless, so there is one only where the service's own
+documentation shows it for that use. Lambda's shows none for the role of a function.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import CfnResource
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+from extended_dlc.constructs.helpers import place_of
+
+CONTEXT = "extended-dlc:source-conditions"
+"""The key of the CDK's context that leaves all of these conditions out when its value is `false`."""
+
+
+def are_wanted(scope: Construct) -> bool:
+    """Whether the conditions are to be there."""
+    return str(scope.node.try_get_context(CONTEXT)).lower() != "false"
+
+
+def sagemaker(scope: Construct) -> iam.ServicePrincipal:
+    """SageMaker, for a role that it assumes for endpoints or training jobs.
+
+    SageMaker developer guide, "Cross-service confused deputy prevention", SageMaker AI Inference and Training Jobs: the
+    ARN of anything in the account, never of one endpoint; it has the account in it, so that `aws:SourceAccount` is not
+    needed.
+    """
+    conditions = {"ArnLike": {"aws:SourceArn": place_of(scope).arn("sagemaker", "*")}} if are_wanted(scope) else None
+    return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=conditions)
+
+
+def cloudwatch(scope: Construct) -> iam.ServicePrincipal:
+    """CloudWatch, for a topic that its alarms tell.
+
+    SNS developer guide, "Example cases for Amazon SNS access control", CloudWatch alarms.
+    """
+    place = place_of(scope)
+    conditions = {
+        "StringEquals": {"aws:SourceAccount": place.account},
+        "ArnLike": {"aws:SourceArn": place.arn("cloudwatch", "alarm:*")},
+    }
+    return iam.ServicePrincipal("cloudwatch.amazonaws.com", conditions=conditions if are_wanted(scope) else None)
+
+
+def trust_builds_of_account(scope: Construct, role: IConstruct | None) -> None:
+    """Have the role of a CodeBuild project trust the builds of this account alone.
+
+    CodeBuild user guide, "Allow CodeBuild to interact with other AWS services"; the project's own ARN, which is shown
+    beside it, is not known before there is the role.
+    """
+    resource = role.node.default_child if role is not None else None
+    if isinstance(resource, CfnResource) and are_wanted(scope):
+        condition = {"StringEquals": {"aws:SourceAccount": place_of(scope).account}}
+        resource.add_property_override("AssumeRolePolicyDocument.Statement.0.Condition", condition)

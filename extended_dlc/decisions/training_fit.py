@@ -1,0 +1,162 @@
+"""How much memory a fine-tuning takes: weights, gradients and what the optimizer keeps.
+
+Refused is only what the least of the ways to train is too large for; what the script most likely does, and does not
+fit, is said. Activations, which depend on lengths and batches, are in neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from extended_dlc.decisions.sizing import gib
+from extended_dlc.facts.instances import Instance
+from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
+from extended_dlc.facts.training_instances import all_training_instances
+
+STATE_NUMBERS = {
+    "adamw": 2.0,
+    "adam": 2.0,
+    "lion": 1.0,
+    "adagrad": 1.0,
+    "rmsprop": 1.0,
+    "lomo": 0.0,
+    "sgd": 0.0,
+    "adafactor": 0.0,
+    "galore": 0.5,
+    "apollo": 0.5,
+    "grokadamw": 2.0,
+    "schedule": 2.0,
+    "stable": 2.0,
+}
+"""Numbers that an optimizer keeps for each weight, by the start of its name in TrainingArguments' `optim`."""
+
+LORA_SHARE = 0.01
+"""The weights of a LoRA adapter as a share of the base's: rank 16 on all linear layers of a Llama of 8 billion weights
+has 42 million, 0.5 %."""
+
+QUANTISED = {"load_in_4bit": 0.5, "load_in_8bit": 1.0}
+"""Arguments that load the base in fewer bits, and the bytes of a weight then."""
+
+TRUE = ("true", "1", "yes", "y", "t", "on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFit:
+    """Whether a training fits an instance, with the numbers."""
+
+    verdict: Literal["fits", "tight", "too small", "unknown"]
+    """`too small`: the least way to train does not fit; `tight`: that one does, and the usual one does not."""
+
+    why: str = ""
+    """The arithmetic, as a clause."""
+
+
+def fit_training(
+    model: ModelFacts,
+    instance: Instance,
+    *,
+    adapter: bool,
+    arguments: Mapping[str, str],
+    instances: int = 1,
+    torchrun: bool = False,
+) -> TrainingFit:
+    """Whether a model can be trained on instances of a type.
+
+    :param adapter: Whether only a LoRA adapter's weights are trained.
+    :param arguments: The script's, which say what of Trainer's ways it takes.
+    """
+    there, has = _there(instance, arguments, instances, torchrun)
+    if model.parameters is None or there is None:
+        return TrainingFit(verdict="unknown")
+    least, sum_of_least = _needed(model.parameters, adapter=adapter, arguments=arguments, number=2.0)
+    usual, sum_of_usual = _needed(
+        model.parameters, adapter=adapter, arguments=arguments, number=_usual_number(model, arguments, adapter)
+    )
+    if least > there:
+        return TrainingFit(verdict="too small", why=f"{sum_of_least}; {has}")
+    if usual > there:
+        return TrainingFit(verdict="tight", why=f"{sum_of_usual}; {has}")
+    return TrainingFit(verdict="fits", why=f"{sum_of_usual}; {has}")
+
+
+def smallest_for_training(
+    model: ModelFacts, accelerator: str, *, adapter: bool, arguments: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The two smallest types that a model can be trained on, of different families; empty where none is."""
+    found: dict[str, str] = {}
+    types = [each for each in all_training_instances() if each.accelerator == accelerator]
+    previous = ("ml.p2.", "ml.p3.", "ml.p3dn.", "ml.c4.", "ml.m4.")
+    for each in sorted(types, key=lambda one: (one.gpus * one.gpu_memory_mib, one.memory_mib or 0, one.name)):
+        family = each.name.rpartition(".")[0]
+        if family not in found and not each.name.startswith(previous):
+            verdict = fit_training(model, each, adapter=adapter, arguments=arguments).verdict
+            if verdict == "fits":
+                found[family] = each.name
+        if len(found) == 2:
+            break
+    return tuple(found.values())
+
+
+def _needed(parameters: int, *, adapter: bool, arguments: Mapping[str, str], number: float) -> tuple[float, str]:
+    """Bytes that a training takes where the weights have so many bytes each, and the sum up to them."""
+    optimizer = arguments.get("optim", "adamw_torch")
+    kept = _states(arguments)
+    trained = parameters * (LORA_SHARE if adapter else 1)
+    frozen = parameters if adapter else 0
+    base = next((size for name, size in QUANTISED.items() if _is_set(arguments, name)), number)
+    weights = frozen * base + trained * number
+    gradients = trained * number
+    # optimizers of 8 bits keep a byte a number
+    states = trained * kept * (1.0 if "8bit" in optimizer or "4bit" in optimizer else number)
+    what = (
+        f"LoRA on {parameters:,} weights of {base:g} bytes, with {LORA_SHARE:.0%} of them trained,"
+        if adapter
+        else f"{parameters:,} weights of {number:g} bytes, all of them trained,"
+    )
+    text = (
+        f"{what} take {gib(weights)}, their gradients {gib(gradients)} and {optimizer} {gib(states)}, "
+        f"{gib(weights + gradients + states)} without the batches"
+    )
+    return weights + gradients + states, text
+
+
+def _states(arguments: Mapping[str, str]) -> float:
+    optimizer = arguments.get("optim", "adamw_torch").lower()
+    return next((kept for start, kept in STATE_NUMBERS.items() if optimizer.startswith(start)), 0.0)
+
+
+def _usual_number(model: ModelFacts, arguments: Mapping[str, str], adapter: bool) -> float:
+    """Bytes of a weight as it is trained: float32, also with `bf16=True`, which computes in 16 bits and keeps 32."""
+    for name in ("dtype", "torch_dtype", "model_dtype"):
+        if (said := arguments.get(name)) in DTYPE_BYTES:
+            return DTYPE_BYTES[str(said)]
+    return 2.0 if adapter or DTYPE_BYTES.get(model.dtype or "") == 2.0 else 4.0
+
+
+def _is_set(arguments: Mapping[str, str], name: str) -> bool:
+    return arguments.get(name, "").lower() in TRUE
+
+
+def _there(
+    instance: Instance, arguments: Mapping[str, str], instances: int, torchrun: bool
+) -> tuple[float | None, str]:
+    """The bytes that there are for one copy of the model, and where they are."""
+    sharded = torchrun and (arguments.get("fsdp") not in (None, "", "False", "false") or "deepspeed" in arguments)
+    many = f"{instances} x {instance.name}" if instances > 1 else instance.name
+    if instance.accelerator == "cpu":
+        if instance.memory_mib is None:
+            return None, ""
+        size = instance.memory_mib * 1024**2
+        return size, f"{instance.name} has {gib(size)} of memory"
+    if not instance.accelerator_memory_mib:
+        return None, ""
+    each = instance.accelerator_memory_mib * 1024**2
+    # Trainer's device_map spreads a frozen base over the GPUs of a process, so of one process all of them count
+    count = instance.accelerators * instances if sharded else 1 if torchrun else instance.accelerators
+    if torchrun and not sharded and instance.accelerators * instances > 1:
+        return each, f"{many} has {gib(each)} on each GPU, and torchrun without fsdp keeps all of it on each"
+    if count == 1:
+        return each, f"{many} has one GPU of {gib(each)}"
+    return each * count, f"{many} has {count} GPUs of {gib(each)}, {gib(each * count)} in all"

@@ -1,0 +1,277 @@
+"""The parts of an EndpointConfig: its variants, and what is asynchronous about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from extended_dlc.endpoint.capture import grant_objects, new_bucket
+from extended_dlc.endpoint.rollout import component_deployment_config
+from extended_dlc.facts.compat import inference_ami_version
+from extended_dlc.options._values import OptionError, is_token, told
+from extended_dlc.options.hosting import (
+    DEFAULT_STARTUP_TIMEOUT_SECONDS,
+    MAIN_VARIANT,
+    ROUTING,
+    Async,
+    Component,
+    Components,
+    Instances,
+    RealTime,
+    Serverless,
+)
+from extended_dlc.options.rollout import Rolling
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_cloudwatch as cloudwatch
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
+
+    from extended_dlc.options.monitoring import Metrics
+
+_Config = sagemaker.CfnEndpointConfig
+
+
+def production_variant(
+    hosting: Instances | Serverless, *, name: str, weight: float, model_name: str, host_image: str | None
+) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+    """One variant."""
+    if isinstance(hosting, Serverless):
+        return _Config.ProductionVariantProperty(
+            variant_name=name,
+            model_name=model_name,
+            initial_variant_weight=weight,
+            serverless_config=_Config.ServerlessConfigProperty(
+                memory_size_in_mb=hosting.memory_mb,
+                max_concurrency=hosting.max_concurrency,
+                provisioned_concurrency=hosting.provisioned_concurrency,
+            ),
+        )
+    routing = hosting.routing if isinstance(hosting, RealTime) else None
+    return _Config.ProductionVariantProperty(
+        variant_name=name,
+        model_name=model_name,
+        **_types(hosting.instance_types),
+        initial_instance_count=hosting.instances,
+        initial_variant_weight=weight,
+        volume_size_in_gb=hosting.volume_gb,
+        enable_ssm_access=hosting.ssm_access or None,
+        container_startup_health_check_timeout_in_seconds=(
+            hosting.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
+        ),
+        model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
+        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
+        # the driver that the image's CUDA wants: with an older one the container dies without a log
+        inference_ami_version=host_image,
+        **_capacity(hosting),
+    )
+
+
+def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
+    if any(map(is_token, types)):
+        return None
+    return told("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
+
+
+def managed_variant(
+    hosting: Components, *, cudas: Sequence[str | None]
+) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
+    """The variant that components are placed on: instances without a model."""
+    known = [each for each in cudas if each is not None]
+    newest = max(known, key=lambda each: int("".join(filter(str.isdigit, each))), default=None)
+    return _Config.ProductionVariantProperty(
+        variant_name=MAIN_VARIANT,
+        instance_type=hosting.instance_types[0],
+        initial_instance_count=hosting.instances,
+        volume_size_in_gb=hosting.volume_gb,
+        enable_ssm_access=hosting.ssm_access or None,
+        managed_instance_scaling=_Config.ManagedInstanceScalingProperty(
+            status="ENABLED", min_instance_count=hosting.minimum, max_instance_count=hosting.maximum
+        ),
+        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
+        # a driver runs what is older than it, so the newest image decides
+        inference_ami_version=_host_image(newest, hosting.instance_types),
+        **_capacity(hosting),
+    )
+
+
+def inference_component(
+    scope: Construct,
+    component: Component,
+    *,
+    endpoint: sagemaker.CfnEndpoint,
+    endpoint_name: str,
+    model_name: str,
+    rollout: Rolling | None = None,
+    own: Sequence[cloudwatch.IAlarm] = (),
+) -> sagemaker.CfnInferenceComponent:
+    """The InferenceComponent of a model, in `scope`.
+
+    :param own: Alarms of the component, for a rollout that names none.
+    """
+    kind = sagemaker.CfnInferenceComponent
+    made = kind(
+        scope,
+        "Component",
+        inference_component_name=component.name,
+        endpoint_name=endpoint_name,
+        variant_name=MAIN_VARIANT,
+        specification=kind.InferenceComponentSpecificationProperty(
+            model_name=model_name,
+            compute_resource_requirements=kind.InferenceComponentComputeResourceRequirementsProperty(
+                min_memory_required_in_mb=component.memory_mb,
+                number_of_cpu_cores_required=component.cpu_cores,
+                number_of_accelerator_devices_required=component.accelerators,
+            ),
+            startup_parameters=kind.InferenceComponentStartupParametersProperty(
+                container_startup_health_check_timeout_in_seconds=(
+                    component.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
+                ),
+                model_data_download_timeout_in_seconds=component.download_timeout_seconds,
+            ),
+        ),
+        runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
+        deployment_config=component_deployment_config(rollout, own=own) if rollout else None,
+    )
+    made.node.add_dependency(endpoint)
+    return made
+
+
+def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
+    """What SageMaker publishes, where anybody said so."""
+    if metrics is None:
+        return {}
+    said = {
+        "enable_detailed_observability": metrics.detailed,
+        "enable_enhanced_metrics": metrics.enhanced,
+        "metric_publish_frequency_in_seconds": metrics.interval_seconds,
+    }
+    given = {name: value for name, value in said.items() if value is not None}
+    made = getattr(_Config, "MetricsConfigProperty", None)
+    lacking = sorted(given) if made is None else [name for name in given if not hasattr(made, name)]
+    if lacking:
+        raise OptionError(
+            "metrics",
+            ", ".join(lacking),
+            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
+        )
+    return {"metrics_config": made(**given)} if made is not None and given else {}
+
+
+def _capacity(hosting: Instances) -> dict[str, Any]:
+    """Which capacity the instances are of, and how long SageMaker looks for it, where anybody said so."""
+    reservation = hosting.capacity_reservation
+    members: dict[str, Any] = {}
+    if reservation is not None:
+        _needs("capacity_reservation", reservation, _Config, "CapacityReservationConfigProperty")
+        members["capacity_reservation_config"] = _Config.CapacityReservationConfigProperty(
+            capacity_reservation_preference="capacity-reservations-only", ml_reservation_arn=reservation
+        )
+    if hosting.provision_timeout_seconds is not None:
+        option, value = "provision_timeout_seconds", hosting.provision_timeout_seconds
+        _needs(option, value, _Config.ProductionVariantProperty, "variant_instance_provision_timeout_in_seconds")
+        members["variant_instance_provision_timeout_in_seconds"] = value
+    return members
+
+
+def _needs(option: str, value: object, kind: type, member: str) -> None:
+    """Refuse an option whose member the installed CDK lacks."""
+    if not hasattr(kind, member):
+        raise OptionError(
+            option,
+            value,
+            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
+        )
+
+
+def _types(types: Sequence[str]) -> dict[str, Any]:
+    """One instance type, or several in order of preference."""
+    if len(types) == 1:
+        return {"instance_type": types[0]}
+    _needs("instance_type", ", ".join(types), _Config, "InstancePoolProperty")
+    pools = [_Config.InstancePoolProperty(instance_type=each, priority=at) for at, each in enumerate(types, start=1)]
+    return {"instance_pools": pools}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """What an asynchronous endpoint has besides its instances."""
+
+    config: sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty
+    bucket: s3.IBucket
+    prefix: str
+    """The endpoint's own part of the bucket."""
+
+    success_topic: sns.ITopic | None
+    error_topic: sns.ITopic | None
+
+    def grant_use(self, grantee: iam.IGrantable) -> None:
+        """Let a caller put requests into the bucket and fetch the answers."""
+        grant_objects(self.bucket, grantee, f"{self.prefix}/input/*", write=True)
+        for folder in ("output", "failure"):
+            grant_objects(self.bucket, grantee, f"{self.prefix}/{folder}/*", write=False)
+
+
+def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
+    """The bucket and the topics of an asynchronous endpoint of this name, and its role's rights to them."""
+    bucket = hosting.bucket or new_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
+    grant_objects(bucket, role, f"{name}/input/*", write=False)
+    for folder in ("output", "failure"):
+        grant_objects(bucket, role, f"{name}/{folder}/*", write=True)
+    # SageMaker developer guide, asynchronous inference: without it an absent object reads as a refused one
+    role.add_to_principal_policy(
+        iam.PolicyStatement(
+            actions=["s3:ListBucket"],
+            resources=[bucket.bucket_arn],
+            conditions={"StringLike": {"s3:prefix": f"{name}/*"}},
+        )
+    )
+    topics = {}
+    for construct_id, given in (("SuccessTopic", hosting.success_topic), ("ErrorTopic", hosting.error_topic)):
+        topics[construct_id] = _topic(scope, construct_id, given, key=key)
+        if topic := topics[construct_id]:
+            iam.Grant.add_to_principal_or_resource(
+                grantee=role, actions=["sns:Publish"], resource_arns=[topic.topic_arn], resource=topic
+            )
+    success, error = topics["SuccessTopic"], topics["ErrorTopic"]
+    config = _Config.AsyncInferenceConfigProperty(
+        output_config=_Config.AsyncInferenceOutputConfigProperty(
+            s3_output_path=bucket.s3_url_for_object(f"{name}/output"),
+            s3_failure_path=bucket.s3_url_for_object(f"{name}/failure"),
+            kms_key_id=key.key_arn if key else None,
+            notification_config=_Config.AsyncInferenceNotificationConfigProperty(
+                success_topic=success.topic_arn if success else None,
+                error_topic=error.topic_arn if error else None,
+                include_inference_response_in=_answers_in(success, error) if hosting.answers_in_topics else None,
+            )
+            if success or error
+            else None,
+        ),
+        client_config=_Config.AsyncInferenceClientConfigProperty(
+            max_concurrent_invocations_per_instance=hosting.concurrency
+        )
+        if hosting.concurrency is not None
+        else None,
+    )
+    return Queue(config=config, bucket=bucket, prefix=name, success_topic=success, error_topic=error)
+
+
+def _answers_in(success: sns.ITopic | None, error: sns.ITopic | None) -> list[str]:
+    topics = {"SUCCESS_NOTIFICATION_TOPIC": success, "ERROR_NOTIFICATION_TOPIC": error}
+    return [name for name, topic in topics.items() if topic is not None]
+
+
+def _topic(
+    scope: Construct, construct_id: str, given: sns.ITopic | Literal["new"] | None, *, key: kms.IKey | None
+) -> sns.ITopic | None:
+    if given != "new":
+        return given
+    from aws_cdk import aws_sns as sns
+
+    return sns.Topic(scope, construct_id, master_key=key, enforce_ssl=True)

@@ -1,0 +1,278 @@
+"""The endpoint itself: role, Model, EndpointConfig and Endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from extended_dlc.constructs import principals as _sources
+from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.network import Placement, place_in
+from extended_dlc.constructs.platform_rules import check_models, settle
+from extended_dlc.endpoint.capture import data_capture_config
+from extended_dlc.endpoint.config import Queue, queue
+from extended_dlc.endpoint.deploy import (
+    deploy,
+    endpoint_config,
+    place_components,
+    prove,
+    scale_parts,
+    switched_by,
+    watch_over,
+)
+from extended_dlc.endpoint.given import EndpointOptions, settle_hosting
+from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
+from extended_dlc.endpoint.parts import PartMaker, boundary_of_prover
+from extended_dlc.endpoint.rights import has_ssm_access, volume_key
+from extended_dlc.images.decided import annotate
+from extended_dlc.images.image import ServingImage, notes_of_image
+from extended_dlc.models.model import HubModel, ServedModel
+from extended_dlc.options._values import OptionError
+from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_kms as kms
+    from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sns as sns
+
+    from extended_dlc.decisions.of_endpoint import EndpointDecision
+    from extended_dlc.endpoint.schedule import Schedule
+    from extended_dlc.options.capture import DataCapture
+    from extended_dlc.options.monitoring import Metrics, Monitoring
+    from extended_dlc.options.network import Network
+    from extended_dlc.options.proof import Proof
+    from extended_dlc.options.rollout import Rollout
+    from extended_dlc.options.vllm import VllmServing
+
+__all__ = ["HuggingFaceEndpoint", "InvokableEndpoint"]
+
+
+class HuggingFaceEndpoint(InvokableEndpoint):
+    """A SageMaker endpoint that serves a model of the Hub's or of your own.
+
+    The Model and the EndpointConfig have no names of their own: any change replaces them, and the Endpoint goes over to
+    the new ones in place, under the same name.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        model: ServedModel | str,
+        image: ServingImage,
+        hosting: Hosting | None = None,
+        rollout: Rollout | None = None,
+        environment: Mapping[str, str] | None = None,
+        vllm: VllmServing | None = None,
+        endpoint_name: str | None = None,
+        role: iam.IRole | None = None,
+        role_path: str | None = None,
+        permissions_boundary: iam.IManagedPolicy | None = None,
+        network: Network | None = None,
+        network_isolation: bool = False,
+        encryption_key: kms.IKey | None = None,
+        data_capture: DataCapture | None = None,
+        metrics: Metrics | None = None,
+        monitoring: Monitoring | None = None,
+        schedule: Schedule | None = None,
+        verify: Proof | bool = True,
+    ) -> None:
+        """Define the endpoint.
+
+        :param model: Which weights it serves: `HubModel`, `S3Model` or `MirroredModel`; a text is a `HubModel`'s id.
+        :param image: The image whose server answers, as `ExtendedDlc`.
+        :param hosting: What it runs on: `RealTime`, `Async`, `Serverless` or `Components`. Default: `RealTime()`, one
+            `ml.m5.xlarge`.
+        :param rollout: How an update goes over to new instances: `AllAtOnce`, `Canary`, `Linear` or `Rolling`.
+            ValueError for one that SageMaker does not know for the hosting. Default: all at once, without a bake.
+        :param environment: More environment variables for the container. ValueError for what SageMaker refuses, for a
+            variable that `model` sets and for a literal Hub token. Default: none.
+        :param vllm: How vLLM serves it. ValueError for an image that is known to have another server; an `EcrImage` or
+            `StockDlc` with it is taken for one of vLLM. Default: `VllmServing()` with an image of the vLLM family.
+        :param endpoint_name: The endpoint's name, unique in account and region, as for `InvokableEndpoint`.
+        :param role: What the container may do. The Model waits for it; it is granted what the endpoint uses where it
+            can be changed. Default: a new role with just that.
+        :param role_path: Path of the new role, as `/speech/`. ValueError with `role`. Default: `/`.
+        :param permissions_boundary: What the new role can never exceed, and the one of the proof's function. ValueError
+            with `role`. Default: none.
+        :param network: The VPC that the containers are in. ValueError with `Serverless`. Default: SageMaker's own, with
+            access to the internet.
+        :param network_isolation: Whether containers can open no connection at all. ValueError for weights that come
+            from the Hub, and with `Serverless`. Default: they can, unless the model needs none.
+        :param encryption_key: Key for the volumes of instance types that have some, for captured data, asynchronous
+            answers and their new topics; for `monitoring`'s logs and new topic too, where the app makes the key's
+            policy. Default: keys of AWS's own.
+        :param data_capture: What of the requests and answers SageMaker writes to S3. ValueError with `Serverless`.
+            Default: nothing.
+        :param metrics: What SageMaker publishes beside the metrics that every endpoint has, and how often. Default:
+            SageMaker's own, which asks the container's `GET /metrics` every minute.
+        :param monitoring: The log group, alarms and dashboard; the alarms roll updates back if `rollout` names none.
+            Default: none, and SageMaker keeps the log for ever.
+        :param schedule: Who turns the endpoint off and on again: `OfficeHours` or `ByHand`, or a `Switch` of the stack
+            that several endpoints share. Default: nobody, and it is there until the stack is deleted.
+        :param verify: What proves each deployment. A `Proof` also asks the model. Default: True, SageMaker can run the
+            image, and serves the configuration that was deployed and not one that it has rolled back to; no request is
+            sent. False: nothing.
+        """
+        super().__init__(scope, construct_id, endpoint_name=endpoint_name)
+        options = EndpointOptions(
+            model=HubModel(model) if isinstance(model, str) else model,
+            image=image,
+            hosting=RealTime() if hosting is None else hosting,
+            rollout=rollout,
+            environment=environment,
+            vllm=vllm,
+            role=role,
+            role_path=role_path,
+            permissions_boundary=permissions_boundary,
+            network=network,
+            network_isolation=network_isolation,
+            encryption_key=encryption_key,
+            data_capture=data_capture,
+            metrics=metrics,
+            monitoring=monitoring,
+            schedule=schedule,
+            verify=verify,
+        )
+        self._build(settle(self, options))
+
+    def _build(self, options: EndpointOptions) -> None:
+        """Everything in its order: role, Models, EndpointConfig, Endpoint, what follows it and what watches it."""
+        decision = options.decide(self)
+        annotate(self, notes_of_image(decision.notes, None))
+        self.decision: EndpointDecision
+        """What was decided for its parts."""
+        self.decision, *_ = decision.endpoints
+        check_models(self, self.decision)
+        self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
+        self.role: iam.IRole = options.role or self._new_role(options.role_path, options.permissions_boundary)
+        placed = place_in(self, options.network, role=self.role) if options.network else Placement()
+        self._refer(self.endpoint_name, self._at, role=self.role, security_groups=placed.security_groups)
+        if options.verify and options.permissions_boundary is not None:
+            boundary_of_prover(self, options.permissions_boundary)
+        notes = [note for note in decision.notes if note.place.startswith("image")]
+        parts = list(PartMaker(self, options, self.decision.parts, notes, placed.vpc_config).make())
+        self.model = parts[0].model
+        self.speaks_openai = parts[0].home is self and parts[0].speaks_openai
+        """Whether its requests are OpenAI's, because vLLM answers them."""
+        self._hold_queue_and_capture(options)
+        self.config = endpoint_config(
+            self,
+            parts,
+            queue=self._queue.config if self._queue else None,
+            capture=self._capture,
+            metrics=options.metrics,
+            key_arn=volume_key(options.encryption_key, self.hosting, self.role),
+            vpc=placed.vpc_config,
+        )
+        monitoring, key = options.monitoring, options.encryption_key
+        self.watch = watch_over(self, parts, monitoring, key) if monitoring else None
+        self.endpoint = deploy(self, parts, options.rollout)
+        self.components = place_components(self, parts, options.rollout)
+        """The inference components by name; none but with `Components`."""
+        scalings = scale_parts(self, parts)
+        if self.watch is not None:
+            self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
+        proof = None if isinstance(options.verify, bool) else options.verify
+        proofs = prove(self, parts, proof, after=scalings) if options.verify else []
+        watched = self.watch.of_use_with_endpoint if self.watch else ()
+        following = [*scalings, *self.components.values(), *watched, *proofs]
+        self.switch = switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
+
+    def _hold_queue_and_capture(self, options: EndpointOptions) -> None:
+        """The buckets of asynchronous requests and of what is captured."""
+        name, key = self.endpoint_name, options.encryption_key
+        self._queue: Queue | None = None
+        if isinstance(self.hosting, Async):
+            self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
+        self.capture_bucket: s3.IBucket | None = None
+        self._capture = None
+        if options.data_capture is not None:
+            self.capture_bucket, self._capture = data_capture_config(
+                self, options.data_capture, name=name, role=self.role, key=key
+            )
+
+    @property
+    def openai_base_url(self) -> str | None:
+        """What clients of OpenAI take as their base URL; None where the endpoint is known not to answer chats there.
+
+        That is so with `Async` and `Serverless`, with `Components` (`openai_base_urls` has theirs), with AWS's own
+        server, with code of your own and with a task other than text generation and image-text-to-text. Without a chat
+        template in its tokenizer a model refuses chats.
+        """
+        if isinstance(self.hosting, Components) or not self._chats[MAIN_VARIANT]:
+            return None
+        return self._openai_base_url()
+
+    @property
+    def openai_base_urls(self) -> Mapping[str, str]:
+        """The same for each component that answers chats, by its name; empty but with `Components`."""
+        return {name: self._openai_base_url(name) for name in self.components if self._chats[name]}
+
+    @property
+    def bucket(self) -> s3.IBucket | None:
+        """Where an asynchronous endpoint takes requests from and puts answers; None for the other kinds."""
+        return self._queue.bucket if self._queue else None
+
+    @property
+    def success_topic(self) -> sns.ITopic | None:
+        """The topic that is told of each asynchronous answer, if there is one."""
+        return self._queue.success_topic if self._queue else None
+
+    @property
+    def error_topic(self) -> sns.ITopic | None:
+        """The topic that is told of each asynchronous failure, if there is one."""
+        return self._queue.error_topic if self._queue else None
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and put them into the bucket and fetch answers where the endpoint has one."""
+        if self._queue is not None:
+            self._queue.grant_use(grantee)
+        grant = super().grant_invoke(grantee)
+        if self.components:
+            # a request to a component is compared with its ARN too
+            arns = [arn for name in self.components for arn in place_of(self).component_arns(name)]
+            actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
+            iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
+        return grant
+
+    def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+
+        As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which no token can ask.
+        """
+        if isinstance(self.hosting, Async):
+            raise OptionError(
+                "grant_invoke_with_token",
+                rule="is for endpoints that answer at once, and this one is Async: use grant_invoke",
+            )
+        return super().grant_invoke_with_token(grantee)
+
+    def grant_shell(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` open a shell in a container, and close it: `aws ssm start-session --target
+        sagemaker-endpoint:ENDPOINT_VARIANT_INSTANCE-ID`. ValueError without `ssm_access`.
+        """
+        if not has_ssm_access(self.hosting):
+            raise OptionError("grant_shell", rule="needs instances with 'ssm_access': set it in the hosting")
+        sessions = place_of(self).arn("ssm", "session/*")
+        ends = iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:TerminateSession"], resource_arns=[sessions])
+        return self.grant(grantee, "ssm:StartSession").combine(ends)
+
+    @property
+    def _chats(self) -> Mapping[str, bool]:
+        """Which of its parts are known to answer chats."""
+        return {part.part.name: part.chats for part in self.decision.parts}
+
+    def _new_role(self, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:
+        return iam.Role(
+            self,
+            "Role",
+            assumed_by=_sources.sagemaker(self),
+            description=f"What the containers of {self.endpoint_name} may do",
+            path=path,
+            permissions_boundary=boundary,
+        )

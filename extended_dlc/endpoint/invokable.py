@@ -1,0 +1,227 @@
+"""An endpoint as its callers see it: a resource of the CDK with a name, rights, metrics and connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import jsii
+from aws_cdk import Annotations, Arn, ArnFormat, Names, Resource, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
+from constructs import Construct
+
+from extended_dlc.constructs.helpers import Connectable, Place, place_of
+from extended_dlc.endpoint.bearer import base_url
+from extended_dlc.endpoint.metrics import EndpointMetrics
+from extended_dlc.facts.checks import check_endpoint_name
+from extended_dlc.facts.names import ENDPOINT_LOGS
+from extended_dlc.options._values import OptionError, is_token, require
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_ec2 as ec2
+    from aws_cdk.interfaces.aws_sagemaker import EndpointReference
+
+INVOKE_ACTIONS = (
+    "sagemaker:InvokeEndpoint",
+    "sagemaker:InvokeEndpointAsync",
+    "sagemaker:InvokeEndpointWithResponseStream",
+)
+
+TOKEN_ACTION = "sagemaker:CallWithBearerToken"  # noqa: S105 - an action
+
+
+@jsii.implements(sagemaker.IEndpoint, iam.IGrantable, Connectable)
+class InvokableEndpoint(Resource, EndpointMetrics):
+    """An endpoint by its name: what a caller needs of it. It is an `aws_sagemaker.IEndpoint`."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, endpoint_name: str | None = None) -> None:
+        """Refer to the endpoint of this name in the stack's account and region.
+
+        :param endpoint_name: ValueError when it cannot be a name. A CDK token is taken as it is, which an annotation
+            notes. Default: made from the construct's path, at most 63 characters, the same at each synth.
+        """
+        super().__init__(scope, construct_id)
+        if endpoint_name is None:
+            endpoint_name = Names.unique_resource_name(
+                self, max_length=63, separator="-", allowed_special_characters="-"
+            ).lower()
+        if not isinstance(endpoint_name, str):
+            raise OptionError(
+                "endpoint_name", repr(endpoint_name), "must be a text, or a CDK token of one: pass Token.as_string(…)"
+            )
+        require("endpoint_name", endpoint_name, check_endpoint_name)
+        self._refer(endpoint_name, place_of(self))
+        if is_token(endpoint_name):
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:endpoint-name",
+                "'endpoint_name' is a CDK token and is not checked: it has to be at most 63 letters, digits and "
+                "hyphens, in small letters, because SageMaker writes it so in the ARN that policies are compared with",
+            )
+
+    def _refer(
+        self,
+        name: str,
+        place: Place,
+        *,
+        role: iam.IRole | None = None,
+        security_groups: Sequence[ec2.ISecurityGroup] = (),
+    ) -> None:
+        """Know what callers need."""
+        self._endpoint_name, self._at = name, place
+        self._principal = role
+        self._security_groups = tuple(security_groups)
+
+    # -- an endpoint that is there already ----------------------------------------------------------------------------
+
+    @staticmethod
+    def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
+        """An endpoint that is there already, in the stack's account and region, for whoever calls it."""
+        return InvokableEndpoint(scope, construct_id, endpoint_name=endpoint_name)
+
+    @staticmethod
+    def from_endpoint_arn(scope: Construct, construct_id: str, endpoint_arn: str) -> InvokableEndpoint:
+        """An endpoint that is there already, in the account and region of its ARN."""
+        return _ImportedEndpoint(scope, construct_id, endpoint_arn=endpoint_arn)
+
+    @staticmethod
+    def from_endpoint_attributes(
+        scope: Construct,
+        construct_id: str,
+        *,
+        endpoint_arn: str,
+        role: iam.IRole | None = None,
+        security_groups: Sequence[ec2.ISecurityGroup] = (),
+    ) -> InvokableEndpoint:
+        """An endpoint that is there already, with what it has.
+
+        :param endpoint_arn: Its ARN. ValueError for one of something else.
+        :param role: The role of its containers, which `grant_principal` then is. Default: not known.
+        :param security_groups: Those of its containers, for `connections`. Default: none.
+        """
+        return _ImportedEndpoint(
+            scope, construct_id, endpoint_arn=endpoint_arn, role=role, security_groups=security_groups
+        )
+
+    # -- what it is called --------------------------------------------------------------------------------------------
+
+    @property
+    def endpoint_name(self) -> str:
+        """The endpoint's name, known at synth where it was given as a text or made from the construct's path."""
+        return self._endpoint_name
+
+    @property
+    def endpoint_arn(self) -> str:
+        """The endpoint's ARN, made from its name, so that nothing that uses it has to wait for the endpoint."""
+        # SageMaker writes the name in small letters in the ARN
+        return self._arn(self.endpoint_name if is_token(self.endpoint_name) else self.endpoint_name.lower())
+
+    @property
+    def endpoint_ref(self) -> EndpointReference:
+        """What constructs of the CDK that take an `IEndpointRef` read."""
+        from aws_cdk.interfaces.aws_sagemaker import EndpointReference
+
+        return EndpointReference(endpoint_arn=self.endpoint_arn)
+
+    @property
+    def openai_base_url(self) -> str | None:
+        """What clients of OpenAI take as their base URL, to send chat completions with a bearer token.
+
+        SageMaker serves no other of OpenAI's routes below it (SageMaker developer guide, "Invoke endpoints with
+        OpenAI-compatible APIs").
+        """
+        return self._openai_base_url()
+
+    # -- who may do what ----------------------------------------------------------------------------------------------
+
+    @property
+    def grant_principal(self) -> iam.IPrincipal:
+        """The role of the containers; of an imported endpoint without one, a principal that grants nothing."""
+        if self._principal is not None:
+            return self._principal.grant_principal
+        return cast(iam.IPrincipal, iam.UnknownPrincipal(resource=self))
+
+    @property
+    def connections(self) -> ec2.Connections:
+        """The security groups of the containers. ValueError without a `Network`, whose traffic has no groups."""
+        from aws_cdk import aws_ec2 as ec2
+
+        if not self._security_groups:
+            raise OptionError(
+                "connections",
+                rule="needs an endpoint in a VPC, and this one has no security group: pass network= to it, or "
+                "security_groups= to from_endpoint_attributes",
+            )
+        return ec2.Connections(security_groups=list(self._security_groups))
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
+        return self.grant(grantee, *INVOKE_ACTIONS)
+
+    def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+
+        A token stands for all rights of who signs it, so give these to a role that has no others. AWS takes no
+        resource but `*` for `sagemaker:CallWithBearerToken`; what a token can invoke is what `grant_invoke` names.
+        """
+        signs = iam.Grant.add_to_principal(grantee=grantee, actions=[TOKEN_ACTION], resource_arns=["*"])
+        return self.grant_invoke(grantee).combine(signs)
+
+    def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` ask for the endpoint's state."""
+        return self.grant(grantee, "sagemaker:DescribeEndpoint")
+
+    def grant_update_weights_and_capacities(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` change the variants' shares of the requests, and their numbers of instances."""
+        return self.grant(grantee, "sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities")
+
+    def grant_read_logs(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` read what the containers log."""
+        group = self._at.arn("logs", f"log-group:{ENDPOINT_LOGS}/{self.endpoint_name}")
+        actions = ["DescribeLogStreams", "FilterLogEvents", "GetLogEvents", "StartLiveTail", "StartQuery"]
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=[f"logs:{each}" for each in actions], resource_arns=[group, f"{group}:*"]
+        )
+
+    def grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
+        """Let `grantee` do these to the endpoint, as `sagemaker:DescribeEndpoint`."""
+        # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
+        arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=arns)
+
+    def _arn(self, name: str) -> str:
+        return self._at.arn("sagemaker", f"endpoint/{name}")
+
+    def _openai_base_url(self, component: str | None = None) -> str:
+        host = f"https://runtime.sagemaker.{self._at.region}.{self._at.stack.url_suffix}"
+        return base_url(self.endpoint_name, host=host, component=component)
+
+
+class _ImportedEndpoint(InvokableEndpoint):
+    """An endpoint by its ARN, which may be of another account or region than the stack's."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        endpoint_arn: str,
+        role: iam.IRole | None = None,
+        security_groups: Sequence[ec2.ISecurityGroup] = (),
+    ) -> None:
+        require("endpoint_arn", endpoint_arn, _check_arn)
+        Resource.__init__(self, scope, construct_id, environment_from_arn=endpoint_arn)
+        found = Arn.split(endpoint_arn, ArnFormat.SLASH_RESOURCE_NAME)
+        place = Place(
+            Stack.of(self), str(found.partition), str(found.region or self.env.region), str(found.account or "")
+        )
+        self._refer(str(found.resource_name), place, role=role, security_groups=security_groups)
+
+
+def _check_arn(arn: object) -> None:
+    parts = arn.split(":", 5) if isinstance(arn, str) else []
+    if len(parts) != 6 or parts[2] != "sagemaker" or not parts[5].startswith("endpoint/"):
+        raise ValueError(
+            "is no endpoint's ARN: write arn:aws:sagemaker:REGION:ACCOUNT:endpoint/NAME, or use from_endpoint_name"
+        )
+    check_endpoint_name(parts[5].partition("/")[2])

@@ -1,0 +1,167 @@
+"""The proof after a deployment: SageMaker can run the image, serves what it was asked to serve, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aws_cdk import BootstraplessSynthesizer, CustomResource, Duration, RemovalPolicy, Stack
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from extended_dlc.constructs.helpers import place_of
+from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
+from extended_dlc.options.hosting import MAIN_VARIANT
+from extended_dlc.options.proof import Proof
+
+if TYPE_CHECKING:
+    from extended_dlc.endpoint.endpoint import InvokableEndpoint
+    from extended_dlc.images.image import Pulled
+    from extended_dlc.options.hosting import Component
+
+FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
+
+
+class Prover(Construct):
+    """The function behind the proofs of a stack, and its role; there is one a stack."""
+
+    @classmethod
+    def of(cls, scope: Construct) -> Prover:
+        """The one of the stack that the scope is in."""
+        stack = Stack.of(scope)
+        found = stack.node.try_find_child("ExtendedDlcProver")
+        return found if isinstance(found, Prover) else cls(stack, "ExtendedDlcProver")
+
+    def __init__(self, scope: Construct, construct_id: str) -> None:
+        """Use `of`."""
+        super().__init__(scope, construct_id)
+        log_group = logs.LogGroup(
+            self, "Log", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
+        )
+        self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+        log_group.grant_write(self.role)
+        self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
+        code: lambda_.Code = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"])
+        module = "proof"
+        if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # which takes no assets
+            code, module = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text()), "index"
+        self._function = lambda_.Function(
+            self,
+            "Function",
+            description="Checks images and configurations, and asks endpoints until they answer",
+            # by name, because the oldest CDK that the package works with does not list it
+            runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
+            code=code,
+            handler=f"{module}.handle",
+            timeout=Duration.minutes(15),  # the longest that there is; a proof goes on in the next call
+            role=self.role.without_policy_updates(),
+            log_group=log_group,
+        )
+        self._going_on: iam.Policy | None = None
+
+    def image(self, scope: Construct, *, pulled_from: Pulled, uri: str, architecture: str) -> CustomResource:
+        """The proof that SageMaker can run an image; what uses the image waits for it."""
+        pulled_from.grant_pull(self.role)
+        named = {"x86_64": "amd64"}.get(architecture, architecture)  # as images call it
+        return self._prove(scope, "ImageCheck", {"Check": "image", "Image": uri, "Architecture": named})
+
+    def endpoint(
+        self,
+        scope: Construct,
+        *,
+        proof: Proof | None,
+        endpoint: InvokableEndpoint,
+        config_name: str,
+        variants: Sequence[str],
+        task: str | None,
+        queue: str | None,
+    ) -> CustomResource:
+        """The proof that an endpoint serves its present configuration, and answers; to be ordered after the endpoint.
+
+        :param proof: What it has to answer; None to ask nothing.
+        :param queue: Location in S3 of the requests of an asynchronous endpoint.
+        """
+        self._allow_looking(endpoint, log=f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}", asks=proof is not None)
+        # another image, model, environment or instance type is another configuration, which is proved again
+        properties = self._asked(proof, endpoint=endpoint, config_name=config_name, task=task)
+        if proof is not None:
+            properties["Variants"] = list(variants)
+            if queue is not None:
+                properties["Input"] = f"{queue}/proof"
+        return self._prove(scope, "Check", properties)
+
+    def component(
+        self,
+        scope: Construct,
+        *,
+        component: Component,
+        model_name: str,
+        proof: Proof | None,
+        endpoint: InvokableEndpoint,
+        config_name: str,
+        task: str | None,
+    ) -> CustomResource:
+        """The proof that a component serves its present model, and answers; to be ordered after the component."""
+        name = component.name
+        self._allow_looking(endpoint, log=f"{COMPONENT_LOGS}/{name}", asks=proof is not None)
+        self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
+        requirements = {
+            "MinMemoryRequiredInMb": component.memory_mb,
+            "NumberOfCpuCoresRequired": component.cpu_cores,
+            "NumberOfAcceleratorDevicesRequired": component.accelerators,
+        }
+        properties = {
+            **self._asked(proof, endpoint=endpoint, config_name=config_name, task=task),
+            "Component": name,
+            # another image, model or environment is another Model, which is proved again
+            "Model": model_name,
+            "Requirements": {key: value for key, value in requirements.items() if value is not None},
+        }
+        if proof is not None:
+            properties["Variants"] = [MAIN_VARIANT]
+        return self._prove(scope, "Check", properties)
+
+    @staticmethod
+    def _asked(
+        proof: Proof | None, *, endpoint: InvokableEndpoint, config_name: str, task: str | None
+    ) -> dict[str, Any]:
+        properties = {"Check": "endpoint", "EndpointName": endpoint.endpoint_name, "ConfigName": config_name}
+        if proof is None:
+            return properties
+        return {**properties, "TimeoutMinutes": proof.timeout_minutes, **proof.properties_for(task)}
+
+    def _allow_looking(self, endpoint: InvokableEndpoint, *, log: str, asks: bool) -> None:
+        """The endpoint's state, the containers' log, and requests where it is asked."""
+        if asks:
+            endpoint.grant_invoke(self.role)
+            self._let_it_go_on()
+        endpoint.grant(self.role, "sagemaker:DescribeEndpoint")
+        arn = place_of(self).arn("logs", f"log-group:{log}")
+        self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
+
+    def _prove(self, scope: Construct, construct_id: str, properties: Mapping[str, Any]) -> CustomResource:
+        resource = CustomResource(
+            scope,
+            construct_id,
+            service_token=self._function.function_arn,
+            resource_type="Custom::ExtendedDlcProof",
+            properties=dict(properties),
+        )
+        # with its policies, which CloudFormation makes beside it
+        resource.node.add_dependency(self.role, *([self._going_on] if self._going_on else []))
+        return resource
+
+    def _let_it_go_on(self) -> None:
+        """Let the function hand over to itself: an answer may take longer than its 15 minutes."""
+        if self._going_on is None:
+            # beside the role's own policy, for which the function waits
+            self._going_on = iam.Policy(self, "GoOn", roles=[self.role])
+            self._going_on.add_statements(
+                iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._function.function_arn])
+            )
+
+    def _allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
+        self.role.add_to_principal_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))

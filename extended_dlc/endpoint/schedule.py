@@ -1,0 +1,148 @@
+"""When an endpoint is there, and paid: the off switch of its stack, and the office hours that turn it.
+
+The switch is a parameter of the stack. What it turns off, CloudFormation deletes and makes again; nothing deletes an
+endpoint behind its stack's back, and a `cdk deploy` finds the switch where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import jsii
+from aws_cdk import (
+    CfnCondition,
+    CfnParameter,
+    CfnResource,
+    DefaultStackSynthesizer,
+    Duration,
+    Fn,
+    IAnyProducer,
+    IResolvable,
+    IResolveContext,
+    Lazy,
+    Stack,
+    TimeZone,
+)
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IConstruct
+
+from extended_dlc.constructs.helpers import synthesizer_of
+from extended_dlc.options.schedule import ByHand, OfficeHours
+
+
+class Switch(Construct):
+    """The parameter, its condition, and the clock that turns it; several endpoints of a stack can share one."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, schedule: OfficeHours | ByHand, what: str) -> None:
+        """Make a switch that is on.
+
+        :param schedule: Who turns it.
+        :param what: What it turns off, for the parameter's description.
+        """
+        super().__init__(scope, construct_id)
+        self.parameter = CfnParameter(
+            self,
+            "Enabled",
+            type="String",
+            allowed_values=["true", "false"],
+            default="true",
+            description=f"Whether {what} is there, and paid",
+        )
+        self.condition = CfnCondition(
+            self, "IsEnabled", expression=Fn.condition_equals(self.parameter.value_as_string, "true")
+        )
+        if isinstance(schedule, OfficeHours):
+            self._turn("On", at=schedule.start, to="true", schedule=schedule)
+            self._turn("Off", at=schedule.end, to="false", schedule=schedule)
+
+    def turns(self, *constructs: IConstruct) -> None:
+        """Have these, and all below them, only while the switch is on."""
+        for construct in constructs:
+            if Stack.of(construct) is not Stack.of(self):
+                raise ValueError(
+                    f"'schedule' (a switch of {Stack.of(self).stack_name}) must be in the stack of what it turns, "
+                    f"{Stack.of(construct).stack_name}: make one there"
+                )
+            for each in construct.node.find_all():
+                if CfnResource.is_cfn_resource(each):
+                    cast(CfnResource, each).cfn_options.condition = self.condition
+
+    def _turn(self, construct_id: str, *, at: str, to: str, schedule: OfficeHours) -> None:
+        """Have EventBridge Scheduler update the stack with the template it has and this one parameter.
+
+        CloudFormation acts with the role that the stack was deployed with, as the CDK's bootstrap makes it.
+        """
+        from aws_cdk import aws_scheduler as scheduler
+        from aws_cdk import aws_scheduler_targets as targets
+
+        stack = Stack.of(self)
+        hour, minute = at.split(":")
+        qualifier = synthesizer_of(stack).bootstrap_qualifier or DefaultStackSynthesizer.DEFAULT_QUALIFIER
+        version = stack.format_arn(
+            service="ssm", resource="parameter", resource_name=f"cdk-bootstrap/{qualifier}/version"
+        )
+        scheduler.Schedule(
+            self,
+            construct_id,
+            description=f"Turns {stack.stack_name} {construct_id.lower()}",
+            schedule=scheduler.ScheduleExpression.cron(
+                minute=str(int(minute)),
+                hour=str(int(hour)),
+                week_day=schedule.days,
+                time_zone=TimeZone.of(schedule.timezone),
+            ),
+            target=targets.Universal(
+                service="cloudformation",
+                action="updateStack",
+                input=scheduler.ScheduleTargetInput.from_object(
+                    {
+                        "StackName": stack.stack_name,
+                        "UsePreviousTemplate": True,
+                        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+                        "Parameters": StackParameters(self.parameter, {"ParameterValue": to}).lazy,
+                    }
+                ),
+                policy_statements=[
+                    iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id]),
+                    # the caller's right to the CDK's own parameter of each template, BootstrapVersion
+                    iam.PolicyStatement(actions=["ssm:GetParameters"], resources=[version]),
+                ],
+                # while the stack is busy with another update this one is refused: try for an hour
+                max_event_age=Duration.hours(1),
+            ),
+        )
+
+
+@jsii.implements(IAnyProducer)
+class StackParameters:
+    """The parameters of an update that changes one of them: all that the stack has by the end of the synth.
+
+    The CDK adds its own, BootstrapVersion, after it has looked at the template once.
+    """
+
+    def __init__(self, changed: CfnParameter, value: Mapping[str, str]) -> None:
+        """Know which one changes.
+
+        :param value: What stands beside its key: `ParameterValue`, or a path to it in a state machine.
+        """
+        self._changed, self._value = changed, dict(value)
+
+    @property
+    def lazy(self) -> IResolvable:
+        """What stands for them until the synth."""
+        return Lazy.uncached_any(cast(IAnyProducer, self))
+
+    def produce(self, context: IResolveContext) -> list[dict[str, Any]]:
+        """One for each parameter; what is not named would go back to its default."""
+        found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
+        return [
+            {"ParameterKey": each.logical_id, **self._value}
+            if each is self._changed
+            else {"ParameterKey": each.logical_id, "UsePreviousValue": True}
+            for each in found
+        ]
+
+
+Schedule = OfficeHours | ByHand | Switch
+"""Who turns an endpoint off and on: a switch of its own, or one that it shares."""

@@ -1,0 +1,257 @@
+"""`CloudBuild` as a construct: the project, what it may do, the context that it builds, and who waits for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aws_cdk import App, Aws, CfnWaitCondition, Duration, Stack
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from extended_dlc.constructs.archive import Uploaded, upload_archive, upload_file
+from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
+from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.principals import trust_builds_of_account
+from extended_dlc.images.registry_login import ecr_registries
+from extended_dlc.options.build import CloudBuild, ScanGate
+
+PROGRAM = Path(__file__).parents[1] / "programs" / "build_image.py"
+
+SPEC = build_spec(
+    [
+        'aws s3 cp --quiet "$PROGRAM" build_image.py',
+        "python3 -c 'import boto3' || python3 -m pip install --quiet boto3",
+        "python3 build_image.py",
+    ],
+    "the image was not built: see the log of the build in CodeBuild",
+)
+
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What is built: the files of a `DockerImageAsset`, and its hash."""
+
+    hash: str
+    files: Mapping[str, Path]
+    folder: tempfile.TemporaryDirectory[str] = field(repr=False)
+    """Where the files are, as long as this is in use."""
+
+
+def context_of(scope: Construct, options: Mapping[str, Any]) -> Context:
+    """The context of a `DockerImageAsset` with these options, which no deployment builds.
+
+    It is staged in an app of its own: the hash and the choice of files are the CDK's, the same as of a local build.
+    """
+    scratch = tempfile.TemporaryDirectory(prefix="extended-dlc-context-")
+    context = {**scope.node.get_all_context(), "aws:cdk:disable-stack-trace": True}
+    app = App(outdir=scratch.name, context=context, auto_synth=False, analytics_reporting=False)
+    asset = assets.DockerImageAsset(Stack(app, "Context"), "Asset", **options)
+    staged = Path(scratch.name) / f"asset.{asset.asset_hash}"
+    files = {str(file.relative_to(staged)): file for file in sorted(staged.rglob("*")) if file.is_file()}
+    return Context(hash=asset.asset_hash, files=files, folder=scratch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudBuilt:
+    """An image that a deployment builds in the cloud."""
+
+    tag: str
+    ready: CfnWaitCondition
+    project: codebuild.IProject
+    arguments: str
+    """What the program is told, for builds at other times."""
+
+    program: str
+
+
+def build_in_cloud(
+    scope: Construct,
+    build: CloudBuild,
+    *,
+    asset: Mapping[str, Any],
+    base: str,
+    accelerator: str | None,
+    repository: ecr.IRepository,
+) -> CloudBuilt:
+    """Have the deployment build and push the image, and wait for it.
+
+    :param asset: The options of the `DockerImageAsset` that a local build would make.
+    """
+    context = context_of(scope, asset)
+    uploaded = upload_archive(scope, context.files)
+    program = upload_file(scope, PROGRAM)
+    project = build.project or _new_project(scope, build, accelerator)
+    seconds = build.timeout_minutes * 60
+    # what is checked and named decides too: an allow-list that lost an entry looks at the image again
+    checks = [*_checks(build.gate), *_parameters(scope, build.parameters, project)]
+    arguments = [
+        f"--context=s3://{uploaded.bucket}/{uploaded.key}",
+        f"--file={asset.get('file') or 'Dockerfile'}",
+        *([f"--target={asset['target']}"] if asset.get("target") else []),
+        *(f"--build-arg={name}={value}" for name, value in asset["build_args"].items()),
+        f"--repository={repository.repository_uri}",
+        f"--tag={context.hash}",
+        f"--seconds={seconds - 120}",  # it ends by itself, and says so
+        *_options(scope, build, project),
+        *checks,
+        *(["--advanced-parameters"] if build.advanced_parameters else []),
+    ]
+    grant_build(project, base=base, repository=repository, reads=(uploaded, program))
+    said = " ".join(shlex.quote(each) for each in arguments)
+    at = f"s3://{program.bucket}/{program.key}"
+    what = [context.hash, *build.parameters, *_checks(build.gate), scope.node.path]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
+    ready = start_and_wait(
+        scope,
+        project,
+        resource_type="Custom::ExtendedDlcBuild",
+        spec=SPEC,
+        variables={"PROGRAM": at, "ARGUMENTS": said, **proxy_variables(build)},
+        key=key,
+        physical_id=f"{context.hash}-{key}",
+        seconds=seconds,
+    )
+    return CloudBuilt(tag=context.hash, ready=ready, project=project, arguments=said, program=at)
+
+
+def _checks(gate: ScanGate | None) -> list[str]:
+    """What decides whether the image passes."""
+    if gate is None:
+        return []
+    allowed = sorted(f"{each.name}:{each.until}" for each in gate.allow)
+    return [f"--fail-on={gate.fail_on}", *(f"--allow={each}" for each in allowed)]
+
+
+def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.IProject) -> list[str]:
+    """The parameters that name the image, which the build may write."""
+    place = place_of(scope)
+    options = []
+    for each in parameters:
+        region, _, name = each.rpartition(":")
+        region = region or place.region
+        if project.role is not None:
+            arn = f"arn:{place.partition}:ssm:{region}:{place.account}:parameter{name}"
+            _allow(project, ["ssm:PutParameter"], [arn])
+        options.append(f"--parameter={region}:{name}")
+    return options
+
+
+def proxy_variables(build: CloudBuild) -> dict[str, str]:
+    """The proxy, for AWS's API."""
+    if build.proxy is None:
+        return {}
+    return {"HTTP_PROXY": build.proxy, "HTTPS_PROXY": build.proxy, "NO_PROXY": ",".join(build.no_proxy)}
+
+
+def _options(scope: Construct, build: CloudBuild, project: codebuild.IProject) -> list[str]:
+    """Arguments of the program that say where packages come from, with the rights that they need."""
+    options = []
+    if build.proxy is not None:
+        options += [f"--proxy={build.proxy}", f"--no-proxy={','.join(build.no_proxy)}"]
+    if build.package_index is not None:
+        options.append(f"--package-index={build.package_index}")
+    if build.pip_config is not None:
+        if project.role is not None:  # one that was looked up by its name: nobody knows whom to let read it
+            build.pip_config.grant_read(project)
+        options.append(f"--pip-config-secret={build.pip_config.secret_arn}")
+    if build.code_artifact is not None:
+        _grant_code_artifact(scope, build.code_artifact, project)
+        options.append(f"--code-artifact={build.code_artifact}")
+    if build.ca_bundle is not None:
+        bundle = upload_file(scope, Path(build.ca_bundle))
+        _allow(project, ["s3:GetObject"], [f"arn:{Aws.PARTITION}:s3:::{bundle.bucket}/{bundle.key}"])
+        options.append(f"--ca-bundle=s3://{bundle.bucket}/{bundle.key}")
+    return options
+
+
+def _grant_code_artifact(scope: Construct, named: str, project: codebuild.IProject) -> None:
+    domain, _, _ = named.partition("/")
+    place = place_of(scope)
+    _allow(project, ["codeartifact:GetAuthorizationToken"], [place.arn("codeartifact", f"domain/{domain}")])
+    reads = ["codeartifact:GetRepositoryEndpoint", "codeartifact:ReadFromRepository"]
+    _allow(project, reads, [place.arn("codeartifact", f"repository/{named}")])
+    bearer = {"StringEquals": {"sts:AWSServiceName": "codeartifact.amazonaws.com"}}
+    _allow(project, ["sts:GetServiceBearerToken"], ["*"], conditions=bearer)
+
+
+def grant_build(
+    project: codebuild.IProject, *, base: str, repository: ecr.IRepository, reads: Sequence[Uploaded]
+) -> None:
+    """Let the build read its files, pull its base, and push to the repository.
+
+    Nothing is granted to a project that was looked up by its name, because nobody knows its role.
+    """
+    if project.role is None:
+        return
+    _allow(project, ["s3:GetObject"], [f"arn:{Aws.PARTITION}:s3:::{each.bucket}/{each.key}" for each in reads])
+    for registry in ecr_registries([base]):
+        name = base.partition("/")[2].partition("@")[0].partition(":")[0]
+        arn = f"arn:{Aws.PARTITION}:ecr:{registry.region}:{registry.account}:repository/{name}"
+        _allow(project, list(PULL), [arn])
+    repository.grant_pull_push(project)
+    _allow(project, ["ecr:DescribeImages", "ecr:DescribeImageScanFindings"], [repository.repository_arn])
+
+
+def _allow(
+    project: codebuild.IProject,
+    actions: list[str],
+    resources: list[str],
+    conditions: Mapping[str, Any] | None = None,
+) -> None:
+    statement = iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions)
+    project.grant_principal.add_to_principal_policy(statement)
+
+
+def _new_project(scope: Construct, build: CloudBuild, accelerator: str | None) -> codebuild.Project:
+    compute = build.compute or ("small" if accelerator == "cpu" else "medium")
+    network: dict[str, Any] = {}
+    if build.network is not None:
+        from aws_cdk import aws_ec2 as ec2
+
+        network["vpc"] = build.network.vpc
+        if build.network.subnets:
+            network["subnet_selection"] = ec2.SubnetSelection(subnets=list(build.network.subnets))
+        if build.network.security_groups:
+            network["security_groups"] = list(build.network.security_groups)
+    project = codebuild.Project(
+        scope,
+        "Project",
+        description="Builds an extended Deep Learning Container and pushes it to its repository",
+        environment=codebuild.BuildEnvironment(
+            build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
+            compute_type=_COMPUTE[compute],
+            privileged=True,  # Docker runs in it
+        ),
+        # what a base and its packages left on the machine, where CodeBuild happens to give the same one
+        cache=codebuild.Cache.local(codebuild.LocalCacheMode.DOCKER_LAYER),
+        build_spec=codebuild.BuildSpec.from_object(SPEC),
+        timeout=Duration.seconds(LONGEST_SECONDS),
+        queued_timeout=Duration.seconds(QUEUE_SECONDS),
+        grant_report_group_permissions=False,  # a build of an image has no test reports
+        role=build.role,
+        **network,
+    )
+    if build.role is None:
+        trust_builds_of_account(scope, project.role)
+    return project
+
+
+_COMPUTE = {
+    "small": codebuild.ComputeType.SMALL,
+    "medium": codebuild.ComputeType.MEDIUM,
+    "large": codebuild.ComputeType.LARGE,
+    "xlarge": codebuild.ComputeType.X_LARGE,
+    "2xlarge": codebuild.ComputeType.X2_LARGE,
+}

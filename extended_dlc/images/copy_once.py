@@ -1,0 +1,53 @@
+"""The function that leaves out a copy whose image is there already: repositories with immutable tags need it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from aws_cdk import CfnResource, Duration, Stack
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from extended_dlc.images.copy_role import LOG, copy_function
+
+FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
+
+
+def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -> None:
+    """Have a copy of `cdk-ecr-deployment` go through the function of its stack; it has the copying function's role."""
+    stack = Stack.of(copy)
+    found = stack.node.try_find_child("ImageCopyOnce")
+    function = found if isinstance(found, lambda_.Function) else _new_function(stack, role)
+    iam.Grant.add_to_principal(
+        grantee=role,
+        actions=["ecr:BatchGetImage", "ecr:DescribeRepositories"],
+        resource_arns=[repository.repository_arn],
+    )
+    resource = cast(CfnResource, copy.node.find_child("CustomResource").node.default_child)
+    resource.add_property_override("ServiceToken", function.function_arn)
+    # what lets it hand over is beside the role's own policy, for which the functions wait
+    resource.node.add_dependency(stack.node.find_child("ImageCopyOn"))
+
+
+def _new_function(stack: Stack, role: iam.Role) -> lambda_.Function:
+    copier = copy_function(stack).get_att("Arn").to_string()
+    function = lambda_.Function(
+        stack,
+        "ImageCopyOnce",
+        description="Leaves out copies of images that are there already",
+        # by name, because the oldest CDK that the package works with does not list it
+        runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
+        code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
+        handler="copy_once.handle",
+        timeout=Duration.minutes(1),
+        environment={"COPIER": copier},
+        role=role.without_policy_updates(),
+    )
+    log = cast(CfnResource, stack.node.find_child(LOG))
+    cast(CfnResource, function.node.default_child).add_property_override("LoggingConfig", {"LogGroup": log.ref})
+    policy = iam.Policy(stack, "ImageCopyOn", roles=[role])
+    policy.add_statements(iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[copier]))
+    return function

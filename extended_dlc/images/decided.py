@@ -1,0 +1,111 @@
+"""What constructs ask of `decide`, and its result as errors and annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+from aws_cdk import Annotations, Stack
+from constructs import Construct
+
+from extended_dlc.constructs.helpers import place_of
+from extended_dlc.decisions.asked import VARIABLES, ImageAsked, ModelAsked, PartAsked, Source
+from extended_dlc.decisions.decide import Decision
+from extended_dlc.decisions.found import Note
+from extended_dlc.decisions.part import other_variants
+from extended_dlc.facts.models import ModelFacts, context_key, know_model
+from extended_dlc.models.model import ServedModel
+from extended_dlc.options._values import is_token
+from extended_dlc.options.hosting import Components, Hosting
+from extended_dlc.options.network import Network
+
+
+def region_of(scope: Construct) -> str | None:
+    """The region that a construct is deployed to, where the template says."""
+    region = place_of(scope).region
+    return None if is_token(region) else region
+
+
+def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
+    """A model with what is known of it by its name, from `cdk.context.json`, and what the user says."""
+    source = source_of(model)
+    return ModelAsked(
+        facts=model_facts(scope, model),
+        source=source,
+        task=model.task,
+        revision=getattr(model, "revision", None) if source == "hub" else None,
+        trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
+        licence=getattr(model, "licence", None),
+        token=model.token is not None,
+        code=model.code,
+        variables=VARIABLES[source] or model.variables,
+    )
+
+
+def source_of(model: ServedModel) -> Source:
+    """Where its weights come from."""
+    # asked for by name: importing MirroredModel would load what only it needs of the CDK
+    source = getattr(model, "source", "other")
+    return cast("Source", source) if source in VARIABLES else "other"
+
+
+def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
+    """The model's kind and size."""
+    named = {"hub": "id", "mirrored": "model_id"}.get(source_of(model))
+    given = getattr(model, named) if named else None
+    name = None if given is None or is_token(given) else given
+    return know_model(
+        name,
+        looked_up=_looked_up(place_of(scope).stack, name) if name else None,
+        revision=getattr(model, "revision", None),
+        model_type=model.model_type,
+        parameters=getattr(model, "parameters", None),
+        task=model.task,
+    )
+
+
+# endpoints of one model are many, and each question to the CDK is a call to another process
+@lru_cache(maxsize=8)
+def _looked_up(stack: Stack, name: str) -> Any:
+    return stack.node.try_get_context(context_key(name))
+
+
+def image_asked(image: object) -> ImageAsked:
+    """What is asked of an image; of a class of the user's own nothing is known."""
+    asked = getattr(image, "asked", None)
+    return asked if isinstance(asked, ImageAsked) else ImageAsked(key=str(id(image)))
+
+
+def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
+    """What variants and components have of their own."""
+    parts = hosting.components if isinstance(hosting, Components) else other_variants(hosting)
+    return {
+        part.name: PartAsked(
+            place="",
+            model=None if part.model is None else model_asked(scope, part.model),
+            image=None if part.image is None else image_asked(part.image),
+        )
+        for part in parts
+    }
+
+
+def way_out(network: Network) -> bool | None:
+    """Whether the subnets lead to the internet: False where each is known to be isolated."""
+    isolated = {subnet.node.path for subnet in network.vpc.isolated_subnets}
+    subnets = network.subnets or network.vpc.private_subnets or network.vpc.isolated_subnets
+    return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None
+
+
+def refuse(decision: Decision) -> None:
+    """Raise the first refusal, if there is one."""
+    for refusal in decision.refusals:
+        raise ValueError(refusal.sentence)
+
+
+def annotate(scope: Construct, notes: Iterable[Note]) -> None:
+    """Annotate a construct."""
+    annotations = Annotations.of(scope)
+    for note in notes:
+        add = annotations.add_info_v2 if note.level == "info" else annotations.add_warning_v2
+        add(f"extended-dlc:{note.kind}", note.text)

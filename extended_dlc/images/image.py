@@ -1,0 +1,591 @@
+"""Which image serves an endpoint: `ExtendedDlc`, `StockDlc` or `EcrImage`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import jsii
+from aws_cdk import Duration, IgnoreMode, RemovalPolicy, Stack
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_ecr_assets as assets
+from aws_cdk import aws_iam as iam
+from constructs import Construct, IDependable, IValidation
+
+from extended_dlc.constructs.helpers import docker_folder
+from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
+from extended_dlc.decisions.decide import Decision, decide
+from extended_dlc.decisions.found import Found, Note
+from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.decisions.of_training import check_training_instance
+from extended_dlc.facts.compat import Family, Server, check_stock_server
+from extended_dlc.facts.instances import Instance
+from extended_dlc.images.copy_role import copy_role, log_copies
+from extended_dlc.images.decided import annotate, model_asked, refuse, region_of
+from extended_dlc.images.places import Registry, check_region_of, is_within_reach
+from extended_dlc.models.model import ServedModel
+from extended_dlc.options._values import OptionError
+from extended_dlc.options.build import Build, CloudBuild, LocalBuild
+from extended_dlc.options.hosting import RealTime, Serverless
+from extended_dlc.options.lock import read_lock
+from extended_dlc.options.sharing import facts_of_parameter
+
+if TYPE_CHECKING:
+    from extended_dlc.images.cloud_build import CloudBuilt
+    from extended_dlc.images.parameter import NamedImage
+
+COPY_MEMORY_MIB = 3008
+"""Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
+streams layers of a 10 GB image through it, and Lambda's network and processor shares grow with memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedImage:
+    """An image in a registry that SageMaker pulls from."""
+
+    uri: str
+    ready: IDependable | None = None
+    """What must exist before SageMaker is told of the image. Default: it is there already."""
+
+    cuda: str | None = None
+    """The image's CUDA, as `cu124`, which decides on the driver of the host. Default: none, or not known."""
+
+    logs_requests: bool = False
+    """Whether its server logs each request as a line of JSON (docker/inference/README.md). Default: not known."""
+
+    family: Family | None = None
+    """Which family's server answers: this decides on requests and variables. Default: not known."""
+
+    pulled_from: ecr.IRepository | None = None
+    """The repository that grants the pull, where it is not the image's own. Default: the image grants it."""
+
+
+class Pulled(Protocol):
+    """What grants the pull of an image: itself, or its repository."""
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the image."""
+        ...
+
+
+class ServingImage(Pulled, Protocol):
+    """What an endpoint needs of its image; any class with `publish_for` and `grant_pull` will do."""
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
+        """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
+        ...
+
+
+class ExtendedDlc(Construct):
+    """A Deep Learning Container extended with a transformers release and, unless told otherwise, our server.
+
+    Builds the Dockerfile of its family, in `docker/inference`, `docker/vllm` or `docker/training`, as a
+    `DockerImageAsset` and copies it under its content hash into an ECR repository of its own, where no clean-up of the
+    bootstrap repository reaches it. One image serves any number of endpoints, or of training jobs.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        transformers: str,
+        base: str | None = None,
+        base_region: str | None = None,
+        family: Family | None = None,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        server: Server = "native",
+        model_types: Sequence[str] = (),
+        rebuild: str | None = None,
+        lock: str | None = None,
+        build: Build | None = None,
+        repository: ecr.IRepository | None = None,
+        removal_policy: RemovalPolicy = RemovalPolicy.RETAIN,
+        immutable_tags: bool = False,
+    ) -> None:
+        """Define the image.
+
+        :param transformers: The exact release to install, as `5.23.0`. ValueError for anything else, and for a release
+            that the base or the server cannot carry, with the nearest pair that works.
+        :param base: Reference of the image to extend: a DLC, or a mirror of one in a registry of your own. A digest or
+            a tag that ends in `-vM.m` stays what it is; any other is annotated, because AWS patches the image behind it
+            without a change of the hash. Default: the newest Hugging Face PyTorch inference DLC that can carry the
+            release, for the accelerator; an annotation says why.
+        :param base_region: Region of the registry that the default base is pulled from. ValueError where the DLC is not
+            published. Default: the stack's region, us-east-1 where the template does not say it.
+        :param family: `inference`, or `vllm` for text models over several GPUs, with vLLM's own server and OpenAI's
+            requests; `training` for a `TrainingJob`, which no endpoint takes. ValueError where it contradicts `base`,
+            `accelerator` or `server`. Default: what the base says;
+            without `base` and `accelerator` vLLM where the model of the first endpoint generates text and is too large
+            for one of its instance's GPUs, which an annotation says; otherwise `inference`.
+        :param accelerator: What the instances compute with. Default: what the base's tag says, otherwise what the
+            instance type of the first endpoint that uses the image has.
+        :param server: `native`, this project's own, or `stock`, the one in the base. Default: native.
+        :param model_types: Model types, as `bloom`, that the image promises to know: the build fails when its
+            transformers does not. ValueError for one that is known to be missing. Default: none.
+        :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
+            that was patched in place. Default: none.
+        :param lock: A file that `extended-dlc lock` wrote and that you commit: what is installed, by version and hash.
+            ValueError for one that is no lock, of another release, or for the vLLM family. Default: what pip chooses
+            when the image is built.
+        :param build: Where the image is built: `LocalBuild` or `CloudBuild`. Default: `LocalBuild()`, by Docker on this
+            machine.
+        :param repository: The repository to publish to; the one who gives it decides about its tags and its life cycle.
+            Default: a new one, scanned on push, mutable tags, untagged images expire after 14 days, tagged ones never.
+        :param removal_policy: What happens to the new repository when it leaves the stack. `DESTROY` deletes the images
+            with it. Default: it is retained.
+        :param immutable_tags: Whether no tag of the new repository can be pushed to again, as Security Hub's ECR.2 asks
+            for; what is there already is then not copied again. ValueError with `repository`, whose own setting counts.
+            Default: tags are mutable.
+        """
+        super().__init__(scope, construct_id)
+        self.transformers = transformers
+        self._asked = ImageAsked(
+            kind="extended",
+            key=self.node.path,
+            transformers=transformers,
+            base=base,
+            base_region=base_region,
+            family=family,
+            accelerator=accelerator,
+            server=server,
+            model_types=tuple(sorted(model_types)),
+            rebuild=rebuild,
+        )
+        self._lock = read_lock(lock, transformers) if lock is not None else None
+        self._build: Build = build or LocalBuild()
+        self._built: CloudBuilt | None = None
+        self._decided: ImageDecision | None = None
+        self._removal_policy, self._immutable = removal_policy, immutable_tags
+        self._copies_once = immutable_tags or repository is not None
+        self._base: str | None = base
+        self._published: PublishedImage | None = None
+        if immutable_tags and repository is not None:
+            raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
+        decision = decide(self._asked, [], region=region_of(self))
+        refuse(decision)
+        self.repository = repository or self._new_repository(removal_policy)
+        if base is not None or decision.image.accelerator is not None:  # which a training image always knows
+            self._publish(decision.image, decision.notes)
+        self.node.add_validation(_IsPublished(self))
+
+    @property
+    def asked(self) -> ImageAsked:
+        """What was asked of it; family and accelerator as the first endpoint settled them."""
+        return self._asked
+
+    @property
+    def image_uri(self) -> str:
+        """Reference of the published image, tagged with its content hash."""
+        return self._require_published().uri
+
+    @property
+    def ready(self) -> IDependable | None:
+        """Depend on it to wait until the image is in its repository."""
+        return self._require_published().ready
+
+    @property
+    def decided(self) -> ImageDecision:
+        """Which image it is: its base, its family, its CUDA."""
+        self._require_published()
+        assert self._decided is not None  # noqa: S101 - set with the other
+        return self._decided
+
+    @property
+    def cloud_build(self) -> CloudBuilt | None:
+        """How the image is built in the cloud; None where it is built on this machine."""
+        self._require_published()
+        return self._built
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the image."""
+        return self.repository.grant_pull(grantee)
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where it was built for another accelerator or cannot load the model."""
+        decision = _decide_for(self._asked, scope, instance, model)
+        annotate(scope, notes_of_image(decision.notes, None))
+        return self.publish_decided(scope, decision.image, decision.notes)
+
+    def publish_for_training(self, scope: Construct, instances: Sequence[Instance]) -> PublishedImage:
+        """The image for a training job on these types; ValueError where it serves, or where they cannot run it."""
+        decision = decide(self._asked, [], region=region_of(scope))
+        refuse(decision)
+        if decision.image.family != "training":
+            raise ValueError(
+                f"image '{self.node.path}' is of the {decision.image.family or 'inference'} family, which serves and "
+                'does not train: pass ExtendedDlc(family="training") to the job'
+            )
+        found = Found()
+        for instance in instances:
+            check_training_instance(decision.image, instance, region_of(scope), found.at(""))
+        if found.refusals:
+            raise ValueError("; ".join(each.sentence for each in found.refusals))
+        annotate(scope, found.notes)
+        return self._require_published()
+
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint at `scope` for which `decide` has been asked; the first one settles it."""
+        if self._published is None:
+            is_open = self._asked.family is None and self._asked.server == "native"
+            self._asked = replace(
+                self._asked,
+                family=decided.family,
+                accelerator=decided.accelerator,
+                settled_for=scope.node.path if is_open else None,
+            )
+            self._publish(decided, notes)
+        published = self._require_published()
+        return published if is_within_reach(self, scope) else self._twin_beside(scope, published)
+
+    def _twin_beside(self, scope: Construct, published: PublishedImage) -> PublishedImage:
+        """The same image in the stack of an endpoint of another region or account: SageMaker pulls from its own."""
+        stack, key = Stack.of(scope), f"{self.node.id}{self.node.addr[-8:]}"
+        twin = stack.node.try_find_child(key)
+        if not isinstance(twin, ExtendedDlc):
+            twin = ExtendedDlc(
+                stack,
+                key,
+                transformers=self.transformers,
+                base=str(self._base),
+                family=self._asked.family,
+                server=self._asked.server,
+                model_types=self._asked.model_types,
+                rebuild=self._asked.rebuild,
+                build=self._build,
+                removal_policy=self._removal_policy,
+                immutable_tags=self._immutable,
+            )
+        return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
+
+    def _require_published(self) -> PublishedImage:
+        if self._published is None:
+            raise ValueError(_UNPUBLISHED.format(path=self.node.path))
+        return self._published
+
+    def _new_repository(self, removal_policy: RemovalPolicy) -> ecr.Repository:
+        # The copy is made again on rollback and on a revert, and ECR refuses a second push to an immutable tag even of
+        # the same digest (cdk-ecr-deployment#207): immutable tags need the function that leaves such a copy out.
+        return ecr.Repository(
+            self,
+            "Repository",
+            image_scan_on_push=True,
+            image_tag_mutability=ecr.TagMutability.IMMUTABLE if self._immutable else ecr.TagMutability.MUTABLE,
+            removal_policy=removal_policy,
+            empty_on_delete=True if removal_policy == RemovalPolicy.DESTROY else None,
+            lifecycle_rules=[
+                ecr.LifecycleRule(
+                    description="what lost its tag is no longer deployed",
+                    tag_status=ecr.TagStatus.UNTAGGED,
+                    max_image_age=Duration.days(14),
+                )
+            ],
+        )
+
+    def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
+        annotate(self, notes_of_image(notes, self._asked.key))
+        asked, base = self._asked, str(decided.base)
+        self._base = base
+        self._decided = decided
+        arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
+        if asked.rebuild is not None:
+            arguments["REBUILD"] = asked.rebuild
+        if asked.model_types:
+            arguments["MODEL_TYPES"] = ",".join(asked.model_types)
+        if self._lock is not None:
+            if decided.family == "vllm":
+                raise OptionError("lock", rule="is for the other families: leave it out for vLLM's")
+            arguments["LOCK"] = self._lock
+        if asked.server == "stock" and (along := check_stock_server(base, self.transformers).needs):
+            arguments["STOCK_REQUIREMENTS"] = " ".join(along)
+        asset = {
+            **_build_context(decided.family or "inference"),
+            "target": None if asked.server == "native" else asked.server,
+            "build_args": arguments,
+            "platform": assets.Platform.LINUX_AMD64,
+            # how it is built says nothing about what is built
+            "invalidation": assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
+        }
+        if isinstance(self._build, CloudBuild):
+            uri, ready = self._build_in_cloud(self._build, asset, decided)
+        else:
+            uri, ready = self._build_here(self._build, asset)
+        self._published = PublishedImage(
+            uri=uri,
+            ready=ready,
+            cuda=decided.cuda,
+            logs_requests=decided.logs_requests,
+            family=decided.family,
+        )
+
+    def _build_here(self, build: LocalBuild, options: Mapping[str, Any]) -> tuple[str, IDependable]:
+        """The image as an asset of the deployment, and its copy into the repository."""
+        # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
+        import cdk_ecr_deployment as ecr_deployment
+
+        asset = assets.DockerImageAsset(
+            self, "Asset", build_secrets=build.secrets or None, outputs=build.outputs, **options
+        )
+        uri = self.repository.repository_uri_for_tag(asset.asset_hash)
+        role = copy_role(self)
+        asset.repository.grant_pull(role)
+        self.repository.grant_pull_push(role)
+        copy = ecr_deployment.ECRDeployment(
+            self,
+            "Copy",
+            src=ecr_deployment.DockerImageName(asset.image_uri),
+            dest=ecr_deployment.DockerImageName(uri),
+            memory_limit=COPY_MEMORY_MIB,
+            # without updates: the construct would let the function read and write every repository and bucket
+            role=role.without_policy_updates(),
+        )
+        copy.node.add_dependency(role)
+        log_copies(self)
+        if self._copies_once:
+            from extended_dlc.images.copy_once import copy_once
+
+            copy_once(copy, role=role, repository=self.repository)
+        return uri, copy
+
+    def _build_in_cloud(
+        self, build: CloudBuild, options: Mapping[str, Any], decided: ImageDecision
+    ) -> tuple[str, IDependable]:
+        """The image as CodeBuild pushes it into the repository."""
+        from extended_dlc.images.cloud_build import build_in_cloud
+
+        self._built = build_in_cloud(
+            self,
+            build,
+            asset=options,
+            base=str(decided.base),
+            accelerator=decided.accelerator,
+            repository=self.repository,
+        )
+        return self.repository.repository_uri_for_tag(self._built.tag), self._built.ready
+
+
+class StockDlc:
+    """A Deep Learning Container as AWS publishes it, with its stock server.
+
+    It serves the models that its transformers release knows; SageMaker pulls it from AWS's own registry.
+    """
+
+    def __init__(self, *, transformers: str | None = None, base: str | None = None, region: str | None = None) -> None:
+        """Name the image.
+
+        :param transformers: Release of transformers in the image, as `4.51.3`. ValueError for a release that AWS has
+            published no image with, with those it has. Default: the newest.
+        :param base: Reference of the image itself, as of a mirror; instead of `transformers`.
+        :param region: Region of the registry that it is pulled from. Default: the endpoint's.
+        """
+        self.asked = ImageAsked(
+            kind="stock", key=f"stock/{id(self)}", transformers=transformers, base=base, base_region=region
+        )
+        refuse(decide(self.asked, [], region=None))
+        self._pulled: list[str] = []
+        """The ARNs of the repositories that endpoints asked for so far."""
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where its transformers cannot load the model."""
+        decision = _decide_for(self.asked, scope, instance, model)
+        annotate(scope, decision.notes)
+        return self.publish_decided(scope, decision.image)
+
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint for which `decide` has been asked."""
+        base = str(decided.base)
+        registry = Registry.of_dlcs(scope) if decided.any_region else Registry.of(base)
+        if registry is not None:
+            base = f"{registry.host}/{base.partition('/')[2]}"
+            self._pulled.append(registry.repository_arn(base))
+        return PublishedImage(uri=base, cuda=decided.cuda)
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the images that endpoints asked for so far."""
+        arns = list(dict.fromkeys(self._pulled))
+        if not arns:
+            return iam.Grant.drop(grantee, "a registry without AWS's permissions")
+        iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
+        pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+        return iam.Grant.add_to_principal(grantee=grantee, actions=pull, resource_arns=arns)
+
+
+class EcrImage:
+    """An image that is in an ECR repository already, published by another stack, another account or by hand."""
+
+    def __init__(
+        self,
+        repository: ecr.IRepository | NamedImage,
+        tag_or_digest: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
+    ) -> None:
+        """Name the image.
+
+        :param repository: Where it is, as `ecr.Repository.from_repository_arn(…)` for another account's. That account
+            has to let yours pull.
+        :param tag_or_digest: A tag, or a digest that begins with `sha256:`. With a tag, an image that is pushed to it
+            later reaches no running endpoint.
+        :param accelerator: What it computes with. Default: not known, and not checked.
+        :param cuda: Its CUDA, as `cu124`, which decides on the driver of the host. Default: SageMaker's own driver.
+        :param family: Its family, which decides on variables and on who answers. Default: not known.
+        :param transformers: The release in it, as `5.24.0`: ValueError for an endpoint with a model that it does not
+            have. Default: not known, and not checked.
+        """
+        self._repository = repository
+        self._tag_or_digest = tag_or_digest
+        self.asked = ImageAsked(
+            kind="ecr",
+            key=f"ecr/{id(self)}",
+            accelerator=accelerator,
+            cuda=cuda,
+            family=family,
+            transformers=transformers,
+        )
+
+    @staticmethod
+    def from_parameter(
+        scope: Construct,
+        construct_id: str,
+        parameter: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
+        repository: str | None = None,
+    ) -> EcrImage:
+        """The image that a parameter of Systems Manager names, read by each deployment: it follows the parameter.
+
+        :param parameter: Name of the parameter, or its ARN where another account shares it. The names that `ImageStack`
+            gives say what is in the image, `/images/text/inference/5.24.0/cu124`, so that an endpoint is checked
+            against it.
+        :param accelerator: As of `EcrImage`. ValueError where the parameter's name says something else. Default: what
+            the name says.
+        :param cuda: As `accelerator`.
+        :param family: As `accelerator`.
+        :param transformers: As `accelerator`.
+        :param repository: Name of the image's repository, which the endpoint's role may pull from. Default: the one
+            that the parameter's name says, otherwise each of the registry.
+        """
+        from extended_dlc.images.parameter import NamedImage
+
+        said = {"accelerator": accelerator, "cuda": cuda, "family": family, "transformers": transformers}
+        facts = facts_of_parameter(parameter, said)
+        return EcrImage(NamedImage.of_parameter(scope, construct_id, parameter, repository), "", **facts)
+
+    @staticmethod
+    def from_lookup(
+        scope: Construct,
+        construct_id: str,
+        parameter: str,
+        *,
+        accelerator: Literal["cpu", "gpu"] | None = None,
+        cuda: str | None = None,
+        family: Family | None = None,
+        transformers: str | None = None,
+        repository: str | None = None,
+    ) -> EcrImage:
+        """The image that a parameter of Systems Manager names now, noted in `cdk.context.json`: it stays until you run
+        `cdk context --reset`.
+
+        The stack needs an account and a region that are known at synth. The options are those of `from_parameter`.
+
+        :param parameter: Name of the parameter in the stack's account and region. ValueError for an ARN.
+        :param accelerator: As of `from_parameter`.
+        :param cuda: As of `from_parameter`.
+        :param family: As of `from_parameter`.
+        :param transformers: As of `from_parameter`.
+        :param repository: As of `from_parameter`.
+        """
+        from extended_dlc.images.parameter import NamedImage
+
+        said = {"accelerator": accelerator, "cuda": cuda, "family": family, "transformers": transformers}
+        facts = facts_of_parameter(parameter, said)
+        return EcrImage(NamedImage.looked_up(scope, construct_id, parameter, repository), "", **facts)
+
+    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
+        """The image for an endpoint; ValueError where it was built for another accelerator."""
+        decision = _decide_for(self.asked, scope, instance, model)
+        annotate(scope, decision.notes)
+        return self.publish_decided(scope, decision.image)
+
+    def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
+        """The image for an endpoint for which `decide` has been asked."""
+        check_region_of(self._repository, scope)
+        uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
+        return PublishedImage(uri=uri, cuda=decided.cuda, family=self.asked.family)
+
+    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let `grantee` pull the image."""
+        return self._repository.grant_pull(grantee)
+
+
+def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
+    """The notes about one image by its key, or with None those about no image."""
+    if key is None:
+        return [note for note in notes if not note.place.startswith("image")]
+    return [note for note in notes if note.place == f"image:{key}"]
+
+
+def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: ServedModel) -> Decision:
+    """The decision for one model on one type of instance."""
+    serverless = instance.name == "serverless"
+    hosting = Serverless(memory_mb=instance.memory_mib or 6144) if serverless else RealTime(instance_type=instance.name)
+    endpoint = EndpointAsked(model=model_asked(scope, model), image=asked, hosting=hosting)
+    decision = decide(asked, [endpoint], region=region_of(scope))
+    refuse(decision)
+    return decision
+
+
+def _build_context(family: Family) -> dict[str, Any]:
+    """Where a family's Dockerfile is. That of the training family shares programs with the inference family's, so that
+    its context is the folder above both, less all that it does not copy.
+    """
+    if family != "training":
+        return {"directory": str(docker_folder(family))}
+    return {
+        "directory": str(docker_folder(family).parent),
+        "file": "training/Dockerfile",
+        "exclude": list(TRAINING_CONTEXT),
+        "ignore_mode": IgnoreMode.DOCKER,
+    }
+
+
+TRAINING_CONTEXT = (
+    "*",
+    "!inference",
+    "inference/*",
+    *(f"!inference/{name}" for name in ("install.py", "protected.txt", "prove.py", "bytecode.py", "tiny_models.py")),
+    "!inference/extended_dlc_server",
+    "inference/extended_dlc_server/*",
+    *(f"!inference/extended_dlc_server/{name}.py" for name in ("__init__", "errors")),
+    "!inference/extended_dlc_server/machine",
+    "inference/extended_dlc_server/machine/*",
+    *(f"!inference/extended_dlc_server/machine/{name}.py" for name in ("__init__", "secret")),
+    "!training",
+    *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
+)
+"""What the build of a training image does not see of `docker/`, as a .dockerignore says it."""
+
+
+_UNPUBLISHED = (
+    "image '{path}' is used by no endpoint and does not know its accelerator: pass accelerator='cpu' or 'gpu', or "
+    "define an endpoint that uses it before you ask for its URI"
+)
+
+
+@jsii.implements(IValidation)
+class _IsPublished:
+    """An image that nothing asked for would silently not be built."""
+
+    def __init__(self, image: ExtendedDlc) -> None:
+        self._image = image
+
+    def validate(self) -> list[str]:
+        """The errors of the image at synth."""
+        return [] if self._image._published else [_UNPUBLISHED.format(path=self._image.node.path)]

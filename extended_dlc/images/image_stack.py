@@ -1,0 +1,264 @@
+"""`ImageStack`: images that are built and published once, for the accounts of other teams."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack, TimeZone
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from constructs import Construct
+
+from extended_dlc.images.image import ExtendedDlc
+from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options.build import CloudBuild
+from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
+
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+_PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+
+
+class ImageStack(Stack):
+    """Repositories of extended images that other accounts may pull from, each image named by a parameter.
+
+    An image's parameter names it by its digest: `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, as
+    `/images/text/inference/5.24.0/cu124`, which `EcrImage.from_parameter` takes. Repositories and parameters stay when
+    the stack is deleted, because endpoints of others may need them.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        images: Mapping[str, ImageVersion],
+        prefix: str = "images",
+        readers: Readers | None = None,
+        regions: Sequence[str] = (),
+        rebuilds: Rebuilds | None = None,
+        build: CloudBuild | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Define the images.
+
+        :param images: What is published, by the keys that repositories and parameters are named by.
+        :param prefix: What the names of repositories and parameters begin with. Default: `images`.
+        :param readers: Which other accounts may pull. Default: none.
+        :param regions: Other regions that ECR copies the images to; parameters there name them too. The registry has
+            one configuration of this, which becomes this stack's. ValueError where the stack's own region or account is
+            not known at synth. Default: none.
+        :param rebuilds: When the images are built again. Default: when the stack changes them.
+        :param build: How they are built; its `gate` decides which are published. Default: `CloudBuild()`.
+        :param kwargs: The options of `Stack`.
+        """
+        super().__init__(scope, construct_id, **kwargs)
+        if not images:
+            raise OptionError("images", rule="is empty: name one ImageVersion, or leave the stack out")
+        for option, value in (("prefix", prefix), *(("images", key) for key in images)):
+            if not all(_PART.fullmatch(part) for part in value.split("/")):
+                raise OptionError(option, value, "must be small letters, digits and single '.', '_', '-' between them")
+        self._prefix, self._readers, self._rebuilds = prefix, readers, rebuilds
+        self._regions = self._checked(regions)
+        self._build = build or CloudBuild()
+        self.images: dict[str, ExtendedDlc] = {}
+        """The images by their keys."""
+        self.parameters: dict[str, str] = {}
+        """The names of their parameters by their keys."""
+        self._replicas = [self._replica(scope, construct_id, region) for region in self._regions]
+        for key, version in images.items():
+            self.images[key] = self._publish(key, version)
+        if self._regions:
+            self._replicate()
+
+    def _checked(self, regions: Sequence[str]) -> Sequence[str]:
+        if regions and (is_token(self.region) or is_token(self.account)):
+            raise OptionError(
+                "regions", ", ".join(regions), "needs a stack whose account and region are known: give it an env"
+            )
+        if self.region in regions:
+            raise OptionError("regions", self.region, "is the stack's own region: leave it out")
+        return tuple(dict.fromkeys(regions))
+
+    def _publish(self, key: str, version: ImageVersion) -> ExtendedDlc:
+        home = Construct(self, f"Of{''.join(part.capitalize() for part in re.split('[^a-z0-9]', key))}")
+        repository = self._repository(home, f"{self._prefix}/{key}")
+        options = {name: value for name, value in asdict(version).items() if value not in (None, ())}
+        draft = _decided(version, home)
+        name = parameter_name(
+            f"{self._prefix}/{key}",
+            family=draft.family or "inference",
+            transformers=version.transformers,
+            accelerator=draft.accelerator or "cpu",
+            cuda=draft.cuda,
+        )
+        shared = self._readers is not None and bool(self._readers.accounts)
+        build = replace(
+            self._build,
+            parameters=(*self._build.parameters, name, *(f"{region}:{name}" for region in self._regions)),
+            advanced_parameters=shared or self._build.advanced_parameters,
+        )
+        image = ExtendedDlc(home, "Image", repository=repository, build=build, **options)
+        self.parameters[key] = name
+        if shared:
+            self._share(home, name, image)
+        if self._rebuilds is not None:
+            self._build_again(home, image, self._rebuilds)
+        CfnOutput(self, f"{home.node.id}Parameter", value=name, description=f"Names the image '{key}' by its digest")
+        return image
+
+    def _repository(self, home: Construct, name: str) -> ecr.Repository:
+        repository = ecr.Repository(
+            home,
+            "Repository",
+            repository_name=name,
+            image_scan_on_push=True,
+            # each build has a tag of its own, and a revert pushes one again
+            image_tag_mutability=ecr.TagMutability.MUTABLE,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        # ECR does not know which images are in use, and SageMaker needs them again when it scales: none expires
+        for statement in _pulls(self._readers):
+            repository.add_to_resource_policy(statement)
+        return repository
+
+    def _share(self, home: Construct, name: str, image: ExtendedDlc) -> None:
+        """Let the accounts read the parameter, which a template of theirs takes by its ARN."""
+        from aws_cdk import aws_ram as ram
+
+        assert self._readers is not None  # noqa: S101 - by the caller
+        share = ram.CfnResourceShare(
+            home,
+            "Share",
+            name=name.strip("/").replace("/", "-"),
+            principals=list(self._readers.accounts),
+            resource_arns=[self.format_arn(service="ssm", resource="parameter", resource_name=name.lstrip("/"))],
+            permission_arns=[f"arn:{self.partition}:ram::aws:permission/AWSRAMDefaultPermissionSSMParameterReadOnly"],
+        )
+        if image.ready is not None:
+            share.node.add_dependency(image.ready)
+
+    def _build_again(self, home: Construct, image: ExtendedDlc, rebuilds: Rebuilds) -> None:
+        """Have EventBridge Scheduler start the build that the deployment starts, with the time as its rebuild text."""
+        from aws_cdk import aws_scheduler as scheduler
+        from aws_cdk import aws_scheduler_targets as targets
+
+        from extended_dlc.images.cloud_build import SPEC, proxy_variables
+
+        built = image.cloud_build
+        assert built is not None  # noqa: S101 - built by CloudBuild
+        variables = {
+            "PROGRAM": built.program,
+            "ARGUMENTS": built.arguments,
+            "REBUILD": "<aws.scheduler.scheduled-time>",
+            **proxy_variables(self._build),
+        }
+        scheduler.Schedule(
+            home,
+            "Rebuild",
+            description=f"Builds {home.node.path} again",
+            schedule=scheduler.ScheduleExpression.expression(rebuilds.schedule, TimeZone.of(rebuilds.timezone)),
+            target=targets.Universal(
+                service="codebuild",
+                action="startBuild",
+                input=scheduler.ScheduleTargetInput.from_object(
+                    {
+                        "ProjectName": built.project.project_name,
+                        "SourceTypeOverride": "NO_SOURCE",
+                        "ArtifactsOverride": {"Type": "NO_ARTIFACTS"},
+                        "BuildspecOverride": json.dumps(SPEC),
+                        "TimeoutInMinutesOverride": self._build.timeout_minutes,
+                        "EnvironmentVariablesOverride": [
+                            {"Name": name, "Value": value, "Type": "PLAINTEXT"} for name, value in variables.items()
+                        ],
+                    }
+                ),
+                policy_statements=[
+                    iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[built.project.project_arn])
+                ],
+            ),
+        )
+        if rebuilds.failure_topic is not None:
+            from aws_cdk import aws_events_targets as event_targets
+
+            built.project.on_build_failed("Failed", target=event_targets.SnsTopic(rebuilds.failure_topic))
+
+    def _replicate(self) -> None:
+        rule = ecr.CfnReplicationConfiguration.ReplicationRuleProperty(
+            destinations=[
+                ecr.CfnReplicationConfiguration.ReplicationDestinationProperty(region=each, registry_id=self.account)
+                for each in self._regions
+            ],
+            repository_filters=[
+                ecr.CfnReplicationConfiguration.RepositoryFilterProperty(
+                    filter=f"{self._prefix}/", filter_type="PREFIX_MATCH"
+                )
+            ],
+        )
+        replication = ecr.CfnReplicationConfiguration(
+            self,
+            "Replication",
+            replication_configuration=ecr.CfnReplicationConfiguration.ReplicationConfigurationProperty(rules=[rule]),
+        )
+        for image in self.images.values():  # ECR copies what is pushed afterwards
+            built = image.cloud_build
+            assert built is not None  # noqa: S101 - built by CloudBuild
+            built.ready.node.add_dependency(replication)
+
+    def _replica(self, scope: Construct, construct_id: str, region: str) -> Stack:
+        """What ECR makes the repositories in another region from: they get no policy by themselves."""
+        stack = Stack(
+            scope,
+            f"{construct_id}-{region}",
+            env=Environment(account=self.account, region=region),
+            description="How ECR makes the copies of extended images in this region",
+        )
+        statements = [statement.to_statement_json() for statement in _pulls(self._readers)]
+        policy = {"Version": "2012-10-17", "Statement": statements}
+        ecr.CfnRepositoryCreationTemplate(
+            stack,
+            "Template",
+            applied_for=["REPLICATION"],
+            prefix=self._prefix,
+            description="Extended images that are copied from another region",
+            image_tag_mutability="MUTABLE",
+            repository_policy=stack.to_json_string(policy) if statements else None,
+        )
+        self.node.add_dependency(stack)
+        return stack
+
+
+def _decided(version: ImageVersion, scope: Construct) -> Any:
+    """Which image it is going to be."""
+    from extended_dlc.decisions.asked import ImageAsked
+    from extended_dlc.decisions.decide import decide
+    from extended_dlc.images.decided import refuse, region_of
+
+    options = {name: value for name, value in asdict(version).items() if name != "model_types"}
+    asked = ImageAsked(kind="extended", key=scope.node.path, model_types=tuple(version.model_types), **options)
+    decision = decide(asked, [], region=region_of(scope))
+    refuse(decision)
+    if decision.image.base is None or decision.image.accelerator is None:
+        raise OptionError("accelerator", rule="is not known, and no endpoint decides on it here: say 'cpu' or 'gpu'")
+    return decision.image
+
+
+def _pulls(readers: Readers | None) -> list[iam.PolicyStatement]:
+    """The statements of a repository's policy."""
+    found = []
+    if readers is not None and readers.accounts:
+        principals: list[iam.IPrincipal] = [iam.AccountPrincipal(account) for account in readers.accounts]
+        found.append(iam.PolicyStatement(sid="Accounts", actions=list(PULL), principals=principals))
+    if readers is not None and readers.organisation is not None:
+        found.append(
+            iam.PolicyStatement(
+                sid="Organisation",
+                actions=list(PULL),
+                principals=[iam.AnyPrincipal()],
+                conditions={"StringEquals": {"aws:PrincipalOrgID": readers.organisation}},
+            )
+        )
+    return found

@@ -1,0 +1,63 @@
+"""Where images are: the regions that SageMaker pulls them from, and AWS's registries in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aws_cdk import Aws, CfnMapping, Stack
+from constructs import Construct
+
+from extended_dlc.constructs.helpers import any_partition, place_of
+from extended_dlc.facts.catalog import registry_accounts
+from extended_dlc.images.registry_login import ecr_registries
+from extended_dlc.options._values import OptionError, is_token
+
+
+def is_within_reach(image: Construct, endpoint: Construct) -> bool:
+    """Whether an image is in the account and the region of an endpoint, as far as the template says."""
+    here, there = place_of(image), place_of(endpoint)
+    pairs = ((here.region, there.region), (here.account, there.account))
+    return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
+
+
+def check_region_of(repository: object, endpoint: Construct) -> None:
+    """Refuse a repository of another region (SageMaker API, ContainerDefinition, `Image`)."""
+    region, its = place_of(endpoint).region, getattr(getattr(repository, "env", None), "region", None)
+    if its is None or is_token(its) or is_token(region) or its == region:
+        return
+    raise OptionError(
+        "image",
+        f"EcrImage in {its}",
+        f"is in another region than the endpoint, {region}, where SageMaker does not pull it from: have ECR replicate "
+        "the repository there, and name that one",
+    )
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A private registry of ECR's."""
+
+    host: str
+    region: str
+    account: str
+
+    @staticmethod
+    def of(reference: str) -> Registry | None:
+        """The registry in a reference; None for one of another kind."""
+        return next((Registry(each.host, each.region, each.account) for each in ecr_registries([reference])), None)
+
+    @staticmethod
+    def of_dlcs(scope: Construct) -> Registry:
+        """AWS's own, in whichever region the stack is deployed to: a mapping of the template knows its account."""
+        stack = Stack.of(scope)
+        found = stack.node.try_find_child("ExtendedDlcRegistries")
+        if not isinstance(found, CfnMapping):
+            accounts = {region: {"account": account} for region, account in registry_accounts().items()}
+            found = CfnMapping(stack, "ExtendedDlcRegistries", mapping=accounts)
+        account = found.find_in_map(Aws.REGION, "account")
+        return Registry(f"{account}.dkr.ecr.{Aws.REGION}.{Aws.URL_SUFFIX}", Aws.REGION, account)
+
+    def repository_arn(self, reference: str) -> str:
+        """The ARN of the repository of a reference to this registry."""
+        name = reference.removeprefix(f"{self.host}/").partition("@")[0].partition(":")[0]
+        return f"arn:{any_partition()}:ecr:{self.region}:{self.account}:repository/{name}"

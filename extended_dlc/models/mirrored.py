@@ -1,0 +1,294 @@
+"""Weights that are copied from the Hub to S3 once, and served from there without the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from aws_cdk import Annotations, Aws, CfnWaitCondition, Duration, Token
+from aws_cdk import aws_codebuild as codebuild
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_secretsmanager as secretsmanager
+from constructs import Construct, IDependable
+
+from extended_dlc.constructs.archive import Uploaded, upload_file
+from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, start_and_wait
+from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.principals import trust_builds_of_account
+from extended_dlc.decisions.asked import VARIABLES, Source
+from extended_dlc.facts.checks import check_commit, check_model_id, model_id
+from extended_dlc.facts.named_models import known_licence, known_model_type
+from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_secret
+from extended_dlc.options._values import require, within
+from extended_dlc.options.code import InferenceCode
+from extended_dlc.programs.copy_model import UNVERIFIED
+
+DEFAULT_BUCKET = "extended-dlc-models"
+"""The start of the default bucket's name."""
+
+# not copy.py: Python would find that one where its own library says 'import copy'
+_BUILD = {
+    "version": "0.2",
+    "phases": {
+        "build": {
+            "commands": [
+                'aws s3 cp --quiet "$PROGRAM" copy_model.py',
+                "python3 -c 'import boto3' || python3 -m pip install --quiet boto3",
+                'python3 copy_model.py $ARGUMENTS --signal "$SIGNAL"',
+            ]
+        },
+        "post_build": {
+            # whatever went wrong before the program could tell; a second signal of a failure changes nothing
+            "commands": [
+                'test "$CODEBUILD_BUILD_SUCCEEDING" = 1 || curl --silent --show-error --request PUT '
+                "--header 'Content-Type:' --data-binary "
+                '\'{"Status": "FAILURE", "UniqueId": "build", "Reason": "the copy failed: see the log of the build", '
+                '"Data": ""}\' "$SIGNAL"'
+            ]
+        },
+    },
+}
+
+
+class MirroredModel(Construct):
+    """One commit of a Hub model, copied to S3 by the deployment and served from there.
+
+    CodeBuild copies it, in parallel and compared with the Hub's hashes; no byte goes over the machine that deploys.
+    What is in the bucket already is not copied again, whichever deployment, stack or interrupted copy left it there.
+    Containers get the files from SageMaker, without a network and without the Hub.
+    """
+
+    token: secretsmanager.ISecret | None = None
+    """The container needs none: the copy reads it."""
+
+    code: InferenceCode | None = None
+    source: Source = "mirrored"
+    variables: Mapping[str, str] = VARIABLES["mirrored"]
+    _kind: Literal["model", "dataset"] = "model"
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        model: str,
+        revision: str,
+        task: str | None = None,
+        model_type: str | None = None,
+        parameters: int | None = None,
+        trust_remote_code: bool = False,
+        licence: str | None = None,
+        token: secretsmanager.ISecret | None = None,
+        bucket: s3.IBucket | None = None,
+        project: codebuild.IProject | None = None,
+        timeout: Duration | None = None,
+    ) -> None:
+        """Define the copy.
+
+        :param model: The model's id on the Hub, as of `HubModel`.
+        :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
+        :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
+        :param model_type: As of `HubModel`.
+        :param parameters: As of `HubModel`.
+        :param trust_remote_code: Whether Python files of the model may run. Default: they may not.
+        :param licence: As of `HubModel`.
+        :param token: The secret with the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated
+            model; the copy reads it, and the container never sees it. Default: none.
+        :param bucket: Where the copy goes, below `models/`, and below `unverified/` until it is compared; in the
+            endpoint's region. Default: `extended-dlc-models-ACCOUNT-REGION`, which the first copy makes, for TLS only,
+            and which belongs to no stack, so that a rollback leaves what was copied.
+        :param project: The CodeBuild project that copies, on a Linux image with Python 3.9 or newer, as one with a way
+            through your network; its role is granted what the copy needs. Default: a new one.
+        :param timeout: How long the copy may take, 10 minutes to 8 hours. What it did until then is kept. Default: 6
+            hours.
+        """
+        super().__init__(scope, construct_id)
+        self.model_id = model_id(model)
+        require("model", self.model_id, check_model_id)
+        require("revision", revision, check_commit)
+        self.revision = revision
+        require_secret(token)
+        within("parameters", parameters, 1, None, "leave it out where it is not known")
+        self.parameters = parameters
+        self.trust_remote_code = trust_remote_code
+        seconds = int((timeout or Duration.hours(6)).to_seconds())
+        if not 600 <= seconds <= LONGEST_SECONDS:
+            raise ValueError(
+                f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "
+                "longer goes on with the next deployment"
+            )
+        known = not Token.is_unresolved(self.model_id)
+        self.model_type = model_type or (known_model_type(self.model_id) if known else None)
+        if (region := place_of(self).region).startswith("cn-"):
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:hub-in-china",
+                f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
+                "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
+            )
+        licence = licence or (known_licence(self.model_id) if known else None)
+        if licence is not None:
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {licence}"
+            )
+        self._bucket = bucket or s3.Bucket.from_bucket_name(
+            self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
+        )
+        self._prefix = f"{self._kind}s/{self.model_id}/{revision}/"
+        self.task = task
+        self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
+        self.project = project or self._new_project()
+        program = upload_file(self, Path(__file__).parents[1] / "programs" / "copy_model.py")
+        self._grant_copy(program, token, makes_bucket=bucket is None)
+        self._ready = self._copy(program, token, revision, seconds, makes_bucket=bucket is None)
+
+    @property
+    def s3_uri(self) -> str:
+        """Where the files are once they are copied."""
+        return f"s3://{self._bucket.bucket_name}/{self._prefix}"
+
+    def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
+        """The copy, once it is whole."""
+        prefix = Uploaded(bucket=self._bucket.bucket_name, key=self._prefix)
+        return PlacedModel(
+            environment=self._environment,
+            data=prefix_for(role, prefix, self._bucket.encryption_key),
+            ready=self._ready,
+            isolated=True,
+        )
+
+    @property
+    def ready(self) -> IDependable:
+        """Depend on it to wait until the copy is whole."""
+        return self._ready
+
+    def grant_read(self, role: iam.IGrantable) -> None:
+        """Let `role` list and read the copy."""
+        prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
+
+    def _new_project(self) -> codebuild.Project:
+        project = codebuild.Project(
+            self,
+            "Project",
+            description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
+            environment=codebuild.BuildEnvironment(
+                build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
+                # the copy keeps a few hundred MB in memory; new accounts have quota for the small type alone, if any
+                compute_type=codebuild.ComputeType.SMALL,
+            ),
+            build_spec=codebuild.BuildSpec.from_object(_BUILD),
+            timeout=Duration.seconds(LONGEST_SECONDS),
+            queued_timeout=Duration.seconds(QUEUE_SECONDS),
+            grant_report_group_permissions=False,  # a copy has no test reports
+        )
+        trust_builds_of_account(self, project.role)
+        return project
+
+    def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:
+        bucket = f"arn:{Aws.PARTITION}:s3:::{self._bucket.bucket_name}"
+        in_parts = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+        on_bucket = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+        if makes_bucket:
+            on_bucket += ["s3:CreateBucket", "s3:PutBucketPublicAccessBlock"]
+            on_bucket += [
+                f"s3:{verb}{what}" for what in ("LifecycleConfiguration", "BucketPolicy") for verb in ("Get", "Put")
+            ]
+        for actions, resource in (
+            (["s3:GetObject"], f"arn:{Aws.PARTITION}:s3:::{program.bucket}/{program.key}"),
+            (["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], f"{bucket}/{self._prefix}*"),
+            (["s3:PutObject", "s3:GetObject", "s3:DeleteObject", *in_parts], f"{bucket}/{UNVERIFIED}{self._prefix}*"),
+            (["s3:PutObject", "s3:GetObject"], f"{bucket}/{self._prefix.rstrip('/')}.json"),
+            (on_bucket, bucket),
+        ):
+            self.project.grant_principal.add_to_principal_policy(
+                iam.PolicyStatement(actions=actions, resources=[resource])
+            )
+        if self.project.role is None:  # a project that was looked up by its name: its owner grants it the rest
+            return
+        if self._bucket.encryption_key is not None:
+            self._bucket.encryption_key.grant_encrypt_decrypt(self.project)
+        if token is not None:
+            token.grant_read(self.project)
+
+    def _copy(
+        self,
+        program: Uploaded,
+        token: secretsmanager.ISecret | None,
+        revision: str,
+        seconds: int,
+        *,
+        makes_bucket: bool,
+    ) -> CfnWaitCondition:
+        # what is copied is in the wait condition's id, so that another commit has another one
+        what = hashlib.sha256(json.dumps([self.model_id, revision, self.node.path]).encode()).hexdigest()[:8]
+        arguments = {
+            "model": self.model_id,
+            **({"kind": self._kind} if self._kind != "model" else {}),
+            "revision": revision,
+            "bucket": self._bucket.bucket_name,
+            "prefix": self._prefix,
+            "seconds": str(seconds - 120),  # it ends by itself, and says so
+            **({"make-bucket-in": Aws.ACCOUNT_ID} if makes_bucket else {}),
+            **({"token-secret": token.secret_arn} if token else {}),
+        }
+        variables = {
+            "PROGRAM": f"s3://{program.bucket}/{program.key}",
+            "ARGUMENTS": " ".join(f"--{name}={value}" for name, value in arguments.items()),
+        }
+        return start_and_wait(
+            self,
+            self.project,
+            resource_type="Custom::ExtendedDlcMirror",
+            spec=_BUILD,
+            variables=variables,
+            key=what,
+            physical_id=f"{self.model_id}-{revision}",
+            seconds=seconds,
+            ready_id="Copied",
+        )
+
+
+class MirroredDataset(MirroredModel):
+    """One commit of a data set of the Hub, copied to S3 by the deployment: a channel of a training.
+
+    It is copied as a `MirroredModel` is, below `datasets/`, with all files that are not hidden.
+    """
+
+    _kind = "dataset"
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        dataset: str,
+        revision: str,
+        token: secretsmanager.ISecret | None = None,
+        bucket: s3.IBucket | None = None,
+        project: codebuild.IProject | None = None,
+        timeout: Duration | None = None,
+    ) -> None:
+        """Define the copy.
+
+        :param dataset: The data set's id on the Hub, as `nyu-mll/glue`. ValueError when it cannot be an id.
+        :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
+        :param token: The secret with the Hub's token, for a private or gated data set, as of `MirroredModel`. Default:
+            none, and the copy of a gated one fails with what to do.
+        :param bucket: As of `MirroredModel`, below `datasets/`.
+        :param project: As of `MirroredModel`.
+        :param timeout: As of `MirroredModel`.
+        """
+        require("dataset", dataset, check_model_id)
+        super().__init__(
+            scope,
+            construct_id,
+            model=dataset,
+            revision=revision,
+            token=token,
+            bucket=bucket,
+            project=project,
+            timeout=timeout,
+        )

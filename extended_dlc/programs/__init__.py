@@ -1,0 +1,1 @@
+"""What runs in AWS: functions of Lambda and programs of CodeBuild. Each is a whole program, of boto3 alone."""

@@ -1,0 +1,224 @@
+"""Tiny models with random weights, of any type that this transformers release has, in the layout of the Hub.
+
+    python tiny_types.py FOLDER TYPE:TASK:SEED=PATH …      an empty TASK: what the type is most often used for
+
+It runs beside `tiny_models.py`, which makes the types that this program cannot shrink (BLOOM, Whisper), and ends with
+status 3 and a line `PATH: reason` for each model that it cannot make. The others are made all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_SIZES: dict[str, Any] = {
+    **dict.fromkeys(
+        ("hidden_size", "d_model", "n_embd", "embedding_size", "word_embed_proj_dim", "projection_dim"), 64
+    ),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), 128),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 64),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "num_decoder_layers", "n_layer", "n_layers"), 2),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "num_heads", "n_head", "n_heads"), 4),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "num_experts_per_tok"), 2),
+    **dict.fromkeys(("head_dim", "d_kv", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"), 16),
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 32),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
+    **dict.fromkeys(("n_group", "topk_group"), 1),
+    # RoBERTa counts positions from its padding token on
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_source_positions", "max_target_positions"), 514),
+    "image_size": 32,
+    "patch_size": 8,
+    # speech by convolutions, as Wav2Vec2 has them
+    "conv_dim": [32, 32],
+    "conv_kernel": [10, 8],
+    "conv_stride": [8, 8],
+    "num_feat_extract_layers": 2,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+"""What makes a configuration small, where it has an attribute of that name."""
+
+_ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
+_LONGEST = 500
+_LARGEST = 30_000_000
+"""Weights of a model that still counts as tiny."""
+_INIT = 0.5
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+_HEADS = {
+    "audio-classification": ("AudioClassification",),
+    "automatic-speech-recognition": ("SpeechSeq2Seq", "CTC"),
+    "depth-estimation": ("DepthEstimation",),
+    "feature-extraction": ("",),
+    "fill-mask": ("MaskedLM",),
+    "image-classification": ("ImageClassification",),
+    "image-feature-extraction": ("",),
+    "object-detection": ("ObjectDetection",),
+    "question-answering": ("QuestionAnswering",),
+    "sentence-embeddings": ("",),
+    "sentence-similarity": ("",),
+    "summarization": ("Seq2SeqLM",),
+    "text-classification": ("SequenceClassification",),
+    "text-generation": ("CausalLM",),
+    "text-ranking": ("SequenceClassification",),
+    "text2text-generation": ("Seq2SeqLM",),
+    "token-classification": ("TokenClassification",),
+    "translation": ("Seq2SeqLM",),
+    "zero-shot-classification": ("SequenceClassification",),
+    "zero-shot-image-classification": ("ZeroShotImageClassification",),
+}
+"""Task -> the heads that serve it, as `AutoModelFor…` names them; '' is the bare model."""
+
+_USUAL = ("Seq2SeqLM", "SpeechSeq2Seq", "MaskedLM", "CausalLM", "ImageClassification", "CTC", "AudioClassification", "")
+"""The heads of a model whose task nobody said, the first that its type has."""
+
+
+class CannotMake(Exception):
+    """A model that this program cannot make small."""
+
+
+def make(folder: Path, model_type: str, task: str, seed: int) -> None:
+    tiny_models, torch, transformers = map(import_module, ("tiny_models", "torch", "transformers"))
+    by_hand = tiny_models.MAKERS.get(model_type)
+    if by_hand is not None and task in ("", "text-generation", "automatic-speech-recognition"):
+        by_hand(folder, seed)
+        return
+    tokenizer = tiny_models._byte_level_tokenizer(list(_ROLES.values()))
+    config = _config(transformers, model_type, tokenizer, task)
+    head = _head(transformers, config, task)
+    with torch.device("meta"):
+        weights = sum(each.numel() for each in head.from_config(config).parameters())
+    if weights > _LARGEST:
+        raise CannotMake(f"type '{model_type}' has {weights:,} weights at its smallest here")
+    torch.manual_seed(seed)
+    model = head.from_config(config)
+    _speak(model, tokenizer, tiny_models)
+    model.save_pretrained(folder)
+    if not _save_processors(transformers, type(config), folder):
+        template = {"chat_template": _CHAT_TEMPLATE} if "CausalLM" in type(model).__name__ else {}
+        tiny_models._save_tokenizer(tokenizer, folder, {**_TOKENIZER, **template}, _ROLES)
+    elif type(model).__name__.endswith("ForCTC"):
+        _save_letters(transformers, folder)
+
+
+_TOKENIZER = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "model_input_names": ["input_ids", "attention_mask"],
+    "model_max_length": _LONGEST,
+}
+
+
+def _config(transformers: Any, model_type: str, tokenizer: Any, task: str) -> Any:
+    """The type's configuration, with all that it counts made small."""
+    try:
+        default = transformers.AutoConfig.for_model(model_type)
+    except ValueError:
+        raise CannotMake(f"transformers {transformers.__version__} has no type '{model_type}'") from None
+    sizes = _small(transformers, default)
+    numbers = {f"{role}_id": tokenizer.token_to_id(token) for role, token in _ROLES.items() if role != "mask_token"}
+    text = sizes.get("text_config", sizes)
+    text.update(numbers, vocab_size=tokenizer.get_vocab_size())
+    if getattr(default, "is_encoder_decoder", False):
+        # random weights know no end: an answer ends at its length
+        text.update(decoder_start_token_id=numbers["bos_token_id"], forced_eos_token_id=None)
+    if task == "zero-shot-classification":
+        sizes["id2label"] = {0: "contradiction", 1: "entailment"}
+        sizes["label2id"] = {"contradiction": 0, "entailment": 1}
+    return type(default)(**sizes)
+
+
+def _small(transformers: Any, default: Any) -> dict[str, Any]:
+    """The arguments that make a configuration small, and those of the configurations inside it."""
+    base = transformers.PretrainedConfig
+    sizes = {name: size for name, size in _SIZES.items() if _counts(default, name)}
+    if "kv_lora_rank" in sizes:  # multi-head latent attention has a key for each head
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+    for name in ("initializer_range", "init_std", "initializer_factor"):
+        if hasattr(default, name):
+            sizes[name] = _INIT
+    inside = {name: value for name, value in vars(default).items() if isinstance(value, base)}
+    return {**sizes, **{name: _small(transformers, value) for name, value in inside.items()}}
+
+
+def _counts(config: Any, name: str) -> bool:
+    """Whether an attribute is a number, or as many of them, as ours."""
+    value = getattr(config, name, None)
+    computed = getattr(type(config), name, None)
+    if isinstance(computed, property) and computed.fset is None:
+        return False
+    return isinstance(value, (list, tuple)) if isinstance(_SIZES[name], list) else isinstance(value, int)
+
+
+def _head(transformers: Any, config: Any, task: str) -> Any:
+    """The auto class of the task, or of what the type is most often used for."""
+    wanted = _HEADS.get(task, _USUAL)
+    if not getattr(config, "is_encoder_decoder", False) and wanted is _USUAL:
+        wanted = _USUAL[2:]
+    for name in wanted:
+        auto = getattr(transformers, f"AutoModelFor{name}" if name else "AutoModel", None)
+        if auto is not None and type(config) in auto._model_mapping:
+            return auto
+    raise CannotMake(f"type '{config.model_type}' has nothing for the task '{task}'")
+
+
+def _speak(model: Any, tokenizer: Any, tiny_models: Any) -> None:
+    """Where it generates text: words of the corpus only, and no end."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    weight = getattr(output, "weight", None)
+    if weight is not None and weight.shape[0] == tokenizer.get_vocab_size():
+        tiny_models._say_words_only(weight, tokenizer)
+
+
+def _save_processors(transformers: Any, config: Any, folder: Path) -> bool:
+    """What turns pictures or sounds into numbers, where a type has it; whether it takes the tokenizer's place."""
+    images = import_module("transformers.models.auto.image_processing_auto").IMAGE_PROCESSOR_MAPPING
+    sounds = import_module("transformers.models.auto.feature_extraction_auto").FEATURE_EXTRACTOR_MAPPING
+    if config in images:
+        # a class, several in a tuple (releases before 5), or by what they compute with
+        found = images[config]
+        several = list(found.values()) if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
+        square = {"height": 32, "width": 32}
+        next(each for each in several if each is not None)(size=square, crop_size=square).save_pretrained(folder)
+        return not hasattr(config(), "text_config")
+    if config in sounds:
+        sounds[config]().save_pretrained(folder)
+        return True
+    return False
+
+
+def _save_letters(transformers: Any, folder: Path) -> None:
+    """A vocabulary of letters, which speech recognition by CTC writes."""
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
+    (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
+    transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
+
+
+def main(folder: Path, *wanted: str) -> int:
+    """Make the models that are named; the exit status."""
+    status = 0
+    for one in wanted:
+        recipe, _, path = one.partition("=")
+        model_type, task, seed = recipe.split(":")
+        shutil.rmtree(folder / path, ignore_errors=True)
+        (folder / path).mkdir(parents=True)
+        try:
+            make(folder / path, model_type, task, int(seed))
+        except Exception as error:  # a type that wants to be made in its own way
+            shutil.rmtree(folder / path)
+            print(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
+            status = 3
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -1,0 +1,110 @@
+"""`Custom::ExtendedDlcProof`: our own Lambda function, as a process of this machine that answers CloudFormation."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import extended_dlc
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.references import EcrReference
+from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
+
+_FUNCTIONS = Path(extended_dlc.__file__).parent / "programs" / "functions"
+
+_LAMBDA = """
+import json, os, sys
+import proof
+class Context:
+    invoked_function_arn = os.environ["FUNCTION"]
+    def get_remaining_time_in_millis(self):
+        return 900_000
+proof.WAIT_SECONDS = 0.2
+proof.handle(json.load(sys.stdin), Context())
+"""
+"""What Lambda does with the handler; a call may take as long as it likes, and there is little to wait for."""
+
+
+def prove(*, port: int, iam: Iam) -> CustomHandler:
+    """Runs the function against this server, with its role where it has one here."""
+
+    def handle(kind: str, wish: Wish) -> Properties:
+        image = EcrReference.parse(wish.properties.get("Image", ""), port=port)
+        if image is not None and image.account not in (None, wish.account_id):
+            return {}  # no registry of another account is here, and the embedded SageMaker takes its images as they are
+        function = str(wish.properties.get("ServiceToken", ""))
+        with _Answers() as answers:
+            event = {
+                "RequestType": kind,
+                "ResponseURL": answers.url,
+                "StackId": wish.stack_id,
+                "RequestId": "00000000-0000-0000-0000-000000000000",
+                "LogicalResourceId": wish.logical_id,
+                "ResourceProperties": _as_text(wish.properties),
+            }
+            environment = {
+                **os.environ,
+                **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
+                **iam.environment_of_function(function, wish.account_id, wish.region),
+                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(_FUNCTIONS), "FUNCTION": function},
+            }
+            done = subprocess.run(  # noqa: S603 - what CloudFormation would run
+                [sys.executable, "-c", _LAMBDA],
+                input=json.dumps(event),
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        if answers.given is None:
+            raise CustomResourceFailed(f"the function gave no answer: {done.stderr.strip()}")
+        answer = json.loads(answers.given)
+        if answer["Status"] != "SUCCESS":
+            raise CustomResourceFailed(answer["Reason"])
+        return dict(answer.get("Data", {}))
+
+    return handle
+
+
+class _Answers:
+    """The address in S3 that CloudFormation waits at."""
+
+    def __init__(self) -> None:
+        self.given: bytes | None = None
+        answers = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_PUT(self) -> None:
+                answers.given = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Nothing."""
+
+        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/answer"
+
+    def __enter__(self) -> _Answers:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _as_text(value: Any) -> Any:
+    """As CloudFormation hands properties to a custom resource: each number and boolean is text."""
+    if isinstance(value, dict):
+        return {key: _as_text(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_as_text(each) for each in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,155 @@
+"""Writes the generated parts of docs/architecture.md, from the code: `python -m maintain.architecture`.
+
+The folders with their first sentence, what imports what, and the order in which a synth enters the library.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "architecture.md"
+HOUSES = {"library": ROOT / "extended_dlc", "server": ROOT / "docker" / "inference" / "extended_dlc_server"}
+
+LIBRARY = (
+    *("cli", "smoke", "doctor", "rehearsal", "asking", "app", "training", "endpoint", "images", "models"),
+    *("constructs", "decisions", "options", "refresh", "facts", "programs"),
+)
+SERVER = ("routes", "http", "model", "answering", "reading", "writing", "files", "machine")
+ORDER = {"library": LIBRARY, "server": SERVER}
+"""Imports run down these lists only."""
+
+
+def folders(house: str) -> dict[str, str]:
+    """Each folder of a house with the first sentence of its docstring, from top to bottom."""
+    found = {}
+    for file in HOUSES[house].glob("*/__init__.py"):
+        text = ast.get_docstring(ast.parse(file.read_text())) or ""
+        found[file.parent.name] = " ".join(text.split("\n\n")[0].split())
+    return {name: found[name] for name in sorted(found, key=lambda name: _floor(house, name))}
+
+
+def arrows(house: str) -> Counter[tuple[str, str]]:
+    """How many modules of a folder import something of another one, where they run; types alone do not count."""
+    found: set[tuple[str, str, str]] = set()
+    for folder in folders(house):
+        for file in (HOUSES[house] / folder).rglob("*.py"):
+            for other in _imported(file, house):
+                if other != folder:
+                    found.add((folder, other, str(file)))
+    return Counter((one, other) for one, other, _ in found)
+
+
+def climbs(house: str) -> list[str]:
+    """Arrows that run up, which there should not be."""
+    return [f"{one} -> {other}" for one, other in arrows(house) if _floor(house, one) > _floor(house, other)]
+
+
+def _floor(house: str, folder: str) -> int:
+    order = ORDER[house]
+    return order.index(folder) if folder in order else -1
+
+
+def _imported(file: Path, house: str) -> Iterator[str]:
+    tree = ast.parse(file.read_text())
+    typing = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    here = file.relative_to(HOUSES[house].parent).with_suffix("").parts
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or id(node) in typing:
+            continue
+        base = here[: len(here) - node.level] if node.level else ()
+        for alias in node.names:
+            parts = (*base, *(node.module or "").split("."), alias.name)
+            parts = tuple(part for part in parts if part)
+            if parts[0] == HOUSES[house].name and len(parts) > 1 and (HOUSES[house] / parts[1]).is_dir():
+                yield parts[1]
+
+
+_WALK = """
+import json, os, runpy, sys, tempfile
+package, entered = sys.argv[1], []
+def look(frame, event, _):
+    file, name = frame.f_code.co_filename, frame.f_code.co_name
+    if event == "call" and file.startswith(package) and not name.startswith("<"):
+        module = os.path.relpath(file, package)[:-3]
+        if module not in entered and not imports(frame):
+            entered.append(module)
+def imports(frame):
+    while frame := frame.f_back:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(package):
+            return True
+os.environ["CDK_CONTEXT_JSON"] = json.dumps(json.load(open("cdk.json"))["context"])
+os.environ["CDK_OUTDIR"] = tempfile.mkdtemp()
+sys.setprofile(look)
+runpy.run_path("app.py", run_name="__main__")
+sys.setprofile(None)
+print(json.dumps(entered))
+"""
+
+
+def walk() -> list[str]:
+    """The modules of the library in the order in which a synth of the shipped settings enters them."""
+    made = subprocess.run(  # noqa: S603 - this Python and the program above
+        [sys.executable, "-c", _WALK, HOUSES["library"]], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    entered: list[str] = json.loads(made.stdout.splitlines()[-1])
+    return entered
+
+
+def _table(house: str) -> Iterator[str]:
+    yield "| Folder | What it holds |"
+    yield "|---|---|"
+    for name, what in folders(house).items():
+        yield f"| `{name}/` | {what.replace('|', '/')} |"
+
+
+def _picture(house: str) -> Iterator[str]:
+    yield "```mermaid"
+    yield "graph TD"
+    for (one, other), number in sorted(arrows(house).items()):
+        yield f"  {one} -->|{number}| {other}"
+    yield "```"
+
+
+def _walked(modules: Iterable[str]) -> Iterator[str]:
+    yield "```mermaid"
+    yield "graph LR"
+    last = ""
+    for number, module in enumerate(modules):
+        yield f"  n{number}[{module}]" if not last else f"  {last} --> n{number}[{module}]"
+        last = f"n{number}"
+    yield "```"
+
+
+def page(*, with_walk: bool = True) -> str:
+    """The page with its generated parts made again; the walk, which takes a synth, only if asked."""
+    text = PAGE.read_text()
+    for house in HOUSES:
+        text = _between(text, f"{house} folders", _table(house))
+        text = _between(text, f"{house} imports", _picture(house))
+    return _between(text, "synth", _walked(walk())) if with_walk else text
+
+
+def _between(text: str, name: str, lines: Iterable[str]) -> str:
+    made = "\n".join(lines)
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"docs/architecture.md lacks the mark '<!-- {name} -->'")
+    return pattern.sub(lambda marks: f"{marks[1]}{made}{marks[2]}", text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
+    print(f"{PAGE.relative_to(ROOT)} is written")
