@@ -84,6 +84,7 @@ openapi: setup ## docs/openapi and docs/parameters.md, from the tables that the 
 
 docs: setup openapi ## everything under docs/ that is generated: references, tables, screens, pictures
 	$(BIN)/python -m extended_dlc.app.reference
+	$(BIN)/python -m maintain.architecture
 	$(BIN)/python -m tests.rehearsal.embedded.test_changes
 	$(BIN)/python -m extended_dlc.rehearsal.embedded.fidelity
 	$(BIN)/python tests/runtime/test_toolkit_table.py
