@@ -26,7 +26,7 @@ from botocore.credentials import Credentials
 from extended_dlc.endpoint.bearer import make_token
 from tests.clients import environments, table
 from tests.clients.serving import ROOT, Rehearsal
-from tests.rehearsal.embedded.conftest import REGION
+from tests.support.embedded import REGION
 
 NEWEST = re.findall(r"^transformers==(.+)$", (ROOT / "tests/runtime/requirements.txt").read_text(), re.MULTILINE)[0]
 LLGUIDANCE = "1.9.1"

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from extended_dlc.rehearsal.engine import Engine
-from tests.rehearsal.embedded.conftest import ACCOUNT, Aws, Image, start, stub_engine, uri
+from tests.support.embedded import ACCOUNT, Aws, Image, start, stub_engine, uri
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "docker" / "inference"

@@ -23,7 +23,7 @@ import pytest
 from extended_dlc.smoke import NAME, Budget
 from extended_dlc.smoke.claims import CLAIMS, Seen, judge
 from extended_dlc.smoke.confirmation import without_account
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, cdk_environment, start, stub_engine
+from tests.support.embedded import ACCOUNT, REGION, Aws, Image, cdk_environment, start, stub_engine
 
 ROOT = Path(__file__).parents[2]
 CLI = ROOT / "node_modules" / ".bin" / "cdk"

@@ -32,7 +32,7 @@ from extended_dlc import (
     S3Model,
     ScheduledCapacity,
 )
-from tests.unit.test_hosting import CPU, GPU, allowed, config, endpoint_in, properties, statements, variant
+from tests.support.hosting import CPU, GPU, allowed, config, endpoint_in, properties, statements, variant
 
 Json = dict[str, Any]
 

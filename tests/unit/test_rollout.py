@@ -21,7 +21,7 @@ from extended_dlc import (
     Serverless,
     Variant,
 )
-from tests.unit.test_hosting import endpoint_in, properties
+from tests.support.hosting import endpoint_in, properties
 
 Json = dict[str, Any]
 

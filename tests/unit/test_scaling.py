@@ -19,7 +19,7 @@ from extended_dlc import (
     ScheduledCapacity,
     Serverless,
 )
-from tests.unit.test_hosting import endpoint_in, properties
+from tests.support.hosting import endpoint_in, properties
 
 Json = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import Aws, settled, wait_for
-from tests.rehearsal.embedded.test_endpoints import answer, endpoint
+from tests.support.embedded import Aws, settled, wait_for
+from tests.support.endpoints import answer, endpoint
 
 TEMPLATE: dict[str, Any] = {
     "Parameters": {

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
 from extended_dlc.rehearsal.speech import tone_wav
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws
-from tests.rehearsal.embedded.test_endpoints import ROLE, configuration, endpoint, settled
+from tests.support.embedded import ACCOUNT, REGION, Aws
+from tests.support.endpoints import ROLE, configuration, endpoint, settled
 
 BUCKET = "asked"
 

@@ -14,8 +14,8 @@ from botocore.exceptions import ClientError
 
 from extended_dlc.endpoint.bearer import make_token
 from extended_dlc.rehearsal.embedded import asynchronous
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, wait_for
-from tests.rehearsal.embedded.test_endpoints import answer, endpoint, settled
+from tests.support.embedded import ACCOUNT, REGION, Aws, wait_for
+from tests.support.endpoints import answer, endpoint, settled
 
 BUCKET = "async-requests"
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from extended_dlc.rehearsal.engine import LABEL, Engine, find_engine
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, cdk_environment, digest, free_port, start
-from tests.rehearsal.embedded.test_endpoints import answer
+from tests.support.embedded import ACCOUNT, REGION, Aws, Image, cdk_environment, digest, free_port, start
+from tests.support.endpoints import answer
 
 CLI = Path(__file__).parents[3] / "node_modules" / ".bin" / "cdk"
 APP = Path(__file__).parent / "app.py"

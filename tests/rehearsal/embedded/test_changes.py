@@ -16,8 +16,8 @@ import aws_cdk as cdk
 import pytest
 
 from extended_dlc import Canary, ExtendedDlc, HubModel, HuggingFaceEndpoint, InvocationScaling, RealTime
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deploy, events, start, stub_engine
-from tests.rehearsal.embedded.test_endpoints import answer
+from tests.support.embedded import ACCOUNT, REGION, Aws, Image, deploy, events, start, stub_engine
+from tests.support.endpoints import answer
 
 PAGE = Path(__file__).parents[3] / "docs" / "updates.md"
 pytestmark = pytest.mark.slow

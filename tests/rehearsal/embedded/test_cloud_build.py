@@ -17,7 +17,7 @@ import pytest
 
 from extended_dlc.images.cloud_build import PROGRAM, SPEC
 from extended_dlc.rehearsal.embedded.builds import _hearing
-from tests.rehearsal.embedded.conftest import DOCKER, OCI, REGION, Aws, Image, digest
+from tests.support.embedded import DOCKER, OCI, REGION, Aws, Image, digest
 
 ROOT = Path(__file__).parents[3]
 

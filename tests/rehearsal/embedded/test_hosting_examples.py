@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from cfnlint.api import lint
 
-from tests.rehearsal.embedded.conftest import REGION, Aws, deploy, events, start
-from tests.rehearsal.embedded.test_endpoints import ROLE
+from tests.support.embedded import REGION, Aws, deploy, events, start
+from tests.support.endpoints import ROLE
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "hosting"
 NAMES = ("components", "private", "queued", "scaled", "serverless", "variants")

@@ -11,7 +11,7 @@ from aws_cdk.assertions import Template
 
 from extended_dlc import MirroredModel
 from extended_dlc.programs import copy_model as _mirror_copy
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events
+from tests.support.embedded import ACCOUNT, REGION, Aws, deploy, events
 
 BUCKET = f"extended-dlc-models-{ACCOUNT}-{REGION}"
 KEPT = ("Custom::ExtendedDlcMirror", "AWS::CloudFormation::WaitCondition", "AWS::CloudFormation::WaitConditionHandle")

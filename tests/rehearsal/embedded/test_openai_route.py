@@ -12,8 +12,8 @@ import pytest
 from botocore.credentials import Credentials
 
 from extended_dlc.endpoint.bearer import make_token
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Answer, Aws
-from tests.rehearsal.embedded.test_endpoints import ROLE, endpoint
+from tests.support.embedded import ACCOUNT, REGION, Answer, Aws
+from tests.support.endpoints import ROLE, endpoint
 
 # made by sagemaker.core.token_generator of sagemaker-core 2.27.0 from the key AKIDEXAMPLE and the secret of AWS's
 # examples, for us-west-2 and 300 s, at 2026-05-20T12:00:00Z

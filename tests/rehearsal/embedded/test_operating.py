@@ -14,8 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from cfnlint.api import lint
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events, settled
-from tests.rehearsal.embedded.test_endpoints import answer, image
+from tests.support.embedded import ACCOUNT, REGION, Aws, deploy, events, settled
+from tests.support.endpoints import answer, image
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "operating" / "guarded.py"
 NAME = "bloom-guarded"

@@ -19,9 +19,9 @@ from aws_cdk.assertions import Template
 from extended_dlc import EcrImage, HubModel, HuggingFaceEndpoint
 from extended_dlc.options.proof import Proof
 from extended_dlc.programs.functions import proof
-from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, uri
-from tests.rehearsal.embedded.test_endpoints import ROLE, configuration, endpoint, image, settled
-from tests.rehearsal.embedded.test_registry import repository
+from tests.support.embedded import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, uri
+from tests.support.endpoints import ROLE, configuration, endpoint, image, settled
+from tests.support.registry import repository
 
 Json = dict[str, Any]
 

@@ -5,22 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, DOCKER, INDEX, OCI, Aws, Image, digest
-
-
-def repository(aws: Aws, name: str, **options: Any) -> str:
-    """A repository of this name, made where a test comes first to it."""
-    ecr = aws.client("ecr")
-    with suppress(ecr.exceptions.RepositoryAlreadyExistsException):
-        ecr.create_repository(repositoryName=name, **options)
-    return name
+from tests.support.embedded import ACCOUNT, DOCKER, INDEX, OCI, Aws, Image, digest
+from tests.support.registry import repository
 
 
 def test_an_engine_can_log_in_with_the_token_that_ecr_gives(aws: Aws) -> None:

@@ -29,7 +29,7 @@ from extended_dlc import (
 )
 from extended_dlc.programs import copy_model as _mirror_copy
 from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate, matches, rights_of, statements_of
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, Image, deploy, events, settled, start, stub_engine
+from tests.support.embedded import ACCOUNT, REGION, Aws, Image, deploy, events, settled, start, stub_engine
 
 Json = dict[str, Any]
 

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from extended_dlc.rehearsal.embedded import fidelity
 from extended_dlc.rehearsal.embedded.rules import RULES
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, deploy, events, start
+from tests.support.embedded import ACCOUNT, REGION, Aws, deploy, events, start
 
 Json = dict[str, Any]
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, REGION, Aws, wait_for
-from tests.rehearsal.embedded.test_endpoints import endpoint
+from tests.support.embedded import ACCOUNT, REGION, Aws, wait_for
+from tests.support.endpoints import endpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from extended_dlc.rehearsal.embedded.scraping import INTERVAL_SECONDS, interval, scrape
-from tests.rehearsal.embedded.conftest import Aws, wait_for
-from tests.rehearsal.embedded.test_endpoints import ROLE, image, settled
+from tests.support.embedded import Aws, wait_for
+from tests.support.endpoints import ROLE, image, settled
 
 TOLD = b"# HELP a_total A thing.\n# TYPE a_total counter\na_total 1\nb 2\n"
 

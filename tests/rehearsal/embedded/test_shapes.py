@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extended_dlc.rehearsal.embedded.shapes import CHECKED, unreadable_patterns
-from tests.rehearsal.embedded.conftest import REGION, Answer, Aws, deploy, events
+from tests.support.embedded import REGION, Answer, Aws, deploy, events
 
 Json = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.rehearsal.embedded.conftest import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, settled, uri, wait_for
-from tests.rehearsal.embedded.test_endpoints import answer, image
+from tests.support.embedded import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, settled, uri, wait_for
+from tests.support.endpoints import answer, image
 
 Template = dict[str, Any]
 PULL = {

@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
-from tests.rehearsal.embedded.conftest import REGION, Answer, Aws
-from tests.rehearsal.embedded.test_endpoints import ROLE, endpoint
+from tests.support.embedded import REGION, Answer, Aws
+from tests.support.endpoints import ROLE, endpoint
 
 
 @pytest.fixture(scope="module", autouse=True)

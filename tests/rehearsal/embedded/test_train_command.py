@@ -12,9 +12,8 @@ from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
 from extended_dlc.training.machine import Plan, definition
-from tests.rehearsal.embedded.conftest import REGION, Aws, wait_for
-from tests.rehearsal.embedded.test_training import BUCKET, request, role
-from tests.rehearsal.embedded.test_training import training as training
+from tests.support.embedded import REGION, Aws, wait_for
+from tests.support.training import BUCKET, request, role
 
 
 def machine(aws: Aws, name: str, *requests: dict[str, Any]) -> str:
