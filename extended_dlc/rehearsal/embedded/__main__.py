@@ -16,14 +16,13 @@ from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until told to stop."""
     options = _parser().parse_args(arguments)
     state: Path = options.state.absolute()
     (state / "logs").mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         filename=state / "logs" / "embedded.log", level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )
-    # moto answers callers in these ways only if asked before it is loaded
+    # moto reads MOTO_PORT when it is imported
     os.environ.setdefault("MOTO_PORT", str(options.port))
 
     from extended_dlc.rehearsal.embedded.hosting import Containers
@@ -37,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         engine = Engine.load(options.engine)
         if engine is None:
             _parser().error(f"--engine ({options.engine}) is no file of an engine: let the rehearsal write it")
-        with suppress(EngineError):  # a run that was killed left them
+        with suppress(EngineError):  # the containers of an earlier run that was killed
             engine.remove_containers(f"{LABEL}={owner}")
         launcher = Containers(engine=engine, owner=owner, platform_environment=dict(options.container_env))
     limits = Limits(body_bytes=options.invoke_bytes, seconds=options.invoke_seconds)

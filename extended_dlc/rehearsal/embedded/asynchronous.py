@@ -1,10 +1,11 @@
-"""`InvokeEndpointAsync`: requests that wait for an asynchronous endpoint's container, and answers that are files in S3.
+"""`InvokeEndpointAsync`: requests are queued for an asynchronous endpoint's container, and its responses go to S3.
 
-One container answers for all instances, also for none; it gets as many requests at a time as an instance may get. The
-answer is `S3OutputPath/UUID.out`, a failure `S3FailurePath/UUID-error.out` with the reason, and the topics are told in
-the form of the SageMaker developer guide ("Check prediction results"), without the answer in it
-(`IncludeInferenceResponseIn`). SageMaker refuses a synchronous request to such an endpoint, and an asynchronous one to
-any other, with `ValidationError`; its words are not documented.
+One container answers for all instances, even where there are zero instances. It gets as many concurrent requests as one
+instance may get. The response goes to `S3OutputPath/UUID.out`, and the reason of a failure to
+`S3FailurePath/UUID-error.out`. The SNS topics get a message in the form of the SageMaker developer guide ("Check
+prediction results"), which leaves out the response (`IncludeInferenceResponseIn`). SageMaker refuses a synchronous
+request to such an endpoint, and an asynchronous request to any other, with `ValidationError`; the message of that error
+is not documented.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from extended_dlc.rehearsal.embedded.runtime import (
 from extended_dlc.rehearsal.embedded.sagemaker import find_endpoint
 
 INLINE_BYTES = 128_000
-"""How large a request in the call itself may be (API reference, InvokeEndpointAsync, Body)."""
+"""The largest inline payload (API reference, InvokeEndpointAsync, Body)."""
 
 _CONCURRENT = 4
-"""How many requests the container gets at a time where the configuration leaves it to SageMaker."""
+"""Concurrent requests to the container where MaxConcurrentInvocationsPerInstance is not set."""
 
 _TTL_SECONDS = 21_600
 _TIMEOUT_SECONDS = 900
@@ -51,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One request that waits."""
+    """A queued request."""
 
     account_id: str
     region: str
@@ -60,7 +61,7 @@ class Job:
     input_location: str | None
     body: bytes
     headers: Mapping[str, str]
-    """What the container gets of them."""
+    """The headers that are passed on to the container."""
 
     output: str | None
     failure: str | None
@@ -71,7 +72,7 @@ class Job:
 
 
 class Failed(Exception):
-    """A request without an answer; the message is the failure's reason."""
+    """The request got no response; the message is the reason in the failure file."""
 
 
 class Queues:
@@ -82,7 +83,7 @@ class Queues:
         self._lock = Lock()
 
     def respond(self, request: Request, runtime: Runtime, *, account_id: str, region: str, name: str) -> Response:
-        """Take one request, and say where its answer will be."""
+        """Queue a request, and return the locations of its output and its failure."""
         try:
             job, at_once = _job(request, runtime.read_body(request), account_id, region, name)
         except Refused as refused:
@@ -95,7 +96,7 @@ class Queues:
         return response
 
     def close(self) -> None:
-        """Forget the requests that wait."""
+        """Drop the queued requests."""
         for each in self._workers.values():
             each.shutdown(wait=False, cancel_futures=True)
 
@@ -108,7 +109,7 @@ class Queues:
 
 
 def _job(request: Request, body: bytes, account_id: str, region: str, name: str) -> tuple[Job, int]:
-    """A request that is in order, and how many of its endpoint's run at a time. Raises `Refused`."""
+    """The checked request, and the number of concurrent requests of its endpoint. Raises `Refused`."""
     given = _parameters(request)
     endpoint = find_serving_endpoint(account_id, region, name, asynchronous=True)
     if bool(body) == ("InputLocation" in given):
@@ -149,7 +150,7 @@ def _extension(given: Mapping[str, str]) -> list[str]:
 
 
 def _parameters(request: Request) -> dict[str, str]:
-    """The parameters of the call, each within the bounds of the service model. Raises `Refused`."""
+    """The parameters of the request, checked against the bounds of the service model. Raises `Refused`."""
     found = {}
     model = botocore.session.get_session().get_service_model("sagemaker-runtime")
     for name, shape in model.operation_model("InvokeEndpointAsync").input_shape.members.items():
@@ -186,9 +187,9 @@ def _invalid(message: str) -> Refused:
 
 
 def _work(job: Job) -> None:
-    """Ask the container, put its answer or the reason of the failure into S3, and tell the topic."""
+    """Send the request to the container, write its response or the failure to S3, and publish to the topic."""
     if find_endpoint(job.account_id, job.region, job.endpoint) is None:
-        return  # the requests of an endpoint go with it
+        return  # deleting an endpoint drops its queued requests
     try:
         try:
             content, kind = answer(job)
@@ -200,12 +201,12 @@ def _work(job: Job) -> None:
             _tell(job, "ErrorTopic", {"invocationStatus": "Failed", "failureReason": str(failed)}, None)
         else:
             _tell(job, "SuccessTopic", {"invocationStatus": "Completed"}, kind)
-    except Exception:  # a bucket or a topic that is not there has nowhere to be told
+    except Exception:  # the bucket or the topic is missing, so the failure can only be logged
         _log.exception("the asynchronous request %s of %s", job.inference_id, job.endpoint)
 
 
 def answer(job: Job) -> tuple[bytes, str]:
-    """The container's answer and its content type. Raises `Failed`."""
+    """The container's response and its content type. Raises `Failed`."""
     waited = (datetime.now(timezone.utc) - job.received).total_seconds()
     if waited > job.ttl_seconds:
         raise Failed(f"ClientError: the request has expired after {job.ttl_seconds} s in the queue.")
@@ -239,7 +240,6 @@ def _write(job: Job, location: str, content: bytes, kind: str) -> None:
 
 
 def _tell(job: Job, topic: str, what: Mapping[str, str], kind: str | None) -> None:
-    """Publish a notification, if there is a topic for it."""
     if topic not in job.topics:
         return
     message: dict[str, Any] = {

@@ -1,12 +1,12 @@
 """Bearer tokens of SageMaker's OpenAI-compatible route, as `sagemaker.core.token_generator` makes them.
 
-A token is `sagemaker-api-key-` and, in base64, a presigned URL of the action `CallWithBearerToken`. SageMaker decodes
-it, checks its signature and that it has not expired, and that whoever signed it has the rights (SageMaker developer
-guide, "Invoke endpoints with OpenAI-compatible APIs").
+A token is `sagemaker-api-key-` followed by a presigned URL of the action `CallWithBearerToken` in base64. SageMaker
+decodes it, checks its signature and expiry, and checks that its signer has the permissions (SageMaker developer guide,
+"Invoke endpoints with OpenAI-compatible APIs").
 
-The signature is checked for the keys that the embedded IAM gave, because it does not know the secrets of others. The
-guide does not give the words of a refusal: here they are those of AWS's other bearer tokens (Amazon Bedrock) and of
-Signature Version 4, all with status 403, which a request that is signed in place of bearing a token is known to get.
+The signature is checked only for keys that the embedded IAM created, because it does not know the secrets of others.
+The guide does not give the messages of refusals. The messages here are those of AWS's other bearer tokens (Amazon
+Bedrock) and of Signature Version 4. All have status 403, which is known for a signed request without a token.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SIGNED = {
     "X-Amz-SignedHeaders": "host",
     "Version": "1",
 }
-"""What a token says apart from who signed it and when."""
+"""The fixed parameters of a token's presigned URL."""
 
 _MALFORMED = "Authentication failed: Please make sure your API Key is valid."
 _EXPIRED = "Bearer Token has expired"
@@ -52,7 +52,7 @@ _MISMATCH = (
 
 
 class TokenRefused(Exception):
-    """A request without a token that counts; the message is the answer's."""
+    """The request has no valid token; the message is the response's."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -61,15 +61,15 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCaller:
-    """Who a valid token speaks for, and where."""
+    """The account, region and identity of a valid token."""
 
     account_id: str
     region: str
     identity: Identity | None
-    """The user or role; None for the account's administrator, to whom nothing is refused."""
+    """The user or role that signed the token; None for the account's administrator, who may do everything."""
 
     def require(self, action: str, resource: str) -> None:
-        """Raise `TokenRefused` unless the signer may do this."""
+        """Raise `TokenRefused` unless the identity is allowed the action."""
         if self.identity is not None and not self.identity.is_allowed(action, resource):
             raise TokenRefused(
                 "AccessDenied",
@@ -79,7 +79,7 @@ class TokenCaller:
 
 
 def caller_of(authorization: str) -> TokenCaller:
-    """The caller by the `Authorization` header. Raises `TokenRefused`."""
+    """The caller of a request with this `Authorization` header. Raises `TokenRefused`."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise TokenRefused("MissingAuthenticationToken", "Missing Authentication Token")
@@ -112,14 +112,14 @@ def caller_of(authorization: str) -> TokenCaller:
 
 @functools.cache
 def _regions() -> frozenset[str]:
-    """The regions of SageMaker, in every partition."""
+    """SageMaker's regions in every partition."""
     session = botocore.session.get_session()
     partitions = session.get_available_partitions()
     return frozenset(each for name in partitions for each in session.get_available_regions("sagemaker", name))
 
 
 def _query(token: str) -> str:
-    """The query of the URL in a token."""
+    """The query string of the presigned URL in a token."""
     try:
         url = base64.b64decode(token.removeprefix(_PREFIX), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
@@ -131,7 +131,6 @@ def _query(token: str) -> str:
 
 
 def _account_of(access_key: str) -> str:
-    """The account that a key belongs to."""
     for account_id, partitions in list(sts_backends.items()):
         for backend in list(partitions.values()):
             if any(each.access_key_id == access_key for each in backend.assumed_roles):
@@ -140,7 +139,7 @@ def _account_of(access_key: str) -> str:
 
 
 def _check_signature(identity: Identity, query: str, signed_at: str, region: str, signature: str) -> None:
-    """Sign again what was signed, all but the signature and the version that is added after it."""
+    """Compare the signature with one computed over the rest of the query; the version is added after signing."""
     signed = re.sub(r"(?:^|&)(?:X-Amz-Signature|Version)=[^&]*", "", query).lstrip("&")
     request = AWSRequest(method="POST", url=f"https://{_HOST}/?{signed}", headers={"host": _HOST})
     request.context["timestamp"] = signed_at

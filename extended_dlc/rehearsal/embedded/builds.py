@@ -1,7 +1,7 @@
-"""`Custom::ExtendedDlcBuild` in place of CodeBuild: the project's own building program, as a process of this machine.
+"""`Custom::ExtendedDlcBuild` without CodeBuild: the project's build program runs as a process of this machine.
 
-It builds with the rehearsal's container engine and pushes to the embedded registry. Its signal is heard before the
-resource is there, so that the wait condition beside it has nothing to wait for.
+It builds with the rehearsal's container engine and pushes to the embedded registry. The program's signal is received
+while the custom resource is created, so the wait condition of the stack has nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from extended_dlc.rehearsal.engine import Engine
 
 
 def build_image(*, port: int, iam: Iam, engine: Engine | None) -> CustomHandler:
-    """Runs the build that the custom resource would start, with the role of its project."""
+    """Returns a handler that runs the custom resource's build with the role of its CodeBuild project."""
 
     def handle(kind: str, wish: Wish) -> Properties:
         if kind == "Delete":
@@ -54,7 +54,7 @@ if given[0] == "login":
     sys.exit(0 if sys.stdin.read() else "no password")
 os.execvp("{engine}", ["{engine}", *given])
 """
-"""An engine for which the registry of each account is the embedded one, where nobody has to log in."""
+"""A wrapper of the engine's CLI: it replaces each ECR registry's host by the embedded registry's, and skips `login`."""
 
 
 def _docker(folder: Path, engine: str, port: int) -> Path:
@@ -67,7 +67,7 @@ def _docker(folder: Path, engine: str, port: int) -> Path:
 def run(
     program: bytes, variables: Properties, environment: dict[str, str], *, port: int, engine: Engine | None
 ) -> None:
-    """Run the program and keep its signal; `CustomResourceFailed` with what it says where it fails."""
+    """Run the program, which sends a signal. Raises `CustomResourceFailed` with the signal's reason where it failed."""
     with tempfile.TemporaryDirectory() as folder, _hearing() as (address, heard):
         file = Path(folder) / "build_image.py"
         file.write_bytes(program)
@@ -94,7 +94,7 @@ def run(
 
 @contextmanager
 def _hearing() -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """An address that takes signals, and those that it took."""
+    """An HTTP server that receives CloudFormation signals: its URL, and the list of the signals received."""
     heard: list[dict[str, str]] = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(heard.append))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -109,7 +109,7 @@ def _hearing() -> Iterator[tuple[str, list[dict[str, str]]]]:
 
 def _handler(hear: Callable[[dict[str, str]], None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """CloudFormation's side of a signal."""
+        """Receives the PUT of a CloudFormation signal."""
 
         def do_PUT(self) -> None:
             hear(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -118,6 +118,6 @@ def _handler(hear: Callable[[dict[str, str]], None]) -> type[BaseHTTPRequestHand
             self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:
-            """The embedded AWS has a log of its own."""
+            """Suppress http.server's lines on stderr."""
 
     return Handler

@@ -1,6 +1,6 @@
-"""API calls as the embedded AWS sees them: which service's operation, with which parameters, by whose key.
+"""API calls as the embedded AWS reads them from HTTP: the service, the operation, the parameters and the caller.
 
-An HTTP request is read with botocore's own service models, by the readers of moto that read it again behind the door.
+A request is parsed with botocore's service models and moto's parsers, the same ones that moto uses afterwards.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Environ = dict[str, Any]
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/")
 _FORM = "application/x-www-form-urlencoded"
 _LARGEST_BODY = 16 * 1024 * 1024
-"""Larger bodies are no parameters of a control plane: they are left unread."""
+"""Larger bodies hold no parameters of a control plane, so they are not read here."""
 
 _SERVICES = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2", "airflow": "mwaa"}
-"""botocore's name of a service, where requests to it are signed with another."""
+"""Signing name to botocore's service name, where the two differ."""
 
 _UNREAD = ("s3",)
-"""Services whose bodies are files: their operations and addresses are read, the bodies are not."""
+"""Services whose request bodies are files: the operation and the path are parsed, the body is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who signed a request, and for where."""
+    """The account, region and access key that signed a request."""
 
     account_id: str
     region: str
@@ -48,7 +48,7 @@ class Caller:
 
     @staticmethod
     def of(environ: Environ) -> Caller | None:
-        """The caller, or None for a request without a signature."""
+        """None for a request without a signature."""
         found = _SIGNED.match(environ.get("HTTP_AUTHORIZATION", ""))
         if found is None:
             return None
@@ -62,29 +62,28 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One operation that somebody asks for."""
+    """One API call."""
 
     service: str
-    """As botocore calls it."""
+    """botocore's name of the service."""
 
     operation: str
     parameters: Parameters
-    """In the API's names and types."""
+    """With the names and types of the API."""
 
     account_id: str
     region: str
     caller: Caller | None = None
-    """Who signed it; None where a service of AWS asks on somebody's behalf."""
+    """The signer; None where a service of AWS makes the call for the account."""
 
     problem: str | None = None
-    """Why the parameters could not be read, if they could not."""
+    """Why the parameters could not be parsed."""
 
     template: bool = False
-    """Whether a resource of a template asks for it."""
+    """Whether a resource of a CloudFormation template makes the call."""
 
     @property
     def model(self) -> OperationModel:
-        """What botocore knows about the operation."""
         return get_service_model(self.service).operation_model(self.operation)
 
     def __str__(self) -> str:
@@ -92,7 +91,7 @@ class Call:
 
 
 def read_call(environ: Environ) -> Call | None:
-    """The API call in a signed HTTP request; None for what is none that botocore knows."""
+    """The API call of a signed HTTP request; None where botocore does not know the operation."""
     caller = Caller.of(environ)
     signed = _SIGNED.match(environ.get("HTTP_AUTHORIZATION", ""))
     if caller is None or signed is None:
@@ -123,7 +122,7 @@ def read_call(environ: Environ) -> Call | None:
 
 
 def _body(environ: Environ, service: str) -> bytes:
-    """The request's body, put back for whoever reads it next."""
+    """The request's body; the stream is put back, so that it can be read again."""
     length = environ.get("CONTENT_LENGTH") or "0"
     if service in _UNREAD or service == "sagemaker-runtime" or not length.isdigit() or int(length) > _LARGEST_BODY:
         return b""
@@ -133,7 +132,7 @@ def _body(environ: Environ, service: str) -> bytes:
 
 
 def _operation(model: Any, request: MotoRequest) -> tuple[str, Mapping[str, Any]] | None:
-    """The operation, and what the path says of its parameters."""
+    """The operation's name, and the parameters in the path."""
     if target := request.headers.get("X-Amz-Target"):
         name = str(target).rsplit(".", 1)[-1]
     elif str(request.content_type or "").startswith(_FORM) and model.protocol in ("query", "ec2", "json"):
@@ -150,7 +149,7 @@ def _operation(model: Any, request: MotoRequest) -> tuple[str, Mapping[str, Any]
 def _parameters(
     model: Any, name: str, request: MotoRequest, body: bytes, uri: Mapping[str, Any]
 ) -> tuple[Parameters, str | None]:
-    """The parameters in the API's names, and why they cannot be read."""
+    """The parameters with the API's names, or the reason why they cannot be parsed."""
     operation = model.operation_model(name)
     if operation.input_shape is None:
         return {}, None
@@ -159,13 +158,13 @@ def _parameters(
         return {**query, **uri}, None
     try:
         protocol = determine_request_protocol(model, request.content_type)
-        if protocol == "json":  # as it was sent: moto's reader makes numbers of texts
+        if protocol == "json":  # unchanged: moto's parser turns some strings into numbers
             read = json.loads(body or b"{}")
             return (read, None) if isinstance(read, dict) else ({}, "the request is no JSON object")
         parsed = PROTOCOL_PARSERS[protocol](operation).parse(
             {
                 "method": request.method,
-                # a form that is meant for a container is not read here: it could not be passed on
+                # parsing a form that is meant for a container would consume it, and it could not be passed on
                 "values": request.values if protocol in ("query", "ec2") else request.args,
                 "headers": request.headers,
                 "body": body,
@@ -179,5 +178,5 @@ def _parameters(
         return {}, f"the request cannot be read: {error}"
     found = {key: value for key, value in parsed.items() if value is not UNDEFINED} if parsed else {}
     if model.service_name == "sagemaker-runtime" and "Body" in operation.input_shape.required_members:
-        found["Body"] = body  # which is not read here, and may be empty
+        found["Body"] = body  # the body is not read here, and it may be empty
     return found, None

@@ -1,7 +1,7 @@
-"""EventBridge Scheduler's clock, which nobody waits for: `POST /_embedded/schedules/NAME` runs a schedule's target now.
+"""EventBridge Scheduler without waiting: `POST /_embedded/schedules/NAME` runs a schedule's target now.
 
-The target is called as the service calls it, with the schedule's role. Targets are calls of an API, as
-`arn:aws:scheduler:::aws-sdk:cloudformation:updateStack`; any other is refused.
+The target is called as Scheduler calls it, with the schedule's role. Only universal targets are supported, such as
+`arn:aws:scheduler:::aws-sdk:cloudformation:updateStack`; any other target is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TARGET = re.compile(r"arn:aws[\w-]*:scheduler:::aws-sdk:(?P<service>[\w-]+):(?P
 
 
 def respond(request: Request, iam: Iam, name: str, *, port: int) -> Response:
-    """Run the target of the schedule of this name, wherever it is."""
+    """Run the target of the first schedule of this name, in any account and region."""
     if request.method != "POST":
         return Response("POST runs the schedule\n", 405)
     for account_id, regions in list(scheduler_backends.items()):
@@ -41,7 +41,7 @@ def _run(target: dict[str, str], group: str, iam: Iam, account_id: str, region: 
     if found is None:
         return Response(f"the target {target['Arn']} is no call of an API\n", 400)
     try:
-        # the source of a schedule's call is its group (EventBridge Scheduler user guide, "Confused deputy prevention")
+        # aws:SourceArn is the schedule's group (EventBridge Scheduler user guide, "Confused deputy prevention")
         source = f"arn:{get_partition(region)}:scheduler:{region}:{account_id}:schedule-group/{group}"
         role = target["RoleArn"]
         iam.assume(role, "scheduler.amazonaws.com", account_id=account_id, region=region, source=source)

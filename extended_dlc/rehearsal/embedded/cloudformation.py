@@ -1,12 +1,13 @@
 """CloudFormation's API: CreateStack, UpdateStack, DeleteStack and the change sets, over `stacks`.
 
-`install` changes moto 5.2.5 in this process. What it lifts, beyond what `stacks` says:
+`install` changes moto 5.2.5 in this process. Apart from what `stacks` lists, it corrects these differences:
 
-- a call blocks until the resources exist: here it returns at once, but for an operation that is done within `GRACE`,
-  which is awaited because the CDK CLI looks again only after 5 s;
+- moto's calls block until the resources exist. Here they return at once, except that each waits up to `GRACE` for its
+  operation, because the CDK CLI polls only every 5 s;
 - `UsePreviousValue` of a parameter that has only a default is an internal error;
-- a change set does not tell what is replaced, is found by its name alone, and an unknown one is an internal error;
-- CloudTrail's LookupEvents, by which the CLI looks for the call behind a failure, is not implemented: it finds none.
+- a change set does not list replacements, is found by its name alone, and an unknown one is an internal error;
+- CloudTrail's LookupEvents, with which the CLI looks for the call behind a failure, is not implemented: here it returns
+  no events.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
 GRACE = 2.0
-"""Seconds that a call waits for its operation to be done."""
+"""Seconds for which a call waits for its operation to finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ _SETTLED = re.compile(r"(CREATE|UPDATE|IMPORT|UPDATE_ROLLBACK)_(COMPLETE|FAILED)
 
 
 class ChangeSetNotFound(CloudFormationError):
-    """No such change set."""
+    """The change set does not exist."""
 
     code = "ChangeSetNotFound"
 
 
 class Operations:
-    """The API operations that start, change and end stacks."""
+    """The API operations that create, update and delete stacks."""
 
     def __init__(self, types: ResourceTypes) -> None:
         self._types = types
@@ -76,7 +77,7 @@ class Operations:
         return stack
 
     def delete(self, backend: CloudFormationBackend, name: str) -> None:
-        """DeleteStack; a stack that does not exist counts as deleted."""
+        """DeleteStack; succeeds where the stack does not exist."""
         stack = next((each for each in backend.stacks.values() if name in (each.name, each.stack_id)), None)
         if stack is None:
             return
@@ -88,7 +89,7 @@ class Operations:
     def create_change_set(
         self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str | None
     ) -> ChangeSet:
-        """CreateChangeSet; ready when this returns."""
+        """CreateChangeSet; the change set is complete when this returns."""
         name, kind = request["StackName"], request.get("ChangeSetType", "UPDATE")
         stack = next((each for each in backend.stacks.values() if name in (each.name, each.stack_id)), None)
         if kind == "CREATE":
@@ -150,7 +151,7 @@ class Operations:
         _drop_change_sets(backend, stack)
 
     def _changes(self, stack: Stack, template: Mapping[str, Any]) -> list[Any]:
-        """What a change set would do to each resource and its properties, as DescribeChangeSet tells it."""
+        """The change set's changes of resources and properties, as DescribeChangeSet returns them."""
         resources: Resources = stack.resource_map  # type: ignore[assignment]  # `new_map` made it
         existing, wanted = resources.existing(), template.get("Resources", {})
         replaced: set[str] = set()
@@ -246,7 +247,7 @@ class Operations:
         def run() -> None:
             try:
                 work()
-            except Exception as error:  # a fault here must end the operation, or clients wait for ever
+            except Exception as error:  # an unexpected error must end the operation, or clients would wait forever
                 _log.exception("stack %s", stack.name)
                 kind = stack.status.split("_", 1)[0]
                 stack.status = {"CREATE": "CREATE_FAILED", "DELETE": "DELETE_FAILED"}.get(
@@ -261,7 +262,7 @@ class Operations:
 
 
 def _check(backend: CloudFormationBackend, stack: Stack, template: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse, before anything is made, parameters that do not fit and outputs of what the conditions leave out."""
+    """Refuse, before anything is created, invalid parameters and outputs of resources whose condition is false."""
     parsed = Stack.parse_template(template)
     declared = parsed.get("Parameters", {})
     if absent := [key for key, each in declared.items() if "Default" not in each and key not in parameters]:
@@ -285,7 +286,7 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
 
 
 def _taken(value: Any, holds: Callable[[str], bool]) -> Any:
-    """A value with the branch of each `Fn::If` that its condition takes: what stands in the other is no dependency."""
+    """The value with each `Fn::If` replaced by the branch taken: references in the other branch are no dependencies."""
     if isinstance(value, Mapping):
         if set(value) == {"Fn::If"}:
             condition, yes, no = value["Fn::If"]
@@ -295,7 +296,7 @@ def _taken(value: Any, holds: Callable[[str], bool]) -> Any:
 
 
 def find_change_set(backend: CloudFormationBackend, name: str, stack_name: str | None) -> ChangeSet:
-    """A change set by its ARN, or by its name and its stack's."""
+    """A change set by its ARN, or by its name and its stack's name or ID."""
     if name in backend.change_sets:
         return backend.change_sets[name]
     for change_set in backend.change_sets.values():
@@ -306,13 +307,13 @@ def find_change_set(backend: CloudFormationBackend, name: str, stack_name: str |
 
 
 def _drop_change_sets(backend: CloudFormationBackend, stack: Stack) -> None:
-    """None outlives its stack, nor the execution of another: the next stack of that name has one of the same name."""
+    """A stack's change sets are deleted with it, and when one is executed: the next stack may reuse their names."""
     for each in [key for key, other in backend.change_sets.items() if other.stack is stack]:
         del backend.change_sets[each]
 
 
 def _parameters(request: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as given; one with its previous value stays as it was, which may be the template's default."""
+    """The parameters of the request. With UsePreviousValue a parameter keeps its value, or the template's default."""
     given = {}
     for each in request.get("Parameters") or ():
         key = each["ParameterKey"]

@@ -1,7 +1,7 @@
-"""SageMaker's inference components, which moto does not have: kept as they were given, one container each.
+"""SageMaker's inference components, which moto lacks: each is stored as requested and has one container.
 
-A component is in service, or Failed, when the call that makes it returns. Its copies are a number: one container
-answers for all of them, and with none the requests are refused as SageMaker refuses them.
+A component is InService or Failed when CreateInferenceComponent returns. The copy count is only recorded: one container
+answers for all copies, and with zero copies requests are refused as SageMaker refuses them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from extended_dlc.rehearsal.embedded.resources import Properties, Record, Resour
 from extended_dlc.rehearsal.embedded.sagemaker import SageMaker, Variant, request_of
 
 _made: dict[tuple[str, str, str], Properties] = {}
-"""Account, region and name -> what DescribeInferenceComponent says."""
+"""(account, region, name) to the response of DescribeInferenceComponent."""
 
 _serving: dict[tuple[str, str, str], Variant] = {}
-"""Account, region and name -> the container that answers."""
+"""(account, region, name) to the component's container."""
 
 
 def _key(backend: SageMakerModelBackend, name: str) -> tuple[str, str, str]:
@@ -30,7 +30,7 @@ def _key(backend: SageMakerModelBackend, name: str) -> tuple[str, str, str]:
 
 
 def find_serving(account_id: str, region: str, endpoint: str, name: str) -> tuple[Variant | None, int]:
-    """What answers for a component of the endpoint, and how many copies there are."""
+    """The container of the endpoint's component, and the number of its copies."""
     key = (account_id, region, name)
     found = _made.get(key)
     if found is None or found["EndpointName"] != endpoint:
@@ -69,9 +69,9 @@ def create(control: SageMaker, backend: SageMakerModelBackend, parameters: Prope
 
 
 def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str, *, before: Properties | None = None) -> None:
-    """Start the container of the component's model in the place of the one before; Failed if it does not come up.
+    """Replace the component's container by one of its current model; the status is Failed if it does not start.
 
-    `before` is the specification that a silent rollback goes back to.
+    `before` is the specification to which a silent rollback returns.
     """
     found, key = describe(backend, name), _key(backend, name)
     specification = found["Specification"]
@@ -118,7 +118,7 @@ _SUMMARY = (
 
 
 def summaries(backend: SageMakerModelBackend, endpoint: str | None) -> list[Properties]:
-    """ListInferenceComponents, of an endpoint where one is named; all in one page."""
+    """ListInferenceComponents, optionally of one endpoint; there is only one page."""
     found = [each for key, each in _made.items() if key[:2] == (backend.account_id, backend.region_name)]
     return [
         {key: each[key] for key in _SUMMARY if key in each}
@@ -163,7 +163,7 @@ def change(control: SageMaker, wish: Wish) -> Any:
 
 
 def _record(found: Properties, wish: Wish) -> Record:
-    """The resource; ResourceFailed with it where the component does not serve."""
+    """The CloudFormation resource. Raises `ResourceFailed` where the component is Failed."""
     record = Record(found["InferenceComponentArn"], wish.properties)
     if found["InferenceComponentStatus"] == "Failed":
         raise ResourceFailed(found["FailureReason"], record)
@@ -175,7 +175,7 @@ def _backend(wish: Wish) -> SageMakerModelBackend:
 
 
 def install(control: SageMaker) -> None:
-    """Give moto's SageMaker the operations."""
+    """Add the operations to moto's SageMaker."""
 
     def create_inference_component(self: SageMakerResponse) -> ActionResult:
         made = create(control, self.sagemaker_backend, self._get_params())

@@ -1,7 +1,7 @@
-"""The output of endpoints' containers in CloudWatch Logs, where SageMaker puts it and `aws logs tail` reads it.
+"""The output of endpoints' containers in CloudWatch Logs, in the group that SageMaker uses, for `aws logs tail`.
 
-SageMaker makes the group, if it is not there, and a stream for each container, in the name of the model's role. A role
-that may not has an endpoint that serves, and no log.
+SageMaker creates the group, if it does not exist, and a stream for each container, with the model's role. Where the
+role lacks the permissions, the endpoint serves without logs.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 _PAUSE = 0.2
 _GRACE_SECONDS = 2.0
-"""How long after its beginning a container may not yet be among those that are up."""
+"""How long after its start a container may be missing from the list of running ones."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the output of one container goes."""
+    """The log group of one container."""
 
     account_id: str
     region: str
@@ -45,7 +45,7 @@ class Place:
 
 
 def follow(log: Path, place: Place, iam: Iam, is_up: Callable[[Path], bool]) -> None:
-    """Copy what comes into a file to CloudWatch Logs, until its container is gone."""
+    """Copy new lines of the file to CloudWatch Logs until the container has ended."""
     stream = f"{place.variant}/i-{secrets.token_hex(8)}"
     try:
         backend = _open(place, stream, iam)
@@ -56,7 +56,7 @@ def follow(log: Path, place: Place, iam: Iam, is_up: Callable[[Path], bool]) -> 
 
 
 def _open(place: Place, stream: str, iam: Iam) -> Any:
-    """The backend with the group and the stream in it. Raises `Refusal`."""
+    """The logs backend, with the group and the stream created. Raises `Refusal`."""
     backend = logs_backends[place.account_id][place.region]
     role = iam.assume(place.role, "sagemaker.amazonaws.com", account_id=place.account_id, region=place.region)
 
@@ -85,7 +85,7 @@ def _copy(log: Path, place: Place, stream: str, backend: Any, is_up: Callable[[P
             now = int(time.time() * 1000)
             events = [{"timestamp": now, "message": line.decode(errors="replace")} for line in lines if line]
             if events:
-                if place.group not in backend.groups:  # deleted with its stack
+                if place.group not in backend.groups:  # the group was deleted with its stack
                     return
                 backend.put_log_events(place.group, stream, events)
             if over:

@@ -1,4 +1,4 @@
-"""Custom resources of other libraries, played by functions of this process instead of their Lambda functions."""
+"""Custom resources of the CDK and other libraries: functions of this process run in place of their Lambda functions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WRITES = (
     "ecr:CompleteLayerUpload",
     "ecr:PutImage",
 )
-"""What the copying program asks of ECR (ECR user guide, "Required IAM permissions for pushing an image")."""
+"""The actions that the copy needs on ECR (ECR user guide, "Required IAM permissions for pushing an image")."""
 
 
 def _may_copy(iam: Iam, wish: Wish, source: EcrReference, target: EcrReference) -> None:
-    """Raise `Refusal` unless the function's role may read the one repository and write the other."""
+    """Raise `Refusal` unless the function's role may read the source repository and write the target repository."""
     needs = []
     for reference, actions in ((source, _READS), (target, _WRITES)):
         account, region = reference.account or wish.account_id, reference.region or wish.region
@@ -75,7 +75,7 @@ def copy_image(blobs: BlobStore, iam: Iam, *, port: int) -> CustomHandler:
 
 
 def empty_bucket(kind: str, wish: Wish) -> Properties:
-    """`Custom::S3AutoDeleteObjects`: empties the bucket that is to be deleted."""
+    """`Custom::S3AutoDeleteObjects`: empties the bucket before it is deleted."""
     buckets = s3_backends[wish.account_id]["aws"].buckets
     if kind == "Delete" and (bucket := buckets.get(wish.properties["BucketName"])):
         bucket.keys.clear()
@@ -83,7 +83,7 @@ def empty_bucket(kind: str, wish: Wish) -> Properties:
 
 
 def empty_repository(kind: str, wish: Wish) -> Properties:
-    """`Custom::ECRAutoDeleteImages`: empties the repository that is to be deleted."""
+    """`Custom::ECRAutoDeleteImages`: empties the repository before it is deleted."""
     repositories = ecr_backends[wish.account_id][wish.region].repositories
     if kind == "Delete" and (repository := repositories.get(wish.properties["RepositoryName"])):
         repository.images.clear()

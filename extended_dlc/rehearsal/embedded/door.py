@@ -1,6 +1,6 @@
-"""The door of the embedded AWS: each API call, by HTTP or by a template, is let in or refused here and nowhere else.
+"""The checks of every API call, whether it came by HTTP or from a template; calls are refused nowhere else.
 
-In order: too many calls (a scenario), the caller's rights, the shapes of the service's model, the table of rules.
+In order: throttling (a scenario), the caller's permissions, the shapes of botocore's service model, the table of rules.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _NOTHING_WRONG = ("/_embedded/", "/v2/", "/moto-api/")
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """Lets calls in."""
+    """Admits or refuses calls."""
 
     scenarios: Scenarios
     iam: Iam
 
     def refuse(self, environ: Environ) -> Response | None:
-        """The refusal of an HTTP request in the form of its protocol; None for one that may pass."""
+        """The error response to an HTTP request in its protocol's form; None where the request is admitted."""
         if environ.get("PATH_INFO", "").startswith(_NOTHING_WRONG):
             return None
         call = read_call(environ)
@@ -43,7 +43,7 @@ class Door:
         return None
 
     def admit(self, call: Call) -> None:
-        """Let a call in, or raise `Refusal`."""
+        """Return where the call is admitted, else raise `Refusal`."""
         if self.scenarios.take_throttle(str(call)):
             raise Refusal("ThrottlingException" if call.service != "cloudformation" else "Throttling", "Rate exceeded")
         self.iam.check(call)
@@ -51,11 +51,11 @@ class Door:
         rules.check(call, self.scenarios)
 
     def create(self, wish: templates.Wanted) -> None:
-        """Let a resource of a template be made."""
+        """Check the calls that create a resource of a template."""
         self._admit(templates.calls_to_create(wish))
 
     def update(self, wish: templates.Wanted) -> None:
-        """Let a resource of a template be changed in place."""
+        """Check the calls that update a resource of a template in place."""
         self._admit(templates.calls_to_update(wish))
 
     def _admit(self, calls: Iterable[Call]) -> None:
@@ -64,7 +64,7 @@ class Door:
 
 
 def response_of(environ: Environ, call: Call, refusal: Refusal) -> Response:
-    """A refusal in the form of the protocol that the request speaks."""
+    """The error response in the form of the request's protocol."""
     code, message = refusal.code, refusal.message
     headers = {"x-amzn-errortype": code}
     if call.service == "s3":

@@ -1,12 +1,12 @@
-"""ECR: moto's backend, made to keep and to refuse what ECR keeps and refuses.
+"""ECR: moto's backend, changed to store and to refuse what ECR does.
 
-`install` changes moto 5.2.5 in this process. What it lifts:
+`install` changes moto 5.2.5 in this process. It corrects these differences:
 
 - `PutImage` invents a digest from the layers' names, drops an image whose tag moves instead of leaving it untagged, and
-  reports a taken tag under the wrong error code: `_put_image`.
-- An image's size is its configuration's: `_size`.
-- The repository's address is that of AWS, where nothing listens: `_with_local_address`.
-- The authorization token expired in 2015 and is for that same address: `_get_authorization_token`.
+  reports a taken tag with the wrong error code: `_put_image`.
+- An image's size is that of its configuration only: `_size`.
+- The repository's URI is AWS's, where nothing listens: `_with_local_address`.
+- The authorization token expired in 2015 and has AWS's URI as its endpoint: `_get_authorization_token`.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _lock = threading.RLock()
 
 
 class ImageTagAlreadyExists(ServiceException):
-    """The tag is taken and must not move."""
+    """The tag exists and is immutable."""
 
     code = "ImageTagAlreadyExistsException"
 
 
 class ImageDigestDoesNotMatch(ServiceException):
-    """The announced digest is not the manifest's."""
+    """The request's digest differs from the manifest's."""
 
     code = "ImageDigestDoesNotMatchException"
 
 
 class LayersNotFound(ServiceException):
-    """The manifest names blobs that were not pushed."""
+    """The manifest refers to blobs that were not pushed."""
 
     code = "LayersNotFoundException"
 
 
 class ReferencedImagesNotFound(ServiceException):
-    """The index names manifests that were not pushed."""
+    """The index refers to manifests that were not pushed."""
 
     code = "ReferencedImagesNotFoundException"
 
@@ -68,19 +68,19 @@ class Refused(Exception):
 
 
 class InvalidManifest(ServiceException):
-    """The manifest is not one."""
+    """The manifest cannot be parsed."""
 
     code = "InvalidParameterException"
 
 
 def backends() -> Iterator[ECRBackend]:
-    """ECR in every account and region that has been used."""
+    """The ECR backends of every account and region that has been used."""
     for account in list(ecr_backends.values()):
         yield from list(account.values())
 
 
 def find_repository(name: str) -> Repository | None:
-    """The repository of a registry request, whose path has neither account nor region: the first of that name."""
+    """The first repository of this name: the path of a registry request has neither account nor region."""
     return next((backend.repositories[name] for backend in backends() if name in backend.repositories), None)
 
 
@@ -94,21 +94,21 @@ def find_image(repository: Repository, reference: str) -> Image | None:
 
 
 def repository_of(reference: EcrReference) -> Repository | None:
-    """The repository that a reference means, if the embedded ECR has it."""
+    """The repository of a reference, or None."""
     if reference.account and reference.region:
         return ecr_backends[reference.account][reference.region].repositories.get(reference.repository)
     return find_repository(reference.repository)
 
 
 def resolve(reference: EcrReference) -> tuple[Repository, Image] | None:
-    """The image that a reference means, if the embedded ECR has it."""
+    """The repository and the image of a reference, or None."""
     repository = repository_of(reference)
     image = find_image(repository, reference.digest or reference.tag or "latest") if repository else None
     return (repository, image) if repository and image else None
 
 
 def is_immutable(repository: Repository, tag: str) -> bool:
-    """Whether a tag, once given, must stay where it is."""
+    """Whether an existing tag must not be moved."""
     excluded = any(
         fnmatch.fnmatchcase(tag, each["filter"]) for each in repository.image_tag_mutability_exclusion_filters or ()
     )
@@ -116,7 +116,7 @@ def is_immutable(repository: Repository, tag: str) -> bool:
 
 
 def tag_is_immutable_message(repository: Repository, tag: str) -> str:
-    """What ECR says to a second push of an immutable tag."""
+    """ECR's message to a second push of an immutable tag."""
     return (
         f"The image tag '{tag}' already exists in the '{repository.name}' repository and cannot be overwritten "
         "because the tag is immutable."
@@ -124,7 +124,6 @@ def tag_is_immutable_message(repository: Repository, tag: str) -> str:
 
 
 def digest_of(manifest: bytes) -> str:
-    """The digest by which a manifest is known."""
     return f"sha256:{hashlib.sha256(manifest).hexdigest()}"
 
 
@@ -174,7 +173,7 @@ def push(repository: Repository, manifest: bytes, media_type: str | None, tag: s
 
 
 def _check_manifest(repository: Repository, manifest: bytes, media_type: str | None, blobs: BlobStore) -> str:
-    """The manifest's media type, once all that the manifest names is known to be here."""
+    """The manifest's media type. Raises unless everything that the manifest refers to has been pushed."""
     try:
         body = json.loads(manifest)
         media_type = media_type or body["mediaType"]
@@ -242,7 +241,7 @@ def install(*, port: int, blobs: BlobStore) -> None:
     def _batch_get_image(
         self: ECRBackend, repository_name: str, registry_id: str | None = None, image_ids: Any = None
     ) -> Any:
-        """Of the registry that the request names: moto looks into the caller's own, whatever it names."""
+        """Look in the registry of the request's registryId: moto always looks in the caller's own."""
         there = ecr_backends[registry_id][self.region_name] if registry_id else self
         return own_images(there, repository_name, registry_id, image_ids)
 

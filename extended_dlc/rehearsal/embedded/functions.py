@@ -1,6 +1,6 @@
-"""Lambda functions in Python: the code that was uploaded, run in a process of this machine with its role's credentials.
+"""Lambda functions in Python: the uploaded code runs in a process of this machine with the credentials of its role.
 
-`install` changes moto 5.2.5 in this process, which runs functions in containers of images that are not here.
+`install` changes moto 5.2.5 in this process, because moto runs functions in container images that are not available.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ except BaseException as error:
     answer = {"error": {"errorMessage": str(error), "errorType": type(error).__name__, "stackTrace": []}}
 json.dump(answer, answers)
 """
-"""What the Lambda runtime does with a handler."""
+"""Calls the handler as the Lambda runtime does."""
 
 
 def install(*, port: int) -> None:
@@ -53,7 +53,7 @@ def install(*, port: int) -> None:
 
 
 def run(function: LambdaFunction, event: Any, *, port: int) -> tuple[str, bool, str]:
-    """The handler's answer as JSON, whether it is an error, and what the function logged."""
+    """The handler's result as JSON, whether it is an error, and the function's log."""
     if not str(function.run_time).startswith("python"):
         return _failed(f"the embedded Lambda runs Python, and {function.function_name} is {function.run_time}")
     region = function.region

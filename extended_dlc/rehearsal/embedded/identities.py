@@ -1,8 +1,8 @@
-"""Who an access key belongs to and what its policies allow, as far as the embedded IAM knows.
+"""The owner of an access key and what its policies allow, as far as the embedded IAM knows.
 
-Keys that `CreateAccessKey` and `AssumeRole` gave here are known, with their secrets and their policies: moto's
-evaluation of identity-based policies decides, to which a statement with a condition is a refusal. Every other key, as
-the rehearsal's own, is the account's administrator: its secret is not known and nothing is refused to it.
+Keys that `CreateAccessKey` and `AssumeRole` returned here are known, with their secrets and policies. moto's evaluation
+of identity-based policies decides, which refuses where a statement has a condition. Every other key, such as the
+rehearsal's own, belongs to the account's administrator: its secret is unknown, and it may do everything.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from moto.utilities.utils import get_partition
 
 
 class InvalidSessionToken(ValueError):
-    """A key of this IAM was used with another session token than its own, or without one."""
+    """A key of this IAM was used without its session token, or with another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The user or the role's session that a key belongs to."""
+    """The user, or the role's session, that owns a key."""
 
     key: IAMUserAccessKey | AssumedRoleAccessKey
 
     @property
     def arn(self) -> str:
-        """Its ARN, as messages name it."""
+        """Its ARN in error messages."""
         return self.key.arn
 
     @property
     def credentials(self) -> Credentials:
-        """What its requests are signed with."""
+        """The credentials that sign its requests."""
         return self.key.create_credentials()
 
     def is_allowed(self, action: str, resource: str) -> bool:
-        """Whether its policies allow an action on a resource, and none denies it."""
+        """Whether its policies allow the action on the resource, without a deny."""
         results = [_policy(each).is_action_permitted(action, resource) for each in self.key.collect_policies()]
         return PermissionResult.DENIED not in results and PermissionResult.PERMITTED in results
 
 
 def find_identity(account_id: str, region: str, access_key: str, session_token: str | None) -> Identity | None:
-    """Whose key it is; None for a key that this IAM did not give. Raises `InvalidSessionToken`."""
+    """The owner of a key; None for a key that this IAM did not create. Raises `InvalidSessionToken`."""
     partition = get_partition(region)
     users = iam_backends[account_id][partition].access_keys
     sessions = [each.access_key_id for each in sts_backends[account_id][partition].assumed_roles]
@@ -68,7 +68,7 @@ def find_identity(account_id: str, region: str, access_key: str, session_token: 
 
 
 def _policy(policy: Any) -> IAMPolicy:
-    """A policy as moto gives it: an attached one, a document, or a record of a document."""
+    """A policy in one of moto's forms: an attached policy, a document, or a record with a document."""
     if isinstance(policy, dict) and "Statement" in policy:
         return IAMPolicy(json.dumps(policy))
     return IAMPolicy(policy)

@@ -1,4 +1,4 @@
-"""The resource types that the embedded CloudFormation knows, so that an app can be told of the others beforehand."""
+"""The resource types that the embedded CloudFormation supports, so that an app can be checked for others beforehand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ RECORDED = (
     "Custom::LogRetention",
     "Custom::VpcRestrictDefaultSG",
 )
-"""Types that are remembered and do nothing, of which nothing else in a rehearsal needs that they do something."""
+"""Types that are only recorded: nothing else in a rehearsal needs them to do anything."""
 
 
 def known_types(types: ResourceTypes) -> list[str]:
-    """All of them: ours, moto's, and those that are remembered only."""
+    """All supported types: this project's, moto's, and those that are only recorded."""
     moto = [name for name in parsing.get_model_map() if name.count("::") == 2]
     return sorted({*types.own, *types.custom, *moto, *RECORDED})

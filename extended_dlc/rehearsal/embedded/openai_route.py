@@ -1,7 +1,7 @@
-"""SageMaker's OpenAI-compatible route: chat completions of endpoints and components, with a bearer token.
+"""SageMaker's OpenAI-compatible route: chat completions of endpoints and inference components, with a bearer token.
 
 `POST /endpoints/NAME[/inference-components/COMPONENT]/openai/v1/chat/completions` reaches the container at
-`/v1/chat/completions`, and its answer comes back as it is made (SageMaker developer guide, "Invoke endpoints with
+`/v1/chat/completions`, and the response is streamed back (SageMaker developer guide, "Invoke endpoints with
 OpenAI-compatible APIs"). The guide documents this one path: every other one below `openai/` is refused.
 
 An error has OpenAI's form: `error` with `message`, `type` and `code`. Seen on AWS (stdapi-ai/stdapi.ai, its tests of
@@ -35,7 +35,7 @@ _PASSED_ON = ("Content-Type", "Accept")
 
 
 def respond(request: Request, runtime: Runtime, found: re.Match[str]) -> Response:
-    """Answer one request whose path is a `ROUTE`."""
+    """Respond to a request whose path matches `ROUTE`."""
     try:
         if request.method != "POST" or found["path"] != _CHAT:
             raise Refused(
@@ -82,7 +82,7 @@ def _complete(request: Request, runtime: Runtime, name: str, component: str | No
 
 
 def _check_region(caller: TokenCaller, name: str) -> None:
-    """Refuse a token of another region: here one port stands for the hosts of all regions."""
+    """Refuse a token of another region: here one port serves all regions' hosts."""
     if find_endpoint(caller.account_id, caller.region, name) is not None:
         return
     if any(find_endpoint(caller.account_id, region, name) for region in list(sagemaker_backends[caller.account_id])):
@@ -90,7 +90,7 @@ def _check_region(caller: TokenCaller, name: str) -> None:
 
 
 def _error(status: int, code: str, message: str) -> Response:
-    """An error in OpenAI's form; the code is AWS's in snake case."""
+    """An error in OpenAI's form; the code is AWS's error code in snake case."""
     kind = "server_error" if code == "ModelError" else "invalid_request_error"
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", code).lower()
     content: Mapping[str, object] = {"error": {"message": message, "type": kind, "code": snake}}

@@ -1,9 +1,9 @@
-"""IAM's evaluation of policies, as far as the policies of this project use its language.
+"""IAM's evaluation of policies, for the parts of the policy language that this project's policies use.
 
-Allowed is what some identity-based or resource-based statement allows, what the boundary and the session's policy
-allow as well, and no statement denies (IAM user guide, "Policy evaluation logic", for one account). What is not
-understood (an element, an operator, an action that does not exist, a key that no service sends with the action) is an
-error and never a guess: a right that is misspelled is none.
+A request is allowed where an identity-based or resource-based statement allows it, the permissions boundary and the
+session policy allow it as well, and no statement denies it (IAM user guide, "Policy evaluation logic", for one
+account). Whatever is not understood (an element, an operator, an action that does not exist, a condition key that no
+service sends with the action) is an error and never a guess: a misspelled permission grants nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Document = Mapping[str, Any]
 
 
 class NotUnderstood(Exception):
-    """Something in a policy that this evaluator does not know."""
+    """A policy has something that this evaluator does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +31,26 @@ class Request:
     """One action on one resource."""
 
     action: str
-    """As `s3:GetObject`."""
+    """For example `s3:GetObject`."""
 
     resource: str
-    """The ARN, or `*` where the action has none."""
+    """The ARN, or `*` for an action without resources."""
 
     principal: str = ""
-    """ARN of the role, the user or the session's role; empty for a service."""
+    """The ARN of the role, the user or the session's role; empty for a service."""
 
     service: str = ""
-    """The service that asks in its own name, as `cloudwatch.amazonaws.com`."""
+    """The service principal that makes the request itself, such as `cloudwatch.amazonaws.com`."""
 
     context: Mapping[str, Any] = field(default_factory=dict)
-    """The keys of conditions and their values: a text, or a list of them."""
+    """The condition keys and their values: a string, or a list of strings."""
 
     @property
     def account(self) -> str:
         return self.principal.split(":")[4] if self.principal else ""
 
     def value(self, key: str) -> list[str] | None:
-        """The values of a condition's key; None where the request has no such key."""
+        """The values of a condition key; None where the request lacks the key."""
         known = {name.lower(): each for name, each in self.context.items()}
         found = known.get(key.lower())
         if found is None:
@@ -60,28 +60,28 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """Whether a request is allowed, and why not."""
+    """Whether a request is allowed, and the reason where it is not."""
 
     allowed: bool
     reason: str
-    """As AWS says it after `because`."""
+    """The end of AWS's message, from `because` or `with`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policies:
-    """All policies that a request meets."""
+    """All policies that apply to a request."""
 
     identity: Sequence[Document] = ()
     resource: Document | None = None
     resource_decides: bool = False
-    """Whether the resource's policy has to allow it, or to leave it to the account's own, as a KMS key's has."""
+    """Whether the resource's policy must allow the request or delegate to the account's policies, as for a KMS key."""
 
     boundary: Document | None = None
     session: Sequence[Document] = ()
-    """Policies given with AssumeRole; none at all limits nothing."""
+    """Session policies of AssumeRole; an empty sequence limits nothing."""
 
     organisation: Sequence[Document] = ()
-    """Service control policies; none at all limits nothing."""
+    """Service control policies; an empty sequence limits nothing."""
 
 
 def evaluate(request: Request, policies: Policies) -> Decision:
@@ -111,7 +111,7 @@ def evaluate(request: Request, policies: Policies) -> Decision:
 
 
 def _effects(documents: Iterable[Document], request: Request, kind: str) -> set[str]:
-    """What the statements about a request say: Allow, Deny, or Delegated to what the account's own policies allow."""
+    """The effects of the matching statements: Allow, Deny, or Delegated where the account's own policies decide."""
     found = set()
     for document in documents:
         for statement in statements_of(document):
@@ -123,7 +123,7 @@ def _effects(documents: Iterable[Document], request: Request, kind: str) -> set[
 
 
 def _to_account(statement: Mapping[str, Any], request: Request) -> bool:
-    """Whether a resource's statement names the account as a whole, whose identities need rights of their own."""
+    """Whether a resource-based statement allows the whole account, whose identities then need policies of their own."""
     principal = statement.get("Principal")
     if not request.principal or not isinstance(principal, Mapping):
         return False
@@ -131,7 +131,7 @@ def _to_account(statement: Mapping[str, Any], request: Request) -> bool:
 
 
 def statements_of(document: Document) -> list[dict[str, Any]]:
-    """The statements of a policy, each checked for what is not understood."""
+    """The statements of a policy. Raises `NotUnderstood`."""
     if unknown := set(document) - {"Version", "Id", "Statement"}:
         raise NotUnderstood(f"the policy's element {sorted(unknown)[0]}")
     found = document["Statement"]
@@ -160,7 +160,7 @@ def _check_once(written: str) -> None:
 
 
 def check_statement(statement: Mapping[str, Any]) -> None:
-    """Raise `NotUnderstood` for what a statement says in vain or in a way that is not known here."""
+    """Raise `NotUnderstood` for a statement that has no effect or is not known here."""
     if unknown := set(statement) - _ELEMENTS:
         raise NotUnderstood(f"the statement's element {sorted(unknown)[0]}")
     if statement.get("Effect") not in ("Allow", "Deny"):
@@ -206,11 +206,11 @@ _GLOBAL = (
     "aws:viaawsservice",
     "aws:federatedprovider",
 )
-"""IAM user guide, "AWS global condition context keys": those that may be in any request."""
+"""Keys that may be in any request (IAM user guide, "AWS global condition context keys")."""
 
 
 def _check_key(key: str, actions: Sequence[str], effect: str) -> None:
-    """Refuse a key that no service sends, or that none of the statement's actions has."""
+    """Refuse a condition key that no service sends, or that none of the statement's actions has."""
     small = key.lower()
     if small.startswith(_GLOBAL) or small.startswith("iam:passedtoservice"):
         return
@@ -230,12 +230,12 @@ def _check_key(key: str, actions: Sequence[str], effect: str) -> None:
 
 
 def matches(statement: Mapping[str, Any], request: Request, *, with_principal: bool) -> bool:
-    """Whether a statement is about the request."""
+    """Whether a statement applies to the request."""
     if with_principal and not _principal_matches(statement, request):
         return False
     if not _named(statement, "Action", request.action, small=True):
         return False
-    # the policies of some resources, as ECR's, name none: they are about their own
+    # resource-based policies of some services, such as ECR, have no Resource: they apply to their own resource
     of_itself = with_principal and "Resource" not in statement and "NotResource" not in statement
     if not of_itself and not _resource_matches(statement, request):
         return False
@@ -251,7 +251,7 @@ def _resource_matches(statement: Mapping[str, Any], request: Request) -> bool:
 def _named(
     statement: Mapping[str, Any], element: str, value: str, *, small: bool = False, request: Request | None = None
 ) -> bool:
-    """Whether an element, or its opposite, takes a value in."""
+    """Whether an element such as Action, or its opposite NotAction, includes the value."""
     positive = element in statement
     patterns = _list(statement.get(element if positive else f"Not{element}"))
     given = value.lower() if small else value
@@ -263,10 +263,10 @@ def _named(
 
 
 def _like(pattern: str, value: str, *, arn: bool = False) -> bool:
-    """IAM's wildcards: `*` and `?`, and nothing else of a shell's."""
+    """Whether the value matches the pattern; IAM has only the wildcards `*` and `?`."""
     if not arn or pattern == "*" or not pattern.startswith("arn:") or not value.startswith("arn:"):
         return _compiled(pattern).fullmatch(value) is not None
-    # a wildcard does not reach from one part of an ARN into the next, but for the last
+    # a wildcard does not match across the parts of an ARN, except within the last part
     wanted, got = pattern.split(":", 5), value.split(":", 5)
     return len(wanted) == len(got) == 6 and all(
         _compiled(one).fullmatch(other) is not None for one, other in zip(wanted, got, strict=True)
@@ -280,7 +280,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _substituted(text: str, request: Request | None) -> str:
-    """A text with its variables, as `${aws:PrincipalAccount}`, put in."""
+    """The text with its policy variables replaced, such as `${aws:PrincipalAccount}`."""
 
     def value(found: re.Match[str]) -> str:
         name = found[1]
@@ -376,7 +376,7 @@ _OPERATORS: Mapping[str, _Operator] = {
 
 
 def _operator(name: str) -> tuple[str, _Operator | None, bool]:
-    """The set's quantifier, the operator (None for `Null`) and whether it also holds where the key is absent."""
+    """The set quantifier, the operator (None for `Null`), and whether it also holds where the key is absent."""
     quantifier, _, rest = name.rpartition(":")
     if_exists = rest.endswith("IfExists")
     rest = rest.removesuffix("IfExists")
@@ -395,7 +395,7 @@ def _holds(name: str, key: str, wanted: Sequence[Any], request: Request) -> bool
     if operator is None:
         return any((got is None) == (_text(each).lower() == "true") for each in wanted)
     if got is None:
-        # a key that is not there is no match, and a negated operator matches what is not there
+        # an absent key does not match; a negated operator holds for an absent key
         return if_exists or operator.negated or quantifier == "ForAllValues"
     expected = [_substituted(_text(each), request) for each in wanted]
     results = [any(operator.compare(each, value) for each in expected) != operator.negated for value in got]
@@ -413,7 +413,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def rights_of(document: Document) -> Iterator[tuple[int, str, Mapping[str, Any]]]:
-    """Each right of a policy: the statement's number, one action of it, and the statement with that action alone."""
+    """Each statement's number, one of its actions, and the statement with that action alone."""
     for number, statement in enumerate(statements_of(document)):
         for action in _list(statement.get("Action")):
             yield number, action, {**statement, "Action": action}
