@@ -1,4 +1,4 @@
-"""`python -m extended_dlc_server serve`: the log first, then everything else."""
+"""Entry point, `python -m extended_dlc_server serve`: starts the log, then the server."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .machine.log import end_log, start_log
 
 
 def leave(code: int) -> NoReturn:
-    """The end, with all that was printed in the log.
+    """Flush the log and end the process.
 
-    Not sys.exit: the model's thread may be deep inside torch, which the end of the interpreter would crash.
+    os._exit instead of sys.exit: shutting down the interpreter while a model thread is inside torch would crash.
     """
     end_log()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    # Process 1 has no default action for SIGTERM; until the server is there to drain, just leave.
+    # The kernel gives process 1 no default action for SIGTERM. Until the server can drain, exit at once.
     signal.signal(signal.SIGTERM, lambda *_: leave(0))
-    # before anything large is imported, for the process that reads what is printed is a copy of this one
+    # start_log forks, and its child process keeps everything imported so far: import large modules afterwards.
     start_log()
     from .serving import main
 

@@ -1,4 +1,4 @@
-"""What can go wrong, each with the words for whoever can put it right."""
+"""The server's exceptions, each with a message for the person who can fix the problem."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 MOST_SHOWN = 80
-"""Characters of what a caller sent that a message repeats."""
+"""Most characters of a caller's value that an error message repeats."""
 
 _REPR = reprlib.Repr()
 
 
 class StartError(Exception):
-    """The server cannot start as configured: the message names the setting, its value, the rule and the way out."""
+    """The server cannot start as configured. The message names the setting, its value, the rule and the fix."""
 
 
 class CannotAnswerError(StartError):
@@ -23,27 +23,30 @@ class CannotAnswerError(StartError):
 
 
 class RequestError(Exception):
-    """A request gets no result: an HTTP status, a code for programs and a message for people."""
+    """A request fails, with an HTTP status, a code for programs and a message for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
-        """Keep the three parts; `status` is 4xx for what the caller can change and 5xx for what only we can."""
+        """`status` is 4xx where the caller can fix the request, and 5xx where only the server's side can."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
 
     def body(self) -> dict[str, dict[str, str]]:
-        """The one shape of every error body."""
+        """Return the JSON body that all error responses share."""
         return {"error": {"code": self.code, "message": self.message}}
 
 
 class ModelFailedError(RequestError):
-    """The model itself failed on a request: most often the request's fault, and if it goes on, the model's."""
+    """The model failed on a request. One failure is most often the request's fault, repeated ones the model's."""
 
 
 @contextmanager
 def panics_are_errors() -> Iterator[None]:
-    """A panic of a library in Rust, such as tokenizers, as an error: it is no `Exception` and would end the process."""
+    """Turn a panic of a Rust library, such as tokenizers, into a `RuntimeError`.
+
+    PyO3's PanicException does not derive from `Exception`, so it would end the process.
+    """
     try:
         yield
     except BaseException as error:
@@ -53,16 +56,16 @@ def panics_are_errors() -> Iterator[None]:
 
 
 def shown(value: Any) -> str:
-    """What a caller sent, for a message: on one line, and cut where it is long."""
+    """Format a caller's value for an error message: on one line, shortened to `MOST_SHOWN` characters."""
     if isinstance(value, str):
         text = f"'{json.dumps(value[: MOST_SHOWN + 1])[1:-1]}'"
     elif isinstance(value, (list, dict)):
-        text = _REPR.repr(value)  # which looks at the first few values only
+        text = _REPR.repr(value)  # reprlib reads the first few values only
     else:
         text = json.dumps(value) if isinstance(value, (bool, int, float, type(None))) else f"a {type(value).__name__}"
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def shown_text(error: Exception) -> str:
-    """The words of an exception, on one line, cut where they are long."""
+    """Return the message of an exception on one line of at most 300 characters."""
     return " ".join(str(error)[:1000].split())[:300]

@@ -1,4 +1,4 @@
-"""JSON of whatever a model or a user's code returns."""
+"""Encodes results of a pipeline or of a user's code as JSON."""
 
 from __future__ import annotations
 
@@ -20,30 +20,29 @@ from uuid import UUID
 import orjson
 
 MOST_ITEMS = 1_000_000
-"""Most values of a result that is made while it is read: one that never ends would fill the memory."""
+"""Most values read from an iterator in a result: an endless one would fill the memory."""
 
 _LARGEST_WHOLE = 10**18
-"""Whole numbers below it need no more digits than JSON's readers have."""
+"""Whole decimals below this are written as integers: JSON parsers can hold that many digits."""
 
 
 def encode_json(value: Any) -> bytes:
-    """JSON bytes of a result with numpy values, tensors or images in it; not-a-number becomes null."""
+    """Return a result as JSON bytes. It may hold numpy values, tensors and images; NaN becomes null."""
     try:
-        # features are a hundred thousand numbers: json takes ten times as long, and the model waits meanwhile
+        # Embeddings can have 100,000 numbers: the json module takes ten times as long, while the model waits.
         return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:
-        # keys that are not text, numbers of more than 64 bits, or lone surrogates, which a byte-level tokenizer can
-        # produce and UTF-8 does not have
+        # orjson rejects keys that are not strings, integers of more than 64 bits, and lone surrogates. A byte-level
+        # tokenizer can produce lone surrogates, which UTF-8 cannot encode.
         return json.dumps(tidy(value), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def is_image(value: Any) -> bool:
-    """Whether a value is an image of PIL."""
+    """Whether a value is a PIL image; PIL need not be installed."""
     return hasattr(value, "save") and hasattr(value, "mode")
 
 
 def png(image: Any) -> bytes:
-    """The image as a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -70,7 +69,7 @@ def _plain(value: Any) -> Any:
         return asdict(value)
     if hasattr(value, "items"):
         return dict(value.items())
-    if hasattr(value, "model_dump"):  # of pydantic
+    if hasattr(value, "model_dump"):  # pydantic models
         return value.model_dump()
     if isinstance(value, (Iterator, Set, ValuesView, range, deque)):
         return listed(value)
@@ -78,7 +77,7 @@ def _plain(value: Any) -> Any:
 
 
 def listed(values: Iterable[Any]) -> list[Any]:
-    """What is made while it is read; `TypeError` where that has no end in sight."""
+    """Read an iterator into a list; raise `TypeError` for more than `MOST_ITEMS` values."""
     found = list(itertools.islice(values, MOST_ITEMS + 1))
     if len(found) > MOST_ITEMS:
         raise TypeError(f"a {type(values).__name__} has more than {MOST_ITEMS:,} values")
@@ -86,14 +85,14 @@ def listed(values: Iterable[Any]) -> list[Any]:
 
 
 def _number(value: Decimal) -> int | float | None:
-    """A number that JSON has, with all digits where it is a whole one."""
+    """Return a JSON number, exact for whole numbers below `_LARGEST_WHOLE`; None for NaN and infinity."""
     if not value.is_finite():
         return None
     return int(value) if value == value.to_integral_value() and abs(value) < _LARGEST_WHOLE else float(value)
 
 
 def tidy(value: Any) -> Any:
-    """The value in the types of `json`: keys are texts, and not-a-number is None."""
+    """Convert to types that the json module writes: keys become strings, NaN and infinity become None."""
     if isinstance(value, dict):
         return {str(key): tidy(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The container's process, from the environment to the exit code."""
+"""Runs the server process: reads the environment, serves, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .machine.start_time import described
 from .settings import Settings, read_settings
 
 DRAIN_SECONDS = 25
-"""How long requests in flight may take after SIGTERM: SageMaker kills after 30 s."""
+"""How long requests in flight may take after SIGTERM. SageMaker sends SIGKILL after 30 s."""
 
 HANDSHAKE_SECONDS = 0.1
-"""How long a connection that a client has begun before SIGTERM may take to be there."""
+"""How long the TCP handshake of a connection begun before SIGTERM may take."""
 
 ACCEPT_SECONDS = 2
-"""How long those that are there may take to be accepted, one in each turn of the event loop."""
+"""How long to accept connections from the backlog, one per turn of the event loop."""
 
 FAILED_SECONDS = 5
-"""How long `/ping` says 500 before the process exits, so that SageMaker's health check sees it."""
+"""How long `/ping` returns 500 before the process exits, so that SageMaker's health check sees it."""
 
 log = logging.getLogger("extended_dlc_server")
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until told to stop (0), until the model can no longer answer (1), or not at all (2)."""
-    # huggingface_hub reads it when it is imported, and would ask the Hub for a list of agents and report what runs
+    """Run the server. Exit codes: 0 stopped by a signal, 1 the model failed, 2 invalid configuration."""
+    # huggingface_hub reads it at import. Without it, it fetches a list of agents from the Hub and sends telemetry.
     if not os.environ.get("HF_HUB_DISABLE_TELEMETRY"):
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     if arguments not in ([], ["serve"]):
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = read_settings(os.environ)
         set_thread_count(os.environ)
-        if settings.program_file is None:  # which may need no weights that we know of
+        if settings.program_file is None:  # a user's model_fn may need no weights
             _ = settings.model_source
     except StartError as error:
         log.error("%s", error)
@@ -57,13 +57,13 @@ def main(arguments: list[str]) -> int:
 
 
 async def serve(settings: Settings) -> int:
-    """Listen at once, load the model beside it, and drain at the end."""
+    """Listen at once, load the model on another thread, and drain requests at the end."""
     from .machine.worker import State, Worker
 
     def load() -> Sequence[Model | UserModel]:
         models = load_model(settings)
         log.info("%s", described())
-        if settings.program_file is None and not settings.trust_remote_code:  # whose log it is too
+        if settings.program_file is None and not settings.trust_remote_code:  # its authors need its output
             hide_requests()
         if not seen_gpus():
             worker.before_run = use_free_cores()
@@ -84,14 +84,14 @@ async def serve(settings: Settings) -> int:
     worker.start()
 
     class Server(uvicorn.Server):
-        """uvicorn, which would otherwise end itself by the signal it got instead of with exit code 0."""
+        """uvicorn's server without its signal handling, which would end the process by the signal, not with 0."""
 
         @contextlib.contextmanager
         def capture_signals(self) -> Generator[None, None, None]:
             yield
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Accept who has connected already: closing the listening sockets resets them."""
+            """Accept connections in the backlog first: closing the listening sockets would reset them."""
             listeners = [listener for server in self.servers for listener in server.sockets]
             for listener in listeners:
                 refuse_newcomers(listener)
@@ -101,7 +101,7 @@ async def serve(settings: Settings) -> int:
                 await asyncio.sleep(0.01)
             for server in self.servers:
                 server.close()
-            await asyncio.sleep(0)  # who was accepted last becomes a connection of ours
+            await asyncio.sleep(0)  # the connection accepted last gets its protocol object
             await super().shutdown(sockets)
 
     app = App(settings, worker)
@@ -116,7 +116,7 @@ async def serve(settings: Settings) -> int:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # who asks is of no interest, and costs time
+            proxy_headers=False,  # the client's address is not used, and reading it costs time
             timeout_keep_alive=WAIT_SECONDS,
             timeout_graceful_shutdown=DRAIN_SECONDS - ACCEPT_SECONDS,
         )

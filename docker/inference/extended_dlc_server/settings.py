@@ -1,4 +1,4 @@
-"""The environment of the container, read once into one frozen value."""
+"""Reads the container's environment variables once, into one frozen dataclass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the environment asks of the server. The names of the variables are in `README.md`."""
+    """The server's settings. `README.md` describes the variables for users."""
 
     port: int = 8080
     """`SAGEMAKER_BIND_TO_PORT`, where the server listens. Default: 8080."""
@@ -32,7 +32,7 @@ class Settings:
     """`$SAGEMAKER_BASE_DIR/model`, where SageMaker puts the model's files. Default: `/opt/ml/model`."""
 
     model_id: str | None = None
-    """`HF_MODEL_ID`, the Hub model to load when the folder holds none."""
+    """`HF_MODEL_ID`, the Hub model to load when the folder holds no model."""
 
     revision: str | None = None
     """`HF_MODEL_REVISION`, a branch, tag or commit on the Hub. Default: the repository's main branch."""
@@ -50,10 +50,10 @@ class Settings:
     """`HF_TRUST_REMOTE_CODE`, whether Python files in the model's repository may run. Default: no."""
 
     max_body_bytes: int = 25 * MEGABYTE
-    """`EXTENDED_DLC_MAX_BODY_MB`, the largest request body. Default: 25, SageMaker's own limit for real time."""
+    """`EXTENDED_DLC_MAX_BODY_MB`, the largest request body. Default: 25, SageMaker's limit for real-time endpoints."""
 
     max_audio_seconds: int = 3600
-    """`EXTENDED_DLC_MAX_AUDIO_SECONDS`, the longest audio of one request once decoded. Default: one hour."""
+    """`EXTENDED_DLC_MAX_AUDIO_SECONDS`, the longest decoded audio of one request. Default: one hour."""
 
     queue_length: int = 64
     """`EXTENDED_DLC_QUEUE_LENGTH`, how many requests may wait behind the running one. Default: 64."""
@@ -62,47 +62,47 @@ class Settings:
     """`EXTENDED_DLC_BATCH_SIZE`, the most requests that run as one batch. Default: 16; 1 turns batching off."""
 
     texts_at_once: int = 32
-    """The same for texts that are written, which share steps and no parameters. Default: 32."""
+    """The same limit for text generation, whose requests share decoding steps but no parameters. Default: 32."""
 
     dtype: str = "auto"
     """`EXTENDED_DLC_DTYPE`, the precision of the model: float32, bfloat16 or float16. Default: the device decides."""
 
     metrics_namespace: str | None = None
-    """`EXTENDED_DLC_METRICS_NAMESPACE`, where the log's metrics go in CloudWatch. Default: none are written."""
+    """`EXTENDED_DLC_METRICS_NAMESPACE`, the CloudWatch namespace of the log's metrics. Default: no metrics."""
 
     max_input_tokens: int | None = None
-    """`EXTENDED_DLC_MAX_INPUT_TOKENS`, the longest input of one request. Default: what the model has positions for."""
+    """`EXTENDED_DLC_MAX_INPUT_TOKENS`, the longest input of one request. Default: the model's number of positions."""
 
     max_new_tokens: int = 8192
-    """`EXTENDED_DLC_MAX_NEW_TOKENS`, the most tokens that a request may have generated. Default: 8192."""
+    """`EXTENDED_DLC_MAX_NEW_TOKENS`, the most tokens that one request may generate. Default: 8192."""
 
     answer_seconds: int = 60
-    """`EXTENDED_DLC_ANSWER_SECONDS`, after which an answer in one piece is given up. Default: 60, when SageMaker's
-    real-time and serverless endpoints give it up."""
+    """`EXTENDED_DLC_ANSWER_SECONDS`, the deadline of a response that is not streamed. Default: 60, the timeout of
+    SageMaker's real-time and serverless endpoints."""
 
     stream_seconds: int = 480
-    """`EXTENDED_DLC_STREAM_SECONDS`, after which a stream is ended. Default: 480, SageMaker's longest."""
+    """`EXTENDED_DLC_STREAM_SECONDS`, the deadline of a streamed response. Default: 480, SageMaker's longest."""
 
     request_seconds: int = 600
     """`EXTENDED_DLC_REQUEST_SECONDS`, after which an inference counts as stuck and the process ends: the last resort
-    for what reads no deadline. Default: two minutes more than the longer of the two deadlines above."""
+    for code that checks no deadline. Default: two minutes more than the longer of the two deadlines above."""
 
     body_seconds: int = 120
     """`EXTENDED_DLC_BODY_SECONDS`, in which the body of a request must arrive. Default: 120."""
 
     program: str = "inference.py"
-    """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if there."""
+    """`SAGEMAKER_PROGRAM`, the user's module in `code/` of the model folder. Default: `inference.py`, if it exists."""
 
     allow_incomplete: bool = False
-    """`EXTENDED_DLC_ALLOW_INCOMPLETE`, whether a model that lacks weights, its tokenizer or its adapter is served all
-    the same. Default: no, the start fails."""
+    """`EXTENDED_DLC_ALLOW_INCOMPLETE`, whether to serve a model that lacks weights, its tokenizer or its adapter.
+    Default: no, the start fails."""
 
     install_requirements: bool = True
     """`EXTENDED_DLC_INSTALL_REQUIREMENTS`, whether pip installs `code/requirements.txt` at start. Default: yes."""
 
     @property
     def served_name(self) -> str:
-        """What answers call the model: its Hub id, or `model`."""
+        """The model's name in responses: its Hub id, or `model`."""
         return self.model_id or "model"
 
     @property
@@ -113,23 +113,23 @@ class Settings:
 
     @property
     def requirements_file(self) -> Path | None:
-        """What pip has to install at start."""
+        """The requirements file that pip installs at start, if there is one."""
         file = self.model_folder / "code" / "requirements.txt"
         return file if file.is_file() and self.install_requirements else None
 
     @property
     def model_folder_holds_a_model(self) -> bool:
-        """Whether SageMaker delivered weights; a code-only archive has no `config.json`."""
+        """Whether the model archive holds a model; an archive with code only has no `config.json`."""
         return (self.model_folder / "config.json").is_file()
 
     @property
     def model_folder_holds_an_adapter(self) -> bool:
-        """Whether SageMaker delivered an adapter, which goes onto the model's weights."""
+        """Whether the model archive holds a PEFT adapter, which is applied to a base model."""
         return (self.model_folder / ADAPTER_CONFIG).is_file()
 
     @property
     def model_source(self) -> str:
-        """What `from_pretrained` gets: the folder if it holds a model, otherwise the Hub id."""
+        """The argument of `from_pretrained`: the folder if it holds a model, otherwise the Hub id."""
         if self.model_folder_holds_a_model:
             return str(self.model_folder)
         if self.model_id is None:
@@ -146,7 +146,7 @@ class Settings:
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Parse the environment; raise `StartError` that lists everything that is wrong with it."""
+    """Parse the environment; raise one `StartError` that lists all invalid variables."""
     problems: list[str] = []
     read = _Reader(environment, problems)
     folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
@@ -191,7 +191,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 
 
 class _Reader:
-    """Reads variables one by one and notes what is wrong with each; an empty variable counts as unset."""
+    """Reads variables one by one and collects the problems. An empty variable counts as unset."""
 
     def __init__(self, environment: Mapping[str, str], problems: list[str]) -> None:
         self._environment = environment
@@ -216,7 +216,7 @@ class _Reader:
         return value in _TRUE
 
     def one_of(self, name: str, values: tuple[str, ...]) -> str:
-        """The first is the default."""
+        """Return the variable's value, by default the first of `values`."""
         value = self.text(name) or values[0]
         if value not in values:
             self._problems.append(f"{name} ('{value}') must be one of: {', '.join(values)}")
@@ -236,7 +236,7 @@ class _Reader:
     def secret_arn(self, name: str) -> str | None:
         value = self.text(name)
         if value is not None and not SECRET_ARN.fullmatch(value):
-            # not shown: somebody may have put the token itself here
+            # The value stays out of the message: it may be the token, set here by mistake.
             self._problems.append(
                 f"{name} must be the ARN of a secret (arn:aws:secretsmanager:…), and its value is none"
             )

@@ -1,1 +1,1 @@
-"""HTTP/1.1 over ASGI: connections, one request and its response, and the log of requests."""
+"""HTTP/1.1 over ASGI: connections, requests and responses, and the request log."""

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to every wait for the other side."""
+"""uvicorn's HTTP/1.1 protocol, with timeouts on every wait for the client and limits on what it sends."""
 
 from __future__ import annotations
 
@@ -17,41 +17,42 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from .exchange import DRAIN, GONE, RESPOND, WHOLE
 
 WAIT_SECONDS = 75
-"""How long a connection may take for the head of its next request, whatever it sends, and to read what it is sent.
+"""How long a client may take to send the head of its next request, and to read a response.
 
-Longer than the 60 s for which load balancers keep a connection that they may use again.
+Longer than the 60 s for which load balancers keep an idle connection for reuse.
 """
 
 MOST_WAITING = 400
-"""Most connections that are not being answered: well below the 1024 files that a process may usually have open."""
+"""Most connections without a request in progress: well below the usual limit of 1024 open files per process."""
 
 MOST_OF_A_HEAD = 64 * 1024
-"""Bytes of a head, many times what SageMaker lets through; and of what stands beside the data of chunks."""
+"""Most bytes of a request's head, many times what SageMaker allows; also of chunk extensions and trailers."""
 
 CHUNK_FRAMING = 20
-"""Bytes that a chunk may have beside its data: a size of 16 digits (clients pad it) and two ends of line."""
+"""Bytes that a chunk may have beside its data: a size of 16 digits (clients pad it) and two line ends."""
 
 LAST_CALL_SECONDS = 0.25
-"""How long after the server was told to end a request may still begin on a connection."""
+"""How long after the start of the shutdown a request may still begin on a connection."""
 
 LOOK_SECONDS = 0.5
-"""How often a connection with several requests is asked whether its client has left.
+"""How often to check whether the client of a connection with pipelined requests has disconnected.
 
-It is not read meanwhile, or its client could send requests without end.
+Such a connection is not read until its requests are answered, or its client could send requests without end.
 """
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn ends a connection that is silent between two requests, but waits for a first or an unfinished one.
+    """uvicorn's protocol with the limits that it lacks.
 
-    Nor does it bound a head, extensions of chunks or trailers: the parser keeps all that it is sent of one.
+    uvicorn closes a connection that is idle between two requests, but waits without limit for a first or an unfinished
+    request. It does not limit the size of heads, chunk extensions and trailers either, which the parser buffers.
     """
 
     _is_last_call = False
     _looks: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn does
-        """Make room for the newcomer, and wait for its request."""
+        """Start the timeout; close the connections that have waited longest if there are too many."""
         super().connection_made(transport)
         self._gone: asyncio.Future[None] = self.loop.create_future()
         self._unread: asyncio.TimerHandle | None = None
@@ -65,7 +66,7 @@ class Connection(HttpToolsProtocol):
                 other.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No more to wait for, and nobody to answer: uvicorn knows that of the request which came last."""
+        """Drop queued requests: the client has gone. uvicorn itself tells the request that came last."""
         self.pipeline.clear()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
@@ -78,14 +79,14 @@ class Connection(HttpToolsProtocol):
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Count what has come since the last head ended and is neither a body nor what its chunks need."""
+        """Count the bytes since the last head that are neither body data nor the framing of chunks."""
         self._beside_bodies += len(data)
         super().data_received(data)
         if self._beside_bodies > MOST_OF_A_HEAD and not self.transport.is_closing():
             self.send_400_response(
                 f"A head, or trailers and extensions of chunks, have at most {MOST_OF_A_HEAD} bytes."
             )
-        elif self._beside_bodies < 0:  # what one block has saved is no credit for the next
+        elif self._beside_bodies < 0:  # bytes saved in one block are no credit for the next
             self._beside_bodies = 0
 
     def on_message_begin(self) -> None:
@@ -93,7 +94,7 @@ class Connection(HttpToolsProtocol):
         self.scope["extensions"] = {GONE: self._gone, DRAIN: self.flow.drain}  # type: ignore[dict-item] # the type knows nothing of extensions
 
     def on_headers_complete(self) -> None:
-        if self._beside_bodies > MOST_OF_A_HEAD:  # the block may hold the body, too
+        if self._beside_bodies > MOST_OF_A_HEAD:  # the block may hold the body too, so measure the headers
             _refuse_long(self.headers, len(self.url))
         super().on_headers_complete()
         self.scope["extensions"][RESPOND] = functools.partial(_respond, self.cycle)  # type: ignore[assignment]
@@ -101,25 +102,24 @@ class Connection(HttpToolsProtocol):
             self._running = self.cycle
         elif self._looks is None:
             self._look_for_client()
-        self.headers = []  # for the trailers, which would otherwise join the headers that the application reads
+        self.headers = []  # trailers go here: without it they would be added to the request's headers
         self._beside_bodies = 0
         self.waits_since = time.monotonic()
         if self._is_last_call:
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
-        """A chunk, or the end of the last one."""
+        """Called for each chunk, including the empty last one."""
         self._beside_bodies -= CHUNK_FRAMING
 
     def on_body(self, body: bytes) -> None:
-        """More of a body: who sends has not waited since."""
         super().on_body(body)
         self._beside_bodies -= len(body)
         if not self.cycle.response_complete:
             self.waits_since = time.monotonic()
 
     def on_message_complete(self) -> None:
-        """The whole request is there: from now on reading finds out that its sender has left."""
+        """The request is complete. Resume reading, to notice when the client disconnects."""
         if self.headers:
             _refuse_long(self.headers)
         super().on_message_complete()
@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether no request is being answered: none has come, or its head or body is unfinished."""
+        """Whether no request is being answered: none has arrived, or its head or body is incomplete."""
         return self._has_no_request or (self.cycle.more_body and not self.pipeline)
 
     @property
@@ -138,14 +138,13 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """The next request may follow."""
         self.waits_since = time.monotonic()
         if self.pipeline:
             self._running, _ = self.pipeline[-1]
         super().on_response_complete()
 
     def _look_for_client(self) -> None:
-        """Reading would tell that the client has closed its side; the socket says so without."""
+        """Close the connection if the client has closed its side, which POLLRDHUP tells without reading."""
         self._looks = None
         if not self.pipeline or self.transport.is_closing():
             return
@@ -157,7 +156,7 @@ class Connection(HttpToolsProtocol):
             self._looks = self.loop.call_later(LOOK_SECONDS, self._look_for_client)
 
     def pause_writing(self) -> None:
-        """The client does not read: what it is owed keeps its place among those who are answered."""
+        """Close the connection after a timeout if the client does not read: its response holds a place meanwhile."""
         super().pause_writing()
         self._unread = self.loop.call_later(WAIT_SECONDS, self.transport.abort)
 
@@ -178,9 +177,10 @@ class Connection(HttpToolsProtocol):
             self._timer = self.loop.call_later(max(left, 1), self._leave_if_waiting)
 
     def shutdown(self) -> None:
-        """The server ends: a request that has come, or is on its way, is the last one.
+        """Shut down: the request that has arrived, or is on its way, is the last one.
 
-        uvicorn would close what has no request yet, whose bytes may be in the socket already: a reset for its sender.
+        uvicorn would close connections without a request at once. If request bytes were already in the socket, the
+        client would get a connection reset.
         """
         self._is_last_call = True
         if self._has_no_request:
@@ -194,15 +194,15 @@ class Connection(HttpToolsProtocol):
 
 
 def _refuse_long(headers: list[tuple[bytes, bytes]], size: int = 0) -> None:
-    """An error in a callback of the parser is answered with 400."""
+    """Raise an error if the headers are too long. uvicorn answers an error in a parser callback with 400."""
     if size + sum(len(name) + len(value) + len(": \r\n") for name, value in headers) > MOST_OF_A_HEAD:
         raise ValueError(f"more than {MOST_OF_A_HEAD} bytes of headers")
 
 
 SO_ATTACH_FILTER = 26
-"""asm-generic/socket.h; Python has no name for it."""
+"""The value in asm-generic/socket.h; Python's socket module lacks it."""
 
-_DROP_SYN = (  # instructions of classic BPF, see linux/filter.h: code, steps if true and if false, value
+_DROP_SYN = (  # classic BPF instructions, see linux/filter.h: code, jump if true, jump if false, value
     (0x30, 0, 0, 13),  # load the byte with the flags of the TCP header
     (0x45, 0, 1, 0x02),  # SYN?
     (0x06, 0, 0, 0),  # drop
@@ -211,19 +211,18 @@ _DROP_SYN = (  # instructions of classic BPF, see linux/filter.h: code, steps if
 
 
 def refuse_newcomers(listener: socket.socket) -> None:
-    """Let no new handshake begin with a listening socket, while those begun can end and be accepted.
+    """Drop new handshakes of a listening socket, while those already begun can complete and be accepted.
 
-    Closing it alone resets what the kernel has connected and nobody has accepted; with connections that keep coming
-    there are always some.
+    Closing the socket alone resets connections in its backlog, and there are always some while clients keep connecting.
     """
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in _DROP_SYN))
     pointer = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(program))
-    with contextlib.suppress(OSError):  # a kernel that is not Linux's own may have no filters
+    with contextlib.suppress(OSError):  # a reimplementation of Linux's system calls may lack socket filters
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
 
 
 async def _respond(cycle: RequestResponseCycle, status: int, content_type: str, body: bytes) -> None:
-    """What `cycle.send` does with the head and with the only part of a body, in one write."""
+    """Do in one write what two calls of `cycle.send` do with the head and the body of a response."""
     if cycle.flow.write_paused and not cycle.disconnected:
         await cycle.flow.drain()
     if cycle.disconnected:

@@ -25,37 +25,36 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = "application/json"
 
 GONE = "extended_dlc.gone"
-"""The extension of ASGI that our connections have: a future instead of a task that waits for `http.disconnect`."""
+"""ASGI extension of `Connection`: a future for the disconnect, which saves a task that waits for `http.disconnect`."""
 
 WHOLE = "extended_dlc.whole"
-"""The one with the body, there when all of it has come before anybody has read of it: nothing to wait for."""
+"""ASGI extension: the body, present if all of it arrived before the application read any of it."""
 
 RESPOND = "extended_dlc.respond"
-"""The one that sends a whole response at once: ASGI has two steps for it, and looks at every letter of its headers."""
+"""ASGI extension: sends a response in one call. ASGI takes two, and uvicorn checks each character of the headers."""
 
 DRAIN = "extended_dlc.drain"
-"""The one that waits until the client has read so much that more may be written, or has left."""
+"""ASGI extension: waits until the client has read enough that more may be written, or has disconnected."""
 
 ANSWER_SHARE = 8
-"""The part of the container's memory that answers may take which their clients have not read is one in so many."""
+"""Responses that clients have not read yet may take 1/8 of the container's memory."""
 
 _DISCARD_BYTES = 100 * MEGABYTE
-"""How much of a body over the limit is read away, so that its sender reads our answer instead of a broken pipe."""
+"""How much of a body over the limit is read and dropped, so that the client sees the 413 and not a broken pipe."""
 
 
 _ALWAYS_TAKEN = 64 * 1024
-"""Bytes of a body that need no room: a connection has as much in its buffers."""
+"""Bytes of a body that do not count: a connection's buffers hold as much anyway."""
 
 
 class Pace:
-    """How fast large bodies arrive together while others are answered: to read 25 MB takes 40 ms of a core."""
+    """Limits how fast large bodies are read while other requests are answered: 25 MB take 40 ms of a core."""
 
     def __init__(self, rate: float) -> None:
-        """`rate` is in bytes a second."""
+        """`rate` is the sum over all bodies, in bytes per second."""
         self._rate, self._next = rate, 0.0
 
     async def keep(self, amount: int) -> None:
-        """Wait until so many bytes more may be read."""
         now = time.monotonic()
         self._next = max(self._next, now) + amount / self._rate
         await asyncio.sleep(self._next - now)
@@ -63,23 +62,23 @@ class Pace:
 
 @functools.cache
 def unread_answers() -> Room:
-    """The memory for large answers that wait for their readers: each connection has one, and some a minute for it."""
+    """Return the budget for large responses that clients still read: one per connection, for up to some a minute."""
     return Room(container_bytes() // ANSWER_SHARE, "answers")
 
 
 _releases: set[asyncio.Task[None]] = set()
-"""What waits for readers: an event loop keeps no task alive by itself."""
+"""Tasks that wait for clients to read. An event loop holds only weak references to its tasks."""
 
 
 class ClientGoneError(Exception):
-    """The client closed the connection: nobody is there to answer."""
+    """The client closed the connection before its response."""
 
 
 class Exchange:
-    """What came in, and what went out so far."""
+    """One HTTP request and its response, with the facts that the log and the metrics report."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Nothing is read or sent yet."""
+        """Take the arguments of an ASGI application; read and send nothing yet."""
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -89,14 +88,14 @@ class Exchange:
         self._extensions = scope["extensions"]
         self._started = time.perf_counter()
         self.began = time.monotonic()
-        """When the head of the request was there, by the clock of deadlines."""
+        """When the request's head was complete, by `time.monotonic`, which deadlines use."""
         self.status = 0
         self.bytes_in = self.bytes_out = 0
         self.code: str | None = None
         self.failed = 0
-        """The status of an error that was told; of a stream that had begun, beside the one that it was sent with."""
+        """The status of an error that was sent. In a stream it differs from `status`, which was sent before."""
         self.route: Route | None = None
-        """Who reads the request, once that is known: how errors are written depends on it."""
+        """The route, once it is known. It decides the form of error bodies."""
         self.job: Job | None = None
         self.audio_seconds: float | None = None
         self.tokens: Tokens | None = None
@@ -104,13 +103,13 @@ class Exchange:
 
     @property
     def milliseconds(self) -> float:
-        """Since the head of the request was there."""
+        """Milliseconds since the request's head was complete."""
         return (time.perf_counter() - self._started) * 1000
 
     async def read_body(self, limit: int, seconds: float, room: Room, pace: Pace | None = None) -> bytes:
-        """The whole body; 413 for one over the limit, as soon as its sender can hear it, 408 for a slow one.
+        """Read the whole body; raise 413 if it is over `limit`, 408 if it is slower than `seconds`.
 
-        429 for one that finds no room. What it takes of that is free again after `let_go`.
+        Raises 429 if `room` has not enough bytes left. `let_go` releases the bytes that the body takes of it.
         """
         whole = self._extensions.get(WHOLE)
         if whole is not None:
@@ -127,7 +126,7 @@ class Exchange:
             if reader:
                 reader.cancel()
 
-        # wait_for would take a task, which is a tenth of what a short request costs
+        # asyncio.wait_for would create a task, which costs a tenth of a short request.
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
         try:
             return await self._read(limit, room, pace)
@@ -143,7 +142,7 @@ class Exchange:
             timer.cancel()
 
     def let_go(self, room: Room) -> None:
-        """The body is no longer held."""
+        """Release the bytes that the body has taken of `room`."""
         room.give_back(self._held)
         self._held = 0
 
@@ -153,7 +152,7 @@ class Exchange:
             waits = self.headers.get("expect", "").lower() == "100-continue"
             if waits or int(announced) > _DISCARD_BYTES:
                 raise _too_large(limit)
-        # a buffer that hands over what it holds: a list of chunks joined at the end would be the body twice
+        # BytesIO.getvalue shares its buffer; joining a list of chunks would hold the body twice.
         body = io.BytesIO()
         refusal: RequestError | None = None
         while True:
@@ -182,7 +181,7 @@ class Exchange:
         return body.getvalue()
 
     def _hold(self, room: Room) -> bool:
-        """Whether what has come so far finds room, which it then takes."""
+        """Reserve room for the bytes received so far; return whether there was enough."""
         more = self.bytes_in - self._held
         if self.bytes_in <= _ALWAYS_TAKEN:
             return True
@@ -194,9 +193,9 @@ class Exchange:
     async def respond(
         self, status: int, body: bytes, content_type: str = JSON, headers: Mapping[str, str] | None = None
     ) -> None:
-        """The whole response at once; with headers where they, or the content type, are not our own.
+        """Send a whole response. Pass `headers` if they or the content type come from user code.
 
-        429 where the answers that other clients have not read leave no room for a large one.
+        Raises 429 for a large response if the responses that other clients have not read take all the room.
         """
         if len(body) > _ALWAYS_TAKEN:
             room = unread_answers()
@@ -212,7 +211,7 @@ class Exchange:
             await self._write(status, body, content_type, headers)
 
     async def _release_when_read(self, room: Room, amount: int) -> None:
-        """Beside the request, whose place is for others: what it had of the model is over."""
+        """Release the room once the client has read the response; a task, so that the request can end before."""
         try:
             await self._extensions[DRAIN]()
         finally:
@@ -228,7 +227,7 @@ class Exchange:
             await self._part(body, more=False)
 
     async def send_event(self, event: bytes) -> None:
-        """One more server-sent event; the first one begins the response."""
+        """Send a server-sent event; the first one starts the response."""
         if not self.status:
             await self._begin(200, {"content-type": "text/event-stream", "cache-control": "no-cache"})
         await self._part(event, more=True)

@@ -1,4 +1,4 @@
-"""A request on its way: as it came, and as it is once it has been read and checked."""
+"""A request before and after it is parsed and validated."""
 
 from __future__ import annotations
 
@@ -23,69 +23,66 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Incoming:
-    """A request as it came."""
+    """A request before it is parsed."""
 
     path: str
-    """Where it was sent."""
 
     body: bytes
-    """All of it."""
 
     headers: Mapping[str, str]
-    """Its headers, under lower-case names."""
+    """The headers, with lower-case names."""
 
     expected: Expected
-    """What the loaded model takes."""
+    """The inputs and parameters that the loaded model takes."""
 
     share: Share | None = None
-    """What it has of the memory for pixels and samples."""
+    """The request's share of the memory for decoded images and audio."""
 
     @functools.cached_property
     def attributes(self) -> dict[str, Any]:
-        """What stands in the custom attributes."""
+        """The parsed header X-Amzn-SageMaker-Custom-Attributes."""
         return parse_attributes(self.headers.get(HEADER, ""), self.expected.parameters)
 
     @property
     def content_type(self) -> str | None:
-        """What its sender says of the body."""
         return self.headers.get("content-type")
 
     @property
     def is_json(self) -> bool:
-        """Whether the body is to be read as JSON."""
+        """Whether to parse the body as JSON."""
         media, _ = media_of(self.body, self.content_type, self.expected)
         return is_json(media)
 
     @functools.cached_property
     def document(self) -> Any:
-        """What the JSON of the body holds; 400 for what is none."""
+        """The parsed JSON of the body; raises 400 if it is invalid."""
         return parse_document(self.body, self.content_type, self.expected)
 
 
 @dataclass(kw_only=True)
 class Prepared:
-    """What is left of a request needs the model: an answer in one piece, or a stream of events."""
+    """A validated request: the work that is left for the model, either one response or a stream of events."""
 
     answer: Callable[[Any], bytes] | None = None
-    """What a copy of the model answers, on its thread."""
+    """Computes the response body with a copy of the model, on that copy's thread."""
 
     shared: Shared | None = None
-    """How it may run together with others."""
+    """How the request may run in a batch with others."""
 
     stream: Callable[[Any, Emit, threading.Event], int] | None = None
-    """Instead of an answer: emits events until the generation ends or the client has gone; returns its tokens."""
+    """Replaces `answer`: emits events until generation ends or the client has gone; returns the number of tokens."""
 
     writing: Callable[[Emit | None], Writing] | None = None
-    """Instead of both, where its texts may share the steps of the model: what joins them, as events or in one piece."""
+    """Replaces both if the request can share decoding steps; called with None for a response that is not streamed."""
 
     content_type: str = JSON
-    """What the answer is."""
+    """The content type of the response."""
 
     headers: Callable[[], Mapping[str, str] | None] = lambda: None
-    """Headers of the answer beside our own, asked for once it is there."""
+    """Returns additional response headers; called once the response is computed."""
 
     tokens: Tokens = field(default_factory=Tokens)
-    """What the answer took, for the log: filled in by the model."""
+    """Token counts for the log, filled in by the model."""
 
     audio_seconds: float | None = None
-    """How much sound the request holds, for the log."""
+    """Seconds of audio in the request, for the log."""

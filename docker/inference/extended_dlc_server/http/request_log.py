@@ -1,4 +1,4 @@
-"""One line of JSON for each request, without anything of its content; metrics of CloudWatch in it where asked for."""
+"""Logs one line of JSON per request, without its content; with CloudWatch metrics if they are configured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS = {
 
 
 def write(exchange: Exchange, task: str, namespace: str | None) -> None:
-    """The line of a request that is over, bare on standard output: CloudWatch finds metrics only in a line of JSON."""
+    """Log a finished request, without a prefix: CloudWatch finds embedded metrics only in lines that are pure JSON."""
     line = describe(exchange, task)
     if namespace:
         line.update(_metrics(line, task, namespace))
@@ -32,7 +32,7 @@ def write(exchange: Exchange, task: str, namespace: str | None) -> None:
 
 
 def describe(exchange: Exchange, task: str) -> dict[str, Any]:
-    """What is known about a request without looking at its content."""
+    """Return the fields of a request's log line, none of which holds its content."""
     attributes = exchange.headers.get(CUSTOM_ATTRIBUTES, "").strip()
     line: dict[str, Any] = {
         "event": "request",
@@ -61,7 +61,7 @@ def describe(exchange: Exchange, task: str) -> dict[str, Any]:
 
 
 def _bounded(text: str, most: int) -> str:
-    """What a client chose, in ASCII: some that read lines end them at U+0085 or U+2028, which JSON leaves as it is."""
+    """Return client-chosen text, cut and in ASCII: some readers end a line at U+0085 or U+2028, which JSON allows."""
     return _NOT_ASCII.sub("?", text[:most])
 
 
@@ -75,7 +75,7 @@ def _metrics(line: dict[str, Any], task: str, namespace: str) -> dict[str, Any]:
         "PromptTokens": line.get("prompt_tokens"),
         "GeneratedTokens": line.get("generated_tokens"),
         "AudioSeconds": line.get("audio_seconds"),
-        # always there: an alarm on a metric without data says nothing
+        # Always present: an alarm on a metric without data points stays in INSUFFICIENT_DATA.
         "QueueFull": int(line.get("code") == "queue-full"),
         "OutOfMemory": int(line.get("code") == "out-of-memory"),
     }

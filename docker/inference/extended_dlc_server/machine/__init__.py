@@ -1,1 +1,1 @@
-"""What the container runs on: memory, processors, devices, child processes, the log, the model's threads."""
+"""The container's resources: memory, CPUs, devices, child processes, the log, and the model's threads."""

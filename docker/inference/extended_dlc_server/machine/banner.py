@@ -1,4 +1,4 @@
-"""What the log says before the model is loaded: everything that a report of a problem has to name."""
+"""Logs the facts that a bug report needs, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
-    """One block of lines: the versions, what is served and from where, on what, and the limits in force."""
+    """Log the versions, the model and its source, the task, the devices, the limits and the options."""
     packages = ", ".join(f"{package} {version_of(package)}" for package in ("transformers", "torch", "huggingface_hub"))
     limits = (
         f"bodies of {settings.max_body_bytes // MEGABYTE} MB within {settings.body_seconds} s, "
@@ -42,7 +42,6 @@ def log_banner(settings: Settings, model: str, task: str, devices: str) -> None:
 
 
 def version_of(package: str) -> str:
-    """The installed release of a package."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Other programs that read what requests send: with limits of time, memory and files, and without rights."""
+"""Runs programs such as ffmpeg on request data, with limits on time, memory and files, and as an unprivileged user."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ MEMORY_BYTES = 2 * 1024**3
 """Address space of a child. ffmpeg and tesseract take 0.1 to 0.5 GB of it."""
 
 FILE_BYTES = 100 * 1024**2
-"""Largest file that a child may write: tesseract writes the words of a page into one."""
+"""Largest file that a child may write. tesseract writes the words of a page to a file."""
 
 OPEN_FILES = 64
 """Most files that a child may have open."""
 
 NOBODY = 65534
-"""The user and group without rights, in every Linux distribution."""
+"""The id of the user and group nobody, in every Linux distribution."""
 
 MOST_SAID = 8 * 1024
-"""Bytes of what a child says on standard error that are kept: the first, which describe its input, and the last."""
+"""Bytes of a child's standard error kept from its beginning, which describes the input, and again from its end."""
 
-# The numbers are this module's and the program's arguments stand behind them: the shell reads nothing of a request.
-# The kernel ends the child before the server where the container's memory is full.
+# The program and its arguments are positional parameters ("$@"), so the shell never parses request data.
+# With this oom_score_adj the kernel kills the child, not the server, when the container runs out of memory.
 _LIMITED = """
 ulimit -c 0; ulimit -t "$1"; ulimit -v "$2"; ulimit -f "$3"; ulimit -n "$4"
 echo 1000 2>/dev/null >/proc/self/oom_score_adj
@@ -47,15 +47,16 @@ _WITHOUT_RIGHTS = (
 )
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "TMPDIR")
-"""What a child gets of the server's environment, which holds tokens and the address of the role's credentials."""
+"""Variables that a child inherits. The others may hold tokens or the URL of the role's credentials."""
 
 
 def run(
     command: Sequence[str], *, seconds: int, stdin: IO[bytes] | None = None, output: Callable[[bytes], None]
 ) -> tuple[int, bytes]:
-    """Exit code and what was said on standard error; `output` gets standard output in pieces and may end it all.
+    """Run a program; return its exit code and standard error.
 
-    `TimeoutError` after so many seconds, `MemoryError` where no process can be made.
+    `output` receives standard output in pieces and may raise to end the run. Raises `TimeoutError` after `seconds`,
+    and `MemoryError` where the system cannot start a process.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments that no request chooses
@@ -76,7 +77,7 @@ def run(
         return child.wait(), said
     finally:
         if child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # what it started too: they are a session
+            with contextlib.suppress(ProcessLookupError):  # kill its children too: they share its process group
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         for pipe in (child.stdout, child.stderr):
@@ -85,7 +86,7 @@ def run(
 
 
 def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadline: float) -> bytes:
-    """Both pipes to their ends: a child that is not listened to on one of them waits for ever."""
+    """Read both pipes to their ends: a child blocks for ever on a full pipe that nobody reads."""
     said = bytearray()
     with selectors.DefaultSelector() as selector:
         for pipe in filter(None, (child.stdout, child.stderr)):
@@ -112,8 +113,8 @@ def _limited(command: Sequence[str], seconds: int) -> list[str]:
     program = os.path.realpath(program)
     limits = (
         _at_most(seconds, resource.RLIMIT_CPU),
-        _at_most(MEMORY_BYTES, resource.RLIMIT_AS) // 1024,  # in the units of POSIX's ulimit
-        _at_most(FILE_BYTES, resource.RLIMIT_FSIZE) // 512,
+        _at_most(MEMORY_BYTES, resource.RLIMIT_AS) // 1024,  # the shell's ulimit takes KiB here
+        _at_most(FILE_BYTES, resource.RLIMIT_FSIZE) // 512,  # and 512-byte blocks here
         _at_most(OPEN_FILES, resource.RLIMIT_NOFILE),
     )
     rights = _WITHOUT_RIGHTS if _runs_without_rights(program) else ()
@@ -121,16 +122,16 @@ def _limited(command: Sequence[str], seconds: int) -> list[str]:
 
 
 def _at_most(wanted: int, kind: int) -> int:
-    """The limit, or the server's own where that is lower: nobody may raise it."""
+    """Return the wanted limit, or the server's hard limit where that is lower: a child cannot raise it."""
     own = resource.getrlimit(kind)[1]
     return wanted if own == resource.RLIM_INFINITY else min(wanted, own)
 
 
 @functools.lru_cache
 def _runs_without_rights(program: str) -> bool:
-    """Whether this process may become the user without rights, and that one may run the program. Tried once."""
+    """Whether this process may switch to the user nobody, and nobody may run the program. Tried once per program."""
     if os.geteuid() != 0:
-        return False  # there are no rights to give up
+        return False  # the server is not root, so there are no privileges to drop
     trial = [*_WITHOUT_RIGHTS, "test", "-x", program]
     with contextlib.suppress(OSError):
         if subprocess.run(trial, env={"PATH": _SYSTEM}, capture_output=True, check=False).returncode == 0:  # noqa: S603
@@ -141,5 +142,5 @@ def _runs_without_rights(program: str) -> bool:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # each thread would reserve 64 MB of the address space for its own allocations
+    # By default glibc reserves an arena of 64 MB of address space for each thread.
     return {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "2", **kept}

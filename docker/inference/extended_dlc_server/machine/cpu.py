@@ -1,4 +1,4 @@
-"""What the container may really use: threads under a quota, where the host's core count is wrong, and memory."""
+"""Thread counts that fit the container's CPU quota, where the host's core count is wrong, and freed memory."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 
 _SPINS = "50000"
-"""Turns, some 150 us, for which a thread of OpenMP looks out for work before it sleeps: longer than a model's gaps.
+"""Iterations, about 150 us, for which an OpenMP thread spins for work before it sleeps: longer than a model's gaps.
 
-Measured with a tiny BLOOM on two cores. Fewer cost a single client 4 ms more, and none at all half of what 16 clients
-get; libgomp's own 300,000 are no faster, and a third as fast as these beside another busy process, which ffmpeg is too.
+Measured with a tiny BLOOM on two cores. Fewer iterations cost a single client 4 ms more; no spinning at all halves the
+throughput of 16 clients. libgomp's default of 300,000 is no faster, and a third as fast as this value while another
+process, such as ffmpeg, is busy.
 """
 
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores by affinity, or the cgroup's quota where that is less; at least one."""
+    """Return the number of cores by CPU affinity, or the cgroup's quota where that is less; at least 1."""
     cores = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether products of bfloat16 take it a fraction of float32's time.
+    """Whether the CPU has instructions that multiply bfloat16 in a fraction of the time of float32.
 
-    Intel's AMX (m7i, c7i, r7i and newer) and AVX-512's instructions for it (m7a, c7a and newer) do. Graviton's were not
-    measured.
+    These are Intel's AMX (m7i, c7i, r7i and newer) and AVX-512's bfloat16 instructions (m7a, c7a and newer). Graviton's
+    were not measured.
     """
     known = {"amx_bf16", "avx512_bf16"}
     try:
@@ -41,22 +42,22 @@ def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def set_thread_count(environment: MutableMapping[str, str]) -> None:
-    """Tell OpenMP, before torch is imported, how many threads to use. A value that is already there wins."""
+    """Set OpenMP's thread count, before torch is imported. A value that the user has set stays."""
     threads = environment.get("OMP_NUM_THREADS") or str(usable_cpus())
     environment["OMP_NUM_THREADS"] = threads
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", _SPINS)
-    # fast tokenizers start as many threads as the host has cores unless told
+    # Without this, fast tokenizers start as many threads as the host has cores.
     environment.setdefault("RAYON_NUM_THREADS", threads)
-    # their default, there from the start: later it can be changed in place while other threads read the environment
+    # Set now, to the default: setenv of a new name while another thread calls getenv is unsafe.
     environment.setdefault(_TOKENIZERS, "true")
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Inside, torch and the fast tokenizers share nothing with other threads: for work that is done before they meet.
+    """Make torch and the fast tokenizers use one thread: for work that is over before other threads could help.
 
-    For the one thread that owns a model on the CPU. Takes 2 us.
+    Only for the one thread that owns a model on the CPU. Takes 2 us.
     """
     import torch
 
@@ -71,35 +72,37 @@ def one_thread() -> Iterator[None]:
 
 
 _LOOK_SECONDS = 0.25
-"""Least seconds between two looks at who else uses the cores."""
+"""Least seconds between two measurements of the load on the cores."""
 
 _NEARLY = 0.25
-"""What a core may lack to count as free: some of it is always somebody's."""
+"""Share of a core that may be busy while it still counts as free: there is always some background load."""
 
 
 class FreeCores:
-    """How many threads an inference may use now: as many as there are cores that nobody else keeps busy.
+    """Chooses the thread count of the next inference: the number of cores that no other process keeps busy.
 
-    Threads of one inference meet after each operation. Where one of them shares its core with another process, all
-    wait until the system gives it a turn, 3 ms and more for an operation of 0.1 ms: two threads are then a tenth as
-    fast as one. Free are the cores that were idle since the last look, and those that this process has used itself.
+    The threads of one inference synchronize after each operation. Where one of them shares its core with another
+    process, all wait until the kernel schedules it, 3 ms and more for an operation of 0.1 ms: two threads are then a
+    tenth as fast as one. Free cores are those that were idle since the last look, plus those that this process used.
     """
 
     def __init__(self, most: int, stat: Path = Path("/proc/stat")) -> None:
-        """At `most` so many; the kernel's count of what each core did is in `stat`."""
+        """`most` is the largest thread count; `stat` is the kernel's file of CPU times per core."""
         self._most, self._stat = most, stat
         self._cores = frozenset(f"cpu{number}" for number in os.sched_getaffinity(0))
         self._last = self._read()
         self.threads = most
 
     def look(self) -> int:
-        """The number of threads from now on; a look is taken at most four times a second."""
+        """Return the number of threads to use from now on. Measures at most four times a second."""
         now = time.monotonic()
         if self._most > 1 and now - self._last[0] >= _LOOK_SECONDS:
             (then, used, idle, counted), self._last = self._last, self._read()
             now, used_now, idle_now, counted_now = self._last
             seconds = now - then
-            if counted_now - counted < seconds * len(self._cores) / 2:  # the kernel counts nothing, or not for all
+            if (
+                counted_now - counted < seconds * len(self._cores) / 2
+            ):  # the kernel reports no times, or not for all cores
                 self.threads = self._most
             else:
                 free = (used_now - used + idle_now - idle) / seconds
@@ -107,7 +110,7 @@ class FreeCores:
         return self.threads
 
     def _read(self) -> tuple[float, float, float, float]:
-        """The time, and the seconds that this process has used, that its cores were idle, and that were counted."""
+        """Return the time, and seconds: CPU time of this process, idle time of its cores, all counted core time."""
         idle = counted = 0
         with contextlib.suppress(OSError, ValueError):
             for line in self._stat.read_text().splitlines():
@@ -122,7 +125,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def use_free_cores() -> Callable[[], None]:
-    """What the thread that owns a model on the CPU calls before each inference."""
+    """Return a function that the thread owning a model on the CPU calls before each inference."""
     import torch
 
     cores = FreeCores(torch.get_num_threads())
@@ -136,14 +139,14 @@ def use_free_cores() -> Callable[[], None]:
 
 
 def give_back_memory() -> None:
-    """Return freed memory that glibc keeps: after a batch of 16 on 100 million weights 135 MB, in 10 ms."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+    """Return freed memory that glibc keeps to the system: 135 MB after a batch of 16 on 100M weights, in 10 ms."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # C libraries other than glibc lack it
     if trim is not None:
         trim(0)
 
 
 def _quota(cgroup: Path) -> float | None:
-    """CPU time a period as a number of cores, cgroup v2 or v1; None where nothing limits it."""
+    """Return the quota of cgroup v2 or v1 as a number of cores; None without a limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)

@@ -1,4 +1,4 @@
-"""Failures of memory and device, whoever's code meets them."""
+"""Recognizes errors of memory and device, raised by any library or by the user's code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .worker import FatalError
 
 
 def explain_device(error: Exception) -> Exception | None:
-    """A failure of the memory or the device, whoever's code met it."""
+    """Return the exception to raise instead for a memory or device error, None for other errors."""
     if _is_out_of_memory(error):
         free_memory()
         return RequestError(
@@ -20,9 +20,12 @@ def explain_device(error: Exception) -> Exception | None:
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is no memory, or was: transformers makes a `ValueError` of what fails while it makes a tensor."""
+    """Whether the error or one of its causes is about memory.
+
+    transformers raises a `ValueError` from any error that occurs while it creates a tensor.
+    """
     words = ("out of memory", "can't allocate memory", "not enough memory", "can't start new thread")
-    seen: set[int] = set()  # user code may make an error its own cause
+    seen: set[int] = set()  # user code may create a cycle of causes
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, MemoryError):
@@ -34,7 +37,7 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def free_memory() -> None:
-    """What nothing holds any more, on the GPUs too."""
+    """Collect garbage, and empty torch's cache of free GPU memory."""
     import gc
 
     import torch

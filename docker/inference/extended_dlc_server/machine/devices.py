@@ -1,4 +1,4 @@
-"""Which devices the copies of a model go to, and in which precision they run there."""
+"""Chooses the devices and the precision for the copies of a model."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from ..errors import StartError
 
 CPU = -1
-"""The device of a copy that runs on the CPU, as pipelines call it."""
+"""The device number that pipelines use for the CPU."""
 
 AUTO = "auto"
-"""The device of a copy that is spread over all GPUs: accelerate's device map."""
+"""The device_map of accelerate that spreads one copy over all GPUs."""
 
 SHARE_OF_MEMORY = 0.9
-"""How much of a GPU's free memory the weights may take: the rest is for what an inference needs."""
+"""Share of a GPU's free memory that the weights may take; inference needs the rest."""
 
 LARGE = 20_000_000
-"""Weights from which a CPU that multiplies bfloat16 itself is faster with it: 1.3 to 5 times, from this size on.
+"""Number of weights from which bfloat16 is 1.3 to 5 times faster, on a CPU with instructions for it.
 
 Measured with BERT and BLOOM on a Xeon with AMX, and with BERT of 22 million weights, a Llama of 77 and a Whisper of 38
 on an EPYC with AVX-512's bfloat16, alone and in batches of 16. Smaller models lose more by converting than they gain;
@@ -30,10 +30,10 @@ _BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """What is seen of a GPU."""
+    """The properties of a GPU that `place` needs."""
 
     free: int
-    """Bytes of its memory that nobody uses."""
+    """Bytes of free memory."""
 
     capability: tuple[int, int]
     """CUDA's compute capability."""
@@ -41,21 +41,21 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What is loaded where."""
+    """The devices and the precision to load a model with."""
 
     devices: tuple[int | str, ...]
-    """One for each copy: a GPU's number, `CPU` or `AUTO`."""
+    """One entry per copy: a GPU's number, `CPU` or `AUTO`."""
 
     dtype: str
-    """The precision, by torch's name."""
+    """The name of a torch dtype."""
 
 
 def place(
     gpus: Sequence[Gpu], *, size: int, stored: Any, told: str, has_accelerate: bool, cpu_multiplies_bfloat16: bool
 ) -> Placement:
-    """A copy on each GPU, one over all GPUs where it is larger than one, one on the CPU where there is none.
+    """Place a copy on each GPU, one copy over all GPUs if it is too large for one, or one on the CPU without GPUs.
 
-    `size` is what the weights' files hold in bytes, `stored` the precision in which they do, `told` the user's wish.
+    `size` is the size of the weights' files in bytes, `stored` their precision, `told` the precision the user has set.
     """
     if told != AUTO:
         dtype = told
@@ -90,13 +90,13 @@ def place(
 
 
 def _dtype_on(gpus: Sequence[Gpu], stored: Any) -> str:
-    """Half precision: bfloat16 where all have that and the weights are not float16 already."""
+    """Return bfloat16 if all GPUs support it and the weights are not stored as float16, else float16."""
     has_bfloat16 = all(gpu.capability >= (8, 0) for gpu in gpus)
     return "bfloat16" if has_bfloat16 and stored != "float16" else "float16"
 
 
 def seen_gpus() -> list[Gpu]:
-    """Those that torch can use here, each with what is free on it now."""
+    """Return the GPUs that torch can use, each with its free memory at this moment."""
     import torch
 
     return [

@@ -1,8 +1,8 @@
-"""The end of an inference that is past its deadline, or that nobody waits for: at the next layer of the model.
+"""Ends an inference that is past its deadline, or whose clients have gone, at the next layer of the model.
 
-Each step of a generation, and each inference that is none, passes through the model's layers. There a hook looks
-whether what runs on this thread is still wanted, and raises `EndedError` where it is not. It costs about a microsecond
-a layer, needs nothing of `generate`, and so works for every task and every release.
+Every inference, and every step of a generation, passes through the model's layers. A forward hook on each layer checks
+whether the result is still wanted, and raises `EndedError` if not. It costs about a microsecond per layer. It does not
+depend on `generate`, so it works for every task and every release of transformers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _running = threading.local()
 
 
 class EndedError(BaseException):
-    """Nobody wants the result any more.
+    """The result of the running inference is no longer wanted.
 
-    No `Exception`: pipelines and user code that catch those must not swallow it.
+    A BaseException, so that pipelines and user code that catch `Exception` do not swallow it.
     """
 
 
 @contextmanager
 def running(is_over: Callable[[], bool]) -> Iterator[None]:
-    """Inside, models that run on this thread end as soon as `is_over` says so."""
+    """End inferences on this thread, inside the block, once `is_over` returns true."""
     _running.is_over, _running.made = is_over, 0
     try:
         yield
@@ -33,21 +33,21 @@ def running(is_over: Callable[[], bool]) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise `EndedError` if what runs on this thread is over."""
+    """Raise `EndedError` if the inference on this thread is no longer wanted."""
     is_over = getattr(_running, "is_over", None)
     if is_over is not None and is_over():
         raise EndedError
 
 
 def made_so_far(amount: int) -> int:
-    """How many bytes what runs on this thread has made of its answer, with so many more."""
+    """Add bytes to the size of the response that this thread is making; return the sum."""
     _running.made = getattr(_running, "made", 0) + amount
     made: int = _running.made
     return made
 
 
 def end_between_layers(model: Any) -> None:
-    """Let `check` be asked before the model and before each of its layers."""
+    """Add forward hooks that call `check` before the model and before each of its layers."""
     import torch
 
     def look(*_: Any) -> None:

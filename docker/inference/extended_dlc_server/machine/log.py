@@ -1,10 +1,10 @@
-"""The container's log: one record is one line, whoever writes it, and nothing of a request's content is in it.
+"""The container's log: every record is one line, and no line holds content of a request.
 
-SageMaker sends both outputs of the container to CloudWatch, which counts and alarms on lines of JSON. So only
-`request_log` writes lines that begin with `{`. Whatever else anybody writes to the file descriptors 1 and 2 (`print`,
-loggers with handlers of their own, native code, children) goes through pipes to a process that puts the time and its
-origin in front of each line. A process and no thread: a thread could not read while native code that prints holds the
-interpreter, and what was printed before the server died would be lost with it.
+SageMaker sends standard output and standard error to CloudWatch, whose metric filters and alarms read lines of JSON. So
+only `request_log` writes lines that begin with `{`. All other output to the file descriptors 1 and 2 (`print`, loggers
+with their own handlers, native code, child processes) goes through pipes to a process that puts the time and the source
+in front of each line. This is a process because a thread could not read while native code that prints holds the GIL,
+and because output printed just before the server dies would be lost with a thread.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ import warnings
 from typing import Any
 
 OURS = "extended_dlc_server"
-"""The package, below which all our loggers are."""
+"""The package name, which is the parent of all the server's loggers."""
 
 LONGEST_RECORD = 16 * 1024
-"""Letters of a record; of a longer one the middle is left out, for the reason stands at one of the ends."""
+"""Most characters of a record. A longer one loses its middle: the reason of an error is at the start or the end."""
 
 LONGEST_PRINTED = 4000
-"""Bytes of a printed line; a longer one goes on in the next. Below PIPE_BUF, so that no other writer gets into it."""
+"""Most bytes of a printed line; longer ones are split. Below PIPE_BUF, so a write is not interleaved with others."""
 
 HIDDEN_SECONDS = 60
-"""Between two lines of the log about one thing that is not shown."""
+"""Least seconds between two log lines about hidden output of the same source."""
 
 DRAIN_SECONDS = 2
-"""How long the end of the process waits until what was printed is written."""
+"""How long the process waits at its end for printed output to be written."""
 
 _FIRST_FRAMES, _LAST_FRAMES, _CAUSES = 5, 25, 5
 
 _HIDE, _END = b"h", b"e"
 
-# all that ends a line for somebody, moves the cursor or turns the direction of writing; and halves of characters
+# Characters that some reader takes for the end of a line, that move the cursor or change the text direction; surrogates
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*@")
 
@@ -56,10 +56,10 @@ log = logging.getLogger(__name__)
 
 
 class _State:
-    """What there is one of in the process."""
+    """Global state of the process's log."""
 
     out, err = 1, 2
-    """The container's own outputs, once `start_log` has put pipes in their places."""
+    """File descriptors of the container's real outputs; `start_log` replaces 1 and 2 by pipes."""
 
     control = -1
     process = 0
@@ -68,14 +68,14 @@ class _State:
 
 
 def start_log() -> None:
-    """Take over the outputs. Once, before there is a second thread, for this forks."""
+    """Redirect the outputs. Call it once, before a second thread starts, because it forks."""
     pipes = [os.pipe() for _ in range(3)]
     (out, to_out), (err, to_err), (control, to_control) = pipes
     _State.out, _State.err, _State.process = os.dup(1), os.dup(2), os.getpid()
     child = os.fork()
     if child == 0:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it ends when the server has
+            signal.signal(number, signal.SIG_IGN)  # the child ends after the server
         try:
             for _, end in pipes:
                 os.close(end)
@@ -98,7 +98,7 @@ def start_log() -> None:
     handler.setFormatter(Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    for chatty in ("httpx", "httpx2"):  # a line for each file that the Hub is asked for
+    for chatty in ("httpx", "httpx2"):  # they log a line per request to the Hub
         logging.getLogger(chatty).setLevel(logging.WARNING)
     sys.excepthook = lambda _, error, __: log.critical("the server ends", exc_info=error)
     sys.unraisablehook = lambda args: log.error("an error that nobody can catch", exc_info=args.exc_value)
@@ -106,9 +106,10 @@ def start_log() -> None:
 
 
 def hide_requests() -> None:
-    """From now on there are requests: show neither what others print and log, nor the messages of exceptions.
+    """Hide printed output, other packages' log records and messages of exceptions: they may hold request content.
 
-    Before the first request is let in. Not for code of the user or of the model: the log is theirs too.
+    Call it before the first request is accepted. It is not called with code of the user or of the model's repository:
+    its authors need its output.
     """
     _State.hidden = True
     logging.getLogger(OURS).setLevel(logging.INFO)
@@ -122,7 +123,7 @@ def hide_requests() -> None:
 
 
 def end_log() -> None:
-    """Wait until all that was printed is written, and no longer: a child that still runs may hold the pipes open."""
+    """Wait until printed output is written, but not for the pipes to close: a running child may hold them open."""
     if os.getpid() != _State.process or _State.ended:
         return
     _State.ended = True
@@ -135,22 +136,22 @@ def end_log() -> None:
 
 
 def write_line(line: bytes) -> None:
-    """One line, bare on the container's standard output."""
+    """Write a line to the container's standard output, without a prefix."""
     _write(_State.out, line)
 
 
 def one_line(text: str) -> str:
-    """The text with what is no letter escaped, and without the credentials of URLs."""
+    """Escape control characters and remove the credentials of URLs."""
     return _CONTROL.sub(_escaped, hide_credentials(text))
 
 
 def hide_credentials(text: str) -> str:
-    """`https://user:password@host` without the first two."""
+    """Replace user and password in URLs such as `https://user:password@host` by asterisks."""
     return _CREDENTIALS.sub("***@", text)
 
 
 def frames(error: BaseException) -> str:
-    """Where an exception was raised: file, line and function of each call, and nothing of its data."""
+    """Return the file, line and function of each frame of a traceback, without any data."""
     found = [
         f"{_short(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}"
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -162,13 +163,16 @@ def frames(error: BaseException) -> str:
 
 
 def describe(error: BaseException, *, with_message: bool) -> str:
-    """An exception and its causes on one line; messages of memory and device are always in it, and never a request."""
+    """Return an exception and its causes on one line.
+
+    Messages of memory and device errors are always included: they never hold content of a request.
+    """
     parts: list[str] = []
     current: BaseException | None = error
     while current is not None and len(parts) < _CAUSES:
         text = ""
         if with_message or _is_about_the_machine(current):
-            with contextlib.suppress(Exception):  # it is somebody else's __str__
+            with contextlib.suppress(Exception):  # another package's __str__ may raise
                 text = str(current)
         places = frames(current)
         parts.append(f"{type(current).__name__}{text and f': {text}'}{places and f' (at {places})'}")
@@ -177,10 +181,10 @@ def describe(error: BaseException, *, with_message: bool) -> str:
 
 
 class Formatter(logging.Formatter):
-    """A record as one line."""
+    """Formats a record as one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Without its message where that is somebody else's and may hold a request's content."""
+        """Format the record. Another package's message is left out where it may hold content of a request."""
         name = "" if _is_ours(record.name) else f"{record.name}: "
         if name and _State.hidden:
             place = f"{_short(record.pathname)}:{record.lineno} in {record.funcName}"
@@ -188,28 +192,28 @@ class Formatter(logging.Formatter):
         else:
             try:
                 text = name + record.getMessage()
-            except Exception:  # arguments that do not fit the message
+            except Exception:  # the arguments do not match the format string
                 text = name + str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             text += f": {describe(error, with_message=not _State.hidden)}"
         line = _without_middle(f"{self.formatTime(record)} {record.levelname} {text}")
-        return _without_middle(one_line(line))  # which may be longer
+        return _without_middle(one_line(line))  # escapes may make it too long again
 
 
 class _Handler(logging.Handler):
-    """To the container's standard error itself, and not through the pipe: the last words of a process must get out."""
+    """Writes to the container's real standard error, not to the pipe, so that a dying process's last record arrives."""
 
     def __init__(self) -> None:
         super().__init__()
         self._told: dict[tuple[str, int], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One write a record, and while requests are answered one a minute for each place in others' code."""
+        """Write each record at once. While requests are served, log one per minute for each place in other packages."""
         if _State.hidden and not _is_ours(record.name):
             place = record.pathname, record.lineno
             if record.levelno < logging.ERROR or record.created - self._told.get(place, 0) < HIDDEN_SECONDS:
-                return  # the level: its logger may have got one after `hide_requests`
+                return  # the level is checked here because a logger may set its own after hide_requests
             self._told[place] = record.created
         try:
             line = self.format(record)
@@ -220,10 +224,10 @@ class _Handler(logging.Handler):
 
 
 class _Printed:
-    """The lines of one output, on their way to the log."""
+    """Writes the printed lines of one output to the log."""
 
     def __init__(self, name: str, target: int) -> None:
-        """`name` stands in front of each."""
+        """`name` is written in front of each line."""
         self._name, self._target = name, target
         self._rest = b""
         self._hidden = 0
@@ -231,7 +235,7 @@ class _Printed:
 
     def show(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
-        # a bar that is drawn again and again over itself
+        # A progress bar redraws itself after a carriage return: keep its last state.
         rest = rest[rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1 :]
         while len(rest) > LONGEST_RECORD:
             end = _between_characters(rest, LONGEST_RECORD)
@@ -246,7 +250,7 @@ class _Printed:
         self._rest = b""
 
     def tell_hidden(self, *, now: bool = False) -> None:
-        """Say how much was hidden, now and then."""
+        """Log how many bytes were hidden, at most once in `HIDDEN_SECONDS` unless `now`."""
         if not self._hidden or not (now or time.monotonic() - self._told > HIDDEN_SECONDS):
             return
         self._line(f"{self._hidden} bytes were printed, which are not shown, because they may hold a request's content")
@@ -267,12 +271,12 @@ class _Printed:
 
 
 def _between_characters(data: bytes, end: int) -> int:
-    """Where to cut so that no character of UTF-8 is in two pieces."""
+    """Return the position at or before `end` that does not split a UTF-8 character."""
     return next((at for at in range(end, end - 4, -1) if at >= len(data) or data[at] & 0xC0 != 0x80), end)
 
 
 def _read(outputs: dict[int, _Printed], control: int, parent: int) -> None:
-    """The process that reads what is printed, until the server says that it ends, or has ended."""
+    """Main loop of the log process: read printed output until the server announces its end, or has ended."""
     hidden = over = False
     poll = select.poll()
     for source in (*outputs, control):
@@ -282,14 +286,14 @@ def _read(outputs: dict[int, _Printed], control: int, parent: int) -> None:
     while time.monotonic() < deadline:
         poll.poll(0 if over else 1000)
         chunks = [(source, _available(source)) for source in outputs]
-        # read after them: what was printed about a request comes later than the word to hide it
+        # Read control after the outputs: the command to hide is sent before anything is printed about a request.
         said = _available(control)
         hidden = hidden or _HIDE in (said or b"")
         for source, data in chunks:
             if data:
                 (outputs[source].hide if hidden else outputs[source].show)(data)
             elif data is not None:
-                _forget(poll, source)  # nobody can write to it any more
+                _forget(poll, source)  # all writers have closed it
         for output in outputs.values():
             output.tell_hidden()
         if over and not any(data for _, data in chunks):
@@ -301,7 +305,7 @@ def _read(outputs: dict[int, _Printed], control: int, parent: int) -> None:
 
 
 def _available(source: int) -> bytes | None:
-    """What can be read now; None for nothing yet, and no bytes at the end."""
+    """Return the bytes that can be read now; None if there are none yet, and b"" at the end of file."""
     try:
         return os.read(source, 64 * 1024)
     except BlockingIOError:
@@ -314,8 +318,8 @@ def _forget(poll: select.poll, source: int) -> None:
 
 
 def _watch(child: int) -> None:
-    """Without its reader a pipe would be an error to everybody who prints."""
-    with contextlib.suppress(ChildProcessError):  # somebody waited for all children
+    """Redirect the outputs to /dev/null if the log process dies: printing to a pipe without a reader fails."""
+    with contextlib.suppress(ChildProcessError):  # other code has already waited for the child
         os.waitpid(child, 0)
     if not _State.ended:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -326,8 +330,8 @@ def _watch(child: int) -> None:
 
 
 def _write_by_line() -> None:
-    """A line is there when it was printed, in Python and in C, which would both collect some kilobytes for a pipe."""
-    # new ones, because those of the interpreter remember whether the container's own outputs can seek
+    """Make stdout and stderr line-buffered, in Python and in C: both buffer some kilobytes on a pipe."""
+    # New streams, because the interpreter's remember whether the container's original outputs are seekable.
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = io.TextIOWrapper(
             io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
@@ -353,7 +357,7 @@ def _tell(word: bytes) -> None:
 
 
 def _write(target: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    with contextlib.suppress(OSError):  # the reader has closed it
         while data:
             data = data[os.write(target, data) :]
 
@@ -383,7 +387,7 @@ def _is_about_the_machine(error: BaseException) -> bool:
 
 
 def _short(file: str) -> str:
-    """The path without the folder of the packages."""
+    """Return the path relative to site-packages, or to the folder that holds this package."""
     for folder in ("/site-packages/", "/dist-packages/"):
         _, found, rest = file.rpartition(folder)
         if found:

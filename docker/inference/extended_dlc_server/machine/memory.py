@@ -1,4 +1,4 @@
-"""The memory that the container may use, and what requests together may take of it."""
+"""The memory that the container may use, and the limits on what all requests together take of it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..errors import RequestError
 from ..settings import MEGABYTE
 
 PATIENCE = 30
-"""Seconds that a request waits for the room which others have, before it is told to come back later."""
+"""Seconds that a request waits for memory held by others, before it gets 429."""
 
 _FOR_THREADS = 512 * MEGABYTE
-"""Address space that later threads reserve and do not use: a heap of glibc's takes 64 MB of it."""
+"""Address space that later threads reserve without using it: glibc reserves 64 MB for each heap."""
 
 
 def container_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that this process may use: the least of the machine's memory, the cgroup's limit and `RLIMIT_AS`."""
+    """Return the bytes that this process may use: the least of total memory, cgroup limit and `RLIMIT_AS`."""
     limits = [_of_machine(meminfo, "MemTotal")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             limits.append(int((cgroup / name).read_text()))
-        except (OSError, ValueError):  # "max", or the other version of cgroups
+        except (OSError, ValueError):  # the value is "max", or the container has the other cgroup version
             continue
     address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
     if address_space != resource.RLIM_INFINITY:
@@ -32,15 +32,15 @@ def container_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path(
 
 
 def free_bytes(cgroup: Path = Path("/sys/fs/cgroup"), meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Bytes that it can still get: what the machine has available, and at most what the container has left."""
+    """Return the bytes that this process can still get: the host's available memory, up to the container's limit."""
     used = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     return max(0, min(_of_machine(meminfo, "MemAvailable"), container_bytes(cgroup, meminfo) - used))
 
 
 def memory_for_texts(device: Any) -> int:
-    """Bytes that keys and values of texts may take beside a model that is loaded: half of what is free on its device.
+    """Return the bytes for the KV cache beside a loaded model: half of the device's free memory.
 
-    On the CPU at most a quarter of all memory, for bodies and answers have their shares too.
+    On the CPU it is at most a quarter of all memory, because request bodies and responses have their shares too.
     """
     if device.type == "cuda":
         import torch
@@ -51,11 +51,11 @@ def memory_for_texts(device: Any) -> int:
 
 
 def limit_memory() -> None:
-    """Let an allocation that the container has no memory for fail, instead of ending the process.
+    """Make allocations beyond the container's memory fail with an error, instead of the kernel killing the process.
 
-    For after the model is loaded, on a CPU: Linux promises more than there is, and kills whoever then uses it. The
-    limit is of address space: what is mapped now, what is free, and a little for the stacks and heaps of later threads.
-    A process with a GPU maps far more than it uses, and gets none.
+    Linux overcommits memory, and kills a process that then uses it. Call this on a CPU, after the model is loaded. The
+    limit is on address space: what is mapped now, plus free memory, plus some for the stacks and heaps of later
+    threads. A process with a GPU maps far more than it uses, so it gets no limit.
     """
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -73,16 +73,16 @@ def _of_machine(meminfo: Path, name: str) -> int:
 
 
 class Room:
-    """What all requests together may have in memory of one kind of thing, in bytes. Any thread may ask."""
+    """A budget in bytes that all requests share for one kind of data. Thread-safe."""
 
     def __init__(self, size: int, what: str) -> None:
-        """All of it is free; `what` names the things in messages, such as "bodies"."""
+        """Start with all of it free; `what` names the data in error messages, such as "bodies"."""
         self.size = self.left = size
         self.what = what
         self._changed = threading.Condition()
 
     def take(self, amount: int, patience: float = 0) -> bool:
-        """Whether there was room for so many bytes within so many seconds: they are taken until they are given back."""
+        """Reserve bytes until `give_back`, waiting for them up to `patience` seconds; return whether it succeeded."""
         with self._changed:
             if amount > self.left and not (patience and self._changed.wait_for(lambda: amount <= self.left, patience)):
                 return False
@@ -90,13 +90,11 @@ class Room:
             return True
 
     def give_back(self, amount: int) -> None:
-        """So many bytes are free again."""
         with self._changed:
             self.left += amount
             self._changed.notify_all()
 
     def full(self) -> RequestError:
-        """The answer to a request that finds no room."""
         return RequestError(
             429,
             "queue-full",
@@ -106,9 +104,9 @@ class Room:
 
 
 class Share:
-    """What one request has of a room, in bytes. All of it goes back at the end of the `with` block.
+    """The bytes that one request has reserved of a `Room`, released at the end of the `with` block.
 
-    Only a request that has nothing yet waits for others: two that wait while each holds a part would wait for ever.
+    Only a request that holds nothing yet waits for others: two that wait while each holds a part would deadlock.
     """
 
     def __init__(self, room: Room) -> None:
@@ -122,7 +120,7 @@ class Share:
         self._over = True
 
     def take(self, amount: int, code: str) -> None:
-        """So many bytes more: 413 with that code where all of the room is too small, 429 where it is full."""
+        """Reserve more bytes. Raises 413 with `code` if they exceed the whole budget, 429 if others hold it."""
         if self.held + amount > self._room.size:
             raise RequestError(
                 413,
@@ -135,7 +133,7 @@ class Share:
         self.held += amount
 
     def keep(self, amount: int) -> None:
-        """What is held above so many bytes goes back."""
+        """Release what is held above `amount` bytes."""
         if self.held > amount:
             self._room.give_back(self.held - amount)
             self.held = amount

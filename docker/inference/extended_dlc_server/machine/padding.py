@@ -1,4 +1,4 @@
-"""Tokens of several texts as one batch: which run together, and padded on the tokenizer's side."""
+"""Groups texts of similar length into batches, and pads their tokens on the tokenizer's padding side."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 from .ending import check
 
 MOST_TOGETHER = 32
-"""Most texts in one batch of the model."""
+"""Most texts in one batch."""
 
 _BATCH_TOKENS = 16_384
-"""About the most tokens in one batch of the model, padding included."""
+"""About the most tokens in one batch, padding included."""
 
 _CALL_ON_CPU, _CALL_ON_GPU = 64, 4096
-"""About the tokens that a model reads in the time that a call of it takes beside them, and the padding worth a call."""
+"""Fixed cost of a model call, as the tokens processed in the same time: padding up to this saves another call."""
 
 _SHARE = 8
-"""Texts of about one length run together: an eighth of what is read may be padding whatever a call takes."""
+"""Padding of up to an eighth of the batch's tokens is accepted, whatever a call costs."""
 
 Tokens = Mapping[str, list[int]]
-"""What a tokenizer makes of one text, by name."""
+"""A tokenizer's output for one text, such as `input_ids`."""
 
 
 def worth_a_call(device: Any) -> int:
-    """How many tokens of padding cost no more than another call of the model."""
+    """Return how many tokens of padding cost no more than another call of the model."""
     return _CALL_ON_CPU if device.type == "cpu" else _CALL_ON_GPU
 
 
 def together(lengths: Sequence[int], most: int, spare: int) -> list[int]:
-    """The places of what runs in one batch with the first: those nearest to it in length, at most `most`.
+    """Return the indices of a batch with the first text and those nearest to it in length, at most `most` in all.
 
-    They are padded to the longest. Another one joins while all padding is at most `spare`, or a small share of it all,
-    and the batch is not too large for the model's memory.
+    All are padded to the longest. A text is added while the padding stays within `spare` tokens or within a small share
+    of the batch, and the batch within `_BATCH_TOKENS`.
     """
     chosen, longest, total = [0], lengths[0], lengths[0]
     for place in sorted(range(1, len(lengths)), key=lambda place: abs(lengths[place] - lengths[0])):
@@ -46,18 +46,18 @@ def together(lengths: Sequence[int], most: int, spare: int) -> list[int]:
 
 
 def batches(lengths: Sequence[int], most: int, spare: int) -> Iterator[list[int]]:
-    """The places of texts that run together, the longest first."""
+    """Yield the indices of the texts of each batch, the longest texts first."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     while order:
         check()
-        # those nearest to the longest in length are the ones behind it
+        # Sorted by length, the texts nearest to the longest directly follow it.
         chosen = together([lengths[place] for place in order[:most]], most, spare)
         yield [order[place] for place in chosen]
         order = order[len(chosen) :]
 
 
 def tensors(tokenizer: Any, texts: Sequence[Tokens], device: Any) -> dict[str, Any]:
-    """Of texts of several lengths, with the mask that tells them from their padding."""
+    """Return padded tensors of the texts' tokens, with their attention mask."""
     import torch
 
     left = tokenizer.padding_side == "left"

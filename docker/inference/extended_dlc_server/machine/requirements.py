@@ -1,4 +1,4 @@
-"""`code/requirements.txt` of the model archive, installed once, before anything else is imported."""
+"""Installs `code/requirements.txt` of the model archive once, before torch and transformers are imported."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..errors import StartError
 from .log import LONGEST_RECORD, hide_credentials
 
 _KEPT_LINES = 1000
-"""Lines of pip's output in which the reason of a failure is looked for."""
+"""Number of pip's last lines that are searched for the reason of a failure."""
 
 _LAST_SECONDS = 5
-"""How long pip's last lines may take to arrive."""
+"""How long to wait for pip's last lines after it has ended."""
 
 log = logging.getLogger(__name__)
 
 _PROTECTED = "protected.txt"
-"""The list that the build has kept to: beside the package in a checkout, among the build's files in an image."""
+"""The list that the image build uses too: beside the package in a checkout, in the folder `build` in an image."""
 
 _NO_NETWORK = ("Failed to establish a new connection", "name resolution", "Network is unreachable", "timed out")
 
 
 def install_requirements(file: Path) -> None:
-    """Run pip; what is there already needs no network. A failure says what to change."""
+    """Run pip. Requirements that are already installed need no network. The error message says what to change."""
     pinned = [f"{name}=={release}" for name, release in _protected()]
     log.info("installing %s", file)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
@@ -43,7 +43,7 @@ def install_requirements(file: Path) -> None:
             *("--root-user-action=ignore", "--retries=2", "--progress-bar=off", "--constraint", constraints.name),
             *("--requirement", str(file)),
         ]
-        # in its folder, so that it may name files beside it
+        # Run in the file's folder, so that its relative paths work.
         code, output = _run(command, file.parent)
     if code != 0:
         raise StartError(f"{file} cannot be installed: {_reason(output)}")
@@ -51,7 +51,7 @@ def install_requirements(file: Path) -> None:
 
 
 def _protected() -> Iterator[tuple[str, str]]:
-    """What is installed of the packages that nothing may replace, with its releases."""
+    """Yield name and version of the installed packages that requirements may not replace, such as torch."""
     beside = Path(__file__).parents[2]
     lists = [each for each in (beside / "build" / _PROTECTED, beside / _PROTECTED) if each.is_file()]
     lines = [line for line in lists[0].read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
@@ -63,7 +63,7 @@ def _protected() -> Iterator[tuple[str, str]]:
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:
-    """Its exit code and the last of what it printed, each line of which is logged as it comes."""
+    """Run a command and log each line as it is printed; return the exit code and the last lines."""
     process = subprocess.Popen(  # noqa: S603 - no shell, own arguments
         command,
         cwd=folder,
@@ -84,7 +84,7 @@ def _run(command: list[str], folder: Path) -> tuple[int, str]:
     reader = threading.Thread(target=read, name="pip", daemon=True)
     reader.start()
     code = process.wait()
-    reader.join(_LAST_SECONDS)  # what a build has left running may hold the pipe for ever
+    reader.join(_LAST_SECONDS)  # a process that a build left running may hold the pipe open for ever
     return code, "\n".join(list(last))
 
 

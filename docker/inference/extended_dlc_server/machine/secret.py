@@ -1,4 +1,4 @@
-"""The Hub's token from AWS Secrets Manager, so that no environment holds it in plain text."""
+"""Reads the Hub token from AWS Secrets Manager, so that no environment variable holds it in plain text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEYS = ("HF_TOKEN", "token")
 
 
 def read_token(arn: str) -> str:
-    """The secret's text, or the member `HF_TOKEN` or `token` of a JSON object. Nothing of it gets into a message."""
+    """Return the secret's string, or `HF_TOKEN` or `token` of its JSON object. Error messages hold none of it."""
     match = ARN.fullmatch(arn)
     region = match.group(1) if match else None
     try:

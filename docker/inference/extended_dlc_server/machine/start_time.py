@@ -1,4 +1,4 @@
-"""What each part of the start took: whoever waits for an endpoint reads in one line where the time goes."""
+"""Measures the parts of the start, so that one log line tells where the time until an endpoint is ready goes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _BEGAN = time.monotonic()
-"""The process has just begun: nothing large is imported yet."""
+"""Nearly the start of the process: this module is imported before any large one."""
 
 _parts: dict[str, float] = {}
-"""Part -> seconds. A start has one, and its parts follow each other."""
+"""Seconds by name of the part. Parts do not overlap."""
 
 
 @contextmanager
 def part_of_start(name: str) -> Iterator[None]:
-    """What is done inside counts to this part; a part that is done again, as with another precision, is added."""
+    """Add the block's duration to this part. A part can repeat, for example with another precision."""
     began = time.monotonic()
     try:
         yield
@@ -24,7 +24,7 @@ def part_of_start(name: str) -> Iterator[None]:
 
 
 def described() -> str:
-    """The whole, and its parts in the order in which they came."""
+    """Return the log line with the total and the parts, in the order in which they ran."""
     whole = time.monotonic() - _BEGAN
     parts = {**_parts, "other": max(0.0, whole - sum(_parts.values()))}
     return f"the start took {whole:.1f} s: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in parts.items())
