@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from aws_cdk import App, Environment, Stack  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
+
+from tests.support.doctor import Programs, use  # noqa: E402
 
 
 @pytest.fixture
@@ -38,3 +41,28 @@ def moto() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """A search path with nothing on it, and a way to put programs of Python's own there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    for variable in ("CDK_DOCKER", "BUILDAH_FORMAT"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def put(name: str, source: str, *, into: Path = folder) -> Path:
+        into.mkdir(parents=True, exist_ok=True)
+        program = into / name
+        program.write_text(f"#!{sys.executable}\nimport sys\nwords = sys.argv[1:]\n{source}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        return program
+
+    return put
+
+
+@pytest.fixture
+def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """moto as the AWS of the caller's environment."""
+    return use(moto, monkeypatch)
