@@ -62,7 +62,7 @@ class Pace:
 
 @functools.cache
 def unread_answers() -> Room:
-    """Return the budget for large responses that clients still read: one per connection, for up to some a minute."""
+    """Return the budget for large responses that clients have not read: one per connection, for about a minute."""
     return Room(container_bytes() // ANSWER_SHARE, "answers")
 
 

@@ -1,4 +1,4 @@
-"""The threads that own the model, one for each copy of it, and the one bounded queue in front of them."""
+"""The worker: one thread per copy of the model, and one bounded queue in front of them."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ log = logging.getLogger(__name__)
 M = TypeVar("M")
 
 PAUSE = 0.1
-"""Seconds without a request after which what the last run needed goes back to the system."""
+"""Seconds without a request after which freed memory is returned to the system."""
 
 MOST_KEPT = 60
-"""Seconds after which it does so between two runs where no pause comes: what lies in pieces adds up over hours."""
+"""Seconds after which memory is returned between two runs under steady load: fragments add up over hours."""
 
 FAILURES = 3
-"""Requests in a row that the model fails on, after which it is asked whether it still answers as it first did."""
+"""Failed requests in a row after which a health check compares the model's result with that of its warm-up."""
 
 CHECK_SECONDS = 10
-"""Least seconds between two such questions, or bad requests could keep the model busy with them."""
+"""Least seconds between two health checks: otherwise invalid requests could keep the model busy with them."""
 
 
 def longest_wait(run: float) -> float:
-    """Seconds that a request may wait for others that are likely to come, after a run that took so many.
+    """Return the seconds that a request may wait for others to join its batch, after a run of `run` seconds.
 
-    About what another run would cost them: as long as a short one, up to 10 ms and at least the 3 ms in which 16 small
-    requests are answered and read again, and a twentieth of a long one, up to 100 ms, for the sound of eight clients
-    takes as long to arrive.
+    About the cost of another run. After a short run it is as long as that run, up to 10 ms and at least 3 ms, in which
+    16 small requests are answered and the next ones read. After a long one it is a twentieth of it, up to 100 ms, in
+    which the audio of eight clients arrives.
     """
     return max(0.003, min(run, 0.01), min(run / 20, 0.1))
 
 
 class State(Enum):
-    """What `/ping` reports."""
+    """The worker's state, which `/ping` reports."""
 
     LOADING = "loading"
     READY = "ready"
@@ -55,98 +55,98 @@ class State(Enum):
 
 
 class FatalError(Exception):
-    """The model can never answer again, for example after a CUDA error: raised by work, it ends the worker."""
+    """The model can never answer again, for example after a CUDA error. Raised by a job, it ends the worker."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Shared:
-    """How a piece of work may run together with others."""
+    """How a job may run in a batch with others."""
 
     key: Hashable
-    """Equal for what may run together."""
+    """Jobs with equal keys may run in one batch."""
 
     item: Any
-    """This one's part."""
+    """This job's input to the batch."""
 
     most: int
-    """The most that may run together."""
+    """The largest batch size."""
 
     run: Callable[[Any, Sequence[Any]], Sequence[Any]]
-    """Results of a copy of the model for several items, an exception in place of a result for one that has none."""
+    """Runs a copy of the model on several items; returns a result or an exception for each."""
 
     length: int = 0
-    """About the tokens of it that a batch pads to those of the longest; 0 where there is nothing to pad."""
+    """About the number of tokens, which a batch pads to the longest; 0 where nothing is padded."""
 
     spare: int = 0
     """How many tokens of padding a batch may have."""
 
 
 class Steps(Protocol):
-    """What writes texts step by step, which others may join at any of them."""
+    """A scheduler that generates texts step by step (continuous batching): requests may join at any step."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any text is being generated."""
 
     @property
     def most(self) -> int:
-        """How many may be."""
+        """The most requests at a time."""
 
     def has_room(self, more: int = 0) -> bool:
-        """Whether another request may join, beside so many that are about to."""
+        """Whether another request may join, in addition to `more` that are about to."""
 
     def add(self, writing: Any, job: Job) -> None:
-        """A request joins."""
+        """Add a request, from the next step on."""
 
     def step(self) -> list[tuple[Job, Any]]:
-        """One token more of each text; each job that is over with its result."""
+        """Generate one token of each text; return the finished jobs with their results."""
 
 
 @dataclass
 class Copy(Generic[M]):
-    """One copy of the model, and what its thread is doing."""
+    """One copy of the model, and the state of its thread."""
 
     model: M
     jobs: list[Job] = field(default_factory=list)
     writing: list[Job] = field(default_factory=list)
-    """Those whose texts grow step by step."""
+    """The jobs whose texts `steps` generates."""
 
     began: float | None = None
     expected: int = 1
-    """How many requests the next run is likely to have: those who were just answered, or waited then, come again."""
+    """The likely size of the next batch: clients that were just answered often send again, beside those waiting."""
 
     waits_until: float = 0.0
-    """When it stops waiting for them."""
+    """When to stop waiting for the expected requests."""
 
     wants: int = 0
-    """How many requests it sleeps for; 0 while it works."""
+    """The queue length at which to wake the thread; 0 while it works."""
 
     failures: int = 0
     """How many requests in a row the model has failed on."""
 
     checked: float = 0.0
-    """When it was last asked whether it still answers as it first did."""
+    """When the last health check ran."""
 
     @property
     def steps(self) -> Steps | None:
-        """What writes its texts, where they may share steps."""
+        """The scheduler of its texts, if requests can share decoding steps."""
         return getattr(self.model, "steps", None)
 
     def is_over(self) -> bool:
-        """Whether nobody waits any more for what runs: all have left, or are past their deadlines."""
+        """Whether all clients of the running batch have gone or are past their deadlines."""
         now = time.monotonic()
         return all(job.is_over(now) for job in self.jobs)
 
     def writing_is_over(self) -> bool:
-        """The same of the texts."""
+        """Whether all clients of the texts being generated have gone or are past their deadlines."""
         now = time.monotonic()
         return all(job.is_over(now) for job in self.writing)
 
 
 class Worker(threading.Thread, Generic[M]):
-    """Loads the model, then runs one piece of work after the other on each copy, or those together that may.
+    """Loads the model, then runs jobs on each copy, one after the other or in batches.
 
-    A daemon: loading a large model must not keep a process alive that was told to stop.
+    A daemon thread, so that loading a large model does not delay the exit of a process that is shutting down.
     """
 
     def __init__(self, load: Callable[[], Sequence[M]], *, queue_length: int) -> None:
@@ -158,19 +158,20 @@ class Worker(threading.Thread, Generic[M]):
         self._changed = threading.Condition()
         self._copies: list[Copy[M]] = []
         self.before_run: Callable[[], None] = lambda: None
-        """Called on a copy's thread before each of its runs and steps."""
+        """Called on a copy's thread before each run and each step."""
         self.state = State.LOADING
         self.failure = ""
 
     def run(self) -> None:
-        """Load, and serve the first copy on this thread."""
+        """Load the model, then serve the first copy on this thread."""
         self._until_it_breaks(self._begin)
 
     def _begin(self) -> None:
         self._copies = [Copy(model) for model in self._load()]
-        # what was imported and loaded stays: to look through it for garbage takes 0.13 s, again and again
+        # Imported modules and the model stay alive: without freeze, each full collection takes 0.13 s to scan them.
         gc.freeze()
-        # and looking through all is due only once a quarter as much was made as there was the last time: now nothing is
+        # A full collection runs only when new objects reach 25 % of those at the last one; after freeze() that base is
+        # zero, so it runs now.
         gc.collect()
         self.state = State.READY
         for copy in self._copies[1:]:
@@ -178,7 +179,7 @@ class Worker(threading.Thread, Generic[M]):
         self._serve(self._copies[0])
 
     def _until_it_breaks(self, work: Callable[..., None], *arguments: Any) -> None:
-        """No copy ends in good health, and one that breaks ends all: SageMaker then starts the process again."""
+        """Run `work`, which ends only by an error. One failed copy fails all: SageMaker restarts the container."""
         try:
             work(*arguments)
         except StartError as error:
@@ -190,12 +191,11 @@ class Worker(threading.Thread, Generic[M]):
 
     @property
     def model(self) -> M | None:
-        """The first copy, which tells what requests may hold; None until it is loaded."""
+        """The first copy, by which requests are validated; None until it is loaded."""
         return self._copies[0].model if self._copies else None
 
     @property
     def count(self) -> int:
-        """How many copies there are."""
         return len(self._copies)
 
     @property
@@ -204,22 +204,22 @@ class Worker(threading.Thread, Generic[M]):
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a copy."""
+        """The number of requests in the queue."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """How many requests the copies are busy with."""
+        """The number of requests that the copies are answering."""
         return sum(len({*copy.jobs, *copy.writing}) for copy in self._copies)
 
     @property
     def schedulers(self) -> Sequence[Any]:
-        """What writes the texts of each copy, where they share steps."""
+        """The schedulers of the copies that have one."""
         return [copy.steps for copy in self._copies if copy.steps is not None]
 
     @property
     def busy_seconds(self) -> float:
-        """How long the longest of the inferences that run now has been running; 0 where none does."""
+        """How long the oldest running inference has been running; 0 if none runs."""
         began = [copy.began for copy in self._copies if copy.began is not None]
         return time.monotonic() - min(began) if began else 0.0
 
@@ -231,10 +231,10 @@ class Worker(threading.Thread, Generic[M]):
         writing: Any = None,
         deadline: float = math.inf,
     ) -> Job:
-        """Queue the work from the event loop; 429 when as many wait as may. Cancelling its future drops it, or ends it.
+        """Queue a job from the event loop; raises 429 if the queue is full. Cancelling its future drops or ends it.
 
-        `writing` is what joins the steps of the model instead of the work, where its texts may. `deadline`, of
-        `time.monotonic`, is when its answer is given up.
+        `writing` replaces `work` if the request can share decoding steps. `deadline`, by `time.monotonic`, is when its
+        result is no longer wanted.
         """
         job = Job(work, shared, asyncio.get_running_loop(), deadline, writing)
         with self._changed:
@@ -243,7 +243,7 @@ class Worker(threading.Thread, Generic[M]):
             if len(self._waiting) >= self._length:
                 raise queue_full(self._length)
             self._waiting.append(job)
-            # waking a thread for less than it wants would take the interpreter from the next request
+            # Waking a thread for fewer requests than it waits for would take the GIL from the next request's reader.
             if any(0 < copy.wants <= len(self._waiting) for copy in self._copies):
                 self._changed.notify_all()
         return job
@@ -268,7 +268,7 @@ class Worker(threading.Thread, Generic[M]):
                 self._step(copy)
 
     def _take(self, copy: Copy[M], patience: float | None) -> list[Job]:
-        """The job that waits longest, and with it those that may share its run; none after a pause of such seconds."""
+        """Take the oldest job and those that fit into its batch; return none after `patience` seconds without a job."""
         with self._changed:
             while not self._waiting or self._more_will_come(copy):
                 nobody = not self._waiting
@@ -280,7 +280,7 @@ class Worker(threading.Thread, Generic[M]):
             return self._first_and_fitting(copy)
 
     def _take_beside(self, copy: Copy[M]) -> list[Job]:
-        """The same while texts are being written, without waiting: those that join, or one run between two steps."""
+        """Take jobs without waiting, while texts are generated: jobs that join, or a batch to run between two steps."""
         assert copy.steps is not None  # noqa: S101 - called for one that is busy
         with self._changed:
             if not self._waiting or (self._waiting[0].writing is not None and not copy.steps.has_room()):
@@ -288,7 +288,7 @@ class Worker(threading.Thread, Generic[M]):
             return self._first_and_fitting(copy)
 
     def _first_and_fitting(self, copy: Copy[M]) -> list[Job]:
-        """The job that waits longest, with those that may share its run or join the same step."""
+        """Take the oldest job, and those that fit into its batch or can join at the same step."""
         first = self._waiting.popleft()
         jobs = [first]
         if first.writing is not None and copy.steps is not None:
@@ -306,7 +306,7 @@ class Worker(threading.Thread, Generic[M]):
         return jobs
 
     def _more_will_come(self, copy: Copy[M]) -> bool:
-        """Whether the job that waits longest should wait for others: never where one client asks after the other."""
+        """Whether the oldest job should wait for others. It does not if clients send one request at a time."""
         first = self._waiting[0]
         most = first.shared.most if first.shared else 1
         if first.writing is not None and copy.steps is not None:
@@ -316,7 +316,7 @@ class Worker(threading.Thread, Generic[M]):
         return time.monotonic() < copy.waits_until
 
     def _run_together(self, copy: Copy[M]) -> None:
-        """Together, or one by one when that fails: one bad input must not spoil its neighbours' answers."""
+        """Run the jobs as a batch, or one by one if that fails, so that one bad input does not fail the others."""
         now = time.monotonic()
         late = [job for job in copy.jobs if job.deadline < now and not job.future.cancelled()]
         finish([(job, waited_too_long()) for job in late])
@@ -360,7 +360,7 @@ class Worker(threading.Thread, Generic[M]):
             self._check_health(copy)
 
     def _join(self, copy: Copy[M]) -> None:
-        """Their texts are written from the next step on."""
+        """Add the jobs to the scheduler, which generates their texts from the next step on."""
         assert copy.steps is not None  # noqa: S101 - only such a model has requests that join
         for job in copy.jobs:
             job.started = time.perf_counter()
@@ -368,7 +368,6 @@ class Worker(threading.Thread, Generic[M]):
             copy.steps.add(job.writing, job)
 
     def _step(self, copy: Copy[M]) -> None:
-        """One token more of each text."""
         assert copy.steps is not None  # noqa: S101 - something is being written
         copy.began = time.monotonic()
         ended: list[tuple[Job, Any]] = []
@@ -391,7 +390,7 @@ class Worker(threading.Thread, Generic[M]):
             self._check_health(copy)
 
     def _check_health(self, copy: Copy[M]) -> None:
-        """Ask the model again what it was asked at the start: one that answers otherwise serves nobody any more."""
+        """Repeat the model's warm-up request; end the worker if the result differs from that at the start."""
         check: Callable[[], str] = getattr(copy.model, "why_not_healthy", lambda: "")
         reason = check()
         copy.checked, copy.failures = time.monotonic(), 0
@@ -401,14 +400,14 @@ class Worker(threading.Thread, Generic[M]):
         log.warning("the model has failed on %d requests in a row, and answers its first one as ever", FAILURES)
 
     def _ended(self, copy: Copy[M]) -> None:
-        """A run is over. Noted before anybody gets an answer, or the next question would count beside its sender."""
+        """Note the end of a run. Call it before any result is sent: a client's next request would count twice."""
         now = time.monotonic()
         seconds, copy.began = now - (copy.began or now), None
         copy.expected = len(copy.jobs) + len(self._waiting)
         copy.waits_until = now + longest_wait(seconds)
 
     def fail(self, reason: str) -> None:
-        """Nothing will be answered any more: tell those who wait. From any thread, for a copy's may be stuck."""
+        """Stop serving and fail all pending requests. Call it from any thread: a copy's thread may be stuck."""
         with self._changed:
             self.state, self.failure = State.FAILED, reason
             begun = [job for copy in self._copies for job in (*copy.jobs, *copy.writing)]
@@ -418,7 +417,7 @@ class Worker(threading.Thread, Generic[M]):
 
 
 class Job:
-    """Work with the future that gets its result, which belongs to the event loop's thread."""
+    """A piece of work, and the future for its result, which only the event loop's thread may touch."""
 
     def __init__(
         self,
@@ -428,7 +427,7 @@ class Job:
         deadline: float = math.inf,
         writing: Any = None,
     ) -> None:
-        """It waits from now on, and until the deadline."""
+        """Record the time at which the job is queued."""
         self.writing = writing
         self.work, self.shared, self.loop, self.deadline = work, shared, loop, deadline
         self.future: asyncio.Future[Any] = loop.create_future()
@@ -437,7 +436,7 @@ class Job:
         self.batch = 0
 
     def run(self, model: Any) -> Any:
-        """Alone; what the work returns, or its error."""
+        """Run the job without a batch; return its result or its error."""
         try:
             return self.work(model)
         except FatalError:
@@ -448,12 +447,12 @@ class Job:
             return error
 
     def is_over(self, now: float) -> bool:
-        """Whether nobody waits for its result."""
+        """Whether its client has gone or its deadline has passed."""
         return self.deadline < now or self.future.cancelled()
 
 
 def finish(finished: Sequence[tuple[Job, Any]]) -> None:
-    """Hand over results, or the exceptions that stand for them: all at once, because waking the event loop costs."""
+    """Set the results or exceptions of jobs, all in one call, because waking the event loop takes time."""
     if not finished:
         return
     now = time.perf_counter()
@@ -468,9 +467,10 @@ def finish(finished: Sequence[tuple[Job, Any]]) -> None:
 
 
 def let_go_of_frames(error: BaseException) -> None:
-    """Of an error that is explained: its frames hold what the inference took, gigabytes where it ran out of memory.
+    """Remove the tracebacks of an error and its causes: their frames hold the inference's tensors, maybe gigabytes.
 
-    The coroutine that gets it becomes one of them, and holds the error: nothing is freed before garbage is looked for.
+    The coroutine that receives the error joins its traceback and also references the error. Such a cycle would free
+    nothing before the next garbage collection.
     """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
@@ -493,14 +493,14 @@ def _settle(finished: Sequence[tuple[Job, Any]]) -> None:
 
 
 def unavailable(state: State) -> RequestError:
-    """The answer to a request that comes while nothing can serve it."""
+    """Return the error for a request while the model is loading or has failed."""
     if state is State.LOADING:
         return RequestError(503, "loading", "the model is still loading: try again when /ping answers 200")
     return RequestError(500, "model-failed", "the model can no longer answer and the server restarts: try again later")
 
 
 def queue_full(length: int) -> RequestError:
-    """The answer to one request too many."""
+    """Return the error for a request that finds the queue full."""
     return RequestError(
         429,
         "queue-full",
@@ -510,7 +510,7 @@ def queue_full(length: int) -> RequestError:
 
 
 def waited_too_long() -> RequestError:
-    """The answer to a request whose deadline came before its turn."""
+    """Return the error for a request whose deadline passed while it was queued."""
     return RequestError(
         429,
         "queue-full",
@@ -519,7 +519,7 @@ def waited_too_long() -> RequestError:
 
 
 def took_too_long() -> RequestError:
-    """The answer to a request that was ended at its deadline: its sender asked for more than there is time for."""
+    """Return the error for a request that was ended at its deadline: 408, because it asks for too much work."""
     return RequestError(
         408,
         "took-too-long",

@@ -1,4 +1,4 @@
-"""The routes, as a plain ASGI application. Who reads what is posted where is the table of `routes.py`."""
+"""The server's ASGI application. The table of the POST routes is in `routes.py`."""
 
 from __future__ import annotations
 
@@ -41,45 +41,45 @@ from .routes import INVOCATIONS, ROUTES, choose, error_body, no_such_route
 log = logging.getLogger(__name__)
 
 MOST_DECODED = 16
-"""Most requests that are in memory decoded, short texts apart: kilobytes can become an hour of silence.
+"""Most decoded requests in memory, except short texts: a few kilobytes can decode to an hour of silence.
 
-Enough that each of eight copies of a model finds its next one decoded.
+Enough for each of eight copies of a model to find its next request decoded.
 """
 
 MOST_BODIES = 16
-"""The bodies in memory have at most the bytes of so many of the largest: SageMaker gives up on those behind them."""
+"""All bodies in memory together may take this many times the largest body: SageMaker times out on requests behind."""
 
 MEDIA_SHARE = 4
-"""The part of the container's memory that pixels and samples of all requests may take is one in so many."""
+"""Decoded images and audio of all requests may take 1/4 of the container's memory."""
 
 
 BYTES_A_SECOND = 100_000_000
-"""How fast large bodies of texts are read while others are answered: a quarter of a core's time."""
+"""How fast large bodies of text are read while other requests are answered: this takes a quarter of a core."""
 
 SHORT_BODY = 4 * 1024
-"""Bytes of text below which a thread of its own would take longer than decoding does."""
+"""Bytes of a text up to which handing it to a thread would take longer than decoding it."""
 
 FEW_PARTS = 64
-"""Commas below which the same holds of a list: each of its texts becomes tokens in 0.1 ms."""
+"""Commas up to which the same holds for a list: tokenizing each of its texts takes 0.1 ms."""
 
 IDLE_SECONDS = 1
-"""How often it is seen whether there is nothing to do."""
+"""How often to check whether the server is idle."""
 
 UNLOGGED = ("/ping", METRICS)
-"""What SageMaker asks again and again, of which the log and the metrics say nothing."""
+"""Paths that SageMaker polls, which are left out of the log and the metrics."""
 
 
 class App:
-    """`GET /ping` and what is posted, in front of a worker."""
+    """The ASGI application in front of a worker."""
 
     def __init__(self, settings: Settings, worker: Worker[Model | UserModel]) -> None:
-        """The worker may still be loading."""
+        """The worker may still be loading the model."""
         self._settings = settings
         self._worker = worker
         self._admitted = 0
         self._untidied = False
         self._decoded = asyncio.Semaphore(MOST_DECODED)
-        # as many threads as requests, for one that waits for memory must not keep those waiting that have theirs
+        # One thread per decoded request: a request that waits for memory must not block those that have theirs.
         self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
         self._media = Room(container_bytes() // MEDIA_SHARE, "images and sounds")
         self._parser = asyncio.Lock()
@@ -105,7 +105,7 @@ class App:
             request_log.write(exchange, model.task if model else "", self._settings.metrics_namespace)
 
     async def tidy_up(self) -> None:
-        """Give memory back each time that nobody is answered any more: what the preparation of a request took, too."""
+        """Return memory to the system whenever the server becomes idle, including that of preparing requests."""
         while True:
             await asyncio.sleep(IDLE_SECONDS)
             if self._untidied and not self._admitted:
@@ -113,7 +113,7 @@ class App:
                 await asyncio.get_running_loop().run_in_executor(self._readers, tidy)
 
     async def _route(self, exchange: Exchange) -> None:
-        if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # where the Hub's client looks for the chats of a URL
+        if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # InferenceClient appends /v1/chat/completions to its URL
             exchange.path = exchange.path.removeprefix(INVOCATIONS)
         match exchange.method, exchange.path:
             case "GET" | "HEAD", "/ping":
@@ -140,7 +140,7 @@ class App:
                 raise RequestError(500, "model-failed", f"the model cannot answer: {self._worker.failure}")
 
     def _described(self) -> bytes:
-        """The document of the model that is served, made once."""
+        """Return the OpenAPI document of the served model, cached."""
         if self._document is None:
             model = self._worker.model
             if model is None:
@@ -152,14 +152,14 @@ class App:
     async def _invoke(self, exchange: Exchange) -> None:
         model = self._worker.model
         texts = isinstance(model, Model) and model.expected.kind is Kind.TEXT
-        # who is alone may be as fast as it can
+        # A request that is alone is read at full speed.
         pace = self._pace if texts and self._admitted else None
         limit, seconds = self._settings.max_body_bytes, self._settings.body_seconds
         body = await exchange.read_body(limit, seconds, self._bodies, pace)
         model = self._worker.model
         if model is None or self._worker.state is not State.READY:
             raise unavailable(self._worker.state)
-        # decoding counts as waiting, else a burst of audio would fill the memory before the queue is asked
+        # Requests being decoded count too: otherwise a burst of audio would fill the memory before the queue is full.
         if self._admitted > self._settings.queue_length:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
@@ -174,7 +174,7 @@ class App:
                 return
             async with self._decoded:
                 with Share(self._media) as share:
-                    # several threads of Python would only keep `/ping` waiting for its turn
+                    # Texts are prepared one at a time: several threads would only compete with `/ping` for the GIL.
                     async with self._parser if is_text else contextlib.nullcontext():
                         loop = asyncio.get_running_loop()
                         deadline = exchange.began + self._settings.answer_seconds
@@ -196,7 +196,7 @@ class App:
         await exchange.respond(200, answer, prepared.content_type, prepared.headers())
 
     async def _ask_user_code(self, exchange: Exchange, body: bytes, model: UserModel) -> None:
-        """The user's functions decode and encode: they get the request as it came."""
+        """Pass the raw request to the user's functions, which decode and encode."""
         request = RawRequest(body=body, headers=Headers(exchange.headers))
         reply: Reply = await self._result(exchange, lambda copy: copy.transform(request))
         await exchange.respond(reply.status, reply.body, reply.content_type, reply.headers)
@@ -208,7 +208,7 @@ class App:
         shared: Shared | None = None,
         writing: Writing | None = None,
     ) -> Any:
-        """What the work returns, unless the client leaves first: then it is dropped, or ended at the next layer."""
+        """Return the work's result. If the client disconnects first, drop it from the queue or end it."""
         deadline = exchange.began + self._settings.answer_seconds
         exchange.job = self._worker.submit(work, shared, writing=writing, deadline=deadline)
         future = exchange.job.future
@@ -230,7 +230,7 @@ class App:
     async def _stream(
         self, exchange: Exchange, prepared: Prepared, stream: Callable[[Any, Emit, threading.Event], int]
     ) -> None:
-        """Pass on events as the model's thread makes them; what fails before the first has a status of its own."""
+        """Forward events from the model's thread. An error before the first event is sent with its own status."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
         emit = self._outbox.to(events, asyncio.get_running_loop())
@@ -247,7 +247,7 @@ class App:
         last = None
         try:
             while (made := await events.get()) is not None:
-                if writing is None and events.empty():  # a token may be more events than one
+                if writing is None and events.empty():  # one token can make several events
                     last = self._metrics.stream_goes_on(exchange, last)
                 await exchange.send_event(made)
             if not future.done():
@@ -262,7 +262,7 @@ class App:
 
 
 def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None = None) -> Prepared:
-    """Everything about a request that needs no model, off the event loop."""
+    """Choose the route, then parse and validate the request, without running the model."""
     headers = exchange.headers
     if headers.get("content-encoding", "identity") != "identity":
         raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
@@ -272,8 +272,8 @@ def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None 
 
 
 def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Prepared:
-    """The same, given up at the deadline or when the client has left: 100,000 texts take seconds to be looked at."""
-    if time.monotonic() > deadline:  # behind others' bodies
+    """Call `_prepare`, but stop at the deadline or when the client has gone: 100,000 texts take seconds to check."""
+    if time.monotonic() > deadline:  # the deadline has passed while other requests were prepared
         raise waited_too_long()
     try:
         with running(lambda: exchange.gone.done() or time.monotonic() > deadline):
@@ -283,13 +283,13 @@ def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: 
 
 
 def tidy() -> None:
-    """What errors and their frames held is garbage, and goes back to the system."""
+    """Collect garbage, such as errors with their frames, and return the memory to the system."""
     gc.collect()
     give_back_memory()
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:
-    """The error as a response, or as the last event of a stream that has begun."""
+    """Send an error as a response, or as the last event of a stream that has begun."""
     if not isinstance(error, RequestError):
         explained = explain_device(error)
         error = explained if isinstance(explained, RequestError) else error

@@ -1,4 +1,4 @@
-"""Calls of tools that a request wants without fail: the model goes on where a call has begun, and keeps to a schema."""
+"""Forced tool calls (`tool_choice`): the prompt ends with the start of a call; a JSON schema constrains the rest."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..writing.tool_calls import CallForm, schemas_of
 
 
 class ForcedCalls:
-    """One call of a tool that is named, or of any."""
+    """One forced call, of a named tool or of any tool."""
 
     def __init__(self, form: CallForm | None, tools: Sequence[Mapping[str, Any]], choice: Any) -> None:
-        """400 for a tool that is none of those; `choice` is `required`, or names a function."""
-        assert form is not None  # noqa: S101 - of models whose calls are known
+        """`choice` is `required` or names a function; raises 400 for a function that is not in `tools`."""
+        assert form is not None  # noqa: S101 - only models whose format of calls is known get here
         self._form, self._schemas = form, schemas_of(tools)
         names = list(self._schemas)
         if isinstance(choice, dict):
@@ -26,9 +26,9 @@ class ForcedCalls:
                 )
             names = [name]
         self.prefix = f"{form.opens}\n" if form.closes else form.opens
-        """What stands in front of a call."""
+        """The start of a call, which is appended to the prompt."""
         self.schema = self._schema(names)
-        """What is written then."""
+        """The JSON schema of the text that the model generates after it."""
 
     def _schema(self, names: Sequence[str]) -> dict[str, Any]:
         one = {
@@ -52,18 +52,18 @@ class ForcedCalls:
 
 
 class _Reply:
-    """Waits for the call to be whole."""
+    """Collects the generated text of a call."""
 
     def __init__(self, form: CallForm, schemas: Mapping[str, Any]) -> None:
         self._form, self._schemas, self._text = form, schemas, ""
 
     def feed(self, text: str) -> list[Piece]:
-        """Nothing is certain before the end."""
+        """Add text; return no pieces, because a call can be parsed only when it is complete."""
         self._text += text
         return []
 
     def end(self) -> list[Piece]:
-        """The call; nothing where it was cut short by `max_tokens`."""
+        """Return the call; none if `max_tokens` cut it short."""
         try:
             return list(self._form.read(self._text, self._schemas))
         except ValueError:

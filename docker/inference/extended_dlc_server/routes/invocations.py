@@ -1,4 +1,4 @@
-"""The interface of `POST /invocations`: `inputs` and `parameters`, as Hugging Face's pipelines and images take them."""
+"""`POST /invocations`: `inputs` and `parameters`, as in Hugging Face's pipelines and containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 
 def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
-    """Decode and check the request."""
     request = decode(
         incoming.body,
         incoming.content_type,
@@ -37,7 +36,7 @@ def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
         shared=shared,
         writing=writing,
         content_type=request.form.content_type,
-        # the header that SageMaker passes on to the caller
+        # SageMaker passes this response header on to the client.
         headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
         tokens=request.tokens,
         audio_seconds=None if sound is None else round(sound["raw"].size / sound["sampling_rate"], 2),

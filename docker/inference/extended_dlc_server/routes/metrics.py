@@ -1,12 +1,12 @@
-"""`GET /metrics`: what this server counts and measures, in Prometheus' text format 0.0.4.
+"""`GET /metrics`: the server's metrics in Prometheus' text format 0.0.4.
 
-SageMaker scrapes it ("Amazon SageMaker AI detailed observability for inference endpoints"), and so may anybody else.
-Behind the prefix names are vLLM's where they mean the same. vLLM writes a colon there, which Prometheus keeps for
-recording rules and of which AWS's own pages have two spellings.
+SageMaker scrapes it ("Amazon SageMaker AI detailed observability for inference endpoints"), and others can too. After
+the prefix, names are those of vLLM where the meaning is the same. vLLM's prefix ends in a colon, which Prometheus
+reserves for recording rules and which AWS's pages spell in two ways.
 
-Labels have few values whatever is sent: the task that is served, a class of status, a code of this server's own, a
-device's number. Whoever counts is one thread: the event loop's, or the one of a copy of the model. So plain numbers do,
-and a scrape only reads them.
+The labels have few values, whatever clients send: the served task, a class of HTTP status, an error code of this
+server, a device number. Each number is changed by one thread only, the event loop's or that of a copy of the model. So
+they need no locks, and a scrape only reads them.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ PREFIX = "extended_dlc_"
 
 STATUSES: Mapping[int, str] = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
 GONE = "gone"
-"""The class of a request whose client has left before its answer."""
+"""The status label of a request whose client disconnected before its response."""
 
 OTHER = "other"
-"""What stands for a value that has no label of its own: a status or a task that is none, one code too many."""
+"""The label for an unknown status or task, and for error codes beyond `MOST_CODES`."""
 
 MOST_CODES = 64
-"""Most codes of errors that are told apart. The server has fewer of its own; user code may have any."""
+"""Most error codes with a label of their own. The server itself has fewer; user code can add any."""
 
 _OWN_TASKS = frozenset({*KINDS, "user-code"})
 _STARTED = time.time()
 
 
 class Metrics:
-    """What the event loop counts of requests, and what it reads of the worker when it is asked."""
+    """Counters of requests, kept by the event loop, and gauges read from the worker at each scrape."""
 
     def __init__(self, worker: Worker[Any]) -> None:
-        """Nothing has come so far."""
+        """Start with all counters at zero."""
         self._worker = worker
         self._requests: dict[tuple[str, str], int] = {}
         self._errors: dict[str, int] = {}
@@ -62,7 +62,7 @@ class Metrics:
         self._audio_seconds = 0.0
 
     def count(self, exchange: Exchange) -> None:
-        """A request that is over."""
+        """Count a finished request."""
         status = exchange.failed or exchange.status
         kind = GONE if exchange.code == "client-gone" or not status else STATUSES.get(status // 100, OTHER)
         asked = (self._task, kind)
@@ -84,11 +84,11 @@ class Metrics:
             self._audio_seconds += exchange.audio_seconds or 0
         if exchange.tokens is not None:
             self._prompt_tokens += exchange.tokens.prompt or 0
-            if job.writing is None:  # else its scheduler has counted them
+            if job.writing is None:  # otherwise the scheduler has counted them
                 self._generated_tokens += exchange.tokens.generated or 0
 
     def stream_goes_on(self, exchange: Exchange, last: float | None) -> float:
-        """Note that a stream, whose tokens no scheduler counts, has sent something; returns the time for the next."""
+        """Time the events of a stream that has no scheduler; returns the time to pass as `last` next time."""
         now = time.perf_counter()
         self._streams.add(now, last, exchange.job.queued if exchange.job else None)
         return now
@@ -151,7 +151,7 @@ class Metrics:
             yield name, "gauge", what, [("", {}, value)]
         for name, (histogram, what) in timed.items():
             yield name, "histogram", what, histogram.samples()
-        if worker.is_ready:  # before, another thread may be in the midst of importing torch
+        if worker.is_ready:  # before that, another thread may be importing torch
             yield from _of_devices()
         yield from _of_process()
 
@@ -163,7 +163,7 @@ class Metrics:
 
 
 def _of_devices() -> Iterator[tuple[str, str, str, Iterable[Sample]]]:
-    """What torch's allocator has of each GPU: to ask a driver could take longer than a scrape may."""
+    """Yield GPU memory by torch's allocator: querying the driver could take longer than a scrape's timeout."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return
@@ -177,7 +177,7 @@ def _of_devices() -> Iterator[tuple[str, str, str, Iterable[Sample]]]:
 
 
 def _of_process() -> Iterator[tuple[str, str, str, Iterable[Sample]]]:
-    """Under the names that every client library of Prometheus gives them, without the prefix."""
+    """Yield metrics of the process, named as Prometheus' client libraries do, without the prefix."""
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     yield "process_resident_memory_bytes", "gauge", "Resident memory.", [("", {}, resident)]
     yield "process_cpu_seconds", "counter", "Time on CPUs, of user and system.", [("", {}, time.process_time())]
@@ -190,7 +190,7 @@ def _versions() -> dict[str, str]:
 
 
 def _family(name: str, kind: str, what: str, samples: Iterable[Sample]) -> str:
-    """One metric with its lines; a counter's name ends in `_total`."""
+    """Format one metric; the name of a counter gets the suffix `_total`."""
     whole = (name if name.startswith("process_") else PREFIX + name) + ("_total" if kind == "counter" else "")
     lines = [f"# HELP {whole} {what}\n# TYPE {whole} {kind}\n"]
     for suffix, labels, value in samples:

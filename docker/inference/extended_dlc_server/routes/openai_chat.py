@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: OpenAI's chat completions, in one piece and as a stream."""
+"""`POST /v1/chat/completions`: OpenAI's chat completions, with and without streaming."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
 
 
 def writer_of(model: Model) -> Writer:
-    """The part of the model that continues texts; 400 where it does nothing of the kind."""
+    """Return the model's text generator; raise 400 if the model's task is not text generation."""
     if model.writer is None:
         raise RequestError(
             400, "wrong-task", f"this endpoint serves {model.task}, which writes no such text: send 'inputs' instead"
@@ -49,7 +49,7 @@ def writer_of(model: Model) -> Writer:
 
 
 def document_of(incoming: Incoming, own: str) -> dict[str, Any]:
-    """The JSON object of a body, with the field that says what is asked."""
+    """Return the JSON object of the body; raise an error if it lacks the required field `own`."""
     if not incoming.is_json:
         raise RequestError(415, "unsupported-content-type", "send JSON, with the content type application/json")
     document = incoming.document
@@ -75,10 +75,10 @@ class Chat:
     """One chat completion."""
 
     def __init__(self, writer: Writer, fields: Mapping[str, Any], messages: list[dict[str, Any]], model: str) -> None:
-        """Render the prompt, and say what is asked of the model; 400 where it does not fit."""
+        """Render the prompt and prepare the generation; raise 400 for fields that the model does not support."""
         self._fields, self._tokenizer, self._form = fields, writer.tokenizer, writer.form
         self.tokens = Tokens()
-        """What the answer took, for the log."""
+        """Token counts for the log."""
         if fields.get("top_logprobs") and not fields.get("logprobs"):
             raise BadFieldError("bad-parameters", "top_logprobs", "'top_logprobs' needs 'logprobs': true")
         tools = _tools(fields, writer)
@@ -110,7 +110,7 @@ class Chat:
         self._head = head("chatcmpl", model)
 
     def _template_options(self, writer: Writer, tools: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the chat template is told beside the messages."""
+        """Return the arguments and the variables of the chat template besides the messages."""
         fields = self._fields
         goes_on = fields.get("continue_final_message")
         if goes_on is None and fields.get("add_generation_prompt"):
@@ -130,7 +130,7 @@ class Chat:
             )
         return options, variables
 
-    # in one piece
+    # not streamed
 
     def answer(self, copy: Model) -> bytes:
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
@@ -138,7 +138,7 @@ class Chat:
         return self.write(rows)
 
     def write(self, rows: list[Row]) -> bytes:
-        """The completion of these sequences."""
+        """Return the response body for the generated sequences."""
         choices: list[dict[str, Any]] = []
         for row in rows:
             for _ in range(self.generation.copies):
@@ -159,22 +159,22 @@ class Chat:
             "finish_reason": "tool_calls" if called else REASONS[row.reason],
         }
 
-    # as a stream
+    # streamed
 
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
-        """A chunk for each piece, one with the reason to finish, one with the usage if wanted, and the end."""
+        """Emit chunks with deltas, with the finish_reason and, if asked for, with the usage; then `[DONE]`."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
         generated: int = self.end(copy.writer.write([self.generation], self.told(emit), gone), emit)
         return generated
 
     @property
     def _chunk(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What all chunks have, and what those have that are not the one with the usage, where that is wanted."""
+        """The members of all chunks, and those of chunks without usage: `"usage": null` if usage is asked for."""
         counted = self._fields.get("stream_options", {}).get("include_usage")
         return {**self._head, "object": "chat.completion.chunk"}, {"usage": None} if counted else {}
 
     def told(self, emit: Emit) -> Told:
-        """Makes chunks of each token."""
+        """Return the callback that turns each generated token into chunks."""
         heads, counts = self._chunk
         choices: dict[int, _Streamed] = {}
 
@@ -189,7 +189,7 @@ class Chat:
         return told
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
-        """The completion in one piece; or the last chunks, and how many tokens there were."""
+        """Return the response body; for a stream, emit the last chunks and return the number of tokens."""
         (rows,) = made
         if emit is None:
             return self.write(rows)
@@ -211,7 +211,7 @@ class _Streamed:
         self._begun = False
 
     def more(self, text: str) -> list[dict[str, Any]]:
-        """Choices of the chunks that are due with this text."""
+        """Return the choices of the chunks to send for more generated text."""
         row, chat = self._row, self._chat
         pieces: list[Piece] = self._reply.feed(text)
         if row.reason:
@@ -246,7 +246,7 @@ def _must_call(fields: Mapping[str, Any]) -> bool:
 
 
 def _schema(fields: Mapping[str, Any]) -> tuple[Any, str]:
-    """The JSON schema to which the answer has to keep, and the field that says so."""
+    """Return the JSON schema that constrains the response, and the name of the field that sets it."""
     wanted = fields.get("response_format", {})
     kind = wanted.get("type", "text")
     if kind == "text":
@@ -263,7 +263,7 @@ def _schema(fields: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
-    """The tools that the model is told of; 400 where it could not call them."""
+    """Return the tools to pass to the chat template; raise 400 if the model cannot call them."""
     tools: list[Any] = fields.get("tools") or []
     choice = fields.get("tool_choice")
     if choice == "none" or not tools:

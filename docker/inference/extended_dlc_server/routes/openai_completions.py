@@ -1,4 +1,4 @@
-"""`POST /v1/completions`: OpenAI's completions of a prompt, in one piece and as a stream."""
+"""`POST /v1/completions`: OpenAI's completions of a prompt, with and without streaming."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def prepare_completion(model: Model, incoming: Incoming) -> Prepared:
 
 
 class Completion:
-    """One request, of one prompt or several."""
+    """One completion request, with one or several prompts."""
 
     def __init__(self, writer: Writer, fields: Mapping[str, Any], prompt: Any, model: str) -> None:
-        """Read the prompts, and say what is asked of the model; 400 where it does not fit."""
+        """Tokenize the prompts and prepare the generations; raise 400 for fields that the model does not support."""
         self._fields, self._tokenizer = fields, writer.tokenizer
         self.tokens = Tokens()
-        """What the answer took, for the log."""
+        """Token counts for the log."""
         read = _prompts(prompt, writer)
         self.prompts = [text for text, _ in read]
-        """Their texts, as far as batches have to know them."""
+        """The prompts' texts, by whose length batches are formed; for tokens, a text of about that length."""
         self.asked: list[Generation] = [
             writer.generation(
                 fields,
@@ -69,7 +69,7 @@ class Completion:
             )
             for _, tokens in read
         ]
-        """What is asked of the model, prompt by prompt."""
+        """One generation per prompt."""
         self._head = {**head("cmpl", model), "object": "text_completion"}
 
     def check_stream(self) -> None:
@@ -81,7 +81,7 @@ class Completion:
         return self.write([copy.writer.write([one])[0] for one in self.asked])
 
     def write(self, made: list[list[Row]]) -> bytes:
-        """The completion of these sequences, of each prompt."""
+        """Return the response body for the generated sequences of each prompt."""
         choices: list[dict[str, Any]] = []
         for asked, rows in zip(self.asked, made, strict=True):
             for row in rows:
@@ -103,7 +103,7 @@ class Completion:
         }
 
     def _logprobs(self, row: Row, start: int, offset: int) -> dict[str, Any]:
-        """Of the tokens from one on, whose text begins at an offset."""
+        """Return `logprobs` of the tokens from index `start`, whose text begins at `offset`."""
         texts = [token_text(one.token, self._tokenizer) for one in row.likely[start:]]
         return {
             "tokens": texts,
@@ -116,18 +116,18 @@ class Completion:
         }
 
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
-        """A chunk for each piece of text, one with the usage if wanted, and the end."""
+        """Emit a chunk for each piece of text, one with the usage if asked for, and `[DONE]`."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
         generated: int = self.end(copy.writer.write(self.asked, self.told(emit), gone), emit)
         return generated
 
     @property
     def _counts(self) -> dict[str, Any]:
-        """What chunks have that are not the one with the usage, where that is wanted."""
+        """The members of chunks without usage: `"usage": null` if usage is asked for."""
         return {"usage": None} if self._fields.get("stream_options", {}).get("include_usage") else {}
 
     def told(self, emit: Emit) -> Told:
-        """Makes a chunk of each token."""
+        """Return the callback that turns each generated token into a chunk."""
         (asked,) = self.asked
         counts = self._counts
         told_of: dict[int, tuple[int, int]] = {}
@@ -149,7 +149,7 @@ class Completion:
         return told
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
-        """The completion in one piece; or the last chunks, and how many tokens there were."""
+        """Return the response body; for a stream, emit the last chunks and return the number of tokens."""
         if emit is None:
             return self.write(made)
         if self._counts:
@@ -160,7 +160,7 @@ class Completion:
 
 
 def _prompts(value: Any, writer: Writer) -> list[tuple[str, list[int]]]:
-    """Texts or lists of tokens, one or several, with the tokens of each."""
+    """Parse one or several prompts, each a text or a list of tokens; return the text and the tokens of each."""
     if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], int)):
         value = [value]
     if not isinstance(value, list) or not 0 < len(value) <= MOST_PROMPTS:

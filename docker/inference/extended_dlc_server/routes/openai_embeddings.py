@@ -1,7 +1,7 @@
-"""The interface of `POST /v1/embeddings`, as OpenAI has it: texts, or numbers of tokens, become vectors.
+"""`POST /v1/embeddings`, OpenAI's API: computes embeddings of texts or of token ids.
 
-Beside OpenAI's own fields it takes those by which this server makes vectors (`prompt_name`, `pooling`, `normalize` …),
-which its clients send as `extra_body`.
+Besides OpenAI's fields it takes this server's parameters of embeddings (`prompt_name`, `pooling`, `normalize` …), which
+OpenAI's clients send as `extra_body`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 PARAMETERS = frozenset(
     {"dimensions", "normalize", "pooling", "prompt", "prompt_name", "truncate", "truncation", "truncation_direction"}
 )
-"""Fields that are parameters of a request to `/invocations` too."""
+"""Fields that `/invocations` takes as parameters too."""
 
 FORMATS = ("float", "base64")
 
 
 def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
-    """Read and check the request."""
     if model.embeddings is None:
         raise RequestError(
             400,
@@ -71,7 +70,7 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
 
 
 def _texts(given: Any) -> list[Text]:
-    """Each text, or the tokens of each."""
+    """Return a list of texts, or a list of lists of token ids."""
     if isinstance(given, str):
         return [given]
     if isinstance(given, list) and given:
@@ -104,7 +103,7 @@ def _no_input() -> BadFieldError:
 
 
 def _writer(model: str, encoding: str) -> Callable[[Any, Any], bytes]:
-    """What writes the vectors as OpenAI's clients read them."""
+    """Return a function that formats embeddings as OpenAI's response body."""
 
     def write(vectors: Vectors, _: Any) -> bytes:
         data = [
@@ -118,5 +117,5 @@ def _writer(model: str, encoding: str) -> Callable[[Any, Any], bytes]:
 
 
 def _encoded(row: Any) -> str:
-    """The numbers in 32 bits, the lowest byte first, as base64."""
+    """Encode an embedding as base64 of little-endian float32."""
     return base64.b64encode(row.astype("<f4").tobytes()).decode()

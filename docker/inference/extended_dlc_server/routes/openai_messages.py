@@ -1,4 +1,4 @@
-"""Messages of a chat as OpenAI's clients send them, and as chat templates take them."""
+"""Converts chat messages from OpenAI's format to that of chat templates."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..reading.parameter_types import Json
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _TEXTS = ("name", "tool_call_id", "reasoning_content")
 _IGNORED = ("annotations", "audio", "refusal", "provider_specific_fields")
-"""What answers have and clients send back with them."""
+"""Fields of OpenAI's responses that clients send back with the messages."""
 _MOST_CALLS = 128
 
 
 def read_messages(value: Any, *, has_images: bool, knows_developer: bool) -> list[dict[str, Any]]:
-    """The messages as a chat template takes them; 400 names the one that is none.
+    """Return the messages in the format of chat templates; raise 400 that names an invalid one.
 
-    `has_images`: the model's messages are lists of parts. `knows_developer`: the template has that role.
+    `has_images`: the model's messages are lists of parts. `knows_developer`: the template has the role developer.
     """
     if not isinstance(value, list) or not 0 < len(value) <= MOST_MESSAGES:
         raise _bad("messages", f"must be a list of 1 to {MOST_MESSAGES} messages")
@@ -37,7 +37,7 @@ def _message(value: Any, where: str, *, has_images: bool, knows_developer: bool)
     if role not in ROLES:
         raise _bad(f"{where}.role", f"({shown(role)}) must be one of: {', '.join(ROLES)}")
     if role == "developer" and not knows_developer:
-        role = "system"  # what OpenAI calls so since 2025
+        role = "system"  # OpenAI renamed the role system to developer in 2025
     message: dict[str, Any] = {"role": role}
     for name, given in value.items():
         if given is None or name in ("role", "content", "tool_calls", *_IGNORED):
@@ -56,7 +56,7 @@ def _message(value: Any, where: str, *, has_images: bool, knows_developer: bool)
 
 
 def _content(value: Any, where: str, *, has_images: bool) -> Any:
-    """A text, or a list of parts where it was one or the model has no others."""
+    """Return a string, or a list of parts if the client sent one or the model takes images."""
     if value is None:
         return [] if has_images else ""
     if isinstance(value, str):
@@ -97,7 +97,7 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
 
 
 def _call(value: Any, where: str) -> dict[str, Any]:
-    """A call, with its arguments as the object that templates print."""
+    """Return a tool call, with its arguments parsed into the object that chat templates expect."""
     function = value.get("function") if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise _bad(where, 'must be {"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}')
@@ -126,6 +126,6 @@ def _bad(where: str, problem: str) -> BadFieldError:
 
 
 def as_messages(error: RequestError) -> RequestError:
-    """What a chat template, or a reader of `inputs`, says of messages, in the words of this interface."""
+    """Convert an error of a chat template or about `inputs` to one about `messages`."""
     text = error.message.replace("'inputs'", "'messages'", 1).partition(": this endpoint serves")[0]
     return BadFieldError(error.code, "messages", text) if error.status == 400 else error

@@ -1,4 +1,4 @@
-"""`GET /v1/models`, and what there is not: `POST /v1/responses`."""
+"""`GET /v1/models`, and the refusal of `POST /v1/responses`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STARTED = int(time.time())
 
 
 def models_at(path: str, served: str) -> dict[str, Any]:
-    """What is served, or below that path the model of a name; 404 where it is another."""
+    """Return the list of models, or one model by the name in the path; raise 404 for another name."""
     wanted = path.removeprefix(PATH).removeprefix("/")
     if wanted not in ("", served):
         raise RequestError(
@@ -28,7 +28,7 @@ def models_at(path: str, served: str) -> dict[str, Any]:
 
 
 def refuse_responses(model: Model, incoming: Incoming) -> Prepared:
-    """A response would have to be kept for the next request: containers of an endpoint keep nothing."""
+    """Raise 404: the Responses API keeps state between requests, and an endpoint's containers keep none."""
     raise RequestError(
         404,
         "no-such-path",

@@ -1,4 +1,4 @@
-"""The interface of `POST /v1/audio/speech`, as OpenAI has it: a text becomes a sound file."""
+"""`POST /v1/audio/speech`, OpenAI's API: synthesizes a text into an audio file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VOICES = frozenset(
         *("shimmer", "verse"),
     }
 )
-"""OpenAI's own, one of which its clients must name: the model's own voice stands for each."""
+"""OpenAI's voices, one of which its clients must name: each selects the model's default voice."""
 
 FIELDS: Mapping[str, Type] = {
     "input": Text(100_000, 1),
@@ -37,7 +37,6 @@ _BARK_VOICE = re.compile(r"(v2/)?([a-z]{2}_speaker_\d|announcer)")
 
 
 def prepare_speech(model: Model, incoming: Incoming) -> Prepared:
-    """Read and check the request."""
     if model.task != "text-to-audio":
         raise RequestError(
             400, "wrong-task", f"this endpoint serves {model.task}, and texts are spoken by a model for text-to-audio"
@@ -80,7 +79,7 @@ def _read(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _voice(model: Model, voice: str | None) -> dict[str, Any]:
-    """The parameters by which the model speaks in a voice: its own for OpenAI's names."""
+    """Return the pipeline's arguments for a voice; none for OpenAI's names, which mean the model's default."""
     if voice is None or voice in VOICES:
         return {}
     config = model.pipeline.model.config

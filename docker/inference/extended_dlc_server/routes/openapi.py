@@ -1,7 +1,7 @@
-"""`GET /openapi.json`: the routes of this server and what each takes, as OpenAPI 3.1.
+"""`GET /openapi.json`: the routes of this server and their requests, as an OpenAPI 3.1 document.
 
-Parameters and fields are read from the tables by which requests are checked, so the two cannot part. An image serves
-one task: its document has that task's body, and only the routes that the task answers.
+Parameters and fields come from the tables that validate requests, so the document cannot diverge from them. A container
+serves one task: its document describes that task's body, and only the routes that the task supports.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def document(served: Served) -> Json:
 
 
 def _components(served: Served) -> Json:
-    """What the bodies of several routes have in common."""
+    """Return the schema of parameters, which the bodies of several routes share."""
     if served.kind is None:
         return {}
     table = {name: rule for name, rule in served.parameters.items() if name not in OF_THE_HUB}
@@ -56,11 +56,11 @@ def _components(served: Served) -> Json:
     return {"Parameters": {**parameters, "properties": dict(sorted(properties.items()))}}
 
 
-# what each route takes
+# the request body of each route
 
 
 def _invocations(served: Served) -> Json:
-    if served.kind is None:  # the user's functions decode
+    if served.kind is None:  # the user's input_fn decodes any body
         return {"*/*": {"schema": {}}}
     options = {"options": {"description": "Of Hugging Face's own service; passed over."}}
     stream = {"stream": {"type": ["boolean", "null"]}} if served.task == "text-generation" else {}
@@ -80,7 +80,7 @@ def _invocations(served: Served) -> Json:
 
 
 def inputs_schema(served: Served) -> Json:
-    """What `inputs` may be. The finer rules, as that of columns of one length, are those of `inputs.py`."""
+    """Return the schema of `inputs`. `inputs.py` checks more, such as that columns have equal lengths."""
     text: Json = {"type": "string"}
     texts: Json = {"type": "array", "items": text, "minItems": 1}
     file: Json = {"type": "string", "contentEncoding": "base64", "description": "A file, or a data: URI of it."}
@@ -204,20 +204,20 @@ BODIES: Mapping[str, Callable[[Served], Json | None]] = {
     transcriptions.TRANSLATIONS: _transcription,
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), _rerank),
 }
-"""Path -> what is posted there, by its content type; None where the task answers nothing there."""
+"""Path -> function that returns the request body by content type, or None if the task does not support the path."""
 
 
-# the parts of OpenAPI
+# parts of the OpenAPI document
 
 
 def _object(*, optional: tuple[str, ...] = (), **properties: Json) -> Json:
-    """An object with these names and no others."""
+    """Return the schema of an object with these properties and no others."""
     needed = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
 
 
 def _body(more: Json, table: Mapping[str, Type], *needed: str) -> Json:
-    """An object with the fields of a table, and those that clients send of themselves."""
+    """Return the schema of an object with the fields of a table, and the ignored fields that clients add."""
     passed_over: Json = {name: {"description": "Changes no answer; passed over."} for name in sorted(PASSED_OVER)}
     made = object_schema(table, more)
     return {**made, "properties": {**made["properties"], **passed_over}, "required": list(needed)}
@@ -228,7 +228,7 @@ def _json(more: Json, table: Mapping[str, Type], *needed: str) -> Json:
 
 
 def _asked(path: str, content: Json, served: Served) -> Json:
-    """What is posted to a path, and what may come back."""
+    """Return the POST operation of a path: its request body and its responses."""
     error = "OpenAIError" if path != "/invocations" else "Error"
     refused = {"application/json": {"schema": {"$ref": f"#/components/schemas/{error}"}}}
     answers = [form.value for form in offers(served.task)] if path == "/invocations" and served.kind else []
@@ -264,4 +264,4 @@ _TOLD: Mapping[str, Json] = {
     MODELS: _get("The model that is served.", failures={}),
     f"{MODELS}/{{model}}": _get("The model of this name.", path_parameter="model", failures={"404": _FAILED}),
 }
-"""Path -> what a GET there tells."""
+"""Path -> its GET operation."""

@@ -1,7 +1,7 @@
-"""The interface of reranking, which has no single one: that of Cohere and Jina, and that of Text Embeddings Inference.
+"""Reranking, in two request formats: that of Cohere and Jina, and that of Text Embeddings Inference.
 
-A body with `documents` is the first's, one with `texts` the second's, whatever the path. Both are answered from the
-best score down.
+A body with `documents` has the first format, one with `texts` the second, whatever the path. Both responses are sorted
+by descending score.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OF_BOTH: Mapping[str, Type] = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Ask:
-    """What is asked, by either interface."""
+    """A parsed request of either format."""
 
     query: str
     texts: list[str]
@@ -49,7 +49,6 @@ class _Ask:
 
 
 def prepare_rerank(model: Model, incoming: Incoming) -> Prepared:
-    """Read and check the request."""
     if model.reranker is None:
         raise RequestError(
             400,
@@ -99,7 +98,7 @@ def _read(document: dict[str, Any], served: str) -> _Ask:
 
 
 def _texts(given: Any, field: str) -> list[str]:
-    """Texts, or the objects with a text that some clients send."""
+    """Return the texts; some clients send objects with a member `text` instead of strings."""
     texts = []
     for one in given if isinstance(given, list) else []:
         text = one.get("text") if isinstance(one, dict) else one
@@ -112,7 +111,7 @@ def _texts(given: Any, field: str) -> list[str]:
 
 
 def _written(ask: _Ask, scores: list[float], tokens: int) -> Any:
-    """From the best score down."""
+    """Return the response, sorted by descending score."""
     ranking = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
     if not ask.of_documents:
         text = ask.options.get("return_text", False)

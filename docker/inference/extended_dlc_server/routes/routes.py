@@ -1,6 +1,6 @@
-"""The table of routes: who reads a request, by its path, by `route=` beside the body, or by the body's own fields.
+"""The table of routes. A request's route is chosen by its path, by the custom attribute `route`, or by its fields.
 
-A new interface is one row of `ROUTES` and, where its body can be told by its fields, one of `SHAPES`.
+A new API is one row of `ROUTES` and, if its body can be recognized by its fields, one row of `SHAPES`.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """Who reads the requests of one path."""
+    """The functions that handle the requests of one path."""
 
     prepare: Callable[[Model, Incoming], Prepared]
-    """Reads and checks a request, on any thread but the model's."""
+    """Parses and validates a request, on any thread but the model's."""
 
     error_body: Callable[[RequestError], Mapping[str, Any]] = RequestError.body
-    """How errors are written there."""
+    """Returns the JSON body of an error response."""
 
 
 INVOCATIONS = "/invocations"
@@ -61,7 +61,7 @@ ROUTES: Mapping[str, Route] = {
     TRANSLATIONS: Route(prepare=prepare_translation, error_body=openai_body),
     **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), Route(prepare=prepare_rerank, error_body=openai_body)),
 }
-"""Path -> who reads what is posted there."""
+"""Path -> route of its POST requests."""
 
 SHAPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"messages"}), "/v1/chat/completions"),
@@ -71,11 +71,11 @@ SHAPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"query", "documents"}), "/v1/rerank"),
     (frozenset({"query", "texts"}), "/rerank"),
 )
-"""Fields of a JSON object without `inputs` -> path whose requests have them all. The first that fits is taken."""
+"""Required fields -> path, for JSON objects without `inputs`. The first row whose fields are all present applies."""
 
 
 def choose(incoming: Incoming) -> Route:
-    """The route of a request."""
+    """Return the route of a request."""
     if incoming.path != INVOCATIONS:
         return ROUTES[incoming.path]
     named = incoming.attributes.get("route")
@@ -90,21 +90,21 @@ def choose(incoming: Incoming) -> Route:
     if incoming.is_json and isinstance(incoming.document, dict) and "inputs" not in incoming.document:
         names = incoming.document.keys()
         path = next((path for fields, path in SHAPES if fields <= names), INVOCATIONS)
-        # elsewhere it is 'inputs' with a letter missing
+        # For other tasks, 'input' is more likely a misspelled 'inputs'.
         if path != EMBEDDINGS or incoming.expected.task in EMBEDDING_TASKS:
             return ROUTES[path]
     return ROUTES[INVOCATIONS]
 
 
 def error_body(route: Route | None, path: str, error: RequestError) -> Mapping[str, Any]:
-    """An error as the clients of its route, or of its path where that has none, read it."""
+    """Return an error's JSON body in the format of its route or, without a route, of its path."""
     if route is not None:
         return route.error_body(error)
     return openai_body(error) if path.startswith("/v1/") else error.body()
 
 
 def no_such_route(method: str, path: str) -> RequestError:
-    """The answer to a request that no route has."""
+    """Return the error for an unknown path (404) or method (405)."""
     allowed = {"/ping": "GET", METRICS: "GET", OPENAPI: "GET", MODELS: "GET", **dict.fromkeys(ROUTES, "POST")}
     if path in allowed:
         return RequestError(405, "method-not-allowed", f"{path} takes {allowed[path]}, not {method}")

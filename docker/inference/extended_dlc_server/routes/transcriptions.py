@@ -1,7 +1,7 @@
-"""The interface of `POST /v1/audio/transcriptions` and `/translations`, as OpenAI has it: a form with a sound file.
+"""`POST /v1/audio/transcriptions` and `/translations`, OpenAI's API: transcribes the audio file of a form.
 
-Whisper does all of it. Other models for speech recognition have no segments and follow no prompt: for them there are
-`json` and `text`, and words where the model tells their times.
+Whisper supports all of it. Other models for speech recognition have no segments and take no prompt: they support the
+response formats `json` and `text`, and timestamps of words if the model computes them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FIELDS_OF_NO_OTHER = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class _Ask:
-    """What is asked."""
+    """The parsed fields of a request."""
 
     task: str
     form: str
@@ -67,7 +67,7 @@ class _Ask:
 
 
 def asks_for_a_transcript(incoming: Incoming) -> bool:
-    """Whether a form has a field that no other interface knows, wherever it was sent."""
+    """Whether a form, sent to any path, has a field that only this API knows."""
     if incoming.expected.task != "automatic-speech-recognition":
         return False
     media, _ = parse_content_type(incoming.content_type)
@@ -75,7 +75,6 @@ def asks_for_a_transcript(incoming: Incoming) -> bool:
 
 
 def prepare_transcription(model: Model, incoming: Incoming) -> Prepared:
-    """Read and check a request for the words of a sound."""
     return _prepare(model, incoming, "transcribe")
 
 
@@ -115,7 +114,7 @@ def _prepare(model: Model, incoming: Incoming, task: str) -> Prepared:
 
 
 def _read(incoming: Incoming) -> tuple[bytes, dict[str, Any]]:
-    """The file, and the other fields."""
+    """Return the content of the audio file, and the other fields."""
     media, _ = parse_content_type(incoming.content_type)
     if media != "multipart/form-data":
         raise RequestError(
@@ -192,7 +191,7 @@ def _ask(fields: Mapping[str, Any], task: str) -> _Ask:
 
 
 def _check_model(model: Model, ask: _Ask) -> None:
-    """Refuse by name what the model cannot do."""
+    """Raise an error that names the first field that the model does not support."""
     if is_whisper(model.pipeline):
         config = model.pipeline.model.generation_config
         if (ask.segments or ask.words) and getattr(config, "no_timestamps_token_id", None) is None:
@@ -242,7 +241,7 @@ def _parameters(model: Model, ask: _Ask) -> dict[str, Any]:
         parameters["task"] = ask.task
         if ask.language:
             parameters["language"] = ask.language
-    if ask.temperature > 0:  # 0 is the model's most likely text, which it gives anyway
+    if ask.temperature > 0:  # 0 means greedy decoding, which is the default
         parameters.update(temperature=float(ask.temperature), do_sample=True)
     if ask.words and not ask.segments:
         parameters["return_timestamps"] = "word"
@@ -252,14 +251,14 @@ def _parameters(model: Model, ask: _Ask) -> dict[str, Any]:
 
 
 def _prompt(model: Model, text: str) -> Any:
-    """The tokens of what was said before: of many the last, at most half of what the model may read and write."""
+    """Return the prompt's tokens; of a long prompt the last ones, at most half of the model's positions."""
     import torch
 
     whisper = model.pipeline.model
     positions = min(whisper.config.max_target_positions, whisper.generation_config.max_length or 448)
     try:
         tokens = model.pipeline.tokenizer.get_prompt_ids(text, return_tensors="np").tolist()
-    except ValueError as error:  # tokens that say what is to be done
+    except ValueError as error:  # the prompt holds Whisper's special tokens
         raise BadFieldError("bad-parameters", "prompt", f"'prompt' {error}") from error
     return torch.tensor([tokens[0], *tokens[1:][-(positions // 2 - 1) :]])
 
@@ -269,7 +268,7 @@ def _seconds(audio: Mapping[str, Any]) -> float:
 
 
 def _writer(audio: dict[str, Any], ask: _Ask) -> Callable[[Any, Any], bytes]:
-    """What writes the transcript as it is wanted."""
+    """Return a function that formats the transcript as the requested response_format."""
     seconds = _seconds(audio)
 
     def write(result: Any, model: Model) -> bytes:
@@ -287,7 +286,7 @@ def _writer(audio: dict[str, Any], ask: _Ask) -> Callable[[Any, Any], bytes]:
 
 
 def _verbose(result: Any, segments: list[Segment], model: Model, audio: dict[str, Any], ask: _Ask) -> dict[str, Any]:
-    """Everything that OpenAI's `verbose_json` has."""
+    """Return the response body of `verbose_json`."""
     seconds = _seconds(audio)
     language = _code(ask.language)
     if is_whisper(model.pipeline):
@@ -302,7 +301,7 @@ def _verbose(result: Any, segments: list[Segment], model: Model, audio: dict[str
     if ask.segments:
         answer["segments"] = [one.written(number, ask.temperature) for number, one in enumerate(segments)]
     if ask.words:
-        if ask.segments:  # which the pipeline gives without words
+        if ask.segments:  # the pipeline returns either segments or words, so run it again for words
             again = Decoded(inputs=audio, parameters={**_parameters(model, ask), "return_timestamps": "word"})
             result = model.predict(again)
         answer["words"] = [
@@ -312,14 +311,14 @@ def _verbose(result: Any, segments: list[Segment], model: Model, audio: dict[str
 
 
 def _code(language: str | None) -> str | None:
-    """A language's code, of its name or code."""
+    """Return the code of a language, given its name or its code."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
     return language if language is None or language in LANGUAGES else TO_LANGUAGE_CODE.get(language, language)
 
 
 def _named(code: str | None) -> str:
-    """A language's name, as OpenAI's answers have it; empty where the model tells none."""
+    """Return the name of a language, as in OpenAI's responses; empty if the language is unknown."""
     from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
     return str(LANGUAGES.get(code or "", code or ""))
