@@ -1,4 +1,4 @@
-"""Image references, as templates and container engines write them."""
+"""Image references in the forms of templates and container engines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 NAME = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
-"""A repository's name in the OCI Distribution specification."""
+"""A repository name of the OCI Distribution specification."""
 
 TAG = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 DIGEST = r"sha256:[0-9a-f]{64}"
@@ -23,10 +23,10 @@ _LOOPBACK = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class EcrReference:
-    """An image in ECR: by tag, by digest, or by both (then the digest decides)."""
+    """An image in ECR by tag, digest or both; the digest takes precedence."""
 
     account: str | None
-    """The account, or None where the reference names the embedded registry's own address."""
+    """None where the reference has the embedded registry's own address."""
 
     region: str | None
     repository: str
@@ -35,7 +35,7 @@ class EcrReference:
 
     @staticmethod
     def parse(reference: str, *, port: int) -> EcrReference | None:
-        """Read a reference to ECR, by AWS's host name or by the embedded registry's; None for any other registry."""
+        """An ECR reference with AWS's host name or the embedded registry's; None for any other registry."""
         if found := _ECR.fullmatch(reference):
             account, region = found["account"], found["region"]
         elif (found := _LOOPBACK.fullmatch(reference)) and int(found["port"]) == port:

@@ -20,7 +20,7 @@ from extended_dlc.rehearsal.embedded.references import DIGEST, NAME, TAG
 from extended_dlc.rehearsal.embedded.store import BlobStore, InvalidDigest, UnknownUpload
 
 MANIFEST_LIMIT = 4 * 1024 * 1024
-"""Largest manifest taken, in bytes: what the specification asks a registry to accept."""
+"""The largest manifest in bytes: the size that the specification asks a registry to accept."""
 
 _CHUNK = 1024 * 1024
 
@@ -34,7 +34,7 @@ _PATHS = (
 
 
 class RegistryError(Exception):
-    """A refusal in the specification's form."""
+    """An error in the specification's form."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,6 @@ class RegistryError(Exception):
         self.code = code
 
     def response(self) -> Response:
-        """The refusal as a response."""
         body = {"errors": [{"code": self.code, "message": str(self), "detail": {}}]}
         return Response(json.dumps(body), self.status, mimetype="application/json")
 
@@ -54,7 +53,7 @@ class Registry:
         self._blobs = blobs
 
     def respond(self, request: Request) -> Response:
-        """Answer one request below `/v2`."""
+        """Respond to one request below `/v2`."""
         try:
             response = self._route(request)
         except RegistryError as error:
@@ -118,7 +117,7 @@ class Registry:
         if (mount := request.args.get("mount")) and self._blobs.has(mount):
             return _created(repository, "blobs", mount)
         if digest := request.args.get("digest"):
-            self._blobs.path(digest)  # a malformed one is refused before anything is kept
+            self._blobs.path(digest)  # raises for a malformed digest before anything is stored
         upload = self._blobs.start()
         if digest:
             return self._finish(request, repository, upload, digest)
@@ -199,7 +198,7 @@ def _accepted(repository: Repository, upload: str, size: int) -> Response:
 
 
 def _body(request: Request, limit: int | None = None) -> Iterator[bytes]:
-    """The request's body in pieces, sent whole or chunked."""
+    """The request's body in pieces, whether it has a length or is chunked."""
     received = 0
     while piece := request.stream.read(_CHUNK):
         received += len(piece)

@@ -1,4 +1,4 @@
-"""The resource types that this CloudFormation handles itself, a row each; moto handles others, or a record does."""
+"""The resource types with an implementation of this project, one row each; others are moto's or only recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import moto.logs.models  # moto's list of resource types has those whose module is loaded
+import moto.logs.models  # moto lists the resource types of imported modules only
 import moto.secretsmanager.models  # noqa: F401
 from moto.cloudformation import parsing
 from moto.ecr.models import Repository, ecr_backends
@@ -39,15 +39,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ResourceTypes:
-    """Every type, by name."""
+    """Every resource type by its name."""
 
     own: Mapping[str, ResourceType]
     custom: Mapping[str, CustomHandler]
     door: Door
-    """Lets in what a template asks of the services."""
+    """Checks the calls that a template's resources make."""
 
     def __getitem__(self, name: str) -> ResourceType:
-        """The type: one of ours, a custom resource, moto's, or a record."""
+        """The type: this project's, a custom resource, moto's, or one that is only recorded."""
         if name in self.own:
             return self.own[name]
         if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
@@ -61,7 +61,7 @@ class ResourceTypes:
 def resource_types(
     control: SageMaker, blobs: BlobStore, custom: Mapping[str, CustomHandler], *, door: Door, port: int
 ) -> ResourceTypes:
-    """The types of the embedded CloudFormation, with handlers of further custom resources."""
+    """The resource types; `custom` has the handlers of further custom resources."""
     parsing.get_model_list.cache_clear()
     parsing.get_model_map.cache_clear()
     handlers = {
@@ -167,7 +167,7 @@ def _set_tags(wish: Wish, model: Any, old: Properties) -> Any:
 
 
 def _create_endpoint(control: SageMaker, wish: Wish) -> Endpoint:
-    """CreateEndpoint; CloudFormation waits until it serves."""
+    """CreateEndpoint; CloudFormation waits until the endpoint is in service."""
     endpoint = control.create_endpoint(_sagemaker(wish), _named(wish, "EndpointName"))
     endpoint.settled.wait()
     if endpoint.endpoint_status != "InService":
@@ -176,7 +176,7 @@ def _create_endpoint(control: SageMaker, wish: Wish) -> Endpoint:
 
 
 def _update_endpoint(control: SageMaker, wish: Wish, model: Endpoint) -> Endpoint:
-    """UpdateEndpoint, and wait; a rollback finds the old configuration serving and has nothing to do."""
+    """UpdateEndpoint, with a wait. In a rollback the old configuration is in service already, so nothing is done."""
     model.tags = wish.properties.get("Tags", [])
     if model.endpoint_config_name == wish.properties["EndpointConfigName"]:
         return model
@@ -188,26 +188,26 @@ def _update_endpoint(control: SageMaker, wish: Wish, model: Endpoint) -> Endpoin
 
 
 class IamRole(MotoType):
-    """`AWS::IAM::Role`: moto's update changes the description alone."""
+    """`AWS::IAM::Role`: moto's update changes only the description."""
 
     def __init__(self) -> None:
         super().__init__(Role)  # type: ignore[type-abstract]  # moto leaves abstract methods in all its models
 
     def create(self, wish: Wish) -> Any:
-        """Attach the managed policies too, which moto leaves out."""
+        """Attaches the managed policies as well, which moto omits."""
         role = super().create(wish)
         for arn in wish.properties.get("ManagedPolicyArns", ()):
             attach_policy(wish.account_id, wish.region, role.name, arn)
         return role
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Detach the managed policies of the template first."""
+        """Detaches the template's managed policies first."""
         for arn in set(wish.properties.get("ManagedPolicyArns", ())) & set(model.managed_policies):
             iam_backends[wish.account_id]["aws"].detach_role_policy(arn, model.name)
         super().delete(wish, model)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Bring trust, inline and managed policies up to date too."""
+        """Updates the trust policy, the inline policies and the managed policies as well."""
         backend = iam_backends[wish.account_id]["aws"]
         new = wish.properties
         if (trust := new.get("AssumeRolePolicyDocument")) is not None:
@@ -226,11 +226,11 @@ class IamRole(MotoType):
         return model
 
 
-# AWS::ECR::Repository: moto's loses policies, ignores `EmptyOnDelete`, and renames at updates
+# AWS::ECR::Repository: moto's loses policies, ignores `EmptyOnDelete`, and renames the repository in an update
 
 
 def _create_repository(wish: Wish) -> Repository:
-    """CreateRepository, and the policies."""
+    """CreateRepository, then the lifecycle and repository policies."""
     given = wish.properties
     repository = ecr_backends[wish.account_id][wish.region].create_repository(
         repository_name=wish.name.lower(),
@@ -255,7 +255,7 @@ def _change_repository(wish: Wish, model: Repository, old: Properties) -> Reposi
 
 
 def _delete_repository(wish: Wish, model: Repository) -> None:
-    """DeleteRepository, by force if `EmptyOnDelete` says so."""
+    """DeleteRepository, with `force` where `EmptyOnDelete` is set."""
     force = str(wish.properties.get("EmptyOnDelete", False)).lower() == "true"
     ecr_backends[wish.account_id][wish.region].delete_repository(model.name, force=force)
 
@@ -271,7 +271,7 @@ def _set_policies(wish: Wish, repository: Repository) -> None:
 
 
 def _camel(given: Mapping[str, Any] | None) -> Any:
-    """A CloudFormation structure with the API's lower-case first letters."""
+    """A CloudFormation structure with the API's names, whose first letter is lower case."""
     return {key[0].lower() + key[1:]: value for key, value in given.items()} if given else None
 
 

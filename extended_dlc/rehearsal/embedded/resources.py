@@ -1,4 +1,4 @@
-"""How CloudFormation handles a resource type: what it asks of one, and types that moto knows or nobody does."""
+"""The interface of a CloudFormation resource type, the types that moto implements, and those that are only recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Properties = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a template asks of one resource."""
+    """One resource as its template declares it."""
 
     account_id: str
     region: str
@@ -25,14 +25,14 @@ class Wish:
     logical_id: str
     type: str
     name: str
-    """The physical name: the template's, or one made for this resource."""
+    """The physical name: from the template, or generated."""
 
     properties: Properties
-    """With every intrinsic function resolved."""
+    """With all intrinsic functions resolved."""
 
 
 class ResourceFailed(Exception):
-    """A resource could not be made, but something of it exists that a rollback must delete."""
+    """A resource failed, but exists in part, so that a rollback must delete it."""
 
     def __init__(self, message: str, model: Any) -> None:
         super().__init__(message)
@@ -41,42 +41,42 @@ class ResourceFailed(Exception):
 
 
 class ResourceType(Protocol):
-    """How CloudFormation handles one type. A model is whatever has `physical_resource_id` and `get_cfn_attribute`."""
+    """The interface of a resource type. A model is an object with `physical_resource_id` and `get_cfn_attribute`."""
 
     def name_property(self) -> str | None:
-        """The property that gives the physical name."""
+        """The property with the physical name."""
 
     def replaces(self, changed: set[str]) -> bool:
-        """Whether a change of these properties needs another resource instead of an update."""
+        """Whether a change of these properties replaces the resource."""
 
     def create(self, wish: Wish) -> Any:
-        """Make it and return its model."""
+        """Create the resource and return its model."""
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Change it in place and return its model."""
+        """Update the resource in place and return its model."""
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Delete it."""
+        """Delete the resource."""
 
 
 @dataclass
 class Record:
-    """A resource that exists in a stack's record only: moto has no such service, or needs none for the rehearsal."""
+    """A resource that is only recorded in its stack: moto lacks its service, or the rehearsal does not need it."""
 
     physical_resource_id: str
     properties: Properties
     data: Properties = field(default_factory=dict)
 
     def get_cfn_attribute(self, name: str) -> Any:
-        """An attribute: what a handler returned, a property of that name, or the physical id."""
+        """An attribute: what a handler returned, the property of that name, or the physical ID."""
         return self.data.get(name, self.properties.get(name, self.physical_resource_id))
 
 
 class Recorded:
-    """A type that moto does not know. CloudFormation in moto skips it with its references; here it is remembered.
+    """A type that moto does not implement. moto's CloudFormation skips it and references to it; here it is recorded.
 
-    `AWS::S3::BucketPolicy` is among them on purpose: moto applies a Deny without its Condition, so that a policy which
-    enforces TLS would lock every caller out.
+    `AWS::S3::BucketPolicy` is recorded on purpose: moto applies a Deny without its Condition, so a policy that enforces
+    TLS would refuse every caller.
     """
 
     def name_property(self) -> str | None:
@@ -92,7 +92,7 @@ class Recorded:
         return Record(model.physical_resource_id, wish.properties)
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Forget it, which the stack does."""
+        """The stack drops its record."""
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,19 @@ class MotoType:
         return self.model.cloudformation_name_type() or None
 
     def replaces(self, changed: set[str]) -> bool:
-        """A new physical name means a new resource; all else moto updates in its own way."""
+        """Only a new physical name replaces the resource; moto updates every other property in its own way."""
         name = self.name_property()
         return name is not None and name in changed
 
     def create(self, wish: Wish) -> Any:
         template = self._json(wish)
         if name := self.name_property():
-            template["Properties"].setdefault(name, wish.name)  # some of moto's models look for it here alone
+            template["Properties"].setdefault(name, wish.name)  # some of moto's models read the name only here
         identity = {"LogicalId": wish.logical_id, "StackId": wish.stack_id, "ResourceType": wish.type}
         return self.model.create_from_cloudformation_json(wish.name, template, wish.account_id, wish.region, **identity)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Update it in moto, or make it anew under its name where moto cannot."""
+        """Update the resource in moto; where moto cannot, delete it and create it again under its name."""
         if hasattr(self.model.update_from_cloudformation_json, "__isabstractmethod__"):
             self.delete(wish, model)
             return self.create(wish)
@@ -131,11 +131,11 @@ class MotoType:
         return updated or model
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Delete it in moto, which has two ways to say so."""
+        """Delete the resource in moto, whose models have either of two methods."""
         if hasattr(model, "delete"):
             try:
                 model.delete(wish.account_id, wish.region)
-            except TypeError:  # some models have a `delete` of another signature, for another purpose
+            except TypeError:  # some models have a `delete` with another signature and purpose
                 pass
             else:
                 return
@@ -150,29 +150,28 @@ class MotoType:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A type over a service's own functions: a row of the table in `resource_table.py`."""
+    """A type implemented by functions of a service: a row of the table in `resource_table.py`."""
 
     named_by: str | None
-    """The property that gives the physical name."""
+    """The property with the physical name."""
 
     replaced_by: Collection[str] = ()
-    """The properties whose change needs another resource, beside the name."""
+    """Properties whose change replaces the resource, beside the name."""
 
     only_changes: Collection[str] | None = None
-    """Where it is given, every other change needs another resource."""
+    """The only properties that are updated in place; a change of any other replaces the resource."""
 
     make: Callable[[Wish], Any]
     change: Callable[[Wish, Any, Properties], Any] | None = None
-    """None: made once more, by an operation that puts what there is in place of what there was."""
+    """None: `make` is called again, whose operation overwrites the resource."""
 
     remove: Callable[[Wish, Any], object]
 
     def name_property(self) -> str | None:
-        """The property that gives the physical name."""
         return self.named_by
 
     def replaces(self, changed: set[str]) -> bool:
-        """By the table (CloudFormation resource reference, "Update requires: Replacement")."""
+        """As the row says (CloudFormation resource reference, "Update requires: Replacement")."""
         if self.only_changes is not None:
             return bool(changed - set(self.only_changes))
         return self.named_by in changed or not changed.isdisjoint(self.replaced_by)
@@ -181,7 +180,6 @@ class Row:
         return self.make(wish)
 
     def update(self, wish: Wish, model: Any, old: Properties) -> Any:
-        """Change it, or make it once more."""
         return self.make(wish) if self.change is None else self.change(wish, model, old)
 
     def delete(self, wish: Wish, model: Any) -> None:
@@ -189,12 +187,12 @@ class Row:
 
 
 CustomHandler = Callable[[str, Wish], Properties]
-"""Does what a custom resource's Lambda function does: `(request type, wish)` to the attributes it returns."""
+"""Stands in for a custom resource's Lambda function: `(request type, wish)` to the attributes that it returns."""
 
 
 @dataclass(frozen=True)
 class CustomResource:
-    """A custom resource, by a handler in this process in place of the Lambda function, or as a record without one."""
+    """A custom resource with a handler of this process in place of its Lambda function; only recorded without one."""
 
     handler: CustomHandler | None
 
@@ -215,7 +213,7 @@ class CustomResource:
         self._run("Delete", wish, model.physical_resource_id)
 
     def _run(self, kind: str, wish: Wish, physical_id: str) -> Properties:
-        """The attributes that the handler returns; CustomResourceFailed when it fails or answers too much."""
+        """The attributes that the handler returns. Raises `CustomResourceFailed` where it fails or returns too much."""
         if self.handler is None:
             return {}
         try:
@@ -230,11 +228,11 @@ class CustomResource:
 
 
 class CustomResourceFailed(Exception):
-    """A custom resource's handler answered FAILED, or with more than CloudFormation takes."""
+    """A custom resource's handler responded FAILED, or with a response that is larger than CloudFormation accepts."""
 
 
 def _check_response(wish: Wish, physical_id: str, **answer: Any) -> None:
-    """Refuse a response object that CloudFormation refuses, whether it tells a success or a failure."""
+    """Raise `CustomResourceFailed` for a response, of success or failure, that is too large for CloudFormation."""
     response = {
         "StackId": wish.stack_id,
         "RequestId": "00000000-0000-0000-0000-000000000000",
@@ -242,14 +240,14 @@ def _check_response(wish: Wish, physical_id: str, **answer: Any) -> None:
         "PhysicalResourceId": physical_id,
         **answer,
     }
-    # as JavaScript writes it, which the CDK's handlers are made of
+    # in the form of JavaScript's JSON.stringify, because the CDK's handlers are written in JavaScript
     written = json.dumps(response, ensure_ascii=False, separators=(",", ":"))
     if len(written.encode()) > most("custom_resource.response_bytes"):
         raise CustomResourceFailed("Response object is too long.")
 
 
 def answer_of_call(call: Mapping[str, Any], answer: Any) -> Properties:
-    """What the CDK's handler of an AwsCustomResource returns of an API's answer: flat, and only the `outputPaths`."""
+    """What the handler of an AwsCustomResource returns: the API's response, flat, and limited to `outputPaths`."""
     flat = dict(_flat(answer))
     paths = call.get("outputPaths")
     return flat if paths is None else {key: each for key, each in flat.items() if key.startswith(tuple(paths))}

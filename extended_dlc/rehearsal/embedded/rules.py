@@ -1,8 +1,8 @@
-"""What AWS refuses and no shape knows: one row a rule, with its source.
+"""What AWS refuses beyond the shapes of botocore's service models: a table with one row for each rule.
 
-A row is a name, the operations that it looks at, what it refuses in a sentence for `docs/fidelity.md`, where that is
-written, and a check that gives AWS's words, or nothing. Where no source has the words, they are ours and the row says
-so. `tests/rehearsal/embedded/test_rules.py` has a request for each row that it refuses, and one that it takes.
+A row has a name, its operations, what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that
+returns AWS's error message or None. Where no source has AWS's message, it is this project's, and the row says so with
+`own_words`. `tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GUIDE = "SageMaker developer guide, "
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The account that a call is made in."""
+    """The account and region of a call, with what exists there."""
 
     account_id: str
     region: str
@@ -44,11 +44,10 @@ class World:
 
     @property
     def sagemaker(self) -> Any:
-        """SageMaker in this account and region."""
         return sagemaker_backends[self.account_id][self.region]
 
     def find_role(self, arn: str) -> Role | None:
-        """A role of this account, once the services know it."""
+        """A role of this account; None while the scenario `role_seconds` hides a new one."""
         roles = list(iam_backends[self.account_id][arn.split(":")[1]].roles.values())
         role = next((each for each in roles if each.arn == arn), None)
         if role is None or not self.scenarios.role_seconds:
@@ -58,11 +57,11 @@ class World:
         return role if age >= self.scenarios.role_seconds else None
 
     def has_bucket(self, url: str) -> bool:
-        """Whether the bucket of an S3 address exists."""
+        """Whether the bucket of an S3 URL exists."""
         return urlsplit(url).netloc in s3_backends[self.account_id][get_partition(self.region)].buckets
 
     def has_object(self, url: str) -> bool:
-        """Whether there is an object at an S3 address, or below it."""
+        """Whether there is an object at an S3 URL, or below it where it ends with a slash."""
         parts = urlsplit(url)
         bucket = s3_backends[self.account_id][get_partition(self.region)].buckets.get(parts.netloc)
         prefix = parts.path.lstrip("/")
@@ -71,21 +70,20 @@ class World:
         )
 
     def has_alarm(self, name: str) -> bool:
-        """Whether CloudWatch has an alarm of this name."""
         return name in cloudwatch_backends[self.account_id][self.region].alarms
 
     def variants_of(self, config: str) -> list[Parameters]:
-        """The production variants of an endpoint configuration; none of one that is not there."""
+        """The production variants of an endpoint configuration; none where it does not exist."""
         found = self.sagemaker.endpoint_configs.get(config)
         return list(getattr(found, "request", {}).get("ProductionVariants", ())) if found else []
 
     def model(self, name: str | None) -> Parameters:
-        """What CreateModel was given for a model; nothing where there is none."""
+        """A model's request of CreateModel; empty where the model does not exist."""
         found = self.sagemaker._models.get(name or "")
         return dict(getattr(found, "request", {})) if found else {}
 
     def instances_in_use(self, kind: str) -> int:
-        """How many instances of a type the account's endpoints have."""
+        """The number of instances of a type in the account's endpoints."""
         count = 0
         for endpoint in list(self.sagemaker.endpoints.values()):
             for variant in self.variants_of(endpoint.endpoint_config_name):
@@ -107,7 +105,7 @@ class Rule:
     check: Check
     code: str = "ValidationException"
     own_words: bool = False
-    """Whether no source has AWS's words."""
+    """Whether the message is this project's, because no source has AWS's."""
 
 
 # parts of requests
@@ -126,7 +124,7 @@ def _instances(variant: Parameters) -> Iterator[Instance]:
     for name in _types(variant):
         try:
             yield find_instance(name)
-        except ValueError:  # the shapes refuse it
+        except ValueError:  # the shapes refuse the type
             continue
 
 
@@ -198,7 +196,7 @@ def _shadows(world: World, given: Parameters) -> str | None:
 
 
 _OLD_DRIVERS = {f"al2-ami-sagemaker-inference-gpu-{each}": [535] for each in ("2", "2-1")}
-"""The drivers of host images that the project itself never asks for."""
+"""The drivers of host images that the project itself never uses."""
 
 
 def _host_image(world: World, given: Parameters) -> str | None:
@@ -368,7 +366,7 @@ def _fleet(world: World, given: Parameters) -> list[Parameters]:
 
 
 def _share(size: Parameters, variant: Parameters) -> float:
-    """How much of a variant's fleet a batch is, in percent."""
+    """The share of a variant's instances in a batch, in percent."""
     if size["Type"] == "CAPACITY_PERCENT":
         return float(size["Value"])
     return 100.0 * float(size["Value"]) / max(int(variant.get("InitialInstanceCount", 1)), 1)
@@ -509,7 +507,7 @@ def _component_environment(world: World, given: Parameters) -> str | None:
 def _component_of(world: World, given: Parameters) -> str | None:
     endpoint = world.sagemaker.endpoints.get(given["EndpointName"])
     if endpoint is None:
-        return None  # refused by the operation itself
+        return None  # the operation itself refuses it
     variants = world.variants_of(endpoint.endpoint_config_name)
     names = [each["VariantName"] for each in variants]
     wanted = given.get("VariantName")
@@ -931,7 +929,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def check(call: Call, scenarios: Scenarios, rules: Sequence[Rule] = RULES) -> None:
-    """Raise `Refusal` for a call that a rule refuses."""
+    """Raise `Refusal` where a rule refuses the call."""
     name = str(call)
     world = World(account_id=call.account_id, region=call.region, scenarios=scenarios)
     for rule in _by_operation(rules).get(name, ()):

@@ -1,6 +1,6 @@
-"""`Custom::ExtendedDlcMirror` in place of CodeBuild: the project's own copying program, as a process of this machine.
+"""`Custom::ExtendedDlcMirror` without CodeBuild: the project's copy program runs as a process of this machine.
 
-The resource is there when the copy is, so that the wait condition beside it has nothing to wait for.
+The copy is complete when the custom resource is, so the wait condition of the stack has nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from extended_dlc.rehearsal.embedded.resources import (
 
 
 def take_for_tls() -> None:
-    """Let moto take each request to S3 for one that came over TLS, as all requests to AWS do.
+    """Make moto treat each request to S3 as one over TLS, as requests to AWS are.
 
-    It applies a Deny without its Condition, so that a bucket for TLS only would be closed to everybody.
+    moto applies a Deny without its Condition, so a bucket policy that enforces TLS would refuse every caller.
     """
 
     def get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
@@ -45,11 +45,11 @@ def take_for_tls() -> None:
 
 
 _roles: dict[tuple[str, str, str], str] = {}
-"""Account, region and name of a project -> the role of its builds."""
+"""(account, region, project name) to the role of the project's builds."""
 
 
 def role_of_build(wish: Wish, project: str, iam: Iam) -> str | None:
-    """The role of a project's builds, where the project is here; the resource's function has to be let start one."""
+    """The role of a known project's builds. Raises `Refusal` unless the function's role may start one."""
     role = _roles.get((wish.account_id, wish.region, project))
     if role is not None:
         arn = f"arn:aws:codebuild:{wish.region}:{wish.account_id}:project/{project}"
@@ -59,7 +59,7 @@ def role_of_build(wish: Wish, project: str, iam: Iam) -> str | None:
 
 
 def program_of(wish: Wish, variables: Mapping[str, str]) -> bytes:
-    """The program that the deployment uploaded."""
+    """The build's program, from the S3 object that the deployment uploaded."""
     where = urlsplit(variables["PROGRAM"])
     program = s3_backends[wish.account_id]["aws"].get_object(where.netloc, where.path.lstrip("/"))
     if program is None:
@@ -69,7 +69,7 @@ def program_of(wish: Wish, variables: Mapping[str, str]) -> bytes:
 
 
 def environment_of_build(wish: Wish, role: str | None, iam: Iam, *, port: int) -> dict[str, str]:
-    """What a build has: AWS, and the role's credentials."""
+    """The environment of a build: the embedded AWS's address and the role's credentials."""
     return {
         **os.environ,
         **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
@@ -91,7 +91,7 @@ def forget_project(wish: Wish, model: Any) -> None:
 
 
 def copy_model(*, port: int, iam: Iam) -> CustomHandler:
-    """Runs the build that the custom resource would start, with the role of its project where that is here."""
+    """Returns a handler that runs the custom resource's build, with the role of its CodeBuild project where known."""
     take_for_tls()
 
     def handle(kind: str, wish: Wish) -> Properties:
@@ -122,7 +122,7 @@ def copy_model(*, port: int, iam: Iam) -> CustomHandler:
 
 
 def started(build: Properties, wish: Wish) -> Properties:
-    """StartBuild's answer, which repeats most of the request (CodeBuild API reference, Build)."""
+    """StartBuild's response, which repeats most of the request (CodeBuild API reference, Build)."""
     number = f"{build['projectName']}:00000000-0000-0000-0000-000000000000"
     return {
         "id": number,

@@ -1,4 +1,4 @@
-"""`Custom::ExtendedDlcProof`: our own Lambda function, as a process of this machine that answers CloudFormation."""
+"""`Custom::ExtendedDlcProof`: this project's Lambda function runs as a process of this machine."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Context:
 proof.WAIT_SECONDS = 0.2
 proof.handle(json.load(sys.stdin), Context())
 """
-"""What Lambda does with the handler; a call may take as long as it likes, and there is little to wait for."""
+"""Calls the handler as Lambda does, without a time-out, and polls often, because little has to be waited for."""
 
 
 def prove(*, port: int, iam: Iam) -> CustomHandler:
-    """Runs the function against this server, with its role where it has one here."""
+    """Returns a handler that runs the function against this server, with the function's role where it is known."""
 
     def handle(kind: str, wish: Wish) -> Properties:
         image = EcrReference.parse(wish.properties.get("Image", ""), port=port)
         if image is not None and image.account not in (None, wish.account_id):
-            return {}  # no registry of another account is here, and the embedded SageMaker takes its images as they are
+            return {}  # other accounts' registries are not here, and the embedded SageMaker takes their images
         function = str(wish.properties.get("ServiceToken", ""))
         with _Answers() as answers:
             event = {
@@ -73,7 +73,7 @@ def prove(*, port: int, iam: Iam) -> CustomHandler:
 
 
 class _Answers:
-    """The address in S3 that CloudFormation waits at."""
+    """Receives the response in place of S3's presigned URL."""
 
     def __init__(self) -> None:
         self.given: bytes | None = None
@@ -87,7 +87,7 @@ class _Answers:
                 self.end_headers()
 
             def log_message(self, format: str, *arguments: Any) -> None:
-                """Nothing."""
+                """Suppress http.server's lines on stderr."""
 
         self._server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/answer"
@@ -102,7 +102,7 @@ class _Answers:
 
 
 def _as_text(value: Any) -> Any:
-    """As CloudFormation hands properties to a custom resource: each number and boolean is text."""
+    """The properties as CloudFormation passes them to a custom resource: numbers and booleans become strings."""
     if isinstance(value, dict):
         return {key: _as_text(each) for key, each in value.items()}
     if isinstance(value, list):

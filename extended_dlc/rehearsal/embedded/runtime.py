@@ -1,4 +1,4 @@
-"""SageMaker's runtime: `InvokeEndpoint` and its streaming sibling, in front of the endpoint's containers."""
+"""SageMaker's runtime: `InvokeEndpoint` and `InvokeEndpointWithResponseStream`, in front of the containers."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _PIECE = 64 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What SageMaker allows one invocation ("Amazon SageMaker AI endpoints and quotas")."""
+    """SageMaker's limits of one invocation ("Amazon SageMaker AI endpoints and quotas")."""
 
     body_bytes: int = 25 * 1024 * 1024
-    """Largest request body, in bytes."""
+    """The largest request body in bytes."""
 
     seconds: float = 60
-    """Longest wait for an answer, in seconds."""
+    """The time-out of a response in seconds."""
 
     stream_seconds: float = 480
-    """Longest streamed answer, in seconds."""
+    """The time-out of a streamed response in seconds."""
 
 
 class Refused(Exception):
-    """An error in the form that SDKs read."""
+    """An error response in the form that SDKs parse."""
 
     def __init__(self, status: int, code: str, **members: object) -> None:
         super().__init__(code)
@@ -56,14 +56,14 @@ class Refused(Exception):
 
     @property
     def original_status(self) -> int:
-        """The container's own status; 0 where it gave none."""
+        """The status of the container's response; 0 without a response."""
         status = self.members.get("OriginalStatusCode", 0)
         return status if isinstance(status, int) else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """The data plane."""
+    """SageMaker's data plane."""
 
     limits: Limits
 
@@ -75,7 +75,7 @@ class Runtime:
 
     @staticmethod
     def refuse(refused: Refused) -> Response:
-        """A refusal as SDKs read it."""
+        """The error response."""
         headers = {"x-amzn-errortype": refused.code} if refused.code else {}
         return Response(json.dumps(refused.members), refused.status, headers, mimetype="application/json")
 
@@ -106,7 +106,7 @@ class Runtime:
         limit = self.limits.body_bytes
         too_long = Refused(413, "", Message=f"HTTP content length exceeded {limit} bytes.")
         if (request.content_length or 0) > limit:
-            # read what comes, or the client sees a broken connection in place of the answer
+            # read the rest of the body, or the client gets a broken connection instead of the error response
             while request.stream.read(_PIECE):
                 pass
             raise too_long
@@ -119,7 +119,7 @@ class Runtime:
 
 
 def find_serving_endpoint(account_id: str, region: str, name: str, *, asynchronous: bool = False) -> Endpoint:
-    """An endpoint that serves requests of this kind. Raises `Refused` for any other."""
+    """A synchronous or asynchronous endpoint that has been in service. Raises `Refused` for any other."""
     endpoint = find_endpoint(account_id, region, name)
     if endpoint is None or (endpoint.endpoint_status != "Updating" and not endpoint.variants):
         raise Refused(400, "ValidationError", Message=f"Endpoint {name} of account {account_id} not found.")
@@ -133,7 +133,7 @@ def find_serving_endpoint(account_id: str, region: str, name: str, *, asynchrono
 def find_answering(
     endpoint: Endpoint, *, component: str | None = None, wanted: str | None = None
 ) -> tuple[Variant, Instance]:
-    """The variant or component that answers one request, and its instance. Raises `Refused`."""
+    """The variant or component that serves the request, and its instance. Raises `Refused`."""
     name, account_id = endpoint.endpoint_name, endpoint.account_id
     variant = _component(endpoint, component) if component else endpoint.pick(wanted)
     if variant is None:
@@ -150,7 +150,7 @@ def find_answering(
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A good answer of a container, of which the head has come."""
+    """A successful response of a container whose headers have been received."""
 
     connection: http.client.HTTPConnection
     response: http.client.HTTPResponse
@@ -161,7 +161,7 @@ class Answer:
         return self.response.headers
 
     def read(self) -> bytes:
-        """All of it. Raises `Refused` where the container breaks off."""
+        """The whole body. Raises `Refused` where the container closes the connection early."""
         try:
             return self.response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -170,7 +170,7 @@ class Answer:
             self.connection.close()
 
     def pieces(self) -> Iterator[bytes]:
-        """It piece by piece, each as soon as it comes. Raises what the connection raises."""
+        """The body in pieces as they arrive. Raises the connection's errors."""
         try:
             while piece := self.response.read1(_PIECE):
                 yield piece
@@ -181,7 +181,7 @@ class Answer:
 def ask(
     endpoint: Endpoint, instance: Instance, path: str, body: bytes, headers: Mapping[str, str], *, seconds: float
 ) -> Answer:
-    """Send one request to a container. Raises `Refused` unless it begins a good answer."""
+    """Send one request to a container. Raises `Refused` unless the response's status is a success."""
 
     def failed(error: Exception) -> Refused:
         connection.close()
@@ -209,7 +209,7 @@ def ask(
 
 
 def _component(endpoint: Endpoint, name: str) -> Variant:
-    """What answers for a component; Refused where there is none, or no copy of it."""
+    """The variant that serves a component. Raises `Refused` where the component is unknown or has no copy."""
     variant, copies = find_serving(endpoint.account_id, endpoint.region_name, endpoint.endpoint_name, name)
     if variant is None:
         message = f"Inference Component {name} not found for endpoint {endpoint.endpoint_name}."
@@ -224,7 +224,7 @@ def _component(endpoint: Endpoint, name: str) -> Variant:
 
 
 def _exit_code(instance: Instance) -> int | None:
-    """The code of an instance that broke a connection, which it may do a moment before it is seen to end."""
+    """The exit code of an instance that broke a connection; its end may be visible only a moment later."""
     deadline = time.monotonic() + 1
     while (code := instance.exit_code()) is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -264,7 +264,7 @@ def _streamed(answer: Answer, variant: str) -> Response:
 
 
 def event(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message in AWS's event-stream framing: lengths, their checksum, headers, payload, checksum of it all."""
+    """One message of AWS's event stream encoding: lengths, their checksum, headers, payload, checksum of the whole."""
     encoded = b"".join(
         struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(value.encode())) + value.encode()
         for key, value in headers.items()

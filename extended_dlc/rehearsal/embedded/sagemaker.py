@@ -1,14 +1,14 @@
-"""SageMaker: models, endpoint configurations and endpoints that keep what they are given and serve from containers.
+"""SageMaker: models, endpoint configurations and endpoints that store their requests and serve from containers.
 
-`install` changes moto 5.2.5 in this process; `create_model` and its kin serve both the API and CloudFormation, so that
-both meet the same refusals. What it lifts:
+`install` changes moto 5.2.5 in this process. Methods such as `create_model` serve both the API and CloudFormation, so
+that both get the same refusals. It corrects these differences:
 
-- moto keeps a fixed part of each request: here a Describe gives back all that a Create was given (`_recorded`).
-- Its list of instance types ends in 2021: the service model's list counts.
-- It has no `UpdateEndpoint`, and a new endpoint is in service at once: `Endpoint` goes through Creating, Updating,
-  Deleting and Failed, with a container behind it. An update puts counts and weights back to the configuration's,
-  unless it retains them.
-- It takes any image: `_check_image` refuses what SageMaker refuses.
+- moto stores a fixed part of each request: here Describe returns everything that Create was given (`_recorded`).
+- moto's list of instance types ends in 2021: here the service model's list applies.
+- moto has no `UpdateEndpoint`, and a new endpoint is in service at once: here `Endpoint` goes through Creating,
+  Updating, Deleting and Failed, with a container behind it. An update resets counts and weights to the
+  configuration's, unless it retains them.
+- moto accepts any image: here `_check_image` refuses what SageMaker refuses.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ PULL_ACTIONS = (
     "ecr:BatchCheckLayerAvailability",
     "ecr:GetAuthorizationToken",
 )
-"""What SageMaker does to an image in the role's name (SageMaker developer guide, roles, CreateModel API)."""
+"""The actions on an image that the role needs (SageMaker developer guide, roles, CreateModel API)."""
 
 _log = logging.getLogger(__name__)
 
 
 def request_of(operation: str, parameters: Parameters) -> Parameters:
-    """The parameters of an operation in the API's types, from an API call or from a template, which has more."""
+    """An operation's parameters with the API's types. A template's properties that the operation lacks are dropped."""
     members = _service().operation_model(operation).input_shape.members
     return parameters_of("sagemaker", operation, {key: each for key, each in parameters.items() if key in members})
 
@@ -78,7 +78,7 @@ def _service() -> Any:
 
 
 def _recorded(base: Parameters, request: Parameters) -> Parameters:
-    """A description: what moto knows, and all that the request said, but for tags (they have an API of their own)."""
+    """A Describe response: moto's members and the whole request, except tags, which have their own API."""
     return {**base, **{key: value for key, value in request.items() if key != "Tags" and value not in (None, "")}}
 
 
@@ -86,7 +86,7 @@ def _recorded(base: Parameters, request: Parameters) -> Parameters:
 
 
 class Model(MotoModel):
-    """A model with everything that CreateModel was given."""
+    """A model with the whole request of CreateModel."""
 
     def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
         super().__init__(
@@ -111,7 +111,7 @@ class Model(MotoModel):
 
 
 class EndpointConfig(FakeEndpointConfig):
-    """An endpoint configuration with everything that CreateEndpointConfig was given."""
+    """An endpoint configuration with the whole request of CreateEndpointConfig."""
 
     def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
         super().__init__(
@@ -130,7 +130,7 @@ class EndpointConfig(FakeEndpointConfig):
         return True
 
     def validate_production_variants(self, production_variants: list[Parameters]) -> None:
-        """Checked at the door, as all requests."""
+        """`Door` has checked them already."""
 
     @property
     def response_object(self) -> Parameters:
@@ -140,16 +140,16 @@ class EndpointConfig(FakeEndpointConfig):
 
 @dataclass(kw_only=True)
 class Variant:
-    """A production variant as it is served."""
+    """A production variant in service."""
 
     configuration: Parameters
     images: list[Parameters]
     instance: Instance | None
     instance_type: str | None = None
-    """The type that it runs on; None without instances."""
+    """None for a variant without instances."""
 
     desired: Parameters = field(default_factory=dict)
-    """Count and weight that an API call gave it since; they win over the configuration's."""
+    """The count and weight that an API call set later; they override the configuration's."""
 
     @property
     def name(self) -> str:
@@ -157,18 +157,17 @@ class Variant:
 
     @property
     def weight(self) -> float:
-        """Its share of the requests."""
         given = {"DesiredWeight": self.configuration.get("InitialVariantWeight", 1), **self.desired}
         return float(given["DesiredWeight"])
 
     @property
     def count(self) -> int:
-        """How many instances it has, of which one runs here; 0 where none are counted."""
+        """The number of instances, of which one runs here; 0 where the variant has no instances."""
         given = {"DesiredInstanceCount": self.configuration.get("InitialInstanceCount", 0), **self.desired}
         return int(given["DesiredInstanceCount"])
 
     def retained(self, request: Parameters) -> Parameters:
-        """What an update by `RetainAllVariantProperties` keeps of it."""
+        """What an update with `RetainAllVariantProperties` keeps of the variant."""
         if not request.get("RetainAllVariantProperties"):
             return {}
         left_out = {each["VariantPropertyType"] for each in request.get("ExcludeRetainedVariantProperties", ())}
@@ -176,7 +175,7 @@ class Variant:
         return {key: value for key, value in kept.items() if key not in left_out and value}
 
     def summary(self) -> Parameters:
-        """What DescribeEndpoint says about it."""
+        """The variant's part of the response of DescribeEndpoint."""
         given = self.configuration
         summary: Parameters = {
             "VariantName": self.name,
@@ -198,7 +197,7 @@ class Variant:
 
 
 class Endpoint(FakeEndpoint):
-    """An endpoint with its state and its instances."""
+    """An endpoint with its status and its variants."""
 
     def __init__(self, account_id: str, region_name: str, request: Parameters) -> None:
         super().__init__(
@@ -215,11 +214,11 @@ class Endpoint(FakeEndpoint):
         self.deployment_config: Parameters | None = None
         self.variants: list[Variant] = []
         self.async_config: Parameters | None = None
-        """What is asynchronous about it; None for an endpoint that answers at once."""
+        """AsyncInferenceConfig; None for a synchronous endpoint."""
 
         self.endpoint_status = "Creating"
         self.settled = threading.Event()
-        """Set while no operation is going on."""
+        """Set while no operation is in progress."""
 
     def is_created(self) -> bool:
         return bool(self.endpoint_status == "InService")
@@ -244,7 +243,7 @@ class Endpoint(FakeEndpoint):
         return description
 
     def pick(self, name: str | None) -> Variant | None:
-        """The variant that answers one request: the named one, or one by weight."""
+        """The variant that serves a request: the named one, or a random one by weight."""
         if name:
             return next((each for each in self.variants if each.name == name), None)
         if not self.variants:
@@ -258,19 +257,19 @@ class Endpoint(FakeEndpoint):
 
 @dataclass(kw_only=True)
 class SageMaker:
-    """The control plane."""
+    """SageMaker's control plane."""
 
     hosting: Hosting
     port: int
     models_folder: Path
     scenarios: Scenarios = field(default_factory=Scenarios)
-    """What goes wrong on request."""
+    """Failures on request."""
 
     iam: Iam = field(default_factory=Iam)
-    """What roles may do."""
+    """Evaluates the roles' policies."""
 
     faster: float = 1
-    """By how much a container's time to its first good `/ping` is shorter than the variant says."""
+    """The factor by which a container's start-up time-out is shorter than the variant's."""
 
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -317,7 +316,7 @@ class SageMaker:
         return endpoint
 
     def update_endpoint(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
-        """UpdateEndpoint; the endpoint is Updating, and still serves the old configuration, when this returns."""
+        """UpdateEndpoint; when this returns, the endpoint is Updating and still serves the old configuration."""
         request = request_of("UpdateEndpoint", parameters)
         with self._lock:
             endpoint = self._settled(backend, request["EndpointName"])
@@ -331,7 +330,7 @@ class SageMaker:
         return endpoint
 
     def update_weights_and_capacities(self, backend: SageMakerModelBackend, parameters: Parameters) -> Endpoint:
-        """UpdateEndpointWeightsAndCapacities, by which Application Auto Scaling changes a count; done at once."""
+        """UpdateEndpointWeightsAndCapacities, with which Application Auto Scaling sets a count; effective at once."""
         request = request_of("UpdateEndpointWeightsAndCapacities", parameters)
         with self._lock:
             endpoint = self._settled(backend, request["EndpointName"])
@@ -348,7 +347,7 @@ class SageMaker:
         return endpoint
 
     def delete_endpoint(self, backend: SageMakerModelBackend, name: str) -> Endpoint:
-        """DeleteEndpoint; the endpoint is Deleting, and gone once its containers are, when this returns."""
+        """DeleteEndpoint; when this returns, the endpoint is Deleting. It is gone when its containers are."""
         with self._lock:
             endpoint = self._settled(backend, name)
             endpoint.settled.clear()
@@ -358,7 +357,7 @@ class SageMaker:
 
     @staticmethod
     def _settled(backend: SageMakerModelBackend, name: str) -> Endpoint:
-        """An endpoint that may be changed."""
+        """An endpoint without an operation in progress. Raises `ValidationError`."""
         endpoint = backend.endpoints.get(name)
         if not isinstance(endpoint, Endpoint):
             arn = FakeEndpoint.arn_formatter(name, backend.account_id, backend.region_name)
@@ -367,18 +366,18 @@ class SageMaker:
             raise ValidationError(message=f'Cannot update in-progress endpoint "{endpoint.arn}".')
         return endpoint
 
-    # what happens behind them
+    # background work of the operations
 
     def _in_background(self, endpoint: Endpoint, work: Callable[[], None]) -> None:
         def run() -> None:
             try:
                 work()
-            except Exception as error:  # an endpoint must never hang in a state because of a fault here
+            except Exception as error:  # an unexpected error must not leave the endpoint in a transitional status
                 _log.exception("endpoint %s", endpoint.endpoint_name)
                 endpoint.endpoint_status = "Failed"
                 endpoint.failure_reason = f"Request to service failed: {error!r}"[:1024]  # type: ignore[assignment]
             finally:
-                endpoint.last_modified_time = utcnow()  # as moto's times are, which lists compare it with
+                endpoint.last_modified_time = utcnow()  # naive like moto's times: lists compare them
                 endpoint.settled.set()
 
         if self.hosting.launcher is None:
@@ -404,7 +403,7 @@ class SageMaker:
         try:
             new = self._start(backend, endpoint, configuration)
         except NotServing as failure:
-            # blue/green: the old fleet goes on serving, and the reason is all that remains of the attempt
+            # blue/green: the old fleet stays in service, and only FailureReason tells of the attempt
             endpoint.failure_reason = None if self.scenarios.silent_rollbacks else str(failure)  # type: ignore[assignment]
             endpoint.endpoint_status = "InService" if old else "Failed"
             return
@@ -436,9 +435,9 @@ class SageMaker:
         return started
 
     def _find_capacity(self, variant: Parameters) -> str | None:
-        """The instance type that a variant gets: its own, or that of the first of its pools that has some left.
+        """The variant's instance type: its own, or that of its first instance pool with capacity.
 
-        Raises `NotServing` where there is none.
+        Raises `NotServing` where there is no capacity.
         """
         pools = sorted(variant.get("InstancePools", ()), key=lambda each: int(each["Priority"]))
         kinds = [each["InstanceType"] for each in pools] or [variant.get("InstanceType")]
@@ -453,9 +452,9 @@ class SageMaker:
     def start_variant(
         self, backend: SageMakerModelBackend, endpoint: str, variant: Parameters, config: EndpointConfig | None = None
     ) -> Variant:
-        """The container of a variant or of a component, once it is healthy. Raises `NotServing`.
+        """The variant or component with its healthy container. Raises `NotServing`.
 
-        Without a configuration it is the one that the endpoint has.
+        Without `config` the endpoint's current configuration applies.
         """
         used = config or backend.endpoint_configs.get(backend.endpoints[endpoint].endpoint_config_name)
         model = backend._models.get(variant.get("ModelName", ""))
@@ -502,7 +501,7 @@ class SageMaker:
     # images
 
     def _check_image(self, backend: SageMakerModelBackend, image: str) -> None:
-        """Refuse an image of the account's own ECR that is absent or has a manifest that SageMaker cannot read."""
+        """Refuse an image of the account's ECR that is missing or has a manifest type that SageMaker does not take."""
         reference = EcrReference.parse(image, port=self.port)
         if reference is None or reference.account not in (None, backend.account_id):
             return
@@ -517,7 +516,7 @@ class SageMaker:
             )
 
     def _check_role(self, backend: SageMakerModelBackend, arn: str, image: str) -> None:
-        """Refuse a role that may not pull the image, as when its policy comes after the model."""
+        """Refuse a role that may not pull the image, for example because its policy is created after the model."""
         reference = EcrReference.parse(image, port=self.port)
         if reference is None or reference.account is None or reference.region is None or not arn:
             return
@@ -552,7 +551,7 @@ class SageMaker:
     # model data
 
     def _model_data(self, backend: SageMakerModelBackend, model: str, container: Parameters) -> Path | None:
-        """Bring the model data from S3 to a folder of its own, as SageMaker brings it to `/opt/ml/model`."""
+        """Download the model data from S3 to a folder, which becomes `/opt/ml/model`."""
         source = container.get("ModelDataSource", {}).get("S3DataSource", {})
         url = container.get("ModelDataUrl") or source.get("S3Uri")
         if not url:
@@ -576,7 +575,7 @@ class SageMaker:
         return folder
 
     def _require_data(self, backend: SageMakerModelBackend, model: str, url: str) -> None:
-        """Raise `NotServing` unless the model's role may read its data, and list it where it is a prefix."""
+        """Raise `NotServing` unless the model's role may read the data, and list it where the URL is a prefix."""
         account_id, region = backend.account_id, backend.region_name
         parts = urlsplit(url)
         bucket, key = f"arn:{backend.partition}:s3:::{parts.netloc}", parts.path.lstrip("/")
@@ -602,7 +601,7 @@ class SageMaker:
 
 
 def _refuse_scaled_type(backend: SageMakerModelBackend, endpoint: Endpoint, new: EndpointConfig) -> None:
-    """A variant that is a scaling target keeps its instance type ("Update endpoints that use automatic scaling")."""
+    """Refuse another instance type of a scalable target's variant ("Update endpoints that use automatic scaling")."""
     targets = applicationautoscaling_backends[backend.account_id][backend.region_name].targets
     scaled = targets.get("sagemaker:variant:DesiredInstanceCount", {})
     wanted = {each["VariantName"]: each.get("InstanceType") for each in new.request["ProductionVariants"]}
@@ -621,7 +620,7 @@ def _containers(model: Parameters) -> list[Parameters]:
 
 
 def _objects(backend: SageMakerModelBackend, url: str) -> dict[str, bytes]:
-    """The objects at an S3 address, by their path below it; the one object under its own name."""
+    """The objects at an S3 URL by their path below the prefix; a single object by its file name."""
     parts = urlsplit(url)
     prefix = parts.path.lstrip("/")
     bucket = s3_backends[backend.account_id][backend.partition].buckets.get(parts.netloc)

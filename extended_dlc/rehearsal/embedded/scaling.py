@@ -1,4 +1,4 @@
-"""Scaling and alarms: resource types that moto's CloudFormation skips, over moto's own services."""
+"""Auto scaling and alarms: resource types that moto's CloudFormation skips, built on moto's services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
 
 _RECORDED = ("sagemaker:inference-component:DesiredCopyCount", "sagemaker:variant:DesiredProvisionedConcurrency")
-"""The dimensions newer than moto's list: kept as records."""
+"""Scalable dimensions that moto does not know; their targets are only recorded."""
 
 
 def register_target(wish: Wish) -> Any:
@@ -24,7 +24,7 @@ def register_target(wish: Wish) -> Any:
             int(given["MinCapacity"]),
             int(given["MaxCapacity"]),
             given.get("RoleARN", ""),
-            given.get("SuspendedState"),  # type: ignore[arg-type]  # absent is None, whatever moto declares
+            given.get("SuspendedState"),  # type: ignore[arg-type]  # None where absent, despite moto's declaration
         )
         _schedule(wish)
     physical = f"{given['ResourceId']}|{given['ScalableDimension']}|{given['ServiceNamespace']}"
@@ -32,7 +32,7 @@ def register_target(wish: Wish) -> Any:
 
 
 def change_target(wish: Wish, model: Any, old: Properties) -> Any:
-    """RegisterScalableTarget again, and DeleteScheduledAction for what is gone."""
+    """RegisterScalableTarget again, and DeleteScheduledAction for actions that the template no longer has."""
     now = {each["ScheduledActionName"] for each in wish.properties.get("ScheduledActions", ())}
     before = {each["ScheduledActionName"] for each in old.get("ScheduledActions", ())}
     _unschedule(wish, before - now)
@@ -50,7 +50,7 @@ def deregister_target(wish: Wish, model: Any) -> None:
 
 
 def _schedule(wish: Wish) -> None:
-    """PutScheduledAction for each."""
+    """PutScheduledAction for each scheduled action."""
     given = wish.properties
     for each in given.get("ScheduledActions", ()):
         _scaling(wish).put_scheduled_action(
@@ -105,9 +105,9 @@ def put_alarm(wish: Wish) -> Any:
     """PutMetricAlarm."""
     given = wish.properties
     arn = f"arn:aws:cloudwatch:{wish.region}:{wish.account_id}:alarm:{wish.name}"
-    if "EvaluationCriteria" in given:  # which moto knows nothing of
+    if "EvaluationCriteria" in given:  # moto does not support it
         return Record(wish.name, given, {"Arn": arn})
-    # moto reads either spelling, in different places
+    # moto reads either spelling in different places
     dimensions = [{**each, "name": each["Name"], "value": each["Value"]} for each in given.get("Dimensions", ())]
     _cloudwatch(wish).put_metric_alarm(
         name=wish.name,

@@ -1,6 +1,6 @@
-"""What goes wrong on request: `POST /_embedded/scenarios` with a JSON object of these, `DELETE` for a quiet day.
+"""Failures on request: `POST /_embedded/scenarios` with a JSON object of these fields; `DELETE` resets all of them.
 
-Each is a thing that happens in accounts and that no request of the deployment causes.
+Each happens in real accounts, and no request of the deployment causes it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ ROUTE = "/_embedded/scenarios"
 
 @dataclass(kw_only=True)
 class Scenarios:
-    """What goes wrong now."""
+    """The failures that are switched on."""
 
     silent_rollbacks: bool = False
-    """An update that fails ends in service with what was there before, and without a reason."""
+    """A failed update ends InService with the previous configuration and without a FailureReason."""
 
     shortages: list[str] = field(default_factory=list)
-    """Instance types that there are none of: an endpoint on one fails, unless a pool of its variant has another."""
+    """Instance types without capacity: an endpoint fails unless its variant has an instance pool with another type."""
 
     quotas: dict[str, int] = field(default_factory=dict)
-    """Instance type -> how many the account may have for endpoints; a type that is not here has no limit."""
+    """Instance type to the account's quota for endpoints; a type that is missing has no limit."""
 
     throttled: dict[str, int] = field(default_factory=dict)
-    """Operation, as `sagemaker:DescribeEndpoint` -> how many of its next calls are refused as too many."""
+    """Operation, such as `sagemaker:DescribeEndpoint`, to the number of its next calls that are throttled."""
 
     role_seconds: float = 0
-    """How long after its creation a role is not known to the services that are to assume it."""
+    """For how many seconds after its creation a role cannot be assumed by services."""
 
     def __post_init__(self) -> None:
-        """Make what several requests change."""
+        """Create the lock; requests run in threads."""
         self._lock = threading.Lock()
 
     def take_throttle(self, operation: str) -> bool:
-        """Whether this call is one too many."""
+        """Whether this call is throttled."""
         with self._lock:
             left = self.throttled.get(operation, 0)
             if left > 0:
@@ -48,7 +48,7 @@ class Scenarios:
         return left > 0
 
     def respond(self, request: Request) -> Response:
-        """Tell them, change them, or end them all."""
+        """Return the scenarios (GET), change them (POST) or reset them (DELETE)."""
         if request.method == "DELETE":
             self._set({each.name: getattr(Scenarios(), each.name) for each in fields(self)})
         elif request.method == "POST":

@@ -1,7 +1,7 @@
-"""What SageMaker's agent does beside each container: it asks `GET /metrics`, unless the configuration turns that off.
+"""SageMaker's metrics agent: it requests `GET /metrics` of each container, unless the configuration disables it.
 
 SageMaker developer guide, "Amazon SageMaker AI detailed observability for inference endpoints", and `MetricsConfig` in
-its API reference. What a container told last is a file beside its log, and each time is a line of `metrics.jsonl`.
+the API reference. A container's last response is a file beside its log, and each request is a line of `metrics.jsonl`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 PATH = "/metrics"
-"""Where the agent asks, unless the model names another path (`ContainerMetricsConfig`)."""
+"""The path of the request, unless the model sets another (`ContainerMetricsConfig`)."""
 
 INTERVAL_SECONDS = 60
-"""How often, unless the configuration says otherwise."""
+"""The interval, unless the configuration sets another."""
 
 TIMEOUT_SECONDS = 10.0
-"""How long the agent waits here; what AWS's waits is published nowhere. Prometheus' own default."""
+"""The time-out here, which is Prometheus' default; AWS does not publish its agent's."""
 
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
@@ -33,15 +33,15 @@ class Scraped(Protocol):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
 
     @property
     def stopping(self) -> threading.Event:
-        """Set when it is being stopped for good."""
+        """Set when the container is stopped for good."""
 
 
 def interval(configuration: Mapping[str, Any], variant: Mapping[str, Any]) -> float | None:
-    """Seconds between two questions to the containers of a variant; None where nobody asks them.
+    """Seconds between two requests to a variant's containers; None where there are none.
 
     The guide is about real-time endpoints: a serverless container has no instance with an agent.
     """
@@ -52,7 +52,7 @@ def interval(configuration: Mapping[str, Any], variant: Mapping[str, Any]) -> fl
 
 
 def scrape(container: Scraped, seconds: float | None, *, name: str, logs: Path) -> threading.Thread | None:
-    """Ask a container, at once and then every so many seconds, until it is stopped; None asks nothing."""
+    """Request a container's metrics at once and then at each interval, until it is stopped. None disables it."""
     if seconds is None:
         return None
 
@@ -68,7 +68,7 @@ def scrape(container: Scraped, seconds: float | None, *, name: str, logs: Path) 
 
 
 def _ask(port: int) -> tuple[str, bytes]:
-    """The status, or why there is none, and what was told."""
+    """The HTTP status, or why there is none, and the response's body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", PATH)
@@ -88,5 +88,5 @@ def _note(logs: Path, name: str, status: str, told: bytes) -> None:
             file.write(json.dumps(line) + "\n")
         if status == "200":
             (logs / f"{name}.metrics").write_bytes(told)
-    except OSError as error:  # the rehearsal's folder is being taken away
+    except OSError as error:  # the rehearsal's folder is being deleted
         _log.info("what %s tells of itself was not written: %s", name, error)

@@ -1,4 +1,4 @@
-"""The one server: tells the registry's and the runtime's requests from AWS's API calls, which are moto's."""
+"""The server: routes requests to the registry, the runtime or moto, which implements the other APIs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _INVOCATION = re.compile(
     r"/endpoints/(?P<name>[^/]+)/(?P<operation>invocations|invocations-response-stream|async-invocations)"
 )
 _INTERRUPTION = re.compile(r"/_embedded/training-jobs/(?P<name>[^/]+)/interruption")
-"""A POST takes the spot capacity of a job away, with `seconds` of notice."""
+"""A POST interrupts the job's spot capacity, with `seconds` between SIGTERM and SIGKILL."""
 
 _DEATH = re.compile(r"/_embedded/containers/(?P<name>[^/]+)/death")
 _FORM = "application/x-www-form-urlencoded"
@@ -66,7 +66,7 @@ Environ = dict[str, Any]
 
 
 class EmbeddedAws:
-    """AWS as a WSGI application."""
+    """The embedded AWS as a WSGI application."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class EmbeddedAws:
         self._lock = threading.Lock()
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request, and write it down."""
+        """Respond to one request, and log it."""
         started = time.monotonic()
         action = _action(environ)
 
@@ -131,7 +131,7 @@ class EmbeddedAws:
             if refusal := self._door.refuse(environ):
                 return refusal(environ, noting_start)
             return self._answer(environ)(environ, noting_start)
-        except Exception as error:  # moto lets its faults through, and SDKs repeat a 500 for 40 s
+        except Exception as error:  # moto does not catch its own errors, and SDKs retry a 500 for 40 s
             _log.exception("%s %s %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), action)
             return _fault(environ, error)(environ, noting_start)
 
@@ -158,7 +158,7 @@ class EmbeddedAws:
         return self._moto
 
     def _invoke(self, request: Request, caller: Caller | None, name: str, operation: str) -> Response:
-        """One of the runtime's three operations, which take signed requests alone."""
+        """One of the runtime's three operations, which require a signed request."""
         if caller is None:
             message = "Missing Authentication Token"
             return self._runtime.refuse(Refused(403, "MissingAuthenticationTokenException", message=message))
@@ -181,7 +181,7 @@ class EmbeddedAws:
             self._requests.write(json.dumps(line) + "\n")
 
     def left(self) -> dict[str, list[str]]:
-        """What exists in this AWS, by service: what a clean-up left."""
+        """The resources that exist, by service, to check a clean-up."""
         found: dict[str, list[str]] = {
             "stacks": [stack.name for backend in _all(cloudformation_backends) for stack in backend.stacks.values()],
             "models": [name for backend in _all(sagemaker_backends) for name in backend._models],
@@ -205,7 +205,7 @@ class EmbeddedAws:
 
 
 def _fault(environ: Environ, error: Exception) -> Response:
-    """A fault of ours or of moto's as a client error, in the form of the protocol that the request speaks."""
+    """An internal error, of this project or of moto, as a client error in the form of the request's protocol."""
     code = "NotImplemented" if isinstance(error, NotImplementedError) else "EmbeddedAwsFault"
     message = f"The embedded AWS cannot do this: {error!r}"
     headers = {"x-amzn-errortype": code}
@@ -220,12 +220,11 @@ def _fault(environ: Environ, error: Exception) -> Response:
 
 
 def _all(backends: Any) -> list[Any]:
-    """A service's backends in every account and region that has been used."""
     return [backend for account in list(backends.values()) for backend in list(account.values())]
 
 
 def _action(environ: Environ) -> str:
-    """The API action: from the target header, or from a form, which is put back for whoever reads it next."""
+    """The API action from the target header or a form, whose stream is put back so that it can be read again."""
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rsplit(".", 1)[-1]
     length = environ.get("CONTENT_LENGTH") or "0"
@@ -237,7 +236,7 @@ def _action(environ: Environ) -> str:
 
 
 class _Handler(WSGIRequestHandler):
-    """Logs nothing to the terminal: requests have a file of their own."""
+    """Logs no requests to the terminal: `requests.jsonl` has them."""
 
     def log(self, type: str, message: str, *arguments: Any) -> None:
         if type == "error" and "Bad request version" not in message % arguments:  # podman tries TLS first
@@ -245,5 +244,5 @@ class _Handler(WSGIRequestHandler):
 
 
 def serve(app: EmbeddedAws, *, port: int) -> BaseWSGIServer:
-    """A server on loopback, one thread a request, not yet serving."""
+    """A server on the loopback interface with one thread a request; it does not serve yet."""
     return make_server("127.0.0.1", port, app, threaded=True, request_handler=_Handler)

@@ -1,4 +1,4 @@
-"""Sessions of roles, for what the platform runs on somebody's behalf: containers, functions, state machines."""
+"""Sessions of roles for what AWS runs with a role: containers, functions, state machines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from moto.sts.models import sts_backends
 
 
 def credentials_of_role(arn: str | None, region: str, session: str) -> dict[str, str]:
-    """The arguments of a boto3 client that acts as a role; the administrator's where this IAM has no such role."""
+    """A boto3 client's arguments with a role's credentials; the administrator's where this IAM has no such role."""
     account = arn.split(":")[4] if arn else ""
     known = bool(account) and any(role.arn == arn for role in iam_backends[account]["aws"].roles.values())
     if arn is None or not known:
@@ -23,5 +23,5 @@ def credentials_of_role(arn: str | None, region: str, session: str) -> dict[str,
 
 
 def environment_of_role(arn: str | None, region: str, session: str) -> dict[str, str]:
-    """The same as environment variables."""
+    """The same credentials as environment variables."""
     return {name.upper(): value for name, value in credentials_of_role(arn, region, session).items()}

@@ -1,9 +1,10 @@
-"""Every request against botocore's own shapes: required members, types, enumerations, patterns and bounds.
+"""Each request is checked against botocore's shapes: required members, types, enumerations, patterns and bounds.
 
-AWS's services check a request with the model that botocore has a copy of, and botocore checks required members, types
-and least values alone, for its own callers alone. Here each request is checked, whether it comes from boto3, from the
-AWS CLI, from a hand-made HTTP request or from a template, with the codes and the words of the services. A faulty
-template fails as at AWS: its property's name or type is refused as CloudFormation refuses it, all else as the service.
+AWS's services validate requests with the model that botocore has a copy of. botocore itself checks only required
+members, types and minimum values, and only for its own callers. Here each request is checked, whether it comes from
+boto3, the AWS CLI, a hand-made HTTP request or a template, with the services' error codes and messages. A property of a
+template with an unknown name or a wrong type is refused as CloudFormation refuses it, everything else as the service
+does.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 
 
 class Refusal(Exception):
-    """An API call that AWS refuses, with its error code and its words."""
+    """A refused API call, with AWS's error code and message."""
 
     def __init__(self, code: str, message: str, *, status: int = 400) -> None:
         super().__init__(message)
@@ -32,7 +33,7 @@ class Refusal(Exception):
 
 
 class TemplateFault(Refusal):
-    """A property that the resource type does not have, or of another type: CloudFormation asks no service."""
+    """CloudFormation refuses the property without a call: the resource type lacks it, or it has another type."""
 
     def __init__(self, message: str) -> None:
         super().__init__("ValidationError", message)
@@ -56,18 +57,18 @@ CHECKED: Mapping[str, str] = {
     "stepfunctions": "ValidationException",
     "sts": "ValidationError",
 }
-"""The services whose requests are checked, and the code of a refusal (each API reference, "Common Errors")."""
+"""The checked services, and the error code of an invalid request (each API reference, "Common Errors")."""
 
 _SHOWN = 256
-"""How much of a value a message repeats."""
+"""How many characters of a value an error message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One member that is not what its shape says."""
+    """One member that violates its shape."""
 
     value: str
-    """As messages show it: `null`, or the value in quotes."""
+    """As in error messages: `null`, or the value in quotes."""
 
     path: str
     rule: str
@@ -77,7 +78,7 @@ class Fault:
 
 
 class WrongType(Exception):
-    """A value of a type that its member cannot have."""
+    """A member's value has a type that the protocol cannot parse."""
 
     def __init__(self, path: str, wanted: str, got: str) -> None:
         super().__init__(f"{path}: {got} for {wanted}")
@@ -85,7 +86,7 @@ class WrongType(Exception):
 
 
 def check(call: Call) -> None:
-    """Raise `Refusal` for a call whose parameters are not what the service's model says."""
+    """Raise `Refusal` for parameters that violate the service's model."""
     if call.service not in CHECKED:
         return
     if call.problem is not None:
@@ -102,7 +103,7 @@ def check(call: Call) -> None:
 
 
 def _words(service: str, faults: list[Fault]) -> str:
-    if service == "ecr":  # the one that has words of its own
+    if service == "ecr":  # ECR has its own form of the message
         first = faults[0]
         return f"Invalid parameter at '{first.path}' failed to satisfy constraint: '{first.rule}'"
     number = f"{len(faults)} validation error{'s' if len(faults) > 1 else ''} detected"
@@ -110,7 +111,7 @@ def _words(service: str, faults: list[Fault]) -> str:
 
 
 def _faults(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
-    """What is wrong with a value and with all that is in it."""
+    """The violations of a value and of everything inside it."""
     _check_type(shape, value, path)
     if isinstance(shape, StructureShape):
         if getattr(shape, "is_document_type", False):
@@ -144,14 +145,14 @@ def _faults(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
 
 
 def _inside(shape: Shape, value: Any, path: str, whole: Any, words: str) -> Iterator[Fault]:
-    """What is wrong with a text or number of a list or map, which messages show as a whole."""
+    """The violation of one item of a list or map, which error messages report for the list or map as a whole."""
     rules = [fault.rule for fault in _faults(shape, value, path)]
     if rules:
         yield Fault(value=_quoted(whole), path=path, rule=f"{words}: [{', '.join(rules)}]")
 
 
 def _out_of_bounds(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
-    """Too small, too large, too short, too long, or of another pattern."""
+    """The violations of minimum, maximum and pattern."""
     bounds = shape.metadata
     number = shape.type_name in ("integer", "long", "float", "double")
     if number:
@@ -185,7 +186,7 @@ _CLASSES = {
     r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}",
     r"\p{Cntrl}": r"\x00-\x1f\x7f",
 }
-"""Java's classes of characters, as Python's patterns write them inside brackets."""
+"""Java's character classes as Python writes them inside brackets."""
 
 
 _SPELLINGS = {
@@ -195,18 +196,18 @@ _SPELLINGS = {
     r"\p{Zs}": r"\s",
     r"\z": r"\Z",
 }
-"""Spellings of models that Python has otherwise."""
+"""Spellings of the service models that Python's `re` writes differently."""
 
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """A pattern of a model in Python's form; None for one that Python cannot have."""
+    """A service model's pattern in Python's syntax; None where Python cannot express it."""
     written = pattern
     for model, python in _SPELLINGS.items():
         written = written.replace(model, python)
-    written = re.sub(r"\$\{\d+,\d+\}", "", written)  # of tags: meant as a length, which has bounds of its own
+    written = re.sub(r"\$\{\d+,\d+\}", "", written)  # tags' patterns mean a length, which has its own bounds
     if r"\p{L}" in written or r"\p{IsL" in written:
-        # a class of all letters inside another class: \w is the nearest, with the digits and the underscore
+        # \w is the nearest to the class of all letters inside another class; it adds the digits and the underscore
         written = written.replace(r"\p{L}", r"\w")
     for java, python in _CLASSES.items():
         written = re.sub(rf"(?<!\[){re.escape(java)}(?![^\[]*\])", functools.partial(_in_brackets, python), written)
@@ -218,19 +219,18 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def _in_brackets(inner: str, found: re.Match[str]) -> str:
-    """A class of characters as Python has it."""
     return f"[{inner}]"
 
 
 def unreadable_patterns(service: str) -> set[str]:
-    """The patterns of a service's model that cannot be checked."""
+    """The patterns of a service's model that Python cannot express."""
     model = get_service_model(service)
     patterns = {model.shape_for(name).metadata.get("pattern") for name in model.shape_names}
     return {each for each in patterns if each and _compiled(each) is None}
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:
-    """Raise `WrongType` for a value that the protocol cannot read as the member's type."""
+    """Raise `WrongType` for a value that the protocol cannot parse as the member's type."""
     allowed, wanted = _TYPES.get(shape.type_name, ((object,), ""))
     if isinstance(value, bool) and bool not in allowed and object not in allowed:
         raise WrongType(path, wanted, "TRUE_VALUE" if value else "FALSE_VALUE")
@@ -262,7 +262,7 @@ def _kind(value: Any) -> str:
 
 
 def _join(path: str, name: str) -> str:
-    """A member's path, as messages write it: `productionVariants.1.member.instanceType`."""
+    """A member's path as in error messages: `productionVariants.1.member.instanceType`."""
     member = name[0].lower() + name[1:]
     return f"{path}.{member}" if path else member
 
@@ -275,9 +275,9 @@ def _quoted(value: Any) -> str:
 
 
 def typed(shape: Shape, value: Any, path: str = "#") -> Any:
-    """A template's value in the API's type: CloudFormation takes numbers and booleans that are written as texts.
+    """A template's value with the API's type: CloudFormation accepts numbers and booleans written as strings.
 
-    Raises `TemplateFault`, in CloudFormation's words, for a property that there is not, and for one of another type.
+    Raises `TemplateFault`, with CloudFormation's message, for an unknown property or one of another type.
     """
     if value is None:
         return None
@@ -345,5 +345,5 @@ def _expected(path: str, wanted: str, value: Any) -> TemplateFault:
 
 
 def parameters_of(service: str, operation: str, properties: Parameters) -> Parameters:
-    """A template's properties as the parameters of an operation that has members of the same names."""
+    """A template's properties as the parameters of an operation whose members have the same names."""
     return dict(typed(get_service_model(service).operation_model(operation).input_shape, properties))

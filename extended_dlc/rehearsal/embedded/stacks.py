@@ -1,12 +1,12 @@
-"""Stacks: the resources of a template, and the operations that make, change and delete them.
+"""Stacks: the resources of a template, and the operations that create, update and delete them.
 
-moto 5.2.5 makes resources while something refers to them, deletes what an update removes before it makes what it adds,
-never replaces, never rolls back, and answers a failing resource with an HTTP error. Here, as in CloudFormation:
+moto 5.2.5 creates resources while resolving references, deletes an update's removed resources before it creates the new
+ones, never replaces, never rolls back, and returns an HTTP error for a failed resource. Here, as in CloudFormation:
 
-- events tell of each resource in the order of dependencies;
-- a replaced resource is made first, what refers to it is updated, and the old one is deleted in the clean-up;
-- a failure rolls back: a new stack's resources go, an old stack's template is put in force again;
-- `DeletionPolicy` and `UpdateReplacePolicy` keep what they name.
+- events report each resource in the order of dependencies;
+- a replacement is created first, its dependents are updated, and the old resource is deleted in the clean-up;
+- a failure rolls back: a new stack's resources are deleted, and an existing stack returns to its old template;
+- `DeletionPolicy` and `UpdateReplacePolicy` retain resources.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _KEPT = ("Retain", "RetainExceptOnCreate")
 
 @dataclass(kw_only=True)
 class Resource:
-    """A resource of a stack: what was asked, and what exists."""
+    """A resource of a stack: its declaration and its model."""
 
     wish: Wish
     template: Mapping[str, Any]
@@ -52,7 +52,6 @@ class Resource:
 
     @property
     def logical_resource_id(self) -> str:
-        """Its id in the template."""
         return self.wish.logical_id
 
     @property
@@ -64,7 +63,7 @@ class Resource:
         return str(getattr(self.model, "physical_resource_id", None) or self.wish.name)
 
     def get_cfn_attribute(self, name: str) -> Any:
-        """What `Fn::GetAtt` gives: the model's attribute, or a property of that name where moto has none."""
+        """The value of `Fn::GetAtt`: the model's attribute, or the property of that name where moto lacks it."""
         try:
             return self.model.get_cfn_attribute(name)
         except (AttributeError, NotImplementedError, UnformattedGetAttTemplateException):
@@ -75,47 +74,47 @@ class Resource:
 
 
 class Resources(ResourceMap):
-    """The resources of one template: moto's, but that a look at one does not make it."""
+    """The resources of one template. Unlike moto's map, reading a resource does not create it."""
 
     def __getitem__(self, key: str) -> Any:
-        """A parameter, mapping, pseudo parameter or resource that is there."""
+        """An existing parameter, mapping, pseudo parameter or resource."""
         return self._parsed_resources[key]
 
     @property
     def resources(self) -> Iterable[str]:
-        """The logical ids that exist, in the order of their making."""
+        """The existing resources' logical IDs in the order of creation."""
         return [key for key, value in self._parsed_resources.items() if isinstance(value, Resource)]
 
     def __len__(self) -> int:
         return len(list(self.resources))
 
     def validate_outputs(self) -> None:
-        """Not before the resources exist: moto looks for attributes of types that it does not know."""
+        """Disabled before the resources exist: moto looks up attributes of types that it does not know."""
 
     def parse_ssm_parameter(self, value: str, value_type: str) -> str:
-        """The parameter's value; a value that was resolved before stays as it is."""
+        """The SSM parameter's value; an already resolved value is returned as it is."""
         known = ssm_backends[self._account_id][self._region_name].get_parameter(value)
         return super().parse_ssm_parameter(value, value_type) if known else value
 
     def put(self, resource: Resource) -> None:
-        """Let the template's functions see a resource."""
+        """Make a resource visible to the template's functions."""
         self._parsed_resources[resource.logical_resource_id] = resource
 
     def drop(self, logical_id: str) -> None:
         self._parsed_resources.pop(logical_id, None)
 
     def existing(self) -> dict[str, Resource]:
-        """The resources by logical id, in the order of their making."""
+        """The resources by logical ID in the order of creation."""
         return {key: self._parsed_resources[key] for key in self.resources}
 
     def holds(self, condition: str | None) -> bool:
-        """Whether a condition is true; none at all is."""
+        """Whether a condition is true; no condition is true."""
         return condition is None or bool(self.lazy_condition_map[condition])
 
 
 @dataclass
 class _Failure(Exception):
-    """A resource that failed, and why."""
+    """A resource failed."""
 
     logical_id: str
     reason: str
@@ -123,18 +122,18 @@ class _Failure(Exception):
 
 @dataclass
 class _Journal:
-    """What an update did so far, for its rollback and its clean-up."""
+    """The changes of an update so far, for its rollback and its clean-up."""
 
     created: list[Resource] = field(default_factory=list)
     replaced: list[Resource] = field(default_factory=list)
-    """The old ones."""
+    """The replaced resources."""
 
     updated: list[tuple[Resource, Resource]] = field(default_factory=list)
-    """Old and new."""
+    """Pairs of the old and the new resource."""
 
 
 class Operation:
-    """One create, update or delete of a stack, which runs in a thread of its own."""
+    """One create, update or delete of a stack, in its own thread."""
 
     def __init__(self, backend: CloudFormationBackend, stack: Stack, types: ResourceTypes) -> None:
         self._backend = backend
@@ -144,7 +143,7 @@ class Operation:
     # the three operations
 
     def create(self, *, keep_failed: bool) -> None:
-        """Make every resource of a new stack, or roll back."""
+        """Create every resource of a new stack, or roll back."""
         self._set("CREATE_IN_PROGRESS", "User Initiated")
         resources: Resources = self._stack.resource_map  # type: ignore[assignment]  # `_new_map` made it
         journal = _Journal()
@@ -163,7 +162,7 @@ class Operation:
         self._set("CREATE_COMPLETE")
 
     def update(self, template: str, parameters: dict[str, Any], tags: dict[str, str] | None) -> None:
-        """Bring the stack to another template, or back."""
+        """Update the stack to another template, or roll back."""
         self._set("UPDATE_IN_PROGRESS", "User Initiated")
         stack = self._stack
         before: Resources = stack.resource_map  # type: ignore[assignment]
@@ -216,17 +215,17 @@ class Operation:
             return
         for name in [each.name for each in self._backend.exports.values() if each.exporting_stack_id == stack.stack_id]:
             self._backend.exports.pop(name)
-        # outputs of what is gone cannot be told any more
+        # outputs of deleted resources cannot be resolved any more
         stack.output_map = OutputMap(resources, {}, stack.stack_id)
         stack.resource_map = new_map(self._backend, stack, {}, {}, {})
         self._set("DELETE_COMPLETE")
         self._backend.stacks.pop(stack.stack_id, None)
         self._backend.deleted_stacks[stack.stack_id] = stack
 
-    # their parts
+    # parts of the operations
 
     def _whats_wrong(self, failure: _Failure, verb: str) -> str:
-        """The stack's reason: which resource, or what of the template as a whole."""
+        """The stack's status reason: the failed resource, or the error of the template as a whole."""
         if failure.logical_id == self._stack.name:
             return failure.reason
         return f"The following resource(s) failed to {verb}: [{failure.logical_id}]."
@@ -259,7 +258,7 @@ class Operation:
                 if not kind.replaces(changed):
                     wish = self._wish(logical_id, template, str(given or old.wish.name), properties)
                     self._event(logical_id, template, known, "UPDATE_IN_PROGRESS")
-                    # noted first, because a failed update may have changed something
+                    # recorded first, because a failed update may have changed something
                     journal.updated.append((old, old))
                     self._types.door.update(wish)
                     new = Resource(
@@ -298,7 +297,7 @@ class Operation:
             raise _Failure(logical_id, reason) from error
 
     def _roll_back(self, before: Resources, journal: _Journal) -> None:
-        """Put the previous template in force: update back what was updated, then delete what was made."""
+        """Return to the previous template: revert updated resources, then delete created ones."""
         stack = self._stack
         for old, new in journal.updated:
             logical_id, template = old.logical_resource_id, old.template
@@ -324,7 +323,7 @@ class Operation:
         rollback: bool,
         replaced: Iterable[str] = (),
     ) -> list[str]:
-        """Delete resources in this order, and return the logical ids of those that could not be deleted."""
+        """Delete resources in this order, and return the logical IDs of those that could not be deleted."""
         failed = []
         for each in obsolete:
             logical_id, template, known = each.logical_resource_id, each.template, each.physical_resource_id
@@ -347,7 +346,7 @@ class Operation:
         return failed
 
     def _publish(self, resources: Resources) -> None:
-        """Put the exports in place; an output that cannot be told fails the operation."""
+        """Set the stack's exports; an output that cannot be resolved fails the operation."""
         stack = self._stack
         try:
             outputs = OutputMap(resources, resources._template, stack.stack_id)
@@ -370,7 +369,7 @@ class Operation:
             self._backend.exports[export.name] = export
 
     def _exports_in_use(self, kept: Iterable[tuple[str, Any]]) -> str | None:
-        """Why an export may not go or change: another stack imports it."""
+        """Why an export cannot be removed or changed: another stack imports it."""
         stack = self._stack
         going = {
             each.name
@@ -406,10 +405,10 @@ class Operation:
         self._stack._add_stack_event(status, resource_status_reason=reason)
         self._append(self._stack.events.pop())
         self._stack.status = status
-        self._stack.stack_status_reason = reason  # type: ignore[attr-defined]  # moto serializes it if it is there
+        self._stack.stack_status_reason = reason  # type: ignore[attr-defined]  # moto includes it in responses
 
     def _append(self, event: Event) -> None:
-        """Add an event, later than the one before by what its printed form can tell: clients sort by it."""
+        """Add an event with a timestamp at least 1 ms after the previous one, because clients sort by it."""
         if self._stack.events:
             event.timestamp = max(event.timestamp, self._stack.events[-1].timestamp + timedelta(milliseconds=1))
         self._stack.events.append(event)
@@ -437,7 +436,7 @@ def new_map(
     parameters: dict[str, Any],
     tags: dict[str, str],
 ) -> Resources:
-    """An empty map of a template's resources, its parameters and conditions resolved."""
+    """An empty map of a template's resources, with its parameters and conditions resolved."""
     resources = Resources(
         stack.stack_id,
         stack.name,
@@ -453,7 +452,7 @@ def new_map(
 
 
 def in_dependency_order(resources: Mapping[str, Any]) -> list[str]:
-    """Logical ids, each after all that it refers to or depends on."""
+    """The logical IDs, each after everything that it refers to or depends on."""
     needs = {key: references(value, resources) for key, value in resources.items()}
     order: list[str] = []
     visiting: set[str] = set()
@@ -475,7 +474,7 @@ def in_dependency_order(resources: Mapping[str, Any]) -> list[str]:
 
 
 def references(value: Any, resources: Mapping[str, Any]) -> set[str]:
-    """The logical ids that a piece of a template refers to or depends on."""
+    """The logical IDs that a part of a template refers to or depends on."""
     found: set[str] = set()
     if isinstance(value, Mapping):
         for key, each in value.items():
@@ -508,7 +507,7 @@ def _imports(value: Any, resources: ResourceMap) -> set[str]:
 
 
 def _without_no_value(value: Any) -> Any:
-    """Without what refers to `AWS::NoValue`, which moto leaves in lists as None."""
+    """Drop values that refer to `AWS::NoValue`, which moto leaves in lists as None."""
     if isinstance(value, Mapping):
         return {key: _without_no_value(each) for key, each in value.items() if each is not None}
     return [_without_no_value(each) for each in value if each is not None] if isinstance(value, list) else value
@@ -523,17 +522,17 @@ def _failed_to_delete(failed: list[str]) -> str | None:
 
 
 _GONE = re.compile(r"NotFound|NoSuch|MissingBucket|Could not find|does not exist|No [a-z ]+ found")
-"""The code or the words by which services say that something is not there."""
+"""The error code or message of a service for a resource that does not exist."""
 
 
 def _is_gone(error: Exception) -> bool:
-    """Whether a deletion failed because there is nothing to delete, which CloudFormation's contract counts as done."""
+    """Whether a deletion failed because the resource does not exist, which CloudFormation's contract allows."""
     code = getattr(error, "code", None) or getattr(error, "error_type", None) or type(error).__name__
     return bool(_GONE.search(f"{code} {_message(error)}")) and not isinstance(error, CustomResourceFailed)
 
 
 def _message(error: BaseException) -> str:
-    """An error as a stack event's reason."""
+    """An error as the status reason of a stack event."""
     if isinstance(error, KeyError):
         return f"Template error: {error} is not known"
     if isinstance(error, (CloudFormationError, ExportNotFound)):

@@ -1,8 +1,8 @@
-"""Step Functions: moto's interpreter of the States language, and the service that it lacks, `sagemaker:….sync`.
+"""Step Functions: moto's interpreter of the States language, with the integration `sagemaker:….sync` that it lacks.
 
-`install` switches the interpreter on, which moto leaves off. The definitions run as they are. What is ours: the
-integrations of SageMaker, which wait for a job; a state machine's calls are signed by its role, and its functions run
-in processes (`functions`).
+`install` enables the interpreter, which moto leaves disabled. Definitions run unchanged. This project adds SageMaker's
+integrations, which wait for a job. A state machine's calls are signed with its role, and its functions run in processes
+(`functions`).
 """
 
 from __future__ import annotations
@@ -46,34 +46,34 @@ from extended_dlc.rehearsal.embedded.sessions import credentials_of_role
 Json = dict[str, Any]
 
 WAIT_SECONDS = 1
-"""How long a Wait of a definition lasts here at most: what it waits for is done sooner than at AWS."""
+"""The longest Wait state in seconds: jobs end sooner here than at AWS."""
 
 _WAITS: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
     "create_training_job": ("describe_training_job", "TrainingJobName", "TrainingJobStatus", ("Completed",)),
     "create_model": ("describe_model", "ModelName", "", ()),
 }
-"""Operation -> what describes its result, by which name, its status, and the statuses that are a good end."""
+"""Operation to its describe operation, the name's parameter, the status member, and the statuses of success."""
 
 _GOING_ON = ("InProgress", "Stopping")
 
 _MODELLED = ("ResourceInUse", "ResourceLimitExceeded", "ResourceNotFound", "ConflictException")
-"""Errors that SageMaker's service model names; Step Functions calls all others AmazonSageMakerException."""
+"""Errors of SageMaker's service model; Step Functions reports all others as AmazonSageMakerException."""
 
 
 class SageMakerTask(StateTaskServiceUnsupported):
-    """`arn:aws:states:::sagemaker:createTrainingJob.sync` and its like, and the requests without `.sync`."""
+    """Integrations such as `arn:aws:states:::sagemaker:createTrainingJob.sync`, and those without `.sync`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        # moto's base ends every wait through the endpoint that it makes for task tokens alone
+        # moto's base class ends every wait through the endpoint that it creates only for task tokens
         patterns: Any = {ResourceCondition.WaitForTaskToken, ResourceCondition.Sync}
         self._supported_integration_patterns = patterns  # type: ignore[misc]  # moto's subclasses are given theirs
 
     def _log_unsupported_warning(self) -> None:
-        """It is supported here."""
+        """The integration is supported here."""
 
     def _from_error(self, env: Any, ex: Exception) -> FailureEvent:
-        """The error's name as Step Functions says it."""
+        """The error with Step Functions' name for it."""
         if not isinstance(ex, ClientError):
             return super()._from_error(env=env, ex=ex)
         code = ex.response["Error"]["Code"]
@@ -85,8 +85,8 @@ class SageMakerTask(StateTaskServiceUnsupported):
     def _build_sync_resolver(
         self, env: Any, resource_runtime_part: Any, normalised_parameters: Json, state_credentials: Any
     ) -> Callable[[], Json | None]:
-        """What is asked until the job has ended: None while it goes on, its description, or the task's failure."""
-        env.stack.pop()  # the operation's own answer
+        """A function to poll until the job ends: it returns None, then the description, or raises the failure."""
+        env.stack.pop()  # the response of the operation itself
         operation = self._get_boto_service_action()
         describe, key, status, good = _WAITS[operation]
         name = normalised_parameters[key]
@@ -119,14 +119,14 @@ class SageMakerTask(StateTaskServiceUnsupported):
 
 
 def _milliseconds(value: object) -> int:
-    """A time, as Step Functions writes it in a description."""
+    """A time in milliseconds, as Step Functions writes it."""
     if isinstance(value, datetime):
         return int(value.timestamp() * 1000)
     raise TypeError(f"{type(value).__name__} is no time")
 
 
 def create_machine(wish: Wish) -> Any:
-    """CreateStateMachine, which parses the definition."""
+    """CreateStateMachine, which also parses the definition."""
     machine = _backend(wish).create_state_machine(
         name=wish.name,
         definition=_definition(wish.properties),
@@ -155,7 +155,7 @@ def _backend(wish: Wish) -> Any:
 
 
 def _definition(properties: Properties) -> str:
-    """The definition with its substitutions."""
+    """The definition with its substitutions applied."""
     given = properties.get("DefinitionString") or properties.get("Definition") or {}
     text = given if isinstance(given, str) else json.dumps(given)
     for name, value in (properties.get("DefinitionSubstitutions") or {}).items():
@@ -164,7 +164,7 @@ def _definition(properties: Properties) -> str:
 
 
 def extract_json(path: str, data: Any) -> Any:
-    """What a path finds: of a path to one place its value, of which moto makes a list after an index (`$.a[0].b`)."""
+    """The values at a path. For one value behind an index (`$.a[0].b`) moto returns a list; here it is the value."""
     if not _TO_MANY.search(path):
         found = parse(path).find(data)
         if len(found) == 1:
@@ -173,19 +173,19 @@ def extract_json(path: str, data: Any) -> Any:
 
 
 _TO_MANY = re.compile(r"\.\.|\*|\?|,|\[[^\]']*:")
-"""What makes of a path one that can find several places."""
+"""The syntax with which a path can match several values."""
 
 _port = 0
 
 
 def role_client(region: str, service: str, state_credentials: Any = None) -> Any:
-    """A client for one task, signed by the state machine's role where this IAM has it."""
+    """A task's boto3 client with the credentials of the state machine's role, where this IAM has it."""
     arn = getattr(state_credentials, "role_arn", None)
     return boto3.client(
         service,
         region_name=region,
         endpoint_url=f"http://localhost:{_port}",
-        # a task has no time-out of its own, and is tried again by the definition alone
+        # a task has no time-out of its own, and only the definition retries it
         config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=3600),
         **credentials_of_role(arn, region, "StepFunctions"),
     )

@@ -1,4 +1,4 @@
-"""Blobs of the embedded registry: content-addressed files in one folder, kept from one rehearsal to the next."""
+"""Blobs of the embedded registry: content-addressed files in one folder, kept between rehearsals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class InvalidDigest(ValueError):
 
 
 class UnknownUpload(LookupError):
-    """No upload of that id is going on."""
+    """There is no upload in progress with this ID."""
 
 
 class BlobStore:
-    """The blobs of every repository, each a file named by its digest."""
+    """The blobs of all repositories, each a file named by its digest."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = folder / "sha256"
@@ -36,17 +36,16 @@ class BlobStore:
         self._lock = threading.Lock()
 
     def path(self, digest: str) -> Path:
-        """The file that a blob has or would have; only a well-formed digest makes a path, so none leaves the store."""
+        """The path of a blob's file. Only a well-formed digest gives a path, so no path leaves the store."""
         if not _DIGEST.fullmatch(digest):
             raise InvalidDigest(digest)
         return self._blobs / digest.removeprefix("sha256:")
 
     def has(self, digest: str) -> bool:
-        """Whether the blob is here."""
         return self.path(digest).is_file()
 
     def start(self) -> str:
-        """Begin an upload and return its id."""
+        """Start an upload and return its ID."""
         upload = secrets.token_hex(16)
         (self._uploads / upload).touch()
         with self._lock:
@@ -54,11 +53,11 @@ class BlobStore:
         return upload
 
     def size(self, upload: str) -> int:
-        """How many bytes of an upload have arrived."""
+        """The number of bytes received so far."""
         return self._part(upload).stat().st_size
 
     def append(self, upload: str, chunks: Iterable[bytes]) -> int:
-        """Add to an upload and return its size so far. A client that breaks off has its bytes counted, as sent."""
+        """Append to an upload and return its size so far. Bytes sent before a client disconnects count."""
         part = self._part(upload)
         digest = self._hashes[upload]
         with part.open("ab") as file:
@@ -68,7 +67,7 @@ class BlobStore:
         return part.stat().st_size
 
     def finish(self, upload: str, digest: str) -> None:
-        """Make a complete upload a blob; an upload with another digest than announced is dropped."""
+        """Turn a complete upload into a blob. Raises `InvalidDigest`, and drops an upload with another digest."""
         target = self.path(digest)
         part = self._part(upload)
         with self._lock:

@@ -1,7 +1,7 @@
-"""Which API operation a resource of a template asks for, and how its properties are the operation's parameters.
+"""The API operation of each resource type, and the conversion of its properties to the operation's parameters.
 
-CloudFormation's handlers call the services' own APIs, so that what a template asks meets the same shapes and the same
-rules as what boto3 asks. A type that is not here is checked by nothing but its own maker.
+CloudFormation's handlers call the services' APIs, so the calls of a template are checked with the same shapes and rules
+as boto3's. A type that is not in `KINDS` is checked only by its own implementation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from extended_dlc.rehearsal.embedded.shapes import TemplateFault, parameters_of
 
 
 class Wanted(Protocol):
-    """What a template asks of one resource."""
+    """One resource as its template declares it."""
 
     @property
     def account_id(self) -> str:
@@ -28,7 +28,7 @@ class Wanted(Protocol):
 
     @property
     def logical_id(self) -> str:
-        """Its id in the template."""
+        """Its logical ID."""
 
     @property
     def type(self) -> str:
@@ -40,7 +40,7 @@ class Wanted(Protocol):
 
     @property
     def properties(self) -> Parameters:
-        """Its properties, with every function resolved."""
+        """Its properties with all intrinsic functions resolved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,26 +50,26 @@ class Kind:
     service: str
     create: str
     update: str | None = None
-    """The operation that changes it; None where creation does it again, `""` where there is none to check."""
+    """The operation of an update; None where `create` is called again, `""` where no call is checked."""
 
     name: str = ""
-    """The parameter that takes the physical name."""
+    """The parameter with the physical name."""
 
     only_create: frozenset[str] = frozenset()
-    """Parameters that the update does not have."""
+    """Parameters that the update lacks."""
 
     only_update: frozenset[str] = frozenset()
-    """Properties that are parameters of the update alone."""
+    """Properties that only the update has as parameters."""
 
     elsewhere: frozenset[str] = frozenset()
-    """Properties that other operations take."""
+    """Properties that are parameters of other operations."""
 
     convert: Callable[[Parameters], Parameters] | None = None
-    """Makes the API's form of the properties, where it is another."""
+    """Converts the properties to the API's form, where it differs."""
 
 
 def _camel(value: Any) -> Any:
-    """A structure with small first letters, as some APIs write their members."""
+    """A structure whose names start in lower case, as in some APIs."""
     if isinstance(value, Mapping):
         return {f"{key[0].lower()}{key[1:]}": _camel(each) for key, each in value.items()}
     return [_camel(each) for each in value] if isinstance(value, list) else value
@@ -167,7 +167,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def calls_to_create(wish: Wanted) -> Iterator[Call]:
-    """The calls that make a resource, and those whose parameters come into play when it is changed."""
+    """The calls that create a resource, and those of its scheduled actions."""
     kind = KINDS.get(wish.type)
     if kind is None:
         return
@@ -178,7 +178,7 @@ def calls_to_create(wish: Wanted) -> Iterator[Call]:
 
 
 def calls_to_update(wish: Wanted) -> Iterator[Call]:
-    """The calls that change a resource in place."""
+    """The calls that update a resource in place."""
     kind = KINDS.get(wish.type)
     if kind is None or kind.update == "":
         return

@@ -1,8 +1,9 @@
-"""SageMaker's training jobs: `IMAGE train` in a container, with the files, signals and outputs that SageMaker has.
+"""SageMaker's training jobs: `IMAGE train` runs in a container with SageMaker's files, signals and outputs.
 
-`install` changes moto 5.2.5 in this process, whose jobs are complete at once and run nothing. A job is a thread here:
-it brings the channels, runs a container a host, keeps the checkpoints the same in S3, reads log and metrics, ends the
-containers when time is up, somebody stops it or its spot capacity is taken away, and uploads what they wrote.
+`install` changes moto 5.2.5 in this process, whose jobs are complete at once and run nothing. Here a job is a thread:
+it downloads the channels, runs one container for each host, synchronizes the checkpoints with S3, and follows logs and
+metrics. It ends the containers at the time limit, when the job is stopped or when its spot capacity is interrupted, and
+uploads the outputs.
 """
 
 from __future__ import annotations
@@ -46,8 +47,7 @@ LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all jobs, and the namespace of their metrics."""
 
 STOP_SECONDS = 120.0
-"""How long containers have between SIGTERM and SIGKILL: a job that is stopped, and spot capacity that is taken away
-(SageMaker developer guide, "Use Managed Spot Training")."""
+"""Seconds between SIGTERM and SIGKILL, for stopped jobs and interrupted spot capacity ("Use Managed Spot Training")."""
 
 _LOOK_SECONDS = 0.25
 _MESSAGES = {
@@ -75,7 +75,7 @@ def _now() -> datetime:
 
 @dataclass(kw_only=True)
 class TrainingJob:
-    """A training job and its state. moto's list of jobs reads some of its attributes."""
+    """A training job. moto's list of jobs reads some of its attributes."""
 
     account_id: str
     region_name: str
@@ -92,7 +92,7 @@ class TrainingJob:
     stop_asked: threading.Event = field(default_factory=threading.Event)
     interrupted: threading.Event = field(default_factory=threading.Event)
     notice_seconds: float = STOP_SECONDS
-    """Between SIGTERM and SIGKILL."""
+    """Seconds between SIGTERM and SIGKILL."""
 
     ended: threading.Event = field(default_factory=threading.Event)
 
@@ -113,7 +113,7 @@ class TrainingJob:
         return str(self.transitions[-1]["Status"]) if self.transitions else "Starting"
 
     def enter(self, status: str, message: str | None = None) -> None:
-        """Go on to a secondary status."""
+        """Change to a secondary status."""
         now = _now()
         if self.transitions:
             self.transitions[-1].setdefault("EndTime", now)
@@ -167,11 +167,11 @@ class Training:
 
     control: SageMaker
     folder: Path
-    """Where the containers' files are while they run."""
+    """The containers' files while they run."""
 
     logs: Path
     short_of: Callable[[str], bool] = lambda instance_type: False
-    """Whether there is no capacity of an instance type."""
+    """Whether an instance type has no capacity."""
 
     _jobs: dict[str, TrainingJob] = field(default_factory=dict)
     _closing: threading.Event = field(default_factory=threading.Event)
@@ -180,7 +180,7 @@ class Training:
     # operations
 
     def create(self, backend: SageMakerModelBackend, parameters: Parameters) -> TrainingJob:
-        """CreateTrainingJob; the job is in progress when this returns."""
+        """CreateTrainingJob; the job is InProgress when this returns."""
         request = request_of("CreateTrainingJob", parameters)
         job = TrainingJob(account_id=backend.account_id, region_name=backend.region_name, request=request)
         _check(request)
@@ -218,7 +218,7 @@ class Training:
         job.stop_asked.set()
 
     def interrupt(self, name: str, seconds: float = STOP_SECONDS) -> bool:
-        """Take a running job's spot capacity away, as AWS does without being asked; False for a job that has none."""
+        """Interrupt a running job's spot capacity. False where the job has ended or has none."""
         job = self._jobs.get(name)
         if job is None or job.ended.is_set() or not job.request.get("EnableManagedSpotTraining"):
             return False
@@ -235,14 +235,14 @@ class Training:
         for thread in self._threads:
             thread.join(timeout=60)
 
-    # a job's life
+    # the run of a job
 
     def _run(self, job: TrainingJob) -> None:
         try:
             self._train(job)
         except BadInput as error:
             job.end("Failed", "Failed", str(error))
-        except Exception as error:  # a job must never hang because of a fault here
+        except Exception as error:  # an unexpected error must not leave the job in progress
             _log.exception("training job %s", job.training_job_name)
             job.end("Failed", "Failed", f"InternalServerError: We encountered an internal error: {error!r}")
         finally:
@@ -269,12 +269,12 @@ class Training:
 
     @property
     def is_closing(self) -> bool:
-        """Whether all jobs are to end now."""
+        """Whether all jobs have to end now."""
         return self._closing.is_set()
 
 
 def _check(request: Parameters) -> None:
-    """What SageMaker refuses that no shape says."""
+    """Refuse what SageMaker refuses beyond the shapes."""
     condition = request.get("StoppingCondition") or {}
     runs, waits = condition.get("MaxRuntimeInSeconds", 86_400), condition.get("MaxWaitTimeInSeconds")
     if request.get("EnableManagedSpotTraining"):
@@ -296,13 +296,13 @@ def _check(request: Parameters) -> None:
 
 @dataclass(kw_only=True)
 class _Attempt:
-    """The containers of a job, from start to end; after an interruption once more."""
+    """One run of a job's containers; an interrupted job has another."""
 
     job: TrainingJob
     training: Training
     launcher: Containers
     reason: str | None = None
-    """Why it failed."""
+    """Why the attempt failed."""
 
     @functools.cached_property
     def _s3(self) -> Bucket:
@@ -325,7 +325,7 @@ class _Attempt:
         return self._work.joinpath(*names)
 
     def run(self) -> str:
-        """The secondary status that it ends in: Completed, Failed, Stopped, MaxRuntimeExceeded or Interrupted."""
+        """The final secondary status: Completed, Failed, Stopped, MaxRuntimeExceeded or Interrupted."""
         job, request = self.job, self.job.request
         job.enter("Downloading")
         shutil.rmtree(self._work, ignore_errors=True)
@@ -371,7 +371,7 @@ class _Attempt:
         return end
 
     def _watch(self, containers: list[Container], readers: list[_Reader]) -> str:
-        """Wait for the containers' end, or end them."""
+        """Wait until the containers end or have to be stopped."""
         limit = self.job.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86_400)
         deadline = time.monotonic() + limit
         while True:
@@ -380,7 +380,7 @@ class _Attempt:
             if self._checkpoints:
                 self._checkpoints.send()
             codes = [container.exit_code() for container in containers]
-            if any(codes):  # one that fails ends them all
+            if any(codes):  # the failure of one host ends all of them
                 self._stop(containers, STOP_SECONDS)
                 self.reason = self._failure(codes)
                 return "Failed"
@@ -398,7 +398,7 @@ class _Attempt:
             time.sleep(_LOOK_SECONDS)
 
     def _failure(self, codes: list[int | None]) -> str:
-        """SageMaker's sentence: what the script wrote, and the exit code."""
+        """SageMaker's message: the content of the failure file and the exit code."""
         number = next(each for each, code in enumerate(codes) if code)
         file = self._folder(self._hosts[number], "output", "failure")
         said = file.read_text(errors="replace")[:900] if file.is_file() else ""
@@ -449,12 +449,12 @@ class _Attempt:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C in the terminal is ours to pass on
+                start_new_session=True,  # Ctrl-C must not reach the container directly
             )
         return Container(engine=launcher.engine, name=name, port=0, log=log, process=process)
 
     def _platform(self) -> Mapping[str, str]:
-        """What the platform tells a container: its job, its region, and the credentials of the job's role."""
+        """The platform's environment variables: the job, the region, and the credentials of the job's role."""
         job = self.job
         return {
             "TRAINING_JOB_NAME": job.training_job_name,
@@ -476,7 +476,7 @@ class _Attempt:
 
 @dataclass(kw_only=True)
 class _Reader:
-    """Follows one host's log: lines to CloudWatch Logs, numbers to the job's metrics."""
+    """Follows one host's log: copies lines to CloudWatch Logs, and numbers to the job's metrics."""
 
     job: TrainingJob
     host: str
@@ -490,7 +490,7 @@ class _Reader:
         return [(each["Name"], re.compile(each["Regex"])) for each in found]
 
     def read(self, *, last: bool = False) -> None:
-        """Read the lines that have come since; with `last` one that has no end too."""
+        """Process the new complete lines; with `last` also an incomplete one."""
         if self._at is None:
             self._at = 0 if not self.log.exists() else self._start_at()
             self._make_stream()
@@ -505,7 +505,7 @@ class _Reader:
             return
         self._at += len(content)
         now = int(time.time() * 1000)
-        # a progress bar writes over its line; of each the last state counts
+        # a progress bar overwrites its line: only the last state counts
         lines = [line.rsplit("\r", 1)[-1] for line in content.decode(errors="replace").split("\n")]
         events = [{"timestamp": now, "message": line} for line in lines if line.strip()]
         if events:
@@ -515,7 +515,7 @@ class _Reader:
             self._measure(str(event["message"]))
 
     def _start_at(self) -> int:
-        """Where this attempt begins: the file has those before it."""
+        """The start of this attempt: the file has the output of earlier ones."""
         return self.log.stat().st_size
 
     @property

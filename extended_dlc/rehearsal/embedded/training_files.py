@@ -1,4 +1,4 @@
-"""What a training job's container finds below `/opt/ml`, and what of it goes back to S3.
+"""The files below `/opt/ml` in a training job's container, and the outputs that are uploaded to S3.
 
 Files and their contents: SageMaker developer guide, "How Amazon SageMaker AI Provides Training Information" and "How
 Amazon SageMaker AI Processes Training Output".
@@ -22,12 +22,12 @@ Parameters = dict[str, Any]
 
 
 class BadInput(Exception):
-    """The job's input cannot be had; the message is its `FailureReason`, which begins with `ClientError`."""
+    """The job's input is not available; the message is its `FailureReason`, which begins with `ClientError`."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """S3 of one account, by addresses such as `s3://bucket/prefix`."""
+    """One account's S3, addressed by URLs such as `s3://bucket/prefix`."""
 
     account_id: str
     partition: str = "aws"
@@ -37,7 +37,7 @@ class Bucket:
         return s3_backends[self.account_id][self.partition]
 
     def keys(self, url: str) -> dict[str, str]:
-        """The keys that begin with an address's prefix, each with its path below the prefix; none of a folder."""
+        """The keys that begin with a URL's prefix, with their paths below it; without keys that end with a slash."""
         bucket, prefix = _split(url)
         if bucket not in self._backend.buckets:
             return {}
@@ -50,7 +50,7 @@ class Bucket:
         return found
 
     def read(self, url: str, key: str) -> bytes:
-        """The content of a key of the address's bucket."""
+        """The content of a key in the URL's bucket."""
         return bytes(self._backend.buckets[_split(url)[0]].keys[key].value)
 
     def write(self, url: str, content: bytes) -> None:
@@ -69,7 +69,7 @@ def _split(url: str) -> tuple[str, str]:
     return parts.netloc, parts.path.lstrip("/")
 
 
-# -- what goes in ------------------------------------------------------------------------------------------------------
+# -- inputs ------------------------------------------------------------------------------------------------------------
 
 
 def write_configuration(folder: Path, request: Parameters, hosts: list[str], current: str, interface: str) -> None:
@@ -104,7 +104,7 @@ def write_configuration(folder: Path, request: Parameters, hosts: list[str], cur
 
 
 def download_channels(folder: Path, request: Parameters, s3: Bucket, *, host: int, hosts: int, region: str) -> None:
-    """`/opt/ml/input/data/<channel>`: the objects below the channel's address. Raises `BadInput`."""
+    """Download each channel to `/opt/ml/input/data/<channel>`. Raises `BadInput`."""
     for channel in request.get("InputDataConfig") or ():
         name, source = channel["ChannelName"], _s3_source(channel)
         mode = _input_mode(channel, request)
@@ -131,7 +131,7 @@ def download_channels(folder: Path, request: Parameters, s3: Bucket, *, host: in
 
 
 def _manifest(s3: Bucket, url: str) -> dict[str, str]:
-    """The objects that a manifest lists: a prefix, and what follows it."""
+    """The objects of a manifest, which has a prefix and the keys' rests below it."""
     key = _split(url)[1]
     try:
         first, *names = json.loads(s3.read(url, key))
@@ -161,14 +161,14 @@ def _put(folder: Path, path: str, content: bytes) -> None:
 
 
 class Checkpoints:
-    """A folder that is kept the same as a prefix in S3: first from there, then to there, as files come and go."""
+    """A folder that is synchronized with an S3 prefix: downloaded at the start, then uploaded with each change."""
 
     def __init__(self, folder: Path, url: str, s3: Bucket) -> None:
         self._folder, self._url, self._s3 = folder, url.rstrip("/"), s3
         self._sent: dict[str, tuple[int, int]] = {}
 
     def restore(self) -> None:
-        """Bring what is in S3, before the container starts."""
+        """Download the checkpoints before the container starts."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         for key, path in self._s3.keys(f"{self._url}/").items():
@@ -176,13 +176,13 @@ class Checkpoints:
         self._sent = dict(self._files())
 
     def send(self) -> None:
-        """Upload what is new or other than before, and delete what the script deleted."""
+        """Upload new and changed files, and delete from S3 what the script deleted."""
         there = dict(self._files())
         for path, state in there.items():
             if self._sent.get(path) != state:
                 try:
                     self._s3.write(f"{self._url}/{path}", (self._folder / path).read_bytes())
-                except FileNotFoundError:  # the script has replaced it since
+                except FileNotFoundError:  # the script has replaced the file in the meantime
                     continue
                 self._sent[path] = state
         for path in self._sent.keys() - there.keys():
@@ -199,13 +199,13 @@ class Checkpoints:
                 yield str(file.relative_to(self._folder)), (state.st_size, state.st_mtime_ns)
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- outputs -----------------------------------------------------------------------------------------------------------
 
 
 def upload_outputs(request: Parameters, folders: Mapping[str, list[Path]], s3: Bucket, *, model: bool) -> str:
-    """Upload `/opt/ml/model` and `/opt/ml/output/data` of all hosts, and return the model's address.
+    """Upload `/opt/ml/model` and `/opt/ml/output/data` of all hosts, and return the model's S3 URL.
 
-    Compression is a choice for the model alone (API reference, OutputDataConfig). A job that failed has no model.
+    Only the model can be uploaded uncompressed (API reference, OutputDataConfig). A failed job has no model.
     """
     output = request["OutputDataConfig"]
     base = f"{output['S3OutputPath'].rstrip('/')}/{request['TrainingJobName']}/output"
@@ -223,7 +223,7 @@ def upload_outputs(request: Parameters, folders: Mapping[str, list[Path]], s3: B
 
 
 def _packed(folders: list[Path]) -> bytes:
-    """The content of folders in one archive, as the names are below each."""
+    """The contents of several folders in one archive, with their paths below each folder."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         for folder in folders:

@@ -1,4 +1,4 @@
-"""Dashboards, metric filters, schedules: types that moto's CloudFormation skips, over moto's own services."""
+"""Dashboards, metric filters and schedules: types that moto's CloudFormation skips, built on moto's services."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def put_metric_filter(wish: Wish) -> Any:
         wish.name,
         given["FilterPattern"],
         given["LogGroupName"],
-        transformations,  # type: ignore[arg-type]  # a list, whatever moto declares
+        transformations,  # type: ignore[arg-type]  # a list, although moto declares otherwise
     )
     return Record(wish.name, given)
 
@@ -48,7 +48,7 @@ def create_schedule(wish: Wish) -> Any:
     given = wish.properties
     schedule = scheduler_backends[wish.account_id][wish.region].create_schedule(
         description=given.get("Description", ""),
-        end_date=None,  # type: ignore[arg-type]  # absent is None, whatever moto declares
+        end_date=None,  # type: ignore[arg-type]  # None where it is absent, although moto declares otherwise
         flexible_time_window=given["FlexibleTimeWindow"],
         group_name=given.get("GroupName", "default"),
         kms_key_arn=None,  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def create_schedule(wish: Wish) -> Any:
 
 
 def change_schedule(wish: Wish, model: Any, old: Properties) -> Any:
-    """The schedule again, under its name."""
+    """Replace the schedule under its name."""
     delete_schedule(wish, model)
     return create_schedule(wish)
 
