@@ -9,5 +9,8 @@ ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
 COMPONENT_LOGS = "/aws/sagemaker/InferenceComponents"
 """Start of a component's log group, before `/` and its name; also the namespace of what is measured on its copies."""
 
+TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
+"""The log group of all training jobs of an account; also the namespace of what is measured of them."""
+
 REQUEST_METRICS = "AWS/SageMaker"
 """Namespace of what is counted of requests."""

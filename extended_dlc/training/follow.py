@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-LOGS = "/aws/sagemaker/TrainingJobs"
+from extended_dlc.facts.names import TRAINING_LOGS
 
 SECONDS = 5.0
 """Between two looks at a run."""
@@ -135,7 +135,7 @@ class Run:
             token = self._next.get(stream)
             given = {"nextToken": token} if token else {}
             found = self.logs.get_log_events(
-                logGroupName=LOGS, logStreamName=stream, startFromHead=True, limit=MOST_LINES, **given
+                logGroupName=TRAINING_LOGS, logStreamName=stream, startFromHead=True, limit=MOST_LINES, **given
             )
             self._next[stream] = found["nextForwardToken"]
             host = f"{stream.rpartition('/')[2].partition('-1')[0]}: " if len(self._next) > 1 else ""
@@ -144,7 +144,7 @@ class Run:
 
     def _streams(self, name: str) -> list[str]:
         try:
-            found = self.logs.describe_log_streams(logGroupName=LOGS, logStreamNamePrefix=f"{name}/")
+            found = self.logs.describe_log_streams(logGroupName=TRAINING_LOGS, logStreamNamePrefix=f"{name}/")
         except self.logs.exceptions.ResourceNotFoundException:  # no job has logged yet
             return []
         return [stream["logStreamName"] for stream in found["logStreams"]]

@@ -1,4 +1,4 @@
-"""A training on this machine: the same script with the folders that SageMaker has, or the same container."""
+"""A training on this machine: the same script with SageMaker's variables, or the same container."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ HOST = "algo-1"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:
-    """What is trained, and where its files are."""
+    """The training's script, its inputs, and the folder of its results."""
 
     code: TrainingCode
     hyperparameters: Mapping[str, HyperParameter] = field(default_factory=dict)
     channels: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of this machine in the places of the channels."""
+    """Folders of this machine that stand in for the channels."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path
-    """Where the results go: `model`, `output` and `checkpoints` in it."""
+    """The folder of the results: `model`, `output` and `checkpoints`."""
 
     entry_point: str | None = None
-    """Another script than the training's. Default: that one."""
+    """Another script. Default: the training's."""
 
     @property
     def program(self) -> str:
@@ -40,14 +40,14 @@ class LocalTraining:
         return self.entry_point or self.code.entry_point
 
     def prepare(self) -> None:
-        """The folders, empty where they were not there."""
+        """Create the result folders that do not exist."""
         for name in ("model", "output/data", "checkpoints"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
     def variables(self, *, inside: bool) -> dict[str, str]:
-        """What a script finds in its environment (sagemaker-training, `params.py`, `environment.py`).
+        """The environment variables of a script (sagemaker-training, `params.py`, `environment.py`).
 
-        :param inside: Whether it runs in a container, where the folders are SageMaker's.
+        :param inside: Whether it runs in a container, with SageMaker's paths.
         """
         where = Path("/opt/ml") if inside else self.folder.absolute()
         channels = {name: self._channel(name, path, inside=inside) for name, path in self.channels.items()}
@@ -70,7 +70,7 @@ class LocalTraining:
         return f"/opt/ml/input/data/{name}" if inside else str(path.absolute())
 
     def arguments(self) -> list[str]:
-        """The script's command line, as the toolkit makes it: `--name value`, and `-n value` of one letter."""
+        """The script's arguments in the toolkit's form: `--name value`, or `-n value` for a name of one letter."""
         return [
             part
             for name, value in arguments_of(self.hyperparameters).items()
@@ -78,7 +78,7 @@ class LocalTraining:
         ]
 
     def run_script(self) -> int:
-        """Run the script with this Python; its exit code."""
+        """Run the script with this Python; returns its exit code."""
         self.prepare()
         return subprocess.run(  # noqa: S603 - a list of arguments, no shell
             [sys.executable, self.program, *self.arguments()],
@@ -88,7 +88,7 @@ class LocalTraining:
         ).returncode
 
     def run_container(self, engine: str, image: str) -> int:
-        """Run the image as SageMaker does, `IMAGE train`, with its folders from this machine; its exit code."""
+        """Run `IMAGE train` as SageMaker does, with this machine's folders mounted; returns the exit code."""
         self.prepare()
         config, code = self.folder / "input" / "config", self.folder / "input" / "data" / "code"
         self._write_configuration(config)
@@ -118,7 +118,7 @@ class LocalTraining:
             ) from None
 
     def _write_configuration(self, folder: Path) -> None:
-        """`/opt/ml/input/config`, as the toolkit reads it."""
+        """Write `/opt/ml/input/config` in the form that the toolkit reads."""
         folder.mkdir(parents=True, exist_ok=True)
         channels = {
             name: {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
@@ -144,7 +144,7 @@ class LocalTraining:
 
 
 def _gpus(engine: str) -> list[str]:
-    """All GPUs of this machine, where it has some."""
+    """The options for all GPUs of this machine, if it has any."""
     if shutil.which("nvidia-smi") is None:
         return []
     return ["--device=nvidia.com/gpu=all"] if "podman" in engine else ["--gpus=all"]

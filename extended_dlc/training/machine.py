@@ -183,6 +183,11 @@ def _going_over(plan: Plan) -> dict[str, State]:
     goes = plan.goes
     assert goes is not None  # noqa: S101 - by the caller
     sdk = f"arn:{plan.partition}:states:::aws-sdk:cloudformation"
+    return _update(goes, sdk) | _wait_for_stack(goes, sdk) | _outcome(plan, goes)
+
+
+def _update(goes: GoOver, sdk: str) -> dict[str, State]:
+    """Start the update; a stack that is busy is asked again, one that has the model already is done."""
     failed = "$.failed.Cause"
     return {
         "GoOver": {
@@ -209,6 +214,12 @@ def _going_over(plan: Plan) -> dict[str, State]:
         },
         "WaitForOthers": {"Type": "Wait", "Seconds": BUSY_SECONDS, "Next": "GoOver"},
         "NotUpdated": {"Type": "Fail", "Error": "EndpointStays", "CausePath": failed},
+    }
+
+
+def _wait_for_stack(goes: GoOver, sdk: str) -> dict[str, State]:
+    """Look at the stack until its update has ended, well or not."""
+    return {
         "WaitForStack": {"Type": "Wait", "Seconds": WAIT_SECONDS, "Next": "LookAtStack"},
         "LookAtStack": {
             "Type": "Task",
@@ -228,6 +239,12 @@ def _going_over(plan: Plan) -> dict[str, State]:
             ],
             "Default": "WaitForStack",
         },
+    }
+
+
+def _outcome(plan: Plan, goes: GoOver) -> dict[str, State]:
+    """The endpoint stays as it is, with CloudFormation's reason, or serves the model."""
+    return {
         "WhyItStays": _call(
             plan,
             {"do": "why", "Stack": goes.stack, "Status.$": "$.stack.status"},

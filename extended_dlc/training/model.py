@@ -63,26 +63,11 @@ class TrainedModel(Construct):
         :param encryption_key: Key of the new bucket. ValueError with `bucket`. Default: S3's own.
         """
         super().__init__(scope, construct_id)
-        if first.code is not None:
-            raise OptionError(
-                "first", "a model with code", "would lose its code beside trained weights: serve it without, or serve "
-                "the trained model with S3Model"
-            )  # fmt: skip
-        if first.source == "archive":
-            raise OptionError(
-                "first", "an archive", "is packed, and trained models are not: unpack it, S3Model(bucket, 'prefix/')"
-            )
-        if adapter and first.source != "hub":
-            raise OptionError(
-                "adapter",
-                "True",
-                "is loaded beside a model of the Hub, and 'first' is in S3, in whose place the adapter would be: "
-                "merge it in the training (adapter='merged' of TrainingJob)",
-            )
+        _check_first(first, adapter=adapter)
         if bucket is not None and encryption_key is not None:
             raise OptionError("encryption_key", rule="is for the new bucket: give it to the one you pass")
         self.first = first
-        self.bucket: s3.IBucket = bucket or self._new_bucket(encryption_key)
+        self.bucket: s3.IBucket = bucket or new_results(self, "Bucket", encryption_key)
         self.parameter = CfnParameter(
             self,
             "Artifact",
@@ -191,8 +176,25 @@ class TrainedModel(Construct):
             return value
         return Fn.condition_if(self._is_trained.logical_id, Aws.NO_VALUE, value).to_string()
 
-    def _new_bucket(self, key: kms.IKey | None) -> s3.Bucket:
-        return new_results(self, "Bucket", key)
+
+def _check_first(first: HubModel | S3Model | MirroredModel, *, adapter: bool) -> None:
+    """Refuse a model that a trained one could not take the place of."""
+    if first.code is not None:
+        raise OptionError(
+            "first", "a model with code", "would lose its code beside trained weights: serve it without, or serve "
+            "the trained model with S3Model"
+        )  # fmt: skip
+    if first.source == "archive":
+        raise OptionError(
+            "first", "an archive", "is packed, and trained models are not: unpack it, S3Model(bucket, 'prefix/')"
+        )
+    if adapter and first.source != "hub":
+        raise OptionError(
+            "adapter",
+            "True",
+            "is loaded beside a model of the Hub, and 'first' is in S3, in whose place the adapter would be: "
+            "merge it in the training (adapter='merged' of TrainingJob)",
+        )
 
 
 def new_results(scope: Construct, construct_id: str, key: kms.IKey | None) -> s3.Bucket:

@@ -1,0 +1,79 @@
+"""What the container of a training finds below `/opt/ml/input/data/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from constructs import IDependable
+
+from extended_dlc.constructs.archive import Uploaded, upload_archive
+from extended_dlc.decisions.training import MODEL_CHANNEL
+from extended_dlc.models.model import HubModel, prefix_for
+from extended_dlc.options.training import S3Data
+from extended_dlc.training.rights import grant_archive
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_iam as iam
+
+    from extended_dlc.models.mirrored import MirroredDataset
+    from extended_dlc.training.given import TrainingOptions
+    from extended_dlc.training.job import TrainingJob
+
+CODE_CHANNEL = "code"
+"""Has the code of a container without a network, which cannot fetch it."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    uri: str
+    ready: IDependable | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The archive of the code, and the channels."""
+
+    code: Uploaded
+    channels: Mapping[str, str]
+    """The address in S3 of each."""
+
+    ready: Sequence[IDependable]
+    """What must exist before a job can start."""
+
+
+def place_inputs(job: TrainingJob, options: TrainingOptions) -> Inputs:
+    """The inputs in S3, which the role of the containers may read."""
+    code = upload_archive(job, options.code.files())
+    grant_archive(job.role, code)
+    places = dict(_places(job, options))
+    if options.network_isolation:
+        places[CODE_CHANNEL] = _Place(f"s3://{code.bucket}/{code.key}")
+    return Inputs(
+        code=code,
+        channels={name: place.uri for name, place in places.items()},
+        ready=[place.ready for place in places.values() if place.ready is not None],
+    )
+
+
+def _places(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str, _Place]]:
+    for name, channel in options.channels.items():
+        yield name, _place_channel(channel, job.role)
+    base = options.base_model
+    if isinstance(base, HubModel):
+        if base.token is not None:
+            base.token.grant_read(job.role)
+    elif base is not None:
+        placed = base.place_for(job, job.role)
+        source = cast(Any, placed.data).s3_data_source
+        yield MODEL_CHANNEL, _Place(source.s3_uri, placed.ready)
+
+
+def _place_channel(channel: S3Data | MirroredDataset, role: iam.IRole) -> _Place:
+    if isinstance(channel, S3Data):
+        uploaded = Uploaded(bucket=channel.bucket.bucket_name, key=channel.prefix)
+        prefix_for(role, uploaded, channel.bucket.encryption_key)
+        return _Place(f"s3://{uploaded.bucket}/{uploaded.key}")
+    channel.grant_read(role)
+    return _Place(channel.s3_uri, channel.ready)

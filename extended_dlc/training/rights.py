@@ -1,0 +1,103 @@
+"""What the containers of a training may do, and what its state machine may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+
+from extended_dlc.constructs.helpers import any_partition, place_of, synthesizer_of
+from extended_dlc.endpoint.capture import grant_key, grant_objects
+from extended_dlc.facts.names import TRAINING_LOGS
+from extended_dlc.training.model import MODELS
+
+if TYPE_CHECKING:
+    from aws_cdk import aws_lambda as lambda_
+    from aws_cdk import aws_stepfunctions as sfn
+
+    from extended_dlc.constructs.archive import Uploaded
+    from extended_dlc.training.given import TrainingOptions
+    from extended_dlc.training.job import TrainingJob
+    from extended_dlc.training.model import TrainedModel
+
+_Conditions = Mapping[str, object]
+
+
+def grant_archive(role: iam.IRole, archive: Uploaded) -> None:
+    """Let `role` read one object."""
+    _allow(role, ["s3:GetObject"], [f"arn:{any_partition()}:s3:::{archive.bucket}/{archive.key}"])
+
+
+def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
+    """Write the job's results, read trained models for the gate, and keep checkpoints."""
+    bucket, own, role = job.bucket, f"{job.job_name}-*", job.role
+    grant_objects(bucket, role, f"{MODELS}{own}", write=True)
+    listed = []
+    if options.result.gate is not None:
+        grant_objects(bucket, role, f"evaluations/{own}", write=True)
+        grant_objects(bucket, role, f"{MODELS}*", write=False)
+        listed.append(f"{MODELS}*")
+    if options.instances.checkpoints:
+        pattern = f"checkpoints/{job.job_name}/*"
+        grant_objects(bucket, role, pattern, write=True)
+        grant_objects(bucket, role, pattern, write=False)
+        _allow(role, ["s3:DeleteObject"], [bucket.arn_for_objects(pattern)])
+        listed.append(pattern)
+    if listed:
+        _allow(role, ["s3:ListBucket"], [bucket.bucket_arn], {"StringLike": {"s3:prefix": listed}})
+    key = options.encryption_key
+    if key is not None:
+        grant_key(key, role)
+        _allow(role, ["kms:CreateGrant"], [key.key_arn], {"Bool": {"kms:GrantIsForAWSResource": "true"}})
+
+
+def grant_observability(job: TrainingJob) -> None:
+    """The log and the metrics of training jobs."""
+    group = place_of(job).arn("logs", f"log-group:{TRAINING_LOGS}")
+    _allow(job.role, ["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group, f"{group}:*"])
+    _allow(job.role, ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:log-stream:{job.job_name}-*"])
+    _allow(job.role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": [TRAINING_LOGS]}})
+
+
+def _allow(role: iam.IRole, actions: list[str], resources: list[str], conditions: _Conditions | None = None) -> None:
+    role.add_to_principal_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+
+
+def allow_machine(
+    machine: sfn.StateMachine, job: TrainingJob, options: TrainingOptions, function: lambda_.Function | None
+) -> None:
+    """What the state machine does: jobs of this name, the function, the package, and the one stack."""
+    serves, registry = options.result.serves, options.result.registry
+    statements = list(_of_jobs(job, tags=bool(options.tags)))
+    if function is not None and serves is not None:
+        statements += [(["lambda:InvokeFunction"], [function.function_arn], None), *_of_stack(serves)]
+    if registry is not None:
+        groups = (f"model-package-group/{registry}", f"model-package/{registry}/*")
+        arns = [place_of(job).arn("sagemaker", each) for each in groups]
+        statements.append((["sagemaker:CreateModelPackage"], arns, None))
+    for actions, resources, conditions in statements:
+        machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
+
+
+def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
+    place = place_of(job)
+    actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"]
+    jobs = place.arn("sagemaker", f"training-job/{job.job_name}-*")
+    rule = place.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
+    yield actions + (["sagemaker:AddTags"] if tags else []), [jobs], None
+    to_sagemaker = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    yield ["iam:PassRole"], [job.role.role_arn], to_sagemaker
+    # how Step Functions hears of a job's end (Step Functions developer guide, "Run a job (.sync)")
+    yield ["events:PutTargets", "events:PutRule", "events:DescribeRule"], [rule], None
+
+
+def _of_stack(serves: TrainedModel) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
+    """Update the endpoint's stack."""
+    stack, place = Stack.of(serves), place_of(serves)
+    arn = place.arn("cloudformation", f"stack/{stack.stack_name}/*")
+    yield ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [arn], None
+    # the caller's right to the CDK's own parameter of each template, BootstrapVersion
+    qualifier = synthesizer_of(stack).bootstrap_qualifier or "hnb659fds"
+    yield ["ssm:GetParameters"], [place.arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")], None

@@ -1,0 +1,58 @@
+"""What starts a training: the clock, or a deployment after a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_cdk import Stack
+from aws_cdk import aws_iam as iam
+
+if TYPE_CHECKING:
+    from extended_dlc.options.training import TrainingSchedule
+    from extended_dlc.training.job import TrainingJob
+
+
+def start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
+    """A schedule of EventBridge Scheduler."""
+    from aws_cdk import TimeZone
+    from aws_cdk import aws_scheduler as scheduler
+    from aws_cdk import aws_scheduler_targets as targets
+
+    scheduler.Schedule(
+        job,
+        "Schedule",
+        description=f"Starts {job.job_name}",
+        schedule=scheduler.ScheduleExpression.expression(schedule.expression, TimeZone.of(schedule.timezone)),
+        target=targets.StepFunctionsStartExecution(
+            job.state_machine, input=scheduler.ScheduleTargetInput.from_object({})
+        ),
+    )
+
+
+def start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
+    """A call at the deployment that differs where what the training is made of does."""
+    from aws_cdk import custom_resources as custom
+
+    call = custom.AwsSdkCall(
+        service="sfn",
+        action="startExecution",
+        parameters={
+            "stateMachineArn": job.state_machine.state_machine_arn,
+            # the state machine reads nothing of it; where it differs, CloudFormation makes the call again
+            "input": Stack.of(job).to_json_string({"changed": made_of}),
+        },
+        physical_resource_id=custom.PhysicalResourceId.of(job.job_name),
+        output_paths=["executionArn"],
+    )
+    allowed = iam.PolicyStatement(actions=["states:StartExecution"], resources=[job.state_machine.state_machine_arn])
+    start = custom.AwsCustomResource(
+        job,
+        "Start",
+        resource_type="Custom::ExtendedDlcTrainingStart",
+        on_create=call,
+        on_update=call,
+        policy=custom.AwsCustomResourcePolicy.from_statements([allowed]),
+        install_latest_aws_sdk=False,
+    )
+    start.node.add_dependency(job.state_machine)
