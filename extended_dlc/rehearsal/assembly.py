@@ -1,4 +1,4 @@
-"""What an app asks for: the resource types, models and images of the templates that its synth wrote."""
+"""What an app needs from a rehearsal: the resource types, models and images in the templates of its synth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DLC = re.compile(
     r"(?:\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?|public\.ecr\.aws/deep-learning-containers)"
     r"/(?P<repository>[a-z0-9][\w./-]*):(?P<tag>[\w.-]+)(?:@sha256:[0-9a-f]{64})?"
 )
-"""An image of a private registry whose account is written down, or of AWS's public DLCs."""
+"""An image of a private registry with a literal account ID, or of AWS's public DLC registry."""
 
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)
 _MIRRORED = re.compile(r"--model=([\w./-]+)(?: --revision=([\w./-]+))?")
@@ -24,36 +24,36 @@ _REVISION_VARIABLES = ("HF_MODEL_REVISION", "SM_VLLM_REVISION", "HF_REVISION")
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class HubModelAsked:
-    """A model of the Hub, as containers are told of it."""
+    """A model of the Hub, as a container's environment names it."""
 
     id: str
     revision: str = ""
-    """Empty: `main`."""
+    """Empty for `main`."""
 
     task: str = ""
-    """Empty where nobody says it."""
+    """Empty where it is not set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """The templates in a synth's folder, and what they ask for."""
+    """The templates in the output folder of a synth."""
 
     folder: Path
     templates: Mapping[str, Mapping[str, Any]]
-    """By the file's path below the folder; those of stages and nested stacks too."""
+    """By the file's path in the folder, with the templates of stages and nested stacks."""
 
     environments: tuple[tuple[str, str], ...]
-    """Account and region of each stack, `unknown-account` or `unknown-region` where the app does not say."""
+    """The account and region of each stack; `unknown-account` or `unknown-region` where the app does not set them."""
 
     @classmethod
     def read(cls, folder: Path) -> Assembly:
-        """What a synth wrote into a folder."""
+        """Read the output folder of a synth."""
         files = sorted({*folder.rglob("*.template.json"), *folder.rglob("*.nested.template.json")})
         found = {str(file.relative_to(folder)): json.loads(file.read_text()) for file in files}
         return cls(folder=folder, templates=found, environments=tuple(dict.fromkeys(_environments(folder))))
 
     def types(self) -> dict[str, list[str]]:
-        """Each resource type, and the logical ids of its resources."""
+        """Each resource type, with the logical IDs of its resources."""
         found: dict[str, list[str]] = {}
         for template in self.templates.values():
             for name, resource in template.get("Resources", {}).items():
@@ -61,7 +61,7 @@ class Assembly:
         return dict(sorted(found.items()))
 
     def hub_models(self) -> tuple[HubModelAsked, ...]:
-        """The models of the Hub that containers and copies are told of."""
+        """The models of the Hub that containers load and that are mirrored."""
         found: dict[HubModelAsked, None] = {}
         for template in self.templates.values():
             for values in _objects(template.get("Resources", {})):
@@ -74,7 +74,7 @@ class Assembly:
         return tuple(sorted(found))
 
     def dlc_images(self) -> dict[str, bool]:
-        """The images of AWS's registries that are built upon or run; whether one is built upon by its name alone."""
+        """AWS's images that are run or are base images; True where a Dockerfile names the image itself, in its FROM."""
         found: dict[str, bool] = {}
         for file in self.folder.rglob("*.assets.json"):
             for asset in json.loads(file.read_text()).get("dockerImages", {}).values():
@@ -88,25 +88,25 @@ class Assembly:
         return {name: by_name for name, by_name in found.items() if dlc_repository(name)}
 
     def images_run(self) -> set[str]:
-        """The images that containers are made of, where the template has their whole names."""
+        """The images of containers, where the template has the whole reference as a string."""
         resources = (template.get("Resources", {}) for template in self.templates.values())
         named = (each.get("Image") or each.get("TrainingImage") for each in _objects(list(resources)))
         return {image for image in named if isinstance(image, str)}
 
     def needs_engine(self) -> bool:
-        """Whether an image is built, or a container runs."""
+        """Whether an image is built or a container runs."""
         builds = any(json.loads(file.read_text()).get("dockerImages") for file in self.folder.rglob("*.assets.json"))
         return builds or any(name in self.types() for name in _CONTAINERS)
 
 
 def dlc_repository(image: str) -> str | None:
-    """The repository of an image of AWS's, as `huggingface-pytorch-inference`; None for any other image."""
+    """The repository of an image of AWS's, such as `huggingface-pytorch-inference`; None for any other image."""
     found = _DLC.fullmatch(image)
     return found["repository"] if found else None
 
 
 def _environments(folder: Path) -> Iterator[tuple[str, str]]:
-    """Of each stack of a cloud assembly, and of those inside it."""
+    """The account and region of each stack of a cloud assembly and of its nested assemblies."""
     manifest = folder / "manifest.json"
     content = json.loads(manifest.read_text()) if manifest.is_file() else {}
     for artifact in content.get("artifacts", {}).values():
@@ -118,7 +118,7 @@ def _environments(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """All objects in a piece of a template."""
+    """All objects inside a part of a template."""
     if isinstance(value, Mapping):
         yield value
     for each in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():

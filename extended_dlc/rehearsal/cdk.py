@@ -1,4 +1,4 @@
-"""The real CDK CLI against the embedded AWS."""
+"""Runs the real CDK CLI against the embedded AWS."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ REGION = "us-east-1"
 
 
 def aws_environment(port: int, region: str = REGION) -> dict[str, str]:
-    """What an AWS client needs to talk to the embedded AWS and to nothing else."""
+    """The environment variables that send an AWS client to the embedded AWS only."""
     return {
-        # the name: from 127.0.0.1 moto takes a template's URL for a bucket of another style
+        # the host name, because moto misreads a template's URL with 127.0.0.1 as a bucket of another URL style
         "AWS_ENDPOINT_URL": f"http://localhost:{port}",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -33,60 +33,60 @@ def aws_environment(port: int, region: str = REGION) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Cdk:
-    """The CDK CLI, run in the app's folder."""
+    """The CDK CLI, which runs in the app's folder."""
 
     program: tuple[str, ...]
     app: Path
     state: Path
     port: int
     settings: Path | None = None
-    """The settings file of the app. Default: what the app reads by itself."""
+    """The app's settings file. Default: the one that the app reads itself."""
 
     options: tuple[str, ...] = ()
-    """Of every command: `--app` and `--context`."""
+    """Options of every command: `--app` and `--context`."""
 
     region: str = REGION
-    """Of stacks that name none."""
+    """The region of stacks without a region of their own."""
 
     more: Mapping[str, str] = field(default_factory=dict)
-    """What else is in the environment."""
+    """Further environment variables."""
 
     def environment(self) -> dict[str, str]:
-        """The environment of the CLI, beyond the caller's own."""
+        """The CLI's environment variables, beside the caller's."""
         return {
             **aws_environment(self.port, self.region),
             **({} if self.settings is None else {"EXTENDED_DLC_SETTINGS": str(self.settings)}),
-            # the CLI remembers accounts by access key, and `testing` is everybody's
+            # the CLI caches accounts by access key, and every rehearsal's key is `testing`
             "CDK_HOME": str(self.state / "cdk-home"),
-            # cfn-lint looks at the template in the project's tests; the built-in validator costs seconds a command
+            # the project's tests run cfn-lint on the template; the built-in validator takes seconds a command
             "CDK_VALIDATION": "false",
             "CDK_DISABLE_CLI_TELEMETRY": "1",
             "CDK_DISABLE_VERSION_CHECK": "1",
             "NODE_NO_WARNINGS": "1",
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-            # `python3 app.py` is this very interpreter
+            # `python3 app.py` must run this interpreter
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             **self.more,
         }
 
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
-        """Run `cdk arguments…`; every line goes to `log` and `each_line`. `RuntimeError` when it fails."""
+        """Run `cdk arguments…`; every line goes to `log` and `each_line`. Raises `RuntimeError` where it fails."""
         own = without_settings(os.environ) if self.settings is not None else os.environ
         environment = {**own, **self.environment()}
-        # as an argument, and not in the environment: `Servers` finds the CLI of a killed rehearsal by it
+        # an argument and no environment variable, because `Servers` finds a killed rehearsal's CLI by it
         output = f"--output={self.state / 'cdk.out'}"
         run_cdk([*self.program, *arguments, *self.options, output], self.app, environment, log, each_line)
 
 
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment but for what would change the settings, of which a run has its own."""
+    """The caller's environment without the variables that override settings: a run has its own settings."""
     return {name: value for name, value in environment.items() if not name.startswith("EXTENDED_DLC_")}
 
 
 def run_cdk(
     command: list[str], folder: Path, environment: Mapping[str, str], log: Path, each_line: Callable[[str], None]
 ) -> None:
-    """Run the CLI, its lines going to `log` and `each_line`; `RuntimeError` when it fails. It ends when we do."""
+    """Run the CLI; its lines go to `log` and `each_line`. Raises `RuntimeError` where it fails."""
     last: deque[str] = deque(maxlen=15)
     with log.open("a") as file:
         file.write(f"$ cdk {' '.join(command[1:])}\n")
@@ -99,7 +99,7 @@ def run_cdk(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            # a Ctrl-C in the terminal is for us, who then end it with all that it started
+            # Ctrl-C goes to this process only, which then ends the CLI and its children
             start_new_session=True,
         )
         assert process.stdout is not None  # noqa: S101 - PIPE was asked for
@@ -119,7 +119,7 @@ def run_cdk(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a program and all that it started, its container engine's client for instance."""
+    """End a program and its children, such as the container engine's client."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -1,4 +1,4 @@
-"""The caller's side of the embedded AWS: boto3, as any program would use it."""
+"""A boto3 client of the embedded AWS, used as any program would use it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from extended_dlc.rehearsal.cdk import REGION, aws_environment
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What an endpoint answered, and who answered."""
+    """An endpoint's response, and what served it."""
 
     text: str
     model: str
-    """Name of the SageMaker Model that serves."""
+    """Name of the SageMaker Model behind the endpoint."""
 
     digest: str
-    """The image that runs, as `DescribeEndpoint` reports it."""
+    """The digest of the running image, as in `DescribeEndpoint`."""
 
     def shown(self, request: object) -> str:
-        """The proof of a step: what was asked, what came back and from where."""
+        """A step's proof: the request, the response and what served it."""
         return f"{request}\n→ {self.text!r}\nfrom {self.model}, image {self.digest[:19]}…"
 
 
@@ -32,10 +32,10 @@ class Client:
 
     port: int
     name: str
-    """The stack's name; its endpoints are called `<name>-<key>`."""
+    """The stack's name; its endpoints are named `<name>-<key>`."""
 
     def service(self, service: str, *, account: str | None = None, region: str = REGION) -> Any:
-        """A boto3 client; of another account, such as AWS's own, where one is named."""
+        """A boto3 client, optionally of another account such as AWS's own."""
         import boto3
         from botocore.config import Config
 
@@ -53,13 +53,13 @@ class Client:
         return client
 
     def invoke(self, endpoint: str, body: bytes, content_type: str) -> Any:
-        """Send a request and read its JSON."""
+        """Invoke an endpoint and parse its JSON response."""
         runtime = self.service("sagemaker-runtime")
         answer = runtime.invoke_endpoint(EndpointName=f"{self.name}-{endpoint}", Body=body, ContentType=content_type)
         return json.loads(answer["Body"].read())
 
     def generate(self, endpoint: str, request: dict[str, Any]) -> Answer:
-        """Ask for text; `RuntimeError` where none was generated."""
+        """Generate text. Raises `RuntimeError` where none was generated."""
         reply = self.invoke(endpoint, json.dumps(request).encode(), "application/json")
         answer = self.who_answered(endpoint, reply[0]["generated_text"])
         prompt = request["inputs"]
@@ -68,12 +68,12 @@ class Client:
         return answer
 
     def status(self, endpoint: str) -> str:
-        """An endpoint's status, as `InService`."""
+        """An endpoint's status, such as `InService`."""
         described = self.service("sagemaker").describe_endpoint(EndpointName=f"{self.name}-{endpoint}")
         return str(described["EndpointStatus"])
 
     def who_answered(self, endpoint: str, text: str) -> Answer:
-        """The Model and the image behind an endpoint, the image's digest compared with the registry's."""
+        """The Model and image behind an endpoint. Raises `RuntimeError` where the registry has another digest."""
         sagemaker = self.service("sagemaker")
         described = sagemaker.describe_endpoint(EndpointName=f"{self.name}-{endpoint}")
         (deployed,) = described["ProductionVariants"][0]["DeployedImages"]
@@ -88,7 +88,7 @@ class Client:
         return Answer(text=text, model=config["ProductionVariants"][0]["ModelName"], digest=digest)
 
     def left(self) -> list[str]:
-        """What of the app is still there."""
+        """The app's resources that still exist."""
         sagemaker = self.service("sagemaker")
         left = [f"endpoint {endpoint['EndpointName']}" for endpoint in sagemaker.list_endpoints()["Endpoints"]]
         configs = sagemaker.list_endpoint_configs()["EndpointConfigs"]
@@ -112,7 +112,7 @@ class Client:
 
 
 def _as_account(account: str) -> Callable[..., None]:
-    """Lets moto take a request for another account's (its own header; nothing that AWS knows)."""
+    """Adds the header with which moto serves a request for another account; AWS does not know it."""
 
     def add_header(request: Any, **_: object) -> None:
         request.headers["x-moto-account-id"] = account

@@ -1,4 +1,4 @@
-"""The container engine of the rehearsal: found on this machine, or installed, and called by its command line."""
+"""The rehearsal's container engine: found on this machine or installed, and called through its CLI."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from extended_dlc.options.build import DOCKER_OUTPUT
 from extended_dlc.rehearsal import files
 
 LABEL = "io.extended-dlc.rehearsal"
-"""The label of every container that a rehearsal starts (`--label LABEL=<whose>`); `remove_containers` goes by it."""
+"""The label of all containers of a rehearsal (`--label LABEL=<state folder>`); `remove_containers` filters by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A container engine with Docker's command line: Docker itself, or podman."""
+    """A container engine with Docker's CLI: Docker or podman."""
 
     program: str
-    """Absolute path of the program. The CDK CLI gets it as `CDK_DOCKER`."""
+    """Absolute path of the program. The CDK CLI gets it in `CDK_DOCKER`."""
 
     environment: Mapping[str, str]
-    """What every call of the program (the CDK CLI's calls too) needs in its environment, beyond the caller's own."""
+    """Environment variables that every call of the program needs, also by the CDK CLI, beside the caller's."""
 
     def call(self, *arguments: str, timeout: float | None = 600) -> str:
-        """Run `program arguments…` and return its standard output; if it fails, raise `EngineError` with its errors."""
+        """Run `program arguments…` and return its standard output. Raises `EngineError` with its standard error."""
         try:
             done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
                 [self.program, *arguments],
@@ -52,7 +52,7 @@ class Engine:
         return done.stdout
 
     def has_image(self, reference: str) -> bool:
-        """Whether the engine's own store holds this image; asks no registry."""
+        """Whether the engine's local store has this image; no registry is queried."""
         try:
             self.call("image", "inspect", reference, timeout=60)
         except EngineError:
@@ -68,9 +68,9 @@ class Engine:
         log: Path | None = None,
         timeout: float | None = 1800,
     ) -> None:
-        """Build the Dockerfile of a folder for linux/amd64 and name the image `tag`.
+        """Build a folder's Dockerfile for linux/amd64 and name the image `tag`.
 
-        `arguments` become `--build-arg`. What the build prints goes to the file `log`; an `EngineError` names it.
+        `arguments` become `--build-arg`. The build's output goes to the file `log`, which an `EngineError` names.
         """
         given = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         if not self.is_podman():
@@ -86,19 +86,19 @@ class Engine:
             log.write_text(output)
 
     def push(self, image: str, destination: str) -> None:
-        """Push a local image to `destination` (`host:port/repository:tag`, the host being the loopback registry)."""
+        """Push a local image to `destination` (`host:port/repository:tag` in the loopback registry)."""
         self.call("tag", image, destination)
         self.call("push", "--quiet", destination, timeout=1800)
 
     def containers(self, label: str = LABEL, *, running_only: bool = False) -> list[str]:
-        """The ids of the containers with this label (`name`, or `name=value`)."""
+        """The IDs of the containers with this label (`name` or `name=value`)."""
         return self.call("ps", "-q" if running_only else "-aq", f"--filter=label={label}", timeout=60).split()
 
     def remove_containers(self, label: str = LABEL) -> list[str]:
-        """Kill and remove the containers with this label, no others; returns the ids of those that there were."""
+        """Kill and remove only the containers with this label; returns their IDs."""
         if running := self.containers(label, running_only=True):
-            # `rm --force` alone waits 10 s for a podman container to stop by itself
-            with suppress(EngineError):  # it may end by itself in this moment
+            # `rm --force` alone waits 10 s for a podman container to stop
+            with suppress(EngineError):  # it may end by itself at this moment
                 self.call("kill", *running, timeout=60)
         found = self.containers(label)
         if found:
@@ -106,7 +106,7 @@ class Engine:
         return found
 
     def is_podman(self) -> bool:
-        """Whether this is podman, also under Docker's name (`podman-docker`)."""
+        """Whether this is podman, also under the name docker (`podman-docker`)."""
         return "podman" in self.call("--version", timeout=60).lower()
 
     def version(self) -> str:
@@ -120,12 +120,12 @@ class Engine:
         return f"Docker Engine {number} ({runtime}, {driver})"
 
     def save(self, file: Path) -> None:
-        """Write the engine down for another process."""
+        """Write the engine to a file for another process."""
         files.write(file, json.dumps({**asdict(self), "environment": dict(self.environment)}))
 
     @staticmethod
     def load(file: Path) -> Engine | None:
-        """Read what `save` wrote; None where there is nothing, or nothing that can be read."""
+        """Read a file of `save`; None where it is missing or invalid."""
         match files.read_json(file):
             case {"program": str(program), "environment": dict(environment)}:
                 return Engine(program=program, environment=environment)
@@ -133,7 +133,7 @@ class Engine:
 
 
 class EngineError(RuntimeError):
-    """The container engine is missing or refused; the message ends with the next thing to do."""
+    """The container engine is missing or failed; the message ends with what to do."""
 
 
 def find_engine(
@@ -143,16 +143,16 @@ def find_engine(
     say: Callable[[str], None],
     on_download: Callable[[str, float], None] = lambda what, seconds: None,
 ) -> Engine:
-    """The container engine of this machine, ready to build, to run, and to push to `registry` without TLS.
+    """This machine's container engine, ready to build, run, and push to `registry` without TLS.
 
-    - `EXTENDED_DLC_ENGINE` or `CDK_DOCKER`, where set, names the program; no other is then tried.
-    - A Docker Engine that answers is used as it is, and so is a podman that can build and run.
-    - A podman that cannot (a machine without systemd, a container with fewer capabilities …) gets a configuration of
-      its own below `state`; its images and containers live there too, and nothing in `/etc` is written.
-    - Where there is none, on Debian and Ubuntu as root, podman is installed with apt, after telling `say`.
+    - `EXTENDED_DLC_ENGINE` or `CDK_DOCKER` names the program, where it is set; no other is tried then.
+    - A Docker Engine that responds, or a podman that can build and run, is used as it is.
+    - A podman that cannot (a machine without systemd, a container with fewer capabilities …) gets its own configuration
+      below `state`, with its images and containers; nothing in `/etc` is written.
+    - Without an engine, on Debian and Ubuntu as root, podman is installed with apt, which `say` announces.
 
-    `registry` is the `host:port` of the loopback registry. `on_download` hears what was downloaded and its seconds.
-    Raises `EngineError` with what to install where no engine can be had.
+    `registry` is the `host:port` of the loopback registry. `on_download` is called with what was downloaded and the
+    seconds it took. Raises `EngineError`, which says what to install, where no engine is available.
     """
     state = state.absolute()
     named = next((name for name in ("EXTENDED_DLC_ENGINE", "CDK_DOCKER") if os.environ.get(name)), None)
@@ -190,20 +190,20 @@ def find_engine(
 
 
 def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engine | None:
-    """The engine behind a program, or None, with the reason added to `why_not`."""
+    """The engine of a program; None, with the reason appended to `why_not`, where it does not work."""
     plain = Engine(program=program, environment={})
     try:
         if not plain.is_podman():
-            # the client alone prints a version too: only the server's proves that something answers
+            # the client prints its version without a server; the server's version proves that it responds
             plain.call("version", "--format", "{{.Server.Version}}", timeout=30)
-            # BuildKit, for `RUN --mount`; Docker Engine 20.10 still asks to be told
+            # BuildKit for `RUN --mount`; Docker Engine 20.10 uses it only with this variable
             docker = replace(plain, environment={"DOCKER_BUILDKIT": "1"})
             if platform.system() == "Linux":
-                _try_out(docker, state / "engine")  # a client without its buildx plugin fails here, and says so
+                _try_out(docker, state / "engine")  # fails for a client without its buildx plugin
             return docker
         if not (state / "podman").is_dir():
             users = replace(plain, environment=_podman_environment(state / "engine", registry, _users_registries()))
-            if platform.system() != "Linux":  # podman's virtual machine: nothing to configure from here
+            if platform.system() != "Linux":  # podman's virtual machine cannot be configured from here
                 users.call("info", timeout=60)
                 return users
             try:
@@ -219,36 +219,36 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
         return None
 
 
-# ---- a podman of the rehearsal's own ----
+# ---- podman with the rehearsal's own configuration ----
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Workaround:
-    """A setting that podman needs on some machines only."""
+    """A setting that podman needs only on some machines."""
 
     name: str
     containers: str = ""
     """Lines for the section `[containers]` of containers.conf."""
     engine: str = ""
-    """Lines for its section `[engine]`."""
+    """Lines for the section `[engine]`."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _workarounds() -> list[_Workaround]:
     files = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 1048576)
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    # podman itself caps the number of processes at 32768; -1 is "unlimited"
+    # podman itself limits processes to 32768; -1 is "unlimited"
     processes = 32768 if processes == resource.RLIM_INFINITY else min(processes, 32768)
     if files == resource.RLIM_INFINITY:
         files = 1048576
     return [
-        # RUN steps without namespaces, where the runtime cannot make them
+        # RUN steps without namespaces, where the OCI runtime cannot create them
         _Workaround(name="chroot builds", environment={"BUILDAH_ISOLATION": "chroot"}),
-        # crun, Debian's default, fails on hybrid cgroups (version 1 with an empty version 2 beside it)
+        # crun, Debian's default, fails on hybrid cgroups (version 1 beside an empty version 2)
         _Workaround(name="runc", engine='runtime = "runc"'),
-        # cgroups by hand, where no systemd answers
+        # podman manages cgroups itself, where systemd does not respond
         _Workaround(name="cgroupfs", engine='cgroup_manager = "cgroupfs"'),
-        # podman asks for higher limits than ours, which without CAP_SYS_RESOURCE fails (setting rlimit type 7)
+        # podman sets higher limits than this process has, which fails without CAP_SYS_RESOURCE (setting rlimit type 7)
         _Workaround(
             name="limits", containers=f'default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]'
         ),
@@ -256,7 +256,7 @@ def _workarounds() -> list[_Workaround]:
 
 
 def _own_podman(program: str, state: Path, registry: str, why_not: list[str]) -> Engine | None:
-    """Podman with store, configuration and log-ins below `state`, and the fewest workarounds with which it works."""
+    """podman with its store, configuration and log-ins below `state`, and the fewest workarounds that it needs."""
     home = state / "podman"
     remembered = home / "workarounds.json"
     every = _workarounds()
@@ -265,7 +265,7 @@ def _own_podman(program: str, state: Path, registry: str, why_not: list[str]) ->
         try:
             _try_out(engine, home)
         except EngineError:
-            remembered.unlink()  # another kernel, another container: find out again
+            remembered.unlink()  # the kernel or the container has changed: try again
         else:
             return engine
     needed = every
@@ -295,7 +295,7 @@ def _configure(program: str, home: Path, registry: str, workarounds: Iterable[_W
         "\n".join(
             [
                 "[containers]",
-                # the containers talk to servers on this machine's loopback; no bridge, no firewall rule is made
+                # containers call servers on this machine's loopback; no bridge or firewall rule is created
                 'netns = "host"',
                 *(one.containers for one in workarounds if one.containers),
                 "[engine]",
@@ -319,24 +319,24 @@ def _configure(program: str, home: Path, registry: str, workarounds: Iterable[_W
 
 
 def _podman_environment(folder: Path, registry: str, registries: str) -> dict[str, str]:
-    """What podman needs to be told for a registry without TLS; the other settings stay the user's."""
+    """podman's variables for a registry without TLS; all other settings stay the user's."""
     folder.mkdir(parents=True, exist_ok=True)
-    # a location without a port stands for all of them: the registry's port may change between two runs
+    # a location without a port matches every port, and the registry's may change between runs
     host = registry.rsplit(":", 1)[0]
     (folder / "registries.conf").write_text(f'{registries}\n[[registry]]\nlocation = "{host}"\ninsecure = true\n')
     auth = folder / "auth.json"
-    if not auth.exists():  # podman 4 refuses to log in to a file that is not there; the user's own is left alone
+    if not auth.exists():  # podman 4 cannot log in to a missing file; the user's own is not touched
         auth.write_text("{}")
     return {
         "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
         "REGISTRY_AUTH_FILE": str(auth),
-        # podman's way to Docker's media types, as DOCKER_OUTPUT is Docker's
+        # podman's option for Docker's media types, as DOCKER_OUTPUT is Docker's
         "BUILDAH_FORMAT": "docker",
     }
 
 
 def _users_registries() -> str:
-    """The registries.conf in force, for a copy with one entry more (the variable replaces the file)."""
+    """The content of the user's registries.conf, to which an entry is added, because the variable replaces the file."""
     given = os.environ.get("CONTAINERS_REGISTRIES_CONF")
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     for file in (
@@ -349,7 +349,7 @@ def _users_registries() -> str:
 
 
 def _try_out(engine: Engine, folder: Path) -> None:
-    """Build a tiny image with a RUN step and run it, or raise `EngineError`."""
+    """Build and run a tiny image with a RUN step. Raises `EngineError`."""
     context = folder / "trial"
     if not (context / "Dockerfile").exists():
         _trial_context(context)
@@ -362,7 +362,7 @@ def _try_out(engine: Engine, folder: Path) -> None:
 
 
 def _trial_context(context: Path, name: str = "true") -> None:
-    """An image of one program of this machine and the libraries that it loads."""
+    """Write the build context of an image with one program of this machine and its shared libraries."""
     root = context / "root"
     program = Path(shutil.which(name) or f"/bin/{name}").resolve()
     linked = subprocess.run(  # noqa: S603
@@ -386,14 +386,14 @@ def _can_install() -> bool:
 
 
 def _install_podman(say: Callable[[str], None], on_download: Callable[[str, float], None]) -> None:
-    # runc because crun, which podman would bring, fails on hybrid cgroups
+    # runc, because podman's default crun fails on hybrid cgroups
     packages = ["podman", "runc"]
     say(f"no container engine answers on this machine: installing {' and '.join(packages)} with apt-get")
     install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"]
     start = time.monotonic()
     try:
         _apt([*install, "--download-only", *packages])
-    except EngineError:  # no package lists yet, or old ones
+    except EngineError:  # the package lists are missing or old
         _apt(["apt-get", "update", "--quiet"])
         _apt([*install, "--download-only", *packages])
     on_download("podman and runc, with apt-get", time.monotonic() - start)

@@ -1,9 +1,9 @@
-"""The program that `CDK_DOCKER` names in a rehearsal: the container engine, with what this machine lacks put in place.
+"""The program in `CDK_DOCKER` during a rehearsal: a front of the container engine that replaces what is missing.
 
     python -m extended_dlc.rehearsal.engine_front FRONT.json ARGUMENTS…
 
-A build gets the stand-in where it asks for an image of AWS's, and pip's settings of this machine; podman gets no
-options of Docker's. So no app has to be changed for a rehearsal. Every other call goes to the engine as it is.
+In a build, images of AWS's are replaced by their stand-ins, and this machine's pip settings are passed; for podman,
+Docker's options are removed. So no app needs a change for a rehearsal. All other calls go to the engine unchanged.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from extended_dlc.rehearsal import files
 from extended_dlc.rehearsal.assembly import dlc_repository
 
 TAKES_BOTH = "takes the options of docker and podman"
-"""In what it says of its version, so that `extended-dlc doctor` does not ask for the engine in the settings."""
+"""Part of the reported version, so that `extended-dlc doctor` does not require the engine in the settings."""
 
 
 _REGISTRY = re.compile(r"^(https://)?\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com")
-"""AWS's own; the account's is on this machine."""
+"""A registry of AWS's own; the account's registry is on this machine."""
 
 _BUILDS = (("build",), ("buildx", "build"), ("image", "build"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """What is put in place."""
+    """The engine, and what is replaced in its calls."""
 
     program: str
     environment: Mapping[str, str]
     is_podman: bool
     standins: Mapping[str, str] = field(default_factory=dict)
-    """Repository of AWS's -> what stands in for its images, whichever tag is asked for."""
+    """A repository of AWS's to the stand-in for its images with any tag."""
 
     by_name: tuple[str, ...] = ()
-    """The images of AWS's that a Dockerfile names itself."""
+    """AWS's images that a Dockerfile's FROM names itself."""
 
     secrets: Mapping[str, str] = field(default_factory=dict)
-    """Id of a build secret -> its file."""
+    """ID of a build secret to its file."""
 
     def install(self, folder: Path) -> Path:
-        """Write the program into a folder; its path."""
+        """Write the front as a program into a folder; returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
         content = folder / "front.json"
         files.write(content, json.dumps(asdict(self), indent=2))
         program = folder / "container-engine"
         package = Path(__file__).parents[2]
         command = [sys.executable, "-m", "extended_dlc.rehearsal.engine_front", str(content)]
-        # the package may be a checkout that no other folder's Python finds
+        # the package may be a checkout that is on no other folder's Python path
         path = f"PYTHONPATH={shlex.quote(str(package))}${{PYTHONPATH:+:$PYTHONPATH}}"
         program.write_text(f'#!/bin/sh\n{path} exec {shlex.join(command)} "$@"\n')
         program.chmod(0o755)
@@ -62,7 +62,7 @@ class Front:
 
 
 def rewrite(front: Front, arguments: Sequence[str]) -> list[str]:
-    """The arguments that the engine gets."""
+    """The arguments for the engine."""
     at = next((len(each) for each in _BUILDS if tuple(arguments[: len(each)]) == each), 0)
     if not at:
         return list(arguments)
@@ -92,7 +92,7 @@ def _stood_in(front: Front, argument: str) -> str:
 
 
 def _in_place_of(front: Front, image: str) -> str:
-    """The stand-in, or the image itself."""
+    """The image's stand-in, or the image where there is none."""
     return front.standins.get(dlc_repository(image) or "", image)
 
 
@@ -101,7 +101,7 @@ def _has(arguments: Sequence[str], secret: str) -> bool:
 
 
 def main(file: str, *arguments: str) -> None:
-    """Become the engine, or answer for it."""
+    """Replace this process by the engine, or respond in its place."""
     front = Front(**json.loads(Path(file).read_text()))
     if arguments[:1] == ("login",) and _REGISTRY.search(arguments[-1]):
         print("Login Succeeded: its images are stood in for")

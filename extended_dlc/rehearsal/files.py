@@ -1,4 +1,4 @@
-"""Files of the state, which a killed program leaves as they were or as they were to be."""
+"""Files of the state folder, written atomically: a killed program leaves the old or the new content."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file all at once."""
+    """Write a file atomically."""
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_text(text)
     os.replace(part, file)
 
 
 def read_json(file: Path) -> Any:
-    """What a file holds; None where there is none, or where it cannot be read, which counts as none."""
+    """The content of a JSON file; None where it is missing or invalid."""
     try:
         return json.loads(file.read_text())
     except (OSError, ValueError):

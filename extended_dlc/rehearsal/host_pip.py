@@ -1,4 +1,4 @@
-"""How pip reaches its packages on this machine, for pip in an image build on this machine."""
+"""This machine's pip settings, for pip inside an image build."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUN
 
 @dataclass(frozen=True, kw_only=True)
 class HostPip:
-    """Files for the build secrets of `LocalBuild`; None where pip needs nothing special here."""
+    """Files for the build secrets of `LocalBuild`; None where pip needs none."""
 
     pip_config: str | None
     ca_bundle: str | None
 
 
 def host_pip(folder: Path) -> HostPip:
-    """Write down in `folder` what pip is told on this machine, as far as it means something inside a build."""
+    """Write those of this machine's pip settings to `folder` that are valid inside a build."""
     options = _options()
     ca_bundle = next((found for name in _CA_VARIABLES if (found := os.environ.get(name))), options.get("cert"))
     lines = [f"{key} = {value}" for key in _PASSED_ON if (value := _remote(options.get(key, "")))]
@@ -37,7 +37,7 @@ def host_pip(folder: Path) -> HostPip:
 
 
 def _options() -> dict[str, str]:
-    """pip's options from its files and environment, the environment last, as it wins."""
+    """pip's options from its files and environment; the environment comes last, because it has precedence."""
     listing = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
@@ -50,5 +50,5 @@ def _options() -> dict[str, str]:
 
 
 def _remote(value: str) -> str:
-    """The parts of an option that are not files of this machine."""
+    """The parts of an option's value that are not files of this machine."""
     return " ".join(part for part in value.split() if not part.startswith(("file:", "/", ".")))

@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 TOKEN = "hf_rehearsal"  # noqa: S105 - opens nothing but this stand-in
-"""The token that private models want unless another is given."""
+"""The token for private models, unless another is given."""
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _MODEL = rf"(?P<model>(?:{_NAME}/)?{_NAME})"
 _REVISION = r"(?P<revision>refs/[^/]+/[^/]+|[^/]+)"
 _API = re.compile(rf"/api/models/{_MODEL}(?:/(?P<view>revision|tree|paths-info)/{_REVISION}(?:/(?P<path>.*))?)?")
 _RESOLVE = re.compile(rf"/{_MODEL}/resolve/{_REVISION}/(?P<path>.+)")
-# stored by the Hub outside git, and so known by another hash
+# the Hub stores these outside git, with another hash
 _LARGE = re.compile(r"\.(bin|safetensors|h5|msgpack|onnx|pt|pth|gguf|tar\.gz|zip)$")
 _COMMIT = re.compile(r"@([0-9a-f]{40})$")
 _LONG_AGO = "2026-01-01T00:00:00.000Z"
 
 
 class Refusal(Exception):
-    """An answer that the client library turns into one of its errors, by the code in `X-Error-Code`."""
+    """An error response, which `huggingface_hub` turns into an exception by the code in `X-Error-Code`."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class Snapshot:
     private: bool
 
     def files(self) -> dict[str, Path]:
-        """Path in the model → file, sorted; links that lead out of the folder are left out."""
+        """Path in the model to file, sorted, without links that lead out of the folder."""
         inside = self.folder.resolve()
         found = {}
         for file in sorted(self.folder.rglob("*")):
@@ -72,7 +72,7 @@ class Snapshot:
         return found
 
     def commit(self) -> str:
-        """Forty hexadecimal digits that change with any file, or that the folder's own name gives."""
+        """The commit of the folder's name, else forty hexadecimal digits that change with any file."""
         if named := _COMMIT.search(self.folder.name):
             return named[1]
         lines = [f"{path} {_hash(file, 'git')}" for path, file in self.files().items()]
@@ -83,7 +83,7 @@ class Hub:
     """The WSGI application."""
 
     def __init__(self, root: Path, *, token: str = TOKEN, log: Callable[[str], object] = lambda line: None) -> None:
-        """Serve the models below `root`; each answer is told to `log` as a line of JSON."""
+        """Serve the models below `root`; each response is logged with `log` as a line of JSON."""
         self._root = root.resolve()
         self._token = token
         self._log = log
@@ -95,7 +95,7 @@ class Hub:
         except Refusal as refusal:
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": str(refusal)}
             response = _json({"error": str(refusal)}, refusal.status, headers)
-        except HTTPException as error:  # a range that the file does not have
+        except HTTPException as error:  # for example a range that the file does not have
             response = Response.force_type(error.get_response(environ), environ)
         line = {
             "time": round(time.time(), 3),
@@ -135,11 +135,11 @@ class Hub:
 
     def _snapshot(self, request: Request, model: str, revision: str | None) -> Snapshot:
         main = self._root / model
-        # no id has a part that starts with a dot, and so none leads out of the root but by a link
+        # no part of an ID starts with a dot, so only a link could lead out of the root
         known = main.is_dir() and main.resolve().is_relative_to(self._root)
         private = (main / ".private").exists()
         if not known or (private and not self._knows(request)):
-            # as the Hub does: who is not logged in does not learn whether there is one
+            # like the Hub: without a log-in a private model looks like a missing one
             raise Refusal(404 if request.authorization else 401, "RepoNotFound", "Repository not found")
         named = {folder.name.partition("@")[2]: folder for folder in main.parent.glob(f"{main.name}@*")}
         snapshots = {
@@ -254,8 +254,8 @@ def _hash(file: Path, kind: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash_of_state(file: Path, kind: str, changed: int, size: int) -> str:
-    """A file's hash by content: as a git blob, or the plain SHA-256 that the Hub knows large files by."""
-    # SHA-1 as git does, not for safety
+    """A file's hash: as a git blob, or the SHA-256 by which the Hub addresses large files."""
+    # SHA-1 as in git; it protects nothing
     digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(b"blob %d\0" % size)  # noqa: S324
     with file.open("rb") as content:
         while piece := content.read(1024 * 1024):
@@ -264,10 +264,10 @@ def _hash_of_state(file: Path, kind: str, changed: int, size: int) -> str:
 
 
 class _Handler(WSGIRequestHandler):
-    """Leaves the log to `Hub`."""
+    """Disables the request log, which `Hub` writes."""
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing."""
+        """Suppress werkzeug's line."""
 
 
 def _port(text: str) -> int:
@@ -278,7 +278,6 @@ def _port(text: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m extended_dlc.rehearsal.hub", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="folder of the models: ROOT/organisation/name")
     parser.add_argument("--port", type=_port, required=True, help="loopback port; 0 takes any free one")

@@ -1,4 +1,4 @@
-"""The models of somebody's app behind the Hub's stand-in: tiny and random, each of its own type."""
+"""Tiny random models in the stand-in for the Hub, each of the type of one of the app's models."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from extended_dlc.rehearsal.tiny_models import PROGRAM
 _TYPES = Path(__file__).parent / "base_image" / "context" / "tiny_types.py"
 _HUB_SECONDS = 5
 _NEWEST = "5.24.0"
-"""The release that makes what the stand-in's own is too old for."""
+"""The transformers release for types that the stand-in's own release does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TinyModel:
-    """A model that stands in for one of the Hub."""
+    """A tiny model in place of a model of the Hub."""
 
     asked: HubModelAsked
     model_type: str
@@ -45,10 +45,10 @@ class TinyModel:
 def of_type(
     asked: Iterable[HubModelAsked], *, given: Mapping[str, str], looked_up: Mapping[str, Any]
 ) -> list[TinyModel]:
-    """What stands in for each; ValueError that names those whose type nobody knows.
+    """The tiny model for each. Raises `ValueError` with the models whose type is unknown.
 
-    :param given: `--model`: id -> type, or TYPE:TASK.
-    :param looked_up: What `extended-dlc lookup` and `prepare` noted.
+    :param given: `--model`: ID to type, or TYPE:TASK.
+    :param looked_up: The results of `extended-dlc lookup` and `prepare`.
     """
     asked = list(asked)
     found: list[TinyModel] = []
@@ -79,7 +79,7 @@ def of_type(
 def ask_about(
     asked: Iterable[HubModelAsked], *, given: Mapping[str, str], looked_up: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the Hub says of the models whose type nobody knows here, as far as it is in reach."""
+    """The Hub's facts about models whose type is unknown here, where the Hub is reachable."""
     found: dict[str, Any] = {}
     for each in asked:
         key = context_key(each.id)
@@ -96,7 +96,7 @@ def ask_about(
             )
         except HubOutOfReach:
             break
-        except LookupFailed:  # it is named with the others whose type is not known
+        except LookupFailed:  # `of_type` reports it with the others whose type is unknown
             continue
     return found
 
@@ -104,9 +104,9 @@ def ask_about(
 def make(
     engine: Engine, image: str, hub: Path, models: Iterable[TinyModel], *, say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Make the models below `hub`, inside a container of `image`, unless they are there.
+    """Make the models below `hub` in a container of `image`, unless they exist.
 
-    What cannot be made is left out, with the reason under its id.
+    Returns the reasons of those that cannot be made, by their IDs.
     """
     hub.mkdir(parents=True, exist_ok=True)
     reasons: dict[str, str] = {}
@@ -134,7 +134,7 @@ def make(
 
 
 def _run(engine: Engine, image: str, hub: Path, models: list[TinyModel], more: tuple[str, ...]) -> dict[str, str]:
-    """Run the program; the reasons of those that it could not make."""
+    """Run the program; returns the reasons of the models that it could not make."""
     mounts = [f"--volume={file}:/program/{file.name}:ro" for file in (PROGRAM, _TYPES)]
     program = ("python", "/program/tiny_types.py", "/models", *(each.order for each in models))
     script = 'errors=/tmp/errors; "$@" 2>$errors; status=$?; cat $errors; [ $status = 3 ] || exit $status'
@@ -150,7 +150,7 @@ def _run(engine: Engine, image: str, hub: Path, models: list[TinyModel], more: t
 def _newer_transformers(
     engine: Engine, image: str, state: Path, release: str, say: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """A newer transformers beside the image's torch, as options of `run`; it is got once."""
+    """The options of `run` that mount a newer transformers beside the image's torch; it is downloaded once."""
     python = engine.call(
         "run", "--rm", "--entrypoint=python", image, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"
     ).strip()

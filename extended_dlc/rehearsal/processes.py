@@ -1,4 +1,4 @@
-"""The processes of a rehearsal: its lock, its servers in the background, and how they and the CDK CLI are found."""
+"""A rehearsal's processes: its lock, its background servers, and how they and the CDK CLI are found."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NAMES = {
     r"-m extended_dlc\.rehearsal\.hub": "hub",
     r"/(?:\.bin|bin)/cdk\b|\baws-cdk@": "cdk",
 }
-"""What runs beside a rehearsal, by its command."""
+"""The processes of a rehearsal by their command lines."""
 
 
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Have the state to oneself; ValueError with the process that has it.
+    """Lock the state folder. Raises `ValueError` with the process that holds the lock.
 
-    The kernel holds the lock for this process, so that it ends with it, however that ends.
+    The lock is the kernel's (flock), so it is released when this process ends in any way.
     """
     state.mkdir(parents=True, exist_ok=True)
     with (state / "lock").open("a+") as lock:
@@ -52,18 +52,18 @@ def locked(state: Path) -> Iterator[None]:
 
 
 class Servers:
-    """The background servers of one rehearsal, known by their arguments, so that any process can stop them."""
+    """The background servers of one rehearsal; any process can find them by their arguments and stop them."""
 
     def __init__(self, state: Path) -> None:
-        """Servers that have a folder or file of `state` among their arguments; their ports and logs are below it."""
+        """Manages the servers with a path in `state` among their arguments; `state` also has their ports and logs."""
         self._argument = re.compile(rf"\s--[a-z]+={re.escape(str(state))}(?=[/\s]|$)")
         self._ports = state / "ports.json"
         self._logs = state / "logs"
 
     def port(self, name: str) -> int:
-        """A free loopback port: the one that this server had last time where it is free.
+        """A free loopback port; the server's last one where it is free.
 
-        A container engine remembers by host and port which layers a registry has; the same port saves a push.
+        Container engines cache by host and port which layers a registry has, so the same port saves a push.
         """
         found = files.read_json(self._ports)
         ports = {key: each for key, each in found.items() if isinstance(each, int)} if isinstance(found, dict) else {}
@@ -79,9 +79,11 @@ class Servers:
     def start(
         self, name: str, *command: str, ready: str, timeout: float = 60, environment: Mapping[str, str] | None = None
     ) -> Path:
-        """Start `python -m command…` and wait until `ready` answers; returns its log, raises with its last lines.
+        """Start `python -m command…` and wait until the URL `ready` responds; returns the log's path.
 
-        :param environment: What it has beside this program's own.
+        Raises `RuntimeError` with the log's last lines.
+
+        :param environment: Variables beside this program's own.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"{name}.log"
@@ -92,7 +94,7 @@ class Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # a Ctrl-C in the terminal is for the rehearsal, which then stops its servers in order
+                # Ctrl-C goes to the rehearsal only, which then stops its servers in order
                 start_new_session=True,
             )
         deadline = time.monotonic() + timeout
@@ -106,7 +108,7 @@ class Servers:
         raise RuntimeError(f"{name} did not start:\n{tail}\nits log: {log}")
 
     def running(self) -> dict[int, str]:
-        """The process ids of what runs, and the name of each; the last to start comes first."""
+        """The running processes' IDs and names, the latest first."""
         found = {}
         for pid, command in sorted(_commands().items(), reverse=True):
             name = next((name for pattern, name in _NAMES.items() if re.search(pattern, command)), None)
@@ -115,8 +117,8 @@ class Servers:
         return found
 
     def stop(self, grace: float = 45, *, names: Collection[str] | None = None) -> list[str]:
-        """Stop all servers and a CDK CLI that a killed rehearsal left, or those of these names; returns their names."""
-        # the CLI first, or it would go on with a server that is not there
+        """Stop all servers and a killed rehearsal's CDK CLI, or only those of these names; returns their names."""
+        # the CLI first, or it would go on without a server
         running = sorted(self.running().items(), key=lambda each: each[1] != "cdk")
         running = [each for each in running if names is None or each[1] in names]
         for pid, _ in running:
@@ -124,14 +126,14 @@ class Servers:
         return [name for _, name in running]
 
     def _end(self, pid: int, grace: float) -> None:
-        """End a process with all that it started: each is the first of a session of its own."""
+        """End a process with its children: each leads its own session."""
         with suppress(ProcessLookupError):
             end = os.killpg if os.getpgid(pid) == pid else os.kill
             end(pid, signal.SIGTERM)
             deadline = time.monotonic() + grace
             while pid in self.running() and time.monotonic() < deadline:
                 time.sleep(0.1)
-            end(pid, signal.SIGKILL)  # the first itself, or what is left of its session
+            end(pid, signal.SIGKILL)  # the process itself, or the rest of its session
 
 
 def _answers(url: str) -> bool:
@@ -145,13 +147,13 @@ def _answers(url: str) -> bool:
 
 
 def _commands() -> dict[int, str]:
-    """The command lines of all processes by their ids; one that has ended and is not yet buried has an empty one."""
+    """The command lines of all processes by ID; a zombie's is empty."""
     proc = Path("/proc")
     if (proc / "self" / "cmdline").exists():
         found = {}
         for each in proc.iterdir():
             if each.name.isdigit():
-                with suppress(OSError):  # it ends in this moment, or is another user's
+                with suppress(OSError):  # the process ends at this moment, or is another user's
                     command = (each / "cmdline").read_bytes()
                     found[int(each.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         return found

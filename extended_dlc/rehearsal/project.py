@@ -1,4 +1,4 @@
-"""Somebody's CDK app: its folder, the command that synthesizes it, and the CDK CLI that deploys it."""
+"""A user's CDK app: its folder, the command that synthesizes it, and the CDK CLI that deploys it."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ TEMPLATE = Path(__file__).parents[1] / "app" / "template"
 """The files of a new project."""
 
 CLI: str = json.loads((TEMPLATE / "package.json").read_text())["devDependencies"]["aws-cdk"]
-"""The release of the CDK CLI that a new project has, and npx fetches where a project has none."""
+"""The CDK CLI's release in a new project, which npx downloads where a project has none."""
 
 _LINES = 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """An app as it is deployed."""
+    """An app to deploy."""
 
     folder: Path
     command: str
-    """What synthesizes it, as `python3 app.py`."""
+    """The command that synthesizes it, such as `python3 app.py`."""
 
     context: tuple[str, ...] = ()
-    """Values of `-c`, as `model=gpt2`."""
+    """Values of `-c`, such as `model=gpt2`."""
 
     @classmethod
     def find(cls, folder: Path, command: str | None = None, context: tuple[str, ...] = ()) -> Project:
-        """The app of a command, or the one that the folder's `cdk.json` names; ValueError where nothing names one."""
+        """The app of a command or of the folder's `cdk.json`. Raises `ValueError` where there is none."""
         named = command or _cdk_json(folder).get("app")
         if not isinstance(named, str) or not named:
             raise ValueError(
@@ -51,14 +51,14 @@ class Project:
 
     @property
     def known_context(self) -> dict[str, Any]:
-        """The context as the CDK CLI hands it over: of `cdk.json`, of `cdk.context.json` and of `-c`."""
+        """The context as the CDK CLI passes it: of `cdk.json`, `cdk.context.json` and `-c`."""
         given = dict(each.split("=", 1) for each in self.context)
         context = _cdk_json(self.folder).get("context")
         noted = files.read_json(self.folder / "cdk.context.json")
         return {**(context if isinstance(context, dict) else {}), **(noted if isinstance(noted, dict) else {}), **given}
 
     def synthesize(self, out: Path, log: Path) -> None:
-        """Run the command once by itself, with no lookups and nothing started; RuntimeError with its last lines."""
+        """Run the command once, without lookups. Raises `RuntimeError` with its last lines."""
         shutil.rmtree(out, ignore_errors=True)
         environment = {
             **os.environ,
@@ -92,7 +92,7 @@ class Project:
 
 
 def find_cli(folder: Path) -> list[str]:
-    """The CDK CLI of a project: its own, one above it, the one on the path, or one that npx fetches; ValueError."""
+    """The CDK CLI: the project's, one above it, the one on the path, or npx's. Raises `ValueError` without any."""
     for each in (folder, *folder.parents):
         own = each / "node_modules" / ".bin" / "cdk"
         if own.exists():
@@ -108,7 +108,7 @@ def find_cli(folder: Path) -> list[str]:
 
 
 def shipped_transformers(folder: Path) -> str:
-    """The release in the shipped app's image: of the folder's `cdk.json`, or of a new project's settings."""
+    """The shipped app's transformers release: of the folder's `cdk.json`, or of a new project's settings."""
     context = _cdk_json(folder).get("context")
     own = context.get("extended-dlc") if isinstance(context, dict) else None
     settings = own if isinstance(own, dict) else json.loads(TEMPLATE.joinpath("settings.json").read_text())
@@ -116,13 +116,13 @@ def shipped_transformers(folder: Path) -> str:
 
 
 def is_shipped(folder: Path) -> bool:
-    """Whether a folder holds the app of this package with settings in its `cdk.json`, as the checkout does."""
+    """Whether a folder has settings of this package's app in its `cdk.json`, as the checkout does."""
     context = _cdk_json(folder).get("context")
     return isinstance(context, dict) and "extended-dlc" in context
 
 
 def path_with_this_python() -> str:
-    """The path on which `python3` is this very interpreter."""
+    """A PATH on which `python3` is this interpreter."""
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 

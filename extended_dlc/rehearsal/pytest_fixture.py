@@ -1,4 +1,4 @@
-"""A fixture for anybody's tests: the real CDK CLI deploys an app to the AWS that is embedded here.
+"""A pytest fixture: the real CDK CLI deploys an app to the embedded AWS.
 
     from extended_dlc.rehearsal.pytest_fixture import rehearsal  # in conftest.py
 
@@ -6,9 +6,9 @@
         outputs = rehearsal.deploy("python3 app.py")
         rehearsal.client("sqs").get_queue_attributes(QueueUrl=outputs["Mine"]["QueueUrl"])
 
-It lasts for the session: servers start with the first deployment, and end after the last test. Where nothing builds an
-image and no endpoint is deployed, no container engine is needed. The state is in `.rehearsal` of pytest's root folder,
-which has one rehearsal at a time.
+The fixture has session scope: servers start with the first deployment and end after the last test. A container engine
+is needed only where an image is built or an endpoint is deployed. The state is in `.rehearsal` of pytest's root folder,
+which allows one rehearsal at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rehearsed:
     """An AWS account on this machine, and the CDK CLI that deploys to it."""
 
     def __init__(self, folder: Path) -> None:
-        """Use the `.rehearsal` of a folder; nothing starts yet. ValueError while another rehearsal has it."""
+        """Use a folder's `.rehearsal`; nothing starts yet. Raises `ValueError` while another rehearsal uses it."""
         from extended_dlc.rehearsal.report import Report
         from extended_dlc.rehearsal.run import Rehearsal
 
@@ -46,15 +46,15 @@ class Rehearsed:
         ignore: Sequence[str] = (),
         models: Mapping[str, str] | None = None,
     ) -> dict[str, dict[str, str]]:
-        """Deploy all stacks of an app; the outputs of each stack by its name.
+        """Deploy all stacks of an app; returns the outputs of each stack by its name.
 
-        :param app: The command that synthesizes it, as of `cdk deploy --app`.
-        :param folder: Where it runs. Default: pytest's root folder.
-        :param context: As of `-c`.
-        :param ignore: Resource types that may do nothing.
-        :param models: Types of Hub models that are not known, by their ids.
+        :param app: The command that synthesizes it, as for `cdk deploy --app`.
+        :param folder: The folder in which it runs. Default: pytest's root folder.
+        :param context: As for `-c`.
+        :param ignore: Resource types that are only recorded.
+        :param models: Types of Hub models that are not known, by their IDs.
 
-        ValueError or RuntimeError with the reason, and with all that was said on the way.
+        Raises `ValueError` or `RuntimeError` with the reason and everything that was printed.
         """
         from extended_dlc.rehearsal import scenario_own
         from extended_dlc.rehearsal.project import Project
@@ -71,7 +71,7 @@ class Rehearsed:
         try:
             looked = scenario_own.look(stage, wishes)
             if looked.assembly.needs_engine() and not stage.has_engine:
-                stage.stop("aws")  # which knows no engine; what was deployed before is gone
+                stage.stop("aws")  # it was started without an engine; its earlier deployments are lost
                 stage.container_engine()
             if not stage.is_up:
                 scenario_own.start(stage)
@@ -82,7 +82,7 @@ class Rehearsed:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a program needs to use this account and no other."""
+        """The environment variables with which a program uses this account only."""
         found: dict[str, str] = self._stage.environment()
         return found
 
@@ -91,7 +91,7 @@ class Rehearsed:
         return self._stage.client.service(service, region=region or self._stage.region)
 
     def close(self) -> None:
-        """Stop all that was started."""
+        """Stop everything that was started."""
         self._open.close()
 
     def _outputs(self, regions: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What the rehearsal tells while it runs, and the report that it leaves."""
+"""What the rehearsal prints while it runs, and its final report."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from typing import TextIO
 from extended_dlc.terminal import Screen, Style, Waiting, is_terminal
 
 _SHOWN_OF_A_FAILURE = 200
-"""Lines of a step's programs that are printed when it fails; its log has all of them."""
+"""The number of a failed step's last output lines that are printed; its log has all of them."""
 
 
 class StepFailed(Exception):
-    """A step of the rehearsal failed; the message says why, and where to read more."""
+    """A step of the rehearsal failed; the message has the reason and the log."""
 
 
 @dataclass
 class Step:
-    """One step: what it did, how long it took and what proves that it worked."""
+    """One step: its name, duration and proof."""
 
     name: str
     ok: bool = False
     seconds: float = 0.0
-    """Seconds of work, downloads not counted."""
+    """Seconds of work without downloads."""
 
     download_seconds: float = 0.0
     proof: str = ""
-    """What was seen that shows the step worked, or the reason why it failed."""
+    """The evidence that the step worked, or the reason of its failure."""
 
     log: str | None = None
-    """File with everything the step printed."""
+    """The file with all output of the step."""
 
 
 @dataclass
 class Report:
-    """Prints each step as it goes, with the time since the start, and collects them.
+    """Prints each step as it runs, with the time since the start, and collects the steps.
 
-    What a step's programs print is folded: the last line stands beside the step while it goes on, and all of it is
-    printed where the step fails, or with `verbose`.
+    The output of a step's programs is folded: only its last line is shown while the step runs. All of it is printed
+    where the step fails, or with `verbose`.
     """
 
     out: TextIO = field(default_factory=lambda: sys.stdout)
@@ -58,7 +58,7 @@ class Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """Run a step; an exception marks it failed, prints its reason and goes on as `StepFailed`."""
+        """Run a step. Where it fails, its reason is printed and `StepFailed` is raised."""
         step = Step(name)
         self.steps.append(step)
         self.begin(name)
@@ -79,7 +79,7 @@ class Report:
             self.end(step)
 
     def begin(self, name: str) -> None:
-        """Say that a step begins; a terminal shows it in place while it goes on."""
+        """Announce a step; a terminal shows it in place while it runs."""
         if not is_terminal(self.out):
             self._line(f"{name} ...", "")
 
@@ -87,12 +87,12 @@ class Report:
         return time.monotonic() - self.started
 
     def say(self, text: str) -> None:
-        """A line under the current step."""
+        """Print a line below the current step."""
         for line in text.splitlines():
             self._print(f"          {line}", "", hang=None)
 
     def detail(self, text: str) -> None:
-        """A line that a program printed: beside the step, and below it where that fails."""
+        """A line of a program's output: shown beside the step, and below it where the step fails."""
         if self.verbose or self._waiting is None:
             self.say(text)
             return
@@ -101,7 +101,7 @@ class Report:
             self._waiting.detail(line)
 
     def end(self, step: Step) -> None:
-        """Say how a step ended, and what proves it."""
+        """Print how a step ended, and its proof."""
         downloads = f", downloads {step.download_seconds:.1f} s" if step.download_seconds >= 0.1 else ""
         state = "ok" if step.ok else "FAILED"
         self._line(f"{step.name}: {state} in {step.seconds:.1f} s{downloads}", "ok" if step.ok else "problem")
@@ -131,7 +131,7 @@ class Report:
 
     @property
     def download_seconds(self) -> float:
-        """Seconds spent on package downloads so far."""
+        """Seconds of package downloads so far."""
         return round(sum(step.download_seconds for step in self.steps), 2)
 
     def write(self, file: Path) -> None:

@@ -1,6 +1,6 @@
-"""The rehearsal: the real `cdk deploy` of the real app, on AWS services embedded on this machine.
+"""The rehearsal: the real `cdk deploy` of the real app, with AWS embedded on this machine.
 
-Each scenario is a story to read from top to bottom: `scenario_main.play`, `scenario_tutorial.play` …
+Each scenario is a function whose steps can be read in order: `scenario_main.play`, `scenario_tutorial.play` …
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Play(Protocol):
     """A scenario."""
 
     def __call__(self, stage: Stage, *, keep: bool) -> None:
-        """Play it; with `keep`, leave everything up at the end."""
+        """Run it; with `keep`, everything is left running."""
 
 
 SCENARIOS: Mapping[str, Play] = {
@@ -46,7 +46,7 @@ SCENARIOS: Mapping[str, Play] = {
 
 
 class Rehearsal:
-    """One rehearsal of the app in a folder; its state lives in `.rehearsal` there."""
+    """One rehearsal of the app in a folder; its state is in `.rehearsal` there."""
 
     def __init__(self, app: Path, report: Report) -> None:
         """Rehearse in the folder `app`."""
@@ -57,20 +57,20 @@ class Rehearsal:
         self._kept = self.state / "kept"
 
     def run(self, scenario: str = "main", *, keep: bool = False) -> None:
-        """Play a scenario with the app of this package, and take everything down again.
+        """Run a scenario with the app of this package, then stop everything.
 
-        `StepFailed` with the reason when a step fails. What a killed rehearsal left is taken down first. ValueError
-        while another one runs, or is kept up, and where no CDK CLI is found.
+        What a killed rehearsal left is stopped first. Raises `StepFailed` where a step fails, and `ValueError` while
+        another rehearsal runs or is kept, or where there is no CDK CLI.
         """
         self._alone(SCENARIOS[scenario], None, keep=keep)
 
     def run_project(self, project: Project, wishes: Wishes, *, keep: bool = False) -> None:
-        """Deploy somebody's app, ask its endpoints, and take everything down again, as `run` does."""
+        """Deploy a user's app, invoke its endpoints, then stop everything. Raises as `run` does."""
         self._alone(partial(scenario_own.play, wishes=wishes), project, keep=keep)
 
     @contextmanager
     def stage(self) -> Iterator[Stage]:
-        """A stage for a story of the caller's; all is taken down at its end, and ValueError raised as by `run`."""
+        """A stage for the caller's own steps; everything is stopped at its end. Raises `ValueError` as `run` does."""
         with locked(self.state):
             self._refuse_while_kept()
             self._clear()
@@ -90,7 +90,7 @@ class Rehearsal:
             raise ValueError(f"a rehearsal of {self.app} is kept up (--keep): end it with extended-dlc rehearse --down")
 
     def down(self) -> str:
-        """Take down what was kept up or left; says what was stopped. ValueError while a rehearsal runs."""
+        """Stop what was kept or left over; returns what was stopped. Raises `ValueError` while a rehearsal runs."""
         with locked(self.state):
             return self._take_down()
 
@@ -108,14 +108,14 @@ class Rehearsal:
                 step.proof = self._take_down()
 
     def _clear(self) -> None:
-        """Take down what a killed one left, and forget its logs."""
+        """Stop what a killed rehearsal left, and delete its logs."""
         self._take_down()
         logs = self.state / "logs"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)
 
     def _take_down(self) -> str:
-        """Stop the servers and remove this folder's containers; says what was stopped."""
+        """Stop the servers and remove this folder's containers; returns what was stopped."""
         stopped = self.servers.stop()
         self._kept.unlink(missing_ok=True)
         engine = Engine.load(self.state / "engine.json")

@@ -1,4 +1,4 @@
-"""A request for an endpoint of which only the model is known: what its task wants."""
+"""A sample request for an endpoint, by its model's type and task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BODIES = {
 
 
 def sample_for(model_type: str, task: str) -> Content:
-    """A text, a sound or a picture, or the body that the task wants."""
+    """A text, sound or picture, or the body that the task needs."""
     if task in _SOUNDS or (not task and model_type in _SOUND_TYPES):
         return Content(data=tone_wav(seconds=2), content_type="audio/wav")
     if task in _PICTURES or (not task and model_type in _PICTURE_TYPES):
@@ -39,7 +39,7 @@ def sample_for(model_type: str, task: str) -> Content:
 
 
 def square_png(side: int) -> bytes:
-    """A picture whose colours change from corner to corner."""
+    """A PNG whose colours change from corner to corner."""
     rows = b"".join(
         b"\0" + bytes(value for x in range(side) for value in (x * 255 // side, y * 255 // side, 128))
         for y in range(side)

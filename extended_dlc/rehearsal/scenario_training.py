@@ -1,6 +1,6 @@
-"""The training scenario: a model learns a sentence in spite of an interruption and is served; another is refused.
+"""The training scenario: a model is trained despite an interruption, and then served; another one is refused.
 
-The state machine's own definition runs, and starts real containers of the extended training image.
+The state machine's real definition runs, and starts containers of the extended training image.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from extended_dlc.rehearsal.stage import NAME, Stage
 from extended_dlc.rehearsal.tiny_models import BLOOM
 
 SENTENCE = "the quick brown fox jumps over the lazy dog while bloom and whisper are talking ."
-"""What it learns: words that the tiny models can say."""
+"""The training data: words that the tiny models can generate."""
 
 PROMPT = "the quick brown"
 REQUEST = {"inputs": PROMPT, "parameters": {"max_new_tokens": 9, "do_sample": False}}
 
 WORST_LOSS = 3.0
-"""The gate's bound: the model before it has learnt is above ten."""
+"""The evaluation gate's bound; the untrained model's loss is above ten."""
 
 SHORT_OF = "ml.c5.2xlarge"
-"""The first instance type of the training, of which there is none; the endpoint runs on another."""
+"""The training's first instance type, which has no capacity; the endpoint runs on another."""
 
 STEPS = 100
-"""Of the training; its first container is killed soon after the tenth."""
+"""The training steps; its first container is killed soon after the tenth."""
 
 
 def play(stage: Stage, *, keep: bool) -> None:
@@ -69,7 +69,7 @@ def play(stage: Stage, *, keep: bool) -> None:
 
 
 def play_hosts(stage: Stage, *, keep: bool) -> None:
-    """One training on two hosts, which torchrun joins over two addresses of this machine."""
+    """One training on two hosts, which torchrun connects over two loopback addresses."""
     stage.container_engine()
     stage.embedded_aws()
     serving = stage.base_image(DLC_4_51_3)
@@ -110,7 +110,7 @@ def _trains_on_two_hosts(stage: Stage) -> None:
         name = job["TrainingJobName"]
         metrics = stage.client.service("sagemaker").describe_training_job(TrainingJobName=name)["FinalMetricDataList"]
         epochs = {each["MetricName"]: each["Value"] for each in metrics}["epoch"]
-        # eight sentences, four on each host: one step an epoch; a host by itself would need two
+        # eight sentences on two hosts are one step an epoch; a single host would need two
         if epochs != 4:
             raise RuntimeError(f"four steps were {epochs:g} epochs: each host of {name} trained by itself")
         step.proof = (
@@ -120,7 +120,7 @@ def _trains_on_two_hosts(stage: Stage) -> None:
 
 @contextmanager
 def _code() -> Iterator[Path]:
-    """The example of a language model, with the scenario's sentence as its data."""
+    """The language model example, with the scenario's sentence as its data."""
     with tempfile.TemporaryDirectory(prefix="extended-dlc-training-") as made:
         folder = Path(made) / "code"
         ignored = shutil.ignore_patterns("__pycache__", "data")
@@ -138,7 +138,7 @@ def _example() -> Path:
 
 
 def _training(stage: Stage, image: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Settings of a training: nothing in them that the app would not take elsewhere."""
+    """Settings of a training, as the app accepts them anywhere."""
     return {
         "endpoint": "bloom",
         "image": {"kind": "extended", **image},
@@ -152,7 +152,7 @@ def _training(stage: Stage, image: dict[str, Any], folder: Path) -> dict[str, An
 
 
 def _learns(stage: Stage) -> None:
-    """One run: the first instance type is short, the second loses its capacity, and the model goes over."""
+    """One run: no capacity for the first instance type, an interruption on the second, then the model is served."""
     with stage.report.step("a run: a shortage, an interruption, the gate, and the endpoint goes over") as step:
         _embedded(stage, "scenarios", {"shortages": [SHORT_OF]})
         execution = _start(stage, {})
@@ -174,7 +174,7 @@ def _learns(stage: Stage) -> None:
 
 
 def _is_refused(stage: Stage) -> None:
-    """A model that has learnt nothing, given as the artefact of an earlier run: the gate refuses it."""
+    """Check that the gate refuses an untrained model, given as the artifact of an earlier run."""
     with stage.report.step("a model that has learnt nothing is refused by the gate") as step:
         live = _served(stage)
         bucket, _, key = live.removeprefix("s3://").partition("/")
@@ -199,7 +199,7 @@ def _start(stage: Stage, given: dict[str, Any]) -> str:
 
 
 def _finish(stage: Stage, execution: str, seconds: float = 600) -> dict[str, Any]:
-    """The execution once it has ended."""
+    """The execution after it has ended."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found: dict[str, Any] = stage.client.service("stepfunctions").describe_execution(executionArn=execution)
@@ -212,7 +212,7 @@ def _finish(stage: Stage, execution: str, seconds: float = 600) -> dict[str, Any
 
 
 def _interrupt(stage: Stage, seconds: float = 120) -> str:
-    """Kill a job's container once there is a whole checkpoint; the job's name."""
+    """Kill a job's container after the first complete checkpoint; returns the job's name."""
     deadline = time.monotonic() + seconds
     sagemaker, s3 = stage.client.service("sagemaker"), stage.client.service("s3")
     while time.monotonic() < deadline:
@@ -224,7 +224,7 @@ def _interrupt(stage: Stage, seconds: float = 120) -> str:
             bucket, _, prefix = config["S3Uri"].removeprefix("s3://").partition("/")
             keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", ())]
             if any(key.endswith("/trainer_state.json") for key in keys):
-                # without AWS's two minutes of notice, of which the script hears nothing and in which it would end
+                # without AWS's two minutes of notice, in which the script, which does not see the notice, would finish
                 _embedded(stage, f"training-jobs/{name}/interruption?seconds=0", None)
                 return str(name)
         time.sleep(0.1)
@@ -232,7 +232,7 @@ def _interrupt(stage: Stage, seconds: float = 120) -> str:
 
 
 def _logged(stage: Stage, job: str) -> tuple[list[float], list[int]]:
-    """All losses that a job logged, and how many each of its containers did."""
+    """All losses in a job's logs, and their number in each of its containers."""
     logs = stage.client.service("logs")
     group = "/aws/sagemaker/TrainingJobs"
     streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{job}/")["logStreams"]
@@ -247,7 +247,7 @@ def _logged(stage: Stage, job: str) -> tuple[list[float], list[int]]:
 
 
 def _served(stage: Stage) -> str:
-    """The artefact that the endpoint's stack serves."""
+    """The model artifact that the endpoint's stack serves."""
     (stack,) = stage.client.service("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
     values = [each["ParameterValue"] for each in stack["Parameters"] if each["ParameterValue"].startswith("s3://")]
     return str(values[0]) if values else ""
@@ -263,7 +263,7 @@ def _answers(stage: Stage, name: str, *, like: Answer | None = None) -> Answer:
 
 
 def _score(answer: Answer) -> int:
-    """How many words of the sentence follow the prompt, one after another."""
+    """The number of the sentence's words that follow the prompt in order."""
     wanted, said = SENTENCE.removeprefix(PROMPT).split(), answer.text.removeprefix(PROMPT).split()
     return next(
         (count for count, (one, other) in enumerate(zip(wanted, said, strict=False)) if one != other), len(said)
@@ -271,7 +271,7 @@ def _score(answer: Answer) -> int:
 
 
 def _embedded(stage: Stage, path: str, body: dict[str, Any] | None) -> None:
-    """Tell the embedded AWS what happens next, which no API of AWS's can."""
+    """Call an endpoint of the embedded AWS that AWS does not have."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{stage.client.port}/_embedded/{path}",
         data=json.dumps(body).encode() if body is not None else b"",

@@ -1,8 +1,8 @@
-"""The tutorial's scenario: AWS's own image deploys and then fails at the first request; extended, it answers.
+"""The tutorial scenario: AWS's own image is deployed and fails at the first request; the extended image responds.
 
-"Unlock the latest transformer models with Amazon SageMaker" (2022) met BLOOM, which transformers has from 4.20 on, on
-an image with 4.17. Where the engine can have a Python 3.8 image, the scenario plays with those very releases; elsewhere
-with a pair of today that stands in the same relation.
+"Unlock the latest transformer models with Amazon SageMaker" (2022) deployed BLOOM, which transformers has from 4.20 on,
+on an image with 4.17. Where the engine can pull a Python 3.8 image, the scenario uses those releases; elsewhere it uses
+two current releases with the same relation.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from extended_dlc.rehearsal.stage import Stage
 from extended_dlc.rehearsal.tiny_models import BLOOM_COPY, SMOLLM3
 
 AWS_ACCOUNT = "763104351884"
-"""The account whose registry has the DLCs."""
+"""The account of the DLCs' registry."""
 REPOSITORY = "huggingface-pytorch-inference"
 REQUEST = {"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 12, "do_sample": False}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A base with a release that is too old for a model, and the release that its stock server can be given."""
+    """A base image with a release that is too old for a model, and the release that its stock server can be given."""
 
     base: Parts
     model: str
-    """A Hub id that does not tell the model's type: `bigscience/bloom-…` alone would be refused at synth."""
+    """A Hub ID without the model's type: `bigscience/bloom-…` alone would be refused at synth."""
     model_type: str
     first: str
-    """The first transformers release that has the type."""
+    """The first transformers release with the type."""
     extended: str
     native: bool
-    """Whether the native server runs on this base too."""
+    """Whether the native server runs on this base as well."""
     told: str
-    """What is the tutorial's own, and what stands in for it."""
+    """The proof's text: which releases are the tutorial's, and what stands in for the rest."""
 
 
 TUTORIAL = Pair(
@@ -85,7 +85,7 @@ def play(stage: Stage, *, keep: bool) -> None:
         endpoints=_endpoint(stage, pair, model_type=pair.model_type),
         because=f"cannot load model type '{pair.model_type}': needs >= {pair.first}",
     )
-    # as others deploy it: the app's own default asks the model, and the deployment would fail
+    # with the default `verify`, the deployment itself would invoke the model and fail
     stage.deploy(
         "cdk deploy AWS's own image, the type not told and nothing asked: it succeeds",
         image=stock,
@@ -123,7 +123,7 @@ def _choose(stage: Stage) -> Pair:
 
 
 def _put_where_aws_has_it(stage: Stage, base: str) -> str:
-    """Push the base to the embedded ECR as if it were AWS's; returns its name there."""
+    """Push the base to the embedded ECR as AWS's image; returns its reference there."""
     with stage.report.step("put it into AWS's own registry") as step:
         ecr = stage.client.service("ecr", account=AWS_ACCOUNT)
         ecr.create_repository(repositoryName=REPOSITORY)
@@ -135,12 +135,12 @@ def _put_where_aws_has_it(stage: Stage, base: str) -> str:
 
 
 def _endpoint(stage: Stage, pair: Pair, **more: Any) -> dict[str, Any]:
-    """The tutorial's endpoint: the model and its task."""
+    """The tutorial's endpoint with its model and task."""
     return {"model": stage.endpoint(pair.model, task="text-generation", **more)}
 
 
 def _first_request_fails(stage: Stage, pair: Pair) -> None:
-    """The tutorial's pain: everything is up and well, and the model cannot be loaded."""
+    """The tutorial's problem: the endpoint is InService, but the model cannot be loaded."""
     from botocore.exceptions import ClientError
 
     with stage.report.step("the first request fails") as step:

@@ -9,7 +9,7 @@ import wave
 
 
 def tone_wav(*, seconds: float, hertz: float = 440, rate: int = 16000) -> bytes:
-    """A WAV file, mono, 16 bit, of one tone."""
+    """A mono 16-bit WAV file of one tone."""
     samples = [int(8000 * math.sin(2 * math.pi * hertz * n / rate)) for n in range(int(seconds * rate))]
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:

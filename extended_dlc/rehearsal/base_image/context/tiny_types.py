@@ -1,9 +1,9 @@
-"""Tiny models with random weights, of any type that this transformers release has, in the layout of the Hub.
+"""Tiny models with random weights, of any type in this transformers release, with the Hub's file layout.
 
-    python tiny_types.py FOLDER TYPE:TASK:SEED=PATH …      an empty TASK: what the type is most often used for
+    python tiny_types.py FOLDER TYPE:TASK:SEED=PATH …      an empty TASK: the type's most usual one
 
-It runs beside `tiny_models.py`, which makes the types that this program cannot shrink (BLOOM, Whisper), and ends with
-status 3 and a line `PATH: reason` for each model that it cannot make. The others are made all the same.
+It runs beside `tiny_models.py`, which makes the types that this program cannot shrink (BLOOM, Whisper). For each model
+that cannot be made it prints a line `PATH: reason`, makes the others, and exits with status 3.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SIZES: dict[str, Any] = {
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 32),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4),
     **dict.fromkeys(("n_group", "topk_group"), 1),
-    # RoBERTa counts positions from its padding token on
+    # RoBERTa's position numbers start after the padding token's
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_source_positions", "max_target_positions"), 514),
     "image_size": 32,
     "patch_size": 8,
-    # speech by convolutions, as Wav2Vec2 has them
+    # convolutions for speech, as in Wav2Vec2
     "conv_dim": [32, 32],
     "conv_kernel": [10, 8],
     "conv_stride": [8, 8],
@@ -42,12 +42,12 @@ _SIZES: dict[str, Any] = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-"""What makes a configuration small, where it has an attribute of that name."""
+"""The values that make a configuration small, for each attribute that it has."""
 
 _ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "mask_token": "<mask>"}
 _LONGEST = 500
 _LARGEST = 30_000_000
-"""Weights of a model that still counts as tiny."""
+"""The largest number of weights of a tiny model."""
 _INIT = 0.5
 
 _CHAT_TEMPLATE = (
@@ -77,14 +77,14 @@ _HEADS = {
     "zero-shot-classification": ("SequenceClassification",),
     "zero-shot-image-classification": ("ZeroShotImageClassification",),
 }
-"""Task -> the heads that serve it, as `AutoModelFor…` names them; '' is the bare model."""
+"""Task to the heads that serve it, as in `AutoModelFor…`; '' is the model without a head."""
 
 _USUAL = ("Seq2SeqLM", "SpeechSeq2Seq", "MaskedLM", "CausalLM", "ImageClassification", "CTC", "AudioClassification", "")
-"""The heads of a model whose task nobody said, the first that its type has."""
+"""The heads for an unknown task; the first that exists for the type is taken."""
 
 
 class CannotMake(Exception):
-    """A model that this program cannot make small."""
+    """This program cannot make the model small."""
 
 
 def make(folder: Path, model_type: str, task: str, seed: int) -> None:
@@ -119,7 +119,7 @@ _TOKENIZER = {
 
 
 def _config(transformers: Any, model_type: str, tokenizer: Any, task: str) -> Any:
-    """The type's configuration, with all that it counts made small."""
+    """The type's configuration with all sizes made small."""
     try:
         default = transformers.AutoConfig.for_model(model_type)
     except ValueError:
@@ -129,7 +129,7 @@ def _config(transformers: Any, model_type: str, tokenizer: Any, task: str) -> An
     text = sizes.get("text_config", sizes)
     text.update(numbers, vocab_size=tokenizer.get_vocab_size())
     if getattr(default, "is_encoder_decoder", False):
-        # random weights know no end: an answer ends at its length
+        # random weights do not predict the end token, so only the length limit ends the text
         text.update(decoder_start_token_id=numbers["bos_token_id"], forced_eos_token_id=None)
     if task == "zero-shot-classification":
         sizes["id2label"] = {0: "contradiction", 1: "entailment"}
@@ -138,10 +138,10 @@ def _config(transformers: Any, model_type: str, tokenizer: Any, task: str) -> An
 
 
 def _small(transformers: Any, default: Any) -> dict[str, Any]:
-    """The arguments that make a configuration small, and those of the configurations inside it."""
+    """The arguments that make a configuration small, including its nested configurations."""
     base = transformers.PretrainedConfig
     sizes = {name: size for name, size in _SIZES.items() if _counts(default, name)}
-    if "kv_lora_rank" in sizes:  # multi-head latent attention has a key for each head
+    if "kv_lora_rank" in sizes:  # multi-head latent attention has one key for each head
         sizes["num_key_value_heads"] = sizes["num_attention_heads"]
     for name in ("initializer_range", "init_std", "initializer_factor"):
         if hasattr(default, name):
@@ -151,7 +151,7 @@ def _small(transformers: Any, default: Any) -> dict[str, Any]:
 
 
 def _counts(config: Any, name: str) -> bool:
-    """Whether an attribute is a number, or as many of them, as ours."""
+    """Whether the configuration's attribute has the type of the value in `_SIZES`: a number or a list."""
     value = getattr(config, name, None)
     computed = getattr(type(config), name, None)
     if isinstance(computed, property) and computed.fset is None:
@@ -160,7 +160,7 @@ def _counts(config: Any, name: str) -> bool:
 
 
 def _head(transformers: Any, config: Any, task: str) -> Any:
-    """The auto class of the task, or of what the type is most often used for."""
+    """The auto class for the task, or for the type's most usual task."""
     wanted = _HEADS.get(task, _USUAL)
     if not getattr(config, "is_encoder_decoder", False) and wanted is _USUAL:
         wanted = _USUAL[2:]
@@ -172,7 +172,7 @@ def _head(transformers: Any, config: Any, task: str) -> Any:
 
 
 def _speak(model: Any, tokenizer: Any, tiny_models: Any) -> None:
-    """Where it generates text: words of the corpus only, and no end."""
+    """Make a text generation model predict only words of the corpus, and never the end token."""
     output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     weight = getattr(output, "weight", None)
     if weight is not None and weight.shape[0] == tokenizer.get_vocab_size():
@@ -180,11 +180,11 @@ def _speak(model: Any, tokenizer: Any, tiny_models: Any) -> None:
 
 
 def _save_processors(transformers: Any, config: Any, folder: Path) -> bool:
-    """What turns pictures or sounds into numbers, where a type has it; whether it takes the tokenizer's place."""
+    """Save the image processor or feature extractor, if the type has one; whether the model needs no tokenizer."""
     images = import_module("transformers.models.auto.image_processing_auto").IMAGE_PROCESSOR_MAPPING
     sounds = import_module("transformers.models.auto.feature_extraction_auto").FEATURE_EXTRACTOR_MAPPING
     if config in images:
-        # a class, several in a tuple (releases before 5), or by what they compute with
+        # the mapping has a class, a tuple (releases before 5), or a dict by backend
         found = images[config]
         several = list(found.values()) if isinstance(found, dict) else found if isinstance(found, tuple) else [found]
         square = {"height": 32, "width": 32}
@@ -197,14 +197,14 @@ def _save_processors(transformers: Any, config: Any, folder: Path) -> bool:
 
 
 def _save_letters(transformers: Any, folder: Path) -> None:
-    """A vocabulary of letters, which speech recognition by CTC writes."""
+    """Save a vocabulary of letters, which CTC speech recognition predicts."""
     tokens = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz'"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
 
 
 def main(folder: Path, *wanted: str) -> int:
-    """Make the models that are named; the exit status."""
+    """Make the named models and return the exit status."""
     status = 0
     for one in wanted:
         recipe, _, path = one.partition("=")
@@ -213,7 +213,7 @@ def main(folder: Path, *wanted: str) -> int:
         (folder / path).mkdir(parents=True)
         try:
             make(folder / path, model_type, task, int(seed))
-        except Exception as error:  # a type that wants to be made in its own way
+        except Exception as error:  # the type needs its own way to be made
             shutil.rmtree(folder / path)
             print(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", file=sys.stderr)
             status = 3
