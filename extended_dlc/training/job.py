@@ -30,7 +30,7 @@ from extended_dlc.training.inputs import Inputs, place_inputs
 from extended_dlc.training.model import TrainedModel, new_results
 from extended_dlc.training.request import Requests
 from extended_dlc.training.rights import grant_observability, grant_results
-from extended_dlc.training.start import start_by_clock, start_on_change
+from extended_dlc.training.start import start
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -152,10 +152,7 @@ class TrainingJob(Construct):
             job_role=JobRole(role=role, path=role_path, boundary=permissions_boundary),
         )
         requests = self._build(options.settled(self), job_name)
-        if schedule is not None:
-            start_by_clock(self, schedule)
-        if on_change:
-            start_on_change(self, requests.made_of())
+        start(self, requests, schedule=schedule, on_change=on_change)
 
     def _build(self, options: TrainingOptions, job_name: str | None) -> Requests:
         """Everything in its order: what is decided, the bucket, the role, the image, the inputs, the state machine."""

@@ -11,9 +11,18 @@ from aws_cdk import aws_iam as iam
 if TYPE_CHECKING:
     from extended_dlc.options.training import TrainingSchedule
     from extended_dlc.training.job import TrainingJob
+    from extended_dlc.training.request import Requests
 
 
-def start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
+def start(job: TrainingJob, requests: Requests, *, schedule: TrainingSchedule | None, on_change: bool) -> None:
+    """Have runs started by the clock, and by a deployment after a change."""
+    if schedule is not None:
+        _start_by_clock(job, schedule)
+    if on_change:
+        _start_on_change(job, requests.made_of())
+
+
+def _start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
     """A schedule of EventBridge Scheduler."""
     from aws_cdk import TimeZone
     from aws_cdk import aws_scheduler as scheduler
@@ -30,7 +39,7 @@ def start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
     )
 
 
-def start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
+def _start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
     """A call at the deployment that differs where what the training is made of does."""
     from aws_cdk import custom_resources as custom
 
