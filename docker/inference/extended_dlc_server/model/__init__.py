@@ -1,1 +1,1 @@
-"""The model itself: loaded, warmed up, batched and asked."""
+"""The model: loading, warm-up, batching and inference."""

@@ -1,7 +1,7 @@
-"""How large an answer may become: what a pipeline makes is weighed item by item, and given up where it is too much.
+"""Limits on the size of a response: results are measured item by item, and inference stops at the limit.
 
-A small request can have a large answer: features are 40 bytes a number as Python holds them, and a list of labels for
-each of thousands of images more than the images.
+A small request can have a large response: Python takes 40 bytes for each number of a feature vector, and the labels of
+thousands of images can take more memory than the images.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from ..machine.memory import container_bytes
 from ..settings import MEGABYTE
 
 ANSWER_SHARE = 8
-"""The part of the container's memory that one answer may take, in Python and written, is one in so many."""
+"""One response, as Python objects and as JSON, may take at most 1/8 of the container's memory."""
 
 _NUMBER, _PLAIN, _ENTRY, _DIGITS = 50, 14, 200, 12
-"""Bytes of a number in a list, of a truth value, of an object's table, and of a number's digits as they are written."""
+"""Estimated bytes: a number in a list, a boolean or None, a dictionary or other object, and the digits of a number."""
 
 _MOST_LOOKED_AT = 64
-"""Items of a list that are all looked at; of a longer one so many are, evenly, and stand for the others."""
+"""Up to about this many items of a list are measured; a longer list is estimated from an even sample of that size."""
 
 
 def most_bytes() -> int:
-    """What one answer may take."""
     return container_bytes() // ANSWER_SHARE
 
 
 def weight(value: Any) -> int:
-    """About how many bytes a result takes as Python's objects and as the JSON that is made of them."""
+    """Estimate the bytes that a result takes as Python objects and as JSON."""
     if isinstance(value, str):
         return 50 + 2 * len(value)
     if isinstance(value, bool) or value is None:
@@ -44,7 +43,7 @@ def weight(value: Any) -> int:
     if isinstance(value, (list, tuple, set, frozenset)):
         return 60 + _weight_of_items(value if isinstance(value, (list, tuple)) else list(value))
     if hasattr(value, "numel"):  # a tensor
-        return int(value.numel()) * _NUMBER  # which is written by way of a list
+        return int(value.numel()) * _NUMBER  # it is converted to a list to be written as JSON
     if hasattr(value, "nbytes"):
         return int(value.nbytes) + int(value.size) * _DIGITS
     if hasattr(value, "getpixel"):
@@ -61,7 +60,7 @@ def _weight_of_items(items: Sequence[Any]) -> int:
 
 
 def too_large(most: int) -> RequestError:
-    """The answer to a request whose own answer would not fit."""
+    """Make the error for a request whose response would exceed `most` bytes."""
     return RequestError(
         413,
         "answer-too-large",
@@ -71,7 +70,7 @@ def too_large(most: int) -> RequestError:
 
 
 def weigh_answers(pipeline: Any, task: str) -> None:
-    """Let each item of an answer be weighed as it is made, and with it whether anybody still waits for it."""
+    """Wrap `postprocess`: measure each item of a result, and stop when the limit is reached or the client has gone."""
     most = most_bytes()
     postprocess = pipeline.postprocess
     before = _BEFORE.get(task)
@@ -86,7 +85,7 @@ def weigh_answers(pipeline: Any, task: str) -> None:
         return result
 
     pipeline.postprocess = weighed
-    if task == "fill-mask":  # which reads thousands of texts for one mask, and no layer of the model meanwhile
+    if task == "fill-mask":  # it may decode thousands of texts for one mask, without a model layer that would check
         pipeline.tokenizer.decode = _while_wanted(pipeline.tokenizer.decode)
     if task == "mask-generation":
         _weigh_masks(pipeline.image_processor, most)
@@ -101,7 +100,7 @@ def _while_wanted(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _weigh_filled(pipeline: Any, made: Mapping[str, Any], most: int, options: Mapping[str, Any]) -> None:
-    """Of each mask as many texts are made as tokens are asked for, each with the whole text in it."""
+    """fill-mask returns `top_k` candidates for each mask, each with the whole text."""
     ids, targets = made["input_ids"], options.get("target_ids")
     masks = int((ids == pipeline.tokenizer.mask_token_id).sum())
     tokens = options.get("top_k") or 5
@@ -111,7 +110,7 @@ def _weigh_filled(pipeline: Any, made: Mapping[str, Any], most: int, options: Ma
 
 
 def _weigh_segments(pipeline: Any, made: Mapping[str, Any], most: int, options: Mapping[str, Any]) -> None:
-    """The scores of each class, or of each query, are made as large as the image, in numbers of four bytes."""
+    """Segmentation scales the scores of each class or query to the size of the image, as float32."""
     config = pipeline.model.config
     layers = max(getattr(config, name, None) or 1 for name in ("num_labels", "num_queries"))
     pixels = sum(int(height) * int(width) for height, width in made.get("target_size", ()))
@@ -126,15 +125,15 @@ _BEFORE: Mapping[str, Callable[[Any, Mapping[str, Any], int, Mapping[str, Any]],
 
 
 def _weigh_masks(processor: Any, most: int) -> None:
-    """Masks are kept as runs until the last step, which makes an image of each."""
+    """Masks are kept run-length encoded until the last step, which expands each to the size of the image."""
     module = importlib.import_module(type(processor).__module__)
-    with contextlib.suppress(AttributeError):  # a name of the library's own, which may change
+    with contextlib.suppress(AttributeError):  # a private name of transformers, which may change
         unpack = module._rle_to_mask
 
         def weighed(runs: Mapping[str, Any]) -> Any:
             check()
             height, width = runs["size"]
-            if made_so_far(int(height) * int(width) * 7) > most:  # a byte, and "false," as JSON
+            if made_so_far(int(height) * int(width) * 7) > most:  # one byte in memory, and "false," in JSON
                 raise too_large(most)
             return unpack(runs)
 

@@ -1,6 +1,6 @@
-"""Which requests may run as one batch, and the same answer for each as if it had run alone.
+"""Dynamic batching: which requests may run as one batch, with the same answer for each as if it had run alone.
 
-What has queued while the model was busy runs together next; the worker says how long a run waits for more.
+Requests that queued while the model was busy form the next batch; the worker decides how long to wait for more.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from .speech import hears_alike, is_whisper, most_together, transcribe_together,
 
 log = logging.getLogger(__name__)
 
-# Task -> parameters that mean the same for a padded batch as for one text. Others count positions or repeated tokens
-# with the padding in it (max_length, repetition_penalty), or end all of a batch together (max_time).
+# Task -> parameters with the same effect in a padded batch as for one text. Other parameters include the padding when
+# they count positions or repeated tokens (max_length, repetition_penalty), or end the whole batch at once (max_time).
 _LABELS = frozenset({"function_to_apply", "top_k"})
 _ZERO_SHOT = frozenset({"candidate_labels", "hypothesis_template"})
 _VECTORS = frozenset({"dimensions", "normalize", "truncation_direction"})
-# Of Whisper's `generate`. Several temperatures would be tried until the worst of a batch is good enough.
+# Parameters of Whisper's `generate`. `temperature` is absent: a list of temperatures is retried until the worst item of
+# the batch is good enough.
 _OF_SPEECH = frozenset({"do_sample", "language", "max_new_tokens", "num_beams", "task"})
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "audio-classification": _LABELS,
-    # those of `generate` stand beside the others where the release's pipeline takes them so (5.0 and newer)
+    # from transformers 5.0 on, the pipeline takes the arguments of `generate` at the top level too
     "automatic-speech-recognition": _OF_SPEECH | {"generate_kwargs", "return_timestamps"},
     "depth-estimation": frozenset(),
     "feature-extraction": _VECTORS | {"pooling"},
@@ -52,7 +53,7 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
     "zero-shot-image-classification": _ZERO_SHOT,
 }
 
-# The same for what a model's own generation_config.json may ask of every request: name -> values that ask for nothing.
+# The same for generation_config.json, which applies to every request: name -> values that have no effect.
 _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "bad_words_ids": (None,),
     "condition_on_prev_tokens": (None, False),
@@ -72,23 +73,23 @@ _NO_EFFECT: Mapping[str, tuple[Any, ...]] = {
 }
 
 _MOST_TEXTS = 8
-"""Texts of one request that may run together with those of others."""
+"""Requests with more texts than this are not batched with other requests."""
 
 _WRITING = 8
-"""How many calls' worth of padding a batch may have whose model is called again for each token that it writes."""
+"""Factor on the allowed padding of a generating batch: its model is called once for each new token."""
 
 _A_SECOND = 50
-"""Tokens that a second of sound is, for models that hear all of it at once: those of wav2vec2 and its kin are 20 ms."""
+"""Tokens per second of audio for models without windows: a frame of wav2vec2 and similar models is 20 ms."""
 
 CHARACTERS = 4
-"""About so many are a token."""
+"""Characters per token, roughly."""
 
 
 class Batching:
-    """How the loaded pipeline takes several inputs at once, once it is proved to answer as for each alone."""
+    """Runs several inputs through the pipeline as one batch, if a test at the start shows the same answers."""
 
     def __init__(self, pipeline: Any, task: str, size: int, embeddings: Embeddings | None = None) -> None:
-        """Off until `prove` has been called; `size` is the most inputs of a batch."""
+        """`size` is the maximum batch size; `prove` reduces it to 1 where batches change the answers."""
         self._embeddings = embeddings
         self._pipeline, self._task, self._kind = pipeline, task, kind_of(task)
         possible = task in _PARAMETERS and (task != "automatic-speech-recognition" or is_whisper(pipeline))
@@ -99,11 +100,11 @@ class Batching:
             _pad_for_generation(pipeline.tokenizer)
 
     def run_alone(self) -> None:
-        """What is left for the pipeline where others share the steps of the model."""
+        """Turn batching off: the scheduler batches the texts instead."""
         self.size, self._one_pass = 1, None
 
     def prove(self) -> None:
-        """Compare two inputs alone with the same two together: not every model minds its padding."""
+        """Compare the answers of two inputs alone and as a batch: some models do not mask their padding."""
         if self.size == 1:
             self._one_pass = None
             self._embed_one_by_one()
@@ -114,7 +115,7 @@ class Batching:
             self._one_pass = None
             reason = self._difference(samples, arguments)
         if reason and self._kind is not Kind.TEXT:
-            # images and sounds of one size need no padding, and many clients send no other
+            # images or audio of equal size need no padding, and many clients send only one size
             self._equal_sizes = True
             reason = self._difference(*self._samples(equal=True))
         if reason:
@@ -123,12 +124,12 @@ class Batching:
             self._embed_one_by_one()
 
     def _embed_one_by_one(self) -> None:
-        """Also the texts of one request, where a model minds its padding or may have no batch."""
+        """Embed the texts of one request one by one too."""
         if self._embeddings:
             self._embeddings.together = 1
 
     def _difference(self, samples: list[Any], arguments: Mapping[str, Any]) -> str:
-        """Why these may not run together; empty where they may."""
+        """Return why these inputs cannot run as a batch, or an empty string."""
         try:
             if self._task == "text-generation":
                 alone = [answer for text in samples for answer in self._likely_next([text])]
@@ -148,10 +149,10 @@ class Batching:
         return "" if alike else "in a batch this model answers differently"
 
     def _samples(self, *, equal: bool) -> tuple[list[Any], dict[str, Any]]:
-        """Two inputs of the task, and the parameters that it cannot do without or that show a difference."""
+        """Return two inputs of the task, with required parameters and those that make a difference visible."""
         labels: dict[str, Any] = {"candidate_labels": ["a", "b"]} if self._task.startswith("zero-shot") else {}
         if "function_to_apply" in inspect.signature(self._pipeline._sanitize_parameters).parameters:
-            labels = {"function_to_apply": "none"}  # probabilities near 0 and 1 would hide one
+            labels = {"function_to_apply": "none"}  # logits, because probabilities near 0 and 1 would hide a difference
         if self._kind is Kind.AUDIO:
             import numpy as np
 
@@ -173,7 +174,7 @@ class Batching:
         return texts, labels
 
     def key(self, inputs: Any, arguments: Mapping[str, Any]) -> Hashable | None:
-        """Equal for requests that may run together; None for one that runs alone."""
+        """Return a key that is equal for requests that may share a batch, or None for a request that runs alone."""
         if self.size == 1 or arguments.keys() - _PARAMETERS[self._task]:
             return None
         if self._task == "text-generation" and not self._generates_alike(arguments):
@@ -187,13 +188,13 @@ class Batching:
         return None if like is None else (like, json.dumps(arguments, sort_keys=True) if arguments else "")
 
     def most(self, inputs: Any) -> int:
-        """How many requests may run together with this one among them."""
+        """Return the maximum batch size for a batch with this request."""
         if self._task == "automatic-speech-recognition":
             return most_together(self._pipeline, inputs, self.size)
         return self.size
 
     def length(self, inputs: Any) -> int:
-        """About how many tokens of its own a request has; 0 where a batch pads nothing, or its key sees to that."""
+        """Estimate the tokens of a request; 0 where a batch has no padding or the key already limits it."""
         if self._kind is Kind.AUDIO and self._task != "automatic-speech-recognition":
             return int(len(inputs["raw"]) / self._pipeline.feature_extractor.sampling_rate * _A_SECOND)
         if self._kind is not Kind.TEXT:
@@ -204,12 +205,12 @@ class Batching:
 
     @property
     def spare(self) -> int:
-        """How many tokens of padding a batch may have: what is written counts more than what is read."""
+        """How many tokens of padding a batch may have: more for generation, which calls the model for each token."""
         often = _WRITING if self._task == "text-generation" else 1
         return often * worth_a_call(self._pipeline.device)
 
     def _like(self, inputs: Any) -> Hashable | None:
-        """Equal for inputs that a batch may hold; None for one that is several itself."""
+        """Return a key that is equal for inputs that may share a batch, or None for a list of several inputs."""
         if self._kind is Kind.AUDIO and self._equal_sizes:
             return len(inputs["raw"])
         if self._task == "automatic-speech-recognition":
@@ -227,11 +228,11 @@ class Batching:
         return chat
 
     def knows_better(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
-        """Whether `call` is the faster way even for one input."""
+        """Whether `call` is faster than the pipeline even for one input."""
         return self._one_pass is not None and isinstance(inputs, str) and not arguments.keys() - _PARAMETERS[self._task]
 
     def call(self, inputs: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
-        """The pipeline's results, each as the pipeline returns it for one input."""
+        """Run a batch; each result has the form that the pipeline returns for one input."""
         if self._task == "automatic-speech-recognition":
             return transcribe_together(self._pipeline, inputs, arguments)
         if self._embeddings and self._embeddings.is_asked(inputs[0], arguments):
@@ -246,7 +247,7 @@ class Batching:
         return list(results)
 
     def _likely_next(self, texts: list[str]) -> list[Any]:
-        """How likely each token comes next: equal texts would hide a difference."""
+        """Return the log probabilities of the next token: equal texts could hide a difference."""
         tokenizer, model = self._pipeline.tokenizer, self._pipeline.model
         tokens = tokenizer(texts, return_tensors="pt", padding=len(texts) > 1).to(model.device)
         made = model.generate(
@@ -262,13 +263,14 @@ class Batching:
 
     def _generates_alike(self, arguments: Mapping[str, Any]) -> bool:
         if "max_new_tokens" not in arguments and getattr(self._generation_config, "max_new_tokens", None) is None:
-            return False  # the default is a length with the prompt in it
+            return False  # the default, max_length, includes the prompt
         return self._config_asks_for_nothing()
 
     def _transcribes_alike(self, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
-        """Not with times of words, whose search looks at the whole batch, nor with a list, of languages for a batch.
+        """Whether the clip may be transcribed in a batch.
 
-        Each has beams of its own, with nothing padded between them: up to 4.57 the pipeline asks for five.
+        Word timestamps are excluded, since their search looks at the whole batch, and so is a list of languages. Beams
+        are allowed, since each clip has its own without padding between them: up to 4.57 the pipeline asks for five.
         """
         generate = {**arguments, **arguments.get("generate_kwargs", {})}
         generate = {
@@ -298,19 +300,19 @@ class Batching:
 
 
 def _few_texts(inputs: Any) -> Hashable | None:
-    """Equal for requests whose vectors may be made together: each of one text, or of a few."""
+    """Return a key for requests with one text or a few, whose embeddings may share a batch."""
     texts = [inputs] if isinstance(inputs, str) else inputs
     few = isinstance(texts, list) and len(texts) <= _MOST_TEXTS and all(isinstance(text, str) for text in texts)
     return "texts" if few else None
 
 
 def copied(one: Any) -> Any:
-    """Pipelines take the values out of a dictionary that they are given."""
+    """Copy a dictionary: pipelines pop the values out of their input."""
     return dict(one) if isinstance(one, dict) else one
 
 
 def _pad_for_generation(tokenizer: Any) -> None:
-    """On the left, where a continuation cannot see it; with the end token where a model has no other."""
+    """Pad on the left, as generation needs, and with the EOS token if there is no padding token."""
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token

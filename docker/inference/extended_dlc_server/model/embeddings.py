@@ -1,7 +1,7 @@
-"""Vectors of texts: the model's token features, pooled as its repository or the request says.
+"""Text embeddings: the model's token features, pooled as its repository or the request says.
 
-A text is cut where the model's repository says so, as sentence-transformers does. Texts of one call are sorted by
-length and run in padded batches; whether this model minds its padding is proved at the start (`batching.py`).
+A text is truncated at the length that the model's repository sets, as in sentence-transformers. The texts of one call
+are sorted by length and run in padded batches; `batching.py` tests at the start whether padding changes the vectors.
 """
 
 from __future__ import annotations
@@ -25,37 +25,36 @@ from .similarity import similarities
 log = logging.getLogger(__name__)
 
 MOST_TEXTS = 2048
-"""Most texts of a request, as OpenAI has it: with 1,000 numbers each, about the 25 MB that SageMaker passes on."""
+"""Maximum texts per request, as at OpenAI: with 1,000 numbers each, about the 25 MB that SageMaker passes on."""
 
 MODEL = "model"
-"""The pooling, and all that comes after it, of the model's own repository."""
+"""Value of `pooling` for the modules of the model's repository: its pooling and all modules after it."""
 
 PIPELINES_OF_VECTORS = ("feature-extraction", "sentence-embeddings")
 
 Text = str | list[int]
-"""A text, or the numbers of its tokens."""
+"""A text, or its token ids."""
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """What is made of the texts of one request."""
+    """The embeddings of one request."""
 
     rows: Any
-    """An array of 32 bits, a row for each text."""
+    """A float32 array with one row per text."""
 
     tokens: int
-    """How many tokens of them the model has read."""
+    """Number of input tokens of all texts."""
 
     def tolist(self) -> list[list[float]]:
-        """To compare and to print."""
         made: list[list[float]] = self.rows.tolist()
         return made
 
 
 def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | None:
-    """How texts become vectors: as the repository says, by their mean where it says nothing; None for other tasks.
+    """Return how to pool: as the repository says, by the mean if it says nothing; None for tasks without embeddings.
 
-    For feature-extraction, which was asked for by name, modules that are not known here are no reason not to start.
+    Modules that this server does not support stop the start for sentence-embeddings, but not for feature-extraction.
     """
     if task not in PIPELINES_OF_VECTORS:
         return None
@@ -72,7 +71,10 @@ def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | 
 
 
 def most_tokens(said: int | None, tokenizer: Any, positions: int, told: int | None) -> int:
-    """Where texts are cut: as the repository says, or else its tokenizer, unless the settings say where."""
+    """Return the length at which texts are truncated: the repository's, or its tokenizer's, at most `positions`.
+
+    `told` is the setting for it, which `positions` already includes.
+    """
     if told is not None:
         return positions
     usual = said or tokenizer.model_max_length
@@ -80,10 +82,10 @@ def most_tokens(said: int | None, tokenizer: Any, positions: int, told: int | No
 
 
 class Embeddings:
-    """Makes vectors with the model of a pipeline."""
+    """Makes embeddings with the model of a pipeline."""
 
     def __init__(self, pipeline: Any, recipe: Recipe, task: str, most_tokens: int) -> None:
-        """`most_tokens` is where a text is cut."""
+        """Texts are truncated at `most_tokens`."""
         self.pipeline, self.recipe, self.task, self.most_tokens = pipeline, recipe, task, most_tokens
         self.together = MOST_TOGETHER
         model, tokenizer = pipeline.model, pipeline.tokenizer
@@ -93,21 +95,21 @@ class Embeddings:
         self._options = {name: False for name in ("use_cache", "return_dict") if name in self._takes}
         self._weights = model.num_parameters(exclude_embeddings=True)
         self._hidden = int(getattr(text_config(model.config), "hidden_size", 0))
-        if recipe.lower_case and task == "sentence-embeddings":  # what asks for tokens gets those that there were
+        if recipe.lower_case and task == "sentence-embeddings":  # feature-extraction keeps the tokenizer as it is
             _lower(tokenizer)
         self._modules = build(recipe, pipeline.device) if recipe.from_repository else []
 
     @property
     def usual(self) -> str | None:
-        """How texts are pooled where a request does not say it; None where it has to."""
+        """The default pooling; None if each request must name one."""
         return MODEL if self.recipe.from_repository else self.recipe.mode
 
     def is_asked(self, inputs: Any, arguments: Mapping[str, Any]) -> bool:
-        """Whether a request wants vectors of its texts, and not those of their tokens."""
+        """Whether a request asks for one vector per text instead of one per token."""
         return self.task == "sentence-embeddings" or "pooling" in arguments or isinstance(inputs, dict)
 
     def check(self, arguments: dict[str, Any], inputs: Any) -> bool:
-        """Whether it wants those; 400 for parameters that have no meaning then. A prompt's name becomes the prompt."""
+        """Return `is_asked`; 400 for invalid parameters. Replaces `prompt_name` by `prompt` in the arguments."""
         arguments.pop("encoding_format", None)
         truncate = arguments.pop("truncate", None)
         if truncate is not None:
@@ -155,14 +157,14 @@ class Embeddings:
         return True
 
     def __call__(self, inputs: Any, arguments: Mapping[str, Any]) -> Any:
-        """`Vectors` of a text or several; similarities of a sentence with those that it is compared with."""
+        """Return `Vectors`, or for an object the similarities of `source_sentence` to each of `sentences`."""
         if isinstance(inputs, dict):
             vectors = self.embed([[inputs["source_sentence"], *inputs["sentences"]]], arguments)[0]
             return similarities(vectors.rows[0], vectors.rows[1:], self.recipe.similarity)
         return self.embed([inputs], arguments)[0]
 
     def embed(self, requests: Sequence[Any], arguments: Mapping[str, Any]) -> list[Vectors]:
-        """Vectors of several requests with equal parameters, request by request."""
+        """Embed the texts of several requests with equal parameters; return one `Vectors` per request."""
         several = [[one] if isinstance(one, str) else list(one) for one in requests]
         rows, counts = self._rows([text for texts in several for text in texts], arguments)
         made, end = [], 0
@@ -172,7 +174,7 @@ class Embeddings:
         return made
 
     def _rows(self, texts: Sequence[Text], arguments: Mapping[str, Any]) -> tuple[Any, list[int]]:
-        """A row and a number of tokens for each text."""
+        """Return the vector and the number of tokens of each text."""
         import numpy as np
 
         prompt = arguments.get("prompt") or ""
@@ -201,12 +203,12 @@ class Embeddings:
         return self.recipe if pooling == MODEL else pooled_by(pooling)
 
     def _chosen_modules(self, recipe: Recipe, normalize: bool | None) -> list[Module]:
-        """Without the last step where that normalizes and a request does not want it."""
+        """Return the modules, without a final normalization if the request sets `normalize` to false."""
         modules = self._modules if recipe.from_repository else build(recipe, self.pipeline.device)
         return modules[:-1] if normalize is False and recipe.normalizes else modules
 
     def _tokens(self, texts: Sequence[Text], prompt: str, side: str) -> list[dict[str, list[int]]]:
-        """What the model reads of each text, cut where it reads no further."""
+        """Tokenize the texts, truncated at `most_tokens`."""
         tokenizer = self.pipeline.tokenizer
         read: list[dict[str, list[int]]] = [
             {"input_ids": [] if isinstance(text, str) else text[: self.most_tokens]} for text in texts
@@ -229,13 +231,13 @@ class Embeddings:
         return read
 
     def _prompt_length(self, prompt: str) -> int:
-        """How many tokens a prompt takes in front of a text."""
+        """Number of tokens that a prompt takes before the text, without a final special token."""
         tokenizer = self.pipeline.tokenizer
         ids = tokenizer(prompt, truncation=True, max_length=self.most_tokens)["input_ids"]
         return len(ids) - (bool(ids) and ids[-1] in tokenizer.all_special_ids)
 
     def _batch(self, texts: Sequence[Mapping[str, list[int]]], prompt_length: int, modules: Sequence[Module]) -> Any:
-        """The rows of texts that run together."""
+        """Return the vectors of one batch."""
         import torch
 
         pipeline = self.pipeline
@@ -254,7 +256,7 @@ class Embeddings:
 
 
 def _lower(tokenizer: Any) -> None:
-    """Let a tokenizer put texts in lower case, unless it does."""
+    """Make a tokenizer convert texts to lower case."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         target = getattr(tokenizer, "basic_tokenizer", tokenizer)

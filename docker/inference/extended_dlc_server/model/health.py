@@ -9,16 +9,16 @@ from ..writing.comparing import same, tolerance_of
 
 
 class Health:
-    """The answer to the warm-up request, and how much another one may differ from it."""
+    """The answer to the warm-up request, to be compared with later answers."""
 
     def __init__(self, ask: Callable[[], Any], pipeline: Any) -> None:
-        """Ask twice: of an answer that already differs between the two, only the form is compared later."""
+        """Run the request twice: if the two answers differ, later ones are compared by form only."""
         self._ask, self._model = ask, pipeline.model
         self._first = ask()
         self._by_form = not same(self._first, ask(), tolerance_of(self._model))
 
     def why_not(self) -> str:
-        """Why the answer is no longer as it was; empty where it is."""
+        """Return how the model's answer has changed, or an empty string."""
         try:
             answer = self._ask()
         except Exception as error:
@@ -31,7 +31,7 @@ class Health:
 
 
 def _form(value: Any) -> Any:
-    """Names and types, without the values."""
+    """Return the keys and types of a value."""
     if isinstance(value, dict):
         return {key: _form(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

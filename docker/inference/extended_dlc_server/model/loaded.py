@@ -1,6 +1,6 @@
-"""What was made of the files: the weights that transformers had to invent, and whether the answer depends on them.
+"""Loads the pipeline, and finds weights that transformers initialized randomly and the answer depends on.
 
-`pipeline()` loads the model and keeps transformers' own report to itself, so the report is taken where it is made.
+`pipeline()` discards the loading report of `from_pretrained`, so the report is taken in `from_pretrained` itself.
 """
 
 from __future__ import annotations
@@ -23,27 +23,26 @@ from ..json_text import encode_json
 log = logging.getLogger(__name__)
 
 MOST_PROBES = 8
-"""Modules that are tried one by one; where more were invented, all of them count as needed."""
+"""Up to this many modules are tested one by one; with more random ones, all of them count as needed."""
 
 
 @dataclass
 class Reports:
-    """What transformers said about the models that it loaded."""
+    """The loading reports of transformers."""
 
     loaded: list[tuple[Any, Mapping[str, Any]]] = field(default_factory=list)
-    """Each model, with what its checkpoint lacked and what did not fit."""
+    """Each model, with its `loading_info`: missing keys, mismatched keys and error messages."""
 
     errors: list[Exception] = field(default_factory=list)
-    """Why classes could not be loaded: `pipeline()` tries several, and the first is the one that was meant."""
+    """Why model classes could not be loaded: `pipeline()` tries several, and the first is the intended one."""
 
     def of(self, model: Any) -> Mapping[str, Any]:
-        """The report about this model."""
         return next((report for made, report in self.loaded if made is model), {})
 
 
 @contextmanager
 def loading_reports() -> Iterator[Reports]:
-    """Ask every `from_pretrained` of a model for its report, also where shapes do not fit."""
+    """Patch `PreTrainedModel.from_pretrained` to record its loading report, and to accept mismatched shapes."""
     from transformers import PreTrainedModel
 
     original = vars(PreTrainedModel)["from_pretrained"]
@@ -67,19 +66,19 @@ def loading_reports() -> Iterator[Reports]:
 
 
 def invented(model: Any, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Name -> tensor of the weights that the checkpoint lacks or has in another shape.
+    """Return name -> tensor of the weights that the checkpoint lacks or has in another shape.
 
-    Not those that another name has brought (tied weights), nor what a model computes for itself (position numbers).
+    Tied weights that were loaded under another name are not among them, nor computed buffers (position ids).
     """
     names = [*report.get("missing_keys", ()), *(row[0] for row in report.get("mismatched_keys", ()))]
     if not names:
         return {}
-    # statistics are learned too, though no optimizer changes them
+    # the running statistics of a batch norm are learned too, though they are buffers
     buffers = {name: value for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
     weights = {**buffers, **dict(model.named_parameters(remove_duplicate=False))}
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     found = {}
-    for name in names:  # older releases name the parts of a bare model as if it had a head
+    for name in names:  # older releases add the base model's prefix even for a model without a head
         for spelt in (name, name.removeprefix(prefix), prefix + name):
             if spelt in weights:
                 found[spelt] = weights[spelt]
@@ -89,10 +88,10 @@ def invented(model: Any, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tie_heads(model: Any, lacking: Mapping[str, Any]) -> bool:
-    """Whether a head and the table of its input, of which one was lacking, are now one, as the configuration says.
+    """Tie output and input embeddings where one of the two is missing; return whether any were tied.
 
-    Releases before 5 tie the head of the whole model alone as they load it, and later ones save only one of the two:
-    the decoder inside BLIP would have a random head.
+    Releases before 5 tie the head of the outermost model only, and later ones save only one of the two tensors: the
+    decoder inside BLIP would have a random head.
     """
     import torch
 
@@ -115,7 +114,7 @@ def tie_heads(model: Any, lacking: Mapping[str, Any]) -> bool:
 
 
 def misfits(report: Mapping[str, Any]) -> list[str]:
-    """What has another shape in the checkpoint than in the model, with both."""
+    """Describe each weight whose shape in the checkpoint differs from that in the model."""
     rows = sorted(report.get("mismatched_keys", ()), key=lambda row: str(row[0]))
     return [f"{row[0]} ({_shape(row[1])} in the checkpoint, {_shape(row[2])} by config.json)" for row in rows]
 
@@ -125,18 +124,18 @@ def _shape(size: Any) -> str:
 
 
 def _place(tensor: Any) -> int | None:
-    """What two names of one tensor have in common; nothing is known of one that is on no device."""
+    """Return the tensor's data pointer, equal for tied weights; None for a meta tensor."""
     return None if tensor.device.type == "meta" else tensor.data_ptr() or None
 
 
 @dataclass
 class Numbers:
-    """Whether there was a tensor of numbers, and whether any was finite."""
+    """Whether the model's outputs had floating-point tensors, and whether any number was finite."""
 
     seen: bool = False
     finite: bool = False
     broken: bool = False
-    """Whether scores before the answer was made of them held one that is none."""
+    """Whether the logits held a NaN."""
 
     @property
     def are_none(self) -> bool:
@@ -144,7 +143,6 @@ class Numbers:
         return self.seen and not self.finite
 
     def add(self, value: Any) -> None:
-        """Look at a tensor, or at those in a sequence."""
         if isinstance(value, (list, tuple)):
             for part in value:
                 self.add(part)
@@ -154,7 +152,7 @@ class Numbers:
 
 @contextmanager
 def numbers_of(model: Any) -> Iterator[Numbers]:
-    """Watch what the model gives meanwhile: a text made of NaN looks like any other."""
+    """Watch the model's outputs inside the context: a text generated from NaN looks like any other."""
     numbers = Numbers()
 
     def look(module: Any, arguments: Any, output: Any) -> None:
@@ -172,9 +170,9 @@ def numbers_of(model: Any) -> Iterator[Numbers]:
 
 
 def read_by_the_answer(weights: Mapping[str, Any], model: Any, ask: Callable[[], Any]) -> list[str]:
-    """Which of these weights the answer is computed from: they are set to NaN, module by module, and it is asked again.
+    """Return the weights that the answer depends on: set them to NaN, one module at a time, and compare the answers.
 
-    A pooler that the task leaves aside changes nothing. What only some inputs reach (experts) counts as read.
+    A pooler that the task does not use changes nothing. Experts, which only some inputs reach, always count as used.
     """
     modules: dict[str, list[str]] = {}
     for name in weights:
@@ -198,16 +196,16 @@ def _changes(weights: Collection[Any], model: Any, before: bytes, ask: Callable[
                 weight.fill_(math.nan)
         with numbers_of(model) as numbers:
             return encode_json(ask()) != before or numbers.broken
-    except Exception:  # a model of NaN may fail in any way, and only because of them
+    except Exception:  # NaN weights may fail in any way, which also shows that they are used
         return True
     finally:
-        with suppress(NotImplementedError), torch.no_grad():  # no device, no value
+        with suppress(NotImplementedError), torch.no_grad():  # meta tensors have no values
             for weight, value in zip(weights, kept, strict=True):
                 weight.copy_(value)
 
 
 def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
-    """The same files with another config.json: what `pipeline()` is given as an object never reaches the model."""
+    """Make a folder of links to the files, with another config.json: a config passed to `pipeline()` is not used."""
     place = Path(tempfile.mkdtemp(prefix="model-with-config-"))
     for file in folder.iterdir():
         if file.name != "config.json":
@@ -217,9 +215,9 @@ def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
 
 
 def _encoder(folder: Path, options: dict[str, Any]) -> Any:
-    """The folder, or of a model such as T5 its encoder alone: the whole would want a text to decode too.
+    """Return the folder, or for a model such as T5 its encoder, loaded: the whole model requires decoder input too.
 
-    Takes from the options what a model that is loaded already needs no more.
+    Loading options are removed from `options` where the model is loaded here.
     """
     from transformers import AutoConfig, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
@@ -237,9 +235,9 @@ def _encoder(folder: Path, options: dict[str, Any]) -> Any:
 def make_pipeline(
     task: str, weights: Weights, config: dict[str, Any] | None, incomplete: Incomplete, **options: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """transformers' pipeline of these weights, and those of its weights that nobody delivered.
+    """Return the pipeline, and name -> tensor of the weights that are random.
 
-    With a `config` that is read instead of the one beside the weights.
+    `config`, if given, replaces the config.json beside the weights.
     """
     import transformers
     from transformers.pipelines import pipeline
@@ -252,7 +250,7 @@ def make_pipeline(
             model = _encoder(folder, options) if task == "feature-extraction" else str(folder)
             made = pipeline(task, model=model, **options)
         except Exception as error:
-            # that pipeline() could load no class says nothing of why
+            # pipeline()'s message about "any of the following classes" does not give the cause
             cause = reports.errors[0] if reports.errors and "any of the following classes" in str(error) else error
             raise StartError(why_not_loaded(cause, weights, transformers.__version__)) from error
     report = reports.of(made.model)
@@ -285,11 +283,11 @@ def make_pipeline(
 
 _OPTIONAL = frozenset({"normalizer_file", "target_vocab_file", "tokenizer_config_file", "tokenizer_file"})
 _OTHERS = (".model", ".tiktoken", "tekken.json")
-"""How files end that stand for those that a tokenizer asks for by name."""
+"""Endings of tokenizer files that replace the files named in `vocab_files_names`."""
 
 
 def missing_tokenizer_files(tokenizer: Any, folder: Path) -> list[str]:
-    """What the tokenizer should have been made of: from transformers 5 on an empty one is made without a word."""
+    """Return missing tokenizer files: without them, transformers 5 creates an empty tokenizer without an error."""
     asked = getattr(type(tokenizer), "vocab_files_names", None) or {}
     names = {file.name for file in folder.iterdir()}
     whole = any(name.startswith("tokenizer.") and name.endswith(".json") for name in names)
@@ -297,6 +295,6 @@ def missing_tokenizer_files(tokenizer: Any, folder: Path) -> list[str]:
         return []
     needed = [name for role, name in asked.items() if role not in _OPTIONAL]
     missing = [name for name in needed if name not in names]
-    if asked and not needed:  # known by the whole file only
+    if asked and not needed:  # this tokenizer has no other files than tokenizer.json
         missing = ["tokenizer.json"]
     return missing

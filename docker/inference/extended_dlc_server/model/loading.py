@@ -1,4 +1,4 @@
-"""From the settings to what answers: a pipeline on each device, or the user's own code. Runs on the worker's thread.
+"""Loads what the settings name: a pipeline on each device, or the user's code. Runs on the worker's thread.
 
 torch and transformers are imported inside the functions: the server answers `/ping` while they load.
 """
@@ -41,13 +41,13 @@ log = logging.getLogger(__name__)
 
 
 def load_model(settings: Settings) -> Sequence[Model | UserModel]:
-    """The copies of what answers: the pipeline, warmed up, or the user's own code around it or instead of it."""
+    """Return the model copies: warmed-up pipelines, or the user's code, which may use a pipeline or its own model."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only looked at
     wanted = None if settings.model_folder_holds_a_model else settings.model_id
     place_cache(os.environ, wanted, [temporary, settings.model_folder.parent])
     if settings.token_secret_arn and not settings.token:
         settings = replace(settings, token=read_token(settings.token_secret_arn))
-        # where huggingface_hub looks, for what is downloaded besides: code of a model, the user's functions
+        # huggingface_hub reads it for other downloads: a model's own code, those of the user's functions
         os.environ["HF_TOKEN"] = settings.token or ""
     program = settings.program_file
     if settings.requirements_file:
@@ -62,7 +62,7 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
         (own,) = load_pipelines(settings, for_own_code=True)
         context = _context(settings, str(settings.model_folder))
         return [UserModel(hooks, context, own.pipeline, own)]
-    # without files that we know of, its own business
+    # Without known weights, the user's model_fn finds its own.
     known = settings.model_id is not None or settings.model_folder_holds_a_model
     with part_of_start("download"):
         folder = find_weights(settings, every_file=True).folder if known else settings.model_folder
@@ -95,13 +95,14 @@ def _devices() -> str:
 def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Model]:
     """Import transformers, find the task, load a pipeline on each device and warm it up.
 
-    For the user's own code one: who wrote it did not think of two threads, nor of a CPU whose tensors numpy refuses.
+    For user code there is only one copy, and no bfloat16 on CPU: such code may not be thread-safe, and numpy does not
+    accept bfloat16 tensors.
     """
     incomplete = Incomplete(allowed=settings.allow_incomplete)
     with part_of_start("download"):
         weights = find_weights(settings, incomplete)
     with part_of_start("imports"):
-        import torch  # noqa: F401 - what takes the time of the next ones
+        import torch  # noqa: F401 - most of the time of the next imports
         import transformers
         from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -137,15 +138,15 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
-        reason = str(error)  # and not the error, which keeps the model in memory
-    # some models and some pipelines, of older releases above all, know no other
+        reason = str(error)  # the exception itself would keep the model in memory
+    # some models and some pipelines, mainly of older releases, work in float32 only
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
     return _load(weights, task, settings, placed("float32"), read, sentences, incomplete)
 
 
 def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
-    """The configuration for the installed release, where it is another than the one beside the weights."""
+    """Return the configuration for the installed release, or None if it is the one beside the weights."""
     import transformers
 
     installed, changed = transformers.__version__, weights.config_folder != weights.folder
@@ -174,7 +175,7 @@ def _load(
     sentences: Recipe | Scoring | None,
     incomplete: Incomplete,
 ) -> list[Model]:
-    """A copy on each device, one after the other: loading sets torch's default precision for all threads."""
+    """Load a copy on each device, one after the other: loading sets torch's default dtype for all threads."""
     import torch
     from transformers.pipelines import pipeline
 
@@ -213,7 +214,7 @@ def _load(
 
 
 def _require_what_is_read(model: Model, invented: dict[str, Any], name: str, incomplete: Incomplete) -> None:
-    """Refuse a head or a layer that the checkpoint lacks, and not what the task leaves aside."""
+    """Report missing weights that the task uses, such as its head; unused ones do not matter."""
     if not invented:
         return
 

@@ -1,4 +1,4 @@
-"""The model: a transformers pipeline that is loaded, warmed up and asked. All of it runs on the worker's thread.
+"""A loaded transformers pipeline: warm-up, validation of requests, inference. Inference is on the worker's thread.
 
 torch and transformers are imported inside the functions: the server answers `/ping` while they load.
 """
@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 
 class Model:
-    """One loaded pipeline and what it takes."""
+    """One loaded pipeline, with the limits and parameters of its requests."""
 
     def __init__(self, pipeline: Any, task: str, settings: Settings, sentences: Recipe | Scoring | None = None) -> None:
-        """Read from the pipeline what its callers may send; `sentences` says how texts get vectors, or scores."""
+        """Read from the pipeline what requests may hold; `sentences` says how texts are embedded, or scored."""
         self.pipeline = pipeline
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
@@ -82,7 +82,7 @@ class Model:
         if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
             self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
         self.steps: Scheduler | None = None
-        """What writes its texts, once it is proved that they may share steps."""
+        """The scheduler for continuous batching, once a test at the start has shown that the model supports it."""
 
         self._texts: PipelineTexts | None = None
         self._scheduler: Scheduler | None = None
@@ -110,7 +110,6 @@ class Model:
 
     @property
     def served(self) -> Served:
-        """What it can be asked."""
         return Served(
             task=self.task,
             kind=self.expected.kind,
@@ -123,13 +122,13 @@ class Model:
 
     @property
     def batch_size(self) -> int:
-        """Most requests that run together."""
+        """Maximum number of requests that run together."""
         return self.steps.most if self.steps else self._batching.size
 
     def prepare(self, request: Decoded) -> Shared | None:
-        """Check all of a request that needs no model, on any thread; how it may run together with others.
+        """Validate a request, on any thread and without inference; return how it may be batched, or None.
 
-        400 for parameters that it may not have, and for what the model has no positions or no template for.
+        400 for invalid parameters, for inputs that are too long, and for chats without a chat template.
         """
         if request.arguments is None:
             arguments = self._parameters.check(request.parameters)
@@ -172,17 +171,17 @@ class Model:
         )
 
     def joins(self, request: Decoded) -> Callable[[Emit | None], Writing] | None:
-        """How a request that is prepared joins the steps in which others are written, where it may."""
+        """Return how a prepared request joins the scheduler, or None if it cannot."""
         if self.steps is None or self._texts is None or self.writer is None:
             return None
         texts = self._texts.request(request)
         return None if texts is None else self.writer.joins(texts, *texts.asked)
 
     def _rendered(self, inputs: Any, arguments: dict[str, Any]) -> Any:
-        """What the chat template makes of chats, and texts as they are."""
+        """Apply the chat template to chats; return texts unchanged."""
         variables = {**arguments.pop("chat_template_kwargs", {})}
         encoding = arguments.get("tokenizer_encode_kwargs", {})
-        assert self._chats is not None  # noqa: S101 - of text-generation alone
+        assert self._chats is not None  # noqa: S101 - only called for text-generation
         variables.update({name: value for name, value in encoding.items() if name in self._chats.variables})
         chat = isinstance(inputs, list) and not isinstance(inputs[0], str)
         if variables and not (chat and "tokenizer_encode_kwargs" in self._parameters.table):
@@ -197,14 +196,14 @@ class Model:
         return [self._chats.render(one, arguments, variables) for one in inputs]
 
     def answer(self, request: Decoded) -> bytes:
-        """The pipeline's result in its form; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        """Return the response body; errors are raised as `RequestError` or `FatalError`."""
         with self._counter.count([request.tokens]):
             result = self.predict(request)
         return self._written(result, request)
 
     def predict(self, request: Decoded) -> Any:
-        """The pipeline's result as it is."""
-        if request.arguments is None:  # of user code, which decodes on this thread
+        """Return the pipeline's result, not yet encoded."""
+        if request.arguments is None:  # the request comes from user code, which decodes on this thread
             self.prepare(request)
         try:
             with panics_are_errors(), watched(request.wishes, self.pipeline) as (more, told):
@@ -216,7 +215,7 @@ class Model:
         return result
 
     def run(self, work: Callable[[], Any]) -> Any:
-        """What work on the model returns; what goes wrong comes as it does for a request."""
+        """Call `work`, which uses the model; errors are converted as for a request."""
         try:
             with panics_are_errors():
                 return work()
@@ -224,7 +223,7 @@ class Model:
             raise self._explained(error) from error
 
     def _with(self, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
-        """Arguments for the pipeline, with more that are for `generate`."""
+        """Add arguments of `generate` to those of the pipeline."""
         if more and self._parameters.grouped:
             return {**arguments, "generate_kwargs": {**arguments.get("generate_kwargs", {}), **more}}
         return {**arguments, **more}
@@ -237,14 +236,14 @@ class Model:
 
     @staticmethod
     def _check_details(inputs: Any, arguments: dict[str, Any]) -> None:
-        """400 for a request whose tokens are those of several sequences."""
+        """400 for a request with more than one generated sequence."""
         if not _is_one(inputs, arguments):
             raise RequestError(
                 400, "bad-parameters", "'details' are of one answer: send one text or one chat, and no beams"
             )
 
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
-        """Answers of requests with equal parameters; whatever goes wrong is for each of them alone to explain."""
+        """Answer requests with equal parameters as one batch; after an error, the worker runs each of them alone."""
         try:
             with panics_are_errors(), self._counter.count([request.tokens for request in requests]):
                 results = self._batching.call([request.inputs for request in requests], requests[0].arguments or {})
@@ -270,12 +269,12 @@ class Model:
         return encode(result, request.form, self.expected.task)
 
     def check_stream(self, request: Decoded) -> None:
-        """400 for a request that has no answer in parts."""
+        """400 for a request that cannot be streamed."""
         if not _is_one(request.inputs, request.arguments or {}):
             raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
 
     def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
-        """Generate with an event for each token, the last of which has what `answer` would; returns how many."""
+        """Generate with an event for each token; the last one holds the whole answer. Return the number of tokens."""
         pipeline = self.pipeline
         events = TokenEvents(pipeline.tokenizer, emit, gone)
         try:
@@ -299,7 +298,7 @@ class Model:
         return len(events.tokens)
 
     def warm_up(self) -> None:
-        """Two small inferences: the first request finds everything ready, and what answers are like is known."""
+        """Run a small request twice: it initializes the model, and gives the answer for later health checks."""
         try:
             self._health = Health(lambda: self._call(*warm_up_request(self.expected, self.pipeline)), self.pipeline)
         except Exception as error:
@@ -311,7 +310,7 @@ class Model:
             self.reranker.together = 1
 
     def _may_share_steps(self) -> bool:
-        """Whether texts are written step by step from now on."""
+        """Whether the scheduler is used: it must pass a test."""
         if self._scheduler is None or self.writer is None:
             return False
         try:
@@ -324,12 +323,12 @@ class Model:
         return True
 
     def fit_pairs(self, query: str, texts: Sequence[str], *, cuts: bool) -> int:
-        """About how many tokens are lost of pairs that are cut as they are read; 400 where none is to be cut."""
-        assert self.reranker is not None  # noqa: S101 - of cross-encoders alone
+        """Estimate how many tokens are truncated from pairs of query and text; 400 if that is not allowed."""
+        assert self.reranker is not None  # noqa: S101 - only called for cross-encoders
         return self._lengths.fit_pairs(query, texts, self.reranker.most_tokens, cuts=cuts)
 
     def why_not_healthy(self) -> str:
-        """Why the model no longer answers as it did at the start; empty where it does."""
+        """Return how the model's answer differs from that at the start, or an empty string."""
         return self._health.why_not() if self._health else ""
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:
@@ -340,16 +339,16 @@ class Model:
         if self.expected.task == "automatic-speech-recognition":
             return transcribe(self.pipeline, inputs, arguments)
         if self.expected.task == "zero-shot-audio-classification":
-            inputs = inputs["raw"]  # it knows no rates, and the audio has the model's already
+            inputs = inputs["raw"]  # This pipeline takes no sampling rate; the audio is resampled already.
         if self.expected.task == "image-text-to-text" and isinstance(inputs, dict):
             return self.pipeline(**inputs, **arguments)
         return self.pipeline(inputs, **arguments)
 
     def _explained(self, error: Exception) -> Exception:
-        """The same error for the one who can put it right.
+        """Convert an error to one whose status tells who can fix it.
 
-        The model has answered the warm-up request, so whatever else than memory and device fails now is about this
-        request's inputs or parameters.
+        The model has answered the warm-up request, so an error that is not about memory or the device is caused by the
+        inputs or parameters of this request.
         """
         if isinstance(error, RequestError):
             return error
@@ -357,7 +356,7 @@ class Model:
         if device or self._health is None:
             return device or error
         log.info("a request does not fit the model: %s", frames(error))
-        # words of these are meant for who calls; those of others may name what is inside
+        # messages of these types are written for the caller; those of others may expose internals
         told = f": {shown_text(error)}" if isinstance(error, (ValueError, TypeError, KeyError)) else ""
         return ModelFailedError(
             400,
@@ -367,7 +366,7 @@ class Model:
 
 
 def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
-    """Let each prompt be counted between the processor, which makes tokens of its images, and the model."""
+    """Wrap `_forward` to check the length of a prompt after the processor has added its image tokens."""
     forward = pipeline._forward
 
     def counted(model_inputs: Any, **options: Any) -> Any:
@@ -379,7 +378,7 @@ def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
 
 
 _SOME_TEXT = "A text with some words in it, of which the model makes what it likes."
-"""What is read to see whether texts may share steps."""
+"""Prompt of the test whether the model supports the scheduler."""
 
 _REQUIRED = {
     **dict.fromkeys(
@@ -393,6 +392,6 @@ _REQUIRED = {
 
 
 def _is_one(inputs: Any, arguments: dict[str, Any]) -> bool:
-    """Whether the answer is one sequence that grows at its end."""
+    """Whether the answer is one sequence without beam search."""
     several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
     return not several and (isinstance(inputs, str) or is_chat(inputs))

@@ -1,6 +1,6 @@
-"""Texts through a pipeline's tokenizer and model in one call of each.
+"""Replaces the pipeline for some text tasks: one call of the tokenizer and one of the model for all texts.
 
-A pipeline tokenizes, collates and labels each text by itself, which takes several times as long as a small model does.
+A pipeline tokenizes, collates and postprocesses text by text, which takes several times as long as a small model.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Any
 from ..machine.cpu import one_thread
 
 _SMALL = 20_000_000
-"""Characters times weights below which one thread takes as long as two, which have to meet after each step.
+"""Characters times weights below which one thread is as fast as two, which must synchronize after each step.
 
-Measured on two cores with 18,000 weights: 16 texts of 8 tokens (12 million) take 1.6 ms either way, but two threads now
-and then 5 ms, where they have to share a core with the event loop; 16 texts of 16 tokens (26 million) take 8 % longer.
+Measured on two cores with 18,000 weights: 16 texts of 8 tokens (12 million) take 1.6 ms either way, but two threads
+sometimes 5 ms, when they share a core with the event loop; 16 texts of 16 tokens (26 million) take 8 % longer.
 """
 
 
 def threads_for(pipeline: Any, characters: int, weights: int) -> contextlib.AbstractContextManager[None]:
-    """One thread for what is done before two have met."""
+    """Use one thread for work that is too small for synchronization to pay off."""
     small = pipeline.device.type == "cpu" and characters * weights < _SMALL
     return one_thread() if small else contextlib.nullcontext()
 
 
 class OnePass:
-    """What the tasks have in common; a subclass makes answers of what the model returns."""
+    """The part that the tasks share; a subclass converts the model's output to results."""
 
     def __init__(self, pipeline: Any) -> None:
-        """Not proved yet to answer as the pipeline does."""
+        """Its results must still be compared with the pipeline's (`Batching.prove`)."""
         self.pipeline = pipeline
         names = inspect.signature(pipeline.model.forward).parameters
-        # what a pipeline tells models that could continue a text when they are only to judge it; and a tuple is enough
+        # As the pipeline does: use_cache=False for classifiers on decoders. return_dict=False is cheaper.
         self._options = {name: False for name in ("use_cache", "return_dict") if name in names}
         self._weights = pipeline.model.num_parameters(exclude_embeddings=True)
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:
-        """An answer for each text, as the pipeline gives it for that text alone."""
+        """Return for each text the result that the pipeline gives for that text alone."""
         with threads_for(self.pipeline, sum(map(len, texts)), self._weights):
             return self._answer(texts, arguments)
 
@@ -47,7 +47,7 @@ class OnePass:
         import torch
 
         tokens = self.pipeline.tokenizer(list(texts), padding=len(texts) > 1)
-        # of a list of lists numpy makes an array in a third of the time that torch takes
+        # numpy converts a list of lists in a third of the time that torch takes
         tensors = {
             name: torch.from_numpy(np.array(rows, np.int64)).to(self.pipeline.device) for name, rows in tokens.items()
         }
@@ -56,25 +56,25 @@ class OnePass:
         return self.answers(outputs[0].float().cpu().numpy(), tokens, arguments)
 
     def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
-        """What the model made, an array with a row for each text, text by text."""
+        """Convert the model's output, an array with a row for each text, to a result for each text."""
         raise NotImplementedError
 
 
 class Features(OnePass):
-    """An array for each text, without the padding."""
+    """Token features: an array for each text, without the padding."""
 
     def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
-        """As many rows as the text has tokens."""
+        """Cut off the padding rows."""
         left = self.pipeline.tokenizer.padding_side == "left"
         pairs = zip(made, map(sum, tokens["attention_mask"]), strict=True)
         return [rows[None, -length:] if left else rows[None, :length] for rows, length in pairs]
 
 
 class Labels(OnePass):
-    """The likeliest label of each text, or those that were asked for."""
+    """Text classification: the most likely label of each text, or the `top_k` labels."""
 
     def __init__(self, pipeline: Any) -> None:
-        """Looks once at what the model's configuration says: each look takes longer than a label."""
+        """Read the model's configuration once: each access takes longer than computing a label."""
         super().__init__(pipeline)
         from transformers.pipelines import text_classification
 
@@ -90,7 +90,7 @@ class Labels(OnePass):
             self._usual = self._functions.SOFTMAX
 
     def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
-        """The same labels and scores, and as many lists around them."""
+        """Return the pipeline's labels and scores, in the same nested lists."""
         _, _, options = self.pipeline._sanitize_parameters(**arguments)
         function, scores = options.get("function_to_apply", self._usual), made
         if function == self._functions.SIGMOID:
@@ -111,7 +111,7 @@ class Labels(OnePass):
 
 
 def one_pass(pipeline: Any, task: str) -> OnePass | None:
-    """None where only the pipeline itself knows how: for other tasks, and for a model's own pipeline."""
+    """Return None where only the pipeline can do it: for other tasks, and for a pipeline class of the model's own."""
     kinds = {"feature-extraction": Features, "text-classification": Labels}
     ours = task in kinds and type(pipeline).__module__.startswith("transformers.pipelines.")
     return kinds[task](pipeline) if ours else None

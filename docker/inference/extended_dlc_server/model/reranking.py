@@ -1,7 +1,7 @@
-"""How well texts answer a query, by a cross-encoder: a model that reads both together and has one label.
+"""Reranking: scores of texts for a query by a cross-encoder, a model that reads both together and has one label.
 
-The score is what sentence-transformers makes of it: the activation that the model's configuration names, a sigmoid
-where it names none. A pair that is too long is cut at the longer of the two, as that package does.
+Scores are those of sentence-transformers: they use the activation that the model's configuration names, or a sigmoid.
+A pair that is too long is truncated in the longer of the two texts, as in that package.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What a repository says of a cross-encoder's scores."""
+    """The settings of a cross-encoder, from its repository."""
 
     activation: str = _SIGMOID
-    """Makes a score of what the model says of its one label."""
+    """Class of the activation that converts the logit to a score."""
 
     prompt: str = ""
-    """Stands in front of each query."""
+    """Text to put before each query."""
 
     max_tokens: int | None = None
-    """Tokens after which a pair is cut. Default: what the tokenizer says."""
+    """Length at which a pair is truncated. Default: the tokenizer's."""
 
 
 def scoring_for(weights: Weights, task: str, config: Mapping[str, Any]) -> Scoring | None:
-    """Of `config.json` and the files of sentence-transformers beside it; None for what scores no texts for a query."""
+    """Read `config.json` and the files of sentence-transformers beside it; None if the model is no cross-encoder."""
     labels = config.get("num_labels") or len(config.get("id2label") or ("", ""))
     if task != "text-classification" or labels != 1:
         return None
@@ -59,7 +59,7 @@ class Reranker:
     def __init__(
         self, pipeline: Any, scoring: Scoring, most_tokens: int, explained: Callable[[Exception], Exception]
     ) -> None:
-        """`explained` makes of an error the one that its sender is told."""
+        """`explained` converts an error to the one that the client gets."""
         self.pipeline, self.scoring, self.most_tokens, self._explained = pipeline, scoring, most_tokens, explained
         self.together = MOST_TOGETHER
         self._takes = frozenset(inspect.signature(pipeline.model.forward).parameters)
@@ -68,7 +68,7 @@ class Reranker:
         self._activation = activation_named(scoring.activation)
 
     def scores(self, query: str, texts: Sequence[str], *, raw: bool, side: str) -> tuple[list[float], int]:
-        """A score for each text, before the activation where they are to be raw; and how many tokens were read."""
+        """Return the score of each text, with `raw` before the activation, and the number of input tokens."""
         try:
             with panics_are_errors():
                 return self._scores(f"{self.scoring.prompt}{query}", texts, raw, side)
@@ -89,7 +89,7 @@ class Reranker:
         return scores, sum(lengths)
 
     def _tokens(self, query: str, texts: Sequence[str], side: str) -> list[Tokens]:
-        """What the model reads of each pair."""
+        """Tokenize each pair of query and text."""
         tokenizer = self.pipeline.tokenizer
         usual = tokenizer.truncation_side
         read: list[Tokens] = []

@@ -1,4 +1,4 @@
-"""What is served, as far as it can be asked."""
+"""The properties of the served model that requests depend on."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..reading.tasks import Kind
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What is served, as far as it can be asked."""
+    """The properties of the served model that requests depend on."""
 
     task: str
     kind: Kind | None
-    """None where code of the user's own reads the bodies."""
+    """None where user code reads the request bodies."""
 
     parameters: Mapping[str, Type] = field(default_factory=dict)
-    """What `parameters` may hold."""
+    """Name -> type of the parameters that requests may have."""
 
     limits: Limits | None = None
-    """What the fields of OpenAI's interfaces depend on; None for a model that continues no prompt."""
+    """Limits for the fields of the OpenAI-compatible routes; None for a model without text generation."""
 
     images_in_chats: bool = False
     embeds: bool = False

@@ -1,4 +1,4 @@
-"""How alike two vectors are, in the ways of sentence-transformers: the larger, the more alike."""
+"""The similarity functions of sentence-transformers: a larger value means more similar."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def similarities(source: Any, others: Any, name: str) -> list[float]:
-    """Of one vector with each of several (arrays of numpy): cosine, dot product, or a distance below zero."""
+    """Compare a numpy vector with each of several: cosine, dot product, or a negative distance."""
     import numpy as np
 
     if name == "cosine":

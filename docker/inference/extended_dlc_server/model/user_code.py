@@ -1,6 +1,6 @@
-"""The user's own `code/inference.py`, called as sagemaker-huggingface-inference-toolkit 2.6.0 calls it.
+"""The user's `code/inference.py`, called as sagemaker-huggingface-inference-toolkit 2.6.0 calls it.
 
-There: `handler_service.py` for the functions and their arguments, `mms/context.py` of multi-model-server for `context`.
+Its `handler_service.py` defines the functions and their arguments, `mms/context.py` of multi-model-server `context`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ARGUMENTS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
-"""Name -> arguments without `context`, which may follow them."""
+"""Name -> number of arguments, not counting an optional `context` at the end."""
 
 
 class Headers(dict[str, str]):
-    """The request's headers under lower-case names, found by any spelling."""
+    """Request headers with case-insensitive names."""
 
     def __getitem__(self, name: str) -> str:
         return super().__getitem__(name.lower())
@@ -51,13 +51,10 @@ class Headers(dict[str, str]):
 
 @dataclass(frozen=True, kw_only=True)
 class RawRequest:
-    """A request as it came."""
+    """A request before decoding."""
 
     body: bytes
-    """All of it."""
-
     headers: Headers
-    """Its headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +62,10 @@ class Reply:
     """A whole response."""
 
     body: bytes
-    """What is sent."""
-
     content_type: str
-    """What it is."""
-
     status: int = 200
-    """200 unless the user's code set another."""
-
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What the user's code set besides."""
+    """Additional headers that the user's code set."""
 
 
 class RequestProcessor:
@@ -86,28 +77,24 @@ class RequestProcessor:
         self.response: dict[str, str] = {}
 
     def get_request_properties(self) -> Headers:
-        """All headers of the request."""
         return self._headers
 
     def get_request_property(self, key: str) -> str | None:
-        """One header of the request."""
         value: str | None = self._headers.get(key)
         return value
 
     def report_status(self, code: int, reason_phrase: str | None = None) -> None:
-        """The status of the response."""
         self.status = code
 
     def add_response_property(self, key: str, value: str) -> None:
-        """A header of the response."""
         self.response[key.lower()] = value
 
 
 class Context:
-    """What functions with a `context` get: the parts of multi-model-server's that have a meaning here."""
+    """The `context` argument: those parts of multi-model-server's context that have a meaning here."""
 
     def __init__(self, model_dir: str, gpu: int | None) -> None:
-        """While the model loads there is no request."""
+        """`request_processor` is empty while the model loads."""
         self.model_name = "model"
         self.manifest: dict[str, Any] = {}
         self.system_properties = {
@@ -118,27 +105,23 @@ class Context:
         self.metrics = _NoMetrics()
 
     def get_request_header(self, idx: int, key: str) -> str | None:
-        """One header of the request."""
         return self.request_processor[idx].get_request_property(key)
 
     def get_all_request_header(self, idx: int) -> Headers:
-        """All headers of the request."""
         return self.request_processor[idx].get_request_properties()
 
     def set_response_content_type(self, idx: int, value: str) -> None:
         self.set_response_header(idx, "content-type", value)
 
     def set_response_header(self, idx: int, key: str, value: str) -> None:
-        """A header of the answer."""
         self.request_processor[idx].add_response_property(key, value)
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
-        """The status of the answer."""
         self.request_processor[idx].report_status(code, phrase)
 
 
 class _NoMetrics:
-    """Takes multi-model-server's `add_time`, `add_counter` and so on, and keeps nothing."""
+    """Accepts multi-model-server's `add_time`, `add_counter` and so on, and discards the values."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if not name.startswith("add_"):
@@ -151,16 +134,15 @@ class Hooks:
     """The functions that the user's module defines."""
 
     module: str
-    """Its name, for messages."""
+    """Path of the module, for messages."""
 
     functions: Mapping[str, Callable[..., Any]]
-    """Name -> function."""
 
     with_context: frozenset[str]
-    """Which of them take `context`."""
+    """Names of the functions that take `context`."""
 
     def call(self, name: str, context: Context, *arguments: Any) -> Any:
-        """Call one of them, and wait for what it promises."""
+        """Call a function; if it is async, wait for its result."""
         extra = (context,) if name in self.with_context else ()
         return _awaited(self.functions[name](*arguments, *extra))
 
@@ -169,9 +151,9 @@ _loops = threading.local()
 
 
 def _awaited(value: Any) -> Any:
-    """What an `async def` returns, and all that an asynchronous generator yields: on one event loop of this thread.
+    """Return the result of a coroutine, or a list of what an async generator yields.
 
-    What is made on a loop, such as a client's session, is of no use on another.
+    Each thread keeps one event loop, since objects such as an HTTP client's session work on one loop only.
     """
     if not inspect.isawaitable(value) and not isinstance(value, AsyncIterator):
         return value
@@ -216,21 +198,21 @@ def load_hooks(program: Path) -> Hooks:
 
 
 class UserModel:
-    """A model that is asked through the user's functions; what they leave out, the toolkit's defaults do."""
+    """A model behind the user's functions; the toolkit's defaults replace those that are not defined."""
 
     def __init__(self, hooks: Hooks, context: Context, model: Any, own: Model | None) -> None:
-        """`model` is what model_fn returned; without one it is the pipeline of `own`."""
+        """`model` is what model_fn returned, or without a model_fn the pipeline of `own`."""
         self._hooks, self._context, self._model, self._own = hooks, context, model, own
         self.task = own.task if own else "user-code"
 
     def transform(self, request: RawRequest) -> Reply:
-        """One request through all functions."""
+        """Answer one request with the user's functions."""
         processor = RequestProcessor(request.headers)
         self._context.request_processor = [processor]
         sent = request.headers.get("content-type") or "application/json"
         media = sent.partition(";")[0].strip().lower()
         accept = request.headers.get("accept") or "*/*"
-        # the toolkit looks for exactly this; a client's list of types would be no content type of an answer
+        # as in the toolkit, only exactly "*/*" is replaced; of a list, the first type becomes the content type below
         accept = "application/json" if accept == "*/*" else accept
         data: Any = request.body
         if media in ("application/json", "text/csv"):
@@ -267,7 +249,7 @@ class UserModel:
     def _predict(self, data: Any, media: str, request: RawRequest) -> Any:
         has = self._hooks.functions.keys()
         if self._own and not has & {"input_fn", "predict_fn"}:
-            # nothing between the request and our pipeline: what a request may hold is checked as ever
+            # no user code runs before the pipeline, so the request is validated as without user code
             attributes = request.headers.get(ATTRIBUTES, "")
             decoded = decode(
                 request.body, request.headers.get("content-type"), self._own.expected, attributes=attributes
@@ -285,7 +267,7 @@ class UserModel:
             with panics_are_errors():
                 return self._hooks.call(name, self._context, *arguments)
         except Exception as error:
-            # PredictionException of multi-model-server, and the errors of sagemaker-inference
+            # attributes of multi-model-server's PredictionException and of sagemaker-inference's errors
             status = getattr(error, "error_code", None) or getattr(error, "status_code", None)
             if isinstance(status, int) and 400 <= status <= 599:
                 message = str(getattr(error, "message", None) or error)
@@ -298,7 +280,7 @@ class UserModel:
 
 
 def _bytes_of(body: Any) -> bytes:
-    """What the user's code returned, as a body: text, bytes, parts of these, or what JSON can hold."""
+    """Convert the user's result to a body: text, bytes, an iterator of these, or a value for JSON."""
     if isinstance(body, Iterator):
         body = listed(body)
         if body and all(isinstance(part, (str, bytes, bytearray)) for part in body):
@@ -310,7 +292,7 @@ def _bytes_of(body: Any) -> bytes:
 
 @contextmanager
 def _explaining_results() -> Iterator[None]:
-    """500 with the reason for a result of which no body can be made."""
+    """500 with the reason for a result that cannot be converted to a body."""
     try:
         yield
     except (TypeError, ValueError, RecursionError) as error:
@@ -323,7 +305,7 @@ def _explaining_results() -> Iterator[None]:
 
 
 def _default_predict(data: Any, model: Any) -> Any:
-    """As the toolkit: `inputs` and `parameters`, or the whole of an object, go to the model as they are."""
+    """As the toolkit does, pass `inputs` and `parameters`, or the whole object, to the model unchanged."""
     if not isinstance(data, dict):
         return model(data)
     data = dict(data)
@@ -336,7 +318,7 @@ def _default_predict(data: Any, model: Any) -> Any:
 
 
 def _default_input(data: Any, media: str) -> Any:
-    """As the toolkit, which checks nothing, and with any audio type."""
+    """Decode as the toolkit does, which validates nothing, and accept any audio type."""
     if media == "application/json":
         try:
             return json.loads(data)

@@ -1,4 +1,4 @@
-"""The request with which a model is tried before anybody else asks it."""
+"""The warm-up request of each task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..reading.tasks import Kind
 
 
 def warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, Any]]:
-    """The smallest request of the task, whose answer is the same each time where the task has such answers."""
+    """Return the inputs and arguments of a minimal request, deterministic where the task allows that."""
     text = "warm up"
     greedy = {"max_new_tokens": 2, "do_sample": False}
     generates = bool(getattr(pipeline.model, "can_generate", lambda: False)())
@@ -19,7 +19,7 @@ def warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, A
 
         audio = {"raw": np.zeros(expected.sampling_rate, np.float32), "sampling_rate": expected.sampling_rate}
         labels = {"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {}
-        # a model that hears no end in silence would write until it has no more positions
+        # on silence a model may never generate the EOS token, and would go on to its last position
         return audio, below if expected.task == "automatic-speech-recognition" else labels
     if expected.kind in (Kind.IMAGE, Kind.IMAGE_AND_TEXT):
         from PIL import Image
@@ -36,7 +36,7 @@ def warm_up_request(expected: Expected, pipeline: Any) -> tuple[Any, dict[str, A
             return image, below
         if expected.kind is Kind.IMAGE_AND_TEXT:
             words = {"word_boxes": [(text, [0, 0, 10, 10])]} if expected.task.startswith("document") else {}
-            return {"image": image, "question": text, **words}, {}  # with words no program has to read the image
+            return {"image": image, "question": text, **words}, {}  # word boxes make OCR unnecessary
         return image, ({"candidate_labels": ["a", "b"]} if expected.task.startswith("zero-shot") else {})
     match "translation" if expected.task.startswith("translation_") else expected.task:
         case "text-generation" | "text2text-generation" | "summarization" | "translation":

@@ -1,4 +1,4 @@
-"""A model that continues a prompt, asked token by token: what the interfaces of OpenAI share."""
+"""Text generation for the OpenAI-compatible routes: the part that chat and plain completions share."""
 
 from __future__ import annotations
 
@@ -25,32 +25,31 @@ if TYPE_CHECKING:
     from .batching import Batching
 
 TASKS = ("text-generation", "image-text-to-text", "any-to-any")
-"""Tasks whose models write what follows a prompt."""
+"""Tasks whose models continue a prompt."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Asked:
-    """A request whose answer waits for nothing but the model."""
+    """A validated request, ready for the model."""
 
     generation: Generation
-    """What it asks of the model."""
 
     write: Callable[[list[Row]], bytes]
-    """Makes the answer of its sequences."""
+    """Makes the response body from the generated sequences."""
 
 
 class Joining(Protocol):
-    """A request whose texts may share the steps of others."""
+    """A request that may join the scheduler."""
 
     def told(self, emit: Emit) -> Told:
-        """Hears of each token, and makes events of them."""
+        """Return a callback that makes an event of each token."""
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
-        """The answer of its sequences, or the last events and how many tokens there were."""
+        """Return the response body, or with `emit` send the last events and return the number of tokens."""
 
 
 class Writer:
-    """What one copy of a model writes."""
+    """Text generation with one copy of a model."""
 
     def __init__(
         self,
@@ -60,9 +59,9 @@ class Writer:
         batching: Batching,
         explained: Callable[[Exception], Exception],
     ) -> None:
-        """Read from the pipeline what requests may hold, and how its answers are marked.
+        """Read from the pipeline what requests may hold, and how its answers are marked up.
 
-        `chats` are those of a model of texts alone.
+        `chats` is None for a model that takes images.
         """
         self.pipeline, self._lengths, self._batching, self._explained = pipeline, lengths, batching, explained
         self.has_images = chats is None
@@ -76,7 +75,7 @@ class Writer:
         self.form: CallForm | None = form_of(self.chats.template or "")
         self.thinking: Thinking | None = thinking_of(self.chats.template or "")
         self.steps: Scheduler | None = None
-        """Writes its texts together with those of others, once it is proved that it can."""
+        """The scheduler for continuous batching, once a test at the start has shown that the model supports it."""
 
         self._plans = Plans(lambda arguments: plan_of(pipeline.model.generation_config, arguments))
         self._ends = frozenset(_ends(pipeline))
@@ -88,25 +87,25 @@ class Writer:
 
     @property
     def takes_tools(self) -> bool:
-        """Whether the model's calls of tools can be read."""
+        """Whether the model's tool calls can be parsed."""
         return self._own_parser or self.form is not None
 
     @property
     def _own_parser(self) -> bool:
-        """Whether the release reads the tokenizer's own description of its answers."""
+        """Whether the tokenizer describes the format of answers and this transformers release can parse it."""
         named = any(getattr(self.tokenizer, name, None) for name in ("response_template", "response_schema"))
         return bool(named) and hasattr(self.tokenizer, "parse_response")
 
     def begins_with_thinking(self, prompt: str) -> bool:
-        """Whether the prompt has opened the reasoning."""
+        """Whether the prompt ends with an open reasoning block."""
         return self.thinking is not None and self.thinking.is_begun(prompt)
 
     def constrained(self, grammar: Grammar, ends: frozenset[int], after: str) -> Any:
-        """A processor of scores that allows what a grammar does, from the text after a mark on."""
+        """Return a logits processor that enforces a grammar, from the text after the mark `after` on."""
         return grammar.processor(self.tokenizer, ends, after)
 
     def reply(self, prompt: str, tools: Sequence[Mapping[str, Any]]) -> Callable[[], Reply]:
-        """What takes an answer to this prompt apart."""
+        """Return a factory for parsers of the answers to this prompt."""
         if getattr(self.tokenizer, "response_template", None) and hasattr(self.tokenizer, "get_response_parser"):
             return lambda: TemplateReply(self.tokenizer.get_response_parser(prefix=prompt, tools=list(tools) or None))
         if getattr(self.tokenizer, "response_schema", None) and hasattr(self.tokenizer, "parse_response"):
@@ -124,13 +123,13 @@ class Writer:
         marked: bool = False,
         **more: Any,
     ) -> Generation:
-        """What a request asks of the model. `marked`: special tokens that mark parts of an answer keep their text."""
+        """Build the generation of a request; with `marked`, special tokens that mark up an answer keep their text."""
         asked = fields.get("max_completion_tokens", fields.get("max_tokens"))
         most = self.limits.new_tokens if tokens is None else self._lengths.new_tokens_after(len(tokens), asked)
         stops, ends = stops_of(fields), set(fields.get("stop_token_ids", ()))
         if not fields.get("ignore_eos"):
             ends |= self._ends
-        # a special token has no text in which it could be found
+        # a stop string that is a special token stops by its id: special tokens are left out of the text
         ends |= {self._special[stop] for stop in stops if stop in self._special}
         arguments = sampling_of(fields, self.pipeline.model.generation_config)
         wanted = fields.get("n", 1)
@@ -155,11 +154,11 @@ class Writer:
         return made
 
     def plan(self, arguments: Mapping[str, Any]) -> Plan | None:
-        """What `generate` would do with these arguments, as far as the scheduler can do it."""
+        """Return the plan for these arguments of `generate`, or None if the scheduler does not support them."""
         return self._plans.of(arguments)
 
     def joins(self, request: Joining, *asked: Generation) -> Callable[[Emit | None], Writing] | None:
-        """How a request joins the steps in which others are written, where it may."""
+        """Return how a request joins the scheduler, or None if it cannot."""
         if self.steps is None or any(one.plan is None or not one.tokens for one in asked):
             return None
         return lambda emit: Writing(
@@ -167,13 +166,13 @@ class Writer:
         )
 
     def prompt(self, text: str, *, special: bool) -> list[int]:
-        """The tokens of a prompt; 400 for one that is too long."""
+        """Tokenize a prompt; 400 if it is too long."""
         return self._lengths.prompt(text, special=special)
 
     def features(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any], variables: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The model's inputs of messages with images."""
+        """Return the model's inputs for messages with images."""
         model, goes_on = self.pipeline.model, self.chats.goes_on(messages, options)
         given = {name: value for name, value in options.items() if value and name in ("tools", "documents")}
         inputs = self.pipeline.processor.apply_chat_template(
@@ -190,12 +189,12 @@ class Writer:
         return made
 
     def _fitting(self, made: Generation, inputs: Mapping[str, Any], asked: int | None) -> Mapping[str, Any]:
-        """Only now it is known how many tokens the images have."""
+        """Set the maximum of new tokens, now that the number of image tokens is known."""
         made.most = self._lengths.new_tokens_after(int(inputs["input_ids"].shape[1]), asked)
         return inputs
 
     def _kept(self) -> frozenset[int] | None:
-        """Special tokens that mark parts of an answer."""
+        """Return the special tokens that mark parts of an answer; None for all special tokens."""
         if self._own_parser:
             return None
         marks = [self.thinking.opens, self.thinking.closes] if self.thinking else []
@@ -203,11 +202,11 @@ class Writer:
         return frozenset(self._special[mark] for mark in marks if mark in self._special)
 
     def shared(self, asked: Asked, prompt: str) -> Shared | None:
-        """How the request may run together with others."""
+        """Return how the request may be batched, or None if it runs alone."""
         made = asked.generation
         if not made.is_plain:
             return None
-        # of another length it is worth waiting for within a factor of four
+        # requests share a batch only if their maxima of new tokens are within about a factor of four
         arguments = {**made.arguments, "max_new_tokens": made.most.bit_length() // 2}
         key = self._batching.key(prompt, arguments)
         if key is None:
@@ -225,7 +224,7 @@ class Writer:
     def write(
         self, asked: Sequence[Generation], told: Told = lambda row, text: None, gone: threading.Event | None = None
     ) -> list[list[Row]]:
-        """The sequences of each request; what goes wrong comes as a `RequestError`, or as a `FatalError`."""
+        """Generate the sequences of each request; errors are raised as `RequestError` or `FatalError`."""
         try:
             with panics_are_errors():
                 return generate(self.pipeline, asked, told, gone)
@@ -235,7 +234,7 @@ class Writer:
             raise self._explained(error) from error
 
     def write_together(self, asked: Sequence[Generation]) -> list[list[Row]]:
-        """The same as a batch, but for those that have no positions for as many tokens as the longest wants."""
+        """Generate as one batch; requests that lack the positions for its largest maximum of new tokens run alone."""
         steps = max(one.most for one in asked)
         fitting = [one for one in asked if self._lengths.fit_together(len(one.tokens or ()), steps)]
         made = dict(zip(map(id, fitting), generate(self.pipeline, fitting) if fitting else (), strict=True))
@@ -248,12 +247,12 @@ def _answer_together(model: Any, items: Sequence[Asked]) -> list[bytes]:
 
 
 def _ends(pipeline: Any) -> set[int]:
-    """Tokens that end an answer, by the model's configuration and by its tokenizer."""
+    """Return the EOS tokens of the model's configuration and of its tokenizer."""
     named = getattr(pipeline.model.generation_config, "eos_token_id", None)
     ends = set(named if isinstance(named, (list, tuple)) else [named])
     return {int(one) for one in {*ends, pipeline.tokenizer.eos_token_id} if one is not None}
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:
-    """Text -> id of the tokens that are special to the tokenizer."""
+    """Return text -> id of the tokenizer's special tokens."""
     return dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=False))
