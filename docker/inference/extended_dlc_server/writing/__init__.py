@@ -1,1 +1,1 @@
-"""Text that is written token by token: the scheduler whose steps requests share, and what a token becomes."""
+"""Text generation: the scheduler for continuous batching, sampling, detokenization and streaming."""

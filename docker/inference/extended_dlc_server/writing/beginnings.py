@@ -1,4 +1,4 @@
-"""What is kept of prompts and answers that are over, for those to come that begin alike: a chat's next turn does."""
+"""Prefix cache: keys and values of finished sequences, for prompts that begin alike, such as a chat's next turn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 LEAST = 64
-"""Fewest tokens in common that are worth copying."""
+"""Minimum length of a common prefix that is worth copying."""
 
 MOST = 256
-"""Most sequences that are kept: more of them help nobody, and take the memory of a model."""
+"""Maximum number of cached sequences: more would take memory without being of use."""
 
 Place = tuple[Any, int]
-"""A cache and the row in it."""
+"""A cache and a row in it."""
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their beginnings."""
+    """Return the length of the common prefix of two sequences."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -26,16 +26,16 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 class Beginnings:
-    """Keys and values of sequences, those that were of use last; bounded in bytes and number.
+    """An LRU cache of the keys and values of sequences, bounded in bytes and number.
 
-    Only sequences whose first tokens, `LEAST` of them, are the same are looked at: they are found by these.
+    Sequences are indexed by their first `LEAST` tokens; only those with the same are compared.
     """
 
     def __init__(self, most_bytes: int) -> None:
-        """Empty; 0 bytes keep nothing."""
+        """Start empty; with 0 bytes nothing is cached."""
         self._most = most_bytes
         self.bytes = 0
-        """What is kept takes so many."""
+        """Size of all cached sequences."""
 
         self._kept: OrderedDict[int, tuple[list[int], Any]] = OrderedDict()
         self._alike: dict[tuple[int, ...], set[int]] = {}
@@ -44,9 +44,9 @@ class Beginnings:
     def longest(
         self, tokens: Sequence[int], running: Iterable[tuple[Sequence[int], Place]]
     ) -> tuple[int, Place | None]:
-        """The longest beginning that is there already, among those kept and those that are growing.
+        """Find the longest prefix of `tokens` among cached and running sequences.
 
-        One token is always left: the next one follows from its scores.
+        At least one token remains for the model, since the next token is chosen from its scores.
         """
         if len(tokens) <= LEAST:
             return 0, None
@@ -68,7 +68,7 @@ class Beginnings:
         return (best, place) if place is not None else (0, None)
 
     def keep(self, tokens: list[int], cache: Any, row: int) -> None:
-        """A sequence that ends: `tokens` are those whose keys and values are there."""
+        """Cache a sequence that has ended; `tokens` are those with keys and values in `cache`."""
         size = len(tokens) * cache.token_bytes
         if len(tokens) < LEAST or size > self._most:
             return
@@ -85,7 +85,7 @@ class Beginnings:
         self.bytes += size
 
     def clear(self) -> None:
-        """Nothing is kept, for others need the memory."""
+        """Drop everything, to free memory."""
         self._kept.clear()
         self._alike.clear()
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""How the next token of a sequence is chosen: what a request says of it, and the choice for many sequences at once."""
+"""Sampling: how a request wants the next token to be chosen, and the choice for many sequences at once."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 _CANDIDATES = 1024
-"""Likeliest tokens among which most choices fall: to sort a vocabulary of 150,000 takes 10 ms."""
+"""Number of top tokens that most choices come from: sorting a vocabulary of 150,000 takes 10 ms."""
 
 Processor = Callable[[Any, Any], Any]
-"""Changes the scores of one sequence: takes its tokens, prompt and all, and the scores, both with one row."""
+"""A logits processor for one sequence: takes all its tokens with the prompt, and the scores, both with one row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
-    """How a token is drawn by its likelihood."""
+    """Sampling parameters."""
 
     temperature: float = 1.0
     top_k: int = 0
-    """How many of the likeliest tokens may be chosen; 0 is all of them."""
+    """Number of top tokens to sample from; 0 for all."""
 
     top_p: float = 1.0
     min_p: float = 0.0
@@ -28,28 +28,28 @@ class Chance:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What `generate` would do, by a configuration and its arguments."""
+    """What `generate` would do with a GenerationConfig and arguments."""
 
     chance: Chance | None
-    """None chooses the likeliest token."""
+    """None for greedy decoding."""
 
     processors: Callable[[int, Sequence[int]], list[Processor]]
-    """Made for a sequence, by its prompt's length and the tokens that end it."""
+    """Makes the processors of a sequence from the length of its prompt and its EOS tokens."""
 
     warpers: Callable[[Any], list[Processor]]
-    """What comes behind all that others ask for, made for a device."""
+    """Makes the logits warpers for a device; they run after all processors."""
 
     most: int | None
-    """The most new tokens."""
+    """Maximum number of new tokens."""
 
     longest: int | None
-    """The most tokens with the prompt, where nothing says how many new ones."""
+    """`max_length`, which includes the prompt; used if `most` is None."""
 
     ends: frozenset[int]
     """Tokens that end a sequence."""
 
     count: int
-    """How many sequences are wanted."""
+    """Number of sequences."""
 
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -71,7 +71,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "eos_token_id": None,
     "num_return_sequences": 1,
 }
-"""What this module reads, with what `generate` does where nothing is said."""
+"""The arguments that this module supports, with the defaults of `generate`."""
 
 _OF_NO_EFFECT = frozenset(
     {
@@ -84,7 +84,7 @@ _OF_NO_EFFECT = frozenset(
         *("use_mtp", "max_cache_len", "renormalize_logits", "cache_implementation"),
     }
 )
-"""What changes no text where one sequence grows at its end, or what only says how transformers computes it."""
+"""Arguments that do not change a text without beam search, or only set how transformers computes it."""
 
 _NOTHING: Mapping[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -97,22 +97,22 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = {
     "remove_invalid_values": (False,),
     "token_healing": (False,),
 }
-"""Other names, with the values that ask for nothing."""
+"""Other arguments, with the values that have no effect."""
 
 
 _MOST_PLANS = 256
-"""Combinations of arguments that are remembered."""
+"""Maximum number of cached plans."""
 
 
 class Plans:
-    """Plans by the arguments that they were made of: most requests ask for what others have asked for."""
+    """A cache of plans by their arguments: most requests use the same few combinations."""
 
     def __init__(self, make: Callable[[Mapping[str, Any]], Plan | None]) -> None:
         self._make = make
         self._made: dict[str, Plan | None] = {}
 
     def of(self, arguments: Mapping[str, Any]) -> Plan | None:
-        """The plan of these arguments; None for such as are no JSON: a text to stop at comes with its tokenizer."""
+        """Return the plan, or None for arguments that are not JSON: stop strings come with a tokenizer object."""
         try:
             key = json.dumps(arguments, sort_keys=True)
         except TypeError:
@@ -125,7 +125,7 @@ class Plans:
 
 
 def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
-    """What `generate` would do with this GenerationConfig and these arguments; None where this module cannot."""
+    """Return the plan for a GenerationConfig and arguments, or None if this module does not support them."""
     asked = {name: value for name, value in config.to_dict().items() if value is not None} | {
         name: value for name, value in arguments.items() if value is not None
     }
@@ -161,7 +161,7 @@ def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
 
 
 def _processors(read: Mapping[str, Any], prompt: int, ends: Sequence[int]) -> list[Processor]:
-    """transformers' own, in its order."""
+    """Return the logits processors that `generate` would use, in its order."""
     import transformers as known
 
     found: list[Processor] = []
@@ -186,7 +186,7 @@ def _processors(read: Mapping[str, Any], prompt: int, ends: Sequence[int]) -> li
 
 
 def _rare_warpers(read: Mapping[str, Any], device: Any) -> list[Processor]:
-    """All that change likelihoods, where one is among them that `choose` does not know."""
+    """Return all logits warpers, for plans with one that `choose` does not implement."""
     import transformers as known
 
     found: list[Processor] = []
@@ -208,9 +208,9 @@ def _rare_warpers(read: Mapping[str, Any], device: Any) -> list[Processor]:
 
 
 def choose(scores: Any, chances: Sequence[Chance | None], draws: Sequence[float]) -> list[int | None]:
-    """The next token of each row of scores: the likeliest, or by its draw from 0 to 1.
+    """Return the next token of each row of scores: the most likely one, or one sampled by its draw from 0 to 1.
 
-    None for a row none of whose scores is a finite number.
+    None for a row whose maximum is not finite.
     """
     best, tokens = scores.max(-1)
     usable = best.isfinite().tolist()
@@ -225,7 +225,7 @@ def choose(scores: Any, chances: Sequence[Chance | None], draws: Sequence[float]
 
 
 def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> list[int]:
-    """One token a row. A row whose choice does not fall among the candidates for sure is drawn from all tokens."""
+    """Sample a token for each row from the top tokens; rows for which these may not suffice use the vocabulary."""
     import torch
 
     size = scores.shape[-1]
@@ -241,7 +241,7 @@ def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> lis
     values = values.masked_fill(~inside, float("-inf"))
     likely = values.softmax(-1)
     if count < size:
-        # what lies outside counts for the rows that may choose there
+        # rows without top_k are normalized over the whole vocabulary
         open_rows = torch.tensor([limit == size for limit in limits], device=scores.device)[:, None]
         whole = scores.logsumexp(-1, keepdim=True)
         likely = torch.where(open_rows, (values - whole).exp(), likely)
@@ -267,7 +267,7 @@ def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> lis
 
 
 def _draw_from_all(scores: Any, chance: Chance, draw: float) -> int:
-    """The same of one row, from the whole vocabulary."""
+    """Sample the token of one row from the whole vocabulary."""
     likely = scores.softmax(-1).double()
     likely = likely * (likely >= chance.min_p * likely.max())
     tokens = None

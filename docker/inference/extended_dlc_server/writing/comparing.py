@@ -1,4 +1,4 @@
-"""Whether two answers of a model are the same, but for the order in which its sums were made."""
+"""Compares two answers of a model, with a tolerance for floating-point sums in another order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def tolerance_of(model: Any) -> float:
-    """By what share of its size sums in another order may change what the model returns, in the precision it has.
+    """Return the relative difference that sums in another order may cause in the model's dtype.
 
-    Twelve layers of BERT in bfloat16 differ by 1.5 steps of that precision, and by 40 where a padding is not masked.
+    Twelve layers of BERT in bfloat16 differ by 1.5 epsilons of that dtype, and by 40 if the padding is not masked.
     """
     import torch
 
@@ -21,18 +21,18 @@ def tolerance_of(model: Any) -> float:
 
 
 def same(one: Any, other: Any, tolerance: float) -> bool:
-    """Equal but for the numbers with a fraction, which may all together differ by a share of their size, or of 1."""
+    """Whether two answers are equal; their floats may differ by `tolerance` times their norm, or the norm of ones."""
     numbers: list[tuple[float, float]] = []
     if not _match(one, other, numbers):
         return False
-    difference = sum((a - b) ** 2 for a, b in numbers if a != b)  # equal infinities have none
+    difference = sum((a - b) ** 2 for a, b in numbers if a != b)  # inf - inf would be NaN
     size = sum(a * a for a, _ in numbers if math.isfinite(a))
     return difference <= tolerance**2 * max(size, len(numbers))
 
 
 def _match(one: Any, other: Any, numbers: list[tuple[float, float]]) -> bool:
-    """Whether all but the numbers with a fraction, which it collects, is equal."""
-    # numbers and arrays of numpy and torch
+    """Whether all but the floats is equal; pairs of floats are added to `numbers`."""
+    # convert numbers and arrays of numpy and torch
     one, other = (value.tolist() if hasattr(value, "tolist") else value for value in (one, other))
     if isinstance(one, float) and isinstance(other, float):
         numbers.append((one, other))

@@ -1,4 +1,4 @@
-"""The text of tokens that come one by one."""
+"""Incremental detokenization."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Detokenizer:
-    """The text of tokens that come one by one, up to one of the texts at which it stops."""
+    """Decodes tokens one by one, up to the first stop string."""
 
     def __init__(
         self,
@@ -17,7 +17,7 @@ class Detokenizer:
         keep: frozenset[int] | None = frozenset(),
         context: Sequence[int] = (),
     ) -> None:
-        """Special tokens have no text, but for those in `keep` (all where it is None)."""
+        """Special tokens are left out of the text, except those in `keep`; None keeps all."""
         self._tokenizer, self._stops = tokenizer, stops
         special = frozenset(tokenizer.all_special_ids)
         self._dropped = frozenset() if keep is None else special - keep
@@ -25,23 +25,23 @@ class Detokenizer:
         self._before, self._read = 0, len(self._tokens)
         self._held = ""
         self.whole = ""
-        """All that is certain so far."""
+        """The text so far, without what is held back."""
         self.stopped = False
 
     def add(self, token: int) -> str:
-        """What the token adds: nothing while a character has come in part only, or what may become a stop."""
+        """Return the new text; incomplete characters and possible beginnings of a stop string are held back."""
         if token not in self._dropped:
             self._tokens.append(token)
             self._held += self._new()
         return self._certain(last=False)
 
     def keep(self, token: int) -> None:
-        """One more token, whose text nobody asks for before the end."""
+        """Add a token without decoding it: its text is only needed at the end."""
         if token not in self._dropped:
             self._tokens.append(token)
 
     def rest(self) -> str:
-        """What was held back: nothing follows."""
+        """Return the text that was held back, at the end of the sequence."""
         had = self._decode(self._tokens[self._before : self._read])
         self._held += self._decode(self._tokens[self._before :])[len(had) :]
         self._read = len(self._tokens)
@@ -60,7 +60,7 @@ class Detokenizer:
         return sure
 
     def _new(self) -> str:
-        """Decoded together with the tokens before it, since spaces and characters depend on them."""
+        """Decode new tokens together with the ones before, since spaces and characters depend on them."""
         had = self._decode(self._tokens[self._before : self._read])
         text = self._decode(self._tokens[self._before :])
         if len(text) <= len(had) or text.endswith("\ufffd"):
@@ -74,7 +74,7 @@ class Detokenizer:
 
 
 def most_begun(text: str, marks: Sequence[str]) -> int:
-    """How many characters at the end of the text may be the beginning of one of the marks."""
+    """Return how many characters at the end of the text may begin one of the marks."""
     longest = max(map(len, marks), default=0) - 1
     for length in range(min(longest, len(text)), 0, -1):
         end = text[-length:]

@@ -1,7 +1,7 @@
-"""Text that continues a prompt, token by token: what OpenAI's interfaces need of a model beside a pipeline's answer.
+"""Generation with `generate`, token by token: what the OpenAI-compatible routes need beyond a pipeline's result.
 
-All of it runs on the model's thread. Each step is looked at in a criterion of `generate`, which every release calls
-with the tokens so far: rows end there, streams are fed there, and who has left is noticed there.
+It runs on the model's thread. A stopping criterion, which every release calls after each step with the tokens so far,
+ends rows, feeds streams and notices that the client has gone.
 """
 
 from __future__ import annotations
@@ -19,82 +19,81 @@ from .detokenizing import Detokenizer
 from .streaming import StreamEndedError
 
 _TOKENS_OF_CONTEXT = 8
-"""Tokens of the prompt that are decoded with a continuation: whether it begins with a space depends on them."""
+"""Prompt tokens that are decoded with a continuation: they determine whether it begins with a space."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likely:
-    """How likely a token was, by the model's own scores."""
+    """The log probability of a token, before logits processors."""
 
     token: int
     logprob: float
     others: tuple[tuple[int, float], ...] = ()
-    """The likeliest tokens in its place, with theirs."""
+    """The top tokens at its position, with their log probabilities."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Generation:
-    """What one request asks of the model."""
+    """One prompt and the parameters of its generation."""
 
     tokens: list[int] | None
-    """The prompt; None where `features` make it."""
+    """The prompt; None if `features` makes it."""
 
     features: Callable[[], Mapping[str, Any]] | None = None
-    """The model's inputs of a prompt with images, made on the model's thread."""
+    """Makes the model's inputs for a prompt with images, on the model's thread."""
 
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of `generate`."""
 
     plan: Plan | None = None
-    """What they mean, as far as the scheduler can do it."""
+    """The arguments for the scheduler; None if it does not support them."""
 
     most: int
-    """The most new tokens of each sequence."""
+    """Maximum number of new tokens of each sequence."""
 
     count: int = 1
-    """How many sequences it wants."""
+    """Number of sequences to generate."""
 
     copies: int = 1
-    """How often each of them is told: without chance all would be equal."""
+    """How often each sequence is returned: without sampling, all `n` would be equal."""
 
     prompt_tokens: int = 0
-    """How many tokens the prompt has, once that is known."""
+    """Number of tokens of the prompt, once it is known."""
 
     ends: frozenset[int]
     """Tokens that end a sequence."""
 
     stops: tuple[str, ...] = ()
-    """Texts that end a sequence, and are no part of it."""
+    """Stop strings, which are left out of the text."""
 
     keep: frozenset[int] | None = frozenset()
-    """Special tokens whose text is kept; None keeps that of all."""
+    """Special tokens whose text is kept; None for all."""
 
     seed: int | None = None
-    """What its random numbers begin with."""
 
     frequency_penalty: float = 0.0
-    """Taken from a token's score for each time that it stands in the sequence already."""
+    """Subtracted from a token's score for each of its occurrences in the generated text."""
 
     presence_penalty: float = 0.0
-    """Taken once from the score of each token that stands in the sequence already."""
+    """Subtracted once from the score of each token that occurs in the generated text."""
 
     likely: int | None = None
-    """How many of the likeliest tokens are told beside each one; None tells nothing."""
+    """Number of top tokens to report with each log probability; None reports no log probabilities."""
 
     grammar: Callable[[], Any] | None = None
-    """Makes a processor of scores that allows only what a grammar does."""
+    """Makes a logits processor that enforces a grammar."""
 
     with_context: bool = False
-    """Whether the text continues the prompt's last word."""
+    """Whether to decode the text together with the end of the prompt."""
 
     tells: bool = True
-    """Whether anybody asks for its text before the end."""
+    """Whether the text is needed before the end."""
 
     tells_end: bool = False
-    """Whether it is told how likely the token was that ended a sequence."""
+    """Whether to report the log probability of the EOS token too."""
 
     def processors(self) -> list[Any]:
-        """What changes scores beside what `generate` knows, made for one sequence or one batch."""
+        """Make the logits processors that `generate` lacks, for one sequence or one batch."""
         found: list[Any] = []
         if self.frequency_penalty or self.presence_penalty:
             found.append(penalties(self.frequency_penalty, self.presence_penalty))
@@ -102,7 +101,7 @@ class Generation:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it means the same in a padded batch."""
+        """Whether it may run in a padded batch with the same result."""
         asks = (self.seed, self.likely, self.grammar, self.features)
         return not (any(one is not None for one in asks) or self.frequency_penalty or self.presence_penalty)
 
@@ -112,33 +111,31 @@ class Row:
     """One sequence while it grows."""
 
     asked: Generation
-    """For whom."""
 
     text: Detokenizer
-    """Its text so far."""
 
     number: int = 0
-    """Which one of the request's."""
+    """Index of the sequence within the generation."""
 
     tokens: list[int] = field(default_factory=list)
     likely: list[Likely] = field(default_factory=list)
     reason: str = ""
-    """Why it ended: `end` (a token), `stop` (a text) or `length`; empty while it grows."""
+    """Why it ended: `end` (an EOS token), `stop` (a stop string) or `length`; empty while it grows."""
 
     @classmethod
     def of(cls, tokenizer: Any, asked: Generation, number: int) -> Row:
-        """One that has nothing yet."""
+        """Make an empty row."""
         context = (asked.tokens or [])[-_TOKENS_OF_CONTEXT:] if asked.with_context else ()
         text = Detokenizer(tokenizer, stops=asked.stops, keep=asked.keep, context=context)
         return cls(asked=asked, number=number, text=text)
 
     def random(self) -> random.Random:
-        """Its own random numbers: by the request's seed, where it has one."""
+        """Return a random generator for this row, from the request's seed if it has one."""
         seed = self.asked.seed
         return random.Random() if seed is None else random.Random(f"{seed}/{self.number}")  # noqa: S311 - no secret
 
     def add(self, token: int, likely: Likely | None) -> str:
-        """One more token; returns the text that is certain now."""
+        """Add a token; return the new text that is not held back."""
         self.tokens.append(token)
         if likely and (self.asked.tells_end or token not in self.asked.ends):
             self.likely.append(likely)
@@ -169,9 +166,9 @@ def generate(
     told: Told = lambda row, text: None,
     gone: threading.Event | None = None,
 ) -> list[list[Row]]:
-    """The sequences of each request: one, or several plain ones as a batch with equal arguments.
+    """Generate the sequences of one request, or of a batch of plain ones with equal arguments.
 
-    `told` hears of each token of a sequence, with the text that it adds.
+    `told` is called for each token of a sequence, with the text that it adds.
     """
     import torch
     from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
@@ -185,7 +182,7 @@ def generate(
     with likelihoods(model, first.likely) as steps:
 
         class Watch(StoppingCriteria):  # type: ignore[misc] # no types
-            """Looks at the newest token of each row."""
+            """Adds the newest token to each row, and ends rows."""
 
             def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                 if gone is not None and gone.is_set():
@@ -223,7 +220,7 @@ def _padding(tokenizer: Any) -> int:
 
 
 def _padded(model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> dict[str, Any]:
-    """Prompts as one batch, with their padding on the left."""
+    """Make a batch of prompts, padded on the left."""
     import torch
 
     longest, padding = max(map(len, prompts)), _padding(tokenizer)
@@ -234,11 +231,11 @@ def _padded(model: Any, tokenizer: Any, prompts: Sequence[list[int]]) -> dict[st
 
 
 def penalties(frequency: float, presence: float) -> Any:
-    """OpenAI's: by the tokens of the sequence that were generated, not those of its prompt."""
+    """Make a logits processor for OpenAI's penalties, which count generated tokens, not those of the prompt."""
     from transformers import LogitsProcessor
 
     class Penalties(LogitsProcessor):  # type: ignore[misc] # no types
-        """Of one call of `generate`, whose first step has the prompt alone."""
+        """For one call of `generate`, whose first step has only the prompt."""
 
         prompt: int | None = None
 
@@ -256,7 +253,7 @@ def penalties(frequency: float, presence: float) -> Any:
 
 @contextmanager
 def likelihoods(model: Any, wanted: int | None) -> Iterator[deque[Any]]:
-    """The logarithms of all tokens' likelihoods, step by step, before parameters change the scores."""
+    """Collect the log probabilities of all tokens, step by step, before logits processors."""
     steps: deque[Any] = deque()
     if wanted is None:
         yield steps
@@ -273,7 +270,7 @@ def likelihoods(model: Any, wanted: int | None) -> Iterator[deque[Any]]:
 
 
 def likely_token(step: Any, index: int, token: int, wanted: int) -> Likely:
-    """What a row's step says of a token, and of the likeliest ones."""
+    """Return the log probabilities of a token and of the top tokens in a row's step."""
     scores = step[index]
     top = scores.topk(wanted) if wanted else None
     others = tuple(zip(top.indices.tolist(), top.values.tolist(), strict=True)) if top else ()
@@ -282,7 +279,7 @@ def likely_token(step: Any, index: int, token: int, wanted: int) -> Likely:
 
 @contextmanager
 def seeded(device: Any, seed: int | None) -> Iterator[None]:
-    """Inside, random numbers begin with the seed; those of others go on as if nothing had been."""
+    """Seed torch's random generator inside the context, and restore its state afterwards."""
     import torch
 
     if seed is None:

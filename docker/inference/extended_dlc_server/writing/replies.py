@@ -1,4 +1,4 @@
-"""What an assistant says, taken apart while it grows: its reasoning, its content, and its calls of tools."""
+"""Parsers that split a growing assistant message into reasoning, content and tool calls."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .detokenizing import most_begun
 from .tool_calls import Call, CallForm, Schemas, json_call
 
 PYTHON_TAG = "<|python_tag|>"
-"""What Llama may put in front of a call."""
+"""Token that Llama may put before a tool call."""
 
 
 @dataclass(frozen=True)
 class Reasoning:
-    """A piece of what the model thinks before it answers."""
+    """A piece of the reasoning before the answer."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Content:
-    """A piece of the answer."""
+    """A piece of the answer's content."""
 
     text: str
 
@@ -31,24 +31,24 @@ Piece = Reasoning | Content | Call
 
 
 class Reply(Protocol):
-    """Takes an answer apart."""
+    """A parser of one answer."""
 
     def feed(self, text: str) -> list[Piece]:
-        """What is certain with this text behind the one before."""
+        """Add text; return the pieces that are not held back."""
 
     def end(self) -> list[Piece]:
-        """What was held back: nothing follows."""
+        """Return the pieces that were held back, at the end of the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thinking:
-    """The marks around reasoning."""
+    """The tags around reasoning."""
 
     opens: str
     closes: str
 
     def is_begun(self, prompt: str) -> bool:
-        """Whether the prompt ends in the middle of it, as templates do whose model always thinks."""
+        """Whether the prompt ends with an open tag, as the templates of models do that always reason."""
         return prompt.rstrip().endswith(self.opens)
 
 
@@ -60,28 +60,28 @@ _THINKING = (
 
 
 def thinking_of(template: str) -> Thinking | None:
-    """The marks that a chat template puts around reasoning."""
+    """Return the reasoning tags in a chat template, or None."""
     return next((marks for marks in _THINKING if marks.closes in template), None)
 
 
 class MarkedReply:
-    """An answer whose parts stand between marks of the table."""
+    """Parses an answer by the tags that this server knows."""
 
     def __init__(
         self, form: CallForm | None, thinking: Thinking | None, schemas: Schemas, *, begun: bool = False
     ) -> None:
-        """`begun`: the prompt has opened the reasoning."""
+        """`begun`: the prompt ends with an open reasoning tag."""
         self._form, self._thinking, self._schemas = form, thinking, schemas
         self._marked = form is not None or thinking is not None
         self._buffer = ""
         self._state = "thinking" if begun else "start"
         self._spaces = ""
-        """White space that belongs to what follows, and to nothing where a mark follows."""
+        """White space that is held back: it is dropped if a tag follows."""
         self._is_first = True
-        """Whether nothing of this part has been told: white space in front of it is none of its own."""
+        """Whether no text of this part has been returned yet: leading white space is dropped."""
 
     def feed(self, text: str) -> list[Piece]:
-        """What is certain with this text behind the one before."""
+        """Add text; return the pieces that are not held back."""
         self._buffer += text
         pieces: list[Piece] = []
         while self._step(pieces, last=False):
@@ -89,7 +89,7 @@ class MarkedReply:
         return pieces
 
     def end(self) -> list[Piece]:
-        """What was held back: nothing follows."""
+        """Return the pieces that were held back, at the end of the answer."""
         pieces: list[Piece] = []
         while self._step(pieces, last=True):
             pass
@@ -98,7 +98,7 @@ class MarkedReply:
         return pieces
 
     def _step(self, pieces: list[Piece], *, last: bool) -> bool:
-        """One move within the buffer; whether there may be another."""
+        """Process a part of the buffer; return whether to call again."""
         match self._state:
             case "start":
                 return self._start(last=last)
@@ -109,7 +109,7 @@ class MarkedReply:
         return self._content(pieces, last=last)
 
     def _start(self, *, last: bool) -> bool:
-        """Reasoning and Llama's calls stand at the beginning only."""
+        """Reasoning and Llama's tool calls are only recognized at the beginning."""
         begun = self._buffer.lstrip()
         opens = [self._thinking.opens] if self._thinking else []
         bare = self._form is not None and not self._form.opens
@@ -125,7 +125,7 @@ class MarkedReply:
         return True
 
     def _think(self, pieces: list[Piece], *, last: bool) -> bool:
-        assert self._thinking is not None  # noqa: S101 - nothing else leads here
+        assert self._thinking is not None  # noqa: S101 - required for this state
         before, closed, after = self._buffer.partition(self._thinking.closes)
         if closed:
             self._tell(pieces, before, Reasoning)
@@ -149,8 +149,8 @@ class MarkedReply:
         return False
 
     def _call(self, pieces: list[Piece], *, last: bool) -> bool:
-        """A call is told when it is whole."""
-        assert self._form is not None  # noqa: S101 - nothing else leads here
+        """A tool call is returned once it is complete."""
+        assert self._form is not None  # noqa: S101 - required for this state
         form = self._form
         ends = form.closes or form.opens
         before, closed, after = self._buffer.partition(ends) if ends else (self._buffer, "", "")
@@ -176,7 +176,7 @@ class MarkedReply:
         self._tell(pieces, text, kind)
 
     def _tell(self, pieces: list[Piece], text: str, kind: Any = Content) -> None:
-        """The text, without white space in front of a part, and with that at its end held back: marks may follow."""
+        """Add text without leading white space; trailing white space is held back, since a tag may follow."""
         text = self._spaces + text
         if not self._marked:
             kept, self._spaces = text, ""
@@ -190,7 +190,7 @@ class MarkedReply:
 
 
 class TemplateReply:
-    """An answer whose parts the tokenizer's own `response_template` tells (transformers 5.20 and newer)."""
+    """Parses an answer by the tokenizer's `response_template` (transformers 5.20 and newer)."""
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
@@ -198,7 +198,7 @@ class TemplateReply:
         self._spaces = self._calls = ""
 
     def feed(self, text: str) -> list[Piece]:
-        """What is certain with this text behind the one before."""
+        """Add text; return the pieces that are not held back."""
         if self._is_broken:
             return [Content(text)] if text else []
         events = [] if self._begun else list(self._parser.initial_events)
@@ -206,12 +206,12 @@ class TemplateReply:
         pieces = self._pieces(events)
         try:
             return [*pieces, *self._pieces(self._parser.feed(text))]
-        except Exception:  # of calls that are none, whatever a repository's own description makes of them
+        except Exception:  # an invalid tool call: the type depends on the repository's template
             self._is_broken = True
             return [*pieces, Content(self._calls + text)]
 
     def end(self) -> list[Piece]:
-        """What was held back: nothing follows."""
+        """Return the pieces that were held back, at the end of the answer."""
         if self._is_broken:
             return []
         try:
@@ -236,7 +236,7 @@ class TemplateReply:
         return pieces
 
     def _trimmed(self, text: str) -> str:
-        """Without white space around a part."""
+        """Strip white space around a part."""
         text = self._spaces + text
         text = text.lstrip() if self._is_first else text
         kept = text.rstrip()
@@ -246,13 +246,13 @@ class TemplateReply:
 
 
 class SchemaReply:
-    """An answer that the tokenizer's `response_schema` takes apart once it is whole (transformers 4.57 to 5.0)."""
+    """Parses a complete answer by the tokenizer's `response_schema` (transformers 4.57 to 5.0)."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._text = tokenizer, ""
 
     def feed(self, text: str) -> list[Piece]:
-        """Nothing is certain before the end."""
+        """Only collect the text: the parser needs all of it."""
         self._text += text
         return []
 

@@ -1,7 +1,7 @@
-"""Keys and values of sequences that grow together, and come and go one by one.
+"""A key-value cache for continuous batching: sequences join and leave one by one.
 
-All sequences end in the same column: a shorter one begins later, and a mask hides what lies in front of it. So any
-model takes them that takes a batch padded on the left and one of transformers' caches.
+All sequences end in the same column; a shorter one begins later, and the attention mask hides the columns before it.
+So every model works that supports left-padded batches and transformers' caches.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 _MARGIN = 64
-"""Least columns that are there for tokens to come when memory is asked for: each time all is copied."""
+"""Minimum number of spare columns when buffers grow, since growing copies everything."""
 
 
 @functools.cache
 def _class() -> Any:
-    """The class, which is one of transformers' caches: models look at its type."""
+    """Make the class: a subclass of a transformers cache, since models check the type."""
     from transformers import DynamicCache
 
     class RowCache(DynamicCache):  # type: ignore[misc] # no types
-        """Buffers of [rows, heads, columns, size] for each layer, of which a part is in use."""
+        """Buffers of shape [rows, heads, columns, size] for each layer, partly in use."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -28,10 +28,10 @@ def _class() -> Any:
             self.starts: list[int] = []
             self.end = self.slots = self.columns = 0
 
-        # what models call
+        # called by models
 
         def update(self, keys: Any, values: Any, layer_idx: int, *_: Any, **__: Any) -> tuple[Any, Any]:
-            """Put the newest tokens behind the others, and give all of them."""
+            """Append the keys and values of new tokens; return all of them."""
             new = keys.shape[-2]
             if layer_idx not in self.buffers:
                 self.buffers[layer_idx] = [
@@ -45,18 +45,18 @@ def _class() -> Any:
             return found[0], found[1]
 
         def get_seq_length(self, layer_idx: int = 0) -> int:
-            """Columns in use, those of the forward pass that is running left out."""
+            """Return the columns in use, without those of the current forward pass."""
             return self.width
 
         def get_mask_sizes(self, query_length: Any, layer_idx: int = 0) -> tuple[int, int]:
-            """Columns with the new ones, which come as a count or as positions, and how many are left out."""
+            """Return the columns including new ones, given as a count or as positions, and the offset."""
             new = query_length if isinstance(query_length, int) else int(query_length.shape[0])
             return self.width + new, 0
 
         def __len__(self) -> int:
             return len(self.buffers)
 
-        # what the scheduler does
+        # called by the scheduler
 
         @property
         def first(self) -> int:
@@ -78,21 +78,21 @@ def _class() -> Any:
             return self.end - self.starts[row]
 
         def begin(self, lengths: Sequence[int]) -> None:
-            """New sequences of nothing so far, the first tokens of which come with so many each."""
+            """Start sequences; `lengths` are the tokens of each in the first forward pass."""
             longest = max(lengths)
             self._reserve(len(lengths), longest)
             self.starts = [longest - length for length in lengths]
 
         def reserve(self, new: int) -> None:
-            """Make place for so many columns more."""
+            """Make room for `new` columns."""
             self._reserve(len(self.starts), self.width + new)
 
         def added(self, new: int) -> None:
-            """The forward pass is over: its tokens count from now on."""
+            """Count the tokens of a forward pass, after it."""
             self.end += new
 
         def take_in(self, other: Any, row: int, length: int | None = None) -> None:
-            """Another cache's sequence, or its first tokens, as one more row."""
+            """Copy a sequence of another cache, or its first `length` tokens, into a new row."""
             length = other.length(row) if length is None else length
             source = slice(other.starts[row], other.starts[row] + length)
             old_first = self.first
@@ -108,7 +108,7 @@ def _class() -> Any:
                         one.new_zeros((self.slots, one.shape[1], self.columns, one.shape[3])) for one in pair
                     ]
                 for buffer, theirs in zip(mine, pair, strict=True):
-                    # what is masked has to be a number all the same
+                    # masked columns must not hold NaN either
                     if start < old_first and slot:
                         buffer[:slot, :, start:old_first] = 0
                     elif slot:
@@ -117,7 +117,7 @@ def _class() -> Any:
             self.starts.append(start)
 
         def copied(self, row: int, length: int) -> Any:
-            """A cache of a sequence's first tokens alone, with no room for more."""
+            """Return a new cache with the first `length` tokens of a row, without room for more."""
             made, start = new_cache(), self.starts[row]
             for index, pair in self.buffers.items():
                 made.buffers[index] = [one[row : row + 1, :, start : start + length].clone() for one in pair]
@@ -125,7 +125,7 @@ def _class() -> Any:
             return made
 
         def leave(self, row: int) -> None:
-            """End a sequence; the last one takes its row."""
+            """Remove a sequence; the last one moves to its row."""
             last = len(self.starts) - 1
             if row != last:
                 window = slice(self.first, self.end)
@@ -138,13 +138,13 @@ def _class() -> Any:
                 self.forget()
 
         def forget(self) -> None:
-            """Nothing is in use, and nothing is kept."""
+            """Remove all sequences and free the buffers."""
             self.buffers.clear()
             self.starts = []
             self.end = self.slots = self.columns = 0
 
         def _reserve(self, rows: int, width: int, room: int = 0) -> None:
-            """Buffers for so many rows and columns from the first one in use on; `room` of them in front of it."""
+            """Grow the buffers to `rows` and to `width` columns, of which `room` are before the first one in use."""
             if rows <= self.slots and self.first >= room and self.first - room + width <= self.columns:
                 return
             slots = rows if rows <= self.slots or not self.slots else max(rows, min(2 * self.slots, rows + 8))

@@ -1,8 +1,8 @@
-"""Texts that are written together whatever each of them asks for: they join at any step, and leave when they are done.
+"""Continuous batching: sequences join at any step of the model and leave when they are complete.
 
-A step reads some of the prompts that have come (a long one in pieces, so that it does not hold up those that write),
-and writes one more token of each text. What a request asks for (length, chance, stops, a schema) is its own, so all
-that may be written at all share the steps of the model.
+A step prefills some of the waiting prompts (a long one in chunks, so that running sequences do not wait for it), and
+generates one token for each running sequence. Each request has its own parameters (length, sampling, stop strings,
+schema), so sequences with any supported parameters share the steps.
 """
 
 from __future__ import annotations
@@ -29,64 +29,64 @@ from .row_cache import new_cache
 log = logging.getLogger(__name__)
 
 _PIECE_SECONDS = 0.1
-"""About how long the prompts of one step may take: those who write wait for them."""
+"""Approximate limit on the prefill in one step: running sequences wait for it."""
 
 _LEAST_PIECE, _MOST_PIECE = 64, 2048
-"""Tokens of prompts in one step: as many as take about as long, within these."""
+"""Bounds of the prompt tokens in one step, which are otherwise set by `_PIECE_SECONDS`."""
 
 _SHARE_OF_BEGINNINGS = 4
-"""The part of the cache's memory that sequences may take which are over is one in so many."""
+"""The prefix cache of finished sequences gets 1/4 of the memory for keys and values."""
 
 _OUT_OF_MEMORY = 507
-"""The status of what needs more memory than there is."""
+"""Status of a request that fails for lack of memory."""
 
 _ROOM_TO_WRITE = 64
-"""Tokens for which there has to be memory before a text is begun."""
+"""New tokens for which there must be memory before a sequence is started."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Writing:
-    """A request that waits for nothing but its texts."""
+    """A validated request for the scheduler."""
 
     asked: Sequence[Generation]
-    """Each prompt of it."""
+    """The generation of each prompt."""
 
     finish: Callable[[list[list[Row]]], Any]
-    """Makes the result of the sequences of each prompt."""
+    """Makes the result from the sequences of each prompt."""
 
     told: Told | None = None
-    """Hears of each token of a sequence, with the text that it adds."""
+    """Called for each token of a sequence, with the text that it adds."""
 
 
 @dataclass(kw_only=True, eq=False)
 class _Ticket:
-    """A request on its way."""
+    """A request in progress."""
 
     writing: Writing
     job: Any
-    """Whose result it is: knows when nobody waits for it any more."""
+    """The worker's job, which knows whether a deadline has passed or the client has gone."""
 
     rows: list[list[Row]]
     waiting: deque[int]
-    """The prompt of each sequence that has not joined."""
+    """The index of the prompt of each sequence that has not joined."""
 
     left: int
-    """Sequences that are not done."""
+    """Sequences that are not complete."""
 
     open: int = 0
-    """Sequences that have joined and are not done."""
+    """Sequences that have joined and are not complete."""
 
     begun: bool = False
-    """Whether any of it has been read."""
+    """Whether prefill has started for any of its prompts."""
 
     over: bool = False
     heard: bool = False
-    """Whether any token of it has been written."""
+    """Whether any token has been generated."""
 
 
 @dataclass(kw_only=True, eq=False)
 class _Text:
-    """One sequence and what is needed to go on with it."""
+    """One sequence, with its state."""
 
     ticket: _Ticket
     row: Row
@@ -94,20 +94,20 @@ class _Text:
     processors: list[Any]
     prompt: list[int]
     singly: bool = False
-    """Whether it is read alone, because reading it with others failed."""
+    """Whether to prefill it alone, because a prefill together with others failed."""
 
     heard: float | None = None
-    """When its newest token was written."""
+    """When its newest token was generated."""
 
     @property
     def tokens(self) -> list[int]:
-        """The prompt and what was written so far."""
+        """The prompt and the tokens generated so far."""
         return [*self.prompt, *self.row.tokens]
 
 
 @dataclass(kw_only=True)
 class _Reading:
-    """A prompt of which a part has been read."""
+    """A prompt that is being prefilled in chunks; `tokens` are the remaining ones."""
 
     text: _Text
     cache: Any
@@ -115,11 +115,11 @@ class _Reading:
 
 
 class CannotShareStepsError(Exception):
-    """The model, or the installed release, does not take the cache of this server: the message says why."""
+    """The model or the transformers release does not support this server's cache; the message says why."""
 
 
 class Scheduler:
-    """All texts that one copy of a model is writing."""
+    """Generates all sequences of one copy of a model."""
 
     def __init__(
         self,
@@ -130,9 +130,10 @@ class Scheduler:
         longest: int,
         explained: Callable[[Exception], Exception] = lambda error: error,
     ) -> None:
-        """`most` texts at once, `memory` says how many bytes their keys and values may take once the model is there.
+        """Run at most `most` sequences at once.
 
-        `longest` is how many tokens the model has positions for, `explained` makes an error one for who asks.
+        `memory` returns the bytes for keys and values, and is called after the model is loaded. `longest` is the number
+        of positions of the model. `explained` converts an error to one for the client.
         """
         self._model, self._tokenizer = pipeline.model, pipeline.tokenizer
         self.most, self._memory, self._longest = most, memory, longest
@@ -151,15 +152,15 @@ class Scheduler:
         self._overtaking = False
         self._token_bytes = 0
         self.bytes = 0
-        """What the texts that are being written may take."""
+        """Memory for the keys and values of running sequences."""
 
         self.piece = _LEAST_PIECE
         self._beginnings = Beginnings(0)
         self.times = TokenTimes()
         self.asked_tokens = self.known_tokens = self.preemptions = 0
-        """Tokens of prompts that were looked up and found among those kept, and texts that had to wait for memory."""
+        """Metrics: prompt tokens, those of them found in the prefix cache, and sequences that were preempted."""
 
-    # what the worker asks
+    # called by the worker
 
     @property
     def is_busy(self) -> bool:
@@ -167,36 +168,36 @@ class Scheduler:
         return bool(self._texts or self._coming or self._reading)
 
     def has_room(self, more: int = 0) -> bool:
-        """Whether another request may join, beside so many that are about to."""
+        """Whether another request may join, in addition to `more` that are about to."""
         waiting = len(self._coming) + (self._reading is not None)
         return len(self._texts) + waiting + more < self.most
 
-    # what is told of it, on any thread
+    # metrics, read by any thread
 
     @property
     def rows(self) -> int:
-        """Texts that are being written."""
+        """Number of running sequences."""
         return len(self._texts)
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of their keys and values."""
+        """Bytes of the keys and values of running sequences."""
         used: int = len(self._texts) * self._cache.width * self._token_bytes
         return used
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of what is kept of texts that are over."""
+        """Bytes of the prefix cache."""
         return self._beginnings.bytes
 
     def add(self, writing: Writing, job: Any) -> None:
-        """A request joins: its prompts are read in the next steps."""
+        """Add a request; its prompts are prefilled in the next steps."""
         waiting = deque(number for number, asked in enumerate(writing.asked) for _ in range(asked.count))
         rows: list[list[Row]] = [[] for _ in writing.asked]
         self._let_join(_Ticket(writing=writing, job=job, rows=rows, waiting=waiting, left=len(waiting)))
 
     def _let_join(self, ticket: _Ticket) -> None:
-        """As many of its sequences as leave room for others: a long list must not be in everybody's way."""
+        """Queue the next sequences of a request, up to 3/4 of all slots, so that a long list does not block others."""
         while ticket.waiting and ticket.open < max(1, self.most * 3 // 4):
             number = ticket.waiting.popleft()
             asked, rows = ticket.writing.asked[number], ticket.rows[number]
@@ -206,7 +207,7 @@ class Scheduler:
             self._coming.append(self._text(ticket, rows[-1]))
 
     def step(self) -> list[tuple[Any, Any]]:
-        """Read some of what has come, write one token of each text; each job that is over with its result."""
+        """Prefill some prompts and generate one token for each sequence; return each finished job with its result."""
         import torch
 
         with torch.inference_mode(), panics_are_errors():
@@ -216,18 +217,18 @@ class Scheduler:
         ended, self._ended = self._ended, []
         return ended
 
-    # reading
+    # prefill
 
     def _text(self, ticket: _Ticket, row: Row) -> _Text:
         asked = row.asked
-        assert asked.tokens is not None  # noqa: S101 - prompts with images are not written here
-        assert asked.plan is not None  # noqa: S101 - nor what only transformers' own loop can do
+        assert asked.tokens is not None  # noqa: S101 - prompts with images do not join the scheduler
+        assert asked.plan is not None  # noqa: S101 - nor do arguments that only `generate` supports
         own = asked.plan.processors(len(asked.tokens), sorted(asked.ends))
         processors = [*own, *asked.processors(), *asked.plan.warpers(self._model.device)]
         return _Text(ticket=ticket, row=row, draw=row.random().random, processors=processors, prompt=asked.tokens)
 
     def _read(self) -> None:
-        """Every other step belongs to the short prompts that came behind a long one."""
+        """Prefill the next prompts or chunk: while a long prompt is in progress, every other step is for short ones."""
         self._overtaking = self._reading is not None and not self._overtaking
         if self._reading is None or self._overtaking:
             group = self._next_group()
@@ -240,11 +241,11 @@ class Scheduler:
             self._read_on(self._reading)
 
     def _is_short(self, text: _Text) -> bool:
-        """Whether it is read at once, with others."""
+        """Whether it can be prefilled in one step, together with others."""
         return len(text.prompt) + len(text.row.tokens) <= self.piece and not self._known(text)[0]
 
     def _next_group(self) -> list[_Text]:
-        """Those that are read together: short prompts, in the order in which they came, that begin differently."""
+        """Take the prompts to prefill together from the queue: short ones, in order, without a common prefix."""
         group: list[_Text] = []
         longest = 0
         while self._coming and len(self._texts) + len(group) < self.most:
@@ -254,7 +255,7 @@ class Scheduler:
             alone = text.singly or not self._is_short(text)
             if self._reading and (alone or common(tokens, self._reading.text.tokens) >= LEAST):
                 break
-            # of half as long ones at least, for what is padded is computed too
+            # the shortest must be at least half as long as the longest, since padding costs time too
             fits = size * (len(group) + 1) <= max(self.piece, size) and 2 * min(longest or size, len(tokens)) >= size
             if group and (alone or not fits or any(common(tokens, one.tokens) >= LEAST for one in group)):
                 break
@@ -271,7 +272,7 @@ class Scheduler:
         return self._beginnings.longest(text.tokens, running)
 
     def _has_memory(self, more: int, length: int) -> bool:
-        """Whether so many more texts of such a length fit, with some tokens to come."""
+        """Whether `more` sequences of this length fit in memory, with `_ROOM_TO_WRITE` new tokens."""
         width = max(self._cache.width, length) + _ROOM_TO_WRITE
         if self._reading:
             width, more = max(width, len(self._reading.text.tokens)), more + 1
@@ -279,7 +280,7 @@ class Scheduler:
         return needed <= self.bytes
 
     def _read_whole(self, group: list[_Text]) -> None:
-        """Prompts in one pass, padded on the left; their first tokens are written at once."""
+        """Prefill prompts in one forward pass, padded on the left, and choose their first tokens."""
         cache = new_cache()
         for text in group:
             text.ticket.begun = True
@@ -302,7 +303,7 @@ class Scheduler:
         self._choose(group, scores)
 
     def _begin_reading(self, text: _Text) -> None:
-        """One that is long, or whose beginning is known."""
+        """Start a prompt that is long, or has a prefix in the cache."""
         text.ticket.begun = True
         length, place = self._known(text)
         cache = new_cache()
@@ -314,7 +315,7 @@ class Scheduler:
         self._reading = _Reading(text=text, cache=cache, tokens=tokens[length:])
 
     def _read_on(self, reading: _Reading) -> None:
-        """The next piece of it."""
+        """Prefill the next chunk."""
         piece, rest = reading.tokens[: self.piece], reading.tokens[self.piece :]
         try:
             if reading.cache.starts:
@@ -335,7 +336,7 @@ class Scheduler:
         self._choose([reading.text], scores)
 
     def _reading_failed(self, group: list[_Text], error: Exception) -> None:
-        """Each alone, where several failed together; one that fails alone has no result."""
+        """Retry each prompt alone if several failed together; fail the request if it was alone."""
         explained = self._explain(error)
         del self._cache.starts[len(self._texts) :]
         if len(group) == 1:
@@ -346,10 +347,10 @@ class Scheduler:
             text.singly = True
         self._coming.extendleft(reversed(group))
 
-    # writing
+    # decoding
 
     def _write(self) -> None:
-        """One more token of each text."""
+        """Generate one token for each running sequence."""
         self._make_memory()
         texts = list(self._texts)
         if not texts:
@@ -359,13 +360,13 @@ class Scheduler:
             scores = self._forward(self._cache, [[text.row.tokens[-1]] for text in texts])
         except Exception as error:
             explained = self._explain(error)
-            # most often memory, of which the one that came last has made the need too large
+            # the cause is mostly memory, and the newest sequence has exceeded it
             self._fail(texts[-1].ticket, explained)
             return
         self._choose(texts, scores)
 
     def _make_memory(self) -> None:
-        """Where the texts have outgrown it, the one that came last waits, and is read again."""
+        """If memory is short, preempt the newest sequences: they return to the queue and are prefilled again."""
         while len(self._texts) > 1 and not self._fits_one_more():
             self._cache.leave(len(self._texts) - 1)
             self._coming.appendleft(self._texts.pop())
@@ -376,7 +377,7 @@ class Scheduler:
         return needed <= self.bytes
 
     def _choose(self, texts: Sequence[_Text], scores: Any) -> None:
-        """The next token of each text, by its row of scores."""
+        """Choose the next token of each sequence from its row of scores."""
         raw = scores
         if any(text.processors for text in texts):
             scores = scores.clone()
@@ -413,7 +414,7 @@ class Scheduler:
 
     @staticmethod
     def _likelihoods(texts: Sequence[_Text], scores: Any) -> dict[int, Any]:
-        """Of the texts that are asked to tell them, before anything has changed the scores."""
+        """Return the log probabilities for sequences that report them; `scores` are those before logits processors."""
         wanted = [number for number, text in enumerate(texts) if text.row.asked.likely is not None]
         if not wanted:
             return {}
@@ -421,7 +422,7 @@ class Scheduler:
         return {number: found[place : place + 1] for place, number in enumerate(wanted)}
 
     def _hear(self, text: _Text, now: float) -> None:
-        """A token more: only a request's very first has waited since it was queued."""
+        """Record the time of a token; a request's first token is also counted from when the request was queued."""
         ticket = text.ticket
         self.times.add(now, text.heard, None if ticket.heard else ticket.job.queued)
         text.heard, ticket.heard = now, True
@@ -443,7 +444,7 @@ class Scheduler:
         except Exception as error:
             self._fail(ticket, self._explain(error))
 
-    # leaving
+    # end of a sequence
 
     def _leave_what_is_over(self) -> None:
         now = time.monotonic()
@@ -458,10 +459,10 @@ class Scheduler:
         yield from self._coming
 
     def _leave(self, text: _Text, *, keep: bool = False) -> None:
-        """The text needs the model no more. What it was may be of use for those to come."""
+        """Remove a sequence; with `keep`, add it to the prefix cache."""
         place = self._texts.index(text)
         if keep:
-            # of the newest token the model has seen nothing
+            # the newest token has no keys and values yet
             self._beginnings.keep(text.tokens[:-1], self._cache, place)
         self._cache.leave(place)
         last = self._texts.pop()
@@ -473,7 +474,7 @@ class Scheduler:
         self._ended.append((ticket.job, result))
 
     def _fail(self, ticket: _Ticket, error: Exception) -> None:
-        """The request has no result."""
+        """End a request with an error."""
         if ticket.over:
             return
         if self._reading and self._reading.text.ticket is ticket:
@@ -491,10 +492,10 @@ class Scheduler:
             self._beginnings.clear()
         return explained
 
-    # the model
+    # forward pass
 
     def _forward(self, cache: Any, tokens: Sequence[Sequence[int]]) -> Any:
-        """Scores of what follows each row, which goes on with these tokens; what is padded stands on the left."""
+        """Run the model on new tokens of each row, padded on the left; return the scores of the next token."""
         import torch
 
         device = self._model.device
@@ -516,12 +517,12 @@ class Scheduler:
         cache.added(new)
         return made.logits[:, -1].float()
 
-    # the start
+    # test at the start
 
     def prove(self, ids: Sequence[int]) -> None:
-        """Compare texts that share steps with the same ones alone, and find out how fast prompts are read.
+        """Compare sequences in shared steps with the same ones alone, and measure the speed of prefill.
 
-        `ids` are some tokens. Raises `CannotShareStepsError`, where this model cannot.
+        `ids` are any tokens. Raises `CannotShareStepsError` if the model does not support the scheduler.
         """
         import torch
 
@@ -577,7 +578,7 @@ class Scheduler:
         return ""
 
     def _measure(self, ids: list[int]) -> None:
-        """How many tokens of prompts a step may read, and how much memory there is for the cache."""
+        """Set the prompt tokens per step from the measured speed, and divide the memory for keys and values."""
         tokens = (ids * 64)[: min(64, self._longest)]
         seconds = []
         for _ in range(2):  # the first time takes longer

@@ -1,4 +1,4 @@
-"""Server-sent events for text that is being generated."""
+"""Server-sent events for generated text."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ Emit = Callable[[bytes], None]
 
 
 class Outbox:
-    """Events on their way from the models' threads to the event loop, which is woken once for many."""
+    """Passes events from the models' threads to the event loop, with one wake-up for many events."""
 
     def __init__(self) -> None:
-        """Nothing is on its way."""
         self._events: deque[tuple[asyncio.Queue[bytes | None], bytes]] = deque()
         self._is_called = False
 
     def to(self, events: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> Emit:
-        """What puts an event into a queue of the loop, from any thread."""
+        """Return a function that puts an event into a queue of the loop, from any thread."""
 
         def emit(made: bytes) -> None:
             self._events.append((events, made))
@@ -38,20 +37,20 @@ class Outbox:
         return emit
 
     def _deliver(self) -> None:
-        self._is_called = False  # before it looks: who adds an event meanwhile calls again
+        self._is_called = False  # before reading the queue: an event added meanwhile schedules another call
         while self._events:
             events, made = self._events.popleft()
             events.put_nowait(made)
 
 
 class StreamEndedError(Exception):
-    """Nobody reads the stream any more: raised inside `generate`, it ends the generation at the next token."""
+    """The client has gone: raised inside `generate`, it ends the generation at the next token."""
 
 
 class TokenEvents:
-    """A streamer for `generate`: one event a token, with the text that the token completes.
+    """A streamer for `generate`: one event per token, with the text that the token completes.
 
-    The newest one is held back until the model's next step begins, for the last one says more.
+    The newest event is held back until the next step of the model, since the last event has additional fields.
     """
 
     def __init__(self, tokenizer: Any, emit: Emit, gone: threading.Event | None = None) -> None:
@@ -61,13 +60,13 @@ class TokenEvents:
         self._special = frozenset(tokenizer.all_special_ids)
         self._held: dict[str, Any] | None = None
         self.prompt_tokens: int | None = None
-        """How many the prompt has, once `generate` has begun."""
+        """Number of tokens of the prompt, once `generate` has begun."""
         self.tokens: list[int] = []
         self.likely: Sequence[Likely] = ()
-        """How likely each token was, where somebody finds out."""
+        """The log probability of each token, if they are recorded."""
 
     def put(self, value: Any) -> None:
-        """The prompt at first, then what was generated."""
+        """Called by `generate`: first with the prompt, then with new tokens."""
         if self._gone is not None and self._gone.is_set():
             raise StreamEndedError
         if self.prompt_tokens is None:
@@ -83,16 +82,16 @@ class TokenEvents:
         self._held = {"index": len(self.tokens), "token": about, "generated_text": None, "details": None}
 
     def end(self) -> None:
-        """`generate` is done; the last event is for who has its result."""
+        """Called by `generate` at the end; `finish` sends the last event, with the result."""
 
     def flush(self) -> None:
-        """The token that is held back was not the last one."""
+        """Send the event that is held back: it was not the last one."""
         if self._held is not None:
             self._emit(event(self._with_likelihood(self._held)))
             self._held = None
 
     def finish(self, **last: Any) -> None:
-        """The last event: the token that is held back, with what is known at the end."""
+        """Send the last event: the one that is held back, with the fields in `last`."""
         held = self._with_likelihood(self._held) if self._held else {"index": 0, "token": None}
         self._emit(event({**held, **last}))
 
@@ -103,7 +102,7 @@ class TokenEvents:
 
     @contextmanager
     def flushed_by(self, model: Any) -> Iterator[None]:
-        """Inside, each step of the model lets go of the token before it, which was not the last one."""
+        """Call `flush` before each step of the model inside the context."""
         handle = model.register_forward_pre_hook(lambda *_: self.flush())
         try:
             yield
@@ -112,12 +111,12 @@ class TokenEvents:
 
 
 def event(data: Any, name: str = "") -> bytes:
-    """One event: JSON has no line breaks of its own."""
+    """Encode an event: one `data` line is enough, since encoded JSON has no line breaks."""
     return (f"event: {name}\n" if name else "").encode() + b"data: " + encode_json(data) + b"\n\n"
 
 
 def finish_reason(tokens: list[int], end_tokens: Any, *, stopped_by_text: bool) -> str:
-    """Why the generation ended, in the words of Hugging Face's text-generation servers."""
+    """Return TGI's `finish_reason`."""
     ends = end_tokens if isinstance(end_tokens, (list, tuple)) else [end_tokens]
     if tokens and tokens[-1] in ends:
         return "eos_token"

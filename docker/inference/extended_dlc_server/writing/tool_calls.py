@@ -1,4 +1,4 @@
-"""The forms in which models write calls of tools, as their makers publish them, told by their chat templates' text."""
+"""The formats of tool calls that models generate, recognized by the text of their chat templates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 _LETTERS_OF_AN_ID = 9
-"""Mistral's templates refuse an id of another length."""
+"""Length of a tool call id for Mistral: its templates reject other lengths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call, as the model wants it."""
+    """One tool call."""
 
     name: str
     arguments: str
-    """JSON of an object."""
+    """A JSON object, encoded."""
 
 
 Schemas = Mapping[str, Any]
@@ -27,35 +27,35 @@ Schemas = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CallForm:
-    """One way to write calls into a text."""
+    """One format of tool calls in a text."""
 
     name: str
     opens: str
-    """What stands in front of calls; empty where nothing does and the whole answer is one."""
+    """Tag before calls; empty if the whole answer is a call."""
 
     closes: str = ""
-    """What follows them; empty where they reach to the next, or to the end of the answer."""
+    """Tag after calls; empty if they extend to the next `opens`, or to the end of the answer."""
 
     read: Callable[[str, Schemas], list[Call]]
-    """The calls in what stands between the two; `ValueError` where there are none."""
+    """Parses the text between the tags; `ValueError` if it has no calls."""
 
     arguments: str = ""
-    """What a call's JSON calls its arguments; empty where it is no JSON."""
+    """Name of the field with the arguments in a call's JSON; empty if the format is not JSON."""
 
     wrapped: bool = False
     """Whether the JSON is a list of calls."""
 
     recognise: Callable[[str], bool]
-    """Whether a chat template teaches this form."""
+    """Whether a chat template uses this format."""
 
     @property
     def is_json(self) -> bool:
-        """Whether a call is an object of JSON."""
+        """Whether a call is a JSON object."""
         return bool(self.arguments)
 
 
 def form_of(template: str) -> CallForm | None:
-    """The form that a chat template teaches; None where it is none of the table's."""
+    """Return the format of a chat template, or None if it is unknown."""
     return next((form for form in FORMS if form.recognise(template)), None)
 
 
@@ -65,7 +65,7 @@ def schemas_of(tools: Sequence[Mapping[str, Any]]) -> Schemas:
 
 
 def json_call(value: Any, arguments: Sequence[str] = ("arguments", "parameters")) -> Call:
-    """A call in an object with a name and arguments."""
+    """Make a call from an object with a name and arguments."""
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
@@ -120,7 +120,7 @@ def _glm(body: str, schemas: Schemas) -> list[Call]:
 
 
 def _typed(text: str, schema: Any) -> Any:
-    """A value that is written as text: itself where the tool takes a text, otherwise what its JSON says."""
+    """Convert an argument from text: it stays a string if the schema allows one, and is parsed as JSON otherwise."""
     if "string" in _types(schema):
         return text
     try:
@@ -131,7 +131,7 @@ def _typed(text: str, schema: Any) -> Any:
 
 
 def _types(schema: Any) -> set[str]:
-    """The types that a JSON schema allows."""
+    """Return the types that a JSON schema allows."""
     if not isinstance(schema, dict):
         return set()
     named = schema.get("type")
@@ -142,7 +142,7 @@ def _types(schema: Any) -> set[str]:
 
 
 def _mistral(body: str, schemas: Schemas) -> list[Call]:
-    """A list of objects after `[TOOL_CALLS]`, or since 2025 `NAME[ARGS]{…}`, with `[CALL_ID]…` between the two."""
+    """A list of objects after `[TOOL_CALLS]`, or since 2025 `NAME[ARGS]{…}`, with `[CALL_ID]…` before `[ARGS]`."""
     name, has_arguments, rest = body.partition("[ARGS]")
     if has_arguments:
         arguments, _ = json.JSONDecoder().raw_decode(rest.strip())
@@ -155,7 +155,7 @@ def _mistral(body: str, schemas: Schemas) -> list[Call]:
 
 
 def _llama(body: str, schemas: Schemas) -> list[Call]:
-    """`{"name": …, "parameters": {…}}` as the whole answer, several with a semicolon between them."""
+    """`{"name": …, "parameters": {…}}` as the whole answer; several calls are separated by semicolons."""
     decoder, calls, rest = json.JSONDecoder(), [], body.strip()
     while rest:
         value, end = decoder.raw_decode(rest)
@@ -208,9 +208,9 @@ FORMS = (
         recognise=lambda template: "<|python_tag|>" in template or '"parameters": dictionary of argument' in template,
     ),
 )
-"""The first that a template teaches is its form: the more exact ones stand first."""
+"""The first match is used, so the more specific formats come first."""
 
 
 def call_id(form: CallForm | None, random: str) -> str:
-    """An id for a call, of random letters."""
+    """Make the id of a call from random letters."""
     return random[:_LETTERS_OF_AN_ID] if form is not None and form.name == "mistral" else f"call_{random[:24]}"
