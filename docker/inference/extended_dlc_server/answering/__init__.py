@@ -1,1 +1,1 @@
-"""What a result becomes: JSON, images, arrays, subtitles and sound files."""
+"""Encoding of results: JSON, images, arrays, subtitles and audio files."""

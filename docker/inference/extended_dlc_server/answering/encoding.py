@@ -1,4 +1,4 @@
-"""What a pipeline returns, in the form that was asked for."""
+"""Encodes a pipeline's result in the requested format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXT_KEYS = ("text", "generated_text", "summary_text", "translation_text")
 
 
 def encode(result: Any, form: Form, task: str) -> bytes:
-    """The bytes of an answer; 406 for a result that this form cannot hold."""
+    """Encode a result; 406 if this format cannot represent it."""
     if form is Form.TEXT:
         return _one_text(result, task).encode("utf-8", "replace")
     if form is Form.CSV:
@@ -28,14 +28,14 @@ def encode(result: Any, form: Form, task: str) -> bytes:
 
 
 def _labels(result: Any) -> Any:
-    """Two lists side by side as the Hub's API has them: a label with its score each, of one text or of several."""
+    """Convert the lists of labels and scores, of one text or several, to the Hub's list of labels with scores."""
     if isinstance(result, list):
         return [_labels(one) for one in result]
     return [{"label": label, "score": score} for label, score in zip(result["labels"], result["scores"], strict=True)]
 
 
 def _one_image(result: Any, task: str) -> Any:
-    """The image of an answer that has one."""
+    """Return the image of a result with exactly one."""
     while isinstance(result, list) and len(result) == 1:
         result = result[0]
     image = result.get("depth") if isinstance(result, dict) else result
@@ -58,7 +58,7 @@ def _npy(result: Any, task: str) -> bytes:
 
 
 def _of_32_bits(features: Any) -> Any:
-    """Arrays: of a number that was made of 32 bits, half of the digits of a Python number say nothing."""
+    """Convert features to float32 arrays: as Python floats, half of the digits written would be meaningless."""
     import numpy as np
 
     try:
@@ -68,7 +68,7 @@ def _of_32_bits(features: Any) -> Any:
 
 
 def _one_text(result: Any, task: str) -> str:
-    """The text of a result that is one; of a chat, what the model said last."""
+    """Return the text of a result with exactly one; for a chat, the last message."""
     while isinstance(result, list) and len(result) == 1:
         result = result[0]
     if isinstance(result, dict):
@@ -81,7 +81,7 @@ def _one_text(result: Any, task: str) -> str:
 
 
 def _table(result: Any, task: str) -> str:
-    """A header and a row for each answer; the first column numbers the inputs where there were several."""
+    """Write CSV with a header and a row for each answer; with several inputs, the first column is their index."""
     import csv
 
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Answers in the shapes of OpenAI's chat completions, as their clients validate them."""
+"""Responses in the format of OpenAI's completions, as their clients validate them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ..writing.replies import Content, Piece, Reasoning
 from ..writing.tool_calls import Call, CallForm, call_id
 
 DONE = b"data: [DONE]\n\n"
-"""The end of a stream."""
+"""The last event of a stream."""
 
 REASONS = {"end": "stop", "stop": "stop", "length": "length"}
-"""Why a sequence ended, in OpenAI's words."""
+"""Our reasons for the end of a sequence -> OpenAI's `finish_reason`."""
 
 _LEAST = -9999.0
-"""What stands for the logarithm of zero, which JSON lacks."""
+"""Replaces minus infinity, the logarithm of zero, which JSON cannot represent."""
 
 
 def head(kind: str, model: str) -> dict[str, Any]:
-    """What all parts of one answer have in common."""
+    """Return the fields that all events of a response share."""
     return {
         "id": f"{kind}-{secrets.token_hex(12)}",
         "created": int(time.time()),
@@ -35,17 +35,17 @@ def head(kind: str, model: str) -> dict[str, Any]:
 
 @functools.cache
 def _fingerprint() -> str:
-    """What a seed's answers depend on besides it; Hugging Face's client wants a text where OpenAI's takes null."""
+    """Return the transformers release, on which seeded answers depend; Hugging Face's client does not accept null."""
     return f"transformers-{importlib.metadata.version('transformers')}"
 
 
 def usage(generation: Generation, rows: Sequence[Row]) -> dict[str, int]:
-    """The tokens of a request of one prompt."""
+    """Return the `usage` of a request with one prompt."""
     return usage_of([generation], [rows])
 
 
 def usage_of(asked: Sequence[Generation], made: Sequence[Sequence[Row]]) -> dict[str, int]:
-    """The tokens of a request of several; each copy of an answer counts."""
+    """Return the `usage` of a request with several prompts; each copy of an answer counts."""
     read = sum(one.prompt_tokens for one in asked)
     written = sum(one.copies * len(row.tokens) for one, rows in zip(asked, made, strict=True) for row in rows)
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
@@ -64,7 +64,7 @@ def message(pieces: Sequence[Piece], form: CallForm | None, *, most_calls: int |
 
 
 def call(one: Call, form: CallForm | None) -> dict[str, Any]:
-    """A call of a tool, with an id of its own."""
+    """Return a tool call with a new id."""
     return {
         "id": call_id(form, secrets.token_hex(16)),
         "type": "function",
@@ -73,14 +73,14 @@ def call(one: Call, form: CallForm | None) -> dict[str, Any]:
 
 
 def delta(piece: Piece, form: CallForm | None, number: int) -> dict[str, Any]:
-    """What a piece adds to a message; `number` is that of a call."""
+    """Return the `delta` for a piece; `number` is the index of a tool call."""
     if isinstance(piece, Call):
         return {"tool_calls": [{"index": number, **call(piece, form)}]}
     return {"reasoning_content" if isinstance(piece, Reasoning) else "content": piece.text}
 
 
 def logprobs(likely: Sequence[Likely], tokenizer: Any) -> dict[str, Any]:
-    """How likely tokens were, and which would have been in their places."""
+    """Return the `logprobs` of tokens, with the top tokens of each position."""
     return {
         "content": [
             {
@@ -99,10 +99,9 @@ def _token(token: int, score: float, tokenizer: Any) -> Mapping[str, Any]:
 
 
 def token_text(token: int, tokenizer: Any) -> str:
-    """The text of one token."""
     return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def bounded(score: float) -> float:
-    """A logarithm that JSON can hold."""
+    """Limit a log probability to a value that JSON can represent."""
     return max(score, _LEAST)

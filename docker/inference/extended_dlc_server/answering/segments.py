@@ -1,7 +1,7 @@
-"""The segments of a transcript, with what OpenAI's `verbose_json` tells of each: how sure Whisper is of it.
+"""The segments of a transcript for OpenAI's `verbose_json`, with Whisper's confidence in each.
 
-`pipeline()` returns times and texts alone. The rest is read from the model once more: each window of 30 s is encoded,
-and the tokens of its segments are scored in one pass of the decoder, whatever search has found them.
+`pipeline()` returns only times and texts. For the rest, the model runs again: each window of 30 s is encoded, and the
+tokens of its segments are scored in one forward pass of the decoder, whether beam search or sampling has found them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FRAMES = 100
-"""Of Whisper's spectrum, a second: `seek` counts them."""
+"""Frames per second of Whisper's spectrogram, the unit of `seek`."""
 
 
 @dataclass
 class Segment:
-    """A part of a transcript between two times."""
+    """A part of a transcript with start and end times."""
 
     start: float
     end: float
     text: str
     seek: int = 0
-    """The frame at which the window begins in which it is heard."""
+    """First frame of the window with this segment."""
 
     tokens: list[int] = field(default_factory=list)
     avg_logprob: float = 0.0
@@ -31,12 +31,12 @@ class Segment:
 
     @property
     def compression_ratio(self) -> float:
-        """How well its text can be packed: that of a loop very well."""
+        """The ratio by which zlib compresses the text; it is high for a text that repeats itself."""
         data = self.text.encode("utf-8", "replace")
         return len(data) / len(zlib.compress(data)) if data else 0.0
 
     def written(self, number: int, temperature: float) -> dict[str, Any]:
-        """As OpenAI's clients read it."""
+        """Return the segment in OpenAI's format."""
         return {
             "id": number,
             "seek": self.seek,
@@ -52,7 +52,7 @@ class Segment:
 
 
 def segments_of(result: Mapping[str, Any], seconds: float) -> list[Segment]:
-    """Of a pipeline's result with times, those with a text. No time lies behind the clip's end, nor is one missing."""
+    """Return the segments with text of a pipeline's result; missing times and times after the end are corrected."""
     found: list[Segment] = []
     for chunk in result.get("chunks", ()):
         start, end = chunk["timestamp"]
@@ -64,10 +64,10 @@ def segments_of(result: Mapping[str, Any], seconds: float) -> list[Segment]:
 
 
 class Scorer:
-    """Reads from a Whisper what it thinks of a transcript."""
+    """Scores the segments of a transcript with a Whisper model."""
 
     def __init__(self, pipeline: Any) -> None:
-        """Look up the tokens that say what is to be done."""
+        """Look up the special tokens for the prompt of the decoder."""
         self._model, self._tokenizer = pipeline.model, pipeline.tokenizer
         self._extractor, self._device = pipeline.feature_extractor, pipeline.device
         config = self._model.generation_config
@@ -84,13 +84,13 @@ class Scorer:
         self._positions = self._model.config.max_target_positions
 
     def score(self, audio: Any, segments: Sequence[Segment], language: str | None, task: str) -> str | None:
-        """Fill in what the segments lack; the language's code, heard in the first window where nobody has said it."""
+        """Set the scores of the segments; return the language code, detected in the first window if it is not given."""
         heard: int | None = None
         if language is not None:
             heard = self._languages.get(f"<|{language}|>")
         for start, together in _windows(segments, self._window):
             heard = self._score_window(audio, start, together, heard, task)
-        if heard is None and self._languages:  # nothing was said
+        if heard is None and self._languages:  # there are no segments
             heard = self._score_window(audio, 0.0, [], heard, task)
         return next((name.strip("<|>") for name, token in self._languages.items() if token == heard), language)
 
@@ -126,7 +126,7 @@ class Scorer:
         return language
 
     def _logits(self, encoded: Any, tokens: list[int]) -> Any:
-        """What may follow each of the tokens."""
+        """Return the logits after each of the tokens."""
         import torch
 
         ids = torch.tensor([tokens], device=self._device)
@@ -134,7 +134,7 @@ class Scorer:
         return made.logits[0].float().cpu()
 
     def _tokens(self, segment: Segment, start: float) -> list[int]:
-        """Its text between its times, as Whisper writes it."""
+        """Return the tokens of a segment: its text between timestamp tokens."""
         text: list[int] = self._tokenizer(segment.text, add_special_tokens=False)["input_ids"]
         if self._first_time is None:
             return text
@@ -146,7 +146,7 @@ class Scorer:
 
 
 def _windows(segments: Sequence[Segment], seconds: float) -> Iterator[tuple[float, list[Segment]]]:
-    """Where each window begins, and what is heard in it."""
+    """Yield the start of each window, with its segments."""
     together: list[Segment] = []
     start = 0.0
     for segment in segments:

@@ -1,4 +1,4 @@
-"""Samples as a sound file: WAV and bare PCM by ourselves, other formats by the image's ffmpeg if it can write them."""
+"""Encodes samples as audio files: WAV and raw PCM here, other formats by the image's ffmpeg if it supports them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..machine import children
 from ..reading.audio import resample
 
 PCM_RATE = 24_000
-"""Samples a second of bare PCM, which has no header that says it: OpenAI's."""
+"""Sampling rate of raw PCM, which has no header: the same as OpenAI's."""
 
 SECONDS = 60
-"""How long ffmpeg may take for one answer."""
+"""Time limit of ffmpeg for one response."""
 
 CONTENT_TYPES: Mapping[str, str] = {
     "mp3": "audio/mpeg",
@@ -30,7 +30,7 @@ CONTENT_TYPES: Mapping[str, str] = {
     "wav": "audio/wav",
     "pcm": "audio/pcm",
 }
-"""Format -> the type of its files."""
+"""Format -> content type."""
 
 _ENCODERS: Mapping[str, tuple[str, str]] = {
     "mp3": ("libmp3lame", "mp3"),
@@ -38,17 +38,17 @@ _ENCODERS: Mapping[str, tuple[str, str]] = {
     "aac": ("aac", "adts"),
     "flac": ("flac", "flac"),
 }
-"""Format -> ffmpeg's encoder and the container that it goes into."""
+"""Format -> ffmpeg's encoder and container format."""
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Those that this image can write."""
+    """Return the formats that this image can encode."""
     return tuple(name for name in CONTENT_TYPES if name not in _ENCODERS or _ENCODERS[name][0] in _known_encoders())
 
 
 def write_sound(samples: Any, rate: int, form: str) -> bytes:
-    """A file of one channel; of several the mean."""
+    """Encode a mono file; several channels are averaged."""
     mono = np.asarray(samples, np.float32)
     if mono.ndim > 1:
         mono = mono.reshape(-1, mono.shape[-1]).mean(axis=0)
@@ -58,7 +58,7 @@ def write_sound(samples: Any, rate: int, form: str) -> bytes:
 
 
 def _pcm(samples: Any) -> bytes:
-    """16 bits a sample, the lowest byte first."""
+    """Encode as 16-bit little-endian samples."""
     tidy = np.nan_to_num(samples).clip(-1, 1)
     made: bytes = (tidy * 32_767).round().astype("<i2").tobytes()
     return made
@@ -95,7 +95,7 @@ def _by_ffmpeg(wav: bytes, form: str) -> bytes:
 
 @functools.cache
 def _known_encoders() -> frozenset[str]:
-    """What the image's ffmpeg can write; nothing where there is none."""
+    """Return the encoders of the image's ffmpeg; an empty set without ffmpeg."""
     program, said = shutil.which("ffmpeg"), bytearray()
     if program is None:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Segments of a transcript as subtitles: SubRip (.srt) and WebVTT (.vtt), written as OpenAI's Whisper writes them."""
+"""Segments of a transcript as subtitles, SubRip (.srt) and WebVTT (.vtt), in the same format as OpenAI's Whisper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Timed(Protocol):
 
 
 def srt(segments: Iterable[Timed]) -> str:
-    """Numbered from 1, with a comma before the milliseconds."""
+    """Write SubRip: numbered from 1, with a comma before the milliseconds."""
     blocks = []
     for number, segment in enumerate(segments, 1):
         start, end = (_time(at, ",", hours=True) for at in (segment.start, segment.end))
@@ -24,7 +24,7 @@ def srt(segments: Iterable[Timed]) -> str:
 
 
 def vtt(segments: Iterable[Timed]) -> str:
-    """Under a header, with a point before the milliseconds."""
+    """Write WebVTT: with a header, and a point before the milliseconds."""
     blocks = ["WEBVTT\n\n"]
     for segment in segments:
         start, end = (_time(at, ".", hours=False) for at in (segment.start, segment.end))
@@ -33,7 +33,7 @@ def vtt(segments: Iterable[Timed]) -> str:
 
 
 def _line(text: str) -> str:
-    """On one line, and without the arrow by which a reader would take it for a time."""
+    """Put a text on one line, without the arrow that would make it a timing line."""
     return " ".join(text.split()).replace("-->", "->")
 
 
