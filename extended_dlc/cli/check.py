@@ -67,10 +67,20 @@ def check(
     release = transformers or next(reversed(releases()))
     told, wrong = _packages(packages, release)
     problems = [*_problems(facts, release), *wrong]
+    answer = {**_answer(facts, release, region), "packages": told, "problems": problems}
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _print(facts, answer)
+    raise SystemExit(FAILED if problems else OK)
+
+
+def _answer(facts: ModelFacts, release: str, region: str | None) -> dict[str, Any]:
+    """What is known of the model, and what follows from it."""
     known = find_model_type(facts.model_type or "")
     newest = dlc_images(INFERENCE, accelerator="gpu")[-1]
-    answer = {
-        "model": name,
+    return {
+        "model": facts.model_id,
         "model_type": facts.model_type,
         "task": facts.task,
         "parameters": facts.parameters,
@@ -83,14 +93,7 @@ def check(
         "smallest": {kind: list(smallest_instances(facts, kind, region=region)) for kind in ("cpu", "gpu")},
         "gpus": built_for(newest.cuda, newest.torch),
         "smallest_parallel": list(smallest_instances(facts, "gpu", spread="all", region=region)),
-        "packages": told,
-        "problems": problems,
     }
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        _print(facts, known, answer)
-    raise SystemExit(FAILED if problems else OK)
 
 
 def _read(config: str) -> dict[str, Any]:
@@ -104,10 +107,10 @@ def _read(config: str) -> dict[str, Any]:
 
 
 def _problems(facts: ModelFacts, release: str) -> list[str]:
-    """All that is wrong with the model in this release."""
+    """The problems of the model with this release."""
     try:
         check_release(release)
-    except ValueError as error:  # of which nothing more can be said
+    except ValueError as error:  # other checks need a valid release
         return [f"transformers '{release[:50]}' {error}"]
     problems = []
     for what, check in (
@@ -123,7 +126,7 @@ def _problems(facts: ModelFacts, release: str) -> list[str]:
 
 
 def _packages(packages: tuple[str, ...], release: str) -> tuple[dict[str, str], list[str]]:
-    """What is known of each package beside the release, and which are known not to go with it."""
+    """The compatibility of each package with the release as text, and the problems of incompatible ones."""
     told, problems = {}, []
     for package in packages:
         try:
@@ -134,7 +137,7 @@ def _packages(packages: tuple[str, ...], release: str) -> tuple[dict[str, str], 
 
 
 def _aws_images(known: ModelType | None) -> list[str]:
-    """AWS's own images whose transformers has the type, the newest last."""
+    """AWS's images whose transformers has the model type, the newest last."""
     images = dlc_images(INFERENCE) if known else []
     return [image.tag for image in images if known and image.transformers and _knows(known, image.transformers)]
 
@@ -147,8 +150,8 @@ def _knows(known: ModelType, transformers: str) -> bool:
     return True
 
 
-def _print(facts: ModelFacts, known: ModelType | None, answer: dict[str, Any]) -> None:
-    screen = Screen()
+def _print(facts: ModelFacts, answer: dict[str, Any]) -> None:
+    screen, known = Screen(), find_model_type(facts.model_type or "")
     for problem in answer["problems"]:
         screen.finding("problem", "problem", "", problem, None, width=3)
     if answer["problems"]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.installed import pip_words, requirement
 from extended_dlc.terminal import Screen, Waiting
+
+if TYPE_CHECKING:
+    from extended_dlc.rehearsal.report import Report
+    from extended_dlc.rehearsal.run import Rehearsal
 
 
 @click.command()
@@ -80,8 +87,8 @@ def rehearse(
         raise click.ClickException(
             f"the rehearsal needs {', '.join(missing)}: pip install {pip_words(requirement('rehearse'))}"
         )
-    from extended_dlc.rehearsal.project import Project, is_shipped
-    from extended_dlc.rehearsal.report import Report, StepFailed
+    from extended_dlc.rehearsal.project import Project
+    from extended_dlc.rehearsal.report import Report
     from extended_dlc.rehearsal.run import Rehearsal
     from extended_dlc.rehearsal.scenario_own import Wishes
 
@@ -89,23 +96,44 @@ def rehearse(
     report = Report(verbose=verbose)
     folder = Path(app) if app and Path(app).is_dir() else Path()
     command = app if app and folder == Path() and not Path(app).is_dir() else None
-    own = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch}
-    plays = scenario or ("main" if is_shipped(folder) and not command and not any(own.values()) else None)
-    if plays and (given := [name for name, value in {**own, "--app": command}.items() if value]):
-        raise click.UsageError(f"{given[0]} is of an app of your own: leave it out, or leave out --scenario")
-    try:
+    own = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
+    plays = _plays(scenario, folder, own)
+    with _told(report, json_file):
         rehearsal = Rehearsal(folder, report)
         if down:
-            with Waiting("taking down what is up"):
-                stopped = rehearsal.down()
-            Screen().line(stopped, "ok")
-            return
-        if plays:
+            _take_down(rehearsal)
+        elif plays:
             rehearsal.run(plays, keep=keep)
         else:
             project = Project.find(folder.resolve(), command, context)
             wishes = Wishes(ignore=ignore, models=dict(map(_pair, models)), fetch=fetch)
             rehearsal.run_project(project, wishes, keep=keep)
+
+
+def _plays(scenario: str | None, folder: Path, own: Mapping[str, object]) -> str | None:
+    """The scenario; None where an app of the user's own is rehearsed."""
+    from extended_dlc.rehearsal.project import is_shipped
+
+    given = [name for name, value in own.items() if value]
+    plays = scenario or ("main" if not given and is_shipped(folder) else None)
+    if plays and given:
+        raise click.UsageError(f"{given[0]} is of an app of your own: leave it out, or leave out --scenario")
+    return plays
+
+
+def _take_down(rehearsal: Rehearsal) -> None:
+    with Waiting("taking down what is up"):
+        stopped = rehearsal.down()
+    Screen().line(stopped, "ok")
+
+
+@contextmanager
+def _told(report: Report, json_file: str | None) -> Iterator[None]:
+    """Tell how the rehearsal ended, as a line, as the exit status, and in the JSON file."""
+    from extended_dlc.rehearsal.report import StepFailed
+
+    try:
+        yield
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -14,6 +14,9 @@ from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import raw_settings
 from extended_dlc.cli.exit_codes import FAILED, LEFT, OK, STOPPED
 from extended_dlc.terminal import Screen
+
+if TYPE_CHECKING:
+    from extended_dlc.smoke import SmokeTest
 
 
 @click.command()
@@ -61,59 +64,68 @@ def smoke(
     """
     if not hasattr(signal, "SIGALRM"):
         raise click.ClickException("the time limit needs a signal that Windows has not: run it in WSL")
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError
 
     from extended_dlc.facts.instances import find_instance
-    from extended_dlc.rehearsal.report import Report, StepFailed
-    from extended_dlc.smoke import Budget, SmokeTest, SomethingIsLeft
+    from extended_dlc.rehearsal.report import Report
+    from extended_dlc.smoke import Budget, SmokeTest
     from extended_dlc.smoke.interrupts import Heedless
 
-    report = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose)
-    test: SmokeTest | None = None
-    status = OK
+    report, minutes = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose), 1 if destroy else max_minutes
     try:
         find_instance(instance_type)
-        budget = Budget(
-            instance_type=instance_type,
-            hourly_price=hourly_price,
-            max_cost=max_cost,
-            max_minutes=1 if destroy else max_minutes,
-        )
-        raw = raw_settings(settings, folder=Path(app))
-        test = SmokeTest(
-            Path(app),
-            region,
-            budget=budget,
-            report=report,
-            settings=raw.content,
-            confirmation=Path(confirmation) if confirmation else None,
-        )
+        budget = Budget(instance_type=instance_type, hourly_price=hourly_price, max_cost=max_cost, max_minutes=minutes)
+        given = raw_settings(settings, folder=Path(app)).content
+        file = Path(confirmation) if confirmation else None
+        test = SmokeTest(Path(app), region, budget=budget, report=report, settings=given, confirmation=file)
+    except (SettingsError, ValueError, OSError, BotoCoreError) as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        status = _run(test, destroy=destroy, yes=yes)
+    finally:
+        if json_file and report.steps:
+            _write(test, Path(json_file))
+    if status == OK and not destroy:
+        _say_passed(test)
+    sys.exit(status)
+
+
+def _run(test: SmokeTest, *, destroy: bool, yes: bool) -> int:
+    """Run the test, or destroy what an earlier one left; returns the exit status."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from extended_dlc.rehearsal.report import StepFailed
+    from extended_dlc.smoke import SomethingIsLeft
+
+    try:
         if destroy:
             test.destroy()
         else:
-            click.echo(f"account {test.account()}, {region}: {budget.told()}")
+            click.echo(f"account {test.account()}, {test.region}: {test.budget.told()}")
             if not yes:
                 click.confirm("Deploy?", abort=True)
             test.run()
     except (SettingsError, ValueError, OSError, BotoCoreError, ClientError) as error:
         raise click.ClickException(str(error)) from None
     except StepFailed:
-        status = FAILED
+        return FAILED
     except KeyboardInterrupt:
         Screen(err=True).line("stopped; what was deployed is destroyed", "warning")
-        status = STOPPED
+        return STOPPED
     except SomethingIsLeft as error:
         Screen(err=True).line(f"SOMETHING IS LEFT IN YOUR ACCOUNT: {error}", "problem")
-        status = LEFT
-    finally:
-        if json_file and test and report.steps:
-            report.write(Path(json_file))
-            content = json.loads(Path(json_file).read_text())
-            Path(json_file).write_text(json.dumps({**content, **test.summary()}, indent=2) + "\n")
-    if not all(step.ok for step in report.steps):
-        status = status or FAILED
-    if status == OK and test and not destroy:
-        cost = test.summary()["estimated_cost_usd"]
-        costs = f", about USD {cost:.2f}" if cost else ""
-        Screen().line(f"the smoke test passed in {report.seconds:.0f} s{costs}", "ok")
-    sys.exit(status)
+        return LEFT
+    return OK if all(step.ok for step in test.report.steps) else FAILED
+
+
+def _write(test: SmokeTest, file: Path) -> None:
+    """Write the report, with what the test ran on and its cost."""
+    test.report.write(file)
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, **test.summary()}, indent=2) + "\n")
+
+
+def _say_passed(test: SmokeTest) -> None:
+    cost = test.summary()["estimated_cost_usd"]
+    costs = f", about USD {cost:.2f}" if cost else ""
+    Screen().line(f"the smoke test passed in {test.report.seconds:.0f} s{costs}", "ok")
