@@ -1,4 +1,4 @@
-"""Bytecode for chosen modules: small layers that start fast. Python 3.8 runs it."""
+"""Writes bytecode for chosen modules only: image layers stay small and start fast. Must run on Python 3.8."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def compile_modules(sources: Iterable[Path]) -> None:
-    """Write bytecode for each of these files, and say how much."""
+    """Write bytecode for each of these files, and print the total size."""
     sizes = [write_bytecode(source) for source in sources]
     print(f"compiled {len(sizes)} modules of start-up, {sum(sizes) / 1e6:.1f} MB of bytecode")
 
@@ -21,12 +21,12 @@ def compile_modules(sources: Iterable[Path]) -> None:
 def write_bytecode(source: Path) -> int:
     """Compile one module and return the bytes written.
 
-    With an unchecked hash (PEP 552) no file time can make it stale, and two builds write the same bytes. Docstrings,
-    a sixth of it all that no server reads, are left out where nothing at run time can miss them.
+    With an unchecked hash (PEP 552) no file time can make the bytecode stale, and two builds write the same bytes.
+    Docstrings are a sixth of the bytecode. They are left out where no code reads them at run time.
     """
     data = source.read_bytes()
     tree = ast.parse(data)
-    # Python 3.8 cannot print a decorator, by which `drop_docstrings` decides
+    # drop_docstrings uses ast.unparse on decorators, which Python 3.8 lacks.
     if b"__doc__" not in data and sys.version_info >= (3, 9):
         drop_docstrings(tree)
     code = compile(tree, str(source), "exec", dont_inherit=True)
@@ -37,9 +37,9 @@ def write_bytecode(source: Path) -> int:
 
 
 def drop_docstrings(tree: ast.AST) -> None:
-    """Remove the docstrings of functions and classes, except where a decorator may read them while importing.
+    """Remove the docstrings of functions and classes, except where a decorator may read them at import.
 
-    The decorators of transformers 4.52 to 4.57 read those of the configurations too.
+    The decorators of transformers 4.52 to 4.57 also read the docstrings of configuration classes.
     """
     for node in ast.iter_child_nodes(tree):
         decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", ())))

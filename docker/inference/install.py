@@ -1,11 +1,11 @@
-"""The install step of the image, under constraints written from what the base has. Python 3.8 runs it.
+"""The image's install step, with constraints from the base image's packages. Must run on Python 3.8.
 
-python install.py 5.24.0                                        with what the native server needs
-python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with what the base's own server needs
-python install.py --server=training 5.24.0                      with what training scripts import, and no server
-python install.py --report 5.24.0                               installs nothing, and prints what pip would install
+python install.py 5.24.0                                        with the requirements of the native server
+python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with the requirements of the base's own server
+python install.py --server=training 5.24.0                      with packages for training scripts, and no server
+python install.py --report 5.24.0                               installs nothing, and prints pip's report
 
-The variable LOCK, lines of `name==version --hash=…`, names what is installed instead of what pip would choose.
+The variable LOCK, with lines of `name==version --hash=…`, sets the exact packages to install.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RECORD = HERE / "base.json"
-"""What the base had before the install: `prove.py` compares with it."""
+"""Records the base's packages before the install, which `prove.py` compares with those after it."""
 
 SECRETS = Path("/run/secrets")
 
@@ -40,25 +40,26 @@ NATIVE = 'the native server (server="native")'
 PROTECTED = re.compile(
     "|".join(each for each in (HERE / "protected.txt").read_text().splitlines() if each and not each.startswith("#"))
 )
-"""What no install may replace (`protected.txt`)."""
+"""Packages that no install may replace (`protected.txt`)."""
 
-# Neighbours that import transformers (or that it imports) and break when it moves alone, although `pip check` stays
-# content. Ranges that answer together with transformers 5; the newest that the base's Python takes is installed.
+# Packages that import transformers, or that it imports, and that can break when only transformers is upgraded, although
+# `pip check` reports nothing. The ranges work with transformers 5; pip installs the newest that the base's Python
+# supports.
 NEIGHBOURS = {"accelerate": ">=1.15,<2", "diffusers": ">=0.38,<0.43", "peft": ">=0.21.2,<0.22"}
-# Below 5 the release that the base has is kept wherever its own requirements allow.
+# Below transformers 5, the base's release of these is kept if its own requirements allow.
 OTHER_NEIGHBOURS = ("optimum", "sentence-transformers", "trl")
 
-# What the server and many models need beside transformers: Hugging Face's images have it, AWS's own PyTorch images lack
-# it. Of both the releases answer with every transformers from 4.46 on (facts/data/neighbours.json).
+# Packages that the server and many models need besides transformers: Hugging Face's images have them, AWS's PyTorch
+# images lack them. The two pinned releases work with every transformers from 4.46 on (facts/data/neighbours.json).
 PLAIN_BASE = {"accelerate": "==1.15.0", "peft": "==0.21.2", "pillow": "", "protobuf": "", "sentencepiece": ""}
 
-# A static ffmpeg as a wheel, whose hash pip checks: Amazon Linux 2023, the system of AWS's own images, packages none.
-# 0.6.0 brings ffmpeg 7.0.2 in 29 MB; later releases weigh twice as much.
+# A static ffmpeg in a wheel, whose hash pip checks: Amazon Linux 2023, the OS of AWS's PyTorch images, has no package.
+# Release 0.6.0 contains ffmpeg 7.0.2 in 29 MB; later releases are twice as large.
 FFMPEG = "imageio-ffmpeg==0.6.0"
 
 
 def installed() -> dict[str, str]:
-    """Canonical name -> version of everything this Python can import."""
+    """Return the canonical names and versions of all installed distributions."""
     return {
         re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version
         for found in distributions()
@@ -67,46 +68,46 @@ def installed() -> dict[str, str]:
 
 
 def constraints(base: dict[str, str]) -> list[str]:
-    """What no install may replace."""
+    """Return pip's constraints, which pin the protected packages."""
     lines = [f"{name}=={version}" for name, version in sorted(base.items()) if PROTECTED.fullmatch(name)]
     if "sagemaker-inference" in base:
-        lines.append("setuptools<82")  # it imports pkg_resources, which 82 dropped
+        lines.append("setuptools<82")  # sagemaker-inference imports pkg_resources, which setuptools 82 removed
     return lines
 
 
 def requirements(transformers: str, base: dict[str, str]) -> list[str]:
-    """transformers itself, and those of its neighbours that the base has."""
+    """Return the requirements for transformers, and for those neighbours that the base has."""
     five = int(transformers.split(".")[0]) >= 5
     named = [name + (rule if five else "") for name, rule in NEIGHBOURS.items() if name in base]
     return [f"transformers=={transformers}", *named, *(name for name in OTHER_NEIGHBOURS if name in base)]
 
 
 def lacking(base: dict[str, str], ffmpeg: str | None) -> list[str]:
-    """What the native server needs and a base without Hugging Face's packages, or without ffmpeg, does not have.
+    """Return the native server's requirements that a base without Hugging Face's packages, or without ffmpeg, lacks.
 
-    :param ffmpeg: The base's own program; any text where none is needed.
+    :param ffmpeg: The path of the base's program; any text if ffmpeg is not needed.
     """
     packages = [] if "transformers" in base else [name + rule for name, rule in PLAIN_BASE.items() if name not in base]
     return packages if ffmpeg else [*packages, FFMPEG]
 
 
 def find_ffmpeg() -> str | None:
-    """The ffmpeg on the path, or beside this Python, which is on the path of the image."""
+    """Return the ffmpeg on the PATH, or beside this Python, whose folder is on the image's PATH."""
     beside = str(Path(sys.executable).parent)
     return shutil.which("ffmpeg", path=os.pathsep.join([beside, os.environ.get("PATH", os.defpath)]))
 
 
 def link_ffmpeg() -> None:
-    """Put the wheel's program beside this Python under the name that the server looks for."""
-    import imageio_ffmpeg  # not there before
+    """Link the wheel's program beside this Python as `ffmpeg`, the name that the server looks for."""
+    import imageio_ffmpeg  # installed just before
 
     (Path(sys.executable).parent / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
-    """The caller's environment, with the optional secrets of the build where pip looks for them."""
-    # an option of newer pips only; as a variable the others pass it over
-    # some systems mark their Python as their own (PEP 668); an image has no other, and torch is in it
+    """Return the environment for pip, with the optional build secrets where pip looks for them."""
+    # Variables instead of options: older pips do not know --root-user-action, and ignore the variable.
+    # Some systems mark their Python as externally managed (PEP 668); the image has no other, and torch is in it.
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
     if (secrets / "pip-config").is_file():
         environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
@@ -117,14 +118,14 @@ def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
 
 
 def complaints() -> list[str]:
-    """What `pip check` says: a base may have unrelated complaints of its own."""
+    """Return the output of `pip check`. A base may have unrelated complaints."""
     command = [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, own arguments
     return [] if done.returncode == 0 else sorted(done.stdout.splitlines())
 
 
 def explain(output: str, transformers: str) -> str:
-    """What to change, in plain words, after pip gave up."""
+    """Return what to change after pip has failed."""
     python = ".".join(map(str, sys.version_info[:2]))
     if re.search(rf"{re.escape(transformers)} Requires-Python", output) or "requires a different Python" in output:
         return (
@@ -147,7 +148,7 @@ def explain(output: str, transformers: str) -> str:
 
 
 def locked(lock: str) -> list[str]:
-    """The requirements of a lock; an exit where it was made for another Python."""
+    """Return the requirements of a lock; exit if it was made for another Python version."""
     lines = [line.strip() for line in lock.splitlines() if line.strip()]
     python = ".".join(map(str, sys.version_info[:2]))
     made_for = next((line.split()[-1] for line in lines if line.startswith("# python ")), python)
@@ -157,7 +158,10 @@ def locked(lock: str) -> list[str]:
 
 
 def main(transformers: str, server: str = "native", along: Iterable[str] = (), report: bool = False) -> None:
-    """Install the release with what `server` needs (`along` for the stock one), or exit saying what to change."""
+    """Install the release with the requirements of `server`, or exit saying what to change.
+
+    :param along: The requirements of the stock server.
+    """
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     base = installed()
@@ -170,11 +174,11 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
             f"BASE_IMAGE has no {TRAINING_TOOLKIT}, which SageMaker's training starts: choose a training image that is "
             "made for SageMaker (huggingface-pytorch-training, or pytorch with a tag that ends in -sagemaker)"
         )
-    if importlib.util.find_spec("pip") is None:  # uv, which makes AWS's own images, may leave it out
+    if importlib.util.find_spec("pip") is None:  # AWS's images are built with uv, which may leave pip out
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     if not report:
         RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
-    # training scripts bring their own way to decode audio
+    # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
     missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
     lock = locked(os.environ.get("LOCK", ""))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
@@ -182,7 +186,7 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         file.flush()
         command = [
             *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
-            # bytecode doubles the layer: prove.py compiles what start-up imports, and only that
+            # Bytecode doubles the layer's size: prove.py compiles only the modules that start-up imports.
             *("--no-compile", "--progress-bar=off"),
         ]
         if lock:
@@ -208,7 +212,7 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
 
 
 def _run(command: Iterable[str]) -> tuple[int, str]:
-    """Exit code and output, which is shown while it comes."""
+    """Run a command and print its output as it comes; return the exit code and the output."""
     lines = []
     with subprocess.Popen(  # noqa: S603 - no shell, own arguments
         list(command), env=pip_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -221,7 +225,7 @@ def _run(command: Iterable[str]) -> tuple[int, str]:
 
 
 def arguments() -> argparse.ArgumentParser:
-    """What the Dockerfile passes to this step and to the proof alike."""
+    """Return a parser of the arguments that the Dockerfile passes to both this step and prove.py."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--server", choices=("native", "stock", "training"), default="native")
     parser.add_argument("transformers", help="exact release")

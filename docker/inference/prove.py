@@ -1,9 +1,9 @@
-"""The last step of the image: proves what it promises, then compiles what start-up imports. Python 3.8 runs it.
+"""The image's last build step: tests the image, then compiles the modules of start-up. Must run on Python 3.8.
 
-    python prove.py 5.23.0 bloom,whisper                 the native server answers
-    python prove.py --server=stock 4.24.0 bloom,whisper  the base's own server answers
+    python prove.py 5.23.0 bloom,whisper                 tests the native server
+    python prove.py --server=stock 4.24.0 bloom,whisper  tests the base's own server
 
-Every failed proof is printed in plain words with what to change; the build then fails.
+Every failed check is printed with what to change; the build then fails.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SERVER = "extended_dlc_server"
 OWN = Path(__file__).parent.parent / SERVER
 
 STOCK_MODELS = {"bert-classifier": ("bert", "text-classification"), "bloom": ("bloom", "text-generation")}
-"""Kinds of tiny model that the stock server is asked, with model type and task: what needs no ffmpeg."""
+"""Kinds of tiny models to test the stock server with, their model type and task: those that need no ffmpeg."""
 
 
 def transformers_is_the_promised_one(asked: str) -> Iterator[str]:
-    """The release that was asked for is the one that Python finds."""
+    """Check that Python imports the requested release."""
     import transformers
 
     if transformers.__version__ != asked:
@@ -42,7 +42,7 @@ def transformers_is_the_promised_one(asked: str) -> Iterator[str]:
 
 
 def server_requirements_are_the_pinned_ones() -> Iterator[str]:
-    """uvicorn and what it needs have the versions of requirements.txt."""
+    """Check that uvicorn and its dependencies have the versions of requirements.txt."""
     for line in (install.HERE / "requirements.txt").read_text().splitlines():
         name, _, wanted = line.partition("#")[0].strip().partition("==")
         if wanted and version(name) != wanted:
@@ -50,7 +50,7 @@ def server_requirements_are_the_pinned_ones() -> Iterator[str]:
 
 
 def audio_can_be_decoded() -> Iterator[str]:
-    """The ffmpeg of the base, or the one that was put in, runs."""
+    """Check that the base's or the installed ffmpeg runs."""
     ffmpeg = install.find_ffmpeg()
     try:
         if ffmpeg is None:
@@ -61,7 +61,7 @@ def audio_can_be_decoded() -> Iterator[str]:
 
 
 def the_base_keeps_its_torch(before: dict[str, str]) -> Iterator[str]:
-    """Nothing that is compiled against the base's torch and CUDA was replaced, added or removed."""
+    """Check that no package tied to the base's torch and CUDA was replaced, added or removed."""
     for name, had in sorted(before.items()):
         has = _version(name)
         if install.PROTECTED.fullmatch(name) and has != had:
@@ -72,13 +72,13 @@ def the_base_keeps_its_torch(before: dict[str, str]) -> Iterator[str]:
 
 
 def pip_has_no_new_complaints(before: list[str]) -> Iterator[str]:
-    """Requirements that were met in the base are still met; what the base itself breaks is none of ours."""
+    """Check that requirements met in the base are still met; the base's own conflicts are ignored."""
     for complaint in sorted(set(install.complaints()) - set(before)):
         yield f"pip check: {complaint}: choose a transformers release that fits, or a newer base"
 
 
 def neighbours_can_be_imported(before: dict[str, str]) -> Iterator[str]:
-    """`pip check` sees no removed function; importing does."""
+    """Check that related packages can be imported: `pip check` does not notice removed functions."""
     for name in (*install.NEIGHBOURS, *install.OTHER_NEIGHBOURS):
         if name in before:
             try:
@@ -91,7 +91,7 @@ def neighbours_can_be_imported(before: dict[str, str]) -> Iterator[str]:
 
 
 def model_types_are_known(asked: str, model_types: str) -> Iterator[str]:
-    """AutoConfig maps each promised type to a class."""
+    """Check that AutoConfig knows each requested model type."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     for name in filter(None, (part.strip() for part in model_types.split(","))):
@@ -103,11 +103,11 @@ def model_types_are_known(asked: str, model_types: str) -> Iterator[str]:
 
 
 def tiny_models_answer(folder: Path) -> Iterator[str]:
-    """The server loads a tiny random model of each common kind and gets an answer, as it does at start-up."""
+    """Check that the server loads a tiny random model of each common kind, with its warm-up request."""
     from extended_dlc_server.model.loading import load_model
     from extended_dlc_server.settings import Settings
 
-    # what the process imports besides: the start-up that is compiled below is the whole one
+    # Import the other modules of the process too, so that they are compiled below.
     for module in ("routes.app", "serving", "__main__"):
         importlib.import_module(f"{SERVER}.{module}")
     for module in ("uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off", "uvloop"):
@@ -121,7 +121,7 @@ def tiny_models_answer(folder: Path) -> Iterator[str]:
 
 
 def stock_server_answers(folder: Path) -> Iterator[str]:
-    """The base's own server can be imported, launcher and worker, and its handler answers for tiny random models."""
+    """Check that launcher and worker of the base's own server can be imported and that its handler runs tiny models."""
     package = "sagemaker_huggingface_inference_toolkit"
     try:
         importlib.import_module(f"{package}.serving")
@@ -148,7 +148,7 @@ def stock_server_answers(folder: Path) -> Iterator[str]:
 
 
 def start_up(before: dict[str, str]) -> Iterator[Path]:
-    """The modules imported so far that are of this image's own layers: the base has bytecode of its own."""
+    """Yield the imported modules that this image adds; the base's modules have bytecode already."""
     own: set[Path] = set()
     for name, has in install.installed().items():
         if before.get(name) != has:
@@ -160,13 +160,14 @@ def start_up(before: dict[str, str]) -> Iterator[Path]:
 
 
 def main(asked: str, model_types: str = "", server: str = "native") -> None:
-    """Run the proofs in order; compile if all hold; ask the models again, of the bytecode this time."""
+    """Run the checks; if all pass, compile the modules and test the models again with the bytecode."""
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
     native = server == "native"
     answers = tiny_models_answer if native else stock_server_answers
     with tempfile.TemporaryDirectory() as folder:
-        # Each in a process of its own: what making models and importing neighbours loads is no part of start-up.
+        # In its own process: modules loaded to create the models are no part of start-up. Neighbours are imported last,
+        # for the same reason.
         if not _runs(str(install.HERE / "tiny_models.py"), folder, *(() if native else _orders())):
             sys.exit(
                 "the tiny models for the proof cannot be made (see above): this pair of base and transformers fails"
@@ -194,14 +195,14 @@ def main(asked: str, model_types: str = "", server: str = "native") -> None:
 
 
 def _orders() -> list[str]:
-    """The tiny models to make for the stock server: those whose type this release has."""
+    """Return the tiny models for the stock server whose model type this release has."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     return [f"{kind}:1={kind}" for kind, (model_type, _) in STOCK_MODELS.items() if model_type in CONFIG_MAPPING]
 
 
 def _runs(*arguments: str) -> bool:
-    """Whether this Python, run with these arguments, ends well."""
+    """Run this Python with the arguments; return whether it exits with 0."""
     command = [sys.executable, "-B", *arguments]
     return subprocess.run(command, check=False, cwd=install.HERE).returncode == 0  # noqa: S603 - own arguments
 

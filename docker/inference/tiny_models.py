@@ -1,11 +1,11 @@
-"""Tiny models with random weights, in the layout in which the Hub has the real ones: no download needed.
+"""Creates tiny models with random weights and the files of real Hub repositories, without a download.
 
     python tiny_models.py FOLDER                                  one of each kind, each in a folder of its kind's name
     python tiny_models.py FOLDER bloom:1=bigscience/bloom-560m …   KIND:SEED=PATH, only these
 
-The image's proof asks them, and so do the tests; the rehearsal serves them in the Hub's place. The program needs torch
-and transformers (4.20 or newer, and no more of it than a kind wants), and runs on Python 3.8, as the oldest bases have.
-Its files are read by old releases (from 4.17) and new ones alike.
+The image's last build step and the tests use them, and the rehearsal serves them in place of the Hub. The program needs
+torch and transformers 4.20 or newer, and runs on Python 3.8, which the oldest base images have. It uses only the parts
+of transformers that a kind needs. Old releases (from 4.17) and new ones can read its files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CORPUS = (
     "the quick brown fox jumps over the lazy dog while bloom and whisper are talking .",
     "extend the container , deploy it with one command and ask the model for an answer .",
 )
-_SECONDS = 30  # of audio that Whisper hears at once
+_SECONDS = 30  # Whisper's audio window
 _LABELS = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
 _ROLES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 
@@ -48,9 +48,9 @@ def make_bloom_classifier(folder: Path, seed: int) -> None:
 
 
 def make_smollm3(folder: Path, seed: int) -> None:
-    """A text generator of a model type that transformers has from 4.53.0 on, made with any release that has Llama.
+    """A text generator of a type that transformers knows from 4.53.0 on, created with any release that has Llama.
 
-    Its weights have Llama's names and shapes; what tells the two apart is the configuration.
+    Its weights have Llama's names and shapes; only the configuration differs.
     """
     torch, transformers = _libraries("torch", "transformers")
     tokenizer = _text_tokenizer()
@@ -79,7 +79,7 @@ def make_whisper(folder: Path, seed: int) -> None:
     times = [f"<|{step * 0.02:.2f}|>" for step in range(_SECONDS * 50 + 1)]
     tokenizer = _byte_level_tokenizer([])
     words = tokenizer.get_vocab_size()
-    # the order is a contract: generate() takes every id after `<|notimestamps|>` for a time
+    # The order matters: generate() treats every token id after `<|notimestamps|>` as a timestamp.
     tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.add_tokens([tokenizers.AddedToken(token, special=False, normalized=False) for token in times])
     number = tokenizer.token_to_id
@@ -95,7 +95,7 @@ def make_whisper(folder: Path, seed: int) -> None:
     _say_words_only(model.model.decoder.embed_tokens.weight, tokenizer)
     model.generation_config = transformers.GenerationConfig(
         **tokens,
-        max_length=40,  # random weights know no end: a transcript ends here (the real model's limit is 448)
+        max_length=40,  # random weights generate no end token, so stop here (the real model's limit is 448)
         begin_suppress_tokens=[number(end)],
         suppress_tokens=[number(token) for token in special[1:] if token != unspoken],
         is_multilingual=True,
@@ -109,7 +109,7 @@ def make_whisper(folder: Path, seed: int) -> None:
     )
     _save_model(model, folder)
     transformers.WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    # the files of the tokenizer without the tokenizers library
+    # the files of the slow tokenizer, which does not use the tokenizers library
     tokenizer.model.save(str(folder))
     vocabulary = {token: index for token, index in tokenizer.get_vocab().items() if index >= words}
     _write_json(folder / "added_tokens.json", dict(sorted(vocabulary.items(), key=lambda pair: pair[1])))
@@ -120,7 +120,7 @@ def make_whisper(folder: Path, seed: int) -> None:
 
 
 def make_bert_classifier(folder: Path, seed: int) -> None:
-    """A BERT of 25,000 weights that calls a text of at most 64 tokens positive or negative."""
+    """A BERT text classifier of 25,000 weights with the labels positive and negative, for at most 64 tokens."""
     torch, transformers = _libraries("torch", "transformers")
     vocabulary = _save_word_pieces(folder, "BertTokenizer")
     sizes = {"vocab_size": len(vocabulary), "hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 64}
@@ -131,7 +131,7 @@ def make_bert_classifier(folder: Path, seed: int) -> None:
 
 
 def _save_word_pieces(folder: Path, tokenizer_class: str) -> list[str]:
-    """A tokenizer like BERT's, and its vocabulary."""
+    """Save a tokenizer like BERT's; return its vocabulary."""
     (tokenizers,) = _libraries("tokenizers")
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-"
@@ -155,7 +155,7 @@ MAKERS = {
     "bert-classifier": make_bert_classifier,
     "whisper": make_whisper,
 }
-"""Kind -> what writes such a model into an existing folder; those that every release from 4.46 on can read."""
+"""Kind -> function that writes such a model into an existing folder; every release from 4.46 on can read these."""
 
 _LATER = {"smollm3": make_smollm3}
 
@@ -164,7 +164,7 @@ def _bloom_config(tokenizer: Any, **more: Any) -> Any:
     (transformers,) = _libraries("transformers")
     numbers = {f"{role}_id": tokenizer.token_to_id(_ROLES[role]) for role in ("bos_token", "eos_token", "pad_token")}
     sizes = {"vocab_size": tokenizer.get_vocab_size(), "hidden_size": 64, "n_layer": 2, "n_head": 4}
-    # 1.0 is far from the usual 0.02: at that, the answer repeats the prompt's last word
+    # 1.0 instead of the usual 0.02, with which the output repeats the last word of the prompt.
     return transformers.BloomConfig(**sizes, **numbers, initializer_range=1.0, **more)
 
 
@@ -176,7 +176,7 @@ def _text_tokenizer() -> Any:
 
 
 def _byte_level_tokenizer(special: list[str]) -> Any:
-    """A byte-level BPE tokenizer, as BLOOM and Whisper have: any text can be encoded."""
+    """Return a byte-level BPE tokenizer, as BLOOM and Whisper have: it can encode any text."""
     (tokenizers,) = _libraries("tokenizers")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -190,11 +190,11 @@ def _byte_level_tokenizer(special: list[str]) -> Any:
 
 
 def _say_words_only(embeddings: Any, tokenizer: Any) -> None:
-    """Shorten the embeddings of all tokens but the corpus's words; special and time tokens get zero.
+    """Scale down the embeddings of all tokens except the corpus's words; special and timestamp tokens get zero.
 
-    The embeddings are the output layer too: short rows score near zero, and some word always scores more. So greedy
-    decoding gives readable text and never an end token, whatever the random weights. Bytes keep a little length,
-    since they are what an unknown prompt is made of.
+    The embeddings are tied to the output layer: small rows have logits near zero, and some word always has a higher
+    one. So greedy decoding gives readable text and never an end token, for any random weights. The byte tokens are not
+    zero, because unknown prompts consist of them.
     """
     (torch,) = _libraries("torch")
     vocabulary = tokenizer.get_vocab()
@@ -206,7 +206,7 @@ def _say_words_only(embeddings: Any, tokenizer: Any) -> None:
 
 
 def _save_model(model: Any, folder: Path) -> None:
-    """As the Hub's repositories of 2022 have it: releases before 4.25 read the second file."""
+    """Save the weights in two formats, like Hub repositories of 2022: releases before 4.25 read pytorch_model.bin."""
     (torch,) = _libraries("torch")
     model.save_pretrained(folder)
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
@@ -222,7 +222,7 @@ def _save_tokenizer(
     names = _ROLES if names is None else names
     content = json.loads(tokenizer.to_str())
     if "merges" in content["model"]:
-        # newer releases of the library write pairs, which the older cannot read; both read text
+        # Newer releases of tokenizers write merges as pairs, which older ones cannot read; both read strings.
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in content["model"]["merges"]]
         content["model"]["merges"] = merges
     _write_json(folder / "tokenizer.json", content)
@@ -233,7 +233,7 @@ def _save_tokenizer(
 
 
 def _libraries(*names: str) -> tuple[Any, ...]:
-    """The libraries of the image; imported late and untyped, since the machine that reads this has them or not."""
+    """Import libraries of the image, late and untyped, because a developer's machine may lack them."""
     return tuple(map(import_module, names))
 
 
@@ -242,7 +242,7 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 
 
 def main(folder: Path, *wanted: str) -> None:
-    """Make the models that `KIND:SEED=PATH` names, or one of each kind."""
+    """Create the models given as `KIND:SEED=PATH`, or one of each kind."""
     for one in wanted or [f"{kind}:1={kind}" for kind in MAKERS]:
         recipe, _, path = one.partition("=")
         kind, _, seed = recipe.partition(":")

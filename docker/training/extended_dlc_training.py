@@ -1,8 +1,8 @@
-"""What the image adds to SageMaker's training toolkit, before and after a script. Python 3.10 runs it.
+"""Extends SageMaker's training toolkit with steps before and after the training script. Must run on Python 3.10.
 
-The toolkit calls `main`, which the environment variable SAGEMAKER_TRAINING_MODULE names. Before the script it reads the
-Hub's token from its secret; then it calls the base's own module, or does what the toolkit does without one; and after a
-good end it merges an adapter where that was asked, and says in `extended_dlc_training.json` what trained.
+The toolkit calls `main`, which the environment variable SAGEMAKER_TRAINING_MODULE names. It reads the Hub token from
+its secret, and then calls the base image's module, or without one does what the toolkit does. After a successful
+training it merges an adapter, if asked for, and records releases, task and base model in `extended_dlc_training.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 RECORD = "extended_dlc_training.json"
 
 BASE_MODULE = "EXTENDED_DLC_BASE_TRAINING_MODULE"
-"""`module:function` of the base; empty for a base without one."""
+"""The variable with `module:function` of the base image's training module; empty for a base without one."""
 
 ADAPTER = "adapter_config.json"
 
@@ -34,7 +34,7 @@ _TASKS = {
     "ForTokenClassification": "token-classification",
     "WhisperForConditionalGeneration": "automatic-speech-recognition",
 }
-"""The end of an architecture's name -> the Hub's task."""
+"""Suffix of an architecture's name -> task on the Hub."""
 
 _LOADERS = {
     "CAUSAL_LM": "AutoPeftModelForCausalLM",
@@ -44,11 +44,11 @@ _LOADERS = {
     "SEQ_CLS": "AutoPeftModelForSequenceClassification",
     "TOKEN_CLS": "AutoPeftModelForTokenClassification",
 }
-"""An adapter's task type -> peft's class that loads it with its base; AutoPeftModel takes those without one."""
+"""PEFT task type -> class that loads an adapter with its base model; AutoPeftModel loads adapters without a type."""
 
 
 def main() -> None:
-    """Train as the base does; an error of this function is the job's reason."""
+    """Train as the base image does. An exception raised here becomes the job's failure reason."""
     if (arn := os.environ.get("HF_TOKEN_SECRET_ARN")) and not os.environ.get("HF_TOKEN"):
         from extended_dlc_server.machine.secret import read_token
 
@@ -80,13 +80,13 @@ def _train() -> None:
 
 
 def is_first_host() -> bool:
-    """Whether this is the host of process 0, which alone saves the model of all of them; of one host it is."""
+    """Whether this host runs process 0, the only one that saves the model; true for a job with one host."""
     hosts = _json(_config() / "resourceconfig.json")
     return hosts.get("current_host") == min(hosts.get("hosts") or [None])
 
 
 def name_revision(folder: Path) -> None:
-    """Say in an adapter's configuration which revision of its base it was made for, where its script did not."""
+    """Add the base model's revision to an adapter's configuration, if the script has not set it."""
     configuration = _json(folder / ADAPTER)
     revision = os.environ.get("HF_MODEL_REVISION")
     is_base = configuration.get("base_model_name_or_path") == os.environ.get("HF_MODEL_ID")
@@ -95,7 +95,7 @@ def name_revision(folder: Path) -> None:
 
 
 def merge_adapter(folder: Path) -> None:
-    """Put an adapter's weights into its base's, and save the whole model in the adapter's place."""
+    """Merge an adapter into its base model, and save the merged model in place of the adapter."""
     if not (folder / ADAPTER).is_file():
         raise RuntimeError(
             f"an adapter was to be merged (adapter='merged'), and the script left no {ADAPTER} in {folder}: save the "
@@ -114,10 +114,10 @@ def merge_adapter(folder: Path) -> None:
 
 
 def write_record(folder: Path) -> dict[str, Any] | None:
-    """Say beside the weights in a folder which releases trained them, for which task, from which model."""
+    """Record beside the weights the releases of transformers and torch, the task and the base model."""
     configuration, adapter = _json(folder / "config.json"), _json(folder / ADAPTER)
     if not configuration and not adapter:
-        return None  # a job that measures leaves no model
+        return None  # an evaluation job saves no model
     given = _hyperparameters()
     base = os.environ.get("HF_MODEL_ID") or given.get("model") or adapter.get("base_model_name_or_path")
     record = {
@@ -143,7 +143,7 @@ def _task(configuration: dict[str, Any], adapter: dict[str, Any]) -> str | None:
 
 
 def _hyperparameters() -> dict[str, Any]:
-    """The job's own, as the toolkit gives them to scripts."""
+    """Return the job's hyperparameters, decoded as the toolkit passes them to scripts."""
     return {key: _plain(value) for key, value in _json(_config() / "hyperparameters.json").items()}
 
 
@@ -152,7 +152,7 @@ def _config() -> Path:
 
 
 def _plain(value: Any) -> Any:
-    """A hyperparameter of the SageMaker SDK is JSON in a text."""
+    """Decode a hyperparameter: the SageMaker SDK encodes each as a JSON string."""
     try:
         return json.loads(value)
     except (TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""The last step of the training image: proves what it promises. Python 3.10 runs it.
+"""The training image's last build step: tests the image. Must run on Python 3.10.
 
     python prove_training.py 5.24.0 bloom,whisper
 
-Every failed proof is printed in plain words with what to change; the build then fails.
+Every failed check is printed with what to change; the build then fails.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import prove
 PACKAGES = ("accelerate", "datasets", "evaluate", "jiwer", "peft", "soundfile", "trl")
 
 MODELS = {"bert": "bert-classifier", "bloom": "bloom", "whisper": "whisper", "smollm3": "smollm3"}
-"""Model type -> kind of `tiny_models.py`: those that can be tried without a download."""
+"""Model type -> kind in `tiny_models.py`, for the types that can be tested without a download."""
 
 
 def packages_can_be_imported() -> Iterator[str]:
-    """What training scripts import is there and goes with this transformers."""
+    """Check that the packages of training scripts can be imported with this transformers."""
     for name in PACKAGES:
         try:
             importlib.import_module(name)
@@ -40,13 +40,13 @@ def packages_can_be_imported() -> Iterator[str]:
                 "release, or a newer base"
             )
     try:
-        from trl import SFTTrainer  # noqa: F401 - trl loads its parts when they are asked for
+        from trl import SFTTrainer  # noqa: F401 - trl imports its classes lazily
     except Exception as error:
         yield f"trl has no SFTTrainer with this transformers ({type(error).__name__}: {error}): choose a newer release"
 
 
 def the_entry_point_is_still_there() -> Iterator[str]:
-    """SageMaker starts `train`, which the toolkit installs, and the toolkit calls our module."""
+    """Check `train`, which SageMaker starts and the toolkit installs, and the modules that it imports."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     if shutil.which("train", path=path) is None:
         yield f"the program 'train' of {install.TRAINING_TOOLKIT} is gone from the path: choose another base"
@@ -61,7 +61,7 @@ def the_entry_point_is_still_there() -> Iterator[str]:
 
 
 def tiny_models_learn(folder: Path) -> Iterator[str]:
-    """Each tiny random model makes one step of the Trainer, after which its weights are others and are saved."""
+    """Check that one step of the Trainer changes the weights of each tiny random model and saves them."""
     for made in sorted(folder.iterdir()):
         try:
             train_one_step(made, made / "trained")
@@ -71,7 +71,7 @@ def tiny_models_learn(folder: Path) -> Iterator[str]:
 
 
 def train_one_step(source: Path, target: Path) -> None:
-    """Train a model of `tiny_models.py` for one step; `RuntimeError` where it learnt nothing."""
+    """Train a model of `tiny_models.py` for one step; raise `RuntimeError` if its weights stay the same."""
     import torch
     from transformers import Trainer, TrainingArguments
 
@@ -96,7 +96,7 @@ def train_one_step(source: Path, target: Path) -> None:
 
 
 def _load(source: Path) -> tuple[Any, dict[str, Any]]:
-    """A model and one example for it."""
+    """Load a model, and return it with one training example."""
     import torch
     import transformers
 
@@ -114,7 +114,7 @@ def _load(source: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _orders(model_types: str) -> list[str]:
-    """The tiny models to make: of the asked types those that can be made, else one of each common kind."""
+    """Return the tiny models of the requested types, or if there are none, one of each common kind."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     asked = [kind for name in model_types.split(",") if (kind := MODELS.get(name)) and name in CONFIG_MAPPING]
@@ -122,7 +122,7 @@ def _orders(model_types: str) -> list[str]:
 
 
 def main(asked: str, model_types: str = "") -> None:
-    """Run the proofs in order."""
+    """Run the checks, or exit saying what to change."""
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Installs a transformers release under vLLM, replacing nothing that vLLM was compiled against, and proves the result.
+"""Installs a transformers release into a vLLM image, replaces nothing that vLLM was compiled against, and tests it.
 
 python3 extend.py 5.24.0 bloom,llama
 """
@@ -20,11 +20,11 @@ SECRETS = Path("/run/secrets")
 PROTECTED = re.compile(
     "|".join(each for each in (HERE / "protected.txt").read_text().splitlines() if each and not each.startswith("#"))
 )
-"""What no install may replace (`protected.txt`)."""
+"""Packages that no install may replace (`protected.txt`)."""
 
 
 def installed() -> dict[str, str]:
-    """Canonical name -> version of everything this Python can import."""
+    """Return the canonical names and versions of all installed distributions."""
     return {
         re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version
         for found in distributions()
@@ -33,12 +33,12 @@ def installed() -> dict[str, str]:
 
 
 def constraints(base: dict[str, str]) -> list[str]:
-    """What the install may not replace."""
+    """Return pip's constraints, which pin the protected packages."""
     return [f"{name}=={version}" for name, version in sorted(base.items()) if PROTECTED.fullmatch(name)]
 
 
 def replaced(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
-    """What was replaced, added or removed although vLLM is compiled against it."""
+    """Yield the packages that were replaced, added or removed although vLLM is compiled against them."""
     for name in sorted(before.keys() | after.keys()):
         if PROTECTED.fullmatch(name) and before.get(name) != after.get(name):
             had, has = before.get(name, "not there"), after.get(name, "gone")
@@ -46,14 +46,14 @@ def replaced(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
 
 
 def complaints() -> set[str]:
-    """What `pip check` says: a base may have unrelated complaints of its own."""
+    """Return the output of `pip check`. A base may have unrelated complaints."""
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     return set() if done.returncode == 0 else set(done.stdout.splitlines())
 
 
 def pip_environment(secrets: Path = SECRETS) -> dict[str, str]:
-    """The caller's environment, with the optional secrets of the build where pip looks for them."""
-    # Ubuntu 24.04 marks its Python as the system's own; the image has no other, and vLLM is in it
+    """Return the environment for pip, with the optional build secrets where pip looks for them."""
+    # Ubuntu 24.04 marks its Python as externally managed; the image has no other, and vLLM is in it.
     environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_BREAK_SYSTEM_PACKAGES": "1"}
     if (secrets / "pip-config").is_file():
         environment["PIP_CONFIG_FILE"] = str(secrets / "pip-config")
@@ -81,7 +81,7 @@ def install(transformers: str, base: dict[str, str]) -> None:
 
 
 def prove(transformers: str, model_types: str) -> Iterator[str]:
-    """What the image promises and does not keep; in a process that has imported nothing of the base's before."""
+    """Yield failed checks of the image. Call it in a process that has not imported any of its packages before."""
     import transformers as found
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -91,7 +91,7 @@ def prove(transformers: str, model_types: str) -> Iterator[str]:
         if name not in CONFIG_MAPPING:
             yield f"transformers {transformers} does not know model type '{name}': choose a release that has it"
     try:
-        # as far as it goes without a GPU: the options of its engine, its list of models, its use of transformers
+        # The most that can be imported without a GPU: engine options, model registry, and the use of transformers.
         import vllm.engine.arg_utils  # noqa: F401 - the import is the proof
     except Exception as error:
         yield (
@@ -101,7 +101,7 @@ def prove(transformers: str, model_types: str) -> Iterator[str]:
 
 
 def main(transformers: str, model_types: str = "") -> None:
-    """Install and prove, or exit saying what to change."""
+    """Install the release and test the image, or exit saying what to change."""
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     before = installed()

@@ -1,1 +1,1 @@
-"""The model's files: what they must hold, whether they are complete and unchanged, and how they get here."""
+"""The model's files: downloads them, verifies them and checks that they are a complete model."""

@@ -1,4 +1,4 @@
-"""An adapter (of peft: LoRA and its like) beside the weights that it was trained on, merged into them."""
+"""Merges a PEFT adapter (such as LoRA) into the weights of its base model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TASKS = {
     "SEQ_CLS": "text-classification",
     "TOKEN_CLS": "token-classification",
 }
-"""What an adapter makes of a model whose config.json speaks of something else; other kinds leave the task as it is."""
+"""PEFT task type -> pipeline task, where it can differ from the base's config.json; other types keep the task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,38 +31,38 @@ class Adapter:
     """A folder with an adapter."""
 
     folder: Path
-    """Where `adapter_config.json` and `adapter_model.safetensors` are."""
+    """The folder of `adapter_config.json` and `adapter_model.safetensors`."""
 
     name: str
-    """What the log calls it."""
+    """The name in log and error messages."""
 
     config: dict[str, Any]
-    """Its `adapter_config.json`."""
+    """The parsed `adapter_config.json`."""
 
     @property
     def base(self) -> str | None:
-        """The model that it was trained on, where its configuration names one of the Hub."""
+        """The base model, if the adapter's configuration names one on the Hub."""
         named = self.config.get("base_model_name_or_path")
         return named if isinstance(named, str) and _HUB_ID.fullmatch(named) else None
 
     @property
     def revision(self) -> str | None:
-        """The revision of that model."""
+        """The revision of the base model."""
         named = self.config.get("revision")
         return named if isinstance(named, str) and named else None
 
     @property
     def task(self) -> str | None:
-        """What it makes of its base, where that can be another task."""
+        """The pipeline task, where it can differ from that of the base model."""
         return _TASKS.get(str(self.config.get("task_type")))
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether it brings the tokenizer of its training."""
+        """Whether the adapter's folder holds the tokenizer of its training."""
         return any((self.folder / name).is_file() for name in VOCABULARIES)
 
     def merged(self, model: Any) -> tuple[Any, frozenset[str], list[str]]:
-        """The model with the adapter in its weights, the weights that are all the adapter's, and what does not fit."""
+        """Return the model with the adapter merged, the names of the adapter's weights, and what does not fit."""
         try:
             peft, utils = importlib.import_module("peft"), importlib.import_module("peft.utils")
         except ImportError as error:
@@ -98,7 +98,7 @@ class Adapter:
 
 
 def require_peft(adapter: Adapter, incomplete: Incomplete) -> bool:
-    """Whether the adapter can be applied; where it cannot, its base alone would be another model."""
+    """Return whether peft is installed; without it, report that the base model would be served without its adapter."""
     importlib.invalidate_caches()
     if importlib.util.find_spec("peft") is not None:
         return True
@@ -111,7 +111,7 @@ def require_peft(adapter: Adapter, incomplete: Incomplete) -> bool:
 
 
 def without_adapter(folder: Path, place: Path) -> Path:
-    """The same files in another folder, but for the adapter's, which transformers would look at by itself."""
+    """Link all files but the adapter's into another folder: transformers would load an adapter by itself."""
     for file in folder.iterdir():
         if file.name != ADAPTER_CONFIG and file.name not in ADAPTERS:
             (place / file.name).symlink_to(file.resolve())

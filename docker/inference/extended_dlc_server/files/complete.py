@@ -1,4 +1,4 @@
-"""Whether the files are a whole model that transformers can load: the same questions and words for S3 and the Hub."""
+"""Checks that files are a complete model that transformers can load, with the same messages for S3 and the Hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import StartError
 
 log = logging.getLogger(__name__)
 
-# What from_pretrained looks for, in its order; an index names the files that it stands for.
+# The files that from_pretrained looks for, in its order. An index lists the shards of the weights.
 _MODELS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
@@ -23,47 +23,47 @@ VOCABULARIES = (
     *("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
     *("spm.model", "source.spm", "tekken.json"),
 )
-"""Names of the files that most tokenizers are made of."""
+"""Names of the main file of most tokenizers."""
 
 TORCH = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-"""How the names of files with weights for PyTorch end."""
+"""File name suffixes of PyTorch weights."""
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = 1024
-"""git-lfs's own limit of a pointer."""
+"""The largest pointer file that git-lfs accepts."""
 
 ALLOW = "EXTENDED_DLC_ALLOW_INCOMPLETE"
 
 
 class Incomplete:
-    """What the model lacks: the first thing ends the start, unless the settings allow an incomplete model."""
+    """Collects what the model lacks. The first entry fails the start, unless incomplete models are allowed."""
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
         self._lacks: list[str] = []
 
     def add(self, lack: str) -> None:
-        """Refuse to start because of this, or remember it."""
+        """Raise `StartError`, or collect the entry if incomplete models are allowed."""
         if not self._allowed:
             raise StartError(f"{lack}. To serve it as it is, set {ALLOW} to 'true'")
         if lack not in self._lacks:
             self._lacks.append(lack)
 
     def tell(self, name: str) -> None:
-        """One line of the log with everything that the model of that name lacks."""
+        """Log in one line everything that the model lacks."""
         if self._lacks:
             log.error("%s is served although it is not complete (%s): %s", name, ALLOW, "; ".join(self._lacks))
 
 
 def some(names: Iterable[str], most: int = 4) -> str:
-    """The first of many names, and how many more there are."""
+    """Format the first names, and the number of the others."""
     names = sorted(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def pick(names: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> list[str]:
-    """The files that from_pretrained would load of these, safetensors before pickles; none where it knows none."""
+    """Return the weight files that from_pretrained would load, safetensors before pickles; empty if there are none."""
     picked: list[str] = []
     for alternatives in (_MODELS, ADAPTERS):
         for name in [name for name in alternatives if name in names][:1]:
@@ -74,12 +74,12 @@ def pick(names: Collection[str], read: Callable[[str], Mapping[str, Any]]) -> li
 
 
 def has_weights(names: Collection[str]) -> bool:
-    """Whether a whole model's weights are among these files; an adapter's alone are not."""
+    """Whether the files include a model's weights; those of an adapter do not count."""
     return any(name in names for name in _MODELS)
 
 
 def names_in(folder: Path) -> list[str]:
-    """The files of a folder and of those below it, by their path in it; three levels, and nothing of `code/`."""
+    """Return the relative paths of the files in three levels of a folder, without `code/` and hidden ones."""
     if not folder.is_dir():
         return []
     files = [file for pattern in ("*", "*/*", "*/*/*") for file in folder.glob(pattern) if file.is_file()]
@@ -88,7 +88,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def why_no_model(names: Iterable[str], name: str) -> str | None:
-    """What these files are, where they are not a model that transformers loads, and what to do; None where they are."""
+    """Explain why transformers cannot load a model from these files, and what to do; None if it can."""
     names = list(names)
     top = {path for path in names if "/" not in path}
     if "model_index.json" in top and not has_weights(top):
@@ -137,7 +137,7 @@ def _half_an_adapter(name: str, *, has_config: bool) -> str:
 
 
 def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
-    """Refuse files that are not what their names say: git-lfs pointers, and weights that were cut short or renamed."""
+    """Raise `StartError` for git-lfs pointers, and for weights that are truncated or have unusual names."""
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.stat().st_size <= _POINTER_BYTES and _head(file, len(_LFS)) == _LFS:
             raise StartError(
@@ -165,14 +165,14 @@ def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
 
 
 def _names_its_weights(config: Path) -> bool:
-    """Newer releases load the file that config.json names, if it names one."""
+    """Whether config.json names a weight file, which newer releases of transformers load."""
     with suppress(OSError, ValueError, AttributeError):
         return bool(json.loads(config.read_text(encoding="utf-8")).get("transformers_weights"))
     return False
 
 
 def _broken_safetensors(file: Path) -> str | None:
-    """The header says where the last weight ends, and that is the end of the file."""
+    """Compare the file's size with the end of the last tensor in its header; None if they match."""
     size = file.stat().st_size
     length = int.from_bytes(_head(file, 8), "little")
     if size < 8 or length > size - 8:
@@ -189,7 +189,10 @@ def _broken_safetensors(file: Path) -> str | None:
 
 
 def _broken_pickle(file: Path) -> str | None:
-    """torch.save writes a ZIP archive, whose end lists what is in it; before torch 1.6 it wrote a plain pickle."""
+    """Explain why a file is no complete output of torch.save: a ZIP archive, or before torch 1.6 a plain pickle.
+
+    A ZIP archive has its table of contents at its end, so a truncated one is recognized.
+    """
     head = _head(file, 2)
     if head == b"PK" and not zipfile.is_zipfile(file):
         return f"its {file.stat().st_size} bytes are only the beginning of what torch.save wrote"

@@ -1,7 +1,7 @@
-"""A `config.json` that a newer release of transformers wrote, in the words of the installed one.
+"""Translates a `config.json` written by a newer release of transformers for the installed release.
 
-A field that a release does not read is ignored by it without a word, and some change every answer: the frequencies of
-rotary positions, which layers look at a window only.
+A release silently ignores fields that it does not know. Some of them change every result: the frequencies of rotary
+position embeddings, or which layers use sliding-window attention.
 """
 
 from __future__ import annotations
@@ -15,52 +15,52 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 Reads = Callable[[str], frozenset[str] | None]
-"""Model type -> the fields that the installed release reads; None where it does not know the type."""
+"""Model type -> the fields that the installed release reads; None for an unknown type."""
 
 _ROPE, _LAYERS = "rope_parameters", "layer_types"
 _ALIASES = {"rope_theta": ("rope_theta", "rotary_emb_base"), "partial_rotary_factor": ("rotary_pct",)}
 _UNSAID: tuple[Any, ...] = (None, False, [], {})
-"""Values that say the same as a field that is not there."""
+"""Values that mean the same as a missing field."""
 
 
 @dataclass
 class Translation:
-    """What came of a configuration."""
+    """A translated configuration."""
 
     config: dict[str, Any]
-    """With the fields that the installed release reads."""
+    """The configuration, with the fields that the installed release reads."""
 
     changed: list[str] = field(default_factory=list)
-    """What was translated."""
+    """The translated fields."""
 
     lost: list[str] = field(default_factory=list)
-    """What changes the answer and cannot be said to the installed release."""
+    """Fields that change results and that the installed release has no equivalent for."""
 
     unread: list[str] = field(default_factory=list)
-    """What it does not read and may or may not need."""
+    """Other fields that the installed release ignores; whether they matter is unknown."""
 
 
 def translate(config: Mapping[str, Any], reads: Reads) -> Translation:
-    """The configuration, and those of its parts that have a model type of their own."""
+    """Translate a configuration, including nested ones with their own model type."""
     done = Translation(dict(config))
     _translate(done, done.config, reads, "")
     return done
 
 
 def is_suspicious(config: Mapping[str, Any], installed: str) -> bool:
-    """Whether there is anything to look at: a newer release wrote it, or fields of one are there."""
+    """Whether a newer release wrote the configuration, or it has fields of one."""
     parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
     return written_by_newer(config, installed) or any(name in part for part in parts for name in (_ROPE, _LAYERS))
 
 
 def written_by_newer(config: Mapping[str, Any], installed: str) -> bool:
-    """Whether the release that wrote it is newer by a major version."""
+    """Whether the configuration was written by a newer major version."""
     wrote = str(config.get("transformers_version") or "").partition(".")[0]
     return wrote.isdecimal() and int(wrote) > int(installed.partition(".")[0])
 
 
 def fields_read(model_type: str) -> frozenset[str] | None:
-    """What the installed release's configuration of that type takes, by its arguments and attributes."""
+    """Return the arguments and attributes of the installed release's configuration class; None for an unknown type."""
     from transformers import PretrainedConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -75,7 +75,7 @@ def fields_read(model_type: str) -> frozenset[str] | None:
             taken |= set(inspect.signature(above.__init__).parameters)
     try:
         made = kind()
-    except Exception:  # some need arguments; what they derive stays unknown
+    except Exception:  # some classes need arguments; their derived attributes stay unknown
         return frozenset(taken)
     return frozenset(taken | set(vars(made)))
 
@@ -138,13 +138,13 @@ def _rope_types() -> frozenset[str]:
 
 
 def _translate_layers(done: Translation, config: dict[str, Any], place: str) -> None:
-    """Nothing is lost where the release treats the layers so without being told."""
+    """Drop layer_types; it counts as lost unless the installed release treats the layers the same way by default."""
     layers = config.pop(_LAYERS)
     if not isinstance(layers, list):
         return
     windows = [layer != "full_attention" for layer in layers]
     has_window = bool(config.get("sliding_window")) and config.get("use_sliding_window", True) is not False
-    if config.get("model_type") == "gemma2":  # every other layer, from the first on
+    if config.get("model_type") == "gemma2":  # every other layer has a window, starting with the first
         same = windows == [not number % 2 for number in range(len(windows))]
     else:
         same = set(windows) == {has_window} and set(layers) <= {"full_attention", "sliding_attention"}

@@ -1,7 +1,7 @@
-"""A large file of the Hub in parts that arrive together: one connection gets a fraction of what an instance could.
+"""Downloads a large file from the Hub in parallel parts: one connection uses a fraction of an instance's bandwidth.
 
-For files that the Hub does not offer by Xet, or an image without hf_xet; `huggingface_hub` does the rest: it finds the
-file in its cache, under the hash by which it would have kept it.
+It is for files that the Hub does not offer by Xet, or for an image without hf_xet. The file goes into the Hub's cache
+under its hash, where `huggingface_hub` finds it and does the rest.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from urllib.parse import urlsplit
 from .verified import Listed
 
 PART = 16 * 1024 * 1024
-"""Bytes of a part: large enough for a connection, small enough that hashing from front to back keeps up."""
+"""Bytes per part: large enough for a connection, small enough that hashing from front to back keeps up."""
 
 IN_PARTS = 8 * PART
-"""From how many bytes on a file is downloaded in parts."""
+"""Least bytes of a file that is downloaded in parts."""
 
 CONNECTIONS = 8
-"""Parts that arrive at a time, of all files together."""
+"""Parts downloaded at a time, of all files together."""
 
 _SECONDS = 60
-"""How long a connection may say nothing."""
+"""Timeout of a connection without data."""
 
 _PAUSES = (0, 1, 5)
 """Seconds before each try of a part."""
@@ -36,13 +36,13 @@ _places = threading.Semaphore(CONNECTIONS)
 
 
 class NoPartsError(Exception):
-    """The server sends whole files only, or the file is to be had another way."""
+    """The server does not support ranges, or the file has another source such as Xet."""
 
 
 def fetch(model_id: str, file: str, commit: str, token: str | None, listing: Listed, blobs: Path) -> bool:
-    """Whether the file is in the cache now; False where it comes in one piece or by Xet, by the Hub's own client.
+    """Download a file into the cache; return False if the Hub's client should do it, in one piece or by Xet.
 
-    What has come is not compared with any hash.
+    The content is not verified here.
     """
     if listing.kind != "sha256" or listing.size < IN_PARTS or (blobs / listing.digest).exists():
         return False
@@ -61,7 +61,7 @@ def fetch(model_id: str, file: str, commit: str, token: str | None, listing: Lis
 
 
 class _Source:
-    """Where the parts come from: an address that may be signed for an hour, and so is asked for again."""
+    """The URL of a file. It may be a presigned URL valid for an hour, so it can be renewed."""
 
     def __init__(self, model_id: str, file: str, commit: str, token: str | None, listing: Listed) -> None:
         from huggingface_hub import hf_hub_url
@@ -77,23 +77,23 @@ class _Source:
         found = get_hf_file_metadata(self._url, token=self._token)
         if found.etag != self._listing.digest or found.size != self._listing.size:
             raise NoPartsError
-        knows_xet = getattr(file_download, "is_xet_available", None)  # of newer releases
+        knows_xet = getattr(file_download, "is_xet_available", None)  # only newer releases have it
         if knows_xet is not None and knows_xet() and getattr(found, "xet_file_data", None) is not None:
             raise NoPartsError
         headers = dict(build_hf_headers(token=self._token))
         if urlsplit(found.location).netloc != urlsplit(self._url).netloc:
-            headers.pop("authorization", None)  # a signed address needs none, and others may not learn the token
+            headers.pop("authorization", None)  # a presigned URL needs no token, and another host must not get it
         return found.location, headers
 
     def locate_again(self, before: str) -> None:
-        """Once for all parts that were refused at the same address."""
+        """Renew the URL, once for all parts that were refused at the URL `before`."""
         with self._lock:
             if self.address == before:
                 self.address, self.headers = self._locate()
 
 
 def _fetch_all(source: _Source, size: int, target: int) -> None:
-    """The first one says whether there are parts at all."""
+    """Download the first part alone, which shows whether the server supports ranges, then the others in parallel."""
     over = threading.Event()
 
     def fetch_one(start: int) -> None:
@@ -141,7 +141,7 @@ def _fetch_part(source: _Source, start: int, end: int, size: int, target: int) -
 
 @contextmanager
 def _response(address: str, headers: dict[str, str]) -> Iterator[tuple[Any, Iterator[bytes]]]:
-    """By the Hub's client, which knows the proxies and certificates: httpx, or requests before its release 1."""
+    """Use huggingface_hub's session, which has the proxies and certificates: httpx, before its 1.0 requests."""
     from huggingface_hub.utils import get_session
 
     session: Any = get_session()

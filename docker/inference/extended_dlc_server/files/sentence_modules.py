@@ -1,8 +1,8 @@
-"""A sentence-transformers repository: what its `modules.json` says is done with the token features of its model.
+"""Computes the modules in `modules.json` of a sentence-transformers repository, without that package.
 
-The sentence-transformers package is not in every base image, wants a transformers release of its own (6.2 wants 5.0 or
-newer) and brings scikit-learn and scipy, 200 MB. The modules that text encoders of the Hub are made of are a few lines
-of torch each, so they are here, as release 6.2.0 computes them; a module that is not here is refused by its name.
+The sentence-transformers package is not in every base image, requires certain releases of transformers (6.2 requires
+5.0 or newer), and depends on scikit-learn and scipy, 200 MB. The modules of the Hub's text encoders are a few lines of
+torch each, so they are implemented here, with the results of release 6.2.0. Other modules are refused by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODULES = "modules.json"
 CONFIG = "config_sentence_transformers.json"
 
 POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-"""In the order in which sentence-transformers joins the vectors of several."""
+"""The pooling modes, in the order in which sentence-transformers concatenates the vectors of several."""
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -32,7 +32,7 @@ _OLD_POOLING = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""Names in the configurations of releases before 5.4."""
+"""The modes' names in configurations of sentence-transformers before 5.4."""
 
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
@@ -46,69 +46,69 @@ _HARMLESS = frozenset(
     }
 )
 _OPTIONS_OF_LOADING = frozenset({"attn_implementation", "dtype", "torch_dtype", "use_memory_efficient_attention"})
-"""Options of the model that change how it runs, not what it computes."""
+"""Options of from_pretrained that change how the model runs, not its results."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _FEATURES = ("token_embeddings", "sentence_embedding")
 
 Features = dict[str, Any]
-"""What goes from module to module: `token_embeddings`, `attention_mask`, `prompt_length`, `sentence_embedding`."""
+"""The data passed between modules: `token_embeddings`, `attention_mask`, `prompt_length`, `sentence_embedding`."""
 
 Module = Callable[[Features], None]
-"""Adds to the features, or changes them."""
+"""A function that adds features or changes them in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the vector of a text is made."""
+    """How to compute the embedding of a text."""
 
     modules: tuple[tuple[str, Path, Mapping[str, Any]], ...]
-    """After the model: each module's kind, folder and configuration."""
+    """The modules after the model: type, folder and configuration of each."""
 
     max_tokens: int | None = None
-    """Tokens after which a text is cut. Default: what the tokenizer says."""
+    """Tokens after which a text is truncated. Default: the tokenizer's `model_max_length`."""
 
     lower_case: bool = False
-    """Whether texts are put in lower case before the tokenizer sees them."""
+    """Whether to convert texts to lower case before tokenization."""
 
     prompts: Mapping[str, str] = field(default_factory=dict)
-    """Texts that may stand in front, by name."""
+    """Name -> prompt that can be prepended to texts."""
 
     default_prompt: str | None = None
-    """The name of the one that stands there where a request names none."""
+    """The name of the prompt for requests that name none."""
 
     similarity: str = "cosine"
-    """How two vectors are compared."""
+    """The similarity function of two embeddings."""
 
     dimensions: int | None = None
-    """Numbers of a vector that are kept. Default: all."""
+    """The number of leading dimensions to keep. Default: all."""
 
     from_repository: bool = True
-    """Whether the model's repository says all this."""
+    """Whether these settings come from the model's repository."""
 
     @property
     def mode(self) -> str | None:
-        """The one pooling of a recipe that is not a repository's."""
+        """The only pooling mode of a recipe that does not come from a repository."""
         return _modes(self.modules[0][2])[0] if self.modules else None
 
     @property
     def normalizes(self) -> bool:
-        """Whether the vectors have length 1."""
+        """Whether embeddings are normalized to length 1."""
         return bool(self.modules) and self.modules[-1][0] == "Normalize"
 
     @property
     def includes_prompt(self) -> bool:
-        """Whether the tokens of a prompt count in the pooling."""
+        """Whether pooling includes the tokens of the prompt."""
         return all(config.get("include_prompt", True) for kind, _, config in self.modules if kind == "Pooling")
 
 
 def pooled_by(mode: str | None) -> Recipe:
-    """For a model that comes without modules, of which sentence-transformers takes the mean; None: nobody knows how."""
+    """Return the recipe of a model without modules, which sentence-transformers pools by mean; None for no pooling."""
     return Recipe(modules=(("Pooling", Path(), {"pooling_mode": mode}),) if mode else (), from_repository=False)
 
 
 def weights_of(modules: Path, names: Collection[str]) -> list[str]:
-    """Which of a repository's files are the weights of its modules, safetensors before pickles."""
+    """Return the weight files of a repository's modules, safetensors before pickles."""
     rows = _json(modules)
     folders = {str(row.get("path") or "") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     found = []
@@ -118,20 +118,20 @@ def weights_of(modules: Path, names: Collection[str]) -> list[str]:
 
 
 def config_of(folder: Path) -> Mapping[str, Any]:
-    """What sentence-transformers says of the whole model."""
+    """Return `config_sentence_transformers.json`; empty if there is none."""
     config = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     return config if isinstance(config, dict) else {}
 
 
 def transformer_config(folder: Path) -> Mapping[str, Any]:
-    """What it says of the model's texts."""
+    """Return the settings of the Transformer module, such as `sentence_bert_config.json`; empty if there are none."""
     file = next((folder / one for one in _TRANSFORMER_CONFIGS if (folder / one).is_file()), None)
     config = _json(file) if file else {}
     return config if isinstance(config, dict) else {}
 
 
 def kind_of_repository(folder: Path) -> str | None:
-    """`SentenceTransformer`, `CrossEncoder` or another of that package's models; None for a repository of no such."""
+    """Return the model class, such as `SentenceTransformer` or `CrossEncoder`; None for other repositories."""
     named = config_of(folder).get("model_type")
     if named:
         return str(named)
@@ -139,7 +139,7 @@ def kind_of_repository(folder: Path) -> str | None:
 
 
 def task_of(folder: Path, name: str) -> str | None:
-    """The task that a repository of that package is for; None for one of no such."""
+    """Return the task of a sentence-transformers repository; None for other repositories."""
     kind = kind_of_repository(folder)
     if kind is None:
         return None
@@ -165,7 +165,7 @@ def _require_one_module(folder: Path, name: str) -> None:
 
 
 def read_recipe(folder: Path, name: str, incomplete: Incomplete) -> Recipe:
-    """The recipe of a folder with a `modules.json`; what is in it and not done here is refused, or `incomplete`."""
+    """Return the recipe of a folder with a `modules.json`; unsupported parts are refused, or go to `incomplete`."""
     rows = _json(folder / MODULES)
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise StartError(
@@ -184,7 +184,7 @@ def read_recipe(folder: Path, name: str, incomplete: Incomplete) -> Recipe:
                 f"{MODULES} of {name} has its Transformer in the folder '{row['path']}': deliver the files of that "
                 "folder at the top, as sentence-transformers writes them since 2.0"
             )
-        if number and kind != "Dropout":  # which does nothing outside training
+        if number and kind != "Dropout":  # Dropout does nothing at inference
             modules.append((kind, below, _module_config(below, kind, name)))
     transformer = transformer_config(folder)
     _check_transformer(transformer, name, incomplete)
@@ -217,12 +217,12 @@ def read_recipe(folder: Path, name: str, incomplete: Incomplete) -> Recipe:
 
 
 def build(recipe: Recipe, device: Any) -> list[Module]:
-    """The modules after the model, their weights loaded in 32 bits."""
+    """Build the modules after the model, with weights in float32."""
     return [_BUILDERS[kind](folder, config, device) for kind, folder, config in recipe.modules]
 
 
 def dimensions_of(recipe: Recipe, hidden: int) -> int:
-    """How many numbers a vector has, of a model whose tokens have `hidden`."""
+    """Return the dimension of the embeddings, for a model with hidden size `hidden`."""
     size = hidden
     for kind, _, config in recipe.modules:
         if kind == "Pooling":
@@ -255,7 +255,7 @@ def _below(folder: Path, row: Mapping[str, Any], name: str) -> Path:
 def _module_config(below: Path, kind: str, name: str) -> Mapping[str, Any]:
     file = below / "config.json"
     if not file.is_file():
-        if kind == "Normalize":  # which had none before 5.4
+        if kind == "Normalize":  # it had no config.json before sentence-transformers 5.4
             return {}
         raise StartError(
             f"{name} has no {below.name}/config.json, by which {MODULES} makes vectors of texts ({kind}): deliver the "
@@ -283,7 +283,7 @@ def _module_config(below: Path, kind: str, name: str) -> Mapping[str, Any]:
 
 
 def _check_transformer(config: Mapping[str, Any], name: str, incomplete: Incomplete) -> None:
-    """Say what would change the texts and is not done here."""
+    """Report settings that would change the inputs or results and that this server does not support."""
     odd = sorted(key for key in config.keys() - _HARMLESS if config[key])
     if config.get("transformer_task") not in (None, "feature-extraction"):
         odd.append("transformer_task")
@@ -309,7 +309,7 @@ def _json(file: Path) -> Any:
         raise StartError(f"{file} cannot be read: {error}") from error
 
 
-# what each module does
+# implementations of the modules
 
 
 def _modes(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -340,7 +340,7 @@ def _without_prompt(mask: Any, prompt_length: int) -> Any:
 
 
 def _pooled(mode: str, tokens: Any, kept: Any, mask: Any) -> Any:
-    """One vector of the tokens that are kept; `mask` has those of a prompt that is not."""
+    """Pool the tokens in `kept`; `mask` also includes the tokens of an excluded prompt."""
     import torch
 
     weights = kept[..., None].to(tokens.dtype)
@@ -353,7 +353,7 @@ def _pooled(mode: str, tokens: Any, kept: Any, mask: Any) -> Any:
             return tokens[rows, last] * weights[rows, last]
         case "max":
             return tokens.masked_fill(weights == 0, float("-inf")).amax(dim=1)
-        case "weightedmean":  # each token by its place, the first counting once
+        case "weightedmean":  # each token's weight is its position, from 1
             weights = weights * (mask.cumsum(dim=1)[..., None]).to(tokens.dtype)
     total, count = (tokens * weights).sum(dim=1), weights.sum(dim=1).clamp(min=1e-9)
     return total / (count.sqrt() if mode == "mean_sqrt_len_tokens" else count)
@@ -395,7 +395,7 @@ def _activation(config: Mapping[str, Any], folder: str, name: str) -> Any:
 
 
 def activation_named(full: str) -> Any:
-    """An activation of torch by its full name, and nothing else that a name could import; `ValueError` for others."""
+    """Return a torch activation by its full name; raises `ValueError` for any other class, which is not imported."""
     import torch
 
     package, _, kind = full.rpartition(".")
@@ -437,7 +437,7 @@ def _normalize(folder: Path, config: Mapping[str, Any], device: Any) -> Module:
 
 
 def _weights(folder: Path, device: Any) -> dict[str, Any]:
-    """The tensors of a module in 32 bits, of safetensors before a pickle, of which only tensors are read."""
+    """Load a module's tensors in float32, from safetensors or else from a pickle, with weights_only."""
     import torch
 
     file = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
@@ -463,7 +463,7 @@ def _weights(folder: Path, device: Any) -> dict[str, Any]:
 
 
 def _require_safe_pickles() -> None:
-    """`ValueError` where newer releases of transformers refuse pickles, because torch is too old (CVE-2025-32434)."""
+    """Raise `ValueError` if transformers refuses pickles because torch is too old (CVE-2025-32434)."""
     from transformers.utils import import_utils
 
     getattr(import_utils, "check_torch_load_is_safe", lambda: None)()

@@ -1,4 +1,4 @@
-"""The release that trained a model, where the training's image has noted it beside the weights."""
+"""Logs the transformers release that trained a model, which the training image records beside the weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 RECORD = "extended_dlc_training.json"
-"""Written by the training image (`docker/training`): the releases that trained, the task, the base model."""
+"""Written by the training image (`docker/training`): package releases, task, base model."""
 
 _LARGEST_BYTES = 64 * 1024
 
 
 def log_training(folder: Path, installed: str) -> None:
-    """Say which release trained the model, as a warning where that is newer than the installed one."""
+    """Log the release that trained the model, as a warning if it is newer than the installed one."""
     trained = _release(folder / RECORD)
     if trained is None:
         return
@@ -44,5 +44,5 @@ def _release(file: Path) -> str | None:
 
 
 def _numbers(release: str) -> tuple[int, ...]:
-    """The release's first two numbers: patches of it read the same."""
+    """Return major and minor version; patch releases do not matter here."""
     return tuple(int(part) for part in re.findall(r"\d+", release)[:2])

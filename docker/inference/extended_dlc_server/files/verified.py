@@ -1,6 +1,6 @@
-"""Files of the Hub, compared with the hashes under which it lists them: sha256 of large ones, git's blob of the others.
+"""Verifies files of the Hub by the hashes that it lists: sha256 of large files, git blob ids of the others.
 
-A large file is hashed while it arrives, by a thread that reads behind the one that writes.
+A large file is hashed during its download, by a thread that reads behind the one that writes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 FOLLOWED = 16 * 1024 * 1024
-"""From how many bytes on a file is hashed while it arrives; a smaller one is hashed in no time afterwards."""
+"""Least bytes of a file that is hashed during its download; a smaller one is hashed quickly afterwards."""
 
 _PIECE = 4 * 1024 * 1024
 _PAUSE = 0.02
 
 _UNFINISHED = 64 * 1024
-"""Bytes before the end of what is there that may be zeros of a block which is not full yet."""
+"""Bytes before the end of the written data that may still be zeros of a partly written block."""
 
 _NOTES = ".extended-dlc-verified.json"
 
@@ -36,21 +36,21 @@ class Listed:
     """A file as the Hub lists it."""
 
     size: int
-    """Its bytes."""
+    """The size in bytes."""
 
     kind: str = ""
-    """`sha256`, or `git` for a blob's id; empty where the Hub tells neither."""
+    """`sha256`, or `git` for a blob id; empty if the Hub lists neither."""
 
     digest: str = ""
     """The hash, in hexadecimal digits."""
 
     def matches(self, digest: str) -> bool:
-        """Whether that is the hash of such a file; what is listed without one is what it is."""
+        """Whether the hash is the listed one; a file that is listed without a hash always matches."""
         return not self.kind or digest == self.digest
 
 
 def listed(siblings: Iterable[Any]) -> dict[str, Listed]:
-    """Name -> what the Hub says of it in `model_info(files_metadata=True)`."""
+    """Return the files of `model_info(files_metadata=True)` by name."""
     found = {}
     for file in siblings:
         large = getattr(file, "lfs", None)
@@ -61,7 +61,7 @@ def listed(siblings: Iterable[Any]) -> dict[str, Listed]:
 
 
 def hash_of(file: Path, kind: str) -> str:
-    """The hash of a file's content; empty for no kind."""
+    """Return the hash of a file's content; empty for an empty `kind`."""
     if not kind:
         return ""
     digest = _start(kind, file.stat().st_size)
@@ -73,7 +73,7 @@ def hash_of(file: Path, kind: str) -> str:
 
 
 def end_of_data(file: int, start: int) -> int:
-    """Up to where a file that is written in several places is without a hole; its length where nobody can tell."""
+    """Return the offset of the first hole in a sparse file, or its length if the file system cannot tell."""
     with suppress(OSError):
         return os.lseek(file, start, os.SEEK_HOLE)
     return os.fstat(file).st_size
@@ -84,10 +84,10 @@ def _start(kind: str, size: int) -> Any:
 
 
 class Following:
-    """Hashes a file of the Hub's cache while it is written there, from front to back, by one or in several places."""
+    """Hashes a file of the Hub's cache from front to back during its download, which may write parts in parallel."""
 
     def __init__(self, blobs: Path, file: Listed) -> None:
-        """The cache calls it by its hash, and by more than that until it is whole."""
+        """The file's name in the cache is its hash, with a suffix until it is complete."""
         self._blobs, self._file = blobs, file
         self._written = threading.Event()
         self._digest = _start(file.kind, file.size)
@@ -105,20 +105,20 @@ class Following:
         self._thread.join()
 
     def digest(self) -> str | None:
-        """The hash, once the file is whole; None where that was not seen from front to back."""
+        """Return the hash of the complete file; None if the thread has not read all of it."""
         self._written.set()
         self._thread.join()
         return self._digest.hexdigest() if self._length == self._file.size else None
 
     def _follow(self) -> None:
-        with suppress(OSError):  # then it is read afterwards
+        with suppress(OSError):  # after an error, the file is hashed after the download
             path = self._begun()
             if path is None:
                 return
             buffer = memoryview(bytearray(_PIECE))
-            with path.open("rb", buffering=0) as opened:  # which stays open when the file is renamed
+            with path.open("rb", buffering=0) as opened:  # it stays valid when the file is renamed
                 while True:
-                    over = self._written.is_set()  # before the last look
+                    over = self._written.is_set()  # read it before the size, so that the last round reads everything
                     there = self._file.size if over else end_of_data(opened.fileno(), self._length) - _UNFINISHED
                     while self._length < there:
                         count = os.preadv(opened.fileno(), [buffer[: there - self._length]], self._length)
@@ -141,10 +141,10 @@ class Following:
 
 
 class Notes:
-    """Which files of a repository in the cache were found to be right, and which make up a whole snapshot."""
+    """Remembers in the cache which files of a repository were verified, and which files a complete snapshot has."""
 
     def __init__(self, repository: Path) -> None:
-        """Read what an earlier start has noted."""
+        """Read the notes of earlier starts."""
         self._file = repository / _NOTES
         self._lock = threading.Lock()
         self._right: dict[str, list[int]] = {}
@@ -154,7 +154,7 @@ class Notes:
             self._right, self._whole = dict(noted["right"]), dict(noted["whole"])
 
     def knows(self, file: Path, listing: Listed) -> bool:
-        """Whether this very file was compared with this hash before, and was not written since."""
+        """Whether the file was verified with this hash before, and has not changed since."""
         return self._right.get(listing.digest) == _state(file)
 
     def add(self, file: Path, listing: Listed) -> None:
@@ -162,7 +162,7 @@ class Notes:
             self._right[listing.digest] = _state(file)
 
     def keep(self, commit: str, names: Iterable[str]) -> None:
-        """The snapshot has all these files; a cache that nobody may write to is compared again next time."""
+        """Note that the snapshot has all these files. Without write access to the cache, nothing is saved."""
         self._whole[commit] = sorted(names)
         with suppress(OSError):
             unfinished = self._file.with_name(f"{_NOTES}.{os.getpid()}")
@@ -170,7 +170,7 @@ class Notes:
             unfinished.replace(self._file)
 
     def missing(self, snapshot: Path) -> list[str]:
-        """What a snapshot had when it was whole and has no longer; nothing is known of one that others have made."""
+        """Return the files that a noted snapshot has lost; empty for snapshots without notes."""
         return [name for name in self._whole.get(snapshot.name, ()) if not (snapshot / name).is_file()]
 
 

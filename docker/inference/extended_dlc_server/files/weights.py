@@ -1,6 +1,6 @@
-"""The model's files: SageMaker's folder, or what the pipeline needs of a repository of the Hub.
+"""Finds the model's files: in SageMaker's model folder, or by download from the Hub.
 
-huggingface_hub is imported late: it reads its environment once, and a model that is here already does not need it.
+huggingface_hub is imported late: it reads its environment variables at import, and a model from S3 does not need it.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ WORKERS = 8
 """Files that are downloaded at a time."""
 
 PROGRESS_SECONDS = 10
-"""Between two lines of the log about a download."""
+"""Seconds between two log lines about a download."""
 
 _CACHES = {"HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}
-"""What names the place of the Hub's cache, the one that wins first, and the folder in it."""
+"""Variables that set the Hub's cache, by descending precedence, and the folder below each."""
 
 _NEVER = frozenset(
     {
         # other frameworks and runtimes
         *(".gguf", ".h5", ".mlmodel", ".msgpack", ".nemo", ".onnx", ".onnx_data", ".ot", ".pb", ".tflite"),
-        # pages and samples
+        # documentation and samples
         *(".flac", ".gif", ".ipynb", ".jpeg", ".jpg", ".md", ".mp3", ".mp4", ".pdf", ".png", ".svg", ".wav", ".webp"),
     }
 )
@@ -60,21 +60,21 @@ _NEVER = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A folder with a model's files, and where they are from."""
+    """A folder with a model's files, and their origin."""
 
     folder: Path
-    """What `from_pretrained` gets."""
+    """The folder that `from_pretrained` gets."""
 
     name: str
-    """What the log calls them: the Hub id and revision, or the folder."""
+    """The name in log and error messages: the Hub id and revision, or the folder."""
 
     adapter: Adapter | None = None
-    """What is merged into them once they are loaded. Default: nothing."""
+    """The adapter to merge into the loaded model. Default: none."""
 
     def config(self) -> dict[str, Any]:
-        """`config.json` as it stands, which an unknown model type does not keep from being read.
+        """Return `config.json` as JSON, which also works for a model type that transformers does not know.
 
-        That of the adapter, where it has one: its head can have other labels than its base.
+        An adapter's `config.json` takes precedence: its head can have other labels than the base's.
         """
         return _read_json(self.config_folder / "config.json", self.name)
 
@@ -85,17 +85,17 @@ class Weights:
 
     @property
     def modules_folder(self) -> Path:
-        """Where sentence-transformers' files are: an adapter may bring those of its training."""
+        """The folder of the sentence-transformers files: an adapter may come with those of its training."""
         own = self.adapter is not None and (self.adapter.folder / MODULES).is_file()
         return self.adapter.folder if self.adapter and own else self.folder
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where the tokenizer is: an adapter may bring the one of its training."""
+        """The folder of the tokenizer: an adapter may come with the one of its training."""
         return self.adapter.folder if self.adapter and self.adapter.has_tokenizer else self.folder
 
     def files(self) -> list[Path]:
-        """Those that hold the weights; `StartError` where one is missing or of a kind that may not be loaded."""
+        """Return the weight files; raise `StartError` if one is missing or must not be loaded."""
         names = {file.name for file in self.folder.iterdir()}
         picked = pick(names, lambda index: _read_json(self.folder / index, self.name))
         if missing := sorted(set(picked) - names):
@@ -104,27 +104,28 @@ class Weights:
         return [self.folder / name for name in picked]
 
     def check(self) -> None:
-        """Refuse what is no whole model, by the names of the files and by how they begin."""
+        """Raise `StartError` unless the files are a complete model, judged by their names, headers and sizes."""
         if why := why_no_model(names_in(self.folder), self.name):
             raise StartError(why)
         check_contents(self.folder, [file.name for file in self.files()], self.name)
 
     def described(self) -> str:
-        """For people: the name, where it is, and how large."""
+        """Return name, folder and size for the log."""
         place = "" if str(self.folder) == self.name else f" in {self.folder}"
         adapter = f" with the adapter {self.adapter.name}" if self.adapter else ""
         return f"{self.name}{place}, {_readable(self.size)} of weights{adapter}"
 
     @property
     def size(self) -> int:
-        """Bytes of the weights, which is about what they take in memory in their own precision."""
+        """Bytes of the weight files: about the memory that the weights take in their stored precision."""
         return sum(file.stat().st_size for file in self.files() if file.suffix in TORCH)
 
 
 def find_weights(settings: Settings, incomplete: Incomplete | None = None, *, every_file: bool = False) -> Weights:
-    """SageMaker's folder if it holds a model, otherwise the Hub's files: all for a `model_fn`, which may open any.
+    """Find the model in SageMaker's folder, or else download it from the Hub.
 
-    For the pipeline they are whole, and an adapter has its base; what it has to do without goes to `incomplete`.
+    `every_file` is for a `model_fn`, which may open any file. Otherwise the files are checked to be a complete model,
+    an adapter gets its base model, and anything missing goes to `incomplete`.
     """
     folder = settings.model_folder
     here = Weights(folder=folder, name=str(folder))
@@ -132,7 +133,7 @@ def find_weights(settings: Settings, incomplete: Incomplete | None = None, *, ev
         return here if settings.model_folder_holds_a_model else _from_hub(settings.model_source, settings, every_file)
     incomplete = incomplete or Incomplete(allowed=settings.allow_incomplete)
     if settings.model_id is None or settings.model_folder_holds_a_model or settings.model_folder_holds_an_adapter:
-        _ = settings.model_source  # which knows what to say of a folder without any
+        _ = settings.model_source  # raises the error message for a folder without a model
         here.check()
         return _with_base(here, settings, incomplete)
     if settings.program_file is None and (why := _forgotten(folder)):
@@ -141,7 +142,7 @@ def find_weights(settings: Settings, incomplete: Incomplete | None = None, *, ev
 
 
 def _forgotten(folder: Path) -> str | None:
-    """What is wrong with a model in a folder from which none would be loaded."""
+    """Explain why a model in the folder would be ignored; None if there is none."""
     names = names_in(folder)
     return (
         why_no_model(names, str(folder))
@@ -151,7 +152,7 @@ def _forgotten(folder: Path) -> str | None:
 
 
 def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> Weights:
-    """The same where there is no adapter, otherwise what it was trained on, together with it."""
+    """Return the weights, or for an adapter its base model with the adapter."""
     if not (found.folder / ADAPTER_CONFIG).is_file():
         return found
     adapter = Adapter(
@@ -188,11 +189,11 @@ def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> We
 
 
 def place_cache(environment: MutableMapping[str, str], model_id: str | None, others: Sequence[Path]) -> None:
-    """Let the Hub's cache be on the disk with the most room: SageMaker mounts an instance's own below /tmp.
+    """Set the Hub's cache to the disk with the most free space: SageMaker mounts an instance's local disk below /tmp.
 
-    A place that the environment names wins, and so does the default one where it has the model already. One that cannot
-    be written (a read-only root, another user's home, a user without one) has no room. To be called before anybody
-    imports huggingface_hub, which reads its environment once; `model_id` is None where nothing need be downloaded.
+    A folder that an environment variable names takes precedence, and so does the default cache if it has the model. A
+    folder without write access (a read-only root, another user's home, a user without a home) counts as full. Call this
+    before huggingface_hub is imported, which reads its environment once; `model_id` is None if nothing is downloaded.
     """
     named = next((name for name in _CACHES if environment.get(name)), None)
     if named:
@@ -204,7 +205,7 @@ def place_cache(environment: MutableMapping[str, str], model_id: str | None, oth
             )
     if environment.get("HF_HOME") or environment.get("XDG_CACHE_HOME"):
         return
-    # a relative path where the user has no home
+    # expanduser leaves a relative path for a user without a home.
     default = Path(os.path.expanduser("~/.cache/huggingface"))
     is_usable = default.is_absolute() and _can_be_written(default) and _can_be_written(default / "hub")
     holds_it = default.is_absolute() and model_id and os.path.isdir(_folder_in(default / "hub", model_id))
@@ -227,7 +228,7 @@ def place_cache(environment: MutableMapping[str, str], model_id: str | None, oth
 
 
 def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
-    """What to change so that transformers can make a model of these files."""
+    """Explain why transformers could not load these files, and what to change."""
     name, text = weights.name, str(error)
     if "load tokenizer" in text or "backend tokenizer" in text or _is_about_tokenizers(error):
         folder = weights.tokenizer_folder
@@ -255,7 +256,7 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
 
 
 def _is_about_tokenizers(error: Exception) -> bool:
-    """Whether it was raised in a tokenizer: older releases fail there on a file that is missing as if on a bug."""
+    """Whether a tokenizer module raised the error: older releases raise obscure ones if a file is missing."""
     trace, last = error.__traceback__, ""
     while trace is not None:
         last, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
@@ -263,7 +264,7 @@ def _is_about_tokenizers(error: Exception) -> bool:
 
 
 def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: str | None = None) -> Weights:
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they draw on a terminal
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they are for terminals
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -275,7 +276,7 @@ def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: s
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and not _is_passing(error):
             raise StartError(_why_refused(error, settings, of_adapter)) from error
-        # also with HF_HUB_OFFLINE, where the client raises an error of its own instead of asking
+        # This is also reached with HF_HUB_OFFLINE, where the client raises its own error without a request.
         folder = _cached(model_id, settings, every_file)
         if folder is None:
             raise StartError(_why_out_of_reach(error, name)) from error
@@ -292,7 +293,7 @@ def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: s
 
 
 def _cached(model_id: str, settings: Settings, every_file: bool) -> Path | None:
-    """The snapshot in the cache, if it is whole as far as anybody can tell without the Hub's list."""
+    """Return the snapshot in the cache, if it is complete as far as can be told without the Hub's list of files."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     for known in ("config.json", ADAPTER_CONFIG):
@@ -314,7 +315,7 @@ def _cached(model_id: str, settings: Settings, every_file: bool) -> Path | None:
 
 
 def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name: str, every_file: bool) -> Path:
-    """The folder with what is needed of these files, once all of it is there and is what the Hub lists."""
+    """Download the needed files and verify them; return the snapshot's folder."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     model_id = settings.model_id or ""
@@ -356,7 +357,7 @@ def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name
         follow = file in absent and listing.size >= FOLLOWED and bool(listing.kind)
         with Following(repository / "blobs", listing) if follow else nullcontext() as following:
             if follow:
-                with suppress(Exception):  # which the Hub's client meets too, and says in its own words
+                with suppress(Exception):  # the Hub's client meets the same error next, and reports it
                     parts.fetch(model_id, file, commit, settings.token, listing, repository / "blobs")
             path = Path(_fetched(file, download, name)).resolve()
             if notes.knows(path, listing):
@@ -389,7 +390,7 @@ def _hash_name(listing: Listed) -> str:
 
 
 def _all_at_once(work: Callable[[str], None], files: Sequence[str]) -> None:
-    """Several at a time; the first that fails ends the others, as far as they have not begun."""
+    """Process several files in parallel; the first error cancels those that have not started."""
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="download")
     try:
         for done in as_completed([pool.submit(work, file) for file in files]):
@@ -399,7 +400,7 @@ def _all_at_once(work: Callable[[str], None], files: Sequence[str]) -> None:
 
 
 def _fetched(file: str, download: Callable[[], str], name: str) -> str:
-    """The path of a file, which is named if it cannot be had; what concerns the repository is for the caller."""
+    """Download a file with retries; raise `StartError` that names it. Errors about the repository are passed on."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -418,36 +419,39 @@ def _fetched(file: str, download: Callable[[], str], name: str) -> str:
 
 
 def _remember(repository: Path, revision: str, commit: str) -> None:
-    """Where a later start without a network looks for the commit of a branch or tag; only a whole snapshot is there."""
+    """Write the cache's ref of a branch or tag, which later starts without a network read.
+
+    Call it only when the snapshot is complete.
+    """
     if revision == commit:
         return
-    with suppress(OSError):  # a cache that nobody may write to
+    with suppress(OSError):  # a read-only cache
         reference = repository / "refs" / revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(commit, encoding="utf-8")
 
 
 def _dispensable(name: str, has_weights: bool, settings: Settings, every_file: bool) -> bool:
-    """Whether a file that is none of the picked weights can stay on the Hub."""
+    """Whether a file that is not among the picked weights need not be downloaded."""
     path = PurePosixPath(name)
     if path.suffix.lower() in _NEVER:
         return True
     if every_file or not has_weights:
         return False
-    if settings.trust_remote_code:  # which may open others
+    if settings.trust_remote_code:  # the repository's code may open other files
         return len(path.parts) == 1 and path.suffix in (".safetensors", ".bin")
     return path.suffix in TORCH
 
 
 def _check_format(picked: Sequence[str], name: str) -> None:
-    """Refuse before the download what transformers refuses after it: pickles under a torch that is too old."""
+    """Refuse pickles with a torch that is too old, before the download: transformers would refuse them after it."""
     pickles = [file for file in picked if file.endswith(".bin")]
     if not pickles:
         return
     import torch
     from transformers.utils import import_utils
 
-    check = getattr(import_utils, "check_torch_load_is_safe", None)  # older releases load them
+    check = getattr(import_utils, "check_torch_load_is_safe", None)  # older releases load pickles without a check
     try:
         if check is not None:
             check()
@@ -472,7 +476,7 @@ def _require_room(cache: Path, needed: int, model_id: str) -> None:
 
 @contextmanager
 def _progress(folder: Path, files: int, needed: int, model_id: str) -> Iterator[None]:
-    """Lines of the log about a download: its beginning, how far it is now and then, its end."""
+    """Log the start, the progress and the end of a download."""
     if not files:
         log.info("%s is in the cache: %s", model_id, folder)
         yield
@@ -496,7 +500,7 @@ def _progress(folder: Path, files: int, needed: int, model_id: str) -> Iterator[
 
 
 def _patiently(work: Callable[[], Any], is_passing: Callable[[Exception], bool] | None = None) -> Any:
-    """Try again when the Hub has too much to do: all instances of an endpoint ask at once."""
+    """Retry when the Hub is overloaded: all instances of an endpoint send their requests at once."""
     for pause in (1, 5):
         try:
             return work()
@@ -514,12 +518,12 @@ def _is_passing(error: Exception) -> bool:
 
 
 def _is_worth_another_try(error: Exception) -> bool:
-    """Also a file that was cut short, of which the Hub has just told us."""
+    """Also retry errors without an HTTP status, such as a truncated file: the Hub has just listed the file."""
     return _is_passing(error) or (_status(error) is None and not isinstance(error, PermissionError))
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The status of the response that an error is about, or of the one behind it."""
+    """Return the HTTP status of an error, or of its causes; None if there is none."""
     while error is not None:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
@@ -578,12 +582,13 @@ def _folder_in(cache: Path, model_id: str) -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
-    return next(above for above in (folder, *folder.parents) if os.path.isdir(above))  # False where one may not look
+    """Return the folder, or its nearest parent that exists."""
+    # os.path.isdir returns False for folders that this user may not access, where Path.is_dir would raise.
+    return next(above for above in (folder, *folder.parents) if os.path.isdir(above))
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether this user can make the folder, or files in it."""
+    """Whether this user can create the folder, or files in it."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)):
             return True
@@ -592,10 +597,10 @@ def _can_be_written(folder: Path) -> bool:
 
 
 def _bytes_in(folder: Path) -> int:
-    """On disk, for a file that is downloaded in pieces has its full length early."""
+    """Return the disk blocks in use: a file that is downloaded in parts has its full length from the start."""
     total = 0
     for file in folder.rglob("*"):
-        with suppress(OSError):  # renamed meanwhile
+        with suppress(OSError):  # the file may be renamed meanwhile
             total += 0 if file.is_symlink() else file.stat().st_blocks * 512
     return total
 

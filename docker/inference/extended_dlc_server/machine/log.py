@@ -46,7 +46,7 @@ _FIRST_FRAMES, _LAST_FRAMES, _CAUSES = 5, 25, 5
 
 _HIDE, _END = b"h", b"e"
 
-# Characters that some reader takes for the end of a line, that move the cursor or change the text direction; surrogates
+# Characters that some readers take for a line end, that move the cursor or change the text direction, and surrogates.
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/'\"]*@")
 
@@ -117,7 +117,7 @@ def hide_requests() -> None:
     for name, logger in list(logging.Logger.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and logger.level and not _is_ours(name):
             logger.setLevel(max(logger.level, logging.ERROR))
-    logging.raiseExceptions = False  # it prints the arguments of a record that cannot be written
+    logging.raiseExceptions = False  # otherwise logging prints the arguments of a record that it cannot write
     warnings.simplefilter("ignore")
     _tell(_HIDE)
 

@@ -26,7 +26,7 @@ _LAST_SECONDS = 5
 log = logging.getLogger(__name__)
 
 _PROTECTED = "protected.txt"
-"""The list that the image build uses too: beside the package in a checkout, in the folder `build` in an image."""
+"""The list of protected packages, as in the image build: beside this package, or in the folder `build` of an image."""
 
 _NO_NETWORK = ("Failed to establish a new connection", "name resolution", "Network is unreachable", "timed out")
 

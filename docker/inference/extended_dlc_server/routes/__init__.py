@@ -1,1 +1,1 @@
-"""The interfaces of SageMaker, Hugging Face and OpenAI, and the table that says who reads which."""
+"""The APIs of SageMaker, Hugging Face and OpenAI, and the table of routes."""

@@ -47,7 +47,10 @@ Enough for each of eight copies of a model to find its next request decoded.
 """
 
 MOST_BODIES = 16
-"""All bodies in memory together may take this many times the largest body: SageMaker times out on requests behind."""
+"""All bodies in memory together may take this many times the largest body.
+
+SageMaker would time out on requests that wait behind so many.
+"""
 
 MEDIA_SHARE = 4
 """Decoded images and audio of all requests may take 1/4 of the container's memory."""

@@ -241,7 +241,7 @@ def _parameters(model: Model, ask: _Ask) -> dict[str, Any]:
         parameters["task"] = ask.task
         if ask.language:
             parameters["language"] = ask.language
-    if ask.temperature > 0:  # 0 means greedy decoding, which is the default
+    if ask.temperature > 0:  # 0 means the most likely text, which the model returns by default
         parameters.update(temperature=float(ask.temperature), do_sample=True)
     if ask.words and not ask.segments:
         parameters["return_timestamps"] = "word"
