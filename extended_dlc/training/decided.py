@@ -1,4 +1,4 @@
-"""What is refused and noted of a training before a container runs, and the image that it runs in."""
+"""The decisions about a training before a container runs: its image, refusals and annotations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def endpoint_of(serves: TrainedModel | None) -> HuggingFaceEndpoint | None:
-    """The endpoint that serves the weights; ValueError where there is none."""
+    """The endpoint that serves the weights; None without `serves`. ValueError where no endpoint serves them."""
     from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
 
     if serves is None:
@@ -41,7 +41,7 @@ def endpoint_of(serves: TrainedModel | None) -> HuggingFaceEndpoint | None:
 
 
 def decide_image(job: TrainingJob, image: ServingImage) -> tuple[ImageDecision, Sequence[Note]]:
-    """Which image it is, and what is noted of it; ValueError for one that cannot train."""
+    """The image's decision, and the notes about it. ValueError for an image that cannot train."""
     asked = image_asked(image)
     if asked.kind == "stock":
         raise OptionError(
@@ -57,7 +57,7 @@ def decide_image(job: TrainingJob, image: ServingImage) -> tuple[ImageDecision, 
 
 
 def decide_job(job: TrainingJob, options: TrainingOptions, image: ImageDecision) -> None:
-    """Refuse what cannot end well, and annotate the rest of what is known."""
+    """Refuse options that would make a job fail, and annotate the construct with the notes."""
     _check_adapter(options)
     found = Found()
     decide_training(_asked(job, options, image), found)
@@ -104,7 +104,7 @@ def _asked(job: TrainingJob, options: TrainingOptions, image: ImageDecision) -> 
 
 
 def serving_release(endpoint: HuggingFaceEndpoint | None) -> str | None:
-    """The release of transformers in the endpoint's image; None where nobody knows it."""
+    """The transformers release in the endpoint's image; None where it is not known."""
     parts = endpoint.decision.parts if endpoint is not None else ()
     return parts[0].image.transformers if parts else None
 
@@ -112,7 +112,7 @@ def serving_release(endpoint: HuggingFaceEndpoint | None) -> str | None:
 def publish(
     job: TrainingJob, options: TrainingOptions, decided: ImageDecision, notes: Sequence[Note]
 ) -> PublishedImage:
-    """The image in a registry that SageMaker pulls from."""
+    """The image in a registry from which SageMaker can pull."""
     image = options.image
     if isinstance(image, (ExtendedDlc, EcrImage)):
         return image.publish_decided(job, decided, notes)

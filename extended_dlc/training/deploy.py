@@ -1,4 +1,4 @@
-"""The state machine of a training, with the group of the model registry that it adds to."""
+"""The state machine of a training, and the model package group to which it adds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DAY_SECONDS = 24 * 3600
 def state_machine(
     job: TrainingJob, options: TrainingOptions, requests: Requests, *, after: Sequence[IDependable]
 ) -> sfn.StateMachine:
-    """The state machine; an execution is a run."""
+    """The state machine; each execution is a run."""
     serves, registry = options.result.serves, options.result.registry
     function = judge(job, options, serves) if serves is not None else None
     group = _model_group(job, registry) if registry is not None else None
@@ -79,7 +79,7 @@ def _plan(job: TrainingJob, options: TrainingOptions, requests: Requests, functi
 
 
 def _longest_seconds(options: TrainingOptions) -> int:
-    """How long a run can take: each type once, both evaluations, and a day for the endpoint's rollout."""
+    """A run's longest duration: each instance type once, both evaluations, and a day for the endpoint's rollout."""
     instances, gate = options.instances, options.result.gate
     one = instances.max_wait_seconds or instances.max_runtime_seconds * (2 if instances.spot else 1)
     measured = 2 * gate.max_runtime_seconds if gate is not None else 0
@@ -96,7 +96,7 @@ def _look(job: TrainingJob, serves: TrainedModel) -> dict[str, Any]:
 
 
 def _parameter_name(serves: TrainedModel) -> str:
-    """The parameter's name in its own stack: a text there, so that another stack needs no export of it."""
+    """The parameter's name as a string, not a token, so that another stack needs no export of it."""
     return str(Stack.of(serves).resolve(serves.parameter.logical_id))
 
 
@@ -124,7 +124,7 @@ def _model_group(job: TrainingJob, registry: str) -> sagemaker.CfnModelPackageGr
 
 
 def _package(endpoint: HuggingFaceEndpoint, serves: TrainedModel, registry: str) -> State:
-    """CreateModelPackage: a version of the registry's group, the accepted model with the endpoint's image."""
+    """The request of CreateModelPackage: a version in the group, with the accepted model and the endpoint's image."""
     source = {"S3Uri.$": "$.look.artifact", "S3DataType": "S3Prefix", "CompressionType": "None"}
     container = {
         "Image": cast(Any, endpoint.model.primary_container).image,

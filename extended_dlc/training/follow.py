@@ -1,4 +1,4 @@
-"""A run of a training as it goes on: its state, the job behind it, what the job logs and measures."""
+"""Follows a run of a training: its states, its training jobs, their logs and metrics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from extended_dlc.facts.names import TRAINING_LOGS
 
 SECONDS = 5.0
-"""Between two looks at a run."""
+"""The polling interval in seconds."""
 
 MOST_LINES = 200
-"""Of the log, at one look: more is passed over, and the rest is in CloudWatch."""
+"""The number of log lines at one poll of a stream: more are skipped here, and are in CloudWatch."""
 
 _PROGRESS = re.compile(r"(\d{1,3})%\|[^|]*\|\s*([\d.]+/[\d.]+)?")
-"""A progress bar of tqdm's, as Trainer writes it."""
+"""A progress bar of tqdm, as Trainer prints it."""
 
 _WHAT = {
     "Train": "trains",
@@ -34,7 +34,7 @@ _WHAT = {
     "LookAtStack": "waits for the endpoint",
     "WhyItStays": "asks why the endpoint stays",
 }
-"""The states that a person wants to hear of, without their numbers, and what happens in them."""
+"""The states that are reported, without their numbers, with the texts for them."""
 
 
 @dataclass(kw_only=True)
@@ -43,18 +43,18 @@ class Run:
 
     arn: str
     states: Any
-    """A client of Step Functions."""
+    """A boto3 client of Step Functions."""
 
     sagemaker: Any
     logs: Any
     say: Callable[[str], None] = print
     progress: Callable[[str], None] = lambda line: None
-    """Shows a line that the next one may replace; an empty one takes it away."""
+    """Shows a line that the next one may replace; an empty one removes it."""
 
     seconds: float = SECONDS
     status: str = "RUNNING"
     jobs: list[str] = field(default_factory=list)
-    """The jobs of the run, the newest last."""
+    """The names of the run's training jobs, the newest last."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     _told: str = ""
@@ -63,7 +63,7 @@ class Run:
     _next: dict[str, str | None] = field(default_factory=dict)
 
     def follow(self) -> dict[str, Any]:
-        """Say what happens until the run has ended; what came of it."""
+        """Report what happens until the run ends; returns its result."""
         while True:
             described = self.states.describe_execution(executionArn=self.arn)
             self._look()
@@ -73,7 +73,7 @@ class Run:
             time.sleep(self.seconds)
 
     def stop(self) -> None:
-        """End the run, and the job that it waits for."""
+        """Stop the run and its current job."""
         self.states.stop_execution(executionArn=self.arn, error="Stopped", cause="stopped by extended-dlc train")
 
     def _ended(self, described: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Run:
         }
 
     def _look(self) -> None:
-        """What is new."""
+        """Report new events."""
         for event in self._events():
             entered = event.get("stateEnteredEventDetails")
             if entered is not None:
@@ -130,7 +130,7 @@ class Run:
                 self.say(f"  {metric['MetricName']} = {metric['Value']:g}")
 
     def _tell_log(self, name: str) -> None:
-        """The new lines of each host; a progress bar stays one line."""
+        """Report the new lines of each host; a progress bar stays on one line."""
         for stream in self._streams(name):
             token = self._next.get(stream)
             given = {"nextToken": token} if token else {}
@@ -164,7 +164,7 @@ def _bar(percent: int, steps: str) -> str:
 
 
 def _job_of(output: str) -> str | None:
-    """The name of the job that a task has started."""
+    """The name of the training job that a task started."""
     try:
         arn = json.loads(output).get("TrainingJobArn")
     except (ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What a training was asked, with the platform's defaults."""
+"""The options of a training, with the platform's defaults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Where the result of a training goes, and what decides about it."""
+    """The destination of a training's result, and what accepts it."""
 
     serves: TrainedModel | None
     gate: EvaluationGate | None
@@ -46,20 +46,20 @@ class Result:
 
     @property
     def given_bucket(self) -> s3.IBucket | None:
-        """The bucket that results go to; None where the training makes one."""
+        """The bucket of the results; None where the training creates one."""
         return self.serves.bucket if self.serves is not None else self.bucket
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRole:
-    """The role of the containers: one that was given, or what a new one is made with."""
+    """The containers' role: an existing one, or the options of a new one."""
 
     role: iam.IRole | None
     path: str | None
     boundary: iam.IManagedPolicy | None
 
     def __post_init__(self) -> None:
-        """Refuse options of a new role beside a role that was given."""
+        """Refuse options of a new role beside an existing role."""
         for option, value in (("role_path", self.path), ("permissions_boundary", self.boundary)):
             if self.role is not None and value is not None:
                 raise OptionError(option, rule="is for the new role, and 'role' gives one: set it there")
@@ -67,7 +67,7 @@ class JobRole:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of a `TrainingJob`, which describes them."""
+    """The options of a `TrainingJob`, which documents them."""
 
     code: TrainingCode
     image: ServingImage
@@ -86,7 +86,7 @@ class TrainingOptions:
     job_role: JobRole
 
     def settled(self, scope: Construct) -> TrainingOptions:
-        """The same with the platform's defaults; ValueError for instance types that the platform does not allow."""
+        """These options with the platform's defaults. ValueError for instance types that the platform forbids."""
         rules = rules_of(scope)
         if rules is None:
             return self
@@ -98,7 +98,7 @@ class TrainingOptions:
         )
 
     def variables(self) -> dict[str, str]:
-        """The environment variables of the container: those that the options set, and the user's own."""
+        """The container's environment variables: those that follow from the options, and the user's own."""
         base = self.base_model
         values: dict[str, str | None] = {}
         if isinstance(base, HubModel):
@@ -116,4 +116,4 @@ class TrainingOptions:
 
 
 MERGE_ADAPTER = "EXTENDED_DLC_MERGE_ADAPTER"
-"""Tells the image to merge the adapter into its base when the script has ended well (docker/training/README.md)."""
+"""Makes the image merge the adapter into its base after the script has succeeded (docker/training/README.md)."""

@@ -1,4 +1,4 @@
-"""What the container of a training finds below `/opt/ml/input/data/`."""
+"""The files below `/opt/ml/input/data/` in a training's container."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from extended_dlc.training.job import TrainingJob
 
 CODE_CHANNEL = "code"
-"""Has the code of a container without a network, which cannot fetch it."""
+"""The channel with the code for a container without a network, which cannot download it."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class _Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The archive of the code, and the channels."""
+    """The code's archive, and the channels."""
 
     code: Uploaded
     channels: Mapping[str, str]
-    """The address in S3 of each."""
+    """Each channel's S3 URL."""
 
     ready: Sequence[IDependable]
-    """What must exist before a job can start."""
+    """What must be deployed before a job can start."""
 
 
 def place_inputs(job: TrainingJob, options: TrainingOptions) -> Inputs:
-    """The inputs in S3, which the role of the containers may read."""
+    """The inputs in S3, with read access for the containers' role."""
     code = upload_archive(job, options.code.files())
     grant_archive(job.role, code)
     places = dict(_places(job, options))

@@ -1,4 +1,4 @@
-"""The function of a training's state machine: it looks at what was trained, and judges what was measured."""
+"""The Lambda function of a training's state machine: it inspects the trained model and judges its evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def judge(job: TrainingJob, options: TrainingOptions, serves: TrainedModel) -> lambda_.Function:
-    """The function, with its log and its role (`programs/functions/gate.py`)."""
+    """The function, with its log group and role (`programs/functions/gate.py`)."""
     from aws_cdk import aws_lambda as lambda_
 
     from extended_dlc.endpoint.prover import FUNCTIONS
@@ -53,7 +53,7 @@ def judge(job: TrainingJob, options: TrainingOptions, serves: TrainedModel) -> l
 def _statements(
     job: TrainingJob, serves: TrainedModel
 ) -> Iterator[tuple[list[str], list[str], Mapping[str, object] | None]]:
-    """See how the endpoint's stack is, and read models and evaluations."""
+    """Permissions to describe the endpoint's stack, and to read models and evaluations."""
     bucket = job.bucket
     stack = place_of(serves).arn("cloudformation", f"stack/{Stack.of(serves).stack_name}/*")
     yield ["cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents"], [stack], None

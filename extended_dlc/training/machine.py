@@ -18,64 +18,64 @@ from typing import Any
 State = dict[str, Any]
 
 WAIT_SECONDS = 30
-"""Between two looks at the endpoint's stack."""
+"""Seconds between two checks of the endpoint's stack."""
 
 BUSY_SECONDS = 60
-"""Before a stack that is busy with another update is asked again."""
+"""Seconds before the update of a busy stack is tried again."""
 
 SHORTAGES = ("*CapacityError*", "*Unable to provision requested ML compute capacity*", "*InsufficientCapacity*")
-"""What SageMaker says where it has no instance of a type, in the reason of the job's failure."""
+"""Patterns of a training job's FailureReason where SageMaker has no capacity of an instance type."""
 
 NO_QUOTA = "*ResourceLimitExceeded*"
-"""The error of an account that may not have the instances."""
+"""The error where the account's quota for the instance type is exceeded."""
 
 DONE = ("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
 
 NAME = "States.Format('{name}-{{}}', States.ArrayGetItem(States.StringSplit(States.UUID(), '-'), 4))"
-"""A job's name: a run's last twelve digits are random, because SageMaker knows each name once."""
+"""A job's name with twelve random digits, because SageMaker allows each name once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoOver:
-    """How the endpoint comes to a model."""
+    """The update that makes the endpoint serve a new model."""
 
     stack: str
     parameter: str
     parameters: object
-    """The stack's parameters in the words of UpdateStack, a list or what resolves to one."""
+    """The stack's parameters for UpdateStack: a list, or a token that resolves to one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a state machine is made of; texts may be the CDK's tokens."""
+    """The inputs of a state machine's definition; strings may be CDK tokens."""
 
     partition: str
     name: str
-    """The jobs' own part of their names."""
+    """The prefix of the jobs' names."""
 
     requests: Sequence[State]
-    """CreateTrainingJob without its name, one for each instance type in order of preference."""
+    """Requests of CreateTrainingJob without the name, one for each instance type in order of preference."""
 
     evaluations: Sequence[State] = ()
-    """The same of the gate."""
+    """The same requests for the evaluation gate."""
 
     evaluations_uri: str = ""
-    """Where the evaluations' output goes, with its `/` at the end."""
+    """The S3 URL of the evaluations' output, with its `/` at the end."""
 
     function: str = ""
-    """ARN of the function behind `Look` and `Judge`; empty where nothing serves the model."""
+    """ARN of the function behind `Look` and `Judge`; empty where no endpoint serves the model."""
 
     look: Mapping[str, Any] = field(default_factory=dict)
     gate: Mapping[str, Any] | None = None
     beside_live: bool = False
     package: State | None = None
-    """CreateModelPackage without the model's place."""
+    """The request of CreateModelPackage without the model's S3 URL."""
 
     goes: GoOver | None = None
 
 
 def definition(plan: Plan) -> State:
-    """The whole of it."""
+    """The whole definition."""
     serves = plan.goes is not None
     states: dict[str, State] = {}
     if serves:
@@ -105,7 +105,7 @@ def definition(plan: Plan) -> State:
 
 
 def _deployment(plan: Plan) -> dict[str, State]:
-    """From an artefact to the endpoint."""
+    """The states from an artifact to the endpoint."""
     after_gate = "Register" if plan.package else "GoOver"
     states = {
         "Look": _call(
@@ -133,7 +133,7 @@ def _deployment(plan: Plan) -> dict[str, State]:
 
 
 def _gate(plan: Plan, after: str) -> dict[str, State]:
-    """The evaluation and its judgement; the live model is measured where the bound accepts the new one."""
+    """The evaluation and its judgement; the live model is evaluated only after the bound accepts the new one."""
     judged = {"accepted.$": "$.Payload.accepted", "value.$": "$.Payload.value", "refused.$": "$.Payload.refused"}
 
     def output(job: str) -> str:
@@ -179,7 +179,7 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
 
 
 def _going_over(plan: Plan) -> dict[str, State]:
-    """The update of the endpoint's stack, and the wait for it."""
+    """The update of the endpoint's stack, and the wait for its end."""
     goes = plan.goes
     assert goes is not None  # noqa: S101 - by the caller
     sdk = f"arn:{plan.partition}:states:::aws-sdk:cloudformation"
@@ -187,7 +187,7 @@ def _going_over(plan: Plan) -> dict[str, State]:
 
 
 def _update(goes: GoOver, sdk: str) -> dict[str, State]:
-    """Start the update; a stack that is busy is asked again, one that has the model already is done."""
+    """Start the update; it is retried during another update, and skipped where the model is served already."""
     failed = "$.failed.Cause"
     return {
         "GoOver": {
@@ -218,7 +218,7 @@ def _update(goes: GoOver, sdk: str) -> dict[str, State]:
 
 
 def _wait_for_stack(goes: GoOver, sdk: str) -> dict[str, State]:
-    """Look at the stack until its update has ended, well or not."""
+    """Poll the stack until its update has succeeded or failed."""
     return {
         "WaitForStack": {"Type": "Wait", "Seconds": WAIT_SECONDS, "Next": "LookAtStack"},
         "LookAtStack": {
@@ -243,7 +243,7 @@ def _wait_for_stack(goes: GoOver, sdk: str) -> dict[str, State]:
 
 
 def _outcome(plan: Plan, goes: GoOver) -> dict[str, State]:
-    """The endpoint stays as it is, with CloudFormation's reason, or serves the model."""
+    """The end states: the endpoint keeps its model, with CloudFormation's reason, or serves the new one."""
     return {
         "WhyItStays": _call(
             plan,
@@ -264,9 +264,9 @@ def _outcome(plan: Plan, goes: GoOver) -> dict[str, State]:
 def _jobs(
     plan: Plan, called: str, requests: Sequence[State], *, channel: str | None, result: str, after: str
 ) -> dict[str, State]:
-    """The same job on one instance type after the other, as long as the account is short of them.
+    """The same job on one instance type after another, while there is no capacity or quota.
 
-    :param channel: Path of what the job gets in the channel `model`; None: what its request says.
+    :param channel: JSON path to the S3 URL of the job's channel `model`; None: as in its request.
     """
     states: dict[str, State] = {}
     for number, request in enumerate(requests, start=1):
@@ -306,7 +306,7 @@ def _jobs(
 
 
 def _failures() -> dict[str, State]:
-    """A job that failed says the container's own reason: the state's cause is the job's description, as JSON."""
+    """States that end with the job's own FailureReason: the failed state's cause is the job's description as JSON."""
     job = "$.failed.job"
     return {
         "Why": {
@@ -343,7 +343,7 @@ def _read_cause(after: str) -> State:
 
 
 def _call(plan: Plan, payload: Mapping[str, Any], *, result: str, after: str, keep: Mapping[str, str]) -> State:
-    """A call of the training's function."""
+    """A call of the training's Lambda function."""
     return {
         "Type": "Task",
         "Resource": f"arn:{plan.partition}:states:::lambda:invoke",
@@ -376,7 +376,7 @@ def _unless_refused(variable: str, after: str, refused: str) -> State:
 
 
 def s3_channel(name: str, *, uri: str | None = None, uri_path: str | None = None) -> State:
-    """A channel of CreateTrainingJob: the files below a prefix, in each container."""
+    """A channel of CreateTrainingJob: each container gets all files below a prefix."""
     where = {"S3Uri": uri} if uri_path is None else {"S3Uri.$": uri_path}
     return {
         "ChannelName": name,

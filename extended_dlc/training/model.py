@@ -1,4 +1,4 @@
-"""`TrainedModel`: weights that a training replaces, behind an endpoint that goes over to them by its own rollout."""
+"""`TrainedModel`: weights that a training replaces, behind an endpoint that updates to them by its own rollout."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from extended_dlc.models.mirrored import MirroredModel
 
 MODELS = "models/"
-"""The part of the bucket that the endpoint may read."""
+"""The prefix in the bucket that the endpoint may read."""
 
 UNTRAINED = "s3://none/"
-"""The parameter's value until a model was accepted: an address like the others, as the checks of a template want it."""
+"""The parameter's value until a model is accepted: an S3 URL, so that it passes the template's checks."""
 
 HUB_VARIABLES = ("HF_MODEL_ID", "HF_MODEL_REVISION", "HF_TOKEN_SECRET_ARN")
-"""What tells a container to load another model than the one in `/opt/ml/model`."""
+"""Variables that make a container load another model than the one in `/opt/ml/model`."""
 
 
 class TrainedModel(Construct):
-    """The weights of an endpoint that a `TrainingJob` replaces.
+    """An endpoint's weights that a `TrainingJob` replaces.
 
-    Where they are is a parameter of the endpoint's stack. A training that is accepted updates the stack with the
-    template that it has and this one parameter, so that CloudFormation makes the Model and the endpoint goes over by
-    its rollout, with its alarms and its proof; a `cdk deploy` leaves the parameter as it finds it.
+    Their S3 URL is a parameter of the endpoint's stack. A training that is accepted updates the stack with its current
+    template and this one parameter. CloudFormation then creates the Model, and the endpoint updates by its rollout,
+    with its alarms and its proof. A `cdk deploy` keeps the parameter's value.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class TrainedModel(Construct):
     ) -> None:
         """Define the weights.
 
-        :param first: What is served until something was trained. ValueError for a model with code of its own and for
-            one in an archive, whose form the trained files have not.
-        :param adapter: Whether what is trained is a LoRA adapter that is loaded beside `first`. ValueError for a
-            `first` that is not the Hub's, which the container could not load then. Default: the whole model, an adapter
-            merged into it included.
-        :param bucket: Where trained models go, below `models/`, in the endpoint's region. Default: a new one,
-            encrypted, for TLS only, which stays when the stack is deleted, and in which nothing expires.
+        :param first: The model that is served until one is trained. ValueError for a model with its own code and for an
+            archive, because trained files are not packed.
+        :param adapter: Whether the training makes a LoRA adapter that is loaded beside `first`. ValueError for a
+            `first` that is not on the Hub, because the container could not load it then. Default: the whole model,
+            which may include a merged adapter.
+        :param bucket: The bucket of trained models, below `models/`, in the endpoint's region. Default: a new one that
+            is encrypted, requires TLS, is retained when the stack is deleted, and does not expire models.
         :param encryption_key: Key of the new bucket. ValueError with `bucket`. Default: S3's own.
         """
         super().__init__(scope, construct_id)
@@ -84,75 +84,75 @@ class TrainedModel(Construct):
         )
         self.adapter = adapter
         self.endpoints: list[Construct] = []
-        """The endpoints, or parts of one, that serve it."""
+        """The endpoints, or their components, that serve the model."""
 
     @property
     def models_uri(self) -> str:
-        """Below which trained models are."""
+        """The S3 URL of the trained models' prefix."""
         return f"s3://{self.bucket.bucket_name}/{MODELS}"
 
     @property
     def source(self) -> Source:
-        """Where the first model is: its container may need the Hub."""
+        """The first model's source: its container may need the Hub."""
         return self.first.source
 
     @property
     def id(self) -> str | None:
-        """The first model's id on the Hub."""
+        """The first model's ID on the Hub."""
         return getattr(self.first, "id", None)
 
     @property
     def model_id(self) -> str | None:
-        """The same, of one that is mirrored."""
+        """The Hub ID of a first model that is mirrored."""
         return getattr(self.first, "model_id", None)
 
     @property
     def revision(self) -> str | None:
-        """The first model's."""
+        """The first model's revision."""
         return getattr(self.first, "revision", None)
 
     @property
     def model_type(self) -> str | None:
-        """The first model's, which training does not change."""
+        """The first model's type, which training does not change."""
         return self.first.model_type
 
     @property
     def task(self) -> str | None:
-        """The first model's."""
+        """The first model's task."""
         return self.first.task
 
     @property
     def parameters(self) -> int | None:
-        """The first model's."""
+        """The first model's number of parameters."""
         return self.first.parameters
 
     @property
     def licence(self) -> str | None:
-        """The first model's."""
+        """The first model's licence."""
         return getattr(self.first, "licence", None)
 
     @property
     def trust_remote_code(self) -> bool:
-        """The first model's."""
+        """Whether the first model needs `trust_remote_code`."""
         return self.first.trust_remote_code
 
     @property
     def token(self) -> secretsmanager.ISecret | None:
-        """The first model's."""
+        """The first model's Hub token."""
         return self.first.token
 
     @property
     def code(self) -> InferenceCode | None:
-        """There is none."""
+        """None: models with code are refused."""
         return None
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """As of the first model."""
+        """The variables of the first model's source."""
         return VARIABLES[self.source]
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The first model, or the trained one where the parameter names it."""
+        """The first model's place, or the trained model's where the parameter is set."""
         self.endpoints.append(scope)
         placed = self.first.place_for(scope, role)
         prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=MODELS), self.bucket.encryption_key)
@@ -171,14 +171,14 @@ class TrainedModel(Construct):
         )
 
     def _unless_trained(self, name: str, value: str) -> str:
-        """A variable that would load the first model, which a trained one takes the place of."""
+        """The variable's value, or none where it would load the first model in place of a trained one."""
         if name not in HUB_VARIABLES or self.adapter:
             return value
         return Fn.condition_if(self._is_trained.logical_id, Aws.NO_VALUE, value).to_string()
 
 
 def _check_first(first: HubModel | S3Model | MirroredModel, *, adapter: bool) -> None:
-    """Refuse a model that a trained one could not take the place of."""
+    """Refuse a model that a trained one could not replace."""
     if first.code is not None:
         raise OptionError(
             "first", "a model with code", "would lose its code beside trained weights: serve it without, or serve "
@@ -198,7 +198,7 @@ def _check_first(first: HubModel | S3Model | MirroredModel, *, adapter: bool) ->
 
 
 def new_results(scope: Construct, construct_id: str, key: kms.IKey | None) -> s3.Bucket:
-    """A private, encrypted bucket for models, which stays when the stack goes."""
+    """A private, encrypted bucket for models, which is retained when the stack is deleted."""
     from aws_cdk import Duration
 
     return s3.Bucket(
@@ -218,7 +218,7 @@ def new_results(scope: Construct, construct_id: str, key: kms.IKey | None) -> s3
 
 
 def _as_json(data: Any) -> dict[str, Any] | None:
-    """A ModelDataSource in CloudFormation's words, as it stands inside a condition."""
+    """A ModelDataSource as CloudFormation JSON, for use inside a condition."""
     if data is None:
         return None
     source: sagemaker.CfnModel.S3DataSourceProperty = data.s3_data_source

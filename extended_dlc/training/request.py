@@ -1,4 +1,4 @@
-"""CreateTrainingJob: what SageMaker is asked for a training and for the evaluation of its result."""
+"""The requests of CreateTrainingJob for a training and for the evaluation of its result."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CHECKPOINTS = "/opt/ml/checkpoints"
 _CODE = f"/opt/ml/input/data/{CODE_CHANNEL}"
 
 _TORCHRUN = "sagemaker_torch_distributed_enabled"
-"""What tells the image's entry point to start the script with torchrun (sagemaker-pytorch-training, `training.py`)."""
+"""Makes the image's entry point start the script with torchrun (sagemaker-pytorch-training, `training.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Script:
-    """One script of the code, with what it is given and what it runs on."""
+    """One script of the code, with its inputs, instances and output."""
 
     entry_point: str
     hyperparameters: Mapping[str, HyperParameter]
@@ -38,7 +38,7 @@ class _Script:
     instance_count: int
     max_runtime_seconds: int
     output: str
-    """The folder of the bucket that the results go to."""
+    """The prefix of the results in the bucket."""
 
     compression: str
     metrics: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class _Script:
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """The requests of a training, without the job's name, which the state machine gives."""
+    """A training's requests without the job's name, which the state machine generates."""
 
     job_name: str
     options: TrainingOptions
@@ -60,11 +60,11 @@ class Requests:
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment variables of the container that trains."""
+        """The environment variables of the training container."""
         return self.options.variables()
 
     def training(self) -> list[State]:
-        """The training on each instance type, in order of preference."""
+        """The training's request for each instance type in order of preference."""
         options, instances = self.options, self.options.instances
         script = _Script(
             entry_point=options.code.entry_point,
@@ -76,13 +76,13 @@ class Requests:
             torchrun=instances.distribution is not None,
             max_runtime_seconds=instances.max_runtime_seconds,
             output=MODELS.rstrip("/"),
-            compression="NONE",  # as files, so that an endpoint starts without unpacking
+            compression="NONE",  # uncompressed, so that an endpoint starts without unpacking
         )
         kept = self._interruptions()
         return [self._request(script, each) | kept for each in instances.instance_types]
 
     def evaluation(self) -> list[State]:
-        """The evaluation on each instance type; none where there is no gate."""
+        """The evaluation's request for each instance type; none without a gate."""
         gate = self.options.result.gate
         if gate is None:
             return []
@@ -94,7 +94,7 @@ class Requests:
             instance_count=1,
             max_runtime_seconds=gate.max_runtime_seconds,
             output="evaluations",
-            compression="GZIP",  # what is measured is one small archive
+            compression="GZIP",  # the evaluation's output is one small archive
         )
         types: Sequence[str] = self.options.instances.instance_types
         if gate.instance_type is not None:
@@ -102,7 +102,7 @@ class Requests:
         return [self._request(script, each) for each in types]
 
     def made_of(self) -> dict[str, Any]:
-        """What a training is made of: another result is to be expected where it differs."""
+        """The inputs of a training: where they change, its result is expected to change."""
         return {
             "image": self.image_uri,
             "code": self.inputs.code.key,
@@ -152,7 +152,7 @@ class Requests:
         return resources
 
     def _arguments(self, script: _Script) -> dict[str, str]:
-        """The hyperparameters with SageMaker's own (sagemaker-training, `params.py`)."""
+        """The hyperparameters, with those of the toolkit itself (sagemaker-training, `params.py`)."""
         code = self.inputs.code
         place = f"s3://{code.bucket}/{code.key}"
         if self.options.network_isolation:
@@ -178,11 +178,11 @@ class Requests:
         return found
 
     def _interruptions(self) -> dict[str, Any]:
-        """What keeps the work of a job that is stopped, and spot capacity, which stops it."""
+        """The checkpoints of a job that may be stopped, and spot capacity, which may stop it."""
         instances = self.options.instances
         told: dict[str, Any] = {}
         if instances.checkpoints:
-            # of each run its own: a later one begins anew
+            # each run has its own checkpoints, because a later run starts over
             where = f"States.Format('s3://{self.bucket_name}/checkpoints/{self.job_name}/{{}}/', "
             told["CheckpointConfig"] = {"S3Uri.$": f"{where}$$.Execution.Name)", "LocalPath": CHECKPOINTS}
         if instances.spot:
@@ -204,7 +204,7 @@ def _metrics(metrics: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _as_sagemaker_reads(value: str) -> str:
-    """A value as sagemaker-training's JSON decoding gives it back: a text that looks like JSON goes as a JSON text."""
+    """A value that survives sagemaker-training's JSON decoding: a string that looks like JSON is JSON-encoded."""
     try:
         read = json.loads(value)
     except ValueError:

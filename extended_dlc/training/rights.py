@@ -1,4 +1,4 @@
-"""What the containers of a training may do, and what its state machine may do."""
+"""The permissions of a training's containers and of its state machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def grant_archive(role: iam.IRole, archive: Uploaded) -> None:
 
 
 def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
-    """Write the job's results, read trained models for the gate, and keep checkpoints."""
+    """Let the role write the job's results, read trained models for the gate, and store checkpoints."""
     bucket, own, role = job.bucket, f"{job.job_name}-*", job.role
     grant_objects(bucket, role, f"{MODELS}{own}", write=True)
     listed = []
@@ -54,7 +54,7 @@ def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
 
 
 def grant_observability(job: TrainingJob) -> None:
-    """The log and the metrics of training jobs."""
+    """Let the role write the logs and metrics of training jobs."""
     group = place_of(job).arn("logs", f"log-group:{TRAINING_LOGS}")
     _allow(job.role, ["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group, f"{group}:*"])
     _allow(job.role, ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:log-stream:{job.job_name}-*"])
@@ -68,7 +68,7 @@ def _allow(role: iam.IRole, actions: list[str], resources: list[str], conditions
 def allow_machine(
     machine: sfn.StateMachine, job: TrainingJob, options: TrainingOptions, function: lambda_.Function | None
 ) -> None:
-    """What the state machine does: jobs of this name, the function, the package, and the one stack."""
+    """Allow the state machine its calls: jobs of this name, the function, the model package, the endpoint's stack."""
     serves, registry = options.result.serves, options.result.registry
     statements = list(_of_jobs(job, tags=bool(options.tags)))
     if function is not None and serves is not None:
@@ -89,15 +89,16 @@ def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[
     yield actions + (["sagemaker:AddTags"] if tags else []), [jobs], None
     to_sagemaker = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     yield ["iam:PassRole"], [job.role.role_arn], to_sagemaker
-    # how Step Functions hears of a job's end (Step Functions developer guide, "Run a job (.sync)")
+    # Step Functions learns of a job's end by this rule (Step Functions developer guide, "Run a job (.sync)")
     yield ["events:PutTargets", "events:PutRule", "events:DescribeRule"], [rule], None
 
 
 def _of_stack(serves: TrainedModel) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
-    """Update the endpoint's stack."""
+    """The permissions to update the endpoint's stack."""
     stack, place = Stack.of(serves), place_of(serves)
     arn = place.arn("cloudformation", f"stack/{stack.stack_name}/*")
     yield ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [arn], None
-    # the caller's right to the CDK's own parameter of each template, BootstrapVersion
+    # for the CDK's BootstrapVersion parameter of each template, which CloudFormation reads with the caller's
+    # permissions
     qualifier = synthesizer_of(stack).bootstrap_qualifier or "hnb659fds"
     yield ["ssm:GetParameters"], [place.arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")], None
