@@ -581,7 +581,7 @@ class Scheduler:
         """Set the prompt tokens per step from the measured speed, and divide the memory for keys and values."""
         tokens = (ids * 64)[: min(64, self._longest)]
         seconds = []
-        for _ in range(2):  # the first time takes longer
+        for _ in range(2):  # the first run includes warm-up
             cache = new_cache()
             cache.begin([len(tokens)])
             begun = time.perf_counter()
