@@ -1,1 +1,1 @@
-"""What a request says, read and checked: bodies, media, forms, parameters and the limits of each."""
+"""Decoding and validation of requests: bodies, media files, forms, parameters and their limits."""

@@ -1,4 +1,4 @@
-"""Parameters beside a raw body: the custom attributes header, which SageMaker passes on as it is (1024 characters)."""
+"""Parameters in the custom attributes header, which SageMaker passes on unchanged (at most 1024 characters)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from ..errors import RequestError
 
 HEADER = "x-amzn-sagemaker-custom-attributes"
 
-# AWS's own example of a use: an id by which the caller finds the request again. It holds no parameters.
+# AWS's example for this header: an id to trace the request. It holds no parameters.
 TRACKING_ID = re.compile(r"[\w.:/+-]+")
 
 _HINT = 'send a JSON object such as {"language": "de"}, or pairs such as language=de;max_new_tokens=32'
 
 MOST_VALUES = 1_000_000
-"""Most commas, lines, lists and objects of a document: 25 MB of prose have a quarter of that."""
+"""Maximum number of commas, lines, lists and objects in a body: 25 MB of prose have a quarter of that."""
 
 _BYTES_OF_CHARACTER, _BYTES_OF_ESCAPE = 4, 12
-"""Most bytes of a character in the usual charsets, and as JSON may escape it."""
+"""Maximum bytes of a character in the usual charsets, and of a JSON escape."""
 
 _MOST_LOOKS = 20_000
-"""Ends of texts that are looked for, in a few milliseconds."""
+"""Maximum number of delimiters to search for, which takes a few milliseconds."""
 
 
 ALWAYS_KNOWN = frozenset({"route", "stream"})
-"""Attributes that are no parameters of a model, and mean something to this server."""
+"""Attributes for the server, which are not parameters of a model."""
 
 
 def parse_attributes(value: str, known: Collection[str]) -> dict[str, Any]:
-    """What this server knows of the header: a JSON object, or `name=value` pairs with semicolons between them.
+    """Return the known names of the header: a JSON object, or `name=value` pairs separated by semicolons.
 
-    All else is passed over, for the header is AWS's field for whatever callers want to find again: ids of traces,
-    `accept_eula=true`.
+    Other names are ignored, since AWS offers the header for any data of the caller: trace ids, `accept_eula=true`.
     """
     value = value.strip()
     if not value or TRACKING_ID.fullmatch(value):
@@ -59,11 +58,11 @@ def parse_attributes(value: str, known: Collection[str]) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """The document; `ValueError` or `RecursionError` for none, 413 for one of too many values."""
+    """Parse JSON; `ValueError` or `RecursionError` if it is invalid, 413 if it has too many values."""
     check_values(text)
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:  # what is no JSON, and what json takes besides, such as NaN
+    except orjson.JSONDecodeError:  # invalid JSON, or extensions that only `json` accepts, such as NaN
         document = json.loads(text)
     try:
         json.dumps(document, ensure_ascii=False).encode()
@@ -73,10 +72,10 @@ def parse_json(text: str) -> Any:
 
 
 def check_values(text: str) -> None:
-    """413 for a text whose values would be many times its size.
+    """413 for a text whose parsed values would take many times its size.
 
-    Parsers hold the interpreter, and the garbage collector looks at all lists again and again: 25 MB of empty ones
-    would become 560 MB and keep `/ping` waiting for seconds.
+    Parsers hold the GIL, and the garbage collector visits all lists again and again: 25 MB of empty lists would become
+    560 MB and delay `/ping` by seconds.
     """
     if len(text) > MOST_VALUES and sum(map(text.count, ",\n[{")) > MOST_VALUES:
         raise RequestError(
@@ -87,10 +86,10 @@ def check_values(text: str) -> None:
 
 
 def refuse_long_texts(body: bytes, delimiter: bytes, most: int) -> None:
-    """400 for a body with a text of more characters than the model can read, before it is parsed.
+    """400 for a body with a text of more characters than the model can read, before the body is parsed.
 
-    To decode and parse 25 MB holds the interpreter for a tenth of a second, in which nobody else is answered; to look
-    for the ends of its texts takes a hundredth of that.
+    Decoding and parsing 25 MB holds the GIL for a tenth of a second, in which no other request is answered; searching
+    for the ends of the texts takes a hundredth of that.
     """
     if len(body) <= _BYTES_OF_CHARACTER * most:
         return
@@ -108,12 +107,12 @@ def refuse_long_texts(body: bytes, delimiter: bytes, most: int) -> None:
         if end == len(body):
             return
         start = end + 1
-        if body[end - 1 : end] != b"\\":  # an escaped quote is no end
+        if body[end - 1 : end] != b"\\":  # an escaped quote does not end a text
             text = start
 
 
 def parse_value(text: str) -> Any:
-    """A value that arrives as text: JSON where it is JSON (32, true, ["a"]), otherwise the text itself."""
+    """Parse a value as JSON (32, true, ["a"]), or return the text if it is not JSON."""
     try:
         return parse_json(text)
     except (ValueError, RecursionError):
@@ -121,7 +120,7 @@ def parse_value(text: str) -> Any:
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Both sets of parameters; one that stands in both, with two values, is nobody's to choose."""
+    """Merge parameters; 400 if one has different values in both."""
     for name in first.keys() & second.keys():
         if first[name] != second[name]:
             raise RequestError(

@@ -1,4 +1,4 @@
-"""Audio bytes of any container format into the mono float32 samples that a model takes."""
+"""Decodes audio files of any container format to mono float32 samples."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ FFMPEG_SECONDS = 120
 """How long ffmpeg may take for one request; an hour of audio takes it a few seconds."""
 
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
-"""Samples a second that sound is recorded with: a few of a lower rate would become hours of the model's."""
+"""Accepted sampling rates: a small file with a lower rate would become hours of audio when resampled."""
 
 _SAMPLE_BYTES = 4
 _PIECE = 4 * 1024 * 1024
-"""Bytes of samples for which room is asked at a time while ffmpeg makes them."""
+"""Memory for samples is reserved in steps of this many bytes while ffmpeg runs."""
 
 _RESAMPLING_BYTES = 32
-"""A sample while it is resampled here: spectrum and result, which numpy makes of twice the digits."""
+"""Bytes of a sample during resampling: spectrum and result, which numpy computes in double precision."""
 
 _MOST_CHUNKS = 1000
-"""Most chunks of a WAV file that are looked at to find its format."""
+"""Maximum number of chunks of a WAV file to search for its format."""
 
-# Formats that carry their own samples. Playlists (hls, concat, dash ...) are absent on purpose: they name other
-# files and URLs, which no request may do.
+# Formats that contain their samples. Playlists (hls, concat, dash ...) are left out on purpose: they refer to other
+# files and URLs, which a request must not do.
 _FORMATS = "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
 _RATE = re.compile(rb"^\[info\] +Stream #0:.* Audio: .*?, (\d+) Hz", re.MULTILINE)
 _ERROR = re.compile(rb"^(?:\[[^]\n]* @ [^]\n]*\] )?\[(?:error|fatal)\] ?(.+)$", re.MULTILINE)
 
 
 def decode_audio(data: bytes, *, rate: int, max_seconds: int, share: Share | None = None) -> Samples:
-    """Samples at `rate`; 400 for what cannot be decoded, 413 for what is too long, 429 where nothing has room for it.
+    """Decode to samples at `rate`; 400 if the file is invalid, 413 if it is too long, 429 if memory is short.
 
-    `share` is what the request has of the memory for samples.
+    `share` is the request's share of the memory for samples.
     """
     if not data:
         raise _undecodable("it is empty", "send the bytes of an audio file")
@@ -56,7 +56,7 @@ def decode_audio(data: bytes, *, rate: int, max_seconds: int, share: Share | Non
     ffmpeg = shutil.which("ffmpeg")
     if data[:4] == b"RIFF":
         _check_rate(_wav_rate(data))
-        # plain WAV needs no other program; one that does not fit the model's rate is resampled better by ffmpeg
+        # PCM WAV does not need ffmpeg, but ffmpeg is better at resampling
         samples = _decode_wav(data, rate=rate, max_seconds=max_seconds, may_resample=ffmpeg is None, share=share)
     if samples is None:
         if ffmpeg is None:
@@ -90,14 +90,14 @@ def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int
             room += _PIECE
         made.extend(piece)
 
-    if share:  # before ffmpeg runs, which must not wait for room
+    if share:  # reserve before ffmpeg starts, since it must not wait for memory
         share.take(_PIECE, "audio-too-long")
         room = _PIECE
     # A file on standard input, not a pipe: MP4 and M4A often keep their index at the end, and ffmpeg must seek to it.
     with tempfile.TemporaryFile() as source:
         source.write(data)
         source.seek(0)
-        os.fchmod(source.fileno(), 0o444)  # ffmpeg opens it by its name, as a user without rights
+        os.fchmod(source.fileno(), 0o444)  # ffmpeg opens it by name, as a user without permissions
         command = [
             *(ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"),
             *("-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", "/dev/stdin"),
@@ -109,7 +109,7 @@ def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int
             raise _undecodable(f"it took more than {FFMPEG_SECONDS} s", "send shorter or simpler audio") from None
     found = _RATE.search(said)
     _check_rate(int(found[1]) if found else None)
-    # ffmpeg ends with an error code for a truncated file too, whose beginning is worth an answer
+    # the exit code is not checked: it is an error for a truncated file too, whose beginning can be used
     if not made:
         errors = _ERROR.findall(said)
         reason = shown(errors[-1].decode("utf-8", "replace")) if errors else "no audio in it"
@@ -118,7 +118,7 @@ def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int
 
 
 def _wav_rate(data: bytes) -> int | None:
-    """Samples a second as the head of a WAV file says, whatever its samples are."""
+    """Read the sampling rate from the header of a WAV file of any sample format."""
     position = 12
     for _ in range(_MOST_CHUNKS):
         if position + 16 > len(data):
@@ -139,7 +139,7 @@ def _check_rate(rate: int | None) -> None:
 
 
 def _decode_wav(data: bytes, *, rate: int, max_seconds: int, may_resample: bool, share: Share | None) -> Samples | None:
-    """Samples of a PCM WAV file, or None for one that the standard library cannot read (or may not resample)."""
+    """Decode a PCM WAV file; None if the standard library cannot read it, or `may_resample` would be needed."""
     try:
         with wave.open(io.BytesIO(data)) as file:
             channels, width, source_rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
@@ -174,7 +174,7 @@ def _decode_wav(data: bytes, *, rate: int, max_seconds: int, may_resample: bool,
 
 
 def resample(samples: Samples, source_rate: int, rate: int) -> Samples:
-    """Band-limited resampling by cutting or padding the spectrum."""
+    """Resample by truncating or zero-padding the spectrum."""
     length = round(samples.size * rate / source_rate)
     if samples.size == 0 or length == 0:
         return np.zeros(0, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The texts and chats of text tasks: what a message may be, and what the model's chat template makes of it."""
+"""Chats of text tasks: validation of messages, and rendering by the model's chat template."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..errors import RequestError, shown, shown_text
 from ..machine.ending import check
 
 MOST_MESSAGES = 10_000
-"""Most messages of a chat."""
+"""Maximum number of messages in a chat."""
 
 _RESERVED = frozenset(
     {
@@ -28,17 +28,17 @@ def is_chat(inputs: Any) -> bool:
 
 
 class Chats:
-    """What one tokenizer's chat template takes."""
+    """Validates and renders chats for one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Read the template's own variables, and whether it takes content in parts."""
+        """Read the template's variables, and whether it supports content in parts."""
         self._tokenizer = tokenizer
         self.template: str | None = _template_of(tokenizer)
         self.variables = _variables_of(self.template) if self.template else frozenset()
         self._takes_parts = bool(self.template) and self._renders_parts()
 
     def check(self, inputs: Any) -> Any:
-        """Texts as they are, and chats with messages as the template wants them; 400 for what is none."""
+        """Return texts unchanged, and chats with messages as the template needs them; 400 for invalid messages."""
         if isinstance(inputs, str):
             return inputs
         if not isinstance(inputs, list):
@@ -50,7 +50,7 @@ class Chats:
         return inputs
 
     def render(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
-        """The prompt; 400 with the template's own words for messages that it refuses."""
+        """Render the prompt; 400 with the template's error message for messages that it rejects."""
         from jinja2 import TemplateError
 
         if self.template is None:
@@ -80,7 +80,7 @@ class Chats:
 
     @staticmethod
     def goes_on(messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
-        """Whether the last message is to be continued: unless told, one of the assistant is."""
+        """Whether to continue the last message: by default, if its role is assistant."""
         told = arguments.get("continue_final_message")
         return bool(messages[-1]["role"] == "assistant" if told is None else told)
 
@@ -96,7 +96,7 @@ class Chats:
         if isinstance(content, list):
             texts = [_text_of(part) for part in content]
             return message if self._takes_parts else {**message, "content": "\n".join(texts)}
-        # null beside calls of tools: whether that can be rendered is the template's to say
+        # null, as in a message with tool calls, is left to the template
         if content is not None and not isinstance(content, str):
             raise _bad(f"has a message whose 'content' is {shown(content)}: it must be a text, or a list of text parts")
         return message
@@ -119,26 +119,26 @@ def _text_of(part: Any) -> str:
 
 
 def _template_of(tokenizer: Any) -> str | None:
-    """Of a tokenizer, or of a processor, which has no method for it."""
+    """Return the chat template of a tokenizer, or of a processor, which has no method for it."""
     try:
         template: Any = tokenizer.get_chat_template()
     except AttributeError:
         template = getattr(tokenizer, "chat_template", None)
-    except ValueError:  # none, or none by default of several
+    except ValueError:  # no template, or several without a default
         return None
     return template if isinstance(template, str) else None
 
 
 def _variables_of(template: str) -> frozenset[str]:
-    """Names that the template reads and nobody gives it."""
+    """Return the names that the template reads and that transformers does not set."""
     from jinja2 import TemplateError, meta
     from jinja2.ext import Extension
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """The tag by which templates mark what an assistant said."""
+        """The `generation` tag, by which templates mark the assistant's text."""
 
-        tags = {"generation"}  # noqa: RUF012 - as jinja2's own extensions do
+        tags = {"generation"}  # noqa: RUF012 - as in jinja2's own extensions
 
         def parse(self, parser: Any) -> Any:
             next(parser.stream)

@@ -1,4 +1,4 @@
-"""Answers that keep to a JSON schema: by llguidance, where the image has it."""
+"""Constrained decoding by a JSON schema or a regular expression, with llguidance if the image has it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..errors import RequestError, shown_text
 from .openai_errors import BadFieldError
 
 _SPACE = r"[ \n\t]{0,40}"
-"""White space between the parts of JSON: any indentation, and no end of it would be none of an answer."""
+"""White space between the parts of JSON: enough for any indentation, but limited, so that an answer comes to an end."""
 
 
 def require(field: str) -> None:
-    """400 where the image lacks the package."""
+    """400 if the image lacks llguidance."""
     if importlib.util.find_spec("llguidance") is None:
         raise BadFieldError(
             "bad-parameters",
@@ -26,10 +26,10 @@ def require(field: str) -> None:
 
 
 class Grammar:
-    """What a JSON schema allows, or a regular expression."""
+    """A grammar from a JSON schema or a regular expression."""
 
     def __init__(self, schema: Any, field: str, *, is_regex: bool = False) -> None:
-        """400 for a schema that is none, or that has what the package cannot keep to."""
+        """400 for a schema that is invalid or has features that llguidance does not support."""
         require(field)
         matcher = importlib.import_module("llguidance").LLMatcher
         try:
@@ -44,13 +44,13 @@ class Grammar:
             raise _bad(field, " ".join(problem.split())[:300])
 
     def processor(self, tokenizer: Any, ends: Collection[int], after: str) -> Any:
-        """Lets only those tokens be chosen that the schema allows; with a mark, from the text after it on."""
+        """Make a logits processor that only allows the grammar's tokens; with a mark, from the text after it on."""
         from transformers import LogitsProcessor
 
         grammar = self._grammar
 
         class Allowed(LogitsProcessor):  # type: ignore[misc] # no types
-            """Of one call of `generate`."""
+            """For one call of `generate`."""
 
             def __init__(self) -> None:
                 self._rows: list[_Row] = []
@@ -72,7 +72,7 @@ class Grammar:
 
 
 class _Row:
-    """One sequence, and what may follow."""
+    """The state of one sequence."""
 
     def __init__(self, known: Any, grammar: str, tokenizer: Any, after: str) -> None:
         self._matcher = importlib.import_module("llguidance").LLMatcher(known, grammar, log_level=0)
@@ -89,7 +89,7 @@ class _Row:
             self._matcher.consume_token(token)
 
     def allowed(self, size: int) -> Any:
-        """A bit for each token."""
+        """Return 1 for each allowed token id and 0 for the others."""
         import numpy as np
 
         if self._waits is not None:
@@ -101,7 +101,7 @@ class _Row:
 
 
 def _tokenizer_of(tokenizer: Any, size: int, ends: Sequence[int]) -> Any:
-    """The package's own view of a tokenizer, which takes a second to make and is kept beside it."""
+    """Make llguidance's form of a tokenizer, which takes a second, and cache it on the tokenizer."""
     from_tokenizer = importlib.import_module("llguidance.hf").from_tokenizer
     made: dict[Any, Any] = tokenizer.__dict__.setdefault("_of_llguidance", {})
     key = (size, tuple(ends))

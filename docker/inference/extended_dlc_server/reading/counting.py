@@ -1,4 +1,4 @@
-"""How many tokens a text has, found out without holding the model's thread up, or the memory."""
+"""Token counts of texts, with bounded time on the tokenizer's lock and bounded memory."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import threading
 from typing import Any
 
 MOST_CHARACTERS = 64
-"""Characters a token of the limit, beyond which a text is refused uncounted: runs of spaces make few tokens."""
+"""Characters per allowed token above which a text is rejected without counting: runs of spaces are few tokens."""
 
 _PIECE = 8192
-"""Characters that are tokenized at a time: some 5 ms, for which the model's thread may have to wait."""
+"""Characters that are tokenized at a time: about 5 ms, for which the model's thread may have to wait."""
 
 
 class Counter:
-    """Counts the tokens of a text without holding the model's thread up, or the memory."""
+    """Counts the tokens of texts in pieces, so that the model's thread waits only briefly."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """A fast tokenizer breaks where two threads set and read its options: they take turns from now on."""
+        """Add a lock to a fast tokenizer: it breaks when two threads set and read its options at the same time."""
         self._tokenizer = tokenizer
-        self._lock = threading.RLock()  # one of the two methods below calls the other in older releases
+        self._lock = threading.RLock()  # reentrant: in older releases, one of the methods below calls the other
         self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         self.special, self.special_of_pair = (
             _special_tokens(tokenizer, pair=False),
             _special_tokens(tokenizer, pair=True),
         )
-        # a tokenizer in Python takes ten times as long for each letter
+        # a tokenizer in Python takes ten times as long per character
         self._letters = MOST_CHARACTERS if self._backend is not None else MOST_CHARACTERS // 8
         if self._backend is not None:
             for name in ("_encode_plus", "_batch_encode_plus"):
@@ -40,14 +40,14 @@ class Counter:
 
     @staticmethod
     def upper_bound(text: str) -> int:
-        """A number that the tokens do not exceed: no tokenizer makes more of ASCII than its characters, and one.
+        """Return an upper bound on the number of tokens: for ASCII, the number of characters plus one.
 
-        Elsewhere a letter may become 18 (NFKC of U+FDFA), and each of them three bytes.
+        Other characters may become 18 (NFKC of U+FDFA), each of which has three bytes.
         """
         return len(text) + 1 if text.isascii() else 54 * len(text) + 1
 
     def count(self, text: str, most: int) -> int:
-        """Tokens without special ones; any number above `most` stands for all that are larger."""
+        """Count tokens, without special tokens; a result above `most` only means that there are more than `most`."""
         if len(text) > self._letters * max(most, 1):
             return max(most, 0) + 2
         if len(text) <= _PIECE:
@@ -56,19 +56,19 @@ class Counter:
         for start in range(0, len(text), _PIECE):
             tokens += len(self._encode(text[start : start + _PIECE]))
             pieces += 1
-            # where two pieces meet, a token may have become two
+            # at the border of two pieces, a token may have become two
             if tokens - 2 * pieces > most:
                 return most + 2
         return tokens if tokens + 2 * pieces <= most else len(self._encode(text))
 
     def largest(self, text: str) -> int:
-        """The largest id of a text that is not too long."""
+        """Return the largest token id of a text whose length has been checked."""
         return max(self._encode(text), default=0)
 
     def cut(self, text: str, most: int, side: str = "") -> tuple[str, int]:
-        """The longest part of a text that has at most so many tokens, and about how many are lost.
+        """Truncate a text to at most `most` tokens; return it with an estimate of the tokens cut off.
 
-        It is cut at the tokenizer's side unless told.
+        The default for `side` is the tokenizer's `truncation_side`.
         """
         side = side or getattr(self._tokenizer, "truncation_side", "right")
         reach = self._letters * max(most, 1)
@@ -81,7 +81,7 @@ class Counter:
                 self._forget_options()
                 offsets = self._backend.encode(text, add_special_tokens=False).offsets
             low = high = len(text) - offsets[-most][0] if side == "left" else offsets[most - 1][1]
-        while low < high:  # a slow tokenizer does not say where its tokens end
+        while low < high:  # a slow tokenizer does not return offsets
             middle = (low + high + 1) // 2
             part = text[len(text) - middle :] if side == "left" else text[:middle]
             low, high = (middle, high) if len(self._encode(part)) <= most else (low, middle - 1)
@@ -89,22 +89,22 @@ class Counter:
         return kept, max(1, tokens - most + rest // 4)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        """The tokens of a text that is not too long, as the tokenizer makes them of a prompt."""
+        """Tokenize a prompt whose length has been checked."""
         found: list[int] = self._tokenizer(text, add_special_tokens=special)["input_ids"]
         return found
 
     def _forget_options(self) -> None:
-        """What the last request has asked of the tokenizer, such as a truncation, stays set in it."""
+        """Reset options that a former call has left in the tokenizer, such as truncation."""
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = bool(getattr(self._tokenizer, "split_special_tokens", False))
 
     def _encode(self, text: str) -> list[int]:
         if self._backend is None:
-            # not encode, which takes the text for a table in older releases of TAPAS
+            # not `encode`, which in older releases takes the text for a table with TAPAS
             ids: list[int] = self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
             return ids
-        # a batch of one, for which the interpreter is free meanwhile
+        # a batch of one, because it releases the GIL
         encode = getattr(self._backend, "encode_batch_fast", self._backend.encode_batch)
         with self._lock:
             self._forget_options()
@@ -113,8 +113,8 @@ class Counter:
 
 
 def _special_tokens(tokenizer: Any, *, pair: bool) -> int:
-    """How many tokens the tokenizer puts around a text, or around two."""
+    """Return the number of special tokens that the tokenizer adds to a text, or to a pair."""
     try:
         return int(tokenizer.num_special_tokens_to_add(pair=pair))
-    except ValueError:  # TAPAS has none for a question without its table
+    except ValueError:  # TAPAS does not support a question without a table
         return 0

@@ -1,4 +1,4 @@
-"""An HTTP body into what the pipeline takes. Nothing in a body is ever opened as a file or fetched as a URL."""
+"""Decodes an HTTP body to the pipeline's inputs. Nothing in a body is opened as a file or fetched as a URL."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _CSV_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 _JSON_TEXT_TASKS = ("question-answering", "table-question-answering")
 _FIELDS = frozenset({"inputs", "parameters", "stream", "options"})
-"""`options` are about the queue and the cache of Hugging Face's own service, and change no answer."""
+"""`options` are for the queue and cache of Hugging Face's own service, and do not change an answer."""
 _UNTYPED = ("", "application/x-www-form-urlencoded", "binary/octet-stream", "file-path/raw-bytes")
-"""What curl, S3 and the SageMaker SDK call bytes of which they know nothing."""
+"""Content types that curl, S3 and the SageMaker SDK send for unknown bytes."""
 _LOOK = 64
-"""Bytes within which JSON has begun."""
+"""Number of bytes in which the first character of JSON is searched."""
 _ABOUT_IMAGES = ("document-question-answering", "visual-question-answering")
 _OF_VECTORS = frozenset(
     {
@@ -50,43 +50,43 @@ _OF_VECTORS = frozenset(
     }
 )
 _BESIDE: Mapping[str, frozenset[str]] = {"feature-extraction": _OF_VECTORS, "sentence-embeddings": _OF_VECTORS}
-"""Task -> parameters that the Hub's clients send beside `inputs`."""
+"""Task -> parameters that the Hub's clients send at the top level, beside `inputs`."""
 _BYTES = ("application/octet-stream", "application/ogg")
 _IMAGE_BYTES = ("application/octet-stream", "application/x-image")
 _CHARSETS = re.compile(
     r"utf-(8|8-sig|16|16-[bl]e|32|32-[bl]e)|ascii|iso8859-\d+|cp\d+|koi8-\w|mac-\w+|(shift_jis|euc_|big5|gb)\w*|tis-620"
     r"|iso2022_\w+"
 )
-"""Names of the codecs that texts are written in. Python has others too: punycode takes hours for a megabyte."""
+"""Names of the accepted codecs for text. Python has others too: punycode takes hours for a megabyte."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Decoded:
-    """A request that is ready for the model."""
+    """A decoded request."""
 
     inputs: Any
-    """What the pipeline gets as its first argument."""
+    """The first argument of the pipeline."""
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """What the pipeline gets as keyword arguments, not yet checked against it."""
+    """The keyword arguments of the pipeline, not yet validated."""
 
     form: Form = Form.JSON
-    """How the answer is to be written."""
+    """The format of the response."""
 
     tokens: Tokens = field(default_factory=Tokens, compare=False)
-    """What the answer took, for the log: filled in by the model."""
+    """The numbers of tokens, for the log; set by the model."""
 
     arguments: dict[str, Any] | None = field(default=None, compare=False)
-    """The parameters as the pipeline takes them, once `Model.prepare` has checked the request."""
+    """The validated parameters; set by `Model.prepare`."""
 
     wishes: Wishes = field(default_factory=Wishes)
-    """What this server does beside the pipeline: filled in by `Model.prepare`."""
+    """The parameters that this server implements beside the pipeline; set by `Model.prepare`."""
 
     write: Callable[[Any, Any], bytes] | None = field(default=None, compare=False)
-    """Writes a result of that model as another interface than ours has it. Default: in its form."""
+    """Encodes the result, given with the model, for another API. Default: `form`."""
 
     cut: int = 0
-    """About how many tokens of a too long text were cut off, where the request asked for that."""
+    """Estimate of the tokens that were truncated, if the request allows truncation."""
 
 
 def decode(
@@ -99,13 +99,13 @@ def decode(
     share: Share | None = None,
     parsed: Callable[[], Any] | None = None,
 ) -> Decoded:
-    """Decode by content type (JSON where none is given), with what the headers say.
+    """Decode a body by its content type (default: JSON) and other headers.
 
-    `share` is what the request has of the memory for pixels and samples, `parsed` the JSON of a body that somebody has
-    looked at.
+    `share` is the request's share of the memory for pixels and samples; `parsed` returns the JSON of the body, if it is
+    parsed already.
     """
     beside = parse_attributes(attributes, expected.parameters)
-    beside.pop("route", None)  # by which the request has come here
+    beside.pop("route", None)  # routing is done already
     form = choose_form(accept, expected.task)
     media, _ = parse_content_type(content_type)
     if media == "multipart/form-data":
@@ -121,7 +121,7 @@ def decode(
 
 
 def _stream_or_not(decoded: Decoded, expected: Expected) -> None:
-    """Events where `stream` says so, which stands in the body or beside it; otherwise the form that was chosen."""
+    """Choose server-sent events if `stream`, in the body or the header, is true."""
     decoded.parameters = dict(decoded.parameters)
     stream = decoded.parameters.pop("stream")
     if stream not in (None, True, False):
@@ -161,7 +161,7 @@ def _decode_body(
 
 
 def _check_body(body: bytes, media: str, expected: Expected) -> None:
-    """400 for an empty one, and for one with a text that is too long to be worth reading."""
+    """400 for an empty body, and for one with a text that is far too long."""
     if not body or body.isspace():
         raise RequestError(400, "empty-body", f"the body is empty: {how_to_ask(expected)}")
     if expected.kind is Kind.TEXT and expected.most_characters:
@@ -170,7 +170,7 @@ def _check_body(body: bytes, media: str, expected: Expected) -> None:
 
 @functools.lru_cache(maxsize=64)
 def parse_content_type(value: str | None) -> tuple[str, str]:
-    """Media type in lower case and charset (UTF-8 unless given); other parameters do not matter."""
+    """Return the media type in lower case and the charset (default: UTF-8); other parameters are ignored."""
     media, *parameters = (value or "application/json").split(";")
     charset = "utf-8"
     for parameter in parameters:
@@ -181,7 +181,7 @@ def parse_content_type(value: str | None) -> tuple[str, str]:
 
 
 def media_of(body: bytes, content_type: str | None, expected: Expected) -> tuple[str, str]:
-    """Media type and charset of a body; where its sender names none, JSON or the bytes of a file, as it begins."""
+    """Return media type and charset; without a content type, the first character tells JSON from a media file."""
     media, charset = parse_content_type(content_type)
     if content_type is None or media in _UNTYPED:
         begins = body[:_LOOK].lstrip()[:1]
@@ -191,12 +191,11 @@ def media_of(body: bytes, content_type: str | None, expected: Expected) -> tuple
 
 
 def is_json(media: str) -> bool:
-    """Whether a body of this type is to be read as JSON."""
     return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
 
 
 def parse_document(body: bytes, content_type: str | None, expected: Expected) -> Any:
-    """What a body of JSON holds; 400 for what is none."""
+    """Parse a JSON body; 400 if it is invalid."""
     media, charset = media_of(body, content_type, expected)
     _check_body(body, media, expected)
     try:
@@ -236,7 +235,7 @@ def _decode_document(document: Any, expected: Expected, share: Share | None) -> 
 
 
 def _about_image(document: dict[str, Any]) -> dict[str, Any]:
-    """The Hub's clients send a question about an image beside it, and the words on it among the parameters."""
+    """Move `question` and `word_boxes` into `inputs`: the Hub's clients send them beside it and in `parameters`."""
     document = dict(document)
     inputs, parameters = document["inputs"], document.get("parameters")
     if "question" in document and not isinstance(inputs, dict):
@@ -248,7 +247,7 @@ def _about_image(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decode_csv(text: str, expected: Expected) -> list[Any]:
-    """Texts of a column `inputs`, or objects of the columns that the task takes; the first line names them."""
+    """Decode CSV with a header: texts from a column `inputs`, or objects from the columns of the task."""
     import csv
 
     check_values(text)
@@ -272,7 +271,7 @@ def _decode_csv(text: str, expected: Expected) -> list[Any]:
 
 
 def _decode_form(body: bytes, content_type: str, expected: Expected, form: Form, share: Share | None) -> Decoded:
-    """A file (or `inputs`) and a field for each parameter."""
+    """Decode a form with a file, or a field `inputs`, and a field for each parameter."""
     inputs: Part | None = None
     texts: dict[str, str] = {}
     lists: dict[str, list[Any]] = {}
@@ -305,9 +304,9 @@ def _decode_form(body: bytes, content_type: str, expected: Expected, form: Form,
 
 
 def _form_inputs(part: Part, texts: dict[str, str], expected: Expected, share: Share | None) -> Any:
-    """The file whatever its sender calls it (that is a guess by its name), or `inputs` as it is in JSON.
+    """Read the file of any field name and content type (clients guess it by the file name), or `inputs` as in JSON.
 
-    Fields that belong to the inputs are taken out of the texts.
+    Fields that belong to the inputs are removed from `texts`.
     """
     if not part.is_file:
         text = _text(part.data, parse_content_type(part.content_type)[1])
@@ -329,15 +328,15 @@ def _form_inputs(part: Part, texts: dict[str, str], expected: Expected, share: S
 
 
 def _as_openai_means(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields that OpenAI's transcription request has too, under the names of a pipeline's parameters."""
-    fields = {name: value for name, value in fields.items() if name != "model"}  # there is one, which is served
+    """Convert fields of OpenAI's transcription request to parameters of the pipeline."""
+    fields = {name: value for name, value in fields.items() if name != "model"}  # only one model is served
     temperature = fields.pop("temperature", None)
     if temperature is not None:
         if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or not 0 <= temperature <= 2:
             raise RequestError(
                 400, "bad-parameters", f"temperature ({shown(temperature)}) must be a number from 0 to 2"
             )
-        if temperature > 0:  # 0 is the model's most likely text, which it gives anyway
+        if temperature > 0:  # 0 means greedy decoding, which is the default
             fields.update(temperature=float(temperature), do_sample=True)
     return fields
 

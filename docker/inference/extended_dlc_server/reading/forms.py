@@ -1,7 +1,7 @@
-"""multipart/form-data, as browsers, curl and OpenAI's clients send it (RFC 7578).
+"""Parser for multipart/form-data, as browsers, curl and OpenAI's clients send it (RFC 7578).
 
-Written here because the body is in memory already (at most the limit of one request), where finding the delimiters
-needs no streaming parser, and because the maintained releases of the usual one no longer install on Python 3.10.
+It replaces the usual package because the whole body is in memory already (up to the limit of one request), so that no
+streaming parser is needed, and because that package's maintained releases no longer install on Python 3.10.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from email.message import Message
 
 MAX_PARTS = 64
-"""Most parts of one form."""
+"""Maximum number of parts in a form."""
 
 MAX_HEADER_BYTES = 8 * 1024
-"""Longest block of headers in front of one part."""
+"""Maximum size of the headers of a part."""
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{1,70}")
 
@@ -30,20 +30,17 @@ class Part:
     """One field or file of a form."""
 
     name: str
-    """The field's name."""
 
     content_type: str | None
-    """As its sender calls it."""
 
     is_file: bool
     """Whether it has a file name."""
 
     data: bytes
-    """What it holds."""
 
 
 def parse_form(body: bytes, content_type: str) -> list[Part]:
-    """The parts of a form; 400 for what is none."""
+    """Split a form into its parts; 400 if it is invalid."""
     headers = _headers(b"content-type: " + content_type.encode("latin-1", "replace"))
     boundary = headers.get_param("boundary")
     if not isinstance(boundary, str) or not _BOUNDARY.fullmatch(boundary):
@@ -63,7 +60,7 @@ def parse_form(body: bytes, content_type: str) -> list[Part]:
 
 
 def malformed(problem: str) -> RequestError:
-    """The answer to a form that cannot be read."""
+    """Make the error for an invalid form."""
     return RequestError(
         400,
         "malformed-form",
@@ -73,7 +70,7 @@ def malformed(problem: str) -> RequestError:
 
 
 def _split(body: bytes, delimiter: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Headers and content between the delimiters. Each byte is looked at once, each content copied once."""
+    """Return headers and content of each part; each byte is scanned once, and each content copied once."""
     position = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     if position == 1:
         raise malformed("the boundary of its content type is not in it")
@@ -84,7 +81,7 @@ def _split(body: bytes, delimiter: bytes) -> Iterator[tuple[bytes, bytes]]:
         line_end = body.find(b"\r\n", position, position + MAX_HEADER_BYTES)
         if line_end < 0 or body[position:line_end].strip(b" \t"):
             raise malformed("it ends in the middle")
-        # from the end of the delimiter's line, since a part may have no headers at all
+        # search from the end of the delimiter's line, since a part may have no headers
         head_end = body.find(b"\r\n\r\n", line_end, line_end + MAX_HEADER_BYTES)
         if head_end < 0:
             raise malformed(f"the headers of a part do not end within {MAX_HEADER_BYTES} bytes")
@@ -99,7 +96,7 @@ def _headers(block: bytes) -> Message:
     from email.parser import HeaderParser
 
     try:
-        text = block.decode()  # as browsers write names that are not ASCII
+        text = block.decode()  # browsers send names that are not ASCII as UTF-8
     except UnicodeDecodeError:
         raise malformed("the headers of a part are not UTF-8") from None
     return HeaderParser().parsestr(text + "\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What the images of a request become: tokens beside its text, and pixels after the processor has resized them."""
+"""Limits on the images of a prompt: their number of tokens, and their size after the processor has resized them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from ..errors import RequestError
 
 TASKS = ("any-to-any", "decision", "image-text-to-text")
-"""Tasks whose images stand among the tokens of a prompt."""
+"""Tasks whose images become tokens of the prompt."""
 
 MOST_IMAGES = 256
-"""Most images of one prompt: processors make some megabytes of each, however small it is."""
+"""Maximum number of images in a prompt: processors make some megabytes of each, even of a small one."""
 
 MOST_PIXELS_READ = 2048 * 2048
-"""Most pixels of an image as the model gets it, where a request says how it is resized: the largest square that a
-request may ask for. Each is 12 bytes as a number for each color, and processors hold it twice."""
+"""Maximum pixels of an image after a resize that the request sets: the largest square that a request may ask for. A
+pixel takes 12 bytes, a float32 for each color, and processors hold it twice."""
 
 _FIXED = ("image_seq_length", "image_seq_len", "num_image_tokens", "num_query_tokens")
-"""What processors call the tokens of an image where all have as many."""
+"""Attributes of processors with the number of tokens per image, if it is constant."""
 
 
 def images_in(value: Any) -> Iterator[Any]:
-    """Each decoded image in it, at any depth."""
+    """Yield each decoded image, at any depth."""
     if hasattr(value, "getpixel"):
         yield value
     elif isinstance(value, (list, tuple, dict)):
@@ -32,7 +32,7 @@ def images_in(value: Any) -> Iterator[Any]:
 
 
 def tokens_of_images(processor: Any, images: list[Any]) -> int:
-    """How many tokens these images take, as far as the processor says: at least one for each."""
+    """Return the number of image tokens, if the processor tells it; else one per image, as a lower bound."""
     if not images:
         return 0
     if len(images) > MOST_IMAGES:
@@ -41,7 +41,7 @@ def tokens_of_images(processor: Any, images: list[Any]) -> int:
             "inputs-too-long",
             f"'inputs' has {len(images)} images in one prompt, and at most {MOST_IMAGES} may be: send fewer",
         )
-    # newer releases have it for servers, and it may change: what it fails on is counted as those that lack it
+    # a private method of newer releases, made for servers, which may change: fall back if it is missing or fails
     with contextlib.suppress(Exception):
         sizes = [[image.height, image.width] for image in images]
         return sum(map(int, processor._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens))
@@ -54,14 +54,14 @@ def tokens_of_images(processor: Any, images: list[Any]) -> int:
 
 
 def lengths_of_prompts(model_inputs: Mapping[str, Any]) -> list[int]:
-    """How many tokens each prompt has that a processor has made, which is known of every model."""
-    prompts = [inputs for inputs, _ in model_inputs.get("prompts", ())]  # of decisions
+    """Return the number of tokens of each prompt after the processor, which works for every model."""
+    prompts = [inputs for inputs, _ in model_inputs.get("prompts", ())]  # task decision
     found = [inputs.get("input_ids") for inputs in (model_inputs, *prompts)]
     return [int(ids.shape[-1]) for ids in found if ids is not None]
 
 
 def check_resizing(inputs: Any, options: Mapping[str, Any], processor: Any) -> None:
-    """413 for an image that is large as the model gets it, where the request says how it is resized."""
+    """413 for an image that is too large after the resize options of the request."""
     if not options.keys() & {"do_resize", "size"}:
         return
     default = getattr(processor, "size", None)

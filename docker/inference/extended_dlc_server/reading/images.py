@@ -1,4 +1,4 @@
-"""The bytes of image files into what a pipeline takes."""
+"""Decodes image files to Pillow images."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
     from ..machine.memory import Share
 
 MAX_PIXELS = 90_000_000
-"""Of all images of a request together: a file of a few kilobytes can decode to gigabytes."""
+"""Maximum pixels of all images of a request: a file of a few kilobytes can decode to gigabytes."""
 
 MOST_PIXELS_OF_TASK = {
     **dict.fromkeys(("depth-estimation", "image-to-image"), 4_000_000),
     **dict.fromkeys(("image-segmentation", "mask-generation"), 16_000_000),
 }
-"""The same where the answer, or a part of it for each class, is as large as the image: a number of ten letters for each
-pixel, or masks that take 5 s of the model's time for 10 million."""
+"""Task -> the same limit, if the answer, or a part of it per class, is as large as the image: ten characters for each
+pixel, or masks for which the model needs 5 s per 10 million pixels."""
 
 MOST_TIMES = 100
-"""How many times its shorter side an image may be long: processors scale that one up to the model's size, and of an
-image of 1 x 300,000 pixels, which is a file of 100 bytes, make gigabytes."""
+"""Maximum aspect ratio: processors scale the shorter side up to the model's size, and would make gigabytes of an image
+of 1 x 300,000 pixels, which is a file of 100 bytes."""
 
 _DECODING_BYTES = 8
-"""A pixel while it is decoded: what the file has (a byte of grey, four of red, green, blue and alpha) and the RGB."""
+"""Bytes of a pixel during decoding: that of the file (1 byte for gray, 4 for RGBA) and that of the RGB image."""
 
 _MORE_BYTES = {"JPEG": 10, "MPO": 10, "AVIF": 16, "WEBP": 20, "JPEG2000": 28}
-"""The same where a decoder has buffers of whole images: progressive JPEG, two frames of a WebP, OpenJPEG's integers."""
+"""The same for decoders that buffer whole images: progressive JPEG, two frames of a WebP, OpenJPEG's integers."""
 
 _DECODED_BYTES = 4
-"""A pixel of an RGB image in Pillow."""
+"""Bytes of a pixel of an RGB image in Pillow."""
 
 _LEAST_PIXELS = 2048
-"""What an image takes at least: thousands of tiny ones are objects in memory too."""
+"""Minimum pixels to count for an image: thousands of tiny images take memory for their objects."""
 
-# Formats that hold their own pixels: EPS would run Ghostscript, and the rarer decoders are the less tested ones.
+# Formats that contain their pixels. EPS would run Ghostscript, and rare decoders are less tested.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "MPO", "PPM", "ICO", "HEIF")
 _TIFF_ROWS_PER_STRIP, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 278, 322, 323
 _ICON, _ICON_SIDE, _OLD_BITMAP_HEAD = b"\0\0\1\0", 256, 12
@@ -50,28 +50,28 @@ _ORIENTATION, _UPRIGHT = 0x0112, 1
 
 @dataclass
 class Opened:
-    """An image of a request: its head is read, its pixels come when all of the request are known to fit."""
+    """An image whose header is read; its pixels are loaded once all images of the request are known to fit."""
 
     image: Any
 
 
 class ImageDecoder:
-    """Decodes the images of one request: first all are opened, then all are loaded."""
+    """Decodes the images of one request: opens all of them, then loads all of them."""
 
     def __init__(self, share: Share | None = None, task: str = "") -> None:
-        """Nothing is opened yet; the share is what the request has of the memory for pixels."""
+        """`share` is the request's share of the memory for pixels."""
         self._share, self._most = share, MOST_PIXELS_OF_TASK.get(task, MAX_PIXELS)
         self._opened: list[Opened] = []
         self._pixels = self._decoding = self._decoded = 0
 
     def open(self, data: bytes) -> Opened:
-        """Its head; 400 for what is no image, 413 for too many pixels."""
-        from PIL import Image  # an image task loads it anyway, other tasks never pay for it
+        """Read the header of an image; 400 if it is invalid, 413 if the images have too many pixels."""
+        from PIL import Image  # imported here to save time and memory for tasks without images
 
         Image.init()
         with _refusing():
             if data.startswith(_ICON):
-                _check_icon(data)  # Pillow loads one at once, whatever its size
+                _check_icon(data)  # Pillow loads an icon's pixels when it opens it, whatever the size
             image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
             pixels = _pixels(image)
         if max(image.size) > MOST_TIMES * min(image.size):
@@ -90,7 +90,7 @@ class ImageDecoder:
         return self._opened[-1]
 
     def load(self) -> None:
-        """The pixels of all, upright and in RGB; 429 where those of other requests fill the memory for them."""
+        """Load the pixels of all images, upright and in RGB; 429 if other requests use too much memory."""
         before = self._share.held if self._share else 0
         if self._share and self._opened:
             self._share.take(self._decoding, "image-too-large")
@@ -101,14 +101,14 @@ class ImageDecoder:
             self._share.keep(before + self._decoded)
 
     def decode(self, data: bytes) -> Any:
-        """One image, opened and loaded."""
+        """Open and load one image."""
         opened = self.open(data)
         self.load()
         return opened.image
 
 
 def _pixels(image: Any) -> int:
-    """How many pixels are decoded at a time, which is more than the image has where its file says so."""
+    """Return the number of pixels that are decoded at once, which can exceed the image's in a TIFF file."""
     width, height = image.size
     count: int = width * height
     if image.format == "TIFF":
@@ -119,12 +119,12 @@ def _pixels(image: Any) -> int:
 
 
 def _check_icon(data: bytes) -> None:
-    """Every image of an icon is as small as its directory can say: what lies behind it need not be."""
+    """Check that each image of an icon is within the maximum size of its directory: the image data may be larger."""
     for entry in range(int.from_bytes(data[4:6], "little")):
         (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
         if data.startswith(_PNG, start):
             size = struct.unpack_from(">II", data, start + 16)
-        else:  # of a bitmap, whose height counts its mask too
+        else:  # a bitmap, whose height includes its mask
             (head,) = struct.unpack_from("<I", data, start)
             width, height = struct.unpack_from("<HH" if head == _OLD_BITMAP_HEAD else "<ii", data, start + 4)
             size = (width, height // 2)
@@ -141,14 +141,14 @@ def _rgb(image: Any) -> Any:
 
 
 def _upright(image: Any) -> Any:
-    """As a camera was held. Nothing else of what stands beside the pixels goes on to the model's thread."""
+    """Apply the EXIF orientation, and drop all other metadata."""
     from PIL import ImageOps
 
     try:
         image = ImageOps.exif_transpose(image) if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT else image
     except MemoryError:
         raise
-    except Exception:  # noqa: S110 - metadata that cannot be read says nothing
+    except Exception:  # noqa: S110 - invalid metadata is ignored
         pass
     image.info.clear()
     return image
@@ -156,7 +156,7 @@ def _upright(image: Any) -> Any:
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """400 for whatever a decoder raises, which is what a broken file makes of it; no memory is no fault of the file."""
+    """400 for any error of a decoder, since the file causes it, except a lack of memory."""
     from PIL import Image, UnidentifiedImageError
 
     try:

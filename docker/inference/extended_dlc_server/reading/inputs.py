@@ -1,6 +1,6 @@
-"""What `inputs` may be, task by task and at every depth: no string in it is ever a file's name or a URL.
+"""Validation of `inputs` for each task and at every depth: no string in it is used as a file name or a URL.
 
-Each field is text, base64 of a file, or plain data that nobody opens. What is not named here is refused.
+Each field is text, a file in base64, or plain data that is not opened. All other fields are rejected.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
     from ..machine.memory import Share
 
 MAX_DEPTH = 16
-"""Deepest nesting of lists and objects in `inputs`."""
+"""Maximum nesting of lists and objects in `inputs`."""
 
 MOST_PLACES = 64
-"""Most places of a decision's texts in which an image stands: each adds its tokens to the prompt again."""
+"""Maximum references to images in a decision's texts: each reference adds the image's tokens to the prompt."""
 
 MOST_WORDS = 10_000
-"""Most words of one document, whose every box is a list of its own."""
+"""Maximum words of a document: each has a list for its box."""
 
 MOST_CELLS = 2_000
-"""Most cells of a table: each is a token at least, of the 512 or 1024 that models read. TAPAS takes 1 ms for one."""
+"""Maximum cells of a table: each has at least a token, and models read 512 or 1024. TAPAS takes 1 ms for a cell."""
 
 MOST_QUERIES = 100
-"""Most questions about one table, each of which is asked with the whole of it."""
+"""Maximum questions about a table: the model reads the whole table for each."""
 
 _BOX_SIDE = 1000
-"""Boxes are measured in thousandths of the page: models have no position beyond."""
+"""Boxes are in thousandths of the page: models have no larger positions."""
 
 _OBJECT_TASKS = ("text-classification", "text-generation", "text-to-audio")
-"""Text tasks that take pairs of texts, or chats: what a message of text-generation may be `chats.py` says."""
+"""Text tasks that accept text pairs or chats; `chats.py` validates messages for text-generation."""
 
 _FILES_IN_CHATS = {"any-to-any": ("image", "audio"), "image-text-to-text": ("image",)}
-"""Task -> kinds of files that may stand in a message, beside its text."""
+"""Task -> kinds of files that a message may have, beside text."""
 
 _LONGEST_HEAD = 256
-"""Characters within which a `data:` URI has said what it holds."""
+"""Maximum length of the header of a `data:` URI."""
 
 _OF_URLS = str.maketrans("-_", "+/")
-"""The two letters of base64 that have a meaning in URLs, and those that stand for them there."""
+"""Converts URL-safe base64 to standard base64."""
 
 _TEXTS_OF_A_MESSAGE = ("name", "tool_call_id", "reasoning_content")
 _QUESTION_TYPES = ("noul", "choice", "score")
@@ -55,33 +55,29 @@ _QUESTION_TYPES = ("noul", "choice", "score")
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What the loaded model takes, as far as decoding has to know it."""
+    """The properties of the loaded model that decoding needs."""
 
     task: str
-    """The task, for messages and for the forms that only some tasks have."""
 
     kind: Kind
-    """What `inputs` is."""
+    """The kind of `inputs`."""
 
     sampling_rate: int = 16_000
-    """Samples a second of the model's audio."""
 
     max_audio_seconds: int = 3600
-    """The longest audio of one request."""
 
     parameters: frozenset[str] = frozenset()
-    """The names of the parameters that requests may have."""
 
     most_characters: int | None = None
-    """The longest text that the model could read or cut; None where it reads none."""
+    """Maximum characters of a text, to be read or truncated; None for a model without a tokenizer."""
 
 
 def read_inputs(inputs: Any, expected: Expected, share: Share | None = None) -> Any:
-    """What the pipeline gets: images and sounds decoded, all else checked. Bytes are a file that came raw."""
+    """Decode images and audio, and validate everything else. `bytes` are a file that was sent as the body."""
     if inputs is None or (isinstance(inputs, (list, dict)) and not inputs):
         raise RequestError(400, "missing-inputs", f"'inputs' is empty: {how_to_ask(expected)}")
     if isinstance(inputs, str) and expected.kind is Kind.TEXT and not expected.task.endswith("question-answering"):
-        return inputs  # most requests
+        return inputs  # a fast path for most requests
     return _Reader(expected, share).read(inputs)
 
 
@@ -124,7 +120,7 @@ class _Reader:
         return self._chats(inputs, "inputs") if speaks else inputs
 
     def _texts_to_embed(self, inputs: Any) -> Any:
-        """One text or several; or a sentence, and those that it is compared with."""
+        """Read one text or several; or an object with a sentence and those to compare it with."""
         if isinstance(inputs, dict):
             self._object(inputs, "inputs", {"source_sentence", "sentences"})
             source, others = inputs["source_sentence"], inputs["sentences"]
@@ -183,7 +179,7 @@ class _Reader:
             raise self._bad(f"'{where}' must have rows with the same columns")
         return {name: [row[name] for row in rows] for name in names}
 
-    # images, and what stands beside them
+    # images, and text or audio with them
 
     def _with_images(self, inputs: Any) -> Any:
         task = self._expected.task
@@ -223,7 +219,7 @@ class _Reader:
         return boxes
 
     def _prompt(self, value: Any, where: str) -> Any:
-        """Text with images, in any-to-any with sound too; or a chat, whose images stand in its messages."""
+        """Read text with images, and audio for any-to-any; or a chat with images in its messages."""
         sound = {"audio"} if self._expected.task == "any-to-any" else set()
         self._object(value, where, {"text"}, {"images"} | sound)
         text = value["text"]
@@ -242,7 +238,7 @@ class _Reader:
         return self._each(value, where, self._image)
 
     def _chats(self, value: list[Any], where: str) -> list[Any]:
-        """A list of messages, or a list of such lists."""
+        """Read a list of messages, or a list of such lists."""
         if isinstance(value[0], list):
             if not all(isinstance(chat, list) and chat and isinstance(chat[0], dict) for chat in value):
                 raise self._bad(f"'{where}' must be a chat, or a list of chats")
@@ -282,7 +278,7 @@ class _Reader:
         return {"type": kind, kind: self._image(given[0], f"{where}.{kind}")}
 
     def _decision(self, value: Any, where: str) -> dict[str, Any]:
-        """Plain data to decide about, questions in one of three shapes, and images by the name that stands for them."""
+        """Read `state`, plain data; `questions` of three types; and `assets`, images by the names in the texts."""
         self._object(value, where, {"state", "questions"}, {"assets"})
         questions = value["questions"]
         if not isinstance(questions, dict) or not questions:
@@ -322,10 +318,10 @@ class _Reader:
             read[_string(name, where)] = self._image(given, where)
         return read
 
-    # what all have in common
+    # shared helpers
 
     def _object(self, value: Any, where: str, needed: Collection[str], more: Collection[str] = ()) -> None:
-        """400 for what is no object, and for one with other keys."""
+        """400 if the value is not an object, or has other keys."""
         if not isinstance(value, dict):
             raise self._bad(f"'{where}' must be an object with {_listed(needed)}")
         for name in value:
@@ -336,7 +332,7 @@ class _Reader:
             raise self._bad(f"'{where}' lacks {_listed(missing)}")
 
     def _each(self, value: Any, where: str, read: Callable[[Any, str], Any]) -> Any:
-        """One, or a list of them."""
+        """Read one value, or each of a list."""
         if not isinstance(value, list):
             return read(value, where)
         if not value:
@@ -360,7 +356,7 @@ class _Reader:
 
 
 def _filled(value: Any) -> Any:
-    """The same with the images in their places."""
+    """Replace each `Opened` by its image."""
     if isinstance(value, Opened):
         return value.image
     if isinstance(value, dict):
@@ -369,7 +365,7 @@ def _filled(value: Any) -> Any:
 
 
 def _is_text(inputs: Any, depth: int, *, objects: bool) -> bool:
-    """Text, several texts, or where they are taken objects (messages, pairs of texts); chats may be lists of lists."""
+    """Whether the inputs are text or nested lists of texts; with `objects`, of messages or text pairs too."""
     if isinstance(inputs, str):
         return True
     if not isinstance(inputs, list):
@@ -381,7 +377,7 @@ def _is_text(inputs: Any, depth: int, *, objects: bool) -> bool:
 
 
 def _is_chat(value: list[Any]) -> bool:
-    """Whether a list that is not empty holds messages, or lists of them."""
+    """Whether a list holds messages, or non-empty lists."""
     first = value[0] if value else None
     return (isinstance(first, dict) and "role" in first) or (isinstance(first, list) and bool(first))
 
@@ -402,7 +398,7 @@ def _string(value: Any, where: str, *, empty: bool = True) -> str:
 
 
 def _strings(value: Any, where: str, *, empty: bool = True) -> Any:
-    """One text, or a list of them that is not empty."""
+    """Validate one text, or a non-empty list of texts."""
     if not isinstance(value, list):
         return _string(value, where, empty=empty)
     if not value:
@@ -411,7 +407,7 @@ def _strings(value: Any, where: str, *, empty: bool = True) -> Any:
 
 
 def _cell(value: Any, where: str) -> str:
-    """A cell of a table as text, which is all that the models' tokenizers take."""
+    """Convert a cell to text, since the tokenizers accept nothing else."""
     if value is None:
         return ""
     if isinstance(value, (bool, int, float)):
@@ -421,7 +417,7 @@ def _cell(value: Any, where: str) -> str:
 
 def _thousandth(value: Any, where: str) -> int:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= _BOX_SIDE:  # which no NaN is either
+    if not is_number or not 0 <= value <= _BOX_SIDE:  # this rejects NaN too
         raise RequestError(
             400,
             "bad-inputs",
@@ -432,7 +428,7 @@ def _thousandth(value: Any, where: str) -> int:
 
 
 def _plain(value: Any, where: str, depth: int) -> Any:
-    """Data of any shape that goes into a prompt as it is: nobody opens what it names."""
+    """Validate data of any structure, which goes into a prompt unchanged; names of files in it are not opened."""
     if isinstance(value, str):
         return _string(value, where)
     if isinstance(value, (list, dict)) and depth >= MAX_DEPTH:
@@ -445,7 +441,7 @@ def _plain(value: Any, where: str, depth: int) -> Any:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether it is nested no deeper than may be."""
+    """Whether a value is nested at most `MAX_DEPTH` levels deep."""
     if not isinstance(value, (list, dict)):
         return True
     items: Iterable[Any] = value.values() if isinstance(value, dict) else value
@@ -453,7 +449,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 def strings_in(value: Any) -> Iterator[str]:
-    """Every text in it, at any depth, but for the names of objects."""
+    """Yield every string, at any depth, except the keys of objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, tuple, dict)):
@@ -462,7 +458,7 @@ def strings_in(value: Any) -> Iterator[str]:
 
 
 def _file(value: Any, where: str, what: str) -> bytes:
-    """Bytes of a base64 string, also in a `data:` URI; bytes are a file already."""
+    """Decode base64, also from a `data:` URI; return `bytes` unchanged."""
     if isinstance(value, bytes):
         return value
     hint = (
@@ -475,7 +471,7 @@ def _file(value: Any, where: str, what: str) -> bytes:
     is_uri = comma and head[:5].lower() == "data:" and head[-7:].lower() == ";base64"
     encoded = rest + value[_LONGEST_HEAD:] if is_uri else value
     encoded = "".join(encoded.split()).translate(_OF_URLS)
-    if len(encoded) % 4 > 1 and not encoded.endswith("="):  # which URLs leave away
+    if len(encoded) % 4 > 1 and not encoded.endswith("="):  # URL-safe base64 often has no padding
         encoded += "=" * (-len(encoded) % 4)
     try:
         return base64.b64decode(encoded, validate=True)
@@ -488,7 +484,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def how_to_ask(expected: Expected) -> str:
-    """One sentence on what this endpoint takes."""
+    """Describe the accepted requests in one sentence, for error messages."""
     form = "multipart/form-data with 'file'"
     forms: Mapping[Kind, Iterable[str]] = {
         Kind.TEXT: ('application/json with {"inputs": "text", "parameters": {}}', "text/plain", "text/csv"),

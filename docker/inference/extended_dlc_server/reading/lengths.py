@@ -1,6 +1,6 @@
-"""How long an input may be and how much may be generated, found out before the model is asked.
+"""Limits on input tokens and new tokens, checked before inference.
 
-A position or a token that the model has no row for is an index error on a CPU and the end of the process on a GPU.
+A position or token id outside the model's embeddings is an index error on a CPU and ends the process on a GPU.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .image_tokens import images_in, lengths_of_prompts, tokens_of_images
 from .inputs import strings_in
 
 UNKNOWN_POSITIONS = 8192
-"""Tokens that a model may read whose configuration names no number of positions."""
+"""Maximum input tokens of a model whose configuration does not say its number of positions."""
 
 WINDOWS = 32
-"""How many times the model's positions a text may have that the pipeline reads in windows."""
+"""Maximum length, in multiples of the model's positions, of a text that the pipeline reads in windows."""
 
 LONGEST_TO_CUT = 100_000
-"""Characters of a text that may always be sent, to be cut or counted; a longer one must fit by the number above."""
+"""Length in characters up to which a text is always truncated or counted, and never rejected unread."""
 
 MOST_READ = 8
-"""How many times each token of a text may be read that is read in windows."""
+"""How often each token of a text may be read because of overlapping windows."""
 
 _POSITION_TABLES = re.compile(r"(^|\.)(position_embeddings?|wpe|embed_positions|positions_embed)$")
 _NOT_OF_TEXT = re.compile(r"vision|visual|image|pixel|audio|patch|query")
 _IN_WINDOWS = ("question-answering", "document-question-answering", "table-question-answering")
 _WITH_QUESTION = {"question-answering": (384, 128), "document-question-answering": (10**6, 256)}
-"""Tasks that read a text in windows beside a question, with the longest window and overlap of their pipelines."""
+"""Tasks with windows that hold a question too -> maximum window and overlap of the pipeline."""
 _TEMPLATES = {
     "zero-shot-audio-classification": "This is a sound of {}.",
     "zero-shot-image-classification": "This is a photo of {}.",
@@ -42,10 +42,10 @@ _LABELS = ("zero-shot-audio-classification", "zero-shot-image-classification", "
 
 
 class Lengths:
-    """What one loaded pipeline can read and write, in tokens."""
+    """The limits of one loaded pipeline, in tokens."""
 
     def __init__(self, pipeline: Any, task: str, settings: Settings) -> None:
-        """Look at the model's tables of positions and tokens, and at the settings."""
+        """Read the limits from the model's embeddings, its configuration and the settings."""
         self._pipeline, self._task = pipeline, task
         model = pipeline.model
         self._both = bool(getattr(model.config, "is_encoder_decoder", False))
@@ -56,52 +56,52 @@ class Lengths:
         written = [number for number in _positions(model, "decoder") if number] if self._both else []
         self.new_tokens = min([settings.max_new_tokens, *written])
         self.all_tokens = self.new_tokens if self._both else self.input_tokens + self.new_tokens
-        """The largest `max_length`: it counts the prompt where the model continues it."""
+        """Maximum of `max_length`, which includes the prompt for a decoder-only model."""
         self._positions = None if self._both else table or (known if named else None)
-        """Prompt and continuation together, for a model that continues its prompt."""
+        """Positions for prompt and new tokens together, for a model that is not an encoder-decoder."""
         try:
             embedding = model.get_input_embeddings()
-        except (AttributeError, NotImplementedError):  # models of images and sounds
+        except (AttributeError, NotImplementedError):  # models of images and audio
             embedding = None
         tokenizer = getattr(pipeline, "tokenizer", None)
         self.vocabulary = getattr(embedding, "num_embeddings", 0) or len(tokenizer or ()) or 10**6
         self._counter = None if tokenizer is None else Counter(tokenizer)
         self._unknown_tokens = tokenizer is not None and len(tokenizer) > self.vocabulary
-        if self._unknown_tokens and embedding is not None:  # a tokenizer may put in some that no text shows
+        if self._unknown_tokens and embedding is not None:  # the tokenizer may also add unknown ids as special tokens
             embedding.register_forward_pre_hook(lambda _, arguments: self._check_rows(arguments[0]))
         writes = ("any-to-any", "image-text-to-text", "image-to-text", "text-generation")
         generates = task in writes and not self._both
         _check_codes(model)
         self._continues = generates and tokenizer is not None
         self._default_new, self._default_length = _default_new_tokens(pipeline) if self._continues else (None, 0)
-        """New tokens, or prompt and new tokens together, where a request asks for no number."""
+        """Default number of new tokens, or of prompt and new tokens together."""
 
     @property
     def most_characters(self) -> int | None:
-        """The longest text of a request that is worth reading; None where the model reads none."""
+        """Maximum characters of a text before parsing; None for a model without a tokenizer."""
         if self._counter is None:
             return None
         windows = WINDOWS if self._task in _IN_WINDOWS else 1
         return max(LONGEST_TO_CUT, MOST_CHARACTERS * self.input_tokens * windows)
 
     def fit(self, inputs: Any, prompt: Any, arguments: dict[str, Any]) -> tuple[Any, int]:
-        """The inputs, cut where `truncation` asks for it, and how many tokens that cost; 400 for what is too long.
+        """Return the inputs, truncated if `truncation` is set, and the number of tokens lost; 400 if they are too long.
 
-        `prompt` is what the chat template made of a chat, else the inputs. May set `max_new_tokens` where nobody did.
+        `prompt` is the rendered chat, or the inputs. May set `max_new_tokens` in the arguments if the request does not.
         """
         if self._counter is None:
             return inputs, 0
         below = arguments.get("tokenizer_kwargs") or arguments.get("tokenize_kwargs") or {}
         cuts = any(one.get("truncation") not in (None, False, "do_not_truncate") for one in (arguments, below))
         if self._task not in ("visual-question-answering", "table-question-answering"):
-            arguments.pop("truncation", None)  # done here, and the same for all tasks
+            arguments.pop("truncation", None)  # truncated here, in the same way for all tasks
         if self._task == "fill-mask":
             self._check_masks(inputs)
         if self._task in ("any-to-any", "image-text-to-text"):
             self._check_images(inputs)
         shorter = below.get("max_length") or arguments.get("max_length") if cuts else None
         limit = min(self.input_tokens, shorter or self.input_tokens)
-        for multiple in _multiples(arguments):  # to which texts are padded, and which must have positions too
+        for multiple in _multiples(arguments):  # padding to a multiple needs positions too
             limit -= limit % multiple
         removed, longest = 0, 0
         shortened: dict[str, str] = {}
@@ -122,16 +122,16 @@ class Lengths:
             if self._unknown_tokens:
                 self._check_ids(text)
             longest = max(longest, tokens)
-        if self._continues and self._task not in WITH_IMAGES:  # which are counted once their processor has read them
+        if self._continues and self._task not in WITH_IMAGES:  # with images, `check_expanded` does it
             self._check_continuation(longest, arguments)
         return (_replaced(inputs, shortened) if shortened else inputs), removed
 
     def fit_cut(self, inputs: Any, arguments: dict[str, Any], limit: int) -> int:
-        """About how many tokens are lost of texts that are cut at `limit` as they are read.
+        """Estimate how many tokens are lost because the tokenizer truncates texts at `limit`.
 
-        400 where the request wants none cut, and for numbers of tokens that the model does not know.
+        400 for too long texts if the request does not allow truncation, and for token ids outside the vocabulary.
         """
-        assert self._counter is not None  # noqa: S101 - of tasks that read texts
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         cuts = arguments.pop("truncation", True) not in (False, "do_not_truncate")
         room, lost = limit - self._counter.special, 0
         for text in inputs if isinstance(inputs, list) else strings_in(inputs):
@@ -152,8 +152,8 @@ class Lengths:
         return lost
 
     def fit_pairs(self, query: str, texts: Sequence[str], limit: int, *, cuts: bool) -> int:
-        """The same for texts that are read beside a query."""
-        assert self._counter is not None  # noqa: S101 - of tasks that read texts
+        """As `fit_cut`, for pairs of a query and a text."""
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         beside = self._counter.count(query, limit)
         room, lost = limit - self._counter.special_of_pair, 0
         for text in texts:
@@ -178,8 +178,8 @@ class Lengths:
             )
 
     def prompt(self, text: str, *, special: bool) -> list[int]:
-        """The tokens of one prompt, with the tokenizer's special ones around it where asked for; 400 for too many."""
-        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        """Tokenize a prompt; with `special`, add the tokenizer's special tokens. 400 if it is too long."""
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         check()
         room = self.input_tokens - (self._counter.special if special else 0)
         if self._counter.upper_bound(text) > room and (tokens := self._counter.count(text, room)) > room:
@@ -189,8 +189,8 @@ class Lengths:
         return self._counter.encode(text, special=special)
 
     def keep_end(self, inputs: Any, most: int) -> tuple[Any, int]:
-        """The last tokens of each text, at most so many, and about how many are lost; 400 for a chat."""
-        assert self._counter is not None  # noqa: S101 - of text-generation alone
+        """Keep the last `most` tokens of each text; return them with an estimate of the tokens lost. 400 for a chat."""
+        assert self._counter is not None  # noqa: S101 - only called for text-generation
         texts = inputs if isinstance(inputs, list) else [inputs]
         if not all(isinstance(text, str) for text in texts):
             raise RequestError(
@@ -206,7 +206,7 @@ class Lengths:
         return (kept if isinstance(inputs, list) else kept[0]), lost
 
     def new_tokens_after(self, tokens: int, asked: int | None) -> int:
-        """How many tokens may follow a prompt of so many, by default all that there is room for; 400 for too many."""
+        """Return the maximum of new tokens after a prompt: `asked`, or as many as fit. 400 if there is no room."""
         left = self.new_tokens if self._positions is None else min(self.new_tokens, self._positions - tokens)
         if left < (asked or 1):
             raise RequestError(
@@ -218,17 +218,17 @@ class Lengths:
         return asked or left
 
     def fit_together(self, tokens: int, new: int) -> bool:
-        """Whether a prompt of so many tokens has positions for so many more."""
+        """Whether the model has positions for a prompt and its new tokens."""
         return self._positions is None or tokens + new <= self._positions
 
     def _texts(
         self, inputs: Any, prompt: Any, arguments: Mapping[str, Any], limit: int, labels: int
     ) -> Iterator[tuple[str, int, bool]]:
-        """Each text that the model reads, how many tokens it may have, and whether it may be cut.
+        """Yield each text that the model reads, its maximum number of tokens, and whether it may be truncated.
 
-        `labels` is how many tokens the longest label takes that stands beside each text.
+        `labels` is the number of tokens of the longest label, which is read with each text.
         """
-        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         if self._task in WITH_IMAGES and not _is_several(prompt):
             limit -= self._tokens_of_images(prompt, limit)
         special, several = self._counter.special, self._counter.special_of_pair
@@ -239,10 +239,10 @@ class Lengths:
             case str() if self._task == "token-classification" and "stride" in arguments:
                 yield prompt, windows, True
             case str():
-                # a rendered chat has its special tokens in it, and its end may not be cut off
+                # a rendered chat includes its special tokens, and its end must not be cut off
                 chat, prefix = prompt is not inputs, arguments.get("prefix") or ""
                 yield prefix + prompt, limit - (0 if chat else special), not chat and not prefix
-            case [{"role": _}, *_]:  # a chat with images, whose template its pipeline renders
+            case [{"role": _}, *_]:  # a chat with images, which the pipeline renders
                 yield " ".join(_said(prompt)), limit - special, False
             case list():
                 for one, rendered in zip(inputs, prompt, strict=True):
@@ -250,7 +250,7 @@ class Lengths:
             case {"text": str(first), "text_pair": str(second)}:
                 room = limit - several
                 ours, theirs = (self._counter.count(text, room) for text in (first, second))
-                # the longer of the two is cut first, as tokenizers do
+                # the longer of the two is truncated first, as by tokenizers
                 yield first, max(room - theirs, room // 2), True
                 yield second, max(room - ours, room - room // 2), True
             case dict():
@@ -267,9 +267,9 @@ class Lengths:
             yield arguments["prompt"], limit - special, False
 
     def _tokens_of_images(self, prompt: Any, limit: int) -> int:
-        """How many tokens the images of a prompt take; 400 where they leave none for the text."""
+        """Return the number of image tokens of a prompt; 400 if they leave no room for the text."""
         images = list(images_in(prompt))
-        if isinstance(prompt, dict) and isinstance(prompt.get("assets"), dict):  # each as often as its name stands
+        if isinstance(prompt, dict) and isinstance(prompt.get("assets"), dict):  # count each reference to an image
             texts = list(strings_in([value for name, value in prompt.items() if name != "assets"]))
             places = {name: sum(text.count(name) for text in texts) for name in prompt["assets"]}
             images = [image for name, image in prompt["assets"].items() for _ in range(places[name])]
@@ -284,9 +284,9 @@ class Lengths:
         return tokens
 
     def check_expanded(self, model_inputs: Mapping[str, Any], options: dict[str, Any]) -> None:
-        """400 for a prompt that is too long now that its images have become tokens, which ends all doubt.
+        """400 for a prompt that is too long, by the exact number of tokens: the processor has added the image tokens.
 
-        `options` are those of the generation, and may get a `max_new_tokens`.
+        `options` are the arguments of `generate`; `max_new_tokens` may be added to them.
         """
         for tokens in lengths_of_prompts(model_inputs):
             if tokens > self.input_tokens:
@@ -301,8 +301,8 @@ class Lengths:
                 self._check_continuation(tokens, arguments)
 
     def _longest_label(self, arguments: Mapping[str, Any], limit: int) -> int:
-        """Tokens of the label that takes most, in its template: fewer letters may be more tokens."""
-        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        """Return the most tokens of a label in its template: a shorter text may have more tokens than a longer one."""
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         template: str = arguments.get("hypothesis_template", "This example is {}.")
         texts = {template.replace("{}", label) for label in _labels(arguments)}
         longest = 0
@@ -313,12 +313,12 @@ class Lengths:
         return longest
 
     def _check_windows(self, inputs: Any, arguments: dict[str, Any]) -> None:
-        """A long text is read in windows that overlap: each must have enough of it that the one before has not.
+        """400 if overlapping windows have too little new text each.
 
-        What is left of a window beside the question and the overlap is how far each is from the next; of one token, a
-        page becomes as many windows as it has tokens, all in memory at once.
+        The step from one window to the next is what the question and the overlap leave free. With a step of one token,
+        a page would become as many windows as it has tokens, all in memory at once.
         """
-        assert self._counter is not None  # noqa: S101 - without a tokenizer there are no texts
+        assert self._counter is not None  # noqa: S101 - only called for tasks with a tokenizer
         usual, overlap = _WITH_QUESTION[self._task]
         names = min(usual, getattr(self._pipeline.tokenizer, "model_max_length", usual))
         if names > self.input_tokens:
@@ -329,7 +329,7 @@ class Lengths:
             check()
             questions = one["question"] if isinstance(one["question"], list) else [one["question"]]
             taken = max(self._counter.count(question, length) for question in questions)
-            if self._task == "question-answering":  # which cuts it
+            if self._task == "question-answering":  # its pipeline truncates the question
                 taken = min(taken, arguments.get("max_question_len", 64))
             left = length - taken - self._counter.special_of_pair
             rest = (text for name in ("context", "word_boxes") for text in strings_in(one.get(name, ())))
@@ -343,14 +343,14 @@ class Lengths:
                 )
 
     def _surely_fits(self, most: int, arguments: Mapping[str, Any]) -> bool:
-        """Whether a prompt of at most so many tokens has positions for all that may follow it, uncounted."""
+        """Whether a prompt of at most `most` tokens fits with all new tokens, so that it need not be counted."""
         if not self._continues or self._positions is None:
             return True
         asked = arguments.get("max_new_tokens") or arguments.get("generate_kwargs", {}).get("max_new_tokens")
         return "max_length" not in arguments and most + (asked or self._default_new_tokens(0)) <= self._positions
 
     def _check_continuation(self, tokens: int, arguments: dict[str, Any]) -> None:
-        """Prompt and new tokens together must have positions; a default that has none is made shorter."""
+        """400 if the positions do not suffice for prompt and new tokens; a default number of new tokens is reduced."""
         given = {**arguments, **arguments.get("generate_kwargs", {})}
         positions = self._positions
         asked = given.get("max_new_tokens")
@@ -383,7 +383,7 @@ class Lengths:
             )
 
     def _default_new_tokens(self, tokens: int) -> int:
-        """What the pipeline, or the model's configuration, asks for where the request does not."""
+        """Return the default number of new tokens, by the pipeline or the model's configuration."""
         return self._default_new or max(1, self._default_length - tokens)
 
     def _check_masks(self, inputs: Any) -> None:
@@ -395,7 +395,7 @@ class Lengths:
                 )
 
     def _check_images(self, inputs: Any) -> None:
-        """A placeholder becomes as many tokens as an image, whether there is an image for it or not."""
+        """400 for more image placeholders than images: each is expanded to image tokens, even without an image."""
         placeholder = getattr(getattr(self._pipeline, "processor", None), "image_token", None)
         named = sum(text.count(placeholder) for text in strings_in(inputs)) if placeholder else 0
         given = sum(1 for _ in images_in(inputs))
@@ -440,13 +440,13 @@ class Lengths:
 
 
 def _default_new_tokens(pipeline: Any) -> tuple[int | None, int]:
-    """New tokens by default, if that is what the configuration names, else the length of prompt and new ones."""
+    """Return the default `max_new_tokens` if the configuration has one, and the default `max_length`."""
     model = pipeline.model.generation_config
     config = getattr(pipeline, "generation_config", None) or model
     length = int(getattr(config, "max_length", None) or 20)
     if getattr(config, "max_new_tokens", None):
         return int(config.max_new_tokens), length
-    # of newer releases, for a model whose own configuration says nothing
+    # newer releases have pipeline defaults for a model whose generation_config.json sets neither
     defaults = getattr(pipeline, "_generation_defaults", {})
     if "max_new_tokens" in defaults and "max_length" not in model.to_diff_dict():
         return int(defaults["max_new_tokens"]), length
@@ -454,9 +454,9 @@ def _default_new_tokens(pipeline: Any) -> tuple[int | None, int]:
 
 
 def _check_codes(model: Any) -> None:
-    """Let what a model writes for its codec be compared with the codes that there are: it may write special ones too.
+    """Wrap the `decode` of audio codecs to reject codes out of range, since a model may generate special tokens.
 
-    A caller can make it, by tokens that are suppressed; on a GPU one that is out of range is the end of the process.
+    A request can cause that with `suppress_tokens`; on a GPU, a code out of range ends the process.
     """
 
     def checked(decode: Any, size: int) -> Any:
@@ -479,7 +479,7 @@ def _check_codes(model: Any) -> None:
 
 
 def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
-    """How many positions the text part of a model (or its encoder, its decoder) has in a table, and by its name."""
+    """Return the positions of the text model, or of its encoder or decoder: by its embeddings and by its config."""
     import torch
 
     found: list[int] = []
@@ -489,7 +489,7 @@ def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
         rows = getattr(module, "num_embeddings", None)
         if not rows:
             continue
-        # RoBERTa and its kin count from the padding token's number on; Bart's tables have an offset of their own
+        # RoBERTa and similar models count positions from the padding id on; Bart's embeddings have an offset
         own = type(module) is torch.nn.Embedding
         first = module.padding_idx + 1 if own and module.padding_idx is not None else getattr(module, "offset", 0)
         found.append(rows - int(first))
@@ -497,9 +497,9 @@ def _positions(model: Any, part: str) -> tuple[int | None, int | None]:
 
 
 def text_config(config: Any) -> Any:
-    """The part of a configuration that is about the texts a model reads; all of it where it has no such part.
+    """Return the part of a configuration for the input text, or all of it if it has no such part.
 
-    A model such as MusicGen has one for the texts that it reads and one for the codes that it writes.
+    A model such as MusicGen has one part for its input text and one for the audio codes that it generates.
     """
     get_text_config = getattr(config, "get_text_config", None)
     if get_text_config is None:
@@ -531,7 +531,7 @@ def _labels(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def _said(chat: list[Any]) -> Iterator[str]:
-    """The texts of a chat, without what its messages and their parts are called."""
+    """Yield the texts of a chat, without roles and types."""
     for message in chat:
         content = message.get("content")
         for part in content if isinstance(content, list) else [content]:
@@ -540,12 +540,12 @@ def _said(chat: list[Any]) -> Iterator[str]:
 
 
 def _is_several(prompt: Any) -> bool:
-    """Whether it holds several prompts, each of which is read by itself."""
+    """Whether this is a list of prompts, not one chat."""
     return isinstance(prompt, list) and not (isinstance(prompt[0], dict) and "role" in prompt[0])
 
 
 def _replaced(inputs: Any, shortened: Mapping[str, str]) -> Any:
-    """The inputs with those texts cut."""
+    """Replace the truncated texts in the inputs."""
     if isinstance(inputs, list):
         return [_replaced(one, shortened) for one in inputs]
     if isinstance(inputs, dict):

@@ -1,7 +1,7 @@
-"""The second wall behind `decoding.py`: transformers' own loaders open no file and fetch no URL in this process.
+"""A second protection behind `decoding.py`: patches transformers' loaders so that they open no file or URL.
 
-They take strings for paths and URLs. What a request holds is decoded before a pipeline sees it, so a string that comes
-to a loader is one that the first wall should have stopped.
+These loaders treat strings as paths and URLs. Requests are decoded before a pipeline gets them, so a string that
+reaches a loader is one that `decoding.py` should have rejected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..machine import children
 from .audio import decode_audio
 
 TESSERACT_SECONDS = 60
-"""How long tesseract may take for one page."""
+"""Time limit of tesseract for one page."""
 
 _FUNCTIONS = {
     "transformers.image_utils": ("load_image", "load_images", "load_image_as_tensor"),
@@ -29,7 +29,7 @@ _FUNCTIONS = {
     ),
     "transformers.video_utils": ("load_video",),
 }
-"""Module -> functions whose first argument is what they load. A release may lack some of them."""
+"""Module -> functions whose first argument is the source to load. A release may lack some of them."""
 
 _METHODS = {
     "transformers.image_processing_base": ("ImageProcessingMixin", "fetch_images"),
@@ -38,17 +38,17 @@ _METHODS = {
     "transformers.pipelines.video_classification": ("VideoClassificationPipeline", "preprocess"),
     "transformers.pipelines.zero_shot_audio_classification": ("ZeroShotAudioClassificationPipeline", "preprocess"),
 }
-"""Module -> class and its method that fetches or opens what it gets by itself, without one of the functions."""
+"""Module -> class and method that opens or fetches its argument without one of the functions above."""
 
 _GIVEN = ("image", "images", "audio", "video", "url", "inputs", "image_url_or_urls")
-"""How the first argument of these is called where it comes by its name."""
+"""Names of that first argument, if it is passed by keyword."""
 
 _LONGEST_AUDIO = 86_400
-"""Seconds of sound that user code may hand to a pipeline as bytes: the largest value of the setting."""
+"""Maximum seconds of audio that user code may pass to a pipeline as bytes: the maximum of the setting."""
 
 
 def refuse_strings() -> None:
-    """Put the wall up, once for the process: names that are imported already, and those that will be."""
+    """Patch the loaders once per process, under all names by which transformers' modules have imported them."""
     for module_name, names in _FUNCTIONS.items():
         module = _module(module_name)
         for name in names:
@@ -63,21 +63,21 @@ def refuse_strings() -> None:
 
 
 def limit_tesseract() -> None:
-    """Where pytesseract is imported, which transformers has done by now for models that read pages."""
+    """Patch pytesseract, if it is imported: transformers has done so by now for models that use it."""
     _replace(sys.modules.get("pytesseract.pytesseract"), "run_tesseract", _our_tesseract)
 
 
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
-    except ImportError:  # a release without it, or without what it needs: nothing can call it then
+    except ImportError:  # the release lacks the module or its dependencies, so nothing can call it
         return None
 
 
 def _replace(module: Any, name: str, wrap: Callable[[Any], Any]) -> None:
-    """The function under its name, and wherever another module of transformers has imported it by name.
+    """Replace a function in its module, and in all modules of the package and of model code that have imported it.
 
-    What the user's own code has imported stays as it is.
+    The user's code keeps the function that it has imported.
     """
     original = getattr(module, name, None)
     if original is None or hasattr(original, "guards"):
@@ -92,7 +92,7 @@ def _replace(module: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 
 
 def _guarded(function: Callable[..., Any], skip: int = 0) -> Callable[..., Any]:
-    """The same function, which refuses strings and paths; `skip` is 1 for a method."""
+    """Wrap a function to reject strings and paths; `skip` is 1 for a method."""
 
     @functools.wraps(function)
     def guard(*arguments: Any, **options: Any) -> Any:
@@ -115,7 +115,7 @@ def _refuse_strings_in(value: Any) -> None:
 
 
 def _our_ffmpeg(original: Any) -> Callable[..., Any]:
-    """What a pipeline does with the bytes that user code hands to it, within our limits and without playlists."""
+    """Replace `ffmpeg_read`, for audio bytes from user code, by our decoder with its limits and without playlists."""
 
     @functools.wraps(original)
     def ffmpeg_read(bpayload: bytes, sampling_rate: int) -> Any:
@@ -126,7 +126,7 @@ def _our_ffmpeg(original: Any) -> Callable[..., Any]:
 
 
 def _our_tesseract(original: Any) -> Callable[..., None]:
-    """pytesseract's way to run the program, within the limits of a child."""
+    """Replace `run_tesseract` to run the program with the limits of a child process."""
 
     @functools.wraps(original)
     def run_tesseract(

@@ -1,4 +1,4 @@
-"""Which form the answer gets: what the task can be written as, and what the caller accepts."""
+"""Content negotiation: the response formats of a task, and the choice by the Accept header."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _PROFILE = re.compile(r"""application/json\s*;([^,]*;)?\s*profile\s*=\s*"?hub\b"
 
 
 class Form(Enum):
-    """A way to write a result."""
+    """A response format."""
 
     JSON = "application/json"
     TEXT = "text/plain"
     CSV = "text/csv"
     EVENTS = "text/event-stream"
-    """One event a token while it is being generated."""
+    """One server-sent event per generated token."""
 
     PNG = "image/png"
-    """The one image of an answer, as a file."""
+    """The answer's only image, as a file."""
 
     NPY = "application/x-npy"
-    """An array in NumPy's own format."""
+    """An array in NumPy's file format."""
 
     HUB = "application/json;profile=hub"
-    """JSON as Hugging Face's own API has it, where a pipeline's result is another."""
+    """JSON as in Hugging Face's API, if it differs from the pipeline's result."""
 
     @property
     def content_type(self) -> str:
-        """The header of the answer."""
+        """The Content-Type header of the response."""
         if self is Form.HUB:
             return Form.JSON.value
         return f"{self.value}; charset=utf-8" if self in (Form.TEXT, Form.CSV) else self.value
@@ -54,7 +54,7 @@ _OTHER_ON_THE_HUB = ("zero-shot-classification",)
 
 
 def offers(task: str) -> tuple[Form, ...]:
-    """What an answer of the task can be, JSON first."""
+    """Return the formats for a task, JSON first."""
     family = "translation" if task.startswith("translation_") else task
     also = (
         *((Form.TEXT, _ONE_TEXT), (Form.CSV, _ROWS), (Form.EVENTS, ("text-generation",))),
@@ -65,7 +65,7 @@ def offers(task: str) -> tuple[Form, ...]:
 
 @functools.lru_cache(maxsize=64)
 def choose_form(accept: str, task: str) -> Form:
-    """The best of what is offered by quality, then by how exactly it is named, then JSON; 406 where nothing fits."""
+    """Choose the format with the highest quality, then the most specific match, then JSON; 406 if none is accepted."""
     ranges = [_parse_range(part) for part in accept.split(",") if part.strip()]
     offered = offers(task)
     if not ranges:
@@ -79,7 +79,7 @@ def choose_form(accept: str, task: str) -> Form:
 
 
 def not_acceptable(problem: str, task: str) -> RequestError:
-    """The answer to who accepts only what there is not."""
+    """Make the error for an Accept header without an available format."""
     known = ", ".join(form.value for form in offers(task))
     return RequestError(406, "not-acceptable", f"{problem}: set Accept to one of: {known}")
 
@@ -97,7 +97,7 @@ def _parse_range(part: str) -> tuple[str, float]:
 
 
 def _rank(ranges: list[tuple[str, float]], media: str) -> tuple[float, int]:
-    """Quality that the caller gives to the media type, and how exactly (a type that is named wins over `*/*`)."""
+    """Return the quality for a media type, and how specific the match is (a named type wins over `*/*`)."""
     patterns = {media: 2, f"{media.partition('/')[0]}/*": 1, "*/*": 0}
     found = [(patterns[pattern], quality) for pattern, quality in ranges if pattern in patterns]
     exactness, quality = max(found, default=(0, 0.0))

@@ -1,4 +1,4 @@
-"""Errors in the shape of OpenAI's API, by which its clients choose what to raise."""
+"""Errors in the format of OpenAI's API, by which its clients choose the exception to raise."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _TYPES = {
 
 
 _TOO_LONG = "This model's maximum context length is exceeded: "
-"""OpenAI's words and its code, for which clients look: agents shorten their chats then."""
+"""OpenAI's message for this error: clients search for it and for the code, and agents then shorten their chats."""
 
 
 class BadFieldError(RequestError):
-    """A field of a request that is not as it must be."""
+    """An invalid field of a request."""
 
     def __init__(self, code: str, param: str, message: str) -> None:
         """`param` is the field's name."""

@@ -1,7 +1,7 @@
-"""The table of fields that requests of OpenAI's interfaces may have, with their types and bounds.
+"""The fields of requests to the OpenAI-compatible routes, with their types and bounds.
 
-What vLLM, SGLang and Hugging Face's servers take besides and what means the same here stands there too. A field that
-is not in the table is refused by name, unless clients send it of themselves and it changes no answer (`PASSED_OVER`).
+Additional fields of vLLM, SGLang and Hugging Face's servers are included where they have the same meaning here. Other
+fields are rejected by name, except those that clients send by default and that change no answer (`PASSED_OVER`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from ..http.prepared import Incoming
 
 MOST_CHOICES = 16
-"""Most answers to one request: each is a row of the model's batch."""
+"""Maximum of `n`: each answer is a row of the model's batch."""
 
 MOST_LIKELY = 20
-"""Most tokens that are told in the place of each one, as OpenAI has it."""
+"""Maximum of `top_logprobs`, as at OpenAI."""
 
 MOST_BIASES = 1000
-"""Most tokens whose score a request may change."""
+"""Maximum number of tokens in `logit_bias`."""
 
 SMALLEST_TEMPERATURE = 0.01
-"""Below it scores overflow in half precision: the likeliest token it is."""
+"""Lower temperatures mean greedy decoding, because scores would overflow in half precision."""
 
 PASSED_OVER = frozenset(
     {
@@ -36,7 +36,7 @@ PASSED_OVER = frozenset(
         *("safety_identifier", "service_tier", "store", "user", *CLIENTS_OWN),
     }
 )
-"""Fields about billing, caches and tracing, which change no answer."""
+"""Ignored fields, about billing, caches and tracing."""
 
 _OF_OURS: Mapping[str, str] = {
     **{name: why for name, why in REFUSED_PARAMETERS.items() if not why.startswith("send ")},
@@ -68,7 +68,7 @@ REFUSED: Mapping[str, str] = {
     "tool_prompt": "say it in a message with the role 'system'",
     "verbosity": "say it in a message",
 }
-"""Name -> why it is not taken, and what to send instead."""
+"""Name -> why it is rejected, or what to send instead."""
 
 _STOP = AnyOf((Text(200, 1), List(Text(200, 1), 16, 0)))
 _FUNCTION = Group(
@@ -79,7 +79,7 @@ _SCHEMA = Group({"name": Text(64, 1), "description": Text(20_000), "schema": Jso
 
 
 def sampling_fields(limits: Limits) -> dict[str, Type]:
-    """What both interfaces take about how a text is generated."""
+    """Return the fields about generation, which chats and completions share."""
     token = Whole(0, max(0, limits.vocabulary - 1))
     return {
         "model": Text(2000),
@@ -107,7 +107,7 @@ def sampling_fields(limits: Limits) -> dict[str, Type]:
 
 
 def chat_fields(limits: Limits) -> dict[str, Type]:
-    """The fields of a chat completion, but for `messages`."""
+    """Return the fields of a chat completion, except `messages`."""
     variables = dict.fromkeys(limits.template_variables, Json(depth=8, most=1000))
     return {
         **sampling_fields(limits),
@@ -135,7 +135,7 @@ def chat_fields(limits: Limits) -> dict[str, Type]:
 
 
 def completion_fields(limits: Limits) -> dict[str, Type]:
-    """The fields of a completion, but for `prompt`."""
+    """Return the fields of a completion, except `prompt`."""
     return {
         **sampling_fields(limits),
         "best_of": Whole(1, MOST_CHOICES),
@@ -145,13 +145,13 @@ def completion_fields(limits: Limits) -> dict[str, Type]:
 
 
 class Biases:
-    """An object of token ids, written as text, and what is added to the score of each."""
+    """An object of token ids, as strings, and the bias that is added to the score of each."""
 
     def __init__(self, vocabulary: int) -> None:
         self._vocabulary = vocabulary
 
     def check(self, value: Any) -> dict[int, float]:
-        """Token -> what is added to its score."""
+        """Return token id -> bias."""
         rule = f"must be an object of at most {MOST_BIASES} token ids below {self._vocabulary} with numbers to +-100"
         if not isinstance(value, dict) or len(value) > MOST_BIASES:
             raise ValueError(rule)
@@ -162,7 +162,7 @@ class Biases:
         return {int(name): number.check(bias) for name, bias in value.items()}
 
     def schema(self) -> dict[str, Any]:
-        """An object by numbers of tokens, whose upper end stands in its description."""
+        """Return an object schema by token ids; the upper bound is only in its description."""
         return {
             "type": "object",
             "propertyNames": {"pattern": "^[0-9]{1,9}$"},
@@ -173,7 +173,7 @@ class Biases:
 
 
 def object_of(incoming: Incoming) -> dict[str, Any]:
-    """The JSON object in the body of a request."""
+    """Return the JSON object in the body; 415 or 400 if there is none."""
     if not incoming.is_json:
         raise RequestError(
             415, "unsupported-content-type", f"{incoming.path} takes a JSON object: send it as application/json"
@@ -185,9 +185,9 @@ def object_of(incoming: Incoming) -> dict[str, Any]:
 
 
 def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: str) -> dict[str, Any]:
-    """Each field by its type; 400 names the first that is not in the table, or that breaks its rule.
+    """Validate each field by its type; 400 names the first that is unknown or invalid.
 
-    `own` is the field that says what is asked, which others read. What is null is not given.
+    `own` is the main field, such as `messages`, which is validated elsewhere. A null field counts as missing.
     """
     checked: dict[str, Any] = {}
     for name, value in document.items():
@@ -201,15 +201,15 @@ def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: st
             checked[name] = check_field(name, value, rule)
         except BadFieldError:
             raise
-        except RequestError as error:  # of a field below
+        except RequestError as error:  # from a nested field
             raise BadFieldError(error.code, name, f"'{name}': {error.message}") from None
     return checked
 
 
 def check_field(name: str, value: Any, rule: Type, *, sent: Any = None) -> Any:
-    """A field by its type; 400 names it with its value.
+    """Validate a field by its type; 400 names it with its value.
 
-    :param sent: What the request has, where `value` was read from it.
+    :param sent: The original value in the request, if `value` was converted from it.
     """
     try:
         return rule.check(value)
@@ -219,22 +219,21 @@ def check_field(name: str, value: Any, rule: Type, *, sent: Any = None) -> Any:
 
 
 def unknown_field(name: str, known: Iterable[str]) -> BadFieldError:
-    """What to raise for a field that an interface does not have, with those that it has."""
+    """Make the error for an unknown field, with the names of the known ones."""
     there = ", ".join(sorted(known))
     return BadFieldError("unknown-field", name, f"{shown(name)} is not a field of this request, which has: {there}")
 
 
 def stops_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    """The texts at which to stop."""
+    """Return the stop strings."""
     stop = fields.get("stop", ())
     return (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def sampling_of(fields: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """How the next token is chosen, as arguments of `generate`.
+    """Convert the sampling fields to arguments of `generate`.
 
-    What a request leaves open the model's own generation_config.json says, and where that says nothing OpenAI: all
-    tokens by their likelihood.
+    The defaults are those of the model's generation_config.json, then those of OpenAI: sampling from all tokens.
     """
     own = config.to_diff_dict()
     chosen: dict[str, Any] = {

@@ -1,9 +1,9 @@
-"""The one table of what `parameters` may hold: for each task each name, with its type and bounds.
+"""The table of allowed `parameters`: for each task, each name with its type and bounds.
 
-A name that is not here is refused, whatever the installed transformers would do with it; `tests/runtime/
-test_parameter_table.py` walks over what the oldest and the newest release know and fails for a name that stands neither
-here nor among `REFUSED`. Read in transformers 4.46.3 and 5.23.0: `pipelines/*.py`, `generation/configuration_utils.py`,
-`generation/utils.py`, `models/whisper/generation_whisper.py`.
+A name that is not in the table is rejected, even if the installed transformers accepts it. `tests/runtime/
+test_parameter_table.py` reads the names that the oldest and the newest release know, and fails for one that is neither
+here nor in `REFUSED`. Sources, in transformers 4.46.3 and 5.23.0: `pipelines/*.py`,
+`generation/configuration_utils.py`, `generation/utils.py`, `models/whisper/generation_whisper.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from .tgi import OF_EVERY_TEXT
 from .tgi import PARAMETERS as OF_TGI
 
 ROWS = 64
-"""Most beams, and most sequences, that one request may ask for: each is a row of the model's batch."""
+"""Maximum number of beams, and of returned sequences: each is a row of the model's batch."""
 
 LABELS = 500
-"""Most labels of a zero-shot request: each is a text that the model reads."""
+"""Maximum number of labels of a zero-shot request: each is a text that the model reads."""
 
 _FOR_CODE = "it loads code, models or files, which no request may name"
 _OTHERS = "it passes options on to other programs"
@@ -97,7 +97,7 @@ REFUSED: Mapping[str, str] = {
     ),
     "forced_decoder_ids": "transformers removed it: for Whisper send 'language' and 'task'",
     "watermarking_config": "this server marks no texts",
-    # what AWS's images and Hugging Face's APIs take, and what says the same here
+    # names in AWS's images and Hugging Face's APIs, with what to send instead
     "return_all_scores": "send 'top_k': null for all scores",
     "grouped_entities": "send 'aggregation_strategy': \"simple\"",
     "ignore_subwords": "send 'aggregation_strategy': \"first\"",
@@ -124,39 +124,38 @@ REFUSED: Mapping[str, str] = {
     "add_generation_prompt": "send 'continue_final_message'",
     "text_inputs": "send the text as 'inputs'",
 }
-"""Name -> why no request may set it, or what to send instead. A task's own table wins over this one."""
+"""Name -> why it is rejected, or what to send instead. The table of a task takes precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the bounds of the table depend on."""
+    """The limits that the bounds of the table depend on."""
 
     input_tokens: int
-    """The longest input."""
 
     new_tokens: int
-    """The most tokens that may be generated."""
+    """Maximum number of generated tokens."""
 
     all_tokens: int = 0
-    """The largest `max_length`. Default: both of them together."""
+    """Maximum of `max_length`. Default: `input_tokens` + `new_tokens`."""
 
     vocabulary: int
-    """How many tokens the model knows; ids begin at 0."""
+    """Number of token ids, which begin at 0."""
 
     template_variables: frozenset[str] = frozenset()
-    """Names that the model's chat template reads beside the messages."""
+    """Variables of the model's chat template, beside the messages."""
 
 
 OF_THE_HUB = ("generation_parameters", "generate_parameters")
-"""What the Hub's clients call `generate_kwargs`, for speech and for texts."""
+"""The names of `generate_kwargs` in the Hub's clients, for speech and for texts."""
 
 CLIENTS_OWN = frozenset({"sagemaker_base_url"})
-"""Options of a client that it sends along, though they say nothing to a model: passed over. This one is litellm's, for
-an address of AWS other than the public one."""
+"""Options for a client that it sends to the model too; they are ignored. This one is litellm's, for another AWS
+endpoint URL than the public one."""
 
 
 def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
-    """The table of a task: name -> type."""
+    """Return the table of a task: name -> type."""
     table = _table_of(task, limits)
     group = table.get("generate_kwargs")
     return {**table, **dict.fromkeys(OF_THE_HUB, group)} if group else table
@@ -313,17 +312,17 @@ _OF_TEXT: dict[str, Type] = {
 
 _TEMPLATE: dict[str, Type] = {
     "candidate_labels": AnyOf((List(Text(1000, 1), LABELS), Text(20_000, 1))),
-    # a format with more than one plain field in it could ask for gigabytes of spaces
+    # a format string with anything but one plain {} could ask for gigabytes of spaces
     "hypothesis_template": Text(1000, 2, r"[^{}]*\{\}[^{}]*", "a text with exactly one {} and no other braces"),
 }
 
-# Bark looks for any other name in files
+# Bark searches for any other name in files
 _VOICE_OF_BARK = Text(40, 1, r"(v2/)?([a-z]{2}_speaker_\d|announcer)", "a voice of Bark's, such as 'v2/en_speaker_1'")
 _VOICE: dict[str, Type] = {"speaker_id": Whole(0, 100_000), "output_audio": Flag(), "tgt_lang": _LANGUAGE}
 _OF_SPEECH_TEXT: dict[str, Type] = {
     "src_lang": _LANGUAGE,
     "tgt_lang": _LANGUAGE,
-    # Bark looks for any other name in files
+    # Bark searches for any other name in files
     "voice_preset": Text(
         40, 1, r"(v2/)?([a-z]{2}_speaker_\d|announcer)", "one of Bark's voices, such as 'v2/en_speaker_1'"
     ),
@@ -362,11 +361,11 @@ _OF_THE_SAME_TOKENS = dict.fromkeys(
     ("encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
     "it compares tokens of the text with those that are generated, which are of sound",
 )
-"""What means nothing where a model reads tokens of one vocabulary and writes those of another."""
+"""Parameters without a meaning for a model whose input and output tokens have different vocabularies."""
 
 
 def _generation(limits: Limits) -> dict[str, Type]:
-    """What `generate` takes, beside what loads code, changes the model or chooses how it runs."""
+    """Return the arguments of `generate`, except those that load code, change the model or choose how it runs."""
     token = Whole(0, max(0, limits.vocabulary - 1))
     tokens = List(token, 10_000)
     total = limits.all_tokens or limits.input_tokens + limits.new_tokens
@@ -380,7 +379,7 @@ def _generation(limits: Limits) -> dict[str, Type]:
         "num_beams": Whole(1, ROWS),
         "num_return_sequences": Whole(1, ROWS),
         "early_stopping": AnyOf((Flag(), Choice(("never",)))),
-        "temperature": Number(0, 100),  # 0 is the likeliest text
+        "temperature": Number(0, 100),  # 0 means greedy decoding
         "top_k": Whole(0, max(1, limits.vocabulary)),
         "top_p": Number(0, 1),
         "top_h": Number(0, 1),
@@ -413,7 +412,7 @@ def _generation(limits: Limits) -> dict[str, Type]:
 
 
 def _speech(limits: Limits) -> dict[str, Type]:
-    """What Whisper's `generate` takes besides."""
+    """Return the additional arguments of Whisper's `generate`."""
     temperature = Number(0, 2)
     return {
         "temperature": AnyOf((temperature, List(temperature, 8))),
@@ -430,7 +429,7 @@ def _speech(limits: Limits) -> dict[str, Type]:
 
 
 def _tokenizer(limits: Limits) -> dict[str, Type]:
-    """What a tokenizer takes beside the text."""
+    """Return the options of a tokenizer."""
     return {
         "truncation": TRUNCATION,
         "padding": PADDING,
@@ -444,7 +443,7 @@ def _tokenizer(limits: Limits) -> dict[str, Type]:
 
 
 def _windows(limits: Limits) -> dict[str, Type]:
-    """How a long text is read in windows that overlap."""
+    """Return the options for overlapping windows of a long text."""
     return {
         "doc_stride": Whole(1, limits.input_tokens),
         "max_seq_len": Whole(1, limits.input_tokens),
@@ -453,5 +452,5 @@ def _windows(limits: Limits) -> dict[str, Type]:
 
 
 def _variables(limits: Limits) -> dict[str, Type]:
-    """The chat template's own variables, such as `enable_thinking`: flags, numbers, texts, or JSON that it prints."""
+    """Return the chat template's variables, such as `enable_thinking`: booleans, numbers, texts or other JSON."""
     return dict.fromkeys(limits.template_variables, Json(depth=8, most=1000))

@@ -1,7 +1,7 @@
-"""What the value of a request's parameter may be: types with bounds, at every depth.
+"""Types of request parameters, with bounds, at every depth.
 
-A type takes a value as JSON gives it and returns what the pipeline gets, or raises `ValueError` with the rule. It
-tells the same rule as a JSON Schema (draft 2020-12), of which `GET /openapi.json` is made.
+`check` converts a JSON value to the pipeline's argument, or raises `ValueError` with the rule. `schema` returns the
+same rule as a JSON Schema (draft 2020-12), for `GET /openapi.json`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ..errors import RequestError, shown
 
 
 class Type(Protocol):
-    """The rule for a value."""
+    """A rule for a value."""
 
     def check(self, value: Any) -> Any:
-        """The value as the pipeline takes it; `ValueError` says what it must be."""
+        """Convert a value for the pipeline; `ValueError` says what it must be."""
 
     def schema(self) -> dict[str, Any]:
-        """The same as a JSON Schema."""
+        """Return the rule as a JSON Schema."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,13 @@ class Whole:
     most: int
 
     def check(self, value: Any) -> int:
-        """An `int`, also of a number such as 3.0."""
+        """Return an `int`; a number such as 3.0 is accepted."""
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(value, bool) or not whole or not self.least <= value <= self.most:
             raise ValueError(f"must be a whole number from {self.least} to {self.most}")
         return int(value)
 
     def schema(self) -> dict[str, Any]:
-        """An integer within its bounds."""
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
@@ -71,9 +70,9 @@ class Number:
     """Whether it must be smaller than `most`."""
 
     def check(self, value: Any) -> float:
-        """A `float`: transformers refuses the temperature 1, which is none to it."""
+        """Return a `float`, because transformers rejects an `int` such as the temperature 1."""
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # a whole number may have more digits than a float can hold
+        # not float(value): an int may be too large for a float
         if not number or (isinstance(value, float) and not math.isfinite(value)) or not self._within(value):
             low = "above" if self.above else "from"
             high = "below" if self.below else "to"
@@ -81,7 +80,6 @@ class Number:
         return float(value)
 
     def schema(self) -> dict[str, Any]:
-        """A number within its bounds."""
         low = "exclusiveMinimum" if self.above else "minimum"
         return {"type": "number", low: self.least, "exclusiveMaximum" if self.below else "maximum": self.most}
 
@@ -92,7 +90,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Text:
-    """A text of bounded length, in a form where only some are allowed."""
+    """A text of bounded length, optionally of a given form."""
 
     most: int
     least: int = 0
@@ -100,7 +98,7 @@ class Text:
     """A regular expression that the whole text must match. Default: any text."""
 
     described: str = ""
-    """What the form is, for people."""
+    """Description of the form, for messages."""
 
     def check(self, value: Any) -> str:
         if not isinstance(value, str) or not self.least <= len(value) <= self.most:
@@ -110,7 +108,6 @@ class Text:
         return value
 
     def schema(self) -> dict[str, Any]:
-        """A string of its length, and its form."""
         form = {"pattern": f"^(?:{self.form})$", "description": self.described} if self.form else {}
         return {"type": "string", "minLength": self.least, "maxLength": self.most, **form}
 
@@ -122,7 +119,7 @@ class Choice:
     values: tuple[Any, ...]
 
     def check(self, value: Any) -> Any:
-        # True is 1 to Python
+        # True == 1 in Python
         if not any(value == one and type(value) is type(one) for one in self.values):
             raise ValueError(f"must be one of: {', '.join(map(shown, self.values))}")
         return value
@@ -140,7 +137,6 @@ class List:
     least: int = 1
 
     def check(self, value: Any) -> list[Any]:
-        """A list of what the type returns."""
         if not isinstance(value, list) or not self.least <= len(value) <= self.most:
             raise ValueError(f"must be a list of {self.least} to {self.most} values")
         return [self._one(index, item) for index, item in enumerate(value)]
@@ -157,25 +153,23 @@ class List:
 
 @dataclass(frozen=True)
 class Tuple:
-    """A list with a type for each place, such as a pair."""
+    """A list with a type for each position, such as a pair."""
 
     of: tuple[Type, ...]
 
     def check(self, value: Any) -> list[Any]:
-        """A list of what the types return."""
         if not isinstance(value, list) or len(value) != len(self.of):
             raise ValueError(f"must be a list of {len(self.of)} values")
         return [one.check(item) for one, item in zip(self.of, value, strict=True)]
 
     def schema(self) -> dict[str, Any]:
-        """An array with a schema for each place."""
         places = [one.schema() for one in self.of]
         return {"type": "array", "prefixItems": places, "minItems": len(places), "maxItems": len(places)}
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A value of the first of several types that takes it."""
+    """A value of one of several types; the first that accepts it is used."""
 
     types: tuple[Type, ...]
 
@@ -194,7 +188,7 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class Null:
-    """Nothing, where that means something else than leaving the parameter away."""
+    """Null, if it differs in meaning from a missing parameter."""
 
     def check(self, value: Any) -> None:
         if value is not None:
@@ -206,7 +200,7 @@ class Null:
 
 @dataclass(frozen=True)
 class Json:
-    """Any JSON, for a chat template to print: bounded in depth and in the number of its values."""
+    """Any JSON, for use in a chat template, bounded in depth and in the number of values."""
 
     depth: int = 16
     most: int = 10_000
@@ -217,7 +211,7 @@ class Json:
         return value
 
     def schema(self) -> dict[str, Any]:
-        """Anything: how deep it may be JSON Schema cannot say."""
+        """Return a schema for anything: JSON Schema cannot limit the depth."""
         return {"description": f"Any JSON of at most {self.most:,} values, nested at most {self.depth} deep."}
 
 
@@ -231,31 +225,30 @@ def _count(value: Any, depth: int) -> int:
 
 @dataclass(frozen=True)
 class Group:
-    """An object whose names are a table of their own."""
+    """An object with a table of names."""
 
     table: Mapping[str, Type]
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Name -> why it is refused, and what to send instead."""
+    """Name -> why it is rejected, or what to send instead."""
 
     def check(self, value: Any) -> dict[str, Any]:
-        """The object with what the types return; names that are null are left away."""
+        """Validate each value; names whose value is null are dropped unless their type accepts null."""
         if not isinstance(value, dict):
             raise ValueError("must be an object")
         return check_all(value, self.table, self.refused)
 
     def schema(self) -> dict[str, Any]:
-        """An object of these names and no others."""
         return object_schema(self.table)
 
 
 def object_schema(table: Mapping[str, Type], more: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """An object whose names are a table's, and more with their own schemas. Null is what is not given."""
+    """Return an object schema for a table, and `more` schemas by name. Null is allowed and means missing."""
     properties = {**(more or {}), **{name: or_null(rule.schema()) for name, rule in sorted(table.items())}}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of what may be null too."""
+    """Extend a schema to allow null."""
     if "enum" in schema:
         return {**schema, "enum": list(dict.fromkeys([*schema["enum"], None]))}
     if "anyOf" in schema:
@@ -266,7 +259,7 @@ def or_null(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_all(values: Mapping[str, Any], table: Mapping[str, Type], refused: Mapping[str, str]) -> dict[str, Any]:
-    """Each value by its type; 400 names the first parameter that is not in the table, or that breaks its rule."""
+    """Validate each value by its type; 400 names the first parameter that is unknown or invalid."""
     checked: dict[str, Any] = {}
     for name, value in values.items():
         rule = table.get(name)
@@ -275,13 +268,13 @@ def check_all(values: Mapping[str, Any], table: Mapping[str, Type], refused: Map
         try:
             checked[name] = rule.check(value)
         except ValueError as error:
-            if value is not None:  # null is what is not given, where it is not a value of its own
+            if value is not None:  # null counts as missing, unless the type accepts it
                 raise RequestError(400, "bad-parameters", f"parameter '{name}' ({shown(value)}) {error}") from None
     return checked
 
 
 def unknown(name: str, legal: Collection[str], refused: Mapping[str, str]) -> RequestError:
-    """The answer to a name that no request may set: why, what to send instead, or which name is near."""
+    """Make the error for a rejected name: with the reason, what to send instead, or a similar name."""
     if name in refused:
         return RequestError(400, "unknown-parameter", f"parameter '{name}' is not taken: {refused[name]}")
     near = difflib.get_close_matches(name[:100], sorted(legal), n=1)

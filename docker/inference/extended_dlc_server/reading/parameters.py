@@ -1,4 +1,4 @@
-"""Which of the table's parameters the loaded pipeline takes, and how it wants them."""
+"""Selects the parameters of the table that the loaded pipeline supports, and arranges them for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .parameter_table import CLIENTS_OWN, OF_THE_HUB, REFUSED, Limits, parameter
 from .parameter_types import Type, check_all
 from .tgi import PARAMETERS as OF_TGI
 
-# Pipelines that read names out of `**kwargs`, where no signature shows them.
+# Task -> names that the pipeline reads from `**kwargs`, so that its signature does not show them.
 _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
     "feature-extraction": ("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
     "sentence-embeddings": (
@@ -38,24 +38,24 @@ _READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
 }
 
 OURS = ("truncation", "truncate", "chat_template_kwargs", *OF_TGI)
-"""What this server does itself, whatever the pipeline of the release takes."""
+"""Parameters that this server implements, whether the pipeline supports them or not."""
 
 
 _LACKING = "this model has no such parameter in the transformers release of this image"
 
 
 class Parameters:
-    """What requests to one pipeline may set."""
+    """The parameters of requests to one pipeline."""
 
     def __init__(self, pipeline: Any, task: str, limits: Limits) -> None:
-        """Read from the installed release which names of the task's table its pipeline has."""
+        """Find out which names of the task's table the pipeline of the installed release supports."""
         named, takes_more = _named_by(type(pipeline))
         table = parameters_of(task, limits)
         generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
-        # what the pipeline names itself it wants for itself
+        # names in the pipeline's signature are for the pipeline, not for `generate`
         self._of_generate = self._generation(pipeline, table) - named if generates else frozenset()
-        self._is_greedy_at_0 = task != "automatic-speech-recognition"  # which has a temperature of 0 of its own
-        # where the pipeline wants what `generate` takes in an object of its own; callers may send it either way
+        self._is_greedy_at_0 = task != "automatic-speech-recognition"  # Whisper's `generate` accepts temperature 0
+        # whether the pipeline takes the arguments of `generate` in `generate_kwargs`; requests may send them either way
         self.grouped = "generate_kwargs" in named
         known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
         if generates and (self.grouped or takes_more or "max_new_tokens" in named):
@@ -69,14 +69,14 @@ class Parameters:
 
     @staticmethod
     def _generation(pipeline: Any, table: Mapping[str, Type]) -> frozenset[str]:
-        """The table's names that this release's `generate`, or its configuration, knows."""
+        """Return the table's names that this release's `generate` or GenerationConfig knows."""
         from transformers import GenerationConfig
 
         known = {*vars(GenerationConfig()), *names_of(pipeline.model.generate)[0]}
         return frozenset(table.keys() & known)
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The keyword arguments for the pipeline; 400 for a name that is not in the table, or a value out of bounds."""
+        """Return the keyword arguments for the pipeline; 400 for an unknown name or an invalid value."""
         parameters = {name: value for name, value in parameters.items() if name not in CLIENTS_OWN}
         if not parameters:
             return {}
@@ -102,7 +102,7 @@ class Parameters:
 
 
 def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same under the names of the pipelines."""
+    """Rename the Hub's names to `generate_kwargs`."""
     for name in OF_THE_HUB:
         if name in parameters:
             rest = {other: value for other, value in parameters.items() if other != name}
@@ -111,7 +111,10 @@ def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _named_by(kind: type) -> tuple[set[str], bool]:
-    """What a pipeline and those that it passes the rest on to name (translation does so); whether it reads more."""
+    """Return the parameters that a pipeline class names, and whether it accepts others.
+
+    The names of base classes to which it passes `**kwargs` are included, as for translation.
+    """
     own = [vars(each)["_sanitize_parameters"] for each in kind.__mro__ if "_sanitize_parameters" in vars(each)]
     named: set[str] = set()
     for function in own:
@@ -123,7 +126,7 @@ def _named_by(kind: type) -> tuple[set[str], bool]:
 
 
 def names_of(function: Callable[..., Any]) -> tuple[set[str], bool]:
-    """Named parameters of a function, and whether it takes any others."""
+    """Return the named parameters of a function, and whether it has `**kwargs`."""
     parameters = inspect.signature(function).parameters.values()
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return (

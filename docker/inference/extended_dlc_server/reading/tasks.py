@@ -1,4 +1,4 @@
-"""Which task the model is served for, and what kind of input that task takes."""
+"""The task of the model, and the kind of its inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import StartError
 
 
 class Kind(Enum):
-    """What `inputs` is to a task."""
+    """The kind of `inputs` of a task."""
 
     TEXT = "text"
     AUDIO = "audio"
@@ -63,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
         Kind.IMAGE_AND_TEXT,
     ),
 }
-"""The tasks this server serves. Others read files or URLs only, which no request may name."""
+"""The tasks that this server supports. Other pipelines only read files or URLs, which requests must not name."""
 
 REMOVED: Mapping[str, str] = {
     "conversational": "4.42.0",
@@ -78,23 +78,23 @@ REMOVED: Mapping[str, str] = {
 """Task -> transformers release that removed its pipeline (read in each release's `pipelines/__init__.py`)."""
 
 PIPELINES: Mapping[str, str] = {"sentence-embeddings": "feature-extraction"}
-"""Task of this server's own -> transformers' pipeline that loads its model."""
+"""Task that only this server has -> transformers' pipeline that loads its model."""
 
 ALIASES: Mapping[str, str] = {
     "sentence-similarity": "sentence-embeddings",
     "sentence-ranking": "text-classification",
     "text-ranking": "text-classification",
 }
-"""Names of the Hub, and of its servers, for what this server serves under another."""
+"""Task names on the Hub and in its servers -> this server's name."""
 
 NEEDS: Mapping[str, str] = {
     "any-to-any": "torchvision",
     "mask-generation": "torchvision",
     "table-question-answering": "pandas",
 }
-"""Task -> package that its pipeline needs beside torch and numpy, and that some releases miss only at a request."""
+"""Task -> package that its pipeline also needs; without it, some releases fail only at a request."""
 
-# The order decides for classes that stand in several mappings: the most specific first, bare encoders last.
+# The first match is used for a class in several mappings: the most specific first, bare encoders last.
 _TASK_BY_MAPPING = (
     ("MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "automatic-speech-recognition"),
     ("MODEL_FOR_CTC_MAPPING_NAMES", "automatic-speech-recognition"),
@@ -130,7 +130,7 @@ _TASK_BY_MAPPING = (
     ("MODEL_MAPPING_NAMES", "feature-extraction"),
 )
 
-# Classes that the installed transformers does not know come with the model's own code: their names still tell.
+# For classes from the model's own code, which the installed transformers does not know, the name tells the task.
 _TASK_BY_SUFFIX = (
     ("ForCausalLM", "text-generation"),
     ("LMHeadModel", "text-generation"),
@@ -149,9 +149,9 @@ _TASK_BY_SUFFIX = (
 def infer_task(
     config: Mapping[str, Any], auto_mappings: Mapping[str, Mapping[str, Any]], installed: Collection[str] = KINDS.keys()
 ) -> str:
-    """The task of a model from its `config.json` and transformers' auto mappings (mapping name -> type -> classes).
+    """Infer the task from `config.json` and transformers' auto mappings (mapping name -> type -> classes).
 
-    One that is installed, or was: 4.46 has models for image-text-to-text and no pipeline for them yet.
+    Only tasks with an installed or removed pipeline count: 4.46 has models for image-text-to-text, but no pipeline yet.
     """
     architectures = config.get("architectures")
     for name in architectures if isinstance(architectures, list) else ():
@@ -168,7 +168,7 @@ def infer_task(
 
 
 def check_task(task: str, installed: Iterable[str], aliases: Mapping[str, str], version: str) -> str:
-    """The canonical name of a task that the installed transformers has and this server serves."""
+    """Return the canonical name of a task; `StartError` unless transformers and this server both support it."""
     wanted = {**ALIASES, **aliases}.get(task, task)
     family = "translation" if wanted.startswith("translation_") else wanted
     tasks = set(installed)
@@ -199,7 +199,7 @@ def check_task(task: str, installed: Iterable[str], aliases: Mapping[str, str], 
 
 
 def kind_of(task: str) -> Kind:
-    """What `inputs` is to a task that `check_task` let through."""
+    """Return the kind of inputs of a task that `check_task` has returned."""
     return KINDS["translation" if task.startswith("translation_") else task]
 
 

@@ -1,4 +1,4 @@
-"""What Hugging Face's text-generation servers (TGI) take beside a pipeline's parameters, and tell of tokens."""
+"""Parameters of Hugging Face's text-generation-inference (TGI) beside those of pipelines, and its `details`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .constraints import Grammar
 from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Type, Whole
 
 MOST_LIKELY = 20
-"""Most tokens that are told in the place of each one."""
+"""Maximum of `top_n_tokens`."""
 
 STOPS = ("stop_strings", "stop_sequence", "stop", "stop_sequences")
-"""Names under which callers send the texts at which a generation stops."""
+"""Parameter names for stop strings."""
 
 _STOP = AnyOf((Text(200, 1), List(Text(200, 1), 16, 0)))
 
@@ -29,7 +29,7 @@ PARAMETERS: Mapping[str, Type] = {
     "grammar": Group({"type": Choice(("json", "regex")), "value": Json()}),
     "details": Flag(),
     "top_n_tokens": Whole(0, MOST_LIKELY),
-    # what means nothing but its default here
+    # only the default value is supported
     "adapter_id": Null(),
     "best_of": Choice((1,)),
     "decoder_input_details": Choice((False,)),
@@ -38,32 +38,31 @@ PARAMETERS: Mapping[str, Type] = {
 """Name -> type, for text-generation."""
 
 OF_EVERY_TEXT = ("stop", "stop_sequences", "seed")
-"""Those of them for the other tasks that write texts."""
+"""Those of them for the other tasks that generate text."""
 
 
 @dataclass(kw_only=True)
 class Wishes:
-    """What a request wants beside what the pipeline is told."""
+    """Parameters of a request that this server implements, not the pipeline."""
 
     stops: tuple[str, ...] = ()
-    """Texts at which the generation ends."""
+    """Stop strings."""
 
     seed: int | None = None
-    """What random numbers begin with."""
 
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     grammar: Grammar | None = None
-    """What the answer has to keep to."""
+    """Grammar that constrains the answer."""
 
     details: bool = False
-    """Whether to tell of each token of the answer."""
+    """Whether to return details of each token of the answer."""
 
     top: int = 0
-    """How many of the likeliest tokens are told beside each one."""
+    """Number of top tokens to return for each position."""
 
     def processors(self, tokenizer: Any, ends: Any) -> list[Any]:
-        """What changes scores; `ends` are the tokens that end an answer."""
+        """Make the logits processors; `ends` are the EOS tokens."""
         found = []
         if self.frequency_penalty or self.presence_penalty:
             found.append(penalties(self.frequency_penalty, self.presence_penalty))
@@ -74,12 +73,12 @@ class Wishes:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether the request may run together with others."""
+        """Whether no such parameter is set, so that the request may be batched."""
         return self == Wishes()
 
 
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
-    """Take out of the arguments, and out of those of `generate` among them, what is done here."""
+    """Move the parameters that this server implements from the arguments, and from `generate_kwargs`, to `Wishes`."""
     stops: list[str] = []
     for options in (arguments, arguments.get("generate_kwargs", {})):
         for name in STOPS:
@@ -108,7 +107,7 @@ def _grammar(asked: Mapping[str, Any] | None) -> Grammar | None:
 
 @dataclass
 class Told:
-    """What is known of the tokens of one sequence."""
+    """The tokens of one sequence, with their log probabilities if recorded."""
 
     tokens: list[int] = field(default_factory=list)
     likely: list[Likely] = field(default_factory=list)
@@ -116,7 +115,7 @@ class Told:
 
 @contextmanager
 def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Told]]:
-    """Arguments of `generate` that fulfil wishes, and what is found out while it runs."""
+    """Yield arguments of `generate` that implement the wishes, and an object that is filled with tokens meanwhile."""
     from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
     from ..writing.stopping import stop_at
@@ -134,7 +133,7 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
             steps = stack.enter_context(likelihoods(pipeline.model, wishes.top))
 
             class Look(StoppingCriteria):  # type: ignore[misc] # no types
-                """Looks at the newest token."""
+                """Records the newest token."""
 
                 def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
                     import torch
@@ -154,7 +153,7 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
 
 
 def described(told: Told, wishes: Wishes, tokenizer: Any, reason: str) -> dict[str, Any]:
-    """The `details` of an answer."""
+    """Make the `details` of an answer."""
     text = Detokenizer(tokenizer)
     special = frozenset(tokenizer.all_special_ids)
     tokens = [
@@ -174,7 +173,7 @@ def described(told: Told, wishes: Wishes, tokenizer: Any, reason: str) -> dict[s
 
 
 def top_tokens(likely: Likely, tokenizer: Any, special: frozenset[int]) -> list[dict[str, Any]]:
-    """The likeliest tokens in the place of one."""
+    """Format the top tokens of one position."""
     return [
         {"id": token, "text": str(tokenizer.decode([token])), "logprob": score, "special": token in special}
         for token, score in likely.others

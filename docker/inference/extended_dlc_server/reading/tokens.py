@@ -1,4 +1,4 @@
-"""How many tokens an answer took, counted where they are made: text alone does not tell."""
+"""Counts the tokens of a request in `generate`, since they cannot be derived from the text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 Run = tuple[list[int], list[int]]
-"""Tokens of each prompt, and of each sequence that was made of them."""
+"""Numbers of tokens of each prompt, and of each generated sequence."""
 
 
 @dataclass
 class Tokens:
-    """Of one request; None where nobody knows."""
+    """Token counts of one request; None if unknown."""
 
     prompt: int | None = None
     generated: int | None = None
 
 
 class TokenCounter:
-    """Listens to the `generate` of a model that continues its prompt."""
+    """Counts tokens in the `generate` of a decoder-only model."""
 
     def __init__(self, model: Any) -> None:
-        """Puts itself in front of `model.generate`, with the same signature."""
+        """Wrap `model.generate`, with the same signature."""
         self._runs: list[Run] | None = None
         generate = getattr(model, "generate", None)
         if generate is None or getattr(model.config, "is_encoder_decoder", False):
@@ -41,7 +41,7 @@ class TokenCounter:
 
     @contextmanager
     def count(self, requests: list[Tokens]) -> Iterator[None]:
-        """Fill in what the requests take that are answered inside: one, or several as one batch in their order."""
+        """Set the counts of the requests that run inside the context: one, or a batch in this order."""
         runs: list[Run] = []
         self._runs = runs
         try:
@@ -60,7 +60,7 @@ class TokenCounter:
 
 
 def _lengths(model: Any, options: dict[str, Any], sequences: Any) -> Run:
-    """Tokens of each prompt without its padding, and of each continuation up to its end."""
+    """Count the tokens of each prompt without padding, and of each generated sequence up to its end."""
     prompts, mask = options["input_ids"], options.get("attention_mask")
     read = [prompts.shape[1]] * prompts.shape[0] if mask is None else mask.sum(1).tolist()
     config = options.get("generation_config") or model.generation_config
