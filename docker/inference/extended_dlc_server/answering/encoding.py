@@ -63,7 +63,7 @@ def _of_32_bits(features: Any) -> Any:
 
     try:
         return [np.asarray(rows, np.float32) for rows in features] if isinstance(features, list) else features
-    except ValueError:  # rows of several lengths
+    except ValueError:  # rows of different lengths
         return features
 
 
