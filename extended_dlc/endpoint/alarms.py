@@ -1,4 +1,4 @@
-"""The alarms of one part of an endpoint."""
+"""The CloudWatch alarms of one variant or component of an endpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AnyAlarm = TypeVar("_AnyAlarm", bound=cloudwatch.AlarmBase)
 
 
 def selector(endpoint_name: str, *, variant: str | None = None, component: str | None = None) -> str:
-    """The labels of an endpoint's OpenTelemetry metrics in CloudWatch, as PromQL 3 quotes names with dots.
+    """The label matchers of an endpoint's OpenTelemetry metrics in CloudWatch; PromQL 3 quotes names with dots.
 
     SageMaker developer guide, "Amazon SageMaker AI detailed observability for inference endpoints".
     """
@@ -35,7 +35,7 @@ def selector(endpoint_name: str, *, variant: str | None = None, component: str |
 
 
 def alarms_of(part: Watched, monitoring: Monitoring, topic: sns.ITopic | None) -> dict[str, cloudwatch.Alarm]:
-    """The alarms that fit a part, by name."""
+    """The alarms whose metrics the part has, by name."""
     found = {}
     for name, kind in ALARMS.items():
         threshold = monitoring.alarms.get(name, kind.threshold)
@@ -47,19 +47,19 @@ def alarms_of(part: Watched, monitoring: Monitoring, topic: sns.ITopic | None) -
 def container_alarms_of(
     part: Watched, asked: Mapping[ContainerAlarmName, float], topic: sns.ITopic | None
 ) -> dict[str, cloudwatch.IAlarm]:
-    """The alarms on what our server tells of itself, named like the others."""
+    """The alarms on metrics that this project's server publishes, named like those of `alarms_of`."""
     if not part.logs_requests:
         return {}
     return {part.key(name): _tell(topic, _container_alarm(part, name, threshold)) for name, threshold in asked.items()}
 
 
 def _fits(part: Watched, name: AlarmName, kind: AlarmKind) -> bool:
-    """Whether the part has such a metric, and whether to be told is of use: not of what costs nothing while idle."""
+    """Whether the part has the metric and the alarm is useful: an idle part that scales to zero costs nothing."""
     is_component = part.component is not None
-    # components share the disk of the instances, and have all else for themselves
+    # Only disk is per instance; everything else is per component.
     if isinstance(part.hosting, Components) and is_component == (name == "disk"):
         return False
-    # the queue and the log are the endpoint's, not a variant's
+    # The queue and the log exist per endpoint, not per variant.
     if not part.is_first and not is_component and (kind.namespace == OWN or name == "backlog-age"):
         return False
     if kind.namespace == OWN and part.counted_in is None:
@@ -94,7 +94,7 @@ def _idle(part: Watched, kind: AlarmKind, *, hours: float, description: str) -> 
         part.home,
         "Idle",
         alarm_description=description,
-        # asynchronous endpoints publish no Invocations
+        # Asynchronous endpoints publish no Invocations.
         metric=part.request_metric(
             "TotalProcessingTime" if queued else kind.metric,
             statistic="SampleCount" if queued else kind.statistic,
@@ -103,12 +103,12 @@ def _idle(part: Watched, kind: AlarmKind, *, hours: float, description: str) -> 
         threshold=1,
         comparison_operator=cloudwatch.ComparisonOperator.LESS_THAN_THRESHOLD,
         evaluation_periods=round(hours),
-        treat_missing_data=cloudwatch.TreatMissingData.BREACHING,  # no request is no data
+        treat_missing_data=cloudwatch.TreatMissingData.BREACHING,  # without requests there is no data
     )
 
 
 def _container_alarm(part: Watched, name: ContainerAlarmName, threshold: float) -> cloudwatch.PromQLAlarm:
-    """An alarm that asks in PromQL; each series above the threshold is one of its contributors."""
+    """A PromQL alarm; each series above the threshold is one of its contributors."""
     if not hasattr(cloudwatch, "PromQLAlarm"):
         raise OptionError(
             "monitoring.container_alarms",

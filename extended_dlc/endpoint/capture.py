@@ -1,4 +1,4 @@
-"""What an endpoint writes to S3: captured requests and answers, and the buckets for those and for asynchronous ones."""
+"""Data capture to S3, and the buckets for captured data and for asynchronous requests and responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPIRE_DAYS = 30
 
 
 def new_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, expire_days: int | None) -> s3.Bucket:
-    """A private, encrypted bucket whose content expires; it stays when the stack goes, because it holds your data."""
+    """A private, encrypted bucket whose objects expire; it is retained without the stack, as it holds user data."""
     from aws_cdk import aws_s3 as s3
 
     return s3.Bucket(
@@ -40,7 +40,7 @@ def new_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, exp
 
 
 def grant_objects(bucket: s3.IBucket, grantee: iam.IGrantable, pattern: str, *, write: bool) -> None:
-    """Let `grantee` read or write these objects, and use the bucket's key for that: no more, as `grant_read` would."""
+    """Let `grantee` read or write these objects and use the bucket's key for them; `grant_read` would allow more."""
     iam.Grant.add_to_principal_or_resource(
         grantee=grantee,
         actions=["s3:AbortMultipartUpload", "s3:PutObject"] if write else ["s3:GetObject"],
@@ -52,14 +52,14 @@ def grant_objects(bucket: s3.IBucket, grantee: iam.IGrantable, pattern: str, *, 
 
 
 def grant_key(key: kms.IKey, grantee: iam.IGrantable) -> None:
-    """Let `grantee` read and write what the key encrypts."""
+    """Let `grantee` encrypt and decrypt data with the key."""
     key.grant(grantee, "kms:Decrypt", "kms:GenerateDataKey")
 
 
 def data_capture_config(
     scope: Construct, capture: DataCapture, *, name: str, role: iam.IRole, key: kms.IKey | None
 ) -> tuple[s3.IBucket, sagemaker.CfnEndpointConfig.DataCaptureConfigProperty]:
-    """The bucket and the `DataCaptureConfig` of an endpoint of this name, whose role may write there."""
+    """The bucket and the `DataCaptureConfig` of the endpoint `name`; its role is allowed to write there."""
     config = sagemaker.CfnEndpointConfig
     bucket = capture.bucket or new_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
     grant_objects(bucket, role, f"{name}/capture/*", write=True)

@@ -1,4 +1,4 @@
-"""The parts of an EndpointConfig: its variants, and what is asynchronous about it."""
+"""The parts of an EndpointConfig: its variants, its inference components and its `AsyncInferenceConfig`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _Config = sagemaker.CfnEndpointConfig
 def production_variant(
     hosting: Instances | Serverless, *, name: str, weight: float, model_name: str, host_image: str | None
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    """One variant."""
+    """A `ProductionVariant` on instances or serverless."""
     if isinstance(hosting, Serverless):
         return _Config.ProductionVariantProperty(
             variant_name=name,
@@ -67,7 +67,7 @@ def production_variant(
         ),
         model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
-        # the driver that the image's CUDA wants: with an older one the container dies without a log
+        # The AMI has the driver that the image's CUDA needs: with an older one the container dies without a log.
         inference_ami_version=host_image,
         **_capacity(hosting),
     )
@@ -82,7 +82,7 @@ def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
 def managed_variant(
     hosting: Components, *, cudas: Sequence[str | None]
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    """The variant that components are placed on: instances without a model."""
+    """The variant that inference components run on; it has instances and no model."""
     known = [each for each in cudas if each is not None]
     newest = max(known, key=lambda each: int("".join(filter(str.isdigit, each))), default=None)
     return _Config.ProductionVariantProperty(
@@ -95,7 +95,7 @@ def managed_variant(
             status="ENABLED", min_instance_count=hosting.minimum, max_instance_count=hosting.maximum
         ),
         routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
-        # a driver runs what is older than it, so the newest image decides
+        # A driver also runs older CUDA versions, so the image with the newest CUDA decides.
         inference_ami_version=_host_image(newest, hosting.instance_types),
         **_capacity(hosting),
     )
@@ -144,7 +144,7 @@ def inference_component(
 
 
 def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
-    """What SageMaker publishes, where anybody said so."""
+    """The `MetricsConfig` as an argument; empty where no option sets it."""
     if metrics is None:
         return {}
     said = {
@@ -165,7 +165,7 @@ def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
 
 
 def _capacity(hosting: Instances) -> dict[str, Any]:
-    """Which capacity the instances are of, and how long SageMaker looks for it, where anybody said so."""
+    """The capacity reservation and the provisioning timeout of the instances, where options set them."""
     reservation = hosting.capacity_reservation
     members: dict[str, Any] = {}
     if reservation is not None:
@@ -181,7 +181,7 @@ def _capacity(hosting: Instances) -> dict[str, Any]:
 
 
 def _needs(option: str, value: object, kind: type, member: str) -> None:
-    """Refuse an option whose member the installed CDK lacks."""
+    """Refuse an option whose property the installed CDK lacks."""
     if not hasattr(kind, member):
         raise OptionError(
             option,
@@ -201,30 +201,30 @@ def _types(types: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """What an asynchronous endpoint has besides its instances."""
+    """The bucket, the topics and the `AsyncInferenceConfig` of an asynchronous endpoint."""
 
     config: sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty
     bucket: s3.IBucket
     prefix: str
-    """The endpoint's own part of the bucket."""
+    """Key prefix of the endpoint's objects in the bucket."""
 
     success_topic: sns.ITopic | None
     error_topic: sns.ITopic | None
 
     def grant_use(self, grantee: iam.IGrantable) -> None:
-        """Let a caller put requests into the bucket and fetch the answers."""
+        """Let a caller put requests into the bucket and read the responses."""
         grant_objects(self.bucket, grantee, f"{self.prefix}/input/*", write=True)
         for folder in ("output", "failure"):
             grant_objects(self.bucket, grantee, f"{self.prefix}/{folder}/*", write=False)
 
 
 def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
-    """The bucket and the topics of an asynchronous endpoint of this name, and its role's rights to them."""
+    """Make the bucket and the topics of the asynchronous endpoint `name`, and let its role use them."""
     bucket = hosting.bucket or new_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
     grant_objects(bucket, role, f"{name}/input/*", write=False)
     for folder in ("output", "failure"):
         grant_objects(bucket, role, f"{name}/{folder}/*", write=True)
-    # SageMaker developer guide, asynchronous inference: without it an absent object reads as a refused one
+    # Without it a missing object is reported as access denied (SageMaker developer guide, asynchronous inference).
     role.add_to_principal_policy(
         iam.PolicyStatement(
             actions=["s3:ListBucket"],

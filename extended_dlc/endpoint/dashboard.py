@@ -1,4 +1,4 @@
-"""The dashboard of an endpoint: a table of widgets, each with the hosting that has its metrics."""
+"""The CloudWatch dashboard of an endpoint: a table of widgets, each with the hosting whose metrics it needs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ QUERIES: Mapping[str, str] = {
     "Memory for keys and values in use": "max(extended_dlc_kv_cache_usage_perc{SELECTOR})",
     "Errors by their code": "sum by (code) (rate(extended_dlc_errors_total{SELECTOR}[5m]))",
 }
-"""What people ask first of what our server tells of itself, in PromQL."""
+"""PromQL queries for the metrics of this project's server that users need first."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown."""
+    """The parts of an endpoint on its dashboard, and the conditions of the widgets."""
 
     parts: Sequence[Watched]
 
@@ -37,7 +37,7 @@ class Shown:
 
     @property
     def is_serverless(self) -> bool:
-        """Whether there are no instances to look at."""
+        """Whether the endpoint is serverless, and so has no instances."""
         return isinstance(self.parts[0].hosting, Serverless)
 
     @property
@@ -51,7 +51,7 @@ class Shown:
         return any(instance.gpus for instance in find_instances(self.parts[0].hosting))
 
     def lines(self, namespace: str) -> list[Watched]:
-        """The parts that have a line each: components where there are some, but for what is the instances' own."""
+        """The parts that have a line each: components if there are any, but the variant for metrics of instances."""
         with_components = self.is_shared and namespace != INSTANCES
         return [part for part in self.parts if (part.component is not None) == with_components]
 
@@ -66,10 +66,10 @@ class Graph:
 
     namespace: str = REQUESTS
     when: Callable[[Shown], bool] = lambda shown: True
-    """Whether the endpoint has it."""
+    """Whether the endpoint has these metrics."""
 
     def widget(self, shown: Shown) -> cloudwatch.GraphWidget:
-        """The widget."""
+        """The CloudWatch widget of this graph."""
         parts = shown.lines(self.namespace)
         lines = [
             part.request_metric(metric, statistic=statistic, namespace=self.namespace).with_(
@@ -161,7 +161,7 @@ def _queue(part: Watched) -> cloudwatch.GraphWidget:
 
 
 def _counted(parts: Sequence[Watched]) -> list[cloudwatch.IWidget]:
-    """What is counted in the logs, where anything is."""
+    """The graph of errors that metric filters count in the logs, if there are any filters."""
     namespaces = dict.fromkeys(part.counted_in for part in parts if part.counted_in is not None)
     counted = [
         cloudwatch.Metric(namespace=namespace, metric_name=metric, statistic="Sum")
@@ -172,7 +172,7 @@ def _counted(parts: Sequence[Watched]) -> list[cloudwatch.IWidget]:
 
 
 def _queries(endpoint_name: str) -> str:
-    """What the dashboard says of metrics that only PromQL can ask: its graphs know CloudWatch's own alone."""
+    """The dashboard's text on metrics that only PromQL can query: its graphs show no OpenTelemetry metrics."""
     lines = [f"- {what}: `{query.replace('SELECTOR', selector(endpoint_name))}`" for what, query in QUERIES.items()]
     where = f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home?region={Aws.REGION}"
     head = f"The containers' own metrics are OpenTelemetry ones: ask them in [Query Studio]({where}) in PromQL."

@@ -40,7 +40,7 @@ def endpoint_config(
     key_arn: str | None,
     vpc: sagemaker.CfnModel.VpcConfigProperty | None,
 ) -> sagemaker.CfnEndpointConfig:
-    """The EndpointConfig; with components it says what their models have no say in."""
+    """The EndpointConfig; with components it sets the role, the VPC and the isolation, instead of their Models."""
     hosting = endpoint.hosting
     shared = isinstance(hosting, Components)
     if isinstance(hosting, Components):
@@ -71,7 +71,7 @@ def watch_over(
     endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], monitoring: Monitoring, key: kms.IKey | None
 ) -> Watch:
     """The log groups, alarms and dashboard of an endpoint."""
-    # loaded with the first endpoint that is watched: CloudWatch's and the log's classes take long to load
+    # Imported here, because the CDK's CloudWatch and Logs classes take long to load.
     from extended_dlc.endpoint.monitoring import Watch
 
     return Watch(
@@ -88,7 +88,7 @@ def watch_over(
 def deploy(
     endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], rollout: Rollout | None
 ) -> sagemaker.CfnEndpoint:
-    """The Endpoint, whose updates leave the number of instances to what scales it."""
+    """The Endpoint; where a part scales, an update keeps the current number of instances."""
     hosting, watch = endpoint.hosting, endpoint.watch
     counted = any(part.scaling for part in parts) and not isinstance(hosting, Serverless | Components)
     kind = sagemaker.CfnEndpoint
@@ -100,8 +100,8 @@ def deploy(
         deployment_config=deployment_config(rollout, own=watch.rollback_alarms() if watch else ())
         if rollout and not isinstance(hosting, Components)
         else None,
-        # an update would put the number of instances back to the config's; weights shall follow it. The capture
-        # cannot be asked for: DataCaptureConfig is "not currently supported" (SageMaker API, VariantProperty)
+        # Without this an update resets the number of instances to the config's; weights do follow the config.
+        # DataCaptureConfig cannot be excluded: it is "not currently supported" (SageMaker API, VariantProperty).
         retain_all_variant_properties=True if counted else None,
         exclude_retained_variant_properties=[kind.VariantPropertyProperty(variant_property_type="DesiredWeight")]
         if counted
@@ -130,7 +130,7 @@ def place_components(
 
 
 def scale_parts(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart]) -> list[Construct]:
-    """What scales the variants or components that scale."""
+    """Make the scaling of those variants or components that have some."""
     homes = []
     for part in parts:
         if part.scaling is not None:
@@ -143,7 +143,7 @@ def scale_parts(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart]) -> l
 def prove(
     endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], proof: Proof | None, *, after: Sequence[Construct]
 ) -> list[CustomResource]:
-    """The proofs of the endpoint, or of each of its components, which come last."""
+    """The custom resources that check the endpoint, or each of its components, after all else is deployed."""
     from extended_dlc.endpoint.prover import Prover
 
     prover, config_name = Prover.of(endpoint), endpoint.config.attr_endpoint_config_name
@@ -179,7 +179,7 @@ def prove(
 
 
 def _request(proof: Proof | None, parts: Sequence[ServedPart]) -> Proof | None:
-    """What these are asked; None where no request is known for one of them."""
+    """The proof with its request; None where no request is known for one of the parts."""
     if proof is None or proof.request is not None:
         return proof
     if parts[0].speaks_openai:
@@ -188,12 +188,12 @@ def _request(proof: Proof | None, parts: Sequence[ServedPart]) -> Proof | None:
 
 
 def switched_by(endpoint: HuggingFaceEndpoint, schedule: Schedule, *, with_endpoint: Sequence[IConstruct]) -> Switch:
-    """The switch that turns off and on what cannot be there without the endpoint."""
+    """The switch that turns the endpoint off and on, with the resources that cannot exist without it."""
     from extended_dlc.endpoint.schedule import Switch
     from extended_dlc.options._values import is_token
 
     if not isinstance(schedule, Switch):
-        # the description of a parameter cannot have a token in it
+        # A parameter's description cannot contain a token.
         what = endpoint.node.path if is_token(endpoint.endpoint_name) else endpoint.endpoint_name
         schedule = Switch(endpoint, "Switch", schedule=schedule, what=what)
     schedule.turns(endpoint.endpoint, *with_endpoint)

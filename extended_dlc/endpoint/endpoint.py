@@ -141,11 +141,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self._build(settle(self, options))
 
     def _build(self, options: EndpointOptions) -> None:
-        """Everything in its order: role, Models, EndpointConfig, Endpoint, what follows it and what watches it."""
+        """Build in this order: role, Models, EndpointConfig, monitoring, Endpoint, components, scaling, proofs."""
         decision = options.decide(self)
         annotate(self, notes_of_image(decision.notes, None))
         self.decision: EndpointDecision
-        """What was decided for its parts."""
+        """The decisions for its parts."""
         self.decision, *_ = decision.endpoints
         check_models(self, self.decision)
         self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
@@ -158,7 +158,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         parts = list(PartMaker(self, options, self.decision.parts, notes, placed.vpc_config).make())
         self.model = parts[0].model
         self.speaks_openai = parts[0].home is self and parts[0].speaks_openai
-        """Whether its requests are OpenAI's, because vLLM answers them."""
+        """Whether it takes requests in OpenAI's format, because vLLM serves it."""
         self._hold_queue_and_capture(options)
         self.config = endpoint_config(
             self,
@@ -173,7 +173,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.watch = watch_over(self, parts, monitoring, key) if monitoring else None
         self.endpoint = deploy(self, parts, options.rollout)
         self.components = place_components(self, parts, options.rollout)
-        """The inference components by name; none but with `Components`."""
+        """The inference components by name; empty unless the hosting is `Components`."""
         scalings = scale_parts(self, parts)
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
@@ -184,7 +184,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.switch = switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
 
     def _hold_queue_and_capture(self, options: EndpointOptions) -> None:
-        """The buckets of asynchronous requests and of what is captured."""
+        """Make the buckets for asynchronous requests and for data capture."""
         name, key = self.endpoint_name, options.encryption_key
         self._queue: Queue | None = None
         if isinstance(self.hosting, Async):
@@ -198,11 +198,11 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
     @property
     def openai_base_url(self) -> str | None:
-        """What clients of OpenAI take as their base URL; None where the endpoint is known not to answer chats there.
+        """The base URL for OpenAI clients; None where the endpoint is known not to answer chat completions there.
 
-        That is so with `Async` and `Serverless`, with `Components` (`openai_base_urls` has theirs), with AWS's own
-        server, with code of your own and with a task other than text generation and image-text-to-text. Without a chat
-        template in its tokenizer a model refuses chats.
+        It is None with `Async` and `Serverless`, with `Components` (`openai_base_urls` has theirs), with AWS's own
+        server, with user code and with a task other than text generation and image-text-to-text. A model without a chat
+        template in its tokenizer refuses chats.
         """
         if isinstance(self.hosting, Components) or not self._chats[MAIN_VARIANT]:
             return None
@@ -210,40 +210,40 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
     @property
     def openai_base_urls(self) -> Mapping[str, str]:
-        """The same for each component that answers chats, by its name; empty but with `Components`."""
+        """The base URL of each component that answers chats, by its name; empty unless hosting is `Components`."""
         return {name: self._openai_base_url(name) for name in self.components if self._chats[name]}
 
     @property
     def bucket(self) -> s3.IBucket | None:
-        """Where an asynchronous endpoint takes requests from and puts answers; None for the other kinds."""
+        """The bucket for the requests and responses of an asynchronous endpoint; None for other hostings."""
         return self._queue.bucket if self._queue else None
 
     @property
     def success_topic(self) -> sns.ITopic | None:
-        """The topic that is told of each asynchronous answer, if there is one."""
+        """The topic that is notified of each asynchronous response, if there is one."""
         return self._queue.success_topic if self._queue else None
 
     @property
     def error_topic(self) -> sns.ITopic | None:
-        """The topic that is told of each asynchronous failure, if there is one."""
+        """The topic that is notified of each asynchronous failure, if there is one."""
         return self._queue.error_topic if self._queue else None
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` send requests, and put them into the bucket and fetch answers where the endpoint has one."""
+        """Let `grantee` send requests, and use the bucket for them where the endpoint is asynchronous."""
         if self._queue is not None:
             self._queue.grant_use(grantee)
         grant = super().grant_invoke(grantee)
         if self.components:
-            # a request to a component is compared with its ARN too
+            # IAM also compares a request to a component with the component's ARN.
             arns = [arn for name in self.components for arn in place_of(self).component_arns(name)]
             actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
             iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
         return grant
 
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+        """Let `grantee` send requests and make bearer tokens for them, as OpenAI clients need.
 
-        As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which no token can ask.
+        As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which takes no bearer tokens.
         """
         if isinstance(self.hosting, Async):
             raise OptionError(
@@ -264,7 +264,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
 
     @property
     def _chats(self) -> Mapping[str, bool]:
-        """Which of its parts are known to answer chats."""
+        """Whether each of its parts is known to answer chats, by the part's name."""
         return {part.part.name: part.chats for part in self.decision.parts}
 
     def _new_role(self, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:

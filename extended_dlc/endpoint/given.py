@@ -1,4 +1,4 @@
-"""What an endpoint was asked, with the kinds of values that each option takes."""
+"""The options of an endpoint, with the types of values that each option takes."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ class EndpointOptions:
     verify: Proof | bool
 
     def __post_init__(self) -> None:
-        """Refuse values of another kind than an option takes."""
+        """Refuse values of a type that an option does not take."""
         for each in fields(self):
             is_right, wanted = _KINDS[each.name]
             value = getattr(self, each.name)
             if value is not None and not is_right(value):
-                # the values of variables stay out of the message: one may be a secret
+                # The message does not show the values of environment variables: one may be a secret.
                 shown = "…" if each.name == "environment" else repr(value)[:80]
                 raise OptionError(each.name, shown, f"is {_kind(value)} and must be {wanted}")
 
     def decide(self, scope: Construct) -> Decision:
-        """What follows from the options; ValueError with the first refusal."""
+        """Decide all that follows from the options; raises ValueError with the first refusal."""
         asked, network = image_asked(self.image), self.network
         endpoint = EndpointAsked(
             model=model_asked(scope, self.model),
@@ -101,7 +101,7 @@ class EndpointOptions:
 
 
 def _with(*members: str) -> Callable[[object], bool]:
-    """Objects of the CDK, and of classes of the user's own, are told by what they have."""
+    """Recognize objects of the CDK and of user-defined classes by their attributes."""
     return lambda value: all(hasattr(value, name) for name in members)
 
 
@@ -138,7 +138,7 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "schedule": (_is_schedule, "an OfficeHours, a ByHand or a Switch"),
     "verify": (_of(Proof, bool), "a Proof, True or False"),
 }
-"""What each option takes: how that is told, and how it is said."""
+"""What each option takes: the check of a value, and the text for the error message."""
 
 
 def _kind(value: object) -> str:
@@ -150,7 +150,7 @@ Fleet = TypeVar("Fleet", bound=Instances)
 
 
 def settle_hosting(hosting: Hosting, decided: EndpointDecision) -> Hosting:
-    """The hosting with time-outs and volume where the user gave none."""
+    """The hosting with the decided timeouts and volume sizes."""
     parts = {part.part.name: part for part in decided.parts}
 
     def timeouts(name: str) -> dict[str, Any]:

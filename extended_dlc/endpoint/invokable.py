@@ -1,4 +1,4 @@
-"""An endpoint as its callers see it: a resource of the CDK with a name, rights, metrics and connections."""
+"""An endpoint as its callers see it: a CDK resource with a name, grants, metrics and connections."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TOKEN_ACTION = "sagemaker:CallWithBearerToken"  # noqa: S105 - an action
 
 @jsii.implements(sagemaker.IEndpoint, iam.IGrantable, Connectable)
 class InvokableEndpoint(Resource, EndpointMetrics):
-    """An endpoint by its name: what a caller needs of it. It is an `aws_sagemaker.IEndpoint`."""
+    """A reference to an endpoint by its name, with what callers need. It is an `aws_sagemaker.IEndpoint`."""
 
     def __init__(self, scope: Construct, construct_id: str, *, endpoint_name: str | None = None) -> None:
         """Refer to the endpoint of this name in the stack's account and region.
@@ -67,21 +67,21 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         role: iam.IRole | None = None,
         security_groups: Sequence[ec2.ISecurityGroup] = (),
     ) -> None:
-        """Know what callers need."""
+        """Set the attributes that callers use."""
         self._endpoint_name, self._at = name, place
         self._principal = role
         self._security_groups = tuple(security_groups)
 
-    # -- an endpoint that is there already ----------------------------------------------------------------------------
+    # -- existing endpoints -------------------------------------------------------------------------------------------
 
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
-        """An endpoint that is there already, in the stack's account and region, for whoever calls it."""
+        """Import an existing endpoint of the stack's account and region by its name."""
         return InvokableEndpoint(scope, construct_id, endpoint_name=endpoint_name)
 
     @staticmethod
     def from_endpoint_arn(scope: Construct, construct_id: str, endpoint_arn: str) -> InvokableEndpoint:
-        """An endpoint that is there already, in the account and region of its ARN."""
+        """Import an existing endpoint, in the account and region of its ARN."""
         return _ImportedEndpoint(scope, construct_id, endpoint_arn=endpoint_arn)
 
     @staticmethod
@@ -93,7 +93,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         role: iam.IRole | None = None,
         security_groups: Sequence[ec2.ISecurityGroup] = (),
     ) -> InvokableEndpoint:
-        """An endpoint that is there already, with what it has.
+        """Import an existing endpoint with its role and security groups.
 
         :param endpoint_arn: Its ARN. ValueError for one of something else.
         :param role: The role of its containers, which `grant_principal` then is. Default: not known.
@@ -103,7 +103,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
             scope, construct_id, endpoint_arn=endpoint_arn, role=role, security_groups=security_groups
         )
 
-    # -- what it is called --------------------------------------------------------------------------------------------
+    # -- name and ARN -------------------------------------------------------------------------------------------------
 
     @property
     def endpoint_name(self) -> str:
@@ -112,38 +112,38 @@ class InvokableEndpoint(Resource, EndpointMetrics):
 
     @property
     def endpoint_arn(self) -> str:
-        """The endpoint's ARN, made from its name, so that nothing that uses it has to wait for the endpoint."""
-        # SageMaker writes the name in small letters in the ARN
+        """The endpoint's ARN, made from its name, so that its users do not depend on the endpoint resource."""
+        # SageMaker writes the name in lower case in the ARN.
         return self._arn(self.endpoint_name if is_token(self.endpoint_name) else self.endpoint_name.lower())
 
     @property
     def endpoint_ref(self) -> EndpointReference:
-        """What constructs of the CDK that take an `IEndpointRef` read."""
+        """The reference for CDK constructs that take an `IEndpointRef`."""
         from aws_cdk.interfaces.aws_sagemaker import EndpointReference
 
         return EndpointReference(endpoint_arn=self.endpoint_arn)
 
     @property
     def openai_base_url(self) -> str | None:
-        """What clients of OpenAI take as their base URL, to send chat completions with a bearer token.
+        """The base URL for OpenAI clients that send chat completions with a bearer token.
 
         SageMaker serves no other of OpenAI's routes below it (SageMaker developer guide, "Invoke endpoints with
         OpenAI-compatible APIs").
         """
         return self._openai_base_url()
 
-    # -- who may do what ----------------------------------------------------------------------------------------------
+    # -- grants and connections ---------------------------------------------------------------------------------------
 
     @property
     def grant_principal(self) -> iam.IPrincipal:
-        """The role of the containers; of an imported endpoint without one, a principal that grants nothing."""
+        """The role of the containers; for an imported endpoint without one, a principal that takes no grants."""
         if self._principal is not None:
             return self._principal.grant_principal
         return cast(iam.IPrincipal, iam.UnknownPrincipal(resource=self))
 
     @property
     def connections(self) -> ec2.Connections:
-        """The security groups of the containers. ValueError without a `Network`, whose traffic has no groups."""
+        """The security groups of the containers. ValueError without a `Network`: then there are no groups."""
         from aws_cdk import aws_ec2 as ec2
 
         if not self._security_groups:
@@ -155,24 +155,24 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         return ec2.Connections(security_groups=list(self._security_groups))
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` send requests: answered at once, streamed, and asynchronous."""
+        """Let `grantee` send real-time, streaming and asynchronous requests."""
         return self.grant(grantee, *INVOKE_ACTIONS)
 
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` send requests, and make bearer tokens that do so: what clients of OpenAI need.
+        """Let `grantee` send requests and make bearer tokens for them, as OpenAI clients need.
 
-        A token stands for all rights of who signs it, so give these to a role that has no others. AWS takes no
-        resource but `*` for `sagemaker:CallWithBearerToken`; what a token can invoke is what `grant_invoke` names.
+        A token carries all permissions of its signer, so grant this to a role that has no others. IAM supports only the
+        resource `*` for `sagemaker:CallWithBearerToken`; the grant of `grant_invoke` limits what a token can invoke.
         """
         signs = iam.Grant.add_to_principal(grantee=grantee, actions=[TOKEN_ACTION], resource_arns=["*"])
         return self.grant_invoke(grantee).combine(signs)
 
     def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` ask for the endpoint's state."""
+        """Let `grantee` read the endpoint's state."""
         return self.grant(grantee, "sagemaker:DescribeEndpoint")
 
     def grant_update_weights_and_capacities(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` change the variants' shares of the requests, and their numbers of instances."""
+        """Let `grantee` change the variants' weights and their numbers of instances."""
         return self.grant(grantee, "sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities")
 
     def grant_read_logs(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -184,8 +184,8 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         )
 
     def grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
-        """Let `grantee` do these to the endpoint, as `sagemaker:DescribeEndpoint`."""
-        # a policy is compared with the name as it was given and as it stands in the ARN, depending on the caller
+        """Allow `grantee` these actions on the endpoint, such as `sagemaker:DescribeEndpoint`."""
+        # Depending on the caller, IAM compares a policy with the name as given or as it stands in the ARN.
         arns = sorted({self.endpoint_arn, self._arn(self.endpoint_name)})
         return iam.Grant.add_to_principal(grantee=grantee, actions=list(actions), resource_arns=arns)
 
@@ -198,7 +198,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
 
 
 class _ImportedEndpoint(InvokableEndpoint):
-    """An endpoint by its ARN, which may be of another account or region than the stack's."""
+    """An endpoint by its ARN, which may be in another account or region than the stack."""
 
     def __init__(
         self,

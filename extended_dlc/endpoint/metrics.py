@@ -1,4 +1,4 @@
-"""The metrics that SageMaker publishes of an endpoint, its variants and its components."""
+"""The metrics that SageMaker publishes for an endpoint, its variants and its components."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPTIONS = (
 
 
 def namespace_of(metric: str, *, component: bool) -> str:
-    """Where SageMaker publishes one of its metrics."""
+    """The CloudWatch namespace of one of SageMaker's metrics."""
     if not _OF_INSTANCES.fullmatch(metric):
         return REQUESTS
     return COPIES if component else INSTANCES
@@ -59,7 +59,7 @@ def request_metric(
 
 
 class EndpointMetrics:
-    """What CloudWatch knows of an endpoint; `options` changes what it is asked, as the period."""
+    """The CloudWatch metrics of an endpoint; `options` overrides properties such as the period."""
 
     @property
     def endpoint_name(self) -> str:
@@ -75,13 +75,13 @@ class EndpointMetrics:
         component: str | None = None,
         options: cloudwatch.MetricOptions | None = None,
     ) -> cloudwatch.Metric:
-        """One of SageMaker's metrics of a variant, a value a minute: of its requests, as `ModelLatency` (in µs), or of
-        its instances, as `CPUUtilization`, which are in another of CloudWatch's namespaces.
+        """One of SageMaker's metrics of a variant, one value a minute: of its requests, such as `ModelLatency` (in µs),
+        or of its instances, such as `CPUUtilization`, which CloudWatch has in another namespace.
 
-        :param component: Name of the component that it is about, of an endpoint of `Components`. Default: none.
+        :param component: Name of the component, for an endpoint of `Components`. Default: none.
         :param name: As in the SageMaker developer guide, "Amazon SageMaker AI metrics in Amazon CloudWatch".
         :param statistic: As CloudWatch calls it: `Sum`, `Average`, `p99`.
-        :param options: More of what CloudWatch is asked, as `MetricOptions(period=…)`. Default: a value a minute.
+        :param options: More properties of the metric, such as `MetricOptions(period=…)`. Default: a value a minute.
         """
         return request_metric(
             name,
@@ -128,7 +128,7 @@ class EndpointMetrics:
     def metric_model_errors(
         self, *, variant: str = MAIN_VARIANT, options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
-        """How many requests get no answer with a 2xx status from the container, of the last minute."""
+        """How many requests got no response with a 2xx status from the container in the last minute."""
         return self.metric("InvocationModelErrors", variant=variant, statistic="Sum", options=options)
 
     def metric_mid_stream_errors(
@@ -238,7 +238,7 @@ class EndpointMetrics:
         return self.metric("ApproximateBacklogSize", statistic="Maximum", options=options)
 
     def metric_backlog_size_per_instance(self, *, options: cloudwatch.MetricOptions | None = None) -> cloudwatch.Metric:
-        """How many of them there are for each instance, which is what scaling follows."""
+        """How many requests wait or are being answered for each instance; scaling follows this metric."""
         return self.metric("ApproximateBacklogSizePerInstance", statistic="Maximum", options=options)
 
     def metric_backlog_age(self, *, options: cloudwatch.MetricOptions | None = None) -> cloudwatch.Metric:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 def retention_days(retention: logs.RetentionDays | str) -> logs.RetentionDays:
-    """The CDK's name of how long a log is kept."""
+    """The CDK's `RetentionDays` for an option's text."""
     return logs.RetentionDays[retention.upper().replace("-", "_")] if isinstance(retention, str) else retention
 
 
 class Watch(Construct):
-    """The log groups, the alarms and the dashboard of one endpoint; none of them waits for it."""
+    """The log groups, the alarms and the dashboard of one endpoint; none of them depends on it."""
 
     def __init__(
         self,
@@ -44,8 +44,7 @@ class Watch(Construct):
         parts: Sequence[ServedPart],
         key: kms.IKey | None = None,
     ) -> None:
-        """Watch the parts of an endpoint; of those whose containers do not log as our server does nobody counts what it
-        counts.
+        """Monitor the parts of an endpoint. Errors are counted only in logs of this project's server.
 
         :param key: The endpoint's key, for logs and a new topic that name none.
         """
@@ -55,7 +54,7 @@ class Watch(Construct):
         first, *others = watched
         groups = [f"{INSTANCES}/{endpoint_name}", *(f"{COPIES}/{part.name}" for part in others if part.component)]
         self._log_key = log_key(self, monitoring.log_key, key, groups)
-        # SageMaker makes the group at a container's first line if it is not there, and CloudFormation then cannot
+        # If the group is missing at a container's first line, SageMaker creates it, and CloudFormation then cannot.
         self.log_group = self._log(self, f"{INSTANCES}/{endpoint_name}", counted_in=first.counted_in)
         self.component_logs: dict[str, logs.LogGroup] = {
             part.name: self._log(part.home, f"{COPIES}/{part.name}", counted_in=part.counted_in)
@@ -65,11 +64,11 @@ class Watch(Construct):
         """The log groups of components, by their names."""
         self.topic = self._topic(key)
         self.alarms: dict[str, cloudwatch.Alarm] = {}
-        """The alarms, by name; those of more variants as `VARIANT/NAME`, of components as `COMPONENT/NAME`."""
+        """The alarms by name; those of further variants as `VARIANT/NAME`, of components as `COMPONENT/NAME`."""
         for part in watched:
             self.alarms |= alarms_of(part, monitoring, self.topic)
         self.container_alarms: dict[str, cloudwatch.IAlarm] = {}
-        """Those on what our server tells of itself, named like the others. No update is rolled back by them."""
+        """The alarms on metrics of this project's server, named like the others. They roll no update back."""
         for part in watched:
             self.container_alarms |= container_alarms_of(part, monitoring.container_alarms, self.topic)
         if monitoring.container_alarms and not self.container_alarms:
@@ -82,13 +81,13 @@ class Watch(Construct):
         self.dashboard = make_dashboard(self, watched, shown) if monitoring.dashboard else None
 
     def rollback_alarms(self, component: str = "") -> Sequence[cloudwatch.IAlarm]:
-        """Those that roll an update back, of the endpoint or of a component, at most as many as SageMaker takes."""
+        """The alarms that roll back an update of the endpoint or of a component, at most as many as SageMaker takes."""
         names = [name for name in self.alarms if name.rpartition("/")[2] in ROLLBACK_ALARMS]
         return [self.alarms[name] for name in names if name.startswith(f"{component}/" if component else "")][:10]
 
     @property
     def of_use_with_endpoint(self) -> Sequence[IConstruct]:
-        """What says something only while there is an endpoint: the alarms, and the dashboard that shows them."""
+        """The alarms and the dashboard, which are useful only while the endpoint exists."""
         dashboards = [self.dashboard] if self.dashboard else []
         return [*self.alarms.values(), *self.container_alarms.values(), *dashboards]
 
@@ -105,7 +104,7 @@ class Watch(Construct):
         return topic
 
     def _log(self, home: Construct, name: str, *, counted_in: str | None) -> logs.LogGroup:
-        """A log group, with filters that count in it where there is something to count."""
+        """A log group, with metric filters that count errors in it where `counted_in` names a namespace."""
         group = logs.LogGroup(
             home,
             "Log",

@@ -1,4 +1,4 @@
-"""What serves in an endpoint: a variant, a shadow or a component, each made once with its Model."""
+"""The parts of an endpoint: variants, a shadow variant or components, each with its Model."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _Variant = sagemaker.CfnEndpointConfig.ProductionVariantProperty
 
 @dataclass(frozen=True, kw_only=True)
 class ServedPart:
-    """A variant, a shadow or a component of an endpoint."""
+    """A variant, a shadow variant or a component of an endpoint."""
 
     decision: PartDecision
     home: Construct
-    """The construct that its Model and its scaling are in."""
+    """The scope of its Model and its scaling."""
 
     model: sagemaker.CfnModel
     runs_on: Hosting | Variant | Component
@@ -54,17 +54,17 @@ class ServedPart:
 
     @property
     def name(self) -> str:
-        """Of the variant or the component."""
+        """Name of the variant or the component."""
         return self.decision.part.name
 
     @property
     def component(self) -> Component | None:
-        """What it was asked as a component; None for a variant."""
+        """The options of the component; None for a variant."""
         return self.runs_on if isinstance(self.runs_on, Component) else None
 
     @property
     def scaling(self) -> Scaling | None:
-        """How it scales, if it does."""
+        """Its scaling options, if it has some."""
         return None if isinstance(self.runs_on, Components) else self.runs_on.scaling
 
     @property
@@ -73,7 +73,7 @@ class ServedPart:
         return self.decision.part.model.facts.task
 
     def production_variant(self) -> _Variant:
-        """The variant as the EndpointConfig has it."""
+        """The variant's property in the EndpointConfig."""
         hosting = self.runs_on
         assert not isinstance(hosting, (Component, Components))  # noqa: S101 - their variant has no model
         weight = hosting.weight if isinstance(hosting, (RealTime, Variant)) else 1
@@ -88,7 +88,7 @@ class ServedPart:
 
 @dataclass(frozen=True)
 class PartMaker:
-    """Makes the parts of an endpoint, each with its Model and with what the role has to be granted for it."""
+    """Makes the parts of an endpoint, each with its Model and with the role's permissions for it."""
 
     endpoint: HuggingFaceEndpoint
     options: EndpointOptions
@@ -105,9 +105,9 @@ class PartMaker:
         return {each.part.name: each for each in self.decisions}
 
     def make(self) -> Iterator[ServedPart]:
-        """The parts, the endpoint's own first.
+        """The parts, the main variant first.
 
-        Another variant has a Model of its own, because its image can differ by the type alone.
+        Each further variant has its own Model, because another instance type can need another image.
         """
         endpoint, hosting, options = self.endpoint, self._hosting, self.options
         if isinstance(hosting, Components):
@@ -140,12 +140,12 @@ class PartMaker:
         placed = model.place_for(home, self.endpoint.role)
         variables = dict(self._vllm_variables(part, published) or {})
         speaks_openai = bool(variables)
-        if published.logs_requests:  # the native server's own
+        if published.logs_requests:  # this project's server
             variables.update(deadlines(self._hosting))
         served = self._model(home, part, placed, published.uri, variables)
         if self.options.verify:
             self._prove_image(home, served, part, pulled_from, published)
-        # SageMaker looks at the image and at the role's rights when the Model is created
+        # CreateModel checks the image and the role's permissions.
         served.node.add_dependency(self.endpoint.role)
         for ready in (published.ready, placed.ready):
             if ready is not None:
@@ -162,7 +162,7 @@ class PartMaker:
 
     @staticmethod
     def _settled(model: ServedModel, part: PartDecision) -> ServedModel:
-        """A model of the Hub with what was decided of it."""
+        """A Hub model completed with its model type and its decided task."""
         if not isinstance(model, HubModel):
             return model
         return replace(model, model_type=part.part.model.facts.model_type, task=part.task)
@@ -197,7 +197,7 @@ class PartMaker:
         pulled_from: Pulled,
         published: PublishedImage,
     ) -> None:
-        """Have the Model wait for the proof that SageMaker can run the image."""
+        """Make the Model depend on the proof that SageMaker can run the image."""
         from extended_dlc.endpoint.prover import Prover
 
         architecture = part.part.instances[0].architecture
@@ -209,31 +209,31 @@ class PartMaker:
         served.node.add_dependency(proof)
 
     def _publish(self, image: ServingImage, part: PartDecision, model: ServedModel) -> PublishedImage:
-        """The part's image; one of the user's own checks for itself that it runs on each type."""
+        """Publish the part's image; a user-defined image class checks by itself that it runs on each type."""
         if isinstance(image, (ExtendedDlc, StockDlc, EcrImage)):
             return image.publish_decided(self.endpoint, part.image, self.image_notes)
         published, *_ = [image.publish_for(self.endpoint, instance=each, model=model) for each in part.part.instances]
         return published
 
     def _vllm_variables(self, part: PartDecision, published: PublishedImage) -> Mapping[str, str] | None:
-        """What vLLM is told; an image of the user's own says only when it is published that vLLM serves in it."""
+        """vLLM's environment variables; a user-defined image class tells only when published that it runs vLLM."""
         if part.vllm is not None or published.family != "vllm":
             return part.vllm
         return vllm_variables(self.options.vllm or VllmServing(), part.part, part.part.instances)
 
 
 def boundary_of_prover(endpoint: Construct, boundary: iam.IManagedPolicy) -> None:
-    """An account that wants a boundary on one new role wants it on each."""
+    """Set the boundary on the prover's role: an account that requires one requires it on each new role."""
     from extended_dlc.endpoint.prover import Prover
 
     iam.PermissionsBoundary.of(Prover.of(endpoint)).apply(boundary)
 
 
 def _archive_for_serverless(placed: PlacedModel) -> str | None:
-    """The address of the model's archive, if there is one; ValueError for model data in any other form."""
+    """The S3 URI of the model's archive, if there is one; ValueError for model data in any other form."""
     if placed.data is None:
         return None
-    source = getattr(placed.data, "s3_data_source", None)  # a trained model's is a condition, and never an archive
+    source = getattr(placed.data, "s3_data_source", None)  # for a trained model a condition, never an archive
     known = source if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) else None
     archive = known.s3_uri if known is not None and known.compression_type == "Gzip" else None
     told("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))

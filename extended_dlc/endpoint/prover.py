@@ -1,4 +1,4 @@
-"""The proof after a deployment: SageMaker can run the image, serves what it was asked to serve, and answers."""
+"""The proof after a deployment: SageMaker can run the image and serves the configuration, and the model answers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
 
 
 class Prover(Construct):
-    """The function behind the proofs of a stack, and its role; there is one a stack."""
+    """The Lambda function that does the proofs of a stack, and its role; there is one per stack."""
 
     @classmethod
     def of(cls, scope: Construct) -> Prover:
-        """The one of the stack that the scope is in."""
+        """The prover of the scope's stack, which is made at the first call."""
         stack = Stack.of(scope)
         found = stack.node.try_find_child("ExtendedDlcProver")
         return found if isinstance(found, Prover) else cls(stack, "ExtendedDlcProver")
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
-        """Use `of`."""
+        """Internal: use `Prover.of(scope)`."""
         super().__init__(scope, construct_id)
         log_group = logs.LogGroup(
             self, "Log", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
@@ -46,26 +46,26 @@ class Prover(Construct):
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
         code: lambda_.Code = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"])
         module = "proof"
-        if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # which takes no assets
+        if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # it supports no assets
             code, module = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text()), "index"
         self._function = lambda_.Function(
             self,
             "Function",
             description="Checks images and configurations, and asks endpoints until they answer",
-            # by name, because the oldest CDK that the package works with does not list it
+            # Given by its name, because the oldest supported CDK has no constant for it.
             runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
             code=code,
             handler=f"{module}.handle",
-            timeout=Duration.minutes(15),  # the longest that there is; a proof goes on in the next call
+            timeout=Duration.minutes(15),  # Lambda's maximum; a proof goes on in another invocation
             role=self.role.without_policy_updates(),
             log_group=log_group,
         )
         self._going_on: iam.Policy | None = None
 
     def image(self, scope: Construct, *, pulled_from: Pulled, uri: str, architecture: str) -> CustomResource:
-        """The proof that SageMaker can run an image; what uses the image waits for it."""
+        """The proof that SageMaker can run an image; resources that use the image depend on it."""
         pulled_from.grant_pull(self.role)
-        named = {"x86_64": "amd64"}.get(architecture, architecture)  # as images call it
+        named = {"x86_64": "amd64"}.get(architecture, architecture)  # the name in image manifests
         return self._prove(scope, "ImageCheck", {"Check": "image", "Image": uri, "Architecture": named})
 
     def endpoint(
@@ -79,13 +79,13 @@ class Prover(Construct):
         task: str | None,
         queue: str | None,
     ) -> CustomResource:
-        """The proof that an endpoint serves its present configuration, and answers; to be ordered after the endpoint.
+        """The proof that an endpoint serves its current configuration, and answers; it must depend on the endpoint.
 
-        :param proof: What it has to answer; None to ask nothing.
-        :param queue: Location in S3 of the requests of an asynchronous endpoint.
+        :param proof: The request that it has to answer; None to send none.
+        :param queue: S3 location of the requests of an asynchronous endpoint.
         """
         self._allow_looking(endpoint, log=f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}", asks=proof is not None)
-        # another image, model, environment or instance type is another configuration, which is proved again
+        # A changed image, model, environment or instance type changes the config's name, and so runs the proof again.
         properties = self._asked(proof, endpoint=endpoint, config_name=config_name, task=task)
         if proof is not None:
             properties["Variants"] = list(variants)
@@ -104,7 +104,7 @@ class Prover(Construct):
         config_name: str,
         task: str | None,
     ) -> CustomResource:
-        """The proof that a component serves its present model, and answers; to be ordered after the component."""
+        """The proof that a component serves its current model, and answers; it must depend on the component."""
         name = component.name
         self._allow_looking(endpoint, log=f"{COMPONENT_LOGS}/{name}", asks=proof is not None)
         self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
@@ -116,7 +116,7 @@ class Prover(Construct):
         properties = {
             **self._asked(proof, endpoint=endpoint, config_name=config_name, task=task),
             "Component": name,
-            # another image, model or environment is another Model, which is proved again
+            # A changed image, model or environment makes another Model, and so runs the proof again.
             "Model": model_name,
             "Requirements": {key: value for key, value in requirements.items() if value is not None},
         }
@@ -134,7 +134,7 @@ class Prover(Construct):
         return {**properties, "TimeoutMinutes": proof.timeout_minutes, **proof.properties_for(task)}
 
     def _allow_looking(self, endpoint: InvokableEndpoint, *, log: str, asks: bool) -> None:
-        """The endpoint's state, the containers' log, and requests where it is asked."""
+        """Let the function read the endpoint's state and the containers' log, and send requests where it `asks`."""
         if asks:
             endpoint.grant_invoke(self.role)
             self._let_it_go_on()
@@ -150,14 +150,14 @@ class Prover(Construct):
             resource_type="Custom::ExtendedDlcProof",
             properties=dict(properties),
         )
-        # with its policies, which CloudFormation makes beside it
+        # This includes the role's policies, which are separate resources.
         resource.node.add_dependency(self.role, *([self._going_on] if self._going_on else []))
         return resource
 
     def _let_it_go_on(self) -> None:
-        """Let the function hand over to itself: an answer may take longer than its 15 minutes."""
+        """Let the function invoke itself: an answer may take longer than its 15 minutes."""
         if self._going_on is None:
-            # beside the role's own policy, for which the function waits
+            # A separate policy, because the function depends on the role's default policy, which so cannot name it.
             self._going_on = iam.Policy(self, "GoOn", roles=[self.role])
             self._going_on.add_statements(
                 iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._function.function_arn])

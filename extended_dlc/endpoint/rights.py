@@ -1,4 +1,4 @@
-"""What the role of an endpoint's containers may do beside pulling the image and reading the weights."""
+"""Permissions of the containers' role besides pulling the image and reading the weights."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def grant_observability(endpoint: InvokableEndpoint, hosting: Hosting) -> None:
-    """Logs and metrics, of this endpoint alone (SageMaker developer guide, roles, CreateModel API)."""
+    """Let the role write logs and metrics of this endpoint alone (developer guide, roles, CreateModel API)."""
     role = endpoint.grant_principal
     groups, namespaces = [f"{ENDPOINT_LOGS}/{endpoint.endpoint_name}"], [ENDPOINT_LOGS, REQUEST_METRICS]
     if isinstance(hosting, Components):
         groups += [f"{COMPONENT_LOGS}/{each.name}" for each in hosting.components]
         namespaces.append(COMPONENT_LOGS)
     log_groups = [place_of(endpoint).arn("logs", f"log-group:{each}") for each in groups]
-    # as grants: a statement that is made and added costs four calls to the CDK's process, a grant costs one
+    # Grants, because making and adding a PolicyStatement costs four calls to the CDK's process and a grant costs one.
     iam.Grant.add_to_principal(
         grantee=role,
         actions=["logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
@@ -35,11 +35,11 @@ def grant_observability(endpoint: InvokableEndpoint, hosting: Hosting) -> None:
     iam.Grant.add_to_principal(
         grantee=role,
         actions=["cloudwatch:PutMetricData"],
-        resource_arns=["*"],  # CloudWatch has no resources for it; the condition narrows it
+        resource_arns=["*"],  # the action supports no resource; the condition limits it
         conditions={"StringEquals": {"cloudwatch:namespace": namespaces}},
     )
     if has_ssm_access(hosting):
-        # the agent's own, which has no resources (SageMaker developer guide, "Access containers through SSM")
+        # The SSM agent's actions support no resource (SageMaker developer guide, "Access containers through SSM").
         channels = [f"ssmmessages:{verb}{kind}Channel" for verb in ("Create", "Open") for kind in ("Control", "Data")]
         iam.Grant.add_to_principal(grantee=role, actions=channels, resource_arns=["*"])
 
@@ -51,7 +51,7 @@ def has_ssm_access(hosting: Hosting) -> bool:
 
 
 def volume_key(key: kms.IKey | None, hosting: Hosting, role: iam.IRole) -> str | None:
-    """The key for the volumes, where all types have one; what the role needs to use the key anywhere is granted."""
+    """The key for the volumes, or None where a type has local storage; the role is granted use of the key."""
     if key is None:
         return None
     grant_key(key, role)

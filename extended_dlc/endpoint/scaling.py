@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: str, after: CfnResource) -> None:
-    """Put the scalable target of a variant, or of a component, and its policies into `scope`, after `after`."""
+    """Make the scalable target and the policies of a variant or component in `scope`; they depend on `after`."""
     target = _target(scope, scaling, endpoint_name=endpoint_name, variant=variant)
     target.node.add_dependency(after)
     _track(scope, scaling, target=target.ref, endpoint_name=endpoint_name)
@@ -31,8 +31,8 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
 
 
 def _target(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: str) -> autoscaling.CfnScalableTarget:
-    """What is scaled, between which numbers, and when these are others."""
-    # loaded with the first endpoint that scales
+    """The scalable target, with its minimum and maximum and the scheduled changes of these."""
+    # Imported here, so that it is loaded only where an endpoint scales.
     from aws_cdk import aws_applicationautoscaling as autoscaling
 
     counted = "DesiredProvisionedConcurrency" if isinstance(scaling, ProvisionedScaling) else "DesiredInstanceCount"
@@ -63,7 +63,7 @@ def _target(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: 
 
 
 def _track(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: str) -> None:
-    """The policy that follows the load."""
+    """The target tracking policy, which follows the load."""
     from aws_cdk import aws_applicationautoscaling as autoscaling
 
     policy = autoscaling.CfnScalingPolicy
@@ -86,7 +86,7 @@ def _track(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: st
             customized_metric_specification=policy.CustomizedMetricSpecificationProperty(
                 metric_name=customized,
                 namespace="AWS/SageMaker",
-                # the metrics of the queue have this dimension only: with the variant's name the policy never fires
+                # The queue's metrics have this dimension only: with the variant's name the policy never fires.
                 dimensions=[policy.MetricDimensionProperty(name="EndpointName", value=endpoint_name)],
                 statistic="Average",
             )
@@ -97,10 +97,10 @@ def _track(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: st
 
 
 def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | None, float]:
-    """The predefined or the endpoint's metric, and its target (developer guide, "Define a scaling policy")."""
+    """The predefined or the customized metric, and its target value (developer guide, "Define a scaling policy")."""
     match scaling:
         case _RequestScaling():
-            # a number of requests a minute
+            # The metric counts requests per minute.
             value = round(scaling.requests_per_second * scaling.safety_factor * 60, 3)
             if isinstance(scaling, CopyScaling):
                 return "SageMakerInferenceComponentInvocationsPerCopy", None, value
@@ -117,11 +117,11 @@ def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | Non
 def _wake_up(
     scope: Construct, scaling: BacklogScaling | CopyScaling, *, target: str, endpoint_name: str, variant: str
 ) -> None:
-    """One instance or copy when there are requests and none: without one there is no load *per one* to track.
+    """Start one instance or copy when requests come and none runs: then there is no load per instance to track.
 
     As in the developer guide, "Autoscale an asynchronous endpoint" and "Scale an endpoint to zero instances".
     """
-    # what waits is still there in the next minute; a request that failed is not
+    # A queued request still waits in the next minute; a request that failed is counted only once.
     if isinstance(scaling, CopyScaling):
         why = f"Requests to {variant} fail because no copy runs"
         metric, dimension = "NoCapacityInvocationFailures", ("InferenceComponentName", variant)

@@ -1,7 +1,7 @@
-"""When an endpoint is there, and paid: the off switch of its stack, and the office hours that turn it.
+"""Turns an endpoint off and on, to save its cost: a switch in its stack, and the schedules that change it.
 
-The switch is a parameter of the stack. What it turns off, CloudFormation deletes and makes again; nothing deletes an
-endpoint behind its stack's back, and a `cdk deploy` finds the switch where it was.
+The switch is a parameter of the stack. CloudFormation deletes what it turns off and creates it again, so the stack does
+not drift, and a `cdk deploy` keeps the parameter's value.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from extended_dlc.options.schedule import ByHand, OfficeHours
 
 
 class Switch(Construct):
-    """The parameter, its condition, and the clock that turns it; several endpoints of a stack can share one."""
+    """The parameter, its condition, and the schedules that change it; several endpoints of a stack can share one."""
 
     def __init__(self, scope: Construct, construct_id: str, *, schedule: OfficeHours | ByHand, what: str) -> None:
         """Make a switch that is on.
 
-        :param schedule: Who turns it.
+        :param schedule: `OfficeHours`, which change the parameter, or `ByHand`.
         :param what: What it turns off, for the parameter's description.
         """
         super().__init__(scope, construct_id)
@@ -57,7 +57,7 @@ class Switch(Construct):
             self._turn("Off", at=schedule.end, to="false", schedule=schedule)
 
     def turns(self, *constructs: IConstruct) -> None:
-        """Have these, and all below them, only while the switch is on."""
+        """Put the condition on these constructs and all below them, so that they exist only while the switch is on."""
         for construct in constructs:
             if Stack.of(construct) is not Stack.of(self):
                 raise ValueError(
@@ -69,9 +69,9 @@ class Switch(Construct):
                     cast(CfnResource, each).cfn_options.condition = self.condition
 
     def _turn(self, construct_id: str, *, at: str, to: str, schedule: OfficeHours) -> None:
-        """Have EventBridge Scheduler update the stack with the template it has and this one parameter.
+        """Have EventBridge Scheduler update the stack with its current template and this one parameter changed.
 
-        CloudFormation acts with the role that the stack was deployed with, as the CDK's bootstrap makes it.
+        CloudFormation uses the role that the stack was deployed with, which the CDK's bootstrap makes.
         """
         from aws_cdk import aws_scheduler as scheduler
         from aws_cdk import aws_scheduler_targets as targets
@@ -105,10 +105,10 @@ class Switch(Construct):
                 ),
                 policy_statements=[
                     iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id]),
-                    # the caller's right to the CDK's own parameter of each template, BootstrapVersion
+                    # The caller must be able to read BootstrapVersion, which the CDK adds to each template.
                     iam.PolicyStatement(actions=["ssm:GetParameters"], resources=[version]),
                 ],
-                # while the stack is busy with another update this one is refused: try for an hour
+                # CloudFormation refuses this update during another one: retry for an hour.
                 max_event_age=Duration.hours(1),
             ),
         )
@@ -116,25 +116,25 @@ class Switch(Construct):
 
 @jsii.implements(IAnyProducer)
 class StackParameters:
-    """The parameters of an update that changes one of them: all that the stack has by the end of the synth.
+    """The parameters of an update that changes one of them: all that the stack has at the end of the synth.
 
-    The CDK adds its own, BootstrapVersion, after it has looked at the template once.
+    They are resolved late, because the CDK adds BootstrapVersion only after it has resolved the template once.
     """
 
     def __init__(self, changed: CfnParameter, value: Mapping[str, str]) -> None:
-        """Know which one changes.
+        """Take the parameter that changes.
 
-        :param value: What stands beside its key: `ParameterValue`, or a path to it in a state machine.
+        :param value: The members beside its key: `ParameterValue`, or a path to it in a state machine.
         """
         self._changed, self._value = changed, dict(value)
 
     @property
     def lazy(self) -> IResolvable:
-        """What stands for them until the synth."""
+        """The token that the synth resolves to the parameters."""
         return Lazy.uncached_any(cast(IAnyProducer, self))
 
     def produce(self, context: IResolveContext) -> list[dict[str, Any]]:
-        """One for each parameter; what is not named would go back to its default."""
+        """One entry for each parameter; an omitted one would go back to its default."""
         found = [each for each in Stack.of(self._changed).node.find_all() if isinstance(each, CfnParameter)]
         return [
             {"ParameterKey": each.logical_id, **self._value}
@@ -145,4 +145,4 @@ class StackParameters:
 
 
 Schedule = OfficeHours | ByHand | Switch
-"""Who turns an endpoint off and on: a switch of its own, or one that it shares."""
+"""How an endpoint is turned off and on: by a switch of its own, or by one that it shares."""

@@ -1,4 +1,4 @@
-"""One part of an endpoint that is watched, and the names under which it is measured."""
+"""One monitored part of an endpoint, and the names of its metrics."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from extended_dlc.endpoint.parts import ServedPart
 
 COUNTED = {"OutOfMemory": "out-of-memory", "QueueFull": "queue-full"}
-"""Metric -> error code in our server's log, one line of JSON a request (docker/inference/README.md, "The log")."""
+"""Metric -> error code in the server's log, one line of JSON per request (docker/inference/README.md, "The log")."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A variant or a component, with the instances of the endpoint that it is on."""
+    """A monitored variant or component, with the endpoint's hosting that it runs on."""
 
     home: Construct
-    """The construct that its alarms are in."""
+    """The scope of its alarms."""
 
     endpoint_name: str
     name: str
     hosting: Hosting
-    """Of the endpoint."""
+    """Hosting of the endpoint."""
 
     runs_on: Hosting | Instances | Component
     is_first: bool
-    """Whether it is the endpoint's own variant, whose alarms carry no name of a part."""
+    """Whether it is the main variant, whose alarms have no name of a part in their keys."""
 
     logs_requests: bool
     """Whether its own container logs each request as a line of JSON."""
 
     counted_in: str | None
-    """The namespace of what is counted in its log; None where nothing is."""
+    """The namespace of the metrics that are counted in its log; None where there are none."""
 
     @property
     def component(self) -> Component | None:
-        """What it was asked as a component; None for a variant."""
+        """The options of the component; None for a variant."""
         return self.runs_on if isinstance(self.runs_on, Component) else None
 
     @property
@@ -69,7 +69,7 @@ class Watched:
         return alarm if self.is_first else f"{self.name}/{alarm}"
 
     def metric(self, kind: AlarmKind) -> cloudwatch.Metric:
-        """What an alarm of this kind looks at."""
+        """The metric of an alarm of this kind."""
         if kind.namespace == OWN:
             return cloudwatch.Metric(
                 namespace=own_namespace(self.endpoint_name, self.component_name),
@@ -88,11 +88,11 @@ class Watched:
     def request_metric(
         self, metric: str, *, statistic: str, namespace: str = REQUESTS, minutes: int = 1
     ) -> cloudwatch.Metric:
-        """One of SageMaker's metrics of it."""
+        """One of SageMaker's metrics of this part."""
         return request_metric(
             metric,
             endpoint_name=self.endpoint_name,
-            # the queue belongs to the endpoint: SageMaker publishes its metrics with one dimension
+            # The queue belongs to the endpoint: SageMaker publishes its metrics with the endpoint's name alone.
             variant=None if metric.startswith("Approximate") else self.name,
             statistic=statistic,
             namespace=namespace,
@@ -102,12 +102,12 @@ class Watched:
 
 
 def own_namespace(endpoint_name: str, component: str | None = None) -> str:
-    """Namespace of what is counted in the endpoint's log, or in a component's."""
+    """Namespace of the metrics that are counted in the log of the endpoint or of a component."""
     return "/".join([OWN, endpoint_name, *([component] if component else [])])
 
 
 def watched_parts(watch: Construct, endpoint_name: str, hosting: Hosting, parts: Sequence[ServedPart]) -> list[Watched]:
-    """What is watched, the endpoint's own variant first; components come after the instances that they share."""
+    """The monitored parts: the main variant first, then other variants, or the components that run on it."""
 
     def watched(home: Construct, part: ServedPart | None, counted_in: str | None, *, is_first: bool) -> Watched:
         return Watched(
@@ -117,7 +117,7 @@ def watched_parts(watch: Construct, endpoint_name: str, hosting: Hosting, parts:
             hosting=hosting,
             runs_on=part.runs_on if part is not None else hosting,
             is_first=is_first,
-            # instances that components share have no server of their own
+            # Instances that components share run no server themselves.
             logs_requests=part is not None and part.logs_requests,
             counted_in=counted_in,
         )
