@@ -1,4 +1,4 @@
-"""`CloudBuild` as a construct: the project, what it may do, the context that it builds, and who waits for it."""
+"""`CloudBuild` as constructs: the CodeBuild project, its permissions, the build context and the wait condition."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:Ba
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What is built: the files of a `DockerImageAsset`, and its hash."""
+    """A Docker build context: the files of a `DockerImageAsset`, and its hash."""
 
     hash: str
     files: Mapping[str, Path]
     folder: tempfile.TemporaryDirectory[str] = field(repr=False)
-    """Where the files are, as long as this is in use."""
+    """The folder of the files, which is deleted with this object."""
 
 
 def context_of(scope: Construct, options: Mapping[str, Any]) -> Context:
-    """The context of a `DockerImageAsset` with these options, which no deployment builds.
+    """The build context of a `DockerImageAsset` with these options, without adding the asset to the deployment.
 
-    It is staged in an app of its own: the hash and the choice of files are the CDK's, the same as of a local build.
+    The asset is staged in a separate app, so that the CDK computes hash and files as it does for a local build.
     """
     scratch = tempfile.TemporaryDirectory(prefix="extended-dlc-context-")
     context = {**scope.node.get_all_context(), "aws:cdk:disable-stack-trace": True}
@@ -65,13 +65,13 @@ def context_of(scope: Construct, options: Mapping[str, Any]) -> Context:
 
 @dataclass(frozen=True, kw_only=True)
 class CloudBuilt:
-    """An image that a deployment builds in the cloud."""
+    """An image that a deployment builds with CodeBuild."""
 
     tag: str
     ready: CfnWaitCondition
     project: codebuild.IProject
     arguments: str
-    """What the program is told, for builds at other times."""
+    """The program's command line, for scheduled rebuilds."""
 
     program: str
 
@@ -85,7 +85,7 @@ def build_in_cloud(
     accelerator: str | None,
     repository: ecr.IRepository,
 ) -> CloudBuilt:
-    """Have the deployment build and push the image, and wait for it.
+    """Make the deployment start the build, which pushes the image, and wait for it.
 
     :param asset: The options of the `DockerImageAsset` that a local build would make.
     """
@@ -94,7 +94,7 @@ def build_in_cloud(
     program = upload_file(scope, PROGRAM)
     project = build.project or _new_project(scope, build, accelerator)
     seconds = build.timeout_minutes * 60
-    # what is checked and named decides too: an allow-list that lost an entry looks at the image again
+    # Checks and parameters are part of the key: an allow-list that lost an entry must check the image again.
     checks = [*_checks(build.gate), *_parameters(scope, build.parameters, project)]
     arguments = [
         f"--context=s3://{uploaded.bucket}/{uploaded.key}",
@@ -103,7 +103,7 @@ def build_in_cloud(
         *(f"--build-arg={name}={value}" for name, value in asset["build_args"].items()),
         f"--repository={repository.repository_uri}",
         f"--tag={context.hash}",
-        f"--seconds={seconds - 120}",  # it ends by itself, and says so
+        f"--seconds={seconds - 120}",  # the program stops itself first, and reports it
         *_options(scope, build, project),
         *checks,
         *(["--advanced-parameters"] if build.advanced_parameters else []),
@@ -127,7 +127,7 @@ def build_in_cloud(
 
 
 def _checks(gate: ScanGate | None) -> list[str]:
-    """What decides whether the image passes."""
+    """Arguments for the scan that decides whether the image is published."""
     if gate is None:
         return []
     allowed = sorted(f"{each.name}:{each.until}" for each in gate.allow)
@@ -135,7 +135,7 @@ def _checks(gate: ScanGate | None) -> list[str]:
 
 
 def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.IProject) -> list[str]:
-    """The parameters that name the image, which the build may write."""
+    """Arguments for the SSM parameters that name the image; the build is allowed to write them."""
     place = place_of(scope)
     options = []
     for each in parameters:
@@ -149,21 +149,21 @@ def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.
 
 
 def proxy_variables(build: CloudBuild) -> dict[str, str]:
-    """The proxy, for AWS's API."""
+    """The proxy's environment variables, for calls to AWS's API."""
     if build.proxy is None:
         return {}
     return {"HTTP_PROXY": build.proxy, "HTTPS_PROXY": build.proxy, "NO_PROXY": ",".join(build.no_proxy)}
 
 
 def _options(scope: Construct, build: CloudBuild, project: codebuild.IProject) -> list[str]:
-    """Arguments of the program that say where packages come from, with the rights that they need."""
+    """Arguments of the program for the sources of packages; the project is granted access to them."""
     options = []
     if build.proxy is not None:
         options += [f"--proxy={build.proxy}", f"--no-proxy={','.join(build.no_proxy)}"]
     if build.package_index is not None:
         options.append(f"--package-index={build.package_index}")
     if build.pip_config is not None:
-        if project.role is not None:  # one that was looked up by its name: nobody knows whom to let read it
+        if project.role is not None:  # None for a project imported by name
             build.pip_config.grant_read(project)
         options.append(f"--pip-config-secret={build.pip_config.secret_arn}")
     if build.code_artifact is not None:
@@ -191,7 +191,7 @@ def grant_build(
 ) -> None:
     """Let the build read its files, pull its base, and push to the repository.
 
-    Nothing is granted to a project that was looked up by its name, because nobody knows its role.
+    A project that was imported by its name gets no grants, because its role is not known.
     """
     if project.role is None:
         return
@@ -234,7 +234,7 @@ def _new_project(scope: Construct, build: CloudBuild, accelerator: str | None) -
             compute_type=_COMPUTE[compute],
             privileged=True,  # Docker runs in it
         ),
-        # what a base and its packages left on the machine, where CodeBuild happens to give the same one
+        # Layers of the base and its packages, where CodeBuild happens to run on the same machine again.
         cache=codebuild.Cache.local(codebuild.LocalCacheMode.DOCKER_LAYER),
         build_spec=codebuild.BuildSpec.from_object(SPEC),
         timeout=Duration.seconds(LONGEST_SECONDS),

@@ -1,4 +1,4 @@
-"""The function that leaves out a copy whose image is there already: repositories with immutable tags need it."""
+"""The function that skips a copy whose image exists already: repositories with immutable tags need it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
 
 
 def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -> None:
-    """Have a copy of `cdk-ecr-deployment` go through the function of its stack; it has the copying function's role."""
+    """Let a `cdk-ecr-deployment` copy call the stack's copy-once function, which has the copying function's role."""
     stack = Stack.of(copy)
     found = stack.node.try_find_child("ImageCopyOnce")
     function = found if isinstance(found, lambda_.Function) else _new_function(stack, role)
@@ -28,7 +28,7 @@ def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -
     )
     resource = cast(CfnResource, copy.node.find_child("CustomResource").node.default_child)
     resource.add_property_override("ServiceToken", function.function_arn)
-    # what lets it hand over is beside the role's own policy, for which the functions wait
+    # The permission to invoke the copying function is in a separate policy: the functions depend on the default one.
     resource.node.add_dependency(stack.node.find_child("ImageCopyOn"))
 
 
@@ -38,7 +38,7 @@ def _new_function(stack: Stack, role: iam.Role) -> lambda_.Function:
         stack,
         "ImageCopyOnce",
         description="Leaves out copies of images that are there already",
-        # by name, because the oldest CDK that the package works with does not list it
+        # Given by its name, because the oldest supported CDK has no constant for it.
         runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
         code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
         handler="copy_once.handle",

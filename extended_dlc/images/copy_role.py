@@ -9,14 +9,14 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 _FUNCTION = "Custom::CDKECRDeployment"
-"""Where `cdk-ecr-deployment` puts its function in the stack."""
+"""Start of the id of `cdk-ecr-deployment`'s function in the stack."""
 
 LOG = "ImageCopyLog"
-"""Where the log of the functions that copy is in the stack."""
+"""Id in the stack of the log group of the copying functions."""
 
 
 def copy_role(scope: Construct) -> iam.Role:
-    """The role of `cdk-ecr-deployment`'s function in the stack of `scope`: one a stack, because the function is one.
+    """The role of `cdk-ecr-deployment`'s function in the stack of `scope`: one per stack, as there is one function.
 
     It may write its own log and nothing else; each image grants it its source and its destination.
     """
@@ -41,13 +41,13 @@ def copy_role(scope: Construct) -> iam.Role:
 
 
 def log_copies(scope: Construct) -> None:
-    """Have the function write to the stack's own log group: the name of Lambda's default is CloudFormation's choice."""
+    """Let the function log to the stack's log group: the name of Lambda's default group is CloudFormation's choice."""
     stack = Stack.of(scope)
     log = cast(CfnResource, stack.node.find_child(LOG))
     copy_function(stack).add_property_override("LoggingConfig", {"LogGroup": log.ref})
 
 
 def copy_function(stack: Stack) -> CfnResource:
-    """The function of a stack that has a copy."""
+    """The copying function of a stack that has at least one copy."""
     found = next(each for each in stack.node.children if each.node.id.startswith(_FUNCTION))
     return cast(CfnResource, found.node.default_child)

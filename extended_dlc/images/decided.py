@@ -1,4 +1,4 @@
-"""What constructs ask of `decide`, and its result as errors and annotations."""
+"""Translates constructs to the input of `decide`, and its result to errors and annotations."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from extended_dlc.options.network import Network
 
 
 def region_of(scope: Construct) -> str | None:
-    """The region that a construct is deployed to, where the template says."""
+    """The region that a construct is deployed to; None where it is a token."""
     region = place_of(scope).region
     return None if is_token(region) else region
 
 
 def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
-    """A model with what is known of it by its name, from `cdk.context.json`, and what the user says."""
+    """A model as input of `decide`: the facts by its name and from `cdk.context.json`, and the user's options."""
     source = source_of(model)
     return ModelAsked(
         facts=model_facts(scope, model),
@@ -44,14 +44,14 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
 
 
 def source_of(model: ServedModel) -> Source:
-    """Where its weights come from."""
-    # asked for by name: importing MirroredModel would load what only it needs of the CDK
+    """The source of the model's weights."""
+    # Read from the attribute: importing MirroredModel would load CDK modules that only it needs.
     source = getattr(model, "source", "other")
     return cast("Source", source) if source in VARIABLES else "other"
 
 
 def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
-    """The model's kind and size."""
+    """The facts of the model, such as its type and size."""
     named = {"hub": "id", "mirrored": "model_id"}.get(source_of(model))
     given = getattr(model, named) if named else None
     name = None if given is None or is_token(given) else given
@@ -65,20 +65,20 @@ def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
     )
 
 
-# endpoints of one model are many, and each question to the CDK is a call to another process
+# Cached, because several endpoints can serve one model and each CDK call goes to another process.
 @lru_cache(maxsize=8)
 def _looked_up(stack: Stack, name: str) -> Any:
     return stack.node.try_get_context(context_key(name))
 
 
 def image_asked(image: object) -> ImageAsked:
-    """What is asked of an image; of a class of the user's own nothing is known."""
+    """An image as input of `decide`; nothing is known of a user-defined image class."""
     asked = getattr(image, "asked", None)
     return asked if isinstance(asked, ImageAsked) else ImageAsked(key=str(id(image)))
 
 
 def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
-    """What variants and components have of their own."""
+    """The models and images that variants and components name themselves."""
     parts = hosting.components if isinstance(hosting, Components) else other_variants(hosting)
     return {
         part.name: PartAsked(
@@ -91,7 +91,7 @@ def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
 
 
 def way_out(network: Network) -> bool | None:
-    """Whether the subnets lead to the internet: False where each is known to be isolated."""
+    """Whether the subnets have a route to the internet: False where all are isolated, None where it is not known."""
     isolated = {subnet.node.path for subnet in network.vpc.isolated_subnets}
     subnets = network.subnets or network.vpc.private_subnets or network.vpc.isolated_subnets
     return False if subnets and all(subnet.node.path in isolated for subnet in subnets) else None

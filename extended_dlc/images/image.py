@@ -46,23 +46,23 @@ class PublishedImage:
 
     uri: str
     ready: IDependable | None = None
-    """What must exist before SageMaker is told of the image. Default: it is there already."""
+    """What must exist before a SageMaker Model names the image. Default: the image exists already."""
 
     cuda: str | None = None
-    """The image's CUDA, as `cu124`, which decides on the driver of the host. Default: none, or not known."""
+    """The image's CUDA, such as `cu124`, which decides on the driver of the host. Default: none, or not known."""
 
     logs_requests: bool = False
     """Whether its server logs each request as a line of JSON (docker/inference/README.md). Default: not known."""
 
     family: Family | None = None
-    """Which family's server answers: this decides on requests and variables. Default: not known."""
+    """The family of its server, which decides on the request format and the variables. Default: not known."""
 
     pulled_from: ecr.IRepository | None = None
     """The repository that grants the pull, where it is not the image's own. Default: the image grants it."""
 
 
 class Pulled(Protocol):
-    """What grants the pull of an image: itself, or its repository."""
+    """The object that grants the pull of an image: the image itself, or its repository."""
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
@@ -70,7 +70,7 @@ class Pulled(Protocol):
 
 
 class ServingImage(Pulled, Protocol):
-    """What an endpoint needs of its image; any class with `publish_for` and `grant_pull` will do."""
+    """The interface that an endpoint needs of its image: any class with `publish_for` and `grant_pull`."""
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
@@ -166,13 +166,13 @@ class ExtendedDlc(Construct):
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
         self.repository = repository or self._new_repository(removal_policy)
-        if base is not None or decision.image.accelerator is not None:  # which a training image always knows
+        if base is not None or decision.image.accelerator is not None:  # a training image has always one
             self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
 
     @property
     def asked(self) -> ImageAsked:
-        """What was asked of it; family and accelerator as the first endpoint settled them."""
+        """The options as input of `decide`; the first endpoint decides on family and accelerator left out."""
         return self._asked
 
     @property
@@ -182,19 +182,19 @@ class ExtendedDlc(Construct):
 
     @property
     def ready(self) -> IDependable | None:
-        """Depend on it to wait until the image is in its repository."""
+        """A dependency on it waits until the image is in its repository."""
         return self._require_published().ready
 
     @property
     def decided(self) -> ImageDecision:
-        """Which image it is: its base, its family, its CUDA."""
+        """The decision for the image: its base, its family, its CUDA."""
         self._require_published()
-        assert self._decided is not None  # noqa: S101 - set with the other
+        assert self._decided is not None  # noqa: S101 - set together with _published
         return self._decided
 
     @property
     def cloud_build(self) -> CloudBuilt | None:
-        """How the image is built in the cloud; None where it is built on this machine."""
+        """The build in CodeBuild; None where the image is built on this machine."""
         self._require_published()
         return self._built
 
@@ -226,7 +226,7 @@ class ExtendedDlc(Construct):
         return self._require_published()
 
     def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
-        """The image for an endpoint at `scope` for which `decide` has been asked; the first one settles it."""
+        """The image for an endpoint whose decision is made; the first endpoint decides what the options left out."""
         if self._published is None:
             is_open = self._asked.family is None and self._asked.server == "native"
             self._asked = replace(
@@ -240,7 +240,7 @@ class ExtendedDlc(Construct):
         return published if is_within_reach(self, scope) else self._twin_beside(scope, published)
 
     def _twin_beside(self, scope: Construct, published: PublishedImage) -> PublishedImage:
-        """The same image in the stack of an endpoint of another region or account: SageMaker pulls from its own."""
+        """The same image in the stack of an endpoint in another region or account, where SageMaker pulls from."""
         stack, key = Stack.of(scope), f"{self.node.id}{self.node.addr[-8:]}"
         twin = stack.node.try_find_child(key)
         if not isinstance(twin, ExtendedDlc):
@@ -265,8 +265,8 @@ class ExtendedDlc(Construct):
         return self._published
 
     def _new_repository(self, removal_policy: RemovalPolicy) -> ecr.Repository:
-        # The copy is made again on rollback and on a revert, and ECR refuses a second push to an immutable tag even of
-        # the same digest (cdk-ecr-deployment#207): immutable tags need the function that leaves such a copy out.
+        # Rollbacks and reverts run the copy again, and ECR refuses a second push to an immutable tag even of the same
+        # digest (cdk-ecr-deployment#207): immutable tags need the function that skips such a copy.
         return ecr.Repository(
             self,
             "Repository",
@@ -304,7 +304,7 @@ class ExtendedDlc(Construct):
             "target": None if asked.server == "native" else asked.server,
             "build_args": arguments,
             "platform": assets.Platform.LINUX_AMD64,
-            # how it is built says nothing about what is built
+            # Secrets and outputs of the build do not change the image.
             "invalidation": assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
         }
         if isinstance(self._build, CloudBuild):
@@ -320,8 +320,8 @@ class ExtendedDlc(Construct):
         )
 
     def _build_here(self, build: LocalBuild, options: Mapping[str, Any]) -> tuple[str, IDependable]:
-        """The image as an asset of the deployment, and its copy into the repository."""
-        # loaded with the first image that is built: the package unpacks 50 MB that other stacks never need
+        """Build the image as a CDK asset, and copy it into the repository."""
+        # Imported here, because the package unpacks 50 MB that stacks without a local build do not need.
         import cdk_ecr_deployment as ecr_deployment
 
         asset = assets.DockerImageAsset(
@@ -337,7 +337,7 @@ class ExtendedDlc(Construct):
             src=ecr_deployment.DockerImageName(asset.image_uri),
             dest=ecr_deployment.DockerImageName(uri),
             memory_limit=COPY_MEMORY_MIB,
-            # without updates: the construct would let the function read and write every repository and bucket
+            # Without policy updates, because the construct would allow access to every repository and bucket.
             role=role.without_policy_updates(),
         )
         copy.node.add_dependency(role)
@@ -351,7 +351,7 @@ class ExtendedDlc(Construct):
     def _build_in_cloud(
         self, build: CloudBuild, options: Mapping[str, Any], decided: ImageDecision
     ) -> tuple[str, IDependable]:
-        """The image as CodeBuild pushes it into the repository."""
+        """Build the image with CodeBuild, which pushes it into the repository."""
         from extended_dlc.images.cloud_build import build_in_cloud
 
         self._built = build_in_cloud(
@@ -384,7 +384,7 @@ class StockDlc:
         )
         refuse(decide(self.asked, [], region=None))
         self._pulled: list[str] = []
-        """The ARNs of the repositories that endpoints asked for so far."""
+        """The ARNs of the repositories of all images published so far."""
 
     def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
         """The image for an endpoint; ValueError where its transformers cannot load the model."""
@@ -402,7 +402,7 @@ class StockDlc:
         return PublishedImage(uri=base, cuda=decided.cuda)
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` pull the images that endpoints asked for so far."""
+        """Let `grantee` pull the images that were published for endpoints so far."""
         arns = list(dict.fromkeys(self._pulled))
         if not arns:
             return iam.Grant.drop(grantee, "a registry without AWS's permissions")
@@ -526,7 +526,7 @@ class EcrImage:
 
 
 def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
-    """The notes about one image by its key, or with None those about no image."""
+    """The notes about the image with this key, or with None the notes that are not about an image."""
     if key is None:
         return [note for note in notes if not note.place.startswith("image")]
     return [note for note in notes if note.place == f"image:{key}"]
@@ -543,8 +543,8 @@ def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: 
 
 
 def _build_context(family: Family) -> dict[str, Any]:
-    """Where a family's Dockerfile is. That of the training family shares programs with the inference family's, so that
-    its context is the folder above both, less all that it does not copy.
+    """The build context of a family's Dockerfile. The training family's copies programs of the inference family, so its
+    context is the folder above both, without the files that it does not copy.
     """
     if family != "training":
         return {"directory": str(docker_folder(family))}
@@ -570,7 +570,7 @@ TRAINING_CONTEXT = (
     "!training",
     *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
 )
-"""What the build of a training image does not see of `docker/`, as a .dockerignore says it."""
+"""The exclusions of a training image's context, which is `docker/`, in .dockerignore syntax."""
 
 
 _UNPUBLISHED = (
@@ -581,11 +581,11 @@ _UNPUBLISHED = (
 
 @jsii.implements(IValidation)
 class _IsPublished:
-    """An image that nothing asked for would silently not be built."""
+    """Reports an image that no endpoint uses: it would silently not be built."""
 
     def __init__(self, image: ExtendedDlc) -> None:
         self._image = image
 
     def validate(self) -> list[str]:
-        """The errors of the image at synth."""
+        """An error for an unpublished image."""
         return [] if self._image._published else [_UNPUBLISHED.format(path=self._image.node.path)]

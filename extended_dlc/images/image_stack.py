@@ -23,11 +23,11 @@ _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
 class ImageStack(Stack):
-    """Repositories of extended images that other accounts may pull from, each image named by a parameter.
+    """Repositories of extended images that other accounts may pull from, each image named by an SSM parameter.
 
-    An image's parameter names it by its digest: `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, as
-    `/images/text/inference/5.24.0/cu124`, which `EcrImage.from_parameter` takes. Repositories and parameters stay when
-    the stack is deleted, because endpoints of others may need them.
+    The parameter `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, such as `/images/text/inference/5.24.0/cu124`, holds the image's
+    reference with its digest; `EcrImage.from_parameter` takes it. Repositories and parameters stay when the stack is
+    deleted, because endpoints of other stacks may need them.
     """
 
     def __init__(
@@ -116,17 +116,17 @@ class ImageStack(Stack):
             "Repository",
             repository_name=name,
             image_scan_on_push=True,
-            # each build has a tag of its own, and a revert pushes one again
+            # Each build has its own tag, and a revert pushes the same tag again.
             image_tag_mutability=ecr.TagMutability.MUTABLE,
             removal_policy=RemovalPolicy.RETAIN,
         )
-        # ECR does not know which images are in use, and SageMaker needs them again when it scales: none expires
+        # No image expires: ECR does not know which are in use, and SageMaker pulls them again when it scales out.
         for statement in _pulls(self._readers):
             repository.add_to_resource_policy(statement)
         return repository
 
     def _share(self, home: Construct, name: str, image: ExtendedDlc) -> None:
-        """Let the accounts read the parameter, which a template of theirs takes by its ARN."""
+        """Share the parameter with the accounts through AWS RAM; their templates name it by its ARN."""
         from aws_cdk import aws_ram as ram
 
         assert self._readers is not None  # noqa: S101 - by the caller
@@ -142,7 +142,7 @@ class ImageStack(Stack):
             share.node.add_dependency(image.ready)
 
     def _build_again(self, home: Construct, image: ExtendedDlc, rebuilds: Rebuilds) -> None:
-        """Have EventBridge Scheduler start the build that the deployment starts, with the time as its rebuild text."""
+        """Let EventBridge Scheduler start the deployment's build, with the scheduled time as `rebuild`."""
         from aws_cdk import aws_scheduler as scheduler
         from aws_cdk import aws_scheduler_targets as targets
 
@@ -203,13 +203,13 @@ class ImageStack(Stack):
             "Replication",
             replication_configuration=ecr.CfnReplicationConfiguration.ReplicationConfigurationProperty(rules=[rule]),
         )
-        for image in self.images.values():  # ECR copies what is pushed afterwards
+        for image in self.images.values():  # ECR replicates only images pushed afterwards
             built = image.cloud_build
             assert built is not None  # noqa: S101 - built by CloudBuild
             built.ready.node.add_dependency(replication)
 
     def _replica(self, scope: Construct, construct_id: str, region: str) -> Stack:
-        """What ECR makes the repositories in another region from: they get no policy by themselves."""
+        """The stack with the template for ECR's replica repositories in a region, which else have no policy."""
         stack = Stack(
             scope,
             f"{construct_id}-{region}",
@@ -232,7 +232,7 @@ class ImageStack(Stack):
 
 
 def _decided(version: ImageVersion, scope: Construct) -> Any:
-    """Which image it is going to be."""
+    """The decision for the image of a version."""
     from extended_dlc.decisions.asked import ImageAsked
     from extended_dlc.decisions.decide import decide
     from extended_dlc.images.decided import refuse, region_of

@@ -1,4 +1,4 @@
-"""Images that parameters of Systems Manager name."""
+"""Images whose references are in parameters of Systems Manager."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:B
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image by a reference with its digest, which is only known later; in the place of a repository."""
+    """An image by a reference with a digest that is known only later; it takes the place of a repository."""
 
     uri: str
     repository: str
@@ -36,7 +36,7 @@ class NamedImage:
 
     @staticmethod
     def looked_up(scope: Construct, construct_id: str, parameter: str, repository: str | None) -> NamedImage:
-        """The image that the parameter names when it is looked up."""
+        """The image that the parameter names at the time of the CDK's lookup."""
         if parameter.startswith("arn:"):
             raise OptionError(
                 "parameter",
@@ -44,18 +44,18 @@ class NamedImage:
                 "is an ARN, and the CDK looks up parameters of the stack's own account: take EcrImage.from_parameter, "
                 "which reads it when the stack is deployed",
             )
-        # until the CDK CLI has looked it up, the CDK gives a text in its place
+        # Until the CDK CLI has looked it up, the CDK returns this placeholder.
         found = ssm.StringParameter.value_from_lookup(
             Construct(scope, construct_id), parameter, "000000000000.dkr.ecr.unknown.amazonaws.com/unknown@sha256:0"
         )
         return NamedImage(found, repository or repository_of_parameter(parameter))
 
     def repository_uri_for_tag_or_digest(self, tag_or_digest: str) -> str:
-        """The whole reference."""
+        """The whole reference; the argument is ignored."""
         return self.uri
 
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` pull the image; another account's repository has to let it, too."""
+        """Let `grantee` pull the image; a repository in another account must allow it in its policy too."""
         parts = Fn.split(".", self.uri)
         region, account = Fn.select(3, parts), Fn.select(0, parts)
         arn = f"arn:{any_partition()}:ecr:{region}:{account}:repository/{self.repository}"

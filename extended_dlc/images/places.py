@@ -1,4 +1,4 @@
-"""Where images are: the regions that SageMaker pulls them from, and AWS's registries in each."""
+"""The registries of images: the regions that SageMaker pulls from, and AWS's DLC registries in each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from extended_dlc.options._values import OptionError, is_token
 
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
-    """Whether an image is in the account and the region of an endpoint, as far as the template says."""
+    """Whether an image is in the account and region of an endpoint; tokens count as equal."""
     here, there = place_of(image), place_of(endpoint)
     pairs = ((here.region, there.region), (here.account, there.account))
     return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
@@ -35,7 +35,7 @@ def check_region_of(repository: object, endpoint: Construct) -> None:
 
 @dataclass(frozen=True)
 class Registry:
-    """A private registry of ECR's."""
+    """A private ECR registry."""
 
     host: str
     region: str
@@ -43,12 +43,12 @@ class Registry:
 
     @staticmethod
     def of(reference: str) -> Registry | None:
-        """The registry in a reference; None for one of another kind."""
+        """The ECR registry in a reference; None for another registry."""
         return next((Registry(each.host, each.region, each.account) for each in ecr_registries([reference])), None)
 
     @staticmethod
     def of_dlcs(scope: Construct) -> Registry:
-        """AWS's own, in whichever region the stack is deployed to: a mapping of the template knows its account."""
+        """AWS's DLC registry in the region of the deployment: a mapping in the template has its account."""
         stack = Stack.of(scope)
         found = stack.node.try_find_child("ExtendedDlcRegistries")
         if not isinstance(found, CfnMapping):
@@ -58,6 +58,6 @@ class Registry:
         return Registry(f"{account}.dkr.ecr.{Aws.REGION}.{Aws.URL_SUFFIX}", Aws.REGION, account)
 
     def repository_arn(self, reference: str) -> str:
-        """The ARN of the repository of a reference to this registry."""
+        """The ARN of the repository that a reference to this registry names."""
         name = reference.removeprefix(f"{self.host}/").partition("@")[0].partition(":")[0]
         return f"arn:{any_partition()}:ecr:{self.region}:{self.account}:repository/{name}"

@@ -1,7 +1,7 @@
-"""Logging the container engine in to the registries of base images.
+"""Logs the container engine in to the registries of base images.
 
-`cdk deploy` logs in to the registry that it pushes to, and to no other; AWS's images live in registries that want a
-log-in. No CDK import: this runs before every synth.
+`cdk deploy` logs in only to the registry that it pushes to, and AWS's registries of base images need a login too. It
+does not import the CDK, because it runs before every synth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ECR = re.compile(r"(?P<host>(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]
 
 
 class LoginFailed(Exception):
-    """A registry refused, or could not be asked; the message ends with what to do."""
+    """A registry refused the login or was unreachable; the message ends with what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -35,20 +35,20 @@ class EcrRegistry:
 
 
 def ecr_registries(references: Iterable[str]) -> list[EcrRegistry]:
-    """The private ECR registries behind image references, each once; other registries want no log-in of AWS's."""
+    """The private ECR registries of image references, each once; other registries need no AWS login."""
     found = (_ECR.fullmatch(reference) for reference in references)
     return sorted({EcrRegistry(**match.groupdict()) for match in found if match})
 
 
 def bases_to_pull(decision: Decision | None) -> tuple[str, ...]:
-    """The base of an image that is built on this machine; none where no image is built, or nobody knows the base."""
+    """The base of an image that is built on this machine; none where no image is built or the base is not known."""
     if decision is None or decision.image.kind != "extended" or decision.image.base is None:
         return ()
     return (decision.image.base,)
 
 
 def log_in(registry: EcrRegistry, engine: str) -> None:
-    """Log `engine` in to a registry with the caller's own AWS credentials; `LoginFailed` with what to do."""
+    """Log `engine` in to a registry with the caller's AWS credentials; raises `LoginFailed` with what to do."""
     program = shutil.which(engine)
     if program is None:
         raise LoginFailed(f"there is no container engine '{engine}': install Docker, or name yours in CDK_DOCKER")
@@ -66,7 +66,7 @@ def log_in(registry: EcrRegistry, engine: str) -> None:
 
 
 def _token(registry: EcrRegistry) -> tuple[str, str]:
-    # imported here: most log-ins find that there is nothing to log in to
+    # Imported here, because most calls find no registry to log in to.
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
