@@ -1,4 +1,4 @@
-"""What the Hub says of a model: the one place that asks it, never at synth."""
+"""Reads a model's facts from the Hub's API. This is the only module that calls it, and it never runs at synth."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _DTYPES = {
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
 }
-"""safetensors' names for torch's number formats."""
+"""safetensors dtype -> torch dtype."""
 
 _HEADER_LIMIT = 100_000_000
-"""The longest header that safetensors itself takes."""
+"""The longest header that safetensors itself accepts, in bytes."""
 
 
 class LookupFailed(Exception):
-    """The Hub could not be asked or did not answer; the message says what to do."""
+    """The Hub was unreachable or gave no usable response; the message says what to do."""
 
 
 class HubOutOfReach(LookupFailed):
-    """Nothing answers there: another question would fare no better."""
+    """The address gives no response, so requests for other models would fail too."""
 
 
 def ask_hub(
@@ -46,9 +46,9 @@ def ask_hub(
     token: str | None = None,
     timeout: float = 30,
 ) -> dict[str, Any]:
-    """The Hub's answer, as `facts.models` reads it from cdk.context.json; `LookupFailed` where there is none.
+    """The Hub's facts of a model, as `facts.models` reads them from cdk.context.json; raises `LookupFailed`.
 
-    :param timeout: Seconds that each of its answers may take.
+    :param timeout: Seconds for each request.
     """
     hub = _Hub(endpoint.rstrip("/"), model_id, token, timeout)
     info = hub.json(f"/api/models/{quote(model_id)}/revision/{quote(revision or 'main', safe='')}?blobs=true")
@@ -60,7 +60,7 @@ def ask_hub(
         f"{resolve}/{quote(file)}" for file in weights if file.endswith(".safetensors")
     )
     read = read_config(config)
-    # a card says what the model is for; the type of a speech model says it better
+    # The card names the task; for a speech model the model type tells it more reliably.
     task = None if read["model_type"] in SPEECH_TYPES else info.get("pipeline_tag")
     card = info.get("cardData") or {}
     return {
@@ -77,14 +77,14 @@ def ask_hub(
 
 
 def weight_files(files: Iterable[str]) -> list[str]:
-    """The weights at the top of a repository that transformers loads: safetensors where there are any."""
+    """The weight files at the top of a repository that transformers loads: safetensors if there are any."""
     top = [file for file in files if "/" not in file]
     found = [file for file in top if file.startswith("model") and file.endswith(".safetensors")]
     return found or [file for file in top if file.startswith("pytorch_model") and file.endswith(".bin")]
 
 
 class _Hub:
-    """A model's pages."""
+    """Requests to the Hub about one model."""
 
     def __init__(self, endpoint: str, model_id: str, token: str | None, timeout: float) -> None:
         self._endpoint = endpoint
@@ -93,7 +93,7 @@ class _Hub:
         self._timeout = timeout
 
     def json(self, path: str) -> dict[str, Any]:
-        """A page that holds an object."""
+        """The JSON object at a path."""
         try:
             answer = json.loads(self._get(path))
         except ValueError:
@@ -103,7 +103,7 @@ class _Hub:
         return answer
 
     def count(self, paths: Iterable[str]) -> Mapping[str, int]:
-        """How many numbers of each format safetensors files hold, by their headers alone."""
+        """The number of parameters per dtype in safetensors files, read from their headers alone."""
         counted: Counter[str] = Counter()
         for path in paths:
             length = int.from_bytes(self._get(path, last=7), "little")
@@ -116,11 +116,11 @@ class _Hub:
         return counted
 
     def _get(self, path: str, first: int = 0, last: int | None = None) -> bytes:
-        """A page, or bytes `first` to `last` of it."""
+        """The body at a path, or bytes `first` to `last` of it."""
         request = urllib.request.Request(self._endpoint + path, headers={"User-Agent": "extended-dlc"})  # noqa: S310
         if last is not None:
             request.add_header("Range", f"bytes={first}-{last}")
-        if self._token:  # large files are elsewhere, where the token has no business
+        if self._token:  # not sent to the other host that large files redirect to
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         try:
             with urllib.request.urlopen(request, timeout=self._timeout) as response:  # noqa: S310 - the user's own address

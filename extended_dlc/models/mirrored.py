@@ -1,4 +1,4 @@
-"""Weights that are copied from the Hub to S3 once, and served from there without the Hub."""
+"""Models and data sets that are copied from the Hub to S3 once, and used from there without the Hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from extended_dlc.programs.copy_model import UNVERIFIED
 DEFAULT_BUCKET = "extended-dlc-models"
 """The start of the default bucket's name."""
 
-# not copy.py: Python would find that one where its own library says 'import copy'
+# Not copy.py: it would shadow the standard library's copy module.
 _BUILD = {
     "version": "0.2",
     "phases": {
@@ -42,7 +42,7 @@ _BUILD = {
             ]
         },
         "post_build": {
-            # whatever went wrong before the program could tell; a second signal of a failure changes nothing
+            # Reports failures before the program could; a second failure signal changes nothing.
             "commands": [
                 'test "$CODEBUILD_BUILD_SUCCEEDING" = 1 || curl --silent --show-error --request PUT '
                 "--header 'Content-Type:' --data-binary "
@@ -63,7 +63,7 @@ class MirroredModel(Construct):
     """
 
     token: secretsmanager.ISecret | None = None
-    """The container needs none: the copy reads it."""
+    """None, because the container needs no token: the copy reads it."""
 
     code: InferenceCode | None = None
     source: Source = "mirrored"
@@ -147,11 +147,11 @@ class MirroredModel(Construct):
 
     @property
     def s3_uri(self) -> str:
-        """Where the files are once they are copied."""
+        """The S3 location of the files once they are copied."""
         return f"s3://{self._bucket.bucket_name}/{self._prefix}"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The copy, once it is whole."""
+        """The copied files; a Model that uses them waits for the whole copy."""
         prefix = Uploaded(bucket=self._bucket.bucket_name, key=self._prefix)
         return PlacedModel(
             environment=self._environment,
@@ -162,7 +162,7 @@ class MirroredModel(Construct):
 
     @property
     def ready(self) -> IDependable:
-        """Depend on it to wait until the copy is whole."""
+        """A dependency on it waits until the copy is complete."""
         return self._ready
 
     def grant_read(self, role: iam.IGrantable) -> None:
@@ -176,7 +176,7 @@ class MirroredModel(Construct):
             description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
             environment=codebuild.BuildEnvironment(
                 build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
-                # the copy keeps a few hundred MB in memory; new accounts have quota for the small type alone, if any
+                # The copy needs a few hundred MB of memory; new accounts have quota for the small type alone, if any.
                 compute_type=codebuild.ComputeType.SMALL,
             ),
             build_spec=codebuild.BuildSpec.from_object(_BUILD),
@@ -206,7 +206,7 @@ class MirroredModel(Construct):
             self.project.grant_principal.add_to_principal_policy(
                 iam.PolicyStatement(actions=actions, resources=[resource])
             )
-        if self.project.role is None:  # a project that was looked up by its name: its owner grants it the rest
+        if self.project.role is None:  # a project imported by name: its owner grants the rest
             return
         if self._bucket.encryption_key is not None:
             self._bucket.encryption_key.grant_encrypt_decrypt(self.project)
@@ -222,7 +222,7 @@ class MirroredModel(Construct):
         *,
         makes_bucket: bool,
     ) -> CfnWaitCondition:
-        # what is copied is in the wait condition's id, so that another commit has another one
+        # The wait condition's id contains what is copied, so that another commit gets another one.
         what = hashlib.sha256(json.dumps([self.model_id, revision, self.node.path]).encode()).hexdigest()[:8]
         arguments = {
             "model": self.model_id,
@@ -230,7 +230,7 @@ class MirroredModel(Construct):
             "revision": revision,
             "bucket": self._bucket.bucket_name,
             "prefix": self._prefix,
-            "seconds": str(seconds - 120),  # it ends by itself, and says so
+            "seconds": str(seconds - 120),  # the program stops itself first, and reports it
             **({"make-bucket-in": Aws.ACCOUNT_ID} if makes_bucket else {}),
             **({"token-secret": token.secret_arn} if token else {}),
         }

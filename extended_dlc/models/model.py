@@ -1,4 +1,4 @@
-"""Which weights an endpoint serves: `HubModel` or `S3Model`; `MirroredModel` is in `mirror.py`."""
+"""The models that an endpoint serves: `HubModel` and `S3Model`; `MirroredModel` is in `mirrored.py`."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedModel:
-    """What SageMaker's Model is told of the weights."""
+    """The properties of a SageMaker Model that come from the weights."""
 
     environment: Mapping[str, str]
     """Environment variables of the container."""
 
     data: sagemaker.CfnModel.ModelDataSourceProperty | IResolvable | None = None
-    """What SageMaker puts into `/opt/ml/model` before the container starts. Default: nothing."""
+    """The data that SageMaker copies to `/opt/ml/model` before the container starts. Default: none."""
 
     ready: IDependable | None = None
-    """What must exist before SageMaker is told of the weights. Default: they are there already."""
+    """What must exist before a SageMaker Model names the weights. Default: they exist already."""
 
     isolated: bool = False
-    """Whether the container is to have no network, because it needs none. Default: it has one."""
+    """Whether to isolate the container from the network, because it needs none. Default: it has network access."""
 
 
 class ServedModel(Protocol):
-    """What an endpoint and its image need of a model."""
+    """The interface that an endpoint and its image need of a model."""
 
     @property
     def model_type(self) -> str | None:
@@ -54,26 +54,26 @@ class ServedModel(Protocol):
 
     @property
     def task(self) -> str | None:
-        """Name of the transformers pipeline; None: the container finds it out."""
+        """Name of the transformers pipeline; None if the container infers it."""
         ...
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables that the model may set, and by which of its options."""
+        """The environment variables that the model may set -> the option that sets each."""
         ...
 
     @property
     def token(self) -> secretsmanager.ISecret | None:
-        """The secret that the container itself reads the Hub's token from; None: it needs none."""
+        """The secret with the Hub token that the container reads; None if it needs none."""
         ...
 
     @property
     def code(self) -> InferenceCode | None:
-        """The user's own code, packed beside weights that are elsewhere; None: there is none."""
+        """The user's code, packed separately from the weights; None without any."""
         ...
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The weights for an endpoint, which is annotated, and whose `role` is granted what it has to read."""
+        """The weights for an endpoint at `scope`; its `role` is granted read access to them."""
         ...
 
 
@@ -116,7 +116,7 @@ class HubModel:
     """Code and requirements of one's own beside the weights. Default: none."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a Hub id, and a token that is no secret."""
+        """Refuse an invalid Hub id, and a token that is not a secret."""
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
         require_secret(self.token)
@@ -127,16 +127,16 @@ class HubModel:
 
     @property
     def source(self) -> Source:
-        """Where the weights come from."""
+        """The source of the weights."""
         return "hub"
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """The environment variables that a model sets, and by which of its options."""
+        """The environment variables that a Hub model sets -> the option that sets each."""
         return VARIABLES["hub"]
 
     def environment(self) -> dict[str, str]:
-        """What tells the server in the container which model to serve."""
+        """The environment variables that tell the container's server which model to serve."""
         values = {
             "HF_MODEL_ID": self.id,
             "HF_MODEL_REVISION": self.revision,
@@ -147,7 +147,7 @@ class HubModel:
         return {name: value for name, value in values.items() if value is not None}
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """Only names for the container, and the archive of the code where there is some."""
+        """Environment variables alone, and the archive of the user's code if there is any."""
         if self.token is not None:
             self.token.grant_read(role)
         data = None
@@ -215,18 +215,18 @@ class S3Model:
 
     @property
     def source(self) -> Source:
-        """One archive, or files as they are."""
+        """Whether it is one archive or a prefix with files."""
         return "archive" if self._key.endswith(".tar.gz") else "files"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The archive or the prefix, and nothing else of the bucket, to read."""
+        """The archive or the prefix; `role` may read nothing else of the bucket."""
         place = archive_for if self.source == "archive" else prefix_for
         data = place(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
         return PlacedModel(environment=self._environment, data=data)
 
 
 class _LocalModel(S3Model):
-    """A model that comes into S3 with the deployment."""
+    """A model that the deployment uploads to S3."""
 
     def __init__(
         self, folder: str, task: str | None, model_type: str | None, parameters: int | None, trust_remote_code: bool
@@ -241,16 +241,16 @@ class _LocalModel(S3Model):
 
     @property
     def source(self) -> Source:
-        """It is packed."""
+        """The folder is packed into an archive."""
         return "archive"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The archive among the assets of the CDK."""
+        """The archive in the CDK's asset bucket."""
         return PlacedModel(environment=self._environment, data=archive_for(role, upload_archive(scope, self._files)))
 
 
 def require_secret(token: object) -> None:
-    """Refuse a Hub token that is not in Secrets Manager; nothing of it gets into the message."""
+    """Refuse a Hub token that is not in Secrets Manager; the message does not contain it."""
     if isinstance(token, str):
         raise ValueError(
             "'token' is a text, and everyone who may describe the model could read it: store the token in Secrets "
@@ -259,7 +259,7 @@ def require_secret(token: object) -> None:
 
 
 def environment_of(task: str | None, trust_remote_code: bool) -> dict[str, str]:
-    """What a container is told whose weights are in `/opt/ml/model`."""
+    """The environment variables of a container whose weights are in `/opt/ml/model`."""
     values = {"HF_TASK": task, "HF_TRUST_REMOTE_CODE": "true" if trust_remote_code else None}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -267,7 +267,7 @@ def environment_of(task: str | None, trust_remote_code: bool) -> dict[str, str]:
 def archive_for(
     role: iam.IGrantable, archive: Uploaded, encryption_key: kms.IKey | None = None
 ) -> sagemaker.CfnModel.ModelDataSourceProperty:
-    """An archive that SageMaker unpacks, and that `role` may read."""
+    """The data source of an archive that SageMaker unpacks; `role` is allowed to read it."""
     _grant(role, ["s3:GetObject"], _arn(archive.bucket, archive.key))
     return _data(role, archive, "S3Object", "Gzip", encryption_key)
 
@@ -275,7 +275,7 @@ def archive_for(
 def prefix_for(
     role: iam.IGrantable, prefix: Uploaded, encryption_key: kms.IKey | None = None
 ) -> sagemaker.CfnModel.ModelDataSourceProperty:
-    """Files that SageMaker copies as they are, and that `role` may list and read."""
+    """The data source of files that SageMaker copies as they are; `role` is allowed to list and read them."""
     _grant(role, ["s3:GetObject"], _arn(prefix.bucket, f"{prefix.key}*"))
     _grant(role, ["s3:ListBucket"], _arn(prefix.bucket), {"StringLike": {"s3:prefix": [f"{prefix.key}*"]}})
     return _data(role, prefix, "S3Prefix", "None", encryption_key)
