@@ -86,7 +86,7 @@ def run(
 
 
 def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadline: float) -> bytes:
-    """Read both pipes to their ends: a child blocks for ever on a full pipe that nobody reads."""
+    """Read both pipes to their ends: a child blocks for ever on a full pipe that is not read."""
     said = bytearray()
     with selectors.DefaultSelector() as selector:
         for pipe in filter(None, (child.stdout, child.stderr)):
@@ -129,7 +129,7 @@ def _at_most(wanted: int, kind: int) -> int:
 
 @functools.lru_cache
 def _runs_without_rights(program: str) -> bool:
-    """Whether this process may switch to the user nobody, and nobody may run the program. Tried once per program."""
+    """Whether this process may switch to the user `NOBODY`, and that user may run the program. Tried once for each."""
     if os.geteuid() != 0:
         return False  # the server is not root, so there are no privileges to drop
     trial = [*_WITHOUT_RIGHTS, "test", "-x", program]
