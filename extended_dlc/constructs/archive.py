@@ -1,4 +1,4 @@
-"""Files of this machine as one archive that CDK uploads; not part of the public interface."""
+"""Uploads local files as CDK assets, one by one or as an archive; not part of the public interface."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from constructs import Construct
 from extended_dlc.constructs.helpers import synthesizer_of
 
 Content = bytes | Path
-"""What a file holds: the bytes themselves, or where they are."""
+"""Content of a file: its bytes, or the path of a local file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Uploaded:
-    """An object in the bucket that the CDK bootstrap made."""
+    """An object, or a prefix, in a bucket."""
 
     bucket: str
     key: str
@@ -32,7 +32,7 @@ class Uploaded:
 def upload_archive(scope: Construct, files: Mapping[str, Content]) -> Uploaded:
     """Let `cdk deploy` upload a `model.tar.gz` of these files: path in the archive -> content.
 
-    Named by a hash of what goes in, and equal byte for byte wherever it is packed.
+    Its name is a hash of its content, and it is identical byte for byte on every machine.
     """
     digest = hashlib.sha256()
     for path, content in sorted(files.items()):
@@ -48,7 +48,7 @@ def upload_file(scope: Construct, file: Path) -> Uploaded:
 
 
 def _upload(scope: Construct, digest: str, suffix: str, write: Callable[[Path], object]) -> Uploaded:
-    # not an `Asset`: that knows zip archives only, would copy the file, and grants the reading of the whole bucket
+    # Not an `Asset`: that supports only zip archives, would copy the file, and grants read access to the whole bucket.
     stage = cast(Stage, Stage.of(scope))
     target = Path(stage.asset_outdir) / f"asset.{digest}{suffix}"
     if not target.exists():
@@ -56,7 +56,7 @@ def _upload(scope: Construct, digest: str, suffix: str, write: Callable[[Path], 
         write(partial)
         partial.rename(target)
     location = synthesizer_of(Stack.of(scope)).add_file_asset(
-        # the CDK appends the last suffix alone, and SageMaker wants archives to end in .tar.gz
+        # The CDK appends only the last suffix, and SageMaker requires archives to end in .tar.gz.
         source_hash=digest + suffix.rpartition(".")[0],
         file_name=os.path.relpath(target, stage.outdir),
         packaging=FileAssetPackaging.FILE,
@@ -66,14 +66,14 @@ def _upload(scope: Construct, digest: str, suffix: str, write: Callable[[Path], 
 
 
 def _pack(files: Mapping[str, Content], target: Path) -> None:
-    # weights hardly shrink: the fastest level
+    # Weights hardly compress, so this uses the fastest level.
     with (
         target.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for path, content in sorted(files.items()):
-            entry = tarfile.TarInfo(path)  # owner, time and rights are the same for all
+            entry = tarfile.TarInfo(path)  # the same owner, time and mode for all
             entry.size = _size(content)
             if isinstance(content, bytes):
                 archive.addfile(entry, BytesIO(content))

@@ -1,7 +1,7 @@
-"""A build of CodeBuild's that a deployment starts and waits for.
+"""A CodeBuild build that a deployment starts and waits for.
 
-A custom resource waits an hour at most, so that it only starts the build. A wait condition waits as long as the build
-may take; it hears one signal in its life and takes no update, so that each build has one of its own.
+A custom resource waits an hour at most, so it only starts the build. A wait condition waits as long as the build may
+take; it accepts one signal and cannot be updated, so each build has its own.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from aws_cdk import custom_resources as custom
 from constructs import Construct
 
 QUEUE_SECONDS = 1800
-"""How long a build may wait for a machine, besides."""
+"""How long a build may be queued, in addition to its own time."""
 
 LONGEST_SECONDS = 8 * 3600
 
 
 def build_spec(commands: Sequence[str], failure: str) -> dict[str, Any]:
-    """A build specification whose end is told to the wait condition whatever goes wrong.
+    """A build specification that signals a failure to the wait condition in any case.
 
-    :param failure: What is told where the commands fail before they can tell; a second signal changes nothing.
+    :param failure: The reason for failures that the commands do not report; a second signal changes nothing.
     """
     body = json.dumps({"Status": "FAILURE", "UniqueId": "build", "Reason": failure, "Data": ""})
     return {
@@ -54,11 +54,11 @@ def start_and_wait(
     seconds: int,
     ready_id: str = "Built",
 ) -> CfnWaitCondition:
-    """Start a build with the deployment and wait for its signal, whose address is in the variable SIGNAL.
+    """Start a build with the deployment and wait for its signal to the URL in the variable SIGNAL.
 
-    :param key: Tells this build from every other of the scope: a change of it builds again.
+    :param key: Identifies the build within the scope: a change of it builds again.
     :param seconds: How long the build may take.
-    :param ready_id: What the wait condition's id begins with.
+    :param ready_id: Start of the wait condition's id.
     """
     handle = CfnWaitConditionHandle(scope, f"Handle{key}")
     given = {**variables, "SIGNAL": handle.ref}
@@ -67,7 +67,7 @@ def start_and_wait(
         action="startBuild",
         parameters={
             "projectName": project.project_name,
-            # a given project brings its role, its network and its machine, and nothing else
+            # Of a given project only the role, the network and the machine are used.
             "sourceTypeOverride": "NO_SOURCE",
             "artifactsOverride": {"type": "NO_ARTIFACTS"},
             "buildspecOverride": json.dumps(spec),
@@ -77,7 +77,7 @@ def start_and_wait(
             ],
         },
         physical_resource_id=custom.PhysicalResourceId.of(physical_id),
-        # StartBuild's whole answer repeats the request: too long for CloudFormation, and with a signed URL in it
+        # StartBuild's response repeats the request: it is too long for CloudFormation and contains a signed URL.
         output_paths=["build.id"],
     )
     start = custom.AwsCustomResource(
@@ -91,7 +91,7 @@ def start_and_wait(
         ),
         install_latest_aws_sdk=False,
     )
-    # what the build may do has to be there before it does it
+    # The role's policy must exist before the build starts.
     start.node.add_dependency(project)
     if project.role is not None:
         start.node.add_dependency(project.role)

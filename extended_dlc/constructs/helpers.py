@@ -13,7 +13,7 @@ from constructs import Construct
 
 
 def docker_folder(family: str) -> Path:
-    """The build context of an image family: `docker/<family>` beside the package in a checkout, inside in a wheel."""
+    """The build context of a family: `docker/<family>`, beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).parents[1]
     inside = package / "docker" / family
     return inside if inside.is_dir() else package.parent / "docker" / family
@@ -21,7 +21,7 @@ def docker_folder(family: str) -> Path:
 
 @dataclass(frozen=True)
 class Place:
-    """The stack that a construct is in, and where that is deployed: texts, or tokens where it may be anywhere."""
+    """The stack of a construct, with its partition, region and account: tokens if it is environment-agnostic."""
 
     stack: Stack
     partition: str
@@ -29,15 +29,15 @@ class Place:
     account: str
 
     def arn(self, service: str, resource: str) -> str:
-        """The ARN of something there, as `Stack.format_arn` makes it."""
+        """The ARN of a resource there, as `Stack.format_arn` makes it."""
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
 
     def component_arns(self, name: str) -> list[str]:
-        """Of an inference component: policies are compared with the name as it was given, or in small letters."""
+        """The ARNs of an inference component: IAM compares policies with the name as given, or in lower case."""
         return [self.arn("sagemaker", f"inference-component/{each}") for each in sorted({name, name.lower()})]
 
 
-# kept, because each question to the CDK is a call to another process: those of one endpoint, and of few stacks
+# Cached, because each call to the CDK goes to another process: for the last construct, and for a few stacks.
 _stack_of = lru_cache(maxsize=1)(Stack.of)
 
 
@@ -47,24 +47,24 @@ def _place_of(stack: Stack) -> Place:
 
 
 def place_of(scope: Construct) -> Place:
-    """Where a construct is deployed."""
+    """The stack, region and account that a construct is deployed to."""
     return _place_of(_stack_of(scope))
 
 
 _bound: dict[str, Stack] = {}
-"""The synthesizers that were bound here, by their references in jsii."""
+"""jsii reference of a synthesizer that was bound here -> its stack."""
 
 
 def synthesizer_of(stack: Stack) -> IStackSynthesizer:
-    """The synthesizer of a stack, which knows where the stack's files go.
+    """The synthesizer of a stack, which decides on the location of the stack's files.
 
-    The CDK binds a copy of a synthesizer that a user gives (`synthesizer=`), and jsii takes the copy for the original,
-    which is bound to nothing: it is bound here. ValueError for one that several stacks share.
+    The CDK binds a copy of the synthesizer that a user passes (`synthesizer=`), but jsii returns the original, which is
+    not bound: so it is bound here. ValueError for one that several stacks share.
     """
     found = stack.synthesizer
     key = str(getattr(found, "__jsii_ref__", found))
     if key not in _bound:
-        # the CDK's own, one for each stack, is bound already
+        # The CDK's default synthesizer, one for each stack, is bound already.
         with suppress(RuntimeError):
             found.bind(stack)
             _bound[key] = stack
@@ -83,12 +83,12 @@ def any_partition() -> str:
 
 
 class Connectable:
-    """`aws_ec2.IConnectable` as the CDK's process reads it, without the 0.1 s that loading `aws_ec2` takes."""
+    """`aws_ec2.IConnectable` for jsii, without the 0.1 s that importing `aws_ec2` takes."""
 
     __jsii_type__ = "aws-cdk-lib.aws_ec2.IConnectable"
 
     @property
     @jsii.member(jsii_name="connections")
     def connections(self) -> object:
-        """The security groups of whatever implements it."""
+        """The security groups of the construct."""
         raise NotImplementedError

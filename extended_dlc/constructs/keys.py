@@ -1,4 +1,4 @@
-"""The key of an endpoint on its logs and topics, with what AWS's services have to be allowed for it."""
+"""The KMS keys of an endpoint's logs and topics, with the permissions of AWS's services to use them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def is_owned(key: kms.IKey) -> bool:
-    """Whether the app makes the key, and so its policy."""
+    """Whether the app creates the key, and so its key policy."""
     from aws_cdk import aws_kms as kms
 
     return isinstance(key, kms.Key)
@@ -26,7 +26,7 @@ def is_owned(key: kms.IKey) -> bool:
 def log_key(
     scope: Construct, asked: kms.IKey | None, general: kms.IKey | None, groups: Sequence[str]
 ) -> kms.IKey | None:
-    """The key of log groups: the one that was asked for, or the endpoint's own where the app makes its policy.
+    """The key of log groups: `asked`, or the endpoint's key if the app makes its policy.
 
     CloudWatch Logs user guide, "Encrypt log data in CloudWatch Logs using AWS Key Management Service".
     """
@@ -45,7 +45,7 @@ def log_key(
 
 
 def topic_key(scope: Construct, asked: kms.IKey | None, general: kms.IKey | None) -> kms.IKey | None:
-    """The key of a topic that alarms tell, likewise.
+    """The key of a topic for alarms, chosen like that of log groups.
 
     SNS developer guide, "Enable compatibility between event sources from AWS services and encrypted topics".
     """

@@ -1,4 +1,4 @@
-"""`acknowledge_nag`: what cdk-nag finds in constructs of this library, told with its reason."""
+"""`acknowledge_nag`: acknowledges cdk-nag's findings in constructs of this library, with reasons."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from extended_dlc.facts.nag import Finding, findings
 
 
 def acknowledge_nag(scope: IConstruct) -> None:
-    """Acknowledge what cdk-nag's packs find in the library's own constructs below `scope`, each with its reason.
+    """Acknowledge the findings of cdk-nag's packs in this library's constructs below `scope`, each with its reason.
 
-    Call it when all stacks are defined, before the synth. Findings in your own constructs stay; the list of what is
-    acknowledged, by path and rule, is in docs/nag.md.
+    Call it when all stacks are defined, before the synth. Findings in other constructs stay; the list of the
+    acknowledged findings, by path and rule, is in docs/nag.md.
     """
     if hasattr(cdk, "Validations"):
-        # not before all references between stacks are resolved: a finding's id has them in it
+        # Only after references between stacks are resolved, because a finding's id contains them.
         scope.node.add_validation(cast(IValidation, _Acknowledges(scope)))
         return
     for resource, finding in _found(scope):
@@ -30,13 +30,13 @@ def acknowledge_nag(scope: IConstruct) -> None:
 
 @jsii.implements(IValidation)
 class _Acknowledges:
-    """Acknowledges when the CDK validates, which is after it has resolved references, and before the packs look."""
+    """Acknowledges findings at the CDK's validation, after references are resolved and before the packs run."""
 
     def __init__(self, scope: IConstruct) -> None:
         self._scope = scope
 
     def validate(self) -> list[str]:
-        """No errors."""
+        """Acknowledge the findings; returns no errors."""
         for resource, finding in _found(self._scope):
             known = [cdk.Acknowledgment(id=each, reason=finding.reason) for each in finding.ids(_several(resource))]
             if known:
@@ -45,7 +45,7 @@ class _Acknowledges:
 
 
 def _found(scope: IConstruct) -> Iterator[tuple[cdk.CfnResource, Finding]]:
-    """The resources of the library's constructs, each with what is found there."""
+    """The resources of the library's constructs, each with a finding."""
     kinds = {each.of for each in findings()}
     stacks: dict[str, cdk.Stack] = {}
     for construct in scope.node.find_all():
@@ -56,7 +56,7 @@ def _found(scope: IConstruct) -> Iterator[tuple[cdk.CfnResource, Finding]]:
         stacks[stack.node.path] = stack
         if kind.__name__ in kinds:
             yield from _below(construct, kind.__name__)
-    # what several constructs of a stack share is in the stack
+    # Resources that several constructs share are direct children of the stack.
     names = tuple(each.path.partition("/")[0].rstrip("*") for each in findings() if each.of == "Stack")
     for stack in stacks.values():
         for child in stack.node.children:
@@ -76,7 +76,7 @@ def _below(construct: IConstruct, kind: str, *, prefix: str = "") -> Iterator[tu
 
 
 def _several(resource: cdk.CfnResource) -> list[str]:
-    """What a rule finds several times in a role or a policy, by cdk-nag's own names."""
+    """The parts of a role or a policy that a rule reports one by one, in cdk-nag's notation."""
     stack = cdk.Stack.of(resource)
     found: list[str] = []
     if isinstance(resource, iam.CfnPolicy):
@@ -91,7 +91,7 @@ def _several(resource: cdk.CfnResource) -> list[str]:
 
 
 def _flat(value: Any) -> str:
-    """A value of a template as cdk-nag writes it."""
+    """A value of a template in cdk-nag's notation."""
     if isinstance(value, str):
         return value.replace("${", "<").replace("}", ">")
     match value:
@@ -109,7 +109,7 @@ def _flat(value: Any) -> str:
 
 
 def _note_in_metadata(resource: cdk.CfnResource, finding: Finding) -> None:
-    """An aws-cdk-lib before acknowledgments goes with cdk-nag 2, which reads them from the resource."""
+    """For an aws-cdk-lib without acknowledgments: cdk-nag 2 reads them from the resource's metadata."""
     options = resource.cfn_options
     metadata: dict[str, Any] = dict(options.metadata or {})
     nag = dict(metadata.get("cdk_nag") or {})

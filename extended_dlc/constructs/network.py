@@ -1,4 +1,4 @@
-"""The VPC of an endpoint's containers, and `PrivateAccess` for one without internet."""
+"""The VPC of an endpoint's containers, and `PrivateAccess` for a VPC without internet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INTERFACE_SERVICES = {
     "sagemaker.runtime": "requests to the endpoint from within the VPC",
     "sts": "credentials of the caller's role",
 }
-"""The services that are reached through an interface endpoint in a VPC without internet, and for what."""
+"""Services that need an interface endpoint in a VPC without internet -> their purpose."""
 
 
 class PrivateAccess(Construct):
@@ -72,14 +72,14 @@ class PrivateAccess(Construct):
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where the containers are: nowhere in a VPC, or in subnets behind security groups."""
+    """The subnets and security groups of the containers, which are empty without a VPC."""
 
     vpc_config: sagemaker.CfnModel.VpcConfigProperty | None = None
     security_groups: tuple[ec2.ISecurityGroup, ...] = ()
 
 
 def place_in(scope: Construct, network: Network, *, role: iam.IRole) -> Placement:
-    """The placement in a network, whose interfaces the role may make there."""
+    """The placement in a network; the role is allowed to create network interfaces there."""
     ids = [each.subnet_id for each in network.subnets] or network.vpc.select_subnets().subnet_ids
     security_groups = tuple(network.security_groups) or (_new_group(scope, network.vpc),)
     groups = [each.security_group_id for each in security_groups]
@@ -95,7 +95,7 @@ def _new_group(scope: Construct, vpc: ec2.IVpc) -> ec2.ISecurityGroup:
 
 
 def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], groups: list[str]) -> None:
-    """What SageMaker does in the role's name to connect a container (developer guide, roles, CreateModel API)."""
+    """Allow what SageMaker does with the role to connect a container (developer guide, roles, CreateModel API)."""
     stack = Stack.of(scope)
 
     def arn(kind: str, name: str) -> str:
@@ -131,6 +131,6 @@ def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], 
                 "ec2:DescribeSubnets",
                 "ec2:DescribeVpcs",
             ],
-            resources=["*"],  # EC2 has no resources for these
+            resources=["*"],  # these actions support no resource
         )
     )

@@ -1,4 +1,4 @@
-"""`PlatformDefaults` at work: what it gives to endpoints and trainings, what it refuses, and what it does to roles."""
+"""Applies `PlatformDefaults`: defaults of endpoints and trainings, refusals, and the properties of roles."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _ATTRIBUTE = "_extended_dlc_platform_defaults"
 ROLE_NAME = 64
-"""The most characters of a role's name (IAM user guide, "IAM and AWS STS quotas")."""
+"""The longest name of a role (IAM user guide, "IAM and AWS STS quotas")."""
 
 
 def apply(rules: PlatformDefaults, scope: object) -> None:
-    """Have the rules below a construct."""
+    """Apply the rules to everything below a construct."""
     home = cast(Construct, scope)
     setattr(home, _ATTRIBUTE, rules)
     for key, value in rules.tags.items():
@@ -40,7 +40,7 @@ def apply(rules: PlatformDefaults, scope: object) -> None:
 
 
 def rules_of(scope: Construct) -> PlatformDefaults | None:
-    """The rules that a construct is under; None where there are none."""
+    """The rules of the nearest scope of a construct; None without any."""
     for each in reversed(scope.node.scopes):
         found = getattr(each, _ATTRIBUTE, None)
         if isinstance(found, PlatformDefaults):
@@ -127,7 +127,7 @@ def _check_price(rules: PlatformDefaults, hosting: Hosting) -> None:
 
 
 def _most(fleet: Instances | Serverless) -> int:
-    """How many instances there may be."""
+    """The largest number of instances."""
     if isinstance(fleet, Serverless):
         return 0
     if isinstance(fleet, Components):
@@ -146,20 +146,20 @@ def _refuse(rules: PlatformDefaults, option: str, value: str, rule: str) -> None
 
 @jsii.implements(IAspect)
 class _Resources:
-    """What roles and log groups get that say nothing themselves."""
+    """Sets the properties of roles and log groups that have none of their own."""
 
     def __init__(self, rules: PlatformDefaults) -> None:
         self._rules = rules
 
     def visit(self, node: IConstruct) -> None:
-        """Look at one construct."""
+        """Set the properties of one construct."""
         if not isinstance(node, CfnResource):
             return
         rules, kind = self._rules, node.cfn_resource_type
         if kind == "AWS::IAM::Role":
             if rules.role_path is not None and getattr(node, "path", None) is None:
                 node.add_property_override("Path", rules.role_path)
-            # of a role without a name it is a text that resolves to nothing
+            # For a role without a name it is a token that resolves to None.
             named = Stack.of(node).resolve(getattr(node, "role_name", None))
             if rules.role_name_prefix is not None and named is None:
                 node.add_property_override("RoleName", _role_name(node, rules.role_name_prefix))
@@ -168,7 +168,7 @@ class _Resources:
 
 
 def _role_name(node: CfnResource, prefix: str) -> str:
-    """A name that is the same at each synth, and another one in another region: IAM knows no regions."""
+    """A name that is the same at each synth and contains the region, because IAM's names are global."""
     room = ROLE_NAME - len(prefix) - len("-ap-southeast-1") - 1
     unique = Names.unique_resource_name(node, max_length=room, separator="-")
     return f"{prefix}{unique}-{Aws.REGION}"

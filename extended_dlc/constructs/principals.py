@@ -1,7 +1,7 @@
-"""Services of AWS as principals that act for this account alone, where their documentation says how.
+"""AWS services as principals that may act for this account alone, where their documentation describes it.
 
-A condition on a key that a service does not send makes a role useless, so there is one only where the service's own
-documentation shows it for that use. Lambda's shows none for the role of a function.
+A condition on a key that a service does not send makes a role useless, so a condition is set only where the service's
+documentation shows it for that use. Lambda's documentation shows none for the role of a function.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from constructs import Construct, IConstruct
 from extended_dlc.constructs.helpers import place_of
 
 CONTEXT = "extended-dlc:source-conditions"
-"""The key of the CDK's context that leaves all of these conditions out when its value is `false`."""
+"""CDK context key: the value `false` leaves out all of these conditions."""
 
 
 def are_wanted(scope: Construct) -> bool:
-    """Whether the conditions are to be there."""
+    """Whether the conditions are set."""
     return str(scope.node.try_get_context(CONTEXT)).lower() != "false"
 
 
@@ -25,7 +25,7 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
     """SageMaker, for a role that it assumes for endpoints or training jobs.
 
     SageMaker developer guide, "Cross-service confused deputy prevention", SageMaker AI Inference and Training Jobs: the
-    ARN of anything in the account, never of one endpoint; it has the account in it, so that `aws:SourceAccount` is not
+    ARN covers all resources of the account, never one endpoint; it contains the account, so `aws:SourceAccount` is not
     needed.
     """
     conditions = {"ArnLike": {"aws:SourceArn": place_of(scope).arn("sagemaker", "*")}} if are_wanted(scope) else None
@@ -33,7 +33,7 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
 
 
 def cloudwatch(scope: Construct) -> iam.ServicePrincipal:
-    """CloudWatch, for a topic that its alarms tell.
+    """CloudWatch, for a topic that its alarms publish to.
 
     SNS developer guide, "Example cases for Amazon SNS access control", CloudWatch alarms.
     """
@@ -46,10 +46,10 @@ def cloudwatch(scope: Construct) -> iam.ServicePrincipal:
 
 
 def trust_builds_of_account(scope: Construct, role: IConstruct | None) -> None:
-    """Have the role of a CodeBuild project trust the builds of this account alone.
+    """Make the role of a CodeBuild project trust only builds of this account.
 
-    CodeBuild user guide, "Allow CodeBuild to interact with other AWS services"; the project's own ARN, which is shown
-    beside it, is not known before there is the role.
+    CodeBuild user guide, "Allow CodeBuild to interact with other AWS services". The guide also shows the project's ARN,
+    which is not known before the role exists.
     """
     resource = role.node.default_child if role is not None else None
     if isinstance(resource, CfnResource) and are_wanted(scope):
