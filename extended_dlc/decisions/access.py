@@ -1,4 +1,4 @@
-"""Options that are each right and do not go together."""
+"""Checks of options that are each valid but not together."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def check_network(
     requirements: bool = False,
     way_out: bool | None = None,
 ) -> tuple[str, ...]:
-    """Refuse a container that needs a network which it does not have; otherwise what to annotate.
+    """Refuse a container that needs a network which it does not have; otherwise return the notes.
 
     :param isolated: Whether the container can open no connection at all.
     :param from_hub: Whether it downloads its weights from the Hub when it starts.
     :param token: Whether it reads the Hub's token from a secret.
     :param requirements: Whether it installs requirements when it starts.
-    :param way_out: Whether its subnets lead to the internet; None where nobody knows, and outside a VPC.
+    :param way_out: Whether its subnets have a route to the internet; None if unknown, and outside a VPC.
     """
     wants = list(_wants(from_hub=from_hub, token=token, requirements=requirements))
     if isolated and wants:
@@ -35,7 +35,7 @@ def check_network(
     return ()
 
 
-_SECRET = "the secret of the Hub's token"  # noqa: S105 - says what it is
+_SECRET = "the secret of the Hub's token"  # noqa: S105 - no secret, but a description
 
 
 def _wants(*, from_hub: bool, token: bool, requirements: bool) -> Iterator[str]:
@@ -58,9 +58,9 @@ def _instead(from_hub: bool, requirements: bool) -> str:
 
 
 def check_serverless_data(*, archive: bool) -> None:
-    """Refuse model data that a serverless endpoint does not take: anything but an archive.
+    """Refuse model data for a serverless endpoint that is not an archive.
 
-    It takes `ModelDataUrl`, which is one, and no `ModelDataSource` (SageMaker API reference, ContainerDefinition).
+    It takes the archive of `ModelDataUrl` and no `ModelDataSource` (SageMaker API reference, ContainerDefinition).
     """
     if not archive:
         raise ValueError(
@@ -70,9 +70,9 @@ def check_serverless_data(*, archive: bool) -> None:
 
 
 def check_zero_instances(region: str | None) -> str | None:
-    """Refuse 0 as the fewest instances where SageMaker is known to; otherwise what to annotate, if it is not known.
+    """Refuse a minimum of 0 instances where SageMaker is known to; return a note where that is not known.
 
-    :param region: None where the template does not say.
+    :param region: None where it is a token.
     """
     rows = {row["region"]: row for row in table("zero_instances")["regions"]}
     row = rows.get(region or "")
@@ -88,7 +88,7 @@ def check_zero_instances(region: str | None) -> str | None:
 
 
 def check_access(*, gated: bool | None, token: bool, from_hub: bool, licence: str | None = None) -> None:
-    """Refuse a model that the Hub gives to nobody without a token, where there is none."""
+    """Refuse a gated or private Hub model without a token."""
     if gated and from_hub and not token:
         under = f" (licence: {licence})" if licence else ""
         raise ValueError(

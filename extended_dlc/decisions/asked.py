@@ -1,4 +1,4 @@
-"""What is asked of an image and of the endpoints on it, as `decide` takes it: from the settings, or from constructs."""
+"""The input of `decide`: options of an image and of its endpoints, from the settings or from constructs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from extended_dlc.options.rollout import Rollout
 from extended_dlc.options.vllm import VllmServing
 
 ImageKind = Literal["extended", "stock", "ecr", "other"]
-"""`ExtendedDlc`, `StockDlc`, `EcrImage`, or a class of the user's own."""
+"""`ExtendedDlc`, `StockDlc`, `EcrImage`, or a user-defined class."""
 
 Source = Literal["hub", "files", "archive", "mirrored", "other"]
-"""Where the weights come from: the Hub, files or an archive in S3, files that were mirrored there, or a class of the
-user's own."""
+"""Source of the weights: the Hub, files or an archive in S3, files mirrored to S3, or a user-defined class."""
 
 VARIABLES: Mapping[Source, Mapping[str, str]] = {
     "hub": {
@@ -39,16 +38,16 @@ VARIABLES: Mapping[Source, Mapping[str, str]] = {
     },
     "other": {},
 }
-"""The environment variables that a model sets, and by which of its options."""
+"""Source -> the environment variables that a model sets -> the option that sets each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAsked:
-    """An image, as far as anybody said."""
+    """The options of an image; None where the user gave none."""
 
     kind: ImageKind = "other"
     key: str = ""
-    """What tells it from another image of the same options: the path of its construct."""
+    """Distinguishes images with the same options: the path of the construct."""
 
     transformers: str | None = None
     base: str | None = None
@@ -60,17 +59,17 @@ class ImageAsked:
     rebuild: str | None = None
     cuda: str | None = None
     settled_for: str | None = None
-    """The endpoint that settled family and accelerator, where nobody said them."""
+    """The endpoint that decided family and accelerator, where the user gave none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAsked:
-    """A model with what is known of it."""
+    """The options of a model, with its facts."""
 
     facts: ModelFacts = field(default_factory=ModelFacts)
     source: Source = "other"
     task: str | None = None
-    """As it was said."""
+    """The option `task`; the facts have the known task."""
 
     revision: str | None = None
     trust_remote_code: bool = False
@@ -80,12 +79,12 @@ class ModelAsked:
 
     code: InferenceCode | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
-    """As `VARIABLES`; of a class of the user's own its own."""
+    """The entry of `VARIABLES`; a user-defined class names its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartAsked:
-    """What a variant or a component has of its own; None: the endpoint's."""
+    """The model and image of a variant or component; None for the endpoint's."""
 
     place: str
     model: ModelAsked | None = None
@@ -94,35 +93,35 @@ class PartAsked:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointAsked:
-    """An endpoint."""
+    """The options of an endpoint."""
 
     place: str = ""
-    """Where it stands in the settings: `endpoints.bloom`."""
+    """Its section in the settings: `endpoints.bloom`."""
 
     name: str | None = None
-    """Its name in SageMaker; None where that is not known yet."""
+    """Its name in SageMaker; None where it is not known yet."""
 
     model: ModelAsked
     image: ImageAsked
     hosting: Hosting = field(default_factory=RealTime)
     parts: Mapping[str, PartAsked] = field(default_factory=dict)
-    """Of variants, a shadow and components, by their names."""
+    """The variants, the shadow variant and the components, by their names."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     vllm: VllmServing | None = None
     rollout: Rollout | None = None
     network: bool = False
     way_out: bool | None = None
-    """Whether the subnets lead to the internet; None where nobody knows."""
+    """Whether the subnets have a route to the internet; None if unknown."""
 
     subnets: int | None = None
-    """How many there are; None where there is no network."""
+    """Number of subnets; None without a network."""
 
     network_isolation: bool = False
     data_capture: bool = False
     metrics: Metrics | None = None
     container_alarms: bool = False
-    """Whether alarms ask what the container tells of itself."""
+    """Whether there are alarms on metrics that the container publishes."""
 
     encryption_key: bool = False
     role: bool = False

@@ -1,7 +1,7 @@
-"""The one decision: what is asked of an image and its endpoints, and the region, give what is built, or refusals.
+"""Decides from the options of an image and its endpoints, and the region, what is built, or refuses it.
 
-Everybody who shows or does something asks here: the app's report of wrong settings, `plan`, `login`, `doctor`, `smoke`
-and the constructs. It needs neither the CDK nor a network.
+The app's report of wrong settings, `plan`, `login`, `doctor`, `smoke` and the constructs all use this decision. It
+needs neither the CDK nor a network.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from extended_dlc.decisions.sizing import Load
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """All of it."""
+    """The decisions for an image and its endpoints, with all notes and refusals."""
 
     image: ImageDecision
-    """Of the image that was asked for, on the first part's instances."""
+    """The decision for the given image, on the first part's instances."""
 
     endpoints: tuple[EndpointDecision, ...]
     notes: tuple[Note, ...]
@@ -33,10 +33,10 @@ class Decision:
 def decide(
     image: ImageAsked, endpoints: Sequence[EndpointAsked], *, region: str | None, load: Load | None = None
 ) -> Decision:
-    """What follows for an image and the endpoints that it serves, and everything that is refused.
+    """Decide for an image and the endpoints that it serves, and collect all refusals.
 
-    :param region: Where it is deployed; None where the template does not say.
-    :param load: What `plan` assumes of requests. Default: one of 2048 tokens at a time.
+    :param region: Region of the deployment; None where it is a token.
+    :param load: The load that `plan` assumes. Default: one request of 2048 tokens at a time.
     """
     found = Found()
     asked = [part for number, endpoint in enumerate(endpoints) for part in parts_of(endpoint, number)]

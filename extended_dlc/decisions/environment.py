@@ -1,4 +1,4 @@
-"""Environment variables that the server of an image does not read, or cannot."""
+"""Checks environment variables: names that an image's server does not read, and values that it does not accept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OWN_PREFIX = "EXTENDED_DLC_"
 
 _STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|SM_VLLM_|TS_)\w+")
-"""What the servers in AWS's images read, multi-model-server, TorchServe and vLLM's entry point, and ours does not."""
+"""Variables of the servers in AWS's images, multi-model-server, TorchServe and vLLM's entry point."""
 
 _INSTEAD = {
     "HF_MODEL_TRUST_REMOTE_CODE": "the model's trust_remote_code",
@@ -28,19 +28,19 @@ _INSTEAD = {
 
 
 def server_variables() -> Mapping[str, Mapping[str, Any]]:
-    """The variables that this project's server reads, each with what it takes (`data/server_variables.json`)."""
+    """The variables that this project's server reads, each with its valid values (`data/server_variables.json`)."""
     rows: list[Mapping[str, Any]] = table("server_variables")["variables"]
     return {row["variable"]: row for row in rows}
 
 
 def check_variables(environment: Mapping[str, str], image: ImageDecision) -> None:
-    """Refuse variables that the image's server is known not to read, and values that it would end at start for."""
+    """Refuse variables that the image's server is known not to read, and values that stop it at start."""
     if problems := list(_problems(environment, image)):
         raise ValueError("; ".join(problems))
 
 
 def variable_notes(environment: Mapping[str, str], image: ImageDecision) -> Iterator[str]:
-    """What looks wrong where the server is not known."""
+    """Notes on suspicious variables where the server is not known."""
     if image.kind not in ("ecr", "other"):
         return
     for name in environment:
@@ -70,7 +70,7 @@ def _for_ours(name: str, value: str) -> Iterator[str]:
 
 
 def _broken(row: Mapping[str, Any], value: str) -> str | None:
-    """What the server would say of the value; None where it takes it."""
+    """The rule that a value breaks; None if the server accepts the value."""
     match row["takes"]:
         case "whole number":
             least, most = row["least"], row["most"]

@@ -1,4 +1,4 @@
-"""What decisions come to besides their result: refusals and notes, each with its place."""
+"""The refusals and notes of decisions, each with its place in the settings."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An option that cannot be taken."""
+    """An option with an invalid value."""
 
     place: str
-    """The section of the settings that it stands in: `endpoints.bloom.hosting`."""
+    """Its section in the settings: `endpoints.bloom.hosting`."""
 
     option: str
-    """Its name in the library, as `instance_type`."""
+    """Its name in the library, such as `instance_type`."""
 
     value: str | None
     rule: str
     """What is wrong and what to do, as the end of a sentence about option and value."""
 
     setting: str | None = None
-    """Its name in the settings, where that is another: `weights.token_secret`; empty for the section itself."""
+    """Its name in the settings if that differs: `weights.token_secret`; empty for the section itself."""
 
     who: str = ""
-    """The variant or component that it is about, in words."""
+    """The variant or component, in words."""
 
     whole: bool = False
-    """Whether the rule is a sentence without option and value in front."""
+    """Whether the rule is a whole sentence, to be shown without option and value."""
 
     @property
     def path(self) -> str:
-        """Where it stands in the settings: `endpoints.bloom.hosting.instance_type`."""
+        """Its path in the settings: `endpoints.bloom.hosting.instance_type`."""
         return ".".join(filter(None, (self.place, self.option if self.setting is None else self.setting)))
 
     @property
     def line(self) -> str:
-        """For the report of the settings: `endpoints.bloom.hosting.instance_type (ml.m5.large): …`."""
+        """The line in the report of the settings: `endpoints.bloom.hosting.instance_type (ml.m5.large): …`."""
         return f"{self.path}: {self.rule}" if self.value is None else f"{self.path} ({self.value}): {self.rule}"
 
     @property
     def sentence(self) -> str:
-        """For an error of a construct: `'instance_type' (ml.m5.large) …`."""
+        """The message of a construct's error: `'instance_type' (ml.m5.large) …`."""
         who = f"{self.who}: " if self.who else ""
         if self.whole:
             return f"{who}{self.rule}"
@@ -58,7 +58,7 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something that the user should know and that stops nothing."""
+    """A warning or information for the user that does not stop the deployment."""
 
     place: str
     kind: str
@@ -67,7 +67,7 @@ class Note:
     text: str
     level: Literal["warning", "info"] = "warning"
     setting: str | None = None
-    """The setting that it is about, where there is one."""
+    """The setting that it is about, if any."""
 
     @property
     def line(self) -> str:
@@ -76,19 +76,19 @@ class Note:
 
 @dataclass
 class Found:
-    """Collects them."""
+    """Collects refusals and notes."""
 
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
     def at(self, place: str, who: str = "") -> Finder:
-        """What is found at a place of the settings."""
+        """A collector for one place of the settings."""
         return Finder(self, place, who)
 
 
 @dataclass(frozen=True)
 class Finder:
-    """Collects what is found at one place."""
+    """Collects refusals and notes for one place of the settings."""
 
     found: Found
     place: str
@@ -103,11 +103,11 @@ class Finder:
         setting: str | None = None,
         whole: bool = False,
     ) -> T | None:
-        """What a decision comes to; where it refuses, None, and a refusal more."""
+        """The result of a decision; None, and an added refusal, where it raises ValueError."""
         try:
             return decision()
         except OptionError as error:
-            # the decision knows the option better
+            # An OptionError names the exact option.
             self.refuse(error.option, error.value, error.rule, setting=setting, whole=whole)
         except ValueError as error:
             self.refuse(option, None if value is None else str(value), str(error), setting=setting, whole=whole)
@@ -122,7 +122,7 @@ class Finder:
         setting: str | None = None,
         whole: bool = False,
     ) -> bool:
-        """Whether a check passes; where it does not, a refusal more."""
+        """Whether a check passes; adds a refusal if it does not."""
 
         def passes() -> bool:
             check()
@@ -147,13 +147,13 @@ class Finder:
         level: Literal["warning", "info"] = "warning",
         setting: str | None = None,
     ) -> None:
-        """A note more, where there is one."""
+        """Add a note, unless the text is None."""
         if text is not None:
             note = Note(place=self.place, kind=kind, text=text, level=level, setting=setting)
             if note not in self.found.notes:
                 self.found.notes.append(note)
 
     def number(self, kind: str, texts: Iterable[str] | None, *, setting: str | None = None) -> None:
-        """Notes that can be several: each gets a number in its kind."""
+        """Add several notes, each with a number in its kind."""
         for number, text in enumerate(texts or ()):
             self.note(f"{kind}-{number}", text, setting=setting)

@@ -1,4 +1,4 @@
-"""Which image serves: family, accelerator and base follow from all parts that it serves."""
+"""Decides on the image: family, accelerator and base, from all parts that it serves."""
 
 from __future__ import annotations
 
@@ -40,48 +40,48 @@ from extended_dlc.facts.stock import pick_stock
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDecision:
-    """The image of one part: which it is, and what is in it."""
+    """The image of one part, with its content."""
 
     kind: ImageKind
     base: str | None = None
-    """Reference of the image that is extended, or that serves as it is; None where nobody knows it."""
+    """Reference of the image that is extended, or served unchanged; None if unknown."""
 
     why: str = "it is an image of yours"
     transformers: str | None = None
     server: Server | None = None
-    """Which server answers; None for an image of one's own."""
+    """The server in it; None for an image that the user built."""
 
     family: Family | None = None
-    """None for an image of one's own."""
+    """None for an image that the user built, unless the user names it."""
 
     base_region: str | None = None
-    """Region of the registry that AWS's image is pulled from, where it is not the one that is deployed to."""
+    """Region of the registry that AWS's image is pulled from, if it is not that of the deployment."""
 
     any_region: bool = False
-    """Whether `base` stands for AWS's image in whichever region the stack is deployed to."""
+    """Whether `base` stands for AWS's image in the region of the deployment, which is not known at synth."""
 
     accelerator: str | None = None
     accelerator_of: str | None = None
-    """The part whose instances decide on the accelerator, in words; None where it was given."""
+    """The part whose instances have the accelerator, in words; None if no part has it."""
 
     cuda: str | None = None
     tag: TagFacts | None = None
     layer: tuple[str, ...] = ()
-    """What goes onto the base, as far as the release's wheel says."""
+    """The packages installed on the base, as far as the release's wheel names them."""
 
     @property
     def logs_requests(self) -> bool:
-        """Whether the server is this project's, which logs each request as a line of JSON."""
+        """Whether it is this project's server, which logs each request as a line of JSON."""
         return self.kind == "extended" and self.server == "native" and self.family not in ("vllm", "training")
 
 
 def choose_image(
     asked: ImageAsked, parts: Sequence[Part], *, region: str | None, found: Found
 ) -> dict[str, ImageDecision]:
-    """The image for each part, by the part's key.
+    """The image of each part, by the part's key.
 
-    An extended image is one for all of them; of AWS's own each accelerator has another. `parts` may be empty where an
-    image is checked before an endpoint uses it.
+    All parts share an extended image; AWS publishes a stock image per accelerator. `parts` is empty if an image is
+    checked before an endpoint uses it.
     """
     finder = found.at(f"image:{asked.key}" if asked.key else "image")
     match asked.kind:
@@ -161,7 +161,7 @@ def _check_pair(base: str, transformers: str, family: Family | None, server: Ser
 
 
 def _check_reference(base: str, finder: Finder) -> None:
-    """A bare tag is taken for the name of an image, which no registry has."""
+    """Refuse a bare tag: Docker would take it for the name of an image, which no registry has."""
     if ":" not in base and "@" not in base and read_tag(f"image:{base}") is not None:
         known = [image for image in dlc_images() if image.tag == base]
         finder.refuse(
@@ -173,7 +173,7 @@ def _check_reference(base: str, finder: Finder) -> None:
 
 
 def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> Family | None:
-    """What was given, what the base is of, or vLLM where a model is too large for one GPU and vLLM serves them all."""
+    """The given family, or the base's, or vLLM if a model is too large for one GPU and vLLM can serve all parts."""
     is_vllm = asked.base is not None and repository_of(asked.base) == VLLM
     is_training = asked.base is not None and repository_of(asked.base) == TRAINING
     given: Family | None = asked.family
@@ -246,7 +246,7 @@ def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder
 
 
 def _refuse_training(asked: ImageAsked, parts: Sequence[Part], finder: Finder) -> None:
-    """A training image serves nothing, and goes onto no base that does."""
+    """Refuse a training image for an endpoint, with the stock server, or on an inference base."""
     if parts:
         finder.refuse(
             "family",
@@ -266,7 +266,7 @@ def _refuse_training(asked: ImageAsked, parts: Sequence[Part], finder: Finder) -
 
 
 def _refuse_a_guess(asked: ImageAsked, parts: Sequence[Part], found: Found) -> None:
-    """The family was left open, an earlier endpoint settled it, and a later one would have settled it otherwise."""
+    """Refuse a part that wants vLLM where an earlier endpoint already decided on the inference family."""
     for part in parts:
         if why := why_vllm(part):
             found.at(part.place, part.who).refuse(
@@ -280,7 +280,7 @@ def _refuse_a_guess(asked: ImageAsked, parts: Sequence[Part], found: Found) -> N
 def _accelerator(
     asked: ImageAsked, tag: TagFacts | None, family: Family | None, parts: Sequence[Part], finder: Finder
 ) -> str | None:
-    """What was given, what the base is built for, or what the instances have; GPUs where they differ."""
+    """The given accelerator, or the base's, or that of the instances: GPU where they differ."""
     if family == "vllm":
         return "gpu"
     if tag is not None:
@@ -332,7 +332,7 @@ def _pick_of(family: Family, transformers: str, accelerator: str, region: str, s
 
 
 DEFAULT_REGION = "us-east-1"
-"""Where AWS's image is looked for, and pulled from for a build, when a stack may be deployed to any region."""
+"""Region of AWS's image, in the catalog and for the pull of a build, if the stack's region is not known."""
 
 ANY_REGION = (
     f"the stack may be deployed to any region, and AWS's base is pulled from {DEFAULT_REGION} by the machine that "
@@ -397,7 +397,7 @@ def _region_of_registry(reference: str) -> str | None:
 
 
 def _check_region(asked: ImageAsked, region: str | None, finder: Finder) -> None:
-    """An endpoint's image is in its region (SageMaker API, ContainerDefinition, `Image`)."""
+    """Refuse an image in another region than the endpoint (SageMaker API, ContainerDefinition, `Image`)."""
     pulled_from = asked.base_region or _region_of_registry(asked.base or "")
     if region is not None and pulled_from not in (None, region):
         finder.refuse(
@@ -416,7 +416,7 @@ def _stock_uri(transformers: str | None, accelerator: str, region: str) -> str:
 def _layer(transformers: str | None, server: Server, family: Family | None) -> tuple[str, ...]:
     try:
         release = find_release(transformers) if transformers else None
-    except ValueError:  # the base's decision has said so
+    except ValueError:  # the choice of the base has refused it
         return ()
     ranges = [f"transformers=={transformers}"] if transformers else []
     if family == "vllm":

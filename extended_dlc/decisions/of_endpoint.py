@@ -1,4 +1,4 @@
-"""What an endpoint gets as a whole: combinations that SageMaker refuses, names, and what all parts share."""
+"""Decisions for a whole endpoint: combinations that SageMaker refuses, names, and properties that all parts share."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from extended_dlc.options.rollout import check_rollout, rollout_note
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointDecision:
-    """What an endpoint gets."""
+    """The decisions for an endpoint."""
 
     endpoint: EndpointAsked
     parts: tuple[PartDecision, ...]
     volume_gb: int | None
-    """Of the instances that all parts share; None: of each part's own, or SageMaker's choice."""
+    """Volume of the instances that components share; None without components, and for SageMaker's default."""
 
 
 def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
-    """The native server's variables for how long an inference may take; none where its own 60 s and 480 s are right."""
+    """The native server's variables for the time of an inference; none where its defaults, 60 s and 480 s, do."""
     if isinstance(hosting, Serverless):
         seconds = most("serverless.response_seconds")
     elif isinstance(hosting, Async):
-        # a caller may ask for as long (InvocationTimeoutSeconds), and nobody reads a stream there as it comes
+        # A caller may set as much (InvocationTimeoutSeconds), and asynchronous endpoints do not stream.
         seconds = most("async.invocation_seconds")
     else:
         return {}
@@ -41,7 +41,7 @@ def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
 def decide_endpoint(
     endpoint: EndpointAsked, parts: tuple[PartDecision, ...], region: str | None, found: Found
 ) -> EndpointDecision:
-    """What is decided for all parts of an endpoint together."""
+    """Decide for all parts of an endpoint together."""
     finder, hosting = found.at(endpoint.place), endpoint.hosting
     if endpoint.name is not None:
         finder.check("endpoint_name", endpoint.name, partial(check_endpoint_name, endpoint.name), setting="")
@@ -76,7 +76,7 @@ def decide_endpoint(
     volume = None
     if isinstance(hosting, Components):
         _components(hosting, region, found.at(".".join(filter(None, (endpoint.place, "hosting")))))
-        # the models lie side by side on the one volume
+        # All models are on the same volume.
         volumes = [part.volume_gb or 0 for part in parts]
         volume = hosting.volume_gb or (min(sum(volumes), most("volume_gb")) if volumes and all(volumes) else None)
     return EndpointDecision(endpoint=endpoint, parts=parts, volume_gb=volume)
@@ -97,9 +97,9 @@ def _components(hosting: Components, region: str | None, finder: Finder) -> None
 
 
 def refuse_combinations(endpoint: EndpointAsked, finder: Finder) -> None:
-    """Options of an endpoint that contradict each other, whatever serves.
+    """Refuse options of an endpoint that contradict each other, with any image.
 
-    What serverless endpoints do not have: SageMaker developer guide, "Serverless Inference", exclusions.
+    For serverless endpoints: SageMaker developer guide, "Serverless Inference", exclusions.
     """
     if endpoint.role and (endpoint.role_path or endpoint.permissions_boundary):
         finder.refuse(
@@ -127,7 +127,7 @@ def refuse_combinations(endpoint: EndpointAsked, finder: Finder) -> None:
 
 
 def _note_storage(parts: Sequence[PartDecision], finder: Finder) -> None:
-    """No volume, no key: some types have storage of their own."""
+    """Note instance types with local storage: SageMaker attaches no volume that the key could encrypt."""
     instances = [instance for part in parts for instance in part.part.instances]
     if with_storage := [each.name for each in instances if each.local_storage_gb]:
         finder.note(
@@ -140,7 +140,7 @@ def _note_storage(parts: Sequence[PartDecision], finder: Finder) -> None:
 
 
 def _note_deadline(endpoint: EndpointAsked, finder: Finder) -> None:
-    """What an image of unknown server may need for requests of an hour."""
+    """Note the timeout that an image with an unknown server may need for requests of an hour."""
     (name, seconds), *_ = deadlines(endpoint.hosting).items()
     if name not in endpoint.environment:
         finder.note(
@@ -153,7 +153,7 @@ def _note_deadline(endpoint: EndpointAsked, finder: Finder) -> None:
 
 
 def refuse_names(endpoints: Sequence[EndpointAsked], found: Found) -> None:
-    """Names that SageMaker does not tell apart: it compares them without regard to case."""
+    """Refuse names that differ in case only: SageMaker compares them case-insensitively."""
     seen: dict[str, str] = {}
     for endpoint in endpoints:
         if endpoint.name is None:
@@ -169,7 +169,7 @@ def refuse_names(endpoints: Sequence[EndpointAsked], found: Found) -> None:
 
 
 def volume_gb(hosting: Hosting, decided: EndpointDecision) -> int | None:
-    """The volume of the instances that the endpoint's own hosting names."""
+    """The volume of the main variant's instances, or of those that components share."""
     if isinstance(hosting, Components):
         return decided.volume_gb
     return decided.parts[0].volume_gb

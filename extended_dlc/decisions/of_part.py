@@ -1,4 +1,4 @@
-"""What a variant or a component gets: its model, its instances and what its container is told."""
+"""Decisions for a variant or a component: its model, its instances and its container's environment."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ from extended_dlc.options.vllm import VllmServing
 
 @dataclass(frozen=True, kw_only=True)
 class PartDecision:
-    """What a variant or a component gets."""
+    """The decisions for a variant or a component."""
 
     part: Part
     image: ImageDecision
     task: str | None
-    """What the container is told; None: it finds out."""
+    """The task to set in the container; None if the container infers it."""
 
     vllm: Mapping[str, str] | None
-    """What vLLM is told; None where another server answers."""
+    """Environment variables for vLLM; None with another server."""
 
     startup_timeout_seconds: int | None
     download_timeout_seconds: int | None
@@ -55,21 +55,21 @@ class PartDecision:
     """`InferenceAmiVersion`; None leaves SageMaker's default."""
 
     fits: tuple[Fit, ...]
-    """Whether the model fits, of each instance type."""
+    """Whether the model fits, for each instance type."""
 
     start: Start | None
-    """What a start takes; None where nobody knows, and for serverless."""
+    """The estimate of a start; None if unknown, and for serverless."""
 
     asked: bool
-    """Whether the deployment is proved by a request to it."""
+    """Whether the deployment sends it a test request."""
 
     chats: bool
-    """Whether it is known to answer chat completions at once, by its task, its server and its hosting; a model without
-    a chat template refuses them all the same."""
+    """Whether its task, server and hosting are known to answer chat completions in real time; a model without a chat
+    template still refuses them."""
 
     @property
     def needs(self) -> str:
-        """Which transformers the model's type needs, in words."""
+        """The transformers releases that have the model's type, in words."""
         kind = self.part.model.facts.model_type
         if kind is None:
             return "not known: say model_type, or run extended-dlc lookup MODEL"
@@ -92,16 +92,16 @@ class PartDecider:
 
     @property
     def model(self) -> Finder:
-        """What is found about the model."""
+        """The collector for refusals and notes on the model."""
         return self.found.at(self.part.place, self.part.who)
 
     @property
     def hosting(self) -> Finder:
-        """What is found about the instances."""
+        """The collector for refusals and notes on the instances."""
         return self.found.at(self.part.hosting_place, self.part.who)
 
     def decide(self) -> PartDecision:
-        """All that the part gets; what is refused and noted is in `found`."""
+        """Decide for the part; refusals and notes go to `found`."""
         part, facts = self.part, self.part.model.facts
         self._check_model()
         self._check_network()
@@ -136,7 +136,7 @@ class PartDecider:
             vllm=told,
             startup_timeout_seconds=(given.startup_timeout_seconds or timeouts.startup) if given else None,
             download_timeout_seconds=(given.download_timeout_seconds or timeouts.download) if given else None,
-            # one size for all types: none where one of them has storage of its own
+            # All types share one size: none if one of them has local storage.
             volume_gb=(given.volume_gb or (volumes[0] if None not in volumes else None)) if given else None,
             host_image=self._host_image(),
             fits=tuple(fit(facts, each, spread=self._spread, load=self._load) for each in part.instances),
@@ -192,11 +192,11 @@ class PartDecider:
             )
 
     def _note_what_moves(self) -> None:
-        """A revision that can come to mean other files, and the model's licence."""
+        """Note a revision that can move, and the model's licence."""
         model, name = self.part.model, self.part.model.facts.model_id
         if model.source != "hub":
             return
-        # code that moves is worse than weights that do
+        # Code that changes is a greater risk than weights that change.
         what = "run other code" if model.trust_remote_code else "serve other weights"
         if model.revision is None:
             known = model.facts.revision
@@ -219,7 +219,7 @@ class PartDecider:
             self.model.note("licence", f"model '{name}' is under the licence {licence}", level="info", setting="model")
 
     def _check_type(self) -> None:
-        """Refuse a model type that transformers does not have, the image's or what is injected into it."""
+        """Refuse a model type that the transformers release of the image, or of its requirements, does not have."""
         model, image = self.part.model, self.image
         kind = model.facts.model_type
         release, name = image.transformers, None
@@ -247,7 +247,7 @@ class PartDecider:
         )
 
     def _note_the_unknown(self) -> None:
-        """What nobody knows of a model of the Hub, and the command that finds out."""
+        """Note the unknown facts of a Hub model, and the command that looks them up."""
         facts = self.part.model.facts
         if self.part.model.source not in ("hub", "mirrored") or facts.model_id is None or is_named(facts.model_id):
             return
@@ -333,7 +333,7 @@ class PartDecider:
         finder.note("memory", note, setting=option)
 
     def _because(self, instance: Instance) -> str:
-        """Why the image is for what it is for, where that is another accelerator than the instance's."""
+        """Why the image has another accelerator than the instance, as the end of an error; empty if it has not."""
         asked, accelerator = self.part.image, self.image.accelerator
         if accelerator in (None, instance.accelerator):
             return ""
@@ -406,10 +406,10 @@ class PartDecider:
                 setting="weights",
             )
 
-    # what the container is told
+    # the container's environment
 
     def _vllm(self) -> dict[str, str] | None:
-        """What vLLM is told, where it serves."""
+        """Environment variables for vLLM, if it serves."""
         asked, family = self.part.endpoint.vllm, self.image.family
         if asked is not None and family == "inference":
             self.model.refuse(
@@ -426,14 +426,14 @@ class PartDecider:
     def _check_environment(self, told: Mapping[str, str]) -> None:
         environment = self.part.environment
         reserved = {**self.part.model.variables, **dict.fromkeys(told, "VllmServing (vllm=) or the model")}
-        # the values stay out of the message: one may be a secret
+        # The message does not show the values: one may be a secret.
         self.model.check("environment", None, lambda: check_environment(environment, reserved=reserved))
         self.model.check("environment", None, lambda: check_variables(environment, self.image))
         self.model.number("environment", variable_notes(environment, self.image), setting="environment")
 
     @property
     def _task(self) -> str | None:
-        """What the container is told: it finds out by itself, but for AWS's server, which takes speech for others."""
+        """The task to set: the container infers it, but AWS's server takes speech models for others."""
         model = self.part.model
         return model.task or (model.facts.task if model.facts.is_speech else None)
 
@@ -442,14 +442,14 @@ class PartDecider:
         if not isinstance(hosting, (RealTime, Components)):
             return False
         task = model.task or model.facts.task
-        if is_vllm:  # which serves nothing else
+        if is_vllm:  # vLLM serves no other tasks
             return task is None or task in CHAT_TASKS
-        # code of one's own takes the requests as it likes
+        # The user's code can take any form of request.
         return task in CHAT_TASKS and model.code is None and self.image.server != "stock"
 
     @property
     def _spread(self) -> Spread:
-        """AWS's server puts a model on one GPU; this project's spreads a larger one, and code of one's own may."""
+        """AWS's server uses one GPU; this project's spreads a larger model over all, and so may the user's code."""
         return "one" if self.image.server == "stock" and self.part.model.code is None else "all"
 
     @property
@@ -461,14 +461,14 @@ class PartDecider:
     # the proof
 
     def _is_asked(self, speaks_openai: bool) -> bool:
-        """Whether the deployment asks the model; a note where it would, and no request is known."""
+        """Whether the deployment sends a test request; adds a note if it should and no request is known."""
         proof, model = self.part.endpoint.verify, self.part.model
         if not isinstance(proof, Proof):
             return False
         if proof.request is not None or speaks_openai:
             return True
         task = model.facts.task
-        # code of one's own, and a server that is not known, may want requests of their own
+        # The user's code, or an unknown server, may need another form of request.
         answers_tasks = model.code is None and self.image.kind != "ecr"
         if not proof.optional:
             return self.model.ask("verify", None, lambda: bool(proof.properties_for(task))) is not None

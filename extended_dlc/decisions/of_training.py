@@ -12,7 +12,7 @@ from extended_dlc.facts.instances import Instance, check_image_runs_on
 def check_training_instance(image: ImageDecision, instance: Instance, region: str | None, finder: Finder) -> None:
     """Refuse a type that a training image cannot run on, or whose GPUs it is known not to drive.
 
-    An image for GPUs computes on a CPU too, which is noted: all Hugging Face training images are for GPUs.
+    A GPU image on a CPU type is allowed with a note, because all Hugging Face training images are for GPUs.
     """
     on_cpu = image.accelerator == "gpu" and instance.accelerator == "cpu"
     accelerator = None if on_cpu else image.accelerator

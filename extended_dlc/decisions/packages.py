@@ -1,4 +1,4 @@
-"""Whether further packages go with a transformers release."""
+"""Checks whether further packages are compatible with a transformers release."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from extended_dlc.facts.releases import releases
 from extended_dlc.facts.specifiers import Requirement, read_requirement
 
 _OF_THE_STOCK_SERVER = ("sagemaker-huggingface-inference-toolkit", "sagemaker-inference", "setuptools")
-"""Packages whose rows are about the stock server, which the native one neither imports nor needs."""
+"""Packages of the stock server, which the native server does not use: their rows do not apply to it."""
 
 
 def check_packages(packages: Iterable[str], transformers: str, server: Server) -> tuple[str, ...]:
-    """Refuse requirements that are known not to go with a release; otherwise what to annotate, a sentence each.
+    """Refuse requirements that are known to be incompatible with a release; otherwise return notes, a sentence each.
 
-    :param packages: As in a requirements file: `peft==0.18.1`. Of a range only what the release itself asks for is
-        checked.
+    :param packages: As in a requirements file: `peft==0.18.1`. A range is checked only against the requirements of
+    the release itself.
     """
     notes = []
     for text in packages:
@@ -37,7 +37,7 @@ def check_packages(packages: Iterable[str], transformers: str, server: Server) -
 
 
 def tell_package(text: str, transformers: str) -> str:
-    """What is known of a package beside a release, for people; `ValueError` where it is known not to go with it."""
+    """A text on the package's compatibility with a release; `ValueError` where it is known to be incompatible."""
     requirement = read_requirement(text)
     if requirement.exact is None:
         check_packages([text], transformers, "native")
@@ -52,7 +52,7 @@ def tell_package(text: str, transformers: str) -> str:
 
 
 def _check_range(requirement: Requirement, transformers: str) -> None:
-    """The ranges that the release's own wheel asks for."""
+    """Check a requirement against the ranges in the release's wheel."""
     if requirement.name == "transformers" and not requirement.accepts(transformers):
         raise ValueError(f"is not the image's transformers {transformers}: name that release, or leave it out")
     release = releases().get(transformers)

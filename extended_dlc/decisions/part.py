@@ -1,4 +1,4 @@
-"""A variant or a component, with its model: what is decided for each of them, and for the whole endpoint."""
+"""The parts of an endpoint for `decide`: each variant or component, with its model."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from extended_dlc.options.hosting import (
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """What one model runs on."""
+    """A variant or a component, with its model, image and instances."""
 
     key: str
-    """What tells it from all others that are decided with it."""
+    """Unique among all parts of a decision."""
 
     name: str
-    """Of the variant or the component."""
+    """Name of the variant or the component."""
 
     place: str
-    """Where its model is said in the settings."""
+    """Place of its model in the settings."""
 
     hosting_place: str
-    """Where its instances are said in the settings."""
+    """Place of its instances in the settings."""
 
     who: str
-    """Which variant or component it is, in words; empty for an endpoint's only one."""
+    """The variant or component, in words; empty for the main variant."""
 
     endpoint: EndpointAsked
     model: ModelAsked
     image: ImageAsked
     hosting: Instances | Serverless
-    """Its instances; a component's are those of all, with its own time-outs."""
+    """Its instances; for a component the shared ones, with its own timeouts."""
 
     instances: tuple[Instance, ...]
     environment: Mapping[str, str]
     gpus: int | None = None
-    """How many GPUs a copy has. None: those of the instance."""
+    """Number of GPUs of a component's copy; None for all of the instance."""
 
     @property
     def words(self) -> str:
@@ -100,7 +100,7 @@ def parts_of(endpoint: EndpointAsked, number: int = 0) -> Iterator[Part]:
 
 
 def other_variants(hosting: object) -> list[Variant]:
-    """The variants besides the first; a shadow is the only one."""
+    """The variants besides the main one; a shadow variant excludes others."""
     if not isinstance(hosting, RealTime):
         return []
     return [*hosting.variants, *([hosting.shadow] if hosting.shadow else [])]

@@ -1,4 +1,4 @@
-"""Which arguments a training script takes, as far as its source says."""
+"""Reads from a training script's source which arguments it takes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from extended_dlc.options.training import TrainingCode, parsed
 _TRAINER = ("TrainingArguments", "Seq2SeqTrainingArguments")
 
 _TOLERANT = ("parse_known_args", "add_subparsers", "parse_yaml_file", "parse_json_file")
-"""Calls by which a script takes more than its parser's own arguments."""
+"""Calls with which a script takes more than the arguments of its parser."""
 
 
 class CannotTellError(Exception):
-    """The script takes what its source does not say."""
+    """The script takes arguments that its source does not show."""
 
 
 @dataclass
 class Arguments:
-    """What a script's parser takes."""
+    """The arguments that a script's parser takes."""
 
     names: set[str] = field(default_factory=set)
-    """Options without their dashes."""
+    """Option names without dashes."""
 
     trainer: str | None = None
-    """The class of transformers' whose fields are among them."""
+    """The transformers class whose fields are arguments too."""
 
 
 def check_hyperparameters(
     code: TrainingCode, script: str, hyperparameters: Mapping[str, object], *, transformers: str | None
 ) -> None:
-    """Refuse hyperparameters that the script's own parser would end with an error for.
+    """Refuse hyperparameters that the script's parser would reject.
 
-    What cannot be told from the source passes: arguments of another package's, and a parser that passes over what it
-    does not know.
+    A script passes unchecked if its source does not show the arguments: those of another package, or a parser that
+    ignores unknown ones.
     """
     found = arguments_of(code, script)
     if found is None:
@@ -45,7 +45,7 @@ def check_hyperparameters(
     known = found.names | (_fields(found.trainer, transformers) if found.trainer else set())
     for name in hyperparameters:
         begun = {each.replace("-", "_") for each in known if each.startswith(name)}
-        if name in known or len(begun) == 1:  # argparse takes what is unique by its beginning
+        if name in known or len(begun) == 1:  # argparse accepts unique abbreviations
             continue
         if begun:
             raise ValueError(f"'{name}' could be {', '.join(sorted(begun)[:4])}: write the one that is meant")
@@ -60,7 +60,7 @@ def check_hyperparameters(
 
 
 def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
-    """What the script's parser takes; None where the source does not say."""
+    """The arguments that the script's parser takes; None where the source does not show them."""
     file = Path(code.folder) / script
     try:
         found = _Reader(Path(code.folder), parsed(file)).read()
@@ -70,7 +70,7 @@ def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
 
 
 def _fields(name: str, transformers: str | None) -> set[str]:
-    """The fields of a class of transformers': of one release where its fields are known, otherwise of all."""
+    """The fields of a transformers class: of this release if it is in the table, otherwise of all releases."""
     data = table("training_arguments")
     of_class = _TRAINER if name == _TRAINER[1] else _TRAINER[:1]
     rows = [row for row in data["training_arguments"] if row["class"] in of_class]
@@ -80,12 +80,12 @@ def _fields(name: str, transformers: str | None) -> set[str]:
 
 
 def _spelt(name: str) -> Iterator[str]:
-    """A field as HfArgumentParser takes it."""
+    """The spellings of a field that HfArgumentParser accepts."""
     yield from (name, name.replace("_", "-"), f"no_{name}", f"no-{name.replace('_', '-')}")
 
 
 class _Reader:
-    """Reads one script."""
+    """Reads the arguments of one script."""
 
     def __init__(self, folder: Path, tree: ast.Module) -> None:
         self._folder, self._tree = folder, tree
@@ -94,7 +94,7 @@ class _Reader:
         self._imported = dict(self._imports())
 
     def read(self) -> Arguments:
-        """What its parsers take; CannotTellError where one takes more than is written here."""
+        """The arguments of its parsers; CannotTellError where one takes more than the source shows."""
         parsers = {name for each in ast.walk(self._tree) if (name := _parser_made(each))}
         for each in ast.walk(self._tree):
             if isinstance(each, ast.Call):
@@ -117,7 +117,7 @@ class _Reader:
         if name == "ArgumentParser" and any(word.arg in ("parents", "fromfile_prefix_chars") for word in call.keywords):
             raise CannotTellError
         if name != "ArgumentParser" and name.endswith("Parser") and name not in ("HfArgumentParser", "add_parser"):
-            raise CannotTellError  # as trl's TrlParser, whose configurations have fields of their own
+            raise CannotTellError  # such as trl's TrlParser, whose configurations have further fields
         if name == "add_argument":
             self._found.names |= set(_options(call))
         if name == "HfArgumentParser":
@@ -152,7 +152,7 @@ class _Reader:
                 self._found.names |= set(_spelt(each.target.id))
 
     def _imports(self) -> Iterator[tuple[str, Path]]:
-        """The names that come from a file beside the script."""
+        """The names that are imported from files of the script's folder."""
         for each in ast.walk(self._tree):
             if isinstance(each, ast.ImportFrom) and each.module:
                 file = self._folder / f"{each.module.replace('.', '/')}.py"
@@ -161,7 +161,7 @@ class _Reader:
 
 
 def _parser_made(node: ast.AST) -> str | None:
-    """The name that a parser is given."""
+    """The variable that a new parser is assigned to."""
     if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and isinstance(node.targets[0], ast.Name):
         func = node.value.func
         made = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")

@@ -1,7 +1,7 @@
-"""How much memory, time and disk a model takes, and which instances have it.
+"""Estimates the memory, time and disk that a model needs, and finds the instances that have it.
 
-An estimate that is over what an instance has is said; refused is only what the weights alone exceed. The assumptions
-are constants, each with its reason.
+An instance is refused only if the weights alone do not fit; if only the estimate does not fit, there is a note. The
+assumptions are constants, each with its reason.
 """
 
 from __future__ import annotations
@@ -21,60 +21,60 @@ from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 GIB = 1024**3
 
 DEFAULT_CONTEXT = 2048
-"""Tokens of a request, prompt and answer, where nobody says: BLOOM's own limit."""
+"""Default tokens of a request, prompt and response together: BLOOM's limit."""
 
 FIXED_BYTES = GIB
-"""What a process has besides the model: on a GPU CUDA's context and libraries, on a CPU Python, torch and transformers.
-An allowance; `docs/plan.md` says what was measured."""
+"""Memory of a process besides the model: on a GPU CUDA's context and libraries, on a CPU Python, torch and
+transformers. An allowance; `docs/plan.md` has the measurements."""
 
 WORKING_SHARE = 0.1
-"""What a pass through the model needs for a while, as a share of its weights. An allowance, too."""
+"""Temporary memory of a forward pass, as a share of the weights. An allowance, too."""
 
 PARALLEL_SHARE = 0.9
-"""The share of each GPU that a model over several takes (vLLM's `gpu_memory_utilization`; the native server's own)."""
+"""Share of each GPU that a model spread over several uses (vLLM's `gpu_memory_utilization`, and the native server)."""
 
 DOWNLOAD_BYTES_PER_SECOND = 50e6
-"""From the Hub to an instance, and from S3: slower than what is usual, so that a slow day passes."""
+"""From the Hub or S3 to an instance: slower than usual, so that the timeouts allow for a slow day."""
 
 READ_BYTES_PER_SECOND = 100e6
 """From the volume into memory: gp2 of a small size gives 128 MiB/s at most (EBS user guide)."""
 
 PREFIX_BYTES_PER_SECOND = 200e6
-"""From S3, where the files lie as they are: SageMaker fetches them in parallel. Assumed, and for notes alone."""
+"""From an S3 prefix with uncompressed files, which SageMaker fetches in parallel. Assumed, used in notes only."""
 
 STORAGE_BYTES_PER_SECOND = 1e9
-"""From an instance's own NVMe storage into memory. Assumed, and for notes alone."""
+"""From an instance's NVMe storage into memory. Assumed, used in notes only."""
 
 MOST_ON_CPU = 13_000_000_000
-"""Parameters above which no CPU is proposed: it would hold the model, and take seconds for each token."""
+"""Parameters above which no CPU type is proposed: the model would fit, but take seconds for each token."""
 
 START_SECONDS = 600
-"""Before and after the model is read: the packages from a cold disk, the first request."""
+"""Time of a start besides reading the model: loading packages from a cold disk, and the first request."""
 
 UNKNOWN_START_SECONDS = 900
-"""Where nobody knows the size."""
+"""Startup timeout for a model of unknown size."""
 
 DISK_GB = 30
-"""Room on the volume besides the model."""
+"""Space on the volume besides the model."""
 
 Spread = Literal["one", "all"]
-"""Whether a model that is larger than one GPU goes over `all` of them, as the native server and vLLM have it, or has
-to fit on `one`, as with AWS's stock server."""
+"""Whether a model larger than one GPU is spread over `all` of them, as with the native server and vLLM, or must fit on
+`one`, as with AWS's stock server."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is asked of an endpoint at a time."""
+    """The load of an endpoint at a time."""
 
     context: int = DEFAULT_CONTEXT
-    """Tokens of a request, prompt and answer."""
+    """Tokens of a request, prompt and response together."""
 
     batch: int = 1
-    """Requests that run together."""
+    """Requests that run in one batch."""
 
     dtype: str | None = None
-    """Number format that the server is told to load (`EXTENDED_DLC_DTYPE`). Default: 16 bits on a GPU, float32 on a
-    CPU, as this project's server chooses."""
+    """dtype that the server loads the model in (`EXTENDED_DLC_DTYPE`). Default: the server's choice, 16 bits on a GPU
+    and float32 on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +82,19 @@ class Fit:
     """Whether a model fits an instance, with the numbers."""
 
     verdict: Literal["fits", "tight", "too small", "unknown"]
-    """`too small`: the weights alone do not fit; `tight`: they do, and with the allowances they do not."""
+    """`too small`: the weights alone do not fit; `tight`: they fit, but not together with the allowances."""
 
     weights: int | None
-    """Bytes that the weights take there; None where the size is not known."""
+    """Bytes of the weights in memory; None if the size is not known."""
 
     cache: int
-    """Bytes that attention keeps for the requests that run together."""
+    """Bytes of the attention cache of a batch."""
 
     working: int
-    """Bytes besides: `FIXED_BYTES` and `WORKING_SHARE`."""
+    """Further bytes: `FIXED_BYTES` and `WORKING_SHARE`."""
 
     there: int | None
-    """Bytes that the instance has for it; None where no published source has them."""
+    """Available bytes of the instance; None if no published source has them."""
 
     why: str
     """The arithmetic, as a clause."""
@@ -105,7 +105,7 @@ class Fit:
 
 
 def fit(model: ModelFacts, instance: Instance, *, spread: Spread = "one", load: Load | None = None) -> Fit:
-    """Whether a model fits an instance: one GPU of it, or with `spread` all of them together."""
+    """Whether a model fits an instance: one of its GPUs, or with `spread` "all" all of them together."""
     load = load or Load()
     number = _bytes_of_a_number(model, instance, load)
     weights, how = _weights(model, number)
@@ -136,7 +136,7 @@ def check_fit(
     load: Load | None = None,
     region: str | None = None,
 ) -> str | None:
-    """Refuse an instance that the weights alone are too large for; a sentence to annotate where it is tight."""
+    """Refuse an instance that the weights alone are too large for; return a note where it is tight."""
     found = fit(model, instance, spread=spread, load=load)
     if found.verdict in ("fits", "unknown"):
         return None
@@ -161,9 +161,9 @@ def smallest_instances(
     load: Load | None = None,
     region: str | None = None,
 ) -> tuple[str, ...]:
-    """The smallest instance types that a model fits, one of a family, three at most; empty where none does.
+    """The smallest instance types that a model fits, one per family, three at most; empty if there are none.
 
-    Of GPUs only those that AWS's newest image drives: vLLM's for a model that is spread over them.
+    GPU types are included only if AWS's newest image supports them: vLLM's for a model that is spread over them.
     """
     found: dict[str, str] = {}
     if accelerator == "cpu" and (model.parameters or 0) > MOST_ON_CPU:
@@ -180,7 +180,7 @@ def smallest_instances(
 
 
 _PREVIOUS = ("ml.c4.", "ml.m4.", "ml.p2.", "ml.p3.", "ml.p3dn.", "ml.t2.")
-"""Families that are not proposed: EC2's previous generations, whose GPUs the torch of today has no code for."""
+"""Families that are not proposed: EC2's previous generations, whose GPUs current torch builds do not support."""
 
 
 @functools.cache
@@ -213,9 +213,9 @@ def _way_out(model: ModelFacts, instance: Instance, load: Load | None, region: s
 
 
 def _weights(model: ModelFacts, number: float) -> tuple[int | None, str]:
-    """The bytes of the weights in memory at so many bytes a number, and the sum up to them."""
+    """The bytes of the weights in memory at `number` bytes per parameter, and the start of the arithmetic in words."""
     named = {4: "float32", 2: "16 bits", 1: "8 bits"}.get(int(number), f"{number:g} bytes")
-    if model.weight_bytes is not None:  # as stored: quantised weights stay as they are
+    if model.weight_bytes is not None:  # known size of the files: quantised weights stay quantised
         stored = DTYPE_BYTES.get(model.dtype or "", number)
         return math.ceil(model.weight_bytes * number / stored), f"its files, loaded in {named}, are "
     if model.parameters is None:
@@ -230,7 +230,7 @@ def _bytes_of_a_number(model: ModelFacts, instance: Instance, load: Load) -> flo
 
 
 def _there(instance: Instance, spread: Spread, weights: int | None) -> tuple[int | None, str, int]:
-    """The bytes that there are for a copy, where they are, and over how many devices."""
+    """The available bytes for a copy of the model, their description, and the number of devices."""
     if instance.accelerator == "cpu":
         if instance.memory_mib is None:
             return None, f"no published source has the memory of {instance.name}", 1
@@ -248,7 +248,7 @@ def _there(instance: Instance, spread: Spread, weights: int | None) -> tuple[int
 
 
 def gib(size: float) -> str:
-    """Bytes as people read them: `328.3 GiB`, `12 MiB`."""
+    """Bytes in readable form: `328.3 GiB`, `12 MiB`."""
     return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 1024**2:,.0f} MiB"
 
 
@@ -257,27 +257,27 @@ def gib(size: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """How long SageMaker is to wait, in seconds."""
+    """SageMaker's timeouts, in seconds."""
 
     startup: int
-    """`ContainerStartupHealthCheckTimeoutInSeconds`: a download from the Hub counts."""
+    """`ContainerStartupHealthCheckTimeoutInSeconds`, which includes a download from the Hub."""
 
     download: int | None
-    """`ModelDataDownloadTimeoutInSeconds`; None where nothing comes from S3 or nobody knows how much."""
+    """`ModelDataDownloadTimeoutInSeconds`; None without a download from S3, or if the size is unknown."""
 
     notes: tuple[str, ...] = ()
-    """What to annotate: the bound of the API is less than the estimate."""
+    """Notes where the API's limit is less than the estimate."""
 
 
 def choose_timeouts(
     size: int | None, *, from_s3: bool = False, as_files: bool = False, own_storage: bool = False
 ) -> Timeouts:
-    """The time-outs for a model of `size` bytes, within what SageMaker takes. Default of an unknown size: 900 s.
+    """The timeouts for a model of `size` bytes, within SageMaker's limits; 900 s if the size is unknown.
 
-    The time-outs allow for a slow day whatever the instance; the notes say what is likely to be too long on it.
+    The timeouts allow for a slow day on any instance; the notes name what is likely to take too long on this one.
 
-    :param as_files: Whether the files lie in S3 as they are, and not in one archive.
-    :param own_storage: Whether the instances have NVMe storage of their own.
+    :param as_files: Whether S3 has uncompressed files instead of one archive.
+    :param own_storage: Whether the instances have local NVMe storage.
     """
     if size is None:
         return Timeouts(startup=UNKNOWN_START_SECONDS, download=None)
@@ -291,7 +291,7 @@ def choose_timeouts(
 
 
 def _too_long(size: int, *, from_s3: bool, as_files: bool, own_storage: bool) -> Iterator[str]:
-    """What takes longer than SageMaker waits, with the sum and the way out."""
+    """Notes on phases that take longer than SageMaker waits, with the arithmetic and an alternative."""
     gigabytes = f"{size / 1e9:,.0f} GB"
     read = STORAGE_BYTES_PER_SECOND if own_storage else READ_BYTES_PER_SECOND
     fetch = PREFIX_BYTES_PER_SECOND if as_files else DOWNLOAD_BYTES_PER_SECOND
@@ -315,23 +315,23 @@ def _too_long(size: int, *, from_s3: bool, as_files: bool, own_storage: bool) ->
 
 
 def _bounded(seconds: float, name: str) -> int:
-    """Whole minutes, within the limit."""
+    """The seconds rounded up to whole minutes, within SageMaker's limits."""
     return min(max(math.ceil(seconds / 60) * 60, limit(name).min or 0), most(name))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """Where a model's files find room."""
+    """The disk for a model's files."""
 
     volume_gb: int | None
-    """`VolumeSizeInGB`; None where the type has storage of its own, and where nobody knows the size."""
+    """`VolumeSizeInGB`; None for a type with local storage, and if the size is unknown."""
 
     notes: tuple[str, ...] = ()
-    """What to annotate: the room is less than the model."""
+    """Notes where the disk is too small for the model."""
 
 
 def choose_disk(size: int | None, instance: Instance) -> Disk:
-    """The volume for a model of `size` bytes, or a warning where the type's own storage is too small."""
+    """The volume for a model of `size` bytes, or a note where local storage is too small."""
     if size is None or instance.vcpu is None:
         return Disk(volume_gb=None)
     needed = math.ceil(size / 1e9 * 1.1) + DISK_GB
@@ -354,7 +354,7 @@ def choose_disk(size: int | None, instance: Instance) -> Disk:
 
 
 def check_volume(volume_gb: int, instance: Instance) -> None:
-    """Refuse a volume size outside SageMaker's limits, and for a type that has no volume."""
+    """Refuse a volume size outside SageMaker's limits, and any size for a type with local storage."""
     check_limit("volume_gb", volume_gb)
     if instance.local_storage_gb:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Where the minutes of an instance's start go, and when weights are better off in S3: `estimate_start`.
+"""Estimates the phases of an instance's start, and proposes S3 for large weights: `estimate_start`.
 
-Only the network's baseline, the volume's rate and a model's size are published facts; what nobody publishes is a
-constant here, said to be assumed wherever it is shown. The time-outs are no sum of these: they allow for a slow day
+Only the network's baseline, the volume's rate and the model's size are published. The other values are constants here,
+and each text that shows them calls them assumed. The timeouts are not the sum of the phases: they allow for a slow day
 (`choose_timeouts`).
 """
 
@@ -19,49 +19,49 @@ from extended_dlc.decisions.sizing import (
 from extended_dlc.facts.instances import Instance
 
 MACHINE_SECONDS = 180
-"""Until SageMaker has an instance that runs. Assumed."""
+"""Time until SageMaker has a running instance. Assumed."""
 
 IMAGE_BYTES = {"cpu": 2e9, "gpu": 8e9}
-"""An image as it travels, compressed. Assumed: AWS does not publish the sizes of its images."""
+"""Compressed size of an image. Assumed: AWS does not publish the sizes of its images."""
 
 PULL_BYTES_PER_SECOND = 100e6
-"""From ECR, unpacking included, where the network has as much. Assumed."""
+"""Pull from ECR with unpacking, if the network is fast enough. Assumed."""
 
 WARM_UP_SECONDS = 60
-"""Python's imports and the first request. Assumed."""
+"""Time for Python's imports and the first request. Assumed."""
 
 LARGE_DOWNLOAD_SECONDS = 300
-"""From which length of a download from the Hub at each start an S3 prefix is proposed."""
+"""Duration of the Hub download from which an S3 prefix is proposed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A part of a start."""
+    """A phase of a start."""
 
     name: str
     seconds: int | None
-    """None: nobody knows how large the model is."""
+    """None if the model's size is unknown."""
 
     why: str
-    """The arithmetic, with what is assumed in it."""
+    """The arithmetic, with its assumptions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A start, from nothing to the first answer."""
+    """A start, up to the first response."""
 
     phases: tuple[Phase, ...]
     proposal: str | None
-    """What would make it shorter by minutes; None where nothing is known to."""
+    """A change that would save minutes, as a sentence; None without one."""
 
     @property
     def seconds(self) -> int:
-        """All phases whose length is known."""
+        """The sum of all phases with a known length."""
         return sum(phase.seconds or 0 for phase in self.phases)
 
 
 def estimate_start(size: int | None, instance: Instance, *, from_hub: bool) -> Start:
-    """What an instance's start takes, with a model of `size` bytes that comes from the Hub or else from S3."""
+    """Estimate the start of an instance with a model of `size` bytes from the Hub, or else from S3."""
     image = IMAGE_BYTES.get(instance.accelerator, IMAGE_BYTES["cpu"])
     fetch = DOWNLOAD_BYTES_PER_SECOND if from_hub else PREFIX_BYTES_PER_SECOND
     whence = "from the Hub" if from_hub else "from S3"
@@ -106,7 +106,7 @@ def _transfer(name: str, size: float | None, assumed: float, instance: Instance,
 
 
 def _rate(assumed: float, instance: Instance) -> float:
-    """Bytes a second, no more than the instance's network has."""
+    """Bytes per second, at most the instance's network baseline."""
     return assumed if instance.network_gbps is None else min(assumed, instance.network_gbps * 1e9 / 8)
 
 
@@ -115,7 +115,7 @@ def _size(size: float | None) -> str:
 
 
 def minutes(seconds: float | None) -> str:
-    """As people read it: `40 s`, `3 min`."""
+    """A duration in readable form: `40 s`, `3 min`."""
     if seconds is None:
         return "not known"
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""What follows for a training: what is refused, and what is to be known."""
+"""Decides on a training job: its refusals and notes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from extended_dlc.options._values import is_token
 from extended_dlc.options.training import EvaluationGate, HyperParameter, TrainingCode, TrainingInstances
 
 Adapter = Literal["merged", "beside"]
-"""What becomes of a LoRA adapter that the script saves."""
+"""Whether a LoRA adapter that the script saves is merged into the base, or served beside it."""
 
 NAME_LENGTH = 50
-"""Of a job's own part of its name: SageMaker takes 63 characters, and each run adds a hyphen and twelve digits."""
+"""Longest prefix of a job's name: SageMaker takes 63 characters, and each run adds a hyphen and twelve digits."""
 
 MODEL_CHANNEL = "model"
-"""The channel of weights that are in S3."""
+"""Name of the input channel for weights in S3."""
 
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
@@ -39,15 +39,15 @@ VARIABLES = {
     "HF_HUB_OFFLINE": "network_isolation or a base_model in S3",
     "EXTENDED_DLC_MERGE_ADAPTER": "adapter",
 }
-"""The variables that a training sets itself, and by which option."""
+"""The environment variables that a training sets -> the option that sets each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingAsked:
-    """A training, as far as anybody said."""
+    """The options of a training."""
 
     place: str = ""
-    """Where it stands in the settings: `training.speech`."""
+    """Its section in the settings: `training.speech`."""
 
     name: str
     code: TrainingCode
@@ -61,22 +61,22 @@ class TrainingAsked:
     environment: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     transformers: str | None = None
-    """The release in the training's image; None where nobody knows it."""
+    """The transformers release in the training image; None if unknown."""
 
     serving: str | None = None
-    """The release in the image of the endpoint that serves the result."""
+    """The transformers release in the image of the endpoint that serves the result."""
 
     served_base: str | None = None
-    """The Hub id of the model that the endpoint serves until something is trained."""
+    """The Hub id of the model that the endpoint serves before the first training."""
 
     serves: bool = False
     isolated: bool = False
     image_training: bool | None = None
-    """Whether the image is one that trains; None where nobody knows."""
+    """Whether it is a training image; None if unknown."""
 
 
 def decide_training(asked: TrainingAsked, found: Found) -> None:
-    """All that is refused of a training, and noted."""
+    """Collect the refusals and notes of a training in `found`."""
     finder = found.at(asked.place)
     _check_names(asked, finder)
     _check_model(asked, finder)
@@ -95,7 +95,7 @@ def training_found(asked: TrainingAsked) -> tuple[list[Note], list[Refusal]]:
 
 
 def arguments_of(hyperparameters: Mapping[str, HyperParameter]) -> dict[str, str]:
-    """The hyperparameters as SageMaker takes them."""
+    """The hyperparameters as texts, as SageMaker takes them."""
     return {name: _text(value) for name, value in hyperparameters.items()}
 
 
@@ -137,7 +137,7 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
                 key[:40],
                 "is too long, as name (256 characters) or value (2500): put it into a file of the code's folder",
             )
-    # five are SageMaker's own
+    # SageMaker adds five of its own.
     finder.check(
         "hyperparameters",
         None,
@@ -207,7 +207,7 @@ def _check_model(asked: TrainingAsked, finder: Finder) -> None:
 
 
 def _check_releases(asked: TrainingAsked, finder: Finder) -> None:
-    """A model that a newer release wrote may answer otherwise, or not at all, with an older one."""
+    """Check releases: a model saved by a newer release may work differently, or not at all, with an older one."""
     if asked.image_training is False:
         finder.refuse(
             "image",
@@ -273,7 +273,7 @@ def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
 
 
 def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) -> None:
-    """Whether the model's weights, gradients and optimizer states fit."""
+    """Check that the model's weights, gradients and optimizer states fit."""
     if asked.model is None:
         return
     facts, arguments = asked.model.facts, arguments_of(asked.hyperparameters)

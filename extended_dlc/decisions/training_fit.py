@@ -1,7 +1,7 @@
-"""How much memory a fine-tuning takes: weights, gradients and what the optimizer keeps.
+"""Estimates the memory of a fine-tuning: weights, gradients and optimizer states.
 
-Refused is only what the least of the ways to train is too large for; what the script most likely does, and does not
-fit, is said. Activations, which depend on lengths and batches, are in neither.
+An instance is refused only if the way to train with the least memory does not fit; if what the script most likely does
+does not fit, there is a note. Neither counts activations, which depend on sequence lengths and batch sizes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ STATE_NUMBERS = {
     "schedule": 2.0,
     "stable": 2.0,
 }
-"""Numbers that an optimizer keeps for each weight, by the start of its name in TrainingArguments' `optim`."""
+"""Start of the name in TrainingArguments' `optim` -> numbers that the optimizer keeps for each weight."""
 
 LORA_SHARE = 0.01
-"""The weights of a LoRA adapter as a share of the base's: rank 16 on all linear layers of a Llama of 8 billion weights
-has 42 million, 0.5 %."""
+"""The weights of a LoRA adapter as a share of the base's: rank 16 on all linear layers of a Llama with 8 billion
+weights has 42 million, 0.5 %."""
 
 QUANTISED = {"load_in_4bit": 0.5, "load_in_8bit": 1.0}
-"""Arguments that load the base in fewer bits, and the bytes of a weight then."""
+"""Arguments that load the base quantised -> bytes of a weight."""
 
 TRUE = ("true", "1", "yes", "y", "t", "on")
 
@@ -47,7 +47,7 @@ class TrainingFit:
     """Whether a training fits an instance, with the numbers."""
 
     verdict: Literal["fits", "tight", "too small", "unknown"]
-    """`too small`: the least way to train does not fit; `tight`: that one does, and the usual one does not."""
+    """`too small`: training with the least memory does not fit; `tight`: that fits, but the usual way does not."""
 
     why: str = ""
     """The arithmetic, as a clause."""
@@ -65,7 +65,7 @@ def fit_training(
     """Whether a model can be trained on instances of a type.
 
     :param adapter: Whether only a LoRA adapter's weights are trained.
-    :param arguments: The script's, which say what of Trainer's ways it takes.
+    :param arguments: Arguments of the script, some of which configure the Trainer.
     """
     there, has = _there(instance, arguments, instances, torchrun)
     if model.parameters is None or there is None:
@@ -84,7 +84,7 @@ def fit_training(
 def smallest_for_training(
     model: ModelFacts, accelerator: str, *, adapter: bool, arguments: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The two smallest types that a model can be trained on, of different families; empty where none is."""
+    """The two smallest types of different families that a model can be trained on; empty if there are none."""
     found: dict[str, str] = {}
     types = [each for each in all_training_instances() if each.accelerator == accelerator]
     previous = ("ml.p2.", "ml.p3.", "ml.p3dn.", "ml.c4.", "ml.m4.")
@@ -100,7 +100,7 @@ def smallest_for_training(
 
 
 def _needed(parameters: int, *, adapter: bool, arguments: Mapping[str, str], number: float) -> tuple[float, str]:
-    """Bytes that a training takes where the weights have so many bytes each, and the sum up to them."""
+    """Bytes that a training needs at `number` bytes per weight, and the arithmetic in words."""
     optimizer = arguments.get("optim", "adamw_torch")
     kept = _states(arguments)
     trained = parameters * (LORA_SHARE if adapter else 1)
@@ -108,7 +108,7 @@ def _needed(parameters: int, *, adapter: bool, arguments: Mapping[str, str], num
     base = next((size for name, size in QUANTISED.items() if _is_set(arguments, name)), number)
     weights = frozen * base + trained * number
     gradients = trained * number
-    # optimizers of 8 bits keep a byte a number
+    # 8-bit optimizers keep one byte per number.
     states = trained * kept * (1.0 if "8bit" in optimizer or "4bit" in optimizer else number)
     what = (
         f"LoRA on {parameters:,} weights of {base:g} bytes, with {LORA_SHARE:.0%} of them trained,"
@@ -128,7 +128,7 @@ def _states(arguments: Mapping[str, str]) -> float:
 
 
 def _usual_number(model: ModelFacts, arguments: Mapping[str, str], adapter: bool) -> float:
-    """Bytes of a weight as it is trained: float32, also with `bf16=True`, which computes in 16 bits and keeps 32."""
+    """Bytes of a trained weight: float32, also with `bf16=True`, which computes in 16 bits but keeps 32."""
     for name in ("dtype", "torch_dtype", "model_dtype"):
         if (said := arguments.get(name)) in DTYPE_BYTES:
             return DTYPE_BYTES[str(said)]
@@ -142,7 +142,7 @@ def _is_set(arguments: Mapping[str, str], name: str) -> bool:
 def _there(
     instance: Instance, arguments: Mapping[str, str], instances: int, torchrun: bool
 ) -> tuple[float | None, str]:
-    """The bytes that there are for one copy of the model, and where they are."""
+    """The available bytes for one copy of the model, and their description."""
     sharded = torchrun and (arguments.get("fsdp") not in (None, "", "False", "false") or "deepspeed" in arguments)
     many = f"{instances} x {instance.name}" if instances > 1 else instance.name
     if instance.accelerator == "cpu":
@@ -153,7 +153,7 @@ def _there(
     if not instance.accelerator_memory_mib:
         return None, ""
     each = instance.accelerator_memory_mib * 1024**2
-    # Trainer's device_map spreads a frozen base over the GPUs of a process, so of one process all of them count
+    # Trainer's device_map spreads a frozen base over the GPUs of a process, so all GPUs of a single process count.
     count = instance.accelerators * instances if sharded else 1 if torchrun else instance.accelerators
     if torchrun and not sharded and instance.accelerators * instances > 1:
         return each, f"{many} has {gib(each)} on each GPU, and torchrun without fsdp keeps all of it on each"

@@ -1,4 +1,4 @@
-"""Whether vLLM serves a model, and what it is told."""
+"""Decides whether vLLM serves a model, and on its environment variables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from extended_dlc.options._values import OptionError
 from extended_dlc.options.vllm import VllmServing
 
 COMPLETION: Mapping[str, object] = {"prompt": "Hello", "max_tokens": 8}
-"""The smallest request; models without a chat template, as BLOOM, answer it too."""
+"""A minimal request; models without a chat template, such as BLOOM, answer it too."""
 
 _NATIVE = 'serve it with the native server (ExtendedDlc(family="inference"))'
 
 
 def why_vllm(part: Part) -> str | None:
-    """Why vLLM is to serve a model where nobody says; None where this project's server is.
+    """Why vLLM serves a model if the user names no family; None where this project's server does.
 
-    The native server puts such a model over all GPUs too, a layer on each, so that one of them computes at a time.
+    The native server also spreads such a model over all GPUs, but layer by layer, so one GPU computes at a time.
     """
     facts = part.model.facts
     several = [instance for instance in part.instances if instance.gpus >= 2]
@@ -38,7 +38,7 @@ def why_vllm(part: Part) -> str | None:
 
 
 def refuses_vllm(part: Part) -> str | None:
-    """Why vLLM cannot serve a part, or is not known to, as the end of a sentence about it."""
+    """Why vLLM cannot serve a part, or is not known to, as the end of a sentence."""
     facts = part.model.facts
     if any(instance.accelerator not in ("gpu", "unknown") for instance in part.instances):
         return "has no NVIDIA GPUs"
@@ -52,7 +52,7 @@ def refuses_vllm(part: Part) -> str | None:
 
 
 def vllm_variables(serving: VllmServing, part: Part, instances: Sequence[Instance]) -> dict[str, str]:
-    """What vLLM is told of a model and of the instances; `OptionError` for what it does not serve."""
+    """vLLM's environment variables for a model and its instances; `OptionError` if vLLM does not serve it."""
     model = part.model
     if (task := model.facts.task) is not None and task not in CHAT_TASKS:
         raise OptionError("task", task, f"is none of vLLM's ({', '.join(CHAT_TASKS)}): {_NATIVE}")
