@@ -14,14 +14,14 @@ DATA = Path(__file__).parent / "data"
 """The tables that this release ships."""
 
 FOLDER = "EXTENDED_DLC_FACTS"
-"""The environment variable that names a folder with newer tables."""
+"""Name of the environment variable for a folder with newer tables."""
 
 
 def refreshed() -> Path:
-    """Where `extended-dlc catalog refresh` writes, and whose tables win over the shipped ones.
+    """The folder that `extended-dlc catalog refresh` writes to; its tables take precedence over the shipped ones.
 
-    The folder of `EXTENDED_DLC_FACTS`; without it the shipped ones themselves in a checkout, and otherwise a folder of
-    the user's, of this release alone, since another release may want other columns.
+    It is the folder of `EXTENDED_DLC_FACTS`; without it the shipped tables' folder in a checkout, and otherwise a
+    folder in the user's home per release, because another release may need other columns.
     """
     named = os.environ.get(FOLDER)
     if named:
@@ -36,7 +36,7 @@ def refreshed() -> Path:
 
 @functools.cache
 def table(name: str) -> dict[str, Any]:
-    """The content of a table: `source` says where it is from, the other keys hold the rows.
+    """The content of a table: `source` names its source, the other keys hold the rows.
 
     Raises `ValueError` where a refreshed table cannot be read.
     """
@@ -55,6 +55,6 @@ def table(name: str) -> dict[str, Any]:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The end of an error about an unknown name: `; did you mean 'x'?`, or nothing when no known name is near."""
+    """The end of an error about an unknown name: `; did you mean 'x'?`, or empty if no known name is similar."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""

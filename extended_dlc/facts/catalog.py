@@ -1,4 +1,4 @@
-"""The catalogue of AWS Deep Learning Container images: which are published, where, and what is inside."""
+"""The catalogue of AWS Deep Learning Container images, with their regions and versions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ INFERENCE = "huggingface-pytorch-inference"
 TRAINING = "huggingface-pytorch-training"
 VLLM = "huggingface-vllm"
 PYTORCH = "pytorch"
-"""AWS's own PyTorch images from 2.11 on, for training and inference alike."""
+"""Repository of AWS's PyTorch images from 2.11 on, which are for training and inference."""
 
 Version = tuple[int, ...]
 
 
 def version(text: str) -> Version:
-    """A release such as `4.51.3` as numbers that compare in order."""
+    """A release such as `4.51.3` as a tuple that compares in order."""
     return tuple(int(part) for part in text.split("."))
 
 
@@ -31,19 +31,19 @@ class DlcImage:
     tag: str
     accelerator: Literal["cpu", "gpu"]
     torch: str | None
-    """None for a vLLM image, whose tag tells vLLM in its place."""
+    """None for a vLLM image, whose tag has vLLM's release instead."""
 
     transformers: str | None
     """None for the families without transformers: `pytorch`, `pytorch-inference`, `pytorch-training`."""
 
     python: str | None
-    """As in the tag: `py312`; None where no source tells."""
+    """As in the tag: `py312`; None if unknown."""
 
     cuda: str | None
-    """As in the tag: `cu124`; None for a CPU image, and where no source tells."""
+    """As in the tag: `cu124`; None for a CPU image, and if unknown."""
 
     regions: tuple[str, ...]
-    """Where the image is published in ECR; none for an image of the public registry, which is one for all regions."""
+    """Regions where the image is in ECR; empty for an image of the public registry, which serves all regions."""
 
     login: bool = True
     """Whether pulling it needs a login to the registry of its region."""
@@ -52,10 +52,10 @@ class DlcImage:
     """None for every family but `huggingface-vllm`."""
 
     patched_until: str | None = None
-    """Day until which AWS patches the image, as `2027-09-28`; None where no source tells."""
+    """Day until which AWS patches the image, such as `2027-09-28`; None if unknown."""
 
     source: str = "sdk"
-    """Who lists it: `sdk` is sagemaker-core, `dlc` aws/deep-learning-containers, `hand` image_corrections.json."""
+    """Its source: `sdk` is sagemaker-core, `dlc` aws/deep-learning-containers, `hand` image_corrections.json."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class DlcImage:
 
     @property
     def release(self) -> str:
-        """Its transformers; empty of meaning (0) for a family without."""
+        """Its transformers release; `0` for a family without transformers."""
         return self.transformers or "0"
 
     def uri(self, region: str) -> str:
@@ -109,9 +109,9 @@ def _all_images() -> tuple[DlcImage, ...]:
 def dlc_images(
     repository: str | None = None, *, accelerator: str | None = None, region: str | None = None
 ) -> list[DlcImage]:
-    """The images of the catalogue, or those of one repository, accelerator or region; oldest first in each repository.
+    """The images of the catalogue, filtered by repository, accelerator and region; oldest first in each repository.
 
-    Images of the public registry are in every region.
+    Images of the public registry count for every region.
     """
     return [
         image
@@ -125,8 +125,8 @@ def dlc_images(
 def find_image(reference: str, tag: str | None = None) -> DlcImage:
     """The image of a repository and a tag, or of a text with both: `REPOSITORY:TAG`, with or without a registry.
 
-    A `ValueError` with the nearest name where the catalogue has no such image. An image that is in the public registry
-    under the same tag too is found there only by its full reference.
+    Raises `ValueError` with the nearest name if the catalogue has no such image. If both registries have a tag, the
+    image in the public one is found only by its full reference.
     """
     text = reference if tag is None else f"{reference}:{tag}"
     name = text.split("@", 1)[0]
@@ -147,35 +147,35 @@ def find_image(reference: str, tag: str | None = None) -> DlcImage:
             f"'{text}' is not in the catalogue{did_you_mean(repository, repositories)}: write REPOSITORY:TAG with "
             f"one of {', '.join(repositories)}"
         )
-    # a private image goes first: SageMaker pulls from ECR only
+    # Private images are preferred, because SageMaker pulls from ECR only.
     return next((image for image in matches if image.login), matches[0])
 
 
 def search_images(text: str) -> list[DlcImage]:
-    """The images whose full name has every word of `text`, as `gpu 4.51 inference`."""
+    """The images whose full name contains every word of `text`, such as `gpu 4.51 inference`."""
     words = text.lower().split()
     return [image for image in _all_images() if all(word in image.name for word in words)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagFacts:
-    """What the tag of a DLC says: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`.
+    """The parts of a DLC's tag: `{torch}[-transformers{version}]-{cpu|gpu}-py{NN}[-cu{NNN}]-{os}`.
 
-    What the tag does not say and the catalogue knows of this repository and tag is filled in.
+    Parts that the tag lacks are filled in from the catalogue.
     """
 
     torch: str | None
-    """None where the tag begins with another release: vLLM's, or any below 1, which no torch of a DLC is."""
+    """None where the tag begins with another release: vLLM's, or one below 1, as no DLC has such a torch."""
 
     transformers: str | None
     """None for a family without transformers."""
 
     accelerator: Literal["cpu", "gpu"]
     python: str | None
-    """None where nothing tells, as of a mirror's `2.13.0-cu133-amzn2023-sagemaker`."""
+    """None if unknown, as for a mirror's `2.13.0-cu133-amzn2023-sagemaker`."""
 
     cuda: str | None
-    """None for a CPU image, and where nothing tells."""
+    """None for a CPU image, and if unknown."""
 
     moving: bool
     """Whether AWS patches the image in place under this tag: it has no `-vM.m` suffix."""
@@ -198,7 +198,7 @@ _FIXED = re.compile(r"-v\d+\.\d+(-|$)")
 
 
 def read_tag(reference: str) -> TagFacts | None:
-    """What an image reference says of itself, or None when its tag is not a DLC's (a digest, a name of one's own)."""
+    """The facts in an image reference's tag; None if it is not a DLC's tag (a digest, or a user-defined name)."""
     tag = tag_of(reference)
     match = _TAG.fullmatch(tag) or _PYTORCH_TAG.fullmatch(tag) or _AMZN_TAG.fullmatch(tag)
     if match is None:

@@ -1,7 +1,7 @@
-"""Rules that a value must keep before anything is built or billed.
+"""Checks of values before anything is built or billed.
 
-Each function returns nothing and raises a `ValueError` whose text completes "`<option>` (<value>) …": the rule that is
-broken, then what to change. The settings of the app and the constructs use the same ones.
+Each check returns nothing or raises a `ValueError` whose text completes "`<option>` (<value>) …": the broken rule, then
+what to change. The app's settings and the constructs use the same checks.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ALIASES = {"bloom": "bigscience/bloom-560m", "whisper": "openai/whisper-base"}
 
 
 def model_id(name: str) -> str:
-    """The Hub id behind a name: `bloom` and `whisper` stand for the tutorial's models, every other name for itself."""
+    """The Hub id of a name: `bloom` and `whisper` are aliases of the tutorial's models; other names are unchanged."""
     return _ALIASES.get(name, name)
 
 
 def check_model_id(text: str) -> None:
-    """A Hub id is `name` or `namespace/name` (huggingface_hub `validate_repo_id`)."""
+    """Refuse a text that is not a Hub id, `name` or `namespace/name` (huggingface_hub `validate_repo_id`)."""
     parts = text.split("/")
     well_formed = len(parts) <= 2 and all(_MODEL_PART.fullmatch(part) for part in parts)
     if not well_formed or len(text) > 96 or "--" in text or ".." in text or text.endswith(".git"):
@@ -38,7 +38,7 @@ def check_model_id(text: str) -> None:
 
 
 def check_commit(text: str) -> None:
-    """A commit of a Hub model, which holds the same files for ever."""
+    """Refuse a revision that is not a commit: only a commit always has the same files."""
     if not re.fullmatch(r"[0-9a-f]{40}", text):
         raise ValueError(
             "is no commit, and a copy of what can move would not say what it holds: take the commit's 40 digits from "
@@ -47,9 +47,9 @@ def check_commit(text: str) -> None:
 
 
 def check_release(text: str) -> None:
-    """A transformers release is pinned exactly, so that the same settings give the same image."""
+    """Refuse a release that is not exact: the same settings must give the same image."""
     if not _RELEASE.fullmatch(text):
-        from extended_dlc.facts.releases import releases  # for the message alone
+        from extended_dlc.facts.releases import releases  # only needed for the message
 
         newest = next(reversed(releases()))
         way_out = f"write all three numbers, as '5.23.0'; the newest that is known here is '{newest}'"
@@ -57,7 +57,7 @@ def check_release(text: str) -> None:
 
 
 def check_endpoint_name(text: str) -> None:
-    """The pattern of SageMaker's API for endpoint names."""
+    """Refuse a name that does not match the pattern of SageMaker's API."""
     if not _ENDPOINT_NAME.fullmatch(text):
         raise ValueError(
             "cannot be an endpoint name: use letters, digits and hyphens between them, at most 63 characters"
@@ -65,7 +65,7 @@ def check_endpoint_name(text: str) -> None:
 
 
 def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, str]) -> None:
-    """SageMaker's limits on a container's environment, and no secret in it.
+    """Refuse an environment that exceeds SageMaker's limits or contains a Hub token.
 
     `reserved` maps the variables that the caller sets itself to the option that sets them.
     """

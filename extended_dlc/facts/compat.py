@@ -1,9 +1,9 @@
-"""What goes with what: which base carries which transformers release, which release knows which model type.
+"""Compatibility of base images with transformers releases, and of releases with model types.
 
 Pure functions over the tables in `data/`. As in `checks`, the text of a `ValueError` completes "`<option>` (<value>)
-…", where the option is the transformers release: the rule that is broken, with both sides and the nearest pair that
-works. `check_model_type` alone says a whole sentence. What the tables do not know passes, and is said in notes for the
-caller to annotate.
+…", where the option is the transformers release: the broken rule, with both sides and the nearest pair that works.
+Only `check_model_type` raises whole sentences. What the tables do not have passes, with notes that the caller
+annotates.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from extended_dlc.facts.releases import Release, releases
 Json = dict[str, Any]
 
 Server = Literal["native", "stock"]
-"""`native` is this project's server, `stock` the one that the image has from AWS."""
+"""`native` is this project's server, `stock` the server in AWS's image."""
 
 Family = Literal["inference", "vllm", "training"]
-"""Image families that are extended: Hugging Face's PyTorch inference and those like it, Hugging Face's vLLM, and
-Hugging Face's PyTorch training and those like it."""
+"""Image families that can be extended: Hugging Face's PyTorch inference and similar images, Hugging Face's vLLM, and
+Hugging Face's PyTorch training and similar images."""
 
 PLAIN = (PYTORCH, "pytorch-inference", "pytorch-training")
-"""Families of AWS's own PyTorch images, which have neither transformers nor a server."""
+"""Families of AWS's PyTorch images, which have neither transformers nor a server."""
 
 NATIVE_PYTHON = (3, 10)
 NATIVE_TRANSFORMERS = (4, 46)
@@ -49,53 +49,53 @@ NATIVE_TRANSFORMERS = (4, 46)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelType:
-    """A `model_type` of the Hub's `config.json` files, and the releases whose `AutoConfig` knows it."""
+    """A `model_type` of config.json, and the releases whose `AutoConfig` has it."""
 
     model_type: str
     first: str
-    """First release; `4.0.0` also stands for anything older."""
+    """First release; `4.0.0` also stands for older ones."""
 
     last: str | None
-    """Last release; None while it is there."""
+    """Last release; None if the newest still has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The base that was picked, and why."""
+    """A chosen base image, with the reason."""
 
     image: DlcImage
     uri: str
-    """Full reference in the asked region."""
+    """Full reference in the requested region."""
 
     why: str
-    """One sentence: why this one, and why not the next newer."""
+    """One sentence: why this image, and why not the next newer one."""
 
     known: bool = True
-    """False for a release that our tables do not have: annotate it."""
+    """False for a release that the tables do not have: the caller annotates it."""
 
     notes: tuple[str, ...] = ()
-    """What else the reader should know, a sentence each."""
+    """Further notes, a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StockServer:
-    """What is known of a stock server with a release that passed."""
+    """The facts on a stock server with a release that is not refused."""
 
     measured: bool
     how: str
-    """How it was measured, or that it was not."""
+    """How the pair was measured, or that it was not."""
 
     needs: tuple[str, ...] = ()
-    """Requirements that must be installed along, as `huggingface_hub<0.26`."""
+    """Requirements to install with it, such as `huggingface_hub<0.26`."""
 
 
 # -- releases ----------------------------------------------------------------------------------------------------------
 
 
 def find_release(transformers: str) -> Release | None:
-    """What a release needs; None for one outside our data's span.
+    """The requirements of a release; None for one older or newer than the table.
 
-    A `ValueError` with the nearest release for one inside the span that does not exist or was withdrawn.
+    Raises `ValueError` with the nearest release for one within the table that does not exist or was withdrawn.
     """
     known = releases()
     if found := known.get(transformers):
@@ -116,16 +116,16 @@ def find_release(transformers: str) -> Release | None:
 
 
 def pick_base(transformers: str, accelerator: str, region: str, server: Server = "native") -> Choice:
-    """The newest Hugging Face PyTorch inference image that can carry a transformers release.
+    """The newest Hugging Face PyTorch inference image that a transformers release can be installed on.
 
-    It carries the release when its Python and torch are what the wheel asks for, the server runs there, and it is
-    published in the region. A base made for a newer major release is passed over while another can carry the asked one,
-    because its neighbours (huggingface_hub 1.x against 0.x) would have to go back with it. An older release of the same
-    major is installed over a newer one of the base where the native server runs, and the notes say so; the stock
-    server, whose toolkit was published with the base, is only ever moved forward.
+    The image must have the Python and torch that the wheel requires, run the server, and be published in the region. A
+    base made for a newer major release is used only if no other fits, because its dependencies (huggingface_hub 1.x
+    against 0.x) would have to be downgraded too. With the native server an older release of the same major may replace
+    the base's newer one, with a note; with the stock server, whose toolkit was published with the base, transformers is
+    only upgraded.
 
-    AWS builds that family no more. Where none of it carries the release, the native server goes onto the newest of
-    AWS's own PyTorch images that does.
+    AWS no longer builds that family. If none of its images fits the release, the native server is installed on the
+    newest of AWS's PyTorch images that does.
     """
     if accelerator not in ("cpu", "gpu"):
         raise ValueError(f"has no base that computes with '{accelerator}': take cpu or gpu")
@@ -168,20 +168,20 @@ def pick_base(transformers: str, accelerator: str, region: str, server: Server =
 
 
 def _plain_images(accelerator: str) -> list[DlcImage]:
-    """AWS's own PyTorch images in ECR, oldest torch first; what is made for SageMaker and knows its Python."""
+    """AWS's PyTorch images in ECR whose Python is known, oldest torch first."""
     images = dlc_images(PYTORCH, accelerator=accelerator)
     return [image for image in images if image.login and image.python]
 
 
 def _plain_repository(base: str | DlcImage) -> str | None:
-    """The repository of a base without Hugging Face's packages; None of any other."""
+    """The repository of a base without Hugging Face's packages; None for any other base."""
     facts = base if isinstance(base, DlcImage) else read_tag(base)
     repository = base.repository if isinstance(base, DlcImage) else repository_of(base)
     return repository if facts is not None and facts.transformers is None and repository in PLAIN else None
 
 
 def plain_notes(base: str | DlcImage) -> tuple[str, ...]:
-    """What to know of a base without Hugging Face's packages: what the layer brings that such a base lacks."""
+    """Notes on a base without Hugging Face's packages: which packages the layer adds."""
     repository = _plain_repository(base)
     if repository is None:
         return ()
@@ -192,10 +192,10 @@ def plain_notes(base: str | DlcImage) -> tuple[str, ...]:
 
 
 def pick_vllm(transformers: str, region: str) -> Choice:
-    """The newest vLLM image in a region that goes with a transformers release.
+    """The newest vLLM image in a region that a transformers release can be installed on.
 
-    vLLM is published with the transformers that it was built for: an older one is not put under it, and a newer one
-    only where Python carries it. Whether vLLM itself runs with the newer one was not measured, which a note says.
+    vLLM is published with the transformers release that it was built for: an older one is not installed, and a newer
+    one only if the image's Python allows it. A note says that vLLM was not measured with the newer one.
     """
     release = find_release(transformers)
     family = [image for image in dlc_images(VLLM) if image.transformers]
@@ -222,11 +222,11 @@ def pick_vllm(transformers: str, region: str) -> Choice:
 
 
 def pick_training(transformers: str, accelerator: str, region: str) -> Choice:
-    """The newest Hugging Face PyTorch training image that can carry a transformers release.
+    """The newest Hugging Face PyTorch training image that a transformers release can be installed on.
 
-    All of that family are for GPUs, and compute on a CPU too. A base made for a newer major release is passed over
-    while another can carry the asked one. Where none carries it, and for images without CUDA, AWS's own PyTorch images
-    for SageMaker's training do, which have the same entry point (`sagemaker-training`).
+    All images of that family are for GPUs, and also run on a CPU. A base made for a newer major release is used only if
+    no other fits. If none fits, and for images without CUDA, one of AWS's PyTorch images for SageMaker training is
+    used, which have the same entry point (`sagemaker-training`).
     """
     if accelerator not in ("cpu", "gpu"):
         raise ValueError(f"has no base that computes with '{accelerator}': take cpu or gpu")
@@ -272,7 +272,7 @@ def pick_training(transformers: str, accelerator: str, region: str) -> Choice:
 
 
 def check_training(base: str, transformers: str) -> tuple[str, ...]:
-    """Refuse a release that a given training base cannot carry; otherwise what to annotate, a sentence each."""
+    """Refuse a release that a training base does not support; otherwise return notes, a sentence each."""
     release = find_release(transformers)
     facts = read_tag(base)
     if facts is None:
@@ -285,7 +285,7 @@ def check_training(base: str, transformers: str) -> tuple[str, ...]:
 
 
 def training_notes(base: str | DlcImage) -> tuple[str, ...]:
-    """What to know of a training base without Hugging Face's packages."""
+    """Notes on a training base without Hugging Face's packages."""
     repository = _plain_repository(base)
     if repository is None:
         return ()
@@ -296,7 +296,7 @@ def training_notes(base: str | DlcImage) -> tuple[str, ...]:
 
 
 def _cannot_train(facts: DlcImage | TagFacts, transformers: str, release: Release | None) -> str | None:
-    """Why a training image cannot carry a release, as the end of a sentence about the image; None when it can."""
+    """Why a training image does not support a release, as the end of a sentence about the image; None if it does."""
     python = python_of(facts.python)
     if python and python < NATIVE_PYTHON:
         return f"has Python {_dotted(python)} and the layer's packages need 3.10"
@@ -307,7 +307,7 @@ def _cannot_train(facts: DlcImage | TagFacts, transformers: str, release: Releas
 
 
 def check_vllm(base: str, transformers: str) -> tuple[str, ...]:
-    """Refuse a release that a given vLLM base cannot carry, or that is older than its own; else what to annotate."""
+    """Refuse a release that a vLLM base does not support, or older than the base's; otherwise return notes."""
     release = find_release(transformers)
     facts = read_tag(base)
     own = facts.transformers if facts else None
@@ -332,11 +332,11 @@ def _check_region(region: str, family: list[DlcImage]) -> None:
 
 
 def check_pair(base: str | DlcImage, transformers: str, server: Server = "native") -> tuple[str, ...]:
-    """Refuse a release that a given base cannot carry; otherwise what to annotate, a sentence each.
+    """Refuse a release that a base does not support; otherwise return notes, a sentence each.
 
-    Judged by what the base's tag says; a tag that says nothing passes. A release older than the base's own is allowed
-    for the native server (from 4.46 on) with a note, since pip moves the neighbours back within their ranges; for the
-    stock server it passes as not measured.
+    The facts come from the base's tag; another tag passes. A release older than the base's is allowed for the native
+    server (from 4.46 on) with a note, because pip downgrades the dependencies within their ranges; for the stock server
+    it passes as not measured.
     """
     _check_native(transformers, server)
     release = find_release(transformers)
@@ -349,7 +349,7 @@ def check_pair(base: str | DlcImage, transformers: str, server: Server = "native
         works = [f"the newest release that it carries is {carried[-1].release}"] if carried else []
         images = dlc_images(INFERENCE, accelerator=facts.accelerator)
         plain = [] if server == "stock" else _plain_images(facts.accelerator)
-        # Hugging Face's last: it goes first where one carries the release
+        # Hugging Face's come last, so that the last one is preferred.
         bases = [one for one in [*plain, *images] if _cannot_carry(one, transformers, release, server) is None]
         works += [f"the newest base that carries {transformers} is {bases[-1].name}"] if bases else []
         raise ValueError(f"cannot go onto {name}: it {reason}" + (f"; {'; '.join(works)}" if works else ""))
@@ -366,11 +366,11 @@ def _check_native(transformers: str, server: Server) -> None:
 
 
 def _cannot_carry(facts: DlcImage | TagFacts, transformers: str, release: Release | None, server: Server) -> str | None:
-    """Why an image cannot carry a release, as the end of a sentence about the image; None when it can."""
+    """Why an image does not support a release, as the end of a sentence about the image; None if it does."""
     python = python_of(facts.python)
     if server == "native" and python and python < NATIVE_PYTHON:
         return f"has Python {_dotted(python)} and the native server needs 3.10"
-    # of a release newer than our tables only this much is known: it needs no less than the newest there is
+    # A release newer than the tables is taken to need at least what the newest known one needs.
     needs = release or (list(releases().values())[-1] if _is_newer(transformers) else None)
     if needs is None:
         return None
@@ -437,7 +437,7 @@ def _stock_notes(base: str | DlcImage, transformers: str, server: Server) -> tup
 def _impossible(
     transformers: str, release: Release | None, server: Server, published: list[DlcImage], why_not: dict[str, str]
 ) -> str:
-    """The whole error when no published base carries a release: what it needs, why the newest fails, what works."""
+    """The error if no published base supports a release: what it needs, why the newest base fails, and what works."""
     newest = published[-1]
     needs = f"needs Python {release.python}" if release else ""
     needs += f" and torch {release.torch}" if release and release.torch else ""
@@ -447,7 +447,7 @@ def _impossible(
     below = [pair for pair in pairs if version(pair[1].release) <= version(transformers)]
     nearest = ""
     if pairs:
-        # of the nearest release, the newest base
+        # The nearest release, on the newest base that supports it.
         image, one = max(below, key=_order) if below else min(pairs, key=lambda pair: version(pair[1].release))
         nearest = f"; the nearest pair that works is transformers {one.release} on {image.name}"
     other = ', or the native server (server="native")' if server == "stock" else ""
@@ -462,7 +462,7 @@ def _order(pair: tuple[DlcImage, Release]) -> tuple[Version, Version]:
 
 
 def python_of(text: str | None) -> Version | None:
-    """The Python in a DLC's tag as numbers: `py310` is 3.10; None where the tag does not tell."""
+    """The Python in a DLC's tag as numbers: `py310` is 3.10; None if the tag has none."""
     return (int(text[2]), int(text[3:])) if text and len(text) > 3 else None
 
 
@@ -471,7 +471,7 @@ def _is_newer(transformers: str) -> bool:
 
 
 def _shorter(have: Version, need: Version) -> bool:
-    """Whether a release is below a floor, compared on the places that both have (torch 2.6 satisfies 2.6.0)."""
+    """Whether a release is below a minimum, compared on the parts that both have (torch 2.6 satisfies 2.6.0)."""
     places = min(len(have), len(need))
     return have[:places] < need[:places]
 
@@ -484,7 +484,7 @@ def _dotted(numbers: Version) -> str:
 
 
 def check_stock_server(base: str | DlcImage, transformers: str) -> StockServer:
-    """Refuse a release that the base's own server is known not to run; otherwise what is known of the pair."""
+    """Refuse a release that the base's server is known not to run; otherwise return the facts on the pair."""
     facts = base if isinstance(base, DlcImage) else read_tag(base)
     own = facts.transformers if facts else None
     name = base.name if isinstance(base, DlcImage) else base
@@ -527,28 +527,28 @@ def _within(row: Json, transformers: str) -> bool:
 
 @functools.cache
 def model_types() -> dict[str, ModelType]:
-    """Every model type that some transformers release from 4.0 on knows, by its name."""
+    """Every model type of any transformers release from 4.0 on, by its name."""
     return {row["model_type"]: ModelType(**row) for row in table("model_types")["model_types"]}
 
 
 def find_model_type(model_type: str) -> ModelType | None:
-    """The releases that know a model type; None for one that no release read here knows, which is not an error.
+    """The releases that have a model type; None, which is not an error, if no release in the table has it.
 
-    Such a type may be newer than our data, or come with its own code (`trust_remote_code`).
+    Such a type may be newer than the table, or be defined by the model's own code (`trust_remote_code`).
     """
     return model_types().get(model_type)
 
 
 def near_model_type(model_type: str) -> str:
-    """For an unknown type: `; did you mean 'x'?`, or nothing."""
+    """For an unknown type: `; did you mean 'x'?`, or empty."""
     return did_you_mean(model_type, model_types())
 
 
 def check_model_type(model_type: str, transformers: str | None, image: str | None = None) -> None:
-    """Refuse a release that is known not to load a model type, with the releases that do. Unknown types pass.
+    """Refuse a release that is known not to load a model type; the error names those that do. Unknown types pass.
 
-    :param transformers: None, for an image whose release is not known, passes.
-    :param image: Named in the error where the release is the one that an image has.
+    :param transformers: None for an image whose release is not known, which passes.
+    :param image: The image to name in the error, if the release is the one in an image.
     """
     known = find_model_type(model_type)
     if known is None or transformers is None:
@@ -572,10 +572,10 @@ def check_model_type(model_type: str, transformers: str | None, image: str | Non
 
 
 def inference_ami_version(cuda: str | None, instance_types: Iterable[str] = ()) -> str | None:
-    """The host image (`InferenceAmiVersion`) for an image's CUDA, as `cu124` in its tag, on these types of instance.
+    """The host image (`InferenceAmiVersion`) for an image's CUDA, such as `cu124`, on these instance types.
 
-    None leaves SageMaker's default, as `pick_host_image` says. A `ValueError`, which completes "`instance_type`
-    (<values>) …", where one of the types needs another host than the others: a variant has one.
+    None leaves SageMaker's default, as for `pick_host_image`. Raises `ValueError`, which completes "`instance_type`
+    (<values>) …", if the types need different host images, because a variant has one.
     """
     instances = list(map(find_instance, instance_types))
     row = pick_host_image(cuda, instances)
@@ -590,9 +590,9 @@ def inference_ami_version(cuda: str | None, instance_types: Iterable[str] = ()) 
 
 
 def bases_for(transformers: str | None, family: Family, server: Server = "native") -> list[DlcImage]:
-    """The GPU images that carry a release, the one to take last: of Hugging Face's, and of AWS's own where allowed.
+    """The GPU images that support a release, the preferred one last: Hugging Face's, and AWS's where allowed.
 
-    :param transformers: None for images that serve as they are.
+    :param transformers: None for images that are not extended.
     """
     if family == "vllm":
         images = dlc_images(VLLM)

@@ -1,7 +1,7 @@
-"""Which GPUs an image can drive: what its CUDA and torch are built for, and which driver its host has.
+"""Compatibility of images with GPUs: the architectures of its CUDA and torch builds, and the driver of the host.
 
 The text of a `ValueError` completes "`<option>` (<value>) …", where the option is the instance type. What the tables do
-not know passes, and is said in a note.
+not have passes with a note.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from extended_dlc.facts.catalog import DlcImage, Version, version
 from extended_dlc.facts.instances import Instance, all_instances
 
 _PREVIOUS = ("ml.p2.", "ml.p3.")
-"""Types of previous generations are not proposed."""
+"""Previous generations, which are not proposed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A kind of GPU."""
+    """A GPU model."""
 
     gpu: str
-    """As `NVIDIA T4`."""
+    """Such as `NVIDIA T4`."""
 
     compute_capability: str
     first_driver: int | None
-    """The first branch of the driver that knows it, where some host image of SageMaker's is older."""
+    """The first driver branch that supports it; given if some host image of SageMaker has an older one."""
 
     last_driver: int | None
-    """The last branch that still does, where some host image is newer."""
+    """The last driver branch that supports it; given if some host image has a newer one."""
 
     source: str
     checked: str
@@ -38,21 +38,21 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class HostImage:
-    """A host image (`InferenceAmiVersion`) and the CUDA of the images that it is for."""
+    """A host image (`InferenceAmiVersion`) and the CUDA of the container images that it is for."""
 
     cuda: str
-    """The major release."""
+    """Major release of CUDA."""
 
     inference_ami_version: str
     driver: int
-    """Branch of its NVIDIA driver: AWS patches within it, so this is the least that a host has."""
+    """Branch of its NVIDIA driver, which is the minimum, because AWS patches within it."""
 
     system: str
     supported_until: str
-    """When the support of that system ends, or ended."""
+    """End of the support of that system."""
 
     withdrawn: str | None
-    """The day from which SageMaker takes the host image no more; the next row is taken then."""
+    """The day from which SageMaker no longer accepts the host image; the next row then applies."""
 
     source: str
     checked: str
@@ -65,26 +65,26 @@ def _gpus() -> dict[str, Gpu]:
 
 @functools.cache
 def host_images() -> tuple[HostImage, ...]:
-    """Every row, the preferred one of each CUDA first."""
+    """All host images, the preferred one of each CUDA first."""
     return tuple(HostImage(**row) for row in table("host_images")["host_images"])
 
 
 def gpu_of(instance: Instance) -> Gpu | None:
-    """The GPU of an instance type; None without one, and where the table does not have it."""
+    """The GPU of an instance type; None without one, and if the table does not have it."""
     return _gpus().get(instance.accelerator_name or "") if instance.gpus else None
 
 
 def cuda_version(text: str) -> Version:
-    """A CUDA as a tag or a person writes it, `cu124` or `12.4`, as numbers."""
+    """A CUDA release, written as `cu124` or `12.4`, as numbers."""
     digits = text.removeprefix("cu")
     return version(digits if "." in digits else f"{digits[:-1]}.{digits[-1]}")
 
 
 def pick_host_image(cuda: str | None, instances: Iterable[Instance] = ()) -> HostImage | None:
-    """The host image for an image's CUDA on these types of instance.
+    """The host image for an image's CUDA on these instance types.
 
-    None, which leaves SageMaker's default, for a CPU image, for CUDA 11 and older, which run there, for a CUDA newer
-    than the table, and for GPUs that the driver of no row drives.
+    None, which leaves SageMaker's default, for a CPU image, for CUDA 11 and older, which the default supports, for a
+    CUDA newer than the table, and for GPUs that no row's driver supports.
     """
     if cuda is None:
         return None
@@ -106,12 +106,12 @@ def check_gpu(
     bases: Callable[[], Iterable[DlcImage]] = tuple,
     region: str | None = None,
 ) -> tuple[str, ...]:
-    """Refuse an instance type whose GPUs the image is known not to drive; otherwise what to annotate.
+    """Refuse an instance type whose GPUs the image is known not to support; otherwise return notes.
 
-    :param cuda: The image's CUDA, as `cu124`; None where nobody knows.
-    :param torch: Its torch; None where nobody knows, and where another program computes (vLLM).
-    :param bases: Images that would do as well, oldest first, of which the error names the newest that drives the GPUs.
-    :param region: Where the instance is to be; types that are not offered there are not proposed.
+    :param cuda: The image's CUDA, such as `cu124`; None if unknown.
+    :param torch: Its torch; None if unknown, and for vLLM images.
+    :param bases: Alternative images, oldest first; the error names the newest that supports the GPUs.
+    :param region: Region of the instance; types that are not offered there are not proposed.
     """
     if not instance.gpus or cuda is None:
         return ()
@@ -128,7 +128,7 @@ def check_gpu(
 
 
 def drives(instance: Instance, image: DlcImage) -> bool:
-    """Whether nothing known speaks against an image on the GPUs of an instance type, its host's driver included."""
+    """Whether an image supports the GPUs of an instance type, and a host image has the driver, as far as known."""
     gpu = gpu_of(instance)
     if gpu is None or image.cuda is None:
         return True
@@ -136,7 +136,7 @@ def drives(instance: Instance, image: DlcImage) -> bool:
 
 
 def built_for(cuda: str | None, torch: str | None) -> str | None:
-    """The GPUs that an image has code for, in words; None where the tables do not have it."""
+    """The GPU architectures that an image has code for, in words; None if the tables do not have it."""
     if cuda is None:
         return None
     if build := _build_of(cuda, torch):
@@ -148,20 +148,20 @@ def built_for(cuda: str | None, torch: str | None) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Build:
-    """For which GPUs a torch has code."""
+    """The GPU architectures that a torch build has code for."""
 
     architectures: Sequence[str]
     ptx: str | None
 
     def has_code_for(self, capability: Version) -> bool:
-        """Machine code runs on later GPUs of its major release, PTX on all later ones."""
+        """Whether it runs: machine code runs on later GPUs of the same major capability, PTX on all later ones."""
         own = [version(each) for each in self.architectures]
         compiled = any(each[0] == capability[0] and each[1] <= capability[1] for each in own)
         return compiled or (self.ptx is not None and version(self.ptx) <= capability)
 
 
 def _build_of(cuda: str, torch: str | None) -> _Build | None:
-    """What PyTorch publishes of a torch for a CUDA; None where the table does not have the pair."""
+    """PyTorch's published build of a torch for a CUDA; None if the table does not have the pair."""
     if torch is None:
         return None
     asked, minor = cuda_version(cuda), version(torch)[:2]
@@ -173,14 +173,14 @@ def _build_of(cuda: str, torch: str | None) -> _Build | None:
 
 
 def _toolkit_of(cuda: str) -> dict[str, object] | None:
-    """What the toolkit can compile for; None for one that is older than the table, or of a newer major release."""
+    """The architectures of a CUDA toolkit; None for one older than the table, or of a newer major release."""
     asked = cuda_version(cuda)
     rows = [row for row in table("cuda_builds")["cuda_toolkits"] if version(row["cuda"]) <= asked]
     return rows[-1] if rows and version(rows[-1]["cuda"])[0] == asked[0] else None
 
 
 def _cannot_drive(gpu: Gpu, cuda: str, torch: str | None) -> str | None:
-    """Why not; None where it can, or nobody knows."""
+    """Why an image does not support a GPU; None if it does, or if that is unknown."""
     capability = version(gpu.compute_capability)
     name = ".".join(map(str, cuda_version(cuda)))
     build, toolkit = _build_of(cuda, torch), _toolkit_of(cuda)
@@ -216,12 +216,12 @@ def _notes(instance: Instance, gpu: Gpu, cuda: str, torch: str | None) -> Iterab
 
 
 def _lacks_driver(instance: Instance, cuda: str) -> bool:
-    """Whether there are host images for a CUDA, and none with a driver for the GPUs of a type."""
+    """Whether the table has host images for a CUDA, but none whose driver supports the GPUs of a type."""
     return pick_host_image(cuda) is not None and pick_host_image(cuda, [instance]) is None
 
 
 def _near_types(instance: Instance, cuda: str, torch: str | None, region: str | None) -> list[str]:
-    """The type that is most like this one, of those that the image drives."""
+    """The most similar instance type whose GPUs the image supports, as an alternative in an error."""
 
     def distance(other: Instance) -> tuple[int, float, float]:
         memory = abs(other.gpus * other.gpu_memory_mib - instance.gpus * instance.gpu_memory_mib)
@@ -238,7 +238,7 @@ def _near_types(instance: Instance, cuda: str, torch: str | None, region: str | 
 
 
 def _near_bases(gpu: Gpu, bases: Iterable[DlcImage], region: str | None) -> list[str]:
-    """The newest of the bases that drives the GPU, as an option."""
+    """The newest base that supports the GPU, as an option in an error."""
     fitting = [image for image in bases if image.cuda and _cannot_drive(gpu, image.cuda, image.torch) is None]
     published = [image for image in fitting if region is None or region in image.regions]
     if not published:

@@ -9,13 +9,13 @@ from typing import Literal
 from extended_dlc.facts._tables import did_you_mean, table
 
 Accelerator = Literal["cpu", "gpu", "neuron", "gaudi", "unknown"]
-"""What an instance computes with. DLCs come for `cpu` and `gpu`; `neuron` and `gaudi` need image families of their own;
-of a type that CloudFormation knows later it is `unknown`."""
+"""The accelerator of an instance. DLCs exist for `cpu` and `gpu`; `neuron` and `gaudi` need other image families;
+`unknown` is that of a type that is a CDK token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """An instance type, as `ml.g5.xlarge`."""
+    """An instance type, such as `ml.g5.xlarge`."""
 
     name: str
     accelerator: Accelerator
@@ -23,25 +23,25 @@ class Instance:
 
     architecture: Literal["x86_64", "arm64"]
     vcpu: int | None
-    """Virtual cores; None where no published source has them."""
+    """Number of vCPUs; None if no published source has it."""
 
     memory_mib: int | None
     accelerator_name: str | None = None
-    """As `NVIDIA A10G`; None without an accelerator."""
+    """Such as `NVIDIA A10G`; None without an accelerator."""
 
     accelerators: int = 0
     accelerator_memory_mib: int = 0
     """Memory of each accelerator, MiB."""
 
     local_storage_gb: int = 0
-    """Local NVMe storage, GB; SageMaker refuses a volume size where there is any."""
+    """Local NVMe storage, GB; SageMaker refuses a volume size for types that have it."""
 
     network_gbps: float | None = None
-    """Gigabits a second that EC2 gives the type at any time; None where no published source has them."""
+    """EC2's baseline bandwidth in Gbit/s; None if no published source has it."""
 
     regions: tuple[str, ...] | None = None
-    """Regions where EC2 offers the type; None where no source tells. SageMaker, whose own list is published for readers
-    only, may host on it in fewer."""
+    """Regions where EC2 offers the type; None if unknown. SageMaker may host on it in fewer regions: its own list is
+    published only as a page to read."""
 
     @property
     def gpus(self) -> int:
@@ -54,14 +54,14 @@ class Instance:
         return self.accelerator_memory_mib if self.gpus else 0
 
     def is_offered(self, region: str) -> bool | None:
-        """Whether EC2 offers the type in a region; None for a region or a type that the data does not cover."""
+        """Whether EC2 offers the type in a region; None for a region or a type that the table does not cover."""
         if self.regions is None or region not in table("instances")["covered"]:
             return None
         return region in self.regions
 
 
 def find_instance(name: str) -> Instance:
-    """The instance type of this name; a `ValueError` with the nearest name where SageMaker hosts on no such type."""
+    """The instance type of this name; raises `ValueError` with the nearest name if SageMaker does not host on it."""
     data = table("instances")
     rows = data["instances"]
     if name not in rows:
@@ -78,7 +78,7 @@ def all_instances() -> tuple[Instance, ...]:
 
 
 def check_image_runs_on(instance: Instance, accelerator: str | None) -> None:
-    """Refuse, with the way out, an `instance` that an image for `accelerator` (None: not known) cannot run on."""
+    """Refuse an `instance` that an image for `accelerator` (None if unknown) cannot run on, with an alternative."""
     if instance.accelerator == "unknown":
         return
     if instance.accelerator not in ("cpu", "gpu"):

@@ -1,4 +1,4 @@
-"""The figures that SageMaker and CloudFormation keep to, each with its source (`data/limits.json`)."""
+"""The limits of SageMaker and CloudFormation, each with its source (`data/limits.json`)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from extended_dlc.facts._tables import did_you_mean, table
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """One figure: the least, the most, or both."""
+    """One limit: a minimum, a maximum, or both."""
 
     limit: str
-    """Its name here, as `serverless.memory_mb`; a figure of all hosting kinds has no first part."""
+    """Its name, such as `serverless.memory_mb`; a limit of all hosting kinds has no prefix."""
 
     min: int | None
     max: float | None
@@ -24,12 +24,12 @@ class Limit:
 
 @functools.cache
 def limits() -> dict[str, Limit]:
-    """Every figure by its name."""
+    """All limits by their names."""
     return {row["limit"]: Limit(**row) for row in table("limits")["limits"]}
 
 
 def limit(name: str) -> Limit:
-    """The figure of this name; a `KeyError` where there is none, since names are written by us."""
+    """The limit of this name; raises `KeyError`, because names come from this code and not from users."""
     known = limits()
     if name not in known:
         raise KeyError(f"no limit is called '{name}'{did_you_mean(name, known)}")
@@ -37,12 +37,12 @@ def limit(name: str) -> Limit:
 
 
 def most(name: str) -> int:
-    """The upper end of a limit that has one in whole units."""
+    """The maximum of a limit, in whole units."""
     return int(limit(name).max or 0)
 
 
 def check_limit(name: str, value: float) -> None:
-    """Refuse a value outside a limit, with both ends and the source."""
+    """Refuse a value outside a limit; the error has both ends and the source."""
     found = limit(name)
     low, high = found.min, found.max
     if (low is None or value >= low) and (high is None or value <= high):

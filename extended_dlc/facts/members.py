@@ -1,6 +1,6 @@
-"""Each writable member of the resources that an endpoint is made of: the option that sets it, or why none does.
+"""Each writable property of an endpoint's resources: the option that sets it, or why none does.
 
-`python -m extended_dlc.facts.members > docs/members.md` prints the list for people.
+`python -m extended_dlc.facts.members > docs/members.md` writes the documentation.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from dataclasses import dataclass
 from extended_dlc.facts._tables import table
 
 RESOURCES = ("CfnModel", "CfnEndpointConfig", "CfnEndpoint")
-"""The classes of `aws_cdk.aws_sagemaker` whose members are listed."""
+"""The classes of `aws_cdk.aws_sagemaker` whose properties are listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One member of a resource or of one of its property types."""
+    """One property of a resource or of one of its property types."""
 
     member: str
-    """As `CfnModel.ContainerDefinition.environment`."""
+    """Such as `CfnModel.ContainerDefinition.environment`."""
 
     option: str | None = None
-    """What sets it."""
+    """The option that sets it."""
 
     reason: str | None = None
-    """Why nothing does."""
+    """Why no option sets it."""
 
 
 @functools.cache
 def members() -> tuple[Member, ...]:
-    """All of them."""
+    """All rows of the table."""
     return tuple(Member(**row) for row in table("members")["members"])
 
 
 def listed() -> str:
-    """The list as a page of the documentation."""
+    """The table as a page of the documentation."""
     lines = [
         "# What of SageMaker's resources can be set",
         "",

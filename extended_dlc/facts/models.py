@@ -1,4 +1,4 @@
-"""What is known of a model before it runs: by its name, by its config.json, or by what the Hub said of it."""
+"""The facts of a model before it runs: by its name, from its config.json, or from the Hub's API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from extended_dlc.facts.named_models import known_licence, known_model_type
 SPEECH = "automatic-speech-recognition"
 
 SPEECH_TYPES = ("moonshine", "moonshine_streaming", "speech_to_text", "whisper")
-"""Model types that turn speech into text and do nothing else."""
+"""Model types whose only task is speech recognition."""
 
 DTYPE_BYTES = {
     "float64": 8.0,
@@ -25,50 +25,50 @@ DTYPE_BYTES = {
     "float8_e4m3fn": 1.0,
     "float8_e5m2": 1.0,
 }
-"""Bytes of one number, by torch's names."""
+"""torch dtype -> bytes of one number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """A model's kind and size; None is for what nobody said."""
+    """A model's type, size and further facts; None if unknown."""
 
     model_id: str | None = None
     model_type: str | None = None
     task: str | None = None
     parameters: int | None = None
     dtype: str | None = None
-    """Number format of its weights, as torch calls it: `bfloat16`."""
+    """torch dtype of its weights: `bfloat16`."""
 
     weight_bytes: int | None = None
-    """The weights that are loaded, as they are stored."""
+    """Bytes of the stored weight files that are loaded."""
 
     cache_elements_per_token: int | None = None
-    """Numbers that attention keeps for each token of each request while it generates; None: it does not generate."""
+    """Numbers in the attention cache for each token of a request; None if the model does not generate."""
 
     cache_elements: int = 0
-    """Numbers that attention keeps for each request whatever its length."""
+    """Numbers in the attention cache for each request, independent of its length."""
 
     context: int | None = None
-    """The most tokens that a request may have."""
+    """Longest request, in tokens."""
 
     revision: str | None = None
-    """The commit that the Hub was asked about."""
+    """The commit that the Hub's facts are from."""
 
     gated: bool | None = None
-    """Whether the Hub gives it only to whoever agreed to its terms, or has it in private."""
+    """Whether it is gated or private on the Hub."""
 
     licence: str | None = None
 
     @property
     def size(self) -> int | None:
-        """Bytes that a container downloads, as far as known: the weights, or the parameters in their format."""
+        """Bytes that a container downloads: the weight files, or else the parameters in their dtype."""
         if self.weight_bytes is not None or self.parameters is None:
             return self.weight_bytes
         return int(self.parameters * DTYPE_BYTES.get(self.dtype or "", 2))
 
     @property
     def is_speech(self) -> bool:
-        """Whether it is of a type that turns speech into text and does nothing else."""
+        """Whether its type's only task is speech recognition."""
         return self.model_type in SPEECH_TYPES
 
 
@@ -85,15 +85,15 @@ LOOKED_UP = (
     "gated",
     "licence",
 )
-"""What `extended-dlc lookup` writes."""
+"""The facts that `extended-dlc lookup` writes."""
 
 
 MODEL_KEY = "extended-dlc:model:"
-"""The start of what `cdk.context.json` calls a model that was looked up."""
+"""Prefix of the keys of looked-up models in `cdk.context.json`."""
 
 
 def context_key(model_id: str) -> str:
-    """Under which key of cdk.context.json the Hub's answer about a model is."""
+    """The key of a model's facts in cdk.context.json."""
     return f"{MODEL_KEY}{model_id}"
 
 
@@ -103,7 +103,7 @@ def _named() -> dict[str, ModelFacts]:
 
 
 def is_named(model_id: str) -> bool:
-    """Whether the model is one of those that are known by their names."""
+    """Whether the facts of the model are in the table."""
     return model_id in _named()
 
 
@@ -117,10 +117,10 @@ def know_model(
     parameters: int | None = None,
     task: str | None = None,
 ) -> ModelFacts:
-    """All that is known of a model, the most certain last: its name, the Hub's answer, its config.json, what was said.
+    """All known facts of a model. Later sources take precedence: its name, the Hub, its config.json, the options.
 
-    :param looked_up: What cdk.context.json holds under `context_key`. It is passed over when it is about another
-        revision than the one that is asked for.
+    :param looked_up: The value in cdk.context.json under `context_key`. It is ignored if it is about another revision
+    than the given one.
     """
     name = model_id or ""
     facts = _named().get(name, ModelFacts(model_id=model_id, model_type=known_model_type(name)))
@@ -138,7 +138,7 @@ def know_model(
 
 
 def read_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config.json tells of a model's kind and of what it keeps while it generates."""
+    """The type, dtype, attention cache and context length in a config.json."""
     text = config.get("text_config")
     text = text if isinstance(text, Mapping) else config
     layers = _first(text, "decoder_layers", "num_hidden_layers", "n_layer", "num_layers")

@@ -1,6 +1,6 @@
-"""What cdk-nag finds in the library's own constructs, each with the reason why it stays.
+"""cdk-nag's findings in the library's constructs, each with the reason why it stays.
 
-`python -m extended_dlc.facts.nag > docs/nag.md` prints the list for people.
+`python -m extended_dlc.facts.nag > docs/nag.md` writes the documentation.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from dataclasses import dataclass
 from extended_dlc.facts._tables import table
 
 PACKS = ("NIST.800.53.R5", "HIPAA.Security", "PCI.DSS.321")
-"""The packs that share the names of their rules."""
+"""The packs that use the same rule names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What is found in one resource of one construct."""
+    """The findings in one resource of one construct."""
 
     of: str
-    """The class of the construct; `Stack` for what the library puts into the stack of its constructs."""
+    """The class of the construct; `Stack` for constructs that the library puts directly into the stack."""
 
     path: str
     """The resource's path below the construct, with `*` for any part of it."""
 
     rules: tuple[str, ...]
-    """With the pack in front, as `AwsSolutions-CB4`; without, as those of `PACKS`. Of a rule that has several findings
-    in a resource those that fit what is in brackets, with `*` for any text; `=*` is an asterisk alone."""
+    """Names with the pack, such as `AwsSolutions-CB4`; names without a pack are of all `PACKS`. For a rule with several
+    findings in a resource, brackets contain the findings' pattern, with `*` for any text; `=*` is a literal `*`."""
 
     reason: str
 
     def fits(self, of: str, path: str) -> bool:
-        """Whether it is about a resource."""
+        """Whether it applies to a resource of the construct."""
         return self.of == of and fnmatch.fnmatchcase(path, self.path)
 
     def ids(self, found: Iterable[str]) -> list[str]:
-        """The ids of the rules, each with its pack, and of those of the findings in a resource that the rules name.
+        """The ids of the rules, each with its pack, and with the resource's findings that the rules' patterns match.
 
-        :param found: As `Resource::*`.
+        :param found: Findings such as `Resource::*`.
         """
         ids: list[str] = []
         for rule in self.rules:
@@ -60,13 +60,13 @@ def _names(pattern: str, finding: str) -> bool:
 
 @functools.cache
 def findings() -> tuple[Finding, ...]:
-    """All of them."""
+    """All rows of the table."""
     rows = table("nag")["findings"]
     return tuple(Finding(**{**row, "rules": tuple(row["rules"])}) for row in rows)
 
 
 def listed() -> str:
-    """The list as a page of the documentation."""
+    """The table as a page of the documentation."""
     lines = [
         "# What cdk-nag finds, and why it stays",
         "",

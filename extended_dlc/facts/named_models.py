@@ -1,4 +1,4 @@
-"""What is known of Hub models by their names."""
+"""Facts of Hub models by their names alone."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LICENCES = {
 
 
 def known_model_type(model_id: str) -> str | None:
-    """The transformers model type behind a Hub id where the name tells, as `bloom`; None where it does not."""
+    """The transformers model type of a Hub id, such as `bloom`; None if the name does not tell it."""
     return next((model_type for name, model_type in _FAMILIES if name.fullmatch(model_id)), None)
 
 
 def known_licence(model_id: str) -> str | None:
-    """The licence of a Hub model where its name tells; None where it does not."""
+    """The licence of a Hub model; None if the name does not tell it."""
     return _LICENCES.get(known_model_type(model_id) or "")

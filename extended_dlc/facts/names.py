@@ -1,16 +1,16 @@
-"""Names that SageMaker gives (SageMaker developer guide, "Amazon SageMaker AI metrics", "Log groups and streams").
+"""SageMaker's log groups and namespaces (developer guide, "Amazon SageMaker AI metrics", "Log groups and streams").
 
-`functions/proof.py` runs alone in Lambda and has its own; a test compares the two.
+`functions/proof.py` runs in Lambda without this package and has its own copy; a test compares the two.
 """
 
 ENDPOINT_LOGS = "/aws/sagemaker/Endpoints"
-"""Start of an endpoint's log group, before `/` and its name; also the namespace of what is measured on instances."""
+"""Prefix of an endpoint's log group, before `/` and its name; also the namespace of instance metrics."""
 
 COMPONENT_LOGS = "/aws/sagemaker/InferenceComponents"
-"""Start of a component's log group, before `/` and its name; also the namespace of what is measured on its copies."""
+"""Prefix of a component's log group, before `/` and its name; also the namespace of metrics of its copies."""
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
 """The log group of all training jobs of an account; also the namespace of what is measured of them."""
 
 REQUEST_METRICS = "AWS/SageMaker"
-"""Namespace of what is counted of requests."""
+"""Namespace of request metrics."""

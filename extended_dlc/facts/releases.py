@@ -1,4 +1,4 @@
-"""transformers' releases: when they came, what they need, and which pipeline tasks they have."""
+"""transformers releases: their dates, their requirements and their pipeline tasks."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ from extended_dlc.facts.catalog import version
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """One transformers release and what its wheel asks for."""
+    """One transformers release and the requirements of its wheel."""
 
     release: str
     date: str
-    """Day of its upload to PyPI, as `2026-11-22`."""
+    """Day of its upload to PyPI, such as `2026-11-22`."""
 
     python: str
-    """Oldest Python, as `3.10`."""
+    """Oldest Python, such as `3.10`."""
 
     torch: str | None
-    """Oldest torch that the `torch` extra accepts; None: any."""
+    """Oldest torch that the `torch` extra accepts; None for any."""
 
     torch_gate: str | None
-    """Torch below which it runs as if there were none; None where it does not look."""
+    """The torch below which transformers ignores an installed torch; None if it does not check."""
 
     huggingface_hub: str | None
-    """Accepted range, as `>=1.31.0,<3.0`; None where the wheel does not ask for the package."""
+    """Accepted range, such as `>=1.31.0,<3.0`; None if the wheel does not require the package."""
 
     tokenizers: str | None
     safetensors: str | None
     yanked: bool
-    """Whether it was withdrawn from PyPI."""
+    """Whether it was yanked from PyPI."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The releases whose `pipeline(…)` takes a task."""
+    """A task, with the releases whose `pipeline(…)` takes it."""
 
     task: str
     alias_of: str | None
-    """The task that it is another name of; None for a task of its own."""
+    """The task that it is an alias of; None if it is no alias."""
 
     first: str
-    """First release; `4.17.0` also stands for anything older."""
+    """First release; `4.17.0` also stands for older ones."""
 
     last: str | None
-    """Last release; None while it is there."""
+    """Last release; None if the newest still has it."""
 
 
 @functools.cache
 def every_release() -> dict[str, Release]:
-    """Every transformers release from 4.17.0 on, withdrawn ones included, oldest first."""
+    """Every transformers release from 4.17.0 on, yanked ones included, oldest first."""
     return {row["release"]: Release(**row) for row in table("releases")["releases"]}
 
 
 @functools.cache
 def releases() -> dict[str, Release]:
-    """Every transformers release from 4.17.0 on that is not withdrawn, oldest first."""
+    """Every transformers release from 4.17.0 on that is not yanked, oldest first."""
     return {name: release for name, release in every_release().items() if not release.yanked}
 
 
 @functools.cache
 def task_names() -> frozenset[str]:
-    """Every task that some release has or had, under each of its names."""
+    """Every task of any release, with all aliases."""
     return frozenset(row["task"] for row in table("tasks")["tasks"])
 
 
 def find_task(task: str) -> tuple[Task, ...]:
-    """The releases that take a task, oldest first; empty for one that no release read here takes.
+    """The ranges of releases that take a task, oldest first; empty if no release in the table does.
 
-    More than one where a task was removed and its name led to another one later. `translation_en_to_fr` and the like
-    are `translation`.
+    There are several if a task was removed and its name later became an alias. Names such as `translation_en_to_fr`
+    stand for `translation`.
     """
     name = "translation" if task.startswith("translation_") else task
     spans = (Task(**row) for row in table("tasks")["tasks"] if row["task"] == name)
@@ -80,7 +80,7 @@ def find_task(task: str) -> tuple[Task, ...]:
 
 
 def tasks_of(transformers: str) -> dict[str, str | None] | None:
-    """The tasks of a release, each with the task that it is another name of; None for a release outside our data."""
+    """The tasks of a release -> the task that each is an alias of; None for a release outside the table."""
     known = list(releases())
     asked = version(transformers)
     if not version(known[0]) <= asked <= version(known[-1]):

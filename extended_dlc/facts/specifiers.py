@@ -1,4 +1,4 @@
-"""Requirements in pip's words, as far as the checks need to understand them (PEP 508, by `packaging`)."""
+"""Reads pip requirements, as far as the checks need them (PEP 508, by `packaging`)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Requirement:
     """One requirement."""
 
     name: str
-    """The package, in lower case and with `-` for `_` and `.`."""
+    """The package's normalized name: lower case, with `-` for `_` and `.`."""
 
     range: SpecifierSet
     text: str
-    """As it was written."""
+    """The text as the user wrote it."""
 
     @property
     def exact(self) -> str | None:
-        """The one release that it accepts; None where it accepts several."""
+        """The only release that it accepts; None if it accepts several."""
         clauses = [each for each in self.range if each.operator in ("==", "===") and "*" not in each.version]
         return clauses[0].version if clauses else None
 
     def accepts(self, release: str) -> bool:
-        """Whether a release such as `5.23.0` is in the range; what is no release passes."""
+        """Whether a release such as `5.23.0` is in the range; an invalid version passes."""
         try:
             return self.range.contains(Version(release), prereleases=True)
         except InvalidVersion:
@@ -37,7 +37,7 @@ class Requirement:
 
 
 def read_requirement(text: str) -> Requirement:
-    """One line of a requirements file; a ValueError that completes "requirement '…'"."""
+    """Parse one line of a requirements file; raises ValueError with a text that completes "requirement '…'"."""
     try:
         found = Parsed(text.strip())
     except InvalidRequirement:

@@ -1,4 +1,4 @@
-"""Which image of AWS's serves as it is."""
+"""Chooses the AWS image that is served without an extension."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from extended_dlc.facts.catalog import INFERENCE, DlcImage, dlc_images, version
 
 
 def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcImage:
-    """The Hugging Face inference image with this transformers release (None: the newest), as published in `region`.
+    """The Hugging Face inference image with this transformers release (None for the newest), published in `region`.
 
-    A `ValueError` with the releases that AWS has images with, or with the regions.
+    Raises `ValueError` with the releases that AWS has images for, or with the regions.
     """
     family = dlc_images(INFERENCE, accelerator=accelerator)
     releases = sorted({image.release for image in family}, key=version)
@@ -18,5 +18,5 @@ def pick_stock(transformers: str | None, accelerator: str, region: str) -> DlcIm
             f"AWS has published no {INFERENCE} image for {accelerator} with transformers {transformers}: take one of "
             f"{', '.join(releases)}, or extend one (ExtendedDlc)"
         )
-    found[-1].uri(region)  # its error names the regions there are
+    found[-1].uri(region)  # raises an error with the regions
     return found[-1]

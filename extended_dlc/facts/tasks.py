@@ -1,4 +1,4 @@
-"""Which pipeline task goes with which transformers release and which server."""
+"""Compatibility of pipeline tasks with transformers releases and servers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from extended_dlc.facts.compat import Server
 from extended_dlc.facts.releases import Task, find_task, releases, task_names
 
 NOT_SERVED = frozenset({"conversational", "video-classification"})
-"""Tasks that the native server does not serve: one left before the releases that it carries, the other reads files."""
+"""Tasks that the native server does not serve: one was removed before its oldest release, the other reads files."""
 
 NATIVE_ONLY = frozenset({"sentence-embeddings", "sentence-ranking", "sentence-similarity", "text-ranking"})
-"""Tasks that no release of transformers has a pipeline for, and that the native server serves."""
+"""Tasks of the native server that no transformers release has a pipeline for."""
 
 CHAT_TASKS = ("text-generation", "image-text-to-text")
-"""Tasks whose models answer completions, and chats where they have a template for them; a part may be pictures."""
+"""Tasks whose models answer completions, and chats if they have a chat template; messages may contain images."""
 
 _INSTEAD = {
     "image-to-text": "image-text-to-text",
@@ -27,10 +27,10 @@ _INSTEAD = {
 
 
 def check_task(task: str, transformers: str | None, server: Server | None) -> str | None:
-    """Refuse a task that is known not to be served; a sentence to annotate where that is not known.
+    """Refuse a task that is known not to be served; return a note if that is not known.
 
-    :param transformers: Release in the image; None, where it is not known, passes.
-    :param server: Which server answers; None for one that is neither of ours nor AWS's, which may serve any task.
+    :param transformers: Release in the image; None, which passes, if unknown.
+    :param server: The server; None for one that is neither this project's nor AWS's, which may serve any task.
     """
     if task in NATIVE_ONLY and server == "native":
         return None
@@ -53,7 +53,7 @@ def check_task(task: str, transformers: str | None, server: Server | None) -> st
 
 def _covers(span: Task, transformers: str) -> bool:
     asked = version(transformers)
-    # the first release that was read stands for anything older
+    # The first release of the table also stands for older ones.
     since = span.first == next(iter(releases())) or version(span.first) <= asked
     return since and (span.last is None or asked <= version(span.last))
 

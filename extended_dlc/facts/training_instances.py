@@ -1,4 +1,4 @@
-"""Instance types that SageMaker trains on, which are not all that it hosts on."""
+"""Instance types that SageMaker trains on, which differ from those that it hosts on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from extended_dlc.facts.instances import Instance, find_instance
 
 
 def find_training_instance(name: str) -> Instance:
-    """The instance type of this name; a `ValueError` with the nearest name where SageMaker trains on no such type."""
+    """The instance type of this name; raises `ValueError` with the nearest name if SageMaker does not train on it."""
     rows = table("training_instances")["training_instances"]
     if name not in rows:
         hint = did_you_mean(name if name.startswith("ml.") else f"ml.{name}", rows)
