@@ -1,4 +1,4 @@
-"""The caller's AWS session for commands: a region and credentials, or the sentence that says what is missing."""
+"""The AWS session of commands: a region and credentials, or an error that names what is missing."""
 
 from __future__ import annotations
 

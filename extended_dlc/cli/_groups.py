@@ -1,4 +1,4 @@
-"""Groups of commands: errors as this project prints them, and the nearest name for one that does not exist."""
+"""Groups of commands, which print errors in this project's format and suggest the nearest command."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from extended_dlc.facts._tables import did_you_mean
 
 
 class Group(click.Group):
-    """A group that suggests the nearest command."""
+    """A group that suggests the nearest command for an unknown one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command of these arguments; a usage error with the nearest one where there is none."""
+        """The command of these arguments; a usage error with the nearest name if there is none."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:

@@ -1,4 +1,4 @@
-"""The app's settings for commands: read, checked and decided as the app does."""
+"""Reads, checks and decides the app's settings for commands, as the app does."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def override_options(command: F) -> F:
-    """The options of a command that go over single settings, as `-c` does for the app."""
+    """Add the options that override single settings, as `-c` does for the app."""
     for override in reversed(list(OVERRIDES.values())):
         command = click.option(f"--{override.key.replace('_', '-')}", help=f"{override.what.capitalize()}.")(command)
     return command
 
 
 def raw_settings(file: str | None, *, folder: Path = Path(), overrides: Mapping[str, str | None] | None = None) -> Raw:
-    """The settings as they stand; `SettingsError` for what cannot be read.
+    """The unchecked content of the settings; raises `SettingsError` if they cannot be read.
 
-    The region of settings that name none is the one that the CDK CLI would deploy to.
+    Without a region in the settings it is the one that the CDK CLI would deploy to.
     """
     raw = read_raw({"settings": file, **(overrides or {})}, folder=folder)
     if raw.base_region is None and (region := cli_region()):
@@ -36,14 +36,14 @@ def raw_settings(file: str | None, *, folder: Path = Path(), overrides: Mapping[
 
 
 def decided(raw: Raw, *, folder: Path = Path(), load: Load | None = None) -> Any:
-    """The settings, typed and decided (`extended_dlc.app.settings.Read`)."""
-    from extended_dlc.app.settings import read  # pydantic takes half a second
+    """The settings with their types and decisions (`extended_dlc.app.settings.Read`)."""
+    from extended_dlc.app.settings import read  # importing pydantic takes half a second
 
     return read(raw, looked_up=known_models(raw.file, folder), load=load)
 
 
 def looked_up() -> dict[str, Any]:
-    """What cdk.context.json holds, for a command that ends where it cannot be read."""
+    """The content of cdk.context.json; ends the command if it cannot be read."""
     try:
         return read_context_file()
     except SettingsError as error:
@@ -51,13 +51,13 @@ def looked_up() -> dict[str, Any]:
 
 
 def cli_region() -> str | None:
-    """The region that the CDK CLI would deploy to: of the environment, or of the caller's AWS profile."""
+    """The region that the CDK CLI would deploy to: that of the environment, or of the AWS profile."""
     if named := os.environ.get("AWS_REGION"):
         return named
     import boto3
 
     try:
         region: str | None = boto3.Session().region_name
-    except Exception:  # a profile that cannot be read, which others report
+    except Exception:  # an unreadable profile, which other code reports
         return None
     return region

@@ -75,7 +75,7 @@ def ask(**given: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command was given."""
+    """The options of the command."""
 
     name: str
     what: str | None
@@ -99,7 +99,7 @@ class Options:
 
 
 def _ask(options: Options) -> dict[str, Any]:
-    """Ask, print, and tell what JSON is made of."""
+    """Send the request, print the response, and return the content of the JSON output."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     from extended_dlc.asking import content
@@ -158,7 +158,7 @@ def _check_names(names: dict[str, str | None]) -> None:
 
 
 def _content(what: str | None, content_type: str | None) -> Any:
-    """What is asked: the sample, standard input, a file, or the text itself."""
+    """The content of the request: the sample, standard input, a file, or the text itself."""
     from extended_dlc.asking.content import Content, of_bytes, of_text
     from extended_dlc.asking.errors import AskError
 
@@ -177,7 +177,7 @@ def _content(what: str | None, content_type: str | None) -> Any:
     except OSError as error:
         if Path(what[:200]).is_file():
             raise AskError(f"'{what}' cannot be read ({error})", "correct its rights") from None
-    except ValueError:  # a text that can be no path
+    except ValueError:  # a text that is not a valid path
         pass
     if content_type is not None:
         return of_bytes(what.encode(errors="surrogateescape"), what[:50], content_type=content_type)
@@ -187,7 +187,7 @@ def _content(what: str | None, content_type: str | None) -> Any:
 
 
 def _looks_like_a_file(what: str) -> bool:
-    """One word with the ending of a kind of file that is known."""
+    """Whether it is one word with a known file extension."""
     from extended_dlc.asking.content import media_type
 
     return not any(each.isspace() for each in what) and media_type(b"", what) is not None
@@ -200,13 +200,13 @@ def _describer(session: Any) -> Any:
 
 
 def _bodies(asked: Any, values: dict[str, Any], *, chat: bool | None, is_vllm: bool, streams: bool) -> list[Any]:
-    """What is sent, and what in its place where the server does not take that."""
+    """The request bodies to try in turn, until the server accepts the form of one."""
     from dataclasses import replace
 
     from extended_dlc.asking import content
 
     if asked.text is not None and is_vllm:
-        # models without a chat template, as BLOOM, answer the second
+        # Models without a chat template, such as BLOOM, answer only the second body.
         bodies = [content.completion(asked, values, stream=streams)]
         if chat is None:
             bodies.insert(0, content.chat(asked, values, stream=streams))
@@ -214,13 +214,13 @@ def _bodies(asked: Any, values: dict[str, Any], *, chat: bool | None, is_vllm: b
         bodies = [content.chat(asked, values, stream=streams)]
     else:
         bodies = [content.plain(asked, values, stream=streams)]
-        if bodies[0].accept is not None:  # a server that knows no stream, as the stock one
+        if bodies[0].accept is not None:  # for servers without streaming, such as the stock one
             bodies.append(replace(bodies[0], accept=None, streams=False))
     return bodies
 
 
 def _first_that_is_taken(asker: Any, bodies: list[Any]) -> Any:
-    """The answer to the first body that the server does not refuse for its form."""
+    """The response to the first body whose form the server accepts."""
     from extended_dlc.asking.errors import ModelRefused
 
     *others, last = bodies
@@ -236,7 +236,7 @@ def _first_that_is_taken(asker: Any, bodies: list[Any]) -> Any:
 
 
 def _tell(name: str, answer: Any, screen: _Answer, output: str | None) -> dict[str, Any]:
-    """Print the answer and its latency; what JSON has of both."""
+    """Print the response and its latency, and return both for the JSON output."""
     from extended_dlc.asking.errors import AskError
     from extended_dlc.asking.reading import shown
 
@@ -266,7 +266,7 @@ def _tell(name: str, answer: Any, screen: _Answer, output: str | None) -> dict[s
 
 
 def _parsed(answer: Any) -> Any:
-    """The answer as JSON has it; None for what is no text."""
+    """The response for the JSON output; None if it is not text."""
     try:
         text = answer.data.decode()
     except UnicodeDecodeError:
@@ -287,7 +287,7 @@ def _write(file: str, data: bytes) -> None:
 
 
 class _Answer:
-    """The answer goes to standard output; progress and latency beside it."""
+    """Prints the response to standard output, and progress and latency to standard error."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -298,7 +298,7 @@ class _Answer:
         self._open = False
 
     def text(self, text: str) -> None:
-        """A part of the answer."""
+        """Print a part of the response."""
         self._passing.clear()
         if not self._as_json and text:
             self._out.text(text)
@@ -315,7 +315,7 @@ class _Answer:
         self._beside.line(line)
 
     def progress(self, what: str) -> None:
-        """What it waits for, and since when."""
+        """Show what the command waits for, and for how long."""
         self._passing.show(f"{what} ({time.monotonic() - self._began:.0f} s)")
 
     def latency(self, answer: Any, output: str | None) -> None:

@@ -1,4 +1,4 @@
-"""`extended-dlc catalog`: the published images, as the checkout or the installed package knows them."""
+"""`extended-dlc catalog`: the published images in the tables of the checkout or the installed package."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def refresh(dlc: str | None, as_json: bool) -> None:
 
 
 def _region() -> str:
-    """The region that the CDK would deploy the app in this folder to."""
+    """The region that the CDK would deploy this folder's app to."""
     from extended_dlc.app.read import SettingsError
     from extended_dlc.cli._settings import cli_region, raw_settings
 
@@ -148,7 +148,7 @@ def _print_images(images: Sequence[DlcImage], region: str | None, as_json: bool)
 
 
 def _gpus(image: DlcImage) -> dict[str, str]:
-    """Of a GPU image which GPUs it drives, on which host."""
+    """For a GPU image, the GPUs that it supports and the host image."""
     if image.accelerator != "gpu":
         return {}
     host = pick_host_image(image.cuda)
@@ -176,12 +176,12 @@ def _as_json(image: DlcImage) -> dict[str, Any]:
 
 
 def _python(image: DlcImage) -> str | None:
-    """`py312` as people write it: 3.12."""
+    """The Python release: 3.12 for `py312`."""
     return f"{image.python[2]}.{image.python[3:]}" if image.python else None
 
 
 def _cuda(image: DlcImage) -> str | None:
-    """`cu124` as people write it: 12.4."""
+    """The CUDA release: 12.4 for `cu124`."""
     return f"{image.cuda[2:-1]}.{image.cuda[-1]}" if image.cuda else None
 
 

@@ -64,7 +64,7 @@ def _as_json(name: str, finding: Finding) -> dict[str, str | None]:
 
 
 def _print(found: list[tuple[str, Finding]]) -> None:
-    """The problems first; what is as it should be, in the order of the checks, after what is not known."""
+    """Print problems first, then unknown results, then good ones, each in the order of the checks."""
     screen = Screen()
     order = ("problem", "unknown", "ok")
     for name, finding in sorted(found, key=lambda each: order.index(_state(each[1]))):

@@ -1,4 +1,4 @@
-"""What a command's exit status says: one table, which the commands, docs/exit-codes.md and a test read."""
+"""The exit statuses of commands: one table, which the commands, docs/exit-codes.md and a test read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Status:
     name: str
     meaning: str
     commands: str
-    """What it means for commands of which there is more to say."""
+    """Details for single commands."""
 
 
 STATUSES = (

@@ -53,7 +53,7 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
 
 
 def _answer(name: str, *, yes: bool) -> str:
-    """The answer to a question, or the default where nobody is asked."""
+    """The user's answer to a question, or the default with `--yes` and without a terminal."""
     question, default = _QUESTIONS[name]
     if name == "region":
         default = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or default

@@ -44,7 +44,7 @@ def lock(settings: str | None, output: str) -> None:
 
 
 def _report(image: Any) -> Any:
-    """What the base's pip would install."""
+    """The installation report of the base's pip, which installs nothing."""
     from extended_dlc.constructs.helpers import docker_folder
 
     family = "training" if image.family == "training" else "inference"

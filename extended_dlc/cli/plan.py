@@ -67,7 +67,7 @@ def plan(
 
 
 def _of_options(overrides: dict[str, str | None]) -> Raw:
-    """Settings of one endpoint, where no file holds any; what is not given is as extended-dlc init has it."""
+    """Settings of one endpoint from the options, without a file; defaults are similar to extended-dlc init's."""
     hosting = {"instance_type": overrides["instance_type"]} if overrides["instance_type"] else {}
     release = overrides["transformers"] or next(reversed(releases()))
     region = overrides["region"] or cli_region() or "us-east-1"
@@ -81,7 +81,7 @@ def _of_options(overrides: dict[str, str | None]) -> Raw:
 
 
 def _say_of_model(content: dict[str, Any], said: dict[str, Any]) -> None:
-    """Put what the options say of the model into the one endpoint that there is."""
+    """Put the options about the model into the settings of the only endpoint."""
     given = {key: value for key, value in said.items() if value is not None}
     if not given:
         return
@@ -94,7 +94,7 @@ def _say_of_model(content: dict[str, Any], said: dict[str, Any]) -> None:
 
 
 def as_data(found: Read) -> dict[str, Any]:
-    """The decision as JSON has it."""
+    """The decision for the JSON output."""
     decision = found.decision
     return {
         "region": found.settings.region if found.settings else found.raw.content.get("region"),
@@ -106,7 +106,7 @@ def as_data(found: Read) -> dict[str, Any]:
 
 
 def _parts(decision: Decision) -> list[tuple[str, PartDecision]]:
-    """Each part of each endpoint, by the words for it."""
+    """Each part of each endpoint, with its name in words."""
     return [
         (" ".join(filter(None, (endpoint.endpoint.place.removeprefix("endpoints."), part.part.who))), part)
         for endpoint in decision.endpoints
@@ -160,7 +160,7 @@ def _part_data(key: str, part: PartDecision) -> dict[str, Any]:
 
 
 def _print(found: Read) -> None:
-    """What is wrong, then what to know, then what would be done."""
+    """Print the problems, then the warnings, then the decision."""
     screen = Screen()
     decision = found.decision
     if found.problems:
@@ -224,7 +224,7 @@ def _endpoint(part: PartDecision) -> dict[str, str]:
 
 
 def _hosting(part: PartDecision) -> str:
-    """The kind of hosting, with how many instances of which types."""
+    """The kind of hosting, with the number and types of instances."""
     kind, fleet = type(part.part.endpoint.hosting).__name__, part.part.hosting
     if not isinstance(fleet, Instances):
         return kind
@@ -232,7 +232,7 @@ def _hosting(part: PartDecision) -> str:
 
 
 def _start(start: Start | None) -> dict[str, str]:
-    """The start's sum, and a line for each of its parts."""
+    """The estimated time of a start, and a line for each phase."""
     if start is None:
         return {"start": "not estimated"}
     unknown = ", and what the model's size adds" if any(phase.seconds is None for phase in start.phases) else ""
@@ -256,7 +256,7 @@ def _memory(fits: Fit | None) -> str:
 
 
 def _bar(fits: Fit, weights: int, there: int) -> str:
-    """How full the memory gets: weights #, requests =, working room -, free dots; what is too much is behind the ]."""
+    """A bar of memory use: weights #, requests =, working memory -, free dots; any excess is after the ]."""
     needed = weights + fits.cache + fits.working
     scale = 40 / max(needed, there)
     filled = ("#" * round(weights * scale)).ljust(round((weights + fits.cache) * scale), "=")

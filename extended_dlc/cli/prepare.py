@@ -19,7 +19,7 @@ from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask
 from extended_dlc.terminal import Screen, Waiting
 
 SECONDS = 5
-"""How long the Hub may take; a synth is not to wait for one that is out of reach."""
+"""Timeout of a Hub request, so that an unreachable Hub does not delay the synth."""
 
 
 @click.command()
@@ -44,9 +44,9 @@ def prepare(settings: str | None) -> None:
 
 
 def look_up(raw: Raw, decision: Decision | None) -> bool:
-    """Ask the Hub about each model of the settings that nobody knows, until it cannot be reached.
+    """Look up each unknown model of the settings on the Hub, and stop if the Hub is unreachable.
 
-    Whether something is noted that was not known; `OSError` where it cannot be.
+    Returns whether new facts were written; raises `OSError` if they cannot be written.
     """
     screen = Screen(err=True)
     known = read_lookups(raw.file)
@@ -75,7 +75,7 @@ def look_up(raw: Raw, decision: Decision | None) -> bool:
 
 
 def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
-    """The models of the Hub of which something is not known, with the revision that is asked for, each once."""
+    """The Hub models with unknown facts, each with its revision, without duplicates."""
     noted = {note.place for note in (decision.notes if decision else ()) if note.kind == "unknown-model"}
     parts = [part.part for endpoint in (decision.endpoints if decision else ()) for part in endpoint.parts]
     return list(
@@ -88,9 +88,9 @@ def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
 
 
 def log_in_to(bases: tuple[str, ...], *, quiet: bool = False) -> dict[str, str | None]:
-    """Log the engine in to the private ECR registries of these images; by host None, or the reason why not.
+    """Log the engine in to the private ECR registries of these images; returns host -> None, or the error.
 
-    :param quiet: Say nothing of what went well.
+    :param quiet: Do not print successful logins.
     """
     screen = Screen(err=True)
     engine = engine_program()

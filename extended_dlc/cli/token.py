@@ -68,7 +68,7 @@ def token(
 
 
 def _check(session: Any, endpoint: str, component: str | None) -> None:
-    """Say what is known to be wrong with what is to be asked."""
+    """Refuse an endpoint or component that SageMaker does not have or that takes no tokens; warn of other problems."""
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -51,7 +51,7 @@ def train(**given: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command was given."""
+    """The options of the command."""
 
     name: str
     settings: str | None
@@ -208,7 +208,7 @@ def _newest(states: Any, machine: str, name: str) -> str:
 
 
 class _News:
-    """Where progress is shown: standard output, or standard error beside JSON."""
+    """Prints progress to standard output, or to standard error with `--json`."""
 
     def __init__(self, *, as_json: bool) -> None:
         out = sys.stderr if as_json else sys.stdout
@@ -220,7 +220,7 @@ class _News:
         self._screen.line(line, style)
 
     def progress(self, line: str) -> None:
-        """A line that the next one replaces, where somebody looks at it."""
+        """Show a line that the next one replaces, on a terminal."""
         if line:
             self._passing.show(line)
         else:
@@ -231,7 +231,7 @@ class _News:
 
 
 def _settings(options: Options) -> Any:
-    """The settings, in which all is right."""
+    """The settings; raises `SettingsError` if they have problems."""
     raw = options.raw()
     _require_name(options.name, raw.content.get("training") or {})
     found = decided(raw)
@@ -303,7 +303,7 @@ def _image(image: str | None) -> str:
 
 
 def _reason(folder: Path) -> str:
-    """What the container wrote as its reason, for SageMaker."""
+    """The failure reason that the container wrote for SageMaker."""
     try:
         return (folder / "output" / "failure").read_text()[:1000]
     except OSError:
