@@ -214,7 +214,7 @@ class Batching:
         if self._kind is Kind.AUDIO and self._equal_sizes:
             return len(inputs["raw"])
         if self._task == "automatic-speech-recognition":
-            return (windows(self._pipeline, inputs) - 1).bit_length()  # long clips within a factor of two
+            return (windows(self._pipeline, inputs) - 1).bit_length()  # lengths of long clips within a factor of two
         if self._kind is Kind.AUDIO:
             return ""
         if self._kind is Kind.IMAGE:

@@ -99,7 +99,7 @@ def tie_heads(model: Any, lacking: Mapping[str, Any]) -> bool:
     for part in model.modules():
         if not hasattr(part, "get_output_embeddings"):
             continue
-        with suppress(AttributeError, NotImplementedError):  # models without texts
+        with suppress(AttributeError, NotImplementedError):  # models without token embeddings
             table, head = part.get_input_embeddings().weight, part.get_output_embeddings().weight
             lacks = [any(weight is one for one in lacking.values()) for weight in (table, head)]
             if table is head or lacks not in ([True, False], [False, True]):
