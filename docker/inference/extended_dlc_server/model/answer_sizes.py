@@ -17,7 +17,7 @@ from ..machine.memory import container_bytes
 from ..settings import MEGABYTE
 
 ANSWER_SHARE = 8
-"""One response, as Python objects and as JSON, may take at most 1/8 of the container's memory."""
+"""Divisor: one response, as Python objects and as JSON, may take this fraction of the container's memory."""
 
 _NUMBER, _PLAIN, _ENTRY, _DIGITS = 50, 14, 200, 12
 """Estimated bytes: a number in a list, a boolean or None, a dictionary or other object, and the digits of a number."""

@@ -47,7 +47,7 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     place_cache(os.environ, wanted, [temporary, settings.model_folder.parent])
     if settings.token_secret_arn and not settings.token:
         settings = replace(settings, token=read_token(settings.token_secret_arn))
-        # huggingface_hub reads it for other downloads: a model's own code, those of the user's functions
+        # huggingface_hub reads it for other downloads: a model's own code, and what the user's functions download
         os.environ["HF_TOKEN"] = settings.token or ""
     program = settings.program_file
     if settings.requirements_file:
