@@ -35,7 +35,7 @@ _LEAST_PIECE, _MOST_PIECE = 64, 2048
 """Bounds of the prompt tokens in one step, which are otherwise set by `_PIECE_SECONDS`."""
 
 _SHARE_OF_BEGINNINGS = 4
-"""The prefix cache of finished sequences gets 1/4 of the memory for keys and values."""
+"""Divisor: the prefix cache of finished sequences gets this fraction of the memory for keys and values."""
 
 _OUT_OF_MEMORY = 507
 """Status of a request that fails for lack of memory."""
