@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
+from extended_dlc.decisions.deciding import Deciding
 from extended_dlc.decisions.found import Found, Note, Refusal
 from extended_dlc.decisions.image import ImageDecision, choose_image
 from extended_dlc.decisions.of_endpoint import EndpointDecision, decide_endpoint, refuse_combinations, refuse_names
-from extended_dlc.decisions.of_part import PartDecider
+from extended_dlc.decisions.of_part import decide_part
 from extended_dlc.decisions.part import parts_of
 from extended_dlc.decisions.sizing import Load
 
@@ -50,7 +51,7 @@ def decide(
     for number, endpoint in enumerate(endpoints):
         refuse_combinations(endpoint, found.at(endpoint.place))
         parts = tuple(
-            PartDecider(part, images[part.key], region, load or Load(), found).decide()
+            decide_part(Deciding(part, images[part.key], region, load or Load(), found))
             for part in asked
             if part.key.startswith(f"{number}/")
         )

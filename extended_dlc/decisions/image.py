@@ -188,22 +188,9 @@ def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder
             'family="training" for a TrainingJob',
         )
         return given
-    if given is None and asked.settled_for is None:
-        given = "vllm" if is_vllm else "inference" if asked.base or asked.accelerator else None
-    if given is None and asked.server == "stock":
-        given = "inference"
+    given = _said(asked, is_vllm=is_vllm)
     if given == "vllm":
-        for option, value, wrong in (
-            ("accelerator", asked.accelerator, "cpu"),
-            ("server", asked.server, "stock"),
-        ):
-            if value == wrong:
-                finder.refuse(
-                    option,
-                    value,
-                    "does not go with the vLLM family, whose own server computes with GPUs: leave it out, or take "
-                    'family="inference"',
-                )
+        _refuse_beside_vllm(asked, finder)
         return given
     if is_vllm:
         finder.refuse(
@@ -214,6 +201,34 @@ def _family(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder
         if given == "inference" and asked.settled_for is not None:
             _refuse_a_guess(asked, parts, finder.found)
         return given
+    return _family_of_models(asked, parts, region, finder)
+
+
+def _said(asked: ImageAsked, *, is_vllm: bool) -> Family | None:
+    """The family that follows from the image's options; None where the models decide."""
+    given = asked.family
+    if given is None and asked.settled_for is None:
+        given = "vllm" if is_vllm else "inference" if asked.base or asked.accelerator else None
+    return "inference" if given is None and asked.server == "stock" else given
+
+
+def _refuse_beside_vllm(asked: ImageAsked, finder: Finder) -> None:
+    """Refuse options that contradict the vLLM family."""
+    for option, value, wrong in (
+        ("accelerator", asked.accelerator, "cpu"),
+        ("server", asked.server, "stock"),
+    ):
+        if value == wrong:
+            finder.refuse(
+                option,
+                value,
+                "does not go with the vLLM family, whose own server computes with GPUs: leave it out, or take "
+                'family="inference"',
+            )
+
+
+def _family_of_models(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> Family | None:
+    """vLLM if a model is too large for one GPU, vLLM can serve all parts, and an image of it has the release."""
     if not parts:
         return None
     whys = {part.key: why for part in parts if (why := why_vllm(part))}
