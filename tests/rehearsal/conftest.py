@@ -1,4 +1,4 @@
-"""What the tests of the rehearsal share."""
+"""Fixtures of the rehearsal's tests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ STATE = Path(__file__).parents[2] / ".rehearsal"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the tests that take long."""
     config.addinivalue_line("markers", "slow: takes 10 s or more; leave them out with -m 'not slow'")
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The engine of this machine; its store is the rehearsal's, so that a run and the tests make things once."""
+    """This machine's container engine with the rehearsal's store, so that images are made only once."""
     if not (shutil.which("docker") or shutil.which("podman")):
         pytest.skip("needs a container engine: install Docker Engine or podman, or run 'extended-dlc rehearse' once")
     try:

@@ -1,4 +1,4 @@
-"""Finding a container engine, and what is asked of it."""
+"""Finding a container engine, and calling it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def label(engine: Engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def image(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image of one program, `sleep`, of this machine."""
+    """An image with one program of this machine, `sleep`."""
     folder = tmp_path_factory.mktemp("image")
     engines._trial_context(folder, "sleep")
     (folder / "Dockerfile").write_text("FROM scratch\nARG MADE_FOR\nLABEL for=${MADE_FOR}\nCOPY root /\n")
@@ -68,7 +68,7 @@ else:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that alone is on the path, on a machine where nothing can be installed."""
+    """The only folder on the path, on a machine where nothing can be installed."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -175,7 +175,7 @@ def test_the_settings_of_our_podman_all_lie_below_the_state(engine: Engine) -> N
 def test_our_podman_carries_no_workaround_that_this_machine_does_without(engine: Engine) -> None:
     if "CONTAINERS_CONF" not in engine.environment:
         pytest.skip("this machine's engine works as it is")
-    home = STATE / f"test-{os.getpid()}" / "podman"  # a store of its own: others use the rehearsal's meanwhile
+    home = STATE / f"test-{os.getpid()}" / "podman"  # its own store, because others use the rehearsal's meanwhile
     home.mkdir(parents=True)
     try:
         engines._own_podman(engine.program, home.parent, "127.0.0.1:5000", [])
@@ -245,7 +245,7 @@ def test_only_containers_with_the_label_are_removed_running_or_not(engine: Engin
 
 
 class Registry(BaseHTTPRequestHandler):
-    """As little of a registry as a push needs; its blobs outlive it, as the embedded one's do."""
+    """As much of a registry as a push needs; its blobs outlive it, as the embedded registry's do."""
 
     protocol_version = "HTTP/1.1"
     blobs: set[str] = set()  # noqa: RUF012 - shared by design
@@ -311,5 +311,5 @@ def test_a_registry_that_has_the_layers_gets_none_of_them_again(engine: Engine, 
     port, first = push(0, "one")
     _, second = push(port, "two")
     assert [one for one in first if one.startswith("POST")]
-    # what makes it so: the same port, and HEAD answers for the blobs that are there
+    # the reasons are the same port, and successful HEAD requests for existing blobs
     assert [one for one in second if not one.startswith(("GET", "HEAD"))] == ["PUT /v2/assets/manifests/two"]

@@ -1,4 +1,4 @@
-"""What of this machine's pip settings goes into a build on it."""
+"""The pip settings of this machine that are passed into a build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from extended_dlc.rehearsal.host_pip import host_pip
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of the real machine's settings."""
+    """Hide the real machine's settings."""
     for name in [*os.environ]:
         if name.startswith("PIP_") or name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
             monkeypatch.delenv(name)
@@ -57,7 +57,7 @@ def test_certificates_are_taken_from_the_environment_or_pips_own_option(
 
 
 def test_an_ordinary_machine_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip then reads no file at all, the machine's neither
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)  # pip then reads no configuration file, not even the machine's
     found = host_pip(tmp_path / "out")
     assert (found.pip_config, found.ca_bundle) == (None, None)
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""The Hub stand-in, asked by the real huggingface_hub."""
+"""The stand-in for the Hub, called by the real huggingface_hub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Running:
         return huggingface_hub.HfApi(endpoint=self.address, token=token)
 
     def raw(self, path: str, **headers: str) -> tuple[int, bytes, Any]:
-        """One request whose path is sent as it stands; clients tidy dots away."""
+        """One request with its path unchanged, because HTTP clients normalise dots."""
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=10)
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

@@ -1,6 +1,6 @@
-"""The rehearsal as a process of its own: interrupted, failing, kept up and taken down.
+"""The rehearsal as a process: interrupted, failing, kept and taken down.
 
-Real servers, a real engine, real containers. The state folder is the checkout's, so that nothing is made again.
+The servers, the engine and the containers are real. The state folder is the checkout's, so that nothing is made twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def play(stage, *, keep):
 
 run.SCENARIOS = {"main": play}
 """
-"""A scenario with one deployment, for what comes after it."""
+"""A scenario with one deployment, for the tests of what follows it."""
 
 NO_SUCH_STANDIN = """
 from dataclasses import replace
@@ -61,7 +61,7 @@ Stage.app_settings = {"image": {"transformers": "5.22.99"}}
 
 @pytest.fixture(autouse=True)
 def state() -> Iterator[None]:
-    """The checkout's state folder, with nothing of a rehearsal running before or after."""
+    """The checkout's state folder; no rehearsal is running before or after the test."""
     if not (STATE / "engine.json").exists() or not (STATE / "hub" / ".made").exists():
         pytest.skip("needs what a rehearsal makes: run 'make rehearse' once")
     if shutil.which("podman") is None and shutil.which("docker") is None:
@@ -71,13 +71,13 @@ def state() -> Iterator[None]:
     yield
     subprocess.run([sys.executable, "-m", "extended_dlc", "rehearse", "--down"], cwd=ROOT, check=False)
     for folder in (STATE / "standin").glob("*/wheels"):
-        if not (folder / "requirements.txt").exists():  # of the release that does not exist
+        if not (folder / "requirements.txt").exists():  # left by the test with a release that does not exist
             shutil.rmtree(folder.parent)
 
 
 def rehearse(*arguments: str, first: str = "") -> subprocess.Popen[str]:
-    """Start `extended-dlc rehearse` in a terminal's place, after running the Python in `first` in the process."""
-    # where all this runs in the background of a shell, Ctrl-C is ignored, and by those that it starts too
+    """Start `extended-dlc rehearse` as a terminal would, after running the Python code `first` in its process."""
+    # a shell's background processes and their children ignore Ctrl-C
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{heard}\n{first}\nfrom extended_dlc.cli import main\nmain()"
     return subprocess.Popen(
@@ -91,7 +91,7 @@ def rehearse(*arguments: str, first: str = "") -> subprocess.Popen[str]:
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> str:
-    """The output up to a line with this pattern, or to the end."""
+    """The output up to a line with this pattern, or up to its end."""
     assert process.stdout is not None
     seen = ""
     for line in process.stdout:
@@ -108,7 +108,7 @@ def loaded() -> Engine:
 
 
 def left() -> list[str]:
-    """What is still there of a rehearsal of this checkout: servers, containers, listening ports."""
+    """What is left of a rehearsal of this checkout: servers, containers, listening ports."""
     processes = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     found = [line for line in processes.splitlines() if "extended_dlc.rehearsal." in line and str(STATE) in line]
     found += loaded().containers(f"{LABEL}={STATE}")
@@ -126,7 +126,7 @@ def test_ctrl_c_while_a_container_starts_leaves_nothing_behind() -> None:
     while not loaded().containers(f"{LABEL}={STATE}") and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left(), seen
-    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the CDK CLI too
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the CDK CLI as well
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == 130, seen + rest
     assert "stopped by the user" in rest

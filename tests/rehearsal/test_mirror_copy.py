@@ -1,4 +1,4 @@
-"""The program that copies a model from the Hub to S3, run as CodeBuild runs it, against the Hub stand-in and moto's S3.
+"""The program that copies a model from the Hub to S3, run as in CodeBuild, with the Hub's stand-in and moto's S3.
 
 `EXTENDED_DLC_MIRROR_MB=2000` makes the weights that large, as for the figures in benchmarks/.
 """
@@ -32,7 +32,7 @@ from extended_dlc.rehearsal.embedded.run_copy import take_for_tls
 
 MEGABYTES = int(os.environ.get("EXTENDED_DLC_MIRROR_MB", "48"))
 BUCKET = "extended-dlc-models-123456789012-us-east-1"
-PART = max(5, MEGABYTES // 32) * 1024 * 1024  # moto reads a whole object for each part of it that is asked for
+PART = max(5, MEGABYTES // 32) * 1024 * 1024  # moto reads the whole object for each requested part
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -44,7 +44,7 @@ CREDENTIALS = {
 
 @dataclass
 class Place:
-    """A Hub, an S3, and whoever waits for the copy."""
+    """A stand-in for the Hub, an S3, and a receiver of the copy's signal."""
 
     hub_address: str
     aws: str
@@ -53,16 +53,16 @@ class Place:
     signals: list[dict[str, Any]]
     waiting: str
     spoilt: list[int] = field(default_factory=list)
-    """How many more answers to requests for large files get a wrong byte."""
+    """How many more responses with large files get a wrong byte."""
 
     refused: dict[str, int] = field(default_factory=dict)
-    """With which status each of these files is refused."""
+    """File to the HTTP status with which it is refused."""
 
     without_ranges: bool = False
-    """Whether the Hub sends whole files alone."""
+    """Whether the Hub ignores the Range header."""
 
     slow: list[float] = field(default_factory=list)
-    """Seconds that each answer with a large part takes, where there are any."""
+    """Seconds that each response with a large part takes."""
 
     @property
     def commit(self) -> str:
@@ -90,7 +90,7 @@ class Place:
         }
         program = Path(_mirror_copy.__file__)
         return subprocess.Popen(
-            # as CodeBuild has it: one file, without the package around it
+            # as in CodeBuild: one file without its package
             [sys.executable, "-I", str(program), *(f"--{name}={value}" for name, value in arguments.items()), *more],
             env={**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL": self.aws, "HF_ENDPOINT": self.hub_address},
             stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ class Place:
         return process.returncode, output
 
     def weights_read(self) -> int:
-        """Bytes of weights that the Hub has sent, and forgets."""
+        """The bytes of weights that the Hub has sent since the last call."""
         total = sum(line["bytes"] for line in self.requests if line["path"].endswith(".safetensors"))
         self.requests.clear()
         return int(total)
@@ -155,7 +155,7 @@ def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     class Waiting(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
             signals.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            # S3's signature of the address is for this header and no other
+            # the presigned URL's signature allows no other Content-Type
             assert not self.headers["Content-Type"]
             self.send_response(200)
             self.end_headers()
@@ -188,13 +188,13 @@ def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=hub._Handler)
     found.hub_address = f"http://127.0.0.1:{server.port}"
-    monkeypatch.setattr(FakeBucket, "get_permission", FakeBucket.get_permission)  # as it is again after the test
+    monkeypatch.setattr(FakeBucket, "get_permission", FakeBucket.get_permission)  # the test's end restores it
     take_for_tls()
     aws = ThreadedMotoServer(port=0)
     aws.start()
     host, port = aws.get_host_and_port()
     found.aws = f"http://{host}:{port}"
-    boto3.client("s3", endpoint_url=found.aws, region_name="us-east-1")  # its models are loaded before a clock runs
+    boto3.client("s3", endpoint_url=found.aws, region_name="us-east-1")  # loads its models before the time is measured
     threads = [threading.Thread(target=one.serve_forever, daemon=True) for one in (server, waiting)]
     for thread in threads:
         thread.start()
@@ -281,7 +281,7 @@ def test_a_file_that_arrives_wrong_every_time_fails_the_deployment_and_is_not_ke
 
 
 def test_a_large_file_has_no_key_before_it_is_compared_and_then_it_comes_whole(place: Place) -> None:
-    """A bucket with versions keeps whatever anybody could have read for a moment."""
+    """A bucket with versioning keeps every object that could be read even for a moment."""
     place.s3.create_bucket(Bucket=BUCKET)
     place.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     place.spoilt.append(1)

@@ -1,4 +1,4 @@
-"""Somebody's own app: what is seen in its templates, what stands in for what it asks, and what it is refused."""
+"""A user's own app: findings in its templates, stand-ins for its needs, and refusals."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def model(image: Any, **environment: str) -> dict[str, Any]:
 def assembly(
     folder: Path, *resources: dict[str, Any], account: str = "unknown-account", build: str = BASE, dockerfile: str = ""
 ) -> Assembly:
-    """What a synth writes, inside a stage."""
+    """Write a synth's output with a nested assembly, as of a stage."""
     inside = folder / "assembly-Prod"
     inside.mkdir(parents=True)
     stage = {"type": "cdk:cloud-assembly", "properties": {"directoryName": inside.name}}
@@ -234,7 +234,7 @@ def test_an_app_is_found_run_and_refused_with_the_way_out(tmp_path: Path, monkey
     program.parent.mkdir(parents=True)
     program.touch()
     (tmp_path / "packages").mkdir()
-    assert project.find_cli(tmp_path / "packages") == [str(program)]  # of a workspace
+    assert project.find_cli(tmp_path / "packages") == [str(program)]  # the CLI of the workspace's root
 
 
 TYPES = Path(scenario_own.__file__).parent / "base_image" / "context" / "tiny_types.py"

@@ -1,4 +1,4 @@
-"""The background servers: started, waited for, found again and stopped."""
+"""The background servers: started, awaited, found again and stopped."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_port_is_kept_between_runs_unless_another_has_it(tmp_path: Path) -> No
 
 
 def sleeping(*arguments: str) -> subprocess.Popen[bytes]:
-    """A process with these arguments that ends when it is told, or after a minute."""
+    """A process with these arguments, which ends by a signal or after a minute."""
     program = "import sys, time; print(flush=True); time.sleep(60)"
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, start_new_session=True

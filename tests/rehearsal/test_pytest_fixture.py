@@ -1,4 +1,4 @@
-"""The fixture for anybody's tests, as somebody's conftest.py has it: a project outside this one, the real CDK CLI."""
+"""The pytest fixture in a user's conftest.py: a project outside this one, with the real CDK CLI."""
 
 from __future__ import annotations
 

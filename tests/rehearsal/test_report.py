@@ -1,4 +1,4 @@
-"""What the rehearsal tells, and what it leaves behind when a step fails."""
+"""What the rehearsal prints, and its report of a failed step."""
 
 from __future__ import annotations
 

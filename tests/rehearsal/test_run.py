@@ -1,6 +1,6 @@
-"""Whose a rehearsal's folder is: one at a time, kept until it is told, clean after one that was killed.
+"""The use of a rehearsal's folder: one rehearsal at a time, kept until `--down`, cleaned after a killed one.
 
-The scenario starts one server and nothing else, so that no container engine is needed.
+The scenario starts only one server, so that no container engine is needed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ except ValueError as error:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Path]:
-    """As much of an app as a rehearsal looks for; nothing of it runs before or after."""
+    """As much of an app as a rehearsal needs; nothing of it is running before or after the test."""
     (tmp_path / "cdk.json").write_text("{}")
     program = tmp_path / "node_modules" / ".bin" / "cdk"
     program.parent.mkdir(parents=True)
@@ -69,7 +69,7 @@ def start(app: Path, how: str) -> subprocess.Popen[str]:
 
 
 def played(app: Path, how: str) -> tuple[int, str, str]:
-    """The exit status, where its server answers, and what a refusal says."""
+    """The exit status, the server's URL, and the message of a refusal."""
     process = start(app, how)
     output, errors = process.communicate(timeout=60)
     return process.returncode, output.strip(), errors.strip()
@@ -116,7 +116,7 @@ def test_what_is_kept_up_stays_until_somebody_says_so(app: Path) -> None:
 
 def test_what_was_kept_and_is_gone_since_keeps_nobody_out(app: Path) -> None:
     played(app, "keep")
-    rehearsal_in(app).servers.stop()  # as a restart of the machine does
+    rehearsal_in(app).servers.stop()  # like a restart of the machine
     assert played(app, "through")[0] == 0
 
 

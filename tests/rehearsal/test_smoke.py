@@ -1,6 +1,6 @@
-"""`extended-dlc smoke` for real: the real CDK CLI deploys the real app to the embedded AWS, and it is always destroyed.
+"""`extended-dlc smoke`: the real CDK CLI deploys the real app to the embedded AWS, and it is always destroyed.
 
-The image is a published one, so that nothing is built, and its containers are processes of a stub engine.
+The image is an existing one, so that nothing is built, and its containers are processes of a stub engine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLI = ROOT / "node_modules" / ".bin" / "cdk"
 
 needs_cli = pytest.mark.skipif(not CLI.exists(), reason="the CDK CLI is not installed: run `make setup`")
 
-# answers as our server does; what else it does is in its environment
+# responds as the project's server does, with other behaviours by environment variables
 SERVER = """
 import http.server, json, os, time
 started = time.monotonic()
@@ -67,7 +67,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_
 
 @dataclass
 class Account:
-    """The embedded AWS, bootstrapped, with an image in it."""
+    """A bootstrapped embedded AWS with an image in it."""
 
     aws: Aws
     folder: Path
@@ -75,7 +75,7 @@ class Account:
     bootstrapped: dict[str, list[str]]
 
     def begin(self, *options: str, behaviour: str = "", app: Path | None = None) -> subprocess.Popen[str]:
-        """Start a smoke test whose endpoints behave in this way."""
+        """Start a smoke test whose endpoints have this behaviour."""
         environment = {"BEHAVIOUR": behaviour} if behaviour else {}
         settings = {
             "image": {"kind": "ecr", "repository": "published", "tag": "v1"},
@@ -95,7 +95,7 @@ class Account:
         )
 
     def smoke(self, *options: str, behaviour: str = "", app: Path | None = None) -> tuple[int, str]:
-        """Run a smoke test to its end; its status and what it printed."""
+        """Run a smoke test; returns its exit status and output."""
         process = self.begin(*options, behaviour=behaviour, app=app)
         output, _ = process.communicate(timeout=180)
         return process.returncode, output
@@ -109,7 +109,7 @@ class Account:
         return {step["name"]: step["ok"] for step in self.report["steps"]}
 
     def left(self) -> dict[str, list[str]]:
-        """What is there beyond the bootstrap; what is only logged does not count."""
+        """The resources beyond the bootstrap's; log groups do not count."""
         left = self.aws.left()
         return {
             kind: [name for name in names if name not in self.bootstrapped[kind]]
@@ -119,7 +119,7 @@ class Account:
 
 
 def small_app(folder: Path) -> Path:
-    """The checkout's app in a folder of its own: what a test writes there stays there."""
+    """The checkout's app through links, so that the test's files stay in this folder."""
     folder.mkdir()
     for name in ("app.py", "cdk.json", "package.json", "package-lock.json", "node_modules"):
         (folder / name).symlink_to(ROOT / name)
@@ -211,7 +211,7 @@ def test_a_test_that_is_stopped_while_it_deploys_destroys(account: Account, numb
     wait_until_it_is_created(account, process)
     process.send_signal(number)
     time.sleep(1)
-    process.send_signal(number)  # the impatient one: it must not stop the destruction
+    process.send_signal(number)  # an impatient user's second signal: it must not stop the destruction
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert account.left() == {}
@@ -237,7 +237,7 @@ def test_without_a_reader_it_goes_on_to_the_end(account: Account) -> None:
     process = account.begin("--yes", "--max-minutes=5")
     assert process.stdout is not None
     process.stdout.readline()
-    process.stdout.close()  # as `… | head -1` does
+    process.stdout.close()  # like `… | head -1`
     process.wait(120)
     assert account.left() == {}
     assert account.steps()["nothing is left"]
@@ -336,7 +336,7 @@ def test_the_report_says_what_is_confirmed_and_where_and_not_whose_account_it_wa
     file = account.folder / "confirmed.json"
     process = account.begin("--yes", "--max-minutes=5", f"--report={file}", behaviour="slow")
     wait_until_it_is_created(account, process)
-    for name in ("bloom", "whisper"):  # as SageMaker does, and nothing embedded
+    for name in ("bloom", "whisper"):  # SageMaker writes these metrics, and the embedded AWS does not
         dimensions = {"EndpointName": f"{NAME}-{name}", "VariantName": "AllTraffic"}
         account.aws.client("cloudwatch").put_metric_data(
             Namespace="/aws/sagemaker/Endpoints",
@@ -387,7 +387,7 @@ def test_the_account_is_taken_out_of_everything_however_it_is_written() -> None:
 
 @dataclass
 class Answers:
-    """AWS, of which each operation gives one answer; one without an answer is denied."""
+    """A client of AWS with one response for each operation; operations without one are denied."""
 
     given: dict[str, Any] = field(default_factory=dict)
 
@@ -406,7 +406,7 @@ class Answers:
 
 
 def seen(instance_type: str = "ml.m5.xlarge", *, docker: bool = True, **given: Any) -> dict[str, tuple[bool, str]]:
-    """What a test of an image that it built itself finds, where AWS answers this."""
+    """The findings of a smoke test that built its image, with these responses of AWS."""
     image = {"SpecifiedImage": f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/repository:tag"}
     described = {"EndpointConfigName": "config", "ProductionVariants": [{"DeployedImages": [image]}]}
     return judge(

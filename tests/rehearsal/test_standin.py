@@ -1,4 +1,4 @@
-"""The stand-in base: what it is made of, and what must not be in it."""
+"""The stand-in base image: its parts, and what it must not contain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def silent(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def image(engine: Engine) -> str:
-    """The stand-in itself: made here in about a minute where the rehearsal has not made it."""
+    """The stand-in itself, built here in about a minute where the rehearsal has not built it."""
     try:
         return standin.make_standin(engine, STATE, say=silent)
     except EngineError as error:
@@ -73,7 +73,7 @@ def test_it_carries_no_wheel_no_cache_and_no_setting_of_pip(engine: Engine, imag
         "find / -xdev ( -name *.whl -o -name pip.conf -o -path */.cache/pip -o -name wheels -not -empty"
         " -o -name EXTERNALLY-MANAGED ) -not -path */ensurepip/* -print"
     )
-    # BuildKit leaves the empty folder that the wheels were mounted on
+    # BuildKit leaves the empty folder on which the wheels were mounted
     assert run(engine, image, *look.split()).strip() == ""
     listing = run(engine, image, "python", "-m", "pip", "config", "list")
     assert listing.strip() == ""
@@ -124,7 +124,7 @@ def test_nothing_of_the_hosts_own_is_in_the_file_system(root_filesystem: tarfile
 
 
 class FakePip:
-    """Stands for the user's pip: notes what it is asked, and has only the packages that it is given."""
+    """Stands in for the user's pip: records its calls, and lacks the given packages."""
 
     def __init__(self, *absent: str) -> None:
         self.asked: list[tuple[list[str], list[str]]] = []

@@ -1,4 +1,4 @@
-"""The tiny models: made by one release of transformers, read by another, always the same."""
+"""The tiny models: made by one transformers release, loaded by another, always the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")
 transformers = pytest.importorskip("transformers", reason="pip install transformers==5.23.0")
 numpy = pytest.importorskip("numpy", reason="pip install numpy")
 
-torch.set_num_threads(1)  # so little work is slowed down by more threads, much so on a busy machine
+torch.set_num_threads(1)  # more threads slow down such small models, above all on a busy machine
 STATE = Path(__file__).parents[2] / ".rehearsal"
 PROMPT = "Hello, my name is"
 

@@ -1,4 +1,4 @@
-"""The CDK app that the tests deploy: a repository, a copy, a model, its configuration and an endpoint."""
+"""The CDK app that the tests deploy: a repository, an image copy, a model, its configuration and an endpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from constructs import Construct
 
 
 class Tiny(cdk.Stack):
-    """The smallest stack that has each kind of resource that an endpoint's stack has."""
+    """The smallest stack with each resource type of an endpoint's stack."""
 
     def __init__(self, scope: Construct, construct_id: str, *, greeting: str, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, **kwargs)

@@ -1,4 +1,4 @@
-"""The real server as a process, boto3 clients of it, and an image made of nothing but the standard library."""
+"""The embedded AWS as a process, boto3 clients for it, and an image made with only the standard library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.training import training_aws
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """One embedded AWS for all tests of a process: they make their own names."""
+    """One embedded AWS for all tests of a process; each test uses its own names."""
     stub = tmp_path_factory.mktemp("engine")
     options = ("--invoke-seconds=2", "--container-env=PLATFORM=embedded", f"--engine={stub_engine(stub)}")
     running = start(tmp_path_factory.mktemp("state"), stub, *options)
@@ -30,7 +30,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 @pytest.fixture
 def start_aws(tmp_path: Path) -> Iterator[Callable[..., Aws]]:
-    """Start an embedded AWS of one's own; it is stopped at the end of the test."""
+    """Starts an embedded AWS for one test, and stops it at the test's end."""
     started: list[Aws] = []
 
     def begin(*options: str, state: Path = tmp_path / "state") -> Aws:
@@ -49,7 +49,7 @@ def start_aws(tmp_path: Path) -> Iterator[Callable[..., Aws]]:
 
 @pytest.fixture(scope="module")
 def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A Hub with one model, and its commit."""
+    """A stand-in for the Hub with one model: its URL and the model's commit."""
     root = tmp_path_factory.mktemp("hub")
     folder = root / "acme" / "tiny"
     folder.mkdir(parents=True)
@@ -66,6 +66,6 @@ def hub_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """An embedded AWS with an image, a role and data."""
+    """An embedded AWS with an image, a role and training data."""
     with training_aws(tmp_path_factory) as running:
         yield running

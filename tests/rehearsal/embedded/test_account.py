@@ -1,4 +1,4 @@
-"""CloudFormation, lists and logs as a real `cdk deploy` and `aws logs tail` meet them."""
+"""CloudFormation, list operations and logs, as `cdk deploy` and `aws logs tail` use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`extended-dlc ask` against the embedded AWS: each kind of hosting, what is sent there, and what goes wrong."""
+"""`extended-dlc ask` against the embedded AWS: each kind of hosting, the requests that are sent, and failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUCKET = "asked"
 
 @pytest.fixture(scope="module", autouse=True)
 def asked(aws: Aws) -> None:
-    """An endpoint of each kind, by the same small container."""
+    """A real-time and an asynchronous endpoint with the same small container."""
     endpoint(aws, "asked-now", GREETING="hi")
     aws.client("s3").create_bucket(Bucket=BUCKET)
     output = {"S3OutputPath": f"s3://{BUCKET}/asked-later/output", "S3FailurePath": f"s3://{BUCKET}/asked-later/failed"}
@@ -30,7 +30,7 @@ def asked(aws: Aws) -> None:
 
 
 def environment(aws: Aws) -> dict[str, str | None]:
-    """The embedded AWS, with nothing of this machine's own settings."""
+    """The environment variables for the embedded AWS, without this machine's own settings."""
     return {key: None for key in os.environ if key.startswith("AWS_")} | {
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_ACCESS_KEY_ID": "testing",
@@ -52,7 +52,7 @@ def answered(result: Result) -> str:
     return result.stdout
 
 
-# at once
+# real-time endpoints
 
 
 def test_a_text_is_asked_as_a_stream_and_its_latency_stands_beside_the_answer(aws: Aws) -> None:
@@ -63,7 +63,7 @@ def test_a_text_is_asked_as_a_stream_and_its_latency_stands_beside_the_answer(aw
 
 
 def test_a_stream_of_events_is_printed_as_text_and_timed_from_its_first_part(aws: Aws) -> None:
-    done = ask(aws, "asked-now", "in events")  # for which the container answers in three events, 0.2 s apart
+    done = ask(aws, "asked-now", "in events")  # the container then responds with three events, 0.2 s apart
     assert answered(done) == "eins zwei drei\n"
     told = re.fullmatch(r"first token (\d+\.\d\d) s, whole (\d+\.\d\d) s\n", done.stderr)
     assert told is not None, done.stderr
@@ -71,7 +71,7 @@ def test_a_stream_of_events_is_printed_as_text_and_timed_from_its_first_part(aws
 
 
 def test_a_text_that_is_sent_as_it_is_is_not_asked_as_a_stream_of_events(aws: Aws) -> None:
-    given = b"stream"  # for which the container answers in three parts, none of which is an event
+    given = b"stream"  # the container then responds with three parts, none of which is an event
     done = ask(aws, "asked-now", "-", "--content-type", "text/plain", "--json", given=given)
     assert json.loads(answered(done))["answer"] == "one two three"
 
@@ -132,7 +132,7 @@ def test_a_serverless_endpoint_takes_four_megabytes_and_is_sent_no_more(aws: Aws
     assert answered(ask(aws, "asked-now", str(large))).startswith("hi audio/wav")
 
 
-# later
+# asynchronous endpoints
 
 
 def test_an_asynchronous_request_is_waited_for_and_a_large_one_is_uploaded(aws: Aws, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_an_answer_that_is_late_is_left_with_the_place_where_it_comes(aws: Aws) 
     assert re.search(r"(there is no answer after 1 s: it comes to s3://asked/|the request failed: )", done.stderr)
 
 
-# components
+# inference components
 
 
 def component(aws: Aws, name: str) -> None:
@@ -212,7 +212,7 @@ def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: 
     assert "of waiting for a copy" in done.stderr
 
 
-# what goes wrong
+# failures
 
 
 def test_an_absent_endpoint_comes_with_the_names_that_are_near(aws: Aws) -> None:

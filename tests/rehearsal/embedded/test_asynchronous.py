@@ -1,4 +1,4 @@
-"""Asynchronous requests through an unmodified boto3 client: the queue, the files, the topics and what is refused."""
+"""Asynchronous requests through an unmodified boto3 client: the queue, the files, the topics and the refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def topic(name: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def waiting(aws: Aws) -> None:
-    """An asynchronous endpoint that gets two requests at a time, and queues that hear of its topics."""
+    """An asynchronous endpoint with two concurrent requests, and queues that are subscribed to its topics."""
     aws.client("s3").create_bucket(Bucket=BUCKET)
     for name in ("answers", "failures"):
         aws.client("sns").create_topic(Name=name)
@@ -46,7 +46,7 @@ def waiting(aws: Aws) -> None:
 
 
 def invoke(aws: Aws, body: bytes | None = None, *, at: str = "waiting", **options: Any) -> dict[str, Any]:
-    """Queue a request: this body, or what is at an `InputLocation`."""
+    """Queue a request with this body, or with an `InputLocation`."""
     given = options if body is None else {"Body": body, **options}
     queued: dict[str, Any] = aws.client("sagemaker-runtime", parameter_validation=False).invoke_endpoint_async(
         EndpointName=at, **given
@@ -55,7 +55,7 @@ def invoke(aws: Aws, body: bytes | None = None, *, at: str = "waiting", **option
 
 
 def read(aws: Aws, location: str) -> Any:
-    """The object at an address, once it is there."""
+    """The object at an S3 URL, after it has appeared."""
     key = location.removeprefix(f"s3://{BUCKET}/")
     s3 = aws.client("s3")
     wait_for(lambda: any(each["Key"] == key for each in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])))
@@ -63,7 +63,7 @@ def read(aws: Aws, location: str) -> Any:
 
 
 def told(aws: Aws, name: str, inference_id: str) -> dict[str, Any]:
-    """What a topic was told of a request."""
+    """The message of a topic about a request."""
     sqs, found = aws.client("sqs"), []
 
     def is_told() -> bool:
@@ -135,7 +135,7 @@ def test_a_failure_is_a_file_with_its_reason_and_no_answer(aws: Aws, request_of:
 def test_the_container_gets_no_more_at_a_time_than_the_configuration_says(aws: Aws) -> None:
     began = time.monotonic()
     queued = [invoke(aws, b"pause 0.5") for _ in range(4)]
-    assert time.monotonic() - began < 1  # no call waits for an answer
+    assert time.monotonic() - began < 1  # no call waits for a response
     times = [read(aws, each["OutputLocation"])["Body"].read().split() for each in queued]
     changes = sorted([(float(start), 1) for start, _ in times] + [(float(end), -1) for _, end in times])
     running, most = 0, 0

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not CLI.exists(), reason="the CDK CLI is not ins
 
 @dataclass
 class Cdk:
-    """The CLI with its environment."""
+    """Runs the CDK CLI with its environment."""
 
     aws: Aws
     folder: Path
@@ -107,7 +107,7 @@ def test_an_image_asset_is_built_pushed_copied_pulled_by_digest_and_run(tmp_path
     source = Path(__file__).parent / "server.c"
     subprocess.run(["gcc", "-static", "-o", str(image / "server"), str(source)], check=True)
     port = free_port()
-    folder = Path(tempfile.mkdtemp(prefix="engine"))  # short, for the sockets in it
+    folder = Path(tempfile.mkdtemp(prefix="engine"))  # a short path, because the engine puts sockets in it
     engine = find_engine(folder, registry=f"127.0.0.1:{port}", say=print)
     engine.save(tmp_path / "engine.json")
     aws = start(state, tmp_path, f"--engine={tmp_path / 'engine.json'}", port=port)
@@ -132,7 +132,7 @@ def test_an_image_asset_is_built_pushed_copied_pulled_by_digest_and_run(tmp_path
 
 
 def remove_store(engine: Engine, state: Path) -> None:
-    """Leave nothing in the machine's engine: no container, no image of this test."""
+    """Remove the test's containers and images from the machine's engine."""
     engine.remove_containers(f"{LABEL}={state}")
     if engine.is_podman() and engine.environment:
         engine.call("system", "reset", "--force")

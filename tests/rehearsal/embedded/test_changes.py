@@ -1,6 +1,6 @@
-"""A change to each input, one after the other, over one running endpoint whose count its scaling has moved.
+"""A change to each input in turn, on one running endpoint whose instance count its scaling has changed.
 
-`python -m tests.rehearsal.embedded.test_changes` writes what they did into docs/updates.md.
+`python -m tests.rehearsal.embedded.test_changes` writes the results into docs/updates.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 BEGIN, END = "<!-- begin: from the runs of make docs -->", "<!-- end -->"
 NAME = "bloom"
 COUNT = 3
-"""Where scaling has moved the endpoint's count to; the templates say another."""
+"""The endpoint's instance count after scaling; the templates have another."""
 
 COLUMNS = {
     "Image's copy": ("Custom::CDKECRDeployment",),
@@ -62,11 +62,11 @@ CHANGES: dict[str, Json] = {
     "instance type": {"hosting": {"instance_type": "ml.m5.2xlarge", "instances": COUNT}},
     "scaling put back": {"scaling": {"maximum": 6, "minimum": 2, "requests_per_second": 2}},
 }
-"""Each on top of those before it, but for one that is refused."""
+"""Each is applied on top of the earlier ones, except those that are refused."""
 
 
 def stack(inputs: Json) -> tuple[Json, list[str]]:
-    """The template of the endpoint, and the tags of the images that the CDK CLI would have built and pushed."""
+    """The endpoint's template, and the tags of the images that the CDK CLI would have built and pushed."""
     with tempfile.TemporaryDirectory() as out:
         app = cdk.App(outdir=out)
         home = cdk.Stack(app, "Changes", env=cdk.Environment(account=ACCOUNT, region=REGION))
@@ -84,7 +84,7 @@ def stack(inputs: Json) -> tuple[Json, list[str]]:
         app.synth()
         template: Json = json.loads((Path(out) / "Changes.template.json").read_text())
         assets = json.loads((Path(out) / "Changes.assets.json").read_text())
-    # what the CDK's bootstrap would have made, and what its CLI would have uploaded
+    # resources of the CDK's bootstrap and uploads of its CLI do not exist here
     template["Parameters"].pop("BootstrapVersion")
     template.pop("Rules")
     for each in template["Resources"].values():
@@ -95,11 +95,11 @@ def stack(inputs: Json) -> tuple[Json, list[str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one change did."""
+    """The outcome of one change."""
 
     cells: dict[str, str]
     refused: str
-    """Why it failed, or nothing."""
+    """The reason of a failure; empty without one."""
 
     name: str
     count: int
@@ -147,7 +147,7 @@ def run_all(aws: Aws) -> dict[str, Run]:
 
 
 def physical(aws: Aws) -> dict[str, tuple[str, str]]:
-    """The type and the physical id of each resource that the table is about."""
+    """The type and physical ID of each resource in the table."""
     found = aws.client("cloudformation").describe_stack_resources(StackName="Changes")["StackResources"]
     return {
         each["LogicalResourceId"]: (each["ResourceType"], each["PhysicalResourceId"])
@@ -162,7 +162,7 @@ def outcome(
     after: dict[str, tuple[str, str]],
     touched: set[str],
 ) -> str:
-    """In a word, what happened to the resources of these types."""
+    """What happened to the resources of these types."""
     words = set()
     for each, (kind, _) in {**before, **after}.items():
         if kind not in kinds:
@@ -177,20 +177,20 @@ def outcome(
 
 
 def table(runs: dict[str, Run]) -> str:
-    """The runs as the page's table."""
+    """The runs as the table of docs/updates.md."""
     lines = [f"| change | {' | '.join(COLUMNS)} | count |", "|---" * (len(COLUMNS) + 2) + "|"]
     lines += [f"| {change} | {' | '.join(run.cells.values())} | {run.count} |" for change, run in runs.items()]
     return "\n".join(lines)
 
 
 def page(runs: dict[str, Run]) -> str:
-    """The page with the table of these runs."""
+    """docs/updates.md with the table of these runs."""
     head, rest = PAGE.read_text().split(BEGIN)
     return f"{head}{BEGIN}\n{table(runs)}\n{END}{rest.split(END)[1]}"
 
 
 def with_aws(folder: Path) -> Iterator[Aws]:
-    """An embedded AWS of one's own, whose containers are processes."""
+    """An embedded AWS whose containers are processes."""
     folder.mkdir(exist_ok=True)
     aws = start(folder / "state", folder, f"--engine={stub_engine(folder)}")
     yield aws

@@ -1,4 +1,4 @@
-"""The build spec of `CloudBuild` as CodeBuild runs it: a shell, Docker in the form of a stub, and the embedded AWS."""
+"""The build spec of `CloudBuild` run as in CodeBuild: a shell, a stub of Docker, and the embedded AWS."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ shutil.copy({str(PROGRAM)!r}, sys.argv[5])
 
 @dataclass
 class CodeBuild:
-    """A machine of CodeBuild's."""
+    """A build machine of CodeBuild."""
 
     aws: Aws
     folder: Path
@@ -65,7 +65,7 @@ class CodeBuild:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def run(self, *arguments: str, media_type: str = DOCKER, **variables: str) -> tuple[str, list[dict[str, str]]]:
-        """The log of the build, and the signals that it sent."""
+        """The build's log, and the signals that it sent."""
         (self.folder / "calls").unlink(missing_ok=True)
         work = self.folder / "work"
         work.mkdir(exist_ok=True)
@@ -164,7 +164,7 @@ def test_a_build_that_fails_signals_the_address_of_its_log_its_last_lines_and_wh
     _, (refused, _) = codebuild.run(*arguments, media_type=OCI)
     assert "SageMaker takes application/vnd.docker.distribution.manifest.v2+json alone" in refused["Reason"]
     assert len(refused["Reason"]) <= 1000
-    # the image is there now, as SageMaker refuses it: the next deployment builds it again
+    # the image exists now, in the form that SageMaker refuses: the next deployment builds it again
     _, (mended,) = codebuild.run(*arguments)
     assert mended["Status"] == "SUCCESS"
 

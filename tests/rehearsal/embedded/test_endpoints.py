@@ -1,4 +1,4 @@
-"""SageMaker: what is refused, what is kept, and how an endpoint's container lives."""
+"""SageMaker: refusals, stored requests, and the life of an endpoint's container."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_scaled_variant_keeps_its_instance_type(aws: Aws) -> None:
     assert settled(aws, "scaled")["EndpointConfigName"] == same
 
 
-# what is kept
+# stored requests
 
 
 def test_an_update_puts_the_count_back_unless_it_retains_it(aws: Aws) -> None:
@@ -249,7 +249,7 @@ def test_a_container_that_exits_makes_the_endpoint_fail_with_its_last_words(aws:
 def test_a_container_that_is_never_healthy_fails_in_the_variants_time(
     start_aws: Callable[..., Aws], behaviour: str, last: str
 ) -> None:
-    # a test cannot wait for the API's minimum of 60 s: a second of the variant's is a twentieth here
+    # the API's minimum is 60 s, which is too long for a test: `--faster=20` shortens it to 3 s
     own = start_aws("--engine", "--faster=20")
     described = endpoint(own, behaviour, BEHAVIOUR=behaviour, ContainerStartupHealthCheckTimeoutInSeconds=60)
     assert described["EndpointStatus"] == "Failed"

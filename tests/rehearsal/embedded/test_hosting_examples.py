@@ -1,4 +1,4 @@
-"""Each app of examples/hosting: linted, deployed to the embedded AWS and read back with boto3."""
+"""Each app of examples/hosting: linted, deployed to the embedded AWS, and described with boto3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def build(name: str, out: Path | None = None) -> tuple[cdk.App, cdk.Stack]:
-    """The example's stack in an app of our own."""
+    """The example's stack in an app of the test's."""
     defined = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="example")
     (stack,) = [
         each
@@ -32,7 +32,7 @@ def build(name: str, out: Path | None = None) -> tuple[cdk.App, cdk.Stack]:
         if isinstance(each, type) and issubclass(each, cdk.Stack) and each is not cdk.Stack
     ]
     app = cdk.App(outdir=str(out) if out else None)
-    # no asset is in it, so nothing has to be bootstrapped
+    # it has no asset, so no bootstrap is needed
     return app, stack(app, "Example", env=cdk.Environment(region=REGION), synthesizer=cdk.BootstraplessSynthesizer())
 
 
@@ -62,9 +62,9 @@ def test_cfn_lint_finds_no_error(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """An embedded AWS whose endpoints have no containers: what they are told is all that is read here."""
+    """An embedded AWS whose endpoints have no containers, because the tests only describe resources."""
     running = start(tmp_path_factory.mktemp("state"), tmp_path_factory.mktemp("stub"))
-    # what the private example takes for granted
+    # resources that the private example expects to exist
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     running.client("iam").create_policy(PolicyName="models", PolicyDocument=json.dumps(everything))
     running.client("s3").create_bucket(Bucket="weights")
@@ -74,7 +74,7 @@ def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 
 def deployed(aws: Aws, name: str) -> Json:
-    """The endpoint's configuration as SageMaker tells it, after a deployment that succeeded."""
+    """The final description of a stack whose deployment succeeded."""
     end = deploy(aws, name, json.loads(template(name)))
     assert end["StackStatus"] == "CREATE_COMPLETE", events(aws, name)
     return end
@@ -88,7 +88,7 @@ def config(aws: Aws, endpoint: str) -> Json:
 
 
 def scaling(aws: Aws, endpoint: str) -> tuple[Json, dict[str, Json]]:
-    """The scalable target of the endpoint's first variant and its policies by name."""
+    """The scalable target of the endpoint's first variant, and its policies by name."""
     client = aws.client("application-autoscaling")
     resource = f"endpoint/{endpoint}/variant/AllTraffic"
     (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker", ResourceIds=[resource])[
@@ -184,7 +184,7 @@ def test_the_components_share_instances_and_go_before_their_endpoint(own_aws: Aw
     whisper = [{"Name": "InferenceComponentName", "Value": "shared-whisper"}]
     of_whisper = {each["MetricName"]: each["AlarmName"] for each in alarms if each["Dimensions"] == whisper}
     assert {"Invocation4XXErrors", "ModelLatency", "MemoryUtilizationNormalized"} <= of_whisper.keys()
-    assert "LastDeploymentConfig" not in component  # it is for updates
+    assert "LastDeploymentConfig" not in component  # only updates have it
     changed = template("components").replace('"MinMemoryRequiredInMb": 4096', '"MinMemoryRequiredInMb": 5120')
     deploy(own_aws, "components", json.loads(changed), update=True)
     updated = client.describe_inference_component(InferenceComponentName="shared-whisper")

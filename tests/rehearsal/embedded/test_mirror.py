@@ -1,4 +1,4 @@
-"""`MirroredModel` deployed: the copy is there when the stack is, and a failed one fails the stack."""
+"""`MirroredModel` deployed: the stack is complete only with the copy, and a failed copy fails the stack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = ("Custom::ExtendedDlcMirror", "AWS::CloudFormation::WaitCondition", "AWS:
 
 
 def mirroring(aws: Aws, model: str, address: str, commit: str) -> dict[str, Any]:
-    """What the construct makes of it, without the project, the function and their roles; the program is uploaded."""
+    """The construct's resources without the project, the function and their roles; the program is uploaded."""
     stack = Stack(App(), "Mirror", env=Environment(account=ACCOUNT, region=REGION))
     MirroredModel(stack, "Weights", model=model, revision=commit)
     resources = Template.from_stack(stack).to_json()["Resources"]
@@ -51,7 +51,7 @@ def test_the_whole_answer_of_codebuild_is_more_than_cloudformation_takes(
     aws: Aws, hub_address: tuple[str, str]
 ) -> None:
     address, commit = hub_address
-    # as long as names and a signed address of AWS's make it
+    # as long as AWS's names and presigned URLs make it
     text = json.dumps(mirroring(aws, "acme/tiny", " --hub=".join([address] * 100), commit))
     assert deploy(aws, "mirror-id", json.loads(text))["StackStatus"] == "CREATE_COMPLETE", events(aws, "mirror-id")
     whole = text.replace(r"\"outputPaths\":[\"build.id\"],", "")

@@ -1,4 +1,4 @@
-"""SageMaker's OpenAI-compatible route: the paths, the bearer tokens, the rights and the answers."""
+"""SageMaker's OpenAI-compatible route: paths, bearer tokens, permissions and responses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from extended_dlc.endpoint.bearer import make_token
 from tests.support.embedded import ACCOUNT, REGION, Answer, Aws
 from tests.support.endpoints import ROLE, endpoint
 
-# made by sagemaker.core.token_generator of sagemaker-core 2.27.0 from the key AKIDEXAMPLE and the secret of AWS's
+# made by sagemaker.core.token_generator of sagemaker-core 2.27.0 with the key AKIDEXAMPLE and the secret of AWS's
 # examples, for us-west-2 and 300 s, at 2026-05-20T12:00:00Z
 REAL = (
     "sagemaker-api-key-"
@@ -50,7 +50,7 @@ def error(answer: Answer) -> dict[str, str]:
     return found
 
 
-# answers
+# responses
 
 
 def test_chat_completions_reach_the_container_at_its_own_path(aws: Aws) -> None:
@@ -166,7 +166,7 @@ def test_a_token_is_that_of_the_sagemaker_sdk(monkeypatch: pytest.MonkeyPatch) -
 
 
 def changed(bearer: str, old: str, new: str) -> str:
-    """A token with something else in its URL."""
+    """A token with its URL changed."""
     head, _, tail = bearer.rpartition("-")
     url = base64.b64decode(tail).decode()
     assert old in url
@@ -218,7 +218,7 @@ def test_the_other_operations_take_no_token(aws: Aws, operation: str) -> None:
         assert (answer.status, json.loads(answer.body)["message"]) == (403, "Missing Authentication Token")
 
 
-# rights
+# permissions
 
 
 def allow(*statements: tuple[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A watched, switched and proved endpoint, deployed to the embedded AWS: what is there, and what the switch takes."""
+"""A monitored and scheduled endpoint with proofs on the embedded AWS: its resources, and what its schedules do."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Json:
 
 
 def on_this_aws(aws: Aws, template: Json, *, image_uri: str | None = None, expect: str = "json") -> Json:
-    """The template with an image that is there, whose container says `None application/json 19`."""
+    """The template with an existing image, whose container responds `None application/json 19`."""
     (model,) = [each for each in template["Resources"].values() if each["Type"] == "AWS::SageMaker::Model"]
     dlc = model["Properties"]["PrimaryContainer"]["Image"]
     text = json.dumps(template).replace(json.dumps(dlc), json.dumps(image_uri or image(aws, "served")))
-    # the right to pull it, too
+    # the permission to pull it as well
     text = re.sub(r'"(:ecr:[^:]*):763104351884:repository/[^"]*"', rf'"\1:{ACCOUNT}:repository/served"', text)
     changed: Json = json.loads(text.replace('"generated_text"', json.dumps(expect)))
-    # what the CDK's bootstrap would have made, and what its CLI would have uploaded
+    # resources of the CDK's bootstrap and uploads of its CLI do not exist here
     changed["Parameters"].pop("BootstrapVersion")
     changed.pop("Rules")
     for each in changed["Resources"].values():
@@ -63,7 +63,7 @@ def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_b
     end = deploy(aws, "Guarded", on_this_aws(aws, template))
     assert end["StackStatus"] == "CREATE_COMPLETE", failures(aws, "Guarded")
 
-    # what is there
+    # the deployed resources
     assert answer(aws, NAME) == "None None 2"
     (group,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
     assert group["retentionInDays"] == 7
@@ -77,7 +77,7 @@ def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_b
     assert rollback == {alarms[metric]["AlarmName"] for metric in ("Invocation5XXErrors", "ModelLatency")}
     assert len(our_dashboards(aws)) == 1
 
-    # off: by the clock's own call, with its role
+    # switched off by the schedule's own call, with its role
     model = aws.client("sagemaker").list_models(NameContains="BloomModel")["Models"]
     turn(aws, "cron(0 18 ? * MON-FRI *)")
     assert settled(aws, "Guarded")["StackStatus"] == "UPDATE_COMPLETE", failures(aws, "Guarded")
@@ -88,7 +88,7 @@ def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_b
     (kept,) = aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"]
     assert kept["creationTime"] == group["creationTime"]
 
-    # and on again
+    # switched on again
     turn(aws, "cron(45 7 ? * MON-FRI *)")
     assert settled(aws, "Guarded")["StackStatus"] == "UPDATE_COMPLETE", failures(aws, "Guarded")
     assert answer(aws, NAME) == "None None 2"
@@ -120,19 +120,19 @@ def test_an_image_that_is_not_there_fails_before_there_is_a_model(aws: Aws, temp
 def test_a_log_group_that_is_there_already_is_refused(aws: Aws, start_aws: Callable[..., Aws]) -> None:
     group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": GROUP}}
     own = start_aws()
-    own.client("logs").create_log_group(logGroupName=GROUP)  # as SageMaker does at a container's first line
+    own.client("logs").create_log_group(logGroupName=GROUP)  # SageMaker does the same at a container's first line
     end = deploy(own, "Late", {"Resources": {"Log": group}})
     assert end["StackStatus"] == "ROLLBACK_COMPLETE"
     assert "already exists" in failures(own, "Late")["Log"]
 
 
 def failures(aws: Aws, stack: str) -> dict[str, str]:
-    """What failed in a stack, and why."""
+    """The failed resources of a stack, and the reasons."""
     return {each: why for each, status, why in events(aws, stack) if status.endswith("_FAILED")}
 
 
 def turn(aws: Aws, expression: str) -> None:
-    """Have the clock run the schedule of this expression."""
+    """Run the schedule that has this expression."""
     scheduler = aws.client("scheduler")
     for each in scheduler.list_schedules()["Schedules"]:
         schedule = scheduler.get_schedule(Name=each["Name"])

@@ -1,4 +1,4 @@
-"""The proof's handlers against SageMaker, ECR, S3 and the log of the embedded AWS, with failures in their way."""
+"""The proof's handlers against SageMaker, ECR, S3 and logs of the embedded AWS, with failures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def function_environment(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Lambda gives a function: a region and credentials; and the address of the embedded AWS."""
+    """A Lambda function's environment: region and credentials, and the embedded AWS's address."""
     for name, value in {
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_DEFAULT_REGION": REGION,
@@ -40,13 +40,13 @@ def function_environment(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def stack(aws: Aws) -> str:
-    """The stack that asks for the proofs."""
+    """The ID of a stack for the proofs' events."""
     found = deploy(aws, "proved", {"Resources": {"Nothing": {"Type": "AWS::CDK::Metadata"}}})
     return str(found["StackId"])
 
 
 class Context:
-    """What Lambda tells a function about its call."""
+    """Lambda's context object."""
 
     invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:proof"
 
@@ -55,7 +55,7 @@ class Context:
 
 
 class Listener:
-    """An address that writes down what it is sent, and answers with a status: CloudFormation's, or a service's."""
+    """An HTTP server that records its requests and responds with a status, as CloudFormation's S3 or a service."""
 
     def __init__(self, status: int = 200, body: bytes = b"{}") -> None:
         self.sent: list[tuple[str, Any]] = []
@@ -73,7 +73,7 @@ class Listener:
             do_PUT = do_POST = answer
 
             def log_message(self, format: str, *arguments: Any) -> None:
-                """Nothing."""
+                """Suppress http.server's lines on stderr."""
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -86,7 +86,7 @@ class Listener:
 
 @pytest.fixture
 def listen() -> Iterator[Callable[..., Listener]]:
-    """Makes listeners that are closed at the end of the test."""
+    """Creates listeners and closes them at the test's end."""
     made: list[Listener] = []
 
     def begin(*arguments: Any) -> Listener:
@@ -99,7 +99,7 @@ def listen() -> Iterator[Callable[..., Listener]]:
 
 
 def asked(stack: str, properties: Json, request: str = "Create", **more: Any) -> Json:
-    """The event as CloudFormation sends it."""
+    """An event as CloudFormation sends it."""
     return {
         "RequestType": request,
         "StackId": stack,
@@ -111,7 +111,7 @@ def asked(stack: str, properties: Json, request: str = "Create", **more: Any) ->
 
 
 def prove(stack: str, properties: Json, request: str = "Create", began: float | None = None) -> Json:
-    """Look until it is proved; what there is to tell of it."""
+    """Poll until it is proved; returns the event with its findings."""
     event = asked(stack, properties, request, Began=began or time.time())
     deadline = time.monotonic() + 20
     while not proof.is_proved(event):
@@ -125,7 +125,7 @@ def image_proof(image: str, architecture: str = "amd64") -> Json:
 
 
 def endpoint_proof(name: str, config: str | None = None, **options: Any) -> Json:
-    """The properties as the construct makes them and CloudFormation hands them on: all text."""
+    """The properties as CloudFormation passes them: all values are strings."""
     variants = options.pop("variants", ["AllTraffic"])
     return {
         "Check": "endpoint",
@@ -138,7 +138,7 @@ def endpoint_proof(name: str, config: str | None = None, **options: Any) -> Json
 
 
 def logged(aws: Aws, name: str, *lines: str, under: str = "/aws/sagemaker/Endpoints") -> None:
-    """The container's log, where SageMaker puts it, in a stream that is newer than the real container's."""
+    """Add lines to the container's log group, in a stream that is newer than the real container's."""
     group = {"logGroupName": f"{under}/{name}"}
     stream = {"logStreamName": "AllTraffic/i-1"}
     logs = aws.client("logs")
@@ -149,7 +149,7 @@ def logged(aws: Aws, name: str, *lines: str, under: str = "/aws/sagemaker/Endpoi
     logs.put_log_events(**group, **stream, logEvents=[{"timestamp": now, "message": line} for line in lines])
 
 
-# the image
+# image proofs
 
 
 def test_an_image_that_sagemaker_runs_is_proved(aws: Aws, stack: str) -> None:
@@ -187,7 +187,7 @@ def test_an_image_for_another_architecture_fails(aws: Aws, stack: str) -> None:
         prove(stack, image_proof(uri("proved", "v1"), "arm64"))
 
 
-# the endpoint
+# endpoint proofs
 
 
 def test_an_endpoint_that_answers_is_proved(aws: Aws, stack: str) -> None:
@@ -264,7 +264,7 @@ def test_an_endpoint_that_is_asked_nothing_is_proved_by_the_configuration_that_i
         prove(stack, {**properties, "EndpointName": "nobody"})
 
 
-# the answer that is expected
+# expected responses
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_an_answer_is_compared_with_the_expected_one(expected: Any, said: str, w
             proof.expect(properties, said.encode())
 
 
-# what CloudFormation is told
+# responses to CloudFormation
 
 
 def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
@@ -322,7 +322,7 @@ def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
 
 
 def test_an_update_is_not_measured(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
-    """SageMaker does not say when it began."""
+    """SageMaker does not return when an update began."""
     endpoint(aws, "updated")
     told = listen()
     properties = {"Check": "endpoint", "EndpointName": "updated", "ConfigName": "updated"}
@@ -367,11 +367,11 @@ def test_an_image_that_nobody_but_sagemaker_may_look_at_is_passed_over_once_righ
     assert len(refusing.sent) > 1
 
 
-# an update that SageMaker takes back without a word
+# an update that SageMaker rolls back without a reason
 
 
 def silent_template(behaviour: str, *, checked: bool) -> Json:
-    """An endpoint as the library makes it, on an image that is there, with a container that serves or crashes."""
+    """The library's endpoint with an existing image, whose container serves or crashes."""
     app = cdk.App()
     home = cdk.Stack(app, "Silent", env=cdk.Environment(account=ACCOUNT, region=REGION))
     HuggingFaceEndpoint(
@@ -427,11 +427,11 @@ def test_without_the_check_the_same_update_succeeds_and_deletes_the_configuratio
     assert served not in own.left()["endpoint-configs"]
 
 
-# the components of an endpoint
+# inference components of an endpoint
 
 
 def component(aws: Aws, name: str, **environment: str) -> Json:
-    """A component that is in service, or not, on an endpoint without a model; the properties of its proof."""
+    """A component, in service or failed, on an endpoint without a model; returns the properties of its proof."""
     sagemaker = aws.client("sagemaker")
     config = configuration(aws, name, **environment)
     sagemaker.create_endpoint_config(
@@ -495,11 +495,11 @@ def test_a_component_that_serves_another_model_or_none_fails(aws: Aws, stack: st
         prove(stack, {**other, "Requirements": {"NumberOfCpuCoresRequired": "2"}})
 
 
-# the request of an asynchronous endpoint, whose answer is a file
+# requests of an asynchronous endpoint, whose response is a file
 
 
 def queued(aws: Aws, name: str, answer: str, content: bytes) -> Json:
-    """The properties, and the event's data once the answer or the failure is there."""
+    """The event's data after the response or the failure has been written."""
     s3 = aws.client("s3")
     s3.create_bucket(Bucket=name)
     s3.put_object(Bucket=name, Key=answer, Body=content)
@@ -533,7 +533,7 @@ def test_an_asynchronous_answer_is_compared_with_what_is_expected(aws: Aws) -> N
         proof.has_answered(endpoint_proof("answered", expect="welcome"), places)
 
 
-# the way back
+# deletion and rollback
 
 
 def test_nothing_is_proved_on_deletion_or_while_the_stack_rolls_back(aws: Aws, stack: str) -> None:

@@ -1,4 +1,4 @@
-"""The registry over the wire, beside ECR's API."""
+"""The registry over HTTP, beside ECR's API."""
 
 from __future__ import annotations
 

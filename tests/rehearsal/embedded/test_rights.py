@@ -1,4 +1,4 @@
-"""Who may do what: a whole deployment whose roles call the embedded AWS, and each of its rights taken away again."""
+"""Permissions: a whole deployment whose roles call the embedded AWS, then again with each permission removed."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ REPOSITORY = f"cdk-hnb659fds-container-assets-{ACCOUNT}-{REGION}"
 
 @dataclass
 class Deployed:
-    """A deployment, and what its roles asked for."""
+    """A deployment, and the permissions that its roles used."""
 
     aws: Aws
     template: Json
     policies: dict[str, list[Json]]
-    """By role, each with its policies."""
+    """Role ARN to the role's policies."""
 
     asked: list[Json]
 
 
 def synthesized(out: Path, address: str, commit: str) -> Json:
-    """Every role that a deployment can have: copies, proof, clock, endpoint."""
+    """A stack with every role that a deployment can have: copies, proof, schedule, endpoint."""
     app = App(outdir=str(out))
     stack = Stack(app, "Whole", env=Environment(account=ACCOUNT, region=REGION))
     HuggingFaceEndpoint(
@@ -72,13 +72,13 @@ def synthesized(out: Path, address: str, commit: str) -> Json:
     template: Json = json.loads(text)
     template.pop("Rules")
     for each in template["Resources"].values():
-        if each["Type"] == "AWS::Lambda::Function":  # what runs is this machine's own copy of the function
+        if each["Type"] == "AWS::Lambda::Function":  # the embedded AWS runs this machine's own copy of the function
             each["Properties"]["Code"] = {"ZipFile": "pass"}
     return template
 
 
 def prepare(aws: Aws, template: Json) -> None:
-    """What the CDK's bootstrap would have made, and what its CLI would have uploaded."""
+    """Create the resources of the CDK's bootstrap and the uploads of its CLI."""
     s3, text = aws.client("s3"), json.dumps(template)
     s3.create_bucket(Bucket=ASSETS)
     key = re.search(rf"{ASSETS}/([0-9a-f]+\.py)", text)
@@ -93,7 +93,7 @@ def prepare(aws: Aws, template: Json) -> None:
 
 
 def turn(aws: Aws, stack: str) -> None:
-    """Have the clock turn the endpoint off, and on again."""
+    """Run the schedules that switch the endpoint off and on again."""
     scheduler = aws.client("scheduler")
     schedules = {
         json.loads(scheduler.get_schedule(Name=each["Name"])["Target"]["Input"])["Parameters"][0][
@@ -109,7 +109,7 @@ def turn(aws: Aws, stack: str) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, hub_address: tuple[str, str]) -> Iterator[Deployed]:
-    """The deployment, with the endpoint's container in a process, turned off and on by its clock."""
+    """The deployment, whose container is a process, after its schedules switched it off and on."""
     stub = tmp_path_factory.mktemp("engine")
     aws = start(tmp_path_factory.mktemp("state"), stub, f"--engine={stub_engine(stub)}")
     try:
@@ -143,7 +143,7 @@ def request_of(asked: Json) -> Request:
 
 
 def role_of(arn: str) -> str:
-    """A role by what it is for."""
+    """A role's purpose by its ARN."""
     kinds = {
         "ImageCopyRole": "copy",
         "ExtendedDlcProver": "proof",
@@ -168,7 +168,7 @@ def test_each_right_that_is_taken_away_is_missed_by_its_name(whole: Deployed) ->
         request = request_of(asked)
         documents = whole.policies[asked["principal"]]
         if not evaluate(request, Policies(identity=documents)).allowed:
-            continue  # allowed by a policy of AWS's own, or by the resource's
+            continue  # allowed by a managed policy of AWS or by the resource's policy
         left = [{**each, "Statement": without(each, request)} for each in documents]
         decision = evaluate(request, Policies(identity=left))
         assert not decision.allowed
@@ -178,7 +178,7 @@ def test_each_right_that_is_taken_away_is_missed_by_its_name(whole: Deployed) ->
 
 
 def without(document: Json, request: Request) -> list[Json]:
-    """A policy's statements without those rights that allow a request."""
+    """A policy's statements without the actions that allow a request."""
     kept = []
     for statement in statements_of(document):
         named = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
@@ -219,7 +219,7 @@ UNUSED = {
     ("proof", "sagemaker:InvokeEndpointAsync"): "`grant_invoke` gives what every kind of endpoint needs",
     ("proof", "sagemaker:InvokeEndpointWithResponseStream"): "`grant_invoke` gives what every kind of endpoint needs",
 }
-"""Rights that no call of the deployment uses, and why they are there."""
+"""Permissions that no call of the deployment uses, with the reason for each."""
 
 
 def test_a_right_that_no_call_used_has_a_reason(whole: Deployed) -> None:
@@ -235,7 +235,7 @@ def test_a_right_that_no_call_used_has_a_reason(whole: Deployed) -> None:
 
 
 def strip(template: Json, role: str, action: str) -> Json:
-    """The template with one right of one role taken away."""
+    """The template without one permission of one role."""
     stripped = copy.deepcopy(template)
     count = 0
     for name, resource in stripped["Resources"].items():

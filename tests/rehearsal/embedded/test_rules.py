@@ -1,4 +1,4 @@
-"""The table of rules: for each row a request that AWS refuses, and the nearest one that it takes."""
+"""The table of rules: for each row a request that AWS refuses, and a similar one that it accepts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GZIP = {"S3DataSource": {"S3Uri": "s3://rules/model.tar.gz", "S3DataType": "S3Ob
 VPC = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
 SERVERLESS = {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
 NONE = object()
-"""Takes a member away."""
+"""Removes a member."""
 
 
 def variant(name: str = "A", **changed: Any) -> Json:
@@ -64,7 +64,7 @@ def blue_green(kind: str = "ALL_AT_ONCE", *, longest: int | None = None, wait: i
 
 @dataclass
 class Case:
-    """A row's two requests."""
+    """The two requests of a row."""
 
     rule: str
     operation: str
@@ -481,7 +481,7 @@ OTHERS = {
 
 @dataclass
 class World:
-    """An embedded AWS without containers, with what the cases refer to."""
+    """An embedded AWS without containers, with the resources that the cases use."""
 
     aws: Aws
     keys: dict[str, str] = field(default_factory=dict)
@@ -556,7 +556,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         sagemaker.create_endpoint_config(EndpointConfigName=name, **given)
     for name, used in {"served": "four", "orphan": "gone", "shared": "shared"}.items():
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=used)
-    sagemaker.delete_endpoint_config(EndpointConfigName="gone")  # which SageMaker takes
+    sagemaker.delete_endpoint_config(EndpointConfigName="gone")  # SageMaker accepts it although it is in use
     alarm = OTHERS["put_metric_alarm"]
     made.client("cloudwatch").put_metric_alarm(AlarmName="rules", Period=60, EvaluationPeriods=1, **alarm)
     reads = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}

@@ -1,4 +1,4 @@
-"""The runtime front, through an unmodified boto3 client."""
+"""The runtime through an unmodified boto3 client."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_error_before_a_stream_is_a_model_error(aws: Aws, served: str) -> Non
 
 
 def containers_of(aws: Aws, endpoint: str) -> list[str]:
-    """The names of the containers that were run for an endpoint whose greeting is its name, the first one first."""
+    """The names of an endpoint's containers, oldest first; the endpoint's greeting is its name."""
     calls = [call for call in aws.engine_calls("run") if f"--env=GREETING={endpoint}" in call]
     return [each.removeprefix("--name=") for call in calls for each in call if each.startswith("--name=")]
 

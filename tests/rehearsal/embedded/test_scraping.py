@@ -1,4 +1,4 @@
-"""SageMaker's agent beside each container: whom it asks for metrics, how often, and whom it does not ask."""
+"""SageMaker's metrics agent: which containers it scrapes, and how often."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLD = b"# HELP a_total A thing.\n# TYPE a_total counter\na_total 1\nb 2\n"
 
 
 def asked(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The scrapes of the containers whose names begin so."""
+    """The scrapes of an endpoint's containers."""
     file = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return [line for line in lines if line["container"].startswith(f"{name}.")]
@@ -46,7 +46,7 @@ def test_containers_are_asked_unless_the_configuration_turns_it_off(aws: Aws) ->
     began = time.monotonic()
     wait_for(lambda: bool(asked(logs, "asked-often")) and bool(asked(logs, "asked-as-ever")))
     assert asked(logs, "asked-often")[0]["status"] == "200"
-    # ten seconds later one is asked again, the other one only after a minute
+    # after ten seconds one is scraped again, the other only after a minute
     wait_for(lambda: len(asked(logs, "asked-often")) == 2, seconds=15)
     first, second = (line["time"] for line in asked(logs, "asked-often"))
     assert 9.5 < second - first < 12
@@ -88,7 +88,7 @@ def test_the_interval_is_the_configurations(configuration: Any, variant: Any, se
 
 
 class Container:
-    """One in service, as far as the agent looks."""
+    """As much of a container in service as the agent needs."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()

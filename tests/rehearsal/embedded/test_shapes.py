@@ -1,4 +1,4 @@
-"""Requests and templates against botocore's own shapes: what no client of ours would send is refused at the door."""
+"""Requests and templates against botocore's shapes: requests that no SDK would send are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONE = "1 validation error detected: "
 
 
 def call(aws: Aws, service: str, target: str, body: Json | bytes) -> Answer:
-    """A JSON request by hand, as no SDK would write it."""
+    """A hand-made JSON request, as no SDK would send it."""
     headers = {
         "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/{service}/aws4_request, "
         "SignedHeaders=host, Signature=0",
@@ -78,7 +78,7 @@ def configured(**changed: Any) -> Json:
             "SageMaker.CreateEndpointConfig",
             {"EndpointConfigName": "x" * 64, "ProductionVariants": [{**VARIANT, "InstanceType": "ml.none"}]},
             "ValidationException",
-            "3 validation errors detected: Value '",  # the name is too long for its length and for its pattern
+            "3 validation errors detected: Value '",  # the name violates its length and its pattern
         ),
         (
             "SageMaker.CreateModel",

@@ -1,4 +1,4 @@
-"""CloudFormation, through boto3: order, replacement, rollback and what deletion keeps."""
+"""CloudFormation through boto3: order, replacement, rollback and what deletion retains."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PULL = {
 
 
 def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
-    """A template of a role, a model, its configuration and an endpoint of a given name."""
+    """A template with a role, a model, its configuration and an endpoint of the given name."""
     trusts = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
     trust = {"Version": "2012-10-17", "Statement": [trusts]}
     return {
         "Resources": {
-            # the endpoint comes first, so that the order must come from the references
+            # the endpoint comes first, so that only the references can give the order
             "Endpoint": {
                 "Type": "AWS::SageMaker::Endpoint",
                 "Properties": {
@@ -110,7 +110,7 @@ def test_a_new_model_is_served_under_the_same_endpoint_and_the_old_one_is_delete
     served = len(told) - 1 - told[::-1].index(("Endpoint", "UPDATE_COMPLETE"))
     assert told.index(("Config", "DELETE_IN_PROGRESS")) > served
     assert told.index(("Model", "DELETE_IN_PROGRESS")) > told.index(("Config", "DELETE_COMPLETE"))
-    # A, B, A: a name of the first is not met again
+    # A, B, A: the first model's physical name is not used again
     deploy(aws, "replaced", serving(aws, "replaced", GREETING="a"), update=True)
     assert answer(aws, "replaced").startswith("a ")
     assert physical(aws, "replaced")["Model"] not in (before["Model"], after["Model"])
@@ -136,7 +136,7 @@ def test_a_failed_update_puts_the_previous_template_in_force(aws: Aws) -> None:
     assert not [each for each in left["buckets"] if each.startswith("rolled-back")]
     template = aws.client("cloudformation").get_template(StackName="rolled-back")["TemplateBody"]
     assert "Extra" not in json.loads(template if isinstance(template, str) else json.dumps(template))["Resources"]
-    # and the next good one goes through
+    # the next valid update succeeds
     assert deploy(aws, "rolled-back", serving(aws, "rolled-back", GREETING="new"), update=True)["StackStatus"] == (
         "UPDATE_COMPLETE"
     )
@@ -270,7 +270,7 @@ def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(
 
 
 GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
-    # type: properties, and the call that deletes it behind the stack, with the parameter that takes its name
+    # type to properties, and the call that deletes the resource outside the stack, with the parameter for its name
     "AWS::CloudWatch::Alarm": (
         {"ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1, "Namespace": "N", "MetricName": "M"},
         *("cloudwatch", "delete_alarms", "AlarmNames"),
@@ -368,7 +368,7 @@ def test_what_cannot_be_deleted_for_another_reason_still_fails_the_deletion(aws:
 
 
 def destroyed(aws: Aws, stack: str) -> str:
-    """The status of a stack after its deletion."""
+    """A stack's status after its deletion."""
     client = aws.client("cloudformation")
     (known,) = [each["StackId"] for each in client.describe_stacks(StackName=stack)["Stacks"]]
     client.delete_stack(StackName=stack)
@@ -395,7 +395,7 @@ def test_an_image_is_copied_between_repositories(aws: Aws) -> None:
 
 
 def test_an_oci_manifest_stays_one_in_the_copy_and_fails_the_model_in_sagemakers_words(aws: Aws) -> None:
-    """What a current Docker pushes unless it is asked for its own media types."""
+    """A current Docker pushes OCI manifests unless it is asked for its own media types."""
     for name in ("oci-asset", "oci-own"):
         aws.client("ecr").create_repository(repositoryName=name)
     Image("oci-asset", OCI).push(aws, "oci-asset", "hash")
@@ -479,7 +479,7 @@ def test_a_change_set_tells_what_would_be_replaced_and_does_it_when_executed(aws
 
 
 def test_a_change_set_that_was_never_executed_goes_with_its_stack(aws: Aws) -> None:
-    """A deployment that is stopped in between, and begun again: the CDK gives all its change sets one name."""
+    """A deployment that is interrupted and started again: the CDK gives all its change sets the same name."""
     client = aws.client("cloudformation")
     said = {"StackName": "stopped", "ChangeSetName": "cdk-deploy-change-set"}
     asked = {**said, "ChangeSetType": "CREATE", "TemplateBody": json.dumps({"Resources": {"R": repository("begun")}})}

@@ -1,4 +1,4 @@
-"""`extended-dlc token` against the embedded AWS: what it prints asks the endpoint; what it refuses."""
+"""`extended-dlc token` against the embedded AWS: its output reaches the endpoint, and its refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def spoken(aws: Aws) -> None:
 
 
 def run(aws: Aws, *arguments: str, **environment: str | None) -> Result:
-    """The command, with nothing of this machine's AWS settings."""
+    """Run the command without this machine's AWS settings."""
     clean: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
     clean |= {
         "AWS_ENDPOINT_URL": aws.url,
@@ -90,7 +90,7 @@ def test_the_address_is_that_of_the_regions_runtime(aws: Aws, region: str, host:
     variant = {"VariantName": "All", "ModelName": "far", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     client.create_endpoint_config(EndpointConfigName="far", ProductionVariants=[variant])
     client.create_endpoint(EndpointName="far", EndpointConfigName="far")
-    # the control plane alone is the embedded one
+    # only the control plane is the embedded one
     places = {"AWS_ENDPOINT_URL": None, "AWS_ENDPOINT_URL_SAGEMAKER": aws.url}
     url, token = run(aws, "far", "--region", region, **places).stdout.splitlines()
     assert url == f"https://{host}/endpoints/far/openai/v1"

@@ -1,4 +1,4 @@
-"""`extended-dlc train` and the state machine of a training, on the embedded AWS: started, followed, stopped, failed."""
+"""`extended-dlc train` and a training's state machine on the embedded AWS: started, followed, stopped, failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.training import BUCKET, request, role
 
 
 def machine(aws: Aws, name: str, *requests: dict[str, Any]) -> str:
-    """The construct's own state machine, with jobs of the test's."""
+    """The construct's state machine with the test's jobs."""
     plan = Plan(partition="aws", name=name, requests=[*requests])
     made = aws.client("stepfunctions").create_state_machine(
         name=name, definition=json.dumps(definition(plan)), roleArn=role("states")
@@ -36,7 +36,7 @@ def on(instance_type: str) -> dict[str, Any]:
 
 
 def train(aws: Aws, *arguments: str) -> Result:
-    """The command, with nothing of this machine's AWS settings."""
+    """Run the command without this machine's AWS settings."""
     clean: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
     clean |= {
         "AWS_ENDPOINT_URL": aws.url,
@@ -139,7 +139,7 @@ SETTINGS = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Path:
-    """Settings with a training whose script writes down what it finds."""
+    """Settings of a training whose script writes its inputs to a file."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text(
         "import argparse, json, os\n"

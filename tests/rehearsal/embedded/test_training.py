@@ -1,4 +1,4 @@
-"""Training jobs and state machines of the embedded AWS, with an engine that runs processes in place of containers."""
+"""Training jobs and state machines of the embedded AWS, with an engine that runs processes instead of containers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_job_gets_its_files_and_leaves_model_output_metrics_and_log(training: 
     assert done["TrainingJobStatus"] == done["SecondaryStatus"] == "Completed"
     assert done["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/whole/output/model.tar.gz"
     model = archive(training, "out/whole/output/model.tar.gz")
-    # a prefix with its '/' at the end is a folder: data/train-not is another
+    # a prefix that ends with '/' is a folder: data/train-not is another
     assert json.loads(model["weights.json"]) == ["train/more/two.txt", "train/one.txt"]
     assert json.loads(archive(training, "out/whole/output/output.tar.gz")["metrics.json"]) == {"eval_loss": 0.5}
     (metric,) = done["FinalMetricDataList"]
@@ -76,7 +76,7 @@ def test_a_model_can_stay_files_and_an_isolated_job_has_no_network(training: Aws
     done = run(training, "files", OutputDataConfig=output, EnableNetworkIsolation=True)
     assert done["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/files/files/output/model/"
     keys = [each["Key"] for each in training.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="files/")["Contents"]]
-    # compression is a choice for the model alone
+    # only the model can be uploaded uncompressed
     assert keys == ["files/files/output/model/weights.json", "files/files/output/output.tar.gz"]
     assert "network none" in logged(training, "files")
 
@@ -133,8 +133,8 @@ def test_a_spot_job_whose_capacity_goes_resumes_from_its_checkpoints(training: A
     assert sorted(begun)[0] == 0
     assert sorted(begun)[1] >= 2  # not from the beginning
     assert len(client.list_objects_v2(**prefix)["Contents"]) == 8
-    assert "stopped" not in archive(training, "out/spot/output/model.tar.gz")  # of the first container
-    assert training.request("POST", "/_embedded/training-jobs/spot/interruption").status == 404  # it has ended
+    assert "stopped" not in archive(training, "out/spot/output/model.tar.gz")  # the first container wrote that one
+    assert training.request("POST", "/_embedded/training-jobs/spot/interruption").status == 404  # the job has ended
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_state_machine_trains_asks_a_function_and_waits_for_both(training: Aws
     begun = time.monotonic()
     done = execute(training, arn, name="by-states")
     assert done["status"] == "SUCCEEDED", (done.get("error"), done.get("cause"))
-    assert time.monotonic() - begun < 60  # ten minutes of the definition are a second here
+    assert time.monotonic() - begun < 60  # ten minutes of Wait states are a second here
     output = json.loads(done["output"])
     assert output["artifact"] == f"s3://{BUCKET}/out/by-states/output/model.tar.gz"
     judged = output["judged"]["Payload"]
@@ -271,7 +271,7 @@ def test_a_job_that_fails_is_the_tasks_error_with_its_description_as_the_cause(t
     arn = client.create_state_machine(
         name="again", definition=json.dumps({"StartAt": "Train", "States": plain}), roleArn=role("states")
     )["stateMachineArn"]
-    taken = execute(training, arn, name="fails-in-states")  # a name is taken for good
+    taken = execute(training, arn, name="fails-in-states")  # a job's name can be used only once
     assert (taken["status"], taken["error"]) == ("FAILED", "SageMaker.ResourceInUseException"), taken.get("cause")
 
 
