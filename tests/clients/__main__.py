@@ -1,7 +1,8 @@
 """Unmodified clients against the real server: python -m tests.clients [--quick] [--transformers RELEASE] [--write]
 
-One embedded AWS whose endpoints are the real in-image server on tiny models, and every client's calls by each way that
-it can go. Fails where a call is not as expected, or not as docs/clients.md has it; `--write` writes that page again.
+It starts one embedded AWS whose endpoints are the real in-image server on tiny models, and runs every client's calls in
+each way that is possible. It fails where a call's outcome is not as expected, or differs from docs/clients.md;
+`--write` updates that page.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NEWEST = re.findall(r"^transformers==(.+)$", (ROOT / "tests/runtime/requirements
 LLGUIDANCE = "1.9.1"
 PROGRAMS = Path(__file__).with_name("programs")
 SHARED = {"chat": "chat", "text": "text", "embed": "embed", "whisper": "whisper", "text-to-audio": "text-to-audio"}
-"""Endpoints that several clients ask, and the folder of each one's model."""
+"""Endpoints that several clients call, and the folder of each one's model."""
 
 HUB_TASKS = (
     *("audio-classification", "document-question-answering", "feature-extraction", "fill-mask", "image-classification"),
@@ -40,7 +41,7 @@ HUB_TASKS = (
     *("summarization", "table-question-answering", "text-classification", "token-classification", "translation"),
     *("visual-question-answering", "zero-shot-classification", "zero-shot-image-classification"),
 )
-"""What only `InferenceClient` asks: an endpoint for each, no longer than it takes."""
+"""The tasks that only `InferenceClient` calls: each has an endpoint only while it is needed."""
 
 QUICK_TASKS = ("image-classification", "zero-shot-classification")
 
@@ -75,7 +76,7 @@ class Program:
         self._told = os.fdopen(reading)
 
     def ask(self, asked: dict[str, Any]) -> None:
-        """One round."""
+        """Run one round."""
         assert self._process.stdin is not None
         print(json.dumps(asked), file=self._process.stdin, flush=True)
         for line in self._told:
@@ -88,7 +89,7 @@ class Program:
         sys.exit(f"the program '{self.name}' ended with {self._process.wait()}")
 
     def close(self) -> None:
-        """Let it end."""
+        """Close the program's input, which ends it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
@@ -96,7 +97,6 @@ class Program:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what is asked for."""
     options = _parser().parse_args(arguments)
     names = options.only or [*QUICK, *(() if options.quick else SLOW)]
     with tempfile.TemporaryDirectory(prefix="clients-") as folder, ThreadPoolExecutor() as side:
@@ -123,7 +123,7 @@ class Run:
         self._started = time.monotonic()
 
     def rows(self) -> list[dict[str, str]]:
-        """What every call came to."""
+        """The outcome of every call."""
         pythons = {
             name: self._side.submit(environments.made, name)
             for name in dict.fromkeys(ENVIRONMENTS[name] for name in self._names)
@@ -189,7 +189,7 @@ def _task(name: str) -> dict[str, str]:
 
 
 def _packages(release: str) -> Iterator[Path]:
-    """What stands in front of the installed packages on the server's side."""
+    """Folders on the server's Python path before the installed packages."""
     kept = ROOT / ".cache"
     wanted = {f"llguidance-{LLGUIDANCE}": [f"llguidance=={LLGUIDANCE}"]}
     if release != NEWEST:
@@ -203,7 +203,7 @@ def _packages(release: str) -> Iterator[Path]:
 
 
 def _make_models(folder: Path, packages: tuple[Path, ...]) -> list[str]:
-    """The names of those that the release has."""
+    """Make the models; returns the names of those that the release supports."""
     folder.mkdir()
     helpers = (ROOT / "tests" / "runtime", ROOT / "docker" / "inference")
     path = os.pathsep.join(map(str, [*packages, *helpers]))
@@ -214,7 +214,7 @@ def _make_models(folder: Path, packages: tuple[Path, ...]) -> list[str]:
 
 
 def _client_environment(aws: str) -> dict[str, str]:
-    """Nothing of the machine's own settings, and the embedded AWS where AWS is asked for."""
+    """The clients' environment variables: the embedded AWS, and none of this machine's settings."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": "/nonexistent",

@@ -1,10 +1,10 @@
-"""The clients' environments, several because their requirements conflict: made by uv, kept below `.cache/clients`.
+"""The clients' virtual environments, several because their requirements conflict: made by uv in `.cache/clients`.
 
     python -m tests.clients.environments      locks the newest releases again: requirements/NAME.in into NAME.txt
 
-llama-index's package for SageMaker requires llama-cpp-python, which is compiled for many minutes, for two functions
-that write prompts: it is left out (requirements/overrides.txt, and `--no-deps` at the install, since a lock is
-complete), and programs/stubs has the one name that the package around it imports.
+llama-index's package for SageMaker requires llama-cpp-python, which compiles for many minutes, for two functions that
+write prompts. It is left out: by requirements/overrides.txt, and by `--no-deps` at the install, since a lock is
+complete. programs/stubs has the one name that the package around it imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = ("openai", "agents", "sagemaker2", "sagemaker3")
 
 
 def made(name: str) -> Path:
-    """The Python of an environment, which is made where it is not there, or older than its lock."""
+    """The Python of an environment; it is made where it is missing or its lock has changed."""
     lock, folder = LOCKS / f"{name}.txt", KEPT / name
     python, stamp = folder / "bin" / "python", folder / "made-of.txt"
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
@@ -32,7 +32,7 @@ def made(name: str) -> Path:
 
 
 def lock(name: str) -> None:
-    """The newest releases that go together."""
+    """Lock the newest releases that are compatible."""
     options = ["--quiet", "--upgrade", "--universal", "--python-version", "3.10", "--no-header", "--no-emit-index-url"]
     files = ["--override", LOCKS / "overrides.txt", LOCKS / f"{name}.in", "--output-file", LOCKS / f"{name}.txt"]
     subprocess.run([*UV, "pip", "compile", *options, "--no-annotate", *files], check=True)

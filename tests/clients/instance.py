@@ -1,8 +1,8 @@
-"""What the container of an endpoint is here: the real in-image server as a process, on the model that it is told.
+"""The container of an endpoint in these tests: the real in-image server as a process, on a given model.
 
-The engine of the embedded AWS's tests runs this program in place of a container, with the container's environment:
-CLIENTS_MODEL is the model's folder, CLIENTS_ENDPOINT the endpoint's name, and CLIENTS_PORTS the folder that gets a file
-of that name with the port, because a real container's own port is known to who runs it.
+The stub engine of the embedded AWS's tests runs this program in place of a container, with the container's environment.
+CLIENTS_MODEL is the model's folder, and CLIENTS_ENDPOINT the endpoint's name. CLIENTS_PORTS is the folder in which a
+file of that name gets the port, because the user of a real container knows its port too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Become the server."""
+    """Replace this process by the server."""
     base = Path(tempfile.mkdtemp(prefix=f"{os.environ['CLIENTS_ENDPOINT']}-", dir=os.environ["CLIENTS_PORTS"]))
     (base / "model").symlink_to(os.environ["CLIENTS_MODEL"])
     port = Path(os.environ["CLIENTS_PORTS"], os.environ["CLIENTS_ENDPOINT"])

@@ -1,9 +1,9 @@
-"""The models that the clients ask: `python models.py FOLDER TASK …`, with the release that will serve.
+"""The models that the clients call: `python models.py FOLDER TASK …`, with the release that will serve them.
 
-tests/runtime and docker/inference, which know how to make tiny models, are on the path.
+tests/runtime and docker/inference, whose modules make tiny models, are on the path.
 
-Writes FOLDER/TASK for each task that the release has, beside `chat` (says what it is made to say, with tools and
-reasoning), `text` (a random BLOOM), `embed` (a sentence-transformers repository) and `whisper`; prints their names.
+It writes FOLDER/TASK for each task of the release, and `chat` (a model with prescribed texts, with tools and
+reasoning), `text` (a random BLOOM), `embed` (a sentence-transformers repository) and `whisper`, and prints their names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import chain_models
 import tiny_models
 import tiny_tasks
 
-# Calls as Hermes writes them, and reasoning where it is asked for.
+# Tool calls in Hermes' form, and reasoning where it is requested.
 TEMPLATE = """{%- for m in messages -%}
 <|{{ m.role }}|>{{ m.content }}
 {%- for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}
@@ -45,7 +45,7 @@ def make_chat(folder: Path) -> None:
 
 
 def make_embed(folder: Path) -> None:
-    """BERT with the mean of its tokens, normalised."""
+    """BERT with the normalised mean of its tokens."""
     import torch
     import transformers
 
@@ -72,13 +72,13 @@ def make_embed(folder: Path) -> None:
 
 
 def _join_pieces(file: Path) -> None:
-    """How pieces become words again, which groups of tokens are told in."""
+    """Set the decoder that joins word pieces, because groups of tokens are returned as words."""
     written = json.loads(file.read_text())
     file.write_text(json.dumps({**written, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}))
 
 
 def main(folder: Path, *tasks: str) -> None:
-    """Make them all."""
+    """Make all models."""
     from transformers.pipelines import SUPPORTED_TASKS, TASK_ALIASES
 
     make_chat(folder / "chat")

@@ -20,11 +20,11 @@ LONGEST_START = 180
 
 @dataclass
 class Rehearsal:
-    """An embedded AWS and what it serves."""
+    """An embedded AWS and its endpoints."""
 
     folder: Path
     packages: tuple[Path, ...]
-    """Folders in front of the installed packages: another transformers release, what the image has besides."""
+    """Folders before the installed packages: another transformers release, and further packages of the image."""
 
     aws: Aws = field(init=False)
 
@@ -58,7 +58,7 @@ class Rehearsal:
         self.aws.stop()
 
     def begin(self, name: str, model: Path, **environment: str) -> None:
-        """Create an endpoint on a model, and do not wait for it."""
+        """Create an endpoint on a model without waiting for it."""
         sagemaker = self.aws.client("sagemaker")
         told = {"CLIENTS_MODEL": str(model), "CLIENTS_ENDPOINT": name, **environment}
         role = f"arn:aws:iam::{ACCOUNT}:role/execution"
@@ -69,7 +69,7 @@ class Rehearsal:
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
 
     def settled(self, name: str) -> dict[str, Any]:
-        """An endpoint that has come up, or not."""
+        """The endpoint's description after its creation has ended."""
         deadline = time.monotonic() + LONGEST_START
         while True:
             found: dict[str, Any] = self.aws.client("sagemaker").describe_endpoint(EndpointName=name)
@@ -80,7 +80,7 @@ class Rehearsal:
             time.sleep(0.1)
 
     def port(self, name: str) -> int:
-        """The container's own port, once its endpoint is in service."""
+        """The container's port, after its endpoint is in service."""
         found = self.settled(name)
         if found["EndpointStatus"] != "InService":
             sys.exit(f"the endpoint '{name}' is {found['EndpointStatus']}: {found.get('FailureReason')}")

@@ -1,4 +1,4 @@
-"""docs/clients.md, from what the last runs found (`results.json`): `python -m tests.clients.table` writes the page."""
+"""Writes docs/clients.md from the last runs' results (`results.json`): `python -m tests.clients.table`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = {
     "sagemaker 3": ("sagemaker3", "sagemaker-core"),
     "AWS CLI 1": ("sagemaker3", "awscli"),
 }
-"""Client -> the lock and the package that its release is read from, in the order of the page."""
+"""Client to the lock and package with its release, in the page's order."""
 
 HEAD = """# Clients, and what works
 
@@ -44,13 +44,13 @@ Kept = dict[str, list[Row]]
 
 
 def read() -> Kept:
-    """For each transformers release, its calls."""
+    """The calls of each transformers release."""
     found: Kept = json.loads(DATA.read_text()) if DATA.is_file() else {}
     return found
 
 
 def keep(release: str, rows: list[Row], *, instead: bool) -> None:
-    """Write what a run found: in the place of all that is known of its clients, or only of its calls."""
+    """Write a run's results: they replace all results of its clients, or only those of its calls."""
     kept = read()
     clients = {row["client"] for row in rows} if instead else set()
     known = {_key(row): row for row in kept.get(release, []) if row["client"] not in clients}
@@ -62,7 +62,7 @@ def keep(release: str, rows: list[Row], *, instead: bool) -> None:
 
 
 def differing(release: str, rows: Iterable[Row]) -> Iterator[str]:
-    """What a run found otherwise than it is written."""
+    """The results that differ from the written ones."""
     known = {_key(row): row for row in read().get(release, [])}
     for row in rows:
         if row["outcome"] != "wrong" and known.get(_key(row)) != row:
@@ -70,7 +70,7 @@ def differing(release: str, rows: Iterable[Row]) -> Iterator[str]:
 
 
 def page(kept: Kept) -> str:
-    """The page: a table of the newest release, and of the others what differs."""
+    """The page: a table for the newest release, and the differences for the others."""
     newest, *others = sorted(kept, key=_version, reverse=True)
     parts = [HEAD, f"## With transformers {newest}\n", *_table(kept[newest])]
     for release in others:
@@ -101,13 +101,13 @@ def _cells(ways: dict[str, Row]) -> tuple[str, ...]:
 
 
 def _method(client: str, call: str) -> str:
-    """What one row may be about: of the client whose every argument is asked, a method with some of them."""
+    """What a row is about: for `huggingface_hub`, whose every argument is called, a method; else the call."""
     found = _CALL.fullmatch(call)
     return found[1] + (found[3] or "") if found and client == "huggingface_hub" else call
 
 
 def _joined(calls: list[str]) -> str:
-    """Calls of one method as one."""
+    """Several calls of one method in one row."""
     if len(calls) == 1:
         return calls[0]
     found = [one for call in calls if (one := _CALL.fullmatch(call))]

@@ -1,4 +1,4 @@
-"""The page of the clients, which a run of them has written (`make clients ARGS=--write`)."""
+"""docs/clients.md, as a run of the clients has written it (`make clients ARGS=--write`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""langchain, llama-index, strands-agents and haystack."""
+"""Calls of langchain, llama-index, strands-agents and haystack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ AWS = Calls("langchain-aws")
 
 
 class OfText(LLMContentHandler):
-    """As langchain's documentation writes it, for answers and for the lines of streams."""
+    """A handler as in langchain's documentation, for responses and for the lines of streams."""
 
     content_type = "application/json"
     accepts = "application/json"
@@ -43,7 +43,7 @@ class OfText(LLMContentHandler):
 
 
 class OfStream(OfText):
-    """Lines of a server that streams as TGI does."""
+    """The lines of a stream in TGI's form."""
 
     def transform_input(self, prompt: str, model_kwargs: dict[str, Any]) -> bytes:
         return json.dumps({"inputs": prompt, "parameters": model_kwargs, "stream": True}).encode()
@@ -54,7 +54,7 @@ class OfStream(OfText):
 
 
 class OfChat(ChatModelContentHandler):
-    """A chat's body, and OpenAI's answers and chunks."""
+    """A chat's request, and OpenAI's responses and chunks."""
 
     content_type = "application/json"
     accepts = "application/json"
@@ -73,7 +73,7 @@ class OfChat(ChatModelContentHandler):
 
 
 def langchain_aws(asked: Asked) -> None:
-    """Text and chats through InvokeEndpoint."""
+    """Texts and chats through InvokeEndpoint."""
     to = {"region_name": asked.region, "endpoint_url": asked.aws}
     llm = SagemakerEndpoint(
         endpoint_name="text",
@@ -186,7 +186,7 @@ LLAMA = Calls("llama-index")
 
 
 def llama_index(asked: Asked) -> None:
-    """Its LLM and its embeddings, through InvokeEndpoint."""
+    """The LLM and embeddings of llama-index through InvokeEndpoint."""
     llm = SageMakerLLM(
         endpoint_name="text", aws_region_name=asked.region, temperature=0.5, model_kwargs={"max_new_tokens": 8}
     )
@@ -228,10 +228,10 @@ STRANDS = Calls("strands-agents")
 
 
 def strands(asked: Asked) -> None:
-    """An agent that calls a tool and hears its result, by both of its models."""
+    """An agent that calls a tool and gets its result, with both of its models."""
 
     def sagemaker(*, stream: bool) -> SageMakerAIModel:
-        # without it a stream tells no usage, as OpenAI has it
+        # without it a stream has no usage, as with OpenAI
         usage = {"additional_args": {"stream_options": {"include_usage": True}}} if stream else {}
         endpoint = {"endpoint_name": "chat", "region_name": asked.region}
         return SageMakerAIModel(endpoint, {"max_tokens": 100, "stream": stream, **usage})
@@ -275,7 +275,7 @@ HAYSTACK = Calls("haystack")
 
 
 def haystack(asked: Asked) -> None:
-    """Its generator, with the attribute that its documentation shows."""
+    """The generator, with the attribute in its documentation."""
     for name, attributes in (("", {}), ("aws_custom_attributes={'accept_eula': True}", {"accept_eula": True})):
         generator = SagemakerGenerator(
             model="text", aws_custom_attributes=attributes, generation_kwargs={"max_new_tokens": 8}
@@ -288,7 +288,6 @@ def haystack(asked: Asked) -> None:
 
 
 def program(asked: Asked) -> None:
-    """All of them."""
     for each in (langchain_aws, langchain_openai, llama_index, strands, haystack):
         each(asked)
 

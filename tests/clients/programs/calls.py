@@ -1,7 +1,7 @@
-"""What the programs of calls share: they run in an environment of their own, with nothing but a client's packages.
+"""Shared by the programs of calls, which run in environments with only a client's packages.
 
-A program reads a line of JSON (`Asked`) for each round and writes one for each call that it made, then an empty
-one, to the file descriptor CALLS_OUTPUT.
+A program reads one line of JSON (`Asked`) for each round. To the file descriptor CALLS_OUTPUT it writes one line for
+each call, and an empty line at the round's end.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ PORT, INVOKE, ROUTE, OPENAI = "port", "invoke", "route", "openai"
 
 @dataclass
 class Asked:
-    """What a round is about."""
+    """The inputs of a round."""
 
     aws: str
-    """The embedded AWS's address."""
+    """The embedded AWS's URL."""
 
     region: str
     token: str
     """A bearer token for SageMaker's OpenAI path."""
 
     ports: dict[str, int] = field(default_factory=dict)
-    """The container's own port, by endpoint."""
+    """Endpoint to the port of its container."""
 
     release: str = ""
-    """The transformers release that serves."""
+    """The transformers release of the server."""
 
     reason: str = ""
-    """Why an endpoint did not come up, which it should not."""
+    """The FailureReason of an endpoint that must fail."""
 
     def own(self, endpoint: str) -> str:
-        """The address of an endpoint's container."""
+        """The URL of an endpoint's container."""
         return f"http://127.0.0.1:{self.ports[endpoint]}"
 
     def openai(self, endpoint: str) -> str:
@@ -47,7 +47,7 @@ class Asked:
 
 
 class Calls:
-    """Makes calls of one client, and tells how they went."""
+    """Makes calls of one client, and reports their outcomes."""
 
     def __init__(self, client: str) -> None:
         self._client = client
@@ -71,7 +71,7 @@ class Calls:
                 self._tell(call, way, "right", "")
 
     def not_so(self, call: str, way: str, why: str) -> None:
-        """A way that a call cannot go."""
+        """Report a way in which a call is not possible."""
         self._tell(call, way, "none", why)
 
     def _tell(self, call: str, way: str, outcome: str, reason: str) -> None:
@@ -80,7 +80,7 @@ class Calls:
 
 
 def check(truth: Any, found: object) -> None:
-    """Fail with what was found."""
+    """Raise an error with the found value unless `truth` holds."""
     if not truth:
         raise AssertionError(f"not what was expected: {found!r}")
 
@@ -92,7 +92,7 @@ def main(program: Callable[[Asked], None]) -> None:
         print(file=_OUTPUT, flush=True)
 
 
-# standard output is the clients' own, some of which print
+# some clients print to standard output, so the results have their own file descriptor
 _OUTPUT = os.fdopen(int(os.environ["CALLS_OUTPUT"]), "w")
 
 TOOL = {
@@ -113,13 +113,13 @@ ORDER = {
 
 
 def check_order(text: str) -> None:
-    """Whether a text keeps to the schema."""
+    """Check that a text satisfies the schema."""
     made = json.loads(text)
     check(set(made) == {"city", "days"} and made["city"] in ("Köln", "Bonn") and made["days"] in range(1, 10), made)
 
 
 def tone(seconds: float = 1, rate: int = 16_000) -> bytes:
-    """A WAV file of a sine."""
+    """A WAV file of a sine tone."""
     import io
     import math
     import struct

@@ -1,4 +1,4 @@
-"""The AWS CLI: version 1 of PyPI, and version 2 where the machine has one (Debian's package `awscli`)."""
+"""The AWS CLI: version 1 from PyPI, and version 2 where the machine has one (Debian's package `awscli`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
 
 
 def program(asked: Asked) -> None:
-    """Both."""
+    """Call both versions."""
     first = Path(sys.executable).with_name("aws")
     _ask(asked, Calls("AWS CLI 1"), first, ["--body", "fileb://BODY"])
     second = Calls("AWS CLI 2")
@@ -68,7 +68,7 @@ def _invoke(asked: Asked, program: Path, endpoint: str, body: bytes, options: li
 
 
 def _run(asked: Asked, program: Path, *arguments: str) -> str:
-    # a release of Debian's age does not know AWS_ENDPOINT_URL
+    # Debian's release is too old for AWS_ENDPOINT_URL
     command = [program, "--endpoint-url", asked.aws, "--region", asked.region, *arguments]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:

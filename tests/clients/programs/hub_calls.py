@@ -1,4 +1,4 @@
-"""Hugging Face's own client: each method whose task the release serves, with each of its documented arguments."""
+"""Hugging Face's own client: each method whose task the release serves, with each documented argument."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ USER: list[Any] = [{"role": "user", "content": "hi"}]
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method, what it is called with, and each further argument with its values."""
+    """A method, its required arguments, and values for each further argument."""
 
     name: str
     needed: dict[str, Any]
@@ -43,7 +43,7 @@ class Method:
     right: Callable[[Any], bool] = bool
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     refused: dict[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    """Argument -> what the refusal must say, and the table's reason."""
+    """Argument to the error's text, and the table's reason."""
 
     left_out: frozenset[str] = frozenset()
 
@@ -99,7 +99,7 @@ CHAT = Method(
     },
     refused={"tool_prompt": ("tool_prompt", "the template says it")},
 )
-# what an argument needs beside it
+# arguments that an argument needs beside it
 WITH: dict[str, dict[str, Any]] = {
     "chat_completion.top_logprobs": {"logprobs": True},
     "chat_completion.stream_options": {"stream": True},
@@ -289,7 +289,7 @@ NO_TASK_EITHER = {"close", "get_endpoint_info", "health_check", "image_text_to_i
 
 
 def all_asked() -> Iterable[str]:
-    """Methods and arguments of the installed client that nobody asks."""
+    """Methods and arguments of the installed client that no call covers."""
     methods = [method for methods in WHERE.values() for method in methods]
     for name, function in inspect.getmembers(InferenceClient, inspect.isfunction):
         if name.startswith("_") or name in NO_TASK or name in NO_TASK_EITHER:
@@ -304,17 +304,17 @@ def all_asked() -> Iterable[str]:
 
 
 def valid(made: Any) -> Any:
-    """What the client's dataclasses say of their fields, which they do not check."""
+    """Validate the client's dataclasses by their annotations, because the client does not."""
     for one in made if isinstance(made, list) else [made]:
         if dataclasses.is_dataclass(one) and not isinstance(one, type):
             for name, kind in typing.get_type_hints(type(one)).items():
-                if not isinstance(getattr(one, name), Image.Image):  # which the client itself makes of a text
+                if not isinstance(getattr(one, name), Image.Image):  # the client itself makes it from a string
                     pydantic.TypeAdapter(kind).validate_python(getattr(one, name))
     return made
 
 
 def call(client: InferenceClient, method: Method, argument: str, value: Any) -> None:
-    """One call, with one argument more."""
+    """One call, with one further argument."""
     given = {**method.needed, **WITH.get(f"{method.name}.{argument}", {})}
     if argument:
         given[argument] = value
@@ -342,7 +342,7 @@ def _check_chat(given: dict[str, Any], made: Any) -> None:
 
 
 def program(asked: Asked) -> None:
-    """The calls of the endpoints that are there."""
+    """Call the endpoints that exist."""
     for endpoint in asked.ports:
         if endpoint.startswith("absent "):
             _refused_at_the_start(endpoint.removeprefix("absent "), asked.reason)
@@ -364,7 +364,7 @@ def _each_argument(asked: Asked, endpoint: str, method: Method) -> None:
     for way, transport in ((PORT, None), (INVOKE, by_shape), (ROUTE, by_route)):
         if way == ROUTE and method is not CHAT:
             continue
-        # the client's own way of another transport
+        # the client's own way to another transport
         huggingface_hub.set_client_factory(lambda transport=transport: httpx2.Client(transport=transport))
         url = asked.own(endpoint) if way == PORT else f"http://sagemaker/{endpoint}"
         client = InferenceClient(model=f"{url}/invocations", headers=method.headers, timeout=120)

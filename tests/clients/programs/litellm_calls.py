@@ -14,7 +14,7 @@ CHAT_ONLY = "AWS documents chat completions alone on this path"
 
 
 def said(made: Any) -> str:
-    """The text, of an answer that litellm's own type takes."""
+    """The text of a response, which must be valid as litellm's own type."""
     litellm.ModelResponse.model_validate(made.model_dump())
     text = made.choices[0].message.content
     check(isinstance(text, str) and text, made)
@@ -48,7 +48,7 @@ def vectors(**to: Any) -> None:
 
 
 def generate(**to: Any) -> None:
-    """All that `sagemaker/` maps: what it calls `n` is `best_of`."""
+    """All parameters that `sagemaker/` maps; it sends `n` as `best_of`."""
     said(litellm.completion(messages=USER, max_tokens=8, **to))
     said(litellm.completion(messages=USER, max_tokens=8, temperature=0, stop=["dog"], top_p=0.9, n=1, **to))
 
@@ -59,7 +59,6 @@ def chat(**to: Any) -> None:
 
 
 def program(asked: Asked) -> None:
-    """Every call."""
 
     def sagemaker(model: str, *, streams: bool = False) -> dict[str, Any]:
         path = "invocations-response-stream" if streams else "invocations"
@@ -88,7 +87,7 @@ def program(asked: Asked) -> None:
     )
     CALLS.try_it(f"`completion('{chats}', tools=…)`", INVOKE, lambda: tools(**sagemaker(chats)))
     for model in ("sagemaker/embed", "sagemaker/openai/embed"):
-        # the name after `openai/` picks the body's form; boto3 finds the embedded AWS by AWS_ENDPOINT_URL
+        # the name after `openai/` selects the body's form; boto3 finds the embedded AWS by AWS_ENDPOINT_URL
         CALLS.try_it(
             f"`embedding('{model}')`",
             INVOKE,

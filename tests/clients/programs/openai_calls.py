@@ -1,4 +1,4 @@
-"""The openai package: to the container's own port, through InvokeEndpoint, and by SageMaker's OpenAI path."""
+"""The openai package: to the container's port, through InvokeEndpoint, and by SageMaker's OpenAI path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Order(pydantic.BaseModel):
 
 
 def valid(made: Any) -> Any:
-    """What the client's own type accepts, which the client does not check by itself."""
+    """Validate a response with the client's own type, because the client does not."""
     type(made).model_validate(made.to_dict())
     return made
 
@@ -122,7 +122,7 @@ def embeddings(client: openai.OpenAI) -> None:
     made = valid(client.embeddings.create(model="any", input=["hello", "the quick fox"], encoding_format="float"))
     check([one.index for one in made.data] == [0, 1] and made.usage.prompt_tokens > 0, made.usage)
     check(all(abs(sum(x * x for x in one.embedding) - 1) < 1e-4 for one in made.data), made.data)
-    packed = valid(client.embeddings.create(model="any", input="hello"))  # in base64, as the client asks by itself
+    packed = valid(client.embeddings.create(model="any", input="hello"))  # in base64, the client's default
     check(all(abs(a - b) < 1e-6 for a, b in zip(packed.data[0].embedding, made.data[0].embedding, strict=True)), packed)
     raw = client.embeddings.create(model="any", input="hello", encoding_format="base64").data[0].embedding
     check(struct.unpack("<f", base64.b64decode(raw)[:4])[0] == packed.data[0].embedding[0], raw)
@@ -195,12 +195,12 @@ OTHERS: dict[str, tuple[str, dict[str, Callable[[openai.OpenAI], None]]]] = {
     "whisper": ("v1", SPEECH),
     "text-to-audio": ("v1", {"`audio.speech.create`": speak}),
 }
-# what says by itself, without `route=`, where it belongs
+# requests whose body alone, without `route=`, selects the route
 TOLD_BY_SHAPE = ("`completions", "`embeddings", "`audio.transcriptions.create(response_format")
 
 
 def program(asked: Asked) -> None:
-    """Every call by every way."""
+    """Make every call in every way."""
     through = {
         way: httpx2.Client(transport=ThroughSageMaker(asked.aws, asked.region, by_route=way == ROUTE))
         for way in (INVOKE, ROUTE)

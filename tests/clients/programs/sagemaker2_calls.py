@@ -20,7 +20,7 @@ TEXT = {"inputs": "hello world", "parameters": {"max_new_tokens": 8}}
 
 
 def program(asked: Asked) -> None:
-    """Each predictor."""
+    """Call each predictor."""
     session = sagemaker.Session(boto3.Session(region_name=asked.region))
 
     def predictor(name: str, serializer: Any = None, deserializer: Any = None) -> Predictor:

@@ -1,4 +1,4 @@
-"""SageMaker's Python SDK 3, whose `sagemaker.core` (the package sagemaker-core) asks endpoints."""
+"""SageMaker's Python SDK 3, whose `sagemaker.core` (the package sagemaker-core) calls endpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
 
 
 def program(asked: Asked) -> None:
-    """What it has for endpoints that are there."""
+    """Make its calls for existing endpoints."""
 
     def get() -> None:
         endpoint = Endpoint.get("chat", region=asked.region)

@@ -1,6 +1,6 @@
-"""A transport of httpx that carries a client's requests through InvokeEndpoint: the client itself is as it comes.
+"""An httpx transport that sends an unmodified client's requests through InvokeEndpoint.
 
-`http://sagemaker/ENDPOINT/PATH` is asked for by the body's shape, or with `route=/PATH` among the custom attributes.
+The route of `http://sagemaker/ENDPOINT/PATH` follows from the body, or from `route=/PATH` in the custom attributes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx2
 
 
 class ThroughSageMaker(httpx2.BaseTransport):
-    """Every request is an InvokeEndpoint, and one with `stream` an InvokeEndpointWithResponseStream."""
+    """Each request becomes an InvokeEndpoint, or with `stream` an InvokeEndpointWithResponseStream."""
 
     def __init__(self, aws: str, region: str, *, by_route: bool) -> None:
         keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
@@ -22,7 +22,7 @@ class ThroughSageMaker(httpx2.BaseTransport):
         self._by_route = by_route
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Answer as the container has answered."""
+        """Send the request, and return the container's response."""
         _, endpoint, path = request.url.path.split("/", 2)
         body = request.read()
         asked: dict[str, Any] = {"EndpointName": endpoint, "Body": body}

@@ -1,3 +1,3 @@
-"""The one name that llama-index's package around llama-cpp-python imports, which is compiled for many minutes."""
+"""The one name that llama-index's package imports of llama-cpp-python, which compiles for many minutes."""
 
 Llama = object
