@@ -1,4 +1,4 @@
-"""What starts a training: the clock, or a deployment after a change."""
+"""Starts a training: by a schedule, or by a deployment after a change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def start(job: TrainingJob, requests: Requests, *, schedule: TrainingSchedule | None, on_change: bool) -> None:
-    """Have runs started by the clock, and by a deployment after a change."""
+    """Add the schedule that starts runs, and the custom resource that starts one after a change."""
     if schedule is not None:
         _start_by_clock(job, schedule)
     if on_change:
@@ -23,7 +23,7 @@ def start(job: TrainingJob, requests: Requests, *, schedule: TrainingSchedule | 
 
 
 def _start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
-    """A schedule of EventBridge Scheduler."""
+    """Start runs by a schedule of EventBridge Scheduler."""
     from aws_cdk import TimeZone
     from aws_cdk import aws_scheduler as scheduler
     from aws_cdk import aws_scheduler_targets as targets
@@ -40,7 +40,7 @@ def _start_by_clock(job: TrainingJob, schedule: TrainingSchedule) -> None:
 
 
 def _start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
-    """A call at the deployment that differs where what the training is made of does."""
+    """Start a run in each deployment that changes the training's inputs."""
     from aws_cdk import custom_resources as custom
 
     call = custom.AwsSdkCall(
@@ -48,7 +48,7 @@ def _start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
         action="startExecution",
         parameters={
             "stateMachineArn": job.state_machine.state_machine_arn,
-            # the state machine reads nothing of it; where it differs, CloudFormation makes the call again
+            # the state machine does not read it; a changed value makes CloudFormation repeat the call
             "input": Stack.of(job).to_json_string({"changed": made_of}),
         },
         physical_resource_id=custom.PhysicalResourceId.of(job.job_name),
