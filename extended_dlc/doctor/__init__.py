@@ -1,6 +1,7 @@
 """What people meet before a deployment works, each found by a small check that names it and says what to type next.
 
-No CDK import; nothing is changed, built or pulled. A check that cannot find out says so: unknown is not wrong.
+The checks do not import the CDK, and change, build or pull nothing. A check without a result is Unknown, which is not a
+Problem.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ CHECKS: tuple[Check, ...] = (
 )
 
 SECONDS = 8.0
-"""How long all checks together may take."""
+"""Timeout of all checks together."""
 
 
 def examine(
     target: Target, checks: Sequence[Check] = CHECKS, *, seconds: float = SECONDS
 ) -> Iterator[tuple[str, Finding]]:
-    """Run the checks at the same time; gives names and findings in the order of the checks.
+    """Run the checks in parallel; yields names and findings in the order of the checks.
 
-    A check that has not come back after so many seconds is unknown; it is left behind.
+    A check without a result after `seconds` is Unknown; its thread is abandoned.
     """
     answers: dict[str, queue.Queue[Finding]] = {check.name: queue.Queue() for check in checks}
     deadline = time.monotonic() + seconds
     for check in checks:
-        # daemons: one that hangs, in a name lookup for instance, must not keep the program from ending
+        # Daemon threads, because a check that hangs, in a DNS lookup for instance, must not block the program's exit.
         threading.Thread(target=lambda check=check: answers[check.name].put(check(target)), daemon=True).start()
     for check in checks:
         try:

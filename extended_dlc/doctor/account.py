@@ -15,10 +15,10 @@ from extended_dlc.doctor.target import Target
 from extended_dlc.images.registry_login import EcrRegistry, ecr_registries
 
 OLDEST_BOOTSTRAP = 6
-"""Oldest bootstrap stack that takes an image asset (aws-cdk-lib 2.275.0, `requiresBootstrapStackVersion`)."""
+"""Oldest bootstrap version that supports image assets (aws-cdk-lib 2.275.0, `requiresBootstrapStackVersion`)."""
 
 _BUILDS = "Concurrently running builds for Linux/Small environment"
-"""The quota of the project that `MirroredModel` makes, by its name in Service Quotas."""
+"""Name in Service Quotas of the quota for the project that `MirroredModel` makes."""
 
 _QUALIFIER = "hnb659fds"
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound")
@@ -36,7 +36,7 @@ _IS_ABSENT = re.compile(r"no such manifest|manifest unknown|name unknown|not fou
 
 
 def _asking_aws(permission: str) -> Callable[[Callable[[Target], Finding]], Callable[[Target], Finding]]:
-    """What AWS does not answer is unknown, and the finding says why; a check handles what it is about by itself."""
+    """Turn AWS errors into Unknown with the reason; a check handles the errors that it tests for itself."""
 
     def decorate(check: Callable[[Target], Finding]) -> Callable[[Target], Finding]:
         @functools.wraps(check)
@@ -64,7 +64,7 @@ def _asking_aws(permission: str) -> Callable[[Callable[[Target], Finding]], Call
 
 
 def _short(error: Exception) -> str:
-    """An error in one line: a proxy's may be a whole page."""
+    """An error on one line, because a proxy's may be a whole page."""
     return textwrap.shorten(str(error), 200)
 
 
@@ -74,7 +74,7 @@ def _code(error: Any) -> str:
 
 @_asking_aws("sts:GetCallerIdentity")
 def credentials(target: Target) -> Finding:
-    """There are AWS credentials, and AWS takes them."""
+    """Check that there are AWS credentials and that AWS accepts them."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -96,7 +96,7 @@ def credentials(target: Target) -> Finding:
 
 @_asking_aws("ssm:GetParameter")
 def bootstrap(target: Target) -> Finding:
-    """The account is bootstrapped in the region, by a CDK that is new enough."""
+    """Check that the region is bootstrapped, by a CDK that is new enough."""
     from botocore.exceptions import ClientError
 
     context = target.cdk_json.get("context")
@@ -120,7 +120,7 @@ def bootstrap(target: Target) -> Finding:
 
 
 def base_image(target: Target) -> Finding:
-    """The image that is extended can be pulled."""
+    """Check that the base image can be pulled."""
     if not target.builds:
         return Ok("not needed: no image is built on this machine")
     if not target.bases:
@@ -130,7 +130,7 @@ def base_image(target: Target) -> Finding:
 
 
 def _in_ecr(target: Target, base: str) -> Finding | None:
-    """For a private registry of ECR; None for others."""
+    """The finding on a base in a private ECR registry; None for another registry."""
     registries = ecr_registries([base])
     if not registries:
         return None
@@ -139,7 +139,7 @@ def _in_ecr(target: Target, base: str) -> Finding | None:
 
 
 def _pull_from_ecr(target: Target, registry: EcrRegistry, base: str) -> Finding:
-    """Ask what a pull asks (ECR user guide, "Private registry policies": BatchGetImage)."""
+    """Call the API that a pull calls (ECR user guide, "Private registry policies": BatchGetImage)."""
     from botocore.exceptions import ClientError
 
     ecr = target.aws.client("ecr", registry.region)
@@ -172,7 +172,7 @@ def _pull_from_ecr(target: Target, registry: EcrRegistry, base: str) -> Finding:
 
 
 def _elsewhere(target: Target, base: str) -> Finding:
-    """For a registry that is not ECR's: the engine has the image, or asks with its own log-in."""
+    """The finding on a base in another registry: the engine has the image, or queries it with its own login."""
     program = shutil.which(target.engine)
     if program is None:
         return Unknown("there is no container engine that could ask for it: see 'engine'")
@@ -196,7 +196,7 @@ def _elsewhere(target: Target, base: str) -> Finding:
 
 @_asking_aws("servicequotas:ListServiceQuotas")
 def quota(target: Target) -> Finding:
-    """SageMaker lets the account run the instances that the endpoints ask for."""
+    """Check that SageMaker's quotas allow the instances of the endpoints."""
     wanted = target.instances
     if not wanted:
         return Unknown("the settings name no endpoints")
@@ -218,7 +218,7 @@ def quota(target: Target) -> Finding:
 
 @_asking_aws("servicequotas:ListServiceQuotas")
 def codebuild(target: Target) -> Finding:
-    """CodeBuild lets the account run the builds that make the image, or copy weights from the Hub to S3."""
+    """Check that CodeBuild's quota allows the builds for the image, or for copies of weights from the Hub to S3."""
     if not (target.mirrors or target.builds_in_cloud):
         return Ok("not needed: no weights are mirrored, and no image built, by a project of ours")
     found = _quotas(target, {_BUILDS}, service="codebuild")
@@ -236,7 +236,7 @@ def codebuild(target: Target) -> Finding:
 
 @_asking_aws("application-autoscaling:DescribeScalableTargets and sagemaker:DescribeEndpoint")
 def scaled_type(target: Target) -> Finding:
-    """No endpoint gets another instance type while it scales: SageMaker refuses such an update, after the build."""
+    """Check that no scaling endpoint changes its instance type: SageMaker refuses this, but only after the build."""
     wanted = {f"endpoint/{name}/variant/AllTraffic": (name, types) for name, types in target.endpoint_types.items()}
     if not wanted:
         return Unknown("the settings name no endpoints with instances")
@@ -254,7 +254,7 @@ def scaled_type(target: Target) -> Finding:
 
 
 def _running_types(target: Target, endpoint: str) -> list[str]:
-    """What the first variant of an endpoint runs on, the preferred type first."""
+    """The instance types of an endpoint's main variant, the preferred one first."""
     sagemaker = target.aws.client("sagemaker", target.region)
     config = sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     for variant in sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]:
@@ -265,7 +265,7 @@ def _running_types(target: Target, endpoint: str) -> list[str]:
 
 
 def _quotas(target: Target, names: set[str], *, service: str = "sagemaker") -> dict[str, Any]:
-    """The quotas of these names; Service Quotas can be searched page by page alone."""
+    """The quotas with these names; Service Quotas has no search, only pages."""
     found: dict[str, Any] = {}
     client = target.aws.client("service-quotas", target.region)
     for page in client.get_paginator("list_service_quotas").paginate(
@@ -301,7 +301,7 @@ def _other_base(target: Target) -> str:
 
 
 def _repository_and_id(name: str) -> tuple[str, dict[str, str]]:
-    """`repository:tag` or `repository@sha256:…` as ECR's API takes it."""
+    """The repository and the ECR image id of `repository:tag` or `repository@sha256:…`."""
     repository, at, digest = name.partition("@")
     if at:
         return repository.partition(":")[0], {"imageDigest": digest}

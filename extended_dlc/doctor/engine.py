@@ -1,4 +1,4 @@
-"""The container engine that builds the image: there, running, able, on the right processor, with enough disk."""
+"""Checks of the container engine that builds the image: installed, running, its features, platform and disk."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from extended_dlc.doctor.target import Target
 from extended_dlc.rehearsal.engine_front import TAKES_BOTH
 
 CPU_DISK_GB, GPU_DISK_GB = 10, 25
-"""Disk that a build wants, GB. Estimates: AWS publishes no sizes; images with CUDA are reported at over 10 GB packed
-(aws/aws-cdk#29883), and an engine holds an image packed and unpacked while it pulls."""
+"""Disk that a build needs, GB. Estimates: AWS publishes no sizes; images with CUDA are reported at over 10 GB
+compressed (aws/aws-cdk#29883), and during a pull an engine stores an image compressed and unpacked."""
 
 _NOTHING_TO_BUILD = Ok("not needed: no image is built on this machine")
 _STOPPED = Unknown("the container engine does not answer: see 'engine'")
@@ -25,7 +25,7 @@ _DOCKER_PLATFORM = re.compile(r"\blinux/amd64\b")
 
 
 def engine(target: Target) -> Finding:
-    """There is a container engine, and it answers."""
+    """Check that there is a container engine and that it responds."""
     if not target.builds:
         return _NOTHING_TO_BUILD
     program = shutil.which(target.engine)
@@ -59,7 +59,7 @@ def engine(target: Target) -> Finding:
 
 
 def engine_setting(target: Target) -> Finding:
-    """The engine that is there is the one that `image.build.engine` says: its build options differ."""
+    """Check that the engine is the one in `image.build.engine`, because build options differ between engines."""
     if not target.builds:
         return _NOTHING_TO_BUILD
     program = shutil.which(target.engine)
@@ -91,9 +91,9 @@ def engine_setting(target: Target) -> Finding:
 
 
 def buildkit(target: Target) -> Finding:
-    """Docker has buildx, without which it does not know the build's secrets and media types; says what it builds with.
+    """Check that Docker has buildx, which the build needs for secrets and media types; reports BuildKit's version.
 
-    Which manifests an engine makes depends on its image store and its BuildKit; the build asks for Docker's in any.
+    The default manifest format depends on the image store and on BuildKit; the build requests Docker's format always.
     """
     if not target.builds:
         return _NOTHING_TO_BUILD
@@ -102,7 +102,7 @@ def buildkit(target: Target) -> Finding:
         if program is None:
             return _STOPPED
         if _is_podman(program):
-            return Ok("not needed by podman")  # buildah knows secrets by itself
+            return Ok("not needed by podman")  # buildah supports secrets
         answer = ask([program, "buildx", "version"])
         builder = ask([program, "buildx", "inspect"])
         store = ask([program, "info", "--format", "{{json .DriverStatus}}"])
@@ -122,7 +122,7 @@ def buildkit(target: Target) -> Finding:
 
 
 def platform(target: Target) -> Finding:
-    """The engine builds for linux/amd64, which SageMaker's x86 instances run."""
+    """Check that the engine can build for linux/amd64, which SageMaker's x86 instances run."""
     if not target.builds:
         return _NOTHING_TO_BUILD
     program = shutil.which(target.engine)
@@ -133,7 +133,7 @@ def platform(target: Target) -> Finding:
         answer = _info(program, podman, "{{.Host.Arch}}", "{{.Architecture}}")
         if answer.code != 0 or not answer.output:
             return _STOPPED
-        # the engine's processor and not this program's: it may be remote, and Python may be emulated itself
+        # The engine's architecture, not this process's: the engine may be remote, and Python may be emulated.
         architecture = answer.output.splitlines()[-1]
         if architecture in ("amd64", "x86_64"):
             return Ok("amd64, no emulation")
@@ -154,7 +154,7 @@ def platform(target: Target) -> Finding:
 
 
 def disk(target: Target) -> Finding:
-    """There is room where the engine keeps its images."""
+    """Check the free disk space in the engine's image folder."""
     if not target.builds:
         return _NOTHING_TO_BUILD
     program = shutil.which(target.engine)
@@ -168,7 +168,7 @@ def disk(target: Target) -> Finding:
     if answer.code != 0 or not answer.output:
         return _STOPPED
     folder = Path(answer.output.splitlines()[-1])
-    # on macOS and Windows the path is one of the engine's virtual machine, whatever is there on this one
+    # On macOS and Windows it is a path in the engine's virtual machine, even if this machine has the same path.
     if not sys.platform.startswith("linux") or not folder.exists():
         return Unknown(f"the engine keeps its images in a virtual machine; see there: {target.engine} system df")
     free = shutil.disk_usage(folder).free // 10**9
@@ -183,14 +183,14 @@ def disk(target: Target) -> Finding:
 
 
 def _is_podman(program: str) -> bool:
-    """Whether it is podman, also under Docker's name."""
+    """Whether the program is podman, even if its name is docker."""
     return "podman" in ask([program, "--version"]).output.lower()
 
 
 def _info(program: str, podman: bool, of_podman: str, of_docker: str) -> Answer:
-    """What the engine itself says: a client answers other questions without any."""
+    """Information from the running engine: other commands of the client work without an engine."""
     answer = ask([program, "info", "--format", of_podman if podman else of_docker])
-    # `docker info` of an engine that does not run may end well, with an empty line and the reason among the errors
+    # Without a running engine `docker info` may exit with 0, with an empty line and the reason on standard error.
     return Answer(answer.code or 1, "", answer.errors) if not answer.output and answer.errors else answer
 
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The results of checks."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from extended_dlc.doctor.target import Target
 
 @dataclass(frozen=True)
 class Ok:
-    """Nothing is wrong."""
+    """The check found no problem."""
 
     message: str
-    """What was seen."""
+    """The observed state."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something is known to be wrong, and a deployment would fail by it."""
+    """A problem that would make a deployment fail."""
 
     message: str
     remedy: str
-    """The next command to type, or the next thing to do."""
+    """The next command to run, or the next step."""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """It could not be found out; that is not wrong."""
+    """The check has no result, which is not a problem."""
 
     message: str
-    """Why not."""
+    """Why there is no result."""
 
 
 Finding: TypeAlias = Ok | Problem | Unknown
@@ -39,13 +39,13 @@ Finding: TypeAlias = Ok | Problem | Unknown
 
 @dataclass(frozen=True)
 class Check:
-    """A named question about the machine or the account."""
+    """A named check of the machine or the account."""
 
     name: str
     ask: Callable[[Target], Finding]
 
     def __call__(self, target: Target) -> Finding:
-        """What it finds; a fault of its own is unknown, since a doctor must not stop a healthy deployment."""
+        """Run the check; an exception in it is Unknown, because it must not stop a working deployment."""
         try:
             return self.ask(target)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Asking other programs, with a time limit."""
+"""Runs other programs with a timeout."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 5.0
-"""How long a program may take to answer a question about itself."""
+"""Timeout of a program."""
 
 
 class NoAnswer(Exception):
-    """The program could not be run, or did not end in time; the message says which."""
+    """The program could not be run or did not end in time; the message tells which."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program printed, and its exit status."""
+    """The output and the exit status of a program."""
 
     code: int
     output: str
@@ -26,13 +26,12 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """The line that says why it failed."""
+        """The last line of its errors or output, which names the reason of a failure."""
         lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
         return lines[-1] if lines else f"exit status {self.code}"
 
 
 def ask(command: Sequence[str], *, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Answer:
-    """Run a program with nothing on its standard input."""
     try:
         done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
             list(command),

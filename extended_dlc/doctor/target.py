@@ -1,4 +1,4 @@
-"""What is about to be deployed, and from where."""
+"""The deployment that the checks are about."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 class Target:
     """A deployment: the folder of the app, its settings, and the container engine that builds its image.
 
-    Settings may be incomplete or absent, as in other people's apps: what they do not say, no check asks about.
+    Settings may be incomplete or absent, as in apps without them: checks ignore what they do not contain.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     file: Path | None = None
-    """Where the settings are from; None for `cdk.json`."""
+    """The file of the settings; None for `cdk.json`."""
 
     engine: str
-    """Name or path of the engine's program, as the CDK CLI takes it."""
+    """Name or path of the engine's program, as for the CDK CLI."""
 
     aws: Aws = field(default_factory=lambda: Aws())
 
     @functools.cached_property
     def _read(self) -> Read:
-        from extended_dlc.app.settings import read  # half of the checks do without
+        from extended_dlc.app.settings import read  # half of the checks do not need it
 
         known = known_models(self.file, self.folder)
         return read(Raw(origin="the settings", content=dict(self.settings)), looked_up=known)
 
     @property
     def decision(self) -> Decision | None:
-        """What the app decides with the settings; None where they are wrong or say too little."""
+        """The app's decision for the settings; None if they are invalid or incomplete."""
         return self._read.decision if self._read.settings is not None else None
 
     @property
     def builds(self) -> bool:
-        """Whether an image is built on this machine. True where the settings do not say."""
+        """Whether an image is built on this machine. True if the settings do not tell."""
         image = self.settings.get("image")
         if not isinstance(image, Mapping):
             return True
@@ -60,18 +60,18 @@ class Target:
 
     @property
     def region(self) -> str | None:
-        """The region that is deployed to: that of the settings, or else of the caller's AWS configuration."""
+        """The region of the deployment: that of the settings, or else of the AWS configuration."""
         region = self.settings.get("region")
         return str(region) if region else self.aws.region
 
     @property
     def bases(self) -> list[str]:
-        """The images that are extended."""
+        """The base images to pull."""
         return list(self._read.bases) if self._read.settings is not None else []
 
     @property
     def instances(self) -> dict[str, int]:
-        """How many instances of each type the endpoints ask for, of several types the one that is tried first."""
+        """The number of instances of each type; for a fleet with several types only its first one counts."""
         counts: dict[str, int] = {}
         for _, fleets in self._fleets:
             for fleet in fleets:
@@ -81,14 +81,14 @@ class Target:
 
     @property
     def builds_in_cloud(self) -> bool:
-        """Whether the image is built by a project of CodeBuild that the deployment makes."""
+        """Whether the image is built by a CodeBuild project that the deployment creates."""
         image = self.settings.get("image")
         build = image.get("build") if isinstance(image, Mapping) else None
         return isinstance(build, Mapping) and build.get("kind") == "cloud" and not build.get("project")
 
     @property
     def mirrors(self) -> bool:
-        """Whether weights are copied from the Hub to S3 by a build of a project that the deployment makes."""
+        """Whether weights are copied from the Hub to S3 by a CodeBuild project that the deployment creates."""
         return any(
             each.get("kind") == "mirrored" and not each.get("project")
             for each in _sections(self.settings.get("endpoints"), "weights")
@@ -104,7 +104,7 @@ class Target:
 
     @property
     def _fleets(self) -> Iterator[tuple[str, list[Instances]]]:
-        """The instances of each endpoint that has some, by its name: its own and those of more variants."""
+        """The fleets of each endpoint with instances, by its name: the main variant's and those of further variants."""
         for decided in self.decision.endpoints if self.decision else ():
             hosting = decided.endpoint.hosting
             if isinstance(hosting, Instances):
@@ -112,18 +112,18 @@ class Target:
 
     @property
     def needs_gpu(self) -> bool:
-        """Whether an endpoint computes with GPUs."""
+        """Whether an endpoint has GPU instances."""
         parts = [part for each in (self.decision.endpoints if self.decision else ()) for part in each.parts]
         return any(instance.gpus for part in parts for instance in part.part.instances)
 
     @functools.cached_property
     def cdk_json(self) -> Mapping[str, Any]:
-        """The app's cdk.json; empty where there is none, or none that can be read."""
+        """The app's cdk.json; empty if it is missing or unreadable."""
         return _object(self.folder / "cdk.json")
 
     @functools.cached_property
     def pinned_cdk(self) -> str | None:
-        """The release of the CDK CLI that the app's package.json pins."""
+        """The CDK CLI release that the app's package.json pins."""
         package = _object(self.folder / "package.json")
         for section in ("devDependencies", "dependencies"):
             pinned = package.get(section)
@@ -133,27 +133,27 @@ class Target:
 
 
 class Aws:
-    """The caller's AWS account, asked with short timeouts and without repetition."""
+    """The caller's AWS account; clients have short timeouts and no retries."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
     @functools.cached_property
     def _session(self) -> Any:
-        # imported here: half of the checks do without
+        # Imported here, because half of the checks do not need it.
         import boto3
 
         return boto3.Session()
 
     @property
     def region(self) -> str | None:
-        """The region of the caller's configuration."""
+        """The region of the AWS configuration."""
         with self._lock:
             region: str | None = self._session.region_name
         return region
 
     def client(self, service: str, region: str | None) -> Any:
-        """A client; sessions are for one thread at a time, and the credentials are looked up once."""
+        """A client. The lock is needed because sessions are not thread-safe; all clients share the credentials."""
         from botocore.config import Config
 
         quick = Config(connect_timeout=2, read_timeout=4, retries={"total_max_attempts": 1})
@@ -162,7 +162,7 @@ class Aws:
 
 
 def _sections(settings: object, name: str) -> Iterator[Mapping[str, Any]]:
-    """All sections of a name, in endpoints, variants and components alike."""
+    """All sections with a name, at any depth, as in endpoints, variants and components."""
     if isinstance(settings, Mapping):
         for key, each in settings.items():
             if key == name and isinstance(each, Mapping):

@@ -1,4 +1,4 @@
-"""The programs that `cdk deploy` runs: Python, Node.js and the CDK CLI."""
+"""Checks of the programs that `cdk deploy` runs: Python, Node.js and the CDK CLI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ABOUT_PYTHON = (
 
 
 def python(target: Target) -> Finding:
-    """The Python that cdk.json's `app` names is new enough and has the CDK library."""
+    """Check that the Python in cdk.json's `app` is new enough and has the CDK library."""
     command = target.cdk_json.get("app")
     program = shlex.split(command)[0] if isinstance(command, str) and command.strip() else "python3"
     if not Path(program).name.startswith("python"):
@@ -37,7 +37,7 @@ def python(target: Target) -> Finding:
         return Unknown(str(error))
     found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+) (True|False)", answer.output)
     if found is None:
-        # `find_spec` is in every Python from 3.4 on: what fails here is older, or no Python
+        # Every Python from 3.4 on has `find_spec`: a failure means that it is older, or not Python.
         return Problem(f"{path} is not a Python that works ({answer.reason})", _install_python())
     release = f"{found[1]}.{found[2]}.{found[3]}"
     if (int(found[1]), int(found[2])) < OLDEST_PYTHON:
@@ -53,7 +53,7 @@ def python(target: Target) -> Finding:
 
 
 def old_node() -> str | None:
-    """What to say of a Node.js that works and is no longer maintained; None for any other, and where there is none."""
+    """A warning for a Node.js that works but is no longer maintained; None for any other, and without Node.js."""
     path = shutil.which("node")
     try:
         found = re.match(r"v(\d+)\.", ask([path, "--version"]).output) if path else None
@@ -65,7 +65,7 @@ def old_node() -> str | None:
 
 
 def node(target: Target) -> Finding:
-    """Node.js, which the CDK library and the CDK CLI run on, is there and new enough."""
+    """Check that Node.js, which the CDK library and the CDK CLI run on, is installed and new enough."""
     path = shutil.which("node")
     if path is None:
         return Problem("there is no Node.js, which the CDK runs on", _install_node())
@@ -86,7 +86,7 @@ def node(target: Target) -> Finding:
 
 
 def cdk(target: Target) -> Finding:
-    """The CDK CLI that `make deploy` and `npx cdk` run, that of node_modules, is the one that fits."""
+    """Check the CDK CLI in node_modules, which `make deploy` and `npx cdk` run."""
     local = target.folder / "node_modules" / ".bin" / "cdk"
     install = "npm ci" if (target.folder / "package-lock.json").exists() else f"npm install {_wanted(target)}"
     if local.exists():
@@ -100,7 +100,7 @@ def cdk(target: Target) -> Finding:
 
 
 def cdk_on_path(target: Target) -> Finding:
-    """The CDK CLI that the word `cdk` runs, where there is one."""
+    """Check the CDK CLI that the command `cdk` runs, if there is one."""
     path = shutil.which("cdk")
     if path is None:
         return Ok("none, so 'cdk' cannot be a wrong one; 'npx cdk' runs that of node_modules")
