@@ -1,7 +1,7 @@
 """The smoke test: the app on a real AWS account, asked once, and destroyed whatever happens.
 
-Read `SmokeTest.run` from top to bottom: it is the whole story. It takes AWS from the ordinary environment, as the AWS
-and CDK command lines do.
+`SmokeTest.run` has all steps in order. AWS's credentials and region come from the environment, as for the AWS and CDK
+command lines.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from extended_dlc.smoke.remains import Remains
 __all__ = ["NAME", "Budget", "SmokeTest", "SomethingIsLeft"]
 
 NAME = "extended-dlc-smoke"
-"""Name of the stack, and first part of the endpoints' names."""
+"""Name of the stack, and prefix of the endpoints' names."""
 
 PROMPT = "Hello, my name is"
 _ENDPOINTS = {"bloom": {"model": "bigscience/bloom-560m"}, "whisper": {"model": "openai/whisper-base"}}
 _METRIC_SECONDS = 180
-"""How long the report waits for an endpoint's first metrics, which come each minute."""
-_OTHER_CHECKS = ("python", "cdk-on-path")  # the test brings its own Python and runs the CLI of node_modules
+"""How long the report waits for an endpoint's first metrics, which are published each minute."""
+_OTHER_CHECKS = ("python", "cdk-on-path")  # the test uses its own Python and the CLI in node_modules
 
 
 class SomethingIsLeft(Exception):
-    """The account still has something of the test; the message says what, and how to be rid of it."""
+    """The account still has resources of the test; the message names them and how to delete them."""
 
 
 class SmokeTest:
@@ -61,7 +61,7 @@ class SmokeTest:
     ) -> None:
         """Test the app in `app` with the image, and the endpoints `bloom` and `whisper`, of its `settings`.
 
-        :param confirmation: The file that says which of the project's claims the test confirmed. Default: none.
+        :param confirmation: File for the report on which of the project's claims the test confirmed. Default: none.
         """
         self.app = app.resolve()
         self.region = region
@@ -74,10 +74,10 @@ class SmokeTest:
         self._remains = Remains(NAME, region)
         self._confirmation = confirmation
         self._found: dict[str, str] = {}
-        """What doctor's checks found, by their names."""
+        """The messages of doctor's checks, by the checks' names."""
         self._claims: dict[str, tuple[bool, str]] = {}
         self.seconds = 0.0
-        """How long there were instances, at the most."""
+        """Upper bound of the time that instances ran."""
         if not (self.app / "cdk.json").is_file():
             raise ValueError(f"{self.app} holds no cdk.json: go to the folder of the app, or name it with --app")
         if not self._cli.exists():
@@ -85,14 +85,14 @@ class SmokeTest:
 
     @property
     def _file(self) -> Path:
-        """The settings that are deployed."""
+        """The file with the deployed settings."""
         return self.state / "settings.json"
 
     def account(self) -> str:
         return str(self._remains.client("sts").get_caller_identity()["Account"])
 
     def run(self) -> None:
-        """Deploy, ask, and destroy whatever happens; `StepFailed` or KeyboardInterrupt with everything destroyed."""
+        """Deploy, send the requests, and destroy in any case, before `StepFailed` or KeyboardInterrupt is raised."""
         self.state.mkdir(parents=True, exist_ok=True)
         self._file.write_text(json.dumps(self._settings, indent=2) + "\n")
         account = self.account() if self._confirmation else ""
@@ -110,7 +110,7 @@ class SmokeTest:
                             self._look(day, left=self.budget.minutes * 60 - (time.monotonic() - begun))
                 finally:
                     self._interrupts.hold()
-            finally:  # a `finally` of its own: a signal may come before `hold` in the other one
+            finally:  # a second `finally`, because a signal may arrive before `hold` in the first one
                 try:
                     self.destroy()
                 finally:
@@ -119,7 +119,7 @@ class SmokeTest:
                         self._confirm(self._confirmation, account, day)
 
     def destroy(self) -> None:
-        """Destroy what a test deployed, and see that it is gone; `SomethingIsLeft` where that did not come about."""
+        """Destroy the deployment of a test and check that it is gone; raises `SomethingIsLeft` otherwise."""
         self.state.mkdir(parents=True, exist_ok=True)
         self._file.write_text(json.dumps(self._settings, indent=2) + "\n")
         passed = bool(self.report.steps) and all(step.ok for step in self.report.steps)
@@ -137,7 +137,7 @@ class SmokeTest:
             ) from error
 
     def summary(self) -> dict[str, Any]:
-        """What the JSON report says beyond the steps."""
+        """The content of the JSON report besides the steps."""
         cost = self.budget.cost(self.seconds)
         return {
             "region": self.region,
@@ -194,7 +194,7 @@ class SmokeTest:
     def _whisper_answers(self) -> None:
         with self.report.step("Whisper transcribes a WAV file") as step:
             reply = self._invoke("whisper", tone_wav(seconds=2), "audio/wav")
-            # there is no speech in it: no words at all are a right answer
+            # The tone has no speech in it, so an empty text is correct.
             if not isinstance(reply, dict) or not isinstance(reply.get("text"), str):
                 raise RuntimeError(f"the answer is no transcription: {reply}")
             step.proof = f"a tone of 2 s\n→ {reply['text']!r}"
@@ -249,7 +249,7 @@ class SmokeTest:
         )
         try:
             write_confirmation(file, seen, self._claims or judge(None))
-        except OSError as error:  # must not hide that something is left
+        except OSError as error:  # must not replace SomethingIsLeft
             self.report.say(f"'--report' ({file}) cannot be written: {error}")
             return
         self.report.say(f"what it confirmed, and what not, is in {file}, without the account's id")
@@ -263,7 +263,7 @@ class SmokeTest:
             run_cdk([str(self._cli), *arguments], self.app, self._environment(), log, self.report.detail)
 
     def _environment(self) -> dict[str, str]:
-        """The caller's environment, with our settings and none that would change them."""
+        """The caller's environment with the test's settings, and without variables that override them."""
         given = without_settings(os.environ)
         return {
             **given,
@@ -272,14 +272,14 @@ class SmokeTest:
             "CDK_DISABLE_VERSION_CHECK": "1",
             "NODE_NO_WARNINGS": "1",
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
-            # `python3 app.py` is this very interpreter
+            # `python3 app.py` must run this interpreter.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
 
     def _delete_stack(self) -> None:
-        """By the CDK CLI; and where that cannot do it, as in the midst of a deployment, by CloudFormation itself."""
+        """Delete the stack with the CDK CLI; if that fails, as during a deployment, with CloudFormation's API."""
         if not self._remains.being_created:
-            with suppress(StepFailed):  # the report has it
+            with suppress(StepFailed):  # the report has the error
                 self._cdk("cdk destroy", "destroy", "--all", "--force")
         for _ in range(3):
             if self._remains.gone():
@@ -290,7 +290,7 @@ class SmokeTest:
 
 
 def _deployed(settings: Mapping[str, Any], region: str, instance_type: str) -> dict[str, Any]:
-    """The settings that are deployed: the image of the given ones, and BLOOM and Whisper on one small instance each."""
+    """The settings to deploy: the image of the given ones, and BLOOM and Whisper on one instance each."""
     given = settings.get("endpoints")
     given = given if isinstance(given, Mapping) else {}
     return {

@@ -1,4 +1,4 @@
-"""What a smoke test may cost."""
+"""The cost limit of a smoke test."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ INSTANCES = 2
 """One for each endpoint."""
 
 DEPLOY_MINUTES = 15
-"""Fewest minutes that are worth starting with. An estimate: it was never measured on AWS."""
+"""Shortest time limit with which a test makes sense. An estimate: it was never measured on AWS."""
 
 DESTROY_MINUTES = 10
-"""Minutes that are kept back for the endpoints' deletion. An estimate: it was never measured on AWS."""
+"""Minutes reserved for deleting the endpoints. An estimate: it was never measured on AWS."""
 
 LONGEST_MINUTES = 120
-"""The time limit that no money lifts; `max_minutes` alone does."""
+"""The time limit for any `max_cost`; only `max_minutes` overrides it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What the test may cost: a time limit, from a price or by itself."""
+    """A time limit, given directly or computed from a price and a cost limit."""
 
     instance_type: str
     hourly_price: float | None
-    """USD an hour of one instance in the region. None: not known, and only the time is limited."""
+    """USD per hour of one instance in the region. None if unknown; then only the time is limited."""
 
     max_cost: float
-    """USD that all instances together may cost. Counts with a price alone."""
+    """Cost limit of all instances together, in USD. Used only with a price."""
 
     max_minutes: float | None
-    """Minutes until the destruction starts at the latest. None: what `max_cost` buys, two hours at most."""
+    """Minutes until the destruction starts at the latest. None for what `max_cost` allows, two hours at most."""
 
     def __post_init__(self) -> None:
-        """Refuse a budget that limits nothing, or that buys nothing."""
+        """Refuse a budget without a limit, or with too low a limit."""
         if self.hourly_price is None:
             if self.max_minutes is None:
                 raise ValueError(
@@ -57,11 +57,11 @@ class Budget:
         return longest if self.hourly_price is None else min(longest, self._affordable(self.hourly_price))
 
     def cost(self, seconds: float) -> float | None:
-        """USD for so many seconds of all instances; None without a price."""
+        """USD for `seconds` of all instances; None without a price."""
         return None if self.hourly_price is None else INSTANCES * self.hourly_price * seconds / 3600
 
     def told(self) -> str:
-        """What it may cost, for whoever pays."""
+        """The limits and the maximum cost in words, to show before the deployment."""
         most = self.cost((self.minutes + DESTROY_MINUTES) * 60)
         money = (
             "no price was given, so what it costs is not known"
@@ -74,5 +74,5 @@ class Budget:
         )
 
     def _affordable(self, price: float) -> float:
-        """The minutes that `max_cost` buys, those of the destruction kept back."""
+        """The minutes that `max_cost` pays for, without those reserved for the destruction."""
         return self.max_cost / (INSTANCES * price) * 60 - DESTROY_MINUTES

@@ -1,6 +1,6 @@
-"""What rests on documentation alone until somebody with an account has seen it: `CLAIMS`, and how a smoke test sees it.
+"""Claims that rest on documentation alone until a test on AWS confirms them: `CLAIMS`, with their checks.
 
-The README's list "Never confirmed on AWS" has a line for each, under the same id; a test compares the two.
+The README's list "Never confirmed on AWS" has a line for each, with the same id; a test compares the two.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _COPY_SECONDS, _COPY_GB = 900, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A test whose endpoints have answered and are not destroyed yet."""
+    """A smoke test whose endpoints have answered and still run."""
 
     client: Callable[[str], Any]
-    """A client of one of AWS's services."""
+    """Makes a client of an AWS service."""
 
     stack: str
     endpoints: tuple[str, ...]
@@ -34,19 +34,19 @@ class Seen:
     """Whether the instances have NVIDIA GPUs."""
 
     base: str | None
-    """The image that was extended. None: the image was made elsewhere."""
+    """The base of the image; None if the test did not build the image."""
 
     docker: bool
-    """Whether that was by Docker on this machine."""
+    """Whether Docker on this machine built it."""
 
     begun: datetime
-    """When the deployment began."""
+    """Start of the deployment."""
 
     until: float
-    """By when the first metrics have to be there, as `time.monotonic()` has it."""
+    """Deadline for the first metrics, as a value of `time.monotonic()`."""
 
     def images(self) -> list[Mapping[str, Any]]:
-        """The manifests of what the endpoints run, as ECR has them."""
+        """The manifests in ECR of the images that the endpoints run."""
         found = {}
         for endpoint in self.endpoints:
             for variant in self.client("sagemaker").describe_endpoint(EndpointName=endpoint)["ProductionVariants"]:
@@ -61,18 +61,18 @@ class Seen:
 
 
 class StillOpen(Exception):
-    """The test does not show it; the message says why not."""
+    """The test does not confirm the claim; the message tells why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One thing that nobody has seen on AWS."""
+    """A behaviour that was never confirmed on AWS."""
 
     id: str
-    """Its name, here and in the README."""
+    """Its id, here and in the README."""
 
     look: Callable[[Seen], str] | None = None
-    """What shows it, as a clause; `StillOpen` where that is not there. None: no smoke test can show it."""
+    """Returns the evidence as a clause, or raises `StillOpen`. None if no smoke test can confirm the claim."""
 
 
 def _base_image(seen: Seen) -> str:
@@ -115,7 +115,7 @@ def _role_metrics(seen: Seen) -> str:
 
 
 def _wait_for_metric(seen: Seen, name: str, *, least: float) -> None:
-    """Until each endpoint has the metric, and not less of it; `StillOpen` where that takes too long."""
+    """Wait until each endpoint has the metric with at least this value; raises `StillOpen` at the deadline."""
     while missing := [endpoint for endpoint in seen.endpoints if _most(seen, endpoint, name) < least]:
         if time.monotonic() >= seen.until:
             raise StillOpen(f"{' and '.join(missing)} had no {name} in the minutes that the test waited")
@@ -123,7 +123,7 @@ def _wait_for_metric(seen: Seen, name: str, *, least: float) -> None:
 
 
 def _most(seen: Seen, endpoint: str, metric: str) -> float:
-    """The most of a metric since the deployment began; -1 where there is none."""
+    """The maximum of a metric since the deployment began; -1 without data."""
     data = seen.client("cloudwatch").get_metric_statistics(
         Namespace=ENDPOINT_LOGS,
         MetricName=metric,
@@ -156,7 +156,7 @@ def _gpu_host(seen: Seen) -> str:
 def _gpu_start(seen: Seen) -> str:
     if not seen.gpu:
         raise StillOpen(f"{seen.instance_type} has no GPU")
-    _wait_for_metric(seen, "GPUMemoryUtilization", least=0.01)  # without a driver the server would take the CPU
+    _wait_for_metric(seen, "GPUMemoryUtilization", least=0.01)  # without a driver the server would use the CPU
     return f"both models answered on {seen.instance_type} with GPU memory in use"
 
 
@@ -178,7 +178,7 @@ def _mirror(seen: Seen) -> str:
 
 
 def _created(seen: Seen, kind: str) -> float | None:
-    """How long CloudFormation took for the stack's resource of a type; None where it has none."""
+    """The seconds that CloudFormation took to create the stack's resource of a type; None without one."""
     times: dict[str, datetime] = {}
     for page in seen.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=seen.stack):
         events = [each for each in page["StackEvents"] if each["ResourceType"] == kind]
@@ -215,11 +215,11 @@ CLAIMS = (
     Claim(id="rollback"),
     Claim(id="openai-route"),
 )
-"""All of them."""
+"""All claims."""
 
 
 def judge(seen: Seen | None) -> dict[str, tuple[bool, str]]:
-    """Whether each claim is confirmed, and what shows it or why not. None: the test did not come that far."""
+    """Whether each claim is confirmed, with the evidence or the reason why not. `seen` is None without answers."""
     return {claim.id: _judge(claim, seen) for claim in CLAIMS}
 
 
@@ -234,7 +234,7 @@ def _judge(claim: Claim, seen: Seen | None) -> tuple[bool, str]:
         return True, claim.look(seen)
     except StillOpen as reason:
         return False, str(reason)
-    except ClientError as error:  # its message has names of roles and resources in it
+    except ClientError as error:  # the message may contain names of roles and resources
         return False, f"{error.operation_name} is answered with {error.response.get('Error', {}).get('Code')}"
     except (BotoCoreError, LookupError) as error:
         return False, f"what AWS answers could not be read: {type(error).__name__}"

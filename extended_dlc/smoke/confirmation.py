@@ -1,4 +1,4 @@
-"""What a smoke test confirmed, as a file that others may read: `write_confirmation`."""
+"""Writes what a smoke test confirmed to a file that can be shared: `write_confirmation`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _PACKAGES = ("extended-dlc", "aws-cdk-lib", "cdk-ecr-deployment", "boto3")
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """Where and with what a test ran."""
+    """The environment of a test."""
 
     account: str
-    """The account's id, which is in no line of the file."""
+    """The account's id, which is not written to the file."""
 
     date: str
-    """As 2026-11-27."""
+    """Such as 2026-11-27."""
 
     region: str
     instance_type: str
@@ -35,13 +35,13 @@ class Circumstances:
     """BuildKit's version and the image store."""
 
     cdk: str
-    """The release of the CDK's command line."""
+    """The release of the CDK CLI."""
 
     passed: bool
 
 
 def write_confirmation(file: Path, seen: Circumstances, claims: Mapping[str, tuple[bool, str]]) -> None:
-    """Write what was confirmed and what is still open, as JSON without the account's id."""
+    """Write the confirmed and the open claims as JSON, without the account's id."""
     installed = {name: _version(name) for name in _PACKAGES}
     with_what = f"{seen.engine}, {seen.builder}"
     content = {
@@ -64,8 +64,8 @@ def write_confirmation(file: Path, seen: Circumstances, claims: Mapping[str, tup
 
 
 def without_account(content: Any, account: str) -> Any:
-    """The content with `ACCOUNT` in the place of the account's id, in keys and however it is written."""
-    # AWS's own registries have ids of twelve digits, too: those stay
+    """The content with `ACCOUNT` instead of the account's id, in keys too and with any separators."""
+    # Other ids of twelve digits stay, such as those of AWS's registries.
     pattern = re.compile(rf"(?<!\d){'[- ]?'.join(map(re.escape, account))}(?!\d)")
     if isinstance(content, str):
         return pattern.sub("ACCOUNT", content)

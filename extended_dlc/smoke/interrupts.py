@@ -1,4 +1,4 @@
-"""Being stopped, and not being stopped: what keeps a clean-up from being interrupted."""
+"""Turns signals into exceptions before the clean-up, and ignores them during it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class TimeIsUp(Exception):
 
 
 class Interrupts:
-    """Ctrl-C, SIGTERM, a closed terminal and the time limit, as exceptions until it is time to clean up.
+    """Raises exceptions for Ctrl-C, SIGTERM, a closed terminal and the time limit, until the clean-up starts.
 
-    The first one raises; those that follow are answered in words, because they would interrupt the destruction.
+    Only the first signal raises; later ones print a message, because they would interrupt the destruction.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
@@ -28,7 +28,7 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Signals come as exceptions inside."""
+        """Handle the signals within the context."""
         before = {number: signal.signal(number, self._on_signal) for number in self._SIGNALS}
         try:
             yield
@@ -38,7 +38,7 @@ class Interrupts:
 
     @contextmanager
     def after(self, seconds: float) -> Iterator[None]:
-        """The time limit of what is inside."""
+        """Set the time limit of the context."""
         self._limit = seconds
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
         try:
@@ -47,7 +47,7 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def hold(self) -> None:
-        """From here on nothing is interrupted."""
+        """Ignore all later signals."""
         self._held = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -61,7 +61,7 @@ class Interrupts:
 
 
 class Heedless(io.TextIOBase):
-    """A stream to print to whose end may go away, with the terminal or a pipe: a clean-up goes on without readers."""
+    """An output stream that ignores a closed terminal or pipe, so that a clean-up continues without a reader."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -71,7 +71,7 @@ class Heedless(io.TextIOBase):
         return self._stream.encoding
 
     def isatty(self) -> bool:
-        """Whether the stream is a terminal; one that has gone is none."""
+        """Whether the stream is a terminal; False for a closed one."""
         with suppress(OSError, ValueError):
             return self._stream.isatty()
         return False
@@ -80,12 +80,11 @@ class Heedless(io.TextIOBase):
         return self._stream.fileno()
 
     def write(self, text: str) -> int:
-        """Write, or lose the text."""
+        """Write the text; it is lost if the stream is closed."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or lose what was written."""
         with suppress(OSError, ValueError):
             self._stream.flush()

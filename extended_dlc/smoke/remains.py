@@ -1,4 +1,4 @@
-"""What is in the account: the stack while it is there, and the proof that nothing of it is left."""
+"""The stack of a smoke test in the account, and the check that none of its resources remain."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from extended_dlc.facts.names import ENDPOINT_LOGS
 
 _BETWEEN = 3
-"""Seconds between two questions to CloudFormation."""
+"""Seconds between two calls to CloudFormation."""
 
 
 class Remains:
-    """The stack of a smoke test, followed from its name to its end."""
+    """The stack of a smoke test, with its resources."""
 
     def __init__(self, name: str, region: str) -> None:
-        """The stack called `name`, whose endpoints' names begin with it."""
+        """Take the stack's name, which is also the prefix of its endpoints' names."""
         self.name = name
         self.region = region
         self.stack: str | None = None
-        """The stack's id, because its name means nothing once it is deleted; None as long as there was none."""
+        """The stack's id, because a deleted stack can be described by its id only; None before the stack was seen."""
         self._resources: list[tuple[str, str]] = []
 
     def client(self, service: str, *, read_timeout: float = 30) -> Any:
-        """A client of the caller's ordinary AWS environment."""
+        """A client with the AWS configuration of the environment."""
         import boto3
         from botocore.config import Config
 
@@ -33,7 +33,7 @@ class Remains:
         return boto3.client(service, region_name=self.region, config=config)
 
     def describe(self) -> Any:
-        """The stack, or None where there is none."""
+        """The stack, or None if it does not exist."""
         from botocore.exceptions import ClientError
 
         try:
@@ -44,7 +44,7 @@ class Remains:
             raise
 
     def remember(self) -> None:
-        """Write down what there is, to look for it afterwards."""
+        """Store the stack's id and resources, to look for them after the deletion."""
         stack = self.describe()
         if stack is None:
             return
@@ -59,14 +59,14 @@ class Remains:
 
     @property
     def being_created(self) -> bool:
-        """Whether CloudFormation is still at work on the stack."""
+        """Whether CloudFormation is creating the stack or rolling the creation back."""
         stack = self.describe()
         return stack is not None and stack["StackStatus"] in ("CREATE_IN_PROGRESS", "ROLLBACK_IN_PROGRESS")
 
     def delete(self, *, minutes: float) -> None:
-        """Let CloudFormation delete the stack; `RuntimeError` with its status when that is not done in time.
+        """Let CloudFormation delete the stack; raises `RuntimeError` with the status if that takes too long.
 
-        Where it does not take a deletion while it is at work on the stack, it is asked until it does.
+        CloudFormation may refuse a deletion during another operation; the call is then repeated.
         """
         from botocore.exceptions import ClientError
 
@@ -83,7 +83,7 @@ class Remains:
             raise RuntimeError(f"the status of stack {self.name} is {self.describe()['StackStatus']}")
 
     def gone(self, *, minutes: float = 0) -> bool:
-        """Whether the stack is deleted, or is so within some minutes."""
+        """Whether the stack is deleted, now or within `minutes`."""
         deadline = time.monotonic() + minutes * 60
         while True:
             stack = self.describe()
@@ -95,7 +95,7 @@ class Remains:
             time.sleep(_BETWEEN)
 
     def prove_gone(self, *, keep_logs: bool) -> str:
-        """Ask each service for what there was; `RuntimeError` with what is still there."""
+        """Look for each resource that the stack had; raises `RuntimeError` with those that still exist."""
         sagemaker, ecr, iam = self.client("sagemaker"), self.client("ecr"), self.client("iam")
         look: dict[str, Callable[[str], Any]] = {
             "AWS::SageMaker::Endpoint": lambda name: sagemaker.describe_endpoint(EndpointName=name),
@@ -118,12 +118,12 @@ class Remains:
         )
 
     def _logs(self, *, keep: bool) -> str:
-        """The logs that AWS made on the way: deleted, or kept for whoever looks for the fault."""
+        """Delete the log groups that AWS created, or keep them for an analysis; returns which, in words."""
         from botocore.exceptions import ClientError
 
         logs = self.client("logs")
         names: list[str] = []
-        with suppress(ClientError):  # whoever may not see them cannot delete them, and the test proves other things
+        with suppress(ClientError):  # without permission for logs the other checks still count
             for prefix in (f"{ENDPOINT_LOGS}/{self.name}-", f"/aws/lambda/{self.name}-"):
                 found = logs.describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
                 names += [each["logGroupName"] for each in found]
@@ -135,19 +135,19 @@ class Remains:
 
 
 def _name(physical_id: str) -> str:
-    """The name in a physical id, which for some kinds is an ARN."""
+    """The name in a physical id, which for some resource types is an ARN."""
     return physical_id.rpartition("/")[2] if physical_id.startswith("arn:") else physical_id
 
 
 def _is_there(look: Callable[[str], Any], name: str) -> bool:
-    """Whether a service still knows a thing; an answer other than yes or 'not found' is an error."""
+    """Whether a resource still exists; an error other than 'not found' is raised."""
     from botocore.exceptions import ClientError
 
     try:
         look(name)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        # SageMaker has no code of its own for it: ValidationException, "Could not find …"
+        # SageMaker has no error code for it: ValidationException, "Could not find …".
         if "NotFound" in code or "NoSuchEntity" in code or "could not find" in str(error).lower():
             return False
         raise
