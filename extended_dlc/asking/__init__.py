@@ -1,5 +1,5 @@
 """Asking a deployed endpoint, as `extended-dlc ask` does: what is sent, to what, how, and what an error means.
 
-`content` decides what a text, a file or standard input is; `target` describes the endpoint; `sending` asks it in the
-way of its hosting; `reading` finds the text in an answer; `errors` says what SageMaker's refusals mean.
+`content` makes a request body of a text, a file or standard input; `target` describes the endpoint; `sending` sends the
+request as the endpoint's hosting needs it; `reading` finds the text in a response; `errors` explains AWS's errors.
 """

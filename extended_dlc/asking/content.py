@@ -1,4 +1,4 @@
-"""What is sent: a text, a chat, JSON, a sound or a picture, by what it is."""
+"""Request bodies for texts, chats, JSON, audio and images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from extended_dlc.asking.errors import AskError
 
 _ATTRIBUTES = 1024
-"""Characters of the custom attributes that SageMaker takes."""
+"""Longest CustomAttributes that SageMaker takes, in characters."""
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -37,10 +37,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypheic", "image/heif"),
     (4, b"ftyp", "video/mp4"),
 )
-"""Offset, bytes there, and what such a file is."""
+"""Offset, bytes at the offset, and media type of such a file."""
 
 _CONTAINERS = {"image/bmp": b"BM", "image/webp": b"RIFF", "audio/wav": b"RIFF"}
-"""What the files of these types begin with besides."""
+"""Media type -> further bytes at the start of such a file."""
 
 _EXTENSIONS = {
     ".aac": "audio/aac",
@@ -71,7 +71,7 @@ _EXTENSIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Content:
-    """What the caller gives: a text, or bytes of a type."""
+    """The user's input: a text, or bytes with a content type."""
 
     text: str | None = None
     data: bytes = b""
@@ -80,21 +80,21 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What is sent."""
+    """The body and the headers of a request."""
 
     data: bytes
     content_type: str
     attributes: str | None = None
-    """Parameters that stand beside a body that is no JSON."""
+    """Parameters for CustomAttributes, if the body is not JSON."""
 
     streams: bool = False
-    """Whether the answer may come in parts."""
+    """Whether to request a response stream."""
 
     accept: str | None = None
 
 
 def media_type(data: bytes, name: str = "") -> str | None:
-    """The content type of a file by its first bytes, or by its extension; None for what neither tells."""
+    """The media type of a file by its first bytes, or by its extension; None if neither is known."""
     for offset, signature, found in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature and data.startswith(_CONTAINERS.get(found, b"")):
             return found
@@ -102,7 +102,7 @@ def media_type(data: bytes, name: str = "") -> str | None:
 
 
 def of_text(given: str) -> Content:
-    """A text, or an object of JSON as it is."""
+    """The content of a text; a JSON object is sent unchanged."""
     try:
         given.encode()
     except UnicodeEncodeError:
@@ -111,7 +111,7 @@ def of_text(given: str) -> Content:
 
 
 def of_bytes(data: bytes, name: str, *, content_type: str | None) -> Content:
-    """A file, by its first bytes and its name."""
+    """The content of a file, by its first bytes and its name."""
     kind = content_type or media_type(data, name)
     if kind is not None and _is_json(kind):
         _require_json(data, name)
@@ -130,7 +130,7 @@ def of_bytes(data: bytes, name: str, *, content_type: str | None) -> Content:
 
 
 def parameters(given: Sequence[str]) -> dict[str, Any]:
-    """The values of `-p`: JSON where they are JSON, else texts; a dot in a name goes one level down."""
+    """The values of `-p`, parsed as JSON if they are JSON, else texts; a dot in a name makes a nested object."""
     found: dict[str, Any] = {}
     for each in given:
         name, equals, value = each.partition("=")
@@ -156,10 +156,10 @@ def _value(text: str) -> Any:
 
 
 def plain(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
-    """The body as this project's server, the stock one and TGI take it."""
+    """The body in the format of this project's server, the stock server and TGI."""
     if content.text is not None:
         body: dict[str, Any] = {"inputs": content.text, **({"parameters": dict(values)} if values else {})}
-        # this server streams where its task can; no other form is asked of one that cannot
+        # This project's server streams if its task supports it, and otherwise answers with JSON.
         accept = "text/event-stream, application/json;q=0.9" if stream else None
         return Body(data=_json(body), content_type="application/json", streams=stream, accept=accept)
     if _is_json(content.content_type):
@@ -174,14 +174,14 @@ def plain(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
 
 
 def chat(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
-    """A chat as OpenAI has it, of one message."""
+    """A chat completion request in OpenAI's format, with one message."""
     message = {"role": "user", "content": _require_text(content)}
     body = {"messages": [message], **values, **({"stream": True} if stream else {})}
     return Body(data=_json(body), content_type="application/json", streams=stream)
 
 
 def completion(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
-    """A text to be continued, as OpenAI has it: vLLM's way for models without a chat template."""
+    """A completion request in OpenAI's format, which vLLM takes for models without a chat template."""
     body = {"prompt": _require_text(content), **values, **({"stream": True} if stream else {})}
     return Body(data=_json(body), content_type="application/json", streams=stream)
 
@@ -196,7 +196,7 @@ def _require_text(content: Content) -> str:
 
 
 def _given(data: bytes, values: Mapping[str, Any], *, stream: bool) -> Body:
-    """JSON as it is, with the parameters where its kind of body has them."""
+    """The user's JSON, with the parameters below `parameters` if it has `inputs`, else at the top level."""
     content = json.loads(data)
     is_object = isinstance(content, dict)
     if values:

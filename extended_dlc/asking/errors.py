@@ -1,4 +1,4 @@
-"""What went wrong with a request, in a sentence, and the next thing to do."""
+"""Explains errors of requests, with the next step."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from typing import Any
 
 _SHOWN = 1500
-"""Characters of a server's message that are shown."""
+"""Longest part of a server's message that is shown, in characters."""
 
 NO_COPY = "no capacity to process this request"
-"""Of the ValidationError that a component without a copy answers with: the request wakes one."""
+"""Part of the ValidationError for a component without a copy; the request starts a copy."""
 
 
 class AskError(Exception):
-    """A request without an answer."""
+    """A request failed."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        """Say what is wrong, and what to do about it."""
+        """Take the error and, as a hint, the next step."""
         super().__init__(f"{message}: {hint}" if hint else message)
         self.message = message
         self.hint = hint
 
 
 class ModelRefused(AskError):
-    """The container's own refusal, with the status that it gave."""
+    """The container returned an error, with its HTTP status."""
 
     def __init__(self, status: int, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -32,11 +32,11 @@ class ModelRefused(AskError):
 
 
 class Stopped(AskError):
-    """Ctrl-C while it waited."""
+    """The user pressed Ctrl-C during the wait."""
 
 
 def code_of(error: Any) -> str:
-    """The code of an AWS error, as `ValidationError`."""
+    """The code of an AWS error, such as `ValidationError`."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
@@ -45,12 +45,12 @@ def message_of(error: Any) -> str:
 
 
 def is_denied(error: Any) -> bool:
-    """Whether a right is missing."""
+    """Whether a permission is missing."""
     return code_of(error).startswith("AccessDenied")
 
 
 def explained(error: Any, *, endpoint: str, region: str) -> AskError:
-    """What an AWS error of a request means."""
+    """The explanation of an AWS error of a request."""
     code, message = code_of(error), message_of(error)
     if code == "ModelError":
         return _model_error(error.response, region)
@@ -100,7 +100,7 @@ def _model_error(response: Any, region: str) -> ModelRefused:
 
 
 def servers_words(text: str) -> str:
-    """The sentence in a server's error body, of this project's form, OpenAI's or another; else the body, cut."""
+    """The message in a server's error body, in this project's, OpenAI's or another format; else the truncated body."""
     try:
         content = json.loads(text)
     except ValueError:
@@ -110,7 +110,7 @@ def servers_words(text: str) -> str:
 
 
 def words_in(content: Any) -> str | None:
-    """The message of an error as JSON; None where it has none."""
+    """The message in a JSON error; None without one."""
     if isinstance(content, str):
         return content
     if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""The text in an answer: of a stream as it comes, and of JSON as a whole."""
+"""Finds the text in a response: in the events of a stream, or in a JSON body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEXTS = ("generated_text", "text", "summary_text", "translation_text")
 
 
 def shown(data: bytes, content_type: str) -> str | None:
-    """An answer as a person reads it: its one text, else what came; None for what is no text."""
+    """The response for the terminal: its only text, else the whole body; None if it is not text."""
     if content_type.startswith("application/json"):
         try:
             found = text_in(json.loads(data))
@@ -27,7 +27,7 @@ def shown(data: bytes, content_type: str) -> str | None:
 
 
 def text_in(answer: Any) -> str | None:
-    """The one text of an answer as JSON; None where it is something else, or more."""
+    """The only text of a JSON response; None if it has another form, or more than one text."""
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     if not isinstance(answer, dict):
@@ -45,14 +45,14 @@ def text_in(answer: Any) -> str | None:
 
 
 class Events:
-    """Server-sent events, as they come in pieces of any size; the text of each."""
+    """Parses server-sent events, from chunks of any size, to the text of each."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._kind = ""
 
     def texts(self, pieces: Iterable[bytes]) -> Iterator[str]:
-        """The text of each event that has one. Raises `ModelRefused` for an event that is an error."""
+        """The text of each event that has one. Raises `ModelRefused` for an error event."""
         for piece in pieces:
             *lines, self._rest = (self._rest + piece).split(b"\n")
             for line in lines:

@@ -1,4 +1,4 @@
-"""The request itself, in the way of the endpoint's hosting."""
+"""Sends the request with the API that the endpoint's hosting needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from extended_dlc.asking.reading import Events
 from extended_dlc.asking.target import Target
 
 INLINE_BYTES = 128_000
-"""How large an asynchronous request in the call itself may be (API reference, InvokeEndpointAsync, Body)."""
+"""Largest inline body of an asynchronous request (API reference, InvokeEndpointAsync, Body)."""
 
 _COMES = ("ModelNotReadyException",)
 T = TypeVar("T")
@@ -32,46 +32,46 @@ T = TypeVar("T")
 
 @dataclass
 class Answer:
-    """What came back, and when."""
+    """The response, with its timing."""
 
     content_type: str = "application/octet-stream"
     data: bytes = b""
-    """The answer, where it came whole."""
+    """The body, if it was not a stream of text."""
 
     text: str | None = None
     """The text of a stream."""
 
     first: float | None = None
-    """Seconds to the first part of a stream."""
+    """Seconds to the first part of a stream; None without a stream."""
 
     whole: float = 0.0
     """Seconds to the end."""
 
     waited: float = 0.0
-    """Seconds that went by before, until there was something to answer."""
+    """Seconds of waiting for a copy before the successful request."""
 
     variant: str | None = None
     location: str | None = None
-    """Where an asynchronous answer lies."""
+    """S3 URI of an asynchronous response."""
 
 
 @dataclass(kw_only=True)
 class Asker:
-    """Asks one endpoint."""
+    """Sends requests to one endpoint."""
 
     session: Any
     target: Target
     timeout: float
-    """Seconds that it waits for a copy, and for an asynchronous answer."""
+    """Seconds to wait for a copy, or for an asynchronous response."""
 
     progress: Callable[[str], None]
-    """Is told what it waits for."""
+    """Called with what the request waits for."""
 
     say: Callable[[str], None]
-    """Is told the text of a stream as it comes."""
+    """Called with each text of a stream."""
 
     between: float = 3.0
-    """Seconds between two looks at what is not there yet."""
+    """Seconds between two attempts."""
 
     _clients: dict[str, Any] = field(default_factory=dict)
 
@@ -101,7 +101,7 @@ class Asker:
             found |= {"InferenceComponentName": self.target.component, "TargetVariant": self.target.variant}
         return {key: value for key, value in found.items() if value is not None}
 
-    # -- at once
+    # -- real-time and serverless
 
     def _whole(self, body: Body) -> Answer:
         runtime = self._client("sagemaker-runtime", 490)
@@ -156,7 +156,7 @@ class Asker:
             yield event["PayloadPart"]["Bytes"]
 
     def _when_there(self, call: Callable[[], T]) -> T:
-        """Ask; and again while there is no copy of a component, or the model starts: the request wakes one."""
+        """Send the request; repeat it while a component has no copy or the model starts. A request starts a copy."""
         from botocore.exceptions import ClientError, EventStreamError, HTTPClientError
 
         began, waited = time.monotonic(), 0.0
@@ -187,10 +187,10 @@ class Asker:
     def _explained(self, error: Any) -> AskError:
         return explained(error, endpoint=self.target.endpoint, region=self.target.region)
 
-    # -- later
+    # -- asynchronous
 
     def _later(self, body: Body) -> Answer:
-        """Queue the request, and wait for its answer's file or its failure's."""
+        """Queue the request, and wait for the object of its response or of its failure."""
         from botocore.exceptions import ClientError
 
         runtime = self._client("sagemaker-runtime", 70)
@@ -210,7 +210,7 @@ class Asker:
         return answer
 
     def _upload(self, body: Body) -> str:
-        """Put the request beside the endpoint's answers, below `input/`; its address."""
+        """Upload the request to `input/` beside the endpoint's output prefix; returns its S3 URI."""
         if self.target.output is None:
             raise AskError("the endpoint's configuration names no S3OutputPath", f"send {INLINE_BYTES:,} bytes at most")
         parts = urlsplit(self.target.output)
@@ -240,7 +240,7 @@ class Asker:
             raise Stopped("left; the request goes on", _comes_to(output, failure)) from None
 
     def _object(self, location: str) -> tuple[bytes, str] | None:
-        """An object and its type; None while it is not there, which S3 calls denied to who may not list the bucket."""
+        """An object and its type; None if it does not exist, which S3 reports as denied without s3:ListBucket."""
         from botocore.exceptions import ClientError
 
         parts = urlsplit(location)

@@ -1,4 +1,4 @@
-"""The endpoint that is asked: how it is hosted, and what of it answers."""
+"""Describes the endpoint: its hosting, and the variant or component that answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extended_dlc.asking.errors import AskError, is_denied, message_of
 Hosting = Literal["real-time", "serverless", "async"]
 
 LIMITS: Mapping[str, int] = {"real-time": 25 * 1024**2, "serverless": 4 * 1024**2, "async": 1024**3}
-"""Bytes of a request ("Amazon SageMaker AI endpoints and quotas")."""
+"""Largest request, in bytes ("Amazon SageMaker AI endpoints and quotas")."""
 
 _DOES_NOT_ANSWER = ("Creating", "Failed", "OutOfService", "Deleting")
 _LISTED = 8
@@ -20,7 +20,7 @@ _LISTED = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is asked."""
+    """The endpoint that a request goes to."""
 
     endpoint: str
     region: str
@@ -28,13 +28,13 @@ class Target:
     component: str | None = None
     variant: str | None = None
     output: str | None = None
-    """Where an asynchronous endpoint writes its answers."""
+    """S3 prefix of an asynchronous endpoint's responses."""
 
     is_vllm: bool = False
-    """Whether vLLM answers, whose requests are OpenAI's."""
+    """Whether vLLM answers, which takes requests in OpenAI's format."""
 
     note: str | None = None
-    """What could not be seen of it."""
+    """What could not be described, for lack of permissions."""
 
     @property
     def limit(self) -> int:
@@ -43,7 +43,7 @@ class Target:
 
 
 def check_size(target: Target, size: int) -> None:
-    """Refuse a request that SageMaker would not take, before it is sent."""
+    """Refuse a request that is too large for SageMaker, before it is sent."""
     if size <= target.limit:
         return
     ways = {
@@ -65,9 +65,9 @@ def _megabytes(size: int) -> str:
 def find_target(
     sagemaker: Any, endpoint: str, *, region: str, component: str | None, variant: str | None, looks_at_model: bool
 ) -> Target:
-    """Describe the endpoint; `AskError` for one that cannot answer. What the caller may not see is left open.
+    """Describe the endpoint; raises `AskError` for one that cannot answer. Missing permissions only leave a note.
 
-    :param looks_at_model: Whether it matters which server answers.
+    :param looks_at_model: Whether the request depends on the server, so that the Model must be described.
     """
     from botocore.exceptions import ClientError
 
@@ -98,7 +98,7 @@ def find_target(
 
 
 def _config_name(sagemaker: Any, endpoint: str, region: str) -> str:
-    """The configuration of an endpoint that answers."""
+    """The name of the endpoint's EndpointConfig; raises `AskError` if the endpoint cannot answer."""
     from botocore.exceptions import ClientError
 
     try:
@@ -123,7 +123,7 @@ def _config_name(sagemaker: Any, endpoint: str, region: str) -> str:
 
 
 def _others(sagemaker: Any, endpoint: str) -> str:
-    """What to do where there is no such endpoint: names that are near, else those that are there."""
+    """The hint for an unknown endpoint: similar names, else all existing ones."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -155,7 +155,7 @@ def _variant(endpoint: str, variants: Sequence[Mapping[str, Any]], wanted: str |
 
 
 def _component(sagemaker: Any, endpoint: str, wanted: str | None) -> tuple[str, str | None]:
-    """The component that is asked, and its model."""
+    """The component that answers, and its Model."""
     from botocore.exceptions import ClientError
 
     try:
