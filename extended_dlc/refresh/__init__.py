@@ -1,7 +1,7 @@
 """Generates the tables of facts from packages on PyPI and AWS's list of images: `extended-dlc catalog refresh`.
 
-Deterministic for a given state of the sources; refuses to shrink a table; never runs during synth. Fetches through pip
-with the caller's own configuration, so mirrors and proxies work as they do for an install.
+The result depends on the sources alone; a table never shrinks; it never runs during synth. Downloads go through pip
+with the caller's configuration, so mirrors and proxies work as for an install.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["RefreshError", "refresh"]
 
 
 def refresh(say: Callable[[str], None] = print, dlc_repository: str = dlc.REPOSITORY) -> list[Json]:
-    """Refresh every table; each is replaced as a whole or left as it was. `RefreshError` says what to do.
+    """Refresh every table; each is replaced as a whole or unchanged. The message of `RefreshError` tells what to do.
 
-    :param dlc_repository: Address or folder that git clones AWS's list of images from. Where it cannot, the list stays.
+    :param dlc_repository: URL or folder of a git repository with AWS's list of images. The list stays if git fails.
     Returns for each table its name, its number of rows, whether it changed, and its source.
     """
     tables: list[Json] = []
@@ -53,7 +53,7 @@ def refresh(say: Callable[[str], None] = print, dlc_repository: str = dlc.REPOSI
     say("transformers: asking for its releases …")
     uploads = _pip.uploads("transformers", _pip.index())
     before = {name: read(name) for name in ("releases", "model_types", "tasks")}
-    # now and then a release is withdrawn, many at once only from a mirror that is not whole
+    # Single releases are yanked now and then; many missing at once mean an incomplete mirror.
     for name, content in transformers.tables(uploads, before, say):
         table(name, content, may_lose=2 if name == "releases" else 0)
     return tables

@@ -1,4 +1,4 @@
-"""`python -m extended_dlc.refresh`, for a checkout without the command on its path."""
+"""`python -m extended_dlc.refresh`, for a checkout where the command is not installed."""
 
 from extended_dlc.refresh import refresh
 

@@ -1,4 +1,4 @@
-"""Asks the package index through pip, with the caller's own configuration: mirrors, proxies and certificates."""
+"""Reads the package index through pip, with the caller's configuration: mirrors, proxies and certificates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 
 class RefreshError(Exception):
-    """Why a table was not refreshed, and what to do."""
+    """A table was not refreshed; the message tells why and what to do."""
 
 
 def _pip(*arguments: str) -> str:
@@ -45,28 +45,28 @@ def _pip(*arguments: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A release as the index has it."""
+    """A release in the index."""
 
     date: str
-    """Day on which its wheel was uploaded, UTC, as `2026-11-22`."""
+    """Day of its wheel's upload, UTC, such as `2026-11-22`."""
 
     yanked: bool
-    """Whether it was withdrawn since."""
+    """Whether it was yanked."""
 
     def as_row(self) -> Json:
-        """Its part of a row."""
+        """Its columns of a row."""
         return {"date": self.date, "yanked": self.yanked}
 
 
 def uploads(package: str, index: str) -> dict[str, Upload]:
-    """All final releases of a package that have a wheel, withdrawn ones included, oldest first.
+    """All final releases of a package with a wheel, yanked ones included, oldest first.
 
-    From the index's own page (PEP 691, PEP 700), since pip tells no dates.
+    They are read from the index's page (PEP 691, PEP 700), because pip does not print dates.
     """
     page = f"{index}/{package}/"
     request = urllib.request.Request(page, headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the address is the user's own index
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - the URL of the user's index
             files = json.load(answer)["files"]
             found = {_release(file["filename"]): file for file in files if file["filename"].endswith(".whl")}
             pairs = {
@@ -88,7 +88,7 @@ def _release(filename: str) -> str:
 
 
 def index() -> str:
-    """Address of the index that pip is configured with; the one of the environment wins, as in pip."""
+    """URL of the index that pip is configured with; the environment takes precedence, as in pip."""
     configured = [line.split("=", 1) for line in _pip("config", "list").splitlines() if ".index-url=" in line]
     by_section = {key.rsplit(".", 1)[0]: value.strip("'\"") for key, value in configured}
     address = by_section.get(":env:") or by_section.get("global") or _own_index()
@@ -96,7 +96,7 @@ def index() -> str:
 
 
 def _own_index() -> str:
-    """The index of a pip that is not configured, which none of its commands tells."""
+    """pip's default index, which no pip command prints."""
     program = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
@@ -105,7 +105,7 @@ def _own_index() -> str:
 
 
 def download_wheel(package: str, folder: Path, release: str | None = None) -> Path:
-    """The wheel of a release, or of the newest one, in `folder`."""
+    """Download the wheel of a release, or of the newest one, to `folder`."""
     wanted = package if release is None else f"{package}=={release}"
     before = set(folder.glob("*.whl"))
     _pip(

@@ -1,4 +1,4 @@
-"""Names that come and go with releases, as a table has them: first and last release of each."""
+"""Converts names per release, such as model types, to rows with the first and last release of each name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Name = tuple[str | None, ...]
 
 
 def rows(keys: tuple[str, ...], known: Mapping[str, set[Name]]) -> Iterator[Json]:
-    """A row for each name, sorted: its parts under `keys`, its first and its last release; None while it is there."""
+    """A sorted row for each name: its parts under `keys`, its first and last release; None if the newest has it."""
     releases = sorted(known, key=version)
     for name in sorted(set().union(*known.values()), key=lambda name: [part or "" for part in name]):
         having = [release for release in releases if name in known[release]]
@@ -21,7 +21,7 @@ def rows(keys: tuple[str, ...], known: Mapping[str, set[Name]]) -> Iterator[Json
 
 
 def known(keys: tuple[str, ...], spans: list[dict[str, Any]], releases: list[str]) -> dict[str, set[Name]]:
-    """What each of the releases that were read had, by the rows."""
+    """Convert rows back to the names of each release."""
 
     def has(row: Json, release: str) -> bool:
         return version(row["first"]) <= version(release) and (

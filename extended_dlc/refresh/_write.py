@@ -1,4 +1,4 @@
-"""Writes the refreshed tables: one row a line, never shorter than before, all of a file or nothing of it."""
+"""Writes the refreshed tables: one row per line, never with fewer rows than before, and atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extended_dlc.refresh._pip import Json, RefreshError
 
 
 def read(name: str) -> Json | None:
-    """The table as it is now; None where there is none yet."""
+    """The current table; None if there is none yet."""
     for folder in (refreshed(), DATA):
         file = folder / f"{name}.json"
         if file.exists():
@@ -22,7 +22,7 @@ def read(name: str) -> Json | None:
 
 
 def write(name: str, content: Json, *, may_lose: int = 0) -> tuple[int, bool]:
-    """Replace the refreshed table; refuse a table that lost more than `may_lose` of the rows there are.
+    """Replace the refreshed table; refuse one with more than `may_lose` fewer rows than the current one.
 
     Returns the number of rows, and whether anything changed.
     """
@@ -53,7 +53,7 @@ def write(name: str, content: Json, *, may_lose: int = 0) -> tuple[int, bool]:
 
 
 def layout(content: Json) -> str:
-    """JSON with one row of each table a line, so that a refresh reads well as a diff."""
+    """JSON with one row per line, so that a refresh makes a readable diff."""
 
     def block(value: Any) -> str:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -1,4 +1,4 @@
-"""The images that AWS's repository aws/deep-learning-containers lists, which has them before the SDK does."""
+"""The images in AWS's repository aws/deep-learning-containers, which lists them before the SDK does."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ FAMILIES = (
     "pytorch-inference",
     "pytorch-training",
 )
-"""The families of the catalogue: those that are extended, and those that they are made like."""
+"""The families of the catalogue: those to extend, and AWS's PyTorch images, which are similar."""
 
 _DATA = "docs/src/data"
 SOURCE = f"aws/deep-learning-containers, {_DATA}; each row names the commit in which it was read, and its day"
 
 
 def clone(address: str, folder: Path) -> Path:
-    """The repository's newest commit, in `folder`; `RefreshError` where git does not get it."""
+    """Clone the repository's newest commit to `folder`; raises `RefreshError` if git fails."""
     _git("clone", "--quiet", "--depth=1", "--no-checkout", address, str(folder))
     return folder
 
 
 def images(repository: Path, before: Json | None = None) -> Json:
-    """The table `dlc_images`: each of the families' files that are for SageMaker, with the tags that it lists.
+    """The table `dlc_images`: each file of the families that is for SageMaker, with its tags.
 
-    :param repository: A clone, of which the current commit is read.
-    :param before: The table as it is. A file that is in it and no longer in the repository is kept, because the
-        registry keeps the images; one that did not change keeps its row.
+    :param repository: A clone; its current commit is read.
+    :param before: The current table. The rows of files that the repository no longer has are kept, because the
+    registry keeps the images; an unchanged file keeps its row.
     """
     commit, date = _git("-C", str(repository), "log", "-1", "--format=%H %cs").split()
     folders = [f"{_DATA}/{family}" for family in FAMILIES]
@@ -61,7 +61,7 @@ def images(repository: Path, before: Json | None = None) -> Json:
 
 
 def read(file: str, content: dict[str, Any], commit: str, date: str | None) -> Json:
-    """The row of one file, `docs/src/data/<repository>/<name>.yml`, as it is in a commit of that day."""
+    """The row of the file `docs/src/data/<repository>/<name>.yml` in a commit, with the commit's date."""
     return {
         "file": file,
         "repository": file.split("/")[-2],
@@ -80,11 +80,11 @@ def read(file: str, content: dict[str, Any], commit: str, date: str | None) -> J
 
 
 def as_images(table: Json) -> Iterator[Json]:
-    """A row of the catalogue for each tag, and one more where it is in the public registry; `regions` is not known."""
+    """A row of the catalogue for each tag, and another if it is in the public registry; the regions are not known."""
     for row in table["dlc_images"]:
         vllm = row["framework"] == "vLLM"
         for tag in row["tags"]:
-            release = tag.split("-")[0]  # 2.12.1, where the file says 2.12
+            release = tag.split("-")[0]  # 2.12.1, where the file has only 2.12
             common = {
                 "repository": row["repository"],
                 "tag": tag,

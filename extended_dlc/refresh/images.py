@@ -1,4 +1,4 @@
-"""The catalogue of images: sagemaker-core's `image_uri_config`, AWS's own list (`dlc`), and what is kept by hand."""
+"""The catalogue of images, from sagemaker-core's `image_uri_config`, AWS's list (`dlc`) and manual corrections."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _FILES = ("huggingface", "huggingface-vllm", "pytorch", "pytorch-amzn2023")
 
 
 def images(sagemaker_core: Path, dlc_images: Json) -> Json:
-    """The table `images`: Hugging Face's PyTorch and vLLM images, and the PyTorch images that they are made like.
+    """The table `images`: Hugging Face's PyTorch and vLLM images, and AWS's similar PyTorch images.
 
     :param dlc_images: The table of that name, the second source: it has images that the SDK does not have yet, and
-        tells what the SDK's tags do not.
+    columns that the SDK's tags do not tell.
     """
     with zipfile.ZipFile(sagemaker_core) as wheel:
         configs = {name: json.loads(wheel.read(f"{_CONFIG}/{name}.json")) for name in _FILES}
@@ -70,7 +70,7 @@ def _hugging_face(config: Json) -> Iterator[_Found]:
     for kind in ("inference", "training"):
         for transformers, frameworks in config[kind]["versions"].items():
             for framework, image in frameworks.items():
-                # images without a container version are older than the tag grammar and carry no Python of today
+                # Images without a container version are older than the tag format and have an outdated Python.
                 if not framework.startswith("pytorch") or "container_version" not in image:
                     continue
                 torch = framework.removeprefix("pytorch")
@@ -85,7 +85,7 @@ def _hugging_face(config: Json) -> Iterator[_Found]:
 
 
 def _vllm(config: Json) -> Iterator[_Found]:
-    """`huggingface-vllm`: the tag begins with vLLM's release, and nothing tells the torch inside."""
+    """`huggingface-vllm`: the tag begins with vLLM's release, and the torch release is not known."""
     for vllm, image in config["inference"]["versions"].items():
         (python,) = image["py_versions"]
         for accelerator, container in sorted(image["container_version"].items()):
@@ -96,10 +96,10 @@ def _vllm(config: Json) -> Iterator[_Found]:
 
 
 def _pytorch(config: Json) -> Iterator[_Found]:
-    """`pytorch-inference` and `pytorch-training`: short tags, which tell no CUDA."""
+    """`pytorch-inference` and `pytorch-training`: short tags without CUDA."""
     for kind in ("inference", "training"):
         for torch, image in config[kind]["versions"].items():
-            # before 1.2 they were in other accounts, under another name; Python 2 and "py3" tell no Python of today
+            # Before 1.2 they were in other accounts, under another name; Python 2 and "py3" are outdated.
             if image["repository"] != f"pytorch-{kind}":
                 continue
             for python in image["py_versions"]:
@@ -111,7 +111,7 @@ def _pytorch(config: Json) -> Iterator[_Found]:
 
 
 def _amazon_linux(config: Json) -> Iterator[_Found]:
-    """`pytorch` on Amazon Linux 2023: the tag has no Python, and the accelerator is in its CUDA."""
+    """`pytorch` on Amazon Linux 2023: the tag has no Python, and its CUDA tells the accelerator."""
     for image in config["training"]["versions"].values():
         for accelerator, container in sorted(image["container_version"].items()):
             cuda = container.split("-")[0] if accelerator == "gpu" else None
@@ -141,9 +141,9 @@ def _row(
 
 
 def _merged(rows: list[Json], dlc_images: Json) -> list[Json]:
-    """The SDK's rows, with what AWS's own list says of them, and the images that the list alone has.
+    """The SDK's rows, completed from AWS's list, and the images that only the list has.
 
-    Those are given the regions of the newest image of their repository that the SDK knows: the list has none.
+    The list has no regions: its images get those of the newest image of the same repository in the SDK.
     """
     found = {(row["repository"], row["tag"], row["regions"] is None): row for row in rows}
     regions = {row["repository"]: row["regions"] for row in rows}
@@ -160,7 +160,7 @@ def _merged(rows: list[Json], dlc_images: Json) -> list[Json]:
 
 
 def _corrected(rows: list[Json]) -> list[Json]:
-    """The rows with the hand-kept corrections: values replaced, rows removed, rows added."""
+    """The rows with the manual corrections: values replaced, rows removed, rows added."""
     for correction in json.loads((DATA / "image_corrections.json").read_text())["image_corrections"]:
         match, change = correction["match"], correction.get("set")
         hit = [row for row in rows if all(row[key] == value for key, value in match.items())]
@@ -174,7 +174,7 @@ def _corrected(rows: list[Json]) -> list[Json]:
 
 
 def _has(rows: list[Json], wanted: Json) -> bool:
-    """Whether the source has it by now: then its row wins."""
+    """Whether the sources have the row by now, which then takes precedence."""
     return any(
         row["repository"] == wanted["repository"]
         and row["tag"] == wanted["tag"]
@@ -190,7 +190,7 @@ def _order(row: Json) -> tuple[Any, ...]:
 
 
 def _dns_suffixes(regions: list[str]) -> dict[str, str]:
-    """The DNS suffix of each region outside the `aws` partition's `amazonaws.com`, from botocore's partitions."""
+    """The DNS suffix of each region whose suffix is not `amazonaws.com`, from botocore's partitions."""
     from botocore.loaders import Loader
 
     partitions = Loader().load_data("partitions")["partitions"]

@@ -1,4 +1,4 @@
-"""Hosting types with what they have and where EC2 offers them, and what is kept by hand beside it."""
+"""Instance types for hosting and training, with their hardware and regions, from botocore, moto and corrections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from extended_dlc.refresh._pip import Json, RefreshError
 
 
 def instances() -> Json:
-    """Hosting types of botocore's service model, with the specifications and offerings of moto's dumps of EC2."""
+    """The hosting types in botocore's service model, with the hardware and regions in moto's dumps of EC2."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")
@@ -51,7 +51,7 @@ def instances() -> Json:
 
 
 def _network(network: Json) -> float | None:
-    """The baseline of the card that a container's traffic takes; the peak, of a burst of minutes, is passed over."""
+    """The baseline of the default network card, which containers use; the peak lasts only minutes and is ignored."""
     default = network.get("DefaultNetworkCardIndex", 0)
     cards = {card["NetworkCardIndex"]: card for card in network.get("NetworkCards", ())}
     found = cards.get(default, {}).get("BaselineBandwidthInGbps")
@@ -81,7 +81,7 @@ def _instance(specification: Json) -> Json:
 
 
 def training_instances(hosting: Json) -> Json:
-    """Training types of botocore's service model; what they have is in `hosting` where SageMaker hosts on them too."""
+    """The training types in botocore's service model; the row is None for types that are in `hosting` too."""
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")

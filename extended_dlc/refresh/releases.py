@@ -1,4 +1,4 @@
-"""What a transformers release needs, from the metadata of its wheel and from its source."""
+"""The requirements of a transformers release, from its wheel's metadata and from its source."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from extended_dlc.refresh._pip import Json
 
 OLDEST = (4, 17)
-"""The release of the tutorial's base image: nothing older is ever installed."""
+"""The release in the tutorial's base image; older ones are never installed."""
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(\[.*?\])?\s*\(?(?P<range>[^;()]*)\)?\s*(;(?P<marker>.*))?")
 _GATE = re.compile(r"Disabling PyTorch because PyTorch >= (\d+(\.\d+)+) is required")
 
 
 def row(release: str, requires_python: str, requirements: Iterable[str]) -> Json:
-    """One release: its oldest Python, its oldest torch (None: any), and the ranges of what it brings along."""
+    """The row of a release: its oldest Python, its oldest torch (None for any), and the ranges of dependencies."""
     python = re.search(r">=\s*(\d+\.\d+)", requires_python)
     if python is None:
         raise ValueError(f"transformers {release} says Requires-Python '{requires_python}'")
@@ -40,5 +40,5 @@ def row(release: str, requires_python: str, requirements: Iterable[str]) -> Json
 
 
 def torch_gate(sources: Iterable[str]) -> str | None:
-    """The torch below which a release runs as if there were none; None where it has no such check."""
+    """The torch below which a release ignores an installed torch; None if it has no such check."""
     return next((match[1] for source in sources if (match := _GATE.search(source))), None)

@@ -1,4 +1,4 @@
-"""Reads what a transformers release knows in the source of its wheel, parsed and not imported."""
+"""Reads the model types and tasks of a transformers release from its source, parsed and not imported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def types_in_source(sources: Iterable[str]) -> set[str]:
                 value = statement.value if named else None
             if value is not None:
                 types |= set(_keys(value))
-    if len(types) < 30:  # 4.0.0 has 37; fewer means that the mapping is written in a way not met yet
+    if len(types) < 30:  # 4.0.0 has 37; fewer means that the mapping has an unknown form
         raise RefreshError(
             f"only {len(types)} model types found in models/auto: the mapping has a new form; report it, "
             "and refresh with an older transformers until this is mended"
@@ -42,7 +42,7 @@ def types_in_source(sources: Iterable[str]) -> set[str]:
 
 
 def tasks_in_source(source: str) -> dict[str, str | None]:
-    """The pipeline tasks of `pipelines/__init__.py`, each with the task that it is another name of, or None."""
+    """The pipeline tasks of `pipelines/__init__.py` -> the task that each is an alias of, or None."""
     tasks: dict[str, str | None] = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -53,7 +53,7 @@ def tasks_in_source(source: str) -> dict[str, str | None]:
                 tasks |= ast.literal_eval(statement.value)
         elif isinstance(statement, ast.FunctionDef) and statement.name == "_resolve_deprecated_task":
             tasks |= dict(_redirects(statement))
-    if len(tasks) < 15:  # 4.17.0 has 22; fewer means that they are written in a way not met yet
+    if len(tasks) < 15:  # 4.17.0 has 22; fewer means that they have an unknown form
         raise RefreshError(
             f"only {len(tasks)} tasks found in pipelines/__init__.py: they have a new form; report it, and refresh "
             "with an older transformers until this is mended"
@@ -62,7 +62,7 @@ def tasks_in_source(source: str) -> dict[str, str | None]:
 
 
 def _redirects(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
-    """The pairs of a body that says `if task == "old": return "new"`."""
+    """The pairs of a body with `if task == "old": return "new"`."""
     for statement in function.body:
         match statement:
             case ast.If(

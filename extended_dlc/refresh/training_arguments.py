@@ -1,7 +1,7 @@
 """The fields of TrainingArguments, read from wheels without importing them.
 
-`python -m extended_dlc.refresh.training_arguments 4.46.3 5.23.0` writes the table anew from these releases: the
-ends of the range that the images carry. `extended-dlc catalog refresh` leaves it, because a release has to be chosen.
+`python -m extended_dlc.refresh.training_arguments 4.46.3 5.23.0` rewrites the table from these releases: the oldest
+and newest that the images support. `extended-dlc catalog refresh` skips it, because the releases must be chosen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CLASSES = {"TrainingArguments": "training_args.py", "Seq2SeqTrainingArguments":
 
 
 def training_arguments(wheels: dict[str, Path]) -> Json:
-    """The table, of wheels by their releases."""
+    """The table, from wheels by their releases."""
     rows: dict[tuple[str, str], list[str]] = {}
     for release, wheel in wheels.items():
         with zipfile.ZipFile(wheel) as packed:

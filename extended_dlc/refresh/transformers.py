@@ -1,6 +1,6 @@
-"""What transformers' releases need and know, read in each wheel without importing it.
+"""The requirements, model types and tasks of transformers releases, read from each wheel without importing it.
 
-Every release from 4.0 on is read once; what it had is in the tables from then on.
+Every release from 4.0 on is read once; later refreshes take its content from the tables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TYPE_KEYS = ("model_type",)
 TASK_KEYS = ("task", "alias_of")
 
 AT_ONCE = 2
-"""Wheels in parallel: each is 10 MB to download and then pip's start."""
+"""Wheels in parallel: each takes a download of 10 MB and a start of pip."""
 
 _AUTO = "transformers/models/auto"
 _TYPES = (f"{_AUTO}/auto_mappings.py", f"{_AUTO}/configuration_auto.py")
@@ -33,7 +33,7 @@ _GATES = ("transformers/utils/import_utils.py", "transformers/file_utils.py")
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """What one release's wheel says."""
+    """The content of one release's wheel."""
 
     row: Json
     types: set[_spans.Name]
@@ -43,9 +43,9 @@ class Wheel:
 def tables(
     uploads: Mapping[str, Upload], before: Mapping[str, Json | None], say: Callable[[str], None]
 ) -> Iterator[tuple[str, Json]]:
-    """The tables `releases`, `model_types` and `tasks`; `before` holds them as they are.
+    """The tables `releases`, `model_types` and `tasks`; `before` has the current ones.
 
-    Withdrawn releases have a row in `releases` and no part in the other two.
+    Yanked releases have a row in `releases` and are left out of the other two.
     """
     kept = [release for release in uploads if version(release)[0] >= 4]
     valid = [release for release in kept if not uploads[release].yanked]
@@ -102,7 +102,7 @@ def _read(releases: list[str], say: Callable[[str], None]) -> Iterator[tuple[str
 
 
 def read_wheel(release: str, folder: Path) -> Wheel:
-    """What one release says; its wheel comes to `folder` and goes again."""
+    """Read one release; its wheel is downloaded to `folder` and deleted again."""
     own = folder / release
     own.mkdir()
     file = _pip.download_wheel("transformers", own, release)
