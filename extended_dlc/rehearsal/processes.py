@@ -138,7 +138,7 @@ class Servers:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own loopback address
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - a loopback address
             return True
     except urllib.error.HTTPError:
         return True
@@ -158,7 +158,7 @@ def _commands() -> dict[int, str]:
                     found[int(each.name)] = command.replace(b"\0", b" ").decode(errors="replace")
         return found
     listed = subprocess.run(
-        ["ps", "-axww", "-o", "pid=,command="],  # noqa: S607 - the system's
+        ["ps", "-axww", "-o", "pid=,command="],  # noqa: S607 - the system's ps
         capture_output=True,
         text=True,
         check=False,

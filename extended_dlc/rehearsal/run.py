@@ -29,7 +29,7 @@ from extended_dlc.rehearsal.stage import Stage
 
 
 class Play(Protocol):
-    """A scenario."""
+    """The signature of a scenario's function."""
 
     def __call__(self, stage: Stage, *, keep: bool) -> None:
         """Run it; with `keep`, everything is left running."""

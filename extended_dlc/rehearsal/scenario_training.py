@@ -277,5 +277,5 @@ def _embedded(stage: Stage, path: str, body: dict[str, Any] | None) -> None:
         data=json.dumps(body).encode() if body is not None else b"",
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - our own loopback address
+    with urllib.request.urlopen(request, timeout=10):  # noqa: S310 - a loopback address
         pass

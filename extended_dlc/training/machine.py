@@ -181,7 +181,7 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
 def _going_over(plan: Plan) -> dict[str, State]:
     """The update of the endpoint's stack, and the wait for its end."""
     goes = plan.goes
-    assert goes is not None  # noqa: S101 - by the caller
+    assert goes is not None  # noqa: S101 - the caller ensures it
     sdk = f"arn:{plan.partition}:states:::aws-sdk:cloudformation"
     return _update(goes, sdk) | _wait_for_stack(goes, sdk) | _outcome(plan, goes)
 

@@ -320,7 +320,7 @@ def test_nothing_is_deployed_without_a_yes_or_with_a_problem(account: Account) -
     assert "cdk deploy" not in account.steps()
 
 
-# ---- what it confirms ----
+# ---- confirmations ----
 
 
 def test_every_line_that_was_never_confirmed_has_its_look_and_every_look_its_line() -> None:
@@ -475,7 +475,7 @@ def test_what_may_not_be_looked_at_stays_open_without_names() -> None:
     assert "jane" not in str(found)
 
 
-# ---- what it may cost ----
+# ---- the cost limit ----
 
 
 def budget(**given: Any) -> Budget:

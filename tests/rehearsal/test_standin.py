@@ -93,7 +93,7 @@ def test_it_has_the_stock_server_and_its_java(engine: Engine, image: str) -> Non
     assert "OpenJDK" in run(engine, image, "python", "-c", script)
 
 
-# ---- its parts ----
+# ---- the parts of the stand-in ----
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""The embedded AWS of the rehearsal: one process, one loopback port, that plays AWS to CDK, boto3 and engine."""
+"""The embedded AWS of the rehearsal: one process that serves AWS's APIs on one loopback port."""

@@ -224,7 +224,7 @@ def answer(job: Job) -> tuple[bytes, str]:
 
 
 def _read(job: Job, location: str) -> bytes:
-    """The object at an S3 address. Raises `Failed`."""
+    """The object at an S3 URL. Raises `Failed`."""
     parts = urlsplit(location)
     bucket = s3_backends[job.account_id][get_partition(job.region)].buckets.get(parts.netloc)
     key = bucket.keys.get(parts.path.lstrip("/")) if bucket is not None and parts.scheme == "s3" else None

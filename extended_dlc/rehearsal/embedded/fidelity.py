@@ -1,4 +1,4 @@
-"""Writes `docs/fidelity.md`: what the embedded AWS refuses, by which source, and what it does not know."""
+"""Writes `docs/fidelity.md`: the refusals of the embedded AWS with their sources, and its gaps."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class NotServing(Exception):
 
 
 class Instance(Protocol):
-    """One running instance."""
+    """The interface of a running instance."""
 
     @property
     def port(self) -> int:
@@ -85,7 +85,7 @@ class Instance(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts instances."""
+    """The interface that starts instances."""
 
     def start(self, serve: Serve, *, port: int, log: Path) -> Instance:
         """Start one instance on this port without waiting for its health. Raises `NotServing`."""

@@ -96,7 +96,7 @@ Check = Callable[[World, Parameters], str | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One row of the table."""
+    """One row of the table; `refuses` and `source` are printed in docs/fidelity.md."""
 
     name: str
     operations: Sequence[str]
