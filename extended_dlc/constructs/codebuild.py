@@ -62,24 +62,7 @@ def start_and_wait(
     """
     handle = CfnWaitConditionHandle(scope, f"Handle{key}")
     given = {**variables, "SIGNAL": handle.ref}
-    call = custom.AwsSdkCall(
-        service="codebuild",
-        action="startBuild",
-        parameters={
-            "projectName": project.project_name,
-            # Of a given project only the role, the network and the machine are used.
-            "sourceTypeOverride": "NO_SOURCE",
-            "artifactsOverride": {"type": "NO_ARTIFACTS"},
-            "buildspecOverride": json.dumps(spec),
-            "timeoutInMinutesOverride": seconds // 60,
-            "environmentVariablesOverride": [
-                {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in given.items()
-            ],
-        },
-        physical_resource_id=custom.PhysicalResourceId.of(physical_id),
-        # StartBuild's response repeats the request: it is too long for CloudFormation and contains a signed URL.
-        output_paths=["build.id"],
-    )
+    call = _start_build(project, spec, given, seconds, physical_id)
     start = custom.AwsCustomResource(
         scope,
         "Start",
@@ -98,3 +81,26 @@ def start_and_wait(
     wait = CfnWaitCondition(scope, f"{ready_id}{key}", handle=handle.ref, count=1, timeout=str(seconds + QUEUE_SECONDS))
     wait.node.add_dependency(start)
     return wait
+
+
+def _start_build(
+    project: codebuild.IProject, spec: Mapping[str, Any], variables: Mapping[str, str], seconds: int, physical_id: str
+) -> custom.AwsSdkCall:
+    return custom.AwsSdkCall(
+        service="codebuild",
+        action="startBuild",
+        parameters={
+            "projectName": project.project_name,
+            # Of a given project only the role, the network and the machine are used.
+            "sourceTypeOverride": "NO_SOURCE",
+            "artifactsOverride": {"type": "NO_ARTIFACTS"},
+            "buildspecOverride": json.dumps(spec),
+            "timeoutInMinutesOverride": seconds // 60,
+            "environmentVariablesOverride": [
+                {"name": name, "value": value, "type": "PLAINTEXT"} for name, value in variables.items()
+            ],
+        },
+        physical_resource_id=custom.PhysicalResourceId.of(physical_id),
+        # StartBuild's response repeats the request: it is too long for CloudFormation and contains a signed URL.
+        output_paths=["build.id"],
+    )

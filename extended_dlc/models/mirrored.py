@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
-from aws_cdk import Annotations, Aws, CfnWaitCondition, Duration, Token
+from aws_cdk import Annotations, Aws, Duration, Token
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
 from constructs import Construct, IDependable
 
-from extended_dlc.constructs.archive import Uploaded, upload_file
-from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, start_and_wait
+from extended_dlc.constructs.archive import Uploaded
+from extended_dlc.constructs.codebuild import LONGEST_SECONDS
 from extended_dlc.constructs.helpers import place_of
-from extended_dlc.constructs.principals import trust_builds_of_account
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.named_models import known_licence, known_model_type
+from extended_dlc.models.copying import HubCopy, copy_to_s3, new_project
 from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_secret
 from extended_dlc.options._values import require, within
 from extended_dlc.options.code import InferenceCode
-from extended_dlc.programs.copy_model import UNVERIFIED
 
 DEFAULT_BUCKET = "extended-dlc-models"
 """The start of the default bucket's name."""
-
-# Not copy.py: it would shadow the standard library's copy module.
-_BUILD = {
-    "version": "0.2",
-    "phases": {
-        "build": {
-            "commands": [
-                'aws s3 cp --quiet "$PROGRAM" copy_model.py',
-                "python3 -c 'import boto3' || python3 -m pip install --quiet boto3",
-                'python3 copy_model.py $ARGUMENTS --signal "$SIGNAL"',
-            ]
-        },
-        "post_build": {
-            # Reports failures before the program could; a second failure signal changes nothing.
-            "commands": [
-                'test "$CODEBUILD_BUILD_SUCCEEDING" = 1 || curl --silent --show-error --request PUT '
-                "--header 'Content-Type:' --data-binary "
-                '\'{"Status": "FAILURE", "UniqueId": "build", "Reason": "the copy failed: see the log of the build", '
-                '"Data": ""}\' "$SIGNAL"'
-            ]
-        },
-    },
-}
 
 
 class MirroredModel(Construct):
@@ -115,35 +88,29 @@ class MirroredModel(Construct):
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code
-        seconds = int((timeout or Duration.hours(6)).to_seconds())
-        if not 600 <= seconds <= LONGEST_SECONDS:
-            raise ValueError(
-                f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "
-                "longer goes on with the next deployment"
-            )
+        seconds = _seconds_of(timeout or Duration.hours(6))
         known = not Token.is_unresolved(self.model_id)
         self.model_type = model_type or (known_model_type(self.model_id) if known else None)
-        if (region := place_of(self).region).startswith("cn-"):
-            Annotations.of(self).add_warning_v2(
-                "extended-dlc:hub-in-china",
-                f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
-                "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
-            )
-        licence = licence or (known_licence(self.model_id) if known else None)
-        if licence is not None:
-            Annotations.of(self).add_info_v2(
-                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {licence}"
-            )
+        self._annotate(licence or (known_licence(self.model_id) if known else None))
         self._bucket = bucket or s3.Bucket.from_bucket_name(
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )
         self._prefix = f"{self._kind}s/{self.model_id}/{revision}/"
         self.task = task
         self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
-        self.project = project or self._new_project()
-        program = upload_file(self, Path(__file__).parents[1] / "programs" / "copy_model.py")
-        self._grant_copy(program, token, makes_bucket=bucket is None)
-        self._ready = self._copy(program, token, revision, seconds, makes_bucket=bucket is None)
+        self.project = project or new_project(self, self.model_id)
+        copy = HubCopy(
+            kind=self._kind,
+            model_id=self.model_id,
+            revision=revision,
+            token=token,
+            bucket=self._bucket,
+            makes_bucket=bucket is None,
+            prefix=self._prefix,
+            project=self.project,
+            seconds=seconds,
+        )
+        self._ready = copy_to_s3(self, copy)
 
     @property
     def s3_uri(self) -> str:
@@ -169,86 +136,27 @@ class MirroredModel(Construct):
         """Let `role` list and read the copy."""
         prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
 
-    def _new_project(self) -> codebuild.Project:
-        project = codebuild.Project(
-            self,
-            "Project",
-            description=f"Copies {self.model_id} from the Hugging Face Hub to S3",
-            environment=codebuild.BuildEnvironment(
-                build_image=codebuild.LinuxBuildImage.STANDARD_7_0,
-                # The copy needs a few hundred MB of memory; new accounts have quota for the small type alone, if any.
-                compute_type=codebuild.ComputeType.SMALL,
-            ),
-            build_spec=codebuild.BuildSpec.from_object(_BUILD),
-            timeout=Duration.seconds(LONGEST_SECONDS),
-            queued_timeout=Duration.seconds(QUEUE_SECONDS),
-            grant_report_group_permissions=False,  # a copy has no test reports
-        )
-        trust_builds_of_account(self, project.role)
-        return project
-
-    def _grant_copy(self, program: Uploaded, token: secretsmanager.ISecret | None, *, makes_bucket: bool) -> None:
-        bucket = f"arn:{Aws.PARTITION}:s3:::{self._bucket.bucket_name}"
-        in_parts = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
-        on_bucket = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
-        if makes_bucket:
-            on_bucket += ["s3:CreateBucket", "s3:PutBucketPublicAccessBlock"]
-            on_bucket += [
-                f"s3:{verb}{what}" for what in ("LifecycleConfiguration", "BucketPolicy") for verb in ("Get", "Put")
-            ]
-        for actions, resource in (
-            (["s3:GetObject"], f"arn:{Aws.PARTITION}:s3:::{program.bucket}/{program.key}"),
-            (["s3:PutObject", "s3:GetObject", "s3:AbortMultipartUpload"], f"{bucket}/{self._prefix}*"),
-            (["s3:PutObject", "s3:GetObject", "s3:DeleteObject", *in_parts], f"{bucket}/{UNVERIFIED}{self._prefix}*"),
-            (["s3:PutObject", "s3:GetObject"], f"{bucket}/{self._prefix.rstrip('/')}.json"),
-            (on_bucket, bucket),
-        ):
-            self.project.grant_principal.add_to_principal_policy(
-                iam.PolicyStatement(actions=actions, resources=[resource])
+    def _annotate(self, licence: str | None) -> None:
+        if (region := place_of(self).region).startswith("cn-"):
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:hub-in-china",
+                f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
+                "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
             )
-        if self.project.role is None:  # a project imported by name: its owner grants the rest
-            return
-        if self._bucket.encryption_key is not None:
-            self._bucket.encryption_key.grant_encrypt_decrypt(self.project)
-        if token is not None:
-            token.grant_read(self.project)
+        if licence is not None:
+            Annotations.of(self).add_info_v2(
+                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {licence}"
+            )
 
-    def _copy(
-        self,
-        program: Uploaded,
-        token: secretsmanager.ISecret | None,
-        revision: str,
-        seconds: int,
-        *,
-        makes_bucket: bool,
-    ) -> CfnWaitCondition:
-        # The wait condition's id contains what is copied, so that another commit gets another one.
-        what = hashlib.sha256(json.dumps([self.model_id, revision, self.node.path]).encode()).hexdigest()[:8]
-        arguments = {
-            "model": self.model_id,
-            **({"kind": self._kind} if self._kind != "model" else {}),
-            "revision": revision,
-            "bucket": self._bucket.bucket_name,
-            "prefix": self._prefix,
-            "seconds": str(seconds - 120),  # the program stops itself first, and reports it
-            **({"make-bucket-in": Aws.ACCOUNT_ID} if makes_bucket else {}),
-            **({"token-secret": token.secret_arn} if token else {}),
-        }
-        variables = {
-            "PROGRAM": f"s3://{program.bucket}/{program.key}",
-            "ARGUMENTS": " ".join(f"--{name}={value}" for name, value in arguments.items()),
-        }
-        return start_and_wait(
-            self,
-            self.project,
-            resource_type="Custom::ExtendedDlcMirror",
-            spec=_BUILD,
-            variables=variables,
-            key=what,
-            physical_id=f"{self.model_id}-{revision}",
-            seconds=seconds,
-            ready_id="Copied",
+
+def _seconds_of(timeout: Duration) -> int:
+    seconds = int(timeout.to_seconds())
+    if not 600 <= seconds <= LONGEST_SECONDS:
+        raise ValueError(
+            f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "
+            "longer goes on with the next deployment"
         )
+    return seconds
 
 
 class MirroredDataset(MirroredModel):
