@@ -110,7 +110,7 @@ def _trains_on_two_hosts(stage: Stage) -> None:
         name = job["TrainingJobName"]
         metrics = stage.client.service("sagemaker").describe_training_job(TrainingJobName=name)["FinalMetricDataList"]
         epochs = {each["MetricName"]: each["Value"] for each in metrics}["epoch"]
-        # eight sentences on two hosts are one step an epoch; a single host would need two
+        # eight sentences, four on each host, are one step an epoch; a single host would need two
         if epochs != 4:
             raise RuntimeError(f"four steps were {epochs:g} epochs: each host of {name} trained by itself")
         step.proof = (

@@ -69,7 +69,7 @@ class Plan:
     gate: Mapping[str, Any] | None = None
     beside_live: bool = False
     package: State | None = None
-    """The request of CreateModelPackage without the model's S3 URL."""
+    """The request of CreateModelPackage, in which a JSON path gives the model's S3 URL."""
 
     goes: GoOver | None = None
 
