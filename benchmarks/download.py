@@ -27,7 +27,7 @@ import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download
-from extended_dlc_server import weights
+from extended_dlc_server.files import weights
 from extended_dlc_server.files.complete import Incomplete
 from extended_dlc_server.settings import Settings
 model, way = sys.argv[1:]

@@ -22,7 +22,7 @@ SIZE, PART = 3_000_000, 256 * 1024
 PROGRAM = f"""
 import json, logging, sys
 from pathlib import Path
-from extended_dlc_server import parts, verified, weights
+from extended_dlc_server.files import parts, verified, weights
 from extended_dlc_server.files.complete import Incomplete
 from extended_dlc_server.settings import Settings
 logging.basicConfig(level=logging.WARNING)
