@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
     from extended_dlc.endpoint.invokable import InvokableEndpoint
     from extended_dlc.endpoint.schedule import Switch
-    from extended_dlc.images.image import EcrImage, ExtendedDlc, PublishedImage, ServingImage, StockDlc
+    from extended_dlc.images.image import EcrImage, ExtendedDlc, StockDlc
     from extended_dlc.images.image_stack import ImageStack
+    from extended_dlc.images.published import PublishedImage, ServingImage
     from extended_dlc.models.mirrored import MirroredDataset, MirroredModel
     from extended_dlc.models.model import HubModel, PlacedModel, S3Model, ServedModel
     from extended_dlc.options.build import AllowedFinding, CloudBuild, LocalBuild, ScanGate
@@ -76,7 +77,7 @@ _HOMES = {
     "PrivateAccess": "constructs.network",
     "Proof": "options.proof",
     "ProvisionedScaling": "options.scaling",
-    "PublishedImage": "images.image",
+    "PublishedImage": "images.published",
     "Readers": "options.sharing",
     "RealTime": "options.hosting",
     "Rebuilds": "options.sharing",
@@ -87,7 +88,7 @@ _HOMES = {
     "ScheduledCapacity": "options.scaling",
     "ServedModel": "models.model",
     "Serverless": "options.hosting",
-    "ServingImage": "images.image",
+    "ServingImage": "images.published",
     "StockDlc": "images.image",
     "Switch": "endpoint.schedule",
     "TrainedModel": "training.model",

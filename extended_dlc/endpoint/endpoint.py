@@ -27,8 +27,8 @@ from extended_dlc.endpoint.given import EndpointOptions, settle_hosting
 from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
 from extended_dlc.endpoint.parts import PartMaker, boundary_of_prover
 from extended_dlc.endpoint.rights import has_ssm_access, volume_key
-from extended_dlc.images.decided import annotate
-from extended_dlc.images.image import ServingImage, notes_of_image
+from extended_dlc.images.decided import annotate, notes_of_image
+from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, ServedModel
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime

@@ -12,7 +12,7 @@ from extended_dlc.decisions.asked import EndpointAsked
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.of_endpoint import EndpointDecision, volume_gb
 from extended_dlc.images.decided import image_asked, model_asked, parts_asked, refuse, region_of, way_out
-from extended_dlc.images.image import ServingImage
+from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import ServedModel
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.capture import DataCapture

@@ -20,7 +20,8 @@ from extended_dlc.decisions.part import other_variants
 from extended_dlc.decisions.vllm import vllm_variables
 from extended_dlc.endpoint.config import production_variant
 from extended_dlc.endpoint.rights import grant_observability
-from extended_dlc.images.image import EcrImage, ExtendedDlc, PublishedImage, Pulled, ServingImage, StockDlc
+from extended_dlc.images.image import EcrImage, ExtendedDlc, StockDlc
+from extended_dlc.images.published import PublishedImage, Pulled, ServingImage
 from extended_dlc.models.model import HubModel, PlacedModel, ServedModel
 from extended_dlc.options._values import told
 from extended_dlc.options.hosting import MAIN_VARIANT, Component, Components, Hosting, RealTime, Serverless, Variant

@@ -19,7 +19,7 @@ from extended_dlc.options.proof import Proof
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint.endpoint import InvokableEndpoint
-    from extended_dlc.images.image import Pulled
+    from extended_dlc.images.published import Pulled
     from extended_dlc.options.hosting import Component
 
 FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
@@ -157,7 +157,7 @@ class Prover(Construct):
     def _let_it_go_on(self) -> None:
         """Let the function invoke itself: an answer may take longer than its 15 minutes."""
         if self._going_on is None:
-            # A separate policy, because the function depends on the role's default policy, which so cannot name it.
+            # A separate policy: the function depends on the role's default policy, which therefore cannot name it.
             self._going_on = iam.Policy(self, "GoOn", roles=[self.role])
             self._going_on.add_statements(
                 iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._function.function_arn])

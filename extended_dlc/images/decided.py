@@ -109,3 +109,10 @@ def annotate(scope: Construct, notes: Iterable[Note]) -> None:
     for note in notes:
         add = annotations.add_info_v2 if note.level == "info" else annotations.add_warning_v2
         add(f"extended-dlc:{note.kind}", note.text)
+
+
+def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
+    """The notes about the image with this key, or with None the notes that are not about an image."""
+    if key is None:
+        return [note for note in notes if not note.place.startswith("image")]
+    return [note for note in notes if note.place == f"image:{key}"]

@@ -1,32 +1,31 @@
-"""Which image serves an endpoint: `ExtendedDlc`, `StockDlc` or `EcrImage`."""
+"""The images of endpoints: `ExtendedDlc`, `StockDlc` and `EcrImage`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import jsii
-from aws_cdk import Duration, IgnoreMode, RemovalPolicy, Stack
+from aws_cdk import RemovalPolicy, Stack
 from aws_cdk import aws_ecr as ecr
-from aws_cdk import aws_ecr_assets as assets
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
-from extended_dlc.constructs.helpers import docker_folder
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Found, Note
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
-from extended_dlc.facts.compat import Family, Server, check_stock_server
+from extended_dlc.facts.compat import Family, Server
 from extended_dlc.facts.instances import Instance
-from extended_dlc.images.copy_role import copy_role, log_copies
-from extended_dlc.images.decided import annotate, model_asked, refuse, region_of
+from extended_dlc.images.build import Destination, build_image, new_repository
+from extended_dlc.images.decided import annotate, model_asked, notes_of_image, refuse, region_of
 from extended_dlc.images.places import Registry, check_region_of, is_within_reach
+from extended_dlc.images.published import PublishedImage
 from extended_dlc.models.model import ServedModel
 from extended_dlc.options._values import OptionError
-from extended_dlc.options.build import Build, CloudBuild, LocalBuild
+from extended_dlc.options.build import Build, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
 from extended_dlc.options.lock import read_lock
 from extended_dlc.options.sharing import facts_of_parameter
@@ -34,47 +33,6 @@ from extended_dlc.options.sharing import facts_of_parameter
 if TYPE_CHECKING:
     from extended_dlc.images.cloud_build import CloudBuilt
     from extended_dlc.images.parameter import NamedImage
-
-COPY_MEMORY_MIB = 3008
-"""Memory of the function that copies the image: the most that a new account may ask for (Lambda quotas). The function
-streams layers of a 10 GB image through it, and Lambda's network and processor shares grow with memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedImage:
-    """An image in a registry that SageMaker pulls from."""
-
-    uri: str
-    ready: IDependable | None = None
-    """What must exist before a SageMaker Model names the image. Default: the image exists already."""
-
-    cuda: str | None = None
-    """The image's CUDA, such as `cu124`, which decides on the driver of the host. Default: none, or not known."""
-
-    logs_requests: bool = False
-    """Whether its server logs each request as a line of JSON (docker/inference/README.md). Default: not known."""
-
-    family: Family | None = None
-    """The family of its server, which decides on the request format and the variables. Default: not known."""
-
-    pulled_from: ecr.IRepository | None = None
-    """The repository that grants the pull, where it is not the image's own. Default: the image grants it."""
-
-
-class Pulled(Protocol):
-    """The object that grants the pull of an image: the image itself, or its repository."""
-
-    def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` pull the image."""
-        ...
-
-
-class ServingImage(Pulled, Protocol):
-    """The interface that an endpoint needs of its image: any class with `publish_for` and `grant_pull`."""
-
-    def publish_for(self, scope: Construct, *, instance: Instance, model: ServedModel) -> PublishedImage:
-        """The image for an endpoint on this type of instance; ValueError where it cannot serve `model` there."""
-        ...
 
 
 class ExtendedDlc(Construct):
@@ -165,8 +123,8 @@ class ExtendedDlc(Construct):
             raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
-        self.repository = repository or self._new_repository(removal_policy)
-        if base is not None or decision.image.accelerator is not None:  # a training image has always one
+        self.repository = repository or new_repository(self, removal_policy, immutable_tags=immutable_tags)
+        if base is not None or decision.image.accelerator is not None:  # a training image always has one
             self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
 
@@ -237,132 +195,47 @@ class ExtendedDlc(Construct):
             )
             self._publish(decided, notes)
         published = self._require_published()
-        return published if is_within_reach(self, scope) else self._twin_beside(scope, published)
-
-    def _twin_beside(self, scope: Construct, published: PublishedImage) -> PublishedImage:
-        """The same image in the stack of an endpoint in another region or account, where SageMaker pulls from."""
-        stack, key = Stack.of(scope), f"{self.node.id}{self.node.addr[-8:]}"
-        twin = stack.node.try_find_child(key)
-        if not isinstance(twin, ExtendedDlc):
-            twin = ExtendedDlc(
-                stack,
-                key,
-                transformers=self.transformers,
-                base=str(self._base),
-                family=self._asked.family,
-                server=self._asked.server,
-                model_types=self._asked.model_types,
-                rebuild=self._asked.rebuild,
-                build=self._build,
-                removal_policy=self._removal_policy,
-                immutable_tags=self._immutable,
-            )
-        return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
+        return published if is_within_reach(self, scope) else _twin_beside(self, scope, published)
 
     def _require_published(self) -> PublishedImage:
         if self._published is None:
             raise ValueError(_UNPUBLISHED.format(path=self.node.path))
         return self._published
 
-    def _new_repository(self, removal_policy: RemovalPolicy) -> ecr.Repository:
-        # Rollbacks and reverts run the copy again, and ECR refuses a second push to an immutable tag even of the same
-        # digest (cdk-ecr-deployment#207): immutable tags need the function that skips such a copy.
-        return ecr.Repository(
-            self,
-            "Repository",
-            image_scan_on_push=True,
-            image_tag_mutability=ecr.TagMutability.IMMUTABLE if self._immutable else ecr.TagMutability.MUTABLE,
-            removal_policy=removal_policy,
-            empty_on_delete=True if removal_policy == RemovalPolicy.DESTROY else None,
-            lifecycle_rules=[
-                ecr.LifecycleRule(
-                    description="what lost its tag is no longer deployed",
-                    tag_status=ecr.TagStatus.UNTAGGED,
-                    max_image_age=Duration.days(14),
-                )
-            ],
-        )
-
     def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
         annotate(self, notes_of_image(notes, self._asked.key))
-        asked, base = self._asked, str(decided.base)
-        self._base = base
-        self._decided = decided
-        arguments = {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": self.transformers}
-        if asked.rebuild is not None:
-            arguments["REBUILD"] = asked.rebuild
-        if asked.model_types:
-            arguments["MODEL_TYPES"] = ",".join(asked.model_types)
-        if self._lock is not None:
-            if decided.family == "vllm":
-                raise OptionError("lock", rule="is for the other families: leave it out for vLLM's")
-            arguments["LOCK"] = self._lock
-        if asked.server == "stock" and (along := check_stock_server(base, self.transformers).needs):
-            arguments["STOCK_REQUIREMENTS"] = " ".join(along)
-        asset = {
-            **_build_context(decided.family or "inference"),
-            "target": None if asked.server == "native" else asked.server,
-            "build_args": arguments,
-            "platform": assets.Platform.LINUX_AMD64,
-            # Secrets and outputs of the build do not change the image.
-            "invalidation": assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
-        }
-        if isinstance(self._build, CloudBuild):
-            uri, ready = self._build_in_cloud(self._build, asset, decided)
-        else:
-            uri, ready = self._build_here(self._build, asset)
+        self._base, self._decided = str(decided.base), decided
+        to = Destination(repository=self.repository, copies_once=self._copies_once)
+        built = build_image(self, self._asked, decided, how=self._build, lock=self._lock, to=to)
+        self._built = built.in_cloud
         self._published = PublishedImage(
-            uri=uri,
-            ready=ready,
+            uri=built.uri,
+            ready=built.ready,
             cuda=decided.cuda,
             logs_requests=decided.logs_requests,
             family=decided.family,
         )
 
-    def _build_here(self, build: LocalBuild, options: Mapping[str, Any]) -> tuple[str, IDependable]:
-        """Build the image as a CDK asset, and copy it into the repository."""
-        # Imported here, because the package unpacks 50 MB that stacks without a local build do not need.
-        import cdk_ecr_deployment as ecr_deployment
 
-        asset = assets.DockerImageAsset(
-            self, "Asset", build_secrets=build.secrets or None, outputs=build.outputs, **options
+def _twin_beside(image: ExtendedDlc, scope: Construct, published: PublishedImage) -> PublishedImage:
+    """The same image in the stack of an endpoint in another region or account, where SageMaker pulls from."""
+    stack, key = Stack.of(scope), f"{image.node.id}{image.node.addr[-8:]}"
+    twin = stack.node.try_find_child(key)
+    if not isinstance(twin, ExtendedDlc):
+        twin = ExtendedDlc(
+            stack,
+            key,
+            transformers=image.transformers,
+            base=str(image._base),
+            family=image._asked.family,
+            server=image._asked.server,
+            model_types=image._asked.model_types,
+            rebuild=image._asked.rebuild,
+            build=image._build,
+            removal_policy=image._removal_policy,
+            immutable_tags=image._immutable,
         )
-        uri = self.repository.repository_uri_for_tag(asset.asset_hash)
-        role = copy_role(self)
-        asset.repository.grant_pull(role)
-        self.repository.grant_pull_push(role)
-        copy = ecr_deployment.ECRDeployment(
-            self,
-            "Copy",
-            src=ecr_deployment.DockerImageName(asset.image_uri),
-            dest=ecr_deployment.DockerImageName(uri),
-            memory_limit=COPY_MEMORY_MIB,
-            # Without policy updates, because the construct would allow access to every repository and bucket.
-            role=role.without_policy_updates(),
-        )
-        copy.node.add_dependency(role)
-        log_copies(self)
-        if self._copies_once:
-            from extended_dlc.images.copy_once import copy_once
-
-            copy_once(copy, role=role, repository=self.repository)
-        return uri, copy
-
-    def _build_in_cloud(
-        self, build: CloudBuild, options: Mapping[str, Any], decided: ImageDecision
-    ) -> tuple[str, IDependable]:
-        """Build the image with CodeBuild, which pushes it into the repository."""
-        from extended_dlc.images.cloud_build import build_in_cloud
-
-        self._built = build_in_cloud(
-            self,
-            build,
-            asset=options,
-            base=str(decided.base),
-            accelerator=decided.accelerator,
-            repository=self.repository,
-        )
-        return self.repository.repository_uri_for_tag(self._built.tag), self._built.ready
+    return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
 
 
 class StockDlc:
@@ -525,13 +398,6 @@ class EcrImage:
         return self._repository.grant_pull(grantee)
 
 
-def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
-    """The notes about the image with this key, or with None the notes that are not about an image."""
-    if key is None:
-        return [note for note in notes if not note.place.startswith("image")]
-    return [note for note in notes if note.place == f"image:{key}"]
-
-
 def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: ServedModel) -> Decision:
     """The decision for one model on one type of instance."""
     serverless = instance.name == "serverless"
@@ -540,37 +406,6 @@ def _decide_for(asked: ImageAsked, scope: Construct, instance: Instance, model: 
     decision = decide(asked, [endpoint], region=region_of(scope))
     refuse(decision)
     return decision
-
-
-def _build_context(family: Family) -> dict[str, Any]:
-    """The build context of a family's Dockerfile. The training family's copies programs of the inference family, so its
-    context is the folder above both, without the files that it does not copy.
-    """
-    if family != "training":
-        return {"directory": str(docker_folder(family))}
-    return {
-        "directory": str(docker_folder(family).parent),
-        "file": "training/Dockerfile",
-        "exclude": list(TRAINING_CONTEXT),
-        "ignore_mode": IgnoreMode.DOCKER,
-    }
-
-
-TRAINING_CONTEXT = (
-    "*",
-    "!inference",
-    "inference/*",
-    *(f"!inference/{name}" for name in ("install.py", "protected.txt", "prove.py", "bytecode.py", "tiny_models.py")),
-    "!inference/extended_dlc_server",
-    "inference/extended_dlc_server/*",
-    *(f"!inference/extended_dlc_server/{name}.py" for name in ("__init__", "errors")),
-    "!inference/extended_dlc_server/machine",
-    "inference/extended_dlc_server/machine/*",
-    *(f"!inference/extended_dlc_server/machine/{name}.py" for name in ("__init__", "secret")),
-    "!training",
-    *("training/README.md", "**/__pycache__", "**/*.pyc", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache"),
-)
-"""The exclusions of a training image's context, which is `docker/`, in .dockerignore syntax."""
 
 
 _UNPUBLISHED = (

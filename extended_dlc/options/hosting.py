@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sns as sns
 
-    from extended_dlc.images.image import ServingImage
+    from extended_dlc.images.published import ServingImage
     from extended_dlc.models.model import ServedModel
 
 DEFAULT_INSTANCE_TYPE = "ml.m5.xlarge"

@@ -10,14 +10,15 @@ from extended_dlc.decisions.found import Found, Note
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.decisions.training import TrainingAsked, decide_training
-from extended_dlc.images.decided import annotate, image_asked, model_asked, refuse, region_of
-from extended_dlc.images.image import EcrImage, ExtendedDlc, PublishedImage, notes_of_image
+from extended_dlc.images.decided import annotate, image_asked, model_asked, notes_of_image, refuse, region_of
+from extended_dlc.images.image import EcrImage, ExtendedDlc
+from extended_dlc.images.published import PublishedImage
 from extended_dlc.models.model import HubModel
 from extended_dlc.options._values import OptionError
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
-    from extended_dlc.images.image import ServingImage
+    from extended_dlc.images.published import ServingImage
     from extended_dlc.training.given import TrainingOptions
     from extended_dlc.training.job import TrainingJob
     from extended_dlc.training.model import TrainedModel

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
     from constructs import Construct
 
-    from extended_dlc.images.image import ServingImage
+    from extended_dlc.images.published import ServingImage
     from extended_dlc.models.mirrored import MirroredDataset, MirroredModel
     from extended_dlc.options.network import Network
     from extended_dlc.training.model import TrainedModel

@@ -13,7 +13,7 @@ from extended_dlc.constructs import principals as _sources
 from extended_dlc.constructs.helpers import place_of
 from extended_dlc.constructs.network import place_in
 from extended_dlc.decisions.training import NAME_LENGTH
-from extended_dlc.images.image import ServingImage
+from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, S3Model
 from extended_dlc.options.training import (
     EvaluationGate,
