@@ -1,6 +1,6 @@
 """The command line: `extended-dlc COMMAND`.
 
-Each command's module is imported when the command is called, so that none pays for another's libraries.
+Each command's module is imported when the command is called, so that no command loads another's libraries.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COMMANDS = (
 
 
 class _Commands(Main):
-    """The commands, one module each, whose function is called as the module."""
+    """The commands: each is a function in a module of the same name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

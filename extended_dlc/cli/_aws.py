@@ -11,7 +11,6 @@ _LOG_IN = "run 'aws configure' or 'aws sso login', or name a profile with --prof
 
 
 def session_in(profile: str | None, region: str | None) -> Any:
-    """The caller's session, in a region."""
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -34,7 +33,7 @@ def credentials_of(session: Any) -> Any:
     try:
         credentials = session.get_credentials()
         if credentials is not None:
-            credentials.get_frozen_credentials()  # which renews them where it is time
+            credentials.get_frozen_credentials()  # renews expired ones
     except BotoCoreError as error:
         raise click.ClickException(f"the AWS credentials cannot be used ({error}): {_LOG_IN}") from None
     if credentials is None:

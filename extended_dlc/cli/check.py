@@ -76,7 +76,7 @@ def check(
 
 
 def _answer(facts: ModelFacts, release: str, region: str | None) -> dict[str, Any]:
-    """What is known of the model, and what follows from it."""
+    """The known facts of the model, and the decisions that follow from them."""
     known = find_model_type(facts.model_type or "")
     newest = dlc_images(INFERENCE, accelerator="gpu")[-1]
     return {

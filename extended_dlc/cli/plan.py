@@ -67,7 +67,7 @@ def plan(
 
 
 def _of_options(overrides: dict[str, str | None]) -> Raw:
-    """Settings of one endpoint from the options, without a file; defaults are similar to extended-dlc init's."""
+    """Settings of one endpoint from the options, without a file; other values are extended-dlc init's defaults."""
     hosting = {"instance_type": overrides["instance_type"]} if overrides["instance_type"] else {}
     release = overrides["transformers"] or next(reversed(releases()))
     region = overrides["region"] or cli_region() or "us-east-1"

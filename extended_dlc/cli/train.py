@@ -80,7 +80,6 @@ class Options:
             raise click.UsageError("--script, --image, --channel, --set and --output go with --local")
 
     def raw(self) -> Raw:
-        """The settings as they stand."""
         return raw_settings(self.settings, overrides={"region": self.region})
 
 
@@ -154,7 +153,7 @@ def _follow(run: Any, news: _News, options: Options) -> int:
 
 
 def _machine(options: Options) -> Any:
-    """The caller's session and the state machine's ARN: that of the stack of the settings, or NAME itself."""
+    """The session, and the state machine's ARN: from the stack of the settings, or NAME itself."""
     import boto3
     from botocore.exceptions import ClientError
 

@@ -1,1 +1,1 @@
-"""What the constructs share: the network, service principals, archives, builds, and the rules of a platform."""
+"""Shared parts of the constructs: network, service principals, archives, builds, and the rules of a platform."""

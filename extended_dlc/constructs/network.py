@@ -29,11 +29,11 @@ INTERFACE_SERVICES = {
 
 
 class PrivateAccess(Construct):
-    """The VPC endpoints that an endpoint in a VPC without internet needs; one for each VPC, whatever the endpoints.
+    """The VPC endpoints that an endpoint in a VPC without internet needs. Each VPC needs one, for all its endpoints.
 
-    An interface endpoint costs by the hour, in each zone (`INTERFACE_SERVICES` says what each is for); the gateway for
-    S3 costs nothing. SageMaker's guide asks for S3 alone; the others are for what runs beside the model and for callers
-    within the VPC.
+    An interface endpoint costs by the hour, in each zone (`INTERFACE_SERVICES` has the purpose of each); the gateway
+    endpoint for S3 costs nothing. SageMaker's guide requires S3 alone; the others are for images, logs, metrics,
+    secrets and callers within the VPC.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class PrivateAccess(Construct):
     ) -> None:
         """Define the VPC endpoints.
 
-        :param vpc: The VPC. Two of the same service in one VPC contradict each other: leave out what it has.
-        :param subnets: Where the interfaces are. Default: the private ones.
+        :param vpc: The VPC. Leave out services that it has an endpoint for: two of the same service conflict.
+        :param subnets: Subnets of the interface endpoints. Default: the private ones.
         :param services: Names of the services. ValueError for one that endpoints do not use. Default: all of them.
         """
         super().__init__(scope, construct_id)

@@ -1,1 +1,1 @@
-"""What follows from what was asked and from what is known: pure functions, without the CDK and without a network."""
+"""Decisions from options and facts, and their refusals: pure functions, without the CDK and without a network."""

@@ -72,7 +72,7 @@ def check_serverless_data(*, archive: bool) -> None:
 def check_zero_instances(region: str | None) -> str | None:
     """Refuse a minimum of 0 instances where SageMaker is known to; return a note where that is not known.
 
-    :param region: None where it is a token.
+    :param region: None if it is not known at synth.
     """
     rows = {row["region"]: row for row in table("zero_instances")["regions"]}
     row = rows.get(region or "")

@@ -36,7 +36,7 @@ def decide(
 ) -> Decision:
     """Decide for an image and the endpoints that it serves, and collect all refusals.
 
-    :param region: Region of the deployment; None where it is a token.
+    :param region: Region of the deployment; None if it is not known at synth.
     :param load: The load that `plan` assumes. Default: one request of 2048 tokens at a time.
     """
     found = Found()

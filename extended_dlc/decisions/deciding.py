@@ -1,4 +1,4 @@
-"""What the checks of a variant or a component have in common."""
+"""Shared parts of the checks of a variant or a component."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from extended_dlc.decisions.sizing import Load, Spread
 
 @dataclass(frozen=True)
 class Deciding:
-    """A variant or a component that is being decided for, and where refusals and notes go."""
+    """A variant or a component under decision, with the collectors of refusals and notes."""
 
     part: Part
     image: ImageDecision

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 OWN_PREFIX = "EXTENDED_DLC_"
 
 _STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|SM_VLLM_|TS_)\w+")
-"""Variables of the servers in AWS's images, multi-model-server, TorchServe and vLLM's entry point."""
+"""Variables of multi-model-server, TorchServe and vLLM's entry point in AWS's images, which this server ignores."""
 
 _INSTEAD = {
     "HF_MODEL_TRUST_REMOTE_CODE": "the model's trust_remote_code",

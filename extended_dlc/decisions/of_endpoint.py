@@ -27,7 +27,7 @@ class EndpointDecision:
 
 
 def deadlines(hosting: Hosting | Instances) -> dict[str, str]:
-    """The native server's variables for the time of an inference; none where its defaults, 60 s and 480 s, do."""
+    """The native server's variables for the time of an inference; empty if its defaults of 60 s and 480 s suffice."""
     if isinstance(hosting, Serverless):
         seconds = most("serverless.response_seconds")
     elif isinstance(hosting, Async):

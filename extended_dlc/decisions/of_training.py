@@ -10,7 +10,7 @@ from extended_dlc.facts.instances import Instance, check_image_runs_on
 
 
 def check_training_instance(image: ImageDecision, instance: Instance, region: str | None, finder: Finder) -> None:
-    """Refuse a type that a training image cannot run on, or whose GPUs it is known not to drive.
+    """Refuse a type that a training image cannot run on, or whose GPUs it is known not to support.
 
     A GPU image on a CPU type is allowed with a note, because all Hugging Face training images are for GPUs.
     """

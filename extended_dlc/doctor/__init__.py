@@ -1,4 +1,4 @@
-"""What people meet before a deployment works, each found by a small check that names it and says what to type next.
+"""Checks for problems that stop a deployment; each names the problem and the next command.
 
 The checks do not import the CDK, and change, build or pull nothing. A check without a result is Unknown, which is not a
 Problem.

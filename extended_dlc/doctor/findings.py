@@ -31,7 +31,7 @@ class Unknown:
     """The check has no result, which is not a problem."""
 
     message: str
-    """Why there is no result."""
+    """The reason."""
 
 
 Finding: TypeAlias = Ok | Problem | Unknown

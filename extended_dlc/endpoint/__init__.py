@@ -1,1 +1,1 @@
-"""What is built: the endpoint, with its role, parts, configuration, scaling, alarms and proofs."""
+"""The endpoint construct: its role, Models, EndpointConfig, scaling, alarms and deployment proofs."""

@@ -82,7 +82,7 @@ def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
 def managed_variant(
     hosting: Components, *, cudas: Sequence[str | None]
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
-    """The variant that inference components run on; it has instances and no model."""
+    """The variant that inference components run on: instances without a model."""
     known = [each for each in cudas if each is not None]
     newest = max(known, key=lambda each: int("".join(filter(str.isdigit, each))), default=None)
     return _Config.ProductionVariantProperty(

@@ -130,7 +130,7 @@ def place_components(
 
 
 def scale_parts(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart]) -> list[Construct]:
-    """Make the scaling of those variants or components that have some."""
+    """Make the scaling of the variants or components that have scaling options."""
     homes = []
     for part in parts:
         if part.scaling is not None:

@@ -1,1 +1,1 @@
-"""What is known: tables with their sources, and their readers. Pure Python, without the CDK and without a network."""
+"""Tables of facts with their sources, and their readers. Pure Python, without the CDK and without a network."""

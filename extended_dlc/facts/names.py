@@ -10,7 +10,7 @@ COMPONENT_LOGS = "/aws/sagemaker/InferenceComponents"
 """Prefix of a component's log group, before `/` and its name; also the namespace of metrics of its copies."""
 
 TRAINING_LOGS = "/aws/sagemaker/TrainingJobs"
-"""The log group of all training jobs of an account; also the namespace of what is measured of them."""
+"""The log group of all training jobs of an account; also the namespace of their metrics."""
 
 REQUEST_METRICS = "AWS/SageMaker"
 """Namespace of request metrics."""

@@ -1,1 +1,1 @@
-"""Which image serves or trains: extended, stock or from ECR; where it is built, and how it gets where it is used."""
+"""The images of endpoints and trainings: extended, stock or from ECR; their builds and their copies."""

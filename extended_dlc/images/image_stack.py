@@ -45,8 +45,8 @@ class ImageStack(Stack):
     ) -> None:
         """Define the images.
 
-        :param images: What is published, by the keys that repositories and parameters are named by.
-        :param prefix: What the names of repositories and parameters begin with. Default: `images`.
+        :param images: The images to publish, by the keys in the names of their repositories and parameters.
+        :param prefix: Prefix of the names of repositories and parameters. Default: `images`.
         :param readers: Which other accounts may pull. Default: none.
         :param regions: Other regions that ECR copies the images to; parameters there name them too. The registry has
             one configuration of this, which becomes this stack's. ValueError where the stack's own region or account is

@@ -1,1 +1,1 @@
-"""Which weights are served: from the Hub, from S3, or mirrored; with code and adapters beside them."""
+"""The models of endpoints: from the Hub, from S3, or mirrored to S3; with user code and adapters."""

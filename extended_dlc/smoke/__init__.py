@@ -1,4 +1,4 @@
-"""The smoke test: the app on a real AWS account, asked once, and destroyed whatever happens.
+"""The smoke test: deploys the app to a real AWS account, tests each endpoint once, and always destroys it.
 
 `SmokeTest.run` has all steps in order. AWS's credentials and region come from the environment, as for the AWS and CDK
 command lines.
