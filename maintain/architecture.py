@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 HOUSES = {"library": ROOT / "extended_dlc", "server": ROOT / "docker" / "inference" / "extended_dlc_server"}
 
 LIBRARY = (
-    *("cli", "smoke", "doctor", "rehearsal", "asking", "app", "training", "endpoint", "images", "models"),
+    *("cli", "smoke", "doctor", "rehearsal", "asking", "platform", "app", "training", "endpoint", "images", "models"),
     *("constructs", "decisions", "options", "refresh", "facts", "programs"),
 )
 SERVER = ("routes", "http", "model", "answering", "reading", "writing", "files", "machine")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ STANDINS: Mapping[str, Parts] = {
 
 NAME = "extended-dlc-rehearsal"
 """The stack's name, and the prefix of each endpoint's name."""
+
+NOBODY = "http://127.0.0.1:9"
+"""An address at which nothing listens: the port of the discard service."""
 
 
 class Stage:
@@ -61,6 +65,7 @@ class Stage:
         self._settings_file = state / "settings.json"
         self._front: Front | None = None
         self._standins: dict[str, str] = {}
+        self._hub_is_away = False
 
     @property
     def app_settings(self) -> dict[str, Any]:
@@ -228,8 +233,17 @@ class Stage:
             **engine,
             # the CLI caches accounts by access key, and every rehearsal's key is `testing`
             "CDK_HOME": str(self.state / "cdk-home"),
-            **({"HF_ENDPOINT": self.hub_address} if self.hub_address else {}),
+            **({"HF_ENDPOINT": NOBODY if self._hub_is_away else self.hub_address} if self.hub_address else {}),
         }
+
+    @contextmanager
+    def hub_away(self) -> Iterator[None]:
+        """Inside, no program of the deployer's reaches a Hub, so that nothing is looked up."""
+        self._hub_is_away = True
+        try:
+            yield
+        finally:
+            self._hub_is_away = False
 
     def put_in_front(self, standins: Mapping[str, str], by_name: tuple[str, ...] = ()) -> None:
         """Let builds use stand-ins for AWS's images, and this machine's pip settings, from now on."""

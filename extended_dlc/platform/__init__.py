@@ -1,0 +1,1 @@
+"""The app of image stacks: `python -m extended_dlc.platform`."""
