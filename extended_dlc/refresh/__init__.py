@@ -1,7 +1,7 @@
 """Generates the tables of facts from packages on PyPI and AWS's list of images: `extended-dlc catalog refresh`.
 
-The result depends on the sources alone; a table never shrinks; it never runs during synth. Downloads go through pip
-with the caller's configuration, so mirrors and proxies work as for an install.
+The result depends on the sources alone; a refresh refuses to shrink a table, and never runs during synth. Downloads go
+through pip with the caller's configuration, so mirrors and proxies work as for an install.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _pytorch(config: Json) -> Iterator[_Found]:
     """`pytorch-inference` and `pytorch-training`: short tags without CUDA."""
     for kind in ("inference", "training"):
         for torch, image in config[kind]["versions"].items():
-            # Before 1.2 they were in other accounts, under another name; Python 2 and "py3" are outdated.
+            # Before 1.2 they were in other accounts, under another name. Python 2 is outdated; "py3" is not exact.
             if image["repository"] != f"pytorch-{kind}":
                 continue
             for python in image["py_versions"]:
