@@ -32,6 +32,18 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
     return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=conditions)
 
 
+def container_role(scope: Construct, name: str, *, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:
+    """The role `Role` of the containers of an endpoint or of a training's jobs."""
+    return iam.Role(
+        scope,
+        "Role",
+        assumed_by=sagemaker(scope),
+        description=f"What the containers of {name} may do",
+        path=path,
+        permissions_boundary=boundary,
+    )
+
+
 def cloudwatch(scope: Construct) -> iam.ServicePrincipal:
     """CloudWatch, for a topic that its alarms publish to.
 

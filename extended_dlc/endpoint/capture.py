@@ -57,9 +57,11 @@ def grant_key(key: kms.IKey, grantee: iam.IGrantable) -> None:
 
 
 def data_capture_config(
-    scope: Construct, capture: DataCapture, *, name: str, role: iam.IRole, key: kms.IKey | None
-) -> tuple[s3.IBucket, sagemaker.CfnEndpointConfig.DataCaptureConfigProperty]:
-    """The bucket and the `DataCaptureConfig` of the endpoint `name`; its role is allowed to write there."""
+    scope: Construct, capture: DataCapture | None, *, name: str, role: iam.IRole, key: kms.IKey | None
+) -> tuple[s3.IBucket | None, sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None]:
+    """The bucket and the `DataCaptureConfig` of the endpoint `name`, if any; its role is allowed to write there."""
+    if capture is None:
+        return None, None
     config = sagemaker.CfnEndpointConfig
     bucket = capture.bucket or new_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
     grant_objects(bucket, role, f"{name}/capture/*", write=True)

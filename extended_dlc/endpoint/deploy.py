@@ -141,11 +141,14 @@ def scale_parts(endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart]) -> l
 
 
 def prove(
-    endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], proof: Proof | None, *, after: Sequence[Construct]
+    endpoint: HuggingFaceEndpoint, parts: Sequence[ServedPart], verify: Proof | bool, *, after: Sequence[Construct]
 ) -> list[CustomResource]:
     """The custom resources that check the endpoint, or each of its components, after all else is deployed."""
     from extended_dlc.endpoint.prover import Prover
 
+    if not verify:
+        return []
+    proof = verify if isinstance(verify, Proof) else None
     prover, config_name = Prover.of(endpoint), endpoint.config.attr_endpoint_config_name
     proofs = [
         prover.component(

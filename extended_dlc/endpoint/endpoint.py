@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc.constructs import principals as _sources
-from extended_dlc.constructs.helpers import place_of
 from extended_dlc.constructs.network import Placement, place_in
 from extended_dlc.constructs.platform_rules import check_models, settle
+from extended_dlc.constructs.principals import container_role
 from extended_dlc.endpoint.capture import data_capture_config
 from extended_dlc.endpoint.config import Queue, queue
 from extended_dlc.endpoint.deploy import (
@@ -24,9 +23,9 @@ from extended_dlc.endpoint.deploy import (
     watch_over,
 )
 from extended_dlc.endpoint.given import EndpointOptions, settle_hosting
-from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
+from extended_dlc.endpoint.invokable import InvokableEndpoint
 from extended_dlc.endpoint.parts import PartMaker, boundary_of_prover
-from extended_dlc.endpoint.rights import has_ssm_access, volume_key
+from extended_dlc.endpoint.rights import grant_components, grant_shell, volume_key
 from extended_dlc.images.decided import annotate, notes_of_image
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, ServedModel
@@ -149,52 +148,44 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.decision, *_ = decision.endpoints
         check_models(self, self.decision)
         self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
-        self.role: iam.IRole = options.role or self._new_role(options.role_path, options.permissions_boundary)
+        self.role: iam.IRole = options.role or container_role(
+            self, self.endpoint_name, path=options.role_path, boundary=options.permissions_boundary
+        )
         placed = place_in(self, options.network, role=self.role) if options.network else Placement()
         self._refer(self.endpoint_name, self._at, role=self.role, security_groups=placed.security_groups)
         if options.verify and options.permissions_boundary is not None:
             boundary_of_prover(self, options.permissions_boundary)
-        notes = [note for note in decision.notes if note.place.startswith("image")]
-        parts = list(PartMaker(self, options, self.decision.parts, notes, placed.vpc_config).make())
+        parts = list(PartMaker(self, options, self.decision.parts, decision.notes, placed.vpc_config).make())
         self.model = parts[0].model
         self.speaks_openai = parts[0].home is self and parts[0].speaks_openai
         """Whether it takes requests in OpenAI's format, because vLLM serves it."""
-        self._hold_queue_and_capture(options)
+        name, key = self.endpoint_name, options.encryption_key
+        self._queue: Queue | None = None
+        if isinstance(self.hosting, Async):
+            self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
+        self.capture_bucket, capture = data_capture_config(
+            self, options.data_capture, name=name, role=self.role, key=key
+        )
         self.config = endpoint_config(
             self,
             parts,
             queue=self._queue.config if self._queue else None,
-            capture=self._capture,
+            capture=capture,
             metrics=options.metrics,
-            key_arn=volume_key(options.encryption_key, self.hosting, self.role),
+            key_arn=volume_key(key, self.hosting, self.role),
             vpc=placed.vpc_config,
         )
-        monitoring, key = options.monitoring, options.encryption_key
-        self.watch = watch_over(self, parts, monitoring, key) if monitoring else None
+        self.watch = watch_over(self, parts, options.monitoring, key) if options.monitoring else None
         self.endpoint = deploy(self, parts, options.rollout)
         self.components = place_components(self, parts, options.rollout)
         """The inference components by name; empty unless the hosting is `Components`."""
         scalings = scale_parts(self, parts)
         if self.watch is not None:
             self.endpoint.node.add_dependency(self.watch.log_group, *self.watch.component_logs.values())
-        proof = None if isinstance(options.verify, bool) else options.verify
-        proofs = prove(self, parts, proof, after=scalings) if options.verify else []
+        proofs = prove(self, parts, options.verify, after=scalings)
         watched = self.watch.of_use_with_endpoint if self.watch else ()
         following = [*scalings, *self.components.values(), *watched, *proofs]
         self.switch = switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
-
-    def _hold_queue_and_capture(self, options: EndpointOptions) -> None:
-        """Make the buckets for asynchronous requests and for data capture."""
-        name, key = self.endpoint_name, options.encryption_key
-        self._queue: Queue | None = None
-        if isinstance(self.hosting, Async):
-            self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
-        self.capture_bucket: s3.IBucket | None = None
-        self._capture = None
-        if options.data_capture is not None:
-            self.capture_bucket, self._capture = data_capture_config(
-                self, options.data_capture, name=name, role=self.role, key=key
-            )
 
     @property
     def openai_base_url(self) -> str | None:
@@ -233,11 +224,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if self._queue is not None:
             self._queue.grant_use(grantee)
         grant = super().grant_invoke(grantee)
-        if self.components:
-            # IAM also compares a request to a component with the component's ARN.
-            arns = [arn for name in self.components for arn in place_of(self).component_arns(name)]
-            actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
-            iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
+        grant_components(self, grantee, self.components)
         return grant
 
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
@@ -256,23 +243,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         """Let `grantee` open a shell in a container, and close it: `aws ssm start-session --target
         sagemaker-endpoint:ENDPOINT_VARIANT_INSTANCE-ID`. ValueError without `ssm_access`.
         """
-        if not has_ssm_access(self.hosting):
-            raise OptionError("grant_shell", rule="needs instances with 'ssm_access': set it in the hosting")
-        sessions = place_of(self).arn("ssm", "session/*")
-        ends = iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:TerminateSession"], resource_arns=[sessions])
-        return self.grant(grantee, "ssm:StartSession").combine(ends)
+        return grant_shell(self, self.hosting, grantee)
 
     @property
     def _chats(self) -> Mapping[str, bool]:
         """Whether each of its parts is known to answer chats, by the part's name."""
         return {part.part.name: part.chats for part in self.decision.parts}
-
-    def _new_role(self, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:
-        return iam.Role(
-            self,
-            "Role",
-            assumed_by=_sources.sagemaker(self),
-            description=f"What the containers of {self.endpoint_name} may do",
-            path=path,
-            permissions_boundary=boundary,
-        )

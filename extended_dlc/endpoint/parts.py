@@ -94,12 +94,16 @@ class PartMaker:
     endpoint: HuggingFaceEndpoint
     options: EndpointOptions
     decisions: Sequence[PartDecision]
-    image_notes: Sequence[Note]
+    notes: Sequence[Note]
     vpc: sagemaker.CfnModel.VpcConfigProperty | None
 
     @property
     def _hosting(self) -> Hosting:
         return self.endpoint.hosting
+
+    @cached_property
+    def _image_notes(self) -> Sequence[Note]:
+        return [note for note in self.notes if note.place.startswith("image")]
 
     @cached_property
     def _decided(self) -> Mapping[str, PartDecision]:
@@ -212,7 +216,7 @@ class PartMaker:
     def _publish(self, image: ServingImage, part: PartDecision, model: ServedModel) -> PublishedImage:
         """Publish the part's image; a user-defined image class checks by itself that it runs on each type."""
         if isinstance(image, (ExtendedDlc, StockDlc, EcrImage)):
-            return image.publish_decided(self.endpoint, part.image, self.image_notes)
+            return image.publish_decided(self.endpoint, part.image, self._image_notes)
         published, *_ = [image.publish_for(self.endpoint, instance=each, model=model) for each in part.part.instances]
         return published
 

@@ -1,7 +1,8 @@
-"""Permissions of the containers' role besides pulling the image and reading the weights."""
+"""Permissions of the containers' role besides image and weights, and permissions on the endpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
@@ -9,13 +10,13 @@ from aws_cdk import aws_iam as iam
 from extended_dlc.constructs.helpers import place_of
 from extended_dlc.decisions.part import other_variants
 from extended_dlc.endpoint.capture import grant_key
+from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
+from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import Components, Hosting, Instances, Serverless, find_instances
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
-
-    from extended_dlc.endpoint.invokable import InvokableEndpoint
 
 
 def grant_observability(endpoint: InvokableEndpoint, hosting: Hosting) -> None:
@@ -48,6 +49,24 @@ def has_ssm_access(hosting: Hosting) -> bool:
     """Whether Systems Manager has access to any of the instances."""
     fleets = [] if isinstance(hosting, Serverless) else [hosting, *other_variants(hosting)]
     return any(each.ssm_access for each in fleets)
+
+
+def grant_components(endpoint: InvokableEndpoint, grantee: iam.IGrantable, components: Iterable[str]) -> None:
+    """Let `grantee` send requests to components: IAM also compares them with the component's ARN."""
+    arns = [arn for name in components for arn in place_of(endpoint).component_arns(name)]
+    if not arns:
+        return
+    actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
+    iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=arns)
+
+
+def grant_shell(endpoint: InvokableEndpoint, hosting: Hosting, grantee: iam.IGrantable) -> iam.Grant:
+    """Let `grantee` open and close a shell in a container; ValueError without `ssm_access`."""
+    if not has_ssm_access(hosting):
+        raise OptionError("grant_shell", rule="needs instances with 'ssm_access': set it in the hosting")
+    sessions = place_of(endpoint).arn("ssm", "session/*")
+    ends = iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:TerminateSession"], resource_arns=[sessions])
+    return endpoint.grant(grantee, "ssm:StartSession").combine(ends)
 
 
 def volume_key(key: kms.IKey | None, hosting: Hosting, role: iam.IRole) -> str | None:

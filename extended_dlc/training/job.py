@@ -9,9 +9,9 @@ from aws_cdk import Names
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc.constructs import principals as _sources
 from extended_dlc.constructs.helpers import place_of
 from extended_dlc.constructs.network import place_in
+from extended_dlc.constructs.principals import container_role
 from extended_dlc.decisions.training import NAME_LENGTH
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, S3Model
@@ -162,18 +162,21 @@ class TrainingJob(Construct):
         self.endpoint: HuggingFaceEndpoint | None = endpoint_of(options.result.serves)
         """The endpoint that goes over to accepted models."""
         decide_job(self, options, image)
-        key, network, boundary = options.encryption_key, options.network, options.job_role.boundary
+        key, network = options.encryption_key, options.network
         self.bucket: s3.IBucket = options.result.given_bucket or new_results(self, "Bucket", key)
         """Where results are: models below `models/`, what the gate measured below `evaluations/`."""
-        self.role: iam.IRole = options.job_role.role or self._new_role(options.job_role)
+        given = options.job_role
+        self.role: iam.IRole = given.role or container_role(
+            self, self.job_name, path=given.path, boundary=given.boundary
+        )
         published = publish(self, options, image, notes)
         (published.pulled_from or options.image).grant_pull(self.role)
         vpc = place_in(self, network, role=self.role).vpc_config if network else None
         inputs = place_inputs(self, options)
         grant_results(self, options)
         grant_observability(self)
-        if boundary is not None:
-            iam.PermissionsBoundary.of(self).apply(boundary)
+        if given.boundary is not None:
+            iam.PermissionsBoundary.of(self).apply(given.boundary)
         requests = self._requests(options, inputs, published.uri, vpc)
         ready: list[IDependable] = [published.ready] if published.ready is not None else []
         self.state_machine = state_machine(self, options, requests, after=[*ready, *inputs.ready])
@@ -202,16 +205,6 @@ class TrainingJob(Construct):
             region=place_of(self).region,
             inputs=inputs,
             vpc=vpc,
-        )
-
-    def _new_role(self, asked: JobRole) -> iam.Role:
-        return iam.Role(
-            self,
-            "Role",
-            assumed_by=_sources.sagemaker(self),
-            description=f"What the containers of {self.job_name} may do",
-            path=asked.path,
-            permissions_boundary=asked.boundary,
         )
 
 
