@@ -138,41 +138,25 @@ class EndpointMetrics:
         return self.metric("MidStreamErrors", variant=variant, statistic="Sum", options=options)
 
     def metric_model_latency(
-        self,
-        *,
-        variant: str = MAIN_VARIANT,
-        statistic: str = "p99",
-        options: cloudwatch.MetricOptions | None = None,
+        self, *, variant: str = MAIN_VARIANT, statistic: str = "p99", options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
         """How long requests take in the container, in microseconds."""
         return self.metric("ModelLatency", variant=variant, statistic=statistic, options=options)
 
     def metric_overhead_latency(
-        self,
-        *,
-        variant: str = MAIN_VARIANT,
-        statistic: str = "p99",
-        options: cloudwatch.MetricOptions | None = None,
+        self, *, variant: str = MAIN_VARIANT, statistic: str = "p99", options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
         """How long requests take in SageMaker outside the container, in microseconds; not of asynchronous endpoints."""
         return self.metric("OverheadLatency", variant=variant, statistic=statistic, options=options)
 
     def metric_first_chunk_latency(
-        self,
-        *,
-        variant: str = MAIN_VARIANT,
-        statistic: str = "p99",
-        options: cloudwatch.MetricOptions | None = None,
+        self, *, variant: str = MAIN_VARIANT, statistic: str = "p99", options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
         """How long the first part of a stream takes, in microseconds."""
         return self.metric("FirstChunkLatency", variant=variant, statistic=statistic, options=options)
 
     def metric_model_setup_time(
-        self,
-        *,
-        variant: str = MAIN_VARIANT,
-        statistic: str = "p99",
-        options: cloudwatch.MetricOptions | None = None,
+        self, *, variant: str = MAIN_VARIANT, statistic: str = "p99", options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
         """How long a serverless endpoint takes to start a container, in microseconds."""
         return self.metric("ModelSetupTime", variant=variant, statistic=statistic, options=options)
@@ -250,11 +234,7 @@ class EndpointMetrics:
         return self.metric("HasBacklogWithoutCapacity", statistic="Maximum", options=options)
 
     def metric_processing_time(
-        self,
-        *,
-        variant: str = MAIN_VARIANT,
-        statistic: str = "p99",
-        options: cloudwatch.MetricOptions | None = None,
+        self, *, variant: str = MAIN_VARIANT, statistic: str = "p99", options: cloudwatch.MetricOptions | None = None
     ) -> cloudwatch.Metric:
         """How long an asynchronous request takes from the queue to its answer in S3, in milliseconds."""
         return self.metric("TotalProcessingTime", variant=variant, statistic=statistic, options=options)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack, TimeZone
+from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from extended_dlc.images.image import ExtendedDlc
+from extended_dlc.images.rebuild import build_again
 from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.build import CloudBuild
 from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
@@ -106,7 +106,7 @@ class ImageStack(Stack):
         if shared:
             self._share(home, name, image)
         if self._rebuilds is not None:
-            self._build_again(home, image, self._rebuilds)
+            build_again(home, image, self._rebuilds, self._build)
         CfnOutput(self, f"{home.node.id}Parameter", value=name, description=f"Names the image '{key}' by its digest")
         return image
 
@@ -140,51 +140,6 @@ class ImageStack(Stack):
         )
         if image.ready is not None:
             share.node.add_dependency(image.ready)
-
-    def _build_again(self, home: Construct, image: ExtendedDlc, rebuilds: Rebuilds) -> None:
-        """Let EventBridge Scheduler start the deployment's build, with the scheduled time as `rebuild`."""
-        from aws_cdk import aws_scheduler as scheduler
-        from aws_cdk import aws_scheduler_targets as targets
-
-        from extended_dlc.images.cloud_build import SPEC, proxy_variables
-
-        built = image.cloud_build
-        assert built is not None  # noqa: S101 - built by CloudBuild
-        variables = {
-            "PROGRAM": built.program,
-            "ARGUMENTS": built.arguments,
-            "REBUILD": "<aws.scheduler.scheduled-time>",
-            **proxy_variables(self._build),
-        }
-        scheduler.Schedule(
-            home,
-            "Rebuild",
-            description=f"Builds {home.node.path} again",
-            schedule=scheduler.ScheduleExpression.expression(rebuilds.schedule, TimeZone.of(rebuilds.timezone)),
-            target=targets.Universal(
-                service="codebuild",
-                action="startBuild",
-                input=scheduler.ScheduleTargetInput.from_object(
-                    {
-                        "ProjectName": built.project.project_name,
-                        "SourceTypeOverride": "NO_SOURCE",
-                        "ArtifactsOverride": {"Type": "NO_ARTIFACTS"},
-                        "BuildspecOverride": json.dumps(SPEC),
-                        "TimeoutInMinutesOverride": self._build.timeout_minutes,
-                        "EnvironmentVariablesOverride": [
-                            {"Name": name, "Value": value, "Type": "PLAINTEXT"} for name, value in variables.items()
-                        ],
-                    }
-                ),
-                policy_statements=[
-                    iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[built.project.project_arn])
-                ],
-            ),
-        )
-        if rebuilds.failure_topic is not None:
-            from aws_cdk import aws_events_targets as event_targets
-
-            built.project.on_build_failed("Failed", target=event_targets.SnsTopic(rebuilds.failure_topic))
 
     def _replicate(self) -> None:
         rule = ecr.CfnReplicationConfiguration.ReplicationRuleProperty(
