@@ -47,7 +47,7 @@ asset = assets.DockerImageAsset(
     image,
     "Asset",
     directory="docker/inference",
-    build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.24.0"},
+    build_args={"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.24.0", "REBUILD": "2026-11"},
     outputs=["type=docker,oci-mediatypes=false"],
     platform=assets.Platform.LINUX_AMD64,
     invalidation=assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
@@ -86,7 +86,10 @@ bloom = Construct(stack, "model")
 role = iam.Role(
     bloom,
     "Role",
-    assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+    assumed_by=iam.ServicePrincipal(
+        "sagemaker.amazonaws.com",
+        conditions={"ArnLike": {"aws:SourceArn": f"arn:aws:sagemaker:us-east-1:{cdk.Aws.ACCOUNT_ID}:*"}},
+    ),
     description=f"What the containers of {NAME} may do",
 )
 repository.grant_pull(role)
@@ -121,7 +124,7 @@ function = lambda_.Function(
     "Function",
     description="Checks images and configurations, and asks endpoints until they answer",
     runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
-    code=lambda_.Code.from_asset("extended_dlc/functions", exclude=["__pycache__"]),
+    code=lambda_.Code.from_asset("extended_dlc/programs/functions", exclude=["__pycache__"]),
     handler="proof.handle",
     timeout=cdk.Duration.minutes(15),
     role=prover_role.without_policy_updates(),
@@ -141,7 +144,11 @@ model = sagemaker.CfnModel(
     "Model",
     execution_role_arn=role.role_arn,
     primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
-        image=uri, environment={"HF_MODEL_ID": "bigscience/bloom-560m"}
+        image=uri,
+        environment={
+            "HF_MODEL_ID": "bigscience/bloom-560m",
+            "HF_MODEL_REVISION": "ac2ae5fab2ce3f9f40dc79b5ca9f637430d24971",
+        },
     ),
 )
 model.node.add_dependency(copy, role, image_check)
@@ -163,7 +170,7 @@ config = sagemaker.CfnEndpointConfig(
 endpoint = sagemaker.CfnEndpoint(
     bloom, "Endpoint", endpoint_name=NAME, endpoint_config_name=config.attr_endpoint_config_name
 )
-endpoint_arn = f"arn:{cdk.Aws.PARTITION}:sagemaker:us-east-1:{cdk.Aws.ACCOUNT_ID}:endpoint/{NAME}"
+endpoint_arn = f"arn:aws:sagemaker:us-east-1:{cdk.Aws.ACCOUNT_ID}:endpoint/{NAME}"
 for actions, resources in (
     (
         [
@@ -216,5 +223,11 @@ cdk.CfnOutput(
     value=f"aws sagemaker-runtime invoke-endpoint --region {stack.region} --endpoint-name {NAME} --content-type "
     'application/json --body \'{"inputs": "Hello, my name is"}\' /dev/stdout',
     description="Sends bigscience/bloom-560m a request, by the AWS CLI 1",
+)
+cdk.CfnOutput(
+    stack,
+    "modelOpenAIBaseUrl",
+    value=f"https://runtime.sagemaker.us-east-1.{cdk.Aws.URL_SUFFIX}/endpoints/{NAME}/openai/v1",
+    description="Base URL for clients of OpenAI, if bigscience/bloom-560m has a chat template: extended-dlc token",
 )
 app.synth()
