@@ -9,7 +9,7 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 
 from extended_dlc.constructs.helpers import any_partition
-from extended_dlc.options.training import EvaluationGate
+from extended_dlc.options.training import DAY_SECONDS, EvaluationGate
 from extended_dlc.training.decided import serving_release
 from extended_dlc.training.judge import judge
 from extended_dlc.training.machine import GoOver, Plan, State, definition
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from extended_dlc.training.given import TrainingOptions
     from extended_dlc.training.job import TrainingJob
     from extended_dlc.training.request import Requests
-
-DAY_SECONDS = 24 * 3600
 
 
 def state_machine(
