@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from extended_dlc.app.read import lookups_file
 from extended_dlc.rehearsal import files, tiny_models
 from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.base_image.stand_in import Parts
@@ -296,6 +297,8 @@ class Stage:
         settings = {"name": NAME, "region": REGION, "image": image, "endpoints": endpoints}
         if training:
             settings["training"] = training
+        # what an earlier deployment looked up belongs to its settings
+        lookups_file(self._settings_file).unlink(missing_ok=True)
         files.write(self._settings_file, json.dumps(settings, indent=2) + "\n")
 
 
