@@ -36,7 +36,7 @@ if arguments[0] == "build":
         print("#8 installing\\nwrite /layer: no space left on device")
         sys.exit(1)
 elif arguments[0] == "push":
-    from tests.rehearsal.embedded.conftest import Aws, Image
+    from tests.support.embedded import Aws, Image
     host, _, rest = arguments[1].partition("/")
     name, _, tag = rest.partition(":")
     image = Image("built", os.environ["MEDIA_TYPE"])
