@@ -27,13 +27,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ours, by_hand = Path(folder, "ours"), Path(folder, "hand")
-        _synth(ROOT / "app.py", ours)  # the first run unpacks the CDK
-        _synth(BY_HAND, by_hand)
-        _same_template(ours, by_hand)
+        run_synth(ROOT / "app.py", ours)  # the first run unpacks the CDK
+        run_synth(BY_HAND, by_hand)
+        require_same_template(ours, by_hand)
         pairs = []
         for number in range(options.pairs):
             first, second = (ROOT / "app.py", BY_HAND) if number % 2 else (BY_HAND, ROOT / "app.py")
-            seconds = {program: _synth(program, Path(folder, "timed")) for program in (first, second)}
+            seconds = {program: run_synth(program, Path(folder, "timed")) for program in (first, second)}
             pairs.append((seconds[ROOT / "app.py"], seconds[BY_HAND]))
     ratios = sorted(ours / by_hand for ours, by_hand in pairs)
     result = {
@@ -52,7 +52,7 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def _synth(program: Path, out: Path) -> float:
+def run_synth(program: Path, out: Path) -> float:
     context = json.dumps(json.loads((ROOT / "cdk.json").read_text())["context"])
     # without the CDK's own validator, which takes seconds of either and hides the difference
     own = {"CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": context, "PYTHONPATH": str(ROOT), "CDK_VALIDATION": "false"}
@@ -62,7 +62,7 @@ def _synth(program: Path, out: Path) -> float:
     return time.perf_counter() - start
 
 
-def _same_template(ours: Path, by_hand: Path) -> None:
+def require_same_template(ours: Path, by_hand: Path) -> None:
     """The comparison is void unless both make the same resources and outputs."""
     templates = [json.loads((out / "EndpointStack.template.json").read_text()) for out in (ours, by_hand)]
     for template in templates:
