@@ -10,7 +10,6 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -36,20 +35,20 @@ def folders(house: str) -> dict[str, str]:
     return {name: found[name] for name in sorted(found, key=lambda name: _floor(house, name))}
 
 
-def arrows(house: str) -> Counter[tuple[str, str]]:
-    """How many modules of a folder import something of another one, where they run; types alone do not count."""
-    found: set[tuple[str, str, str]] = set()
+def arrows(house: str) -> set[tuple[str, str]]:
+    """Which folder imports something of which other one, where it runs; imports for types alone do not count."""
+    found: set[tuple[str, str]] = set()
     for folder in folders(house):
         for file in (HOUSES[house] / folder).rglob("*.py"):
             for other in _imported(file, house):
                 if other != folder:
-                    found.add((folder, other, str(file)))
-    return Counter((one, other) for one, other, _ in found)
+                    found.add((folder, other))
+    return found
 
 
 def climbs(house: str) -> list[str]:
     """Arrows that run up, which there should not be."""
-    return [f"{one} -> {other}" for one, other in arrows(house) if _floor(house, one) > _floor(house, other)]
+    return [f"{one} -> {other}" for one, other in sorted(arrows(house)) if _floor(house, one) > _floor(house, other)]
 
 
 def _floor(house: str, folder: str) -> int:
@@ -118,8 +117,8 @@ def _table(house: str) -> Iterator[str]:
 def _picture(house: str) -> Iterator[str]:
     yield "```mermaid"
     yield "graph TD"
-    for (one, other), number in sorted(arrows(house).items()):
-        yield f"  {one} -->|{number}| {other}"
+    for one, other in sorted(arrows(house)):
+        yield f"  {one} --> {other}"
     yield "```"
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_a_hub_id_is_refused(name: str) -> None:
 
 
 def test_a_refresh_that_would_shrink_a_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extended_dlc.refresh._write.DATA", tmp_path)
+    monkeypatch.setenv("EXTENDED_DLC_FACTS", str(tmp_path))
     before = {"source": "s", "things": [{"a": 1}, {"a": 2}]}
     write("things", before)
     with pytest.raises(RefreshError, match=r"things\.json would shrink from 2 to 1 rows"):
