@@ -106,7 +106,7 @@ def refuse(*arguments, **options):
     raise AssertionError("the network was asked")
 socket.socket.connect = socket.getaddrinfo = refuse
 import extended_dlc
-skipped = ("docker", "rehearsal", "functions", "app.template", "facts.refresh")
+skipped = ("docker", "rehearsal", "programs.functions", "app.template", "refresh")
 skipped = tuple(f"extended_dlc.{name}" for name in skipped)
 for module in pkgutil.walk_packages(extended_dlc.__path__, "extended_dlc."):
     if not module.name.startswith(skipped) and not module.name.endswith("__main__"):
