@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aws_cdk import BootstraplessSynthesizer, CustomResource, Duration, RemovalPolicy, Stack
@@ -16,13 +15,12 @@ from extended_dlc.constructs.helpers import place_of
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.options.proof import Proof
+from extended_dlc.programs import FUNCTIONS
 
 if TYPE_CHECKING:
     from extended_dlc.endpoint.endpoint import InvokableEndpoint
     from extended_dlc.images.published import Pulled
     from extended_dlc.options.hosting import Component
-
-FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
 
 
 class Prover(Construct):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 from aws_cdk import CfnResource, Duration, Stack
@@ -12,8 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from extended_dlc.images.copy_role import LOG, copy_function
-
-FUNCTIONS = Path(__file__).parents[1] / "programs" / "functions"
+from extended_dlc.programs import FUNCTIONS
 
 
 def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -> None:

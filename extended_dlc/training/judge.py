@@ -24,7 +24,7 @@ def judge(job: TrainingJob, options: TrainingOptions, serves: TrainedModel) -> l
     """The function, with its log group and role (`programs/functions/gate.py`)."""
     from aws_cdk import aws_lambda as lambda_
 
-    from extended_dlc.endpoint.prover import FUNCTIONS
+    from extended_dlc.programs import FUNCTIONS
 
     log_group = logs.LogGroup(
         job, "JudgeLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY

@@ -62,6 +62,11 @@ class Lookups:
         }
         verify = section.verify
         found["verify"] = verify if isinstance(verify, bool) else verify.into_option(self.find, "verify")
+        return found | self.environment(section)
+
+    def environment(self, section: Any) -> dict[str, Any]:
+        """The network, key, role and boundary of a section that are said, which endpoints and trainings both have."""
+        found: dict[str, Any] = {}
         if section.network is not None:
             found["network"] = self._network(section.network)
         if section.encryption_key is not None:

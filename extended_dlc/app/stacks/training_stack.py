@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack, Tags
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -106,17 +105,7 @@ class TrainingLookups(Lookups):
             for name in said
             if (value := getattr(section, name)) is not None
         }
-        if section.network is not None:
-            found["network"] = self._network(section.network)
-        if section.encryption_key is not None:
-            found["encryption_key"] = self._kms_key("Key", section.encryption_key)
-        if section.role is not None:
-            found["role"] = iam.Role.from_role_arn(self.scope, f"{self.key}GivenRole", section.role, mutable=False)
-        if section.permissions_boundary is not None:
-            found["permissions_boundary"] = iam.ManagedPolicy.from_managed_policy_arn(
-                self.scope, f"{self.key}Boundary", section.permissions_boundary
-            )
-        return found
+        return found | self.environment(section)
 
     def channel(self, name: str, section: Any) -> S3Data | MirroredDataset:
         """A channel of the settings."""

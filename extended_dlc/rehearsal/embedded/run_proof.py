@@ -8,15 +8,12 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 from typing import Any
 
-import extended_dlc
+from extended_dlc.programs import FUNCTIONS
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.resources import CustomHandler, CustomResourceFailed, Properties, Wish
-
-_FUNCTIONS = Path(extended_dlc.__file__).parent / "programs" / "functions"
 
 _LAMBDA = """
 import json, os, sys
@@ -52,7 +49,7 @@ def prove(*, port: int, iam: Iam) -> CustomHandler:
                 **os.environ,
                 **{"AWS_ENDPOINT_URL": f"http://localhost:{port}", "AWS_REGION": wish.region},
                 **iam.environment_of_function(function, wish.account_id, wish.region),
-                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(_FUNCTIONS), "FUNCTION": function},
+                **{"AWS_DEFAULT_REGION": wish.region, "PYTHONPATH": str(FUNCTIONS), "FUNCTION": function},
             }
             done = subprocess.run(  # noqa: S603 - what CloudFormation would run
                 [sys.executable, "-c", _LAMBDA],
