@@ -72,6 +72,30 @@ class Server:
     def log(self) -> str:
         return self._log.read_text()
 
+    def tells(self, text: str, seconds: float = 5, since: int = 0) -> bool:
+        """Whether the log has the text, or gets it soon: what a request leaves is written after its response."""
+        deadline = time.monotonic() + seconds
+        while text not in self.log[since:] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return text in self.log[since:]
+
+    @property
+    def request_lines(self) -> list[dict[str, Any]]:
+        """The log's lines about requests; the last ones may still be to come."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    def lines_of(self, ask: Callable[[], Any], count: int = 1) -> list[dict[str, Any]]:
+        """The lines of `count` requests, each of which is written after its response."""
+        time.sleep(0.1)  # the line of a request before may be on its way
+        before = len(self.request_lines)
+        ask()
+        deadline = time.monotonic() + 5
+        while len(self.request_lines) < before + count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        lines = self.request_lines[before:]
+        assert len(lines) == count, lines
+        return lines
+
     def ask(
         self, body: bytes | dict[str, Any], content_type: str | None = "application/json", timeout: float = 60
     ) -> Answer:

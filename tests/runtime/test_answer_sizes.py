@@ -84,16 +84,16 @@ def make_mask_filler(folder):
 def test_all_tokens_for_each_of_many_masks_are_refused_before_they_are_made(load):
     model = load("fill-mask", make_mask_filler)
     assert len(ask(model, "hello [MASK]", top_k=20)) == 20
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(RequestError, match="'top_k'"):
         ask(model, "[MASK]" * 300, top_k=3000)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_thousands_of_tokens_for_a_mask_end_with_the_one_who_asked(load, monkeypatch):
     monkeypatch.setattr(answer_sizes, "container_bytes", lambda: 10**12)
     (model,) = (load("fill-mask", make_mask_filler),)
-    started, asked = time.monotonic(), []
+    started, asked = time.process_time(), []
 
     def is_over():
         asked.append(None)
@@ -101,7 +101,7 @@ def test_thousands_of_tokens_for_a_mask_end_with_the_one_who_asked(load, monkeyp
 
     with pytest.raises(ending.EndedError):
         ask(model, "[MASK]" * 300, is_over, top_k=3000)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_scores_of_each_class_as_large_as_the_image_are_refused_before_they_are_made(load, monkeypatch):

@@ -32,7 +32,7 @@ def test_an_answer_past_its_deadline_is_408_and_the_next_one_is_there(hasty):
     status, code, message = hasty.ask(LONG).error
     assert (status, code) == (408, "took-too-long")
     assert "EXTENDED_DLC_ANSWER_SECONDS" in message
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 9
     assert hasty.ask({"inputs": "hello", "parameters": {"max_new_tokens": 2}}).status == 200
     assert hasty.ping() == 200
 
@@ -47,7 +47,7 @@ def test_a_batch_past_its_deadline_ends_as_one(hasty):
         thread.join()
     # one that waits behind the others until its own deadline is told to come back later
     assert set(answers) <= {408, 429}
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 12
 
 
 def test_a_stream_past_its_deadline_ends_with_an_error(hasty):
@@ -66,8 +66,8 @@ def test_a_client_that_leaves_frees_the_model(bloom, stream):
         time.sleep(1)
     started = time.monotonic()
     assert bloom.ask({"inputs": "hello", "parameters": {"max_new_tokens": 2}}).status == 200
-    assert time.monotonic() - started < 2  # the whole generation takes more than ten seconds
-    assert '"code":"client-gone"' in bloom.log
+    assert time.monotonic() - started < 5  # the whole generation takes more than ten seconds
+    assert bloom.tells('"code":"client-gone"')
 
 
 def test_a_forward_pass_ends_between_two_layers():

@@ -92,9 +92,9 @@ def test_a_large_form_takes_little_time_and_one_copy(filling):
     content = filling * (8_000_000 // len(filling))
     body = form(file(content))
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     assert len(forms.parse_form(body, FORM)[0].data) == len(content)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert tracemalloc.get_traced_memory()[1] < 1.2 * len(content)
     tracemalloc.stop()
 

@@ -405,7 +405,7 @@ def test_a_thousand_unfinished_bodies_leave_files_for_ping(bloom):
             stack.enter_context(connect(bloom.port)).sendall(head)
         started = time.monotonic()
         assert [bloom.ping() for _ in range(10)] == [200] * 10
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
 
 
 def test_who_leaves_in_the_middle_harms_nobody(bloom):
@@ -431,9 +431,7 @@ def test_who_leaves_in_the_middle_harms_nobody(bloom):
 
 def log_after_leaving(server, before):
     """What was logged since, once it says that a client has left and a moment more."""
-    deadline = time.monotonic() + 5
-    while '"client-gone"' not in server.log[before:] and time.monotonic() < deadline:
-        time.sleep(0.05)
+    server.tells('"client-gone"', since=before)
     time.sleep(0.2)
     return server.log[before:]
 
@@ -448,7 +446,7 @@ def test_who_leaves_with_several_requests_on_one_connection_frees_the_model(bloo
         time.sleep(0.3)
     started = time.monotonic()
     assert bloom.ask(b'{"inputs": "a", "parameters": {"max_new_tokens": 1}}').status == 200
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     logged = log_after_leaving(bloom, before)
     assert logged.count('"client-gone"') == 1  # the two behind it were never begun
     assert "ERROR" not in logged
@@ -466,5 +464,5 @@ def test_a_client_that_is_reset_after_its_first_of_several_answers_leaves_no_err
     connection.close()
     started = time.monotonic()
     assert bloom.ask(short).status == 200
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert "ERROR" not in log_after_leaving(bloom, before)

@@ -211,11 +211,11 @@ def test_messages_repeat_little_of_what_was_sent():
 @pytest.mark.parametrize("charset", ["punycode", "idna", "unicode_escape", "utf-7", "zlib", "a\0b", "x" * 300])
 def test_a_charset_that_nobody_writes_in_is_415_at_once(charset):
     expected = decoding.Expected(task="feature-extraction", kind=tasks.Kind.TEXT)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(errors.RequestError) as raised:
         decoding.decode(b"a-" + b"b" * 1_000_000, f"text/plain; charset={charset}", expected)
     assert raised.value.status == 415
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("charset", ["latin-1", "windows-1252", "shift-jis", "gb18030", "big5", "utf-16", "UTF8"])

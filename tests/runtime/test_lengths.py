@@ -95,11 +95,11 @@ def test_truncation_is_honoured_and_said(classifier):
 
 
 def test_a_long_text_is_given_up_early(classifier):
-    started = time.monotonic()
+    started = time.process_time()
     refused(classifier, "fox dog " * 3_000_000)
     refused(classifier, ["x", "fox dog " * 3_000_000])
     refused(classifier, " " * 3_000_000)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_every_text_of_a_list_and_both_of_a_pair_are_looked_at(classifier):
@@ -120,10 +120,10 @@ def test_a_pair_shares_the_positions(classifier):
 
 
 def test_many_long_texts_are_cut_in_one_go(classifier):
-    started = time.monotonic()
+    started = time.process_time()
     request = Decoded(inputs=["x" * 100 + str(number) for number in range(3000)], parameters={"truncation": True})
     classifier.prepare(request)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert {len(text) for text in request.inputs} == {62 - classifier.pipeline.tokenizer.num_special_tokens_to_add()}
 
 

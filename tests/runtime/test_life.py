@@ -185,7 +185,7 @@ def test_sigterm_does_not_wait_for_who_asks_nothing(start_server):
         unfinished.sendall(PING[:-2])
         started = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
 
 
 def test_sigterm_while_loading_exits_0_at_once(start_server):
@@ -193,7 +193,7 @@ def test_sigterm_while_loading_exits_0_at_once(start_server):
     assert server.wait_for_status(503) == 503
     started = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
 
 
 def test_a_dead_model_turns_ping_to_500_and_then_the_process_exits(start_server):

@@ -86,7 +86,7 @@ def test_a_body_of_300_mb_is_held_once(start_server):
         began = time.monotonic()
         connection.sendall(head.encode() + b"x" * 1000)
         assert b" 413 " in connection.recv(1000).splitlines()[0]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert server.stop() == 0
 
 

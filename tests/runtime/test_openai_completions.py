@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
@@ -142,8 +140,7 @@ def test_a_chat_without_a_template_is_told_so(openai_client, bloom, bert):
 
 
 def test_the_log_counts_tokens_of_streams_too(bloom, complete):
-    complete(prompt="hello", max_tokens=4, temperature=0, stream=True)
-    bloom.ping()  # the line is written once the answer is out
-    (line,) = [line for line in bloom.log.splitlines() if '"path":"/v1/completions"' in line][-1:]
-    assert json.loads(line)["prompt_tokens"] > 0
-    assert 0 < json.loads(line)["generated_tokens"] <= 4
+    (line,) = bloom.lines_of(lambda: complete(prompt="hello", max_tokens=4, temperature=0, stream=True))
+    assert line["path"] == "/v1/completions"
+    assert line["prompt_tokens"] > 0
+    assert 0 < line["generated_tokens"] <= 4

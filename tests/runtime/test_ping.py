@@ -18,7 +18,7 @@ import pytest
 
 np = pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
-CONNECTED, ANSWERED = 0.25, 2.0
+CONNECTED, ANSWERED = 1.0, 2.0
 RATE = 16_000
 
 

@@ -14,18 +14,8 @@ from extended_dlc_server import __version__, errors, settings
 SECRET = "confidential"
 
 
-def logged(server):
-    return [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
-
-
 def line_of(server, ask):
-    """The line of one request, which is written after its response."""
-    before = len(logged(server))
-    ask()
-    deadline = time.monotonic() + 5
-    while len(logged(server)) == before and time.monotonic() < deadline:
-        time.sleep(0.02)
-    (line,) = logged(server)[before:]
+    (line,) = server.lines_of(ask)
     return line
 
 
@@ -139,19 +129,20 @@ def test_tokens_are_counted_for_answers_that_are_not_streams(metered):
 
 def test_each_of_a_batch_has_its_own_tokens(metered):
     slow = {"inputs": "x", "parameters": {"max_new_tokens": 400, "min_new_tokens": 400}}
-    before = len(logged(metered))
     first = threading.Thread(target=metered.ask, args=(slow,))
-    first.start()
-    time.sleep(0.2)
     parameters = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
     bodies = [{"inputs": "y" * length, "parameters": parameters} for length in (2, 5, 9)]
     others = [threading.Thread(target=metered.ask, args=(body,)) for body in bodies]
-    for thread in others:
-        thread.start()
-    for thread in (first, *others):
-        thread.join()
-    time.sleep(0.2)
-    *lines, _ = [line for line in logged(metered)[before:] if line["batch"] == 4]
+
+    def ask_all():
+        first.start()
+        time.sleep(0.2)
+        for thread in others:
+            thread.start()
+        for thread in (first, *others):
+            thread.join()
+
+    *lines, _ = [line for line in metered.lines_of(ask_all, 4) if line["batch"] == 4]
     assert sorted(line["prompt_tokens"] for line in lines) == [2, 5, 9]
     assert {line["generated_tokens"] for line in lines} == {4}
 

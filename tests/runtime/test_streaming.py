@@ -129,4 +129,4 @@ def test_who_leaves_ends_the_generation(bloom):
     stream.close()
     started = time.monotonic()
     assert bloom.ask(request("xxx", 2)).status == 200
-    assert time.monotonic() - started < 3  # the 5,000 tokens take more than 10 s
+    assert time.monotonic() - started < 6  # the 5,000 tokens take more than 10 s
