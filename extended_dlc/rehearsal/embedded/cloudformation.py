@@ -25,6 +25,7 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
+from extended_dlc.rehearsal.embedded import lookups
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
@@ -68,9 +69,9 @@ class Operations:
         parameters = _parameters(request, stack.parameters)
         tags = _tags(request)
         retagged = "Tags" in request and tags != stack.tags
-        if stack.has_template(template) and stack.has_parameters(parameters) and not retagged:
+        wanted = _check(backend, stack, template, parameters)
+        if not (retagged or _differs(stack, template, wanted)):
             raise ValidationError(message="No updates are to be performed.")
-        _check(backend, stack, template, parameters)
         stack.role_arn = request.get("RoleARN") or stack.role_arn
         new_tags = tags if "Tags" in request else None
         self._run(stack, lambda: Operation(backend, stack, self._types).update(template, parameters, new_tags))
@@ -119,16 +120,16 @@ class Operations:
             tags=_tags(request),
             role_arn=request.get("RoleARN"),
         )
-        _check(backend, stack, template, parameters)
+        wanted = _check(backend, stack, template, parameters)
         retagged = "Tags" in request and change_set.tags != stack.tags
-        if kind == "UPDATE" and stack.has_template(template) and stack.has_parameters(parameters) and not retagged:
+        if kind == "UPDATE" and not (retagged or _differs(stack, template, wanted)):
             change_set.status, change_set.execution_status = "FAILED", "UNAVAILABLE"
             change_set.status_reason = (
                 "The submitted information didn't contain changes. Submit different information to create a change set."
             )
         else:
             change_set.status, change_set.execution_status = "CREATE_COMPLETE", "AVAILABLE"
-            change_set.changes = self._changes(stack, change_set.template_dict)
+            change_set.changes = self._changes(stack, change_set.template_dict, _moved(stack, wanted))
         backend.change_sets[change_set.change_set_id] = change_set
         return change_set
 
@@ -150,8 +151,11 @@ class Operations:
         change_set.execution_status = "EXECUTE_COMPLETE"
         _drop_change_sets(backend, stack)
 
-    def _changes(self, stack: Stack, template: Mapping[str, Any]) -> list[Any]:
-        """The change set's changes of resources and properties, as DescribeChangeSet returns them."""
+    def _changes(self, stack: Stack, template: Mapping[str, Any], moved: set[str]) -> list[Any]:
+        """The change set's changes of resources and properties, as DescribeChangeSet returns them.
+
+        `moved` are the parameters with another value.
+        """
         resources: Resources = stack.resource_map  # type: ignore[assignment]  # `new_map` made it
         existing, wanted = resources.existing(), template.get("Resources", {})
         replaced: set[str] = set()
@@ -164,6 +168,8 @@ class Operations:
                 continue
             before, after = old.template.get("Properties", {}), new.get("Properties", {})
             changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+            by_parameter = {key for key, value in after.items() if references(value, moved)} - changed
+            changed |= by_parameter
             carried = {key for key, value in after.items() if references(value, wanted) & replaced} - changed
             kind = self._types[new["Type"]]
             if not changed and not carried:
@@ -178,7 +184,13 @@ class Operations:
                         "RequiresRecreation": "Always" if kind.replaces({key}) else "Never",
                     },
                     "Evaluation": "Static" if key in changed else "Dynamic",
-                    "ChangeSource": "DirectModification" if key in changed else "ResourceAttribute",
+                    "ChangeSource": (
+                        "ParameterReference"
+                        if key in by_parameter
+                        else "DirectModification"
+                        if key in changed
+                        else "ResourceAttribute"
+                    ),
                 }
                 for key in sorted(changed | carried)
             ]
@@ -261,8 +273,22 @@ class Operations:
         thread.join(GRACE)
 
 
-def _check(backend: CloudFormationBackend, stack: Stack, template: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse, before anything is created, invalid parameters and outputs of resources whose condition is false."""
+def _differs(stack: Stack, template: str, wanted: Resources) -> bool:
+    """Whether a template, a parameter, or what an SSM-typed parameter resolves to, is another than the stack's."""
+    return not stack.has_template(template) or bool(_moved(stack, wanted))
+
+
+def _moved(stack: Stack, wanted: Resources) -> set[str]:
+    """The parameters whose resolved value is another than in the stack."""
+    before, after = stack.resource_map.resolved_parameters, wanted.resolved_parameters
+    return {key for key in {*before, *after} if before.get(key) != after.get(key)}
+
+
+def _check(backend: CloudFormationBackend, stack: Stack, template: str, parameters: Mapping[str, Any]) -> Resources:
+    """The template's map of resources, none of them created.
+
+    Refuses invalid parameters, and outputs of resources whose condition is false.
+    """
     parsed = Stack.parse_template(template)
     declared = parsed.get("Parameters", {})
     if absent := [key for key, each in declared.items() if "Default" not in each and key not in parameters]:
@@ -283,6 +309,7 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
                 message=f"Template format error: Unresolved resource dependencies [{', '.join(sorted(gone))}] in the "
                 "Outputs block of the template"
             )
+    return known
 
 
 def _taken(value: Any, holds: Callable[[str], bool]) -> Any:
@@ -330,6 +357,7 @@ def _tags(request: Mapping[str, Any]) -> dict[str, str]:
 
 def install(operations: Operations) -> None:
     """Change moto's CloudFormation in this process."""
+    lookups.install()
 
     def template_of(self: CloudFormationResponse) -> str | None:
         if self._get_param("UsePreviousTemplate"):

@@ -29,7 +29,7 @@ from moto.sns.models import sns_backends
 from moto.sts.models import sts_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded import iam_actions
+from extended_dlc.rehearsal.embedded import iam_actions, lookups
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
 from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
@@ -422,9 +422,13 @@ def _parameters_of_template(call: Call) -> Iterator[str]:
         template = json.loads(body) if isinstance(body, str) else body or {}
     except ValueError:  # YAML, which the CDK does not write
         return
-    for each in template.get("Parameters", {}).values():
-        if str(each.get("Type", "")).startswith("AWS::SSM::Parameter::Value<") and "Default" in each:
-            yield f"parameter/{str(each['Default']).lstrip('/')}"
+    given = {
+        str(each.get("ParameterKey")): str(each["ParameterValue"])
+        for each in call.parameters.get("Parameters") or ()
+        if isinstance(each, Mapping) and each.get("ParameterValue") is not None
+    }
+    for name in lookups.names_in(template, given):
+        yield f"parameter/{name.lstrip('/')}"
 
 
 def resources_of(action: str, call: Call) -> list[str]:

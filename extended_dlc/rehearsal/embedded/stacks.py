@@ -15,7 +15,7 @@ import logging
 import re
 import secrets
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -28,8 +28,8 @@ from moto.cloudformation.exceptions import (
 )
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
-from moto.ssm.models import ssm_backends
 
+from extended_dlc.rehearsal.embedded import lookups
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault
@@ -92,9 +92,9 @@ class Resources(ResourceMap):
         """Disabled before the resources exist: moto looks up attributes of types that it does not know."""
 
     def parse_ssm_parameter(self, value: str, value_type: str) -> str:
-        """The SSM parameter's value; an already resolved value is returned as it is."""
-        known = ssm_backends[self._account_id][self._region_name].get_parameter(value)
-        return super().parse_ssm_parameter(value, value_type) if known else value
+        """The present value of the SSM parameter with this name."""
+        found = lookups.read(value, account_id=self._account_id, region=self._region_name)
+        return found.split(",") if "<List<" in value_type or "CommaDelimited" in value_type else found  # type: ignore[return-value]
 
     def put(self, resource: Resource) -> None:
         """Make a resource visible to the template's functions."""
@@ -247,7 +247,7 @@ class Operation:
         kind = self._types[template["Type"]]
         action, known = "CREATE", ""
         try:
-            properties = _without_no_value(clean_json(template.get("Properties", {}), resources)) or {}
+            properties = self._properties(template, resources)
             name_property = kind.name_property()
             given = properties.get(name_property) if name_property else None
             if old is not None and old.wish.type == template["Type"]:
@@ -295,6 +295,15 @@ class Operation:
             _log.info("%s %s: %s", logical_id, action, reason, exc_info=not isinstance(error, CloudFormationError))
             self._event(logical_id, template, known, f"{action}_FAILED", reason)
             raise _Failure(logical_id, reason) from error
+
+    def _properties(self, template: Mapping[str, Any], resources: Resources) -> dict[str, Any]:
+        """A resource's properties with all functions and dynamic references resolved."""
+        cleaned = _without_no_value(clean_json(template.get("Properties", {}), resources)) or {}
+        stack = self._stack
+        found: dict[str, Any] = lookups.with_references_read(
+            cleaned, account_id=stack.account_id, region=stack.region_name
+        )
+        return found
 
     def _roll_back(self, before: Resources, journal: _Journal) -> None:
         """Return to the previous template: revert updated resources, then delete created ones."""
@@ -473,8 +482,8 @@ def in_dependency_order(resources: Mapping[str, Any]) -> list[str]:
     return order
 
 
-def references(value: Any, resources: Mapping[str, Any]) -> set[str]:
-    """The logical IDs that a part of a template refers to or depends on."""
+def references(value: Any, resources: Collection[str]) -> set[str]:
+    """Which of these logical IDs a part of a template refers to or depends on."""
     found: set[str] = set()
     if isinstance(value, Mapping):
         for key, each in value.items():

@@ -459,6 +459,53 @@ def test_an_update_without_a_change_is_refused_and_a_change_set_of_it_fails(aws:
     assert "didn't contain changes" in described["StatusReason"]
 
 
+def test_a_parameter_of_the_store_is_read_again_at_each_update_and_a_reference_with_its_resource(aws: Aws) -> None:
+    store, client = aws.client("ssm"), aws.client("cloudformation")
+    typed = {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/moves/text"}
+    model = serving(aws, "moves")["Resources"]
+    model["Model"]["Properties"]["PrimaryContainer"]["Environment"] = {"TYPED": {"Ref": "Typed"}}
+    described = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": "{{resolve:ssm:/moves/text}}"}}
+    template = {
+        "Parameters": {"Typed": typed},
+        "Resources": {"Role": model["Role"], "Model": model["Model"], "Topic": described},
+    }
+    with pytest.raises(ClientError, match=r"Unable to fetch parameters \[/moves/text\] from parameter store"):
+        deploy(aws, "moves", template)
+    store.put_parameter(Name="/moves/text", Value="first", Type="String")
+    stack = deploy(aws, "moves", template)
+    assert stack["Parameters"] == [{"ParameterKey": "Typed", "ParameterValue": "/moves/text", "ResolvedValue": "first"}]
+    first = physical(aws, "moves")
+    kept = {"StackName": "moves", "Parameters": [{"ParameterKey": "Typed", "UsePreviousValue": True}]}
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        client.update_stack(**kept, UsePreviousTemplate=True)
+
+    def displayed() -> str:
+        topic = aws.client("sns").get_topic_attributes(TopicArn=physical(aws, "moves")["Topic"])
+        return str(topic["Attributes"]["DisplayName"])
+
+    store.put_parameter(Name="/moves/text", Value="second", Type="String", Overwrite=True)
+    client.create_change_set(**kept, ChangeSetName="moved", UsePreviousTemplate=True)
+    (change,) = client.describe_change_set(StackName="moves", ChangeSetName="moved")["Changes"]
+    assert change["ResourceChange"]["LogicalResourceId"] == "Model"
+    assert {each["ChangeSource"] for each in change["ResourceChange"]["Details"]} == {"ParameterReference"}
+    client.execute_change_set(StackName="moves", ChangeSetName="moved")
+    assert settled(aws, "moves")["StackStatus"] == "UPDATE_COMPLETE"
+    second = physical(aws, "moves")
+    environment = aws.client("sagemaker").describe_model(ModelName=second["Model"].rsplit("/", 1)[1])
+    assert environment["PrimaryContainer"]["Environment"] == {"TYPED": "second"}
+    assert first["Model"] != second["Model"]
+    assert displayed() == "second"
+    # a reference alone is no change, because the template says the same
+    del template["Parameters"], template["Resources"]["Model"]
+    deploy(aws, "moves", template, update=True)
+    store.put_parameter(Name="/moves/text", Value="third", Type="String", Overwrite=True)
+    with pytest.raises(ClientError, match="No updates are to be performed"):
+        deploy(aws, "moves", template, update=True)
+    described["Properties"]["DisplayName"] += " and more"
+    deploy(aws, "moves", template, update=True)
+    assert displayed() == "third and more"
+
+
 def test_a_change_set_tells_what_would_be_replaced_and_does_it_when_executed(aws: Aws) -> None:
     deploy(aws, "changing", serving(aws, "changing", GREETING="a"))
     client, new = aws.client("cloudformation"), serving(aws, "changing", GREETING="b")
