@@ -123,14 +123,16 @@ class Process:
 
     def wait_until_idle(self, seconds: float = 60) -> None:
         """Until it no longer works on what nobody waits for: it would slow down whose turn is next."""
-        deadline, used = time.monotonic() + seconds, self._cpu_seconds()
+        deadline, used = time.monotonic() + seconds, self.cpu_seconds
         while time.monotonic() < deadline:
             time.sleep(0.2)
-            used, before = self._cpu_seconds(), used
+            used, before = self.cpu_seconds, used
             if used - before < 0.05:
                 return
 
-    def _cpu_seconds(self) -> float:
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all of its processes that run."""
         total = 0
         for number in self.processes:
             with contextlib.suppress(OSError):
