@@ -238,7 +238,7 @@ class Hub:
 
     @staticmethod
     def fail(environ, start_response):
-        start_response("500 Internal Server Error", [("content-length", "0")])
+        start_response("410 Gone", [("content-length", "0")])
         return []
 
     @property
@@ -332,7 +332,7 @@ def test_a_flipped_byte_is_downloaded_once_more_and_then_refused_by_name(ask, hu
 def test_a_file_that_cannot_be_had_is_named_with_its_status_and_leaves_no_model_in_the_cache(ask, hub):
     hub.faults["model.safetensors"] = hub.fail
     refused = ask(HF_MODEL_ID="tiny/bert", HF_TASK="feature-extraction")["refused"]
-    assert refused.startswith("model.safetensors of tiny/bert cannot be downloaded (500)")
+    assert refused.startswith("model.safetensors of tiny/bert cannot be downloaded (410)")
     offline = ask(HF_MODEL_ID="tiny/bert", HF_TASK="feature-extraction", HF_HUB_OFFLINE="1")["refused"]
     assert "HF_HUB_OFFLINE is set and the cache in " in offline
 
