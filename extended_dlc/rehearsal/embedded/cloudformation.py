@@ -25,7 +25,7 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from extended_dlc.rehearsal.embedded import lookups
+from extended_dlc.rehearsal.embedded import lookups, stack_outputs
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
@@ -358,6 +358,7 @@ def _tags(request: Mapping[str, Any]) -> dict[str, str]:
 def install(operations: Operations) -> None:
     """Change moto's CloudFormation in this process."""
     lookups.install()
+    stack_outputs.install()
 
     def template_of(self: CloudFormationResponse) -> str | None:
         if self._get_param("UsePreviousTemplate"):

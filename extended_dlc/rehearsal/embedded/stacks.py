@@ -27,12 +27,13 @@ from moto.cloudformation.exceptions import (
     ValidationError,
 )
 from moto.cloudformation.models import CloudFormationBackend, Event, Stack
-from moto.cloudformation.parsing import OutputMap, ResourceMap, clean_json
+from moto.cloudformation.parsing import OutputMap, ResourceMap
 
 from extended_dlc.rehearsal.embedded import lookups
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault
+from extended_dlc.rehearsal.embedded.stack_outputs import clean_json
 
 _log = logging.getLogger(__name__)
 

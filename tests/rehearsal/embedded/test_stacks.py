@@ -567,6 +567,34 @@ def test_exports_reach_other_stacks_and_end_with_theirs(aws: Aws) -> None:
     assert any("No export named shared-name" in each for *_, each in events(aws, "importing-late"))
 
 
+def test_an_output_of_another_stack_is_read_when_a_stack_is_made_or_updated_and_does_not_hold_it(aws: Aws) -> None:
+    def producing(value: str) -> Template:
+        made = {"Type": "AWS::SSM::Parameter", "Properties": {"Name": "/made", "Type": "String", "Value": value}}
+        return {"Resources": {"R": made}, "Outputs": {"O": {"Value": value}}}
+
+    def consuming(output: str, description: str = "") -> Template:
+        # the CDK writes the region too, and joins what it reads
+        read = {"Fn::GetStackOutput": {"StackName": "producing", "Region": REGION, "OutputName": output}}
+        value = {"Fn::Join": ["", ["read: ", read]]}
+        properties = {"Name": "/read", "Type": "String", "Value": value, "Description": description}
+        return {"Resources": {"R": {"Type": "AWS::SSM::Parameter", "Properties": properties}}}
+
+    def read() -> str:
+        return str(aws.client("ssm").get_parameter(Name="/read")["Parameter"]["Value"])
+
+    assert deploy(aws, "producing", producing("one"))["StackStatus"] == "CREATE_COMPLETE"
+    assert deploy(aws, "consuming", consuming("O"))["StackStatus"] == "CREATE_COMPLETE"
+    assert read() == "read: one"
+    deploy(aws, "producing", producing("two"), update=True)
+    assert read() == "read: one"
+    deploy(aws, "consuming", consuming("O", "changed"), update=True)
+    assert read() == "read: two"
+    assert deploy(aws, "consuming", consuming("Other"), update=True)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    failed = [event[2] for event in events(aws, "consuming") if "Other" in event[2]]
+    assert "stack producing in us-east-1 has no output Other" in failed[0]
+    assert destroyed(aws, "producing") == "DELETE_COMPLETE"
+
+
 def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws) -> None:
     template = {
         "Resources": {
