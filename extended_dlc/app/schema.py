@@ -356,8 +356,12 @@ _make(
         "pip_config": _named("Name or ARN of the secret whose text is a pip configuration file. Default: none."),
         "role": _named("ARN of the role of the build, which you grant what it needs. Default: a new one."),
         "project": _named("Name of the CodeBuild project that builds. Default: a new one."),
+        "records": _named(
+            "Name of the bucket that keeps a bill of materials of each image that is built. Default: none; the stack "
+            "of a platform's images has its own."
+        ),
     },
-    found=("network", "pip_config", "role", "project"),
+    found=("network", "pip_config", "role", "project", "records"),
 )
 
 

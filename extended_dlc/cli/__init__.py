@@ -25,6 +25,7 @@ _COMMANDS = (
     "plan",
     "prepare",
     "rehearse",
+    "sbom",
     "schema",
     "smoke",
     "token",

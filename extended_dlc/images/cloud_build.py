@@ -107,6 +107,7 @@ def build_in_cloud(
         *_options(scope, build, project),
         *checks,
         *(["--advanced-parameters"] if build.advanced_parameters else []),
+        *_records(build, project, repository),
     ]
     grant_build(project, base=base, repository=repository, reads=(uploaded, program))
     said = " ".join(shlex.quote(each) for each in arguments)
@@ -146,6 +147,15 @@ def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.
             _allow(project, ["ssm:PutParameter"], [arn])
         options.append(f"--parameter={region}:{name}")
     return options
+
+
+def _records(build: CloudBuild, project: codebuild.IProject, repository: ecr.IRepository) -> list[str]:
+    """Arguments for bills of materials; the build may read and write those of its own repository."""
+    if build.records is None:
+        return []
+    if project.role is not None:  # None for a project imported by name
+        build.records.grant_read_write(project, f"{repository.repository_name}/*")
+    return [f"--records={build.records.bucket_name}"]
 
 
 def proxy_variables(build: CloudBuild) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from aws_cdk import CfnOutput, Environment, RemovalPolicy, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from extended_dlc.images.image import ExtendedDlc
@@ -26,8 +27,8 @@ class ImageStack(Stack):
     """Repositories of extended images that other accounts may pull from, each image named by an SSM parameter.
 
     The parameter `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, such as `/images/text/inference/5.24.0/cu124`, holds the image's
-    reference with its digest; `EcrImage.from_parameter` takes it. Repositories and parameters stay when the stack is
-    deleted, because endpoints of other stacks may need them.
+    reference with its digest; `EcrImage.from_parameter` takes it. A bucket keeps the bill of materials of each image.
+    Repositories, parameters and bucket stay when the stack is deleted, because endpoints of other stacks may need them.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class ImageStack(Stack):
         self._prefix, self._readers, self._rebuilds = prefix, readers, rebuilds
         self._regions = self._checked(regions)
         self._build = build or CloudBuild()
+        self.records = self._build.records or self._new_records()
+        """The bucket of bills of materials, which the readers may read."""
         self.images: dict[str, ExtendedDlc] = {}
         """The images by their keys."""
         self.parameters: dict[str, str] = {}
@@ -100,6 +103,7 @@ class ImageStack(Stack):
             self._build,
             parameters=(*self._build.parameters, name, *(f"{region}:{name}" for region in self._regions)),
             advanced_parameters=shared or self._build.advanced_parameters,
+            records=self.records,
         )
         image = ExtendedDlc(home, "Image", repository=repository, build=build, **options)
         self.parameters[key] = name
@@ -121,9 +125,24 @@ class ImageStack(Stack):
             removal_policy=RemovalPolicy.RETAIN,
         )
         # No image expires: ECR does not know which are in use, and SageMaker pulls them again when it scales out.
-        for statement in _pulls(self._readers):
+        for statement in _allows(self._readers, PULL):
             repository.add_to_resource_policy(statement)
         return repository
+
+    def _new_records(self) -> s3.Bucket:
+        bucket = s3.Bucket(
+            self,
+            "Records",
+            encryption=s3.BucketEncryption.S3_MANAGED,
+            block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
+            enforce_ssl=True,
+            versioned=True,
+            removal_policy=RemovalPolicy.RETAIN,
+        )
+        for statement in _allows(self._readers, ["s3:GetObject"], resources=[bucket.arn_for_objects("*")]):
+            bucket.add_to_resource_policy(statement)
+        CfnOutput(self, "RecordsBucket", value=bucket.bucket_name, description="Keeps the images' bills of materials")
+        return bucket
 
     def _share(self, home: Construct, name: str, image: ExtendedDlc) -> None:
         """Share the parameter with the accounts through AWS RAM; their templates name it by its ARN."""
@@ -171,7 +190,7 @@ class ImageStack(Stack):
             env=Environment(account=self.account, region=region),
             description="How ECR makes the copies of extended images in this region",
         )
-        statements = [statement.to_statement_json() for statement in _pulls(self._readers)]
+        statements = [statement.to_statement_json() for statement in _allows(self._readers, PULL)]
         policy = {"Version": "2012-10-17", "Statement": statements}
         ecr.CfnRepositoryCreationTemplate(
             stack,
@@ -201,19 +220,25 @@ def _decided(version: ImageVersion, scope: Construct) -> Any:
     return decision.image
 
 
-def _pulls(readers: Readers | None) -> list[iam.PolicyStatement]:
-    """The statements of a repository's policy."""
+def _allows(
+    readers: Readers | None, actions: Sequence[str], *, resources: Sequence[str] | None = None
+) -> list[iam.PolicyStatement]:
+    """The statements of a resource's policy that allow the readers these actions.
+
+    :param resources: Default: none, as in a repository's policy.
+    """
     found = []
+    on: dict[str, Any] = {"actions": list(actions), "resources": list(resources) if resources else None}
     if readers is not None and readers.accounts:
         principals: list[iam.IPrincipal] = [iam.AccountPrincipal(account) for account in readers.accounts]
-        found.append(iam.PolicyStatement(sid="Accounts", actions=list(PULL), principals=principals))
+        found.append(iam.PolicyStatement(sid="Accounts", principals=principals, **on))
     if readers is not None and readers.organisation is not None:
         found.append(
             iam.PolicyStatement(
                 sid="Organisation",
-                actions=list(PULL),
                 principals=[iam.AnyPrincipal()],
                 conditions={"StringEquals": {"aws:PrincipalOrgID": readers.organisation}},
+                **on,
             )
         )
     return found

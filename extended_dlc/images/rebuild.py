@@ -23,7 +23,7 @@ def build_again(home: Construct, image: ExtendedDlc, rebuilds: Rebuilds, build: 
     assert built is not None  # noqa: S101 - built by CloudBuild
     variables = {
         "PROGRAM": built.program,
-        "ARGUMENTS": built.arguments,
+        "ARGUMENTS": built.arguments + (" --only-for-newer-base" if rebuilds.only_for_newer_base else ""),
         "REBUILD": "<aws.scheduler.scheduled-time>",
         **proxy_variables(build),
     }

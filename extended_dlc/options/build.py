@@ -16,6 +16,7 @@ from extended_dlc.options.network import Network
 if TYPE_CHECKING:
     from aws_cdk import aws_codebuild as codebuild
     from aws_cdk import aws_iam as iam
+    from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_secretsmanager as secretsmanager
 
 DOCKER_OUTPUT = "type=docker,oci-mediatypes=false"
@@ -162,6 +163,11 @@ class CloudBuild:
     advanced_parameters: bool = False
     """Whether the parameters are of the advanced kind, which costs, and which other accounts can be let read. Default:
     they are not."""
+
+    records: s3.IBucket | None = None
+    """The bucket that keeps a bill of materials of each image that is built (CycloneDX, Python packages alone), named
+    by the image's digest, and what changed in packages since the one before. Default: none; `ImageStack` has its own.
+    """
 
     project: codebuild.IProject | None = None
     """The CodeBuild project that builds, privileged, on a Linux image with Docker, buildx and Python 3.9 or newer; its

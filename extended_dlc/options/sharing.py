@@ -49,6 +49,10 @@ class Rebuilds:
     timezone: str = "UTC"
     """The clock's, as the time zone database calls it. Default: `UTC`."""
 
+    only_for_newer_base: bool = False
+    """Whether a rebuild is left out while the base's tag names the image that the latest build used. Bases of other
+    registries than ECR are always rebuilt. Default: False, because packages change too."""
+
     failure_topic: sns.ITopic | None = None
     """The topic that is told of each rebuild that fails, as one that the scan refuses. Default: none."""
 

@@ -2,6 +2,7 @@
 
 It needs Docker with buildx (or what CDK_DOCKER names), Python 3.9 or newer and boto3, and nothing of this package. Its
 arguments are in the variable ARGUMENTS. An image that its repository has under the tag is not built again.
+`extended-dlc sbom` uses its functions for bills of materials.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import tempfile
 import threading
 import time
 import urllib.request
+import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,16 @@ class Docker:
             [self._program, "--version"], capture_output=True, text=True, check=False
         )
         return [] if "podman" in version.stdout else ["--output=type=docker,oci-mediatypes=false"]
+
+    def read(self, *arguments: str) -> str:
+        """The standard output of a command; `BuildError` where it fails."""
+        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            [self._program, *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            lines = (done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]
+            raise BuildError(f"'docker {arguments[0]}' failed{hint(lines)}: {' | '.join(lines)}")
+        return done.stdout
 
     def run(self, *arguments: str, given: str | None = None) -> None:
         """Run a command and show what it prints; `BuildError` where it fails, or where the time is up."""
@@ -186,6 +198,193 @@ def check_findings(
             yield f"{name} ({severity}; it was allowed until {until[name]})"
 
 
+LISTING = """
+import json, sys
+from importlib.metadata import distributions
+found = {}
+for each in distributions():
+    name = each.metadata["Name"]
+    if name:
+        classifiers = [line for line in each.metadata.get_all("Classifier") or () if line.startswith("License ::")]
+        found.setdefault(name, [name, each.version, each.metadata["License-Expression"], classifiers])
+print(json.dumps({"python": sys.version.split()[0], "packages": sorted(found.values())}))
+"""
+"""What an image runs to list its Python packages, from the same metadata as `pip inspect`; vLLM's images lack pip."""
+
+_EITHER = 'if command -v python >/dev/null; then exec python -B -c "$0"; else exec python3 -B -c "$0"; fi'
+
+SCOPE = "Python packages alone; the operating system, CUDA and its drivers are AWS's part, which ECR's scan looks at"
+
+
+def list_packages(docker: Docker, reference: str) -> dict[str, Any]:
+    """The Python version of an image, and name, version and licence of each of its packages."""
+    printed = docker.read("run", "--rm", "--network=none", "--entrypoint=/bin/sh", reference, "-c", _EITHER, LISTING)
+    lines = [line for line in printed.splitlines() if line.startswith('{"python"')]
+    if not lines:
+        raise BuildError(f"{reference} does not list its packages: it printed {printed[:200]!r}")
+    listed: dict[str, Any] = json.loads(lines[-1])
+    return listed
+
+
+def bill_of_materials(
+    listed: Mapping[str, Any], *, image: str, base: str | None, base_digest: str | None, made: str
+) -> dict[str, Any]:
+    """The packages of an image as a bill of materials: CycloneDX 1.6.
+
+    :param image: The reference of the image, with its digest where that is known.
+    :param made: When it was made, as ISO 8601.
+    """
+    repository, _, version = image.rpartition("@" if "@" in image else ":")
+    about = {"scope": SCOPE, "python": listed["python"], "base": base, "base-digest": base_digest}
+    return {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, image)}",
+        "version": 1,
+        "metadata": {
+            "timestamp": made,
+            "tools": {"components": [{"type": "application", "name": "extended-dlc"}]},
+            "component": {"type": "container", "bom-ref": image, "name": repository or image, "version": version},
+            "properties": [
+                {"name": f"extended-dlc:{name}", "value": value} for name, value in about.items() if value is not None
+            ],
+        },
+        "components": [_component(*package) for package in listed["packages"]],
+        # what is listed is not all that is in the image
+        "compositions": [{"aggregate": "incomplete", "assemblies": [image]}],
+    }
+
+
+def _component(name: str, version: str, expression: str | None, classifiers: Sequence[str]) -> dict[str, Any]:
+    purl = f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{quote(version, safe='')}"
+    licences: list[dict[str, Any]] = [{"license": {"name": each.rpartition(" :: ")[2]}} for each in classifiers]
+    if expression:
+        licences = [{"expression": expression}]
+    component = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    return {**component, "licenses": licences} if licences else component
+
+
+def property_of(bill: Mapping[str, Any], name: str) -> str | None:
+    """A property of the image that its bill of materials names, as `base-digest`."""
+    properties = bill["metadata"].get("properties", ())
+    return next((str(each["value"]) for each in properties if each["name"] == f"extended-dlc:{name}"), None)
+
+
+def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What changed in packages from one bill of materials to another."""
+    before, after = ({each["purl"].rpartition("@")[0]: each for each in bill["components"]} for bill in (old, new))
+    both = [(before[purl], after[purl]) for purl in sorted(before.keys() & after.keys())]
+    return {
+        "from": old["metadata"]["component"]["bom-ref"],
+        "to": new["metadata"]["component"]["bom-ref"],
+        "base": [property_of(bill, "base-digest") or property_of(bill, "base") for bill in (old, new)],
+        "changed": [
+            {"name": then["name"], "from": then["version"], "to": now["version"]}
+            for then, now in both
+            if then["version"] != now["version"]
+        ],
+        "added": [
+            {"name": after[purl]["name"], "version": after[purl]["version"]}
+            for purl in sorted(after.keys() - before.keys())
+        ],
+        "removed": [
+            {"name": before[purl]["name"], "version": before[purl]["version"]}
+            for purl in sorted(before.keys() - after.keys())
+        ],
+    }
+
+
+def change_lines(changes: Mapping[str, Any]) -> list[str]:
+    """The changes for a person, a line each."""
+    counts = ", ".join(f"{len(changes[kind])} {kind}" for kind in ("changed", "added", "removed"))
+    return [
+        f"packages since {changes['from']}: {counts}",
+        *(f"  {each['name']} {each['from']} -> {each['to']}" for each in changes["changed"]),
+        *(f"  {each['name']} {each['version']} is new" for each in changes["added"]),
+        *(f"  {each['name']} {each['version']} is gone" for each in changes["removed"]),
+    ]
+
+
+class Records:
+    """Bills of materials in S3: `DIGEST.cdx.json`, `DIGEST.changes.json` and `latest.cdx.json`, below the image's name.
+
+    The colon of a digest is a hyphen in these names.
+    """
+
+    def __init__(self, bucket: str, repository: str) -> None:
+        self._s3 = client("s3")
+        self._bucket, self._prefix = bucket, repository
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A bill of materials; None where there is none."""
+        try:
+            answer = self._s3.get_object(Bucket=self._bucket, Key=f"{self._prefix}/{name}.cdx.json")
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        bill: dict[str, Any] = json.loads(answer["Body"].read())
+        return bill
+
+    def put(self, name: str, kind: str, content: Mapping[str, Any]) -> None:
+        body = json.dumps(content, indent=1).encode()
+        key = f"{self._prefix}/{name}.{kind}.json"
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
+        say(f"s3://{self._bucket}/{key} is written")
+
+
+def keep_bill(given: argparse.Namespace, docker: Docker, *, tag: str, digest: str, base_digest: str | None) -> None:
+    """Write the image's bill of materials, and what changed since the latest one, to the bucket of records."""
+    repository = Repository(given.repository)
+    records = Records(given.records, repository.name)
+    name = digest.replace(":", "-")
+    if records.get(name) is not None:
+        return
+    log_in(docker, f"{given.repository}:{tag}")
+    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    bill = bill_of_materials(
+        list_packages(docker, f"{given.repository}:{tag}"),
+        image=f"{given.repository}@{digest}",
+        base=base_of(given),
+        base_digest=base_digest,
+        made=made,
+    )
+    latest = records.get("latest")
+    records.put(name, "cdx", bill)
+    if latest is not None:
+        changes = compare(latest, bill)
+        records.put(name, "changes", changes)
+        for line in change_lines(changes):
+            say(line)
+    records.put("latest", "cdx", bill)
+
+
+def base_of(given: argparse.Namespace) -> str:
+    """The reference of the base; empty where the build arguments name none."""
+    return next((str(each.partition("=")[2]) for each in given.build_arg if each.startswith("BASE_IMAGE=")), "")
+
+
+def digest_of_base(reference: str) -> str | None:
+    """The digest that ECR has under a reference now; None for other registries."""
+    if "@" in reference:
+        return reference.partition("@")[2]
+    found = _ECR.fullmatch(reference)
+    if found is None:
+        return None
+    name, _, tag = reference.partition("/")[2].partition(":")
+    answer = client("ecr", found["region"]).batch_get_image(
+        registryId=found["account"], repositoryName=name, imageIds=[{"imageTag": tag or "latest"}]
+    )
+    return next((str(image["imageId"]["imageDigest"]) for image in answer["images"]), None)
+
+
+def is_due(given: argparse.Namespace, rebuild: str | None, base_digest: str | None) -> bool:
+    """Whether there is something to build: a scheduled rebuild may be for newer bases alone."""
+    if not rebuild or not given.only_for_newer_base or base_digest is None:
+        return True
+    latest = Records(given.records, Repository(given.repository).name).get("latest")
+    return latest is None or property_of(latest, "base-digest") != base_digest
+
+
 def client(service: str, region: str | None = None) -> Any:
     """A client of one of AWS's services."""
     import boto3  # the build installs it where the machine has none
@@ -248,8 +447,7 @@ def proxies(given: argparse.Namespace) -> list[str]:
 
 def build(given: argparse.Namespace, docker: Docker, tag: str, rebuild: str | None) -> None:
     """Build the image and push it."""
-    base = next((each.partition("=")[2] for each in given.build_arg if each.startswith("BASE_IMAGE=")), "")
-    for reference in dict.fromkeys((base, f"{given.repository}:{tag}")):
+    for reference in dict.fromkeys((base_of(given), f"{given.repository}:{tag}")):
         log_in(docker, reference)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -351,6 +549,8 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("--allow", action="append", default=[], metavar="NAME:DATE")
     parsed.add_argument("--parameter", action="append", default=[], metavar="REGION:NAME")
     parsed.add_argument("--advanced-parameters", action="store_true")
+    parsed.add_argument("--records", metavar="BUCKET", help="where bills of materials are kept")
+    parsed.add_argument("--only-for-newer-base", action="store_true", help="of rebuilds; needs --records")
     return parsed
 
 
@@ -360,7 +560,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     url, rebuild = os.environ.get("SIGNAL"), os.environ.get("REBUILD") or None
     docker = Docker(time.monotonic() + given.seconds, os.environ.get("CDK_DOCKER") or "docker")
     try:
+        base_digest = digest_of_base(base_of(given)) if given.records else None
+        if not is_due(given, rebuild, base_digest):
+            say(f"{base_of(given)} is still {base_digest}: nothing is built")
+            return
         tag, digest = provide(given, docker, rebuild)
+        if given.records:
+            keep_bill(given, docker, tag=tag, digest=digest, base_digest=base_digest)
         if given.parameter:
             publish(given, digest if rebuild else Repository(given.repository).newest(tag) or digest)
     except Exception as error:

@@ -167,6 +167,8 @@ class Lookups:
         if settings.project is not None:
             home = f"{self.key}BuildProject"
             found["project"] = codebuild.Project.from_project_name(self.scope, home, settings.project)
+        if settings.records is not None:
+            found["records"] = s3.Bucket.from_bucket_name(self.scope, f"{self.key}Records", settings.records)
         return found
 
     def _secret(self, construct_id: str, named: str | None) -> secretsmanager.ISecret | None:

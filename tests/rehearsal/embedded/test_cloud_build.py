@@ -39,9 +39,12 @@ elif arguments[0] == "push":
     from tests.support.embedded import Aws, Image
     host, _, rest = arguments[1].partition("/")
     name, _, tag = rest.partition(":")
-    image = Image("built", os.environ["MEDIA_TYPE"])
+    image = Image(os.environ.get("CONTENT", "built"), os.environ["MEDIA_TYPE"])
     done = image.push(Aws(int(host.rpartition(":")[2]), here, None, here), name, tag)
     sys.exit(0 if done.status == 201 else str(done))
+elif arguments[0] == "run":
+    # the image's Python is this one, with what PYTHONPATH adds
+    os.execvp("sh", ["sh", *arguments[arguments.index("-c"):]])
 elif arguments[0] == "--version":
     print("Docker version 28.2.2, build e6534b4")
 """
@@ -173,3 +176,67 @@ def test_a_build_that_never_ran_its_program_signals_too(codebuild: CodeBuild) ->
     output, (signal,) = codebuild.run("--context=x", PROGRAM="s3://assets/gone.py")
     assert (signal["Status"], signal["UniqueId"]) == ("FAILURE", "build")
     assert "see the log of the build" in signal["Reason"], output
+
+
+def test_each_build_leaves_a_bill_of_materials_and_what_changed_and_an_old_base_is_not_built_again(
+    codebuild: CodeBuild, tmp_path: Path
+) -> None:
+    """A rebuild with another release of one package, then one whose base is the same, then one on a newer base."""
+    aws = codebuild.aws
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="records")
+    for name in ("cloud/billed", "base"):
+        aws.client("ecr").create_repository(repositoryName=name)
+    base = Image("base of May")
+    assert base.push(aws, "base", "2.6").status == 201
+    arguments = (
+        "--context=s3://assets/context.tar.gz",
+        f"--repository=127.0.0.1:{aws.port}/cloud/billed",
+        "--tag=cafe",
+        "--build-arg=BASE_IMAGE=123456789012.dkr.ecr.us-east-1.amazonaws.com/base:2.6",
+        "--records=records",
+        f"--parameter={REGION}:/images/billed",
+    )
+    packages = tmp_path / "packages"
+
+    def bring(name: str, version: str) -> None:
+        folder = packages / f"{name}.dist-info"
+        folder.mkdir(parents=True, exist_ok=True)
+        head = f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n"
+        (folder / "METADATA").write_text(f"{head}License-Expression: Apache-2.0\n")
+
+    def record(name: str) -> Any:
+        return json.loads(s3.get_object(Bucket="records", Key=f"cloud/billed/{name}.json")["Body"].read())
+
+    bring("Sand_Paper", "1.0+cu124")
+    output, (signal,) = codebuild.run(*arguments, PYTHONPATH=str(packages))
+    assert signal["Status"] == "SUCCESS", output
+    first = signal["Data"].replace(":", "-")
+    bill = record(f"{first}.cdx")
+    properties = {each["name"]: each["value"] for each in bill["metadata"]["properties"]}
+    assert properties["extended-dlc:base-digest"] == digest(base.manifest)
+    purl = "pkg:pypi/sand-paper@1.0%2Bcu124"
+    (paper,) = [each for each in bill["components"] if each["purl"] == purl]
+    assert (paper["name"], paper["licenses"]) == ("Sand_Paper", [{"expression": "Apache-2.0"}])
+    assert {"boto3", "pydantic"} <= {each["name"] for each in bill["components"]}
+    assert f"@{signal['Data']}" in bill["metadata"]["component"]["bom-ref"]
+    bring("Sand_Paper", "1.1")
+    bring("glue", "2")
+    rebuild = {"PYTHONPATH": str(packages), "CONTENT": "rebuilt", "REBUILD": "2026-11-28T03:00:00Z", "SIGNAL": ""}
+    output, _ = codebuild.run(*arguments, **rebuild)
+    second = digest(Image("rebuilt").manifest)
+    changes = record(f"{second.replace(':', '-')}.changes")
+    assert changes["from"].endswith(signal["Data"])
+    assert changes["changed"] == [{"name": "Sand_Paper", "from": "1.0+cu124", "to": "1.1"}]
+    assert (changes["added"], changes["removed"]) == ([{"name": "glue", "version": "2"}], [])
+    assert "  Sand_Paper 1.0+cu124 -> 1.1" in output
+    assert record("latest.cdx") == record(f"{second.replace(':', '-')}.cdx")
+    later = rebuild | {"REBUILD": "2026-12-05T03:00:00Z"}
+    output, _ = codebuild.run(*arguments, "--only-for-newer-base", **later)
+    assert f"base:2.6 is still {digest(base.manifest)}: nothing is built" in output
+    assert not any(call["arguments"][0] in ("build", "push") for call in codebuild.calls())
+    assert Image("base of June").push(aws, "base", "2.6").status == 201
+    output, _ = codebuild.run(*arguments, "--only-for-newer-base", **later | {"CONTENT": "on June"})
+    parameter = aws.client("ssm").get_parameter(Name="/images/billed")["Parameter"]["Value"]
+    assert parameter.endswith(digest(Image("on June").manifest)), output
+    assert record("latest.cdx")["metadata"]["component"]["bom-ref"] == parameter
