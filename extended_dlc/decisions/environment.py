@@ -82,6 +82,14 @@ def _broken(row: Mapping[str, Any], value: str) -> str | None:
         case "one of":
             if value not in row["values"]:
                 return f"must be one of {', '.join(row['values'])}"
+        case "adapters":
+            parsed = [re.fullmatch(row["pattern"], one.strip(), re.ASCII) for one in value.split(",")]
+            names = {one[1] for one in parsed if one}
+            if len(names) < len(parsed) or len(names) > row["most"]:
+                return (
+                    f"must be at most {row['most']} adapters of different names, such as "
+                    "'sql=someone/sql-lora, poems=someone/poems-lora@main'"
+                )
         case "namespace":
             if not re.fullmatch(row["pattern"], value):
                 return "must be a CloudWatch namespace: at most 255 letters, digits and . - _ / # :"

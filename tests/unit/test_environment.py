@@ -48,6 +48,16 @@ VALUES = (
     *("0", "1", "2", "16", "60", "1024", "1025", "3600", "3601", "10000", "10001", "65535", "65536", "86400", "86401"),
     *("10000000", "10000001", "1e3", "-1", "many", "true", "False", "yes", "maybe", "auto", "bfloat16", "int8"),
     *("Mine/Metrics", "AWS/Mine", "a b"),
+    *(
+        "sql=someone/sql",
+        "sql=gpt2@v1.0, a-b.c=some.one/x",
+        "sql=a/b,sql=c/d",
+        "sql=a/b,",
+        "sql=a/b/c",
+        "=a/b",
+        "sql=a@",
+    ),
+    *(",".join(f"a{number}=a/b" for number in range(count)) for count in (32, 33)),
 )
 
 

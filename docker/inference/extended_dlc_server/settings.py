@@ -16,9 +16,23 @@ MEGABYTE = 1024 * 1024
 STUCK_SECONDS = 120
 """How much longer than its deadline an inference may take before the process ends."""
 
+MOST_ADAPTERS = 32
+"""How many adapters may be served beside a model: each takes memory, and a share of that for keys and values."""
+
 _NAMESPACE = re.compile(r"(?!AWS/)[\w./#:-]{1,255}", re.ASCII)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+ADAPTER_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
+_ADAPTER = re.compile(rf"({ADAPTER_NAME.pattern})=([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@([\w./-]+))?", re.ASCII)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubAdapter:
+    """An adapter on the Hub that is served beside the model."""
+
+    name: str
+    model_id: str
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +110,10 @@ class Settings:
     allow_incomplete: bool = False
     """`EXTENDED_DLC_ALLOW_INCOMPLETE`, whether to serve a model that lacks weights, its tokenizer or its adapter.
     Default: no, the start fails."""
+
+    adapters: tuple[HubAdapter, ...] = ()
+    """`EXTENDED_DLC_ADAPTERS`, LoRA adapters on the Hub that requests may pick by name, beside those in `adapters/` of
+    the model folder. Default: none."""
 
     install_requirements: bool = True
     """`EXTENDED_DLC_INSTALL_REQUIREMENTS`, whether pip installs `code/requirements.txt` at start. Default: yes."""
@@ -181,6 +199,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         ),
         body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
+        adapters=read.adapters("EXTENDED_DLC_ADAPTERS"),
         allow_incomplete=read.yes_or_no("EXTENDED_DLC_ALLOW_INCOMPLETE"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
         queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
@@ -249,6 +268,19 @@ class _Reader:
                 f"{name} ('{value}') must be a CloudWatch namespace: at most 255 letters, digits and . - _ / # :"
             )
         return value
+
+    def adapters(self, name: str) -> tuple[HubAdapter, ...]:
+        value = self.text(name)
+        if value is None:
+            return ()
+        parsed = [_ADAPTER.fullmatch(one.strip()) for one in value.split(",")]
+        found = [HubAdapter(name=one[1], model_id=one[2], revision=one[3]) for one in parsed if one]
+        if None in parsed or len(found) > MOST_ADAPTERS or len({one.name for one in found}) < len(found):
+            self._problems.append(
+                f"{name} ('{value[:100]}') must be at most {MOST_ADAPTERS} adapters of different names, such as "
+                "'sql=someone/sql-lora, poems=someone/poems-lora@main'"
+            )
+        return tuple(found)
 
     def hub_id(self, name: str, folder: Path) -> str | None:
         value = self.text(name)

@@ -1,4 +1,4 @@
-"""Merges a PEFT adapter (such as LoRA) into the weights of its base model."""
+"""Merges a PEFT adapter (such as LoRA) into the weights of its base model, or loads several beside them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,33 @@ class Adapter:
 
     def merged(self, model: Any) -> tuple[Any, frozenset[str], list[str]]:
         """Return the model with the adapter merged, the names of the adapter's weights, and what does not fit."""
+        wrapped, stored, lacks = self._loaded(model, None, "default")
+        if not hasattr(wrapped, "merge_and_unload") or wrapped.active_peft_config.is_prompt_learning:
+            raise StartError(
+                f"the adapter {self.name} is of the kind {self.config.get('peft_type')}, which cannot be merged into "
+                "the weights of its base and is not served: load it in model_fn of code/inference.py"
+            )
+        return wrapped.merge_and_unload(), frozenset(name.removeprefix(_PREFIX) for name in stored), lacks
+
+    def added(self, model: Any, wrapped: Any, inner: str) -> Any:
+        """Load the adapter under an inner name beside those in `wrapped`, which is None for the first; return it.
+
+        Raises `StartError` for an adapter that cannot be switched on and off, or does not fit.
+        """
+        kind, bias = str(self.config.get("peft_type")), self.config.get("bias", "none")
+        if kind != "LORA" or bias != "none":
+            why = f"of the kind {kind}" if kind != "LORA" else f"trained with the bias '{bias}'"
+            raise StartError(
+                f"the adapter {self.name} is {why}, which cannot be switched on and off for each request: serve LoRA "
+                "adapters with the bias 'none' beside a model, and others merged into their base"
+            )
+        wrapped, _, lacks = self._loaded(model, wrapped, inner)
+        if lacks:
+            raise StartError("; ".join(lacks))
+        return wrapped
+
+    def _loaded(self, model: Any, wrapped: Any, inner: str) -> tuple[Any, set[str], list[str]]:
+        """Load the adapter into the model; return peft's model, the adapter's weights, and what does not fit."""
         try:
             peft, utils = importlib.import_module("peft"), importlib.import_module("peft.utils")
         except ImportError as error:
@@ -70,31 +98,37 @@ class Adapter:
                 f"{self.name} is an adapter, and the peft of this image cannot be imported ({error}): name a version "
                 "of peft that fits in code/requirements.txt, or merge the adapter into its base (merge_and_unload)"
             ) from error
+        folder = str(self.folder)
         try:
-            wrapped = peft.PeftModel.from_pretrained(model, str(self.folder), is_trainable=False)
-            stored = set(utils.load_peft_weights(str(self.folder), device="cpu"))
-            expected = set(utils.get_peft_model_state_dict(wrapped, save_embedding_layers=False))
+            if wrapped is None:
+                wrapped = peft.PeftModel.from_pretrained(model, folder, adapter_name=inner, is_trainable=False)
+            else:
+                wrapped.load_adapter(folder, adapter_name=inner, is_trainable=False)
+            stored = set(utils.load_peft_weights(folder, device="cpu"))
+            expected = set(utils.get_peft_model_state_dict(wrapped, adapter_name=inner, save_embedding_layers=False))
         except Exception as error:
             raise StartError(
                 f"the adapter {self.name} does not fit its base: {type(error).__name__}: {error}. It was trained on "
                 f"{self.config.get('base_model_name_or_path')}; a head of another size wants the config.json of the "
                 "training beside the adapter"
             ) from error
-        unused = stored - expected - set(wrapped.state_dict())
-        if not hasattr(wrapped, "merge_and_unload") or wrapped.active_peft_config.is_prompt_learning:
-            raise StartError(
-                f"the adapter {self.name} is of the kind {self.config.get('peft_type')}, which cannot be merged into "
-                "the weights of its base and is not served: load it in model_fn of code/inference.py"
-            )
         lacks = [
             f"the adapter {self.name} {verb}: {some(names)}"
             for verb, names in {
                 "lacks weights": expected - stored,
-                "has weights that its base has no place for": unused,
+                "has weights that its base has no place for": stored - expected - set(wrapped.state_dict()),
             }.items()
             if names
         ]
-        return wrapped.merge_and_unload(), frozenset(name.removeprefix(_PREFIX) for name in stored), lacks
+        return wrapped, stored, lacks
+
+
+def attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
+    """Load adapters, by their inner names, into the layers of a model; return peft's model, which switches them."""
+    wrapped = None
+    for inner, adapter in adapters.items():
+        wrapped = adapter.added(model, wrapped, inner)
+    return wrapped
 
 
 def require_peft(adapter: Adapter, incomplete: Incomplete) -> bool:

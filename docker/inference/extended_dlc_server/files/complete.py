@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 _MODELS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 ADAPTER_CONFIG = "adapter_config.json"
+SERVED = "adapters"
+"""The folder in the model folder with a sub-folder for each adapter that is served beside the model."""
+
 
 VOCABULARIES = (
     *("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
@@ -79,12 +82,15 @@ def has_weights(names: Collection[str]) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the relative paths of the files in three levels of a folder, without `code/` and hidden ones."""
+    """Return the relative paths of the model's files in three levels of a folder, without hidden ones.
+
+    `code/` and the adapters beside the model are left out.
+    """
     if not folder.is_dir():
         return []
     files = [file for pattern in ("*", "*/*", "*/*/*") for file in folder.glob(pattern) if file.is_file()]
     names = (file.relative_to(folder).as_posix() for file in files)
-    return sorted(name for name in names if not name.startswith(("code/", ".")))
+    return sorted(name for name in names if not name.startswith(("code/", f"{SERVED}/", ".")))
 
 
 def why_no_model(names: Iterable[str], name: str) -> str | None:

@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import StartError
-from ..settings import MEGABYTE, Settings
+from ..settings import ADAPTER_NAME, MEGABYTE, MOST_ADAPTERS, Settings
 from . import parts
 from .adapters import Adapter, require_peft, without_adapter
 from .complete import (
     ADAPTER_CONFIG,
+    SERVED,
     TORCH,
     VOCABULARIES,
     Incomplete,
@@ -47,6 +49,10 @@ PROGRESS_SECONDS = 10
 
 _CACHES = {"HF_HUB_CACHE": "", "HUGGINGFACE_HUB_CACHE": "", "HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}
 """Variables that set the Hub's cache, by descending precedence, and the folder below each."""
+
+_NAMED = ("HF_MODEL_ID", "HF_MODEL_REVISION")
+_NAMED_ADAPTER = ("an adapter of EXTENDED_DLC_ADAPTERS", "a revision in EXTENDED_DLC_ADAPTERS")
+"""What names a repository and its revision."""
 
 _NEVER = frozenset(
     {
@@ -174,9 +180,10 @@ def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> We
         if given and adapter.base and given != adapter.base:
             log.warning("the adapter was trained on %s and goes onto %s (HF_MODEL_ID)", adapter.base, given)
         revision = settings.revision if given else adapter.revision
-        base = _from_hub(
-            wanted, replace(settings, revision=revision), False, of_adapter=None if given else adapter.name
+        named = (
+            _NAMED if given else (f"the base of the adapter {adapter.name}", f"the revision in its {ADAPTER_CONFIG}")
         )
+        base = _from_hub(wanted, replace(settings, revision=revision), False, named)
         if (base.folder / ADAPTER_CONFIG).is_file():
             raise StartError(
                 f"{base.name}, the base of the adapter {adapter.name}, is an adapter itself: merge it into its own "
@@ -186,6 +193,37 @@ def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> We
         return base
     log.info("the adapter %s goes onto %s", adapter.name, base.name)
     return replace(base, adapter=adapter)
+
+
+def find_adapters(settings: Settings, incomplete: Incomplete) -> list[Adapter]:
+    """Find the adapters to serve beside the model: in the model folder's `adapters/`, and those of the Hub."""
+    folder = settings.model_folder / SERVED
+    inside = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+    sources: list[tuple[str, Callable[[], Weights]]] = []
+    for one in inside:
+        if not ADAPTER_NAME.fullmatch(one.name):
+            raise StartError(f"{one} is named by no name of an adapter: up to 64 letters, digits, '.', '_' and '-'")
+        sources.append((one.name, partial(Weights, folder=one, name=str(one))))
+    for named in settings.adapters:
+        of_it = replace(settings, revision=named.revision)
+        sources.append((named.name, partial(_from_hub, named.model_id, of_it, False, _NAMED_ADAPTER)))
+    names = [name for name, _ in sources]
+    if twice := [name for name in (settings.served_name, *names) if [settings.served_name, *names].count(name) > 1]:
+        raise StartError(f"'{twice[0]}' would be the name of two models or adapters: give one of them another name")
+    if len(sources) > MOST_ADAPTERS:
+        raise StartError(f"{len(sources)} adapters are more than the {MOST_ADAPTERS} that one container serves")
+    found = [_served_adapter(name, source(), settings) for name, source in sources]
+    return found if found and require_peft(found[0], incomplete) else []
+
+
+def _served_adapter(name: str, found: Weights, settings: Settings) -> Adapter:
+    found.check()
+    if not (found.folder / ADAPTER_CONFIG).is_file():
+        raise StartError(f"{found.name} is no adapter, but a whole model: serve it by an endpoint of its own")
+    adapter = Adapter(folder=found.folder, name=name, config=_read_json(found.folder / ADAPTER_CONFIG, found.name))
+    if settings.model_id and adapter.base and adapter.base != settings.model_id:
+        log.warning("the adapter %s was trained on %s and is served with %s", name, adapter.base, settings.model_id)
+    return adapter
 
 
 def place_cache(environment: MutableMapping[str, str], model_id: str | None, others: Sequence[Path]) -> None:
@@ -263,7 +301,8 @@ def _is_about_tokenizers(error: Exception) -> bool:
     return "tokeniz" in PurePosixPath(last).name
 
 
-def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: str | None = None) -> Weights:
+def _from_hub(model_id: str, settings: Settings, every_file: bool, named: tuple[str, str] = _NAMED) -> Weights:
+    """Download a repository; `named` is what names it and its revision, for error messages."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # they are for terminals
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -275,7 +314,7 @@ def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: s
         info = _patiently(lambda: api.model_info(model_id, revision=settings.revision, files_metadata=True, timeout=30))
     except Exception as error:
         if isinstance(error, HfHubHTTPError) and not _is_passing(error):
-            raise StartError(_why_refused(error, settings, of_adapter)) from error
+            raise StartError(_why_refused(error, settings, named)) from error
         # This is also reached with HF_HUB_OFFLINE, where the client raises its own error without a request.
         folder = _cached(model_id, settings, every_file)
         if folder is None:
@@ -285,7 +324,7 @@ def _from_hub(model_id: str, settings: Settings, every_file: bool, of_adapter: s
     try:
         folder = _download(listed(info.siblings or ()), info.sha, settings, name, every_file)
     except HfHubHTTPError as error:
-        raise StartError(_why_refused(error, settings, of_adapter)) from error
+        raise StartError(_why_refused(error, settings, named)) from error
     found = Weights(folder=folder, name=name)
     if not every_file:
         check_contents(folder, [file.name for file in found.files()], name)
@@ -532,7 +571,7 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _why_refused(error: Exception, settings: Settings, of_adapter: str | None) -> str:
+def _why_refused(error: Exception, settings: Settings, named: tuple[str, str]) -> str:
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -542,15 +581,13 @@ def _why_refused(error: Exception, settings: Settings, of_adapter: str | None) -
         rest = "with the account of the token" if settings.token else f"and {give} of that account"
         return f"{model_id} is gated: ask for access on {constants.ENDPOINT}/{model_id} {rest}"
     if isinstance(error, RevisionNotFoundError):
-        which = f"the revision in {ADAPTER_CONFIG} of {of_adapter}" if of_adapter else "HF_MODEL_REVISION"
         return (
-            f"{which} ('{settings.revision}') is no branch, tag or commit of {model_id}: choose one that "
+            f"{named[1]} ('{settings.revision}') is no branch, tag or commit of {model_id}: choose one that "
             f"{constants.ENDPOINT}/{model_id} lists, or leave it out for the main branch"
         )
     if isinstance(error, RepositoryNotFoundError):
         rest = "the token may not read it" if settings.token else f"wants a token: {give}"
-        what = f"the base of the adapter {of_adapter}" if of_adapter else "HF_MODEL_ID"
-        return f"{what} ('{model_id}') is not on the Hub, or it is private and {rest}"
+        return f"{named[0]} ('{model_id}') is not on the Hub, or it is private and {rest}"
     if getattr(getattr(error, "response", None), "status_code", None) == 401:
         return f"the Hub does not know the token for {model_id}: it may have expired, {give} that is valid"
     return f"{model_id} cannot be downloaded: {type(error).__name__}: {error}"

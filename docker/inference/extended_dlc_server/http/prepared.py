@@ -84,5 +84,8 @@ class Prepared:
     tokens: Tokens = field(default_factory=Tokens)
     """Token counts for the log, filled in by the model."""
 
+    model: str | None = None
+    """The model that the request names: the name of a served adapter, or any other text, which picks none."""
+
     audio_seconds: float | None = None
     """Seconds of audio in the request, for the log."""

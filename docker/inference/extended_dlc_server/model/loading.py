@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CannotAnswerError, StartError
+from ..files.adapters import Adapter
 from ..files.complete import Incomplete, some
 from ..files.configuration import fields_read, is_suspicious, translate, written_by_newer
 from ..files.sentence_modules import Recipe, task_of
 from ..files.trained import log_training
-from ..files.weights import Weights, find_weights, place_cache
+from ..files.weights import Weights, find_adapters, find_weights, place_cache
 from ..machine.banner import log_banner
 from ..machine.cpu import multiplies_bfloat16
 from ..machine.device_errors import free_memory
@@ -30,6 +31,7 @@ from ..machine.start_time import part_of_start
 from ..reading.loaders import refuse_strings
 from ..reading.tasks import PIPELINES, check_task, infer_task
 from ..settings import Settings
+from .adapters import serve_adapters
 from .embeddings import recipe_for
 from .loaded import make_pipeline, numbers_of, read_by_the_answer
 from .model import Model
@@ -44,7 +46,8 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     """Return the model copies: warmed-up pipelines, or the user's code, which may use a pipeline or its own model."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only looked at
     wanted = None if settings.model_folder_holds_a_model else settings.model_id
-    place_cache(os.environ, wanted, [temporary, settings.model_folder.parent])
+    downloaded = [*([wanted] if wanted else []), *(adapter.model_id for adapter in settings.adapters)]
+    place_cache(os.environ, next(iter(downloaded), None), [temporary, settings.model_folder.parent])
     if settings.token_secret_arn and not settings.token:
         settings = replace(settings, token=read_token(settings.token_secret_arn))
         # huggingface_hub reads it for other downloads: a model's own code, and what the user's functions download
@@ -101,6 +104,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     incomplete = Incomplete(allowed=settings.allow_incomplete)
     with part_of_start("download"):
         weights = find_weights(settings, incomplete)
+        adapters = [] if for_own_code else find_adapters(settings, incomplete)
     with part_of_start("imports"):
         import torch  # noqa: F401 - most of the time of the next imports
         import transformers
@@ -134,7 +138,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     read = _read_config(config, weights, incomplete)
     sentences = recipe_for(weights, task, incomplete) or scoring_for(weights, task, config)
     try:
-        return _load(weights, task, settings, placement, read, sentences, incomplete)
+        return _load(weights, task, settings, placement, read, sentences, adapters, incomplete)
     except CannotAnswerError as error:
         if settings.dtype != AUTO or placement.dtype == "float32":
             raise
@@ -142,7 +146,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     # some models and some pipelines, mainly of older releases, work in float32 only
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
-    return _load(weights, task, settings, placed("float32"), read, sentences, incomplete)
+    return _load(weights, task, settings, placed("float32"), read, sentences, adapters, incomplete)
 
 
 def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:
@@ -173,6 +177,7 @@ def _load(
     placement: Placement,
     config: dict[str, Any] | None,
     sentences: Recipe | Scoring | None,
+    adapters: list[Adapter],
     incomplete: Incomplete,
 ) -> list[Model]:
     """Load a copy on each device, one after the other: loading sets torch's default dtype for all threads."""
@@ -205,6 +210,8 @@ def _load(
                 raise CannotAnswerError(broken)
             incomplete.add(f"{broken}: the training or the conversion broke the weights, deliver those of before")
         _require_what_is_read(models[-1], invented, weights.name, incomplete)
+        if adapters:
+            serve_adapters(models[-1], adapters)
     incomplete.tell(weights.name)
     log.info(
         "ready to serve %s for %s in %s, in batches of up to %d, copies: %d",

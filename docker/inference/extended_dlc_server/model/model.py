@@ -31,6 +31,7 @@ from ..reading.tokens import TokenCounter
 from ..settings import Settings
 from ..writing.scheduler import CannotShareStepsError, Scheduler, Writing
 from ..writing.streaming import Emit, StreamEndedError, TokenEvents, finish_reason
+from .adapters import Adapters, AdapterSteps
 from .answer_sizes import weigh_answers
 from .batching import Batching
 from .embeddings import Embeddings, Vectors, most_tokens
@@ -81,7 +82,7 @@ class Model:
         self.writer: Writer | None = None
         if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
             self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
-        self.steps: Scheduler | None = None
+        self.steps: Scheduler | AdapterSteps | None = None
         """The scheduler for continuous batching, once a test at the start has shown that the model supports it."""
 
         self._texts: PipelineTexts | None = None
@@ -96,6 +97,9 @@ class Model:
                 explained=self._explained,
             )
         self.name = settings.served_name
+        self.adapters: Adapters | None = None
+        """The adapters that requests may pick, once they are loaded."""
+
         self._health: Health | None = None
         self.task = task
         extractor = getattr(pipeline, "feature_extractor", None)
@@ -329,6 +333,8 @@ class Model:
 
     def why_not_healthy(self) -> str:
         """Return how the model's answer differs from that at the start, or an empty string."""
+        if self.adapters:
+            self.adapters.use(None)
         return self._health.why_not() if self._health else ""
 
     def _call(self, inputs: Any, arguments: dict[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from ..writing.tool_calls import CallForm, form_of, schemas_of
 if TYPE_CHECKING:
     from ..reading.constraints import Grammar
     from ..reading.lengths import Lengths
+    from .adapters import AdapterSteps
     from .batching import Batching
 
 TASKS = ("text-generation", "image-text-to-text", "any-to-any")
@@ -74,7 +75,7 @@ class Writer:
         )
         self.form: CallForm | None = form_of(self.chats.template or "")
         self.thinking: Thinking | None = thinking_of(self.chats.template or "")
-        self.steps: Scheduler | None = None
+        self.steps: Scheduler | AdapterSteps | None = None
         """The scheduler for continuous batching, once a test at the start has shown that the model supports it."""
 
         self._plans = Plans(lambda arguments: plan_of(pipeline.model.generation_config, arguments))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..writing.detokenizing import Detokenizer
@@ -29,7 +29,7 @@ PARAMETERS: Mapping[str, Type] = {
     "grammar": Group({"type": Choice(("json", "regex")), "value": Json()}),
     "details": Flag(),
     "top_n_tokens": Whole(0, MOST_LIKELY),
-    # only the default value is supported
+    # only the default value is supported; `model/adapters.py` puts the names of adapters into the table
     "adapter_id": Null(),
     "best_of": Choice((1,)),
     "decoder_input_details": Choice((False,)),
@@ -71,10 +71,13 @@ class Wishes:
             found.append(self.grammar.processor(tokenizer, [one for one in named if one is not None], ""))
         return found
 
+    adapter: str | None = None
+    """The adapter that the request picks."""
+
     @property
     def changes_nothing(self) -> bool:
-        """Whether no such parameter is set, so that the request may be batched."""
-        return self == Wishes()
+        """Whether no such parameter is set, so that the request may be batched with others of its adapter."""
+        return replace(self, adapter=None) == Wishes()
 
 
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
@@ -93,8 +96,9 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
         grammar=_grammar(arguments.pop("grammar", None)),
         details=arguments.pop("details", False) or bool(top),
         top=top,
+        adapter=arguments.pop("adapter_id", None),
     )
-    for name in ("adapter_id", "best_of", "decoder_input_details", "watermark"):
+    for name in ("best_of", "decoder_input_details", "watermark"):
         arguments.pop(name, None)
     return wishes
 

@@ -124,7 +124,9 @@ class App:
             case "GET" | "HEAD", path if path == METRICS:
                 await exchange.respond(200, self._metrics.written(), CONTENT_TYPE)
             case "GET" | "HEAD", path if path == MODELS or path.startswith(f"{MODELS}/"):
-                await exchange.respond(200, encode_json(models_at(path, self._settings.served_name)))
+                model = self._worker.model
+                adapters = model.adapters.names if isinstance(model, Model) and model.adapters else ()
+                await exchange.respond(200, encode_json(models_at(path, self._settings.served_name, adapters)))
             case "GET" | "HEAD", path if path == OPENAPI:
                 await exchange.respond(200, self._described())
             case "POST", path if path in ROUTES:
@@ -271,7 +273,8 @@ def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None 
         raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
     incoming = Incoming(path=exchange.path, body=body, headers=headers, expected=model.expected, share=share)
     exchange.route = choose(incoming)
-    return exchange.route.prepare(model, incoming)
+    prepared = exchange.route.prepare(model, incoming)
+    return model.adapters.picked(prepared) if model.adapters else prepared
 
 
 def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: Exchange, share: Share) -> Prepared:

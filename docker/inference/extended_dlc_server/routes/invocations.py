@@ -29,7 +29,10 @@ def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
     if request.form is Form.EVENTS:
         model.check_stream(request)
         return Prepared(
-            stream=lambda copy, emit, gone: copy.stream(request, emit, gone), writing=writing, tokens=request.tokens
+            stream=lambda copy, emit, gone: copy.stream(request, emit, gone),
+            writing=writing,
+            tokens=request.tokens,
+            model=request.wishes.adapter,
         )
     return Prepared(
         answer=lambda copy: copy.answer(request),
@@ -39,5 +42,6 @@ def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
         # SageMaker passes this response header on to the client.
         headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
         tokens=request.tokens,
+        model=request.wishes.adapter,
         audio_seconds=None if sound is None else round(sound["raw"].size / sound["sampling_rate"], 2),
     )

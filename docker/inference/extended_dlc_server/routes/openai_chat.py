@@ -31,12 +31,14 @@ def prepare_chat(model: Model, incoming: Incoming) -> Prepared:
     writer = writer_of(model)
     document = document_of(incoming, "messages")
     fields = check_fields(document, chat_fields(writer.limits), "messages")
-    chat = Chat(writer, fields, _messages(writer, document["messages"], incoming), fields.get("model") or model.name)
+    named = fields.get("model")
+    chat = Chat(writer, fields, _messages(writer, document["messages"], incoming), named or model.name)
+    writing = writer.joins(chat, chat.generation)
     if fields.get("stream"):
-        return Prepared(stream=chat.stream, writing=writer.joins(chat, chat.generation), tokens=chat.tokens)
-    asked, writing = Asked(generation=chat.generation, write=chat.write), writer.joins(chat, chat.generation)
+        return Prepared(stream=chat.stream, writing=writing, tokens=chat.tokens, model=named)
+    asked = Asked(generation=chat.generation, write=chat.write)
     shared = None if writing else writer.shared(asked, chat.prompt)
-    return Prepared(answer=chat.answer, shared=shared, writing=writing, tokens=chat.tokens)
+    return Prepared(answer=chat.answer, shared=shared, writing=writing, tokens=chat.tokens, model=named)
 
 
 def writer_of(model: Model) -> Writer:

@@ -35,17 +35,18 @@ def prepare_completion(model: Model, incoming: Incoming) -> Prepared:
     fields = check_fields(document, completion_fields(writer.limits), "prompt")
     if fields.get("best_of", 1) not in (1, fields.get("n", 1)):
         raise BadFieldError("bad-parameters", "best_of", "'best_of' must be as large as 'n': all answers are given")
-    completion = Completion(writer, fields, document["prompt"], fields.get("model") or model.name)
+    named = fields.get("model")
+    completion = Completion(writer, fields, document["prompt"], named or model.name)
     if fields.get("stream"):
         completion.check_stream()
         writing = writer.joins(completion, *completion.asked)
-        return Prepared(stream=completion.stream, writing=writing, tokens=completion.tokens)
+        return Prepared(stream=completion.stream, writing=writing, tokens=completion.tokens, model=named)
     shared, writing = None, writer.joins(completion, *completion.asked)
     if len(completion.asked) == 1 and not writing:
         (generation,) = completion.asked
         asked = Asked(generation=generation, write=lambda rows: completion.write([rows]))
         shared = writer.shared(asked, completion.prompts[0])
-    return Prepared(answer=completion.answer, shared=shared, writing=writing, tokens=completion.tokens)
+    return Prepared(answer=completion.answer, shared=shared, writing=writing, tokens=completion.tokens, model=named)
 
 
 class Completion:

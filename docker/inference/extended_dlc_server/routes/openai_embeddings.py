@@ -57,14 +57,15 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
         )
     if model.embeddings.usual is not None:
         parameters.setdefault("pooling", model.embeddings.usual)
-    name = document.get("model")
-    write = _writer(name if isinstance(name, str) else model.name, wanted)
+    named = document["model"] if isinstance(document.get("model"), str) else None
+    write = _writer(model.name if named is None else named, wanted)
     request = Decoded(inputs=texts, parameters=parameters, write=write)
     shared = model.prepare(request)
     return Prepared(
         answer=lambda copy: copy.answer(request),
         shared=shared,
         tokens=request.tokens,
+        model=named,
         headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
@@ -16,15 +17,19 @@ PATH = "/v1/models"
 _STARTED = int(time.time())
 
 
-def models_at(path: str, served: str) -> dict[str, Any]:
-    """Return the list of models, or one model by the name in the path; raise 404 for another name."""
+def models_at(path: str, served: str, adapters: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the model and its adapters, or one of them by the name in the path; raise 404 for another name."""
     wanted = path.removeprefix(PATH).removeprefix("/")
-    if wanted not in ("", served):
+    about = {"object": "model", "created": _STARTED, "owned_by": "extended-dlc"}
+    known = {served: {"id": served, **about}, **{name: {"id": name, **about, "parent": served} for name in adapters}}
+    if not wanted:
+        return {"object": "list", "data": list(known.values())}
+    if wanted not in known:
+        names = ", ".join(f"'{name}'" for name in known)
         raise RequestError(
-            404, "model_not_found", f"{shown(wanted)} is not served here, '{served}' is (and requests may name any)"
+            404, "model_not_found", f"{shown(wanted)} is not served here, {names} is (and requests may name any)"
         )
-    about = {"id": served, "object": "model", "created": _STARTED, "owned_by": "extended-dlc"}
-    return about if wanted else {"object": "list", "data": [about]}
+    return known[wanted]
 
 
 def refuse_responses(model: Model, incoming: Incoming) -> Prepared:

@@ -61,6 +61,7 @@ def prepare_speech(model: Model, incoming: Incoming) -> Prepared:
         shared=shared,
         content_type=CONTENT_TYPES[form],
         tokens=request.tokens,
+        model=fields.get("model"),
     )
 
 

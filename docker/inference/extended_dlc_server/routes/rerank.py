@@ -58,7 +58,7 @@ def prepare_rerank(model: Model, incoming: Incoming) -> Prepared:
         )
     ask = _read(object_of(incoming), model.name)
     cut = model.fit_pairs(ask.query, ask.texts, cuts=ask.options.get("truncate", True))
-    prepared = Prepared(headers=lambda: {HEADER: f"truncated_tokens={cut}"} if cut else None)
+    prepared = Prepared(headers=lambda: {HEADER: f"truncated_tokens={cut}"} if cut else None, model=ask.model)
 
     def answer(copy: Model) -> bytes:
         assert copy.reranker is not None  # noqa: S101 - every copy has what the first has

@@ -109,6 +109,7 @@ def _prepare(model: Model, incoming: Incoming, task: str) -> Prepared:
         shared=None if ask.prompt else shared,
         content_type=_CONTENT_TYPES.get(ask.form, JSON),
         tokens=request.tokens,
+        model=fields.get("model"),
         audio_seconds=round(_seconds(audio), 2),
     )
 

@@ -57,6 +57,9 @@ class Writing:
     told: Told | None = None
     """Called for each token of a sequence, with the text that it adds."""
 
+    adapter: str | None = None
+    """The adapter that the request picks (`model/adapters.py`)."""
+
 
 @dataclass(kw_only=True, eq=False)
 class _Ticket:
@@ -135,7 +138,7 @@ class Scheduler:
         `memory` returns the bytes for keys and values, and is called after the model is loaded. `longest` is the number
         of positions of the model. `explained` converts an error to one for the client.
         """
-        self._model, self._tokenizer = pipeline.model, pipeline.tokenizer
+        self._pipeline, self._model, self._tokenizer = pipeline, pipeline.model, pipeline.tokenizer
         self.most, self._memory, self._longest = most, memory, longest
         takes = inspect.signature(self._model.forward).parameters
         self._options: dict[str, Any] = {"use_cache": True, "return_dict": True}
@@ -160,6 +163,19 @@ class Scheduler:
         self.asked_tokens = self.known_tokens = self.preemptions = 0
         """Metrics: prompt tokens, those of them found in the prefix cache, and sequences that were preempted."""
 
+    def another(self, parts: int) -> Scheduler:
+        """Return an idle scheduler with the results of this one's test and a part of its memory, for an adapter."""
+        named: dict[str, Any] = {"most": self.most, "memory": self._memory, "longest": self._longest}
+        made = Scheduler(self._pipeline, **named, explained=self._explained)
+        made.piece, made.times, made._token_bytes = self.piece, self.times, self._token_bytes
+        made._divide(self._memory() // parts)
+        return made
+
+    def _divide(self, memory: int) -> None:
+        """Divide the memory for keys and values between running sequences and the prefix cache."""
+        self._beginnings = Beginnings(memory // _SHARE_OF_BEGINNINGS)
+        self.bytes = memory - memory // _SHARE_OF_BEGINNINGS
+
     # called by the worker
 
     @property
@@ -167,10 +183,14 @@ class Scheduler:
         """Whether there is anything to do."""
         return bool(self._texts or self._coming or self._reading)
 
+    @property
+    def size(self) -> int:
+        """Number of sequences that run or wait to."""
+        return len(self._texts) + len(self._coming) + (self._reading is not None)
+
     def has_room(self, more: int = 0) -> bool:
         """Whether another request may join, in addition to `more` that are about to."""
-        waiting = len(self._coming) + (self._reading is not None)
-        return len(self._texts) + waiting + more < self.most
+        return self.size + more < self.most
 
     # metrics, read by any thread
 
@@ -590,8 +610,7 @@ class Scheduler:
         rate = len(tokens) / min(seconds)
         self.piece = min(max(_LEAST_PIECE, int(rate * _PIECE_SECONDS)), _MOST_PIECE)
         memory = self._memory()
-        self._beginnings = Beginnings(memory // _SHARE_OF_BEGINNINGS)
-        self.bytes = memory - memory // _SHARE_OF_BEGINNINGS
+        self._divide(memory)
         log.info(
             "texts share the steps of the model: up to %d at once, keys and values of up to %d tokens (%.1f GB), "
             "prompts in pieces of %d tokens",
