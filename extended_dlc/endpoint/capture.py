@@ -9,6 +9,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc.constructs.buckets import grant_objects, private_bucket
 from extended_dlc.options.capture import DataCapture
 
 if TYPE_CHECKING:
@@ -18,42 +19,15 @@ if TYPE_CHECKING:
 EXPIRE_DAYS = 30
 
 
-def new_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, expire_days: int | None) -> s3.Bucket:
-    """A private, encrypted bucket whose objects expire; it is retained without the stack, as it holds user data."""
+def expiring_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None, expire_days: int | None) -> s3.Bucket:
+    """A private bucket whose objects expire."""
     from aws_cdk import aws_s3 as s3
 
-    return s3.Bucket(
-        scope,
-        construct_id,
-        encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
-        encryption_key=key,
-        bucket_key_enabled=True if key else None,
-        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-        enforce_ssl=True,
-        lifecycle_rules=[
-            s3.LifecycleRule(
-                expiration=Duration.days(expire_days or EXPIRE_DAYS),
-                abort_incomplete_multipart_upload_after=Duration.days(1),
-            )
-        ],
+    rule = s3.LifecycleRule(
+        expiration=Duration.days(expire_days or EXPIRE_DAYS),
+        abort_incomplete_multipart_upload_after=Duration.days(1),
     )
-
-
-def grant_objects(bucket: s3.IBucket, grantee: iam.IGrantable, pattern: str, *, write: bool) -> None:
-    """Let `grantee` read or write these objects and use the bucket's key for them; `grant_read` would allow more."""
-    iam.Grant.add_to_principal_or_resource(
-        grantee=grantee,
-        actions=["s3:AbortMultipartUpload", "s3:PutObject"] if write else ["s3:GetObject"],
-        resource_arns=[bucket.arn_for_objects(pattern)],
-        resource=bucket,
-    )
-    if bucket.encryption_key is not None:
-        grant_key(bucket.encryption_key, grantee)
-
-
-def grant_key(key: kms.IKey, grantee: iam.IGrantable) -> None:
-    """Let `grantee` encrypt and decrypt data with the key."""
-    key.grant(grantee, "kms:Decrypt", "kms:GenerateDataKey")
+    return private_bucket(scope, construct_id, key=key, rules=[rule])
 
 
 def data_capture_config(
@@ -63,7 +37,7 @@ def data_capture_config(
     if capture is None:
         return None, None
     config = sagemaker.CfnEndpointConfig
-    bucket = capture.bucket or new_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
+    bucket = capture.bucket or expiring_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
     grant_objects(bucket, role, f"{name}/capture/*", write=True)
     return bucket, config.DataCaptureConfigProperty(
         enable_capture=True,

@@ -10,7 +10,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc.endpoint.capture import grant_objects, new_bucket
+from extended_dlc.constructs.buckets import grant_objects
+from extended_dlc.endpoint.capture import expiring_bucket
 from extended_dlc.endpoint.rollout import component_deployment_config
 from extended_dlc.facts.compat import inference_ami_version
 from extended_dlc.options._values import OptionError, is_token, told
@@ -220,7 +221,7 @@ class Queue:
 
 def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
     """Make the bucket and the topics of the asynchronous endpoint `name`, and let its role use them."""
-    bucket = hosting.bucket or new_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
+    bucket = hosting.bucket or expiring_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
     grant_objects(bucket, role, f"{name}/input/*", write=False)
     for folder in ("output", "failure"):
         grant_objects(bucket, role, f"{name}/{folder}/*", write=True)

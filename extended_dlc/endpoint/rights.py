@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from aws_cdk import aws_iam as iam
 
+from extended_dlc.constructs.buckets import grant_key
 from extended_dlc.constructs.helpers import place_of
 from extended_dlc.decisions.part import other_variants
-from extended_dlc.endpoint.capture import grant_key
 from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
 from extended_dlc.options._values import OptionError

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Aws, CfnCondition, CfnParameter, Fn, RemovalPolicy
+from aws_cdk import Aws, CfnCondition, CfnParameter, Duration, Fn
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from extended_dlc.constructs.archive import Uploaded
+from extended_dlc.constructs.buckets import private_bucket
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._values import OptionError
@@ -198,23 +199,12 @@ def _check_first(first: HubModel | S3Model | MirroredModel, *, adapter: bool) ->
 
 
 def new_results(scope: Construct, construct_id: str, key: kms.IKey | None) -> s3.Bucket:
-    """A private, encrypted bucket for models, which is retained when the stack is deleted."""
-    from aws_cdk import Duration
-
-    return s3.Bucket(
-        scope,
-        construct_id,
-        encryption=s3.BucketEncryption.KMS if key else s3.BucketEncryption.S3_MANAGED,
-        encryption_key=key,
-        bucket_key_enabled=True if key else None,
-        block_public_access=s3.BlockPublicAccess.BLOCK_ALL,
-        enforce_ssl=True,
-        removal_policy=RemovalPolicy.RETAIN,
-        lifecycle_rules=[
-            s3.LifecycleRule(prefix="checkpoints/", expiration=Duration.days(30)),
-            s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
-        ],
-    )
+    """A private bucket for models, which do not expire."""
+    rules = [
+        s3.LifecycleRule(prefix="checkpoints/", expiration=Duration.days(30)),
+        s3.LifecycleRule(abort_incomplete_multipart_upload_after=Duration.days(1)),
+    ]
+    return private_bucket(scope, construct_id, key=key, rules=rules)
 
 
 def _as_json(data: Any) -> dict[str, Any] | None:

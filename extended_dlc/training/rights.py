@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from extended_dlc.constructs.buckets import grant_key, grant_objects
 from extended_dlc.constructs.helpers import any_partition, place_of, synthesizer_of
-from extended_dlc.endpoint.capture import grant_key, grant_objects
 from extended_dlc.facts.names import TRAINING_LOGS
 from extended_dlc.training.model import MODELS
 
