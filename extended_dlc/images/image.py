@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jsii
 from aws_cdk import RemovalPolicy, Stack
@@ -115,7 +115,17 @@ class ExtendedDlc(Construct):
         self._build: Build = build or LocalBuild()
         self._built: CloudBuilt | None = None
         self._decided: ImageDecision | None = None
-        self._removal_policy, self._immutable = removal_policy, immutable_tags
+        self._repeated: dict[str, Any] = {
+            "transformers": transformers,
+            "server": server,
+            "model_types": model_types,
+            "rebuild": rebuild,
+            "lock": lock,
+            "build": build,
+            "removal_policy": removal_policy,
+            "immutable_tags": immutable_tags,
+        }
+        """The options that the same image in another region or account has besides those that are decided by then."""
         self._copies_once = immutable_tags or repository is not None
         self._base: str | None = base
         self._published: PublishedImage | None = None
@@ -222,19 +232,9 @@ def _twin_beside(image: ExtendedDlc, scope: Construct, published: PublishedImage
     stack, key = Stack.of(scope), f"{image.node.id}{image.node.addr[-8:]}"
     twin = stack.node.try_find_child(key)
     if not isinstance(twin, ExtendedDlc):
-        twin = ExtendedDlc(
-            stack,
-            key,
-            transformers=image.transformers,
-            base=str(image._base),
-            family=image._asked.family,
-            server=image._asked.server,
-            model_types=image._asked.model_types,
-            rebuild=image._asked.rebuild,
-            build=image._build,
-            removal_policy=image._removal_policy,
-            immutable_tags=image._immutable,
-        )
+        asked = image._asked
+        decided = {"base": str(image._base), "family": asked.family, "accelerator": asked.accelerator}
+        twin = ExtendedDlc(stack, key, **image._repeated | decided)
     return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
 
 

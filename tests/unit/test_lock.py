@@ -12,7 +12,7 @@ import pytest
 from aws_cdk import App, Environment, Stack
 from click.testing import CliRunner
 
-from extended_dlc import ExtendedDlc
+from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint
 from extended_dlc.cli import main
 from extended_dlc.constructs.helpers import docker_folder
 from extended_dlc.options.lock import read_lock, write_lock
@@ -106,3 +106,18 @@ def test_the_image_installs_what_the_lock_names_for_the_python_it_was_made_for()
     assert install.locked("") == []
     with pytest.raises(SystemExit, match=rf"LOCK was made for Python 3\.1, and the base has {python}"):
         install.locked(f"# python 3.1\n{line}")
+
+
+def test_an_image_that_is_built_for_two_regions_is_locked_in_both(tmp_path: Path) -> None:
+    file = tmp_path / "extended-dlc.lock"
+    file.write_text(write_lock(REPORT, base="registry/base:1", day="2026-11-28"))
+    app = App()
+    first, other = (
+        Stack(app, region, env=Environment(account="1" * 12, region=region)) for region in ("us-east-1", "eu-west-1")
+    )
+    image = ExtendedDlc(first, "Image", transformers="5.23.0", accelerator="cpu", lock=str(file))
+    for stack in (first, other):
+        HuggingFaceEndpoint(stack, "Bloom", model=HubModel("bigscience/bloom-560m"), image=image, verify=False)
+    (twin,) = [each for each in other.node.children if isinstance(each, ExtendedDlc)]
+    # the tag is the hash of the build's arguments, too
+    assert twin.image_uri.rpartition(":")[2] == image.image_uri.rpartition(":")[2]
