@@ -29,6 +29,7 @@ from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.app.settings import read
 from extended_dlc.platform.__main__ import define
 from extended_dlc.platform.settings import read_images
+from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate
 
 ROOT = Path(__file__).parents[2]
 IMAGES, WORKLOAD = "111111111111", "222222222222"
@@ -265,3 +266,59 @@ def test_settings_in_a_file_publish_the_same_and_all_that_is_wrong_with_them_is_
     assert "  images.text.transformers: field required" in lines
     assert any("images.text.transfomers: is not a setting; did you mean 'transformers'?" in line for line in lines)
     assert any("readers.accounts (1): must be the number of an account" in line for line in lines)
+
+
+def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_stack_allow_it() -> None:
+    """The policy of an `ImageStack`'s repository; an account that was forgotten in it is refused."""
+
+    def policy_for(readers: Readers) -> dict[str, Any]:
+        images = {"text": ImageVersion(transformers="5.24.0", accelerator="cpu")}
+        env = Environment(account="111111111111", region="us-east-1")
+        stack = ImageStack(App(), "Images", env=env, images=images, readers=readers)
+        (repository,) = Template.from_stack(stack).find_resources("AWS::ECR::Repository").values()
+        found: dict[str, Any] = repository["Properties"]["RepositoryPolicyText"]
+        for statement in found["Statement"]:
+            principal = statement["Principal"]["AWS"]
+            if principal != "*":
+                parts = [part if isinstance(part, str) else "aws" for part in principal["Fn::Join"][1]]
+                statement["Principal"] = {"AWS": "".join(parts)}
+        return found
+
+    arn = "arn:aws:ecr:us-east-1:111111111111:repository/images/text"
+    own = {"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": arn}}
+
+    def decide(
+        account: str, document: dict[str, Any] | None, *identity: dict[str, Any], organisation: str = "o-zzzzzzzzzz"
+    ) -> str:
+        request = Request(
+            action="ecr:BatchGetImage",
+            resource=arn,
+            principal=f"arn:aws:iam::{account}:role/endpoint",
+            context={"aws:PrincipalOrgID": organisation},
+        )
+        found = evaluate(request, Policies(identity=identity, resource=document, owner="111111111111"))
+        return found.reason or "allowed"
+
+    named = policy_for(Readers(accounts=["222222222222"]))
+    nobody = "because no resource-based policy allows the ecr:BatchGetImage action"
+    assert decide("222222222222", named, own) == "allowed"
+    assert decide("222222222222", named) == "because no identity-based policy allows the ecr:BatchGetImage action"
+    assert decide("333333333333", named, own) == nobody
+    assert decide("222222222222", None, own) == nobody
+    assert decide("111111111111", None, own) == "allowed"
+    organised = policy_for(Readers(organisation="o-abcdefghij"))
+    assert decide("333333333333", organised, own, organisation="o-abcdefghij") == "allowed"
+    assert decide("333333333333", organised, own) == nobody
+    from moto.ecr.models import ecr_backends  # imported here, because it takes a second
+
+    from extended_dlc.rehearsal.embedded.iam import Iam, Principal
+
+    ecr = ecr_backends["111111111111"]["us-east-1"]
+    ecr.create_repository("images/text", None, {}, None, "MUTABLE", [])
+    reader = "arn:aws:iam::222222222222:role/endpoint"
+    principal = Principal(arn=reader, session=reader, identity=[own])
+    place = {"account_id": "222222222222", "region": "us-east-1"}
+    assert not Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **place).allowed
+    ecr.set_repository_policy("111111111111", "images/text", json.dumps(named))
+    assert Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **place).allowed
+    ecr.delete_repository("images/text", force=True)

@@ -137,11 +137,12 @@ class Iam:
         account_id: str,
         region: str,
     ) -> Decision:
+        owner, there = _owner(resource, account_id, region)
         known = {
             "aws:PrincipalArn": principal.arn,
             "aws:PrincipalAccount": account_id,
             "aws:RequestedRegion": region,
-            "aws:ResourceAccount": account_id,
+            "aws:ResourceAccount": owner,
             "aws:SecureTransport": True,
             "aws:SourceIp": "127.0.0.1",
             "aws:ViaAWSService": False,
@@ -151,7 +152,8 @@ class Iam:
             request,
             Policies(
                 identity=principal.identity,
-                resource=resource_policy(resource, account_id, region),
+                resource=resource_policy(resource, owner, there),
+                owner=owner,
                 resource_decides=action.startswith("kms:"),
                 boundary=principal.boundary,
                 session=principal.limits,
@@ -322,6 +324,19 @@ def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
         topic = sns_backends[account_id][region].topics.get(arn)
         found = topic.policy if topic else None
     return _document(found) if found else None
+
+
+def _owner(arn: str, account_id: str, region: str) -> tuple[str, str]:
+    """The account and the region of a resource: those of the request, or of a repository that another account has here.
+
+    Repositories of accounts that are not here, such as AWS's own, are everybody's.
+    """
+    parts = arn.split(":", 5)
+    if len(parts) == 6 and parts[2] == "ecr" and parts[4] in ecr_backends:
+        there = ecr_backends[parts[4]][parts[3]]
+        if parts[5].removeprefix("repository/") in there.repositories:
+            return parts[4], parts[3]
+    return account_id, region
 
 
 def _denial(action: str) -> str:

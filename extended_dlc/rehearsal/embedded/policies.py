@@ -1,9 +1,10 @@
 """IAM's evaluation of policies, for the parts of the policy language that this project's policies use.
 
 A request is allowed where an identity-based or resource-based statement allows it, the permissions boundary and the
-session policy allow it as well, and no statement denies it (IAM user guide, "Policy evaluation logic", for one
-account). Whatever is not understood (an element, an operator, an action that does not exist, a condition key that no
-service sends with the action) is an error and never a guess: a misspelled permission grants nothing.
+session policy allow it as well, and no statement denies it (IAM user guide, "Policy evaluation logic"). For a resource
+of another account both kinds must allow it ("Cross-account policy evaluation logic"). Whatever is not understood (an
+element, an operator, an action that does not exist, a condition key that no service sends with the action) is an error
+and never a guess: a misspelled permission grants nothing.
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ class Policies:
     resource_decides: bool = False
     """Whether the resource's policy must allow the request or delegate to the account's policies, as for a KMS key."""
 
+    owner: str = ""
+    """The account that owns the resource. Default: the principal's."""
+
     boundary: Document | None = None
     session: Sequence[Document] = ()
     """Session policies of AssumeRole; an empty sequence limits nothing."""
@@ -102,7 +106,10 @@ def evaluate(request: Request, policies: Policies) -> Decision:
         if documents and "Allow" not in effects[kind]:
             name = kind if kind.endswith("boundary") else f"{kind} policy"
             return Decision(allowed=False, reason=f"because no {name} allows the {request.action} action")
-    if policies.resource_decides and not effects["resource-based"]:
+    is_foreign = bool(policies.owner and request.account and policies.owner != request.account)
+    if is_foreign and "Allow" not in effects["identity-based"]:
+        return Decision(allowed=False, reason=f"because no identity-based policy allows the {request.action} action")
+    if (policies.resource_decides or is_foreign) and not effects["resource-based"]:
         return Decision(allowed=False, reason=f"because no resource-based policy allows the {request.action} action")
     if "Allow" in effects["identity-based"] or "Allow" in effects["resource-based"]:
         return Decision(allowed=True, reason="")
