@@ -24,7 +24,7 @@ from extended_dlc.endpoint.deploy import (
 )
 from extended_dlc.endpoint.given import EndpointOptions, settle_hosting
 from extended_dlc.endpoint.invokable import InvokableEndpoint
-from extended_dlc.endpoint.parts import PartMaker, boundary_of_prover
+from extended_dlc.endpoint.parts import PartMaker, settle_role_of_prover
 from extended_dlc.endpoint.rights import grant_components, grant_shell, volume_key
 from extended_dlc.images.decided import annotate, notes_of_image
 from extended_dlc.images.published import ServingImage
@@ -95,7 +95,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         :param endpoint_name: The endpoint's name, unique in account and region, as for `InvokableEndpoint`.
         :param role: What the container may do. The Model waits for it; it is granted what the endpoint uses where it
             can be changed. Default: a new role with just that.
-        :param role_path: Path of the new role, as `/speech/`. ValueError with `role`. Default: `/`.
+        :param role_path: Path of the new role, as `/speech/`, and of the role of the stack's proofs. ValueError with
+            `role`. Default: `/`.
         :param permissions_boundary: What the new role can never exceed, and the one of the proof's function. ValueError
             with `role`. Default: none.
         :param network: The VPC that the containers are in. ValueError with `Serverless`. Default: SageMaker's own, with
@@ -153,8 +154,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
         placed = place_in(self, options.network, role=self.role) if options.network else Placement()
         self._refer(self.endpoint_name, self._at, role=self.role, security_groups=placed.security_groups)
-        if options.verify and options.permissions_boundary is not None:
-            boundary_of_prover(self, options.permissions_boundary)
+        if options.verify:
+            settle_role_of_prover(self, path=options.role_path, boundary=options.permissions_boundary)
         parts = list(PartMaker(self, options, self.decision.parts, decision.notes, placed.vpc_config).make())
         self.model = parts[0].model
         self.speaks_openai = parts[0].home is self and parts[0].speaks_openai

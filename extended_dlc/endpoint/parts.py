@@ -227,11 +227,19 @@ class PartMaker:
         return vllm_variables(self.options.vllm or VllmServing(), part.part, part.part.instances)
 
 
-def boundary_of_prover(endpoint: Construct, boundary: iam.IManagedPolicy) -> None:
-    """Set the boundary on the prover's role: an account that requires one requires it on each new role."""
+def settle_role_of_prover(endpoint: Construct, *, path: str | None, boundary: iam.IManagedPolicy | None) -> None:
+    """Set the path and the boundary on the prover's role: an account that requires them does so of each new role.
+
+    The stack's endpoints share this role, which has the path of the first endpoint that names one.
+    """
     from extended_dlc.endpoint.prover import Prover
 
-    iam.PermissionsBoundary.of(Prover.of(endpoint)).apply(boundary)
+    if boundary is not None:
+        iam.PermissionsBoundary.of(Prover.of(endpoint)).apply(boundary)
+    if path is not None:
+        role = Prover.of(endpoint).role.node.default_child
+        if isinstance(role, iam.CfnRole) and role.path is None:
+            role.path = path
 
 
 def _archive_for_serverless(placed: PlacedModel) -> str | None:

@@ -104,6 +104,9 @@ class Switch(Construct):
                     }
                 ),
                 policy_statements=[
+                    # No condition can ask for the previous template: `cloudformation:TemplateUrl` knows a template by
+                    # its URL alone, and neither a TemplateBody nor UsePreviousTemplate has one. Another role cannot be
+                    # brought either, because this one may pass none.
                     iam.PolicyStatement(actions=["cloudformation:UpdateStack"], resources=[stack.stack_id]),
                     # The caller must be able to read BootstrapVersion, which the CDK adds to each template.
                     iam.PolicyStatement(actions=["ssm:GetParameters"], resources=[version]),

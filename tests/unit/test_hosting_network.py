@@ -168,10 +168,11 @@ def test_capture_that_cannot_be_is_refused(options: Json, message: str) -> None:
 
 def test_the_new_role_has_the_path_and_the_boundary_that_a_company_asks_for(stack: Stack) -> None:
     boundary = iam.ManagedPolicy.from_managed_policy_name(stack, "Boundary", "developers")
-    endpoint_in(stack, role_path="/speech/", permissions_boundary=boundary)
-    role = properties(stack, "AWS::IAM::Role", "BloomRole")
-    assert role["Path"] == "/speech/"
-    assert role["PermissionsBoundary"] == stack.resolve(boundary.managed_policy_arn)
+    endpoint_in(stack, role_path="/speech/", permissions_boundary=boundary, verify=True)
+    for name in ("BloomRole", "ExtendedDlcProverRole"):
+        role = properties(stack, "AWS::IAM::Role", name)
+        assert role["Path"] == "/speech/"
+        assert role["PermissionsBoundary"] == stack.resolve(boundary.managed_policy_arn)
 
 
 def test_path_and_boundary_belong_to_the_new_role_only(stack: Stack) -> None:
