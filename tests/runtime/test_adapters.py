@@ -147,3 +147,36 @@ def test_vectors_are_those_of_the_adapter_that_the_request_names(start_server, b
     for (name, number), row in zip(asked, vectors, strict=True):
         torch.testing.assert_close(row, wanted[name][number], atol=1e-4, rtol=1e-3)
     assert (wanted["polite"][0] - wanted["bert-classifier"][0]).abs().max() > 0.05
+
+
+REFUSED = {
+    "name": ({"my adapter": {}}, {}, "is named by no name of an adapter"),
+    "of the model": ({"base": {}}, {"HF_MODEL_ID": "base"}, "'base' would be the name of two models or adapters"),
+    "twice": ({"a": {}}, {"EXTENDED_DLC_ADAPTERS": "a=b/c"}, "'a' would be the name of two models or adapters"),
+    "too many": ({f"a{number}": {} for number in range(33)}, {}, "33 adapters are more than the 32"),
+    "half": ({"a": None}, {}, "has an adapter's weights and no adapter_config.json"),
+    "kind": ({"a": {"peft_type": "IA3"}}, {}, "the adapter a is of the kind IA3, which cannot be switched on and off"),
+    "bias": ({"a": {"bias": "all"}}, {}, "the adapter a is trained with the bias 'all'"),
+}
+
+
+@pytest.mark.parametrize(("folders", "environment", "says"), REFUSED.values(), ids=REFUSED)
+def test_adapters_that_cannot_be_served_stop_the_start(tmp_path, monkeypatch, folders, environment, says):
+    from extended_dlc_server.errors import StartError
+    from extended_dlc_server.files import weights
+    from extended_dlc_server.files.adapters import attach
+    from extended_dlc_server.files.complete import Incomplete
+    from extended_dlc_server.settings import read_settings
+
+    monkeypatch.setattr(weights, "require_peft", lambda adapter, incomplete: True)  # what is refused needs no peft
+    for name, more in folders.items():
+        folder = tmp_path / "model" / "adapters" / name
+        write_lora(folder, "query", (4, 4), 1, "CAUSAL_LM")
+        config = json.loads((folder / "adapter_config.json").read_text())
+        (folder / "adapter_config.json").write_text(json.dumps({**config, **(more or {})}))
+        if more is None:
+            (folder / "adapter_config.json").unlink()
+    settings = read_settings({"SAGEMAKER_BASE_DIR": str(tmp_path), **environment})
+    with pytest.raises(StartError) as refused:
+        attach(None, {adapter.name: adapter for adapter in weights.find_adapters(settings, Incomplete(allowed=False))})
+    assert says in str(refused.value)

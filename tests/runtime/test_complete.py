@@ -294,6 +294,14 @@ def test_an_adapter_finds_its_base_on_the_hub(ask, load, made, peft):
     assert ask(path=peft, HF_MODEL_ID="tiny/lora")["answer"] == expected
 
 
+def test_adapters_of_the_hub_stay_beside_the_model_or_are_refused_by_name(ask, made, peft):
+    row = ask(path=peft, HF_MODEL_ID="tiny/base", EXTENDED_DLC_ADAPTERS="one=tiny/lora, two=tiny/lora@main")
+    assert row["answer"]
+    assert row["lines"] == []
+    refused = ask(made / "llama", path=peft, EXTENDED_DLC_ADAPTERS="one=tiny/lora, two=tiny/none")["refused"]
+    assert "an adapter of EXTENDED_DLC_ADAPTERS ('tiny/none') is not on the Hub" in refused
+
+
 def test_an_adapter_brings_the_head_of_its_task_or_is_refused(ask, peft):
     row = ask(path=peft, HF_MODEL_ID="tiny/lora-with-head")
     assert row["task"] == "text-classification"
