@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
 from extended_dlc_server.errors import ModelFailedError
-from extended_dlc_server.machine import ending, worker
+from extended_dlc_server.machine import ending, operations, points, worker
 from extended_dlc_server.machine.worker import State, Worker
 from extended_dlc_server.model import health
 
@@ -90,11 +90,94 @@ def test_a_forward_pass_ends_between_two_layers():
             return x
 
     passed, model = [], Deep()
-    ending.end_between_layers(model)
+    points.end_at_layers(model)
     with pytest.raises(ending.EndedError), ending.running(lambda: len(passed) == 3):
         model(1)
     assert len(passed) == 3
     assert model(1) == 1  # nobody asks outside
+
+
+AT_ONCE = {"softmax over rows", "attention to the past, by place", "convolution, same"}
+"""Rare forms, which are left to torch."""
+
+
+def operations_that_take_long():
+    """Name -> an operation as models call it, whose result must not depend on the parts it is computed in."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    torch.manual_seed(0)
+    sound, image, rows = torch.randn(2, 4, 50), torch.randn(2, 4, 37, 9), torch.randn(3, 15, 8)
+    query, key, value = (torch.randn(2, 4, length, 8) for length in (33, 40, 40))
+    attend = functional.scaled_dot_product_attention
+    few = key[:, :2], value[:, :2]
+    masks = {"for all": (1, 1, 1, 40), "by row": (2, 1, 33, 40), "by head": (2, 4, 33, 40), "flat": (33, 40)}
+    linear = nn.Linear(8, 9)
+    same, mirrored = nn.Conv1d(4, 6, 3, padding="same"), nn.Conv1d(4, 6, 3, padding=1, padding_mode="reflect")
+    yield "linear", lambda: linear(rows)
+    yield "linear of one row", lambda: linear(rows[0, 0])
+    yield "gelu", lambda: functional.gelu(rows, approximate="tanh")
+    yield "softmax", lambda: functional.softmax(rows, dim=-1, dtype=torch.float64)
+    yield "softmax over rows", lambda: functional.softmax(rows, dim=1)
+    yield "product", lambda: query @ key.transpose(-1, -2)
+    yield "product with one matrix", lambda: torch.matmul(query, torch.ones(8, 3))
+    yield "product by batch", lambda: torch.bmm(query[0], key[0].transpose(-1, -2))
+    for name, shape in masks.items():
+        yield f"attention, masked {name}", lambda shape=shape: attend(query, key, value, attn_mask=torch.ones(shape))
+    yield "attention to the past", lambda: attend(query, key, value, is_causal=True)
+    yield "attention to the past, by place", lambda: attend(query, key, value, None, 0.0, True)
+    yield "attention of few heads", lambda: attend(query, *few, scale=0.3, enable_gqa=True)
+    yield "convolution, same", lambda: same(sound)
+    yield "convolution, mirrored", lambda: mirrored(sound)
+    for shape in ((1, 1, 0, 1, 1), (3, 2, 1, 2, 2), (10, 5, 7, 1, 1), (3, 1, 7, 2, 1), (1, 5, 1, 1, 2)):
+        size, stride, padding, dilation, groups = shape
+        wide = nn.Conv1d(4, 6, *shape)
+        high = nn.Conv2d(4, 6, (size, 2), (stride, 1), (padding, 1), dilation, groups)
+        yield f"convolution {shape}", lambda module=wide: module(sound)
+        yield f"convolution of images {shape}", lambda module=high: module(image)
+
+
+def test_an_operation_in_parts_makes_what_it_makes_at_once(monkeypatch):
+    import torch
+
+    torch.set_num_threads(1)  # such small operations gain nothing from more
+    for name, operation in operations_that_take_long():
+        whole, checks = operation(), []
+        monkeypatch.setattr(operations, "MOST_AT_ONCE", 300)
+        with ending.running(lambda checks=checks: checks.append(None)), operations.in_parts():
+            parts = operation()
+        assert len(checks) > 1 or name in AT_ONCE, name
+        torch.testing.assert_close(parts, whole, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_attention_over_a_long_sequence_ends_inside_its_layer():
+    """At the ordinary size of a part: 16,000 tokens attend to each other 500 times, which would take minutes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    class Layer(torch.nn.Module):
+        def forward(self, tokens):
+            for _ in range(500):
+                tokens = torch.nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+            return tokens
+
+    model = torch.nn.Module()
+    model.layers = torch.nn.ModuleList([Layer()])
+    points.end_at_layers(model)
+    started, asked = time.process_time(), []
+
+    def is_over():
+        asked.append(None)
+        return len(asked) > 3
+
+    with pytest.raises(ending.EndedError), ending.running(is_over), torch.inference_mode():
+        model.layers[0](torch.zeros(1, 2, 16_000, 16))
+    assert time.process_time() - started < 20
+    with ending.running(lambda: False):
+        small = torch.zeros(1, 2, 16, 16)
+        assert model.layers[0](small).shape == small.shape
 
 
 # health

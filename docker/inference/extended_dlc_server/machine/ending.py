@@ -1,8 +1,7 @@
-"""Ends an inference that is past its deadline, or whose clients have gone, at the next layer of the model.
+"""Ends an inference that is past its deadline, or whose clients have gone, at the next point of the model.
 
-Every inference, and every step of a generation, passes through the model's layers. A forward hook on each layer checks
-whether the result is still wanted, and raises `EndedError` if not. It costs about a microsecond per layer. It does not
-depend on `generate`, so it works for every task and every release of transformers.
+The points are the model's layers (`machine/points.py`), and where those take long, the operations of torch
+(`machine/operations.py`). Neither depends on `generate`, so they work for every task and every release of transformers.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 _running = threading.local()
 
@@ -44,22 +42,3 @@ def made_so_far(amount: int) -> int:
     _running.made = getattr(_running, "made", 0) + amount
     made: int = _running.made
     return made
-
-
-def end_between_layers(model: Any) -> None:
-    """Add forward hooks that call `check` before the model and before each of its layers."""
-    import torch
-
-    def look(*_: Any) -> None:
-        check()
-
-    def visit(module: Any) -> None:
-        for child in module.children():
-            if isinstance(child, torch.nn.ModuleList):
-                for layer in child:
-                    layer.register_forward_pre_hook(look)
-            else:
-                visit(child)
-
-    model.register_forward_pre_hook(look)
-    visit(model)

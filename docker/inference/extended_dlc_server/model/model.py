@@ -14,9 +14,9 @@ from ..answering.encoding import encode
 from ..errors import CannotAnswerError, ModelFailedError, RequestError, StartError, panics_are_errors, shown_text
 from ..files.sentence_modules import Recipe
 from ..machine.device_errors import explain_device
-from ..machine.ending import end_between_layers
 from ..machine.log import frames
 from ..machine.memory import memory_for_texts
+from ..machine.points import end_at_layers
 from ..machine.worker import Shared
 from ..reading.chats import Chats, is_chat
 from ..reading.decoding import Decoded, Expected
@@ -54,7 +54,7 @@ class Model:
         self.pipeline = pipeline
         if task == "automatic-speech-recognition" and is_whisper(pipeline):
             share_what_is_heard(pipeline.model)
-        end_between_layers(pipeline.model)
+        end_at_layers(pipeline.model)
         weigh_answers(pipeline, task)
         self._lengths = Lengths(pipeline, task, settings)
         if task in WITH_IMAGES:
