@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from extended_dlc.terminal import Screen
+
 _QUESTIONS = {
     "model": ("Model of the Hugging Face Hub", "bigscience/bloom-560m"),
     "instance_type": ("Instance type, or 'serverless'", "ml.m5.xlarge"),
@@ -44,12 +46,13 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     except OSError as error:
         raise click.ClickException(f"{folder} cannot be written: {error}") from None
     where = "this folder" if folder == Path() else str(folder)
-    click.echo(f"a project is in {where}: {', '.join(written)}")
-    click.echo("next:")
+    screen = Screen()
+    screen.line(f"a project is in {where}: {', '.join(written)}", "ok")
+    screen.title("next:")
     steps = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
     for step in (*steps, "extended-dlc plan", "extended-dlc rehearse"):
-        click.echo(f"  {step}")
-    click.echo("README.md there has the rest")
+        screen.line(f"  {step}", hang=None)  # it is copied
+    screen.line("README.md there has the rest", "quiet")
 
 
 def _answer(name: str, *, yes: bool) -> str:
