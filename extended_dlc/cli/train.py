@@ -241,6 +241,7 @@ def _settings(options: Options) -> Any:
 
 def _train_here(options: Options) -> int:
     from extended_dlc.app.training import base_of
+    from extended_dlc.decisions.training import MODEL_CHANNEL
     from extended_dlc.training.local import LocalTraining
 
     name, settings = options.name, _settings(options)
@@ -249,20 +250,15 @@ def _train_here(options: Options) -> int:
     for key, folder in channels.items():
         if not folder.is_dir() or not any(folder.iterdir()):
             raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
-    missing = sorted(set(section.channels) - set(channels))
-    if missing:
+    base = base_of(section, settings.endpoints)
+    kind = base.weights.kind if base is not None else None
+    wanted = {*section.channels, *([MODEL_CHANNEL] if kind == "s3" else [])}
+    if missing := sorted(wanted - set(channels)):
         raise click.ClickException(
             f"channel {', '.join(missing)} of '{name}' is in S3: name a folder of this machine in its place, "
             f"--channel {missing[0]}=FOLDER"
         )
-    base = base_of(section, settings.endpoints)
-    environment = dict(section.environment or {})
-    if base is not None and base.weights.kind == "hub":
-        environment = {"HF_MODEL_ID": base.model, **environment}
-        if base.revision is not None:
-            environment["HF_MODEL_REVISION"] = base.revision
-    if section.adapter == "merged" and not options.script:
-        environment["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
+    environment = _environment(section, base, from_hub=MODEL_CHANNEL not in channels, merges=not options.script)
     folder = Path(options.output or f"{name}-local")
     training = LocalTraining(
         code=section.code.into_option(),
@@ -286,6 +282,16 @@ def _train_here(options: Options) -> int:
     else:
         Screen(err=True).line(f"failed with exit code {code}: {_reason(folder)}", "problem")
     return OK if code == 0 else FAILED
+
+
+def _environment(section: Any, base: Any, *, from_hub: bool, merges: bool) -> dict[str, str]:
+    """The variables of the script; a base that is mirrored on AWS comes from the Hub here, by the same commit."""
+    told: dict[str, str | None] = {"HF_TASK": base.task if base is not None else None}
+    if base is not None and from_hub:
+        told |= {"HF_MODEL_ID": base.model, "HF_MODEL_REVISION": base.revision}
+    if merges and section.adapter == "merged":
+        told["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
+    return {name: value for name, value in told.items() if value is not None} | (section.environment or {})
 
 
 def _engine() -> str:

@@ -17,6 +17,9 @@ from extended_dlc.options.training import HyperParameter, TrainingCode
 
 HOST = "algo-1"
 
+TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
+"""The variable with this machine's Hub token, which a container gets by its name alone: commands can be seen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalTraining:
@@ -40,9 +43,15 @@ class LocalTraining:
         return self.entry_point or self.code.entry_point
 
     def prepare(self) -> None:
-        """Create the result folders that do not exist."""
+        """Create the result folders. ValueError where there is a model already; checkpoints may be there."""
         for name in ("model", "output/data", "checkpoints"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if any((self.folder / "model").iterdir()):
+            raise ValueError(
+                f"'--output' ({self.folder}) holds the model of an earlier run, with which the new one would be mixed: "
+                "name another folder, or remove that one"
+            )
+        (self.folder / "output" / "failure").unlink(missing_ok=True)
 
     def variables(self, *, inside: bool) -> dict[str, str]:
         """The environment variables of a script (sagemaker-training, `params.py`, `environment.py`).
@@ -59,7 +68,7 @@ class LocalTraining:
             "SM_HPS": json.dumps(dict(self.hyperparameters)),
             "SM_HOSTS": json.dumps([HOST]),
             "SM_CURRENT_HOST": HOST,
-            "SM_NUM_GPUS": "0",
+            "SM_NUM_GPUS": str(_count_gpus()),
             **{f"SM_CHANNEL_{name.upper()}": path for name, path in channels.items()},
             **{f"SM_HP_{name.upper()}": value for name, value in arguments_of(self.hyperparameters).items()},
             **self.environment,
@@ -102,10 +111,12 @@ class LocalTraining:
         }
         results = {self.folder / name: f"/opt/ml/{name}" for name in ("model", "output", "checkpoints")}
         name = f"extended-dlc-train-{os.getpid()}"
-        command = [engine, "run", "--rm", f"--name={name}", *_gpus(engine)]
+        # the toolkit waits until the host's name is known; loaders of data share more memory than engines give
+        command = [engine, "run", "--rm", f"--name={name}", f"--hostname={HOST}", "--shm-size=2g", *_gpus(engine)]
         command += [f"--volume={source.absolute()}:{target}:ro" for source, target in mounts.items()]
         command += [f"--volume={source.absolute()}:{target}" for source, target in results.items()]
         command += [f"--env={name}={value}" for name, value in self.environment.items()]
+        command += [f"--env={TOKEN}"] if TOKEN in os.environ and TOKEN not in self.environment else []
         try:
             return subprocess.run([*command, image, "train"], check=False).returncode  # noqa: S603 - as above
         except KeyboardInterrupt:
@@ -143,8 +154,16 @@ class LocalTraining:
                 packed.add(file, path)
 
 
+def _count_gpus() -> int:
+    """The number of GPUs of this machine, as the toolkit counts them (sagemaker-training, `environment.py`)."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)  # noqa: S607
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
 def _gpus(engine: str) -> list[str]:
     """The options for all GPUs of this machine, if it has any."""
-    if shutil.which("nvidia-smi") is None:
+    if not _count_gpus():
         return []
     return ["--device=nvidia.com/gpu=all"] if "podman" in engine else ["--gpus=all"]

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
 HERE = Path(__file__).parent
-IN_CONTAINER = "SM_MODEL_DIR" in os.environ
+OUTPUT = os.environ.get("SM_MODEL_DIR", "output")
+CHECKPOINTS = Path(OUTPUT).with_name("checkpoints")  # /opt/ml/checkpoints beside /opt/ml/model
 
 
 def arguments() -> argparse.Namespace:
@@ -26,9 +27,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=given, help="Hub id or folder")
     parser.add_argument("--revision", default=os.environ.get("HF_MODEL_REVISION"), help="of the model on the Hub")
     parser.add_argument("--train", default=os.environ.get("SM_CHANNEL_TRAIN", str(HERE / "data")), help="*.jsonl: text")
-    parser.add_argument("--output", default=os.environ.get("SM_MODEL_DIR", "output"))
+    parser.add_argument("--output", default=OUTPUT)
     parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
-    parser.add_argument("--checkpoints", default="/opt/ml/checkpoints" if IN_CONTAINER else "checkpoints")
+    parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--max_steps", type=int, default=-1, help="ends the training earlier")
     parser.add_argument("--save_steps", type=int, default=10, help="between two checkpoints")

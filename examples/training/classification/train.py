@@ -21,7 +21,8 @@ from transformers import (
 )
 
 HERE = Path(__file__).parent
-IN_CONTAINER = "SM_MODEL_DIR" in os.environ
+OUTPUT = os.environ.get("SM_MODEL_DIR", "output")
+CHECKPOINTS = Path(OUTPUT).with_name("checkpoints")  # /opt/ml/checkpoints beside /opt/ml/model
 
 
 def arguments() -> argparse.Namespace:
@@ -33,9 +34,9 @@ def arguments() -> argparse.Namespace:
     for channel in ("train", "validation"):
         folder = os.environ.get(f"SM_CHANNEL_{channel.upper()}", str(HERE / "data" / channel))
         parser.add_argument(f"--{channel}", default=folder, help="*.jsonl: text, label")
-    parser.add_argument("--output", default=os.environ.get("SM_MODEL_DIR", "output"))
+    parser.add_argument("--output", default=OUTPUT)
     parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
-    parser.add_argument("--checkpoints", default="/opt/ml/checkpoints" if IN_CONTAINER else "checkpoints")
+    parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--max_steps", type=int, default=-1, help="ends the training earlier")
     parser.add_argument("--save_steps", type=int, default=10, help="between two checkpoints")

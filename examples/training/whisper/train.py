@@ -28,7 +28,8 @@ from transformers import (
 )
 
 RATE = 16_000
-IN_CONTAINER = "SM_MODEL_DIR" in os.environ
+OUTPUT = os.environ.get("SM_MODEL_DIR", "output")
+CHECKPOINTS = Path(OUTPUT).with_name("checkpoints")  # /opt/ml/checkpoints beside /opt/ml/model
 
 
 def arguments() -> argparse.Namespace:
@@ -40,9 +41,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train", default=os.environ.get("SM_CHANNEL_TRAIN"), help="a folder; without it, four tones")
     parser.add_argument("--validation", default=os.environ.get("SM_CHANNEL_VALIDATION"), help="without it, as --train")
     parser.add_argument("--language", default="en")
-    parser.add_argument("--output", default=os.environ.get("SM_MODEL_DIR", "output"))
+    parser.add_argument("--output", default=OUTPUT)
     parser.add_argument("--metrics", default=os.environ.get("SM_OUTPUT_DATA_DIR", "output"))
-    parser.add_argument("--checkpoints", default="/opt/ml/checkpoints" if IN_CONTAINER else "checkpoints")
+    parser.add_argument("--checkpoints", default=str(CHECKPOINTS))
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--max_steps", type=int, default=-1, help="ends the training earlier")
     parser.add_argument("--save_steps", type=int, default=10, help="between two checkpoints")

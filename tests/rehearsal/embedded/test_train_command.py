@@ -175,9 +175,43 @@ def test_the_same_script_runs_on_this_machine_with_sagemakers_folders(settings: 
     told = json.loads(done.stdout)
     found = json.loads((Path(told["model"]) / "found.json").read_text())
     assert found == {"epochs": 3, "train": ["one.txt"], "model": "bigscience/bloom-560m"}
-    failed = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=9")
+    again = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=9")
+    assert again.exit_code == 1
+    assert "holds the model of an earlier run, with which the new one would be mixed: name another" in again.stderr
+    other = settings.parent / "other"
+    (other / "output").mkdir(parents=True)
+    (other / "output" / "failure").write_text("the reason of an earlier run")
+    channel = f"--channel=train={settings.parent / 'data'}"
+    failed = here(settings, "--script", channel, "--set=epochs=9", f"--output={other}")
     assert failed.exit_code == 1
-    assert "failed with exit code 1" in failed.stderr
+    assert "failed with exit code 1: its output above says why" in failed.stderr
+
+
+def test_a_base_that_is_in_s3_on_aws_comes_from_a_folder_or_by_its_commit_from_the_hub(settings: Path) -> None:
+    content = json.loads(settings.read_text())
+    tune = content["training"]["tune"]
+    del tune["endpoint"], tune["channels"]
+    (settings.parent / "code" / "train.py").write_text(
+        "import json, os\n"
+        "told = {name: os.environ.get(name) for name in ('HF_MODEL_ID', 'HF_MODEL_REVISION', 'SM_CHANNEL_MODEL')}\n"
+        "open(os.path.join(os.environ['SM_MODEL_DIR'], 'told.json'), 'w').write(json.dumps(list(told.values())))\n"
+    )
+    data, commit = str(settings.parent / "data"), "0" * 40
+    cases: list[tuple[dict[str, Any], list[str], list[str | None]]] = [
+        ({"kind": "mirrored"}, [], ["me/model", commit, None]),
+        ({"kind": "mirrored"}, [f"--channel=model={data}"], [None, None, data]),
+        ({"kind": "s3", "bucket": "my-models", "key": "mine/"}, [f"--channel=model={data}"], [None, None, data]),
+    ]
+    for number, (weights, given, told) in enumerate(cases):
+        tune["base_model"] = {"model": "me/model", "weights": weights, "revision": commit}
+        if weights["kind"] == "s3":
+            del tune["base_model"]["revision"]
+        settings.write_text(json.dumps(content))
+        done = here(settings, "--script", *given, f"--output={settings.parent / str(number)}")
+        assert done.exit_code == 0, done.output
+        assert json.loads((settings.parent / str(number) / "model" / "told.json").read_text()) == told
+    without = here(settings, "--script")
+    assert "channel model of 'tune' is in S3: name a folder of this machine in its place" in without.stderr
 
 
 @pytest.mark.parametrize(
@@ -208,6 +242,7 @@ def test_a_container_gets_what_sagemaker_gives_it(settings: Path, monkeypatch: p
     engine.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > ' + str(settings.parent / "called") + "\n")
     engine.chmod(0o755)
     monkeypatch.setenv("CDK_DOCKER", str(engine))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
     done = here(settings, "--image=tuned:1", f"--channel=train={settings.parent / 'data'}")
     assert done.exit_code == 0, done.output
     called = (settings.parent / "called").read_text().splitlines()
@@ -217,6 +252,9 @@ def test_a_container_gets_what_sagemaker_gives_it(settings: Path, monkeypatch: p
     assert f"--volume={settings.parent / 'data'}:/opt/ml/input/data/train:ro" in called
     assert f"--volume={out / 'model'}:/opt/ml/model" in called
     assert "--env=HF_MODEL_ID=bigscience/bloom-560m" in called
+    assert "--hostname=algo-1" in called  # which the toolkit looks up before it begins
+    assert "--env=HF_TOKEN" in called
+    assert not [each for each in called if "hf_secret" in each]
     assert (out / "input" / "data" / "code" / "sourcedir.tar.gz").is_file()
     hyperparameters = json.loads((out / "input" / "config" / "hyperparameters.json").read_text())
     assert (hyperparameters["epochs"], hyperparameters["sagemaker_program"]) == ("2", "train.py")
