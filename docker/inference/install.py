@@ -3,6 +3,7 @@
 python install.py 5.24.0                                        with the requirements of the native server
 python install.py --server=stock 4.24.0 'huggingface_hub<0.26'  with the requirements of the base's own server
 python install.py --server=training 5.24.0                      with packages for training scripts, and no server
+python3 install.py --server=vllm 5.24.0                         transformers alone, beside vLLM
 python install.py --report 5.24.0                               installs nothing, and prints pip's report
 
 The variable LOCK, with lines of `name==version --hash=…`, sets the exact packages to install.
@@ -165,6 +166,8 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     base = installed()
+    if server == "vllm" and "vllm" not in base:
+        sys.exit(f"BASE_IMAGE has no vLLM for its 'python3': choose a huggingface-vllm image, or {NATIVE}")
     if "torch" not in base:
         sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
     if server == "stock" and TOOLKIT not in base:
@@ -178,8 +181,15 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     if not report:
         RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
-    # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
-    missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
+    missing: list[str] = []
+    if server == "vllm":  # the other packages of its image were chosen for vLLM
+        named = [f"transformers=={transformers}"]
+    elif server == "stock":
+        named = [*requirements(transformers, base), *along]
+    else:
+        # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
+        missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
+        named = [*requirements(transformers, base), *missing, "--requirement", str(HERE / "requirements.txt")]
     lock = locked(os.environ.get("LOCK", ""))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(lock or constraints(base)))
@@ -192,8 +202,7 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         if lock:
             command += ["--no-deps", "--require-hashes", "--requirement", file.name]
         else:
-            named = along if server == "stock" else (*missing, "--requirement", str(HERE / "requirements.txt"))
-            command += ["--constraint", file.name, *requirements(transformers, base), *named]
+            command += ["--constraint", file.name, *named]
         if report:
             command += ["--dry-run", "--quiet", "--report", "-"]
             done = subprocess.run(command, env=pip_environment(), check=False)  # noqa: S603 - no shell, own arguments
@@ -227,7 +236,7 @@ def _run(command: Iterable[str]) -> tuple[int, str]:
 def arguments() -> argparse.ArgumentParser:
     """Return a parser of the arguments that the Dockerfile passes to both this step and prove.py."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("--server", choices=("native", "stock", "training"), default="native")
+    parser.add_argument("--server", choices=("native", "stock", "vllm", "training"), default="native")
     parser.add_argument("transformers", help="exact release")
     return parser
 

@@ -2,6 +2,7 @@
 
     python prove.py 5.23.0 bloom,whisper                 tests the native server
     python prove.py --server=stock 4.24.0 bloom,whisper  tests the base's own server
+    python3 prove.py --server=vllm 5.24.0 bloom,llama    tests what can be tested of vLLM without a GPU
 
 Every failed check is printed with what to change; the build then fails.
 """
@@ -147,6 +148,18 @@ def stock_server_answers(folder: Path) -> Iterator[str]:
             )
 
 
+def vllm_can_be_imported(asked: str) -> Iterator[str]:
+    """Check the most of vLLM that can be imported without a GPU: engine options, model registry, its transformers."""
+    try:
+        importlib.import_module("vllm.engine.arg_utils")
+    except Exception as error:
+        traceback.print_exc()
+        yield (
+            f"vLLM {_version('vllm')} cannot be imported with transformers {asked} ({type(error).__name__}: {error}): "
+            "choose a newer base, or an older transformers release"
+        )
+
+
 def start_up(before: dict[str, str]) -> Iterator[Path]:
     """Yield the imported modules that this image adds; the base's modules have bytecode already."""
     own: set[Path] = set()
@@ -163,6 +176,29 @@ def main(asked: str, model_types: str = "", server: str = "native") -> None:
     """Run the checks; if all pass, compile the modules and test the models again with the bytecode."""
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
+    problems = [
+        *transformers_is_the_promised_one(asked),
+        *the_base_keeps_its_torch(before),
+        *pip_has_no_new_complaints(record["complaints"]),
+        *model_types_are_known(asked, model_types),
+    ]
+    if server == "vllm":
+        problems += vllm_can_be_imported(asked)
+    else:
+        problems += pipelines_answer(server, before, problems)
+    if problems:
+        sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))
+    print(
+        f"proved: transformers {asked} on torch {before['torch']} with the {server} server, "
+        f"model types: {model_types or 'none asked'}"
+    )
+
+
+def pipelines_answer(server: str, before: dict[str, str], known: list[str]) -> Iterator[str]:
+    """Check that tiny models answer; if all checks pass, compile the modules and test the models once more with those.
+
+    :param known: The failed checks so far: with any, no module is compiled.
+    """
     native = server == "native"
     answers = tiny_models_answer if native else stock_server_answers
     with tempfile.TemporaryDirectory() as folder:
@@ -173,25 +209,16 @@ def main(asked: str, model_types: str = "", server: str = "native") -> None:
                 "the tiny models for the proof cannot be made (see above): this pair of base and transformers fails"
             )
         problems = [
-            *transformers_is_the_promised_one(asked),
             *((*server_requirements_are_the_pinned_ones(), *audio_can_be_decoded()) if native else ()),
-            *the_base_keeps_its_torch(before),
-            *pip_has_no_new_complaints(record["complaints"]),
-            *model_types_are_known(asked, model_types),
             *answers(Path(folder)),
         ]
-        if not problems:
+        yield from problems
+        if not problems and not known:
             compile_modules(start_up(before))
             again = f"import prove, pathlib, sys; sys.exit(any(prove.{answers.__name__}(pathlib.Path({folder!r}))))"
             if not _runs("-c", again):
-                problems.append("the bytecode written for start-up does not work (see above): report it to the project")
-    problems += neighbours_can_be_imported(before)
-    if problems:
-        sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))
-    print(
-        f"proved: transformers {asked} on torch {before['torch']} with the {server} server, "
-        f"model types: {model_types or 'none asked'}"
-    )
+                yield "the bytecode written for start-up does not work (see above): report it to the project"
+    yield from neighbours_can_be_imported(before)
 
 
 def _orders() -> list[str]:

@@ -33,8 +33,8 @@ def lock(settings: str | None, output: str) -> None:
         image = decided(raw_settings(settings)).decision.image
     except (SettingsError, AttributeError) as error:
         raise click.ClickException(f"the settings do not say which image: {error}; cdk synth says more") from None
-    if image.kind != "extended" or image.base is None or image.family == "vllm":
-        raise click.ClickException("there is nothing to lock: the image is not extended, or of the vLLM family")
+    if image.kind != "extended" or image.base is None:
+        raise click.ClickException("there is nothing to lock: the image is not extended")
     with Waiting("asking the base's pip what it would install", out=sys.stderr):
         report = _report(image)
     text = write_lock(report, base=image.base, day=datetime.now(timezone.utc).date().isoformat())
@@ -48,13 +48,14 @@ def _report(image: Any) -> Any:
     from extended_dlc.constructs.helpers import docker_folder
 
     family = "training" if image.family == "training" else "inference"
-    server = family if family == "training" else image.server
+    server = image.family if image.family in ("training", "vllm") else image.server
+    python = "python3" if server == "vllm" else "python"
     along = check_stock_server(image.base, image.transformers).needs if server == "stock" else ()
     requirements = docker_folder(family) / "requirements.txt"
     at = "/opt/extended-dlc/build"
     mounts = [(docker_folder("inference") / name, f"{at}/{name}") for name in ("install.py", "protected.txt")]
     command = [
-        *(engine_program(), "run", "--rm", "--entrypoint=python"),
+        *(engine_program(), "run", "--rm", f"--entrypoint={python}"),
         *(f"--volume={source}:{target}:ro" for source, target in (*mounts, (requirements, f"{at}/requirements.txt"))),
         *(image.base, "-B", f"{at}/install.py", "--report", f"--server={server}", image.transformers, " ".join(along)),
     ]

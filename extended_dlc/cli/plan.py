@@ -119,7 +119,7 @@ def _image_data(decision: Decision) -> dict[str, Any]:
     first = next((part for _, part in _parts(decision)), None)
     host = pick_host_image(image.cuda, first.part.instances[:1] if first else ())
     torch = image.tag.torch if image.tag else None
-    folder = f"docker/{image.family or 'inference'}"
+    folder = "docker/training" if image.family == "training" else "docker/inference"
     return {
         "kind": image.kind,
         "base": image.base,

@@ -16,7 +16,6 @@ from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.facts.compat import Family, check_stock_server
 from extended_dlc.images.copy_role import copy_role, log_copies
-from extended_dlc.options._values import OptionError
 from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 
 if TYPE_CHECKING:
@@ -50,9 +49,10 @@ def build_image(
     scope: Construct, asked: ImageAsked, decided: ImageDecision, *, how: Build, lock: str | None, to: Destination
 ) -> Built:
     """The image as the deployment builds it, tagged with its content hash."""
+    server = "vllm" if decided.family == "vllm" else asked.server
     asset = {
         **_build_context(decided.family or "inference"),
-        "target": None if asked.server == "native" else asked.server,
+        "target": None if server == "native" else server,
         "build_args": _build_arguments(asked, decided, lock),
         "platform": assets.Platform.LINUX_AMD64,
         # Secrets and outputs of the build do not change the image.
@@ -71,8 +71,6 @@ def _build_arguments(asked: ImageAsked, decided: ImageDecision, lock: str | None
     if asked.model_types:
         arguments["MODEL_TYPES"] = ",".join(asked.model_types)
     if lock is not None:
-        if decided.family == "vllm":
-            raise OptionError("lock", rule="is for the other families: leave it out for vLLM's")
         arguments["LOCK"] = lock
     if asked.server == "stock" and (along := check_stock_server(base, transformers).needs):
         arguments["STOCK_REQUIREMENTS"] = " ".join(along)
@@ -146,11 +144,11 @@ def new_repository(scope: Construct, removal_policy: RemovalPolicy, *, immutable
 
 
 def _build_context(family: Family) -> dict[str, Any]:
-    """The build context of a family's Dockerfile. The training family's copies programs of the inference family, so its
-    context is the folder above both, without the files that it does not copy.
+    """The build context of a family's Dockerfile, one for inference and vLLM. The training family's copies programs
+    of the inference family, so its context is the folder above both, without the files that it does not copy.
     """
     if family != "training":
-        return {"directory": str(docker_folder(family))}
+        return {"directory": str(docker_folder("inference"))}
     return {
         "directory": str(docker_folder(family).parent),
         "file": "training/Dockerfile",

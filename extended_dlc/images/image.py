@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 class ExtendedDlc(Construct):
     """A Deep Learning Container extended with a transformers release and, unless told otherwise, our server.
 
-    Builds the Dockerfile of its family, in `docker/inference`, `docker/vllm` or `docker/training`, as a
-    `DockerImageAsset` and copies it under its content hash into an ECR repository of its own, where no clean-up of the
-    bootstrap repository reaches it. One image serves any number of endpoints, or of training jobs.
+    Builds the Dockerfile of its family, in `docker/inference` or `docker/training`, as a `DockerImageAsset` and copies
+    it under its content hash into an ECR repository of its own, where no clean-up of the bootstrap repository reaches
+    it. One image serves any number of endpoints, or of training jobs.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ExtendedDlc(Construct):
         :param rebuild: Any text; a new one builds the image again although nothing else changed, which picks up a base
             that was patched in place. Default: none.
         :param lock: A file that `extended-dlc lock` wrote and that you commit: what is installed, by version and hash.
-            ValueError for one that is no lock, of another release, or for the vLLM family. Default: what pip chooses
+            ValueError for one that is no lock, or of another release. Default: what pip chooses
             when the image is built.
         :param build: Where the image is built: `LocalBuild` or `CloudBuild`. Default: `LocalBuild()`, by Docker on this
             machine.

@@ -431,4 +431,4 @@ def test_the_plan_of_a_vllm_image_names_its_base_and_its_own_layer() -> None:
     assert plan["problems"] == []
     assert "/huggingface-vllm:" in plan["image"]["base"]
     assert plan["image"]["layer"] == ["transformers==5.23.0"]
-    assert "docker/vllm" in plan["image"]["tag"]
+    assert "docker/inference" in plan["image"]["tag"]

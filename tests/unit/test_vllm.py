@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ from extended_dlc.facts.compat import check_vllm
 from extended_dlc.images.registry_login import ecr_registries
 from tests.support.settings import plan_of
 
-ROOT = Path(__file__).parents[2]
 SEVEN = HubModel("mistralai/Mistral-7B-v0.1", parameters=7_241_732_096, task="text-generation")
 ONE_GPU = RealTime(instance_type="ml.g6.xlarge")
 PUBLIC = [image.name for image in dlc_images() if not image.login and image.repository.startswith("pytorch")]
@@ -51,13 +48,14 @@ def told(stack: Stack) -> dict[str, Any]:
 
 
 def build_of(stack: Stack) -> tuple[str, dict[str, str]]:
-    """Family and arguments of the only image that is built."""
+    """The target and the arguments of the only image that is built."""
     app = stack.node.root
     assert isinstance(app, App)
     out = Path(app.synth().directory)
     (asset,) = json.loads((out / "Test.assets.json").read_text())["dockerImages"].values()
     source = asset["source"]
-    return ("vllm" if (out / source["directory"] / "extend.py").exists() else "inference"), source["dockerBuildArgs"]
+    assert (out / source["directory"] / "install.py").exists()
+    return source.get("dockerBuildTarget", "native"), source["dockerBuildArgs"]
 
 
 @pytest.mark.parametrize("instance_type", ["ml.p4de.24xlarge", "ml.p5.48xlarge"])
@@ -67,8 +65,8 @@ def test_bloom_176b_goes_to_vllm_over_eight_gpus_and_the_synth_says_why(stack: S
     assert environment["HF_MODEL_ID"] == "bigscience/bloom"
     assert environment["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "8"
     assert endpoint.speaks_openai
-    folder, arguments = build_of(stack)
-    assert folder == "vllm"
+    target, arguments = build_of(stack)
+    assert target == "vllm"
     assert "/huggingface-vllm:0.30.0-" in arguments["BASE_IMAGE"]
     assert arguments["TRANSFORMERS_VERSION"] == "5.23.0"
     why = Match.string_like_regexp(r"328\.3 GiB of weights.*too large for one of the 8 GPUs of " + instance_type)
@@ -79,7 +77,7 @@ def test_a_model_of_7b_on_one_gpu_keeps_the_native_server(stack: Stack) -> None:
     endpoint = endpoint_in(stack)
     assert not [name for name in told(stack) if name.startswith("SM_VLLM_")]
     assert not endpoint.speaks_openai
-    assert build_of(stack)[0] == "inference"
+    assert build_of(stack)[0] == "native"
 
 
 def test_a_model_of_7b_on_one_gpu_is_served_by_vllm_where_the_user_says_so(stack: Stack) -> None:
@@ -219,7 +217,7 @@ def test_a_base_of_the_public_registry_gets_transformers_and_our_server_without_
     assert ecr_registries([base]) == []
     image = ExtendedDlc(stack, "Image", transformers="5.23.0", base=base)
     endpoint_in(stack, image=image)
-    assert build_of(stack) == ("inference", {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": "5.23.0"})
+    assert build_of(stack) == ("native", {"BASE_IMAGE": base, "TRANSFORMERS_VERSION": "5.23.0"})
     (config,) = Template.from_stack(stack).find_resources("AWS::SageMaker::EndpointConfig").values()
     (variant,) = config["Properties"]["ProductionVariants"]
     assert variant["InferenceAmiVersion"]  # by the CUDA in the tag
@@ -230,51 +228,6 @@ def test_a_public_base_without_gpu_refuses_an_instance_with_one(stack: Stack) ->
     image = ExtendedDlc(stack, "Image", transformers="5.23.0", base=base)
     with pytest.raises(ValueError, match="the image is built for cpu"):
         endpoint_in(stack, image=image)
-
-
-# -- the step in the image ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def extend() -> Any:
-    spec = importlib.util.spec_from_file_location("extend", ROOT / "docker/vllm/extend.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_install_keeps_vllm_torch_and_cuda_and_lets_the_rest_move(extend: Any) -> None:
-    base = {"vllm": "0.29.0", "torch": "2.11.0", "nvidia-cublas": "13.1", "transformers": "5.15.0", "tokenizers": "1"}
-    assert extend.constraints(base) == ["nvidia-cublas==13.1", "torch==2.11.0", "vllm==0.29.0"]
-
-
-def test_a_replaced_added_or_removed_package_is_named(extend: Any) -> None:
-    before = {"torch": "2.11.0", "vllm": "0.29.0", "tokenizers": "1"}
-    found = list(extend.replaced(before, {"torch": "2.13.0", "triton": "3.5", "tokenizers": "2"}))
-    assert [line.split(":")[0] for line in found] == [
-        "torch was 2.11.0 in the base and is 2.13.0 now",
-        "triton was not there in the base and is 3.5 now",
-        "vllm was 0.29.0 in the base and is gone now",
-    ]
-
-
-def test_a_python_without_vllm_is_no_base(extend: Any) -> None:
-    assert "vllm" not in extend.installed()
-    with pytest.raises(SystemExit, match="BASE_IMAGE has no vLLM"):
-        extend.main("5.23.0")
-    with pytest.raises(SystemExit, match=r"\('5.x'\) must be an exact release"):
-        extend.main("5.x")
-
-
-def test_the_proof_names_an_unknown_model_type_and_a_vllm_that_cannot_be_imported(extend: Any) -> None:
-    transformers = pytest.importorskip("transformers", reason="pip install transformers")
-    release = transformers.__version__
-    unknown, no_vllm = extend.prove(release, "bloom,nope")
-    assert f"transformers {release} does not know model type 'nope'" in unknown
-    assert "vLLM cannot be imported" in no_vllm
-    assert "vllm" not in sys.modules
 
 
 BLOOM = {"model": HubModel("bigscience/bloom"), "hosting": RealTime(instance_type="ml.p4de.24xlarge")}
