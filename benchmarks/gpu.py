@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "docker" / "inference"))
 from extended_dlc_server.writing.choosing import plan_of
 from extended_dlc_server.writing.comparing import same, tolerance_of
 from extended_dlc_server.writing.generating import Generation
-from extended_dlc_server.writing.scheduler import Scheduler, Writing
+from extended_dlc_server.writing.scheduler import Scheduler
+from extended_dlc_server.writing.texts import Writing
 
 VOCABULARY = 2000
 END = 1

@@ -14,7 +14,9 @@ from extended_dlc_server.writing import beginnings
 from extended_dlc_server.writing.choosing import Chance, choose, plan_of
 from extended_dlc_server.writing.generating import Generation, generate
 from extended_dlc_server.writing.row_cache import new_cache
-from extended_dlc_server.writing.scheduler import CannotShareStepsError, Scheduler, Writing
+from extended_dlc_server.writing.scheduler import Scheduler
+from extended_dlc_server.writing.step_proof import CannotShareStepsError
+from extended_dlc_server.writing.texts import Writing
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 torch.set_num_threads(1)  # tiny models gain nothing from more
@@ -203,7 +205,7 @@ def test_what_is_kept_is_bounded_and_what_was_of_no_use_longest_goes_first(monke
 def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):
     texts = [asked(llama, prompt(20, seed), 60) for seed in range(6)]
     whole = scheduler(llama)
-    bytes_of_token = whole._token_bytes
+    bytes_of_token = whole.running.token_bytes
     tight = scheduler(llama, memory=bytes_of_token * 360)  # three of them when they begin, and not when they are long
     assert written(tight, texts) == written(whole, texts) == alone(llama, texts)
 
@@ -300,7 +302,7 @@ def test_a_text_without_numbers_is_refused_and_spoils_no_other(llama, monkeypatc
         made = forward(*arguments, input_ids=input_ids, **more)
         if input_ids.shape == (3, 1):
             made.last_hidden_state[0] = float("nan")
-            for layer in steps._cache.buffers.values():
+            for layer in steps.running.cache.buffers.values():
                 for buffer in layer:
                     buffer[0] = float("nan")
         return made

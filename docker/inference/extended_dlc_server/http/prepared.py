@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from ..machine.memory import Share
     from ..machine.worker import Shared
     from ..reading.decoding import Expected
-    from ..writing.scheduler import Writing
     from ..writing.streaming import Emit
+    from ..writing.texts import Writing
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,7 @@ from .warm_up import warm_up_request
 
 if TYPE_CHECKING:
     from ..http.prepared import Prepared
-    from ..writing.scheduler import Writing
+    from ..writing.texts import Writing
     from .model import Model
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class AdapterSteps:
         for name, one in self._each.items():
             if one.is_busy:
                 self._adapters.use(name)
-                one.bytes = self.bytes - self._sum("used_bytes") + one.used_bytes
+                one.running.bytes = self.bytes - self._sum("used_bytes") + one.used_bytes
                 self._ended += one.step()
         ended, self._ended = self._ended, []
         return ended

@@ -29,8 +29,10 @@ from ..reading.tasks import kind_of
 from ..reading.tgi import Told, described, take_wishes, watched
 from ..reading.tokens import TokenCounter
 from ..settings import Settings
-from ..writing.scheduler import CannotShareStepsError, Scheduler, Writing
+from ..writing.scheduler import Scheduler
+from ..writing.step_proof import CannotShareStepsError
 from ..writing.streaming import Emit, StreamEndedError, TokenEvents, finish_reason
+from ..writing.texts import Writing
 from .adapters import Adapters, AdapterSteps
 from .answer_sizes import weigh_answers
 from .batching import Batching

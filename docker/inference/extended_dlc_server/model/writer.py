@@ -15,8 +15,9 @@ from ..reading.parameter_table import Limits
 from ..writing.choosing import Plan, Plans, plan_of
 from ..writing.generating import Generation, Row, Told, generate
 from ..writing.replies import MarkedReply, Reply, SchemaReply, TemplateReply, Thinking, thinking_of
-from ..writing.scheduler import Scheduler, Writing
+from ..writing.scheduler import Scheduler
 from ..writing.streaming import Emit, StreamEndedError
+from ..writing.texts import Writing
 from ..writing.tool_calls import CallForm, form_of, schemas_of
 
 if TYPE_CHECKING:

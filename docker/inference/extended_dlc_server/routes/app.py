@@ -28,8 +28,8 @@ from ..model.served import Served
 from ..model.user_code import Headers, RawRequest, Reply, UserModel
 from ..reading.tasks import Kind
 from ..settings import Settings
-from ..writing.scheduler import Writing
 from ..writing.streaming import Emit, Outbox, event
+from ..writing.texts import Writing
 from .metrics import CONTENT_TYPE, Metrics
 from .metrics import PATH as METRICS
 from .openai_models import PATH as MODELS
