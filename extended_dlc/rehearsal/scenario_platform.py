@@ -64,10 +64,11 @@ def play(stage: Stage, *, keep: bool) -> None:
     _answers(stage, "the endpoint answers from that image", first)
 
     _deploy_images(stage, "cdk deploy the images again, built anew", base, transformers, secret, rebuild="2")
-    _named(stage, "the parameter moved on", parameter, unlike=first)
-    # At AWS the next deployment uses the new image, because CloudFormation resolves the parameter for each change set.
-    # The embedded CloudFormation compares only the parameter's name.
+    second = _named(stage, "the parameter moved on", parameter, unlike=first)
+    _recorded(stage, "both images have a bill of materials", first, second)
     _answers(stage, "the endpoint stays with what it has until it is deployed", first)
+    stage.deploy("cdk deploy the endpoint again", image=image, endpoints={"bloom": stage.endpoint(BLOOM)})
+    _answers(stage, "the endpoint followed the parameter", second)
     if keep:
         stage.leave_up()
         return
@@ -111,6 +112,26 @@ def _named(stage: Stage, name: str, parameter: str, *, unlike: str | None = None
         if "@sha256:" not in value or value == unlike:
             raise RuntimeError(f"{parameter} names {value}, after {unlike}")
         return value
+
+
+def _recorded(stage: Stage, name: str, first: str, second: str) -> None:
+    """Read the second image's bill of materials, and what changed since the first."""
+    with stage.report.step(name) as step:
+        stacks = stage.client.service("cloudformation").describe_stacks(StackName="Images")["Stacks"]
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in stacks[0]["Outputs"]}
+        s3 = stage.client.service("s3")
+        at, _, digest = second.partition("/")[2].partition("@")
+
+        def read(kind: str) -> dict[str, Any]:
+            key = f"{at}/{digest.replace(':', '-')}.{kind}.json"
+            content: dict[str, Any] = json.loads(s3.get_object(Bucket=outputs["RecordsBucket"], Key=key)["Body"].read())
+            return content
+
+        bill, changes = read("cdx"), read("changes")
+        packages = {each["name"]: each["version"] for each in bill["components"]}
+        step.proof = f"{len(packages)} packages, transformers {packages.get('transformers')}; since {changes['from']}"
+        if changes["from"].rpartition("@")[2] != first.rpartition("@")[2] or "torch" not in packages:
+            raise RuntimeError(f"the bill of {second} is {bill}, and its changes are {changes}")
 
 
 def _answers(stage: Stage, name: str, image: str) -> None:
