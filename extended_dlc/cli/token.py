@@ -67,6 +67,21 @@ def token(
         click.echo(f"{url}\n{made}")
 
 
+_SHOWN = 10
+"""Components that an error message names."""
+
+
+def _components(sagemaker: Any, endpoint: str) -> list[str]:
+    """The endpoint's components; none where the credentials may not list them."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        pages = sagemaker.get_paginator("list_inference_components").paginate(EndpointNameEquals=endpoint)
+        return sorted(each["InferenceComponentName"] for page in pages for each in page["InferenceComponents"])
+    except (ClientError, BotoCoreError):
+        return []
+
+
 def _check(session: Any, endpoint: str, component: str | None) -> None:
     """Refuse an endpoint or component that SageMaker does not have or that takes no tokens; warn of other problems."""
     from botocore.config import Config
@@ -97,5 +112,11 @@ def _check(session: Any, endpoint: str, component: str | None) -> None:
     if part is not None and part["EndpointName"] != endpoint:
         whose = part["EndpointName"]
         raise click.ClickException(f"the component '{component}' is one of '{whose}': pass that endpoint")
+    if component is None and (names := _components(client, endpoint)):
+        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise click.ClickException(
+            f"the endpoint '{endpoint}' serves components, each at an address of its own ({shown}): say which one "
+            f"answers, as in extended-dlc token {endpoint} --component {names[0]}"
+        )
     if (status := found["EndpointStatus"]) not in ("InService", "Updating"):
         Screen(err=True).line(f"the endpoint is {status}: it answers when it is InService", "warning")

@@ -109,7 +109,7 @@ def component(aws: Aws) -> None:
         InferenceComponentName="speaker",
         EndpointName="told-shared",
         VariantName="All",
-        Specification={"ModelName": "spoken-to"},
+        Specification={"ModelName": "spoken-to", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
         RuntimeConfig={"CopyCount": 1},
     )
 
@@ -124,7 +124,10 @@ def test_a_component_has_an_address_of_its_own_below_its_endpoint(aws: Aws) -> N
     assert "the component 'speaker' is one of 'told-shared': pass that endpoint" in wrong.stderr
     absent = run(aws, "told-shared", "--component", "nobody")
     assert "Could not find inference component" in absent.stderr
-    for each in (wrong, absent):
+    unsaid = run(aws, "told-shared")
+    assert "'told-shared' serves components, each at an address of its own (speaker)" in unsaid.stderr
+    assert "extended-dlc token told-shared --component speaker" in unsaid.stderr
+    for each in (wrong, absent, unsaid):
         assert (each.exit_code, each.stdout) == (1, "")
 
 
