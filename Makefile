@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench soak matrix docs openapi wheel lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +72,9 @@ bench: setup .venv/.models ## the figures of benchmarks/ (an hour and a half; AR
 	$(if $(ARGS),,$(BIN)/python benchmarks/image_layer.py)
 	$(if $(ARGS),,$(BIN)/python benchmarks/ways.py)
 	$(BIN)/python benchmarks/serving.py $(ARGS)
+
+schemas: setup .venv/.models ## a tokenizer's response_schema, with a transformers release that reads it
+	$(BIN)/python tests/runtime/ask_with_schema.py
 
 soak: setup .venv/.models ## mixed load on the server, MINUTES=30: answers that stay right, memory that stays level
 	$(BIN)/python benchmarks/soak.py --minutes $(or $(MINUTES),30)

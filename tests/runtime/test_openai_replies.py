@@ -223,7 +223,7 @@ CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"days": 3}}\n</tool_c
     ],
 )
 def test_a_tokenizer_may_say_how_its_answers_are_taken_apart(prompt, text, expected, size):
-    parsing = pytest.importorskip("transformers.utils.chat_parsing", reason="from transformers 5.20 on")
+    parsing = pytest.importorskip("transformers.utils.chat_parsing", reason="from transformers 5.13 on")
     reply = TemplateReply(
         parsing.ResponseParser(QWEN_3, prefix=f"<|im_start|>user\nhi<|im_end|><|im_start|>assistant\n{prompt}")
     )

@@ -190,7 +190,7 @@ class MarkedReply:
 
 
 class TemplateReply:
-    """Parses an answer by the tokenizer's `response_template` (transformers 5.20 and newer)."""
+    """Parses an answer by the tokenizer's `response_template` (transformers 5.13 and newer)."""
 
     def __init__(self, parser: Any) -> None:
         self._parser = parser
@@ -246,7 +246,7 @@ class TemplateReply:
 
 
 class SchemaReply:
-    """Parses a complete answer by the tokenizer's `response_schema` (transformers 4.57 to 5.0)."""
+    """Parses a complete answer by the tokenizer's `response_schema` (releases of transformers 5 before 5.15)."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._text = tokenizer, ""
@@ -257,7 +257,14 @@ class SchemaReply:
         return []
 
     def end(self) -> list[Piece]:
-        message = self._tokenizer.parse_response(self._text)
+        """Return the parsed pieces; an answer that does not match the schema is content as it is."""
+        try:
+            return self._pieces(self._tokenizer.parse_response(self._text))
+        except Exception:  # the type depends on the repository's schema
+            return [Content(self._text)] if self._text else []
+
+    @staticmethod
+    def _pieces(message: Mapping[str, Any]) -> list[Piece]:
         reasoning = next((message[name] for name in _REASONING if message.get(name)), None)
         pieces: list[Piece] = [Reasoning(reasoning)] if reasoning else []
         if message.get("content"):
