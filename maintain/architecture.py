@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -78,33 +79,48 @@ def _imported(file: Path, house: str) -> Iterator[str]:
 
 _WALK = """
 import json, os, runpy, sys, tempfile
-package, entered = sys.argv[1], []
+package, entered, handed = sys.argv[1], [], []
+settings = json.load(open("cdk.json"))["context"]
+model = next(iter(settings["extended-dlc"]["endpoints"].values()))["model"]
 def look(frame, event, _):
-    file, name = frame.f_code.co_filename, frame.f_code.co_name
-    if event == "call" and file.startswith(package) and not name.startswith("<"):
-        module = os.path.relpath(file, package)[:-3]
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(package) and not code.co_name.startswith("<"):
+        module = os.path.relpath(code.co_filename, package)[:-3]
         if module not in entered and not imports(frame):
             entered.append(module)
+        arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if module not in handed and any(has(frame.f_locals.get(name)) for name in arguments):
+            handed.append(module)
+def has(value, within=2):
+    if isinstance(value, str):
+        return value == model
+    if isinstance(value, (list, tuple)):
+        return any(has(each, within) for each in value)
+    if type(value).__module__.startswith("extended_dlc"):
+        value = getattr(value, "__dict__", {})
+    return within > 0 and isinstance(value, dict) and any(has(each, within - 1) for each in list(value.values()))
 def imports(frame):
     while frame := frame.f_back:
         if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith(package):
             return True
-os.environ["CDK_CONTEXT_JSON"] = json.dumps(json.load(open("cdk.json"))["context"])
+os.environ["CDK_CONTEXT_JSON"] = json.dumps(settings)
 os.environ["CDK_OUTDIR"] = tempfile.mkdtemp()
 sys.setprofile(look)
 runpy.run_path("app.py", run_name="__main__")
 sys.setprofile(None)
-print(json.dumps(entered))
+print(json.dumps([entered, handed]))
 """
 
 
-def walk() -> list[str]:
-    """The modules of the library in the order in which a synth of the shipped settings enters them."""
+def walk() -> tuple[list[str], list[str]]:
+    """The modules that a synth of the shipped settings enters, in order, and those of them that are handed the model:
+    by a call with its id as an argument, or with an object of this library, or a dict, that holds it.
+    """
     made = subprocess.run(  # noqa: S603 - this Python and the program above
         [sys.executable, "-c", _WALK, HOUSES["library"]], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    entered: list[str] = json.loads(made.stdout.splitlines()[-1])
-    return entered
+    entered, handed = json.loads(made.stdout.splitlines()[-1])
+    return entered, handed
 
 
 def _table(house: str) -> Iterator[str]:
@@ -138,7 +154,11 @@ def page(*, with_walk: bool = True) -> str:
     for house in HOUSES:
         text = _between(text, f"{house} folders", _table(house))
         text = _between(text, f"{house} imports", _picture(house))
-    return _between(text, "synth", _walked(walk())) if with_walk else text
+    if not with_walk:
+        return text
+    entered, handed = walk()
+    text = _between(text, "synth", _walked(entered))
+    return _between(text, "model", (textwrap.fill(", ".join(f"`{module}`" for module in handed) + ".", 120),))
 
 
 def _between(text: str, name: str, lines: Iterable[str]) -> str:
