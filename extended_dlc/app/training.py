@@ -164,10 +164,10 @@ def _of_endpoint(key: str, section: Any, trainings: Mapping[str, Any], endpoints
             f"{place}.endpoint ({section.endpoint}): has its model in an archive, and trained models are files: serve "
             "it from the Hub, mirrored, or from a prefix in S3"
         )
-    if getattr(served.hosting, "kind", "real-time") in ("serverless", "components"):
+    if getattr(served.hosting, "kind", "real-time") == "serverless":
         yield (
-            f"{place}.endpoint ({section.endpoint}): is hosted as '{served.hosting.kind}', and trained models are "
-            "served by 'real-time' and 'async'"
+            f"{place}.endpoint ({section.endpoint}): is hosted as 'serverless', which takes one archive, and trained "
+            "models are files: they are served by 'real-time', 'async' and 'components'"
         )
     if section.adapter == "beside" and not isinstance(served.weights, HubWeights):
         yield (

@@ -17,6 +17,7 @@ from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.code import InferenceCode
+from extended_dlc.options.hosting import Serverless
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -153,7 +154,14 @@ class TrainedModel(Construct):
         return VARIABLES[self.source]
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
-        """The first model's place, or the trained model's where the parameter is set."""
+        """The first model's place, or that of the parameter where it is set. ValueError for a serverless endpoint."""
+        if isinstance(getattr(scope, "hosting", None), Serverless):
+            raise OptionError(
+                "model",
+                "a TrainedModel",
+                "does not go with Serverless, which takes one archive, and trained models are files: take RealTime, "
+                "Async or Components",
+            )
         self.endpoints.append(scope)
         placed = self.first.place_for(scope, role)
         prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=MODELS), self.bucket.encryption_key)

@@ -20,6 +20,8 @@ from cdk_nag import AwsSolutionsChecks
 from cfnlint.api import lint
 
 from extended_dlc import (
+    Component,
+    Components,
     EcrImage,
     EvaluationGate,
     ExtendedDlc,
@@ -30,6 +32,7 @@ from extended_dlc import (
     Network,
     S3Data,
     S3Model,
+    Serverless,
     StockDlc,
     TrainedModel,
     TrainingCode,
@@ -454,6 +457,34 @@ def test_a_trainer_newer_by_a_major_release_is_refused_and_one_by_a_minor_noted(
 def test_a_model_that_no_endpoint_serves_cannot_be_gone_over_to(stack: Stack, code: TrainingCode) -> None:
     with pytest.raises(ValueError, match=r"'serves' \(Test/Weights\) is served by no endpoint: define the"):
         job_in(stack, code, serves=TrainedModel(stack, "Weights", first=BLOOM))
+
+
+def test_a_component_goes_over_to_a_trained_model_and_a_serverless_endpoint_is_refused(
+    stack: Stack, code: TrainingCode
+) -> None:
+    weights = TrainedModel(stack, "Weights", first=BLOOM)
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0", accelerator="cpu")
+    other = HubModel("bigscience/bloom-1b1", revision=COMMIT)
+    parts = [Component(name="bloom", memory_mb=4096), Component(name="tuned", memory_mb=4096, model=weights)]
+    hosting = Components(instance_type="ml.m5.4xlarge", components=parts, maximum=1)
+    HuggingFaceEndpoint(stack, "Both", model=other, image=image, hosting=hosting)
+    job_in(stack, code, serves=weights)
+    template = Template.from_stack(stack)
+    (parameter,) = [name for name in template.to_json()["Parameters"] if name.startswith("WeightsArtifact")]
+    models = template.find_resources("AWS::SageMaker::Model")
+    (trained,) = [name for name, each in models.items() if parameter in json.dumps(each)]
+    components = template.find_resources("AWS::SageMaker::InferenceComponent").values()
+    names = {
+        each["Properties"]["Specification"]["ModelName"]["Fn::GetAtt"][0]: each["Properties"]["InferenceComponentName"]
+        for each in components
+    }
+    assert names.pop(trained) == "tuned"
+    assert list(names.values()) == ["bloom"]
+    assert states_of(stack)["Look"]["Parameters"]["Payload"]["Stack"] == "Test"
+    another = TrainedModel(stack, "Another", first=BLOOM)
+    said = r"'model' \(a TrainedModel\) does not go with Serverless, .* take RealTime, Async or Components"
+    with pytest.raises(ValueError, match=said):
+        HuggingFaceEndpoint(stack, "Small", model=another, image=image, hosting=Serverless(memory_mb=6144))
 
 
 def test_an_adapter_beside_another_base_is_refused(stack: Stack, code: TrainingCode) -> None:

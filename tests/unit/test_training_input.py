@@ -301,14 +301,24 @@ def settings(tmp_path: Path, **training: Any) -> dict[str, Any]:
             "bloom": {"model": "bloom"},
             "packed": {"model": "x/y", "weights": {"kind": "s3", "bucket": "abc", "key": "m.tar.gz"}},
             "small": {"model": "bloom", "hosting": {"kind": "serverless", "memory_mb": 6144}},
+            "shared": {
+                "model": "bloom",
+                "hosting": {
+                    "kind": "components",
+                    "instance_type": "ml.m5.4xlarge",
+                    "maximum": 1,
+                    "components": {"one": {"memory_mb": 4096}},
+                },
+            },
         },
         "training": {"tune": {"code": {"folder": str(tmp_path)}, **training}},
     }
 
 
 def test_right_settings_have_no_problem(tmp_path: Path) -> None:
-    found = decided(settings(tmp_path, endpoint="bloom", hyperparameters={"epochs": 3}))
-    assert found.problems == ()
+    for endpoint in ("bloom", "shared"):
+        found = decided(settings(tmp_path, endpoint=endpoint, hyperparameters={"epochs": 3}))
+        assert found.problems == ()
 
 
 @pytest.mark.parametrize(
