@@ -175,7 +175,7 @@ def test_two_threads_may_tokenize(classifier):
     """A fast tokenizer panics ("Already borrowed") where one thread sets its padding while another one reads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    counter = classifier._lengths._counter
+    counter = classifier.preparation.lengths.counter
     with ThreadPoolExecutor(4) as pool:
         counts = [pool.submit(counter.count, "x y" * 2000, 100_000) for _ in range(200)]
         for index in range(200):
@@ -184,7 +184,7 @@ def test_two_threads_may_tokenize(classifier):
 
 
 def test_pieces_count_as_the_whole(classifier):
-    counter = classifier._lengths._counter
+    counter = classifier.preparation.lengths.counter
     text = "grüße aus Köln " * 4000
     assert counter.count(text, 10**6) >= len(text)
     assert counter.count(text, 100) > 100
@@ -242,7 +242,7 @@ def test_images_of_a_processor_that_does_not_say_are_counted_before_the_model(se
 
 
 def test_images_prompt_and_new_tokens_share_the_positions(seeing, monkeypatch):
-    monkeypatch.setattr(seeing._lengths, "_positions", 40)
+    monkeypatch.setattr(seeing.preparation.lengths.limits, "positions", 40)
     assert ask(seeing, with_images(2, "hello"), max_new_tokens=3)
     assert ask(seeing, with_images(2, "hello"), generate_kwargs={"max_new_tokens": 3})
     assert "40 positions for both" in refused(seeing, with_images(2, "hello"), max_new_tokens=10).message
@@ -293,7 +293,7 @@ def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_n
         assert "tokenizer has more tokens" in refused(model, {"query": "how many", "table": table}).message
     # as in a model whose vocabulary has it
     model.pipeline.model.resize_token_embeddings(len(model.pipeline.tokenizer))
-    model._lengths.vocabulary = len(model.pipeline.tokenizer)
+    model.preparation.lengths.ids.vocabulary = len(model.pipeline.tokenizer)
     for table in tables:
         assert "cells" in ask(model, {"query": "how many", "table": table})
 
@@ -313,7 +313,7 @@ def test_a_code_that_the_codec_does_not_know_is_400(tmp_path):
 
 def test_a_model_with_a_part_for_texts_and_one_for_sounds_is_read_by_the_first():
     import transformers
-    from extended_dlc_server.reading.lengths import text_config
+    from extended_dlc_server.reading.positions import text_config
 
     parts = {
         "text_encoder": transformers.T5Config(d_model=24).to_dict(),

@@ -158,7 +158,7 @@ def serve_adapters(model: Model, found: Sequence[Adapter]) -> None:
     adapters.use(None)
     if isinstance(model.steps, Scheduler) and model.writer is not None:
         model.steps = model.writer.steps = AdapterSteps(adapters, model.steps)
-    table = {**model._parameters.table, "adapter_id": AnyOf((Null(), Choice(adapters.names)))}
-    model._parameters.table = table
+    table = {**model.preparation.parameters.table, "adapter_id": AnyOf((Null(), Choice(adapters.names)))}
+    model.preparation.parameters.table = table
     model.expected = replace(model.expected, parameters=frozenset(table))
     log.info("requests may pick an adapter by its name as 'model' or 'adapter_id': %s", ", ".join(adapters.names))

@@ -18,7 +18,7 @@ from ..files.sentence_modules import MODULES, Module, Recipe, build, dimensions_
 from ..files.weights import Weights
 from ..machine.ending import check
 from ..machine.padding import MOST_TOGETHER, batches, tensors, worth_a_call
-from ..reading.lengths import text_config
+from ..reading.positions import text_config
 from .one_pass import threads_for
 from .similarity import similarities
 

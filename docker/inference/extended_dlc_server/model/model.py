@@ -18,15 +18,9 @@ from ..machine.log import frames
 from ..machine.memory import memory_for_texts
 from ..machine.points import end_at_layers
 from ..machine.worker import Shared
-from ..reading.chats import Chats, is_chat
 from ..reading.decoding import Decoded, Expected
-from ..reading.image_tokens import TASKS as WITH_IMAGES
-from ..reading.image_tokens import check_resizing
-from ..reading.lengths import Lengths
-from ..reading.parameter_table import Limits
-from ..reading.parameters import Parameters
 from ..reading.tasks import kind_of
-from ..reading.tgi import Told, described, take_wishes, watched
+from ..reading.tgi import Told, described, watched
 from ..reading.tokens import TokenCounter
 from ..settings import Settings
 from ..writing.scheduler import Scheduler
@@ -39,6 +33,7 @@ from .batching import Batching
 from .embeddings import Embeddings, Vectors, most_tokens
 from .health import Health
 from .pipeline_texts import PipelineTexts
+from .preparation import Preparation, is_one
 from .reranking import Reranker, Scoring
 from .served import Served
 from .speech import is_whisper, share_what_is_heard, transcribe
@@ -58,23 +53,13 @@ class Model:
             share_what_is_heard(pipeline.model)
         end_at_layers(pipeline.model)
         weigh_answers(pipeline, task)
-        self._lengths = Lengths(pipeline, task, settings)
-        if task in WITH_IMAGES:
-            _count_what_is_read(pipeline, self._lengths)
-        self._chats = Chats(pipeline.tokenizer) if task == "text-generation" else None
-        limits = Limits(
-            input_tokens=self._lengths.input_tokens,
-            new_tokens=self._lengths.new_tokens,
-            all_tokens=self._lengths.all_tokens,
-            vocabulary=self._lengths.vocabulary,
-            template_variables=self._chats.variables if self._chats else frozenset(),
-        )
-        self._parameters = Parameters(pipeline, task, limits)
+        self.preparation = Preparation(pipeline, task, settings)
+        lengths = self.preparation.lengths
         self.embeddings: Embeddings | None = None
         self.reranker: Reranker | None = None
         if sentences is not None and pipeline.tokenizer is not None:
             told = settings.max_input_tokens
-            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, self._lengths.input_tokens, told)
+            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, lengths.limits.input_tokens, told)
             if isinstance(sentences, Recipe):
                 self.embeddings = Embeddings(pipeline, sentences, task, most)
             else:
@@ -83,7 +68,7 @@ class Model:
         self._counter = TokenCounter(pipeline.model)
         self.writer: Writer | None = None
         if task in TASKS and not getattr(pipeline.model.config, "is_encoder_decoder", False):
-            self.writer = Writer(pipeline, self._chats, self._lengths, self._batching, self._explained)
+            self.writer = Writer(pipeline, self.preparation.chats, lengths, self._batching, self._explained)
         self.steps: Scheduler | AdapterSteps | None = None
         """The scheduler for continuous batching, once a test at the start has shown that the model supports it."""
 
@@ -95,7 +80,7 @@ class Model:
                 pipeline,
                 most=settings.texts_at_once,
                 memory=lambda: memory_for_texts(pipeline.model.device),
-                longest=self._lengths.input_tokens,
+                longest=lengths.limits.input_tokens,
                 explained=self._explained,
             )
         self.name = settings.served_name
@@ -104,22 +89,14 @@ class Model:
 
         self._health: Health | None = None
         self.task = task
-        extractor = getattr(pipeline, "feature_extractor", None)
-        self.expected = Expected(
-            task=task,
-            kind=kind_of(task),
-            sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
-            max_audio_seconds=settings.max_audio_seconds,
-            most_characters=self._lengths.most_characters,
-            parameters=self._parameters.names,
-        )
+        self.expected = _expected(pipeline, task, settings, self.preparation)
 
     @property
     def served(self) -> Served:
         return Served(
             task=self.task,
             kind=self.expected.kind,
-            parameters=self._parameters.table,
+            parameters=self.preparation.parameters.table,
             limits=self.writer.limits if self.writer is not None else None,
             images_in_chats=self.writer is not None and self.writer.has_images,
             embeds=self.embeddings is not None,
@@ -137,33 +114,9 @@ class Model:
         400 for invalid parameters, for inputs that are too long, and for chats without a chat template.
         """
         if request.arguments is None:
-            arguments = self._parameters.check(request.parameters)
-            required = _REQUIRED.get(self.task)
-            if required and not arguments.get(required):
-                raise RequestError(
-                    400, "bad-parameters", f"the parameter '{required}' is missing: {self.task} cannot do without it"
-                )
-            prompt = request.inputs
-            if self._chats is not None:
-                request.inputs = self._chats.check(request.inputs)
-                prompt = self._rendered(request.inputs, arguments)
-            if self.embeddings is not None and self.embeddings.check(arguments, request.inputs):
-                request.cut = self._lengths.fit_cut(request.inputs, arguments, self.embeddings.most_tokens)
-            else:
-                if "image_processor_kwargs" in arguments:
-                    check_resizing(request.inputs, arguments["image_processor_kwargs"], self.pipeline.image_processor)
-                kept, lost = arguments.pop("truncate", None), 0
-                if kept is not None:
-                    request.inputs, lost = self._lengths.keep_end(request.inputs, kept)
-                    prompt = request.inputs
-                request.inputs, request.cut = self._lengths.fit(request.inputs, prompt, arguments)
-                request.cut += lost
-            request.wishes = take_wishes(arguments)
-            if request.wishes.details:
-                self._check_details(request.inputs, arguments)
-            request.arguments = arguments
+            self.preparation.prepare(request, self.embeddings)
         alone = not request.wishes.changes_nothing
-        key = None if alone else self._batching.key(request.inputs, request.arguments)
+        key = None if alone else self._batching.key(request.inputs, request.arguments or {})
         if key is None:
             return None
         batching = self._batching
@@ -182,24 +135,6 @@ class Model:
             return None
         texts = self._texts.request(request)
         return None if texts is None else self.writer.joins(texts, *texts.asked)
-
-    def _rendered(self, inputs: Any, arguments: dict[str, Any]) -> Any:
-        """Apply the chat template to chats; return texts unchanged."""
-        variables = {**arguments.pop("chat_template_kwargs", {})}
-        encoding = arguments.get("tokenizer_encode_kwargs", {})
-        assert self._chats is not None  # noqa: S101 - only called for text-generation
-        variables.update({name: value for name, value in encoding.items() if name in self._chats.variables})
-        chat = isinstance(inputs, list) and not isinstance(inputs[0], str)
-        if variables and not (chat and "tokenizer_encode_kwargs" in self._parameters.table):
-            reason = "the transformers release of this image passes none on" if chat else "'inputs' is no chat"
-            raise RequestError(400, "bad-parameters", f"variables of the chat template have no effect: {reason}")
-        if variables:
-            arguments["tokenizer_encode_kwargs"] = {**encoding, **variables}
-        if not chat:
-            return inputs
-        if isinstance(inputs[0], dict):
-            return self._chats.render(inputs, arguments, variables)
-        return [self._chats.render(one, arguments, variables) for one in inputs]
 
     def answer(self, request: Decoded) -> bytes:
         """Return the response body; errors are raised as `RequestError` or `FatalError`."""
@@ -230,7 +165,7 @@ class Model:
 
     def _with(self, more: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
         """Add arguments of `generate` to those of the pipeline."""
-        if more and self._parameters.grouped:
+        if more and self.preparation.parameters.grouped:
             return {**arguments, "generate_kwargs": {**arguments.get("generate_kwargs", {}), **more}}
         return {**arguments, **more}
 
@@ -239,14 +174,6 @@ class Model:
         ends = arguments.get("eos_token_id", self.pipeline.model.generation_config.eos_token_id)
         by_text = bool(request.wishes.stops) and len(told.tokens) != arguments.get("max_new_tokens")
         return finish_reason(told.tokens, ends, stopped_by_text=by_text)
-
-    @staticmethod
-    def _check_details(inputs: Any, arguments: dict[str, Any]) -> None:
-        """400 for a request with more than one generated sequence."""
-        if not _is_one(inputs, arguments):
-            raise RequestError(
-                400, "bad-parameters", "'details' are of one answer: send one text or one chat, and no beams"
-            )
 
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answer requests with equal parameters as one batch; after an error, the worker runs each of them alone."""
@@ -276,7 +203,7 @@ class Model:
 
     def check_stream(self, request: Decoded) -> None:
         """400 for a request that cannot be streamed."""
-        if not _is_one(request.inputs, request.arguments or {}):
+        if not is_one(request.inputs, request.arguments or {}):
             raise RequestError(400, "cannot-stream", "a stream has one answer: send one text or one chat, and no beams")
 
     def stream(self, request: Decoded, emit: Emit, gone: threading.Event) -> int:
@@ -331,7 +258,7 @@ class Model:
     def fit_pairs(self, query: str, texts: Sequence[str], *, cuts: bool) -> int:
         """Estimate how many tokens are truncated from pairs of query and text; 400 if that is not allowed."""
         assert self.reranker is not None  # noqa: S101 - only called for cross-encoders
-        return self._lengths.fit_pairs(query, texts, self.reranker.most_tokens, cuts=cuts)
+        return self.preparation.lengths.fit_pairs(query, texts, self.reranker.most_tokens, cuts=cuts)
 
     def why_not_healthy(self) -> str:
         """Return how the model's answer differs from that at the start, or an empty string."""
@@ -373,33 +300,18 @@ class Model:
         )
 
 
-def _count_what_is_read(pipeline: Any, lengths: Lengths) -> None:
-    """Wrap `_forward` to check the length of a prompt after the processor has added its image tokens."""
-    forward = pipeline._forward
-
-    def counted(model_inputs: Any, **options: Any) -> Any:
-        generation = dict(options.get("generate_kwargs") or {})
-        lengths.check_expanded(model_inputs, generation)
-        return forward(model_inputs, **({**options, "generate_kwargs": generation} if generation else options))
-
-    pipeline._forward = counted
-
-
 _SOME_TEXT = "A text with some words in it, of which the model makes what it likes."
 """Prompt of the test whether the model supports the scheduler."""
 
-_REQUIRED = {
-    **dict.fromkeys(
-        (
-            *("zero-shot-audio-classification", "zero-shot-classification", "zero-shot-image-classification"),
-            "zero-shot-object-detection",
-        ),
-        "candidate_labels",
+
+def _expected(pipeline: Any, task: str, settings: Settings, preparation: Preparation) -> Expected:
+    """Return what the bodies of requests may hold."""
+    extractor = getattr(pipeline, "feature_extractor", None)
+    return Expected(
+        task=task,
+        kind=kind_of(task),
+        sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
+        max_audio_seconds=settings.max_audio_seconds,
+        most_characters=preparation.lengths.most_characters,
+        parameters=preparation.parameters.names,
     )
-}
-
-
-def _is_one(inputs: Any, arguments: dict[str, Any]) -> bool:
-    """Whether the answer is one sequence without beam search."""
-    several = any(arguments.get(name) not in (None, 1) for name in ("num_return_sequences", "num_beams"))
-    return not several and (isinstance(inputs, str) or is_chat(inputs))

@@ -69,9 +69,9 @@ class Writer:
         self.has_images = chats is None
         self.chats = chats or Chats(pipeline.processor)
         self.limits = Limits(
-            input_tokens=lengths.input_tokens,
-            new_tokens=lengths.new_tokens,
-            vocabulary=lengths.vocabulary,
+            input_tokens=lengths.limits.input_tokens,
+            new_tokens=lengths.limits.new_tokens,
+            vocabulary=lengths.ids.vocabulary,
             template_variables=self.chats.variables,
         )
         self.form: CallForm | None = form_of(self.chats.template or "")
@@ -127,7 +127,7 @@ class Writer:
     ) -> Generation:
         """Build the generation of a request; with `marked`, special tokens that mark up an answer keep their text."""
         asked = fields.get("max_completion_tokens", fields.get("max_tokens"))
-        most = self.limits.new_tokens if tokens is None else self._lengths.new_tokens_after(len(tokens), asked)
+        most = self.limits.new_tokens if tokens is None else self._lengths.limits.new_tokens_after(len(tokens), asked)
         stops, ends = stops_of(fields), set(fields.get("stop_token_ids", ()))
         if not fields.get("ignore_eos"):
             ends |= self._ends
@@ -192,7 +192,7 @@ class Writer:
 
     def _fitting(self, made: Generation, inputs: Mapping[str, Any], asked: int | None) -> Mapping[str, Any]:
         """Set the maximum of new tokens, now that the number of image tokens is known."""
-        made.most = self._lengths.new_tokens_after(int(inputs["input_ids"].shape[1]), asked)
+        made.most = self._lengths.limits.new_tokens_after(int(inputs["input_ids"].shape[1]), asked)
         return inputs
 
     def _kept(self) -> frozenset[int] | None:
@@ -238,7 +238,7 @@ class Writer:
     def write_together(self, asked: Sequence[Generation]) -> list[list[Row]]:
         """Generate as one batch; requests that lack the positions for its largest maximum of new tokens run alone."""
         steps = max(one.most for one in asked)
-        fitting = [one for one in asked if self._lengths.fit_together(len(one.tokens or ()), steps)]
+        fitting = [one for one in asked if self._lengths.limits.fit_together(len(one.tokens or ()), steps)]
         made = dict(zip(map(id, fitting), generate(self.pipeline, fitting) if fitting else (), strict=True))
         return [made[id(one)] if id(one) in made else generate(self.pipeline, [one])[0] for one in asked]
 
