@@ -132,6 +132,28 @@ class Copy(Generic[M]):
         """The scheduler of its texts, if requests can share decoding steps."""
         return getattr(self.model, "steps", None)
 
+    def note(self, result: Any) -> None:
+        """Count the failures in a row; those that are the request's own fault are none of the model's."""
+        if not isinstance(result, Exception):
+            self.failures = 0
+        elif isinstance(result, ModelFailedError) or not isinstance(result, RequestError):
+            self.failures += 1
+
+    def check_health(self) -> None:
+        """After failures in a row, repeat the model's warm-up request.
+
+        Raises `FatalError` if the result differs from that at the start.
+        """
+        if self.failures < FAILURES or time.monotonic() - self.checked <= CHECK_SECONDS:
+            return
+        check: Callable[[], str] = getattr(self.model, "why_not_healthy", lambda: "")
+        reason = check()
+        self.checked, self.failures = time.monotonic(), 0
+        if reason:
+            log.error("the model has failed on %d requests in a row, and %s", FAILURES, reason)
+            raise FatalError(reason)
+        log.warning("the model has failed on %d requests in a row, and answers its first one as ever", FAILURES)
+
     def is_over(self) -> bool:
         """Whether all clients of the running batch have gone or are past their deadlines."""
         now = time.monotonic()
@@ -325,25 +347,30 @@ class Worker(threading.Thread, Generic[M]):
             return
         for job in jobs:
             job.started, job.batch = time.perf_counter(), len(jobs)
-        shared = jobs[0].shared if len(jobs) > 1 else None
-        if shared is not None:
-            copy.began = time.monotonic()
-            try:
-                with running(copy.is_over):
-                    results = shared.run(copy.model, [job.shared.item for job in jobs if job.shared])
-            except FatalError:
-                raise
-            except EndedError:
-                self._ended(copy)
-                finish([(job, took_too_long()) for job in jobs])
-                return
-            except Exception as error:
-                log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
-            else:
-                self._ended(copy)
-                copy.failures = 0
-                finish(list(zip(jobs, results, strict=True)))
-                return
+        if jobs[0].shared is None or len(jobs) == 1 or not self._run_batch(copy, jobs, jobs[0].shared):
+            self._run_one_by_one(copy, jobs)
+
+    def _run_batch(self, copy: Copy[M], jobs: Sequence[Job], shared: Shared) -> bool:
+        """Run jobs as one batch; return whether they have ended."""
+        copy.began = time.monotonic()
+        try:
+            with running(copy.is_over):
+                results = shared.run(copy.model, [job.shared.item for job in jobs if job.shared])
+        except FatalError:
+            raise
+        except EndedError:
+            self._ended(copy)
+            finish([(job, took_too_long()) for job in jobs])
+            return True
+        except Exception as error:
+            log.info("a batch of %d failed (%s): its requests run one by one", len(jobs), type(error).__name__)
+            return False
+        self._ended(copy)
+        copy.failures = 0
+        finish(list(zip(jobs, results, strict=True)))
+        return True
+
+    def _run_one_by_one(self, copy: Copy[M], jobs: list[Job]) -> None:
         for job in jobs:
             job.batch = 1
             copy.jobs, copy.began = [job], time.monotonic()
@@ -351,13 +378,9 @@ class Worker(threading.Thread, Generic[M]):
                 result = job.run(copy.model)
             copy.jobs = jobs
             self._ended(copy)
-            if not isinstance(result, Exception):
-                copy.failures = 0
-            elif isinstance(result, ModelFailedError) or not isinstance(result, RequestError):
-                copy.failures += 1
+            copy.note(result)
             finish([(job, result)])
-        if copy.failures >= FAILURES and time.monotonic() - copy.checked > CHECK_SECONDS:
-            self._check_health(copy)
+        copy.check_health()
 
     def _join(self, copy: Copy[M]) -> None:
         """Add the jobs to the scheduler, which generates their texts from the next step on."""
@@ -379,25 +402,11 @@ class Worker(threading.Thread, Generic[M]):
             return
         for job, result in ended:
             copy.writing.remove(job)
-            if not isinstance(result, Exception):
-                copy.failures = 0
-            elif isinstance(result, ModelFailedError) or not isinstance(result, RequestError):
-                copy.failures += 1
+            copy.note(result)
         copy.expected = len(ended) + len(self._waiting)
         copy.waits_until = now + longest_wait(seconds)
         finish(ended)
-        if copy.failures >= FAILURES and time.monotonic() - copy.checked > CHECK_SECONDS:
-            self._check_health(copy)
-
-    def _check_health(self, copy: Copy[M]) -> None:
-        """Repeat the model's warm-up request; end the worker if the result differs from that at the start."""
-        check: Callable[[], str] = getattr(copy.model, "why_not_healthy", lambda: "")
-        reason = check()
-        copy.checked, copy.failures = time.monotonic(), 0
-        if reason:
-            log.error("the model has failed on %d requests in a row, and %s", FAILURES, reason)
-            raise FatalError(reason)
-        log.warning("the model has failed on %d requests in a row, and answers its first one as ever", FAILURES)
+        copy.check_health()
 
     def _ended(self, copy: Copy[M]) -> None:
         """Note the end of a run. Call it before any result is sent: a client's next request would count twice."""
