@@ -1,6 +1,7 @@
 """Chats of different lengths and streams: our server beside `transformers serve --continuous-batching`.
 
     python benchmarks/chats.py [--rounds 5] [--size tiny|medium] [--json FILE]
+    python benchmarks/chats.py --arrivals 1000     requests that arrive by chance (Poisson), and their 99th percentile
 
 Same model folder, same requests, float32 on both sides, each alone on the machine in its turn, in another order each
 round; figures are medians of the rounds, and ratios are taken within a round. What the peer's bounded cache is set to
@@ -148,6 +149,32 @@ def load(port: int, name: str, clients: int, seconds: float, ask: Callable[[int]
     return {"tokens/s": sum(tokens) / seconds, "first": statistics.median(firsts) if firsts else float("nan")}
 
 
+def arrivals(port: int, name: str, each_second: float, count: int, seed: int) -> dict[str, float]:
+    """Requests of 8 to 64 tokens that arrive by a Poisson process: the middle and the 99th percentile of their seconds.
+
+    Counted from when a request was due, so that a server that is behind does not slow down who asks.
+    """
+    chance, due, took = random.Random(seed), 0.0, list[float]()
+    start = time.perf_counter() + 0.5
+    threads = []
+
+    def one(number: int, at: float) -> None:
+        chat(port, name, words=30, most=mixed(number), stream=False, temperature=0)
+        took.append(time.perf_counter() - start - at)
+
+    for number in range(count):
+        due += chance.expovariate(each_second)
+        time.sleep(max(0.0, start + due - time.perf_counter()))
+        threads.append(threading.Thread(target=one, args=(number, due)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    if len(took) < count:
+        raise RuntimeError(f"{count - len(took)} of {count} requests were not answered")
+    took.sort()
+    return {"p50": statistics.median(took), "p99": took[int(0.99 * count)]}
+
+
 @contextlib.contextmanager
 def stopped(processes: Iterable[subprocess.Popen[bytes]]) -> Iterator[None]:
     """The others hold still: the peer's scheduler looks for work all the time, which takes the cores from ours."""
@@ -171,6 +198,7 @@ LOADS: Mapping[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
     "4 streams of 32": (4, lambda _: {"words": 30, "most": 32, "temperature": 0}),
     "16 streams of 32": (16, lambda _: {"words": 30, "most": 32, "temperature": 0}),
     "16 clients, 8 to 64": (16, lambda n: {"words": 30, "most": mixed(n), "stream": False, "temperature": 0}),
+    "32 clients, 8 to 64": (32, lambda n: {"words": 30, "most": mixed(n), "stream": False, "temperature": 0}),
     "16 clients, 8 to 64, chance": (
         16,
         lambda n: {"words": 30, "most": mixed(n), "stream": False, "temperature": 0.5 + n % 5 / 10, "top_p": 0.9},
@@ -179,12 +207,50 @@ LOADS: Mapping[str, tuple[int, Callable[[int], dict[str, Any]]]] = {
 }
 
 
+MIXED_MEAN = statistics.mean(mixed(count) for count in range(57))
+
+
+def _alone(servers: Mapping[str, Server], who: str, ask: Callable[[int], dict[str, float]]) -> dict[str, float]:
+    """What one server does while the others hold still."""
+    with stopped(other.process for name, other in servers.items() if name != who):
+        done = ask(servers[who].port)
+        servers[who].wait_until_idle()
+    return done
+
+
+def _turns(
+    servers: Mapping[str, Server], name: str, options: argparse.Namespace, number: int
+) -> dict[str, Callable[[int], dict[str, float]]]:
+    """What each server is asked in a round, by the name of its row."""
+
+    def closed(clients: int, ask: Callable[[int], dict[str, Any]]) -> Callable[[int], dict[str, float]]:
+        def turn(port: int) -> dict[str, float]:
+            load(port, name, clients, 2, ask)
+            return load(port, name, clients, options.seconds, ask)
+
+        return turn
+
+    turns = {what: closed(clients, ask) for what, (clients, ask) in LOADS.items()}
+    if not options.arrivals:
+        return turns
+    limit = min(_alone(servers, who, turns["16 clients, 8 to 64"])["tokens/s"] for who in servers) / MIXED_MEAN
+    if not limit:
+        raise SystemExit("one of the servers answered nothing in its turn: give it more --seconds")
+    return {
+        f"arrivals at {share:.0%} of the lower limit": functools.partial(
+            arrivals, name=name, each_second=share * limit, count=options.arrivals, seed=number
+        )
+        for share in (0.5, 0.8)
+    }
+
+
 def main() -> None:
     """Every load, round by round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=SIZES, default="medium")
     parser.add_argument("--seconds", type=float, default=12, help="of one turn")
+    parser.add_argument("--arrivals", type=int, default=0, help="requests a turn that arrive by chance, instead")
     parser.add_argument("--json", type=Path, help="where the rounds are written")
     options = parser.parse_args()
     folder = model(options.size)
@@ -195,17 +261,11 @@ def main() -> None:
         for server in servers.values():
             server.wait_until_healthy()
         for number in range(options.rounds):
-            for name, (clients, ask) in LOADS.items():
-                turns = list(servers.items())[:: 1 if number % 2 else -1]
-                row: dict[str, Any] = {}
-                for who, server in turns:
-                    with stopped(other.process for other in servers.values() if other is not server):
-                        load(server.port, str(folder), clients, 2, ask)
-                        row[who] = load(server.port, str(folder), clients, options.seconds, ask)
-                        server.wait_until_idle()
+            for name, ask in _turns(servers, str(folder), options, number).items():
+                row = {who: _alone(servers, who, ask) for who in list(servers)[:: 1 if number % 2 else -1]}
                 kept.setdefault(name, []).append(row)
     for name, rows in kept.items():
-        for figure in ("tokens/s", "first"):
+        for figure in rows[0]["ours"]:
             ratios = [row["ours"][figure] / row["peer"][figure] for row in rows if row["peer"][figure]]
             middle = {who: statistics.median(row[who][figure] for row in rows) for who in ("ours", "peer")}
             if ratios:
