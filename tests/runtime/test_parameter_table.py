@@ -88,6 +88,9 @@ def every_table(table):
         ("text-to-audio", {"forward_params": {"trust_remote_code": True}}, "loads code"),
         ("text-to-audio", {"generate_kwargs": {"encoder_no_repeat_ngram_size": 1}}, "which are of sound"),
         ("text-to-audio", {"forward_params": {"encoder_repetition_penalty": 1.5}}, "which are of sound"),
+        ("text-to-audio", {"generation_parameters": {"bad_words_ids": [[1]]}}, "those of sound come in several"),
+        ("text-to-audio", {"generate_kwargs": {"num_return_sequences": 2}}, "a text gets one sound"),
+        ("text-to-audio", {"guidance_scale": 101}, "from 0 to 100"),
         ("text-to-audio", {"preprocess_params": {"voice_preset": "/etc/passwd"}}, "Bark"),
         ("image-feature-extraction", {"image_processor_kwargs": {"size": {"height": 10**8}}}, "1 to 2048"),
         ("fill-mask", {"tokenizer_kwargs": {"pad_to_multiple_of": 10**8}}, "from 1 to 512"),
@@ -129,6 +132,7 @@ def test_a_value_out_of_bounds_is_400_with_its_rule(task, parameters, words):
         ("zero-shot-classification", {"candidate_labels": "a, b", "hypothesis_template": "It is {}."}, None),
         ("text-generation", {"stop_strings": ["a", "b"], "sequence_bias": [[[1, 2], -1]]}, None),
         ("translation_en_to_de", {"src_lang": "en", "max_new_tokens": 3}, None),
+        ("text-to-audio", {"do_sample": True, "guidance_scale": 3, "max_new_tokens": 50, "top_k": 250}, None),
     ],
 )
 def test_a_value_within_bounds_is_taken(task, parameters, checked):

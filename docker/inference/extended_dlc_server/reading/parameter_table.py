@@ -164,11 +164,17 @@ def parameters_of(task: str, limits: Limits) -> dict[str, Type]:
 def _table_of(task: str, limits: Limits) -> dict[str, Type]:
     if task.startswith("translation"):
         task = "translation"
+    for table_of in (_of_writing, _of_sound, _of_reading, _of_images):
+        table = table_of(task, limits)
+        if table is not None:
+            return table
+    return {}  # decision, depth-estimation, image-to-image
+
+
+def _of_writing(task: str, limits: Limits) -> dict[str, Type] | None:
+    """Return the table of a task that writes text; None for another."""
     generation = _generation(limits)
     tokenizer = _tokenizer(limits)
-    template = {**_TEMPLATE, "multi_label": Flag()} if task == "zero-shot-classification" else _TEMPLATE
-    score = Number(0, 1)
-    several = AnyOf((Whole(1, 10_000), Null()))
     match task:
         case "text-generation":
             return {
@@ -213,10 +219,19 @@ def _table_of(task: str, limits: Limits) -> dict[str, Type]:
             }
         case "image-to-text":
             return {**generation, "generate_kwargs": Group(generation, REFUSED), "prompt": Text(10_000)}
+    return None
+
+
+def _of_sound(task: str, limits: Limits) -> dict[str, Type] | None:
+    """Return the table of a task with sound; None for another."""
+    generation = _generation(limits)
+    tokenizer = _tokenizer(limits)
+    match task:
         case "text-to-audio":
-            forward = {name: rule for name, rule in generation.items() if name not in _OF_THE_SAME_TOKENS} | _VOICE
-            refused = {**REFUSED, **_OF_THE_SAME_TOKENS}
+            forward = {name: rule for name, rule in generation.items() if name not in NOT_OF_SOUND} | _VOICE
+            refused = {**REFUSED, **NOT_OF_SOUND}
             return {
+                **forward,
                 "generate_kwargs": Group(forward, refused),
                 "forward_params": Group(forward, refused),
                 "preprocess_params": Group({**tokenizer, **_OF_SPEECH_TEXT}, REFUSED),
@@ -230,8 +245,17 @@ def _table_of(task: str, limits: Limits) -> dict[str, Type]:
                 "stride_length_s": AnyOf((Number(0, 300), Tuple((Number(0, 300), Number(0, 300))))),
                 "return_language": Flag(),
             }
+        case "audio-classification":
+            return {"top_k": _SEVERAL, "function_to_apply": _FUNCTION}
+    return None
+
+
+def _of_reading(task: str, limits: Limits) -> dict[str, Type] | None:
+    """Return the table of a task that tells something of texts; None for another."""
+    tokenizer = _tokenizer(limits)
+    match task:
         case "text-classification":
-            return {**tokenizer, "top_k": several, "function_to_apply": _FUNCTION}
+            return {**tokenizer, "top_k": _SEVERAL, "function_to_apply": _FUNCTION}
         case "token-classification":
             return {
                 "aggregation_strategy": Choice(("none", "simple", "first", "average", "max")),
@@ -262,16 +286,21 @@ def _table_of(task: str, limits: Limits) -> dict[str, Type]:
             }
         case "table-question-answering":
             return {"sequential": Flag(), "padding": PADDING, "truncation": AnyOf((Flag(), _TABLE_TRUNCATION))}
+        case "zero-shot-classification":
+            return {**_TEMPLATE, "multi_label": Flag(), "truncation": TRUNCATION}
+        case "zero-shot-audio-classification" | "zero-shot-image-classification":
+            return dict(_TEMPLATE)
+    return None
+
+
+def _of_images(task: str, limits: Limits) -> dict[str, Type] | None:
+    """Return the table of a task that tells something of images; None for another."""
+    score = Number(0, 1)
+    match task:
         case "visual-question-answering":
             return {"top_k": Whole(1, 10_000), "padding": PADDING, "truncation": TRUNCATION}
-        case "zero-shot-classification":
-            return {**template, "truncation": TRUNCATION}
-        case "zero-shot-audio-classification" | "zero-shot-image-classification":
-            return {**template}
         case "zero-shot-object-detection":
-            return {"candidate_labels": _TEMPLATE["candidate_labels"], "threshold": score, "top_k": several}
-        case "audio-classification":
-            return {"top_k": several, "function_to_apply": _FUNCTION}
+            return {"candidate_labels": _TEMPLATE["candidate_labels"], "threshold": score, "top_k": _SEVERAL}
         case "image-classification":
             return {"top_k": Whole(1, 10_000), "function_to_apply": _FUNCTION}
         case "image-segmentation":
@@ -283,13 +312,14 @@ def _table_of(task: str, limits: Limits) -> dict[str, Type]:
             return {"pool": Flag(), "image_processor_kwargs": Group(_IMAGE_PROCESSOR, REFUSED)}
         case "mask-generation":
             return dict(_MASKS)
-    return {}  # decision, depth-estimation, image-to-image
+    return None
 
 
 TRUNCATION = AnyOf((Flag(), Choice(("longest_first", "only_first", "only_second", "do_not_truncate"))))
 PADDING = AnyOf((Flag(), Choice(("longest", "max_length", "do_not_pad"))))
 
 _LANGUAGE = Text(40, 1)
+_SEVERAL = AnyOf((Whole(1, 10_000), Null()))
 _FUNCTION = Choice(("sigmoid", "softmax", "none", "default"))
 _TESSERACT_LANGUAGE = Text(60, 1, r"[A-Za-z_]+(\+[A-Za-z_]+)*", "names of tesseract's languages such as 'eng+deu'")
 _TABLE_TRUNCATION = Choice(("drop_rows_to_fit", "only_first", "longest_first", "do_not_truncate"))
@@ -357,11 +387,23 @@ _MASKS: dict[str, Type] = {
 }
 
 
-_OF_THE_SAME_TOKENS = dict.fromkeys(
-    ("encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
-    "it compares tokens of the text with those that are generated, which are of sound",
-)
-"""Parameters without a meaning for a model whose input and output tokens have different vocabularies."""
+NOT_OF_SOUND = {
+    **dict.fromkeys(
+        ("encoder_no_repeat_ngram_size", "encoder_repetition_penalty"),
+        "it compares tokens of the text with those that are generated, which are of sound",
+    ),
+    **dict.fromkeys(
+        (
+            *("bad_words_ids", "begin_suppress_tokens", "sequence_bias", "suppress_tokens"),
+            *("bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"),
+            *("forced_bos_token_id", "forced_eos_token_id", "no_repeat_ngram_size", "repetition_penalty"),
+        ),
+        "it is about the tokens of one sequence, and those of sound come in several",
+    ),
+    "num_return_sequences": "a text gets one sound: send the text again for another",
+    "stop_strings": "sound stops at no text",
+}
+"""Parameters without a meaning for generated tokens of sound; on a GPU, the indexes of some would end the process."""
 
 
 def _generation(limits: Limits) -> dict[str, Type]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..errors import RequestError
 from .attributes import merge
-from .parameter_table import CLIENTS_OWN, OF_THE_HUB, REFUSED, Limits, parameters_of
+from .parameter_table import CLIENTS_OWN, NOT_OF_SOUND, OF_THE_HUB, REFUSED, Limits, parameters_of
 from .parameter_types import Type, check_all
 from .tgi import PARAMETERS as OF_TGI
 
@@ -42,6 +43,7 @@ OURS = ("truncation", "truncate", "chat_template_kwargs", *OF_TGI)
 
 
 _LACKING = "this model has no such parameter in the transformers release of this image"
+_NO_TOKENS = "this model makes its answer at once and generates no tokens"
 
 
 class Parameters:
@@ -50,7 +52,8 @@ class Parameters:
     def __init__(self, pipeline: Any, task: str, limits: Limits) -> None:
         """Find out which names of the task's table the pipeline of the installed release supports."""
         named, takes_more = _named_by(type(pipeline))
-        table = parameters_of(task, limits)
+        table = parameters_of(task, _of_sound(pipeline, limits) if task == "text-to-audio" else limits)
+        refused = NOT_OF_SOUND if task == "text-to-audio" else {}
         generates = bool(getattr(pipeline.model, "can_generate", lambda: False)()) and "generate_kwargs" in table
         # names in the pipeline's signature are for the pipeline, not for `generate`
         self._of_generate = self._generation(pipeline, table) - named if generates else frozenset()
@@ -61,7 +64,9 @@ class Parameters:
         if generates and (self.grouped or takes_more or "max_new_tokens" in named):
             known.update(("generate_kwargs", *OF_THE_HUB))
         self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}
-        self._refused = {**REFUSED, **dict.fromkeys(table.keys() - known, _LACKING)}
+        self._refused = {**REFUSED, **refused, **dict.fromkeys(table.keys() - known, _LACKING)}
+        if not getattr(pipeline.model, "can_generate", lambda: True)():
+            self._refused.update(dict.fromkeys(table.keys() & (_of_generation_config() - known), _NO_TOKENS))
 
     @property
     def names(self) -> frozenset[str]:
@@ -70,10 +75,7 @@ class Parameters:
     @staticmethod
     def _generation(pipeline: Any, table: Mapping[str, Type]) -> frozenset[str]:
         """Return the table's names that this release's `generate` or GenerationConfig knows."""
-        from transformers import GenerationConfig
-
-        known = {*vars(GenerationConfig()), *names_of(pipeline.model.generate)[0]}
-        return frozenset(table.keys() & known)
+        return frozenset(table.keys() & {*_of_generation_config(), *names_of(pipeline.model.generate)[0]})
 
     def check(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return the keyword arguments for the pipeline; 400 for an unknown name or an invalid value."""
@@ -99,6 +101,23 @@ class Parameters:
         else:
             checked.update(generation)
         return checked
+
+
+def _of_generation_config() -> set[str]:
+    """Return the names of this release's generation_config.json."""
+    from transformers import GenerationConfig
+
+    return set(vars(GenerationConfig()))
+
+
+def _of_sound(pipeline: Any, limits: Limits) -> Limits:
+    """Return the limits of a model that generates sound: older releases fail beyond the positions of its decoder."""
+    config = pipeline.model.config
+    decoder = getattr(config, "decoder", None) or getattr(config, "decoder_config", None)
+    positions = getattr(decoder, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 2:
+        return limits
+    return replace(limits, new_tokens=min(limits.new_tokens, positions - 1), all_tokens=positions)
 
 
 def _renamed(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
