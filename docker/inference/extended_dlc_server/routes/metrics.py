@@ -102,11 +102,25 @@ class Metrics:
         return "".join(_family(*family) for family in self._families()).encode()
 
     def _families(self) -> Iterator[tuple[str, str, str, Iterable[Sample]]]:
-        worker, schedulers = self._worker, self._worker.schedulers
-        times = [each.times for each in schedulers]
         requests = [("", {"task": task, "status": kind}, count) for (task, kind), count in self._requests.items()]
-        generated = self._generated_tokens + sum(each.tokens for each in times)
-        counted = {
+        yield "build_info", "gauge", "What is served, and by which releases.", [("", self._build(), 1)]
+        yield "requests", "counter", "Requests that are over, by task and class of status.", requests
+        errors = [("", {"code": code}, count) for code, count in self._errors.items()]
+        yield "errors", "counter", "Errors that were told, by the code of the log.", errors
+        for name, (count, what) in self._counted().items():
+            yield name, "counter", what, [("", {}, count)]
+        for name, (value, what) in self._gauged().items():
+            yield name, "gauge", what, [("", {}, value)]
+        for name, (histogram, what) in self._timed().items():
+            yield name, "histogram", what, histogram.samples()
+        if self._worker.is_ready:  # before that, another thread may be importing torch
+            yield from _of_devices()
+        yield from _of_process()
+
+    def _counted(self) -> dict[str, tuple[float, str]]:
+        schedulers = self._worker.schedulers
+        generated = self._generated_tokens + sum(each.times.tokens for each in schedulers)
+        return {
             "prompt_tokens": (self._prompt_tokens, "Tokens of prompts and inputs of answered requests."),
             "generation_tokens": (generated, "Tokens that were generated."),
             "audio_seconds": (self._audio_seconds, "Seconds of sound in answered requests."),
@@ -114,9 +128,12 @@ class Metrics:
             "prefix_cache_hits": (sum(each.known_tokens for each in schedulers), "Those that needed no reading."),
             "num_preemptions": (sum(each.preemptions for each in schedulers), "Texts that had to wait for memory."),
         }
+
+    def _gauged(self) -> dict[str, tuple[float, str]]:
+        worker, schedulers = self._worker, self._worker.schedulers
         used, most = sum(each.used_bytes for each in schedulers), sum(each.bytes for each in schedulers)
         rows = sum(each.rows for each in schedulers)
-        gauged = {
+        return {
             "model_ready": (int(worker.is_ready), "Whether /ping answers 200."),
             "model_copies": (worker.count, "Copies of the model, one on each device."),
             "num_requests_running": (worker.running, "Requests that a copy of the model is answering."),
@@ -127,7 +144,10 @@ class Metrics:
             "prefix_cache_bytes": (sum(each.kept_bytes for each in schedulers), "Bytes kept of texts that are over."),
             "memory_limit_bytes": (container_bytes(), "Memory that the container may use."),
         }
-        timed = {
+
+    def _timed(self) -> dict[str, tuple[Histogram, str]]:
+        times = [each.times for each in self._worker.schedulers]
+        return {
             "e2e_request_latency_seconds": (self._latency, "From a request's head to the end of its answer."),
             "request_queue_time_seconds": (self._queued, "From the queue to the model."),
             "request_inference_time_seconds": (self._computed, "On the model."),
@@ -141,19 +161,6 @@ class Metrics:
                 "From one token of such a text to the next.",
             ),
         }
-        yield "build_info", "gauge", "What is served, and by which releases.", [("", self._build(), 1)]
-        yield "requests", "counter", "Requests that are over, by task and class of status.", requests
-        errors = [("", {"code": code}, count) for code, count in self._errors.items()]
-        yield "errors", "counter", "Errors that were told, by the code of the log.", errors
-        for name, (count, what) in counted.items():
-            yield name, "counter", what, [("", {}, count)]
-        for name, (value, what) in gauged.items():
-            yield name, "gauge", what, [("", {}, value)]
-        for name, (histogram, what) in timed.items():
-            yield name, "histogram", what, histogram.samples()
-        if worker.is_ready:  # before that, another thread may be importing torch
-            yield from _of_devices()
-        yield from _of_process()
 
     def _build(self) -> Labels:
         model = self._worker.model
