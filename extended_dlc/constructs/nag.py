@@ -50,10 +50,11 @@ def _found(scope: IConstruct) -> Iterator[tuple[cdk.CfnResource, Finding]]:
     stacks: dict[str, cdk.Stack] = {}
     for construct in scope.node.find_all():
         kind = type(construct)
-        if not kind.__module__.startswith("extended_dlc.") or isinstance(construct, cdk.Stack):
+        if not kind.__module__.startswith("extended_dlc."):
             continue
-        stack = cdk.Stack.of(construct)
-        stacks[stack.node.path] = stack
+        if not isinstance(construct, cdk.Stack):
+            stack = cdk.Stack.of(construct)
+            stacks[stack.node.path] = stack
         if kind.__name__ in kinds:
             yield from _below(construct, kind.__name__)
     # Resources that several constructs share are direct children of the stack.

@@ -154,7 +154,12 @@ def _records(build: CloudBuild, project: codebuild.IProject, repository: ecr.IRe
     if build.records is None:
         return []
     if project.role is not None:  # None for a project imported by name
-        build.records.grant_read_write(project, f"{repository.repository_name}/*")
+        objects = build.records.arn_for_objects(f"{repository.repository_name}/*")
+        _allow(project, ["s3:GetObject", "s3:PutObject"], [objects])
+        # Without this right S3 calls an object that is not there yet a forbidden one.
+        _allow(project, ["s3:ListBucket"], [build.records.bucket_arn])
+        if build.records.encryption_key is not None:
+            build.records.encryption_key.grant_encrypt_decrypt(project)
     return [f"--records={build.records.bucket_name}"]
 
 

@@ -40,6 +40,8 @@ from extended_dlc import (
 from extended_dlc.app.define import define_stacks, read_app
 from extended_dlc.constructs.nag import _found
 from extended_dlc.facts.nag import findings, listed
+from extended_dlc.platform.__main__ import define
+from extended_dlc.platform.settings import read_images
 
 ROOT = Path(__file__).parents[2]
 ENV = cdk.Environment(account="111111111111", region="us-east-1")
@@ -131,6 +133,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> cdk.App:
     for file in sorted(examples.glob("*.yaml")):
         read = read_app(cdk.App(context={"settings": str(file)}))
         define_stacks(cdk.Stage(app, file.stem, env=ENV), read)  # type: ignore[arg-type]
+    define(app, read_images(str(examples / "platform" / "images.yaml")))
     Loaded(app, "Loaded")
     return app
 
