@@ -123,6 +123,7 @@ def model_asked(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelAs
         revision=settings.revision if hub else None,
         trust_remote_code=settings.trust_remote_code,
         token=hub and weights.token_secret is not None,
+        copy_token=weights.token_secret is not None if isinstance(weights, MirroredWeights) else None,
         code=weights.inference_code() if hub else None,
         variables=VARIABLES[source],
     )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import image_asked, is_built_in_cloud, model_asked, source_of
-from extended_dlc.app.schema import HubWeights, LocalWeights
+from extended_dlc.app.schema import HubChannel, HubWeights, LocalWeights
+from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import ImageAsked, ModelAsked
 from extended_dlc.decisions.decide import decide
-from extended_dlc.decisions.found import Found
+from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.decisions.training import TrainingAsked, decide_training
 from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.models import dataset_key, is_gated
 from extended_dlc.images.registry_login import bases_to_pull
 from extended_dlc.options.training import TrainingInstances
 
@@ -97,12 +100,30 @@ def training_problems(trainings: Mapping[str, Any], around: Around) -> Iterator[
         decision = decide(image, [], region=around.region)
         yield from (f"{place}.{refusal.line}" for refusal in decision.refusals)
         found = Found()
+        _check_channels(section, around, found.at(place))
         asked = training_asked(key, section, around, decision.image)
         decide_training(asked, found)
         if image.kind == "extended" and not decision.refusals:
             for instance in asked.instances.found:
                 check_training_instance(decision.image, instance, around.region, found.at(place))
         yield from (refusal.line for refusal in found.refusals)
+
+
+def _check_channels(section: Any, around: Around, finder: Finder) -> None:
+    """Refuse a data set whose copy the Hub would refuse."""
+    for channel, each in section.channels.items():
+        if isinstance(each, HubChannel):
+            finder.check(
+                "dataset",
+                each.dataset,
+                partial(
+                    check_copy,
+                    gated=is_gated(around.looked_up.get(dataset_key(each.dataset))),
+                    token=each.token_secret is not None,
+                    kept="S3Data",
+                ),
+                setting=f"channels.{channel}.dataset",
+            )
 
 
 def training_asked(key: str, section: Any, around: Around, image: ImageDecision) -> TrainingAsked:

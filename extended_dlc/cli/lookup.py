@@ -11,23 +11,25 @@ import click
 
 from extended_dlc.cli._settings import looked_up
 from extended_dlc.facts.checks import check_model_id, model_id
-from extended_dlc.facts.models import context_key
-from extended_dlc.models.hub_lookup import HUB, LookupFailed, ask_hub
+from extended_dlc.facts.models import context_key, dataset_key
+from extended_dlc.models.hub_lookup import HUB, LookupFailed, ask_hub, ask_hub_of_dataset
 from extended_dlc.terminal import Screen, Waiting
 
 
 @click.command()
 @click.argument("model")
 @click.option("--revision", help="Commit, tag or branch. Default: main.")
+@click.option("--dataset", is_flag=True, help="MODEL is a data set, as of a training's channel.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def lookup(model: str, revision: str | None, as_json: bool) -> None:
+def lookup(model: str, revision: str | None, dataset: bool, as_json: bool) -> None:
     """Ask the Hub about MODEL and note its answer in ./cdk.context.json.
 
     Type, task, size, commit, licence, and whether it is gated: what a synth decides by, which itself asks nobody.
     Commit the file. HF_ENDPOINT names another address of the Hub, HF_TOKEN holds your token for a gated or private
     model; the token goes into no file.
     """
-    name = model_id(model)
+    name = model if dataset else model_id(model)
+    ask = ask_hub_of_dataset if dataset else ask_hub
     try:
         check_model_id(name)
         context = looked_up()
@@ -35,7 +37,7 @@ def lookup(model: str, revision: str | None, as_json: bool) -> None:
         raise click.ClickException(f"'{name}' {error}") from None
     try:
         with Waiting(f"asking the Hub for {name}", out=sys.stderr):
-            answer = ask_hub(
+            answer = ask(
                 name,
                 revision=revision,
                 endpoint=os.environ.get("HF_ENDPOINT") or HUB,
@@ -43,10 +45,10 @@ def lookup(model: str, revision: str | None, as_json: bool) -> None:
             )
     except LookupFailed as error:
         raise click.ClickException(str(error)) from None
-    context[context_key(name)] = answer
+    context[dataset_key(name) if dataset else context_key(name)] = answer
     Path("cdk.context.json").write_text(json.dumps(context, indent=2, sort_keys=True) + "\n")
     if as_json:
-        click.echo(json.dumps({"model": name, **answer}, indent=2))
+        click.echo(json.dumps({"dataset" if dataset else "model": name, **answer}, indent=2))
         return
     screen = Screen()
     screen.facts(

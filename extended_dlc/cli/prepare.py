@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
+from extended_dlc.app.schema import HubChannel
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.doctor.tools import old_node
-from extended_dlc.facts.models import context_key
+from extended_dlc.facts.models import context_key, dataset_key, is_named
 from extended_dlc.images.registry_login import LoginFailed, ecr_registries, engine_program, log_in
-from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
+from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask_hub, ask_hub_of_dataset
 from extended_dlc.terminal import Screen, Waiting
 
 SECONDS = 5
@@ -33,7 +35,7 @@ def prepare(settings: str | None) -> None:
     try:
         raw = raw_settings(settings)
         found = decided(raw)
-        if look_up(raw, found.decision):
+        if look_up(raw, found.decision, found.settings):
             found = decided(raw)
     except (SettingsError, OSError) as error:
         Screen(err=True).line(f"extended-dlc prepare: {error}; cdk synth says more", "warning")
@@ -43,17 +45,20 @@ def prepare(settings: str | None) -> None:
         Screen(err=True).line(f"extended-dlc prepare: {old}", "warning")
 
 
-def look_up(raw: Raw, decision: Decision | None) -> bool:
-    """Look up each unknown model of the settings on the Hub, and stop if the Hub is unreachable.
+def look_up(raw: Raw, decision: Decision | None, settings: Any = None) -> bool:
+    """Look up each unknown model and data set of the settings on the Hub, and stop if the Hub is unreachable.
 
     Returns whether new facts were written; raises `OSError` if they cannot be written.
     """
     screen = Screen(err=True)
     known = read_lookups(raw.file)
     found: dict[str, Any] = {}
-    for name, revision in _unknown(decision):
+    wanted = [(context_key(name), ask_hub, name, revision) for name, revision in _unknown(decision)]
+    for key, ask, name, revision in [*wanted, *_of_trainings(settings, known)]:
+        if key in found:
+            continue
         try:
-            found[context_key(name)] = ask_hub(
+            found[key] = ask(
                 name,
                 revision=revision,
                 endpoint=os.environ.get("HF_ENDPOINT") or HUB,
@@ -85,6 +90,20 @@ def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
             if part.place in noted and not part.model.facts.revision
         )
     )
+
+
+def _of_trainings(
+    settings: Any, known: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[..., dict[str, Any]], str, str | None]]:
+    """The base models and data sets of trainings of which nothing is known, with what asks the Hub about each."""
+    for section in (settings.training if settings is not None else {}).values():
+        base = section.base_model
+        of_hub = base is not None and base.weights.kind in ("hub", "mirrored")
+        if of_hub and context_key(base.model) not in known and not is_named(base.model):
+            yield context_key(base.model), ask_hub, base.model, base.revision
+        for each in section.channels.values():
+            if isinstance(each, HubChannel) and dataset_key(each.dataset) not in known:
+                yield dataset_key(each.dataset), ask_hub_of_dataset, each.dataset, each.revision
 
 
 def log_in_to(bases: tuple[str, ...], *, quiet: bool = False) -> dict[str, str | None]:

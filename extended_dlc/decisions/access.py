@@ -87,6 +87,18 @@ def check_zero_instances(region: str | None) -> str | None:
     return None
 
 
+def check_copy(*, gated: bool | None, token: bool | None, kept: str) -> None:
+    """Refuse the copy of a gated or private model or data set without a token; None where nobody knows.
+
+    :param kept: The class that names what an earlier copy has left in S3.
+    """
+    if gated and token is False:
+        raise ValueError(
+            "is private or gated on the Hub, and its copy has no token: agree to its terms on its page, put a token of "
+            f"yours into a secret and pass it (token=), or name what was copied before with {kept}(bucket, 'prefix/')"
+        )
+
+
 def check_access(*, gated: bool | None, token: bool, from_hub: bool, licence: str | None = None) -> None:
     """Refuse a gated or private Hub model without a token."""
     if gated and from_hub and not token:

@@ -77,6 +77,9 @@ class ModelAsked:
     token: bool = False
     """Whether the container reads the Hub's token from a secret."""
 
+    copy_token: bool | None = None
+    """Whether the copy of a mirrored model reads the Hub's token; None where its construct checks that itself."""
+
     code: InferenceCode | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     """The entry of `VARIABLES`; a user-defined class names its own."""

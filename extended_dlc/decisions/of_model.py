@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from extended_dlc.decisions.access import check_access, check_network
+from extended_dlc.decisions.access import check_access, check_copy, check_network
 from extended_dlc.decisions.deciding import Deciding
 from extended_dlc.decisions.packages import check_packages
 from extended_dlc.facts.compat import check_model_type, find_model_type, near_model_type
@@ -25,6 +25,12 @@ def check_model(about: Deciding) -> None:
             gated=facts.gated, token=model.token, from_hub=model.source == "hub", licence=facts.licence
         ),
     )
+    if model.source == "mirrored":
+        about.model.check(
+            "model",
+            facts.model_id,
+            lambda: check_copy(gated=facts.gated, token=model.copy_token, kept="S3Model"),
+        )
     _note_the_unknown(about)
     _note_what_moves(about)
     _check_type(about)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Finder, Found, Note, Refusal
 from extended_dlc.decisions.script import check_hyperparameters
@@ -182,6 +183,12 @@ def _check_model(asked: TrainingAsked, finder: Finder) -> None:
             model.facts.model_id,
             "is gated: agree to its terms on its page and pass the secret with your token "
             "(HubModel(…, token=secret)), or copy it once with MirroredModel",
+        )
+    if model.source == "mirrored":
+        finder.check(
+            "base_model",
+            model.facts.model_id,
+            lambda: check_copy(gated=model.facts.gated, token=model.copy_token, kept="S3Model"),
         )
     if model.source == "archive":
         finder.refuse(

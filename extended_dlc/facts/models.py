@@ -97,6 +97,20 @@ def context_key(model_id: str) -> str:
     return f"{MODEL_KEY}{model_id}"
 
 
+DATASET_KEY = "extended-dlc:dataset:"
+"""Prefix of the keys of looked-up data sets in `cdk.context.json`."""
+
+
+def dataset_key(dataset: str) -> str:
+    """The key of a data set's facts in cdk.context.json."""
+    return f"{DATASET_KEY}{dataset}"
+
+
+def is_gated(looked_up: object) -> bool:
+    """Whether a model or data set was looked up and is gated or private on the Hub."""
+    return isinstance(looked_up, Mapping) and bool(looked_up.get("gated"))
+
+
 @functools.cache
 def _named() -> dict[str, ModelFacts]:
     return {row["model_id"]: ModelFacts(**row) for row in table("models")["models"]}

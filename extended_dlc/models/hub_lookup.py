@@ -62,7 +62,6 @@ def ask_hub(
     read = read_config(config)
     # The card names the task; for a speech model the model type tells it more reliably.
     task = None if read["model_type"] in SPEECH_TYPES else info.get("pipeline_tag")
-    card = info.get("cardData") or {}
     return {
         "asked": revision or "main",
         "revision": info.get("sha"),
@@ -71,6 +70,23 @@ def ask_hub(
         "parameters": sum(counted.values()) or None,
         "dtype": _DTYPES.get(Counter(counted).most_common(1)[0][0]) if counted else read["dtype"],
         "weight_bytes": sum(files[file] for file in weights) or None,
+        **_access(info),
+    }
+
+
+def ask_hub_of_dataset(
+    dataset: str, *, revision: str | None = None, endpoint: str = HUB, token: str | None = None, timeout: float = 30
+) -> dict[str, Any]:
+    """The Hub's facts of a data set: its commit, whether it is gated, its licence. Raises `LookupFailed`."""
+    hub = _Hub(endpoint.rstrip("/"), dataset, token, timeout, kind="data set")
+    info = hub.json(f"/api/datasets/{quote(dataset)}/revision/{quote(revision or 'main', safe='')}")
+    return {"asked": revision or "main", "revision": info.get("sha"), **_access(info)}
+
+
+def _access(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a repository is gated or private, and its licence."""
+    card = info.get("cardData") or {}
+    return {
         "gated": bool(info.get("gated")) or bool(info.get("private")),
         "licence": card.get("license_name") or card.get("license"),
     }
@@ -84,10 +100,11 @@ def weight_files(files: Iterable[str]) -> list[str]:
 
 
 class _Hub:
-    """Requests to the Hub about one model."""
+    """Requests to the Hub about one model or data set."""
 
-    def __init__(self, endpoint: str, model_id: str, token: str | None, timeout: float) -> None:
+    def __init__(self, endpoint: str, model_id: str, token: str | None, timeout: float, kind: str = "model") -> None:
         self._endpoint = endpoint
+        self._kind = kind
         self._model_id = model_id
         self._token = token
         self._timeout = timeout
@@ -142,7 +159,7 @@ class _Hub:
             return f"'{self._model_id}' has no such revision: take a commit, tag or branch of its page"
         if error.code in (401, 403, 404):
             return (
-                f"the Hub shows no model '{self._model_id}' (HTTP {error.code}): correct the name, or, where it is "
-                "gated or private, agree to its terms on its page and put your token into HF_TOKEN"
+                f"the Hub shows no {self._kind} '{self._model_id}' (HTTP {error.code}): correct the name, or, where it "
+                "is gated or private, agree to its terms on its page and put your token into HF_TOKEN"
             )
         return f"{self._endpoint} answered with HTTP {error.code}: try again later"

@@ -15,8 +15,10 @@ from constructs import Construct, IDependable
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS
 from extended_dlc.constructs.helpers import place_of
+from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
+from extended_dlc.facts.models import context_key, dataset_key, is_gated
 from extended_dlc.facts.named_models import known_licence, known_model_type
 from extended_dlc.models.copying import HubCopy, copy_to_s3, new_project
 from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_secret
@@ -85,6 +87,7 @@ class MirroredModel(Construct):
         require("revision", revision, check_commit)
         self.revision = revision
         require_secret(token)
+        self._check_access(token)
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code
@@ -135,6 +138,17 @@ class MirroredModel(Construct):
     def grant_read(self, role: iam.IGrantable) -> None:
         """Let `role` list and read the copy."""
         prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
+
+    def _check_access(self, token: secretsmanager.ISecret | None) -> None:
+        """Refuse what was looked up and is gated, where the copy has no token."""
+        is_model = self._kind == "model"
+        key = context_key(self.model_id) if is_model else dataset_key(self.model_id)
+        gated = None if Token.is_unresolved(self.model_id) else is_gated(self.node.try_get_context(key))
+        require(
+            self._kind,
+            self.model_id,
+            lambda _: check_copy(gated=gated, token=token is not None, kept="S3Model" if is_model else "S3Data"),
+        )
 
     def _annotate(self, licence: str | None) -> None:
         if (region := place_of(self).region).startswith("cn-"):

@@ -111,8 +111,9 @@ class LocalTraining:
         }
         results = {self.folder / name: f"/opt/ml/{name}" for name in ("model", "output", "checkpoints")}
         name = f"extended-dlc-train-{os.getpid()}"
-        # the toolkit waits until the host's name is known; loaders of data share more memory than engines give
-        command = [engine, "run", "--rm", f"--name={name}", f"--hostname={HOST}", "--shm-size=2g", *_gpus(engine)]
+        # the toolkit waits until the host's name can be looked up; loaders of data share more memory than engines give
+        host = (f"--hostname={HOST}", f"--add-host={HOST}:127.0.0.1")
+        command = [engine, "run", "--rm", f"--name={name}", *host, "--shm-size=2g", *_gpus(engine)]
         command += [f"--volume={source.absolute()}:{target}:ro" for source, target in mounts.items()]
         command += [f"--volume={source.absolute()}:{target}" for source, target in results.items()]
         command += [f"--env={name}={value}" for name, value in self.environment.items()]

@@ -22,9 +22,8 @@ from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.commands import commands
-from extended_dlc.app.stacks.lookups import Lookups, find_image
+from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups
 from extended_dlc.decisions.decide import Decision
-from extended_dlc.facts.models import MODEL_KEY
 
 
 class EndpointStack(Stack):
@@ -39,9 +38,7 @@ class EndpointStack(Stack):
             raise SettingsError(read.report)
         settings, decision = read.settings, read.decision
         super().__init__(scope, construct_id, **kwargs)
-        for key, answer in read.looked_up.items():
-            if key.startswith(MODEL_KEY) and self.node.try_get_context(key) is None:
-                self.node.set_context(key, answer)
+        note_lookups(self, read.looked_up)
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings, decision)

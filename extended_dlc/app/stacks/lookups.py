@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aws_cdk import Duration
+from aws_cdk import Duration, Stack
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
@@ -19,6 +19,7 @@ from extended_dlc import EcrImage, HubModel, S3Model, ServedModel
 from extended_dlc.app.asked import model_type_asked
 from extended_dlc.app.schema import HubWeights, LocalWeights, ModelSection, S3Weights
 from extended_dlc.app.section import Section
+from extended_dlc.facts.models import DATASET_KEY, MODEL_KEY
 from extended_dlc.options.sharing import IMAGE_FACTS
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from aws_cdk import aws_secretsmanager as secretsmanager
 
     from extended_dlc.options.build import Build
+
+
+def note_lookups(stack: Stack, looked_up: Mapping[str, Any]) -> None:
+    """Let the constructs of a stack know what the Hub said of models and data sets."""
+    for key, answer in looked_up.items():
+        if key.startswith((MODEL_KEY, DATASET_KEY)) and stack.node.try_get_context(key) is None:
+            stack.node.set_context(key, answer)
 
 
 def find_repository(scope: Construct, named: str) -> ecr.IRepository:

@@ -252,7 +252,7 @@ def test_a_container_gets_what_sagemaker_gives_it(settings: Path, monkeypatch: p
     assert f"--volume={settings.parent / 'data'}:/opt/ml/input/data/train:ro" in called
     assert f"--volume={out / 'model'}:/opt/ml/model" in called
     assert "--env=HF_MODEL_ID=bigscience/bloom-560m" in called
-    assert "--hostname=algo-1" in called  # which the toolkit looks up before it begins
+    assert "--add-host=algo-1:127.0.0.1" in called  # the toolkit looks the name up before it begins
     assert "--env=HF_TOKEN" in called
     assert not [each for each in called if "hf_secret" in each]
     assert (out / "input" / "data" / "code" / "sourcedir.tar.gz").is_file()
