@@ -6,14 +6,16 @@ import asyncio
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from extended_dlc_server.errors import RequestError, StartError
-from extended_dlc_server.machine import devices, worker
+from extended_dlc_server.machine import devices, freed
 from extended_dlc_server.machine.devices import AUTO, CPU, Gpu, Placement, place
 from extended_dlc_server.machine.worker import FatalError, Shared, State, Worker
 from extended_dlc_server.model import loading
+from extended_dlc_server.routes.app import App
 from extended_dlc_server.settings import Settings
 
 GIGABYTE = 10**9
@@ -148,40 +150,64 @@ class Copies:
         return [number] * len(items)
 
 
-def test_memory_of_a_run_goes_back_to_the_system_in_a_pause():
-    kept = []
+def returned(watch, *, wanted=0):
+    """Run the task that returns memory until it has so often, and a moment more; return whether idle, each time."""
+    times, real = [], freed.return_memory
 
-    def work(number):
-        blocks = [b"1" * size for size in [100_000] * 1000]
-        kept.append(blocks[-1])  # what lies before it cannot just be cut off
-        return resident()
+    def noted(idle):
+        real(idle)
+        times.append(idle)
 
+    async def run():
+        task = asyncio.get_running_loop().create_task(watch())
+        deadline = time.monotonic() + 20
+        while len(times) < wanted and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        task.cancel()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(freed, "return_memory", noted)
+        patch.setattr(freed, "LOOK_SECONDS", 0.01)
+        asyncio.run(run())
+    return times
+
+
+def test_memory_goes_back_to_the_system_once_the_server_is_idle():
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    async def ask():
-        at_work = await Copies(1).worker.submit(work).future
-        deadline = time.monotonic() + 5
-        while at_work - resident() < 80e6 and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        return at_work - resident()
-
-    assert asyncio.run(ask()) >= 80e6
+    memory = freed.FreedMemory()
+    with ThreadPoolExecutor(1) as threads:
+        assert returned(lambda: memory.watch(lambda: True, threads)) == []  # nothing was used
+        memory.note_use()
+        blocks = [b"1" * size for size in [100_000] * 1000]
+        kept = blocks[-1]  # what lies before it cannot just be cut off
+        at_work = resident()
+        del blocks
+        assert returned(lambda: memory.watch(lambda: True, threads), wanted=1) == [True]  # once for all uses
+    assert at_work - resident() >= 80e6
+    assert len(kept) == 100_000
 
 
 def test_memory_goes_back_once_a_minute_where_no_pause_comes(monkeypatch):
-    given_back, runs = [], 12
-    monkeypatch.setattr(worker, "MOST_KEPT", 0.2)
-    monkeypatch.setattr(worker, "PAUSE", 60)
-    monkeypatch.setattr(worker, "give_back_memory", lambda: given_back.append(time.monotonic()))
+    memory = freed.FreedMemory()
+    memory.note_use()
+    with ThreadPoolExecutor(1) as threads:
+        assert returned(lambda: memory.watch(lambda: False, threads)) == []
+        monkeypatch.setattr(freed, "MOST_KEPT", 0.2)
+        times = returned(lambda: memory.watch(lambda: False, threads), wanted=2)
+    assert len(times) >= 2
+    assert not any(times)
 
-    async def ask():
-        copies = Copies(1)
-        for _ in range(runs):
-            await copies.worker.submit(lambda number: time.sleep(0.05)).future
 
-    asyncio.run(ask())
-    assert 2 <= len(given_back) <= 4  # runs take 0.6 s
+def test_the_app_tidies_up_once_no_request_is_being_answered():
+    app = App(Settings(), Worker(list, queue_length=1))
+    app._freed.note_use()
+    app._admitted = 1
+    assert returned(app.tidy_up) == []
+    app._admitted = 0
+    assert returned(app.tidy_up, wanted=1) == [True]
 
 
 def test_requests_are_spread_over_the_copies():

@@ -16,18 +16,11 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import ModelFailedError, RequestError, StartError
-from .cpu import give_back_memory
 from .ending import EndedError, running
 from .padding import together
 
 log = logging.getLogger(__name__)
 M = TypeVar("M")
-
-PAUSE = 0.1
-"""Seconds without a request after which freed memory is returned to the system."""
-
-MOST_KEPT = 60
-"""Seconds after which memory is returned between two runs under steady load: fragments add up over hours."""
 
 FAILURES = 3
 """Failed requests in a row after which a health check compares the model's result with that of its warm-up."""
@@ -271,15 +264,9 @@ class Worker(threading.Thread, Generic[M]):
         return job
 
     def _serve(self, copy: Copy[M]) -> None:
-        given_back = time.monotonic()
         while True:
             busy = copy.steps is not None and copy.steps.is_busy
-            copy.jobs = self._take_beside(copy) if busy else self._take(copy, PAUSE)
-            if not (busy or copy.jobs) or time.monotonic() - given_back > MOST_KEPT:
-                give_back_memory()
-                given_back = time.monotonic()
-            if not (busy or copy.jobs):
-                copy.jobs = self._take(copy, None)
+            copy.jobs = self._take_beside(copy) if busy else self._take(copy)
             self.before_run()
             if copy.jobs and copy.jobs[0].writing is not None:
                 self._join(copy)
@@ -289,16 +276,14 @@ class Worker(threading.Thread, Generic[M]):
             if copy.writing:
                 self._step(copy)
 
-    def _take(self, copy: Copy[M], patience: float | None) -> list[Job]:
-        """Take the oldest job and those that fit into its batch; return none after `patience` seconds without a job."""
+    def _take(self, copy: Copy[M]) -> list[Job]:
+        """Wait for a job; take the oldest one and those that fit into its batch."""
         with self._changed:
             while not self._waiting or self._more_will_come(copy):
                 nobody = not self._waiting
                 copy.wants = 1 if nobody else copy.expected
-                came = self._changed.wait(patience if nobody else copy.waits_until - time.monotonic())
+                self._changed.wait(None if nobody else copy.waits_until - time.monotonic())
                 copy.wants = 0
-                if nobody and not came:
-                    return []
             return self._first_and_fitting(copy)
 
     def _take_beside(self, copy: Copy[M]) -> list[Job]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import threading
 import time
@@ -18,9 +17,9 @@ from ..http import request_log
 from ..http.exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
 from ..http.prepared import Incoming, Prepared
 from ..json_text import encode_json
-from ..machine.cpu import give_back_memory
 from ..machine.device_errors import explain_device
 from ..machine.ending import EndedError, running
+from ..machine.freed import FreedMemory
 from ..machine.memory import Room, Share, container_bytes
 from ..machine.worker import Shared, State, Worker, queue_full, took_too_long, unavailable, waited_too_long
 from ..model.model import Model
@@ -65,9 +64,6 @@ SHORT_BODY = 4 * 1024
 FEW_PARTS = 64
 """Commas up to which the same holds for a list: tokenizing each of its texts takes 0.1 ms."""
 
-IDLE_SECONDS = 1
-"""How often to check whether the server is idle."""
-
 UNLOGGED = ("/ping", METRICS)
 """Paths that SageMaker polls, which are left out of the log and the metrics."""
 
@@ -80,7 +76,7 @@ class App:
         self._settings = settings
         self._worker = worker
         self._admitted = 0
-        self._untidied = False
+        self._freed = FreedMemory()
         self._decoded = asyncio.Semaphore(MOST_DECODED)
         # One thread per decoded request: a request that waits for memory must not block those that have theirs.
         self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
@@ -109,11 +105,7 @@ class App:
 
     async def tidy_up(self) -> None:
         """Return memory to the system whenever the server becomes idle, including that of preparing requests."""
-        while True:
-            await asyncio.sleep(IDLE_SECONDS)
-            if self._untidied and not self._admitted:
-                self._untidied = False
-                await asyncio.get_running_loop().run_in_executor(self._readers, tidy)
+        await self._freed.watch(lambda: not self._admitted, self._readers)
 
     async def _route(self, exchange: Exchange) -> None:
         if exchange.path.startswith(f"{INVOCATIONS}/v1/"):  # InferenceClient appends /v1/chat/completions to its URL
@@ -168,7 +160,7 @@ class App:
         if self._admitted > self._settings.queue_length:
             raise queue_full(self._settings.queue_length)
         self._admitted += 1
-        self._untidied = True
+        self._freed.note_use()
         try:
             if isinstance(model, UserModel):
                 await self._ask_user_code(exchange, body, model)
@@ -286,12 +278,6 @@ def _prepare_while_wanted(deadline: float, model: Model, body: bytes, exchange: 
             return _prepare(model, body, exchange, share)
     except EndedError:
         raise ClientGoneError if exchange.gone.done() else took_too_long() from None
-
-
-def tidy() -> None:
-    """Collect garbage, such as errors with their frames, and return the memory to the system."""
-    gc.collect()
-    give_back_memory()
 
 
 async def _tell(exchange: Exchange, error: Exception) -> None:
