@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk checkov clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -104,6 +104,12 @@ lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \
 	    --no-emit-find-links --no-annotate --constraint requirements.txt --extra dev pyproject.toml \
 	    --output-file requirements-dev.txt
+
+oldest-cdk: setup ## every example with the oldest CDK, and other dependencies, that pyproject.toml allows
+	$(BIN)/python -m maintain.oldest_cdk
+
+checkov: setup ## checkov over the templates of every example: what is found without a reason (docs/checkov.md)
+	$(BIN)/python -m maintain.checkov
 
 clean: ## remove what was made here, the rehearsal's images included
 	@[ ! -x $(BIN)/extended-dlc ] || [ ! -d .rehearsal ] || $(BIN)/extended-dlc rehearse --down

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import jsii
@@ -216,6 +216,11 @@ class _ImportedEndpoint(InvokableEndpoint):
             Stack.of(self), str(found.partition), str(found.region or self.env.region), str(found.account or "")
         )
         self._refer(str(found.resource_name), place, role=role, security_groups=security_groups)
+
+    @property
+    def _metrics_at(self) -> Mapping[str, str]:
+        known = {"account": self._at.account, "region": self._at.region}
+        return {name: value for name, value in known.items() if value and not is_token(value)}
 
 
 def _check_arn(arn: object) -> None:

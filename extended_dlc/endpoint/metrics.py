@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from extended_dlc.options.hosting import MAIN_VARIANT
@@ -39,9 +40,13 @@ def request_metric(
     namespace: str = REQUESTS,
     minutes: int = 1,
     component: str | None = None,
+    place: Mapping[str, str] | None = None,
     options: cloudwatch.MetricOptions | None = None,
 ) -> cloudwatch.Metric:
-    """One of SageMaker's metrics of an endpoint, of one of its variants or components, as SageMaker publishes it."""
+    """One of SageMaker's metrics of an endpoint, of one of its variants or components, as SageMaker publishes it.
+
+    :param place: The `account` and `region` of an endpoint of another environment. Default: the stack's own.
+    """
     from aws_cdk import Duration
     from aws_cdk import aws_cloudwatch as cloudwatch
 
@@ -54,7 +59,7 @@ def request_metric(
         namespace=namespace,
         metric_name=metric,
         dimensions_map={**dimensions, **more},
-        **{"statistic": statistic, "period": Duration.minutes(minutes), **given},
+        **{"statistic": statistic, "period": Duration.minutes(minutes), **(place or {}), **given},
     )
 
 
@@ -65,6 +70,11 @@ class EndpointMetrics:
     def endpoint_name(self) -> str:
         """The endpoint's name."""
         raise NotImplementedError
+
+    @property
+    def _metrics_at(self) -> Mapping[str, str]:
+        """The account and region that publish the metrics. Default: the stack's own."""
+        return {}
 
     def metric(
         self,
@@ -90,6 +100,7 @@ class EndpointMetrics:
             statistic=statistic,
             namespace=namespace_of(name, component=component is not None),
             component=component,
+            place=self._metrics_at,
             options=options,
         )
 

@@ -146,6 +146,10 @@ def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
     assert (imported.env.account, imported.env.region) == ("222222222222", "eu-west-1")
     assert (imported.endpoint_name, imported.endpoint_arn) == ("Bloom", arn.lower())
     assert imported.endpoint_ref.endpoint_arn == arn.lower()
+    metric = imported.metric_invocations()
+    assert (metric.account, metric.region) == ("222222222222", "eu-west-1")
+    by_name = InvokableEndpoint.from_endpoint_name(stack, "ByName", "bloom").metric_invocations()
+    assert (by_name.account, by_name.region) == (None, None)
     taken: sagemaker.IEndpoint = imported
     grantable: iam.IGrantable = imported
     connectable: ec2.IConnectable = imported
@@ -160,6 +164,7 @@ def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
         InvokableEndpoint.from_endpoint_arn(stack, "Wrong", "arn:aws:s3:::x")
     token = InvokableEndpoint.from_endpoint_arn(stack, "Token", cdk.Fn.import_value("Arn"))
     assert "arn" in str(stack.resolve(token.endpoint_arn))
+    assert token.metric_invocations().region is None
 
 
 METRICS = {
