@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from extended_dlc_server.model.loading import load_model
 from extended_dlc_server.reading.decoding import Decoded
 from extended_dlc_server.settings import Settings
 from PIL import Image
+from transformers.utils import ModelOutput
 
 from tests.runtime import tiny_tasks
 
@@ -122,6 +124,79 @@ def test_masks_are_weighed_before_each_becomes_an_image(monkeypatch):
         assert [sam._rle_to_mask(runs).sum() for _ in range(2)] == [5_000] * 2
         with pytest.raises(RequestError, match="a smaller image"):
             sam._rle_to_mask(runs)
+
+
+def test_a_depth_is_refused_before_it_has_the_size_of_its_image(load, monkeypatch):
+    monkeypatch.setattr(answer_sizes, "container_bytes", lambda: 10 * MOST * answer_sizes.ANSWER_SHARE)
+    model = load("depth-estimation")
+    scale, scaled = model.pipeline.image_processor.post_process_depth_estimation, []
+    monkeypatch.setattr(
+        model.pipeline.image_processor,
+        "post_process_depth_estimation",
+        lambda made, sizes: scaled.append(sizes) or scale(made, sizes),
+    )
+    assert len(ask(model, [PIXELS, PIXELS])) == 2
+    with pytest.raises(RequestError, match="a smaller image"):
+        ask(model, Image.new("RGB", (200, 200)))
+    assert len(scaled) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "made", "options", "fits"),
+    [
+        ("feature-extraction", [torch.zeros(1, 20, 50)], {}, True),
+        ("feature-extraction", [torch.zeros(1, 50, 50)], {}, False),
+        (
+            "image-feature-extraction",
+            ModelOutput(all=torch.zeros(1, 50, 50), pooler_output=torch.zeros(1, 50)),
+            {},
+            False,
+        ),
+        (
+            *("image-feature-extraction", ModelOutput(all=torch.zeros(1, 50, 50), pooler_output=torch.zeros(1, 50))),
+            *({"pool": True}, True),
+        ),
+        ("image-to-image", {"reconstruction": torch.zeros(1, 3, 100, 100)}, {}, True),
+        ("image-to-image", {"reconstruction": torch.zeros(1, 3, 200, 200)}, {}, False),
+    ],
+)
+def test_what_is_to_be_answered_is_weighed_as_the_model_makes_it(task, made, options, fits):
+    with ending.running(lambda: False):
+        if fits:
+            answer_sizes._BEFORE[task](None, made, MOST, options)
+            return
+        with pytest.raises(RequestError) as raised:
+            answer_sizes._BEFORE[task](None, made, MOST, options)
+    assert (raised.value.status, raised.value.code) == (413, "answer-too-large")
+
+
+def test_masks_of_segments_are_weighed_one_by_one():
+    """There may be as many as the model has labels, each as large as the image."""
+    module = SimpleNamespace(Image=Image)
+    answer_sizes._weigh_segment_masks(module, MOST)
+    answer_sizes._weigh_segment_masks(module, 1)  # a second copy of the model wraps nothing again
+    mask = np.zeros((200, 200), np.uint8)
+    with ending.running(lambda: False):
+        assert [module.Image.fromarray(mask).size for _ in range(2)] == [(200, 200)] * 2
+        with pytest.raises(RequestError, match="a smaller image"):
+            module.Image.fromarray(mask)
+    assert module.Image.open is Image.open
+
+
+def test_so_few_points_are_read_at_once_that_their_masks_fit():
+    """Each point has three masks, which are scaled to the size of the image before most of them are dropped."""
+    read = []
+    pipeline = SimpleNamespace(
+        model=SimpleNamespace(config=SimpleNamespace(mask_decoder_config=SimpleNamespace(num_multimask_outputs=3))),
+        preprocess=lambda image, points_per_batch, **options: read.append((points_per_batch, options)),
+    )
+    answer_sizes._upscale_few_masks(pipeline, 10 * 3 * 8 * 40 * 30)
+    for points in (64, 5, None):
+        pipeline.preprocess(PIXELS, points_per_batch=points, crops_n_layers=1)
+    pipeline.preprocess(Image.new("RGB", (10, 10)))
+    assert read == [*((points, {"crops_n_layers": 1}) for points in (10, 5, 10)), (64, {})]
+    with pytest.raises(RequestError, match="a smaller image"):
+        pipeline.preprocess(Image.new("RGB", (400, 300)))
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,9 @@ def weigh_answers(pipeline: Any, task: str) -> None:
         pipeline.tokenizer.decode = _while_wanted(pipeline.tokenizer.decode)
     if task == "mask-generation":
         _weigh_masks(pipeline.image_processor, most)
+        _upscale_few_masks(pipeline, most * ANSWER_SHARE // 2)
+    if task == "image-segmentation":
+        _weigh_segment_masks(importlib.import_module(type(pipeline).__module__), most)
 
 
 def _while_wanted(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,10 +121,76 @@ def _weigh_segments(pipeline: Any, made: Mapping[str, Any], most: int, options: 
         raise too_large(most * ANSWER_SHARE // 2)
 
 
-_BEFORE: Mapping[str, Callable[[Any, Mapping[str, Any], int, Mapping[str, Any]], None]] = {
+def _weigh_features(pipeline: Any, made: Any, most: int, options: Mapping[str, Any]) -> None:
+    """Features become nested lists, unless the request asks for the pooled ones alone."""
+    features = made["pooler_output"] if options.get("pool") and "pooler_output" in made else made[0]
+    if made_so_far(0) + weight(features) > most:
+        raise too_large(most)
+
+
+def _weigh_depth(pipeline: Any, made: Any, most: int, options: Mapping[str, Any]) -> None:
+    """A depth is scaled to the size of its image, and answered as numbers and as an image."""
+    height, width = made["target_size"]
+    if made_so_far(0) + int(height) * int(width) * (_NUMBER + 2) > most:
+        raise too_large(most)
+
+
+def _weigh_image(pipeline: Any, made: Any, most: int, options: Mapping[str, Any]) -> None:
+    """The image of a model that enlarges images, which a pipeline copies as floating-point numbers."""
+    if "reconstruction" in made and made_so_far(0) + 2 * int(made["reconstruction"].numel()) > most:
+        raise too_large(most)
+
+
+_BEFORE: Mapping[str, Callable[[Any, Any, int, Mapping[str, Any]], None]] = {
+    "depth-estimation": _weigh_depth,
+    "feature-extraction": _weigh_features,
     "fill-mask": _weigh_filled,
+    "image-feature-extraction": _weigh_features,
     "image-segmentation": _weigh_segments,
+    "image-to-image": _weigh_image,
 }
+
+
+def _weigh_segment_masks(module: Any, most: int) -> None:
+    """A mask of each segment is made, as large as the image, before the answer is complete."""
+    images: Any = getattr(module, "Image", None)
+    if images is None or hasattr(images, "weighed"):
+        return
+
+    class Weighed:
+        """The module of images, of which a pipeline of segments uses `fromarray` alone."""
+
+        weighed = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(images, name)
+
+        def fromarray(self, array: Any, *arguments: Any, **options: Any) -> Any:
+            check()
+            if made_so_far(int(array.size)) > most:
+                raise too_large(most)
+            return images.fromarray(array, *arguments, **options)
+
+    module.Image = Weighed()
+
+
+_MASK_BYTES = 8
+"""Bytes of a pixel while a mask is scaled to the size of its image and filtered: two copies in float32."""
+
+
+def _upscale_few_masks(pipeline: Any, most: int) -> None:
+    """Read so few points at a time that their masks, which are scaled to the size of the image, take `most` bytes."""
+    preprocess = pipeline.preprocess
+    config = getattr(pipeline.model.config, "mask_decoder_config", None)
+    masks_of_a_point = getattr(config, "num_multimask_outputs", 3)
+
+    def few(image: Any, points_per_batch: int | None = 64, **options: Any) -> Any:
+        fitting = most // (_MASK_BYTES * masks_of_a_point * image.width * image.height)
+        if fitting < 1:
+            raise too_large(most)
+        return preprocess(image, points_per_batch=min(points_per_batch or fitting, fitting), **options)
+
+    pipeline.preprocess = few
 
 
 def _weigh_masks(processor: Any, most: int) -> None:
