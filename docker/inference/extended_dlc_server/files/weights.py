@@ -353,72 +353,95 @@ def _cached(model_id: str, settings: Settings, every_file: bool) -> Path | None:
     return None
 
 
-def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name: str, every_file: bool) -> Path:
-    """Download the needed files and verify them; return the snapshot's folder."""
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+@dataclass(frozen=True, kw_only=True)
+class _Snapshot:
+    """A commit of a repository, while it is downloaded."""
 
-    model_id = settings.model_id or ""
+    model_id: str
+    commit: str
+    token: str | None
+    name: str
+    """The name in error messages."""
 
-    def read(index: str) -> dict[str, Any]:
-        return _read_json(
-            Path(
-                _fetched(index, lambda: hf_hub_download(model_id, index, revision=commit, token=settings.token), name)
-            ),
-            name,
-        )
+    files: Mapping[str, Listed]
+    """What the Hub lists."""
 
-    if not every_file and (why := why_no_model(files, name)):
-        raise StartError(why)
-    picked = pick(files, read)
-    if not every_file:
-        _check_format(picked, model_id)
-        if MODULES in files:
-            index = _fetched(
-                MODULES, lambda: hf_hub_download(model_id, MODULES, revision=commit, token=settings.token), name
-            )
-            picked += weights_of(Path(index), files)
-    wanted = [file for file in files if file in picked or not _dispensable(file, bool(picked), settings, every_file)]
-    absent = [file for file in wanted if not isinstance(try_to_load_from_cache(model_id, file, revision=commit), str)]
-    needed = sum(files[file].size for file in absent)
-    cache = Path(constants.HF_HUB_CACHE)
-    _require_room(cache, needed, model_id)
-    repository = _folder_in(cache, model_id)
-    notes = Notes(repository)
-    if not any(files[file].kind for file in wanted):
-        log.warning("%s lists no hashes of its files: what was downloaded cannot be verified", constants.ENDPOINT)
+    repository: Path
+    """The repository's folder in the cache."""
 
-    def get(file: str) -> None:
-        listing = files[file]
+    def fetched(self, file: str, *, again: bool = False) -> Path:
+        """Return a file's path in the cache, after its download if it is not there, or if it is to be repeated."""
+        from huggingface_hub import hf_hub_download
 
-        def download(again: bool = False) -> str:
-            return str(hf_hub_download(model_id, file, revision=commit, token=settings.token, force_download=again))
+        def download() -> str:
+            options: dict[str, Any] = {"revision": self.commit, "token": self.token, "force_download": again}
+            return str(hf_hub_download(self.model_id, file, **options))
 
-        follow = file in absent and listing.size >= FOLLOWED and bool(listing.kind)
-        with Following(repository / "blobs", listing) if follow else nullcontext() as following:
+        return Path(_fetched(file, download, self.name))
+
+    def wanted(self, settings: Settings, every_file: bool) -> list[str]:
+        """Return the files that the model needs; raise `StartError` if they are none that can be loaded."""
+        if not every_file and (why := why_no_model(self.files, self.name)):
+            raise StartError(why)
+        picked = pick(self.files, lambda index: _read_json(self.fetched(index), self.name))
+        if not every_file:
+            _check_format(picked, self.model_id)
+            if MODULES in self.files:
+                picked += weights_of(self.fetched(MODULES), self.files)
+        has_weights = bool(picked)
+        return [
+            file for file in self.files if file in picked or not _dispensable(file, has_weights, settings, every_file)
+        ]
+
+    def get(self, file: str, notes: Notes, *, is_absent: bool) -> None:
+        """Download a file if it is absent, and compare it with the Hub's hash; raise `StartError` if they differ."""
+        listing = self.files[file]
+        follow = is_absent and listing.size >= FOLLOWED and bool(listing.kind)
+        with Following(self.repository / "blobs", listing) if follow else nullcontext() as following:
             if follow:
                 with suppress(Exception):  # the Hub's client meets the same error next, and reports it
-                    parts.fetch(model_id, file, commit, settings.token, listing, repository / "blobs")
-            path = Path(_fetched(file, download, name)).resolve()
+                    parts.fetch(self.model_id, file, self.commit, self.token, listing, self.repository / "blobs")
+            path = self.fetched(file).resolve()
             if notes.knows(path, listing):
                 return
             digest = following.digest() if following else None
         if digest is None or not listing.matches(digest):
             digest = hash_of(path, listing.kind)
         if not listing.matches(digest):
-            log.warning("%s of %s is not what the Hub lists: downloading it once more", file, name)
-            path = Path(_fetched(file, lambda: download(again=True), name)).resolve()
+            log.warning("%s of %s is not what the Hub lists: downloading it once more", file, self.name)
+            path = self.fetched(file, again=True).resolve()
             digest = hash_of(path, listing.kind)
         if not listing.matches(digest):
             path.unlink(missing_ok=True)
             raise StartError(
-                f"{file} of {name} is not the file that the Hub lists, and was not at the second try either: its "
+                f"{file} of {self.name} is not the file that the Hub lists, and was not at the second try either: its "
                 f"{_hash_name(listing)} is {digest} and should be {listing.digest}. Look for a proxy or mirror that "
                 "changes it (HF_ENDPOINT, HTTPS_PROXY), or deliver the model from S3"
             )
         notes.add(path, listing)
 
+
+def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name: str, every_file: bool) -> Path:
+    """Download the needed files and verify them; return the snapshot's folder."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    model_id, cache = settings.model_id or "", Path(constants.HF_HUB_CACHE)
+    repository = _folder_in(cache, model_id)
+    snapshot = _Snapshot(
+        model_id=model_id, commit=commit, token=settings.token, name=name, files=files, repository=repository
+    )
+    wanted = snapshot.wanted(settings, every_file)
+    absent = [file for file in wanted if not isinstance(try_to_load_from_cache(model_id, file, revision=commit), str)]
+    needed = sum(files[file].size for file in absent)
+    _require_room(cache, needed, model_id)
+    notes = Notes(repository)
+    if not any(files[file].kind for file in wanted):
+        log.warning("%s lists no hashes of its files: what was downloaded cannot be verified", constants.ENDPOINT)
     with _progress(repository, len(absent), needed, model_id):
-        _all_at_once(get, sorted(wanted, key=lambda file: -files[file].size))
+        _all_at_once(
+            lambda file: snapshot.get(file, notes, is_absent=file in absent),
+            sorted(wanted, key=lambda file: -files[file].size),
+        )
     notes.keep(commit, wanted)
     _remember(repository, settings.revision or constants.DEFAULT_REVISION, commit)
     return repository / "snapshots" / commit
@@ -503,11 +526,11 @@ def _check_format(picked: Sequence[str], name: str) -> None:
 
 
 def _require_room(cache: Path, needed: int, model_id: str) -> None:
-    there = _existing(cache)
-    free = shutil.disk_usage(there).free
+    folder = _existing(cache)
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise StartError(
-            f"{model_id} needs {_readable(needed)} of disk and {there}, the roomiest place or the one that HF_HOME "
+            f"{model_id} needs {_readable(needed)} of disk and {folder}, the roomiest place or the one that HF_HOME "
             f"names, has {_readable(free)} free: give the endpoint a larger volume or an instance type with a larger "
             "disk of its own, or deliver the weights from S3"
         )

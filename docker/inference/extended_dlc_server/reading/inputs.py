@@ -81,26 +81,49 @@ def read_inputs(inputs: Any, expected: Expected, share: Share | None = None) -> 
     return _Reader(expected, share).read(inputs)
 
 
-class _Reader:
-    """Reads the inputs of one request."""
+class _Fields:
+    """What the fields of all tasks share."""
 
     def __init__(self, expected: Expected, share: Share | None) -> None:
         self._expected, self._share, self._images = expected, share, ImageDecoder(share, expected.task)
 
-    def read(self, inputs: Any) -> Any:
-        match self._expected.kind:
-            case Kind.AUDIO:
-                return self._audio(inputs, "inputs")
-            case Kind.IMAGE:
-                read = self._each(inputs, "inputs", self._image)
-            case Kind.IMAGE_AND_TEXT:
-                read = self._with_images(inputs)
-            case Kind.TEXT:
-                return self._texts(inputs)
-        self._images.load()
-        return _filled(read)
+    def _object(self, value: Any, where: str, needed: Collection[str], more: Collection[str] = ()) -> None:
+        """400 if the value is not an object, or has other keys."""
+        if not isinstance(value, dict):
+            raise self._bad(f"'{where}' must be an object with {_listed(needed)}")
+        for name in value:
+            if name not in needed and name not in more:
+                raise self._bad(f"{shown(name)} is not taken in '{where}', which has {_listed({*needed, *more})}")
+        missing = sorted(needed - value.keys())
+        if missing:
+            raise self._bad(f"'{where}' lacks {_listed(missing)}")
 
-    # text
+    def _each(self, value: Any, where: str, read: Callable[[Any, str], Any]) -> Any:
+        """Read one value, or each of a list."""
+        if not isinstance(value, list):
+            return read(value, where)
+        if not value:
+            raise self._bad(f"'{where}' is an empty list")
+        return [read(item, where) for item in value]
+
+    def _image(self, value: Any, where: str) -> Opened:
+        return self._images.open(_file(value, where, "an image"))
+
+    def _audio(self, value: Any, where: str) -> dict[str, Any]:
+        rate = self._expected.sampling_rate
+        data = _file(value, where, "audio")
+        samples = decode_audio(data, rate=rate, max_seconds=self._expected.max_audio_seconds, share=self._share)
+        return {"raw": samples, "sampling_rate": rate}
+
+    def _raw_audio(self, value: Any, where: str) -> Any:
+        return self._audio(value, where)["raw"]
+
+    def _bad(self, problem: str) -> RequestError:
+        return RequestError(400, "bad-inputs", f"{problem}: {how_to_ask(self._expected)}")
+
+
+class _Texts(_Fields):
+    """The inputs of the tasks with text alone."""
 
     def _texts(self, inputs: Any) -> Any:
         task = self._expected.task
@@ -116,8 +139,7 @@ class _Reader:
             raise self._bad("'inputs' must be text or a list of texts or messages")
         if task == "text-classification":
             return self._pairs(inputs)
-        speaks = task == "text-to-audio" and isinstance(inputs, list) and isinstance(inputs[0], (dict, list))
-        return self._chats(inputs, "inputs") if speaks else inputs
+        return inputs
 
     def _texts_to_embed(self, inputs: Any) -> Any:
         """Read one text or several; or an object with a sentence and those to compare it with."""
@@ -179,7 +201,24 @@ class _Reader:
             raise self._bad(f"'{where}' must have rows with the same columns")
         return {name: [row[name] for row in rows] for name in names}
 
-    # images, and text or audio with them
+
+class _Reader(_Texts):
+    """The inputs of one request: audio, images, text, or several of them."""
+
+    def read(self, inputs: Any) -> Any:
+        match self._expected.kind:
+            case Kind.AUDIO:
+                return self._audio(inputs, "inputs")
+            case Kind.IMAGE:
+                read = self._each(inputs, "inputs", self._image)
+            case Kind.IMAGE_AND_TEXT:
+                read = self._with_images(inputs)
+            case Kind.TEXT:
+                read = self._texts(inputs)
+                speaks = self._expected.task == "text-to-audio" and isinstance(inputs, list)
+                return self._chats(inputs, "inputs") if speaks and isinstance(inputs[0], (dict, list)) else read
+        self._images.load()
+        return _filled(read)
 
     def _with_images(self, inputs: Any) -> Any:
         task = self._expected.task
@@ -317,42 +356,6 @@ class _Reader:
                 given = given["data_base64"]
             read[_string(name, where)] = self._image(given, where)
         return read
-
-    # shared helpers
-
-    def _object(self, value: Any, where: str, needed: Collection[str], more: Collection[str] = ()) -> None:
-        """400 if the value is not an object, or has other keys."""
-        if not isinstance(value, dict):
-            raise self._bad(f"'{where}' must be an object with {_listed(needed)}")
-        for name in value:
-            if name not in needed and name not in more:
-                raise self._bad(f"{shown(name)} is not taken in '{where}', which has {_listed({*needed, *more})}")
-        missing = sorted(needed - value.keys())
-        if missing:
-            raise self._bad(f"'{where}' lacks {_listed(missing)}")
-
-    def _each(self, value: Any, where: str, read: Callable[[Any, str], Any]) -> Any:
-        """Read one value, or each of a list."""
-        if not isinstance(value, list):
-            return read(value, where)
-        if not value:
-            raise self._bad(f"'{where}' is an empty list")
-        return [read(item, where) for item in value]
-
-    def _image(self, value: Any, where: str) -> Opened:
-        return self._images.open(_file(value, where, "an image"))
-
-    def _audio(self, value: Any, where: str) -> dict[str, Any]:
-        rate = self._expected.sampling_rate
-        data = _file(value, where, "audio")
-        samples = decode_audio(data, rate=rate, max_seconds=self._expected.max_audio_seconds, share=self._share)
-        return {"raw": samples, "sampling_rate": rate}
-
-    def _raw_audio(self, value: Any, where: str) -> Any:
-        return self._audio(value, where)["raw"]
-
-    def _bad(self, problem: str) -> RequestError:
-        return RequestError(400, "bad-inputs", f"{problem}: {how_to_ask(self._expected)}")
 
 
 def _filled(value: Any) -> Any:
