@@ -31,7 +31,7 @@ REASONS = {
     "CKV_AWS_136": "key of repositories: `repository=` takes one with a key of yours; an image has no data of yours",
     "CKV_AWS_158": "key of log groups: `encryption_key`, or `Monitoring(log_key=…)`; the others hold names and states",
     "CKV_AWS_173": "key of functions' variables: the variables are the copy function's name, and no secret",
-    "CKV_AWS_370": "network isolation: containers download Hub models; with `MirroredModel` or `network_isolation` none does",
+    "CKV_AWS_370": "network isolation: containers download Hub models; `MirroredModel` or `network_isolation` end it",
 }
 """Why each finding stays, by the name of the check."""
 
