@@ -17,6 +17,8 @@ from extended_dlc.options.training import HyperParameter, TrainingCode
 
 HOST = "algo-1"
 
+_CONTAINER = f"extended-dlc-train-{os.getpid()}"
+
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 """The variable with this machine's Hub token, which a container gets by its name alone: commands can be seen."""
 
@@ -99,10 +101,22 @@ class LocalTraining:
     def run_container(self, engine: str, image: str) -> int:
         """Run `IMAGE train` as SageMaker does, with this machine's folders mounted; returns the exit code."""
         self.prepare()
+        try:
+            return subprocess.run(self.command(engine, image), check=False).returncode  # noqa: S603 - as above
+        except KeyboardInterrupt:
+            subprocess.run([engine, "stop", _CONTAINER], check=False, capture_output=True)  # noqa: S603 - as above
+            raise
+        except OSError as error:
+            raise ValueError(
+                f"there is no container engine '{engine}' ({error.strerror}): install Docker, name yours in "
+                "CDK_DOCKER, or take --script"
+            ) from None
+
+    def command(self, engine: str, image: str) -> list[str]:
+        """The engine's command for `IMAGE train`; its input is written for it."""
         config, code = self.folder / "input" / "config", self.folder / "input" / "data" / "code"
         self._write_configuration(config)
-        for folder in (config, code):
-            folder.mkdir(parents=True, exist_ok=True)
+        code.mkdir(parents=True, exist_ok=True)
         self._pack(code / "sourcedir.tar.gz")
         mounts = {
             config: "/opt/ml/input/config",
@@ -110,24 +124,14 @@ class LocalTraining:
             **{path.absolute(): f"/opt/ml/input/data/{name}" for name, path in self.channels.items()},
         }
         results = {self.folder / name: f"/opt/ml/{name}" for name in ("model", "output", "checkpoints")}
-        name = f"extended-dlc-train-{os.getpid()}"
         # the toolkit waits until the host's name can be looked up; loaders of data share more memory than engines give
         host = (f"--hostname={HOST}", f"--add-host={HOST}:127.0.0.1")
-        command = [engine, "run", "--rm", f"--name={name}", *host, "--shm-size=2g", *_gpus(engine)]
+        command = [engine, "run", "--rm", f"--name={_CONTAINER}", *host, "--shm-size=2g", *_gpus(engine)]
         command += [f"--volume={source.absolute()}:{target}:ro" for source, target in mounts.items()]
         command += [f"--volume={source.absolute()}:{target}" for source, target in results.items()]
         command += [f"--env={name}={value}" for name, value in self.environment.items()]
         command += [f"--env={TOKEN}"] if TOKEN in os.environ and TOKEN not in self.environment else []
-        try:
-            return subprocess.run([*command, image, "train"], check=False).returncode  # noqa: S603 - as above
-        except KeyboardInterrupt:
-            subprocess.run([engine, "stop", name], check=False, capture_output=True)  # noqa: S603 - as above
-            raise
-        except OSError as error:
-            raise ValueError(
-                f"there is no container engine '{engine}' ({error.strerror}): install Docker, name yours in "
-                "CDK_DOCKER, or take --script"
-            ) from None
+        return [*command, image, "train"]
 
     def _write_configuration(self, folder: Path) -> None:
         """Write `/opt/ml/input/config` in the form that the toolkit reads."""
