@@ -1,4 +1,4 @@
-"""How an option is refused, and how a value that CloudFormation knows later is told from one that is known now."""
+"""Errors about options, and the test for values that only CloudFormation knows (CDK tokens)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _NOT_NAMED: Any = object()
 
 
 class OptionError(ValueError):
-    """An option that cannot be taken: which one, the value that it has, and the rule with the way out."""
+    """An option that is refused: its name, its value, and the rule with the way out."""
 
     def __init__(self, option: str, value: object = _NOT_NAMED, rule: str = "") -> None:
-        """Refuse `option`; without a value, the rule alone says what is wrong with it."""
+        """Refuse `option`; without a value, the message has the rule alone."""
         self.option = option
         self.value = None if value is _NOT_NAMED else str(value)
         self.rule = rule
         self.others: tuple[OptionError, ...] = ()
-        """What else is wrong, where a check finds several faults at once."""
+        """Further errors, where one check finds several."""
         super().__init__(f"'{option}' {rule}" if self.value is None else f"'{option}' ({self.value}) {rule}")
 
 
 def refuse_all(errors: Iterable[OptionError]) -> None:
-    """Raise the first of these, with the others in it; nothing where there is none."""
+    """Raise the first of these errors, with the others in `others`; do nothing without errors."""
     found = tuple(errors)
     if found:
         found[0].others = found[1:]
@@ -37,10 +37,10 @@ def refuse_all(errors: Iterable[OptionError]) -> None:
 
 
 def is_token(value: object) -> bool:
-    """Whether a value stands for one that CloudFormation knows later.
+    """Whether a value is a CDK token, which only CloudFormation resolves.
 
-    It is told by its form: the CDK writes a text with `${Token[`, a number as a double near -1.9e289, a list of one
-    such text, and everything else is an object that resolves itself.
+    The form shows it: the CDK encodes a string with `${Token[`, a number as a double near -1.9e289, a list as one
+    element that begins with `#{Token[`, and any other value as an object that has `resolve`.
     """
     if isinstance(value, (int, float)):
         return value < -1e280
@@ -52,14 +52,14 @@ def is_token(value: object) -> bool:
 
 
 def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:
-    """What a check of `facts` finds; its error gets the option and the value in front. CDK tokens pass, as None."""
+    """The result of a check of `facts`; its error gets the option and the value in front. None for a CDK token."""
     if is_token(value):
         return None
     return told(option, value, lambda: check(value))
 
 
 def told(option: str, value: object, decision: Callable[[], T]) -> T:
-    """What a decision of `facts` comes to; its error gets the option and the value that it was about in front."""
+    """The result of a decision of `facts`; its error gets the option and the value in front."""
     try:
         return decision()
     except ValueError as error:
@@ -82,7 +82,7 @@ def within_limit(option: str, value: float | None, name: str, way_out: str) -> N
 
 
 def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceType]) -> tuple[str, ...]:
-    """SageMaker's names of instance types; those of EC2 lack its `ml.`. `OptionError` for what is no type."""
+    """SageMaker's names of instance types: EC2's names get the prefix `ml.`. `OptionError` for any other object."""
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     return tuple(map(_instance_name, several))
 
@@ -90,7 +90,7 @@ def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceTy
 def _instance_name(given: object) -> str:
     if isinstance(given, str):
         return given
-    # told by its form, because an option does not load the CDK
+    # Compared by the name of the class, because options do not import the CDK.
     if type(given).__name__ != "InstanceType" or not hasattr(given, "to_string"):
         raise OptionError(
             "instance_type",

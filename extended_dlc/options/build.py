@@ -71,19 +71,19 @@ types")."""
 
 @dataclass(frozen=True, kw_only=True)
 class AllowedFinding:
-    """A vulnerability that somebody has looked at, and that may be in an image for a while."""
+    """A vulnerability that is accepted in an image until a date."""
 
     name: str
-    """Its name, as `CVE-2026-12345`."""
+    """Its name, such as `CVE-2026-12345`."""
 
     until: str
-    """The last day that it is allowed on, as `2027-01-31`. ValueError for what is no day."""
+    """The last day on which it is accepted, such as `2027-01-31`. ValueError for anything that is no date."""
 
     reason: str
-    """Why, for who reads the settings later."""
+    """Why it is accepted, for later readers of the settings."""
 
     def __post_init__(self) -> None:
-        """Refuse what the build could not compare."""
+        """Refuse dates and names that the build could not compare."""
         try:
             date.fromisoformat(self.until)
         except ValueError:
@@ -102,15 +102,15 @@ class ScanGate:
     """
 
     fail_on: Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"] = "CRITICAL"
-    """The least severity that fails the build; one that nobody knows fails it too. Default: `CRITICAL`."""
+    """The lowest severity that fails the build; a finding of an unknown severity fails it too. Default: `CRITICAL`."""
 
     allow: Sequence[AllowedFinding] = ()
-    """Findings that do not, until their days. Default: none."""
+    """Findings that do not fail it, until their dates. Default: none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CloudBuild:
-    """Built by CodeBuild in the account that is deployed to: `cdk deploy` needs no container engine and no disk.
+    """CodeBuild builds the image in the account of the stack: `cdk deploy` needs no container engine and no disk.
 
     The same context under the same hash as of `LocalBuild`, pushed straight to the image's repository. None of these
     options changes the image, so none of them changes its hash.
@@ -132,7 +132,7 @@ class CloudBuild:
     it for pulls and pushes. ValueError for what is no address, or has a password. Default: none."""
 
     no_proxy: Sequence[str] = ()
-    """Hosts that are reached without the proxy. Default: none."""
+    """Hosts to reach without the proxy. Default: none."""
 
     package_index: str | None = None
     """Address of a package index in place of PyPI. ValueError for one with a password. Default: PyPI."""
@@ -142,18 +142,18 @@ class CloudBuild:
     token of its own. Default: none."""
 
     pip_config: secretsmanager.ISecret | None = None
-    """The secret whose text is a pip configuration file, as for an index with a password. Default: none."""
+    """A secret whose text is a pip configuration file, for example for an index with a password. Default: none."""
 
     ca_bundle: str | None = None
     """A file of certificates in PEM form that pip trusts inside the build. ValueError when there is no such file.
     Default: the base image's own certificates."""
 
     role: iam.IRole | None = None
-    """What the build may do; it is granted what it needs where it can be changed. ValueError with `project`. Default: a
-    new role with just that."""
+    """The role of the build. It is granted what the build needs, unless it is imported as immutable. ValueError with
+    `project`. Default: a new role with these rights alone."""
 
     gate: ScanGate | None = None
-    """What ECR's scan may find in the image; the repository has to scan on push, as new ones do. Default: anything."""
+    """What ECR's scan may find in the image; the repository must scan on push, as new ones do. Default: no check."""
 
     parameters: Sequence[str] = ()
     """Parameters of Systems Manager that name the image by its digest after each build, as `/images/text`, or in
@@ -161,8 +161,7 @@ class CloudBuild:
     none."""
 
     advanced_parameters: bool = False
-    """Whether the parameters are of the advanced kind, which costs, and which other accounts can be let read. Default:
-    they are not."""
+    """Whether the parameters are advanced ones, which are billed and can be shared with other accounts. Default: no."""
 
     records: s3.IBucket | None = None
     """The bucket that keeps a bill of materials of each image that is built (CycloneDX, Python packages alone), named
@@ -174,7 +173,7 @@ class CloudBuild:
     role is granted what the build needs. Default: a new one."""
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself, or would be seen by who reads the template."""
+        """Refuse options that contradict each other, and passwords, which would be readable in the template."""
         if self.compute not in (None, *COMPUTE_DISK_GB):
             raise OptionError("compute", self.compute, f"must be one of {', '.join(COMPUTE_DISK_GB)}")
         within("timeout_minutes", self.timeout_minutes, 10, 480, "CodeBuild ends a build after eight hours")

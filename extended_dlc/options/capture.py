@@ -1,4 +1,4 @@
-"""What of the requests and answers SageMaker writes to S3: `DataCapture`."""
+"""`DataCapture`: which requests and answers SageMaker writes to S3."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DataCapture:
-    """Requests and answers that SageMaker writes to S3 as they come."""
+    """Requests and answers that SageMaker writes to S3 while the endpoint serves."""
 
     sampling_percent: int = 100
-    """Which part of the requests, 1 to 100 %. Default: all."""
+    """The share of requests that is captured, 1 to 100 %. Default: all."""
 
     capture: Sequence[Literal["input", "output"]] = ("input", "output")
-    """What of each. Default: both."""
+    """Whether requests (`input`), answers (`output`) or both are captured. Default: both."""
 
     json_content_types: Sequence[str] = ()
-    """Content types of which the text is written as JSON in the record, 10 at most, as `application/json`. Default:
-    none, all that is captured is in Base64."""
+    """Content types whose bodies are recorded as JSON instead of Base64, such as `application/json`; 10 at most.
+    Default: none."""
 
     csv_content_types: Sequence[str] = ()
-    """Content types of which the text is written as CSV in the record, 10 at most, as `text/csv`. Default: none."""
+    """Content types whose bodies are recorded as CSV instead of Base64, as `text/csv`; 10 at most. Default: none."""
 
     bucket: s3.IBucket | None = None
-    """Where, under `ENDPOINT/capture/`. Default: a new one, encrypted, kept when the stack is deleted."""
+    """The bucket, with the records under `ENDPOINT/capture/`. Default: a new encrypted one, which stays when the stack
+    is deleted."""
 
     expire_days: int | None = None
-    """After how many days what is in the new bucket is deleted. ValueError with `bucket`. Default: 30."""
+    """Days after which records in the new bucket are deleted. ValueError with `bucket`. Default: 30."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -49,7 +50,7 @@ class DataCapture:
 
 
 def check_expiry(bucket: s3.IBucket | None, expire_days: int | None) -> None:
-    """Refuse an expiry that cannot be, or that the endpoint cannot set."""
+    """Refuse an expiry out of range, or one for a bucket that is not the endpoint's."""
     within("expire_days", expire_days, 1, 36500, "pass a bucket= whose rules you make")
     if bucket is not None and expire_days is not None:
         raise OptionError("expire_days", expire_days, "is for a new bucket: put a rule on the one you pass")

@@ -1,4 +1,4 @@
-"""The user's own code beside the weights."""
+"""`InferenceCode`: the user's inference code and requirements, beside the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from extended_dlc.facts.specifiers import Requirement, read_requirement
 from extended_dlc.options._values import OptionError
 
 LARGEST_BYTES = 5 * 1024 * 1024
-"""Code is a few kilobytes; what is larger holds weights by mistake."""
+"""The largest archive of code: code takes a few kilobytes, so a larger folder contains weights by mistake."""
 
 _HOOKS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 """The functions that the servers call (sagemaker-huggingface-inference-toolkit 2.6.0, `handler_service.py`) -> their
@@ -23,10 +23,10 @@ arguments without `context`, which may follow."""
 
 @dataclass(frozen=True)
 class InferenceCode:
-    """Python code and requirements that the container takes beside the weights, as an archive of a few kilobytes.
+    """Python code and requirements that the container loads beside the weights, from an archive of a few kilobytes.
 
-    The weights themselves stay where they are, on the Hub: nothing of them is downloaded, packed or uploaded here.
-    Requirements are installed each time that a container starts, which needs a way to a package index.
+    The weights stay on the Hub: they are neither downloaded nor packed nor uploaded here. Each container installs the
+    requirements when it starts, which needs access to a package index.
     """
 
     folder: str | None = None
@@ -55,11 +55,11 @@ class InferenceCode:
         return files
 
     def requirement(self, package: str) -> Requirement | None:
-        """What the requirements ask of a package; None where they do not name it."""
+        """The requirement of a package; None where the requirements do not name it."""
         return next((found for found in self.read_requirements() if found.name == package), None)
 
     def release_on_stock(self, image: str) -> str | None:
-        """The transformers release that the requirements put onto a stock image; None: they leave the image's own.
+        """The transformers release that the requirements install on a stock image; None where they keep the image's.
 
         ValueError where the image's server is known not to run with it, or needs more requirements.
         """
@@ -108,11 +108,11 @@ class InferenceCode:
                 yield path.as_posix(), file
 
     def read_requirements(self) -> Iterator[Requirement]:
-        """The requirements, those in the folder first; options of pip are passed over."""
+        """The requirements, those in the folder first, without pip's options."""
         text = self.files().get("code/requirements.txt", b"").decode("utf-8", "replace")
         for line in text.splitlines():
             line = re.sub(r"(^|\s)#.*", "", line).strip()
-            if not line or line.startswith("-"):  # an option of pip: its own business
+            if not line or line.startswith("-"):  # an option of pip, which pip checks
                 continue
             try:
                 yield read_requirement(line)
@@ -132,7 +132,7 @@ def _parsed(file: Path) -> ast.Module:
 
 
 def _check_hooks(file: Path, tree: ast.Module) -> None:
-    """Only what is known to be wrong: a function may come by an import too, which is not followed."""
+    """Refuse functions that are certainly wrong; a function may also be imported, and imports are not followed."""
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for name, function in functions.items():
         if name not in _HOOKS:

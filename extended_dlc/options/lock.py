@@ -1,4 +1,4 @@
-"""The lock of the layer that is installed onto a base: names, versions and hashes, in a file that is committed."""
+"""The lock file of an image's layer: the packages to install, each with its version and hash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LINE = re.compile(r"[A-Za-z0-9][\w.-]*==[\w.+!-]+( --hash=sha256:[0-9a-f]{64})+
 
 
 def read_lock(file: str, transformers: str) -> str:
-    """The lock in a file, without its comments but for the Python; `OptionError` where it cannot be installed."""
+    """The content of a lock file, without comments except for the Python version; `OptionError` for an unusable one."""
     path = Path(file)
     if not path.is_file():
         raise OptionError("lock", file, "is not a file: run 'extended-dlc lock', or leave the option out")
@@ -33,7 +33,7 @@ def read_lock(file: str, transformers: str) -> str:
 def write_lock(report: Mapping[str, Any], *, base: str, day: str) -> str:
     """The text of a lock.
 
-    :param report: What `pip install --dry-run --report` says (pip documentation, "Installation Report").
+    :param report: The output of `pip install --dry-run --report` (pip documentation, "Installation Report").
     """
     python = ".".join(str(report["environment"]["python_full_version"]).split(".")[:2])
     head = [HEAD, f"# base {base}", f"# python {python}", f"# date {day}"]

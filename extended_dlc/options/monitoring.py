@@ -242,20 +242,20 @@ ALARMS: Mapping[AlarmName, AlarmKind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ContainerAlarm:
-    """What one alarm on the server's own metrics watches: a query of CloudWatch's PromQL."""
+    """An alarm on a metric of the in-image server: a query in CloudWatch's PromQL."""
 
     what: str
-    """What it says when it goes off."""
+    """The description of the alarm."""
 
     query: str
-    """What is above a threshold, with `SELECTOR` for the labels of an endpoint or of one of its parts."""
+    """The expression to compare with the threshold; `SELECTOR` stands for the labels of an endpoint or its part."""
 
     unit: str
     factor: float = 1
-    """What the query has for one of `unit`."""
+    """The value of the query that is one `unit`."""
 
     minutes: int = 3
-    """How long it must be so."""
+    """Minutes above the threshold until the alarm goes off."""
 
 
 CONTAINER_ALARMS: Mapping[ContainerAlarmName, ContainerAlarm] = {
@@ -276,12 +276,12 @@ CONTAINER_ALARMS: Mapping[ContainerAlarmName, ContainerAlarm] = {
         unit="requests a minute",
     ),
 }
-"""The alarms on what `GET /metrics` of our server tells, by name."""
+"""The alarms on the metrics of the in-image server's `GET /metrics`, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """What SageMaker publishes beside the metrics that every endpoint has, and how often. CloudWatch bills for it."""
+    """Metrics that SageMaker publishes in addition to those of every endpoint, and how often. CloudWatch bills them."""
 
     detailed: bool | None = None
     """Whether an agent on each instance asks the container's `GET /metrics`, the GPUs and the host, and publishes what
@@ -320,11 +320,11 @@ class Monitoring:
     not in the table, and where no container has that server or nothing is published. Default: none."""
 
     alarm_topic: sns.ITopic | Literal["new"] | None = None
-    """Topic that is told when an alarm goes off and when it is over, or `"new"` for one of the endpoint's own, without
-    subscribers yet. Default: none, and alarms only show."""
+    """Topic that gets a message when an alarm goes off and when it ends, or `"new"` for a topic of the endpoint's own,
+    without subscribers. Default: none; CloudWatch only shows the alarms."""
 
     dashboard: bool = True
-    """Whether there is a dashboard. Default: there is."""
+    """Whether there is a dashboard. Default: True."""
 
     log_retention: logs.RetentionDays | LogRetention = "one-month"
     """How long the log is kept, as the CDK's `RetentionDays` or its name in small letters: `one-week`, `six-months`,
@@ -340,7 +340,7 @@ class Monitoring:
     endpoint's `encryption_key` where the app makes its policy, otherwise none."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no alarm, and what CloudWatch would refuse."""
+        """Refuse unknown alarms, and values that CloudWatch would refuse."""
         if isinstance(self.log_retention, str) and self.log_retention not in get_args(LogRetention):
             known = get_args(LogRetention)
             hint = did_you_mean(self.log_retention, known) or f": take one of {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Where the containers of an endpoint are in the network: `Network`."""
+"""`Network`: the VPC of an endpoint's containers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A VPC that the containers are in.
+    """The VPC in which the containers run.
 
-    What comes from the Hub needs a way to the internet, as a NAT gateway; `PrivateAccess` gives a VPC without one
+    Downloads from the Hub need a route to the internet, such as a NAT gateway; `PrivateAccess` gives a VPC without one
     access to the AWS services that an endpoint uses.
     """
 
@@ -24,10 +24,10 @@ class Network:
     """The VPC."""
 
     subnets: Sequence[ec2.ISubnet] = ()
-    """Its subnets, two or more in different zones, 16 at most. Default: the private ones."""
+    """The subnets, two or more in different zones, 16 at most. Default: the private ones."""
 
     security_groups: Sequence[ec2.ISecurityGroup] = ()
-    """What the containers may talk to, 5 at most. Default: a new group that lets nothing in and everything out."""
+    """The security groups of the containers, 5 at most. Default: a new group that allows outbound traffic alone."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""

@@ -1,4 +1,4 @@
-"""What an endpoint has to answer before its deployment counts as one: `Proof`."""
+"""`Proof`: the request that an endpoint must answer before its deployment succeeds."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _SAMPLES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What the endpoint has to answer before its deployment counts as one.
+    """The request that the endpoint must answer before its deployment succeeds.
 
-    A failure fails the deployment, which CloudFormation then rolls back, and the reason has the container's last lines.
-    The image and the configuration in service are checked with it.
+    Without a right answer CloudFormation rolls the deployment back, with the last lines of the container's log as the
+    reason. The image and the endpoint configuration in service are checked too.
     """
 
     request: Any = None
@@ -55,10 +55,10 @@ class Proof:
     """The request's content type. Default: `application/json`; with bytes it has to be said."""
 
     accept: str = "application/json"
-    """What the answer shall be. Default: `application/json`."""
+    """The content type to ask for. Default: `application/json`."""
 
     expect: str | None = None
-    """Text that the answer must have in it. Default: any answer will do."""
+    """Text that the answer must contain. Default: any answer is right."""
 
     expected: Any = None
     """The answer, as JSON: texts are equal, numbers within `tolerance`, lists of the same length; an object may have
@@ -77,7 +77,7 @@ class Proof:
     Default: 30 min."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sent."""
+        """Refuse requests that cannot be sent and answers that cannot be compared."""
         within("timeout_minutes", self.timeout_minutes, 1, 59, "CloudFormation waits an hour at most")
         if isinstance(self.request, bytes) and self.content_type is None:
             raise OptionError("content_type", "not given", "must say what the bytes of 'request' are, as audio/wav")
@@ -118,6 +118,6 @@ class Proof:
         if self.expect:
             properties["Expect"] = self.expect
         if self.expected is not None:
-            # a text, because CloudFormation would make one of each number in it
+            # JSON as a string, because CloudFormation would turn each number in it into a string.
             properties |= {"Expected": json.dumps(self.expected), "Tolerance": str(self.tolerance)}
         return properties

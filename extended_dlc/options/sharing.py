@@ -1,4 +1,4 @@
-"""Who may use images that a platform publishes, which they are, and when they are built again."""
+"""The options of `ImageStack`: the images, the accounts that may pull them, and when they are built again."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Readers:
     """Other accounts that may pull images."""
 
     accounts: Sequence[str] = ()
-    """Their numbers. ValueError for what is none. Default: none."""
+    """Their account numbers, as strings. ValueError for anything else. Default: none."""
 
     organisation: str | None = None
-    """An organisation whose accounts may all pull, as `o-abcdefghij`: the condition `aws:PrincipalOrgID`. Default:
+    """An organisation whose accounts may all pull, such as `o-abcdefghij`: the condition `aws:PrincipalOrgID`. Default:
     none."""
 
     def __post_init__(self) -> None:
-        """Refuse what a policy would take for somebody else."""
+        """Refuse values that are no account number and no organisation."""
         for account in self.accounts:
             if not is_token(account) and not re.fullmatch(r"\d{12}", account):
                 raise OptionError("accounts", account, "must be the number of an account, 12 digits as a text")
@@ -41,23 +41,23 @@ class Readers:
 
 @dataclass(frozen=True, kw_only=True)
 class Rebuilds:
-    """When images are built again on what their bases and the package index have by then."""
+    """When images are built again, with the base and the packages that are current at that time."""
 
     schedule: str = "rate(7 days)"
-    """As EventBridge Scheduler writes it: `rate(7 days)`, `cron(0 3 ? * SUN *)`. Default: every seven days."""
+    """An expression of EventBridge Scheduler: `rate(7 days)`, `cron(0 3 ? * SUN *)`. Default: every seven days."""
 
     timezone: str = "UTC"
-    """The clock's, as the time zone database calls it. Default: `UTC`."""
+    """The time zone of `schedule`, such as `Europe/Berlin`. Default: `UTC`."""
 
     only_for_newer_base: bool = False
     """Whether a rebuild is left out while the base's tag names the image that the latest build used. Bases of other
     registries than ECR are always rebuilt. Default: False, because packages change too."""
 
     failure_topic: sns.ITopic | None = None
-    """The topic that is told of each rebuild that fails, as one that the scan refuses. Default: none."""
+    """A topic that gets a message for each rebuild that fails, for example because of the scan. Default: none."""
 
     def __post_init__(self) -> None:
-        """Refuse what the clock does not know."""
+        """Refuse expressions and time zones that EventBridge Scheduler does not know."""
         if not is_token(self.schedule) and not re.fullmatch(r"(rate|cron|at)\([^()]+\)", self.schedule):
             raise OptionError("schedule", self.schedule, "must be an expression as rate(7 days) or cron(0 3 ? * SUN *)")
         if self.timezone not in available_timezones():
@@ -66,7 +66,7 @@ class Rebuilds:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageVersion:
-    """An image that is published: the options of `ExtendedDlc` that say what is in it."""
+    """An image that is published: the options of `ExtendedDlc` that decide its content."""
 
     transformers: str
     """As of `ExtendedDlc`."""
@@ -102,17 +102,17 @@ _NAME = re.compile(
 def parameter_name(repository: str, *, family: str, transformers: str, accelerator: str, cuda: str | None) -> str:
     """The name of an image's parameter: `/PREFIX/KEY/FAMILY/RELEASE/CUDA`, for an image in the repository `PREFIX/KEY`.
 
-    What a synth has to know of an image is in the name, so that a parameter that moves on never changes it.
+    The name contains what a synth must know of the image, so that a new value of the parameter never changes it.
     """
     return f"/{repository}/{family}/{transformers}/{cuda or accelerator}"
 
 
 IMAGE_FACTS = ("family", "transformers", "accelerator", "cuda")
-"""What is known of an image that is published already."""
+"""The options that describe an image that is published already."""
 
 
 def facts_of_parameter(parameter: str, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the image: what its name says, and what is said besides."""
+    """What is known of the image: by the parameter's name, and by the options in `said`."""
     found = _parse_parameter(parameter)
     known: dict[str, Any] = {}
     if found is not None:
@@ -145,6 +145,6 @@ def _parse_parameter(parameter: str) -> re.Match[str] | None:
 
 
 def repository_of_parameter(parameter: str) -> str:
-    """The repository of the image, as the parameter's name says it; `*` where it does not."""
+    """The repository of the image by the parameter's name; `*` where the name has another form."""
     found = _parse_parameter(parameter)
     return found["repository"] if found is not None else "*"
