@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..writing.detokenizing import Detokenizer
+from ..writing.detokenizing import Detokenizer, special_ids
 from ..writing.generating import Likely, likelihoods, likely_token, penalties, seeded
 from .constraints import Grammar
 from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Null, Number, Text, Type, Whole
@@ -159,7 +159,7 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
 def described(told: Told, wishes: Wishes, tokenizer: Any, reason: str) -> dict[str, Any]:
     """Make the `details` of an answer."""
     text = Detokenizer(tokenizer)
-    special = frozenset(tokenizer.all_special_ids)
+    special = special_ids(tokenizer)
     tokens = [
         {"id": one.token, "text": text.add(one.token), "logprob": one.logprob, "special": one.token in special}
         for one in told.likely

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..json_text import encode_json
-from .detokenizing import Detokenizer
+from .detokenizing import Detokenizer, special_ids
 
 if TYPE_CHECKING:
     from .generating import Likely
@@ -57,7 +57,7 @@ class TokenEvents:
         """`gone` is set by the event loop's thread when the client leaves."""
         self._emit, self._gone = emit, gone
         self._text = Detokenizer(tokenizer)
-        self._special = frozenset(tokenizer.all_special_ids)
+        self._special = special_ids(tokenizer)
         self._held: dict[str, Any] | None = None
         self.prompt_tokens: int | None = None
         """Number of tokens of the prompt, once `generate` has begun."""
