@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from extended_dlc.facts._tables import did_you_mean, table
+from extended_dlc.options._values import is_token
 from extended_dlc.options.training import TrainingCode, parsed
 
 _TRAINER = ("TrainingArguments", "Seq2SeqTrainingArguments")
@@ -20,6 +21,34 @@ class CannotTellError(Exception):
     """The script takes arguments that its source does not show."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What one `add_argument` of argparse wants of the value, as far as it is written out."""
+
+    options: tuple[str, ...]
+    required: bool = False
+    takes_no_value: bool = False
+    choices: tuple[str, ...] = ()
+    number: type[int] | type[float] | None = None
+
+    def wrong(self, name: str, value: str) -> str | None:
+        """What is wrong with a value, and what to do."""
+        if self.takes_no_value:
+            return (
+                f"'{name}' takes no value in the script's parser, and a job gives one (--{name} {value}): let it read "
+                "one, as with type=json.loads, or leave the hyperparameter out"
+            )
+        if self.choices and value not in self.choices:
+            return f"'{name}' ({value[:40]}) must be {', '.join(self.choices)}{did_you_mean(value, self.choices)}"
+        if self.number is not None:
+            try:
+                self.number(value)
+            except ValueError:
+                kind = "a whole number" if self.number is int else "a number"
+                return f"'{name}' ({value[:40]}) must be {kind}, which the script's parser reads"
+        return None
+
+
 @dataclass
 class Arguments:
     """The arguments that a script's parser takes."""
@@ -29,6 +58,8 @@ class Arguments:
 
     trainer: str | None = None
     """The transformers class whose fields are arguments too."""
+
+    rules: list[Rule] = field(default_factory=list)
 
 
 def check_hyperparameters(
@@ -57,6 +88,26 @@ def check_hyperparameters(
         raise ValueError(
             f"'{name}' is no argument of {script}{did_you_mean(name, known)}: remove it, or add it to the parser"
         )
+    _check_values(found, script, hyperparameters)
+
+
+def _check_values(found: Arguments, script: str, hyperparameters: Mapping[str, object]) -> None:
+    """Refuse values that the parser would reject, and arguments that it misses."""
+    given = {_written_out(name, found.names): value for name, value in hyperparameters.items()}
+    for rule in found.rules:
+        said = [(name, given[name]) for name in rule.options if name in given]
+        if rule.required and not said:
+            raise ValueError(f"'{rule.options[-1]}' is required by {script}: give it, or a default in the parser")
+        for name, value in said:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            if not is_token(value) and (wrong := rule.wrong(name, text)):
+                raise ValueError(wrong)
+
+
+def _written_out(name: str, known: set[str]) -> str:
+    """The option that an abbreviation stands for."""
+    begun = [each for each in known if each.startswith(name)]
+    return name if name in known or len(begun) != 1 else begun[0]
 
 
 def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
@@ -99,6 +150,8 @@ class _Reader:
         for each in ast.walk(self._tree):
             if isinstance(each, ast.Call):
                 self._call(each, parsers)
+        if len(parsers) != 1:  # nobody can tell here which of several parsers reads the arguments
+            self._found.rules.clear()
         return self._found
 
     def _call(self, call: ast.Call, parsers: set[str]) -> None:
@@ -108,18 +161,16 @@ class _Reader:
             for word in call.keywords
         )
         handed_on = any(isinstance(each, ast.Name) and each.id in parsers for each in call.args)
-        if (
-            name in ("parse_known_args", "add_subparsers", "parse_yaml_file", "parse_json_file")
-            or tolerant
-            or handed_on
-        ):
+        if name in _TOLERANT or tolerant or handed_on:
             raise CannotTellError
         if name == "ArgumentParser" and any(word.arg in ("parents", "fromfile_prefix_chars") for word in call.keywords):
             raise CannotTellError
         if name != "ArgumentParser" and name.endswith("Parser") and name not in ("HfArgumentParser", "add_parser"):
             raise CannotTellError  # such as trl's TrlParser, whose configurations have further fields
         if name == "add_argument":
-            self._found.names |= set(_options(call))
+            options = tuple(_options(call))
+            self._found.names |= set(options)
+            self._found.rules += _rules(call, options)
         if name == "HfArgumentParser":
             given = call.args[0] if call.args else next((w.value for w in call.keywords), None)
             for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
@@ -167,6 +218,24 @@ def _parser_made(node: ast.AST) -> str | None:
         made = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
         return node.targets[0].id if made.endswith("Parser") else None
     return None
+
+
+def _rules(call: ast.Call, options: tuple[str, ...]) -> Iterator[Rule]:
+    """The rule of one `add_argument`; none for a positional argument, and for one that takes several values."""
+    words = {word.arg: word.value for word in call.keywords}
+    if not options or None in words or "nargs" in words:
+        return
+    action = getattr(words.get("action"), "value", "store")
+    choices = words.get("choices")
+    listed = choices.elts if isinstance(choices, (ast.List, ast.Tuple, ast.Set)) else []
+    constants = [each.value for each in listed if isinstance(each, ast.Constant)]
+    yield Rule(
+        options=options,
+        required=getattr(words.get("required"), "value", False) is True,
+        takes_no_value=action in ("store_true", "store_false", "store_const", "append_const", "count"),
+        choices=tuple(map(str, constants)) if len(constants) == len(listed) else (),
+        number={"int": int, "float": float}.get(getattr(words.get("type"), "id", "")),
+    )
 
 
 def _options(call: ast.Call) -> Iterator[str]:

@@ -73,6 +73,17 @@ ARGPARSE = """
     parser.add_argument("--learning_rate", type=float)
     args = parser.parse_args()
 """
+RULES = """
+    import argparse
+    kinds = argparse.ArgumentParser()
+    kinds.add_argument("-r", "--rank", type=int, required=True)
+    kinds.add_argument("--optim", choices=["adamw", "sgd"], default="sgd")
+    kinds.add_argument("--levels", type=int, choices=(1, 2))
+    kinds.add_argument("--rate", type=float)
+    kinds.add_argument("--packing", action="store_true")
+    kinds.add_argument("--layers", type=int, nargs="+")
+    kinds.parse_args()
+"""
 HF = """
     from dataclasses import dataclass
     from transformers import HfArgumentParser, TrainingArguments
@@ -103,6 +114,32 @@ def test_an_argument_of_the_parser_passes_also_by_its_beginning(tmp_path: Path, 
 def test_an_argument_that_no_parser_has_would_end_the_script(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ValueError, match=f"'{wrong}' is no argument of train.py"):
         check_hyperparameters(code_of(tmp_path, ARGPARSE), "train.py", {wrong: 1}, transformers=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "'rank' is required by train.py: give it, or a default in the parser"),
+        ({"rank": "eight"}, r"'rank' \(eight\) must be a whole number, which the script's parser reads"),
+        ({"rank": 8.5}, r"'rank' \(8.5\) must be a whole number"),
+        ({"rank": 8, "optim": "adam"}, r"'optim' \(adam\) must be adamw, sgd; did you mean 'adamw'\?"),
+        ({"r": 8, "levels": 3}, r"'levels' \(3\) must be 1, 2"),
+        ({"rank": 8, "rat": "fast"}, r"'rate' \(fast\) must be a number"),
+        ({"rank": 8, "packing": True}, r"'packing' takes no value .* a job gives one \(--packing true\): let it read"),
+        ({"ran": 8, "optim": "sgd", "levels": 2, "rate": 1e-4, "layers": "1 2"}, None),
+    ],
+)
+def test_a_value_that_the_parser_would_reject_is_refused(
+    tmp_path: Path, given: dict[str, Any], says: str | None
+) -> None:
+    code = code_of(tmp_path, RULES)
+    if says is None:
+        check_hyperparameters(code, "train.py", given, transformers=None)
+        code = code_of(tmp_path, f"{RULES}    other = argparse.ArgumentParser()\n")
+        check_hyperparameters(code, "train.py", {"rank": "of the other"}, transformers=None)
+        return
+    with pytest.raises(ValueError, match=says):
+        check_hyperparameters(code, "train.py", given, transformers=None)
 
 
 @pytest.mark.parametrize("good", ["model_name", "column", "max_length", "max-length", "num_train_epochs", "no_bf16"])
