@@ -1,4 +1,4 @@
-"""ARNs in the settings: of the right service, and of the partition and the region that is deployed to."""
+"""Checks of the ARNs in the settings: their service, and the partition and region of the deployment."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SERVICES = {
     "token_secret": "secretsmanager",
     "topic_key": "kms",
 }
-"""The settings that hold an ARN, or may, and whose it is."""
+"""The settings that hold an ARN, or may hold one, with the service of the ARN."""
 
 ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "role", "topic_key"})
-"""Those that take nothing else; the others take a name too."""
+"""The settings that take only an ARN; the others also take a name."""
 
 
 def wrong_arns(section: Section, path: str, region: str) -> Iterator[str]:
-    """What is wrong with those of a section that stands at `path`, a line each."""
+    """The problems with the ARNs of the section at `path`, one line each."""
     for place, name, value in _texts(section, path):
         service = SERVICES.get(name)
         if service is None or not (value.startswith("arn:") or name in ONLY_ARNS or "${" in value):
@@ -41,7 +41,7 @@ def wrong_arns(section: Section, path: str, region: str) -> Iterator[str]:
 
 
 def _texts(section: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """Every text in the settings, with its path and its name."""
+    """Every string in the settings, with its path and its name."""
     if isinstance(section, BaseModel):
         for name in section.model_fields_set:
             value = getattr(section, name)

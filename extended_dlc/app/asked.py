@@ -1,4 +1,4 @@
-"""What the settings ask of `decide`."""
+"""Converts the settings into the input of `decide`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def image_asked(image: Any, *, base_region: str | None) -> ImageAsked:
 
 
 def is_built_in_cloud(image: Any) -> bool:
-    """Whether the image of these settings is built by CodeBuild, and not on this machine."""
+    """Whether CodeBuild builds the image of these settings, instead of this machine."""
     return getattr(getattr(image, "build", None), "kind", "local") == "cloud"
 
 
 def wrong_names(name: str, endpoints: Mapping[str, Any]) -> Mapping[str, list[str]]:
-    """What is wrong with the full names of the endpoints' components, by the endpoints' ids."""
+    """The problems with the full names of components, by the ids of their endpoints."""
     found: dict[str, list[str]] = {}
     for key, endpoint in endpoints.items():
         for part in getattr(endpoint.hosting, "components", None) or ():
@@ -55,7 +55,7 @@ def wrong_names(name: str, endpoints: Mapping[str, Any]) -> Mapping[str, list[st
 
 
 def unserved_models(endpoints: Mapping[str, Any]) -> Iterator[str]:
-    """Endpoints whose own model none of their components serves."""
+    """The endpoints whose own model is served by none of their components."""
     for key, endpoint in endpoints.items():
         parts = getattr(endpoint.hosting, "components", None)
         if parts and all(part.model is not None for part in parts.values()):
@@ -65,7 +65,7 @@ def unserved_models(endpoints: Mapping[str, Any]) -> Iterator[str]:
 def endpoints_asked(
     name: str, endpoints: Mapping[str, Any], image: ImageAsked, looked_up: Mapping[str, Any]
 ) -> Sequence[EndpointAsked]:
-    """The endpoints of the settings, by their ids; always in the order of the ids."""
+    """The endpoints of the settings by their ids, sorted by id."""
     return [
         _endpoint(f"{name}-{key}", f"endpoints.{key}", endpoints[key], image, looked_up) for key in sorted(endpoints)
     ]
@@ -112,7 +112,7 @@ def _endpoint(name: str, place: str, settings: Any, image: ImageAsked, looked_up
 
 
 def model_asked(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelAsked:
-    """A model of the settings, with what is known of it."""
+    """A model of the settings, with the known facts about it."""
     weights = settings.weights
     source = source_of(weights)
     hub = isinstance(weights, HubWeights)
@@ -130,7 +130,7 @@ def model_asked(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelAs
 
 
 def source_of(weights: Section) -> Source:
-    """Where weights come from."""
+    """The source of the weights."""
     if isinstance(weights, HubWeights):
         return "hub"
     if isinstance(weights, MirroredWeights):
@@ -140,14 +140,14 @@ def source_of(weights: Section) -> Source:
 
 
 def model_type_asked(settings: ModelSection) -> str | None:
-    """The model type of weights that are not the Hub's: what is said, what the folder says, or the name's."""
+    """The model type of weights outside the Hub: from the settings, the folder's config.json, or the model's name."""
     if isinstance(settings.weights, LocalWeights):
         return settings.model_type or model_type_of(Path(settings.weights.folder))
     return settings.model_type or known_model_type(settings.model)
 
 
 def facts_of(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelFacts:
-    """What is known of a model; by its name only where the weights are the ones of that name."""
+    """The known facts about a model; facts by its name apply only to the weights that the Hub has under that name."""
     if isinstance(settings.weights, (HubWeights, MirroredWeights)):
         return know_model(
             settings.model,

@@ -1,4 +1,4 @@
-"""What AWS takes as the name of a stack, a region, a tag or a resource."""
+"""Checks of names of stacks, regions, tags and resources, by AWS's rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 _ARN = re.compile(r"arn:(?P<partition>[a-z0-9-]+):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>\d*):(.+)")
 
 MOST_TAGS = 50
-"""Of a resource (SageMaker API reference, AddTags; as with nearly every service)."""
+"""The limit of tags on a resource (SageMaker API reference, AddTags; most services have the same)."""
 
 
 def check_stack_name(name: str) -> None:
@@ -18,7 +18,7 @@ def check_stack_name(name: str) -> None:
 
 
 def check_region(region: str) -> None:
-    """A region as AWS writes it."""
+    """Refuse a name that cannot be a region's."""
     if not region:
         raise ValueError("is not named, and the CDK CLI has none: write it as 'us-east-1', or set AWS_REGION")
     if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d+", region):
@@ -42,7 +42,7 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 
 def partition_of(region: str) -> str:
-    """The partition that a region is in."""
+    """The partition of a region."""
     for start, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso")):
         if region.startswith(start):
             return partition

@@ -18,15 +18,15 @@ from extended_dlc.app.stacks.endpoint_stack import EndpointStack
 
 @dataclass(frozen=True, kw_only=True)
 class Stacks:
-    """What settings were made into."""
+    """The stacks that were made of the settings."""
 
     endpoints: EndpointStack
     training: cdk.Stack | None
-    """The stack of the trainings, where the settings have any."""
+    """The stack of the trainings; None without trainings."""
 
 
 def new_app() -> cdk.App:
-    """An app whose synth is the same each time: stack traces in the metadata would name temporary folders."""
+    """An app with a reproducible synth: it has no stack traces in the metadata, which would name temporary folders."""
     return cdk.App(context={"aws:cdk:disable-stack-trace": True})
 
 
@@ -60,7 +60,8 @@ def define_stacks(app: cdk.App, read: Read) -> Stacks:
         cdk.Annotations.of(endpoints).acknowledge_info(shown_by_plan)
     if read.settings is None or not read.settings.training:
         return Stacks(endpoints=endpoints, training=None)
-    from extended_dlc.app.stacks.training_stack import TrainingStack  # most settings have none, and it takes time
+    # Imported here, because most settings have no trainings and the import takes time.
+    from extended_dlc.app.stacks.training_stack import TrainingStack
 
     training = TrainingStack(
         app,

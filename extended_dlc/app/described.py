@@ -1,4 +1,4 @@
-"""What the library's source says of its options: their names, types, defaults and texts.
+"""Reads the options from the library's source: their names, types, defaults and docstrings.
 
 The settings are read into the same options that the constructs take, so the options are described there alone. The
 source is read and not imported, because a construct's module loads the CDK, which `extended-dlc login` runs before
@@ -24,14 +24,14 @@ class Described:
 
     name: str
     annotation: str
-    """Its type as the source has it."""
+    """Its type annotation, as in the source."""
 
     text: str
-    """What it is, on one line."""
+    """Its docstring, on one line."""
 
     required: bool
     default: Any = None
-    """None where the source has no plain value."""
+    """None where the default is not a literal."""
 
 
 @functools.cache
@@ -65,7 +65,7 @@ def _tree(module: str) -> ast.Module:
 
 
 def _fields(node: ast.ClassDef, constants: Mapping[str, ast.expr]) -> Iterator[Described]:
-    """Annotated names in the body of a class, each with the text after it."""
+    """The annotated names in the body of a class, each with the docstring after it."""
     for at, each in enumerate(node.body):
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
             after = node.body[at + 1] if at + 1 < len(node.body) else None
@@ -87,7 +87,7 @@ def _fields(node: ast.ClassDef, constants: Mapping[str, ast.expr]) -> Iterator[D
 
 
 def _arguments(node: ast.ClassDef) -> Iterator[Described]:
-    """The arguments of a constructor after its scope and id, each with its text in the docstring."""
+    """The arguments of a constructor after its scope and id, each with its `:param` of the docstring."""
     (init,) = [each for each in node.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
     texts = dict(re.findall(r":param (\w+): (.*?)(?=\n\s*:param|\Z)", ast.get_docstring(init) or "", flags=re.DOTALL))
     arguments = init.args
@@ -106,7 +106,7 @@ def _arguments(node: ast.ClassDef) -> Iterator[Described]:
 
 
 def _constants(tree: ast.Module) -> dict[str, ast.expr]:
-    """The names that a module gives to plain values."""
+    """The constants of a module."""
     return {
         each.targets[0].id: each.value
         for each in tree.body

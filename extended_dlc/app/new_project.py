@@ -1,4 +1,4 @@
-"""A new project: the files of `template/`, with a model, an instance type and a region of one's own."""
+"""A new project: the files of `template/`, with the given model, instance type and region."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ SCHEMA = Path(__file__).parent / "settings.schema.json"
 SERVERLESS = "serverless"
 
 _MAY_BE_THERE = {".DS_Store", ".git", ".idea", ".venv", ".vscode", "venv"}
-"""What a folder may hold that counts as empty."""
+"""Files that a folder may contain and still count as empty."""
 
 _NAMES = {"gitignore": ".gitignore"}
-"""Files whose names in the package differ: what is called .gitignore there would be obeyed."""
+"""Files that have another name in the package, because git would obey a .gitignore there."""
 
 _LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewProject:
-    """What is asked of a new project."""
+    """The options of a new project."""
 
     model: str = "bigscience/bloom-560m"
     instance_type: str = "ml.m5.xlarge"
-    """Or `serverless`."""
+    """The instance type, or `serverless`."""
 
     region: str = "us-east-1"
 
     def write(self, folder: Path) -> list[str]:
-        """Write the project, all of it or nothing; the paths. ValueError where it cannot be, with the way out."""
+        """Write all files of the project or none, and return their paths. ValueError with the way out otherwise."""
         check_empty(folder)
         name = _name_for(folder)
         content = self.settings(name)
@@ -72,7 +72,7 @@ class NewProject:
         return sorted(path for path, _ in self._files(name, content))
 
     def settings(self, name: str) -> dict[str, Any]:
-        """The settings of the template with what was asked."""
+        """The settings of the template, with the given options."""
         found: dict[str, Any] = json.loads((TEMPLATE / "settings.json").read_text())
         hosting = {"kind": "real-time", "instance_type": self.instance_type}
         shipped = found["endpoints"]["model"]
@@ -83,7 +83,7 @@ class NewProject:
         return {**found, "name": name, "region": self.region, "endpoints": {"model": endpoint}}
 
     def _files(self, name: str, settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """Each path of the project, and what stands there."""
+        """The files of the project: path and content."""
         made = {
             "settings.json": json.dumps(settings, indent=2) + "\n",
             "settings.schema.json": SCHEMA.read_text(),
@@ -100,7 +100,7 @@ class NewProject:
 
 
 def check_empty(folder: Path) -> None:
-    """ValueError for a folder that holds something, or is none."""
+    """Raise ValueError for a path that is no empty folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"'FOLDER' ({folder}) is a file: name a folder that is empty or does not exist")
     there = sorted({each.name for each in folder.iterdir()} - _MAY_BE_THERE) if folder.exists() else []
@@ -113,7 +113,7 @@ def check_empty(folder: Path) -> None:
 
 
 def requirements() -> list[str]:
-    """What a project installs: this package from where it came, the CDK that is here, and pytest."""
+    """The requirements of a project: this package from its own source, the installed CDK, and pytest."""
     found = [installed.requirement("rehearse")]
     with suppress(PackageNotFoundError):
         found.append(f"aws-cdk-lib=={distribution('aws-cdk-lib').version}")
@@ -121,13 +121,13 @@ def requirements() -> list[str]:
 
 
 def _name_for(folder: Path) -> str:
-    """A stack's name of a folder's."""
+    """The name of the stack, from the folder's name."""
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:_LONGEST_NAME].strip("-")
     return name if name[:1].isalpha() else "extended-dlc"
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """ValueError with all that the app would refuse."""
+    """Raise ValueError with everything that the app would refuse."""
     from extended_dlc.app.settings import read  # pydantic takes half a second
 
     found = read(Raw(origin="what was asked", content={key: each for key, each in settings.items() if key[0] != "$"}))

@@ -14,7 +14,7 @@ from extended_dlc.facts._tables import did_you_mean
 CONTEXT_KEY = "extended-dlc"
 
 UNREAD: Any = object()
-"""Nobody has read `cdk.json` yet."""
+"""Stands for a `cdk.json` that was not read yet."""
 
 
 class SettingsError(Exception):
@@ -23,18 +23,18 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Override:
-    """A single value that goes over the settings: `-c KEY=…`, `EXTENDED_DLC_KEY`, or an option of the command line."""
+    """A single value that overrides the settings: `-c KEY=…`, `EXTENDED_DLC_KEY`, or an option of the command line."""
 
     key: str
     what: str
-    """What it is, for the reference and `--help`."""
+    """Its description, for the reference and `--help`."""
 
     put: Callable[[dict[str, Any], str], str | None]
-    """Puts the value into raw settings; what is wrong with that, if anything."""
+    """Puts the value into raw settings, and returns the problem, if there is one."""
 
     @property
     def variable(self) -> str:
-        """The environment variable."""
+        """The name of its environment variable."""
         return f"EXTENDED_DLC_{self.key.upper()}"
 
 
@@ -64,7 +64,7 @@ def _put_model(raw: dict[str, Any], value: str) -> str | None:
     endpoints = _endpoints(raw)
     if len(endpoints) != 1:
         return f"goes to the one endpoint there is, and the settings have {len(endpoints)}: change 'endpoints' instead"
-    # what is said of a model belongs to the one that was named with it
+    # The other settings of the model describe the one that this value replaces.
     for name in ("revision", "model_type", "parameters", "task", "weights", "trust_remote_code"):
         endpoints[0].pop(name, None)
     endpoints[0]["model"] = value
@@ -84,24 +84,24 @@ OVERRIDES: Mapping[str, Override] = {
         Override(key="region", what="the region", put=_put_region),
     )
 }
-"""The values that can be given beside the settings."""
+"""The overrides, by their keys."""
 
 SETTINGS_VARIABLE = "EXTENDED_DLC_SETTINGS"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Raw:
-    """Settings as they stand, with the overrides in their places; nothing is checked yet."""
+    """Unchecked settings, with the overrides applied."""
 
     origin: str
-    """Where they are from, and with what over them, as a clause."""
+    """Their source and the overrides, as a clause for messages."""
 
     content: dict[str, Any]
     problems: tuple[str, ...] = ()
-    """What is wrong with the overrides."""
+    """The problems with the overrides."""
 
     file: Path | None = None
-    """The settings' own file; None where they are in `cdk.json`."""
+    """The file of the settings; None where they are in `cdk.json`."""
 
     base_region: str | None = None
     """The region that `extended-dlc login` sees: without `-c` values, which the CDK CLI does not hand to it."""
@@ -162,7 +162,7 @@ def lookups_file(settings_file: Path | None, folder: Path = Path()) -> Path:
 
 
 def read_lookups(settings_file: Path | None, folder: Path = Path()) -> dict[str, Any]:
-    """What is noted there; nothing where there is no such file. `SettingsError` for one that is no JSON object."""
+    """The content of that file; empty without the file. `SettingsError` where it is no JSON object."""
     file = lookups_file(settings_file, folder)
     try:
         content = json.loads(file.read_text())
@@ -179,7 +179,7 @@ BOUNDARY_KEY = "@aws-cdk/core:permissionsBoundary"
 
 
 def read_context_file(folder: Path = Path()) -> dict[str, Any]:
-    """What `cdk.context.json` holds; nothing where there is none. `SettingsError` for one that cannot be read."""
+    """The content of `cdk.context.json`; empty without the file. `SettingsError` where it cannot be read."""
     try:
         content = json.loads((folder / "cdk.context.json").read_text())
     except FileNotFoundError:
@@ -246,7 +246,7 @@ def _file_of_cdk_json(folder: Path) -> Path | None:
     """The settings' own file, where the context of `cdk.json` names one, as a new project's does."""
     try:
         named = json.loads((folder / "cdk.json").read_text())["context"]["settings"]
-    except (OSError, ValueError, KeyError, TypeError):  # what is wrong with it is said where it is read
+    except (OSError, ValueError, KeyError, TypeError):  # Its problems are reported where it is read.
         return None
     return folder / named if isinstance(named, str) and named else None
 
@@ -264,7 +264,7 @@ def read_settings_file(path: Path) -> Any:
 
 
 def _read_yaml(text: str) -> Any:
-    import yaml  # no other settings need it
+    import yaml  # Imported here, because only YAML files need it.
 
     try:
         return yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""What the settings are, for people and for editors: `python -m extended_dlc.app.reference`.
+"""The reference of the settings, for people and for editors: `python -m extended_dlc.app.reference`.
 
 Writes docs/settings.md and the JSON Schema, both from the sections; `make docs` calls it.
 """
@@ -55,7 +55,7 @@ settings, and `-c region=` moves the deployment alone. `extended-dlc plan` has t
 
 
 def _describe() -> None:
-    """Give the app's own settings their texts, which stand after them in the source and are needed here alone."""
+    """Add the docstrings to the app's own settings, which only the reference needs."""
     own: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values(), *CHANNELS.values()]
     for section in own:
         texts = {option.name: option.text for option in described("app.schema", section.__name__)}
@@ -142,7 +142,7 @@ def _section(title: str, section: type[Section]) -> Iterator[str]:
 
 
 def _values(field: FieldInfo) -> str:
-    """The values that a setting takes."""
+    """The values that a setting accepts."""
     options = [_kind(option) for option in _options(field.annotation)]
     limits = [f"{word} {value}" for limit in field.metadata for word, value in _bounds(limit)]
     return ", ".join([" or ".join(dict.fromkeys(options)), *limits])
@@ -187,7 +187,7 @@ def _bounds(limit: Any) -> Iterator[tuple[str, int]]:
 
 def _description(field: FieldInfo) -> str:
     text = _one_line(field.description) or "Which kind it is."
-    # what raises in Python is an error in the report here
+    # An exception in Python is an error in the report here.
     text = text.replace("ValueError", "An error")
     default = field.default
     if default in (PydanticUndefined, None) or "Default" in text or isinstance(default, Section):

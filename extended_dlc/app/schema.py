@@ -81,7 +81,7 @@ class HubWeights(Section):
         return self
 
     def inference_code(self) -> InferenceCode | None:
-        """The code and the requirements, where there are any."""
+        """The code and the requirements; None without either."""
         given = self.code or self.requirements
         return InferenceCode(self.code, requirements=self.requirements) if given else None
 
@@ -201,7 +201,7 @@ _make = SECTIONS.make
 
 
 def _named(what: str, *, new: bool = False) -> tuple[Any, Any]:
-    """A setting that names something in AWS."""
+    """A setting with the name or ARN of an AWS resource."""
     check = checked(_topic) if new else Field()
     return Annotated[str, check] | None, Field(default=None, description=what)
 
@@ -463,7 +463,7 @@ class HubChannel(Section):
 
 
 CHANNELS: Mapping[str, type[Section]] = {"s3": S3Channel, "hub": HubChannel}
-"""What a channel of a training may be, by its kind."""
+"""The kinds of training channels."""
 
 _make("options.training", "TrainingCode")
 _make("options.training", "TrainingInstances")

@@ -1,4 +1,4 @@
-"""What the settings are made of: sections that are read into the library's options."""
+"""Sections of the settings, which are converted into the library's options."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Find = Callable[["Section", str], Mapping[str, Any]]
 
 
 def nothing(section: Section, place: str) -> Mapping[str, Any]:
-    """Nothing is looked up: the options are only checked."""
+    """Look up nothing, where the options are only checked."""
     return {}
 
 
 class Section(BaseModel):
-    """A part of the settings: nothing in it that is not a setting, and every value of its type."""
+    """A part of the settings: it accepts no unknown keys and no value of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     module: ClassVar[str] = ""
-    """The library's module that describes it: `options.hosting`."""
+    """The library's module that describes it, such as `options.hosting`."""
 
     made: ClassVar[str] = ""
-    """The library's class that it is read into; empty for one of the app alone."""
+    """The library's class that it is converted into; empty for a section of the app's own."""
 
     found: ClassVar[frozenset[str]] = frozenset()
     """The settings that are no options: what they name is looked up, and given to an option."""
@@ -39,7 +39,7 @@ class Section(BaseModel):
     """What an option needs to be checked, and only gets from its place in the settings: a name."""
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Setting -> the option, where the two have different names."""
+    """Setting -> option, where their names differ."""
 
     def into_option(self, find: Find = nothing, place: str = "", **given: Any) -> Any:
         """The library's object, with what is looked up; ValueError for what it refuses."""
@@ -54,7 +54,7 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _is_accepted(self) -> Section:
-        """Each option is checked where it is described, in the library."""
+        """Let the library check the options."""
         if self.module.startswith("options."):
             self.into_option(nothing, "", **self.unnamed)
         return self
@@ -70,7 +70,7 @@ def _built(value: Any, find: Find, place: str) -> Any:
 
 
 def checked(check: Callable[[Any], object]) -> AfterValidator:
-    """A value that a check of the facts has to pass."""
+    """A value that must pass a check of the facts."""
 
     def run(value: Any) -> Any:
         check(value)
@@ -80,7 +80,7 @@ def checked(check: Callable[[Any], object]) -> AfterValidator:
 
 
 def kind_of(default: str) -> Callable[[Any], str]:
-    """The `kind` of a section that may leave it out."""
+    """The default `kind` of a section."""
 
     def kind(raw: Any) -> str:
         return str(raw.get("kind", default) if isinstance(raw, Mapping) else getattr(raw, "kind", default))
@@ -89,7 +89,7 @@ def kind_of(default: str) -> Callable[[Any], str]:
 
 
 def one_of(sections: Mapping[str, type[Section]], kind: Callable[[Any], str]) -> Any:
-    """One of several sections, by its kind; the error for another kind names them."""
+    """One of several sections, by its kind; the error for an unknown kind lists them."""
     names = ", ".join(f"'{each}'" for each in sections)
     decides = Discriminator(kind, custom_error_type="kind", custom_error_message=f"kind must be one of {names}")
     union: Any = typing.Union[tuple(Annotated[section, Tag(name)] for name, section in sections.items())]  # noqa: UP007
@@ -173,7 +173,7 @@ class Sections:
         return made
 
     def _type(self, option: Described) -> Any:
-        """The type of a setting: as the option's, without what only the CDK has."""
+        """The type of a setting: that of the option, without the CDK's types."""
         annotation = eval(option.annotation, {"__builtins__": {}}, _Names(self, self._names))  # noqa: S307 - our own source
         found = self._setting(annotation)
         if found is None:

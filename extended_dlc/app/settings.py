@@ -1,4 +1,4 @@
-"""The settings, typed and decided: everything that is wrong with them is reported at once."""
+"""Reads the settings into typed sections and decides on them; all problems are reported at once."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from extended_dlc.options._values import OptionError
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """Settings that were read, and what was decided with them."""
+    """Settings that were read, with the decision."""
 
     raw: Raw
     settings: Settings | None
-    """None where they are not valid."""
+    """The settings; None where they are not valid."""
 
     decision: Decision | None
-    """For the sections that are valid; None where there are none."""
+    """The decision for the valid sections; None without any."""
 
     problems: tuple[str, ...]
-    """All that is wrong, a line each."""
+    """All problems, one line each."""
 
     looked_up: Mapping[str, Any] = field(default_factory=dict)
     """What was known of models by their context keys; the constructs need it in the context too."""
 
     @property
     def name(self) -> str | None:
-        """Of the stack."""
+        """The name of the stack."""
         return self.settings.name if self.settings else None
 
     @property
@@ -61,7 +61,7 @@ class Read:
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """The images that are extended on this machine, for the endpoints and for the trainings."""
+        """The base images that this machine pulls to build the images of endpoints and trainings."""
         in_cloud = self.settings is not None and is_built_in_cloud(self.settings.image)
         own = () if in_cloud else bases_to_pull(self.decision)
         if self.settings is None or not self.settings.training:
@@ -79,7 +79,7 @@ class Read:
 def read(
     raw: Raw, *, looked_up: Mapping[str, Any] | None = None, cli_region: str | None = None, load: Load | None = None
 ) -> Read:
-    """The settings with everything that is wrong with them, and the decision.
+    """The settings with all their problems, and the decision.
 
     :param looked_up: What `extended-dlc lookup` found, as in `cdk.context.json`.
     :param cli_region: The region of settings that name none.
@@ -93,7 +93,7 @@ def read(
     decision, names = _decide(good, raw.base_region or cli_region, looked_up or {}, load)
     problems += names
     if decision is not None:
-        # what was taken out, because it is wrong in itself, was decided as if nobody had said it
+        # Invalid values were removed, and their defaults were decided on instead.
         problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
     return Read(
         raw=raw,
@@ -134,7 +134,7 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
             break
         except ValidationError as error:
             details = error.errors()
-        # what is wrong only because something was taken out is not the settings' fault
+        # Problems that only the removal of a value causes are not reported.
         theirs = [each for each in details if _at(good, _place(each)) == _at(content, _place(each))]
         wrong += [line for detail in theirs for line in explain(detail, content)]
         taken = [_take_out(good, detail) for detail in details]
@@ -153,7 +153,7 @@ def _take_out(good: dict[str, Any], detail: ErrorDetails) -> bool:
     shortest = 3 if place[:1] == ["endpoints"] else 1
     while len(place) >= shortest:
         above = _at(good, place[:-1])
-        if not isinstance(above, dict):  # another fault has taken it out
+        if not isinstance(above, dict):  # Another problem has removed it already.
             return False
         if place[-1] in above:
             del above[place[-1]]
@@ -174,7 +174,7 @@ def _is_right(refusal: Refusal, content: Mapping[str, Any], good: Mapping[str, A
 
 
 def _at(raw: Any, path: Sequence[str]) -> Any:
-    """What stands at a place; None where nothing does."""
+    """The value at a place; None without one."""
     for part in path:
         inside = raw[int(part)] if isinstance(raw, list) and part.isdigit() and int(part) < len(raw) else None
         raw = raw.get(part) if isinstance(raw, Mapping) else inside
@@ -190,7 +190,7 @@ def _decide(
     given = content.get("endpoints")
     for key, value in given.items() if isinstance(given, Mapping) else ():
         with suppress(ValidationError):
-            # without a model that is right, the rest is decided all the same
+            # The rest is decided without a valid model, too.
             known = {"model": "unknown", **value} if isinstance(value, Mapping) else value
             endpoints[str(key)] = Endpoint.model_validate(known)
     names = [*unserved_models(endpoints)]
@@ -207,13 +207,14 @@ def _decide(
     if region is not None:
         sections = {"image": image, **{f"endpoints.{key}": each for key, each in endpoints.items()}}
         names += [line for at, each in sections.items() if each for line in wrong_arns(each, at, region)]
-    # of an image that is not valid nothing is known, and what does not depend on it is decided all the same
+    # Nothing is known of an invalid image; what does not depend on it is decided.
     pulled_from = _base_region(base_region, region)
     asked = ImageAsked() if image is None else image_asked(image, base_region=pulled_from)
     decision = decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load)
     wrong_endpoints = set(given if isinstance(given, Mapping) else ()) - set(endpoints)
     if trainings := {k: each for k, each in _trainings(content) if each.endpoint not in wrong_endpoints}:
-        from extended_dlc.app.training import Around, training_problems  # most settings have none
+        # Imported here, because most settings have no trainings.
+        from extended_dlc.app.training import Around, training_problems
 
         around = Around(
             name=name,
@@ -229,7 +230,7 @@ def _decide(
 
 
 def _trainings(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The trainings that are valid."""
+    """The valid trainings."""
     given = content.get("training")
     for key, value in given.items() if isinstance(given, Mapping) else ():
         with suppress(ValidationError):
@@ -324,7 +325,7 @@ _DEFAULT_KINDS = {"image": "extended", "schedule": "office-hours", "build": "loc
 
 
 def _siblings(place: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
-    """The settings that exist at a place."""
+    """The names of the settings that exist at a place."""
     section = root
     kinds = _kinds()
     for part in place:

@@ -1,4 +1,4 @@
-"""What the settings ask of a training, and what is wrong with that."""
+"""Converts the settings of trainings into the input of their decision, and finds their problems."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Around:
     """Of the endpoints."""
 
     in_cloud: bool = False
-    """Whether it is built by CodeBuild."""
+    """Whether CodeBuild builds the image."""
 
     serving: ImageDecision | None
     looked_up: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Around:
 
 
 def training_bases(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
-    """The images that are extended for trainings."""
+    """The base images of the trainings' extended images."""
     for section in trainings.values():
         if (section.image is None and around.in_cloud) or is_built_in_cloud(section.image):
             continue
@@ -86,7 +86,7 @@ def base_of(section: Any, endpoints: Mapping[str, Any]) -> Any:
 
 
 def training_problems(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
-    """What is wrong with the trainings, a line each."""
+    """The problems with the trainings, one line each."""
     for key, section in trainings.items():
         place = f"training.{key}"
         wrong = list(_of_endpoint(key, section, trainings, around.endpoints))
@@ -157,7 +157,7 @@ def _model(base: Any, looked_up: Mapping[str, Any]) -> ModelAsked:
 
 
 def _of_endpoint(key: str, section: Any, trainings: Mapping[str, Any], endpoints: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong between a training and the endpoint that it feeds."""
+    """The problems between a training and the endpoint that serves its result."""
     place = f"training.{key}"
     if section.endpoint is None:
         for option in ("gate", "registry"):

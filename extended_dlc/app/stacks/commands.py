@@ -1,4 +1,4 @@
-"""The commands that ask a deployed endpoint, as the stack's outputs print them: ready to paste."""
+"""The commands that send a request to a deployed endpoint, for the outputs of the stack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def commands(served: Any, endpoint: HuggingFaceEndpoint, *, component: str | Non
     return {
         **found,
         "Invoke": (second, f"Sends {served.model} a request, by the AWS CLI 2"),
-        # which knows no --cli-binary-format, and takes every body as it is
+        # The AWS CLI 1 does not know --cli-binary-format, and sends every body as it is.
         "AwsCli1": (first, f"Sends {served.model} a request, by the AWS CLI 1"),
     }
 

@@ -27,7 +27,7 @@ from extended_dlc.decisions.decide import Decision
 
 
 class EndpointStack(Stack):
-    """What `cdk deploy` deploys."""
+    """The stack that `cdk deploy` deploys: an image and its endpoints."""
 
     def __init__(self, scope: Construct, construct_id: str, *, read: Read, **kwargs: Any) -> None:
         """Define the image and each endpoint of settings that were read, as it was decided for all of them.
@@ -50,13 +50,13 @@ class EndpointStack(Stack):
         for key in settings.endpoints:
             try:
                 self.endpoints[key] = self._endpoint(key, settings)
-            except ValueError as error:  # which the decision should have known: a sentence all the same
+            except ValueError as error:  # The decision should have found this; the message is a sentence all the same.
                 raise SettingsError(f"the settings are not valid:\n  endpoints.{key}: {error}") from error
         if isinstance(self.image, ExtendedDlc):
             CfnOutput(self, "ImageUri", value=self.image.image_uri, description="The extended image")
 
     def _switch(self, schedule: OfficeHours | ByHand) -> Switch:
-        """One switch for all: two stack updates at the same minute would get in each other's way."""
+        """One switch for all endpoints: CloudFormation refuses a second update of the stack at the same time."""
         switch = Switch(self, "Switch", schedule=schedule, what="each endpoint")
         switch.parameter.override_logical_id("EndpointEnabled")
         return switch
@@ -101,7 +101,7 @@ class EndpointStack(Stack):
         )
         self._output(key, "Name", endpoint.endpoint_name, f"Endpoint of {section.model}")
         parts = lookups.components(section)
-        for part, served in parts.items():  # a request to components says which
+        for part, served in parts.items():  # A request to an endpoint of components names the component.
             found = commands(served, endpoint, component=f"{name}-{part}" if part else None)
             for output, (command, description) in found.items():
                 self._output(key, f"{output}{part}", command, description)

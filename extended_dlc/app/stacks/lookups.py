@@ -61,7 +61,7 @@ class Lookups:
     """The endpoint's full name."""
 
     def options(self, section: Any) -> dict[str, Any]:
-        """The options of `HuggingFaceEndpoint` that are said."""
+        """The options of `HuggingFaceEndpoint` that the settings give."""
         said = section.model_fields_set - section.found
         options = {name: getattr(section, name) for name in said if getattr(section, name) is not None}
         found = {
@@ -73,7 +73,7 @@ class Lookups:
         return found | self.environment(section)
 
     def environment(self, section: Any) -> dict[str, Any]:
-        """The network, key, role and boundary of a section that are said, which endpoints and trainings both have."""
+        """The network, key, role and boundary that a section of an endpoint or a training names."""
         found: dict[str, Any] = {}
         if section.network is not None:
             found["network"] = self._network(section.network)
@@ -100,7 +100,7 @@ class Lookups:
         return {part: each if each.model is not None else section for part, each in parts.items()}
 
     def find(self, section: Section, place: str) -> Mapping[str, Any]:
-        """What a section below the endpoint's names."""
+        """The constructs that a section of an endpoint names."""
         settings: Any = section
         match section.made:
             case "Async":
@@ -214,7 +214,7 @@ class Lookups:
 
         home = Construct(self.scope, f"{self.key}Network")
         return Network(
-            # the subnets are named one by one, and their zones are never asked for
+            # The subnets are named one by one, and nothing reads their zones.
             vpc=ec2.Vpc.from_vpc_attributes(home, "Vpc", vpc_id=network.vpc, availability_zones=["unknown"]),
             subnets=[ec2.Subnet.from_subnet_id(home, each, each) for each in network.subnets],
             security_groups=[

@@ -42,7 +42,8 @@ class TrainingStack(Stack):
         for key, section in read.settings.training.items():
             try:
                 self.jobs[key] = self._job(key, section)
-            except ValueError as error:  # which the settings' report should have known: a sentence all the same
+            except ValueError as error:
+                # The report of the settings should have found this; the message is a sentence all the same.
                 raise SettingsError(f"the settings are not valid:\n  training.{key}: {error}") from error
 
     def _job(self, key: str, section: Any) -> TrainingJob:
@@ -99,7 +100,7 @@ class TrainingLookups(Lookups):
     """Looks up what one training's settings name."""
 
     def job_options(self, section: Any) -> dict[str, Any]:
-        """The options of `TrainingJob` that are said."""
+        """The options of `TrainingJob` that the settings give."""
         said = section.model_fields_set - section.found
         found = {
             name: value.into_option() if hasattr(value, "into_option") else value
