@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
+from extended_dlc.facts.instances import find_instance
 from extended_dlc.installed import pip_words, requirement
 from extended_dlc.terminal import Screen, Waiting
 
@@ -54,6 +56,22 @@ if TYPE_CHECKING:
     "at the first request; extended, it answers. training: a model is trained, judged, and served where it got better. "
     "training-hosts: two hosts train one model. embeddings: a real small model, and similarities that mean something.",
 )
+@click.option("--silent-rollbacks", is_flag=True, help="Updates that fail are rolled back without a reason.")
+@click.option(
+    "--shortage", "shortages", multiple=True, metavar="TYPE", help="Instance type without capacity. Repeatable."
+)
+@click.option("--quota", "quotas", multiple=True, metavar="TYPE=COUNT", help="Quota of an instance type. Repeatable.")
+@click.option(
+    "--throttle",
+    "throttled",
+    multiple=True,
+    metavar="OPERATION=COUNT",
+    help="Refuse the next calls of an operation, as sagemaker:DescribeEndpoint=3. Repeatable.",
+)
+@click.option("--role-seconds", type=click.FloatRange(min=0), help="How long a new role is not known to SageMaker.")
+@click.option(
+    "--container-seconds", type=click.FloatRange(min=0), help="After how long in service each container ends, once."
+)
 @click.option("--keep", is_flag=True, help="Leave everything up at the end and print the environment to export.")
 @click.option("--down", is_flag=True, help="End what --keep left up.")
 @click.option("--verbose", is_flag=True, help="Print every line of the programs that run.")
@@ -67,6 +85,12 @@ def rehearse(
     models: tuple[str, ...],
     fetch: bool,
     scenario: str | None,
+    silent_rollbacks: bool,
+    shortages: tuple[str, ...],
+    quotas: tuple[str, ...],
+    throttled: tuple[str, ...],
+    role_seconds: float | None,
+    container_seconds: float | None,
     keep: bool,
     down: bool,
     verbose: bool,
@@ -77,6 +101,9 @@ def rehearse(
     The real CDK CLI and the real container engine deploy the app to AWS services embedded here. Its templates are
     looked through first; AWS's base images and the models of the Hub are stood in for; each endpoint is asked; and
     everything is destroyed, or left up with --keep for cdk deploy, diff and destroy, extended-dlc doctor and ask.
+
+    Failures that real accounts have can be asked for: rollbacks without a reason, shortages, quotas, throttling, roles
+    that need seconds to be known, containers that end in service.
 
     With --scenario, and in a checkout of this project, the app of this package plays a story.
 
@@ -92,6 +119,14 @@ def rehearse(
     from extended_dlc.rehearsal.run import Rehearsal
     from extended_dlc.rehearsal.scenario_own import Wishes
 
+    failures = scenarios_of(
+        silent_rollbacks=silent_rollbacks,
+        shortages=shortages,
+        quotas=quotas,
+        throttled=throttled,
+        role_seconds=role_seconds,
+        container_seconds=container_seconds,
+    )
     signal.signal(signal.SIGTERM, _as_interrupt)
     report = Report(verbose=verbose)
     folder = Path(app) if app and Path(app).is_dir() else Path()
@@ -99,7 +134,7 @@ def rehearse(
     own = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
     plays = _plays(scenario, folder, own)
     with _told(report, json_file):
-        rehearsal = Rehearsal(folder, report)
+        rehearsal = Rehearsal(folder, report, failures)
         if down:
             _take_down(rehearsal)
         elif plays:
@@ -154,6 +189,53 @@ def _pair(given: str) -> tuple[str, str]:
     if not name or not model_type:
         raise click.UsageError(f"'--model' ({given[:100]}) must be ID=TYPE, as --model my/model=llama")
     return name, model_type
+
+
+def scenarios_of(
+    *,
+    silent_rollbacks: bool,
+    shortages: Sequence[str],
+    quotas: Sequence[str],
+    throttled: Sequence[str],
+    role_seconds: float | None,
+    container_seconds: float | None,
+) -> dict[str, object]:
+    """The failures that were asked for, as the embedded AWS takes them."""
+    asked: dict[str, object] = {
+        "silent_rollbacks": silent_rollbacks,
+        "shortages": [_instance("--shortage", each) for each in shortages],
+        "quotas": dict(map(_quota, quotas)),
+        "throttled": dict(map(_throttle, throttled)),
+        "role_seconds": role_seconds,
+        "container_seconds": container_seconds,
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
+def _instance(option: str, name: str) -> str:
+    """An instance type's name, checked."""
+    try:
+        return find_instance(name).name
+    except ValueError as error:
+        raise click.UsageError(f"'{option}' ({name[:100]}) {error}") from None
+
+
+def _quota(given: str) -> tuple[str, int]:
+    name, _, count = given.partition("=")
+    if not count.isdecimal():
+        raise click.UsageError(f"'--quota' ({given[:100]}) must be TYPE=COUNT, as --quota ml.g5.xlarge=0")
+    return _instance("--quota", name), int(count)
+
+
+def _throttle(given: str) -> tuple[str, int]:
+    if not (found := _THROTTLED.fullmatch(given)):
+        raise click.UsageError(
+            f"'--throttle' ({given[:100]}) must be OPERATION=COUNT, as --throttle sagemaker:DescribeEndpoint=3"
+        )
+    return found[1], int(found[2])
+
+
+_THROTTLED = re.compile(r"([a-z][a-z0-9-]*:[A-Z][A-Za-z0-9]*)=(\d+)")
 
 
 def _as_interrupt(signum: int, frame: FrameType | None) -> None:

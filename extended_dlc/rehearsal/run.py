@@ -48,8 +48,9 @@ SCENARIOS: Mapping[str, Play] = {
 class Rehearsal:
     """One rehearsal of the app in a folder; its state is in `.rehearsal` there."""
 
-    def __init__(self, app: Path, report: Report) -> None:
-        """Rehearse in the folder `app`."""
+    def __init__(self, app: Path, report: Report, failures: Mapping[str, object] | None = None) -> None:
+        """Rehearse in the folder `app`, with these failures on request (`embedded/scenarios.py`)."""
+        self._failures = failures or {}
         self.app = app.resolve()
         self.state = self.app / ".rehearsal"
         self.report = report
@@ -97,7 +98,9 @@ class Rehearsal:
     def _play(self, play: Play, project: Project | None, *, keep: bool) -> None:
         self._clear()
         try:
-            play(Stage(self.app, self.state, self.report, self.servers, project), keep=keep)
+            stage = Stage(self.app, self.state, self.report, self.servers, project)
+            stage.failures = self._failures
+            play(stage, keep=keep)
         except BaseException:
             self._take_down()
             raise

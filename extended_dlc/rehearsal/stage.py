@@ -45,6 +45,8 @@ class Stage:
     """The container engine, after `container_engine`."""
     client: Client
     """The client of the embedded AWS, after `embedded_aws`."""
+    failures: Mapping[str, object] = {}
+    """The embedded AWS's scenarios on request (`embedded/scenarios.py`)."""
     hub_address: str = ""
     """The URL of the stand-in for the Hub, after `hub`."""
 
@@ -104,6 +106,7 @@ class Stage:
                 f"--port={port}",
                 *([f"--engine={self.state / 'engine.json'}"] if self.has_engine else []),
                 *(f"--container-env={name}={value}" for name, value in containers.items()),
+                *([f"--scenarios={json.dumps(self.failures)}"] if self.failures else []),
                 ready=f"http://127.0.0.1:{port}/v2/",
                 environment=containers,
             )
@@ -183,7 +186,14 @@ class Stage:
     ) -> None:
         """Run `cdk deploy` with these settings, which the app would accept anywhere."""
         self._write_settings(image, endpoints, training)
-        self.cdk(name, "deploy", "--all", "--require-approval=never", "--progress=events")
+        self.cdk(
+            name,
+            "deploy",
+            "--all",
+            "--require-approval=never",
+            "--progress=events",
+            "--asset-build-concurrency=2",
+        )
 
     def synth_refuses(self, name: str, *, image: Mapping[str, Any], endpoints: Mapping[str, Any], because: str) -> None:
         """Run `cdk synth` with settings that it must refuse; the reason is the step's proof."""

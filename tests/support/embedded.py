@@ -179,9 +179,10 @@ class Aws:
             config=Config(retries={"max_attempts": 1, "mode": "standard"}, **options),
         )
 
-    def create_role(self, name: str, service: str, **policies: Any) -> str:
-        """A role that a service may assume, with inline policies; its ARN."""
-        principal = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
+    def create_role(self, name: str, trusted: str, **policies: Any) -> str:
+        """A role that a service or an ARN's owner may assume, with inline policies; its ARN."""
+        whom = {"AWS" if trusted.startswith("arn:") else "Service": trusted}
+        principal = {"Effect": "Allow", "Principal": whom, "Action": "sts:AssumeRole"}
         trust = json.dumps({"Version": "2012-10-17", "Statement": [principal]})
         form = {"Action": "CreateRole", "Version": "2010-05-08", "RoleName": name, "AssumeRolePolicyDocument": trust}
         self.form("iam", form)
@@ -344,12 +345,20 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.05)
 
 
-def deploy(aws: Aws, name: str, template: dict[str, Any], *, update: bool = False) -> dict[str, Any]:
-    """Create or update a stack, and give its end."""
+def deploy(
+    aws: Aws, name: str, template: dict[str, Any], *, update: bool = False, role: str | None = None
+) -> dict[str, Any]:
+    """Create or update a stack, as the administrator or with CloudFormation's role, and give its end."""
     client = aws.client("cloudformation")
     call = client.update_stack if update else client.create_stack
-    call(StackName=name, TemplateBody=json.dumps(template))
+    call(StackName=name, TemplateBody=json.dumps(template), **({"RoleARN": role} if role else {}))
     return settled(aws, name)
+
+
+def execution_role(aws: Aws) -> str:
+    """CloudFormation's role as the CDK's bootstrap makes it; it stays with a stack, for a schedule's updates too."""
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    return aws.create_role("cfn-exec-role", "cloudformation.amazonaws.com", Everything=everything)
 
 
 def settled(aws: Aws, name: str) -> dict[str, Any]:

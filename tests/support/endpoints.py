@@ -19,14 +19,15 @@ def image(aws: Aws, name: str) -> str:
 
 
 def configuration(aws: Aws, name: str, **options: Any) -> str:
-    """A model and its configuration, both of this name; options are environment or the variant's."""
+    """A model and its configuration, both of this name; options are the role, environment or the variant's."""
     variant = {key: options.pop(key) for key in list(options) if key[0].isupper() and key[1].islower()}
-    queue = {key: variant.pop(key) for key in ("AsyncInferenceConfig",) if key in variant}
+    role = options.pop("role", ROLE)
+    rest = {key: variant.pop(key) for key in ("AsyncInferenceConfig", "DataCaptureConfig") if key in variant}
     container: dict[str, Any] = {"Image": image(aws, "served"), "Environment": options}
     if data := variant.pop("ModelDataUrl", None):
         container["ModelDataUrl"] = data
     sagemaker = aws.client("sagemaker", parameter_validation=False)
-    sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
     production = {
         "VariantName": "AllTraffic",
         "ModelName": name,
@@ -34,7 +35,7 @@ def configuration(aws: Aws, name: str, **options: Any) -> str:
         "InitialInstanceCount": 1,
         **variant,
     }
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[production], **queue)
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[production], **rest)
     return name
 
 

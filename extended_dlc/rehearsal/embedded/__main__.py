@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     from extended_dlc.rehearsal.embedded.hosting import Containers
     from extended_dlc.rehearsal.embedded.known import known_types
     from extended_dlc.rehearsal.embedded.runtime import Limits
+    from extended_dlc.rehearsal.embedded.scenarios import Scenarios
     from extended_dlc.rehearsal.embedded.server import EmbeddedAws, serve
 
     launcher = None
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         port=options.port,
         launcher=launcher,
         limits=limits,
-        silent_rollbacks=options.silent_rollbacks,
+        scenarios=Scenarios.of(options.scenarios),
         faster=options.faster,
     )
     if options.types:
@@ -87,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         help="environment that the platform gives to each endpoint's container; the model's own wins",
     )
     parser.add_argument(
-        "--silent-rollbacks",
-        action="store_true",
-        help="an update that fails goes back to what was there and is in service, without a reason",
+        "--scenarios", type=json.loads, default={}, metavar="JSON", help="failures on request, as a JSON object"
     )
     parser.add_argument(
         "--faster", type=float, default=1, help="by how much a container's start-up time-out is shorter, for tests"

@@ -3,16 +3,15 @@
 One container answers for all instances, even where there are zero instances. It gets as many concurrent requests as one
 instance may get. The response goes to `S3OutputPath/UUID.out`, and the reason of a failure to
 `S3FailurePath/UUID-error.out`. The SNS topics get a message in the form of the SageMaker developer guide ("Check
-prediction results"), which leaves out the response (`IncludeInferenceResponseIn`). SageMaker refuses a synchronous
-request to such an endpoint, and an asynchronous request to any other, with `ValidationError`; the message of that error
-is not documented.
+prediction results"), which leaves out the response (`IncludeInferenceResponseIn`). SageMaker reads, writes and
+publishes with the endpoint's role. It refuses a synchronous request to such an endpoint, and an asynchronous request to
+any other, with `ValidationError`; the message of that error is not documented.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore.session
-from moto.s3.models import s3_backends
-from moto.sns.models import sns_backends
-from moto.utilities.utils import get_partition
 from werkzeug.wrappers import Request, Response
 
+from extended_dlc.rehearsal.embedded.as_role import AsRole
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.runtime import (
     CUSTOM_ATTRIBUTES,
     Refused,
@@ -37,6 +34,7 @@ from extended_dlc.rehearsal.embedded.runtime import (
     find_serving_endpoint,
 )
 from extended_dlc.rehearsal.embedded.sagemaker import find_endpoint
+from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 INLINE_BYTES = 128_000
 """The largest inline payload (API reference, InvokeEndpointAsync, Body)."""
@@ -66,6 +64,9 @@ class Job:
     output: str | None
     failure: str | None
     topics: Mapping[str, str]
+    key: str | None = None
+    """The KMS key of the output."""
+
     ttl_seconds: int
     timeout_seconds: int
     received: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
@@ -78,7 +79,8 @@ class Failed(Exception):
 class Queues:
     """The queues of all asynchronous endpoints."""
 
-    def __init__(self) -> None:
+    def __init__(self, iam: Iam) -> None:
+        self._iam = iam
         self._workers: dict[tuple[str, str, str, int], ThreadPoolExecutor] = {}
         self._lock = Lock()
 
@@ -88,7 +90,7 @@ class Queues:
             job, at_once = _job(request, runtime.read_body(request), account_id, region, name)
         except Refused as refused:
             return runtime.refuse(refused)
-        self._queue(job, at_once).submit(_work, job)
+        self._queue(job, at_once).submit(_work, job, self._iam)
         response = Response(json.dumps({"InferenceId": job.inference_id}), 202, mimetype="application/json")
         for header, place in (("OutputLocation", job.output), ("FailureLocation", job.failure)):
             if place is not None:
@@ -138,6 +140,7 @@ def _job(request: Request, body: bytes, account_id: str, region: str, name: str)
         output=f"{folder}/{given.get('Filename', f'{identifier}.out')}" if "S3OutputPath" in output else None,
         failure=f"{output['S3FailurePath'].rstrip('/')}/{identifier}-error.out" if "S3FailurePath" in output else None,
         topics={key: topics[key] for key in ("SuccessTopic", "ErrorTopic") if topics.get(key)},
+        key=output.get("KmsKeyId"),
         ttl_seconds=int(given.get("RequestTTLSeconds", _TTL_SECONDS)),
         timeout_seconds=int(given.get("InvocationTimeoutSeconds", _TIMEOUT_SECONDS)),
     )
@@ -150,67 +153,50 @@ def _extension(given: Mapping[str, str]) -> list[str]:
 
 
 def _parameters(request: Request) -> dict[str, str]:
-    """The parameters of the request, checked against the bounds of the service model. Raises `Refused`."""
-    found = {}
+    """The parameters in the request's headers; `Door` has checked them."""
     model = botocore.session.get_session().get_service_model("sagemaker-runtime")
-    for name, shape in model.operation_model("InvokeEndpointAsync").input_shape.members.items():
-        value = request.headers.get(shape.serialization.get("name", "")) if name != "Body" else None
-        if value is None or shape.serialization.get("location") != "header":
-            continue
-        _check(name, value, shape.type_name, shape.metadata)
-        found[name] = value
-    return found
-
-
-def _check(name: str, value: str, kind: str, bounds: Mapping[str, Any]) -> None:
-    member = name[0].lower() + name[1:]
-    if kind == "integer" and not value.isdecimal():
-        raise _invalid(f"Value '{value}' at '{member}' must be an integer.")
-    size, what = (int(value), "value") if kind == "integer" else (len(value), "length")
-    if size < bounds.get("min", size):
-        raise _constraint(value, member, f"Member must have {what} greater than or equal to {bounds['min']}")
-    if size > bounds.get("max", size):
-        raise _constraint(value, member, f"Member must have {what} less than or equal to {bounds['max']}")
-    pattern = re.sub(r"\\z", r"\\Z", str(bounds.get("pattern", "")))
-    pattern = pattern.replace(r"\p{ASCII}", r"[\x00-\x7f]").replace(r"\p{Print}", r"\x20-\x7e")
-    if pattern and not re.fullmatch(pattern, value):
-        raise _constraint(value, member, f"Member must satisfy regular expression pattern: {bounds['pattern']}")
-
-
-def _constraint(value: str, member: str, rule: str) -> Refused:
-    told = f"1 validation error detected: Value '{value[:100]}' at '{member}' failed to satisfy constraint: {rule}"
-    return _invalid(told)
+    members = model.operation_model("InvokeEndpointAsync").input_shape.members
+    headers = {
+        name: shape.serialization.get("name", "")
+        for name, shape in members.items()
+        if shape.serialization.get("location") == "header"
+    }
+    return {name: request.headers[header] for name, header in headers.items() if header in request.headers}
 
 
 def _invalid(message: str) -> Refused:
     return Refused(400, "ValidationError", Message=message)
 
 
-def _work(job: Job) -> None:
+def _work(job: Job, iam: Iam) -> None:
     """Send the request to the container, write its response or the failure to S3, and publish to the topic."""
-    if find_endpoint(job.account_id, job.region, job.endpoint) is None:
+    endpoint = find_endpoint(job.account_id, job.region, job.endpoint)
+    if endpoint is None:
         return  # deleting an endpoint drops its queued requests
     try:
+        role = AsRole.of(endpoint, iam)
         try:
-            content, kind = answer(job)
+            content, kind = answer(job, role)
             if job.output is not None:
-                _write(job, job.output, content, kind)
+                _write(job, role, job.output, content, kind)
         except Failed as failed:
             if job.failure is not None:
-                _write(job, job.failure, str(failed).encode(), "text/plain")
-            _tell(job, "ErrorTopic", {"invocationStatus": "Failed", "failureReason": str(failed)}, None)
+                role.write(job.failure, str(failed).encode(), "text/plain", job.key)
+            _tell(job, role, "ErrorTopic", {"invocationStatus": "Failed", "failureReason": str(failed)}, None)
         else:
-            _tell(job, "SuccessTopic", {"invocationStatus": "Completed"}, kind)
+            _tell(job, role, "SuccessTopic", {"invocationStatus": "Completed"}, kind)
+    except Refusal as refusal:
+        _log.warning("the asynchronous request %s of %s: %s", job.inference_id, job.endpoint, refusal.message)
     except Exception:  # the bucket or the topic is missing, so the failure can only be logged
         _log.exception("the asynchronous request %s of %s", job.inference_id, job.endpoint)
 
 
-def answer(job: Job) -> tuple[bytes, str]:
+def answer(job: Job, role: AsRole) -> tuple[bytes, str]:
     """The container's response and its content type. Raises `Failed`."""
     waited = (datetime.now(timezone.utc) - job.received).total_seconds()
     if waited > job.ttl_seconds:
         raise Failed(f"ClientError: the request has expired after {job.ttl_seconds} s in the queue.")
-    body = job.body if job.input_location is None else _read(job, job.input_location)
+    body = job.body if job.input_location is None else _read(role, job.input_location)
     try:
         endpoint = find_serving_endpoint(job.account_id, job.region, job.endpoint, asynchronous=True)
         _, instance = find_answering(endpoint)
@@ -223,23 +209,26 @@ def answer(job: Job) -> tuple[bytes, str]:
     return content, given.headers.get("Content-Type", "application/octet-stream")
 
 
-def _read(job: Job, location: str) -> bytes:
+def _read(role: AsRole, location: str) -> bytes:
     """The object at an S3 URL. Raises `Failed`."""
-    parts = urlsplit(location)
-    bucket = s3_backends[job.account_id][get_partition(job.region)].buckets.get(parts.netloc)
-    key = bucket.keys.get(parts.path.lstrip("/")) if bucket is not None and parts.scheme == "s3" else None
-    if key is None:
+    try:
+        found = role.read(location) if location.startswith("s3://") else None
+    except Refusal as refusal:
+        raise Failed(f"ClientError: Failed to download input from {location}: {refusal.message}") from None
+    if found is None:
         raise Failed(f"ClientError: Failed to download input from {location}: no such object.")
-    return bytes(key.value)
+    return found
 
 
-def _write(job: Job, location: str, content: bytes, kind: str) -> None:
-    parts = urlsplit(location)
-    backend = s3_backends[job.account_id][get_partition(job.region)]
-    backend.put_object(parts.netloc, parts.path.lstrip("/"), content).set_metadata({"content-type": kind})
+def _write(job: Job, role: AsRole, location: str, content: bytes, kind: str) -> None:
+    """Write the response. Raises `Failed`."""
+    try:
+        role.write(location, content, kind, job.key)
+    except Refusal as refusal:
+        raise Failed(f"ClientError: Failed to upload output to {location}: {refusal.message}") from None
 
 
-def _tell(job: Job, topic: str, what: Mapping[str, str], kind: str | None) -> None:
+def _tell(job: Job, role: AsRole, topic: str, what: Mapping[str, str], kind: str | None) -> None:
     if topic not in job.topics:
         return
     message: dict[str, Any] = {
@@ -259,8 +248,7 @@ def _tell(job: Job, topic: str, what: Mapping[str, str], kind: str | None) -> No
         message["responseParameters"] = {"contentType": kind, "outputLocation": job.output}
     elif job.failure is not None:
         message["failureLocation"] = job.failure
-    region = job.topics[topic].split(":")[3]
-    sns_backends[job.account_id][region].publish(json.dumps(message), arn=job.topics[topic])
+    role.publish(job.topics[topic], json.dumps(message))
 
 
 def _written(moment: datetime) -> str:

@@ -30,7 +30,7 @@ _FORM = "application/x-www-form-urlencoded"
 _LARGEST_BODY = 16 * 1024 * 1024
 """Larger bodies hold no parameters of a control plane, so they are not read here."""
 
-_SERVICES = {"monitoring": "cloudwatch", "elasticloadbalancing": "elbv2", "airflow": "mwaa"}
+_SERVICES = {"airflow": "mwaa", "elasticloadbalancing": "elbv2", "monitoring": "cloudwatch", "states": "stepfunctions"}
 """Signing name to botocore's service name, where the two differ."""
 
 _UNREAD = ("s3",)

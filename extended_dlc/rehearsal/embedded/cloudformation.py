@@ -26,7 +26,10 @@ from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
 from extended_dlc.rehearsal.embedded import lookups, stack_outputs
+from extended_dlc.rehearsal.embedded.calls import Caller
+from extended_dlc.rehearsal.embedded.iam import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
+from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
 GRACE = 2.0
@@ -49,19 +52,24 @@ class Operations:
     def __init__(self, types: ResourceTypes) -> None:
         self._types = types
 
-    def create(self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str) -> Stack:
+    def create(
+        self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str, caller: Caller | None
+    ) -> Stack:
         """CreateStack."""
         name = request["StackName"]
         if any(stack.name == name for stack in backend.stacks.values()):
             raise AlreadyExistsException(f"Stack [{name}] already exists")
         stack = self._new_stack(backend, request, template)
         self._load(backend, stack, template, _parameters(request, {}))
+        operation = self._operation(backend, stack, caller)
         keep = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
         backend.stacks[stack.stack_id] = stack
-        self._run(stack, lambda: Operation(backend, stack, self._types).create(keep_failed=keep))
+        self._run(stack, lambda: operation.create(keep_failed=keep))
         return stack
 
-    def update(self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str | None) -> Stack:
+    def update(
+        self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str | None, caller: Caller | None
+    ) -> Stack:
         """UpdateStack."""
         stack = backend.get_stack(request["StackName"])
         self._refuse_in_progress(stack)
@@ -74,23 +82,28 @@ class Operations:
             raise ValidationError(message="No updates are to be performed.")
         stack.role_arn = request.get("RoleARN") or stack.role_arn
         new_tags = tags if "Tags" in request else None
-        self._run(stack, lambda: Operation(backend, stack, self._types).update(template, parameters, new_tags))
+        operation = self._operation(backend, stack, caller)
+        self._run(stack, lambda: operation.update(template, parameters, new_tags))
         return stack
 
-    def delete(self, backend: CloudFormationBackend, name: str) -> None:
+    def delete(self, backend: CloudFormationBackend, name: str, role_arn: str | None, caller: Caller | None) -> None:
         """DeleteStack; succeeds where the stack does not exist."""
         stack = next((each for each in backend.stacks.values() if name in (each.name, each.stack_id)), None)
         if stack is None:
             return
         if stack.status.endswith("_IN_PROGRESS") and stack.status != "REVIEW_IN_PROGRESS":
             raise ValidationError(message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be deleted.")
+        stack.role_arn = role_arn or stack.role_arn
+        operation = self._operation(backend, stack, caller)
         _drop_change_sets(backend, stack)
-        self._run(stack, Operation(backend, stack, self._types).delete)
+        self._run(stack, operation.delete)
 
     def create_change_set(
         self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str | None
     ) -> ChangeSet:
         """CreateChangeSet; the change set is complete when this returns."""
+        if role := request.get("RoleARN"):
+            self._assume(role, backend)
         name, kind = request["StackName"], request.get("ChangeSetType", "UPDATE")
         stack = next((each for each in backend.stacks.values() if name in (each.name, each.stack_id)), None)
         if kind == "CREATE":
@@ -133,13 +146,16 @@ class Operations:
         backend.change_sets[change_set.change_set_id] = change_set
         return change_set
 
-    def execute_change_set(self, backend: CloudFormationBackend, name: str, stack_name: str | None) -> None:
+    def execute_change_set(
+        self, backend: CloudFormationBackend, name: str, stack_name: str | None, caller: Caller | None
+    ) -> None:
         """ExecuteChangeSet."""
         change_set = find_change_set(backend, name, stack_name)
         stack = change_set.stack
         if change_set.execution_status != "AVAILABLE":
             raise ValidationError(message=f"ChangeSet [{name}] cannot be executed in its current status.")
-        operation = Operation(backend, stack, self._types)
+        stack.role_arn = change_set.role_arn or stack.role_arn
+        operation = self._operation(backend, stack, caller)
         template, parameters, tags = change_set.template, change_set.parameters, change_set.tags
         if change_set.change_set_type == "CREATE":
             stack.tags = tags or {}
@@ -216,6 +232,28 @@ class Operations:
                 for each in gone
             ),
         ]
+
+    def _operation(self, backend: CloudFormationBackend, stack: Stack, caller: Caller | None) -> Operation:
+        """An operation as the stack's role, or as the caller where it has none."""
+        if stack.role_arn:
+            principal: Principal | None = self._assume(stack.role_arn, backend)
+        else:
+            principal = self._types.door.iam.find_principal(caller) if caller else None
+        return Operation(backend, stack, self._types, principal)
+
+    def _assume(self, role_arn: str, backend: CloudFormationBackend) -> Principal:
+        """CloudFormation's session of a role."""
+        account_id, region = backend.account_id, backend.region_name
+        try:
+            return self._types.door.iam.assume(
+                role_arn,
+                "cloudformation.amazonaws.com",
+                account_id=account_id,
+                region=region,
+                session="AWSCloudFormation",
+            )
+        except Refusal:
+            raise ValidationError(message=f"Role {role_arn} is invalid or cannot be assumed") from None
 
     @staticmethod
     def _new_stack(backend: CloudFormationBackend, request: Mapping[str, Any], template: str | dict[str, Any]) -> Stack:
@@ -360,6 +398,11 @@ def install(operations: Operations) -> None:
     lookups.install()
     stack_outputs.install()
 
+    def caller_of(self: CloudFormationResponse) -> Caller | None:
+        token = self.headers.get("X-Amz-Security-Token")
+        signed = {"HTTP_AUTHORIZATION": self.headers.get("Authorization", "")}
+        return Caller.of(signed | ({"HTTP_X_AMZ_SECURITY_TOKEN": token} if token else {}))
+
     def template_of(self: CloudFormationResponse) -> str | None:
         if self._get_param("UsePreviousTemplate"):
             return None
@@ -372,15 +415,17 @@ def install(operations: Operations) -> None:
 
     def create_stack(self: CloudFormationResponse) -> ActionResult:
         template = template_of(self) or ""
-        stack = operations.create(self.cloudformation_backend, self._get_params(), template)
+        stack = operations.create(self.cloudformation_backend, self._get_params(), template, caller_of(self))
         return ActionResult({"StackId": stack.stack_id})
 
     def update_stack(self: CloudFormationResponse) -> ActionResult:
-        stack = operations.update(self.cloudformation_backend, self._get_params(), template_of(self))
+        template = template_of(self)
+        stack = operations.update(self.cloudformation_backend, self._get_params(), template, caller_of(self))
         return ActionResult({"StackId": stack.stack_id})
 
     def delete_stack(self: CloudFormationResponse) -> ActionResult:
-        operations.delete(self.cloudformation_backend, self._get_param("StackName"))
+        name, role = self._get_param("StackName"), self._get_param("RoleARN")
+        operations.delete(self.cloudformation_backend, name, role, caller_of(self))
         return EmptyResult()
 
     def create_change_set(self: CloudFormationResponse) -> ActionResult:
@@ -403,7 +448,7 @@ def install(operations: Operations) -> None:
 
     def execute_change_set(self: CloudFormationResponse) -> ActionResult:
         name, stack = self._get_param("ChangeSetName"), self._get_param("StackName")
-        operations.execute_change_set(self.cloudformation_backend, name, stack)
+        operations.execute_change_set(self.cloudformation_backend, name, stack, caller_of(self))
         return EmptyResult()
 
     def lookup_events(self: CloudTrailResponse) -> str:

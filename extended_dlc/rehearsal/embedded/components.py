@@ -50,8 +50,6 @@ def create(control: SageMaker, backend: SageMakerModelBackend, parameters: Prope
         raise ValidationError(message=f'Cannot create already existing inference component "{_arn(backend, name)}".')
     if endpoint not in backend.endpoints:
         raise ValidationError(message=f'Could not find endpoint "{endpoint}".')
-    if request["RuntimeConfig"]["CopyCount"] == 0:
-        raise ValidationError(message="CopyCount must be at least 1 when an inference component is created.")
     _check_model(backend, request)
     now = datetime.now(timezone.utc)
     copies = request.pop("RuntimeConfig")["CopyCount"]

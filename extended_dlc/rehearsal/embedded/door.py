@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 
 from extended_dlc.rehearsal.embedded import rules, shapes, templates
 from extended_dlc.rehearsal.embedded.calls import Call, Environ, read_call
-from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.iam import Iam, Principal
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
@@ -50,16 +50,24 @@ class Door:
         shapes.check(call)
         rules.check(call, self.scenarios)
 
-    def create(self, wish: templates.Wanted) -> None:
-        """Check the calls that create a resource of a template."""
-        self._admit(templates.calls_to_create(wish))
+    def create(self, wish: templates.Wanted, principal: Principal | None) -> None:
+        """Check the calls that create a resource of a template, as CloudFormation's role or its caller."""
+        self._admit(templates.calls_to_create(wish), principal)
 
-    def update(self, wish: templates.Wanted) -> None:
+    def update(self, wish: templates.Wanted, principal: Principal | None) -> None:
         """Check the calls that update a resource of a template in place."""
-        self._admit(templates.calls_to_update(wish))
+        self._admit(templates.calls_to_update(wish), principal)
 
-    def _admit(self, calls: Iterable[Call]) -> None:
+    def delete(self, wish: templates.Wanted, principal: Principal | None) -> None:
+        """Check that the call that deletes a resource of a template is allowed."""
+        if principal is not None:
+            for call in templates.calls_to_delete(wish):
+                self.iam.check_as(principal, call)
+
+    def _admit(self, calls: Iterable[Call], principal: Principal | None) -> None:
         for call in calls:
+            if principal is not None:
+                self.iam.check_as(principal, call)
             self.admit(call)
 
 

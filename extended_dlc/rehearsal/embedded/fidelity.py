@@ -34,15 +34,17 @@ Each API call, by HTTP or by a resource of a template, goes through one door (`e
 _UNKNOWN = """
 ## Scenarios on request
 
-`POST /_embedded/scenarios` with a JSON object of these; `DELETE` ends them all.
+Options of `extended-dlc rehearse`; while it is up, `POST /_embedded/scenarios` with a JSON object of the fields changes
+them, and `DELETE` ends them all.
 
-| | |
-|---|---|
-| `silent_rollbacks` | an update that fails ends in service with what was there before, and without a reason |
-| `shortages` | instance types that there are none of; a variant's pools are tried in the order of their priority |
-| `quotas` | instance type → how many endpoints may have |
-| `throttled` | operation, as `sagemaker:DescribeEndpoint` → how many of its next calls are refused |
-| `role_seconds` | how long after its creation a role is not known to SageMaker |
+| option | field | |
+|---|---|---|
+| `--silent-rollbacks` | `silent_rollbacks` | a failed update ends in service as before, without a reason |
+| `--shortage TYPE` | `shortages` | no instance of a type is there; pools are tried by priority |
+| `--quota TYPE=COUNT` | `quotas` | how many instances of a type endpoints may have |
+| `--throttle OPERATION=COUNT` | `throttled` | so many next calls are refused |
+| `--role-seconds SECONDS` | `role_seconds` | so long after its creation a role is not known to SageMaker |
+| `--container-seconds SECONDS` | `container_seconds` | so long after it came into service each container ends, once |
 
 `POST /_embedded/containers/ENDPOINT/death` ends an endpoint's containers in service, and
 `POST /_embedded/schedules/NAME` runs a schedule's target now.

@@ -64,7 +64,7 @@ def run(function: LambdaFunction, event: Any, *, port: int) -> tuple[str, bool, 
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        **environment_of_role(function.role, region, function.function_name[:64]),
+        **environment_of_role(function.role, region, function.function_name[:64], "lambda.amazonaws.com"),
     }
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(io.BytesIO(function.code_bytes)) as archive:

@@ -199,6 +199,15 @@ class InService:
         """End the current container; another is started."""
         self._now.stop(0)
 
+    def die_after(self, seconds: float) -> None:
+        """End the current container after so many seconds, unless the instance is stopped before."""
+
+        def wait() -> None:
+            if not self.stopping.wait(seconds):
+                self.die()
+
+        threading.Thread(target=wait, name=f"end of {self.log.name}", daemon=True).start()
+
     def _keep_up(self) -> None:
         pause, started = RESTART_SECONDS, time.monotonic()
         while not self.stopping.wait(_BETWEEN_PINGS):
@@ -222,8 +231,10 @@ class InService:
 class Hosting:
     """All running instances."""
 
-    def __init__(self, launcher: Launcher | None, logs: Path) -> None:
+    def __init__(self, launcher: Launcher | None, logs: Path, *, lasting: Callable[[], float] = lambda: 0) -> None:
+        """`lasting` gives the seconds after which a container in service ends, once; 0 means never."""
         self.launcher = launcher
+        self._lasting = lasting
         self._logs = logs
         self._up: list[Instance] = []
         self._lock = threading.Lock()
@@ -253,6 +264,8 @@ class Hosting:
             kept = InService(instance, lambda: launcher.start(serve, port=_free_port(), log=log))
             self._up[self._up.index(instance)] = kept
         scrape(kept, serve.scrape_seconds, name=log.stem, logs=self._logs)
+        if seconds := self._lasting():
+            kept.die_after(seconds)
         return kept
 
     def kill(self, endpoint: str) -> int:

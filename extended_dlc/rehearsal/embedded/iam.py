@@ -30,34 +30,20 @@ from moto.sts.models import sts_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded import iam_actions, lookups
-from extended_dlc.rehearsal.embedded.calls import Call, Parameters
+from extended_dlc.rehearsal.embedded.calls import Call, Caller, Parameters
 from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
 from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
 from extended_dlc.rehearsal.embedded.sessions import environment_of_role
 from extended_dlc.rehearsal.embedded.shapes import Refusal
+from extended_dlc.rehearsal.embedded.trust import assumable, document_of, find_role
 
 Need = tuple[str, str, Mapping[str, Any]]
 """An action, a resource, and the values of the condition keys."""
 
 SESSION = "embedded"
 
-DOCUMENTED_SOURCES = {
-    # SageMaker developer guide, "Cross-service confused deputy prevention", SageMaker AI Inference, Training Jobs
-    "sagemaker.amazonaws.com": "sagemaker",
-    # EventBridge Scheduler user guide, "Confused deputy prevention"
-    "scheduler.amazonaws.com": "scheduler",
-    # CodeBuild user guide, "Allow CodeBuild to interact with other AWS services"
-    "codebuild.amazonaws.com": "codebuild",
-    # Step Functions developer guide, "Cross-service confused deputy prevention"
-    "states.amazonaws.com": "states",
-    # SNS developer guide, "Example cases for Amazon SNS access control": CloudWatch alarms
-    "cloudwatch.amazonaws.com": "cloudwatch",
-}
-"""The services whose documentation shows `aws:SourceAccount` and `aws:SourceArn` when they act for an account.
-
-Lambda's documentation shows neither for a function's execution role, so a trust policy with such a condition would make
-the role unusable.
-"""
+TEMPLATE_POLICY = "policy_of_template"
+"""The attribute of moto's bucket with the policy of `AWS::S3::BucketPolicy`, which moto itself does not apply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +80,27 @@ class Iam:
         """Raise `Refusal` unless the caller's policies allow the call."""
         if call.caller is None or str(call) == "sts:GetCallerIdentity":
             return
+        principal = self.find_principal(call.caller)
+        if principal is None and str(call) == "sts:AssumeRole":  # a role need not trust the account
+            principal = administrator(call.account_id, call.region)
+        if principal is not None:
+            self.check_as(principal, call)
+
+    def check_as(self, principal: Principal, call: Call) -> None:
+        """Raise `Refusal` unless the principal's policies allow the call."""
+        for action, resource, context in needs_of(call):
+            self.require(principal, action, resource, context, account_id=call.account_id, region=call.region)
+
+    @staticmethod
+    def find_principal(caller: Caller) -> Principal | None:
+        """The user or role that signed a request; None for the account's administrator. Raises `Refusal`."""
         try:
-            identity = find_identity(call.account_id, call.region, call.caller.access_key, call.caller.session_token)
+            identity = find_identity(caller.account_id, caller.region, caller.access_key, caller.session_token)
         except InvalidSessionToken:
             raise Refusal(
                 "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
             ) from None
-        if identity is None:
-            return
-        principal = principal_of(identity, call.account_id, call.region)
-        for action, resource, context in needs_of(call):
-            self.require(principal, action, resource, context, account_id=call.account_id, region=call.region)
+        return principal_of(identity, caller.account_id, caller.region) if identity else None
 
     # calls that services make with a role
 
@@ -154,7 +150,7 @@ class Iam:
                 identity=principal.identity,
                 resource=resource_policy(resource, owner, there),
                 owner=owner,
-                resource_decides=action.startswith("kms:"),
+                resource_decides=action.startswith("kms:") or action == "sts:AssumeRole",
                 boundary=principal.boundary,
                 session=principal.limits,
                 organisation=self.organisation,
@@ -163,34 +159,19 @@ class Iam:
         self._note(principal.arn, action, resource, context, decision)
         return decision
 
-    def assume(self, role_arn: str, service: str, *, account_id: str, region: str, source: str = "") -> Principal:
+    def assume(
+        self, role_arn: str, service: str, *, account_id: str, region: str, source: str = "", session: str = SESSION
+    ) -> Principal:
         """A service's session of a role. Raises `Refusal` where the role is missing or does not trust the service."""
-        role = find_role(account_id, region, role_arn)
-        refusal = Refusal(
-            "ValidationException",
-            f"Could not assume role {role_arn}. Please ensure that the role exists and allows principal '{service}' to "
-            "assume the role.",
-        )
-        if role is None:
-            raise refusal
-        context: dict[str, Any] = {}
-        if service in DOCUMENTED_SOURCES:
-            part = f"arn:{get_partition(region)}:{DOCUMENTED_SOURCES[service]}:{region}:{account_id}:"
-            context = {"aws:SourceAccount": account_id, "aws:SourceArn": source or f"{part}embedded"}
-        trust = _document(role.assume_role_policy_document)
-        request = Request(action="sts:AssumeRole", resource=role_arn, service=service, context=context)
-        if not evaluate(request, Policies(resource=trust)).allowed:
-            raise refusal
-        return principal_of_role(role, account_id, region, session=SESSION)
+        role = assumable(role_arn, service, account_id=account_id, region=region, source=source)
+        return principal_of_role(role, account_id, region, session=session)
 
     def environment(self, role_arn: str | None, service: str, *, account_id: str, region: str) -> dict[str, str]:
         """The environment with a role's credentials; without a role they are the administrator's.
 
         Raises `Refusal` where the role does not trust the service.
         """
-        if role_arn is not None:
-            self.assume(role_arn, service, account_id=account_id, region=region)
-        return environment_of_role(role_arn, region, SESSION)
+        return environment_of_role(role_arn, region, SESSION, service)
 
     def environment_of_function(self, arn: str, account_id: str, region: str) -> dict[str, str]:
         """The credentials of a Lambda function; the administrator's where the function does not exist here."""
@@ -223,13 +204,6 @@ class Iam:
 # identities
 
 
-def find_role(account_id: str, region: str, arn: str) -> Role | None:
-    """A role by its ARN, or None."""
-    partition = arn.split(":")[1] if arn.startswith("arn:") else get_partition(region)
-    roles = list(iam_backends[account_id][partition].roles.values())
-    return next((each for each in roles if each.arn == arn), None)
-
-
 def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
     """The user or role that owns a key, with its policies."""
     key = identity.key
@@ -242,13 +216,20 @@ def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
         role = find_role(account_id, region, session.role_arn)
         if role is None:
             return Principal(arn=session.role_arn, session=session.arn, identity=())
-        limits = [_document(session.policy)] if session.policy else []
+        limits = [document_of(session.policy)] if session.policy else []
         return principal_of_role(role, account_id, region, session=session.session_name, limits=limits)
     return Principal(
         arn=key.arn,
         session=key.arn,
-        identity=[_document(each) for each in _user_documents(key.collect_policies(), account_id, region)],
+        identity=[document_of(each) for each in _user_documents(key.collect_policies(), account_id, region)],
     )
+
+
+def administrator(account_id: str, region: str) -> Principal:
+    """The account's administrator, to whom every key belongs that this IAM did not create."""
+    arn = f"arn:{get_partition(region)}:iam::{account_id}:user/administrator"
+    everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    return Principal(arn=arn, session=arn, identity=[everything])
 
 
 def principal_of_role(
@@ -261,9 +242,9 @@ def principal_of_role(
     return Principal(
         arn=role.arn,
         session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
-        identity=[_document(each) for each in [*role.policies.values(), *attached]],
+        identity=[document_of(each) for each in [*role.policies.values(), *attached]],
         # a boundary that does not exist allows nothing
-        boundary=(_document(_default_of(found)) if found else {"Statement": []}) if boundary else None,
+        boundary=(document_of(_default_of(found)) if found else {"Statement": []}) if boundary else None,
         limits=limits,
     )
 
@@ -283,11 +264,6 @@ def _user_documents(policies: Sequence[Any], account_id: str, region: str) -> It
             yield each
 
 
-def _document(given: Any) -> Document:
-    content: Document = json.loads(given) if isinstance(given, (str, bytes)) else given
-    return content
-
-
 @functools.cache
 def _of_aws() -> Mapping[str, Any]:
     content: Mapping[str, Any] = json.loads(aws_managed_policies_data)
@@ -305,7 +281,7 @@ def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
 
 
 def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
-    """The resource-based policy of a repository, bucket, KMS key or topic; None for any other resource."""
+    """The resource-based policy of a repository, bucket, KMS key, topic or role; None for any other resource."""
     parts = arn.split(":", 5)
     if len(parts) < 6:
         return None
@@ -316,14 +292,19 @@ def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
         found = repository.policy if repository else None
     elif service == "s3":
         bucket = s3_backends[account_id][get_partition(region)].buckets.get(name.split("/", 1)[0])
-        found = bucket.policy if bucket else None
+        found = (getattr(bucket, TEMPLATE_POLICY, None) or bucket.policy) if bucket else None
+    elif service == "iam" and name.startswith("role/"):
+        role = find_role(account_id, region, arn)
+        found = role.assume_role_policy_document if role else None
     elif service == "kms":
         key = kms_backends[account_id][region].keys.get(name.removeprefix("key/"))
         found = key.policy if key else None
     elif service == "sns":
         topic = sns_backends[account_id][region].topics.get(arn)
         found = topic.policy if topic else None
-    return _document(found) if found else None
+    document = document_of(found) if found else None
+    # SNS's default policy allows services that send AWS:SourceOwner, and nobody else
+    return None if document is None or document.get("Id") == "__default_policy_ID" else document
 
 
 def _owner(arn: str, account_id: str, region: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ RECORDED = (
     "AWS::Lambda::EventInvokeConfig",
     "AWS::Logs::SubscriptionFilter",
     "AWS::SNS::Subscription",
-    "AWS::SNS::TopicPolicy",
     "AWS::SQS::QueuePolicy",
     "AWS::SageMaker::ModelPackageGroup",
     "Custom::CDKBucketDeployment",

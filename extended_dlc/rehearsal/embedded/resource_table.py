@@ -13,17 +13,21 @@ import moto.secretsmanager.models  # noqa: F401
 from moto.cloudformation import parsing
 from moto.ecr.models import Repository, ecr_backends
 from moto.iam.models import Role, iam_backends
+from moto.s3.models import s3_backends
 from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
+from moto.sns.models import sns_backends
+from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded import components, scaling, states, watching
 from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
 from extended_dlc.rehearsal.embedded.door import Door
-from extended_dlc.rehearsal.embedded.iam import attach_policy
+from extended_dlc.rehearsal.embedded.iam import TEMPLATE_POLICY, attach_policy
 from extended_dlc.rehearsal.embedded.resources import (
     CustomHandler,
     CustomResource,
     MotoType,
     Properties,
+    Record,
     Recorded,
     ResourceFailed,
     ResourceType,
@@ -108,7 +112,10 @@ def _rows(control: SageMaker) -> dict[str, ResourceType]:
             make=watching.put_metric_filter,
             remove=watching.delete_metric_filter,
         ),
-        "AWS::S3::BucketPolicy": Recorded(),
+        "AWS::S3::BucketPolicy": Row(
+            named_by=None, replaced_by=("Bucket",), make=_put_bucket_policy, remove=_delete_bucket_policy
+        ),
+        "AWS::SNS::TopicPolicy": Row(named_by=None, make=_put_topic_policy, remove=lambda wish, model: None),
         "AWS::SageMaker::Endpoint": Row(
             named_by="EndpointName",
             make=lambda wish: _create_endpoint(control, wish),
@@ -151,6 +158,28 @@ def _rows(control: SageMaker) -> dict[str, ResourceType]:
             remove=states.delete_machine,
         ),
     }
+
+
+def _put_bucket_policy(wish: Wish) -> Record:
+    """PutBucketPolicy, for this project's evaluation alone: moto's applies a Deny without its Condition."""
+    bucket = s3_backends[wish.account_id][get_partition(wish.region)].head_bucket(wish.properties["Bucket"])
+    setattr(bucket, TEMPLATE_POLICY, wish.properties["PolicyDocument"])
+    return Record(wish.name, wish.properties)
+
+
+def _delete_bucket_policy(wish: Wish, model: Any) -> None:
+    """DeleteBucketPolicy."""
+    buckets = s3_backends[wish.account_id][get_partition(wish.region)].buckets
+    if (bucket := buckets.get(wish.properties["Bucket"])) is not None:
+        setattr(bucket, TEMPLATE_POLICY, None)
+
+
+def _put_topic_policy(wish: Wish) -> Record:
+    """SetTopicAttributes of each topic."""
+    for arn in wish.properties["Topics"]:
+        topic = sns_backends[wish.account_id][arn.split(":")[3]].get_topic(arn)
+        topic.policy = json.dumps(wish.properties["PolicyDocument"])
+    return Record(wish.name, wish.properties)
 
 
 def _named(wish: Wish, name: str) -> Properties:

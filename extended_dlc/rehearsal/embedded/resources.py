@@ -73,11 +73,7 @@ class Record:
 
 
 class Recorded:
-    """A type that moto does not implement. moto's CloudFormation skips it and references to it; here it is recorded.
-
-    `AWS::S3::BucketPolicy` is recorded on purpose: moto applies a Deny without its Condition, so a policy that enforces
-    TLS would refuse every caller.
-    """
+    """A type that moto does not implement. moto's CloudFormation skips it and references to it; here it is recorded."""
 
     def name_property(self) -> str | None:
         return None

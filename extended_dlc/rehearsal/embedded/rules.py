@@ -1,23 +1,16 @@
 """What AWS refuses beyond the shapes of botocore's service models: a table with one row for each rule.
 
-A row has a name, its operations, what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that
-returns AWS's error message or None. Where no source has AWS's message, it is this project's, and the row says so with
-`own_words`. `tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
+The rows of SageMaker are here, those of the services around it in `rules_around.py`. A row has a name, its operations,
+what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that returns AWS's error message or None.
+Where no source has AWS's message, it is this project's, and the row says so with `own_words`.
+`tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from moto.cloudwatch.models import cloudwatch_backends
-from moto.iam.models import Role, iam_backends
-from moto.s3.models import s3_backends
-from moto.sagemaker.models import sagemaker_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.decisions.access import check_zero_instances
@@ -25,88 +18,10 @@ from extended_dlc.facts.gpus import gpu_of, host_images
 from extended_dlc.facts.instances import Instance, find_instance
 from extended_dlc.facts.limits import limit
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
-from extended_dlc.rehearsal.embedded.iam import resource_policy
-from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate
+from extended_dlc.rehearsal.embedded.rule import API, GUIDE, Check, Rule, World
+from extended_dlc.rehearsal.embedded.rules_around import RULES as AROUND
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
-
-API = "SageMaker API reference, "
-GUIDE = "SageMaker developer guide, "
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """The account and region of a call, with what exists there."""
-
-    account_id: str
-    region: str
-    scenarios: Scenarios
-
-    @property
-    def sagemaker(self) -> Any:
-        return sagemaker_backends[self.account_id][self.region]
-
-    def find_role(self, arn: str) -> Role | None:
-        """A role of this account; None while the scenario `role_seconds` hides a new one."""
-        roles = list(iam_backends[self.account_id][arn.split(":")[1]].roles.values())
-        role = next((each for each in roles if each.arn == arn), None)
-        if role is None or not self.scenarios.role_seconds:
-            return role
-        created = role.create_date.replace(tzinfo=timezone.utc) if not role.create_date.tzinfo else role.create_date
-        age = (datetime.now(timezone.utc) - created).total_seconds()
-        return role if age >= self.scenarios.role_seconds else None
-
-    def has_bucket(self, url: str) -> bool:
-        """Whether the bucket of an S3 URL exists."""
-        return urlsplit(url).netloc in s3_backends[self.account_id][get_partition(self.region)].buckets
-
-    def has_object(self, url: str) -> bool:
-        """Whether there is an object at an S3 URL, or below it where it ends with a slash."""
-        parts = urlsplit(url)
-        bucket = s3_backends[self.account_id][get_partition(self.region)].buckets.get(parts.netloc)
-        prefix = parts.path.lstrip("/")
-        return bucket is not None and any(
-            key == prefix or (prefix.endswith("/") and key.startswith(prefix)) for key in list(bucket.keys)
-        )
-
-    def has_alarm(self, name: str) -> bool:
-        return name in cloudwatch_backends[self.account_id][self.region].alarms
-
-    def variants_of(self, config: str) -> list[Parameters]:
-        """The production variants of an endpoint configuration; none where it does not exist."""
-        found = self.sagemaker.endpoint_configs.get(config)
-        return list(getattr(found, "request", {}).get("ProductionVariants", ())) if found else []
-
-    def model(self, name: str | None) -> Parameters:
-        """A model's request of CreateModel; empty where the model does not exist."""
-        found = self.sagemaker._models.get(name or "")
-        return dict(getattr(found, "request", {})) if found else {}
-
-    def instances_in_use(self, kind: str) -> int:
-        """The number of instances of a type in the account's endpoints."""
-        count = 0
-        for endpoint in list(self.sagemaker.endpoints.values()):
-            for variant in self.variants_of(endpoint.endpoint_config_name):
-                count += int(variant.get("InitialInstanceCount", 1)) if variant.get("InstanceType") == kind else 0
-        return count
-
-
-Check = Callable[[World, Parameters], str | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """One row of the table; `refuses` and `source` are printed in docs/fidelity.md."""
-
-    name: str
-    operations: Sequence[str]
-    refuses: str
-    source: str
-    check: Check
-    code: str = "ValidationException"
-    own_words: bool = False
-    """Whether the message is this project's, because no source has AWS's."""
-
 
 # parts of requests
 
@@ -136,8 +51,8 @@ def _containers(given: Parameters) -> list[Parameters]:
 
 
 def _role(world: World, given: Parameters) -> str | None:
-    arn = given.get("ExecutionRoleArn")
-    if not arn or world.find_role(arn) is not None:
+    arn = given.get("ExecutionRoleArn") or given.get("RoleArn")
+    if not arn or world.trusts(arn, "sagemaker.amazonaws.com"):
         return None
     return (
         f"Could not assume role {arn}. Please ensure that the role exists and allows principal "
@@ -177,6 +92,32 @@ def _environment(world: World, given: Parameters) -> str | None:
 def _one_or_more(world: World, given: Parameters) -> str | None:
     if bool(given.get("PrimaryContainer")) == bool(given.get("Containers")):
         return "Specify either PrimaryContainer or Containers, and not both."
+    return None
+
+
+def _container_names(world: World, given: Parameters) -> str | None:
+    containers = list(given.get("Containers", ()))
+    names = [each["ContainerHostname"] for each in containers if each.get("ContainerHostname")]
+    if names and len(names) < len(containers):
+        return "Specify a ContainerHostname for every container of the model, or for none."
+    if len(set(names)) < len(names):
+        return f"The ContainerHostname of each container must be unique: {', '.join(names)}."
+    direct = given.get("InferenceExecutionConfig", {}).get("Mode") == "Direct"
+    return "Specify a ContainerHostname for every container: the Mode is Direct." if direct and not names else None
+
+
+def _several_models(world: World, given: Parameters) -> str | None:
+    if any(each.get("Mode") == "MultiModel" and each.get("ModelDataSource") for each in _containers(given)):
+        return "ModelDataSource is not supported for containers of Mode MultiModel."
+    return None
+
+
+def _tags(world: World, given: Parameters) -> str | None:
+    keys = [each["Key"] for each in given.get("Tags", ())]
+    if twice := sorted({each for each in keys if keys.count(each) > 1}):
+        return f"Tag keys must be unique per resource: {', '.join(twice)}."
+    if reserved := [each for each in keys if each.lower().startswith("aws:")]:
+        return f"The tag key {reserved[0]} is invalid: keys that begin with aws: are reserved."
     return None
 
 
@@ -523,83 +464,59 @@ def _component_specification(world: World, given: Parameters) -> str | None:
     return None
 
 
-# scaling and alarms
-
-
-def _capacity(world: World, given: Parameters) -> str | None:
-    least, most = given.get("MinCapacity"), given.get("MaxCapacity")
-    if least is not None and most is not None and least > most:
-        return "Maximum capacity cannot be less than minimum capacity"
+def _component_copies(world: World, given: Parameters) -> str | None:
+    if given.get("RuntimeConfig", {}).get("CopyCount") == 0:
+        return "Inference components copy count an integer larger than 0"
     return None
 
 
-def _alarm_window(world: World, given: Parameters) -> str | None:
-    period, periods = given.get("Period"), given.get("EvaluationPeriods", 1)
-    if period is None:
+def _component_resources(world: World, given: Parameters) -> str | None:
+    asked = given.get("Specification", {})
+    if not asked or asked.get("BaseInferenceComponentName"):
         return None
-    if period not in (10, 20, 30) and (period < 1 or period % 60):
-        return f"Period {period} must be 10, 20, 30 or a multiple of 60."
-    longest = 7 * 86_400 if period >= 3_600 else 86_400
-    if period * periods > longest:
-        return (
-            f"Metrics cannot be checked across more than {'seven days' if longest > 86_400 else 'a day'} "
-            "(EvaluationPeriods * Period must be <= "
-            f"{longest})."
-        )
-    points = given.get("DatapointsToAlarm")
-    if points is not None and points > periods:
-        return f"DatapointsToAlarm {points} must be less than or equal to EvaluationPeriods {periods}."
+    needs = asked.get("ComputeResourceRequirements")
+    if not needs:
+        return "ComputeResourceRequirements is required unless the component is an adapter of a base component."
+    least, most = needs.get("MinMemoryRequiredInMb"), needs.get("MaxMemoryRequiredInMb")
+    if least is not None and most is not None and most < least:
+        return f"MaxMemoryRequiredInMb {most} must be at least MinMemoryRequiredInMb {least}."
     return None
 
 
-# logs
-
-
-def _log_group_key(world: World, given: Parameters) -> str | None:
-    key = given.get("kmsKeyId")
-    if not key:
-        return None
-    partition = get_partition(world.region)
-    group = f"arn:{partition}:logs:{world.region}:{world.account_id}:log-group:{given['logGroupName']}"
-    policy = resource_policy(key, world.account_id, world.region)
-    for action in ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey", "kms:DescribeKey"):
-        request = Request(
-            action=action,
-            resource=key,
-            service=f"logs.{world.region}.amazonaws.com",
-            context={"kms:EncryptionContext:aws:logs:arn": group},
-        )
-        if policy is None or not evaluate(request, Policies(resource=policy)).allowed:
-            return f"The specified KMS key does not exist or is not allowed to be used with Arn '{group}'"
+def _component_endpoint(world: World, given: Parameters) -> str | None:
+    endpoint = world.sagemaker.endpoints.get(given["EndpointName"])
+    for variant in world.variants_of(endpoint.endpoint_config_name) if endpoint else ():
+        if variant.get("ModelName"):
+            return f"Variant {variant['VariantName']} has a model: it can host no inference components."
     return None
 
 
-# roles
+# training jobs
 
 
-def _boundary(world: World, given: Parameters) -> str | None:
-    arn = given.get("PermissionsBoundary")
-    if not arn or arn in iam_backends[world.account_id][arn.split(":")[1]].managed_policies:
-        return None
-    return f"Scope ARN: {arn} does not exist or is not attachable."
-
-
-def _trust(world: World, given: Parameters) -> str | None:
+def _training_volume(world: World, given: Parameters) -> str | None:
+    asked = given.get("ResourceConfig", {})
     try:
-        document = json.loads(given["AssumeRolePolicyDocument"])
-        statements = document.get("Statement", [])
-    except (ValueError, AttributeError):
-        return "This policy contains invalid Json"
-    for each in [statements] if isinstance(statements, Mapping) else statements:
-        if "Principal" not in each and "NotPrincipal" not in each:
-            return "Missing required field Principal"
-        if "Resource" in each:
-            return "Has prohibited field Resource"
+        kind = find_instance(asked.get("InstanceType", ""))
+    except ValueError:  # the shapes refuse the type, or the group of instances has its own
+        return None
+    if kind.local_storage_gb and asked.get("VolumeKmsKeyId"):
+        return f"VolumeKmsKeyId is not supported for instance type {kind.name}, which has local instance storage."
+    if not kind.local_storage_gb and not asked.get("VolumeSizeInGB"):
+        return f"VolumeSizeInGB is required for instance type {kind.name}, which has no local instance storage."
     return None
 
 
 # the table
 
+_TAGGED = (
+    "AddTags",
+    "CreateEndpoint",
+    "CreateEndpointConfig",
+    "CreateInferenceComponent",
+    "CreateModel",
+    "CreateTrainingJob",
+)
 _CREATE_CONFIG = ("sagemaker:CreateEndpointConfig",)
 _DEPLOY = ("sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint")
 _ROLLING = "RollingUpdatePolicy"
@@ -608,8 +525,8 @@ _TRAFFIC = "BlueGreenUpdatePolicy.TrafficRoutingConfiguration"
 RULES: tuple[Rule, ...] = (
     Rule(
         name="role exists",
-        operations=("sagemaker:CreateModel", "sagemaker:CreateEndpointConfig"),
-        refuses="an execution role that the account does not have, or not yet",
+        operations=("sagemaker:CreateModel", "sagemaker:CreateEndpointConfig", "sagemaker:CreateTrainingJob"),
+        refuses="an execution role that the account does not have (yet), or that does not trust SageMaker",
         source="hashicorp/terraform-provider-aws, internal/service/sagemaker: it repeats on 'Could not assume role'",
         check=_role,
     ),
@@ -642,6 +559,30 @@ RULES: tuple[Rule, ...] = (
         refuses="a model with PrimaryContainer and Containers, or with neither",
         source=API + "CreateModel PrimaryContainer, Containers",
         check=_one_or_more,
+        own_words=True,
+    ),
+    Rule(
+        name="names of containers",
+        operations=("sagemaker:CreateModel",),
+        refuses="containers of which only some have a name, two of one name, and no names where the Mode is Direct",
+        source=API + "ContainerDefinition ContainerHostname; InferenceExecutionConfig Mode",
+        check=_container_names,
+        own_words=True,
+    ),
+    Rule(
+        name="data of several models",
+        operations=("sagemaker:CreateModel",),
+        refuses="ModelDataSource of a container of Mode MultiModel",
+        source=API + "ContainerDefinition ModelDataSource",
+        check=_several_models,
+        own_words=True,
+    ),
+    Rule(
+        name="tags",
+        operations=tuple(f"sagemaker:{each}" for each in _TAGGED),
+        refuses="a tag's key twice, and one that begins with aws:",
+        source=API + "Tag Key; AWS General Reference, tag naming limits and requirements",
+        check=_tags,
         own_words=True,
     ),
     Rule(
@@ -886,45 +827,37 @@ RULES: tuple[Rule, ...] = (
         own_words=True,
     ),
     Rule(
-        name="capacity",
-        operations=("application-autoscaling:RegisterScalableTarget",),
-        refuses="a least capacity above the greatest",
-        source="Application Auto Scaling API reference, RegisterScalableTarget MaxCapacity",
-        check=_capacity,
+        name="a component's copies",
+        operations=("sagemaker:CreateInferenceComponent",),
+        refuses="a new component without a copy",
+        source="stdapi-ai/stdapi.ai#43: measured in an account",
+        check=_component_copies,
     ),
     Rule(
-        name="an alarm's window",
-        operations=("cloudwatch:PutMetricAlarm",),
-        refuses="a period that is no multiple of 60 s, a window above a day (above seven, for periods of an hour and "
-        "more), and more datapoints than periods",
-        source="CloudWatch API reference, PutMetricAlarm Period, EvaluationPeriods, DatapointsToAlarm",
-        check=_alarm_window,
-        code="ValidationError",
+        name="a component's resources",
+        operations=("sagemaker:CreateInferenceComponent", "sagemaker:UpdateInferenceComponent"),
+        refuses="a component that is no adapter and asks for no resources, and less memory at most than at least",
+        source=API + "InferenceComponentSpecification ComputeResourceRequirements",
+        check=_component_resources,
+        own_words=True,
     ),
     Rule(
-        name="permissions boundary exists",
-        operations=("iam:CreateRole", "iam:PutRolePermissionsBoundary"),
-        refuses="a boundary that is no policy of the account",
-        source="IAM API reference, CreateRole NoSuchEntity; hashicorp/terraform-provider-aws, issues: the words",
-        check=_boundary,
-        code="NoSuchEntity",
+        name="a component's endpoint",
+        operations=("sagemaker:CreateInferenceComponent",),
+        refuses="an endpoint whose variant has a model of its own",
+        source=GUIDE + "deploy models with inference components: the configuration's variant has no ModelName",
+        check=_component_endpoint,
+        own_words=True,
     ),
     Rule(
-        name="trust policy",
-        operations=("iam:CreateRole",),
-        refuses="a trust policy that is no JSON, has no principal, or names a resource",
-        source="IAM API reference, CreateRole MalformedPolicyDocument; IAM user guide, grammar of the policy language",
-        check=_trust,
-        code="MalformedPolicyDocument",
+        name="a training job's volume",
+        operations=("sagemaker:CreateTrainingJob",),
+        refuses="no volume where the instance has no storage of its own, and a key for a volume where it has",
+        source=API + "ResourceConfig VolumeSizeInGB, VolumeKmsKeyId",
+        check=_training_volume,
+        own_words=True,
     ),
-    Rule(
-        name="a key for a log group",
-        operations=("logs:CreateLogGroup", "logs:AssociateKmsKey"),
-        refuses="a key whose policy does not let CloudWatch Logs use it for this group",
-        source="CloudWatch Logs user guide, encrypt log data: the key policy; the words stand in many public reports",
-        check=_log_group_key,
-        code="InvalidParameterException",
-    ),
+    *AROUND,
 )
 
 
@@ -933,7 +866,7 @@ def check(call: Call, scenarios: Scenarios, rules: Sequence[Rule] = RULES) -> No
     name = str(call)
     world = World(account_id=call.account_id, region=call.region, scenarios=scenarios)
     for rule in _by_operation(rules).get(name, ()):
-        if message := rule.check(world, call.parameters):
+        if (rule.in_templates or not call.template) and (message := rule.check(world, call.parameters)):
             raise Refusal(rule.code, message)
 
 

@@ -15,8 +15,10 @@ from urllib.parse import quote
 from werkzeug.wrappers import Request, Response
 
 from extended_dlc.facts.names import ENDPOINT_LOGS
+from extended_dlc.rehearsal.embedded.capture import Exchange, capture
 from extended_dlc.rehearsal.embedded.components import find_serving
 from extended_dlc.rehearsal.embedded.hosting import Instance
+from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint, Variant, find_endpoint
 
 CUSTOM_ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -66,6 +68,8 @@ class Runtime:
     """SageMaker's data plane."""
 
     limits: Limits
+    iam: Iam
+    """Evaluates the role with which data is captured."""
 
     def respond(self, request: Request, *, account_id: str, region: str, name: str, stream: bool) -> Response:
         try:
@@ -94,8 +98,17 @@ class Runtime:
         answer = ask(endpoint, instance, "/invocations", body, headers, seconds=seconds)
         if stream:
             return _streamed(answer, variant.name)
-        response = Response(answer.read(), 200)
-        response.headers["Content-Type"] = answer.headers.get("Content-Type", "application/octet-stream")
+        content, kind = answer.read(), answer.headers.get("Content-Type", "application/octet-stream")
+        response = Response(content, 200)
+        response.headers["Content-Type"] = kind
+        exchange = Exchange(
+            variant=variant.name,
+            body=body,
+            content_type=headers.get("Content-Type", "application/octet-stream"),
+            answer=content,
+            answer_type=kind,
+        )
+        capture(endpoint, exchange, self.iam)
         response.headers[_VARIANT] = variant.name
         if custom := answer.headers.get(CUSTOM_ATTRIBUTES):
             response.headers[CUSTOM_ATTRIBUTES] = custom

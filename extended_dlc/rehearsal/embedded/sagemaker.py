@@ -482,7 +482,7 @@ class SageMaker:
             variant=str(variant["VariantName"]),
             image=self._pulled(container["Image"]),
             environment={
-                **environment_of_role(role or None, backend.region_name, "SageMaker"),
+                **_credentials(role, backend.region_name),
                 "AWS_REGION": backend.region_name,
                 **container.get("Environment", {}),
             },
@@ -640,6 +640,14 @@ def _unpack(archive: bytes, folder: Path) -> None:
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise NotServing(f"Failed to extract model data: {error}") from None
+
+
+def _credentials(role: str, region: str) -> dict[str, str]:
+    """The environment with the credentials of a model's role. Raises `NotServing`."""
+    try:
+        return environment_of_role(role or None, region, "SageMaker", "sagemaker.amazonaws.com")
+    except Refusal as refusal:
+        raise NotServing(refusal.message) from None
 
 
 def find_endpoint(account_id: str, region_name: str, name: str) -> Endpoint | None:

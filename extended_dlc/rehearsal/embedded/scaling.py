@@ -9,14 +9,17 @@ from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 
 from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
 
-_RECORDED = ("sagemaker:inference-component:DesiredCopyCount", "sagemaker:variant:DesiredProvisionedConcurrency")
+RECORDED_DIMENSIONS = (
+    "sagemaker:inference-component:DesiredCopyCount",
+    "sagemaker:variant:DesiredProvisionedConcurrency",
+)
 """Scalable dimensions that moto does not know; their targets are only recorded."""
 
 
 def register_target(wish: Wish) -> Any:
     """RegisterScalableTarget."""
     given = wish.properties
-    if given["ScalableDimension"] not in _RECORDED:
+    if given["ScalableDimension"] not in RECORDED_DIMENSIONS:
         _scaling(wish).register_scalable_target(
             given["ServiceNamespace"],
             given["ResourceId"],
@@ -42,7 +45,7 @@ def change_target(wish: Wish, model: Any, old: Properties) -> Any:
 def deregister_target(wish: Wish, model: Any) -> None:
     """DeregisterScalableTarget."""
     given = wish.properties
-    if given["ScalableDimension"] not in _RECORDED:
+    if given["ScalableDimension"] not in RECORDED_DIMENSIONS:
         _unschedule(wish, {each["ScheduledActionName"] for each in given.get("ScheduledActions", ())})
         _scaling(wish).deregister_scalable_target(
             given["ServiceNamespace"], given["ResourceId"], given["ScalableDimension"]
@@ -78,7 +81,7 @@ def put_policy(wish: Wish) -> Any:
     """PutScalingPolicy."""
     given = wish.properties
     namespace, resource, dimension = _target_of(given)
-    if dimension in _RECORDED:
+    if dimension in RECORDED_DIMENSIONS:
         return Record(wish.name, given)
     body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
     policy = _scaling(wish).put_scaling_policy(
@@ -90,7 +93,7 @@ def put_policy(wish: Wish) -> Any:
 def delete_policy(wish: Wish, model: Any) -> None:
     """DeleteScalingPolicy."""
     namespace, resource, dimension = _target_of(wish.properties)
-    if dimension not in _RECORDED:
+    if dimension not in RECORDED_DIMENSIONS:
         _scaling(wish).delete_scaling_policy(wish.properties["PolicyName"], namespace, resource, dimension)
 
 

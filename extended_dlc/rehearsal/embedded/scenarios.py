@@ -1,6 +1,7 @@
-"""Failures on request: `POST /_embedded/scenarios` with a JSON object of these fields; `DELETE` resets all of them.
+"""Failures on request, each of which happens in real accounts without a request of the deployment.
 
-Each happens in real accounts, and no request of the deployment causes it.
+They are options of `extended-dlc rehearse`, and can be changed while the embedded AWS runs: `POST /_embedded/scenarios`
+with a JSON object of these fields; `DELETE` resets all of them.
 """
 
 from __future__ import annotations
@@ -32,8 +33,18 @@ class Scenarios:
     throttled: dict[str, int] = field(default_factory=dict)
     """Operation, such as `sagemaker:DescribeEndpoint`, to the number of its next calls that are throttled."""
 
-    role_seconds: float = 0
+    role_seconds: float = 0.0
     """For how many seconds after its creation a role cannot be assumed by services."""
+
+    container_seconds: float = 0.0
+    """After how many seconds in service an endpoint's container ends, once each."""
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> Scenarios:
+        """Scenarios with these fields. Raises `ValueError` or `TypeError`."""
+        made = cls()
+        made._set(asked)
+        return made
 
     def __post_init__(self) -> None:
         """Create the lock; requests run in threads."""

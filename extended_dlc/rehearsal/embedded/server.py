@@ -75,12 +75,12 @@ class EmbeddedAws:
         port: int,
         launcher: Launcher | None,
         limits: Limits,
-        silent_rollbacks: bool = False,
+        scenarios: Scenarios | None = None,
         faster: float = 1,
     ) -> None:
         blobs = BlobStore(state / "blobs")
-        self.hosting = Hosting(launcher, state / "logs")
-        self._scenarios = Scenarios(silent_rollbacks=silent_rollbacks)
+        self._scenarios = scenarios or Scenarios()
+        self.hosting = Hosting(launcher, state / "logs", lasting=lambda: self._scenarios.container_seconds)
         iam = Iam(record=state / "logs" / "rights.jsonl")
         self._door = Door(scenarios=self._scenarios, iam=iam)
         control = sagemaker.SageMaker(
@@ -112,8 +112,8 @@ class EmbeddedAws:
         cloudformation.install(cloudformation.Operations(self.types))
         self._port = port
         self._registry = Registry(blobs)
-        self._runtime = Runtime(limits=limits)
-        self._queues = Queues()
+        self._runtime = Runtime(limits=limits, iam=iam)
+        self._queues = Queues(iam)
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._requests = (state / "logs" / "requests.jsonl").open("a", buffering=1)
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class EmbeddedAws:
         if request.method == "POST" and (found := _DEATH.fullmatch(request.path)):
             return Response(f"{self.hosting.kill(unquote(found['name']))}\n")
         if found := clock.ROUTE.fullmatch(request.path):
-            return clock.respond(request, self._door.iam, unquote(found["name"]), port=self._port)
+            return clock.respond(request, unquote(found["name"]), port=self._port)
         if found := _INTERRUPTION.fullmatch(request.path):
             done = self.training.interrupt(unquote(found["name"]), float(request.args.get("seconds", STOP_SECONDS)))
             return Response(status=204 if done else 404)

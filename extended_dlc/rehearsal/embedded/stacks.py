@@ -30,9 +30,10 @@ from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap
 
 from extended_dlc.rehearsal.embedded import lookups
+from extended_dlc.rehearsal.embedded.iam import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
-from extended_dlc.rehearsal.embedded.shapes import TemplateFault
+from extended_dlc.rehearsal.embedded.shapes import Refusal, TemplateFault
 from extended_dlc.rehearsal.embedded.stack_outputs import clean_json
 
 _log = logging.getLogger(__name__)
@@ -136,10 +137,14 @@ class _Journal:
 class Operation:
     """One create, update or delete of a stack, in its own thread."""
 
-    def __init__(self, backend: CloudFormationBackend, stack: Stack, types: ResourceTypes) -> None:
+    def __init__(
+        self, backend: CloudFormationBackend, stack: Stack, types: ResourceTypes, principal: Principal | None
+    ) -> None:
         self._backend = backend
         self._stack = stack
         self._types = types
+        self._principal = principal
+        """Who makes the resources' calls: CloudFormation's role, or the caller; None for the administrator."""
 
     # the three operations
 
@@ -261,7 +266,7 @@ class Operation:
                     self._event(logical_id, template, known, "UPDATE_IN_PROGRESS")
                     # recorded first, because a failed update may have changed something
                     journal.updated.append((old, old))
-                    self._types.door.update(wish)
+                    self._types.door.update(wish, self._principal)
                     new = Resource(
                         wish=wish, template=template, model=kind.update(wish, old.model, old.wish.properties)
                     )
@@ -280,7 +285,7 @@ class Operation:
             wish = self._wish(
                 logical_id, template, str(given or self._new_name(logical_id, template["Type"])), properties
             )
-            self._types.door.create(wish)
+            self._types.door.create(wish, self._principal)
             try:
                 new = Resource(wish=wish, template=template, model=kind.create(wish))
             except ResourceFailed as failure:
@@ -343,6 +348,7 @@ class Operation:
             else:
                 self._event(logical_id, template, known, "DELETE_IN_PROGRESS")
                 try:
+                    self._types.door.delete(each.wish, self._principal)
                     self._types[each.wish.type].delete(each.wish, each.model)
                 except Exception as error:
                     _log.info("%s DELETE: %s", logical_id, _message(error), exc_info=True)
@@ -550,4 +556,6 @@ def _message(error: BaseException) -> str:
     if isinstance(error, (CustomResourceFailed, TemplateFault)):
         return str(error)
     text = getattr(error, "message", None) or str(error) or repr(error)
-    return f'Resource handler returned message: "{text}" (HandlerErrorCode: GeneralServiceException)'
+    denied = isinstance(error, Refusal) and error.code.startswith("AccessDenied")
+    kind = "AccessDenied" if denied else "GeneralServiceException"
+    return f'Resource handler returned message: "{text}" (HandlerErrorCode: {kind})'

@@ -187,7 +187,7 @@ def role_client(region: str, service: str, state_credentials: Any = None) -> Any
         endpoint_url=f"http://localhost:{_port}",
         # a task has no time-out of its own, and only the definition retries it
         config=Config(parameter_validation=False, retries={"total_max_attempts": 1}, read_timeout=3600),
-        **credentials_of_role(arn, region, "StepFunctions"),
+        **credentials_of_role(arn, region, "StepFunctions", "states.amazonaws.com"),
     )
 
 

@@ -14,6 +14,9 @@ from typing import Any, Protocol
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault, parameters_of
 
+Further = tuple[str, str, Parameters]
+"""A further call of a resource: the service, the operation and its parameters."""
+
 
 class Wanted(Protocol):
     """One resource as its template declares it."""
@@ -96,13 +99,50 @@ def _repository(given: Parameters) -> Parameters:
 
 
 def _role(given: Parameters) -> Parameters:
-    trust = given.get("AssumeRolePolicyDocument")
-    return {**given, "AssumeRolePolicyDocument": trust if isinstance(trust, str) else json.dumps(trust)}
+    return {**given, "AssumeRolePolicyDocument": _text(given.get("AssumeRolePolicyDocument"))}
+
+
+def _text(policy: Any) -> str:
+    return policy if isinstance(policy, str) else json.dumps(policy)
+
+
+def _scaling_policy(given: Parameters) -> Parameters:
+    target = str(given.get("ScalingTargetId", ""))
+    rest = {key: each for key, each in given.items() if key != "ScalingTargetId"}
+    if target.count("|") != 2:
+        return rest
+    resource, dimension, namespace = target.split("|")
+    return {**rest, "ResourceId": resource, "ScalableDimension": dimension, "ServiceNamespace": namespace}
+
+
+def _key(given: Parameters) -> Parameters:
+    policy = given.get("KeyPolicy")
+    known: Parameters = {
+        key: given[key] for key in ("Description", "KeySpec", "KeyUsage", "MultiRegion") if key in given
+    }
+    return {**known, **({"Policy": _text(policy)} if policy else {})}
+
+
+def _function(given: Parameters) -> Parameters:
+    known: Parameters = {key: given[key] for key in _OF_FUNCTION if key in given}
+    return {**known, **({"Code": {}} if "Code" in given else {})}
+
+
+_OF_FUNCTION = ("Description", "FunctionName", "Handler", "MemorySize", "Role", "Runtime", "Timeout")
+"""The properties of a function that its operations have under the same names."""
+
+
+def _machine(given: Parameters) -> Parameters:
+    definition = given.get("DefinitionString") or given.get("Definition") or {}
+    return {"name": given.get("StateMachineName"), "definition": _text(definition), "roleArn": given.get("RoleArn")}
 
 
 KINDS: Mapping[str, Kind] = {
     "AWS::ApplicationAutoScaling::ScalableTarget": Kind(
         service="application-autoscaling", create="RegisterScalableTarget", elsewhere=frozenset({"ScheduledActions"})
+    ),
+    "AWS::ApplicationAutoScaling::ScalingPolicy": Kind(
+        service="application-autoscaling", create="PutScalingPolicy", convert=_scaling_policy
     ),
     "AWS::CloudWatch::Alarm": Kind(service="cloudwatch", create="PutMetricAlarm", name="AlarmName"),
     "AWS::CloudWatch::Dashboard": Kind(service="cloudwatch", create="PutDashboard", name="DashboardName"),
@@ -119,6 +159,15 @@ KINDS: Mapping[str, Kind] = {
         name="RoleName",
         convert=_role,
         elsewhere=frozenset({"ManagedPolicyArns", "Policies"}),
+    ),
+    "AWS::KMS::Key": Kind(service="kms", create="CreateKey", update="", convert=_key),
+    "AWS::Lambda::Function": Kind(
+        service="lambda",
+        create="CreateFunction",
+        update="UpdateFunctionConfiguration",
+        name="FunctionName",
+        only_create=frozenset({"Code"}),
+        convert=_function,
     ),
     "AWS::Logs::LogGroup": Kind(
         service="logs",
@@ -162,50 +211,134 @@ KINDS: Mapping[str, Kind] = {
     "AWS::Scheduler::Schedule": Kind(
         service="scheduler", create="CreateSchedule", update="UpdateSchedule", name="Name"
     ),
+    "AWS::StepFunctions::StateMachine": Kind(
+        service="stepfunctions", create="CreateStateMachine", name="name", convert=_machine
+    ),
 }
 """The types by their names."""
 
 
 def calls_to_create(wish: Wanted) -> Iterator[Call]:
-    """The calls that create a resource, and those of its scheduled actions."""
+    """The calls that create a resource, and those of its further properties."""
     kind = KINDS.get(wish.type)
-    if kind is None:
-        return
-    yield _call(kind, kind.create, wish, without=kind.only_update)
-    for each in wish.properties.get("ScheduledActions", ()) if "ScheduledActions" in kind.elsewhere else ():
-        target = {key: wish.properties[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
-        yield _of(kind, "PutScheduledAction", wish, {**each, **target})
+    if kind is not None:
+        yield _call(kind, kind.create, wish, without=kind.only_update)
+    yield from _further_calls(wish)
+
+
+def _further_calls(wish: Wanted) -> Iterator[Call]:
+    """The calls of properties that have operations of their own, again at each update."""
+    for service, operation, given in _FURTHER.get(wish.type, _nothing)(wish):
+        yield _of(service, operation, wish, given)
+
+
+def _nothing(wish: Wanted) -> Iterator[Further]:
+    yield from ()
+
+
+def _scheduled_actions(wish: Wanted) -> Iterator[Further]:
+    given = wish.properties
+    target: Parameters = {
+        key: given[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension") if key in given
+    }
+    for each in given.get("ScheduledActions", ()):
+        yield "application-autoscaling", "PutScheduledAction", {**each, **target}
+
+
+def _retention(wish: Wanted) -> Iterator[Further]:
+    if (days := wish.properties.get("RetentionInDays")) is not None:
+        yield "logs", "PutRetentionPolicy", {"logGroupName": wish.name, "retentionInDays": days}
+
+
+def _repository_policy(wish: Wanted) -> Iterator[Further]:
+    if policy := wish.properties.get("RepositoryPolicyText"):
+        yield "ecr", "SetRepositoryPolicy", {"repositoryName": wish.name.lower(), "policyText": _text(policy)}
+
+
+def _inline_policies(wish: Wanted) -> Iterator[Further]:
+    """PutRolePolicy for each policy of a role, and for each role of a policy."""
+    given = wish.properties
+    policies = given.get("Policies", ()) if wish.type == "AWS::IAM::Role" else [given]
+    roles = [wish.name] if wish.type == "AWS::IAM::Role" else given.get("Roles", ())
+    for role in roles:
+        for each in policies:
+            document = _text(each["PolicyDocument"])
+            yield (
+                "iam",
+                "PutRolePolicy",
+                {
+                    "RoleName": role,
+                    "PolicyName": each["PolicyName"],
+                    "PolicyDocument": document,
+                },
+            )
+
+
+_FURTHER: Mapping[str, Callable[[Wanted], Iterator[Further]]] = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": _scheduled_actions,
+    "AWS::ECR::Repository": _repository_policy,
+    "AWS::IAM::Policy": _inline_policies,
+    "AWS::IAM::Role": _inline_policies,
+    "AWS::Logs::LogGroup": _retention,
+}
 
 
 def calls_to_update(wish: Wanted) -> Iterator[Call]:
     """The calls that update a resource in place."""
     kind = KINDS.get(wish.type)
-    if kind is None or kind.update == "":
-        return
-    if kind.update is None:
-        yield from calls_to_create(wish)
-    else:
+    if kind is not None and kind.update is None:
+        yield _call(kind, kind.create, wish, without=kind.only_update)
+    elif kind is not None and kind.update:
         yield _call(kind, kind.update, wish, without=kind.only_create)
+    yield from _further_calls(wish)
 
 
 def _call(kind: Kind, operation: str, wish: Wanted, *, without: frozenset[str]) -> Call:
     dropped = without | kind.elsewhere
     given = {key: each for key, each in wish.properties.items() if key not in dropped and each is not None}
     given = kind.convert(given) if kind.convert else given
-    return _of(kind, operation, wish, {**given, **({kind.name: wish.name} if kind.name else {})})
+    return _of(kind.service, operation, wish, {**given, **({kind.name: wish.name} if kind.name else {})})
 
 
-def _of(kind: Kind, operation: str, wish: Wanted, given: Parameters) -> Call:
+def _of(service: str, operation: str, wish: Wanted, given: Parameters) -> Call:
     try:
-        parameters = parameters_of(kind.service, operation, given)
+        parameters = parameters_of(service, operation, given)
     except TemplateFault as fault:
         message = f"Properties validation failed for resource {wish.logical_id} with message: [{fault.message}]"
         raise TemplateFault(message) from None
     return Call(
-        service=kind.service,
+        service=service,
         operation=operation,
         parameters=parameters,
         account_id=wish.account_id,
         region=wish.region,
         template=True,
     )
+
+
+def calls_to_delete(wish: Wanted) -> Iterator[Call]:
+    """The call that deletes a resource."""
+    kind, given = KINDS.get(wish.type), wish.properties
+    if wish.type in _DELETED_BY:
+        operation, parameters = _DELETED_BY[wish.type]
+        known = {**given, "": wish.name}
+        found = {name: known[key] if many is False else [known[key]] for name, (key, many) in parameters.items()}
+        yield _of(kind.service if kind else "", operation, wish, found)
+    elif kind is not None and kind.name:
+        operation = kind.create.replace("Create", "Delete")
+        yield _of(kind.service, operation, wish, {kind.name: wish.name})
+
+
+_DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {
+    "AWS::ApplicationAutoScaling::ScalableTarget": (
+        "DeregisterScalableTarget",
+        {key: (key, False) for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")},
+    ),
+    "AWS::CloudWatch::Alarm": ("DeleteAlarms", {"AlarmNames": ("", True)}),
+    "AWS::CloudWatch::Dashboard": ("DeleteDashboards", {"DashboardNames": ("", True)}),
+    "AWS::Logs::MetricFilter": (
+        "DeleteMetricFilter",
+        {"logGroupName": ("LogGroupName", False), "filterName": ("", False)},
+    ),
+}
+"""The operation, and of each parameter the property (the physical name without one) and whether it is a list."""

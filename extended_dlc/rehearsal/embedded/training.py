@@ -463,7 +463,7 @@ class _Attempt:
             "AWS_DEFAULT_REGION": job.region_name,
             "AWS_ENDPOINT_URL": f"http://localhost:{self.training.control.port}",
             "AWS_EC2_METADATA_DISABLED": "true",
-            **environment_of_role(job.request["RoleArn"], job.region_name, "SageMaker"),
+            **environment_of_role(job.request["RoleArn"], job.region_name, "SageMaker", "sagemaker.amazonaws.com"),
         }
 
     def _stop(self, containers: list[Container], seconds: float) -> None:

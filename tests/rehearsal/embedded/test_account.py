@@ -33,7 +33,8 @@ def body(**outputs: Any) -> str:
 
 def test_an_update_of_tags_alone_is_one_and_the_same_tags_again_are_none(aws: Aws) -> None:
     client = aws.client("cloudformation")
-    role = "arn:aws:iam::123456789012:role/execution"
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    role = aws.create_role("tagging", "cloudformation.amazonaws.com", Everything=everything)
     made = {"StackName": "tagged", "TemplateBody": body(), "Parameters": GIVEN}
     client.create_stack(**made, Tags=[{"Key": "team", "Value": "a"}], TimeoutInMinutes=7, RoleARN=role)
     described = settled(aws, "tagged")
@@ -118,3 +119,17 @@ def test_a_container_that_dies_in_service_is_started_again(aws: Aws) -> None:
     wait_for(answers)
     assert aws.client("sagemaker").describe_endpoint(EndpointName="mortal")["EndpointStatus"] == "InService"
     assert aws.request("POST", "/_embedded/containers/nobody/death").body == b"0\n"
+    # as a scenario: each container ends once, so many seconds after it came into service
+    assert aws.request("POST", "/_embedded/scenarios", '{"container_seconds": 0.2}').status == 200
+    try:
+        endpoint(aws, "short-lived", GREETING="again")
+    finally:
+        aws.request("DELETE", "/_embedded/scenarios")
+    logs = aws.client("logs")
+
+    def starts() -> int:
+        found = logs.filter_log_events(logGroupName="/aws/sagemaker/Endpoints/short-lived", filterPattern="serving")
+        return len(found["events"])
+
+    wait_for(lambda: starts() == 2)
+    wait_for(lambda: answer(aws, "short-lived").startswith("again"))

@@ -169,7 +169,7 @@ def component(aws: Aws, name: str) -> None:
         InferenceComponentName=name,
         EndpointName="asked-shared",
         VariantName="AllTraffic",
-        Specification={"ModelName": "asked-now"},
+        Specification={"ModelName": "asked-now", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
         RuntimeConfig={"CopyCount": 1},
     )
 

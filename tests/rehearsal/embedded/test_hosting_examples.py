@@ -200,12 +200,15 @@ def test_the_components_share_instances_and_go_before_their_endpoint(own_aws: Aw
         client.describe_inference_component(InferenceComponentName="shared-whisper")
 
 
+NEEDS: Json = {"ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}}
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"RuntimeConfig": {"CopyCount": 0}}, "CopyCount must be at least 1"),
+        ({"RuntimeConfig": {"CopyCount": 0}}, "copy count an integer larger than 0"),
         ({"EndpointName": "none"}, 'Could not find endpoint "none"'),
-        ({"Specification": {"ModelName": "none"}}, 'Could not find model "none"'),
+        ({"Specification": {"ModelName": "none", **NEEDS}}, 'Could not find model "none"'),
     ],
 )
 def test_the_embedded_sagemaker_refuses_a_component_that_cannot_be(own_aws: Aws, changed: Json, message: str) -> None:
@@ -213,7 +216,7 @@ def test_the_embedded_sagemaker_refuses_a_component_that_cannot_be(own_aws: Aws,
     variant = {"VariantName": "AllTraffic", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     client.create_endpoint_config(EndpointConfigName="bare", ExecutionRoleArn=ROLE, ProductionVariants=[variant])
     client.create_endpoint(EndpointName="bare", EndpointConfigName="bare")
-    given = {"EndpointName": "bare", "RuntimeConfig": {"CopyCount": 1}, "Specification": {}, **changed}
+    given = {"EndpointName": "bare", "RuntimeConfig": {"CopyCount": 1}, "Specification": NEEDS, **changed}
     try:
         with pytest.raises(ClientError, match=message):
             client.create_inference_component(InferenceComponentName="bare", VariantName="AllTraffic", **given)

@@ -96,7 +96,7 @@ def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> No
         InferenceComponentName="talker",
         EndpointName="talking-shared",
         VariantName="All",
-        Specification={"ModelName": "talking"},
+        Specification={"ModelName": "talking", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
         RuntimeConfig={"CopyCount": 1},
     )
     place = "/endpoints/{}/inference-components/{}/openai/v1/chat/completions"

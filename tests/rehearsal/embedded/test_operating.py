@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 from cfnlint.api import lint
 
-from tests.support.embedded import ACCOUNT, REGION, Aws, deploy, events, settled
+from tests.support.embedded import ACCOUNT, REGION, Aws, deploy, events, execution_role, settled, wait_for
 from tests.support.endpoints import answer, image
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "operating" / "guarded.py"
@@ -60,7 +60,7 @@ def test_cfn_lint_finds_no_error(template: Json) -> None:
 
 
 def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_back(aws: Aws, template: Json) -> None:
-    end = deploy(aws, "Guarded", on_this_aws(aws, template))
+    end = deploy(aws, "Guarded", on_this_aws(aws, template), role=execution_role(aws))
     assert end["StackStatus"] == "CREATE_COMPLETE", failures(aws, "Guarded")
 
     # the deployed resources
@@ -96,7 +96,7 @@ def test_the_switch_takes_the_endpoint_and_what_looks_after_it_and_brings_them_b
     assert (len(our_dashboards(aws)), len(targets(aws))) == (1, 1)
 
     aws.client("cloudformation").delete_stack(StackName="Guarded")
-    assert aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"] == []
+    wait_for(lambda: aws.client("logs").describe_log_groups(logGroupNamePrefix=GROUP)["logGroups"] == [])
 
 
 def test_a_request_that_is_not_answered_as_expected_fails_the_deployment(aws: Aws, template: Json) -> None:

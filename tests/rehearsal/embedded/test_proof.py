@@ -395,7 +395,7 @@ def silent_template(behaviour: str, *, checked: bool) -> Json:
 def test_an_update_that_sagemaker_takes_back_without_a_word_fails_its_stack_and_keeps_what_is_in_use(
     start_aws: Callable[..., Aws],
 ) -> None:
-    own = start_aws("--engine", "--silent-rollbacks")
+    own = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
     image(own, "served")
     assert deploy(own, "Silent", silent_template("serve", checked=True))["StackStatus"] == "CREATE_COMPLETE"
     served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
@@ -416,7 +416,7 @@ def test_an_update_that_sagemaker_takes_back_without_a_word_fails_its_stack_and_
 def test_without_the_check_the_same_update_succeeds_and_deletes_the_configuration_in_use(
     start_aws: Callable[..., Aws],
 ) -> None:
-    own = start_aws("--engine", "--silent-rollbacks")
+    own = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
     image(own, "served")
     deploy(own, "Silent", silent_template("serve", checked=False))
     served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
@@ -445,7 +445,7 @@ def component(aws: Aws, name: str, **environment: str) -> Json:
         InferenceComponentName=name,
         EndpointName=f"{name}-shared",
         VariantName="AllTraffic",
-        Specification={"ModelName": config},
+        Specification={"ModelName": config, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
         RuntimeConfig={"CopyCount": 1},
     )
     return {**endpoint_proof(f"{name}-shared", expect="hi application/json"), "Component": name, "Model": config}

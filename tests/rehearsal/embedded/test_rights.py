@@ -29,7 +29,18 @@ from extended_dlc import (
 )
 from extended_dlc.programs import copy_model as _mirror_copy
 from extended_dlc.rehearsal.embedded.policies import Policies, Request, evaluate, matches, rights_of, statements_of
-from tests.support.embedded import ACCOUNT, REGION, Aws, Image, deploy, events, settled, start, stub_engine
+from tests.support.embedded import (
+    ACCOUNT,
+    REGION,
+    Aws,
+    Image,
+    deploy,
+    events,
+    execution_role,
+    settled,
+    start,
+    stub_engine,
+)
 
 Json = dict[str, Any]
 
@@ -115,7 +126,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, hub_address: tuple[str, str]
     try:
         template = synthesized(tmp_path_factory.mktemp("out"), *hub_address)
         prepare(aws, template)
-        end = deploy(aws, "Whole", template)
+        end = deploy(aws, "Whole", template, role=execution_role(aws))
         assert end["StackStatus"] == "CREATE_COMPLETE", [each for each in events(aws, "Whole") if "FAILED" in each[1]]
         turn(aws, "Whole")
         lines = (aws.state / "logs" / "rights.jsonl").read_text().splitlines()
@@ -283,7 +294,8 @@ def settled_or_none(aws: Aws, name: str) -> Json | None:
 
 def test_a_session_may_do_what_its_role_and_its_own_policy_both_allow(whole: Deployed) -> None:
     both = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}
-    arn = whole.aws.create_role("both", "sagemaker.amazonaws.com", Both={"Version": "2012-10-17", "Statement": [both]})
+    owner, policy = f"arn:aws:iam::{ACCOUNT}:root", {"Version": "2012-10-17", "Statement": [both]}
+    arn = whole.aws.create_role("both", owner, Both=policy)
     one = json.dumps({"Version": "2012-10-17", "Statement": [{**both, "Action": "s3:ListBucket"}]})
     given = whole.aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="session", Policy=one)["Credentials"]
     s3 = boto3.client(

@@ -24,6 +24,7 @@ IMAGE = "registry.invalid/x:1"
 GZIP = {"S3DataSource": {"S3Uri": "s3://rules/model.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}}
 VPC = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
 SERVERLESS = {"MemorySizeInMB": 1024, "MaxConcurrency": 2}
+NEEDS = {"MinMemoryRequiredInMb": 1024}
 NONE = object()
 """Removes a member."""
 
@@ -90,16 +91,66 @@ def component(**more: Any) -> Json:
         "EndpointName": "shared",
         "VariantName": "A",
         "RuntimeConfig": {"CopyCount": 1},
-        "Specification": {"ModelName": "plain"},
+        "Specification": {"ModelName": "plain", "ComputeResourceRequirements": NEEDS},
         **more,
     }
 
 
 def in_container(entries: int) -> Json:
     environment = {f"N{number}": "x" for number in range(entries)}
-    requirements = {"MinMemoryRequiredInMb": 1024}
     inner = {"Image": IMAGE, "Environment": environment}
-    return component(Specification={"Container": inner, "ComputeResourceRequirements": requirements})
+    return component(Specification={"Container": inner, "ComputeResourceRequirements": NEEDS})
+
+
+def containers(*names: str | None, **more: Any) -> Json:
+    named = [{"Image": IMAGE, **({"ContainerHostname": each} if each else {})} for each in names]
+    return {"ExecutionRoleArn": ROLE, "Containers": named, **more}
+
+
+def job(**more: Any) -> Json:
+    return {
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+        "OutputDataConfig": {"S3OutputPath": "s3://rules/out"},
+        "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+        **more,
+    }
+
+
+def schedule(**more: Any) -> Json:
+    target = {"Arn": "arn:aws:scheduler:::aws-sdk:cloudformation:updateStack", "RoleArn": f"{ROLE}-of-schedules"}
+    return {
+        "ScheduleExpression": "cron(0 8 ? * MON-FRI *)",
+        "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": target,
+        **more,
+    }
+
+
+def tracking(metric: str = "SageMakerVariantInvocationsPerInstance", **more: Any) -> Json:
+    given = {"TargetValue": 1.0, "PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
+    return {"PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": given, **more}
+
+
+def of_scaling(rule: str, operation: str, refused: Json, taken: Json, match: str, **more: Any) -> Case:
+    return Case(rule, operation, refused, taken, match, service="application-autoscaling", **more)
+
+
+def of_alarm(rule: str, refused: Json, taken: Json, match: str) -> Case:
+    code = "ValidationError"
+    return Case(rule, "put_metric_alarm", refused, taken, match, service="cloudwatch", code=code)
+
+
+def of_schedule(rule: str, refused: Json, match: str) -> Case:
+    return Case(rule, "create_schedule", schedule(**refused), schedule(), match, service="scheduler")
+
+
+def inline(size: int = 0, **more: Any) -> Json:
+    """An inline policy that has about this many characters."""
+    of_action = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": [f"arn:aws:s3:::{'b' * size}/*"], **more}
+    document = {"Version": "2012-10-17", "Statement": [of_action]}
+    return {"RoleName": "execution-of-schedules", "PolicyName": "P", "PolicyDocument": json.dumps(document)}
 
 
 def pools(*pairs: tuple[str, int]) -> Json:
@@ -114,6 +165,7 @@ TRUST = json.dumps(
         ],
     }
 )
+ANY = {"Action": "kms:*", "Resource": "*"}
 MANAGED = {"Status": "ENABLED", "MinInstanceCount": 1, "MaxInstanceCount": 2}
 GPU_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 
@@ -390,6 +442,264 @@ CASES = [
         "and not both",
     ),
     Case(
+        "role exists",
+        "create_model",
+        model(ExecutionRoleArn=f"{ROLE}-of-schedules"),
+        model(),
+        "allows principal 'sagemaker.amazonaws.com' to assume the role",
+    ),
+    Case("role exists", "create_training_job", job(RoleArn=f"{ROLE}-2"), job(), "Could not assume role"),
+    Case("names of containers", "create_model", containers("a", None), containers("a", "b"), "every container"),
+    Case("names of containers", "create_model", containers("a", "a"), containers(None, None), "must be unique: a, a"),
+    Case(
+        "names of containers",
+        "create_model",
+        containers(None, None, InferenceExecutionConfig={"Mode": "Direct"}),
+        containers("a", "b", InferenceExecutionConfig={"Mode": "Direct"}),
+        "the Mode is Direct",
+    ),
+    Case(
+        "data of several models",
+        "create_model",
+        container(Mode="MultiModel", ModelDataSource=GZIP),
+        container(Mode="SingleModel", ModelDataSource=GZIP),
+        "not supported for containers of Mode MultiModel",
+    ),
+    Case(
+        "tags",
+        "create_model",
+        model(Tags=[{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]),
+        model(Tags=[{"Key": "a", "Value": "1"}, {"Key": "A", "Value": "1"}]),
+        "Tag keys must be unique per resource: a",
+    ),
+    Case(
+        "tags",
+        "create_training_job",
+        job(Tags=[{"Key": "aws:a", "Value": "1"}]),
+        job(Tags=[{"Key": "laws:a", "Value": "1"}]),
+        "keys that begin with aws: are reserved",
+    ),
+    Case(
+        "a component's copies",
+        "create_inference_component",
+        component(RuntimeConfig={"CopyCount": 0}),
+        component(),
+        "copy count an integer larger than 0",
+    ),
+    Case(
+        "a component's resources",
+        "create_inference_component",
+        component(Specification={"ModelName": "plain"}),
+        component(),
+        "ComputeResourceRequirements is required",
+    ),
+    Case(
+        "a component's resources",
+        "create_inference_component",
+        component(
+            Specification={
+                "ModelName": "plain",
+                "ComputeResourceRequirements": {**NEEDS, "MaxMemoryRequiredInMb": 1023},
+            }
+        ),
+        component(
+            Specification={
+                "ModelName": "plain",
+                "ComputeResourceRequirements": {**NEEDS, "MaxMemoryRequiredInMb": 1024},
+            }
+        ),
+        "must be at least MinMemoryRequiredInMb 1024",
+    ),
+    Case(
+        "a component's endpoint",
+        "create_inference_component",
+        component(EndpointName="served"),
+        component(),
+        "can host no inference components",
+    ),
+    Case(
+        "a training job's volume",
+        "create_training_job",
+        job(ResourceConfig={"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}),
+        job(ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}),
+        "VolumeSizeInGB is required for instance type ml.m5.xlarge",
+    ),
+    Case(
+        "a training job's volume",
+        "create_training_job",
+        job(ResourceConfig={"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeKmsKeyId": "alias/mine"}),
+        job(
+            ResourceConfig={
+                "InstanceType": "ml.m5.xlarge",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 10,
+                "VolumeKmsKeyId": "alias/mine",
+            }
+        ),
+        "VolumeKmsKeyId is not supported for instance type ml.g5.xlarge",
+    ),
+    Case(
+        "inline policy",
+        "put_role_policy",
+        inline(Principal="*"),
+        inline(),
+        "Policy document should not specify a principal",
+        service="iam",
+        code="MalformedPolicyDocument",
+    ),
+    Case(
+        "size of inline policies",
+        "put_role_policy",
+        {**inline(size=10_000), "PolicyName": "Q"},  # with what the role has already
+        {**inline(size=9_000), "PolicyName": "Q"},
+        "Maximum policy size of 10240 bytes exceeded for role execution-of-schedules",
+        service="iam",
+        code="LimitExceeded",
+    ),
+    Case(
+        "size of a trust policy",
+        "create_role",
+        {"AssumeRolePolicyDocument": TRUST.replace('"Effect"', f'"Sid": "{"a" * 2000}", "Effect"')},
+        {"AssumeRolePolicyDocument": TRUST.replace('"Effect"', f'"Sid": "{"a" * 1800}", "Effect"')},
+        "Cannot exceed quota for ACLSizePerRole: 2048",
+        service="iam",
+        code="LimitExceeded",
+    ),
+    Case(
+        "trust policy",
+        "create_role",
+        {"AssumeRolePolicyDocument": TRUST.replace('{"Service": "sagemaker.amazonaws.com"}', f'{{"AWS": "{ROLE}-2"}}')},
+        {"AssumeRolePolicyDocument": TRUST.replace('{"Service": "sagemaker.amazonaws.com"}', f'{{"AWS": "{ROLE}"}}')},
+        'Invalid principal in policy: "AWS":".*execution-2"',
+        service="iam",
+        code="MalformedPolicyDocument",
+    ),
+    of_schedule("a schedule's expression", {"ScheduleExpression": "cron(0 24 * * ? *)"}, "Invalid Schedule Expression"),
+    of_schedule("a schedule's expression", {"ScheduleExpression": "every day"}, "Invalid Schedule Expression every"),
+    of_schedule(
+        "a schedule's role",
+        {"Target": {**schedule()["Target"], "RoleArn": ROLE}},
+        "must allow AWS EventBridge Scheduler to assume the role",
+    ),
+    of_schedule(
+        "a schedule's window", {"FlexibleTimeWindow": {"Mode": "FLEXIBLE"}}, "MaximumWindowInMinutes is required"
+    ),
+    Case(
+        "a state machine's role",
+        "create_state_machine",
+        {"roleArn": ROLE},
+        {"roleArn": f"{ROLE}-of-machines"},
+        "is authorized to assume the provided role",
+        service="stepfunctions",
+        code="AccessDeniedException",
+    ),
+    Case(
+        "a function's role",
+        "create_function",
+        {"Role": ROLE},
+        {"Role": f"{ROLE}-of-functions"},
+        "The role defined for the function cannot be assumed by Lambda",
+        service="lambda",
+        code="InvalidParameterValueException",
+    ),
+    Case(
+        "a key's policy",
+        "create_key",
+        {"Policy": json.dumps({"Version": "2012-10-17", "Statement": [{**json.loads(TRUST)["Statement"][0], **ANY}]})},
+        {},
+        "will not allow you to update the key policy in the future",
+        service="kms",
+        code="MalformedPolicyDocumentException",
+    ),
+    Case(
+        "a repository's policy",
+        "set_repository_policy",
+        {"policyText": json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecr:*"}]})},
+        {"policyText": json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "ecr:*"}]})},
+        "Invalid repository policy provided",
+        service="ecr",
+        code="InvalidParameterException",
+    ),
+    of_scaling(
+        "first capacity",
+        "register_scalable_target",
+        {"ResourceId": "endpoint/unscaled/variant/A", "MinCapacity": 1},
+        {"ResourceId": "endpoint/scaled/variant/A", "MinCapacity": 1},
+        "MaxCapacity is required when registering",
+    ),
+    of_scaling(
+        "scalable target exists",
+        "put_scaling_policy",
+        tracking(ResourceId="endpoint/unscaled/variant/A"),
+        tracking(),
+        "No scalable target registered for service namespace: sagemaker, resource ID: endpoint/unscaled/variant/A",
+        code="ObjectNotFoundException",
+    ),
+    of_scaling(
+        "scheduled target exists",
+        "put_scheduled_action",
+        {"ResourceId": "endpoint/unscaled/variant/A"},
+        {},
+        "No scalable target registered for service namespace: sagemaker, resource ID: endpoint/unscaled/variant/A",
+        code="ObjectNotFoundException",
+    ),
+    of_scaling("scaling policy", "put_scaling_policy", {"PolicyType": "StepScaling"}, tracking(), "is required for"),
+    of_scaling(
+        "scaling policy",
+        "put_scaling_policy",
+        tracking("ECSServiceAverageCPUUtilization"),
+        tracking("SageMakerVariantConcurrentRequestsPerModelHighResolution"),
+        "ECSServiceAverageCPUUtilization is not supported for the scalable dimension",
+    ),
+    of_scaling(
+        "scaling policy",
+        "put_scaling_policy",
+        tracking(TargetTrackingScalingPolicyConfiguration={"TargetValue": 1.0}),
+        tracking(),
+        "either a predefined metric or a customized metric",
+    ),
+    of_scaling(
+        "scheduled action",
+        "put_scheduled_action",
+        {"Schedule": "every day"},
+        {"Schedule": "cron(0 8 ? * MON-FRI *)", "Timezone": "Europe/Zurich"},
+        "Schedule expression every day is invalid",
+    ),
+    of_scaling(
+        "scheduled action",
+        "put_scheduled_action",
+        {"Schedule": "rate(1 day)", "Timezone": "Mars/One"},
+        {"Schedule": "rate(1 day)"},
+        "The time zone Mars/One is invalid",
+    ),
+    of_alarm(
+        "an alarm's metric",
+        {"Period": 60, "EvaluationPeriods": 1, "ExtendedStatistic": "p90"},
+        {"Period": 60, "EvaluationPeriods": 1},
+        "either Statistic or ExtendedStatistic",
+    ),
+    of_alarm(
+        "an alarm's metric",
+        {"Period": 60, "EvaluationPeriods": 1, "Metrics": [{"Id": "a", "Expression": "1"}]},
+        {"Period": 60, "EvaluationPeriods": 1},
+        "either MetricName or Metrics",
+    ),
+    of_alarm(
+        "an alarm's missing data",
+        {"Period": 60, "EvaluationPeriods": 1, "TreatMissingData": "sometimes"},
+        {"Period": 60, "EvaluationPeriods": 1, "TreatMissingData": "notBreaching"},
+        "sometimes must be one of breaching",
+    ),
+    Case(
+        "retention of a log group",
+        "put_retention_policy",
+        {"retentionInDays": 2},
+        {"retentionInDays": 3},
+        "retentionInDays 2 must be one of 1, 3, 5",
+        service="logs",
+        code="InvalidParameterException",
+    ),
+    Case(
         "capacity",
         "register_scalable_target",
         {"MinCapacity": 3, "MaxCapacity": 2},
@@ -461,14 +771,27 @@ NAMES = {
     "create_inference_component": "InferenceComponentName",
     "put_metric_alarm": "AlarmName",
     "create_log_group": "logGroupName",
+    "create_function": "FunctionName",
     "create_role": "RoleName",
+    "create_state_machine": "name",
+    "create_schedule": "Name",
+    "create_training_job": "TrainingJobName",
+    "put_scaling_policy": "PolicyName",
+    "put_scheduled_action": "ScheduledActionName",
 }
-OTHERS = {
-    "register_scalable_target": {
-        "ServiceNamespace": "sagemaker",
-        "ResourceId": "endpoint/served/variant/A",
-        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-    },
+SCALED = {
+    "ServiceNamespace": "sagemaker",
+    "ResourceId": "endpoint/scaled/variant/A",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+}
+OTHERS: dict[str, Json] = {
+    "create_function": {"Runtime": "python3.12", "Handler": "a.b", "Code": {"ZipFile": b"x"}},
+    "create_state_machine": {"definition": json.dumps({"StartAt": "S", "States": {"S": {"Type": "Succeed"}}})},
+    "put_retention_policy": {"logGroupName": "rules"},
+    "put_scaling_policy": SCALED,
+    "put_scheduled_action": {**SCALED, "ScalableTargetAction": {"MinCapacity": 1}},
+    "register_scalable_target": {**SCALED, "ResourceId": "endpoint/served/variant/A"},
+    "set_repository_policy": {"repositoryName": "rules"},
     "put_metric_alarm": {
         "Namespace": "N",
         "MetricName": "M",
@@ -554,7 +877,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "shared": config(shared, ExecutionRoleArn=ROLE),
     }.items():
         sagemaker.create_endpoint_config(EndpointConfigName=name, **given)
-    for name, used in {"served": "four", "orphan": "gone", "shared": "shared"}.items():
+    for name, used in {"served": "four", "orphan": "gone", "scaled": "four", "shared": "shared"}.items():
         sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=used)
     sagemaker.delete_endpoint_config(EndpointConfigName="gone")  # SageMaker accepts it although it is in use
     alarm = OTHERS["put_metric_alarm"]
@@ -562,6 +885,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     reads = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}
     boundary = json.dumps({"Version": "2012-10-17", "Statement": [reads]})
     made.client("iam").create_policy(PolicyName="boundary", PolicyDocument=boundary)
+    running.create_role(
+        "execution-of-schedules", "scheduler.amazonaws.com", Kept=json.loads(inline()["PolicyDocument"])
+    )
+    running.create_role("execution-of-functions", "lambda.amazonaws.com")
+    running.create_role("execution-of-machines", "states.amazonaws.com")
+    scaled = {**SCALED, "MinCapacity": 1, "MaxCapacity": 2}
+    made.client("application-autoscaling").register_scalable_target(**scaled)
+    made.client("logs").create_log_group(logGroupName="rules")
+    made.client("ecr").create_repository(repositoryName="rules")
     kms = made.client("kms")
     for name, policy in {"closed": key_policy(), "open": key_policy(LOGS)}.items():
         made.keys[name] = kms.create_key(Policy=policy)["KeyMetadata"]["Arn"]
@@ -583,13 +915,59 @@ def test_what_aws_refuses_is_refused_and_the_nearest_that_it_takes_is_taken(worl
         world.calm()
 
 
+TEMPLATES: dict[str, tuple[str, Json, str]] = {
+    "config": (
+        "AWS::SageMaker::EndpointConfig",
+        config(variant(InstanceType="ml.g5.xlarge", VolumeSizeInGB="100")),
+        "VolumeSizeInGB is not supported for instance type ml.g5.xlarge of variant A",
+    ),
+    "retention": ("AWS::Logs::LogGroup", {"RetentionInDays": 2}, "retentionInDays 2 must be one of"),
+    "repository": (
+        "AWS::ECR::Repository",
+        {"RepositoryPolicyText": {"Statement": [{"Effect": "Allow", "Action": "ecr:*"}]}},
+        "Invalid repository policy provided",
+    ),
+    "key": (
+        "AWS::KMS::Key",
+        {"KeyPolicy": {"Statement": [{"Effect": "Allow", "Principal": {"Service": "logs.amazonaws.com"}, **ANY}]}},
+        "will not allow you to update the key policy",
+    ),
+    "role": (
+        "AWS::IAM::Role",
+        {
+            "AssumeRolePolicyDocument": json.loads(TRUST),
+            "Policies": [{"PolicyName": "P", "PolicyDocument": json.loads(inline(size=11_000)["PolicyDocument"])}],
+        },
+        "Maximum policy size of 10240 bytes exceeded",
+    ),
+    "policy": (
+        "AWS::IAM::Policy",
+        {
+            "PolicyName": "Q",
+            "Roles": ["execution-of-schedules"],
+            "PolicyDocument": json.loads(inline(size=11_000)["PolicyDocument"]),
+        },
+        "Maximum policy size of 10240 bytes exceeded for role execution-of-schedules",
+    ),
+    "scaling": (
+        "AWS::ApplicationAutoScaling::ScalingPolicy",
+        {
+            "PolicyName": "P",
+            "ScalingTargetId": "endpoint/scaled/variant/A|sagemaker:variant:DesiredInstanceCount|sagemaker",
+            **tracking("ECSServiceAverageCPUUtilization"),
+        },
+        "ECSServiceAverageCPUUtilization is not supported",
+    ),
+}
+
+
 def test_a_template_meets_the_same_rules(world: World) -> None:
-    properties = config(variant(InstanceType="ml.g5.xlarge", VolumeSizeInGB="100"))
-    template = {"Resources": {"Config": {"Type": "AWS::SageMaker::EndpointConfig", "Properties": properties}}}
-    assert deploy(world.aws, "ruled", template)["StackStatus"] == "ROLLBACK_COMPLETE"
-    reasons = [why for _, status, why in events(world.aws, "ruled") if status == "CREATE_FAILED"]
-    assert len(reasons) == 1
-    assert "VolumeSizeInGB is not supported for instance type ml.g5.xlarge of variant A" in reasons[0]
+    for name, (kind, properties, told) in TEMPLATES.items():
+        template = {"Resources": {"It": {"Type": kind, "Properties": properties}}}
+        assert deploy(world.aws, f"ruled-{name}", template)["StackStatus"] == "ROLLBACK_COMPLETE", name
+        reasons = [why for _, status, why in events(world.aws, f"ruled-{name}") if status == "CREATE_FAILED"]
+        assert len(reasons) == 1
+        assert told in reasons[0]
 
 
 # scenarios

@@ -6,7 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from moto.core.utils import get_service_model
+from werkzeug.test import create_environ
 
+from extended_dlc.rehearsal.embedded.calls import read_call
 from extended_dlc.rehearsal.embedded.shapes import CHECKED, unreadable_patterns
 from tests.support.embedded import REGION, Answer, Aws, deploy, events
 
@@ -213,6 +216,25 @@ def failed(aws: Aws, name: str, properties: Json) -> str:
 )
 def test_a_template_meets_the_same_shapes(aws: Aws, name: str, changed: Json, message: str) -> None:
     assert message in failed(aws, name, {"ProductionVariants": [{**VARIANT, **changed}]})
+
+
+def test_every_checked_service_is_known_by_the_name_that_signs_its_requests() -> None:
+    missed = []
+    for service in CHECKED:
+        model = get_service_model(service)
+        signed = model.signing_name
+        name = next(iter(model.operation_names))
+        environ = {
+            **create_environ(),
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": "/endpoints/e/invocations" if service == "sagemaker-runtime" else "/",
+            "HTTP_AUTHORIZATION": f"AWS4-HMAC-SHA256 Credential=testing/20260101/{REGION}/{signed}/aws4_request, x",
+            "HTTP_X_AMZ_TARGET": f"{model.metadata.get('targetPrefix', '')}.{name}",
+        }
+        call = read_call(environ)
+        if call is None or call.service != service:
+            missed.append(service)
+    assert missed == []
 
 
 def test_every_pattern_of_the_checked_services_can_be_read() -> None:

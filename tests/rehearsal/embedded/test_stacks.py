@@ -21,6 +21,9 @@ PULL = {
 }
 
 
+INVOCATIONS = {"PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}}
+
+
 def serving(aws: Aws, endpoint: str, **environment: str) -> Template:
     """A template with a role, a model, its configuration and an endpoint of the given name."""
     trusts = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
@@ -272,7 +275,14 @@ def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(
 GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # type to properties, and the call that deletes the resource outside the stack, with the parameter for its name
     "AWS::CloudWatch::Alarm": (
-        {"ComparisonOperator": "GreaterThanThreshold", "EvaluationPeriods": 1, "Namespace": "N", "MetricName": "M"},
+        {
+            "ComparisonOperator": "GreaterThanThreshold",
+            "EvaluationPeriods": 1,
+            "Namespace": "N",
+            "MetricName": "M",
+            "Period": 60,
+            "Statistic": "Sum",
+        },
         *("cloudwatch", "delete_alarms", "AlarmNames"),
     ),
     "AWS::CloudWatch::Dashboard": ({"DashboardBody": "{}"}, "cloudwatch", "delete_dashboards", "DashboardNames"),
@@ -285,7 +295,7 @@ GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {
             "ScheduleExpression": "rate(1 day)",
             "FlexibleTimeWindow": {"Mode": "OFF"},
-            "Target": {"Arn": "arn:aws:sqs:::x", "RoleArn": "arn:aws:iam::123456789012:role/x"},
+            "Target": {"Arn": "arn:aws:sqs:::x", "RoleArn": "arn:aws:iam::123456789012:role/behind-schedule"},
         },
         *("scheduler", "delete_schedule", "Name"),
     ),
@@ -294,6 +304,8 @@ GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
 
 @pytest.mark.parametrize("kind", GONE)
 def test_what_was_deleted_behind_a_stack_counts_as_deleted(aws: Aws, kind: str) -> None:
+    if kind == "AWS::Scheduler::Schedule":
+        aws.create_role("behind-schedule", "scheduler.amazonaws.com")
     properties, service, call, parameter = GONE[kind]
     stack = f"behind-{kind.rpartition(':')[2].lower()}"
     template = {"Resources": {"It": {"Type": kind, "Properties": properties}}}
@@ -323,7 +335,7 @@ def test_an_endpoint_with_all_its_parts_that_went_behind_the_stack_counts_as_del
                 "PolicyName": "behind",
                 "PolicyType": "TargetTrackingScaling",
                 "ScalingTargetId": {"Ref": "Target"},
-                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 1},
+                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 1, **INVOCATIONS},
             },
         },
     }
@@ -630,7 +642,7 @@ def test_scaling_and_alarms_reach_their_services(aws: Aws) -> None:
                 "PolicyName": "track",
                 "PolicyType": "TargetTrackingScaling",
                 "ScalingTargetId": {"Ref": "Target"},
-                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 5},
+                "TargetTrackingScalingPolicyConfiguration": {"TargetValue": 5, **INVOCATIONS},
             },
         },
         "Alarm": {
