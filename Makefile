@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk checkov clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk checkov site clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -110,6 +110,9 @@ oldest-cdk: setup ## every example with the oldest CDK, and other dependencies, 
 
 checkov: setup ## checkov over the templates of every example: what is found without a reason (docs/checkov.md)
 	$(BIN)/python -m maintain.checkov
+
+site: setup ## the documentation as a site, .cache/site/html: MkDocs in strict mode, no other hosts
+	$(BIN)/python -m maintain.site
 
 clean: ## remove what was made here, the rehearsal's images included
 	@[ ! -x $(BIN)/extended-dlc ] || [ ! -d .rehearsal ] || $(BIN)/extended-dlc rehearse --down
