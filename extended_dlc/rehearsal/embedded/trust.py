@@ -30,6 +30,10 @@ the role unusable.
 """
 
 
+_RESOURCES = {"states.amazonaws.com": "stateMachine:embedded"}
+"""The kind of resource that a service acts for, where trust policies name it (the CDK's of a state machine)."""
+
+
 def find_role(account_id: str, region: str, arn: str) -> Role | None:
     """A role by its ARN, or None."""
     partition = arn.split(":")[1] if arn.startswith("arn:") else get_partition(region)
@@ -57,7 +61,8 @@ def trusts(role: Role, service: str, *, account_id: str, region: str, source: st
     context: dict[str, Any] = {}
     if service in DOCUMENTED_SOURCES:
         part = f"arn:{get_partition(region)}:{DOCUMENTED_SOURCES[service]}:{region}:{account_id}:"
-        context = {"aws:SourceAccount": account_id, "aws:SourceArn": source or f"{part}embedded"}
+        resource = source or part + _RESOURCES.get(service, "embedded")
+        context = {"aws:SourceAccount": account_id, "aws:SourceArn": resource}
     trust = document_of(role.assume_role_policy_document)
     request = Request(action="sts:AssumeRole", resource=role.arn, service=service, context=context)
     return evaluate(request, Policies(resource=trust)).allowed
