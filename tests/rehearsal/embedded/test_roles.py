@@ -77,12 +77,15 @@ def test_a_role_is_assumed_only_by_whom_it_trusts(aws: Aws) -> None:
     with pytest.raises(ClientError, match=r"is not authorized to perform: sts:AssumeRole on .*role/execution"):
         sts.assume_role(RoleArn=f"{ROLE}/execution", RoleSessionName="me")
     for name, account in (("mine", ACCOUNT), ("theirs", "999999999999")):
-        for service in ("states", "sagemaker"):
+        for service, resource in (("states", "stateMachine:*"), ("sagemaker", "*")):  # as the CDK and this project ask
             trusted = {
                 "Effect": "Allow",
                 "Principal": {"Service": f"{service}.amazonaws.com"},
                 "Action": "sts:AssumeRole",
-                "Condition": {"StringEquals": {"aws:SourceAccount": account}},
+                "Condition": {
+                    "StringEquals": {"aws:SourceAccount": account},
+                    "ArnLike": {"aws:SourceArn": f"arn:aws:{service}:{REGION}:{account}:{resource}"},
+                },
             }
             iam.create_role(RoleName=f"{name}-{service}", AssumeRolePolicyDocument=json.dumps(policy(trusted)))
     states, sagemaker = aws.client("stepfunctions"), aws.client("sagemaker")
