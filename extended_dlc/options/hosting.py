@@ -145,7 +145,7 @@ InstanceScaling = InvocationScaling | ConcurrencyScaling
 
 @dataclass(frozen=True, kw_only=True)
 class Variant(Instances):
-    """More instances behind a real-time endpoint, with a model, an image or an instance type of their own."""
+    """More instances behind a real-time endpoint, with their own model, image or instance type."""
 
     name: str
     """Its name, unique in the endpoint: callers may ask for it as `TargetVariant`."""
@@ -154,16 +154,16 @@ class Variant(Instances):
     """Its share of the requests, as a ratio to the weights of all; 0 for none but those that ask for it. Default: 1."""
 
     model: ServedModel | None = None
-    """Which weights it serves. Default: the endpoint's."""
+    """The model that it serves. Default: the endpoint's."""
 
     image: ServingImage | None = None
-    """The image whose server answers. Default: the endpoint's."""
+    """Its image. Default: the endpoint's."""
 
     environment: Mapping[str, str] | None = None
     """More environment variables for its container. Default: the endpoint's."""
 
     scaling: InstanceScaling | None = None
-    """How the number of its instances follows the load. Default: it does not."""
+    """The scaling of its instances. Default: none."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -183,7 +183,7 @@ class RealTime(Instances):
     """Which instance gets a request: the one with the fewest unanswered, or any. Default: SageMaker's own, any."""
 
     scaling: InstanceScaling | None = None
-    """How the number of instances follows the load. Default: it does not."""
+    """The scaling of the instances. Default: none."""
 
     weight: float = 1
     """The share of the requests where there are `variants`, as a ratio to the weights of all. Default: 1."""
@@ -222,7 +222,7 @@ class Async(Instances):
     """Instances that take their requests from a queue: up to 1 GB from S3, up to an hour each, down to no instance."""
 
     scaling: BacklogScaling | None = None
-    """How the number of instances follows the queue. Default: it does not."""
+    """The scaling of the instances by the queue. Default: none."""
 
     concurrency: int | None = None
     """How many requests an instance gets at a time, 1 to 1000. Default: SageMaker's choice."""
@@ -232,13 +232,13 @@ class Async(Instances):
     Default: a new one, encrypted, kept when the stack is deleted."""
 
     expire_days: int | None = None
-    """After how many days what is in the new bucket is deleted. ValueError with `bucket`. Default: 30."""
+    """Days after which objects in the new bucket are deleted. ValueError with `bucket`. Default: 30."""
 
     success_topic: sns.ITopic | Literal["new"] | None = None
-    """Topic that is told of each answer, or `"new"` for one of the endpoint's own. Default: none."""
+    """Topic that gets a message for each answer, or `"new"` for a new topic. Default: none."""
 
     error_topic: sns.ITopic | Literal["new"] | None = None
-    """Topic that is told of each failure, or `"new"` for one of the endpoint's own. Default: none."""
+    """Topic that gets a message for each failure, or `"new"` for a new topic. Default: none."""
 
     answers_in_topics: bool = False
     """Whether the topics get the answers too, beside where these are in S3 (SageMaker API,
@@ -270,14 +270,14 @@ class Serverless:
     take more than one."""
 
     max_concurrency: int = 5
-    """How many requests are answered at a time, 1 to 200. Default: 5."""
+    """The number of concurrent requests, 1 to 200. Default: 5."""
 
     provisioned_concurrency: int | None = None
     """For how many of them containers are kept running, at most `max_concurrency`. Default: none, and the first request
     waits for its container."""
 
     scaling: ProvisionedScaling | None = None
-    """How the provisioned concurrency follows the load. Default: it does not."""
+    """The scaling of the provisioned concurrency. Default: none."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -320,10 +320,10 @@ class Component:
     """GPUs that each copy has for itself. ValueError without, where the instance type has some. Default: none."""
 
     model: ServedModel | None = None
-    """Which weights it serves. Default: the endpoint's."""
+    """The model that it serves. Default: the endpoint's."""
 
     image: ServingImage | None = None
-    """The image whose server answers. Default: the endpoint's."""
+    """Its image. Default: the endpoint's."""
 
     environment: Mapping[str, str] | None = None
     """More environment variables for its container. Default: the endpoint's."""
@@ -335,7 +335,7 @@ class Component:
     """How long model data may take from S3 to the instance, 60 to 3600 s. Default: the endpoint's."""
 
     scaling: CopyScaling | None = None
-    """How the number of copies follows the load. Default: it does not."""
+    """The scaling of the copies. Default: none."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -358,10 +358,10 @@ class Components(Instances):
     """The models, one or more; the first is the endpoint's own where it names no other."""
 
     maximum: int
-    """The most instances there may be."""
+    """The maximum number of instances."""
 
     minimum: int = 1
-    """The fewest there may be; 0 lets the endpoint go down to none when every component has no copy. Default: 1."""
+    """The minimum number of instances; with 0 the endpoint has none while no component has a copy. Default: 1."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -409,7 +409,7 @@ Hosting = RealTime | Async | Serverless | Components
 """The kinds of hosting."""
 
 ROUTING = {"least-outstanding-requests": "LEAST_OUTSTANDING_REQUESTS", "random": "RANDOM"}
-"""The routing strategies, by our names."""
+"""SageMaker's routing strategies, by the names of the option."""
 
 
 _MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"

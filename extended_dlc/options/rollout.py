@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """What all ways of updating have in common."""
+    """The options of every kind of update."""
 
     alarms: Sequence[cloudwatch.IAlarm | str] = ()
     """Alarms, or names of alarms, that roll an update back when they go off; 10 at most. Default: those of the
@@ -83,7 +83,7 @@ class AllAtOnce(_BlueGreen):
 
 @dataclass(frozen=True, kw_only=True)
 class Canary(_BlueGreen):
-    """A small part of the requests goes to the second fleet; the rest follows when it has baked."""
+    """A small part of the requests goes to the second fleet first; the rest follows after the baking time."""
 
     percent: int = 10
     """The small part, 1 to 50 % of the capacity. Default: 10 %."""
@@ -148,7 +148,7 @@ def check_rollout(rollout: Rollout, hosting: Hosting) -> None:
 
 
 def rollout_note(rollout: Rollout, hosting: Hosting) -> str | None:
-    """What is not known of an update in parts: how SageMaker rounds a part of a single instance or copy."""
+    """A note about an unknown: how SageMaker rounds a part of a single instance or copy."""
     from extended_dlc.options.hosting import MAIN_VARIANT, Components, RealTime, Serverless
 
     if isinstance(rollout, AllAtOnce) or isinstance(hosting, Serverless):

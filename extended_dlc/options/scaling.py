@@ -1,4 +1,4 @@
-"""How the capacity of an endpoint follows its load, on metrics that SageMaker publishes for its kind."""
+"""Scaling of an endpoint's capacity, on the metrics that SageMaker publishes for its hosting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from extended_dlc.options._values import OptionError, is_token, within
 
 COOLDOWN_SECONDS = 300
-"""What Application Auto Scaling itself takes for a SageMaker variant."""
+"""The cooldown that Application Auto Scaling itself uses for a SageMaker variant."""
 
 
 _EXPRESSION = re.compile(r"(cron|rate|at)\(.+\)")
@@ -17,17 +17,17 @@ _EXPRESSION = re.compile(r"(cron|rate|at)\(.+\)")
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduledCapacity:
-    """Limits of the capacity from a point in time on, until another takes over."""
+    """Limits of the capacity from a time on, until the next such action."""
 
     schedule: str
     """When, in the words of Application Auto Scaling: `cron(0 8 ? * MON-FRI *)`, `rate(1 day)` or
     `at(2027-01-01T00:00:00)`."""
 
     minimum: int | None = None
-    """The fewest from then on. Default: as before."""
+    """The minimum from then on. Default: unchanged."""
 
     maximum: int | None = None
-    """The most from then on. Default: as before."""
+    """The maximum from then on. Default: unchanged."""
 
     timezone: str = "UTC"
     """IANA name of the time zone that `schedule` is in. Default: UTC."""
@@ -46,13 +46,13 @@ class ScheduledCapacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """What all ways of scaling have in common."""
+    """The options of every kind of scaling."""
 
     maximum: int
-    """The most there may be."""
+    """The maximum."""
 
     minimum: int = 1
-    """The fewest there may be. Default: 1."""
+    """The minimum. Default: 1."""
 
     scale_in_seconds: int = COOLDOWN_SECONDS
     """How long to wait after a removal before the next. Default: 300 s."""
@@ -85,14 +85,14 @@ class Scaling:
 @dataclass(frozen=True, kw_only=True)
 class _RequestScaling(Scaling):
     requests_per_second: float
-    """How many requests a second one instance or copy bears: measure it with a load test."""
+    """The requests a second that one instance or copy can serve, as measured by a load test."""
 
     safety_factor: float = 0.5
     """Which part of that to aim at, above 0 and at most 1: the rest is for the time that a new one needs. Default: 0.5,
     what AWS starts with (developer guide, "Load testing your auto scaling configuration")."""
 
     def __post_init__(self) -> None:
-        """Refuse a load that cannot be."""
+        """Refuse a load out of range."""
         super().__post_init__()
         _above_zero("requests_per_second", self.requests_per_second, "what one bore in a load test")
         _above_zero("safety_factor", self.safety_factor, "a part of the measured load, as 0.5", most=1)
@@ -122,10 +122,10 @@ class ConcurrencyScaling(Scaling):
     """
 
     concurrent_requests: float
-    """How many requests at a time one instance is to work on."""
+    """The number of concurrent requests to aim at for one instance."""
 
     def __post_init__(self) -> None:
-        """Refuse a load that cannot be."""
+        """Refuse a load out of range."""
         super().__post_init__()
         _above_zero("concurrent_requests", self.concurrent_requests, "how many one instance can work on at a time")
 
@@ -138,13 +138,13 @@ class BacklogScaling(Scaling):
     """
 
     minimum: int = 0
-    """The fewest there may be. Default: none."""
+    """The minimum. Default: 0."""
 
     backlog_per_instance: float = 5
     """How many requests may wait for each instance. Default: 5."""
 
     def __post_init__(self) -> None:
-        """Refuse a load that cannot be."""
+        """Refuse a load out of range."""
         super().__post_init__()
         _above_zero("backlog_per_instance", self.backlog_per_instance, "how many requests may wait for one instance")
 
@@ -160,7 +160,7 @@ class ProvisionedScaling(Scaling):
     """Which part of the provisioned concurrency is to be in use, above 0 and at most 1. Default: 0.7."""
 
     def __post_init__(self) -> None:
-        """Refuse a load that cannot be."""
+        """Refuse a load out of range."""
         super().__post_init__()
         _above_zero("utilization", self.utilization, "a part of the provisioned concurrency, as 0.7", most=1)
 

@@ -1,4 +1,4 @@
-"""When an endpoint is there, and paid: `OfficeHours` or `ByHand`."""
+"""When an endpoint exists, and is billed: `OfficeHours` or `ByHand`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class ByHand:
 
 @dataclass(frozen=True, kw_only=True)
 class OfficeHours:
-    """A switch that is turned on and off by the clock."""
+    """A switch that EventBridge Scheduler turns on and off."""
 
     start: str
-    """When the endpoint is to be made, as `07:45`; it takes minutes until it answers."""
+    """When the endpoint is created, such as `07:45`; it answers some minutes later."""
 
     end: str
-    """When it is deleted, as `18:00`, on the same day."""
+    """When it is deleted on the same day, such as `18:00`."""
 
     days: str = "MON-FRI"
     """Days of the week, `MON` to `SUN`: some (`MON,WED`), from one to another (`MON-FRI`), or both. Default: Monday to
     Friday."""
 
     timezone: str = "UTC"
-    """The clock's, as the time zone database calls it: `Europe/Berlin`. Default: `UTC`."""
+    """The time zone of both times, such as `Europe/Berlin`. Default: `UTC`."""
 
     def __post_init__(self) -> None:
-        """Refuse what the clock does not know."""
+        """Refuse times, days and time zones that EventBridge Scheduler does not know."""
         for option, value in (("start", self.start), ("end", self.end)):
             if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
                 raise OptionError(option, value, "must be a time of day such as 07:45")

@@ -16,15 +16,15 @@ class VllmServing:
     """
 
     tensor_parallel_size: int | None = None
-    """Over how many GPUs each layer goes; the model's attention heads must be divisible by it. Default: all GPUs of the
-    instance. ValueError for more than it has."""
+    """The number of GPUs that share each layer; it must divide the number of the model's attention heads. Default: all
+    GPUs of the instance. ValueError for more than it has."""
 
     max_model_len: int | None = None
     """Tokens of a request, prompt and answer. Default: what the model was trained for, which may be more than the
     memory has room for."""
 
     gpu_memory_utilization: float | None = None
-    """The share of each GPU's memory that it takes, above 0 to 1. Default: vLLM's own, 0.9."""
+    """The share of each GPU's memory that vLLM uses, above 0 to 1. Default: vLLM's own, 0.9."""
 
     dtype: str | None = None
     """Number format of the weights: `auto`, `float16`, `bfloat16` …. Default: vLLM's own, the model's."""
@@ -33,10 +33,10 @@ class VllmServing:
     """How the weights are quantised: `awq`, `gptq`, `fp8` …. Default: what the model's config.json says."""
 
     enforce_eager: bool = False
-    """Whether to do without CUDA graphs: slower, and a little less memory. Default: with."""
+    """Whether to use no CUDA graphs, which is slower and saves a little memory. Default: no."""
 
     tool_call_parser: str | None = None
-    """The parser of the model's tool calls, as `hermes`, which lets the model choose tools. Default: it cannot."""
+    """The parser of the model's tool calls, such as `hermes`, with which the model may choose tools. Default: none."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
@@ -49,7 +49,7 @@ class VllmServing:
             )
 
     def environment(self, gpus: int) -> dict[str, str]:
-        """The variables, on an instance with so many GPUs."""
+        """The environment variables, on an instance with this number of GPUs."""
         within("tensor_parallel_size", self.tensor_parallel_size, 1, gpus, "take an instance type with more GPUs")
         values = {
             "TENSOR_PARALLEL_SIZE": self.tensor_parallel_size or gpus,

@@ -1,4 +1,4 @@
-"""Where weights lie: an archive or a prefix in S3, or a folder of this machine."""
+"""Checks of weights: an archive or a prefix in S3, or a local folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from extended_dlc.options._values import OptionError
 
 LARGEST_LOCAL_BYTES = 2 * 1024**3
-"""More than this is not packed at every synth that finds it changed, and not sent through the user's own line."""
+"""The largest folder: a synth packs it anew when it has changed, and the deployment uploads it from this machine."""
 
 
 def check_key(key: str) -> None:
@@ -21,7 +21,7 @@ def check_key(key: str) -> None:
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files of a model's folder by their paths in it; `OptionError` for a folder that is none."""
+    """The files of a model's folder by their paths in it; `OptionError` where it is no folder."""
     if not (folder / "config.json").is_file():
         raise OptionError(
             "folder", folder, "has no config.json: give the folder that save_pretrained of the model wrote"
