@@ -1,4 +1,4 @@
-"""A training in its container beside the bare script: start to first step, and last step to the model.
+"""A training in its container beside the bare script: start to first step, last step to the model, and all CPU time.
 
     python benchmarks/training.py --image localhost/cdkasset-….:latest --model FOLDER [--rounds 5] [--json FILE]
 
@@ -6,7 +6,8 @@ Three candidates take turns with the same script, packages, model and data: the 
 train`); the same without this project's module, as AWS's image is (`toolkit`); and the script alone, by the image's own
 Python in a container that runs already. The image is a training image in the store of the engine that CDK_DOCKER names,
 as `extended-dlc rehearse --scenario training` leaves one; its environment is that of `.rehearsal/engine.json`. The
-model is a small classifier. Target: the image takes at most 1.1 times what the script takes.
+model is a small classifier. Target: the image takes at most 1.1 times what the script takes. The CPU time is that of
+all processes in the container, by the shell's `times`; other work on the machine changes it least.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -31,8 +34,12 @@ ROOT = Path(__file__).parents[1]
 BASE_MODULE = "sagemaker_pytorch_container.training:main"
 LIMIT = 1.1
 
-Times = tuple[float, float]
-"""Seconds from the start to the first logged step, and from the last one to the end."""
+Times = tuple[float, float, float]
+"""Seconds from the start to the first logged step, from the last one to the end, and of CPU time."""
+
+PARTS = ("start to first step", "last step to end", "CPU time")
+ENTRY = "bash -m start_with_right_hostname.sh train"
+"""What the image's entry point runs."""
 
 
 def timed(command: list[str], environment: dict[str, str]) -> Times:
@@ -49,7 +56,9 @@ def timed(command: list[str], environment: dict[str, str]) -> Times:
                 steps.append(time.monotonic())
     if process.returncode or not steps:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{''.join(told[-30:])}")
-    return steps[0] - begun, time.monotonic() - steps[-1]
+    ended = time.monotonic()
+    cpu = sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", told[-1]))
+    return steps[0] - begun, ended - steps[-1], cpu
 
 
 @contextmanager
@@ -89,15 +98,18 @@ class Bench:
         command = training.command(self.engine, self.image)
         try:
             if candidate != "script":
-                return timed(command, self.environment)
+                before = command[: command.index(self.image)]
+                counted = ["--entrypoint=bash", self.image, "-c", f"{ENTRY} && times"]
+                return timed([*before, *counted], self.environment)
             waits = [*command[: command.index(self.image)], "--entrypoint=sleep", "--detach", self.image, "3600"]
             with running(self.engine, waits, self.environment) as name:
                 told = [f"--env={key}={value}" for key, value in training.variables(inside=True).items()]
                 unpack = "mkdir -p /tmp/code && tar -xzf /opt/ml/input/data/code/sourcedir.tar.gz -C /tmp/code"
                 ready = [self.engine, "exec", name, "bash", "-c", unpack]
                 subprocess.run(ready, env=self.environment, check=True, capture_output=True)
-                script = ["--workdir=/tmp/code", name, "python", training.program, *training.arguments()]
-                return timed([self.engine, "exec", *told, *script], self.environment)
+                script = shlex.join(["python", training.program, *training.arguments()])
+                run = ["--workdir=/tmp/code", name, "bash", "-c", f"{script} && times"]
+                return timed([self.engine, "exec", *told, *run], self.environment)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -118,9 +130,9 @@ def main() -> None:
         for place in range(3):
             name = candidates[(place + number) % 3]
             found[name].append(bench.take(name))
-            print(f"round {number + 1}, {name}: {found[name][-1][0]:.2f} s, {found[name][-1][1]:.2f} s", flush=True)
+            print(f"round {number + 1}, {name}: " + ", ".join(f"{each:.2f} s" for each in found[name][-1]), flush=True)
     print(f"load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for part, what in enumerate(("start to first step", "last step to end")):
+    for part, what in enumerate(PARTS):
         least = {name: min(times[part] for times in taken) for name, taken in found.items()}
         for other in ("script", "toolkit"):
             ratios = [ours[part] / theirs[part] for ours, theirs in zip(found["image"], found[other], strict=True)]
