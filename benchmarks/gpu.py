@@ -177,7 +177,7 @@ class Bench:
                     firsts.append(time.perf_counter() - began)
 
             one = self.asked(chance, chance.randint(8, self.sizes["tokens"]), **arguments(chance))
-            steps.add(Writing(asked=[one], finish=lambda made: len(made[0][0].tokens), told=hear), Job())
+            steps.add(Writing(asked=[one], finish=lambda made: len(made[0][0].tokens), on_token=hear), Job())
             waiting.append(began)
 
         for _ in range(count):

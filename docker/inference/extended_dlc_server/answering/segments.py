@@ -116,13 +116,13 @@ class Scorer:
             said = [self._tokens(segment, start) for segment in segments]
             tokens = [*asked, *(token for one in said for token in one)][: self._positions]
             scores = self._logits(encoded, tokens).log_softmax(-1) if segments else None
-        place = len(asked)
-        for segment, own in zip(segments, said, strict=True):
-            places = range(place, min(place + len(own), len(tokens)))
-            likely = [float(scores[at - 1, tokens[at]]) for at in places] if scores is not None else []
-            segment.tokens, segment.seek, segment.no_speech_prob = own, int(start * FRAMES), silence
+        position = len(asked)
+        for segment, tokens_of_it in zip(segments, said, strict=True):
+            positions = range(position, min(position + len(tokens_of_it), len(tokens)))
+            likely = [float(scores[index - 1, tokens[index]]) for index in positions] if scores is not None else []
+            segment.tokens, segment.seek, segment.no_speech_prob = tokens_of_it, int(start * FRAMES), silence
             segment.avg_logprob = sum(likely) / len(likely) if likely else 0.0
-            place += len(own)
+            position += len(tokens_of_it)
         return language
 
     def _logits(self, encoded: Any, tokens: list[int]) -> Any:

@@ -144,9 +144,9 @@ def require_peft(adapter: Adapter, incomplete: Incomplete) -> bool:
     return False
 
 
-def without_adapter(folder: Path, place: Path) -> Path:
+def without_adapter(folder: Path, target: Path) -> Path:
     """Link all files but the adapter's into another folder: transformers would load an adapter by itself."""
     for file in folder.iterdir():
         if file.name != ADAPTER_CONFIG and file.name not in ADAPTERS:
-            (place / file.name).symlink_to(file.resolve())
-    return place
+            (target / file.name).symlink_to(file.resolve())
+    return target

@@ -138,8 +138,12 @@ def _is_model(path: str) -> bool:
 
 
 def _half_an_adapter(name: str, *, has_config: bool) -> str:
-    there, missing = (ADAPTER_CONFIG, " or ".join(ADAPTERS)) if has_config else ("an adapter's weights", ADAPTER_CONFIG)
-    return f"{name} has {there} and no {missing}: deliver both or, where the adapter is merged into the model, neither"
+    present, missing = (
+        (ADAPTER_CONFIG, " or ".join(ADAPTERS)) if has_config else ("an adapter's weights", ADAPTER_CONFIG)
+    )
+    return (
+        f"{name} has {present} and no {missing}: deliver both or, where the adapter is merged into the model, neither"
+    )
 
 
 def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:

@@ -80,22 +80,22 @@ def fields_read(model_type: str) -> frozenset[str] | None:
     return frozenset(taken | set(vars(made)))
 
 
-def _translate(done: Translation, config: dict[str, Any], reads: Reads, place: str) -> None:
+def _translate(done: Translation, config: dict[str, Any], reads: Reads, prefix: str) -> None:
     for name, part in config.items():
         if isinstance(part, Mapping) and "model_type" in part:
             config[name] = dict(part)
-            _translate(done, config[name], reads, f"{place}{name}.")
+            _translate(done, config[name], reads, f"{prefix}{name}.")
     known = reads(str(config.get("model_type")))
     if known is None:
         return
     if "dtype" in config and "dtype" not in known:
         config.setdefault("torch_dtype", config.pop("dtype"))
     if _ROPE in config and _ROPE not in known:
-        _translate_rope(done, config, known, place)
+        _translate_rope(done, config, known, prefix)
     if _LAYERS in config and _LAYERS not in known:
-        _translate_layers(done, config, place)
+        _translate_layers(done, config, prefix)
     done.unread += [
-        place + name
+        prefix + name
         for name, value in config.items()
         if name not in known and not name.startswith("_") and value not in _UNSAID and not _is_bookkeeping(name)
     ]
@@ -105,11 +105,11 @@ def _is_bookkeeping(name: str) -> bool:
     return name in ("auto_map", "model_type", "quantization_config", "torch_dtype", "transformers_version", "use_cache")
 
 
-def _translate_rope(done: Translation, config: dict[str, Any], known: frozenset[str], place: str) -> None:
+def _translate_rope(done: Translation, config: dict[str, Any], known: frozenset[str], prefix: str) -> None:
     rope = config.pop(_ROPE)
     if rope in _UNSAID:
         return
-    named = f"{place}{_ROPE} ({rope})"
+    named = f"{prefix}{_ROPE} ({rope})"
     if not isinstance(rope, Mapping) or any(isinstance(value, Mapping) for value in rope.values()):
         done.lost.append(named)
         return
@@ -121,14 +121,14 @@ def _translate_rope(done: Translation, config: dict[str, Any], known: frozenset[
             continue
         said.update({alias: value for alias in (name, *others) if alias in known})
         if not known & {name, *others}:
-            done.lost.append(f"{place}{_ROPE}.{name} ({value})")
+            done.lost.append(f"{prefix}{_ROPE}.{name} ({value})")
     if kind != "default":
         if "rope_scaling" not in known or kind not in _rope_types():
             done.lost.append(named)
             return
         said["rope_scaling"] = {"rope_type": kind, **rest}
     config.update(said)
-    done.changed.append(f"{place}{_ROPE} as {', '.join(sorted(said))}")
+    done.changed.append(f"{prefix}{_ROPE} as {', '.join(sorted(said))}")
 
 
 def _rope_types() -> frozenset[str]:
@@ -137,7 +137,7 @@ def _rope_types() -> frozenset[str]:
     return frozenset(modeling_rope_utils.ROPE_INIT_FUNCTIONS)
 
 
-def _translate_layers(done: Translation, config: dict[str, Any], place: str) -> None:
+def _translate_layers(done: Translation, config: dict[str, Any], prefix: str) -> None:
     """Drop layer_types; it counts as lost unless the installed release treats the layers the same way by default."""
     layers = config.pop(_LAYERS)
     if not isinstance(layers, list):
@@ -149,4 +149,4 @@ def _translate_layers(done: Translation, config: dict[str, Any], place: str) -> 
     else:
         same = set(windows) == {has_window} and set(layers) <= {"full_attention", "sliding_attention"}
     if not same:
-        done.lost.append(f"{place}{_LAYERS} ({', '.join(sorted(set(map(str, layers))))})")
+        done.lost.append(f"{prefix}{_LAYERS} ({', '.join(sorted(set(map(str, layers))))})")

@@ -32,7 +32,7 @@ _SECONDS = 60
 _PAUSES = (0, 1, 5)
 """Seconds before each try of a part."""
 
-_places = threading.Semaphore(CONNECTIONS)
+_connections = threading.Semaphore(CONNECTIONS)
 
 
 class NoPartsError(Exception):
@@ -97,7 +97,7 @@ def _fetch_all(source: _Source, size: int, target: int) -> None:
     over = threading.Event()
 
     def fetch_one(start: int) -> None:
-        with _places:
+        with _connections:
             for tries, pause in enumerate(_PAUSES, 1):
                 if over.wait(pause):
                     return
@@ -129,14 +129,14 @@ def _fetch_part(source: _Source, start: int, end: int, size: int, target: int) -
             response.raise_for_status()
         if response.status_code != 206 or response.headers.get("Content-Range") != f"bytes {start}-{end - 1}/{size}":
             raise NoPartsError
-        place = start
+        offset = start
         for piece in pieces:
-            if place + len(piece) > end:
+            if offset + len(piece) > end:
                 raise NoPartsError
-            os.pwrite(target, piece, place)
-            place += len(piece)
-    if place != end:
-        raise ConnectionError(f"{end - place} bytes of a part are missing")
+            os.pwrite(target, piece, offset)
+            offset += len(piece)
+    if offset != end:
+        raise ConnectionError(f"{end - offset} bytes of a part are missing")
 
 
 @contextmanager

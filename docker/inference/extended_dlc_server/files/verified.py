@@ -119,9 +119,9 @@ class Following:
             with path.open("rb", buffering=0) as opened:  # it stays valid when the file is renamed
                 while True:
                     over = self._written.is_set()  # read it before the size, so that the last round reads everything
-                    there = self._file.size if over else end_of_data(opened.fileno(), self._length) - _UNFINISHED
-                    while self._length < there:
-                        count = os.preadv(opened.fileno(), [buffer[: there - self._length]], self._length)
+                    available = self._file.size if over else end_of_data(opened.fileno(), self._length) - _UNFINISHED
+                    while self._length < available:
+                        count = os.preadv(opened.fileno(), [buffer[: available - self._length]], self._length)
                         if not count:
                             break
                         self._digest.update(buffer[:count])

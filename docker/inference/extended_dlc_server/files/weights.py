@@ -86,14 +86,14 @@ class Weights:
 
     @property
     def config_folder(self) -> Path:
-        own = self.adapter is not None and (self.adapter.folder / "config.json").is_file()
-        return self.adapter.folder if self.adapter and own else self.folder
+        has_one = self.adapter is not None and (self.adapter.folder / "config.json").is_file()
+        return self.adapter.folder if self.adapter and has_one else self.folder
 
     @property
     def modules_folder(self) -> Path:
         """The folder of the sentence-transformers files: an adapter may come with those of its training."""
-        own = self.adapter is not None and (self.adapter.folder / MODULES).is_file()
-        return self.adapter.folder if self.adapter and own else self.folder
+        has_one = self.adapter is not None and (self.adapter.folder / MODULES).is_file()
+        return self.adapter.folder if self.adapter and has_one else self.folder
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -117,9 +117,9 @@ class Weights:
 
     def described(self) -> str:
         """Return name, folder and size for the log."""
-        place = "" if str(self.folder) == self.name else f" in {self.folder}"
+        location = "" if str(self.folder) == self.name else f" in {self.folder}"
         adapter = f" with the adapter {self.adapter.name}" if self.adapter else ""
-        return f"{self.name}{place}, {_readable(self.size)} of weights{adapter}"
+        return f"{self.name}{location}, {_readable(self.size)} of weights{adapter}"
 
     @property
     def size(self) -> int:
@@ -134,14 +134,16 @@ def find_weights(settings: Settings, incomplete: Incomplete | None = None, *, ev
     an adapter gets its base model, and anything missing goes to `incomplete`.
     """
     folder = settings.model_folder
-    here = Weights(folder=folder, name=str(folder))
+    delivered = Weights(folder=folder, name=str(folder))
     if every_file:
-        return here if settings.model_folder_holds_a_model else _from_hub(settings.model_source, settings, every_file)
+        return (
+            delivered if settings.model_folder_holds_a_model else _from_hub(settings.model_source, settings, every_file)
+        )
     incomplete = incomplete or Incomplete(allowed=settings.allow_incomplete)
     if settings.model_id is None or settings.model_folder_holds_a_model or settings.model_folder_holds_an_adapter:
         _ = settings.model_source  # raises the error message for a folder without a model
-        here.check()
-        return _with_base(here, settings, incomplete)
+        delivered.check()
+        return _with_base(delivered, settings, incomplete)
     if settings.program_file is None and (why := _forgotten(folder)):
         raise StartError(f"HF_MODEL_ID ('{settings.model_id}') would be served instead of what was delivered: {why}")
     return _with_base(_from_hub(settings.model_id, settings, every_file), settings, incomplete)
@@ -166,8 +168,8 @@ def _with_base(found: Weights, settings: Settings, incomplete: Incomplete) -> We
     )
     can_apply = require_peft(adapter, incomplete)
     if has_weights(names_in(found.folder)):
-        place = Path(tempfile.mkdtemp(prefix="model-without-adapter-"))
-        base = Weights(folder=without_adapter(found.folder, place), name=found.name)
+        folder = Path(tempfile.mkdtemp(prefix="model-without-adapter-"))
+        base = Weights(folder=without_adapter(found.folder, folder), name=found.name)
     else:
         given = settings.model_id if found.folder == settings.model_folder else None
         wanted = given or adapter.base
@@ -251,9 +253,9 @@ def place_cache(environment: MutableMapping[str, str], model_id: str | None, oth
         return
     roomiest, most = (default, shutil.disk_usage(_existing(default)).free) if is_usable else (None, -1)
     for folder in filter(_can_be_written, others):
-        there = _existing(folder)
-        free = shutil.disk_usage(there).free
-        if free > most and not (is_usable and there.stat().st_dev == _existing(default).stat().st_dev):
+        existing = _existing(folder)
+        free = shutil.disk_usage(existing).free
+        if free > most and not (is_usable and existing.stat().st_dev == _existing(default).stat().st_dev):
             roomiest, most = folder / "huggingface", free
     if roomiest is not None and roomiest != default:
         environment["HF_HOME"] = str(roomiest)
@@ -270,14 +272,14 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
     name, text = weights.name, str(error)
     if "load tokenizer" in text or "backend tokenizer" in text or _is_about_tokenizers(error):
         folder = weights.tokenizer_folder
-        there = [name for name in VOCABULARIES if (folder / name).is_file()]
-        if not there:
+        present = [name for name in VOCABULARIES if (folder / name).is_file()]
+        if not present:
             return (
                 f"{name} has no tokenizer ({', '.join(VOCABULARIES[:3])} …), and nothing can be asked without: deliver "
                 "the files too that tokenizer.save_pretrained writes"
             )
         return (
-            f"the tokenizer of {name} cannot be made of {', '.join(there)} with transformers {version} "
+            f"the tokenizer of {name} cannot be made of {', '.join(present)} with transformers {version} "
             f"({type(error).__name__}: {text.splitlines()[0] if text else ''}): deliver all files that "
             "tokenizer.save_pretrained writes, or build the image with the release that wrote them"
         )

@@ -222,8 +222,8 @@ class Exchange:
             await self._extensions[RESPOND](status, content_type, body)
             self.status, self.bytes_out = status, len(body)
         else:
-            own = {"content-length": str(len(body)), "content-type": content_type}
-            await self._begin(status, {**headers, **own})
+            required = {"content-length": str(len(body)), "content-type": content_type}
+            await self._begin(status, {**headers, **required})
             await self._part(body, more=False)
 
     async def send_event(self, event: bytes) -> None:

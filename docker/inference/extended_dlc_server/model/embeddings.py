@@ -70,12 +70,12 @@ def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | 
         return pooled_by(None)
 
 
-def most_tokens(said: int | None, tokenizer: Any, positions: int, told: int | None) -> int:
+def most_tokens(said: int | None, tokenizer: Any, positions: int, setting: int | None) -> int:
     """Return the length at which texts are truncated: the repository's, or its tokenizer's, at most `positions`.
 
-    `told` is the setting for it, which `positions` already includes.
+    `setting` is what the operator asks for, which `positions` already includes.
     """
-    if told is not None:
+    if setting is not None:
         return positions
     usual = said or tokenizer.model_max_length
     return int(min(usual, positions))
@@ -213,19 +213,19 @@ class Embeddings:
         read: list[dict[str, list[int]]] = [
             {"input_ids": [] if isinstance(text, str) else text[: self.most_tokens]} for text in texts
         ]
-        places = [place for place, text in enumerate(texts) if isinstance(text, str)]
-        if not places:
+        indexes = [index for index, text in enumerate(texts) if isinstance(text, str)]
+        if not indexes:
             return read
         usual = tokenizer.truncation_side
         tokenizer.truncation_side = side.lower() or usual
         try:
-            for start in range(0, len(places), MOST_TOGETHER):
+            for start in range(0, len(indexes), MOST_TOGETHER):
                 check()
-                chosen = places[start : start + MOST_TOGETHER]
-                given = [f"{prompt}{texts[place]}" for place in chosen]
+                chosen = indexes[start : start + MOST_TOGETHER]
+                given = [f"{prompt}{texts[index]}" for index in chosen]
                 made = tokenizer(given, truncation=True, max_length=self.most_tokens)
-                for number, place in enumerate(chosen):
-                    read[place] = {name: of[number] for name, of in made.items() if name in self._takes}
+                for number, index in enumerate(chosen):
+                    read[index] = {name: of[number] for name, of in made.items() if name in self._takes}
         finally:
             tokenizer.truncation_side = usual
         return read

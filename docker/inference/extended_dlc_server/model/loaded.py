@@ -83,8 +83,8 @@ def invented(model: Any, report: Mapping[str, Any]) -> dict[str, Any]:
             if spelt in weights:
                 found[spelt] = weights[spelt]
                 break
-    brought = {_place(value) for name, value in weights.items() if name not in found}
-    return {name: value for name, value in found.items() if _place(value) is None or _place(value) not in brought}
+    brought = {_pointer(value) for name, value in weights.items() if name not in found}
+    return {name: value for name, value in found.items() if _pointer(value) is None or _pointer(value) not in brought}
 
 
 def tie_heads(model: Any, lacking: Mapping[str, Any]) -> bool:
@@ -123,7 +123,7 @@ def _shape(size: Any) -> str:
     return "x".join(map(str, size)) or "1"
 
 
-def _place(tensor: Any) -> int | None:
+def _pointer(tensor: Any) -> int | None:
     """Return the tensor's data pointer, equal for tied weights; None for a meta tensor."""
     return None if tensor.device.type == "meta" else tensor.data_ptr() or None
 
@@ -206,12 +206,12 @@ def _changes(weights: Collection[Any], model: Any, before: bytes, ask: Callable[
 
 def _with_config(folder: Path, config: Mapping[str, Any]) -> Path:
     """Make a folder of links to the files, with another config.json: a config passed to `pipeline()` is not used."""
-    place = Path(tempfile.mkdtemp(prefix="model-with-config-"))
+    target = Path(tempfile.mkdtemp(prefix="model-with-config-"))
     for file in folder.iterdir():
         if file.name != "config.json":
-            (place / file.name).symlink_to(file.resolve())
-    (place / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return place
+            (target / file.name).symlink_to(file.resolve())
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return target
 
 
 def _encoder(folder: Path, options: dict[str, Any]) -> Any:

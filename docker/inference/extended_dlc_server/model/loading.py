@@ -62,9 +62,9 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     if not hooks.functions:
         return load_pipelines(settings)
     if "model_fn" not in hooks.functions:
-        (own,) = load_pipelines(settings, for_own_code=True)
+        (model,) = load_pipelines(settings, for_own_code=True)
         context = _context(settings, str(settings.model_folder))
-        return [UserModel(hooks, context, own.pipeline, own)]
+        return [UserModel(hooks, context, model.pipeline, model)]
     # Without known weights, the user's model_fn finds its own.
     known = settings.model_id is not None or settings.model_folder_holds_a_model
     with part_of_start("download"):
@@ -120,12 +120,12 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
         version=transformers.__version__,
     )
 
-    def placed(told: str) -> Placement:
+    def placed(dtype: str) -> Placement:
         found = place(
             seen_gpus(),
             size=weights.size,
             stored=config.get("dtype") or config.get("torch_dtype"),
-            told=told,
+            told=dtype,
             has_accelerate=importlib.util.find_spec("accelerate") is not None,
             cpu_multiplies_bfloat16=multiplies_bfloat16() and not for_own_code,
         )

@@ -20,7 +20,7 @@ from ..machine.points import end_at_layers
 from ..machine.worker import Shared
 from ..reading.decoding import Decoded, Expected
 from ..reading.tasks import kind_of
-from ..reading.tgi import Told, described, watched
+from ..reading.tgi import Recorded, described, watched
 from ..reading.tokens import TokenCounter
 from ..settings import Settings
 from ..writing.scheduler import Scheduler
@@ -58,8 +58,8 @@ class Model:
         self.embeddings: Embeddings | None = None
         self.reranker: Reranker | None = None
         if sentences is not None and pipeline.tokenizer is not None:
-            told = settings.max_input_tokens
-            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, lengths.limits.input_tokens, told)
+            setting = settings.max_input_tokens
+            most = most_tokens(sentences.max_tokens, pipeline.tokenizer, lengths.limits.input_tokens, setting)
             if isinstance(sentences, Recipe):
                 self.embeddings = Embeddings(pipeline, sentences, task, most)
             else:
@@ -147,12 +147,14 @@ class Model:
         if request.arguments is None:  # the request comes from user code, which decodes on this thread
             self.prepare(request)
         try:
-            with panics_are_errors(), watched(request.wishes, self.pipeline) as (more, told):
+            with panics_are_errors(), watched(request.wishes, self.pipeline) as (more, recorded):
                 result = self._call(request.inputs, self._with(more, request.arguments or {}))
         except Exception as error:
             raise self._explained(error) from error
         if request.wishes.details:
-            result[0]["details"] = described(told, request.wishes, self.pipeline.tokenizer, self._reason(told, request))
+            result[0]["details"] = described(
+                recorded, request.wishes, self.pipeline.tokenizer, self._reason(recorded, request)
+            )
         return result
 
     def run(self, work: Callable[[], Any]) -> Any:
@@ -169,11 +171,11 @@ class Model:
             return {**arguments, "generate_kwargs": {**arguments.get("generate_kwargs", {}), **more}}
         return {**arguments, **more}
 
-    def _reason(self, told: Told, request: Decoded) -> str:
+    def _reason(self, recorded: Recorded, request: Decoded) -> str:
         arguments = request.arguments or {}
         ends = arguments.get("eos_token_id", self.pipeline.model.generation_config.eos_token_id)
-        by_text = bool(request.wishes.stops) and len(told.tokens) != arguments.get("max_new_tokens")
-        return finish_reason(told.tokens, ends, stopped_by_text=by_text)
+        by_text = bool(request.wishes.stops) and len(recorded.tokens) != arguments.get("max_new_tokens")
+        return finish_reason(recorded.tokens, ends, stopped_by_text=by_text)
 
     def answer_together(self, requests: Sequence[Decoded]) -> list[bytes | Exception]:
         """Answer requests with equal parameters as one batch; after an error, the worker runs each of them alone."""
@@ -213,19 +215,19 @@ class Model:
         try:
             with (
                 panics_are_errors(),
-                watched(request.wishes, pipeline) as (more, told),
+                watched(request.wishes, pipeline) as (more, recorded),
                 events.flushed_by(pipeline.model),
             ):
-                events.likely = told.likely
+                events.likely = recorded.likely
                 (result,) = pipeline(request.inputs, streamer=events, **self._with(more, request.arguments or {}))
         except StreamEndedError:
             raise
         except Exception as error:
             events.flush()
             raise self._explained(error) from error
-        told.tokens = events.tokens
+        recorded.tokens = events.tokens
         request.tokens.prompt = events.prompt_tokens
-        about = {"finish_reason": self._reason(told, request), "generated_tokens": len(events.tokens)}
+        about = {"finish_reason": self._reason(recorded, request), "generated_tokens": len(events.tokens)}
         seen = {"input_length": events.prompt_tokens, "seed": request.wishes.seed}
         events.finish(**result, details={**about, **seen})
         return len(events.tokens)
@@ -292,11 +294,11 @@ class Model:
             return device or error
         log.info("a request does not fit the model: %s", frames(error))
         # messages of these types are written for the caller; those of others may expose internals
-        told = f": {shown_text(error)}" if isinstance(error, (ValueError, TypeError, KeyError)) else ""
+        detail = f": {shown_text(error)}" if isinstance(error, (ValueError, TypeError, KeyError)) else ""
         return ModelFailedError(
             400,
             "refused-by-model",
-            f"the model refuses this request ({type(error).__name__}{told}): its inputs or parameters do not fit",
+            f"the model refuses this request ({type(error).__name__}{detail}): its inputs or parameters do not fit",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..machine.ending import check
 from ..reading.chats import is_chat
 from ..reading.decoding import Decoded
-from ..reading.tgi import Told, described
+from ..reading.tgi import Recorded, described
 from ..writing.choosing import Plan, Plans, plan_of
 from ..writing.generating import Generation, Row
 from ..writing.streaming import Emit, TokenEvents
@@ -66,10 +66,10 @@ class PipelineTexts:
         """Return the plan for these options, with the defaults of the pipeline and of the model."""
         prepare = getattr(self._pipeline, "_prepare_generate_kwargs", dict)
         given = prepare(dict(options))
-        own = self._pipeline.model.generation_config
-        config = given.pop("generation_config", None) or getattr(self._pipeline, "generation_config", None) or own
-        told = {name: value for name, value in config.to_dict().items() if value is not None}
-        return plan_of(own, {**told, **given})
+        of_model = self._pipeline.model.generation_config
+        config = given.pop("generation_config", None) or getattr(self._pipeline, "generation_config", None) or of_model
+        defaults = {name: value for name, value in config.to_dict().items() if value is not None}
+        return plan_of(of_model, {**defaults, **given})
 
     def _prompt(
         self, one: Any, request: Decoded, plan: Plan, before: Mapping[str, Any], after: Mapping[str, Any]
@@ -130,18 +130,18 @@ class TextsRequest:
         """The generation of each prompt."""
         return [prompt.asked for prompt in self._prompts]
 
-    def told(self, emit: Emit) -> Callable[[Row, str], None]:
+    def on_token(self, emit: Emit) -> Callable[[Row, str], None]:
         """Return a callback that emits an event for each token; `end` emits the last one, with the answer."""
         events = self._events = TokenEvents(self._pipeline.tokenizer, emit)
         events.prompt_tokens = len(self.asked[0].tokens or ())
 
-        def told(row: Row, _: str) -> None:
+        def on_token(row: Row, _: str) -> None:
             events.likely = row.likely
             events.add(row.tokens[-1])
             if not row.reason:
                 events.flush()
 
-        return told
+        return on_token
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
         """Return the response body, or with `emit` send the last event and return the number of tokens."""
@@ -151,11 +151,11 @@ class TextsRequest:
         wishes, row = self._request.wishes, made[0][0]
         if emit is None:
             if wishes.details:
-                told = Told(tokens=row.tokens, likely=row.likely)
-                about = described(told, wishes, self._pipeline.tokenizer, _REASONS[row.reason])
+                recorded = Recorded(tokens=row.tokens, likely=row.likely)
+                about = described(recorded, wishes, self._pipeline.tokenizer, _REASONS[row.reason])
                 results[0][0]["details"] = about
             return self._written(results[0] if self._is_one else results, self._request)
-        assert self._events is not None  # noqa: S101 - `told` has set it before the first token
+        assert self._events is not None  # noqa: S101 - `on_token` has set it before the first token
         about = {"finish_reason": _REASONS[row.reason], "generated_tokens": generated}
         seen = {"input_length": self._events.prompt_tokens, "seed": wishes.seed}
         self._events.finish(**results[0][0], details={**about, **seen})

@@ -13,7 +13,7 @@ from ..reading.chats import Chats
 from ..reading.openai_fields import sampling_of, stops_of
 from ..reading.parameter_table import Limits
 from ..writing.choosing import Plan, Plans, plan_of
-from ..writing.generating import Generation, Row, Told, generate
+from ..writing.generating import Generation, OnToken, Row, generate
 from ..writing.replies import MarkedReply, Reply, SchemaReply, TemplateReply, Thinking, thinking_of
 from ..writing.scheduler import Scheduler
 from ..writing.streaming import Emit, StreamEndedError
@@ -43,7 +43,7 @@ class Asked:
 class Joining(Protocol):
     """A request that may join the scheduler."""
 
-    def told(self, emit: Emit) -> Told:
+    def on_token(self, emit: Emit) -> OnToken:
         """Return a callback that makes an event of each token."""
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
@@ -164,7 +164,7 @@ class Writer:
         if self.steps is None or any(one.plan is None or not one.tokens for one in asked):
             return None
         return lambda emit: Writing(
-            asked=asked, finish=lambda made: request.end(made, emit), told=request.told(emit) if emit else None
+            asked=asked, finish=lambda made: request.end(made, emit), on_token=request.on_token(emit) if emit else None
         )
 
     def prompt(self, text: str, *, special: bool) -> list[int]:
@@ -224,12 +224,15 @@ class Writer:
         )
 
     def write(
-        self, asked: Sequence[Generation], told: Told = lambda row, text: None, gone: threading.Event | None = None
+        self,
+        asked: Sequence[Generation],
+        on_token: OnToken = lambda row, text: None,
+        gone: threading.Event | None = None,
     ) -> list[list[Row]]:
         """Generate the sequences of each request; errors are raised as `RequestError` or `FatalError`."""
         try:
             with panics_are_errors():
-                return generate(self.pipeline, asked, told, gone)
+                return generate(self.pipeline, asked, on_token, gone)
         except StreamEndedError:
             raise
         except Exception as error:

@@ -81,8 +81,8 @@ class Chats:
     @staticmethod
     def goes_on(messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
         """Whether to continue the last message: by default, if its role is assistant."""
-        told = arguments.get("continue_final_message")
-        return bool(messages[-1]["role"] == "assistant" if told is None else told)
+        asked = arguments.get("continue_final_message")
+        return bool(messages[-1]["role"] == "assistant" if asked is None else asked)
 
     def _messages(self, chat: Any) -> list[dict[str, Any]]:
         if not isinstance(chat, list) or not 0 < len(chat) <= MOST_MESSAGES:

@@ -346,9 +346,11 @@ class _Reader(_Texts):
     def _assets(self, value: Any, where: str, beside: Any) -> dict[str, Any]:
         if not isinstance(value, dict) or "" in value:
             raise self._bad(f"'{where}' must be an object with images in base64, by the names that stand for them")
-        places = sum(text.count(name) for text in strings_in(beside) for name in value)
-        if places > MOST_PLACES:
-            raise self._bad(f"the names in '{where}' stand in {places} places, and at most {MOST_PLACES} may be images")
+        references = sum(text.count(name) for text in strings_in(beside) for name in value)
+        if references > MOST_PLACES:
+            raise self._bad(
+                f"the names in '{where}' stand in {references} places, and at most {MOST_PLACES} may be images"
+            )
         read = {}
         for name, given in value.items():
             if isinstance(given, dict):

@@ -184,18 +184,18 @@ def object_of(incoming: Incoming) -> dict[str, Any]:
     return document
 
 
-def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], own: str) -> dict[str, Any]:
+def check_fields(document: Mapping[str, Any], table: Mapping[str, Type], main: str) -> dict[str, Any]:
     """Validate each field by its type; 400 names the first that is unknown or invalid.
 
-    `own` is the main field, such as `messages`, which is validated elsewhere. A null field counts as missing.
+    `main` is the main field, such as `messages`, which is validated elsewhere. A null field counts as missing.
     """
     checked: dict[str, Any] = {}
     for name, value in document.items():
-        if value is None or name == own or name in PASSED_OVER:
+        if value is None or name == main or name in PASSED_OVER:
             continue
         rule = table.get(name)
         if rule is None:
-            message = unknown(name, {*table, own}, {**_OF_OURS, **REFUSED}).message
+            message = unknown(name, {*table, main}, {**_OF_OURS, **REFUSED}).message
             raise BadFieldError("unknown-field", name[:100], message.replace("parameter", "field", 1))
         try:
             checked[name] = check_field(name, value, rule)
@@ -220,8 +220,8 @@ def check_field(name: str, value: Any, rule: Type, *, sent: Any = None) -> Any:
 
 def unknown_field(name: str, known: Iterable[str]) -> BadFieldError:
     """Make the error for an unknown field, with the names of the known ones."""
-    there = ", ".join(sorted(known))
-    return BadFieldError("unknown-field", name, f"{shown(name)} is not a field of this request, which has: {there}")
+    names = ", ".join(sorted(known))
+    return BadFieldError("unknown-field", name, f"{shown(name)} is not a field of this request, which has: {names}")
 
 
 def stops_of(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def sampling_of(fields: Mapping[str, Any], config: Any) -> dict[str, Any]:
 
     The defaults are those of the model's generation_config.json, then those of OpenAI: sampling from all tokens.
     """
-    own = config.to_diff_dict()
+    defaults = config.to_diff_dict()
     chosen: dict[str, Any] = {
         argument: fields[name]
         for name, argument in {"min_tokens": "min_new_tokens", "repetition_penalty": "repetition_penalty"}.items()
@@ -245,15 +245,15 @@ def sampling_of(fields: Mapping[str, Any], config: Any) -> dict[str, Any]:
         chosen["sequence_bias"] = [[[token], bias] for token, bias in fields["logit_bias"].items() if bias]
         if not chosen["sequence_bias"]:
             del chosen["sequence_bias"]
-    temperature = fields.get("temperature", own.get("temperature", 1.0))
+    temperature = fields.get("temperature", defaults.get("temperature", 1.0))
     if temperature < SMALLEST_TEMPERATURE:
         return {**chosen, "do_sample": False}
-    top_k = fields.get("top_k", own.get("top_k") or 0)
+    top_k = fields.get("top_k", defaults.get("top_k") or 0)
     return {
         **chosen,
         "do_sample": True,
         "temperature": float(temperature),
-        "top_p": float(fields.get("top_p", own.get("top_p") or 1.0)),
+        "top_p": float(fields.get("top_p", defaults.get("top_p") or 1.0)),
         "top_k": max(0, top_k),
         **{name: fields[name] for name in ("min_p", "typical_p") if name in fields},
     }

@@ -163,8 +163,8 @@ class Tuple:
         return [one.check(item) for one, item in zip(self.of, value, strict=True)]
 
     def schema(self) -> dict[str, Any]:
-        places = [one.schema() for one in self.of]
-        return {"type": "array", "prefixItems": places, "minItems": len(places), "maxItems": len(places)}
+        schemas = [one.schema() for one in self.of]
+        return {"type": "array", "prefixItems": schemas, "minItems": len(schemas), "maxItems": len(schemas)}
 
 
 @dataclass(frozen=True)

@@ -85,14 +85,14 @@ class Parameters:
         if "generate_kwargs" in self.table:
             parameters = _renamed(parameters)
         checked = check_all(parameters, self.table, self._refused)
-        own = checked.pop("generate_kwargs", {})
-        for name in own.keys() & checked.keys():
-            if own[name] != checked[name]:
+        grouped = checked.pop("generate_kwargs", {})
+        for name in grouped.keys() & checked.keys():
+            if grouped[name] != checked[name]:
                 raise RequestError(
                     400, "bad-parameters", f"parameter '{name}' is given twice, in 'generate_kwargs' and beside it"
                 )
         generation = {name: checked.pop(name) for name in checked.keys() & self._of_generate}
-        generation.update(own)
+        generation.update(grouped)
         if generation.get("temperature") == 0 and self._is_greedy_at_0:
             del generation["temperature"]
             generation["do_sample"] = False
@@ -134,14 +134,14 @@ def _named_by(kind: type) -> tuple[set[str], bool]:
 
     The names of base classes to which it passes `**kwargs` are included, as for translation.
     """
-    own = [vars(each)["_sanitize_parameters"] for each in kind.__mro__ if "_sanitize_parameters" in vars(each)]
+    functions = [vars(each)["_sanitize_parameters"] for each in kind.__mro__ if "_sanitize_parameters" in vars(each)]
     named: set[str] = set()
-    for function in own:
+    for function in functions:
         found, takes_more = names_of(function)
         named |= found
         if not takes_more:
             break
-    return named - {"self"}, names_of(own[0])[1]
+    return named - {"self"}, names_of(functions[0])[1]
 
 
 def names_of(function: Callable[..., Any]) -> tuple[set[str], bool]:

@@ -172,7 +172,7 @@ def check_task(task: str, installed: Iterable[str], aliases: Mapping[str, str], 
     wanted = {**ALIASES, **aliases}.get(task, task)
     family = "translation" if wanted.startswith("translation_") else wanted
     tasks = set(installed)
-    tasks |= {own for own, pipeline in PIPELINES.items() if pipeline in tasks}
+    tasks |= {ours for ours, pipeline in PIPELINES.items() if pipeline in tasks}
     if family in tasks and family in KINDS:
         if family in NEEDS and find_spec(NEEDS[family]) is None:
             raise StartError(

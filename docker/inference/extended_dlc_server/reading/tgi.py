@@ -110,7 +110,7 @@ def _grammar(asked: Mapping[str, Any] | None) -> Grammar | None:
 
 
 @dataclass
-class Told:
+class Recorded:
     """The tokens of one sequence, with their log probabilities if recorded."""
 
     tokens: list[int] = field(default_factory=list)
@@ -118,16 +118,16 @@ class Told:
 
 
 @contextmanager
-def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Told]]:
+def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Recorded]]:
     """Yield arguments of `generate` that implement the wishes, and an object that is filled with tokens meanwhile."""
     from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
     from ..writing.stopping import stop_at
 
-    told = Told()
+    recorded = Recorded()
     arguments: dict[str, Any] = {}
     if wishes.changes_nothing:
-        yield arguments, told
+        yield arguments, recorded
         return
     criteria: list[Any] = list(stop_at(wishes.stops, pipeline.tokenizer)) if wishes.stops else []
     with ExitStack() as stack:
@@ -143,8 +143,8 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
                     import torch
 
                     token = int(input_ids[0, -1])
-                    told.tokens.append(token)
-                    told.likely.append(likely_token(steps.popleft(), 0, token, wishes.top))
+                    recorded.tokens.append(token)
+                    recorded.likely.append(likely_token(steps.popleft(), 0, token, wishes.top))
                     return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
             criteria.append(Look())
@@ -153,26 +153,26 @@ def watched(wishes: Wishes, pipeline: Any) -> Iterator[tuple[dict[str, Any], Tol
         processors = wishes.processors(pipeline.tokenizer, pipeline.model.generation_config.eos_token_id)
         if processors:
             arguments["logits_processor"] = LogitsProcessorList(processors)
-        yield arguments, told
+        yield arguments, recorded
 
 
-def described(told: Told, wishes: Wishes, tokenizer: Any, reason: str) -> dict[str, Any]:
+def described(recorded: Recorded, wishes: Wishes, tokenizer: Any, reason: str) -> dict[str, Any]:
     """Make the `details` of an answer."""
     text = Detokenizer(tokenizer)
     special = special_ids(tokenizer)
     tokens = [
         {"id": one.token, "text": text.add(one.token), "logprob": one.logprob, "special": one.token in special}
-        for one in told.likely
+        for one in recorded.likely
     ]
     details: dict[str, Any] = {
         "finish_reason": reason,
-        "generated_tokens": len(told.tokens),
+        "generated_tokens": len(recorded.tokens),
         "seed": wishes.seed,
         "prefill": [],
         "tokens": tokens,
     }
     if wishes.top:
-        details["top_tokens"] = [top_tokens(one, tokenizer, special) for one in told.likely]
+        details["top_tokens"] = [top_tokens(one, tokenizer, special) for one in recorded.likely]
     return details
 
 

@@ -106,7 +106,7 @@ class Metrics:
         yield "build_info", "gauge", "What is served, and by which releases.", [("", self._build(), 1)]
         yield "requests", "counter", "Requests that are over, by task and class of status.", requests
         errors = [("", {"code": code}, count) for code, count in self._errors.items()]
-        yield "errors", "counter", "Errors that were told, by the code of the log.", errors
+        yield "errors", "counter", "Errors that were sent, by the code of the log.", errors
         for name, (count, what) in self._counted().items():
             yield name, "counter", what, [("", {}, count)]
         for name, (value, what) in self._gauged().items():

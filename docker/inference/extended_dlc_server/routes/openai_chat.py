@@ -16,7 +16,7 @@ from ..reading.inputs import read_inputs
 from ..reading.openai_errors import BadFieldError
 from ..reading.openai_fields import chat_fields, check_fields
 from ..reading.tokens import Tokens
-from ..writing.generating import Generation, Row, Told
+from ..writing.generating import Generation, OnToken, Row
 from ..writing.replies import Piece
 from ..writing.streaming import Emit, event
 from ..writing.tool_calls import Call
@@ -50,13 +50,13 @@ def writer_of(model: Model) -> Writer:
     return model.writer
 
 
-def document_of(incoming: Incoming, own: str) -> dict[str, Any]:
-    """Return the JSON object of the body; raise an error if it lacks the required field `own`."""
+def document_of(incoming: Incoming, main: str) -> dict[str, Any]:
+    """Return the JSON object of the body; raise an error if it lacks the required field `main`."""
     if not incoming.is_json:
         raise RequestError(415, "unsupported-content-type", "send JSON, with the content type application/json")
     document = incoming.document
-    if not isinstance(document, dict) or document.get(own) is None:
-        raise BadFieldError("missing-inputs", own, f"the body must be a JSON object with '{own}'")
+    if not isinstance(document, dict) or document.get(main) is None:
+        raise BadFieldError("missing-inputs", main, f"the body must be a JSON object with '{main}'")
     return document
 
 
@@ -166,7 +166,7 @@ class Chat:
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
         """Emit chunks with deltas, with the finish_reason and, if asked for, with the usage; then `[DONE]`."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
-        generated: int = self.end(copy.writer.write([self.generation], self.told(emit), gone), emit)
+        generated: int = self.end(copy.writer.write([self.generation], self.on_token(emit), gone), emit)
         return generated
 
     @property
@@ -175,12 +175,12 @@ class Chat:
         counted = self._fields.get("stream_options", {}).get("include_usage")
         return {**self._head, "object": "chat.completion.chunk"}, {"usage": None} if counted else {}
 
-    def told(self, emit: Emit) -> Told:
+    def on_token(self, emit: Emit) -> OnToken:
         """Return the callback that turns each generated token into chunks."""
         heads, counts = self._chunk
         choices: dict[int, _Streamed] = {}
 
-        def told(row: Row, text: str) -> None:
+        def on_token(row: Row, text: str) -> None:
             if row.number not in choices:
                 choices[row.number] = _Streamed(self, row)
             for choice in choices[row.number].more(text):
@@ -188,7 +188,7 @@ class Chat:
                     index = row.number * self.generation.copies + number
                     emit(event({**heads, "choices": [{"index": index, **choice}], **counts}))
 
-        return told
+        return on_token
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
         """Return the response body; for a stream, emit the last chunks and return the number of tokens."""
@@ -209,7 +209,7 @@ class _Streamed:
     def __init__(self, chat: Chat, row: Row) -> None:
         self._chat, self._row = chat, row
         self._reply = chat._new_reply()
-        self._calls = self._told = 0
+        self._calls = self._sent = 0
         self._begun = False
 
     def more(self, text: str) -> list[dict[str, Any]]:
@@ -231,8 +231,8 @@ class _Streamed:
             reason = "tool_calls" if self._calls else REASONS[row.reason]
             choices.append({"delta": {}, "logprobs": None, "finish_reason": reason})
         if choices and chat.generation.likely is not None:
-            choices[-1]["logprobs"] = logprobs(row.likely[self._told :], chat._tokenizer)
-            self._told = len(row.likely)
+            choices[-1]["logprobs"] = logprobs(row.likely[self._sent :], chat._tokenizer)
+            self._sent = len(row.likely)
         return choices
 
 

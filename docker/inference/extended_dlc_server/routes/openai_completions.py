@@ -16,7 +16,7 @@ from ..reading.openai_errors import BadFieldError
 from ..reading.openai_fields import check_fields, completion_fields
 from ..reading.parameter_types import List, Whole
 from ..reading.tokens import Tokens
-from ..writing.generating import Generation, Row, Told
+from ..writing.generating import Generation, OnToken, Row
 from ..writing.streaming import Emit, event
 from .openai_chat import document_of, writer_of
 
@@ -119,7 +119,7 @@ class Completion:
     def stream(self, copy: Model, emit: Emit, gone: threading.Event) -> int:
         """Emit a chunk for each piece of text, one with the usage if asked for, and `[DONE]`."""
         assert copy.writer is not None  # noqa: S101 - every copy has what the first one has
-        generated: int = self.end(copy.writer.write(self.asked, self.told(emit), gone), emit)
+        generated: int = self.end(copy.writer.write(self.asked, self.on_token(emit), gone), emit)
         return generated
 
     @property
@@ -127,27 +127,27 @@ class Completion:
         """The members of chunks without usage: `"usage": null` if usage is asked for."""
         return {"usage": None} if self._fields.get("stream_options", {}).get("include_usage") else {}
 
-    def told(self, emit: Emit) -> Told:
+    def on_token(self, emit: Emit) -> OnToken:
         """Return the callback that turns each generated token into a chunk."""
         (asked,) = self.asked
         counts = self._counts
-        told_of: dict[int, tuple[int, int]] = {}
+        sent_of: dict[int, tuple[int, int]] = {}
 
-        def told(row: Row, text: str) -> None:
+        def on_token(row: Row, text: str) -> None:
             if not text and not row.reason:
                 return
-            start, offset = told_of.get(row.number, (0, 0))
+            start, offset = sent_of.get(row.number, (0, 0))
             choice = {
                 "text": text,
                 "logprobs": self._logprobs(row, start, offset) if asked.likely is not None else None,
                 "finish_reason": REASONS[row.reason] if row.reason else None,
             }
-            told_of[row.number] = (len(row.likely), offset + len(text))
+            sent_of[row.number] = (len(row.likely), offset + len(text))
             for number in range(asked.copies):
                 index = row.number * asked.copies + number
                 emit(event({**self._head, "choices": [{"index": index, **choice}], **counts}))
 
-        return told
+        return on_token
 
     def end(self, made: list[list[Row]], emit: Emit | None) -> Any:
         """Return the response body; for a stream, emit the last chunks and return the number of tokens."""

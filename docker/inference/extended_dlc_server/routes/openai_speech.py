@@ -89,12 +89,13 @@ def _voice(model: Model, voice: str | None) -> dict[str, Any]:
     speakers = int(getattr(config, "num_speakers", 1) or 1)
     if speakers > 1 and voice.isdecimal() and int(voice) < speakers:
         return {"forward_params": {"speaker_id": int(voice)}}
-    own = f", or a number from 0 to {speakers - 1}" if speakers > 1 else ""
-    own += ", or one of Bark's such as 'v2/en_speaker_1'" if config.model_type == "bark" else ""
+    others = f", or a number from 0 to {speakers - 1}" if speakers > 1 else ""
+    others += ", or one of Bark's such as 'v2/en_speaker_1'" if config.model_type == "bark" else ""
     raise BadFieldError(
         "bad-parameters",
         "voice",
-        f"'voice' ({shown(voice)}) is none of this model's: send 'default' or one of OpenAI's names for its own{own}",
+        f"'voice' ({shown(voice)}) is none of this model's: send 'default' or one of OpenAI's names for "
+        f"its own{others}",
     )
 
 

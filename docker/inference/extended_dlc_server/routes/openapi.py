@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 def document(served: Served) -> Json:
-    paths: Json = {path: {"get": told} for path, told in _TOLD.items()}
+    paths: Json = {path: {"get": operation} for path, operation in _GETS.items()}
     for path, body in BODIES.items():
         content = body(served)
         if content is not None:
@@ -244,10 +244,12 @@ def _asked(path: str, content: Json, served: Served) -> Json:
 
 
 def _get(what: str, content: str = "application/json", *, path_parameter: str = "", failures: Json) -> Json:
-    told: Json = {"responses": {"200": {"description": what, "content": {content: {}}}, **failures}}
+    operation: Json = {"responses": {"200": {"description": what, "content": {content: {}}}, **failures}}
     if path_parameter:
-        told["parameters"] = [{"name": path_parameter, "in": "path", "required": True, "schema": {"type": "string"}}]
-    return told
+        operation["parameters"] = [
+            {"name": path_parameter, "in": "path", "required": True, "schema": {"type": "string"}}
+        ]
+    return operation
 
 
 _ERROR: Json = _object(error=_object(code={"type": "string"}, message={"type": "string"}))
@@ -257,7 +259,7 @@ _OPENAI_ERROR: Json = _object(
     )
 )
 _FAILED: Json = {"description": "Not so.", "content": {"application/json": {}}}
-_TOLD: Mapping[str, Json] = {
+_GETS: Mapping[str, Json] = {
     "/ping": _get("The model answers.", failures={"503": _FAILED, "500": _FAILED}),
     metrics.PATH: _get("What the server counts, for Prometheus.", "text/plain", failures={}),
     PATH: _get("This document.", failures={"503": _FAILED, "500": _FAILED}),

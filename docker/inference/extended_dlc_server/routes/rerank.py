@@ -119,12 +119,12 @@ def _written(ask: _Ask, scores: list[float], tokens: int) -> Any:
             {"index": index, "score": scores[index], **({"text": ask.texts[index]} if text else {})}
             for index in ranking
         ]
-    told = ask.options.get("return_documents", True)
+    has_documents = ask.options.get("return_documents", True)
     results = [
         {
             "index": index,
             "relevance_score": scores[index],
-            **({"document": {"text": ask.texts[index]}} if told else {}),
+            **({"document": {"text": ask.texts[index]}} if has_documents else {}),
         }
         for index in ranking[: ask.options.get("top_n")]
     ]

@@ -12,7 +12,7 @@ LEAST = 64
 MOST = 256
 """Maximum number of cached sequences: more would take memory without being of use."""
 
-Place = tuple[Any, int]
+RowOfCache = tuple[Any, int]
 """A cache and a row in it."""
 
 
@@ -42,8 +42,8 @@ class Beginnings:
         self._number = 0
 
     def longest(
-        self, tokens: Sequence[int], running: Iterable[tuple[Sequence[int], Place]]
-    ) -> tuple[int, Place | None]:
+        self, tokens: Sequence[int], running: Iterable[tuple[Sequence[int], RowOfCache]]
+    ) -> tuple[int, RowOfCache | None]:
         """Find the longest prefix of `tokens` among cached and running sequences.
 
         At least one token remains for the model, since the next token is chosen from its scores.
@@ -51,21 +51,21 @@ class Beginnings:
         if len(tokens) <= LEAST:
             return 0, None
         head = tuple(tokens[:LEAST])
-        best, place, number = LEAST - 1, None, None
+        best, source, number = LEAST - 1, None, None
         for known, found in running:
             if tuple(known[:LEAST]) != head:
                 continue
             length = min(common(tokens, known), len(tokens) - 1)
             if length > best:
-                best, place = length, found
+                best, source = length, found
         for key in self._alike.get(head, ()):
             known, cache = self._kept[key]
             length = min(common(tokens, known), len(tokens) - 1)
             if length > best:
-                best, place, number = length, (cache, 0), key
+                best, source, number = length, (cache, 0), key
         if number is not None:
             self._kept.move_to_end(number)
-        return (best, place) if place is not None else (0, None)
+        return (best, source) if source is not None else (0, None)
 
     def keep(self, tokens: list[int], cache: Any, row: int) -> None:
         """Cache a sequence that has ended; `tokens` are those with keys and values in `cache`."""

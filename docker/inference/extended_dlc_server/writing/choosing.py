@@ -259,8 +259,8 @@ def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> lis
             if limits[row] == size and covered[row] < min(chance.top_p, 1 - 1e-6) and least[row] >= chance.min_p
         ]
     wanted = torch.tensor(draws, dtype=torch.float64, device=scores.device)[:, None] * sums[:, -1:]
-    places = (sums <= wanted).sum(-1, keepdim=True).clamp(max=count - 1)
-    chosen: list[int] = tokens.gather(-1, places).squeeze(-1).tolist()
+    columns = (sums <= wanted).sum(-1, keepdim=True).clamp(max=count - 1)
+    chosen: list[int] = tokens.gather(-1, columns).squeeze(-1).tolist()
     for row in uncertain:
         chosen[row] = _draw_from_all(scores[row], chances[row], draws[row])
     return chosen
@@ -275,5 +275,5 @@ def _draw_from_all(scores: Any, chance: Chance, draw: float) -> int:
         likely, tokens = likely.sort(descending=True)
         likely = likely * (likely.cumsum(-1) - likely < chance.top_p)
     sums = likely.cumsum(-1)
-    place = int((sums <= draw * sums[-1]).sum().clamp(max=sums.numel() - 1))
-    return place if tokens is None else int(tokens[place])
+    column = int((sums <= draw * sums[-1]).sum().clamp(max=sums.numel() - 1))
+    return column if tokens is None else int(tokens[column])

@@ -157,18 +157,18 @@ class Row:
         return new
 
 
-Told = Callable[[Row, str], None]
+OnToken = Callable[[Row, str], None]
 
 
 def generate(
     pipeline: Any,
     asked: Sequence[Generation],
-    told: Told = lambda row, text: None,
+    on_token: OnToken = lambda row, text: None,
     gone: threading.Event | None = None,
 ) -> list[list[Row]]:
     """Generate the sequences of one request, or of a batch of plain ones with equal arguments.
 
-    `told` is called for each token of a sequence, with the text that it adds.
+    `on_token` is called for each token of a sequence, with the text that it adds.
     """
     import torch
     from transformers import LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
@@ -192,7 +192,7 @@ def generate(
                     row = rows[index]
                     if not row.reason:
                         likely = None if step is None else likely_token(step, index, token, first.likely or 0)
-                        told(row, row.add(token, likely))
+                        on_token(row, row.add(token, likely))
                 return torch.tensor([bool(row.reason) for row in rows], dtype=torch.bool, device=input_ids.device)
 
         with seeded(model.device, first.seed), torch.inference_mode():

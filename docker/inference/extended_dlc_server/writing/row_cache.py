@@ -148,10 +148,10 @@ class _Rows:
         columns = width + max(_MARGIN, width // 2)
         used, old_first, old_end = len(self.starts), self.first, self.end
         for pair in self.buffers.values():
-            for place, buffer in enumerate(pair):
+            for index, buffer in enumerate(pair):
                 larger = buffer.new_zeros((slots, buffer.shape[1], columns, buffer.shape[3]))
                 larger[:used, :, room : room + old_end - old_first] = buffer[:used, :, old_first:old_end]
-                pair[place] = larger
+                pair[index] = larger
         self.starts = [start - old_first + room for start in self.starts]
         self.end = room + old_end - old_first
         self.slots, self.columns = slots, columns

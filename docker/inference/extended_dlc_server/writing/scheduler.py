@@ -262,8 +262,8 @@ class Scheduler:
         try:
             likely = None if likelihoods is None else likely_token(likelihoods, 0, token, row.asked.likely or 0)
             new = row.add(token, likely)
-            if ticket.writing.told:
-                ticket.writing.told(row, new)
+            if ticket.writing.on_token:
+                ticket.writing.on_token(row, new)
             if row.reason:
                 ticket.left -= 1
                 ticket.open -= 1

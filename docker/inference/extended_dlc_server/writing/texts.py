@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .generating import Generation, Row, Told
+from .generating import Generation, OnToken, Row
 
 
 @dataclass(kw_only=True, eq=False)
@@ -20,7 +20,7 @@ class Writing:
     finish: Callable[[list[list[Row]]], Any]
     """Makes the result from the sequences of each prompt."""
 
-    told: Told | None = None
+    on_token: OnToken | None = None
     """Called for each token of a sequence, with the text that it adds."""
 
     adapter: str | None = None
@@ -86,8 +86,8 @@ class Text:
         asked = row.asked
         assert asked.tokens is not None  # noqa: S101 - prompts with images do not join the scheduler
         assert asked.plan is not None  # noqa: S101 - nor do arguments that only `generate` supports
-        own = asked.plan.processors(len(asked.tokens), sorted(asked.ends))
-        processors = [*own, *asked.processors(), *asked.plan.warpers(device)]
+        of_plan = asked.plan.processors(len(asked.tokens), sorted(asked.ends))
+        processors = [*of_plan, *asked.processors(), *asked.plan.warpers(device)]
         return cls(ticket=ticket, row=row, draw=row.random().random, processors=processors, prompt=asked.tokens)
 
 
