@@ -355,7 +355,14 @@ def keep_bill(given: argparse.Namespace, docker: Docker, *, tag: str, digest: st
         records.put(name, "changes", changes)
         for line in change_lines(changes):
             say(line)
-    records.put("latest", "cdx", bill)
+
+
+def name_latest(given: argparse.Namespace, digest: str) -> None:
+    """Have `latest` be the bill of the image that is published, which a revert makes an older one."""
+    records = Records(given.records, Repository(given.repository).name)
+    bill = records.get(digest.replace(":", "-"))
+    if bill is not None and bill != records.get("latest"):
+        records.put("latest", "cdx", bill)
 
 
 def base_of(given: argparse.Namespace) -> str:
@@ -567,8 +574,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tag, digest = provide(given, docker, rebuild)
         if given.records:
             keep_bill(given, docker, tag=tag, digest=digest, base_digest=base_digest)
+        published = digest
+        if given.parameter and not rebuild:
+            published = Repository(given.repository).newest(tag) or digest
+        if given.records:
+            name_latest(given, published)
         if given.parameter:
-            publish(given, digest if rebuild else Repository(given.repository).newest(tag) or digest)
+            publish(given, published)
     except Exception as error:
         why = str(error) if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
         head = f"the image was not built; its log: {log_address()} -- "

@@ -240,3 +240,7 @@ def test_each_build_leaves_a_bill_of_materials_and_what_changed_and_an_old_base_
     parameter = aws.client("ssm").get_parameter(Name="/images/billed")["Parameter"]["Value"]
     assert parameter.endswith(digest(Image("on June").manifest)), output
     assert record("latest.cdx")["metadata"]["component"]["bom-ref"] == parameter
+    # a deployment that changes nothing names the newest build again, and runs no image
+    output, (signal,) = codebuild.run(*arguments)
+    assert (signal["Status"], codebuild.calls()) == ("SUCCESS", []), output
+    assert record("latest.cdx")["metadata"]["component"]["bom-ref"] == parameter
