@@ -20,12 +20,12 @@ where moto has none or is kinder than AWS. A rehearsal that passes means what th
 
 Each API call, by HTTP or by a resource of a template, goes through one door (`embedded/door.py`):
 
-1. **Rights.** A key that the embedded IAM gave is compared with its role's or user's policies, boundary, session policy
-   and the resource's own policy (repository, bucket, key, topic, role). What is not understood is an error. Functions,
-   builds, schedules, state machines and containers call as their roles, whose trust policies have to let the service in;
-   a stack's resources are made as CloudFormation's role, or as the caller; SageMaker reads a queue's requests, writes its
-   answers and captured data, and publishes as the endpoint's role. Any other key, as the rehearsal's own, is the account's
-   administrator. Actions, resources and keys of conditions are those of {actions}.
+1. **Rights.** A key that the embedded IAM gave is compared with its role's or user's policies, boundary, session
+   policy and the resource's own policy (repository, bucket, key, topic, role). What is not understood is an error.
+   Functions, builds, schedules, state machines and containers call as their roles, whose trust policies have to let
+   the service in; a stack's resources are made as CloudFormation's role, or as the caller; SageMaker reads a queue's
+   requests, writes its answers and captured data, and publishes as the endpoint's role. Any other key, as the
+   rehearsal's own, is the account's administrator. Actions, resources and keys of conditions are those of {actions}.
 2. **Shapes.** Required members, types, enumerations, patterns and bounds of botocore's models, at every depth, for
    {services}.
    A template's property that is not there, or of another type, is refused as CloudFormation refuses it.
@@ -58,8 +58,9 @@ them, and `DELETE` ends them all.
 - Networks: subnets, security groups and endpoints are recorded, and hinder nobody.
 - Encryption: keys have policies, and nothing is encrypted with them.
 - Signatures of requests but for bearer tokens, and rights of keys that this IAM did not give.
-- CloudFormation's own handlers: a type that is not in `embedded/templates.py` is made as moto makes it, without its shapes
-  and without its role's rights, and of the others only the calls that create, update and delete are evaluated. A change set is gone once it has been executed, as AWS deletes it (CloudFormation user guide).
+- CloudFormation's own handlers: a type that is not in `embedded/templates.py` is made as moto makes it, without its
+  shapes and without its role's rights, and of the others only the calls that create, update and delete are evaluated.
+  A change set is gone once it has been executed, as AWS deletes it (CloudFormation user guide).
 - Captured data has one file for each request, where SageMaker collects several.
 - The deletion of an endpoint configuration that is in use succeeds, as at AWS; the next update is refused.
 - Whether SageMaker rounds a batch up or down; a share is compared as it is.
