@@ -26,21 +26,18 @@ LARGE = 1 << 18
 watching it, which is 2 us."""
 
 
-def is_large(arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+def is_large(arguments: Sequence[Any], options: Mapping[str, Any], tensor: type) -> bool:
     """Whether a module works on a tensor that is large enough for `in_parts`, in the memory of a CPU.
 
-    A decoder is given all that its encoder made, for each token, and works on one token.
+    It works on its first argument, or on options: a decoder is given all that its encoder made, for each token.
     """
-    for value in arguments[:1]:
-        if _is_large(value):
-            return True
-    return any(_is_large(value) for name, value in options.items() if not name.startswith("encoder_"))
-
-
-def _is_large(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor) and value.numel() >= LARGE and value.device.type == "cpu"
+    if arguments:
+        value = arguments[0]
+        return isinstance(value, tensor) and value.numel() >= LARGE and value.device.type == "cpu"  # type: ignore[attr-defined]
+    for name, value in options.items():
+        if isinstance(value, tensor) and value.numel() >= LARGE and not name.startswith("encoder_"):  # type: ignore[attr-defined]
+            return bool(value.device.type == "cpu")  # type: ignore[attr-defined]
+    return False
 
 
 def in_parts() -> AbstractContextManager[Any]:

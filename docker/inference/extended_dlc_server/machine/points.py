@@ -14,31 +14,39 @@ _watched = threading.local()
 
 
 def end_at_layers(model: Any) -> None:
-    """Wrap the `forward` of each layer, and of each module outside the layers: it checks whether to go on.
+    """Wrap the `forward` of the model and of each layer: it checks whether to go on.
 
-    Takes less than a microsecond for each of them. A module that gets a large tensor runs its operations in parts.
+    A layer, or a module outside the layers, runs its operations in parts if it gets a large tensor. To find that out
+    takes less than a microsecond.
     """
-    for module in dict.fromkeys(_layers(model)):
-        module.forward = _with_points(module.forward)
+    layers = {model}
+    outside = dict.fromkeys(_outside(model, layers))
+    for module in outside.keys() | layers:
+        module.forward = _with_points(module.forward, check if module in layers else None)
 
 
-def _layers(module: Any) -> Iterator[Any]:
-    """Yield a module and those in it, down to the elements of its lists, which are the layers."""
+def _outside(module: Any, layers: set[Any]) -> Iterator[Any]:
+    """Yield a module and those in it, down to its lists, whose elements are the layers and are added to these."""
     import torch
 
     yield module
     for child in module.children():
         if isinstance(child, torch.nn.ModuleList):
-            yield from child
+            layers.update(child)
         else:
-            yield from _layers(child)
+            yield from _outside(child, layers)
 
 
-def _with_points(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _with_points(forward: Callable[..., Any], look: Callable[[], None] | None) -> Callable[..., Any]:
+    import torch
+
+    tensor = torch.Tensor
+
     @functools.wraps(forward)
-    def checked(*arguments: Any, **options: Any) -> Any:
-        check()
-        if getattr(_watched, "now", False) or not is_large(arguments, options):
+    def watched(*arguments: Any, **options: Any) -> Any:
+        if look is not None:
+            look()
+        if not is_large(arguments, options, tensor) or getattr(_watched, "now", False):
             return forward(*arguments, **options)
         _watched.now = True
         try:
@@ -47,4 +55,4 @@ def _with_points(forward: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _watched.now = False
 
-    return checked
+    return watched
