@@ -162,14 +162,14 @@ def test_captured_data_and_answers_of_a_queue_are_written_as_the_endpoints_role(
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
     }
-    endpoint(aws, "captured", GREETING="hi", role=role, DataCaptureConfig=capture)
+    endpoint(aws, "as-captured", GREETING="hi", role=role, DataCaptureConfig=capture)
     output = {
         "S3OutputPath": "s3://as-endpoint/out",
         "S3FailurePath": "s3://as-endpoint/failed",
         "KmsKeyId": key,
         "NotificationConfig": {"SuccessTopic": topic},
     }
-    endpoint(aws, "queued", GREETING="hi", role=role, AsyncInferenceConfig={"OutputConfig": output})
+    endpoint(aws, "as-queued", GREETING="hi", role=role, AsyncInferenceConfig={"OutputConfig": output})
     runtime = aws.client("sagemaker-runtime")
 
     def written(prefix: str) -> list[str]:
@@ -177,7 +177,7 @@ def test_captured_data_and_answers_of_a_queue_are_written_as_the_endpoints_role(
         return [each["Key"] for each in found]
 
     def ask() -> None:
-        runtime.invoke_endpoint(EndpointName="captured", Body=b'{"a": 1}', ContentType="application/json")
+        runtime.invoke_endpoint(EndpointName="as-captured", Body=b'{"a": 1}', ContentType="application/json")
 
     def rights(*statements: Json) -> None:
         iam.put_role_policy(RoleName="serving", PolicyName="Files", PolicyDocument=json.dumps(policy(*statements)))
@@ -196,7 +196,7 @@ def test_captured_data_and_answers_of_a_queue_are_written_as_the_endpoints_role(
     rights(allow("s3:PutObject", on=f"{objects}/*"), allow("kms:GenerateDataKey", on=key))
     ask()
     (file,) = written("capture")
-    assert file.startswith("capture/captured/AllTraffic/20")
+    assert file.startswith("capture/as-captured/AllTraffic/20")
     captured = json.loads(s3.get_object(Bucket="as-endpoint", Key=file)["Body"].read())["captureData"]
     assert captured["endpointInput"] == {
         "observedContentType": "application/json",
@@ -207,7 +207,7 @@ def test_captured_data_and_answers_of_a_queue_are_written_as_the_endpoints_role(
     assert captured["endpointOutput"]["encoding"] == "BASE64"
 
     def queue(**given: Any) -> None:
-        runtime.invoke_endpoint_async(EndpointName="queued", InputLocation="s3://as-endpoint/in", **given)
+        runtime.invoke_endpoint_async(EndpointName="as-queued", InputLocation="s3://as-endpoint/in", **given)
 
     s3.put_object(Bucket="as-endpoint", Key="in", Body=b"{}")
     queue()
