@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from moto.utilities.utils import get_partition
+
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault, parameters_of
 
@@ -321,12 +323,20 @@ def calls_to_delete(wish: Wanted) -> Iterator[Call]:
     kind, given = KINDS.get(wish.type), wish.properties
     if wish.type in _DELETED_BY:
         operation, parameters = _DELETED_BY[wish.type]
-        known = {**given, "": wish.name}
+        known = {**given, "": wish.name, _MACHINE: _machine_arn(wish)}
         found = {name: known[key] if many is False else [known[key]] for name, (key, many) in parameters.items()}
         yield _of(kind.service if kind else "", operation, wish, found)
     elif kind is not None and kind.name:
         operation = kind.create.replace("Create", "Delete")
         yield _of(kind.service, operation, wish, {kind.name: wish.name})
+
+
+_MACHINE = "the state machine's ARN"
+
+
+def _machine_arn(wish: Wanted) -> str:
+    place = f"arn:{get_partition(wish.region)}:states:{wish.region}:{wish.account_id}"
+    return f"{place}:stateMachine:{wish.name}"
 
 
 _DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {
@@ -340,5 +350,6 @@ _DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {
         "DeleteMetricFilter",
         {"logGroupName": ("LogGroupName", False), "filterName": ("", False)},
     ),
+    "AWS::StepFunctions::StateMachine": ("DeleteStateMachine", {"stateMachineArn": (_MACHINE, False)}),
 }
 """The operation, and of each parameter the property (the physical name without one) and whether it is a list."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from moto.core.utils import get_service_model
 from werkzeug.test import create_environ
 
+from extended_dlc.rehearsal.embedded import templates
 from extended_dlc.rehearsal.embedded.calls import read_call
 from extended_dlc.rehearsal.embedded.shapes import CHECKED, unreadable_patterns
-from tests.support.embedded import REGION, Answer, Aws, deploy, events
+from tests.support.embedded import ACCOUNT, REGION, Answer, Aws, deploy, events
 
 Json = dict[str, Any]
 
@@ -239,3 +241,14 @@ def test_every_checked_service_is_known_by_the_name_that_signs_its_requests() ->
 
 def test_every_pattern_of_the_checked_services_can_be_read() -> None:
     assert {service: unreadable_patterns(service) for service in CHECKED if unreadable_patterns(service)} == {}
+
+
+def test_each_type_of_a_template_is_deleted_by_a_call_that_the_service_has() -> None:
+    target = dict.fromkeys(("ServiceNamespace", "ResourceId", "ScalableDimension"), "x")
+    for kind in templates.KINDS:
+        properties = {**target, "LogGroupName": "group"}
+        wish: Any = SimpleNamespace(
+            type=kind, logical_id="It", name="it", properties=properties, account_id=ACCOUNT, region=REGION
+        )
+        for call in templates.calls_to_delete(wish):
+            assert call.operation.startswith(("Delete", "Deregister")), kind
