@@ -201,7 +201,7 @@ def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: 
     set_copies(0)
     asleep = ask(aws, "asked-shared", "Hello", "--component", "asked-two", "--timeout", "1")
     assert "there was no copy to answer within 1 s (Inference Component has no capacity" in asleep.stderr
-    wake = threading.Timer(1, set_copies, [1])
+    wake = threading.Timer(5, set_copies, [1])  # longer than the command takes to send its first request
     wake.start()
     began = time.monotonic()
     done = ask(aws, "asked-shared", "Hello", "--component", "asked-two")
