@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from extended_dlc.rehearsal.cdk import REGION, aws_environment
+
+PUBLIC_ACTIONS = (
+    *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),
+)
+"""What every account may do with AWS's images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +57,15 @@ class Client:
         if account is not None:
             client.meta.events.register("before-send", _as_account(account))
         return client
+
+    def make_public_repository(self, name: str, *, account: str, region: str = REGION) -> None:
+        """Create a repository of another account, from which every account may pull, as from AWS's own."""
+        ecr = self.service("ecr", account=account, region=region)
+        with suppress(ecr.exceptions.RepositoryAlreadyExistsException):
+            ecr.create_repository(repositoryName=name)
+        statement = {"Effect": "Allow", "Principal": "*", "Action": PUBLIC_ACTIONS}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        ecr.set_repository_policy(repositoryName=name, policyText=policy)
 
     def invoke(self, endpoint: str, body: bytes, content_type: str) -> Any:
         """Invoke an endpoint and parse its JSON response."""

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,9 +225,7 @@ def _put_where_aws_has_them(stage: Stage, bases: Mapping[str, str]) -> None:
             host, _, name = image.partition("/")
             repository, _, tag = name.partition("@")[0].partition(":")
             account, region = host[:12], host.split(".")[3]
-            ecr = stage.client.service("ecr", account=account, region=region)
-            with suppress(ecr.exceptions.RepositoryAlreadyExistsException):
-                ecr.create_repository(repositoryName=repository)
+            stage.client.make_public_repository(repository, account=account, region=region)
             stage.engine.push(own, f"127.0.0.1:{stage.client.port}/{repository}:{tag}")
         step.proof = "\n".join(f"{image} is {own}" for image, own in images.items())
 

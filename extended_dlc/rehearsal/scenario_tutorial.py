@@ -126,8 +126,7 @@ def _choose(stage: Stage) -> Pair:
 def _put_where_aws_has_it(stage: Stage, base: str) -> str:
     """Push the base to the embedded ECR as AWS's image; returns its reference there."""
     with stage.report.step("put it into AWS's own registry") as step:
-        ecr = stage.client.service("ecr", account=AWS_ACCOUNT)
-        ecr.create_repository(repositoryName=REPOSITORY)
+        stage.client.make_public_repository(REPOSITORY, account=AWS_ACCOUNT)
         tag = base.rpartition(":")[2]
         stage.engine.push(base, f"127.0.0.1:{stage.client.port}/{REPOSITORY}:{tag}")
         published = f"{AWS_ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{REPOSITORY}:{tag}"
