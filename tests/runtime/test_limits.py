@@ -42,6 +42,7 @@ BAD = {
     "SAGEMAKER_PROGRAM": ("../app.py", "must be the name of a Python file"),
     "EXTENDED_DLC_INSTALL_REQUIREMENTS": ("2", "must be 'true' or 'false'"),
     "EXTENDED_DLC_QUEUE_LENGTH": ("many", whole(1, 10000)),
+    "EXTENDED_DLC_ADAPTERS": ("sql=a/b/c", "must be at most 32 adapters of different names"),
 }
 ANY_TEXT = {"HF_MODEL_REVISION", "HF_TASK", "HF_TOKEN", "HF_API_TOKEN", "SAGEMAKER_BASE_DIR"}
 """The Hub and transformers know whether they are right, and say so at the start."""
