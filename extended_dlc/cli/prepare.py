@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
-from extended_dlc.app.schema import HubChannel
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.doctor.tools import old_node
@@ -96,6 +95,8 @@ def _of_trainings(
     settings: Any, known: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[..., dict[str, Any]], str, str | None]]:
     """The base models and data sets of trainings of which nothing is known, with what asks the Hub about each."""
+    from extended_dlc.app.schema import HubChannel  # it imports pydantic, which `--help` does not need
+
     for section in (settings.training if settings is not None else {}).values():
         base = section.base_model
         of_hub = base is not None and base.weights.kind in ("hub", "mirrored")

@@ -287,6 +287,7 @@ def ask(hub, server_path, tmp_path):
     return ask
 
 
+@pytest.mark.thorough
 def test_an_adapter_finds_its_base_on_the_hub(ask, load, made, peft):
     expected = load(("merged", ""))["merged", ""]["answer"]
     assert ask(made / "lora", path=peft)["answer"] == expected

@@ -117,6 +117,7 @@ def test_speech_of_any_length_has_the_direct_answer_by_default(server, directly,
     assert server.ask(file, "audio/wav").json == {"text": directly(samples)}
 
 
+@pytest.mark.thorough
 def test_ping_is_quick_during_ten_minutes_of_speech_which_get_the_direct_answer(server, directly):
     samples, file = noise(600)
     answers = []

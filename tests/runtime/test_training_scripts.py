@@ -63,6 +63,7 @@ def adapter(run: Run, models: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return folder, told
 
 
+@pytest.mark.thorough
 def test_the_language_model_learns_and_leaves_an_adapter(adapter: tuple[Path, str], models: Path) -> None:
     folder, told = adapter
     found = losses(told)
@@ -92,6 +93,7 @@ print(json.dumps([told, beside, merged, sorted(each.name for each in output.iter
 """
 
 
+@pytest.mark.thorough
 def test_the_image_merges_an_adapter_into_a_model_that_answers_the_same(
     run: Run, adapter: tuple[Path, str], models: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_classifier_learns_and_resumes_from_its_last_whole_checkpoint(run: Run
     assert metrics["eval_loss"] > 0
 
 
+@pytest.mark.thorough
 def test_whisper_learns_from_the_folders_of_a_job(run: Run, models: Path, tmp_path: Path) -> None:
     import wave
 
