@@ -181,6 +181,7 @@ def test_the_rehearsal_says_what_it_lacks_without_its_extra(python: Path, tmp_pa
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("version", "cdk"), [("3.10", OLDEST_CDK), ("3.13", NEWEST_CDK)])
 def test_a_strangers_stack_synthesises_on_the_oldest_and_the_newest_that_we_support(
     wheel: Path, tmp_path: Path, version: str, cdk: str

@@ -41,6 +41,7 @@ def test_an_app_that_cannot_be_synthesized_says_why(rehearsal):
 """
 
 
+@pytest.mark.thorough
 def test_somebodys_tests_deploy_their_app_with_the_real_cli(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "conftest.py").write_text("from extended_dlc.rehearsal.pytest_fixture import rehearsal as rehearsal\n")

@@ -85,6 +85,7 @@ def answers(address: str) -> bool:
     return True
 
 
+@pytest.mark.thorough
 def test_a_second_one_in_the_folder_is_told_who_is_there_and_takes_nothing_down(app: Path) -> None:
     first = start(app, "wait")
     try:

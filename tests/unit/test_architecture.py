@@ -23,6 +23,7 @@ def test_the_page_is_as_the_code_is() -> None:
     assert architecture.page(with_walk=False) == architecture.PAGE.read_text(), "run: python -m maintain.architecture"
 
 
+@pytest.mark.thorough
 def test_the_model_of_an_endpoint_is_handed_through_few_modules() -> None:
     entered, handed = architecture.walk()
     assert {"app/section", "decisions/sizing", "models/model", "endpoint/parts"} < set(handed) < set(entered)

@@ -100,6 +100,7 @@ def test_a_stack_is_deployed_updated_rolled_back_and_destroyed(start_aws: Callab
     not (shutil.which("podman") or shutil.which("docker")) or not shutil.which("gcc"),
     reason="needs a container engine, and gcc for a server that fits an empty image",
 )
+@pytest.mark.thorough
 def test_an_image_asset_is_built_pushed_copied_pulled_by_digest_and_run(tmp_path: Path) -> None:
     image, state = tmp_path / "image", tmp_path / "state"
     image.mkdir()
