@@ -205,7 +205,14 @@ def wait_until_it_is_created(account: Account, process: subprocess.Popen[str]) -
 
 
 @needs_cli
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.thorough),
+    ],
+)
 def test_a_test_that_is_stopped_while_it_deploys_destroys(account: Account, number: signal.Signals) -> None:
     process = account.begin("--yes", "--max-minutes=5", behaviour="slow")
     wait_until_it_is_created(account, process)
@@ -233,6 +240,7 @@ def test_at_the_time_limit_it_destroys(account: Account) -> None:
 
 
 @needs_cli
+@pytest.mark.thorough
 def test_without_a_reader_it_goes_on_to_the_end(account: Account) -> None:
     process = account.begin("--yes", "--max-minutes=5")
     assert process.stdout is not None
@@ -244,6 +252,7 @@ def test_without_a_reader_it_goes_on_to_the_end(account: Account) -> None:
 
 
 @needs_cli
+@pytest.mark.thorough
 def test_where_the_cdk_cannot_destroy_cloudformation_does(account: Account, tmp_path: Path) -> None:
     app = small_app(tmp_path / "app")
     (app / "node_modules").unlink()
@@ -367,6 +376,7 @@ def test_the_report_says_what_is_confirmed_and_where_and_not_whose_account_it_wa
 
 
 @needs_cli
+@pytest.mark.thorough
 def test_a_run_that_fails_confirms_nothing_and_says_so(account: Account) -> None:
     file = account.folder / "failed.json"
     assert account.smoke("--yes", "--max-minutes=5", f"--report={file}", behaviour="broken")[0] == 1

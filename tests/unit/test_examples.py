@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from cfnlint.api import lint
 
+# a process with the CDK each; cdk-nag's test synthesises the same examples in one
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 SETTINGS = (
