@@ -33,8 +33,8 @@ class AsRole:
         backend = sagemaker_backends[endpoint.account_id][endpoint.region_name]
         names = [each.configuration.get("ModelName") for each in endpoint.variants]
         of_models = (getattr(backend._models.get(name or ""), "request", {}) for name in names)
-        config = getattr(backend.endpoint_configs.get(endpoint.endpoint_config_name), "request", {})
-        arns = [each["ExecutionRoleArn"] for each in (*of_models, config) if each.get("ExecutionRoleArn")]
+        requests = (*of_models, endpoint.config_request)
+        arns = [each["ExecutionRoleArn"] for each in requests if each.get("ExecutionRoleArn")]
         place = {"account_id": endpoint.account_id, "region": endpoint.region_name}
         principal = iam.assume(arns[0] if arns else "", "sagemaker.amazonaws.com", **place)
         return AsRole(iam=iam, principal=principal, **place)

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from moto.sagemaker.models import sagemaker_backends
-
 from extended_dlc.rehearsal.embedded.as_role import AsRole
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint
@@ -40,9 +38,7 @@ class Exchange:
 
 def capture(endpoint: Endpoint, exchange: Exchange, iam: Iam) -> None:
     """Write the exchange where the endpoint's configuration captures it."""
-    backend = sagemaker_backends[endpoint.account_id][endpoint.region_name]
-    request = getattr(backend.endpoint_configs.get(endpoint.endpoint_config_name), "request", {})
-    asked: Mapping[str, Any] = request.get("DataCaptureConfig") or {}
+    asked: Mapping[str, Any] = endpoint.config_request.get("DataCaptureConfig") or {}
     if not asked or asked.get("EnableCapture") is False:
         return
     if random.random() * 100 >= asked["InitialSamplingPercentage"]:  # noqa: S311 - no secret

@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moto.cloudwatch.models import cloudwatch_backends
-from moto.iam.models import Role, iam_backends
+from moto.iam.models import Role
 from moto.s3.models import s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded.calls import Parameters
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
-from extended_dlc.rehearsal.embedded.trust import trusts
+from extended_dlc.rehearsal.embedded.trust import find_role, trusts
 
 API = "SageMaker API reference, "
 GUIDE = "SageMaker developer guide, "
@@ -36,8 +36,7 @@ class World:
 
     def find_role(self, arn: str) -> Role | None:
         """A role of this account; None while the scenario `role_seconds` hides a new one."""
-        roles = list(iam_backends[self.account_id][arn.split(":")[1]].roles.values())
-        role = next((each for each in roles if each.arn == arn), None)
+        role = find_role(self.account_id, self.region, arn)
         if role is None or not self.scenarios.role_seconds:
             return role
         created = role.create_date.replace(tzinfo=timezone.utc) if not role.create_date.tzinfo else role.create_date

@@ -224,6 +224,13 @@ class Endpoint(FakeEndpoint):
         return bool(self.endpoint_status == "InService")
 
     @property
+    def config_request(self) -> Parameters:
+        """The request of CreateEndpointConfig that it is in service with; empty where the configuration is gone."""
+        configs = sagemaker_backends[self.account_id][self.region_name].endpoint_configs
+        request: Parameters = getattr(configs.get(self.endpoint_config_name), "request", {})
+        return request
+
+    @property
     def response_object(self) -> Parameters:
         description: Parameters = {
             "EndpointName": self.endpoint_name,

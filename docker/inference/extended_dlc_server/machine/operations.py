@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -76,24 +76,22 @@ def _mode() -> Any:
     return InParts
 
 
-def _ranges(length: int, multiplications: int) -> Iterator[tuple[int, int]]:
-    """Yield the begin and end of each piece of a dimension; checks before each of them."""
+def _in_pieces(piece: Callable[[int, int], Any], dimension: int, length: int, multiplications: int) -> Any:
+    """Compute a result piece by piece, each from a begin to an end of a dimension; checks before each of them.
+
+    The pieces are written into one tensor: to concatenate them would hold all of them twice.
+    """
     pieces = max(1, min(length, math.ceil(multiplications / MOST_AT_ONCE)))
     step = max(1, math.ceil(length / pieces))
+    made = None
     for begin in range(0, length, step):
         check()
-        yield begin, min(length, begin + step)
-
-
-def _joined(pieces: Iterator[tuple[int, Any]], dimension: int, length: int) -> Any:
-    """Write pieces, each with its begin, into one tensor: to concatenate them would hold all of them twice."""
-    made = None
-    for begin, piece in pieces:
+        part = piece(begin, min(length, begin + step))
         if made is None:
-            shape = list(piece.shape)
+            shape = list(part.shape)
             shape[dimension] = length
-            made = piece.new_empty(shape)
-        made.narrow(dimension, begin, piece.shape[dimension]).copy_(piece)
+            made = part.new_empty(shape)
+        made.narrow(dimension, begin, part.shape[dimension]).copy_(part)
     return made
 
 
@@ -106,10 +104,11 @@ def _linear(function: Any, given: Any, weight: Any, bias: Any = None) -> Any:
     if _is_short(multiplications):
         return function(given, weight, bias)
     rows = given.reshape(-1, given.shape[-1])
-    pieces = (
-        (begin, function(rows[begin:end], weight, bias)) for begin, end in _ranges(rows.shape[0], multiplications)
-    )
-    return _joined(pieces, 0, rows.shape[0]).reshape(*given.shape[:-1], weight.shape[0])
+
+    def piece(begin: int, end: int) -> Any:
+        return function(rows[begin:end], weight, bias)
+
+    return _in_pieces(piece, 0, rows.shape[0], multiplications).reshape(*given.shape[:-1], weight.shape[0])
 
 
 def _of_rows(function: Any, given: Any, *more: Any, **options: Any) -> Any:
@@ -117,12 +116,11 @@ def _of_rows(function: Any, given: Any, *more: Any, **options: Any) -> Any:
     multiplications = given.numel() * LEAST_OF_AN_ELEMENT
     if _is_short(multiplications) or more or given.dim() < 2 or options.get("dim", -1) != -1 or options.get("inplace"):
         return function(given, *more, **options)
-    rows = given.shape[-2]
-    pieces = (
-        (begin, function(given.narrow(-2, begin, end - begin), **options))
-        for begin, end in _ranges(rows, multiplications)
-    )
-    return _joined(pieces, -2, rows)
+
+    def piece(begin: int, end: int) -> Any:
+        return function(given.narrow(-2, begin, end - begin), **options)
+
+    return _in_pieces(piece, -2, given.shape[-2], multiplications)
 
 
 def _product(function: Any, one: Any, other: Any, **options: Any) -> Any:
@@ -130,11 +128,11 @@ def _product(function: Any, one: Any, other: Any, **options: Any) -> Any:
     multiplications = one.numel() * other.shape[-1]
     if _is_short(multiplications) or options or one.dim() < 2 or other.dim() < 2:
         return function(one, other, **options)
-    rows = one.shape[-2]
-    pieces = (
-        (begin, function(one.narrow(-2, begin, end - begin), other)) for begin, end in _ranges(rows, multiplications)
-    )
-    return _joined(pieces, -2, rows)
+
+    def piece(begin: int, end: int) -> Any:
+        return function(one.narrow(-2, begin, end - begin), other)
+
+    return _in_pieces(piece, -2, one.shape[-2], multiplications)
 
 
 def _attention(
@@ -156,7 +154,7 @@ def _attention(
             mask = mask.narrow(-2, begin, end - begin)
         return function(query.narrow(-2, begin, end - begin), key, value, mask, **options)
 
-    return _joined(((begin, piece(begin, end)) for begin, end in _ranges(rows, multiplications)), -2, rows)
+    return _in_pieces(piece, -2, rows, multiplications)
 
 
 def _causal(begin: int, end: int, columns: int, device: Any) -> Any:
@@ -202,7 +200,7 @@ def _convolution(
             inside = torch.nn.functional.pad(inside, (0, 0) * (dimensions - 1) + missing)
         return function(inside, weight, bias, strides, (0, *paddings[1:]), dilations, groups)
 
-    return _joined(((begin, piece(begin, end)) for begin, end in _ranges(sizes[0], multiplications)), 2, sizes[0])
+    return _in_pieces(piece, 2, sizes[0], multiplications)
 
 
 def _each(value: Any, dimensions: int) -> tuple[int, ...]:
