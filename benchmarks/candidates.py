@@ -209,13 +209,15 @@ class Server(Process):
 class Ours(Server):
     """The image's own server."""
 
-    def __init__(self, model: Path, task: str | None, release: str = NEWEST, **environment: str) -> None:
-        """Start it on a model's folder."""
+    def __init__(
+        self, model: Path, task: str | None, release: str = NEWEST, *, image: Path = IMAGE, **environment: str
+    ) -> None:
+        """Start it on a model's folder; `image` has the server's package, which may be another commit's."""
         self.port = _free_port()
         super().__init__(
             [sys.executable, "-m", "extended_dlc_server", "serve"],
             {
-                "PYTHONPATH": _path(release, IMAGE),
+                "PYTHONPATH": _path(release, image),
                 "SAGEMAKER_BASE_DIR": str(_base_folder(model)),
                 "SAGEMAKER_BIND_TO_PORT": str(self.port),
                 **({"HF_TASK": task} if task else {}),
