@@ -50,12 +50,12 @@ for line in sys.stdin:
 
 def folder(package: str) -> Path:
     """A package's files, put into a folder of its own once."""
-    there = CACHE / f"benchmark-{package.split()[0]}"
-    if not there.is_dir():
+    target = CACHE / f"benchmark-{package.split()[0]}"
+    if not target.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target"]
-        subprocess.run([*pip, f"{there}.new", *package.split()], check=True)
-        Path(f"{there}.new").rename(there)
-    return there
+        subprocess.run([*pip, f"{target}.new", *package.split()], check=True)
+        Path(f"{target}.new").rename(target)
+    return target
 
 
 def weights() -> Path:

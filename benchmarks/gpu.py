@@ -140,12 +140,15 @@ class Bench:
 
     def _is_tie(self, asked: Generation, one: list[int], other: list[int]) -> bool:
         """Whether the first tokens that differ were about as likely, within what the precision rounds."""
-        place = next(number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        tokens = [*(asked.tokens or ()), *one[:place]]
+        position = next(number for number, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+        tokens = [*(asked.tokens or ()), *one[:position]]
         with torch.inference_mode():
             scores = self.llama(torch.tensor([tokens], device=self.device)).logits[0, -1].float()
         spread = float(scores.std())
-        return abs(float(scores[one[place]] - scores[other[place]])) <= tolerance_of(self.llama) * max(1.0, spread) * 4
+        return (
+            abs(float(scores[one[position]] - scores[other[position]]))
+            <= tolerance_of(self.llama) * max(1.0, spread) * 4
+        )
 
     def clients(self) -> dict[str, Any]:
         """Closed loops: tokens a second, and seconds to the first token, of texts of 8 to so many tokens."""
@@ -169,11 +172,11 @@ class Bench:
         waiting: list[float] = []
 
         def ask() -> None:
-            began, told = time.perf_counter(), [False]
+            began, started = time.perf_counter(), [False]
 
             def hear(row: Any, text: str) -> None:
-                if not told[0]:
-                    told[0] = True
+                if not started[0]:
+                    started[0] = True
                     firsts.append(time.perf_counter() - began)
 
             one = self.asked(chance, chance.randint(8, self.sizes["tokens"]), **arguments(chance))
@@ -273,7 +276,7 @@ class Bench:
         texts = [[chance.randrange(3, VOCABULARY) for _ in range(chance.randint(8, 128))] for _ in range(16)]
         lengths = [len(text) for text in texts]
         ways = {
-            "one by one": [[place] for place in range(16)],
+            "one by one": [[index] for index in range(16)],
             "all padded": [list(range(16))],
             "our batches": list(batches(lengths, 32, worth_a_call(self.device))),
         }
@@ -282,20 +285,20 @@ class Bench:
             rows = {}
             with torch.inference_mode():
                 for group in groups:
-                    longest = max(lengths[place] for place in group)
-                    ids = [texts[place] + [0] * (longest - lengths[place]) for place in group]
-                    mask = [[1] * lengths[place] + [0] * (longest - lengths[place]) for place in group]
+                    longest = max(lengths[index] for index in group)
+                    ids = [texts[index] + [0] * (longest - lengths[index]) for index in group]
+                    mask = [[1] * lengths[index] + [0] * (longest - lengths[index]) for index in group]
                     made = model(
                         input_ids=torch.tensor(ids, device=self.device),
                         attention_mask=torch.tensor(mask, device=self.device),
                     )[0]
-                    rows |= {place: made[row, 0].float().cpu() for row, place in enumerate(group)}
+                    rows |= {index: made[row, 0].float().cpu() for row, index in enumerate(group)}
             return rows
 
         alone, together = read(ways["one by one"]), read(ways["our batches"])
         wrong = [
-            place for place in alone
-            if not same(alone[place].tolist(), together[place].tolist(), tolerance_of(model))
+            index for index in alone
+            if not same(alone[index].tolist(), together[index].tolist(), tolerance_of(model))
         ]  # fmt: skip
         if wrong:
             raise AssertionError(f"{len(wrong)} texts have other vectors in a batch")

@@ -61,11 +61,13 @@ def precision(name: str) -> str:
     """In which our server runs it on this CPU unless told."""
     sys.path.insert(0, str(IMAGE))
     from extended_dlc_server.machine.cpu import multiplies_bfloat16
-    from extended_dlc_server.machine.devices import AUTO, place
+    from extended_dlc_server.machine.devices import AUTO, choose_devices
 
     size = (model(name) / "model.safetensors").stat().st_size
     cpu = multiplies_bfloat16()
-    return place((), size=size, stored="float32", told=AUTO, has_accelerate=False, cpu_multiplies_bfloat16=cpu).dtype
+    return choose_devices(
+        (), size=size, stored="float32", configured=AUTO, has_accelerate=False, cpu_multiplies_bfloat16=cpu
+    ).dtype
 
 
 def _grow(folder: Path, sizes: dict[str, int]) -> None:

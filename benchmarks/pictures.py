@@ -123,8 +123,8 @@ def start_and_memory() -> str:
             beside = next(each for each in targets(row) if each.beside == "stock")
             found = compare(row, beside)
             assert found is not None
-            own = statistics.median(row["values"]["ours"])
-            number = f"{own:.1f}" if own < 100 else f"{own:.0f}"
+            median = statistics.median(row["values"]["ours"])
+            number = f"{median:.1f}" if median < 100 else f"{median:.0f}"
             bars.append((row["name"], found, f"{number} {row['unit']}"))
     return _bars("Start and memory, as a part of the stock server's", f"{_measured()}; less is better", bars, mark=1.0)
 
@@ -156,8 +156,15 @@ def template() -> dict[str, Any]:
     """The template of the shipped settings."""
     with TemporaryDirectory() as folder:
         context = json.dumps(json.loads((ROOT / "cdk.json").read_text())["context"])
-        own = {"CDK_OUTDIR": folder, "CDK_CONTEXT_JSON": context, "PYTHONPATH": str(ROOT), "CDK_VALIDATION": "false"}
-        subprocess.run([sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **own}, check=True, capture_output=True)
+        variables = {
+            "CDK_OUTDIR": folder,
+            "CDK_CONTEXT_JSON": context,
+            "PYTHONPATH": str(ROOT),
+            "CDK_VALIDATION": "false",
+        }
+        subprocess.run(
+            [sys.executable, "app.py"], cwd=ROOT, env={**os.environ, **variables}, check=True, capture_output=True
+        )
         found: dict[str, Any] = json.loads((Path(folder) / "EndpointStack.template.json").read_text())
         return found
 
@@ -213,9 +220,9 @@ def _label(key: str, resource: Mapping[str, Any]) -> tuple[str, str, str]:
     """What it is, where it stands in the app, and its colour."""
     kind = resource["Type"]
     path = resource.get("Metadata", {}).get("aws:cdk:path", key).removeprefix("EndpointStack/")
-    place = re.sub(r"[0-9a-f]{20,}\w*|[0-9A-F]{8}$", "", path.removesuffix("/Resource").removesuffix("/Default"))
+    label = re.sub(r"[0-9a-f]{20,}\w*|[0-9A-F]{8}$", "", path.removesuffix("/Resource").removesuffix("/Default"))
     colour = next((each for prefix, each in _COLOURS.items() if kind.startswith(prefix)), INK)
-    return _WHAT.get(kind, kind), place.replace("CustomResource", "").rstrip("/"), colour
+    return _WHAT.get(kind, kind), label.replace("CustomResource", "").rstrip("/"), colour
 
 
 def _reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
@@ -231,13 +238,13 @@ def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping
     """Boxes in columns: each right of what it needs, as near to it as the others leave room."""
     column: dict[str, int] = {}
 
-    def place(key: str) -> int:
+    def column_of(key: str) -> int:
         if key not in column:
-            column[key] = 1 + max(map(place, needs[key]), default=-1)
+            column[key] = 1 + max(map(column_of, needs[key]), default=-1)
         return column[key]
 
     for key in labels:
-        place(key)
+        column_of(key)
     for key in labels:  # what needs nothing stands beside what needs it
         users = [column[other] for other in labels if key in needs[other]]
         if not needs[key] and users:

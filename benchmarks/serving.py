@@ -73,22 +73,22 @@ class Text:
     """Least of one turn; a turn is never less than one batch."""
     minutes: float = 1.5
     """About what `throughput` takes."""
-    told: str = ""
+    dtype: str = ""
     """A precision that our server is told; its own choice otherwise."""
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, [self.untold, self.told]))
+        return " ".join(filter(None, [self.name_without_dtype, self.dtype]))
 
     @property
-    def untold(self) -> str:
+    def name_without_dtype(self) -> str:
         """What the other candidates are asked: they are told no precision."""
         return f"{self.model} {self.task} {self.tokens}"
 
     @property
     def precision(self) -> str:
         """Of our server and of the direct call, which is its limit; the stock server has float32 alone."""
-        return self.told or precision(self.model)
+        return self.dtype or precision(self.model)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
     """What 16 clients get."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
-        tuned = bench.figures["stages"].get(f"tuning {of.untold}") if bench.with_stock else None
+        tuned = bench.figures["stages"].get(f"tuning {of.name_without_dtype}") if bench.with_stock else None
         seconds = bench.effort.seconds(of.seconds)
         with _running(bench, of, tuned["setting"] if tuned else None) as running:
             turns = {who: functools.partial(_rate, process, of, seconds) for who, process in running.items()}
@@ -351,7 +351,7 @@ _MEDIUM = (
     ),
 )
 TEXTS = (*_TINY, *_MEDIUM)
-IN_FLOAT32 = tuple(replace(of, told="float32") for of in _MEDIUM)
+IN_FLOAT32 = tuple(replace(of, dtype="float32") for of in _MEDIUM)
 """The same with equal digits: a CPU that multiplies bfloat16 is told not to."""
 
 
@@ -405,7 +405,7 @@ def stages() -> list[Stage]:
 def _makers(bench: Bench, of: Text) -> dict[str, Callable[[], Any]]:
     folder, first = model(of.model), texts(of.tokens)[0]
     makers: dict[str, Callable[[], Any]] = {
-        "ours": lambda: Ours(folder, of.task, bench.release, EXTENDED_DLC_DTYPE=of.told),
+        "ours": lambda: Ours(folder, of.task, bench.release, EXTENDED_DLC_DTYPE=of.dtype),
         "direct": lambda: Direct(folder, of.task, bench.release, first, of.parameters, of.precision),
     }
     if bench.with_stock:

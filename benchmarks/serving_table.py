@@ -72,7 +72,7 @@ def table(rows: list[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         mine = row["values"]["ours"]
         first = f"{row['name']}{' (unsteady)' if row['unsteady'] else ''}"
-        own = f"{_short(statistics.median(mine))} {row['unit']} ({_short(min(mine))} to {_short(max(mine))})"
+        ours = f"{_short(statistics.median(mine))} {row['unit']} ({_short(min(mine))} to {_short(max(mine))})"
         for target in targets(row):
             compared = compare(row, target)
             if compared is None:
@@ -83,8 +83,8 @@ def table(rows: list[Mapping[str, Any]]) -> list[str]:
             unit = " ms" if target.difference else "×"
             middle, least, most = (f"{value:.2f}" for value in compared)
             met = "met" if target.met(compared[0]) else "**missed**"
-            lines.append(f"| {first} | {own} | {theirs} | {target} | {middle}{unit} ({least} to {most}) | {met} |")
-            first = own = ""
+            lines.append(f"| {first} | {ours} | {theirs} | {target} | {middle}{unit} ({least} to {most}) | {met} |")
+            first = ours = ""
     return lines
 
 

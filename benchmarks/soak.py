@@ -218,16 +218,16 @@ def soak(minutes: float) -> list[Soaked]:
         ]
         for client in clients:
             client.start()
-        told = 0
+        minute = 0
         while time.monotonic() < deadline:
             time.sleep(1)
             at = time.monotonic() - began
             for one in soaked:
                 one.memory.append((at, one.server.own_memory))
-            if at // 60 > told:
-                told = int(at // 60)
+            if at // 60 > minute:
+                minute = int(at // 60)
                 now = "; ".join(f"{one.name} {one.memory[-1][1] / 1e6:.1f} MB {dict(one.statuses)}" for one in soaked)
-                print(f"minute {told} of {minutes:g}: {now}", flush=True)
+                print(f"minute {minute} of {minutes:g}: {now}", flush=True)
         for client in clients:
             client.join(120)
     return soaked

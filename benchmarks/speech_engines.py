@@ -127,10 +127,12 @@ def main() -> None:
     for size in BATCHES:
         beside = kept[f"transformers, float32, {size}"]
         for name in candidates:
-            own = kept[f"{name}, {size}"]
-            ratios = [one / other for one, other in zip(own, beside, strict=True)]
+            times = kept[f"{name}, {size}"]
+            ratios = [one / other for one, other in zip(times, beside, strict=True)]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"{size} at once  {name:24} {statistics.median(own):6.3f} s  beside transformers, float32: {spread}")
+            print(
+                f"{size} at once  {name:24} {statistics.median(times):6.3f} s  beside transformers, float32: {spread}"
+            )
     if options.json:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

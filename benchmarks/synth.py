@@ -55,8 +55,13 @@ def main() -> None:
 def run_synth(program: Path, out: Path) -> float:
     context = json.dumps(json.loads((ROOT / "cdk.json").read_text())["context"])
     # without the CDK's own validator, which takes seconds of either and hides the difference
-    own = {"CDK_OUTDIR": str(out), "CDK_CONTEXT_JSON": context, "PYTHONPATH": str(ROOT), "CDK_VALIDATION": "false"}
-    environment = {**os.environ, **own}
+    variables = {
+        "CDK_OUTDIR": str(out),
+        "CDK_CONTEXT_JSON": context,
+        "PYTHONPATH": str(ROOT),
+        "CDK_VALIDATION": "false",
+    }
+    environment = {**os.environ, **variables}
     start = time.perf_counter()
     subprocess.run([sys.executable, str(program)], env=environment, check=True, capture_output=True)
     return time.perf_counter() - start

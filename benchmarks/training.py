@@ -49,15 +49,15 @@ def timed(command: list[str], environment: dict[str, str]) -> Times:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         assert process.stdout is not None
-        steps, told = [], []
+        steps, output = [], []
         for line in process.stdout:
-            told.append(line)
+            output.append(line)
             if "'loss': " in line:
                 steps.append(time.monotonic())
     if process.returncode or not steps:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{''.join(told[-30:])}")
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{''.join(output[-30:])}")
     ended = time.monotonic()
-    cpu = sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", told[-1]))
+    cpu = sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", output[-1]))
     return steps[0] - begun, ended - steps[-1], cpu
 
 
@@ -103,13 +103,13 @@ class Bench:
                 return timed([*before, *counted], self.environment)
             waits = [*command[: command.index(self.image)], "--entrypoint=sleep", "--detach", self.image, "3600"]
             with running(self.engine, waits, self.environment) as name:
-                told = [f"--env={key}={value}" for key, value in training.variables(inside=True).items()]
+                variables = [f"--env={key}={value}" for key, value in training.variables(inside=True).items()]
                 unpack = "mkdir -p /tmp/code && tar -xzf /opt/ml/input/data/code/sourcedir.tar.gz -C /tmp/code"
                 ready = [self.engine, "exec", name, "bash", "-c", unpack]
                 subprocess.run(ready, env=self.environment, check=True, capture_output=True)
                 script = shlex.join(["python", training.program, *training.arguments()])
                 run = ["--workdir=/tmp/code", name, "bash", "-c", f"{script} && times"]
-                return timed([self.engine, "exec", *told, *run], self.environment)
+                return timed([self.engine, "exec", *variables, *run], self.environment)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -127,8 +127,8 @@ def main() -> None:
     candidates = ("script", "toolkit", "image")
     found: dict[str, list[Times]] = {name: [] for name in candidates}
     for number in range(given.rounds):
-        for place in range(3):
-            name = candidates[(place + number) % 3]
+        for turn in range(3):
+            name = candidates[(turn + number) % 3]
             found[name].append(bench.take(name))
             print(f"round {number + 1}, {name}: " + ", ".join(f"{each:.2f} s" for each in found[name][-1]), flush=True)
     print(f"load of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

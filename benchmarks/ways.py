@@ -89,7 +89,7 @@ class World:
         self.up += file.stat().st_size
         self.s3.upload_file(str(file), BUCKET, key)
 
-    def place(self, key: str, model: Path) -> None:
+    def deliver(self, key: str, model: Path) -> None:
         """What SageMaker does before the container starts: unpack an archive, or copy a prefix."""
         model.mkdir(parents=True)
         if key.endswith("/"):
@@ -121,7 +121,7 @@ def repackaged(world: World, work: Path, *, second: bool) -> dict[str, str]:
         with tarfile.open(archive, "w:gz", compresslevel=6) as packed:  # `tar czf`, as the tutorial has it
             packed.add(folder, ".", filter=lambda entry: None if "/.cache" in entry.name else entry)
         world.upload(key, archive)
-    world.place(key, work / "ml" / "model")
+    world.deliver(key, work / "ml" / "model")
     return {}
 
 
@@ -141,7 +141,7 @@ def code_only(world: World, work: Path, *, second: bool) -> dict[str, str]:
             entry.size = len(REQUIREMENTS)
             packed.addfile(entry, io.BytesIO(REQUIREMENTS))
         world.upload(key, archive)
-    world.place(key, work / "ml" / "model")
+    world.deliver(key, work / "ml" / "model")
     return {"HF_MODEL_ID": "acme/large", "HF_MODEL_REVISION": world.commit}
 
 
@@ -161,7 +161,7 @@ def mirrored(world: World, work: Path, *, second: bool) -> dict[str, str]:
             stdout=subprocess.DEVNULL,
             check=True,
         )
-    world.place(world.prefix, work / "ml" / "model")
+    world.deliver(world.prefix, work / "ml" / "model")
     return {"HF_HUB_OFFLINE": "1"}
 
 

@@ -62,8 +62,8 @@ def make_smollm3(folder: Path, seed: int) -> None:
     model = transformers.LlamaForCausalLM(config)
     _say_words_only(model.model.embed_tokens.weight, tokenizer)
     _save_model(model, folder)
-    own = {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}
-    _write_json(folder / "config.json", {**json.loads((folder / "config.json").read_text()), **own})
+    changes = {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0]}
+    _write_json(folder / "config.json", {**json.loads((folder / "config.json").read_text()), **changes})
     _save_tokenizer(tokenizer, folder, {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from extended_dlc_server.errors import RequestError, StartError
 from extended_dlc_server.machine import devices, freed
-from extended_dlc_server.machine.devices import AUTO, CPU, Gpu, Placement, place
+from extended_dlc_server.machine.devices import AUTO, CPU, Gpu, Placement, choose_devices
 from extended_dlc_server.machine.worker import FatalError, Shared, State, Worker
 from extended_dlc_server.model import loading
 from extended_dlc_server.routes.app import App
@@ -26,9 +26,9 @@ T4, A10G, H100 = (
 )
 
 
-def placed(gpus, gigabytes=1.0, stored="bfloat16", told="auto", has_accelerate=True, amx=False):
-    options = {"told": told, "has_accelerate": has_accelerate, "cpu_multiplies_bfloat16": amx}
-    return place(gpus, size=int(gigabytes * GIGABYTE), stored=stored, **options)
+def placed(gpus, gigabytes=1.0, stored="bfloat16", configured="auto", has_accelerate=True, amx=False):
+    options = {"configured": configured, "has_accelerate": has_accelerate, "cpu_multiplies_bfloat16": amx}
+    return choose_devices(gpus, size=int(gigabytes * GIGABYTE), stored=stored, **options)
 
 
 # where, and in which precision
@@ -68,13 +68,13 @@ def test_spreading_needs_accelerate_and_says_so():
 
 def test_weights_count_in_the_precision_in_which_they_are_loaded():
     assert placed([A10G] * 2, 40, stored="float32").devices == (0, 1)
-    assert placed([A10G] * 2, 40, stored="float32", told="float32").devices == (AUTO,)
-    assert placed([A10G] * 2, 20, stored="bfloat16", told="float32").devices == (AUTO,)
+    assert placed([A10G] * 2, 40, stored="float32", configured="float32").devices == (AUTO,)
+    assert placed([A10G] * 2, 20, stored="bfloat16", configured="float32").devices == (AUTO,)
     assert placed([A10G] * 2, 40, stored=None).devices == (AUTO,)
 
 
 @pytest.mark.parametrize(
-    ("gpus", "stored", "told", "dtype"),
+    ("gpus", "stored", "configured", "dtype"),
     [
         ([H100], "float32", "auto", "bfloat16"),
         ([H100], "bfloat16", "auto", "bfloat16"),
@@ -88,12 +88,12 @@ def test_weights_count_in_the_precision_in_which_they_are_loaded():
         ([], "float32", "bfloat16", "bfloat16"),
     ],
 )
-def test_the_precision_is_the_devices_unless_told(gpus, stored, told, dtype):
-    assert placed(gpus, stored=stored, told=told).dtype == dtype
+def test_the_precision_is_the_devices_unless_one_is_configured(gpus, stored, configured, dtype):
+    assert placed(gpus, stored=stored, configured=configured).dtype == dtype
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "stored", "told", "dtype"),
+    ("megabytes", "stored", "configured", "dtype"),
     [
         (80, "float32", "auto", "bfloat16"),
         (79, "float32", "auto", "float32"),
@@ -106,9 +106,11 @@ def test_the_precision_is_the_devices_unless_told(gpus, stored, told, dtype):
         (1, "float32", "bfloat16", "bfloat16"),
     ],
 )
-def test_a_large_model_gets_bfloat16_on_a_cpu_that_multiplies_it(megabytes, stored, told, dtype):
-    assert placed([], megabytes / 1000, stored, told, amx=True).dtype == dtype
-    assert placed([A10G], megabytes / 1000, stored, told, amx=True) == placed([A10G], megabytes / 1000, stored, told)
+def test_a_large_model_gets_bfloat16_on_a_cpu_that_multiplies_it(megabytes, stored, configured, dtype):
+    assert placed([], megabytes / 1000, stored, configured, amx=True).dtype == dtype
+    assert placed([A10G], megabytes / 1000, stored, configured, amx=True) == placed(
+        [A10G], megabytes / 1000, stored, configured
+    )
 
 
 @pytest.mark.parametrize(("for_own_code", "dtype"), [(False, "torch.bfloat16"), (True, "torch.float32")])
@@ -274,7 +276,7 @@ def test_two_copies_of_a_real_model_answer_as_one(models, monkeypatch):
     from extended_dlc_server.reading.decoding import Decoded
     from extended_dlc_server.settings import Settings
 
-    monkeypatch.setattr(loading, "place", lambda *_, **__: Placement(devices=(CPU, CPU), dtype="float32"))
+    monkeypatch.setattr(loading, "choose_devices", lambda *_, **__: Placement(devices=(CPU, CPU), dtype="float32"))
     copies = loading.load_model(Settings(model_folder=models / "bloom"))
     assert len({id(copy.pipeline.model) for copy in copies}) == 2
     worker = Worker(lambda: copies, queue_length=100)

@@ -123,8 +123,8 @@ def _limited(command: Sequence[str], seconds: int) -> list[str]:
 
 def _at_most(wanted: int, kind: int) -> int:
     """Return the wanted limit, or the server's hard limit where that is lower: a child cannot raise it."""
-    own = resource.getrlimit(kind)[1]
-    return wanted if own == resource.RLIM_INFINITY else min(wanted, own)
+    hard_limit = resource.getrlimit(kind)[1]
+    return wanted if hard_limit == resource.RLIM_INFINITY else min(wanted, hard_limit)
 
 
 @functools.lru_cache

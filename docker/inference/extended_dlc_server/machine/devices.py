@@ -30,7 +30,7 @@ _BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """The properties of a GPU that `place` needs."""
+    """The properties of a GPU that `choose_devices` needs."""
 
     free: int
     """Bytes of free memory."""
@@ -50,15 +50,15 @@ class Placement:
     """The name of a torch dtype."""
 
 
-def place(
-    gpus: Sequence[Gpu], *, size: int, stored: Any, told: str, has_accelerate: bool, cpu_multiplies_bfloat16: bool
+def choose_devices(
+    gpus: Sequence[Gpu], *, size: int, stored: Any, configured: str, has_accelerate: bool, cpu_multiplies_bfloat16: bool
 ) -> Placement:
     """Place a copy on each GPU, one copy over all GPUs if it is too large for one, or one on the CPU without GPUs.
 
-    `size` is the size of the weights' files in bytes, `stored` their precision, `told` the precision the user has set.
+    `size` is that of the weights' files in bytes, `stored` their precision, `configured` the one that the user has set.
     """
-    if told != AUTO:
-        dtype = told
+    if configured != AUTO:
+        dtype = configured
     elif gpus:
         dtype = _dtype_on(gpus, stored)
     else:

@@ -187,8 +187,8 @@ class Formatter(logging.Formatter):
         """Format the record. Another package's message is left out where it may hold content of a request."""
         name = "" if _is_ours(record.name) else f"{record.name}: "
         if name and _State.hidden:
-            place = f"{_short(record.pathname)}:{record.lineno} in {record.funcName}"
-            text = f"{name}a message from {place}, which is not shown, because it may hold a request's content"
+            location = f"{_short(record.pathname)}:{record.lineno} in {record.funcName}"
+            text = f"{name}a message from {location}, which is not shown, because it may hold a request's content"
         else:
             try:
                 text = name + record.getMessage()
@@ -206,15 +206,15 @@ class _Handler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[tuple[str, int], float] = {}
+        self._reported_at: dict[tuple[str, int], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write each record at once. While requests are served, log one per minute for each place in other packages."""
         if _State.hidden and not _is_ours(record.name):
-            place = record.pathname, record.lineno
-            if record.levelno < logging.ERROR or record.created - self._told.get(place, 0) < HIDDEN_SECONDS:
+            location = record.pathname, record.lineno
+            if record.levelno < logging.ERROR or record.created - self._reported_at.get(location, 0) < HIDDEN_SECONDS:
                 return  # the level is checked here because a logger may set its own after hide_requests
-            self._told[place] = record.created
+            self._reported_at[location] = record.created
         try:
             line = self.format(record)
         except Exception:
@@ -231,7 +231,7 @@ class _Printed:
         self._name, self._target = name, target
         self._rest = b""
         self._hidden = 0
-        self._told = float("-inf")
+        self._reported_at = float("-inf")
 
     def show(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
@@ -251,10 +251,10 @@ class _Printed:
 
     def tell_hidden(self, *, now: bool = False) -> None:
         """Log how many bytes were hidden, at most once in `HIDDEN_SECONDS` unless `now`."""
-        if not self._hidden or not (now or time.monotonic() - self._told > HIDDEN_SECONDS):
+        if not self._hidden or not (now or time.monotonic() - self._reported_at > HIDDEN_SECONDS):
             return
         self._line(f"{self._hidden} bytes were printed, which are not shown, because they may hold a request's content")
-        self._hidden, self._told = 0, time.monotonic()
+        self._hidden, self._reported_at = 0, time.monotonic()
 
     def end(self) -> None:
         self.show(b"\n")

@@ -35,13 +35,13 @@ def together(lengths: Sequence[int], most: int, spare: int) -> list[int]:
     of the batch, and the batch within `_BATCH_TOKENS`.
     """
     chosen, longest, total = [0], lengths[0], lengths[0]
-    for place in sorted(range(1, len(lengths)), key=lambda place: abs(lengths[place] - lengths[0])):
-        padded = max(longest, lengths[place]) * (len(chosen) + 1)
-        read = total + lengths[place]
+    for index in sorted(range(1, len(lengths)), key=lambda index: abs(lengths[index] - lengths[0])):
+        padded = max(longest, lengths[index]) * (len(chosen) + 1)
+        read = total + lengths[index]
         if len(chosen) >= most or padded > _BATCH_TOKENS or padded - read > max(spare, read // _SHARE):
             break
-        chosen.append(place)
-        longest, total = max(longest, lengths[place]), read
+        chosen.append(index)
+        longest, total = max(longest, lengths[index]), read
     return chosen
 
 
@@ -51,8 +51,8 @@ def batches(lengths: Sequence[int], most: int, spare: int) -> Iterator[list[int]
     while order:
         check()
         # Sorted by length, the texts nearest to the longest directly follow it.
-        chosen = together([lengths[place] for place in order[:most]], most, spare)
-        yield [order[place] for place in chosen]
+        chosen = together([lengths[index] for index in order[:most]], most, spare)
+        yield [order[index] for index in chosen]
         order = order[len(chosen) :]
 
 
@@ -68,8 +68,8 @@ def tensors(tokenizer: Any, texts: Sequence[Tokens], device: Any) -> dict[str, A
     made["attention_mask"] = torch.zeros((len(texts), longest), dtype=torch.long)
     for row, one in enumerate(texts):
         length = len(one["input_ids"])
-        place = slice(longest - length, longest) if left else slice(length)
-        made["attention_mask"][row, place] = 1
+        columns = slice(longest - length, longest) if left else slice(length)
+        made["attention_mask"][row, columns] = 1
         for name, values in one.items():
-            made[name][row, place] = torch.tensor(values)
+            made[name][row, columns] = torch.tensor(values)
     return {name: value.to(device) for name, value in made.items()}

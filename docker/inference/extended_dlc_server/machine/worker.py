@@ -307,9 +307,9 @@ class Worker(threading.Thread, Generic[M]):
         elif first.shared is not None:
             alike = [first, *(job for job in self._waiting if job.shared and job.shared.key == first.shared.key)]
             lengths = [job.shared.length for job in alike if job.shared]
-            for place in together(lengths, first.shared.most, first.shared.spare)[1:]:
-                self._waiting.remove(alike[place])
-                jobs.append(alike[place])
+            for index in together(lengths, first.shared.most, first.shared.spare)[1:]:
+                self._waiting.remove(alike[index])
+                jobs.append(alike[index])
         return jobs
 
     def _more_will_come(self, copy: Copy[M]) -> bool:

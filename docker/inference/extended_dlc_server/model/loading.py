@@ -24,7 +24,7 @@ from ..files.weights import Weights, find_adapters, find_weights, place_cache
 from ..machine.banner import log_banner
 from ..machine.cpu import multiplies_bfloat16
 from ..machine.device_errors import free_memory
-from ..machine.devices import AUTO, Placement, place, seen_gpus
+from ..machine.devices import AUTO, Placement, choose_devices, seen_gpus
 from ..machine.requirements import install_requirements
 from ..machine.secret import read_token
 from ..machine.start_time import part_of_start
@@ -121,11 +121,11 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     )
 
     def placed(dtype: str) -> Placement:
-        found = place(
+        found = choose_devices(
             seen_gpus(),
             size=weights.size,
             stored=config.get("dtype") or config.get("torch_dtype"),
-            told=dtype,
+            configured=dtype,
             has_accelerate=importlib.util.find_spec("accelerate") is not None,
             cpu_multiplies_bfloat16=multiplies_bfloat16() and not for_own_code,
         )

@@ -39,9 +39,11 @@ def scoring_for(weights: Weights, task: str, config: Mapping[str, Any]) -> Scori
     labels = config.get("num_labels") or len(config.get("id2label") or ("", ""))
     if task != "text-classification" or labels != 1:
         return None
-    beside, own = config_of(weights.modules_folder), config.get("sentence_transformers") or {}
+    beside, settings = config_of(weights.modules_folder), config.get("sentence_transformers") or {}
     named = (
-        own.get("activation_fn") or config.get("sbert_ce_default_activation_function") or beside.get("activation_fn")
+        settings.get("activation_fn")
+        or config.get("sbert_ce_default_activation_function")
+        or beside.get("activation_fn")
     )
     prompt = (beside.get("prompts") or {}).get(beside.get("default_prompt_name") or "") or ""
     length = transformer_config(weights.modules_folder).get("max_seq_length")

@@ -25,11 +25,11 @@ def share_what_is_heard(model: Any) -> None:
     Copying took a third of the time of one clip, and two thirds of that of a batch of 8 (four layers of width 384, and
     the 5 beams that pipelines ask for up to 4.57). Older releases, such as 4.46, do not call `_reorder_cache` and copy.
     """
-    own = getattr(model, "_reorder_cache", None)
+    original = getattr(model, "_reorder_cache", None)
 
     def reorder(cache: Any, beams: Any) -> Any:
-        if own and not hasattr(cache, "self_attention_cache"):
-            return own(cache, beams)
+        if original and not hasattr(cache, "self_attention_cache"):
+            return original(cache, beams)
         getattr(cache, "self_attention_cache", cache).reorder_cache(beams)
         return cache
 
@@ -52,8 +52,8 @@ def most_together(pipeline: Any, audio: Mapping[str, Any], size: int) -> int:
 
 def hears_alike(pipeline: Any, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
     """Whether a batch handles this clip as it is alone: with one window, or windows that start at a timestamp."""
-    told = {**_for_its_length(pipeline, audio, arguments), **arguments}
-    return windows(pipeline, audio) == 1 or told.get("return_timestamps") is True
+    parameters = {**_for_its_length(pipeline, audio, arguments), **arguments}
+    return windows(pipeline, audio) == 1 or parameters.get("return_timestamps") is True
 
 
 def transcribe(pipeline: Any, audio: Mapping[str, Any], arguments: Mapping[str, Any]) -> Any:
@@ -67,9 +67,9 @@ def transcribe_together(pipeline: Any, clips: Sequence[Any], arguments: Mapping[
     import torch
 
     more = _for_its_length(pipeline, clips[0], arguments)
-    own = (pipeline._preprocess_params, pipeline._forward_params, pipeline._postprocess_params)
+    configured = (pipeline._preprocess_params, pipeline._forward_params, pipeline._postprocess_params)
     asked = pipeline._sanitize_parameters(**more, **arguments)
-    prepare, hear, write = ({**defaults, **given} for defaults, given in zip(own, asked, strict=True))
+    prepare, hear, write = ({**defaults, **given} for defaults, given in zip(configured, asked, strict=True))
     # pad the features, not the audio: that would change the last frames
     heard = [one["input_features"] for clip in clips for one in pipeline.preprocess(dict(clip), **prepare)]
     frames = torch.tensor([features.shape[-1] for features in heard])

@@ -200,10 +200,10 @@ def load_hooks(program: Path) -> Hooks:
 class UserModel:
     """A model behind the user's functions; the toolkit's defaults replace those that are not defined."""
 
-    def __init__(self, hooks: Hooks, context: Context, model: Any, own: Model | None) -> None:
-        """`model` is what model_fn returned, or without a model_fn the pipeline of `own`."""
-        self._hooks, self._context, self._model, self._own = hooks, context, model, own
-        self.task = own.task if own else "user-code"
+    def __init__(self, hooks: Hooks, context: Context, model: Any, native: Model | None) -> None:
+        """`model` is what model_fn returned, or without a model_fn the pipeline of `native`."""
+        self._hooks, self._context, self._model, self._native = hooks, context, model, native
+        self.task = native.task if native else "user-code"
 
     def transform(self, request: RawRequest) -> Reply:
         """Answer one request with the user's functions."""
@@ -238,7 +238,7 @@ class UserModel:
         has = self._hooks.functions.keys()
         if "transform_fn" in has:
             return self._call("transform_fn", self._model, data, media, accept)
-        task = self._own.expected.task if self._own else ""
+        task = self._native.expected.task if self._native else ""
         form = None if "output_fn" in has else choose_form(accept, task)
         prediction = self._predict(data, media, request)
         if form is None:
@@ -248,15 +248,15 @@ class UserModel:
 
     def _predict(self, data: Any, media: str, request: RawRequest) -> Any:
         has = self._hooks.functions.keys()
-        if self._own and not has & {"input_fn", "predict_fn"}:
+        if self._native and not has & {"input_fn", "predict_fn"}:
             # no user code runs before the pipeline, so the request is validated as without user code
             attributes = request.headers.get(ATTRIBUTES, "")
             decoded = decode(
-                request.body, request.headers.get("content-type"), self._own.expected, attributes=attributes
+                request.body, request.headers.get("content-type"), self._native.expected, attributes=attributes
             )
             if decoded.form is Form.EVENTS:
                 raise RequestError(400, "cannot-stream", "user code has no stream: leave 'stream' away")
-            return self._own.predict(decoded)
+            return self._native.predict(decoded)
         data = self._call("input_fn", data, media) if "input_fn" in has else _default_input(data, media)
         return (
             self._call("predict_fn", data, self._model) if "predict_fn" in has else _default_predict(data, self._model)

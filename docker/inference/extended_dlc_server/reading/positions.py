@@ -21,8 +21,8 @@ def positions_of(model: Any, part: str) -> tuple[int | None, int | None]:
         if not rows:
             continue
         # RoBERTa and similar models count positions from the padding id on; Bart's embeddings have an offset
-        own = type(module) is torch.nn.Embedding
-        first = module.padding_idx + 1 if own and module.padding_idx is not None else getattr(module, "offset", 0)
+        is_plain = type(module) is torch.nn.Embedding
+        first = module.padding_idx + 1 if is_plain and module.padding_idx is not None else getattr(module, "offset", 0)
         found.append(rows - int(first))
     return min(found, default=None), _named_positions(model.config)
 

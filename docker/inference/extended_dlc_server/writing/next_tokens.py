@@ -49,7 +49,7 @@ def _likelihoods(texts: Sequence[Text], scores: Any) -> dict[int, Any]:
     if not wanted:
         return {}
     found = scores[wanted].log_softmax(-1)
-    return {number: found[place : place + 1] for place, number in enumerate(wanted)}
+    return {number: found[row : row + 1] for row, number in enumerate(wanted)}
 
 
 def _no_numbers() -> Exception:

@@ -67,14 +67,14 @@ class RunningTexts:
 
     def leave(self, text: Text, *, keep: bool = False) -> None:
         """Remove a sequence; with `keep`, add it to the prefix cache."""
-        place = self.texts.index(text)
+        row = self.texts.index(text)
         if keep:
             # the newest token has no keys and values yet
-            self.beginnings.keep(text.tokens[:-1], self.cache, place)
-        self.cache.leave(place)
+            self.beginnings.keep(text.tokens[:-1], self.cache, row)
+        self.cache.leave(row)
         last = self.texts.pop()
         if last is not text:
-            self.texts[place] = last
+            self.texts[row] = last
 
     def preempt(self) -> Text | None:
         """If memory is short for one more token of each sequence, remove the newest one and return it."""

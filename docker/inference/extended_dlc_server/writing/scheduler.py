@@ -177,13 +177,13 @@ class Scheduler:
     def _begin_reading(self, text: Text) -> None:
         """Start a prompt that is long, or has a prefix in the cache."""
         text.ticket.begun = True
-        length, place = self.running.known(text)
+        length, cached = self.running.known(text)
         cache = new_cache()
         tokens = text.tokens
         self.asked_tokens += len(tokens)
-        if place is not None:
+        if cached is not None:
             self.known_tokens += length
-            cache.take_in(*place, length)
+            cache.take_in(*cached, length)
         self._reading = Reading(text=text, cache=cache, tokens=tokens[length:])
 
     def _read_on(self, reading: Reading) -> None:
