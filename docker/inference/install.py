@@ -166,43 +166,17 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
     if not re.fullmatch(r"[0-9]+\.[0-9]+(\.[0-9]+)*((a|b|rc|\.dev|\.post)[0-9]+)?", transformers):
         sys.exit(f"TRANSFORMERS_VERSION ('{transformers}') must be an exact release such as '5.24.0'")
     base = installed()
-    if server == "vllm" and "vllm" not in base:
-        sys.exit(f"BASE_IMAGE has no vLLM for its 'python3': choose a huggingface-vllm image, or {NATIVE}")
-    if "torch" not in base:
-        sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
-    if server == "stock" and TOOLKIT not in base:
-        sys.exit(f"BASE_IMAGE has no stock server ({TOOLKIT}): choose a Hugging Face inference image, or {NATIVE}")
-    if server == "training" and TRAINING_TOOLKIT not in base:
-        sys.exit(
-            f"BASE_IMAGE has no {TRAINING_TOOLKIT}, which SageMaker's training starts: choose a training image that is "
-            "made for SageMaker (huggingface-pytorch-training, or pytorch with a tag that ends in -sagemaker)"
-        )
+    check_base(base, server)
     if importlib.util.find_spec("pip") is None:  # AWS's images are built with uv, which may leave pip out
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     if not report:
         RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
-    missing: list[str] = []
-    if server == "vllm":  # the other packages of its image were chosen for vLLM
-        named = [f"transformers=={transformers}"]
-    elif server == "stock":
-        named = [*requirements(transformers, base), *along]
-    else:
-        # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
-        missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
-        named = [*requirements(transformers, base), *missing, "--requirement", str(HERE / "requirements.txt")]
+    named, missing = packages(transformers, server, base, along)
     lock = locked(os.environ.get("LOCK", ""))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(lock or constraints(base)))
         file.flush()
-        command = [
-            *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
-            # Bytecode doubles the layer's size: prove.py compiles only the modules that start-up imports.
-            *("--no-compile", "--progress-bar=off"),
-        ]
-        if lock:
-            command += ["--no-deps", "--require-hashes", "--requirement", file.name]
-        else:
-            command += ["--constraint", file.name, *named]
+        command = pip_install(named, file.name, is_lock=bool(lock))
         if report:
             command += ["--dry-run", "--quiet", "--report", "-"]
             done = subprocess.run(command, env=pip_environment(), check=False)  # noqa: S603 - no shell, own arguments
@@ -218,6 +192,44 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         sys.exit(f"\n{explain(output, transformers)}")
     if server == "native" and FFMPEG in missing:
         link_ffmpeg()
+
+
+def check_base(base: dict[str, str], server: str) -> None:
+    """Exit where the base image lacks what the server needs of it, saying which image to choose."""
+    if server == "vllm" and "vllm" not in base:
+        sys.exit(f"BASE_IMAGE has no vLLM for its 'python3': choose a huggingface-vllm image, or {NATIVE}")
+    if "torch" not in base:
+        sys.exit("BASE_IMAGE has no torch for its 'python': choose a PyTorch image, such as an AWS Deep Learning one")
+    if server == "stock" and TOOLKIT not in base:
+        sys.exit(f"BASE_IMAGE has no stock server ({TOOLKIT}): choose a Hugging Face inference image, or {NATIVE}")
+    if server == "training" and TRAINING_TOOLKIT not in base:
+        sys.exit(
+            f"BASE_IMAGE has no {TRAINING_TOOLKIT}, which SageMaker's training starts: choose a training image that is "
+            "made for SageMaker (huggingface-pytorch-training, or pytorch with a tag that ends in -sagemaker)"
+        )
+
+
+def packages(transformers: str, server: str, base: dict[str, str], along: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return pip's arguments for the packages to install, and those among them that only this base lacks."""
+    if server == "vllm":  # the other packages of its image were chosen for vLLM
+        return [f"transformers=={transformers}"], []
+    if server == "stock":
+        return [*requirements(transformers, base), *along], []
+    # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
+    missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
+    return [*requirements(transformers, base), *missing, "--requirement", str(HERE / "requirements.txt")], missing
+
+
+def pip_install(named: Iterable[str], file: str, *, is_lock: bool) -> list[str]:
+    """Return the command: what the lock's file says, or the named packages under the constraints of that file."""
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--no-cache-dir", "--no-input", "--disable-pip-version-check"),
+        # Bytecode doubles the layer's size: prove.py compiles only the modules that start-up imports.
+        *("--no-compile", "--progress-bar=off"),
+    ]
+    if is_lock:
+        return [*command, "--no-deps", "--require-hashes", "--requirement", file]
+    return [*command, "--constraint", file, *named]
 
 
 def _run(command: Iterable[str]) -> tuple[int, str]:
