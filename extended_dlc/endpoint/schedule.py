@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import jsii
 from aws_cdk import (
+    Annotations,
     CfnCondition,
     CfnParameter,
     CfnResource,
+    CliCredentialsStackSynthesizer,
     DefaultStackSynthesizer,
     Duration,
     Fn,
@@ -21,6 +23,7 @@ from aws_cdk import (
     IResolvable,
     IResolveContext,
     Lazy,
+    LegacyStackSynthesizer,
     Stack,
     TimeZone,
 )
@@ -53,6 +56,7 @@ class Switch(Construct):
             self, "IsEnabled", expression=Fn.condition_equals(self.parameter.value_as_string, "true")
         )
         if isinstance(schedule, OfficeHours):
+            self._warn_without_execution_role()
             self._turn("On", at=schedule.start, to="true", schedule=schedule)
             self._turn("Off", at=schedule.end, to="false", schedule=schedule)
 
@@ -67,6 +71,17 @@ class Switch(Construct):
             for each in construct.node.find_all():
                 if CfnResource.is_cfn_resource(each):
                     cast(CfnResource, each).cfn_options.condition = self.condition
+
+    def _warn_without_execution_role(self) -> None:
+        """Warn where `cdk deploy` creates the stack with the caller's credentials, which the schedule does not have."""
+        synthesizer = synthesizer_of(Stack.of(self))
+        if isinstance(synthesizer, (CliCredentialsStackSynthesizer, LegacyStackSynthesizer)):
+            Annotations.of(self).add_warning_v2(
+                "extended-dlc:schedule-without-role",
+                f"'schedule' updates the stack with the role that it was deployed with, and with "
+                f"{type(synthesizer).__name__} it has none: the update is refused. Deploy it with 'cdk deploy "
+                "--role-arn', with a role that may create all of the stack, or use the default synthesizer",
+            )
 
     def _turn(self, construct_id: str, *, at: str, to: str, schedule: OfficeHours) -> None:
         """Have EventBridge Scheduler update the stack with its current template and this one parameter changed.

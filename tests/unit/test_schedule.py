@@ -6,8 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from aws_cdk import CfnParameter, Stack
-from aws_cdk.assertions import Match, Template
+from aws_cdk import (
+    App,
+    CfnParameter,
+    CliCredentialsStackSynthesizer,
+    DefaultStackSynthesizer,
+    LegacyStackSynthesizer,
+    Stack,
+)
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
     ByHand,
@@ -144,3 +151,14 @@ def test_a_switch_of_another_stack_is_refused(stack: Stack) -> None:
 def test_hours_that_no_clock_has_are_refused(options: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OfficeHours(**options)
+
+
+@pytest.mark.parametrize(
+    ("synthesizer", "warns"),
+    [(DefaultStackSynthesizer, False), (CliCredentialsStackSynthesizer, True), (LegacyStackSynthesizer, True)],
+)
+def test_a_schedule_in_a_stack_that_is_deployed_without_a_role_is_warned_of(synthesizer: Any, warns: bool) -> None:
+    stack = Stack(App(), "Speech", synthesizer=synthesizer())
+    switched(stack, OfficeHours(start="07:45", end="18:00", timezone="Europe/Berlin"))
+    found = Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("'cdk deploy --role-arn'"))
+    assert bool(found) is warns
