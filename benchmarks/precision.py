@@ -59,9 +59,11 @@ def main() -> None:
     kept: dict[str, list[dict[str, float]]] = {}
     for what, (folder, task, asked) in loads().items():
         with ExitStack() as stack:
-            servers = {name: Ours(folder, task, **variables) for name, variables in PRECISIONS.items()}
+            servers = {}
+            for precision, variables in PRECISIONS.items():
+                servers[precision] = Ours(folder, task, **variables)
+                stack.enter_context(servers[precision])
             for server in servers.values():
-                stack.enter_context(server)
                 server.wait_until_healthy()
             for number in range(-1, options.rounds):  # the first round warms up
                 for clients in (1, 16):
