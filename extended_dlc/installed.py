@@ -14,17 +14,17 @@ _NAME = "extended-dlc"
 def requirement(extra: str) -> str:
     """A wheel's file, a repository or a checkout (PEP 610), else the release of an index; with one of its extras."""
     try:
-        own = distribution(_NAME)
+        installed = distribution(_NAME)
     except PackageNotFoundError:  # a folder on PYTHONPATH
         return f"{_NAME}[{extra}]"
-    text = own.read_text("direct_url.json")
+    text = installed.read_text("direct_url.json")
     source: dict[str, Any] = json.loads(text) if text else {}
     url = str(source.get("url", ""))
     if source.get("dir_info", {}).get("editable"):
         return f"-e {unquote(urlsplit(url).path)}[{extra}]"
     if vcs := source.get("vcs_info"):
         return f"{_NAME}[{extra}] @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
-    return f"{_NAME}[{extra}] @ {url}" if url else f"{_NAME}[{extra}]=={own.version}"
+    return f"{_NAME}[{extra}] @ {url}" if url else f"{_NAME}[{extra}]=={installed.version}"
 
 
 def pip_words(requirement: str) -> str:

@@ -211,7 +211,7 @@ class Waiting:
         self._what = what
         self._screen = Screen(out)
         self._every = every if every is not None else news_seconds()
-        self._began = self._told = time.monotonic()
+        self._began = self._shown_at = time.monotonic()
         self._detail = ""
         self._live: Any = None
         self._over = threading.Event()
@@ -248,7 +248,7 @@ class Waiting:
     def say(self, text: str, style: Style = "", *, hang: int | None = 0) -> None:
         """A line that stays, above what is shown."""
         with self._lock:
-            self._told = time.monotonic()
+            self._shown_at = time.monotonic()
             self._screen.line(text, style, hang=hang)
 
     @property
@@ -272,8 +272,8 @@ class Waiting:
     def _tell(self) -> None:
         while not self._over.wait(min(1.0, self._every / 4)):
             with self._lock:
-                if time.monotonic() - self._told >= self._every:
-                    self._told = time.monotonic()
+                if time.monotonic() - self._shown_at >= self._every:
+                    self._shown_at = time.monotonic()
                     last = f": {self._detail}" if self._detail else ""
                     self._screen.line(f"          {self._what}: {_clock(self.seconds)} so far{last}"[:200])
 
@@ -286,7 +286,7 @@ class Passing:
         self._screen = Screen(out)
         self._in_place = is_terminal(out)
         self._every = news_seconds()
-        self._told = -float("inf") if at_once else time.monotonic()
+        self._shown_at = -float("inf") if at_once else time.monotonic()
         self._shown = False
 
     def show(self, text: str) -> None:
@@ -297,8 +297,8 @@ class Passing:
             out.write(f"\r\x1b[2K{line[: _characters(line, (self._screen.width or 80) - 1)]}")
             out.flush()
             self._shown = True
-        elif time.monotonic() - self._told >= self._every:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._shown_at >= self._every:
+            self._shown_at = time.monotonic()
             self._screen.line(text)
 
     def clear(self) -> None:

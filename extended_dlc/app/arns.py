@@ -30,14 +30,14 @@ ONLY_ARNS = frozenset({"encryption_key", "log_key", "permissions_boundary", "rol
 
 def wrong_arns(section: Section, path: str, region: str) -> Iterator[str]:
     """The problems with the ARNs of the section at `path`, one line each."""
-    for place, name, value in _texts(section, path):
+    for setting, name, value in _texts(section, path):
         service = SERVICES.get(name)
         if service is None or not (value.startswith("arn:") or name in ONLY_ARNS or "${" in value):
             continue
         try:
             check_arn(value, service=service, region=region)
         except ValueError as error:
-            yield f"{place} ({value}): {error}"
+            yield f"{setting} ({value}): {error}"
 
 
 def _texts(section: Any, path: str) -> Iterator[tuple[str, str, str]]:

@@ -71,7 +71,7 @@ def endpoints_asked(
     ]
 
 
-def _endpoint(name: str, place: str, settings: Any, image: ImageAsked, looked_up: Mapping[str, Any]) -> EndpointAsked:
+def _endpoint(name: str, path: str, settings: Any, image: ImageAsked, looked_up: Mapping[str, Any]) -> EndpointAsked:
     parts: dict[str, PartAsked] = {}
 
     def find(section: Section, at: str) -> Mapping[str, Any]:
@@ -80,15 +80,15 @@ def _endpoint(name: str, place: str, settings: Any, image: ImageAsked, looked_up
             return {}
         key = at.rpartition(".")[2]
         called = section.name if section.made == "Variant" else f"{name}-{key}"  # type: ignore[attr-defined]
-        own = section if isinstance(section, ModelSection) and section.model is not None else None
+        with_model = section if isinstance(section, ModelSection) and section.model is not None else None
         parts[called] = PartAsked(
-            place=f"{place}.hosting.{at}", model=model_asked(own, looked_up) if own is not None else None
+            section=f"{path}.hosting.{at}", model=model_asked(with_model, looked_up) if with_model is not None else None
         )
         return {"name": called}
 
     hosting = settings.hosting.into_option(find) if settings.hosting is not None else None
     return EndpointAsked(
-        place=place,
+        section=path,
         name=name,
         model=model_asked(settings, looked_up),
         image=image,

@@ -103,9 +103,9 @@ def check_empty(folder: Path) -> None:
     """Raise ValueError for a path that is no empty folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"'FOLDER' ({folder}) is a file: name a folder that is empty or does not exist")
-    there = sorted({each.name for each in folder.iterdir()} - _MAY_BE_THERE) if folder.exists() else []
-    if there:
-        shown = ", ".join(there[:3]) + (" …" if len(there) > 3 else "")
+    existing = sorted({each.name for each in folder.iterdir()} - _MAY_BE_THERE) if folder.exists() else []
+    if existing:
+        shown = ", ".join(existing[:3]) + (" …" if len(existing) > 3 else "")
         raise ValueError(
             f"'FOLDER' ({folder}) is not empty ({shown}): name a new one (extended-dlc init my-endpoint), or take the "
             "app into your own by its stacks (from extended_dlc.app.define import define_stacks)"

@@ -56,8 +56,8 @@ settings, and `-c region=` moves the deployment alone. `extended-dlc plan` has t
 
 def _describe() -> None:
     """Add the docstrings to the app's own settings, which only the reference needs."""
-    own: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values(), *CHANNELS.values()]
-    for section in own:
+    sections: list[type[Section]] = [Settings, Network, ModelSection, *WEIGHTS.values(), *CHANNELS.values()]
+    for section in sections:
         texts = {option.name: option.text for option in described("app.schema", section.__name__)}
         for each in (section, *_below(section)):
             for name, field in each.model_fields.items():

@@ -12,11 +12,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from extended_dlc.app.described import Described, described, summary
 
 Find = Callable[["Section", str], Mapping[str, Any]]
-"""What a section's settings name in AWS, or of models, by the options that take it; the place is the section's own, as
-`hosting.variants.0`."""
+"""Looks up what a section's settings name, in AWS or on the Hub: the values of options, by their names. It gets the
+section and its path below the endpoint, such as `hosting.variants.0`."""
 
 
-def nothing(section: Section, place: str) -> Mapping[str, Any]:
+def nothing(section: Section, path: str) -> Mapping[str, Any]:
     """Look up nothing, where the options are only checked."""
     return {}
 
@@ -41,13 +41,13 @@ class Section(BaseModel):
     renamed: ClassVar[Mapping[str, str]] = {}
     """Setting -> option, where their names differ."""
 
-    def into_option(self, find: Find = nothing, place: str = "", **given: Any) -> Any:
+    def into_option(self, find: Find = nothing, path: str = "", **given: Any) -> Any:
         """The library's object, with what is looked up; ValueError for what it refuses."""
         import extended_dlc
 
-        given |= find(self, place)
+        given |= find(self, path)
         options = {
-            self.renamed.get(name, name): _built(getattr(self, name), find, f"{place}.{name}".lstrip("."))
+            self.renamed.get(name, name): _built(getattr(self, name), find, f"{path}.{name}".lstrip("."))
             for name in self.model_fields_set - self.found - {"kind", *given}
         }
         return getattr(extended_dlc, self.made)(**options, **given)
@@ -60,13 +60,13 @@ class Section(BaseModel):
         return self
 
 
-def _built(value: Any, find: Find, place: str) -> Any:
+def _built(value: Any, find: Find, path: str) -> Any:
     if isinstance(value, list):
-        return [_built(each, find, f"{place}.{number}") for number, each in enumerate(value)]
+        return [_built(each, find, f"{path}.{number}") for number, each in enumerate(value)]
     if isinstance(value, dict) and any(isinstance(each, Section) for each in value.values()):
         # by their ids: what they are called, `find` knows
-        return [each.into_option(find, f"{place}.{key}", name=key) for key, each in value.items()]
-    return value.into_option(find, place) if isinstance(value, Section) else value
+        return [each.into_option(find, f"{path}.{key}", name=key) for key, each in value.items()]
+    return value.into_option(find, path) if isinstance(value, Section) else value
 
 
 def checked(check: Callable[[Any], object]) -> AfterValidator:

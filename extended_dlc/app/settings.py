@@ -63,12 +63,12 @@ class Read:
     def bases(self) -> tuple[str, ...]:
         """The base images that this machine pulls to build the images of endpoints and trainings."""
         in_cloud = self.settings is not None and is_built_in_cloud(self.settings.image)
-        own = () if in_cloud else bases_to_pull(self.decision)
+        endpoint_bases = () if in_cloud else bases_to_pull(self.decision)
         if self.settings is None or not self.settings.training:
-            return own
+            return endpoint_bases
         from extended_dlc.app.training import Around, training_bases
 
-        return tuple(dict.fromkeys([*own, *training_bases(self.settings.training, Around.of(self))]))
+        return tuple(dict.fromkeys([*endpoint_bases, *training_bases(self.settings.training, Around.of(self))]))
 
     @property
     def report(self) -> str:
@@ -135,7 +135,7 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
         except ValidationError as error:
             details = error.errors()
         # Problems that only the removal of a value causes are not reported.
-        theirs = [each for each in details if _at(good, _place(each)) == _at(content, _place(each))]
+        theirs = [each for each in details if _at(good, _setting_keys(each)) == _at(content, _setting_keys(each))]
         wrong += [line for detail in theirs for line in explain(detail, content)]
         taken = [_take_out(good, detail) for detail in details]
         if not any(taken):
@@ -148,17 +148,17 @@ _LOOKS = 4
 
 def _take_out(good: dict[str, Any], detail: ErrorDetails) -> bool:
     """Remove what is wrong, or the section that is wrong as a whole; whether there was anything."""
-    place = _place(detail)
+    keys = _setting_keys(detail)
     # an endpoint goes on without what is wrong in it, and without a model
-    shortest = 3 if place[:1] == ["endpoints"] else 1
-    while len(place) >= shortest:
-        above = _at(good, place[:-1])
+    shortest = 3 if keys[:1] == ["endpoints"] else 1
+    while len(keys) >= shortest:
+        above = _at(good, keys[:-1])
         if not isinstance(above, dict):  # Another problem has removed it already.
             return False
-        if place[-1] in above:
-            del above[place[-1]]
+        if keys[-1] in above:
+            del above[keys[-1]]
             return True
-        place.pop()
+        keys.pop()
     return False
 
 
@@ -274,17 +274,17 @@ def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None)
 
     :param root: What the whole of the settings is. Default: the app's `Settings`.
     """
-    place = _place(detail)
-    path = ".".join(place)
+    keys = _setting_keys(detail)
+    path = ".".join(keys)
     match detail["type"]:
         case "missing":
             yield f"{path}: field required"
         case "extra_forbidden":
-            yield f"{path}: is not a setting{did_you_mean(place[-1], _siblings(place[:-1], raw, root or Settings))}"
+            yield f"{path}: is not a setting{did_you_mean(keys[-1], _siblings(keys[:-1], raw, root or Settings))}"
         case "value_error":
             error = detail["ctx"]["error"]
             if isinstance(error, OptionError):
-                section = place[: len(place) - len(error.option.split("."))]
+                section = keys[: len(keys) - len(error.option.split("."))]
                 for each in (error, *error.others):
                     value = "" if each.value is None else f" ({each.value})"
                     yield f"{'.'.join([*section, each.option])}{value}: {each.rule}"
@@ -300,19 +300,19 @@ def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None)
             yield f"{path}: {message}, got {_shown(detail['input'])}"
 
 
-def _place(detail: ErrorDetails) -> list[str]:
+def _setting_keys(detail: ErrorDetails) -> list[str]:
     """Where in the settings an error is: pydantic also names the kind, and the member of a union, that it tried."""
-    place = [str(part) for part in detail["loc"]]
+    keys = [str(part) for part in detail["loc"]]
     for section, kinds in _kinds().items():
-        for after in [index + 1 for index, part in enumerate(place) if part == section]:
+        for after in [index + 1 for index, part in enumerate(keys) if part == section]:
             after += section in _BY_NAME
-            if place[after : after + 1] and place[after] in kinds:
-                del place[after]
-    place = [part for part in place if not part.endswith(("Settings", "]")) and part not in ("str", "Network")]
+            if keys[after : after + 1] and keys[after] in kinds:
+                del keys[after]
+    keys = [part for part in keys if not part.endswith(("Settings", "]")) and part not in ("str", "Network")]
     error = detail.get("ctx", {}).get("error")
-    if isinstance(error, OptionError) and (not place or place[-1] != error.option):
-        place += error.option.split(".")
-    return place
+    if isinstance(error, OptionError) and (not keys or keys[-1] != error.option):
+        keys += error.option.split(".")
+    return keys
 
 
 def _shown(value: Any) -> str:
@@ -324,11 +324,11 @@ _DEFAULT_KINDS = {"image": "extended", "schedule": "office-hours", "build": "loc
 """Of the sections whose default has no kind."""
 
 
-def _siblings(place: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
+def _siblings(keys: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
     """The names of the settings that exist at a place."""
     section = root
     kinds = _kinds()
-    for part in place:
+    for part in keys:
         raw = raw[int(part)] if isinstance(raw, list) and part.isdigit() else raw
         raw = raw.get(part) if isinstance(raw, Mapping) else raw
         field = section.model_fields.get(part)

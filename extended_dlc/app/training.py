@@ -88,24 +88,24 @@ def base_of(section: Any, endpoints: Mapping[str, Any]) -> Any:
 def training_problems(trainings: Mapping[str, Any], around: Around) -> Iterator[str]:
     """The problems with the trainings, one line each."""
     for key, section in trainings.items():
-        place = f"training.{key}"
+        path = f"training.{key}"
         wrong = list(_of_endpoint(key, section, trainings, around.endpoints))
         yield from wrong
         if around.region is not None:
-            yield from wrong_arns(section, place, around.region)
+            yield from wrong_arns(section, path, around.region)
         image = training_image(section, around)
         if image.kind == "extended" and image.transformers is None:
-            yield f'{place}.image: nothing says which release trains: give it, as {{"transformers": "5.24.0"}}'
+            yield f'{path}.image: nothing says which release trains: give it, as {{"transformers": "5.24.0"}}'
             continue
         decision = decide(image, [], region=around.region)
-        yield from (f"{place}.{refusal.line}" for refusal in decision.refusals)
+        yield from (f"{path}.{refusal.line}" for refusal in decision.refusals)
         found = Found()
-        _check_channels(section, around, found.at(place))
+        _check_channels(section, around, found.at(path))
         asked = training_asked(key, section, around, decision.image)
         decide_training(asked, found)
         if image.kind == "extended" and not decision.refusals:
             for instance in asked.instances.found:
-                check_training_instance(decision.image, instance, around.region, found.at(place))
+                check_training_instance(decision.image, instance, around.region, found.at(path))
         yield from (refusal.line for refusal in found.refusals)
 
 
@@ -131,7 +131,7 @@ def training_asked(key: str, section: Any, around: Around, image: ImageDecision)
     base = base_of(section, around.endpoints)
     served = around.endpoints.get(section.endpoint) if section.endpoint is not None else None
     return TrainingAsked(
-        place=f"training.{key}",
+        section=f"training.{key}",
         name=f"{around.name}-{key}",
         code=section.code.into_option(),
         hyperparameters=section.hyperparameters or {},
@@ -158,39 +158,39 @@ def _model(base: Any, looked_up: Mapping[str, Any]) -> ModelAsked:
 
 def _of_endpoint(key: str, section: Any, trainings: Mapping[str, Any], endpoints: Mapping[str, Any]) -> Iterator[str]:
     """The problems between a training and the endpoint that serves its result."""
-    place = f"training.{key}"
+    path = f"training.{key}"
     if section.endpoint is None:
         for option in ("gate", "registry"):
             if getattr(section, option) is not None:
-                yield f"{place}.{option}: is for models that go on to an endpoint: name it as 'endpoint'"
+                yield f"{path}.{option}: is for models that go on to an endpoint: name it as 'endpoint'"
         return
     if section.endpoint not in endpoints:
         known = f"; there are {', '.join(sorted(endpoints))}" if endpoints else ""
         yield (
-            f"{place}.endpoint ({section.endpoint}): is not the id of an endpoint"
+            f"{path}.endpoint ({section.endpoint}): is not the id of an endpoint"
             f"{did_you_mean(section.endpoint, endpoints) or known}"
         )
         return
     served = endpoints[section.endpoint]
     others = [each for each, one in trainings.items() if one.endpoint == section.endpoint and each < key]
     if others:
-        yield f"{place}.endpoint ({section.endpoint}): is trained by '{others[0]}' already: give it one training"
+        yield f"{path}.endpoint ({section.endpoint}): is trained by '{others[0]}' already: give it one training"
     if isinstance(served.weights, HubWeights) and served.weights.inference_code() is not None:
         yield (
-            f"{place}.endpoint ({section.endpoint}): has code of its own, which trained weights would be without: "
+            f"{path}.endpoint ({section.endpoint}): has code of its own, which trained weights would be without: "
             "serve it without code"
         )
     if isinstance(served.weights, LocalWeights) or source_of(served.weights) == "archive":
         yield (
-            f"{place}.endpoint ({section.endpoint}): has its model in an archive, and trained models are files: serve "
+            f"{path}.endpoint ({section.endpoint}): has its model in an archive, and trained models are files: serve "
             "it from the Hub, mirrored, or from a prefix in S3"
         )
     if getattr(served.hosting, "kind", "real-time") == "serverless":
         yield (
-            f"{place}.endpoint ({section.endpoint}): is hosted as 'serverless', which takes one archive, and trained "
+            f"{path}.endpoint ({section.endpoint}): is hosted as 'serverless', which takes one archive, and trained "
             "models are files: they are served by 'real-time', 'async' and 'components'"
         )
     if section.adapter == "beside" and not isinstance(served.weights, HubWeights):
         yield (
-            f"{place}.adapter (beside): is loaded beside a model of the Hub, and the endpoint's is in S3: say 'merged'"
+            f"{path}.adapter (beside): is loaded beside a model of the Hub, and the endpoint's is in S3: say 'merged'"
         )

@@ -137,14 +137,14 @@ def parameters(given: Sequence[str]) -> dict[str, Any]:
         path = name.split(".")
         if not equals or not all(path):
             raise AskError(f"'-p' ('{each[:100]}') is no pair", "write it as -p NAME=VALUE, as -p max_new_tokens=50")
-        place = found
+        parent = found
         for key in path[:-1]:
-            place = place.setdefault(key, {})
-            if not isinstance(place, dict):
+            parent = parent.setdefault(key, {})
+            if not isinstance(parent, dict):
                 raise AskError(f"'-p' ('{each[:100]}') goes below '{key}', which has a value already", "give one")
-        if path[-1] in place:
+        if path[-1] in parent:
             raise AskError(f"'-p' ('{each[:100]}') is given twice", "give one")
-        place[path[-1]] = _value(value)
+        parent[path[-1]] = _value(value)
     return found
 
 

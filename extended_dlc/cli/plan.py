@@ -108,7 +108,7 @@ def as_data(found: Read) -> dict[str, Any]:
 def _parts(decision: Decision) -> list[tuple[str, PartDecision]]:
     """Each part of each endpoint, with its name in words."""
     return [
-        (" ".join(filter(None, (endpoint.endpoint.place.removeprefix("endpoints."), part.part.who))), part)
+        (" ".join(filter(None, (endpoint.endpoint.section.removeprefix("endpoints."), part.part.who))), part)
         for endpoint in decision.endpoints
         for part in endpoint.parts
     ]
@@ -152,7 +152,8 @@ def _part_data(key: str, part: PartDecision) -> dict[str, Any]:
         "hosting": _hosting(part),
         "instance": dataclasses.asdict(part.part.instances[0]) if part.part.instances else None,
         "instances": [instance.name for instance in part.part.instances],
-        "fit": dataclasses.asdict(fits) if fits else None,
+        # `there` is the former name of `available`: keys of the JSON stay
+        "fit": {**dataclasses.asdict(fits), "there": fits.available} if fits else None,
         "start": dataclasses.asdict(part.start) if part.start else None,
         "startup_timeout_seconds": part.startup_timeout_seconds,
         "volume_gb": part.volume_gb,
@@ -250,9 +251,9 @@ def _instance(instance: Instance) -> str:
 def _memory(fits: Fit | None) -> str:
     if fits is None:
         return "not known"
-    if fits.weights is None or fits.there is None:
+    if fits.weights is None or fits.available is None:
         return fits.why
-    return _bar(fits, fits.weights, fits.there)
+    return _bar(fits, fits.weights, fits.available)
 
 
 def _bar(fits: Fit, weights: int, there: int) -> str:

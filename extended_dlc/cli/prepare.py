@@ -80,13 +80,13 @@ def look_up(raw: Raw, decision: Decision | None, settings: Any = None) -> bool:
 
 def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
     """The Hub models with unknown facts, each with its revision, without duplicates."""
-    noted = {note.place for note in (decision.notes if decision else ()) if note.kind == "unknown-model"}
+    noted = {note.section for note in (decision.notes if decision else ()) if note.kind == "unknown-model"}
     parts = [part.part for endpoint in (decision.endpoints if decision else ()) for part in endpoint.parts]
     return list(
         dict.fromkeys(
             (str(part.model.facts.model_id), part.model.revision)
             for part in parts
-            if part.place in noted and not part.model.facts.revision
+            if part.section in noted and not part.model.facts.revision
         )
     )
 

@@ -101,7 +101,7 @@ def _run(test: SmokeTest, *, destroy: bool, yes: bool) -> int:
         if destroy:
             test.destroy()
         else:
-            click.echo(f"account {test.account()}, {test.region}: {test.budget.told()}")
+            click.echo(f"account {test.account()}, {test.region}: {test.budget.description()}")
             if not yes:
                 click.confirm("Deploy?", abort=True)
             test.run()

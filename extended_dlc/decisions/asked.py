@@ -89,7 +89,7 @@ class ModelAsked:
 class PartAsked:
     """The model and image of a variant or component; None for the endpoint's."""
 
-    place: str
+    section: str
     model: ModelAsked | None = None
     image: ImageAsked | None = None
 
@@ -98,7 +98,7 @@ class PartAsked:
 class EndpointAsked:
     """The options of an endpoint."""
 
-    place: str = ""
+    section: str = ""
     """Its section in the settings: `endpoints.bloom`."""
 
     name: str | None = None

@@ -46,10 +46,10 @@ def decide(
         mine = [part for part in asked if part.image == key]
         if mine or key == image:
             images |= choose_image(key, mine, region=region, found=found)
-    own = next((images[part.key] for part in asked if part.image == image), None)
+    image_decision = next((images[part.key] for part in asked if part.image == image), None)
     decided = []
     for number, endpoint in enumerate(endpoints):
-        refuse_combinations(endpoint, found.at(endpoint.place))
+        refuse_combinations(endpoint, found.at(endpoint.section))
         parts = tuple(
             decide_part(Deciding(part, images[part.key], region, load or Load(), found))
             for part in asked
@@ -58,7 +58,7 @@ def decide(
         decided.append(decide_endpoint(endpoint, parts, region, found))
     refuse_names(endpoints, found)
     return Decision(
-        image=own or images.get("") or ImageDecision(kind=image.kind),
+        image=image_decision or images.get("") or ImageDecision(kind=image.kind),
         endpoints=tuple(decided),
         notes=tuple(found.notes),
         refusals=tuple(found.refusals),

@@ -23,12 +23,12 @@ class Deciding:
     @property
     def model(self) -> Finder:
         """The collector for refusals and notes on the model."""
-        return self.found.at(self.part.place, self.part.who)
+        return self.found.at(self.part.section, self.part.who)
 
     @property
     def hosting(self) -> Finder:
         """The collector for refusals and notes on the instances."""
-        return self.found.at(self.part.hosting_place, self.part.who)
+        return self.found.at(self.part.hosting_section, self.part.who)
 
     @property
     def task(self) -> str | None:

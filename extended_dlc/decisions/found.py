@@ -15,7 +15,7 @@ T = TypeVar("T")
 class Refusal:
     """An option with an invalid value."""
 
-    place: str
+    section: str
     """Its section in the settings: `endpoints.bloom.hosting`."""
 
     option: str
@@ -37,7 +37,7 @@ class Refusal:
     @property
     def path(self) -> str:
         """Its path in the settings: `endpoints.bloom.hosting.instance_type`."""
-        return ".".join(filter(None, (self.place, self.option if self.setting is None else self.setting)))
+        return ".".join(filter(None, (self.section, self.option if self.setting is None else self.setting)))
 
     @property
     def line(self) -> str:
@@ -60,7 +60,7 @@ class Refusal:
 class Note:
     """A warning or information for the user that does not stop the deployment."""
 
-    place: str
+    section: str
     kind: str
     """The last part of the annotation's id, `extended-dlc:<kind>`, by which it can be acknowledged."""
 
@@ -71,7 +71,7 @@ class Note:
 
     @property
     def line(self) -> str:
-        return f"{'.'.join(filter(None, (self.place, self.setting)))}: {self.text}"
+        return f"{'.'.join(filter(None, (self.section, self.setting)))}: {self.text}"
 
 
 @dataclass
@@ -81,9 +81,9 @@ class Found:
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
-    def at(self, place: str, who: str = "") -> Finder:
+    def at(self, section: str, who: str = "") -> Finder:
         """A collector for one place of the settings."""
-        return Finder(self, place, who)
+        return Finder(self, section, who)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Finder:
     """Collects refusals and notes for one place of the settings."""
 
     found: Found
-    place: str
+    section: str
     who: str = ""
 
     def ask(
@@ -134,7 +134,7 @@ class Finder:
         self, option: str, value: str | None, rule: str, *, setting: str | None = None, whole: bool = False
     ) -> None:
         refusal = Refusal(
-            place=self.place, option=option, value=value, rule=rule, setting=setting, who=self.who, whole=whole
+            section=self.section, option=option, value=value, rule=rule, setting=setting, who=self.who, whole=whole
         )
         if refusal not in self.found.refusals:
             self.found.refusals.append(refusal)
@@ -149,7 +149,7 @@ class Finder:
     ) -> None:
         """Add a note, unless the text is None."""
         if text is not None:
-            note = Note(place=self.place, kind=kind, text=text, level=level, setting=setting)
+            note = Note(section=self.section, kind=kind, text=text, level=level, setting=setting)
             if note not in self.found.notes:
                 self.found.notes.append(note)
 

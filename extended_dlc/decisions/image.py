@@ -91,14 +91,14 @@ def choose_image(
         case "stock":
             return _stock(asked, parts, region, finder)
         case _:
-            own = ImageDecision(
+            decided = ImageDecision(
                 kind=asked.kind,
                 transformers=asked.transformers,
                 accelerator=asked.accelerator,
                 cuda=asked.cuda,
                 family=asked.family,
             )
-            return {part.key: own for part in parts} or {"": own}
+            return {part.key: decided for part in parts} or {"": decided}
 
 
 def _extended(asked: ImageAsked, parts: Sequence[Part], region: str | None, finder: Finder) -> ImageDecision:
@@ -284,7 +284,7 @@ def _refuse_a_guess(asked: ImageAsked, parts: Sequence[Part], found: Found) -> N
     """Refuse a part that wants vLLM where an earlier endpoint already decided on the inference family."""
     for part in parts:
         if why := why_vllm(part):
-            found.at(part.place, part.who).refuse(
+            found.at(part.section, part.who).refuse(
                 "model",
                 part.model.facts.model_id,
                 f"contradicts what {asked.settled_for} settled for the image, the native server, where the family was "

@@ -42,7 +42,7 @@ def decide_endpoint(
     endpoint: EndpointAsked, parts: tuple[PartDecision, ...], region: str | None, found: Found
 ) -> EndpointDecision:
     """Decide for all parts of an endpoint together."""
-    finder, hosting = found.at(endpoint.place), endpoint.hosting
+    finder, hosting = found.at(endpoint.section), endpoint.hosting
     if endpoint.name is not None:
         finder.check("endpoint_name", endpoint.name, partial(check_endpoint_name, endpoint.name), setting="")
     if endpoint.rollout is not None:
@@ -75,7 +75,7 @@ def decide_endpoint(
         _note_deadline(endpoint, finder)
     volume = None
     if isinstance(hosting, Components):
-        _components(hosting, region, found.at(".".join(filter(None, (endpoint.place, "hosting")))))
+        _components(hosting, region, found.at(".".join(filter(None, (endpoint.section, "hosting")))))
         # All models are on the same volume.
         volumes = [part.volume_gb or 0 for part in parts]
         volume = hosting.volume_gb or (min(sum(volumes), most("volume_gb")) if volumes and all(volumes) else None)
@@ -160,7 +160,7 @@ def refuse_names(endpoints: Sequence[EndpointAsked], found: Found) -> None:
             continue
         other = seen.setdefault(endpoint.name.lower(), endpoint.name)
         if other != endpoint.name:
-            found.at(endpoint.place).refuse(
+            found.at(endpoint.section).refuse(
                 "endpoint_name",
                 endpoint.name,
                 f"differs from '{other}' by case only, and SageMaker takes the two for one: rename one",

@@ -74,8 +74,8 @@ def decide_part(about: Deciding) -> PartDecision:
         check_instance(about, instance)
     if isinstance(part.hosting, Serverless):
         check_serverless(about)
-    told = _vllm(about)
-    _check_environment(about, told or {})
+    variables = _vllm(about)
+    _check_environment(about, variables or {})
     from_s3 = part.model.source != "hub"
     timeouts = choose_timeouts(
         facts.size,
@@ -98,7 +98,7 @@ def decide_part(about: Deciding) -> PartDecision:
         part=part,
         image=about.image,
         task=about.task,
-        vllm=told,
+        vllm=variables,
         startup_timeout_seconds=(given.startup_timeout_seconds or timeouts.startup) if given else None,
         download_timeout_seconds=(given.download_timeout_seconds or timeouts.download) if given else None,
         # All types share one size: none if one of them has local storage.
@@ -106,8 +106,8 @@ def decide_part(about: Deciding) -> PartDecision:
         host_image=host_image(about),
         fits=tuple(fit(facts, each, spread=about.spread, load=about.load_with_dtype) for each in part.instances),
         start=start,
-        asked=_is_asked(about, told is not None),
-        chats=_chats(about, is_vllm=told is not None),
+        asked=_is_asked(about, variables is not None),
+        chats=_chats(about, is_vllm=variables is not None),
     )
 
 
@@ -127,9 +127,9 @@ def _vllm(about: Deciding) -> dict[str, str] | None:
     return about.model.ask("vllm", None, lambda: vllm_variables(serving, about.part, about.part.instances))
 
 
-def _check_environment(about: Deciding, told: Mapping[str, str]) -> None:
+def _check_environment(about: Deciding, variables: Mapping[str, str]) -> None:
     environment = about.part.environment
-    reserved = {**about.part.model.variables, **dict.fromkeys(told, "VllmServing (vllm=) or the model")}
+    reserved = {**about.part.model.variables, **dict.fromkeys(variables, "VllmServing (vllm=) or the model")}
     # The message does not show the values: one may be a secret.
     about.model.check("environment", None, lambda: check_environment(environment, reserved=reserved))
     about.model.check("environment", None, lambda: check_variables(environment, about.image))

@@ -28,10 +28,10 @@ class Part:
     name: str
     """Name of the variant or the component."""
 
-    place: str
+    section: str
     """Place of its model in the settings."""
 
-    hosting_place: str
+    hosting_section: str
     """Place of its instances in the settings."""
 
     who: str
@@ -51,13 +51,13 @@ class Part:
     @property
     def words(self) -> str:
         """The part in a sentence."""
-        return " ".join(filter(None, (self.endpoint.place or self.endpoint.name or "the endpoint", self.who)))
+        return " ".join(filter(None, (self.endpoint.section or self.endpoint.name or "the endpoint", self.who)))
 
 
 def parts_of(endpoint: EndpointAsked, number: int = 0) -> Iterator[Part]:
     """The parts of an endpoint: its variants and a shadow, or its components."""
     hosting = endpoint.hosting
-    below = ".".join(filter(None, (endpoint.place, "hosting")))
+    below = ".".join(filter(None, (endpoint.section, "hosting")))
 
     def part(
         name: str,
@@ -65,19 +65,19 @@ def parts_of(endpoint: EndpointAsked, number: int = 0) -> Iterator[Part]:
         environment: Mapping[str, str] | None,
         *,
         who: str = "",
-        hosting_place: str | None = None,
+        hosting_section: str | None = None,
         gpus: int | None = None,
     ) -> Part:
-        own = endpoint.parts.get(name) or PartAsked(place=endpoint.place)
+        asked = endpoint.parts.get(name) or PartAsked(section=endpoint.section)
         return Part(
             key=f"{number}/{name}",
             name=name,
-            place=own.place,
-            hosting_place=own.place if hosting_place is None else hosting_place,
+            section=asked.section,
+            hosting_section=asked.section if hosting_section is None else hosting_section,
             who=who,
             endpoint=endpoint,
-            model=own.model or endpoint.model,
-            image=own.image or endpoint.image,
+            model=asked.model or endpoint.model,
+            image=asked.image or endpoint.image,
             hosting=fleet,
             instances=tuple(find_instances(fleet)),
             environment=endpoint.environment if environment is None else environment,
@@ -92,9 +92,9 @@ def parts_of(endpoint: EndpointAsked, number: int = 0) -> Iterator[Part]:
                 download_timeout_seconds=each.download_timeout_seconds or hosting.download_timeout_seconds,
             )
             who = f"component '{each.name}'"
-            yield part(each.name, alone, each.environment, who=who, hosting_place=below, gpus=each.accelerators)
+            yield part(each.name, alone, each.environment, who=who, hosting_section=below, gpus=each.accelerators)
         return
-    yield part(MAIN_VARIANT, hosting, None, hosting_place=below)
+    yield part(MAIN_VARIANT, hosting, None, hosting_section=below)
     for variant in other_variants(hosting):
         yield part(variant.name, variant, variant.environment, who=f"variant '{variant.name}'")
 

@@ -93,7 +93,7 @@ class Fit:
     working: int
     """Further bytes: `FIXED_BYTES` and `WORKING_SHARE`."""
 
-    there: int | None
+    available: int | None
     """Available bytes of the instance; None if no published source has them."""
 
     why: str
@@ -112,20 +112,20 @@ def fit(model: ModelFacts, instance: Instance, *, spread: Spread = "one", load: 
     tokens = min(load.context, model.context or load.context)
     elements = ((model.cache_elements_per_token or 0) * tokens + model.cache_elements) * load.batch
     cache = math.ceil(elements * max(number, 2))
-    there, has, devices = _there(instance, spread, weights)
+    available, has, devices = _available_memory(instance, spread, weights)
     working = FIXED_BYTES * devices + math.ceil((weights or 0) * WORKING_SHARE)
     verdict: Literal["fits", "tight", "too small", "unknown"]
-    if weights is None or there is None:
+    if weights is None or available is None:
         verdict, why = "unknown", how if weights is None else has
     else:
-        verdict = "too small" if weights > there else "tight" if weights + cache + working > there else "fits"
+        verdict = "too small" if weights > available else "tight" if weights + cache + working > available else "fits"
         why = f"{how}{gib(weights)} of weights"
         if verdict != "too small":
             requests = "a request" if load.batch == 1 else f"{load.batch} requests"
             why += f", {gib(cache)} for {requests} of {tokens} tokens" if cache else ""
             why += f" and {gib(working)} to work in"
         why += f"; {instance.name} has {has}"
-    return Fit(verdict=verdict, weights=weights, cache=cache, working=working, there=there, why=why)
+    return Fit(verdict=verdict, weights=weights, cache=cache, working=working, available=available, why=why)
 
 
 def check_fit(
@@ -229,7 +229,7 @@ def _bytes_of_a_number(model: ModelFacts, instance: Instance, load: Load) -> flo
     return 4 if instance.accelerator == "cpu" else min(DTYPE_BYTES.get(model.dtype or "", 2), 2)
 
 
-def _there(instance: Instance, spread: Spread, weights: int | None) -> tuple[int | None, str, int]:
+def _available_memory(instance: Instance, spread: Spread, weights: int | None) -> tuple[int | None, str, int]:
     """The available bytes for a copy of the model, their description, and the number of devices."""
     if instance.accelerator == "cpu":
         if instance.memory_mib is None:

@@ -47,7 +47,7 @@ VARIABLES = {
 class TrainingAsked:
     """The options of a training."""
 
-    place: str = ""
+    section: str = ""
     """Its section in the settings: `training.speech`."""
 
     name: str
@@ -78,7 +78,7 @@ class TrainingAsked:
 
 def decide_training(asked: TrainingAsked, found: Found) -> None:
     """Collect the refusals and notes of a training in `found`."""
-    finder = found.at(asked.place)
+    finder = found.at(asked.section)
     _check_names(asked, finder)
     _check_model(asked, finder)
     _check_releases(asked, finder)
@@ -257,7 +257,7 @@ def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
     gate = asked.gate
     if gate is None:
         return
-    at = Finder(finder.found, f"{finder.place}.gate".lstrip("."), finder.who)
+    at = Finder(finder.found, f"{finder.section}.gate".lstrip("."), finder.who)
     if not asked.serves:
         at.refuse(
             "gate",

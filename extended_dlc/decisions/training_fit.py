@@ -67,16 +67,16 @@ def fit_training(
     :param adapter: Whether only a LoRA adapter's weights are trained.
     :param arguments: Arguments of the script, some of which configure the Trainer.
     """
-    there, has = _there(instance, arguments, instances, torchrun)
-    if model.parameters is None or there is None:
+    available, has = _available_memory(instance, arguments, instances, torchrun)
+    if model.parameters is None or available is None:
         return TrainingFit(verdict="unknown")
     least, sum_of_least = _needed(model.parameters, adapter=adapter, arguments=arguments, number=2.0)
     usual, sum_of_usual = _needed(
         model.parameters, adapter=adapter, arguments=arguments, number=_usual_number(model, arguments, adapter)
     )
-    if least > there:
+    if least > available:
         return TrainingFit(verdict="too small", why=f"{sum_of_least}; {has}")
-    if usual > there:
+    if usual > available:
         return TrainingFit(verdict="tight", why=f"{sum_of_usual}; {has}")
     return TrainingFit(verdict="fits", why=f"{sum_of_usual}; {has}")
 
@@ -139,7 +139,7 @@ def _is_set(arguments: Mapping[str, str], name: str) -> bool:
     return arguments.get(name, "").lower() in TRUE
 
 
-def _there(
+def _available_memory(
     instance: Instance, arguments: Mapping[str, str], instances: int, torchrun: bool
 ) -> tuple[float | None, str]:
     """The available bytes for one copy of the model, and their description."""

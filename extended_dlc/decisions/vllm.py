@@ -28,12 +28,12 @@ def why_vllm(part: Part) -> str | None:
         return None
     instance = several[0]
     alone = fit(facts, instance)
-    if alone.verdict not in ("too small", "tight") or alone.weights is None or alone.there is None:
+    if alone.verdict not in ("too small", "tight") or alone.weights is None or alone.available is None:
         return None
     return (
         f"vLLM serves {facts.model_id or 'the model'}: it generates text, and {gib(alone.weights)} of weights, with "
         f"what they need to work in, are too large for one of the {instance.gpus} GPUs of {instance.name} "
-        f'({gib(alone.there)} each); requests are OpenAI\'s (family="inference" keeps the native server)'
+        f'({gib(alone.available)} each); requests are OpenAI\'s (family="inference" keeps the native server)'
     )
 
 
@@ -92,12 +92,12 @@ def vllm_variables(serving: VllmServing, part: Part, instances: Sequence[Instanc
             "tensor_parallel_size of VllmServing",
         )
     gpus = part.gpus or (serving.tensor_parallel_size if _any_unknown(instances) else None)
-    told = serving.environment(gpus or min((instance.gpus for instance in instances), default=1))
+    variables = serving.environment(gpus or min((instance.gpus for instance in instances), default=1))
     if model.source == "hub" and model.revision:
-        told |= {"SM_VLLM_REVISION": model.revision, "SM_VLLM_TOKENIZER_REVISION": model.revision}
+        variables |= {"SM_VLLM_REVISION": model.revision, "SM_VLLM_TOKENIZER_REVISION": model.revision}
     if model.trust_remote_code:
-        told["SM_VLLM_TRUST_REMOTE_CODE"] = "true"
-    return told
+        variables["SM_VLLM_TRUST_REMOTE_CODE"] = "true"
+    return variables
 
 
 def _any_unknown(instances: Sequence[Instance]) -> bool:

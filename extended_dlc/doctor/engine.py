@@ -74,20 +74,20 @@ def engine_setting(target: Target) -> Finding:
     image = target.settings.get("image")
     build = image.get("build") if isinstance(image, dict) else None
     said = (build if isinstance(build, dict) else {}).get("engine", "docker")
-    there = "podman" if podman else "docker"
+    actual = "podman" if podman else "docker"
     if not target.settings:
-        return Unknown(f"{target.engine} is {there}; whether your LocalBuild(engine=…) says so is not in any settings")
-    if said != there:
+        return Unknown(f"{target.engine} is {actual}; whether your LocalBuild(engine=…) says so is not in any settings")
+    if said != actual:
         return Problem(
-            f"image.build.engine is {said} and {target.engine} is {there}, which does not know the other's options",
-            f'"build": {{"engine": "{there}"}} in image of the settings, or the other program in CDK_DOCKER',
+            f"image.build.engine is {said} and {target.engine} is {actual}, which does not know the other's options",
+            f'"build": {{"engine": "{actual}"}} in image of the settings, or the other program in CDK_DOCKER',
         )
     if podman and os.environ.get("BUILDAH_FORMAT") != "docker":
         return Problem(
             "podman makes OCI manifests, which SageMaker refuses, unless it is told otherwise",
             "export BUILDAH_FORMAT=docker",
         )
-    return Ok(there)
+    return Ok(actual)
 
 
 def buildkit(target: Target) -> Finding:

@@ -103,7 +103,7 @@ class PartMaker:
 
     @cached_property
     def _image_notes(self) -> Sequence[Note]:
-        return [note for note in self.notes if note.place.startswith("image")]
+        return [note for note in self.notes if note.section.startswith("image")]
 
     @cached_property
     def _decided(self) -> Mapping[str, PartDecision]:

@@ -310,15 +310,17 @@ def check_vllm(base: str, transformers: str) -> tuple[str, ...]:
     """Refuse a release that a vLLM base does not support, or older than the base's; otherwise return notes."""
     release = find_release(transformers)
     facts = read_tag(base)
-    own = facts.transformers if facts else None
+    of_base = facts.transformers if facts else None
     reason = _cannot_carry(facts, transformers, release, "stock") if facts else None
-    if reason is None and own is not None and version(own) > version(transformers):
-        reason = f"has the newer transformers {own}, and vLLM is not moved back"
+    if reason is None and of_base is not None and version(of_base) > version(transformers):
+        reason = f"has the newer transformers {of_base}, and vLLM is not moved back"
     if reason is not None:
-        raise ValueError(f"cannot go onto {base}: it {reason}: take {own or 'a release'} or newer, or another base")
-    notes = tuple(_notes(transformers, release, own))
+        raise ValueError(f"cannot go onto {base}: it {reason}: take {of_base or 'a release'} or newer, or another base")
+    notes = tuple(_notes(transformers, release, of_base))
     return (
-        notes if own == transformers else (*notes, f"vLLM of {base} was not measured with transformers {transformers}")
+        notes
+        if of_base == transformers
+        else (*notes, f"vLLM of {base} was not measured with transformers {transformers}")
     )
 
 
@@ -353,8 +355,8 @@ def check_pair(base: str | DlcImage, transformers: str, server: Server = "native
         bases = [one for one in [*plain, *images] if _cannot_carry(one, transformers, release, server) is None]
         works += [f"the newest base that carries {transformers} is {bases[-1].name}"] if bases else []
         raise ValueError(f"cannot go onto {name}: it {reason}" + (f"; {'; '.join(works)}" if works else ""))
-    own = _notes(transformers, release, facts.transformers)
-    return (*own, *_stock_notes(base, transformers, server), *plain_notes(base))
+    notes = _notes(transformers, release, facts.transformers)
+    return (*notes, *_stock_notes(base, transformers, server), *plain_notes(base))
 
 
 def _check_native(transformers: str, server: Server) -> None:
@@ -486,19 +488,19 @@ def _dotted(numbers: Version) -> str:
 def check_stock_server(base: str | DlcImage, transformers: str) -> StockServer:
     """Refuse a release that the base's server is known not to run; otherwise return the facts on the pair."""
     facts = base if isinstance(base, DlcImage) else read_tag(base)
-    own = facts.transformers if facts else None
+    of_base = facts.transformers if facts else None
     name = base.name if isinstance(base, DlcImage) else base
-    if own == transformers:
+    if of_base == transformers:
         return StockServer(measured=True, how=f"{name} is published with transformers {transformers}")
-    if row := _stock_failure(own, transformers):
-        works = [one["last"] for one in _stock_rows(own) if one["works"]]
-        take = f"transformers {works[-1]}, " if works else f"transformers {own}, " if own else ""
+    if row := _stock_failure(of_base, transformers):
+        works = [one["last"] for one in _stock_rows(of_base) if one["works"]]
+        take = f"transformers {works[-1]}, " if works else f"transformers {of_base}, " if of_base else ""
         raise ValueError(
             f"cannot run on the stock server of {name}: {row['reason']} (measured: {row['how']}): "
             f'take {take}the native server (server="native"), or AWS\'s own transformers 5.5.3 base as '
             "it is"
         )
-    for one in _stock_rows(own):
+    for one in _stock_rows(of_base):
         if one["works"] and _within(one, transformers):
             return StockServer(measured=True, how=one["how"], needs=tuple(one["needs"]))
     return StockServer(

@@ -155,8 +155,8 @@ class _Build:
 
     def has_code_for(self, capability: Version) -> bool:
         """Whether it runs: machine code runs on later GPUs of the same major capability, PTX on all later ones."""
-        own = [version(each) for each in self.architectures]
-        compiled = any(each[0] == capability[0] and each[1] <= capability[1] for each in own)
+        built_for = [version(each) for each in self.architectures]
+        compiled = any(each[0] == capability[0] and each[1] <= capability[1] for each in built_for)
         return compiled or (self.ptx is not None and version(self.ptx) <= capability)
 
 

@@ -82,7 +82,7 @@ def parts_asked(scope: Construct, hosting: Hosting) -> Mapping[str, PartAsked]:
     parts = hosting.components if isinstance(hosting, Components) else other_variants(hosting)
     return {
         part.name: PartAsked(
-            place="",
+            section="",
             model=None if part.model is None else model_asked(scope, part.model),
             image=None if part.image is None else image_asked(part.image),
         )
@@ -114,5 +114,5 @@ def annotate(scope: Construct, notes: Iterable[Note]) -> None:
 def notes_of_image(notes: Iterable[Note], key: str | None) -> list[Note]:
     """The notes about the image with this key, or with None the notes that are not about an image."""
     if key is None:
-        return [note for note in notes if not note.place.startswith("image")]
-    return [note for note in notes if note.place == f"image:{key}"]
+        return [note for note in notes if not note.section.startswith("image")]
+    return [note for note in notes if note.section == f"image:{key}"]

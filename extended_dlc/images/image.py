@@ -14,9 +14,8 @@ from constructs import Construct, IDependable, IValidation
 
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
-from extended_dlc.decisions.found import Found, Note
+from extended_dlc.decisions.found import Note
 from extended_dlc.decisions.image import ImageDecision
-from extended_dlc.decisions.of_training import check_training_instance
 from extended_dlc.facts.compat import Family, Server
 from extended_dlc.facts.instances import Instance
 from extended_dlc.images.build import Destination, build_image, new_repository
@@ -175,23 +174,6 @@ class ExtendedDlc(Construct):
         decision = _decide_for(self._asked, scope, instance, model)
         annotate(scope, notes_of_image(decision.notes, None))
         return self.publish_decided(scope, decision.image, decision.notes)
-
-    def publish_for_training(self, scope: Construct, instances: Sequence[Instance]) -> PublishedImage:
-        """The image for a training job on these types; ValueError where it serves, or where they cannot run it."""
-        decision = decide(self._asked, [], region=region_of(scope))
-        refuse(decision)
-        if decision.image.family != "training":
-            raise ValueError(
-                f"image '{self.node.path}' is of the {decision.image.family or 'inference'} family, which serves and "
-                'does not train: pass ExtendedDlc(family="training") to the job'
-            )
-        found = Found()
-        for instance in instances:
-            check_training_instance(decision.image, instance, region_of(scope), found.at(""))
-        if found.refusals:
-            raise ValueError("; ".join(each.sentence for each in found.refusals))
-        annotate(scope, found.notes)
-        return self._require_published()
 
     def publish_decided(self, scope: Construct, decided: ImageDecision, notes: Iterable[Note] = ()) -> PublishedImage:
         """The image for an endpoint whose decision is made; the first endpoint decides what the options left out."""

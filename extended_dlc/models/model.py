@@ -220,8 +220,8 @@ class S3Model:
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive or the prefix; `role` may read nothing else of the bucket."""
-        place = archive_for if self.source == "archive" else prefix_for
-        data = place(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
+        make_data = archive_for if self.source == "archive" else prefix_for
+        data = make_data(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
         return PlacedModel(environment=self._environment, data=data)
 
 
@@ -282,13 +282,13 @@ def prefix_for(
 
 
 def _data(
-    role: iam.IGrantable, place: Uploaded, kind: str, compression: str, encryption_key: kms.IKey | None
+    role: iam.IGrantable, uploaded: Uploaded, kind: str, compression: str, encryption_key: kms.IKey | None
 ) -> sagemaker.CfnModel.ModelDataSourceProperty:
     if encryption_key is not None:
         encryption_key.grant_decrypt(role)
     return sagemaker.CfnModel.ModelDataSourceProperty(
         s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
-            s3_uri=f"s3://{place.bucket}/{place.key}", s3_data_type=kind, compression_type=compression
+            s3_uri=f"s3://{uploaded.bucket}/{uploaded.key}", s3_data_type=kind, compression_type=compression
         )
     )
 

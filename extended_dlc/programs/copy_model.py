@@ -113,8 +113,8 @@ class Hub:
         """Bytes of a file."""
         if length == 0:
             return b""
-        place = self._model if self._kind == "model" else f"{self._kind}s/{self._model}"
-        url = f"{self._endpoint}/{place}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
+        repository = self._model if self._kind == "model" else f"{self._kind}s/{self._model}"
+        url = f"{self._endpoint}/{repository}/resolve/{self._revision}/{urllib.parse.quote(file.path)}"
         try:
             return self._get(url, (first, length))[0]
         except CopyError as error:
@@ -135,8 +135,8 @@ class Hub:
                 )
             except urllib.error.HTTPError as error:
                 reason = self._reason(error)
-                own = (error.url or url).startswith(self._endpoint)  # another host's address is signed, and ages
-                if own and 400 <= error.code < 500 and error.code not in (408, 425, 429):
+                is_of_hub = (error.url or url).startswith(self._endpoint)  # another host's address is signed, and ages
+                if is_of_hub and 400 <= error.code < 500 and error.code not in (408, 425, 429):
                     raise CopyError(
                         f"{reason}: check model and commit; a private or gated model needs a token of an account that "
                         "may read it"
@@ -230,9 +230,9 @@ class Copy:
         """Copy what is missing; returns how many bytes that were."""
         files = self._hub.files()
         self._noted = self._read_marker()
-        there = self._listed(self._prefix)
+        existing = self._listed(self._prefix)
         self._arrived = {key: each["Size"] for key, each in self._listed(UNVERIFIED + self._prefix).items()}
-        missing = [file for file in files if not self._is_noted(file, there.get(self._prefix + file.path))]
+        missing = [file for file in files if not self._is_noted(file, existing.get(self._prefix + file.path))]
         total = sum(file.size for file in files)
         say(f"{len(files)} files, {total / 1e9:.1f} GB; {len(missing)} of them to copy")
         progress = Progress(total)
@@ -274,13 +274,13 @@ class Copy:
                 progress.add(file.size, copied=False)
                 yield workers.submit(self._verify, file, readers), file
             else:
-                upload, there = self._upload_of(file)
+                upload, existing = self._upload_of(file)
                 parts = [
                     workers.submit(self._copy_part, file, upload, number, progress)
                     for number in range(1, self._part_count(file) + 1)
-                    if number not in there
+                    if number not in existing
                 ]
-                progress.add(sum(there.values()), copied=False)
+                progress.add(sum(existing.values()), copied=False)
                 yield workers.submit(self._complete, file, upload, parts, readers), file
 
     def _copy_small(self, file: File, progress: Progress) -> bool:
@@ -315,8 +315,8 @@ class Copy:
         key = self._unverified(file)
         pages = self._s3.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=key)
         for upload in (upload for page in pages for upload in page.get("Uploads", ()) if upload["Key"] == key):
-            there = self._parts(key, upload["UploadId"])
-            sizes = {number: part["Size"] for number, part in there.items()}
+            existing = self._parts(key, upload["UploadId"])
+            sizes = {number: part["Size"] for number, part in existing.items()}
             if all(
                 number <= self._part_count(file) and self._span(file, number)[1] == n for number, n in sizes.items()
             ):
@@ -342,9 +342,9 @@ class Copy:
         for part in parts:
             part.result()
         key = self._unverified(file)
-        there = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in sorted(self._parts(key, upload).items())]
+        uploaded = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in sorted(self._parts(key, upload).items())]
         self._s3.complete_multipart_upload(
-            Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": there}
+            Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": uploaded}
         )
         return self._verify(file, readers)
 
@@ -465,8 +465,8 @@ def make_bucket(s3: Any, bucket: str, account: str, region: str) -> None:
         {**forgotten, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}},
         {**unverified, "Expiration": {"Days": 7}},
     ]
-    there = _unless_missing(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]) or []
-    rules += [rule for rule in there if rule.get("ID") not in ("forgotten", "unverified")]
+    existing = _unless_missing(lambda: s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]) or []
+    rules += [rule for rule in existing if rule.get("ID") not in ("forgotten", "unverified")]
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
     arn = f"arn:{s3.meta.partition}:s3:::{bucket}"
     tls_only = {

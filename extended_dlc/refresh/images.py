@@ -154,8 +154,8 @@ def _merged(rows: list[Json], dlc_images: Json) -> list[Json]:
             placed = theirs if public else theirs | {"regions": regions[theirs["repository"]]}
             found[key] = placed
         elif ours["source"] == "sdk":
-            told = {name: ours.get(name) or theirs[name] for name in ("python", "cuda", "patched_until")}
-            found[key] = ours | told | {"source": "sdk+dlc"}
+            added = {name: ours.get(name) or theirs[name] for name in ("python", "cuda", "patched_until")}
+            found[key] = ours | added | {"source": "sdk+dlc"}
     return list(found.values())
 
 

@@ -50,9 +50,9 @@ def main(releases: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         wheels = {}
         for release in releases:
-            place = Path(folder) / release
-            place.mkdir()
-            wheels[release] = _pip.download_wheel("transformers", place, release)
+            target = Path(folder) / release
+            target.mkdir()
+            wheels[release] = _pip.download_wheel("transformers", target, release)
         rows, changed = write("training_arguments", training_arguments(wheels))
     print(f"training_arguments: {rows} rows, {'written' if changed else 'nothing new'}")
 

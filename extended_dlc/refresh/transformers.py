@@ -86,12 +86,12 @@ def tables(
 
 
 def _known(
-    before: Mapping[str, Json | None], name: str, keys: tuple[str, ...], there: list[str]
+    before: Mapping[str, Json | None], name: str, keys: tuple[str, ...], releases: list[str]
 ) -> dict[str, set[_spans.Name]]:
     content = before[name]
     if not content:
         return {}
-    return _spans.known(keys, content[name], [release for release in content["read"] if release in there])
+    return _spans.known(keys, content[name], [release for release in content["read"] if release in releases])
 
 
 def _read(releases: list[str], say: Callable[[str], None]) -> Iterator[tuple[str, Wheel]]:
@@ -103,15 +103,15 @@ def _read(releases: list[str], say: Callable[[str], None]) -> Iterator[tuple[str
 
 def read_wheel(release: str, folder: Path) -> Wheel:
     """Read one release; its wheel is downloaded to `folder` and deleted again."""
-    own = folder / release
-    own.mkdir()
-    file = _pip.download_wheel("transformers", own, release)
+    target = folder / release
+    target.mkdir()
+    file = _pip.download_wheel("transformers", target, release)
     try:
         with zipfile.ZipFile(file) as archive:
-            there = set(archive.namelist())
+            members = set(archive.namelist())
 
             def text(*names: str) -> list[str]:
-                return [archive.read(name).decode() for name in names if name in there]
+                return [archive.read(name).decode() for name in names if name in members]
 
             metadata = message_from_string(text(f"transformers-{release}.dist-info/METADATA")[0])
             return Wheel(

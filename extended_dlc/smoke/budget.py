@@ -60,7 +60,7 @@ class Budget:
         """USD for `seconds` of all instances; None without a price."""
         return None if self.hourly_price is None else INSTANCES * self.hourly_price * seconds / 3600
 
-    def told(self) -> str:
+    def description(self) -> str:
         """The limits and the maximum cost in words, to show before the deployment."""
         most = self.cost((self.minutes + DESTROY_MINUTES) * 60)
         money = (

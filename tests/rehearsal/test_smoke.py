@@ -386,8 +386,8 @@ def test_a_run_that_fails_confirms_nothing_and_says_so(account: Account) -> None
 
 
 def test_the_account_is_taken_out_of_everything_however_it_is_written() -> None:
-    told = {f"arn:aws:iam::{ACCOUNT}:role/x": [f"models-{ACCOUNT}-us", ("1234-5678-9012", 0.123456789012), None]}
-    assert without_account(told, ACCOUNT) == {
+    values = {f"arn:aws:iam::{ACCOUNT}:role/x": [f"models-{ACCOUNT}-us", ("1234-5678-9012", 0.123456789012), None]}
+    assert without_account(values, ACCOUNT) == {
         "arn:aws:iam::ACCOUNT:role/x": ["models-ACCOUNT-us", ["ACCOUNT", 0.123456789012], None]
     }
     other = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference"
@@ -513,8 +513,8 @@ def test_the_lower_of_both_limits_counts_and_the_destruction_is_kept_back() -> N
 
 
 def test_what_it_costs_is_told_as_far_as_it_is_known() -> None:
-    assert "at most about USD 1.00, at USD 0.6 an hour each" in budget(hourly_price=0.6).told()
-    assert "what it costs is not known" in budget(max_minutes=30).told()
+    assert "at most about USD 1.00, at USD 0.6 an hour each" in budget(hourly_price=0.6).description()
+    assert "what it costs is not known" in budget(max_minutes=30).description()
     assert budget(max_minutes=30).cost(3600) is None
     assert budget(hourly_price=0.6).cost(3600) == pytest.approx(1.2)
 

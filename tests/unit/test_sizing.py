@@ -133,7 +133,7 @@ def test_bloom_176b_fits_eight_gpus_of_80_gib_and_not_one_of_them() -> None:
 
 def test_a_model_that_one_of_several_gpus_holds_is_judged_by_one() -> None:
     bloom, four = know_model("bigscience/bloom-7b1"), find_instance("ml.g5.12xlarge")
-    assert fit(bloom, four, spread="all").there == four.gpu_memory_mib * 1024**2
+    assert fit(bloom, four, spread="all").available == four.gpu_memory_mib * 1024**2
     large = ModelFacts(parameters=30_000_000_000)
     assert fit(large, four, spread="all").verdict == "fits"
     assert fit(large, four).verdict == "too small"

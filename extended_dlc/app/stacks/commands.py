@@ -26,10 +26,10 @@ def commands(served: Any, endpoint: HuggingFaceEndpoint, *, component: str | Non
     found = {"Ask": (f"extended-dlc ask {name} {what}{which} --region {region}", f"Asks {served.model}")}
     if endpoint.bucket is not None:
         kind, file = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
-        place = endpoint.bucket.s3_url_for_object(f"{name}/input/{file}")
+        url = endpoint.bucket.s3_url_for_object(f"{name}/input/{file}")
         command = (
-            f"aws s3 cp {file} {place} && aws sagemaker-runtime invoke-endpoint-async --region {region} "
-            f"--endpoint-name {name} --content-type {kind} --input-location {place}"
+            f"aws s3 cp {file} {url} && aws sagemaker-runtime invoke-endpoint-async --region {region} "
+            f"--endpoint-name {name} --content-type {kind} --input-location {url}"
         )
         return {**found, "Invoke": (command, f"Sends {served.model} a request, by the AWS CLI 1 or 2")}
     if speech:

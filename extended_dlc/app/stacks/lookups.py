@@ -99,7 +99,7 @@ class Lookups:
             return {"": section}
         return {part: each if each.model is not None else section for part, each in parts.items()}
 
-    def find(self, section: Section, place: str) -> Mapping[str, Any]:
+    def find(self, section: Section, path: str) -> Mapping[str, Any]:
         """The constructs that a section of an endpoint names."""
         settings: Any = section
         match section.made:
@@ -121,12 +121,12 @@ class Lookups:
                     **{option: self._kms_key(ids[option], arn) for option, arn in keys.items() if arn},
                 }
             case "Variant" | "Component":
-                part = place.rpartition(".")[2]
+                part = path.rpartition(".")[2]
                 is_component = section.made == "Component"
                 found: dict[str, Any] = {"name": f"{self.name}-{part}"} if is_component else {}
                 if settings.model is not None:
-                    own = f"Component{part}" if is_component else f"Variant{settings.name}"
-                    found["model"] = self.model(f"{self.key}{own}", settings)
+                    suffix = f"Component{part}" if is_component else f"Variant{settings.name}"
+                    found["model"] = self.model(f"{self.key}{suffix}", settings)
                 return found
         return {}
 

@@ -30,7 +30,7 @@ _IN_ECR = re.compile(
 def handle(event: dict[str, Any], context: Any) -> None:
     """Answer CloudFormation where nothing is to be copied, or hand the event on."""
     properties = event["ResourceProperties"]
-    if event["RequestType"] == "Delete" or is_there(properties["SrcImage"], properties["DestImage"]):
+    if event["RequestType"] == "Delete" or is_copied(properties["SrcImage"], properties["DestImage"]):
         answer(event)
         return
     boto3.client("lambda").invoke(
@@ -38,20 +38,20 @@ def handle(event: dict[str, Any], context: Any) -> None:
     )
 
 
-def is_there(source: str, destination: str) -> bool:
+def is_copied(source: str, destination: str) -> bool:
     """Whether the destination has the source's digest under its tag, or a tag that nothing can be pushed to again.
 
     The tag is a hash of what is built: under an immutable one, what was built first stays.
     """
     found, asked = _IN_ECR.fullmatch(destination), _IN_ECR.fullmatch(source)
-    there = _digest(found.groupdict()) if found else None
-    if found is None or there is None:
+    existing = _digest(found.groupdict()) if found else None
+    if found is None or existing is None:
         return False
-    if asked is not None and _digest(asked.groupdict()) == there:
-        print(f"{destination} has {there} already: nothing is copied")
+    if asked is not None and _digest(asked.groupdict()) == existing:
+        print(f"{destination} has {existing} already: nothing is copied")
         return True
     if _is_immutable(found.groupdict()):
-        print(f"{destination} is immutable and has {there}: it is kept")
+        print(f"{destination} is immutable and has {existing}: it is kept")
         return True
     return False
 

@@ -163,8 +163,8 @@ def why(event: dict[str, Any]) -> dict[str, Any]:
         reason = each.get("ResourceStatusReason", "")
         if each["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
             reasons.append(f"{each['LogicalResourceId']}: {reason}")
-    told = reasons[-1][:REASON_CHARACTERS] if reasons else str(event.get("Status", ""))
-    return {"refused": f"the endpoint stays as it was, because its stack {event['Stack']} went back: {told}"}
+    cause = reasons[-1][:REASON_CHARACTERS] if reasons else str(event.get("Status", ""))
+    return {"refused": f"the endpoint stays as it was, because its stack {event['Stack']} went back: {cause}"}
 
 
 def _parameter(stack: str, name: str) -> str:

@@ -197,10 +197,10 @@ def check_image(image: str, architecture: str) -> None:
     if named is None:
         return  # of another registry, which SageMaker asks on its own
     ecr = boto3.client("ecr", region_name=named["region"])
-    place = {"registryId": named["account"], "repositoryName": named["repository"]}
+    repository = {"registryId": named["account"], "repositoryName": named["repository"]}
     identity = {"imageDigest": named["digest"]} if named["digest"] else {"imageTag": named["tag"] or "latest"}
     try:
-        found = ecr.batch_get_image(**place, imageIds=[identity], acceptedMediaTypes=list(_MANIFESTS))
+        found = ecr.batch_get_image(**repository, imageIds=[identity], acceptedMediaTypes=list(_MANIFESTS))
     except ecr.exceptions.RepositoryNotFoundException:
         raise NotProven(
             f"{image} has no repository in {named['region']} of account {named['account']}: publish the image first, "
@@ -218,7 +218,7 @@ def check_image(image: str, architecture: str) -> None:
         )
     if zstd := [layer["mediaType"] for layer in manifest["layers"] if "zstd" in layer["mediaType"]]:
         raise NotProven(f"{image} has layers of type {zstd[0]}, and SageMaker unpacks gzip alone: build without zstd")
-    url = ecr.get_download_url_for_layer(**place, layerDigest=manifest["config"]["digest"])["downloadUrl"]
+    url = ecr.get_download_url_for_layer(**repository, layerDigest=manifest["config"]["digest"])["downloadUrl"]
     with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - ECR's own, signed
         built_for = json.load(response)["architecture"]
     if built_for != architecture:
@@ -379,9 +379,9 @@ def difference(expected: Any, found: Any, tolerance: float, at: str = "the answe
     elif type(expected) is type(found) and expected == found:
         return None
     else:
-        told = (json.dumps(each, ensure_ascii=False)[:ANSWER_CHARACTERS] for each in (found, expected))
-        return "{} is {} instead of {}".format(at, *told)
-    found_out = (difference(one, other, tolerance, place) for one, other, place in parts)
+        shown = (json.dumps(each, ensure_ascii=False)[:ANSWER_CHARACTERS] for each in (found, expected))
+        return "{} is {} instead of {}".format(at, *shown)
+    found_out = (difference(one, other, tolerance, path) for one, other, path in parts)
     return next((each for each in found_out if each), None)
 
 
