@@ -59,18 +59,18 @@ def ask(**given: Any) -> None:
     from extended_dlc.asking.errors import AskError, Stopped
 
     try:
-        told = _ask(options)
+        result = _ask(options)
     except AskError as error:
         stopped = isinstance(error, Stopped)
         if options.as_json:
             status = "stopped" if stopped else "failed"
-            told = {"endpoint": options.name, "status": status, "error": error.message, "next": error.hint}
-            click.echo(json.dumps(told))
+            result = {"endpoint": options.name, "status": status, "error": error.message, "next": error.hint}
+            click.echo(json.dumps(result))
         else:
             Screen(err=True).error(str(error))
         sys.exit(STOPPED if stopped else FAILED)
     if options.as_json:
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 @dataclass(frozen=True, kw_only=True)

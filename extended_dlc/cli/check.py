@@ -65,9 +65,9 @@ def check(
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     release = transformers or next(reversed(releases()))
-    told, wrong = _packages(packages, release)
+    compatibility, wrong = _packages(packages, release)
     problems = [*_problems(facts, release), *wrong]
-    answer = {**_answer(facts, release, region), "packages": told, "problems": problems}
+    answer = {**_answer(facts, release, region), "packages": compatibility, "problems": problems}
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
@@ -127,13 +127,13 @@ def _problems(facts: ModelFacts, release: str) -> list[str]:
 
 def _packages(packages: tuple[str, ...], release: str) -> tuple[dict[str, str], list[str]]:
     """The compatibility of each package with the release as text, and the problems of incompatible ones."""
-    told, problems = {}, []
+    compatibility, problems = {}, []
     for package in packages:
         try:
-            told[package] = tell_package(package, release)
+            compatibility[package] = tell_package(package, release)
         except ValueError as error:
             problems.append(f"'{package}' {error}")
-    return told, problems
+    return compatibility, problems
 
 
 def _aws_images(known: ModelType | None) -> list[str]:

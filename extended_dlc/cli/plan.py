@@ -256,11 +256,11 @@ def _memory(fits: Fit | None) -> str:
     return _bar(fits, fits.weights, fits.available)
 
 
-def _bar(fits: Fit, weights: int, there: int) -> str:
+def _bar(fits: Fit, weights: int, available: int) -> str:
     """A bar of memory use: weights #, requests =, working memory -, free dots; any excess is after the ]."""
     needed = weights + fits.cache + fits.working
-    scale = 40 / max(needed, there)
+    scale = 40 / max(needed, available)
     filled = ("#" * round(weights * scale)).ljust(round((weights + fits.cache) * scale), "=")
-    room = round(there * scale)
+    room = round(available * scale)
     bar = filled.ljust(round(needed * scale), "-").ljust(room, ".")
-    return f"[{bar[:room]}]{bar[room:]} {gib(needed)} of {gib(there)}, {fits.verdict}: {fits.why}"
+    return f"[{bar[:room]}]{bar[room:]} {gib(needed)} of {gib(available)}, {fits.verdict}: {fits.why}"

@@ -131,9 +131,9 @@ def rehearse(
     report = Report(verbose=verbose)
     folder = Path(app) if app and Path(app).is_dir() else Path()
     command = app if app and folder == Path() and not Path(app).is_dir() else None
-    own = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
-    plays = _plays(scenario, folder, own)
-    with _told(report, json_file):
+    project_options = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
+    plays = _plays(scenario, folder, project_options)
+    with _report_end(report, json_file):
         rehearsal = Rehearsal(folder, report, failures)
         if down:
             _take_down(rehearsal)
@@ -145,11 +145,11 @@ def rehearse(
             rehearsal.run_project(project, wishes, keep=keep)
 
 
-def _plays(scenario: str | None, folder: Path, own: Mapping[str, object]) -> str | None:
+def _plays(scenario: str | None, folder: Path, options: Mapping[str, object]) -> str | None:
     """The scenario; None where an app of the user's own is rehearsed."""
     from extended_dlc.rehearsal.project import is_shipped
 
-    given = [name for name, value in own.items() if value]
+    given = [name for name, value in options.items() if value]
     plays = scenario or ("main" if not given and is_shipped(folder) else None)
     if plays and given:
         raise click.UsageError(f"{given[0]} is of an app of your own: leave it out, or leave out --scenario")
@@ -163,7 +163,7 @@ def _take_down(rehearsal: Rehearsal) -> None:
 
 
 @contextmanager
-def _told(report: Report, json_file: str | None) -> Iterator[None]:
+def _report_end(report: Report, json_file: str | None) -> Iterator[None]:
     """Tell how the rehearsal ended, as a line, as the exit status, and in the JSON file."""
     from extended_dlc.rehearsal.report import StepFailed
 

@@ -59,8 +59,8 @@ def token(
     until = datetime.now(timezone.utc) + timedelta(minutes=expires)
     made = make_token(credentials, region=session.region_name, seconds=expires * 60)
     if as_json:
-        told = {"base_url": url, "token": made, "expires_at": until.isoformat(timespec="seconds")}
-        click.echo(json.dumps(told, indent=2))
+        answer = {"base_url": url, "token": made, "expires_at": until.isoformat(timespec="seconds")}
+        click.echo(json.dumps(answer, indent=2))
     elif export:
         click.echo(f"export OPENAI_BASE_URL={shlex.quote(url)}\nexport OPENAI_API_KEY={shlex.quote(made)}")
     else:

@@ -43,7 +43,7 @@ def train(**given: Any) -> None:
     options = Options(**given)
     options.check()
     try:
-        status = _train_here(options) if options.local else _train_there(options)
+        status = _train_locally(options) if options.local else _train_on_aws(options)
     except SettingsError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(status)
@@ -86,7 +86,7 @@ class Options:
 # -- on AWS ------------------------------------------------------------------------------------------------------------
 
 
-def _train_there(options: Options) -> int:
+def _train_on_aws(options: Options) -> int:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from extended_dlc.training.follow import Run
@@ -188,8 +188,8 @@ def _require_name(name: str, trainings: Any) -> None:
 
     if not isinstance(trainings, dict) or name not in trainings:
         known = sorted(trainings) if isinstance(trainings, dict) else []
-        there = f": there are {', '.join(known)}" if known else ": the settings have none under 'training'"
-        raise click.ClickException(f"'{name}' is no training of the settings{did_you_mean(name, known) or there}")
+        choices = f": there are {', '.join(known)}" if known else ": the settings have none under 'training'"
+        raise click.ClickException(f"'{name}' is no training of the settings{did_you_mean(name, known) or choices}")
 
 
 def _start(states: Any, machine: str, artifact: str | None) -> str:
@@ -239,7 +239,7 @@ def _settings(options: Options) -> Any:
     return found.settings
 
 
-def _train_here(options: Options) -> int:
+def _train_locally(options: Options) -> int:
     from extended_dlc.app.training import base_of
     from extended_dlc.decisions.training import MODEL_CHANNEL
     from extended_dlc.training.local import LocalTraining
@@ -286,12 +286,12 @@ def _train_here(options: Options) -> int:
 
 def _environment(section: Any, base: Any, *, from_hub: bool, merges: bool) -> dict[str, str]:
     """The variables of the script; a base that is mirrored on AWS comes from the Hub here, by the same commit."""
-    told: dict[str, str | None] = {"HF_TASK": base.task if base is not None else None}
+    variables: dict[str, str | None] = {"HF_TASK": base.task if base is not None else None}
     if base is not None and from_hub:
-        told |= {"HF_MODEL_ID": base.model, "HF_MODEL_REVISION": base.revision}
+        variables |= {"HF_MODEL_ID": base.model, "HF_MODEL_REVISION": base.revision}
     if merges and section.adapter == "merged":
-        told["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
-    return {name: value for name, value in told.items() if value is not None} | (section.environment or {})
+        variables["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
+    return {name: value for name, value in variables.items() if value is not None} | (section.environment or {})
 
 
 def _engine() -> str:

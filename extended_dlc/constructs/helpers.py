@@ -20,7 +20,7 @@ def docker_folder(family: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Place:
+class DeploymentTarget:
     """The stack of a construct, with its partition, region and account: tokens if it is environment-agnostic."""
 
     stack: Stack
@@ -42,13 +42,13 @@ _stack_of = lru_cache(maxsize=1)(Stack.of)
 
 
 @lru_cache(maxsize=8)
-def _place_of(stack: Stack) -> Place:
-    return Place(stack, stack.partition, stack.region, stack.account)
+def _target_of(stack: Stack) -> DeploymentTarget:
+    return DeploymentTarget(stack, stack.partition, stack.region, stack.account)
 
 
-def place_of(scope: Construct) -> Place:
+def target_of(scope: Construct) -> DeploymentTarget:
     """The stack, region and account that a construct is deployed to."""
-    return _place_of(_stack_of(scope))
+    return _target_of(_stack_of(scope))
 
 
 _bound: dict[str, Stack] = {}

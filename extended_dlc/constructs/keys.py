@@ -10,7 +10,7 @@ from aws_cdk import Annotations, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
@@ -30,14 +30,14 @@ def log_key(
 
     CloudWatch Logs user guide, "Encrypt log data in CloudWatch Logs using AWS Key Management Service".
     """
-    place = place_of(scope)
+    target = target_of(scope)
     statement = iam.PolicyStatement(
-        principals=[iam.ServicePrincipal(f"logs.{place.region}.{place.stack.url_suffix}")],
+        principals=[iam.ServicePrincipal(f"logs.{target.region}.{target.stack.url_suffix}")],
         actions=["kms:Encrypt*", "kms:Decrypt*", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:Describe*"],
         resources=["*"],
         conditions={
             "ArnLike": {
-                "kms:EncryptionContext:aws:logs:arn": [place.arn("logs", f"log-group:{name}") for name in groups]
+                "kms:EncryptionContext:aws:logs:arn": [target.arn("logs", f"log-group:{name}") for name in groups]
             }
         },
     )
@@ -53,7 +53,7 @@ def topic_key(scope: Construct, asked: kms.IKey | None, general: kms.IKey | None
         principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
         actions=["kms:Decrypt", "kms:GenerateDataKey*"],
         resources=["*"],
-        conditions={"StringEquals": {"aws:SourceAccount": place_of(scope).account}},
+        conditions={"StringEquals": {"aws:SourceAccount": target_of(scope).account}},
     )
     return _allowed(scope, "topic_key", asked, general, statement)
 

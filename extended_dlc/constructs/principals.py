@@ -10,7 +10,7 @@ from aws_cdk import CfnResource
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 
 CONTEXT = "extended-dlc:source-conditions"
 """CDK context key: the value `false` leaves out all of these conditions."""
@@ -28,7 +28,7 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
     ARN covers all resources of the account, never one endpoint; it contains the account, so `aws:SourceAccount` is not
     needed.
     """
-    conditions = {"ArnLike": {"aws:SourceArn": place_of(scope).arn("sagemaker", "*")}} if are_wanted(scope) else None
+    conditions = {"ArnLike": {"aws:SourceArn": target_of(scope).arn("sagemaker", "*")}} if are_wanted(scope) else None
     return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=conditions)
 
 
@@ -49,10 +49,10 @@ def cloudwatch(scope: Construct) -> iam.ServicePrincipal:
 
     SNS developer guide, "Example cases for Amazon SNS access control", CloudWatch alarms.
     """
-    place = place_of(scope)
+    target = target_of(scope)
     conditions = {
-        "StringEquals": {"aws:SourceAccount": place.account},
-        "ArnLike": {"aws:SourceArn": place.arn("cloudwatch", "alarm:*")},
+        "StringEquals": {"aws:SourceAccount": target.account},
+        "ArnLike": {"aws:SourceArn": target.arn("cloudwatch", "alarm:*")},
     }
     return iam.ServicePrincipal("cloudwatch.amazonaws.com", conditions=conditions if are_wanted(scope) else None)
 
@@ -65,5 +65,5 @@ def trust_builds_of_account(scope: Construct, role: IConstruct | None) -> None:
     """
     resource = role.node.default_child if role is not None else None
     if isinstance(resource, CfnResource) and are_wanted(scope):
-        condition = {"StringEquals": {"aws:SourceAccount": place_of(scope).account}}
+        condition = {"StringEquals": {"aws:SourceAccount": target_of(scope).account}}
         resource.add_property_override("AssumeRolePolicyDocument.Statement.0.Condition", condition)

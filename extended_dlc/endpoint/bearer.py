@@ -35,5 +35,5 @@ def base_url(endpoint_name: str, *, host: str, component: str | None = None) -> 
 
     :param host: URL of SageMaker's runtime, such as `https://runtime.sagemaker.us-east-1.amazonaws.com`.
     """
-    place = f"endpoints/{endpoint_name}" + (f"/inference-components/{component}" if component else "")
-    return f"{host.rstrip('/')}/{place}/openai/v1"
+    path = f"endpoints/{endpoint_name}" + (f"/inference-components/{component}" if component else "")
+    return f"{host.rstrip('/')}/{path}/openai/v1"

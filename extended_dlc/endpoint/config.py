@@ -14,7 +14,7 @@ from extended_dlc.constructs.buckets import grant_objects
 from extended_dlc.endpoint.capture import expiring_bucket
 from extended_dlc.endpoint.rollout import component_deployment_config
 from extended_dlc.facts.compat import inference_ami_version
-from extended_dlc.options._values import OptionError, is_token, told
+from extended_dlc.options._values import OptionError, is_token, naming_option
 from extended_dlc.options.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
     MAIN_VARIANT,
@@ -77,7 +77,7 @@ def production_variant(
 def _host_image(cuda: str | None, types: Sequence[str]) -> str | None:
     if any(map(is_token, types)):
         return None
-    return told("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
+    return naming_option("instance_type", ", ".join(types), lambda: inference_ami_version(cuda, types))
 
 
 def managed_variant(
@@ -110,11 +110,11 @@ def inference_component(
     endpoint_name: str,
     model_name: str,
     rollout: Rolling | None = None,
-    own: Sequence[cloudwatch.IAlarm] = (),
+    default_alarms: Sequence[cloudwatch.IAlarm] = (),
 ) -> sagemaker.CfnInferenceComponent:
     """The InferenceComponent of a model, in `scope`.
 
-    :param own: Alarms of the component, for a rollout that names none.
+    :param default_alarms: Alarms of the component, for a rollout that names none.
     """
     kind = sagemaker.CfnInferenceComponent
     made = kind(
@@ -138,7 +138,7 @@ def inference_component(
             ),
         ),
         runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
-        deployment_config=component_deployment_config(rollout, own=own) if rollout else None,
+        deployment_config=component_deployment_config(rollout, default_alarms=default_alarms) if rollout else None,
     )
     made.node.add_dependency(endpoint)
     return made

@@ -97,7 +97,7 @@ def deploy(
         "Endpoint",
         endpoint_name=endpoint.endpoint_name,
         endpoint_config_name=endpoint.config.attr_endpoint_config_name,
-        deployment_config=deployment_config(rollout, own=watch.rollback_alarms() if watch else ())
+        deployment_config=deployment_config(rollout, default_alarms=watch.rollback_alarms() if watch else ())
         if rollout and not isinstance(hosting, Components)
         else None,
         # Without this an update resets the number of instances to the config's; weights do follow the config.
@@ -122,7 +122,7 @@ def place_components(
             endpoint_name=endpoint.endpoint_name,
             model_name=part.model.attr_model_name,
             rollout=rollout if isinstance(rollout, Rolling) else None,
-            own=watch.rollback_alarms(part.name) if watch else (),
+            default_alarms=watch.rollback_alarms(part.name) if watch else (),
         )
         for part in parts
         if part.component is not None

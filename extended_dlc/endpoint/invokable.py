@@ -11,7 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import Connectable, Place, place_of
+from extended_dlc.constructs.helpers import Connectable, DeploymentTarget, target_of
 from extended_dlc.endpoint.bearer import base_url
 from extended_dlc.endpoint.metrics import EndpointMetrics
 from extended_dlc.facts.checks import check_endpoint_name
@@ -51,7 +51,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
                 "endpoint_name", repr(endpoint_name), "must be a text, or a CDK token of one: pass Token.as_string(…)"
             )
         require("endpoint_name", endpoint_name, check_endpoint_name)
-        self._refer(endpoint_name, place_of(self))
+        self._refer(endpoint_name, target_of(self))
         if is_token(endpoint_name):
             Annotations.of(self).add_info_v2(
                 "extended-dlc:endpoint-name",
@@ -62,13 +62,13 @@ class InvokableEndpoint(Resource, EndpointMetrics):
     def _refer(
         self,
         name: str,
-        place: Place,
+        target: DeploymentTarget,
         *,
         role: iam.IRole | None = None,
         security_groups: Sequence[ec2.ISecurityGroup] = (),
     ) -> None:
         """Set the attributes that callers use."""
-        self._endpoint_name, self._at = name, place
+        self._endpoint_name, self._at = name, target
         self._principal = role
         self._security_groups = tuple(security_groups)
 
@@ -212,10 +212,10 @@ class _ImportedEndpoint(InvokableEndpoint):
         require("endpoint_arn", endpoint_arn, _check_arn)
         Resource.__init__(self, scope, construct_id, environment_from_arn=endpoint_arn)
         found = Arn.split(endpoint_arn, ArnFormat.SLASH_RESOURCE_NAME)
-        place = Place(
+        target = DeploymentTarget(
             Stack.of(self), str(found.partition), str(found.region or self.env.region), str(found.account or "")
         )
-        self._refer(str(found.resource_name), place, role=role, security_groups=security_groups)
+        self._refer(str(found.resource_name), target, role=role, security_groups=security_groups)
 
     @property
     def _metrics_at(self) -> Mapping[str, str]:

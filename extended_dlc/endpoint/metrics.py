@@ -40,12 +40,12 @@ def request_metric(
     namespace: str = REQUESTS,
     minutes: int = 1,
     component: str | None = None,
-    place: Mapping[str, str] | None = None,
+    target: Mapping[str, str] | None = None,
     options: cloudwatch.MetricOptions | None = None,
 ) -> cloudwatch.Metric:
     """One of SageMaker's metrics of an endpoint, of one of its variants or components, as SageMaker publishes it.
 
-    :param place: The `account` and `region` of an endpoint of another environment. Default: the stack's own.
+    :param target: The `account` and `region` of an endpoint of another environment. Default: the stack's own.
     """
     from aws_cdk import Duration
     from aws_cdk import aws_cloudwatch as cloudwatch
@@ -59,7 +59,7 @@ def request_metric(
         namespace=namespace,
         metric_name=metric,
         dimensions_map={**dimensions, **more},
-        **{"statistic": statistic, "period": Duration.minutes(minutes), **(place or {}), **given},
+        **{"statistic": statistic, "period": Duration.minutes(minutes), **(target or {}), **given},
     )
 
 
@@ -100,7 +100,7 @@ class EndpointMetrics:
             statistic=statistic,
             namespace=namespace_of(name, component=component is not None),
             component=component,
-            place=self._metrics_at,
+            target=self._metrics_at,
             options=options,
         )
 

@@ -23,7 +23,7 @@ from extended_dlc.endpoint.rights import grant_observability
 from extended_dlc.images.image import EcrImage, ExtendedDlc, StockDlc
 from extended_dlc.images.published import PublishedImage, Pulled, ServingImage
 from extended_dlc.models.model import HubModel, PlacedModel, ServedModel
-from extended_dlc.options._values import told
+from extended_dlc.options._values import naming_option
 from extended_dlc.options.hosting import MAIN_VARIANT, Component, Components, Hosting, RealTime, Serverless, Variant
 from extended_dlc.options.scaling import Scaling
 from extended_dlc.options.vllm import VllmServing
@@ -249,5 +249,5 @@ def _archive_for_serverless(placed: PlacedModel) -> str | None:
     source = getattr(placed.data, "s3_data_source", None)  # for a trained model a condition, never an archive
     known = source if isinstance(source, sagemaker.CfnModel.S3DataSourceProperty) else None
     archive = known.s3_uri if known is not None and known.compression_type == "Gzip" else None
-    told("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))
+    naming_option("model", "files in S3 as they are", lambda: check_serverless_data(archive=archive is not None))
     return archive

@@ -11,7 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.options.proof import Proof
@@ -105,7 +105,7 @@ class Prover(Construct):
         """The proof that a component serves its current model, and answers; it must depend on the component."""
         name = component.name
         self._allow_looking(endpoint, log=f"{COMPONENT_LOGS}/{name}", asks=proof is not None)
-        self._allow(["sagemaker:DescribeInferenceComponent"], place_of(self).component_arns(name))
+        self._allow(["sagemaker:DescribeInferenceComponent"], target_of(self).component_arns(name))
         requirements = {
             "MinMemoryRequiredInMb": component.memory_mb,
             "NumberOfCpuCoresRequired": component.cpu_cores,
@@ -137,7 +137,7 @@ class Prover(Construct):
             endpoint.grant_invoke(self.role)
             self._let_it_go_on()
         endpoint.grant(self.role, "sagemaker:DescribeEndpoint")
-        arn = place_of(self).arn("logs", f"log-group:{log}")
+        arn = target_of(self).arn("logs", f"log-group:{log}")
         self._allow(["logs:DescribeLogStreams", "logs:GetLogEvents"], [arn, f"{arn}:*"])
 
     def _prove(self, scope: Construct, construct_id: str, properties: Mapping[str, Any]) -> CustomResource:

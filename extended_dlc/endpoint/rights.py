@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import aws_iam as iam
 
 from extended_dlc.constructs.buckets import grant_key
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.decisions.part import other_variants
 from extended_dlc.endpoint.invokable import INVOKE_ACTIONS, InvokableEndpoint
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
@@ -26,7 +26,7 @@ def grant_observability(endpoint: InvokableEndpoint, hosting: Hosting) -> None:
     if isinstance(hosting, Components):
         groups += [f"{COMPONENT_LOGS}/{each.name}" for each in hosting.components]
         namespaces.append(COMPONENT_LOGS)
-    log_groups = [place_of(endpoint).arn("logs", f"log-group:{each}") for each in groups]
+    log_groups = [target_of(endpoint).arn("logs", f"log-group:{each}") for each in groups]
     # Grants, because making and adding a PolicyStatement costs four calls to the CDK's process and a grant costs one.
     iam.Grant.add_to_principal(
         grantee=role,
@@ -53,7 +53,7 @@ def has_ssm_access(hosting: Hosting) -> bool:
 
 def grant_components(endpoint: InvokableEndpoint, grantee: iam.IGrantable, components: Iterable[str]) -> None:
     """Let `grantee` send requests to components: IAM also compares them with the component's ARN."""
-    arns = [arn for name in components for arn in place_of(endpoint).component_arns(name)]
+    arns = [arn for name in components for arn in target_of(endpoint).component_arns(name)]
     if not arns:
         return
     actions = [each for each in INVOKE_ACTIONS if not each.endswith("Async")]
@@ -64,7 +64,7 @@ def grant_shell(endpoint: InvokableEndpoint, hosting: Hosting, grantee: iam.IGra
     """Let `grantee` open and close a shell in a container; ValueError without `ssm_access`."""
     if not has_ssm_access(hosting):
         raise OptionError("grant_shell", rule="needs instances with 'ssm_access': set it in the hosting")
-    sessions = place_of(endpoint).arn("ssm", "session/*")
+    sessions = target_of(endpoint).arn("ssm", "session/*")
     ends = iam.Grant.add_to_principal(grantee=grantee, actions=["ssm:TerminateSession"], resource_arns=[sessions])
     return endpoint.grant(grantee, "ssm:StartSession").combine(ends)
 

@@ -16,15 +16,15 @@ _Endpoint = sagemaker.CfnEndpoint
 
 
 def deployment_config(
-    rollout: Rollout, *, own: Sequence[cloudwatch.IAlarm] = ()
+    rollout: Rollout, *, default_alarms: Sequence[cloudwatch.IAlarm] = ()
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
     """The `DeploymentConfig` of a rollout.
 
-    :param own: Alarms of the endpoint, for a rollout that names none.
+    :param default_alarms: Alarms of the endpoint, for a rollout that names none.
     """
     alarms = [
         _Endpoint.AlarmProperty(alarm_name=each if isinstance(each, str) else each.alarm_name)
-        for each in rollout.alarms or own
+        for each in rollout.alarms or default_alarms
     ]
     rollback = _Endpoint.AutoRollbackConfigProperty(alarms=alarms) if alarms else None
     if isinstance(rollout, Rolling):
@@ -51,18 +51,18 @@ def deployment_config(
 
 
 def component_deployment_config(
-    rollout: Rolling, *, own: Sequence[cloudwatch.IAlarm] = ()
+    rollout: Rolling, *, default_alarms: Sequence[cloudwatch.IAlarm] = ()
 ) -> sagemaker.CfnInferenceComponent.InferenceComponentDeploymentConfigProperty:
     """The `DeploymentConfig` of an inference component, whose batches are of copies.
 
-    :param own: Alarms of the component, for a rollout that names none.
+    :param default_alarms: Alarms of the component, for a rollout that names none.
     """
     kind = sagemaker.CfnInferenceComponent
 
     def percent(value: int) -> sagemaker.CfnInferenceComponent.InferenceComponentCapacitySizeProperty:
         return kind.InferenceComponentCapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
 
-    names = [each if isinstance(each, str) else each.alarm_name for each in rollout.alarms or own]
+    names = [each if isinstance(each, str) else each.alarm_name for each in rollout.alarms or default_alarms]
     alarms = [kind.AlarmProperty(alarm_name=name) for name in names]
     return kind.InferenceComponentDeploymentConfigProperty(
         rolling_update_policy=kind.InferenceComponentRollingUpdatePolicyProperty(

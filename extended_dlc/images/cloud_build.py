@@ -20,7 +20,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.archive import Uploaded, upload_archive, upload_file
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options.build import CloudBuild, ScanGate
@@ -137,13 +137,13 @@ def _checks(gate: ScanGate | None) -> list[str]:
 
 def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.IProject) -> list[str]:
     """Arguments for the SSM parameters that name the image; the build is allowed to write them."""
-    place = place_of(scope)
+    target = target_of(scope)
     options = []
     for each in parameters:
         region, _, name = each.rpartition(":")
-        region = region or place.region
+        region = region or target.region
         if project.role is not None:
-            arn = f"arn:{place.partition}:ssm:{region}:{place.account}:parameter{name}"
+            arn = f"arn:{target.partition}:ssm:{region}:{target.account}:parameter{name}"
             _allow(project, ["ssm:PutParameter"], [arn])
         options.append(f"--parameter={region}:{name}")
     return options
@@ -193,10 +193,10 @@ def _options(scope: Construct, build: CloudBuild, project: codebuild.IProject) -
 
 def _grant_code_artifact(scope: Construct, named: str, project: codebuild.IProject) -> None:
     domain, _, _ = named.partition("/")
-    place = place_of(scope)
-    _allow(project, ["codeartifact:GetAuthorizationToken"], [place.arn("codeartifact", f"domain/{domain}")])
+    target = target_of(scope)
+    _allow(project, ["codeartifact:GetAuthorizationToken"], [target.arn("codeartifact", f"domain/{domain}")])
     reads = ["codeartifact:GetRepositoryEndpoint", "codeartifact:ReadFromRepository"]
-    _allow(project, reads, [place.arn("codeartifact", f"repository/{named}")])
+    _allow(project, reads, [target.arn("codeartifact", f"repository/{named}")])
     bearer = {"StringEquals": {"sts:AWSServiceName": "codeartifact.amazonaws.com"}}
     _allow(project, ["sts:GetServiceBearerToken"], ["*"], conditions=bearer)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from aws_cdk import Annotations, Stack
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.decisions.asked import VARIABLES, ImageAsked, ModelAsked, PartAsked, Source
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.found import Note
@@ -23,7 +23,7 @@ from extended_dlc.options.network import Network
 
 def region_of(scope: Construct) -> str | None:
     """The region that a construct is deployed to; None where it is a token."""
-    region = place_of(scope).region
+    region = target_of(scope).region
     return None if is_token(region) else region
 
 
@@ -57,7 +57,7 @@ def model_facts(scope: Construct, model: ServedModel) -> ModelFacts:
     name = None if given is None or is_token(given) else given
     return know_model(
         name,
-        looked_up=_looked_up(place_of(scope).stack, name) if name else None,
+        looked_up=_looked_up(target_of(scope).stack, name) if name else None,
         revision=getattr(model, "revision", None),
         model_type=model.model_type,
         parameters=getattr(model, "parameters", None),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aws_cdk import Aws, CfnMapping, Stack
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import any_partition, place_of
+from extended_dlc.constructs.helpers import any_partition, target_of
 from extended_dlc.facts.catalog import registry_accounts
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options._values import OptionError, is_token
@@ -15,14 +15,14 @@ from extended_dlc.options._values import OptionError, is_token
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
     """Whether an image is in the account and region of an endpoint; tokens count as equal."""
-    here, there = place_of(image), place_of(endpoint)
-    pairs = ((here.region, there.region), (here.account, there.account))
+    of_image, of_endpoint = target_of(image), target_of(endpoint)
+    pairs = ((of_image.region, of_endpoint.region), (of_image.account, of_endpoint.account))
     return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
 
 
 def check_region_of(repository: object, endpoint: Construct) -> None:
     """Refuse a repository of another region (SageMaker API, ContainerDefinition, `Image`)."""
-    region, its = place_of(endpoint).region, getattr(getattr(repository, "env", None), "region", None)
+    region, its = target_of(endpoint).region, getattr(getattr(repository, "env", None), "region", None)
     if its is None or is_token(its) or is_token(region) or its == region:
         return
     raise OptionError(

@@ -14,7 +14,7 @@ from constructs import Construct, IDependable
 
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
@@ -151,7 +151,7 @@ class MirroredModel(Construct):
         )
 
     def _annotate(self, licence: str | None) -> None:
-        if (region := place_of(self).region).startswith("cn-"):
+        if (region := target_of(self).region).startswith("cn-"):
             Annotations.of(self).add_warning_v2(
                 "extended-dlc:hub-in-china",
                 f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "

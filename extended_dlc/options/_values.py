@@ -55,10 +55,10 @@ def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:
     """The result of a check of `facts`; its error gets the option and the value in front. None for a CDK token."""
     if is_token(value):
         return None
-    return told(option, value, lambda: check(value))
+    return naming_option(option, value, lambda: check(value))
 
 
-def told(option: str, value: object, decision: Callable[[], T]) -> T:
+def naming_option(option: str, value: object, decision: Callable[[], T]) -> T:
     """The result of a decision of `facts`; its error gets the option and the value in front."""
     try:
         return decision()

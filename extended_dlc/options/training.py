@@ -64,11 +64,11 @@ class TrainingCode:
 
     def require(self, script: str, option: str) -> None:
         """Refuse a script that is not in the folder."""
-        there = [path for path, _ in self.found() if path.endswith(".py")]
-        if script in there:
+        scripts = [path for path, _ in self.found() if path.endswith(".py")]
+        if script in scripts:
             return
-        known = f"it has {', '.join(there[:5])}" if there else "it has no Python file"
-        hint = did_you_mean(script, there)
+        known = f"it has {', '.join(scripts[:5])}" if scripts else "it has no Python file"
+        hint = did_you_mean(script, scripts)
         raise OptionError(option, script, f"is not in {self.folder}: {known}{hint or '; name the script that is run'}")
 
     def files(self) -> dict[str, Path]:

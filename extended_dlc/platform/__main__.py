@@ -29,11 +29,11 @@ def define(app: App, settings: Any) -> ImageStack:
     home = Stack(app, "Given", env=env)  # of what is named and not made; nothing of it is deployed
     lookups = Lookups(home, "Images", settings.name)
 
-    def find(section: Any, place: str) -> dict[str, Any]:
+    def find(section: Any, path: str) -> dict[str, Any]:
         """What a section names in AWS."""
         if section.made == "Rebuilds" and section.failure_topic is not None:
             return {"failure_topic": sns.Topic.from_topic_arn(home, "Topic", section.failure_topic)}
-        return {**lookups.find(section, place)}
+        return {**lookups.find(section, path)}
 
     try:
         stack = ImageStack(

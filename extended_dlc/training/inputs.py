@@ -26,7 +26,7 @@ CODE_CHANNEL = "code"
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Channel:
     uri: str
     ready: IDependable | None = None
 
@@ -47,19 +47,19 @@ def place_inputs(job: TrainingJob, options: TrainingOptions) -> Inputs:
     """The inputs in S3, with read access for the containers' role."""
     code = upload_archive(job, options.code.files())
     grant_archive(job.role, code)
-    places = dict(_places(job, options))
+    channels = dict(_channels(job, options))
     if options.network_isolation:
-        places[CODE_CHANNEL] = _Place(f"s3://{code.bucket}/{code.key}")
+        channels[CODE_CHANNEL] = _Channel(f"s3://{code.bucket}/{code.key}")
     return Inputs(
         code=code,
-        channels={name: place.uri for name, place in places.items()},
-        ready=[place.ready for place in places.values() if place.ready is not None],
+        channels={name: channel.uri for name, channel in channels.items()},
+        ready=[channel.ready for channel in channels.values() if channel.ready is not None],
     )
 
 
-def _places(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str, _Place]]:
+def _channels(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str, _Channel]]:
     for name, channel in options.channels.items():
-        yield name, _place_channel(channel, job.role)
+        yield name, _grant_channel(channel, job.role)
     base = options.base_model
     if isinstance(base, HubModel):
         if base.token is not None:
@@ -67,13 +67,13 @@ def _places(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str, _
     elif base is not None:
         placed = base.place_for(job, job.role)
         source = cast(Any, placed.data).s3_data_source
-        yield MODEL_CHANNEL, _Place(source.s3_uri, placed.ready)
+        yield MODEL_CHANNEL, _Channel(source.s3_uri, placed.ready)
 
 
-def _place_channel(channel: S3Data | MirroredDataset, role: iam.IRole) -> _Place:
+def _grant_channel(channel: S3Data | MirroredDataset, role: iam.IRole) -> _Channel:
     if isinstance(channel, S3Data):
         uploaded = Uploaded(bucket=channel.bucket.bucket_name, key=channel.prefix)
         prefix_for(role, uploaded, channel.bucket.encryption_key)
-        return _Place(f"s3://{uploaded.bucket}/{uploaded.key}")
+        return _Channel(f"s3://{uploaded.bucket}/{uploaded.key}")
     channel.grant_read(role)
-    return _Place(channel.s3_uri, channel.ready)
+    return _Channel(channel.s3_uri, channel.ready)

@@ -9,7 +9,7 @@ from aws_cdk import Names
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.constructs.network import place_in
 from extended_dlc.constructs.principals import container_role
 from extended_dlc.decisions.training import NAME_LENGTH
@@ -185,7 +185,7 @@ class TrainingJob(Construct):
 
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start runs, follow and stop them: what `extended-dlc train` needs of the state machine."""
-        executions = place_of(self).arn("states", f"execution:{self.state_machine.state_machine_name}:*")
+        executions = target_of(self).arn("states", f"execution:{self.state_machine.state_machine_name}:*")
         iam.Grant.add_to_principal(
             grantee=grantee,
             actions=["states:DescribeExecution", "states:GetExecutionHistory", "states:StopExecution"],
@@ -202,7 +202,7 @@ class TrainingJob(Construct):
             image_uri=uri,
             role_arn=self.role.role_arn,
             bucket_name=self.bucket.bucket_name,
-            region=place_of(self).region,
+            region=target_of(self).region,
             inputs=inputs,
             vpc=vpc,
         )

@@ -9,7 +9,7 @@ from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 
-from extended_dlc.constructs.helpers import place_of
+from extended_dlc.constructs.helpers import target_of
 from extended_dlc.training.model import MODELS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _statements(
 ) -> Iterator[tuple[list[str], list[str], Mapping[str, object] | None]]:
     """Permissions to describe the endpoint's stack, and to read models and evaluations."""
     bucket = job.bucket
-    stack = place_of(serves).arn("cloudformation", f"stack/{Stack.of(serves).stack_name}/*")
+    stack = target_of(serves).arn("cloudformation", f"stack/{Stack.of(serves).stack_name}/*")
     yield ["cloudformation:DescribeStacks", "cloudformation:DescribeStackEvents"], [stack], None
     yield ["s3:GetObject"], [bucket.arn_for_objects(f"{MODELS}*")], None
     yield ["s3:GetObject"], [bucket.arn_for_objects(f"evaluations/{job.job_name}-*")], None

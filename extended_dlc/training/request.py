@@ -154,13 +154,13 @@ class Requests:
     def _arguments(self, script: _Script) -> dict[str, str]:
         """The hyperparameters, with those of the toolkit itself (sagemaker-training, `params.py`)."""
         code = self.inputs.code
-        place = f"s3://{code.bucket}/{code.key}"
+        location = f"s3://{code.bucket}/{code.key}"
         if self.options.network_isolation:
-            place = f"{_CODE}/{code.key.rpartition('/')[2]}"
+            location = f"{_CODE}/{code.key.rpartition('/')[2]}"
         return {
             **{name: _as_sagemaker_reads(value) for name, value in arguments_of(script.hyperparameters).items()},
             "sagemaker_program": script.entry_point,
-            "sagemaker_submit_directory": place,
+            "sagemaker_submit_directory": location,
             "sagemaker_container_log_level": "20",
             "sagemaker_region": self.region,
             **({_TORCHRUN: "true"} if script.torchrun else {}),
@@ -180,21 +180,21 @@ class Requests:
     def _interruptions(self) -> dict[str, Any]:
         """The checkpoints of a job that may be stopped, and spot capacity, which may stop it."""
         instances = self.options.instances
-        told: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if instances.checkpoints:
             # each run has its own checkpoints, because a later run starts over
             where = f"States.Format('s3://{self.bucket_name}/checkpoints/{self.job_name}/{{}}/', "
-            told["CheckpointConfig"] = {"S3Uri.$": f"{where}$$.Execution.Name)", "LocalPath": CHECKPOINTS}
+            fields["CheckpointConfig"] = {"S3Uri.$": f"{where}$$.Execution.Name)", "LocalPath": CHECKPOINTS}
         if instances.spot:
             runtime = instances.max_runtime_seconds
-            told["EnableManagedSpotTraining"] = True
-            told["StoppingCondition"] = {
+            fields["EnableManagedSpotTraining"] = True
+            fields["StoppingCondition"] = {
                 "MaxRuntimeInSeconds": runtime,
                 "MaxWaitTimeInSeconds": instances.max_wait_seconds or 2 * runtime,
             }
         if instances.count > 1 and self.options.encryption_key is not None:
-            told["EnableInterContainerTrafficEncryption"] = True
-        return told
+            fields["EnableInterContainerTrafficEncryption"] = True
+        return fields
 
 
 def _metrics(metrics: Mapping[str, str]) -> dict[str, Any]:

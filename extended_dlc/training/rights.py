@@ -9,7 +9,7 @@ from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
 from extended_dlc.constructs.buckets import grant_key, grant_objects
-from extended_dlc.constructs.helpers import any_partition, place_of, synthesizer_of
+from extended_dlc.constructs.helpers import any_partition, synthesizer_of, target_of
 from extended_dlc.facts.names import TRAINING_LOGS
 from extended_dlc.training.model import MODELS
 
@@ -32,11 +32,11 @@ def grant_archive(role: iam.IRole, archive: Uploaded) -> None:
 
 def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
     """Let the role write the job's results, read trained models for the gate, and store checkpoints."""
-    bucket, own, role = job.bucket, f"{job.job_name}-*", job.role
-    grant_objects(bucket, role, f"{MODELS}{own}", write=True)
+    bucket, name_pattern, role = job.bucket, f"{job.job_name}-*", job.role
+    grant_objects(bucket, role, f"{MODELS}{name_pattern}", write=True)
     listed = []
     if options.result.gate is not None:
-        grant_objects(bucket, role, f"evaluations/{own}", write=True)
+        grant_objects(bucket, role, f"evaluations/{name_pattern}", write=True)
         grant_objects(bucket, role, f"{MODELS}*", write=False)
         listed.append(f"{MODELS}*")
     if options.instances.checkpoints:
@@ -55,7 +55,7 @@ def grant_results(job: TrainingJob, options: TrainingOptions) -> None:
 
 def grant_observability(job: TrainingJob) -> None:
     """Let the role write the logs and metrics of training jobs."""
-    group = place_of(job).arn("logs", f"log-group:{TRAINING_LOGS}")
+    group = target_of(job).arn("logs", f"log-group:{TRAINING_LOGS}")
     _allow(job.role, ["logs:CreateLogGroup", "logs:DescribeLogStreams"], [group, f"{group}:*"])
     _allow(job.role, ["logs:CreateLogStream", "logs:PutLogEvents"], [f"{group}:log-stream:{job.job_name}-*"])
     _allow(job.role, ["cloudwatch:PutMetricData"], ["*"], {"StringEquals": {"cloudwatch:namespace": [TRAINING_LOGS]}})
@@ -75,17 +75,17 @@ def allow_machine(
         statements += [(["lambda:InvokeFunction"], [function.function_arn], None), *_of_stack(serves)]
     if registry is not None:
         groups = (f"model-package-group/{registry}", f"model-package/{registry}/*")
-        arns = [place_of(job).arn("sagemaker", each) for each in groups]
+        arns = [target_of(job).arn("sagemaker", each) for each in groups]
         statements.append((["sagemaker:CreateModelPackage"], arns, None))
     for actions, resources, conditions in statements:
         machine.add_to_role_policy(iam.PolicyStatement(actions=actions, resources=resources, conditions=conditions))
 
 
 def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
-    place = place_of(job)
+    target = target_of(job)
     actions = ["sagemaker:CreateTrainingJob", "sagemaker:DescribeTrainingJob", "sagemaker:StopTrainingJob"]
-    jobs = place.arn("sagemaker", f"training-job/{job.job_name}-*")
-    rule = place.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
+    jobs = target.arn("sagemaker", f"training-job/{job.job_name}-*")
+    rule = target.arn("events", "rule/StepFunctionsGetEventsForSageMakerTrainingJobsRule")
     yield actions + (["sagemaker:AddTags"] if tags else []), [jobs], None
     to_sagemaker = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     yield ["iam:PassRole"], [job.role.role_arn], to_sagemaker
@@ -95,10 +95,10 @@ def _of_jobs(job: TrainingJob, *, tags: bool) -> Iterator[tuple[list[str], list[
 
 def _of_stack(serves: TrainedModel) -> Iterator[tuple[list[str], list[str], _Conditions | None]]:
     """The permissions to update the endpoint's stack."""
-    stack, place = Stack.of(serves), place_of(serves)
-    arn = place.arn("cloudformation", f"stack/{stack.stack_name}/*")
+    stack, target = Stack.of(serves), target_of(serves)
+    arn = target.arn("cloudformation", f"stack/{stack.stack_name}/*")
     yield ["cloudformation:UpdateStack", "cloudformation:DescribeStacks"], [arn], None
     # for the CDK's BootstrapVersion parameter of each template, which CloudFormation reads with the caller's
     # permissions
     qualifier = synthesizer_of(stack).bootstrap_qualifier or "hnb659fds"
-    yield ["ssm:GetParameters"], [place.arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")], None
+    yield ["ssm:GetParameters"], [target.arn("ssm", f"parameter/cdk-bootstrap/{qualifier}/version")], None
