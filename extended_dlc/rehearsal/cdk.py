@@ -71,8 +71,8 @@ class Cdk:
 
     def run(self, *arguments: str, log: Path, each_line: Callable[[str], None]) -> None:
         """Run `cdk arguments…`; every line goes to `log` and `each_line`. Raises `RuntimeError` where it fails."""
-        own = without_settings(os.environ) if self.settings is not None else os.environ
-        environment = {**own, **self.environment()}
+        inherited = without_settings(os.environ) if self.settings is not None else os.environ
+        environment = {**inherited, **self.environment()}
         # an argument and no environment variable, because `Servers` finds a killed rehearsal's CLI by it
         output = f"--output={self.state / 'cdk.out'}"
         run_cdk([*self.program, *arguments, *self.options, output], self.app, environment, log, each_line)

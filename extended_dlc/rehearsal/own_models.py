@@ -65,8 +65,8 @@ def of_type(
         else:
             found.append(TinyModel(asked=each, model_type=model_type, task=said_task or each.task or facts.task or ""))
     if strange := sorted(set(given) - {each.id for each in asked}):
-        there = ", ".join(sorted({each.id for each in asked})) or "none"
-        raise ValueError(f"'--model' ({strange[0]}) is not a model of the app: it asks for {there}")
+        ids = ", ".join(sorted({each.id for each in asked})) or "none"
+        raise ValueError(f"'--model' ({strange[0]}) is not a model of the app: it asks for {ids}")
     if unknown:
         raise ValueError(
             "\n".join(["the type of these models is not known, so that no tiny one can stand in for them:", *unknown])
@@ -138,12 +138,12 @@ def _run(engine: Engine, image: str, hub: Path, models: list[TinyModel], more: t
     mounts = [f"--volume={file}:/program/{file.name}:ro" for file in (PROGRAM, _TYPES)]
     program = ("python", "/program/tiny_types.py", "/models", *(each.order for each in models))
     script = 'errors=/tmp/errors; "$@" 2>$errors; status=$?; cat $errors; [ $status = 3 ] || exit $status'
-    told = engine.call(
+    output = engine.call(
         *("run", "--rm", "--network=none", f"--label={LABEL}={hub.parent}", *mounts, *more),
         *(f"--volume={hub.resolve()}:/models", "--entrypoint=sh", image, "-c", script, "sh", *program),
     )
     ids = {each.asked.id for each in models}
-    lines = (line.rpartition("\r")[2].partition(": ") for line in told.splitlines())
+    lines = (line.rpartition("\r")[2].partition(": ") for line in output.splitlines())
     return {name: reason for name, _, reason in lines if name in ids}
 
 

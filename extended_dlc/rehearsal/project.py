@@ -94,9 +94,9 @@ class Project:
 def find_cli(folder: Path) -> list[str]:
     """The CDK CLI: the project's, one above it, the one on the path, or npx's. Raises `ValueError` without any."""
     for each in (folder, *folder.parents):
-        own = each / "node_modules" / ".bin" / "cdk"
-        if own.exists():
-            return [str(own)]
+        program = each / "node_modules" / ".bin" / "cdk"
+        if program.exists():
+            return [str(program)]
     if found := shutil.which("cdk"):
         return [found]
     if npx := shutil.which("npx"):
@@ -110,8 +110,10 @@ def find_cli(folder: Path) -> list[str]:
 def shipped_transformers(folder: Path) -> str:
     """The shipped app's transformers release: of the folder's `cdk.json`, or of a new project's settings."""
     context = _cdk_json(folder).get("context")
-    own = context.get("extended-dlc") if isinstance(context, dict) else None
-    settings = own if isinstance(own, dict) else json.loads(TEMPLATE.joinpath("settings.json").read_text())
+    configured = context.get("extended-dlc") if isinstance(context, dict) else None
+    settings = (
+        configured if isinstance(configured, dict) else json.loads(TEMPLATE.joinpath("settings.json").read_text())
+    )
     return str(settings["image"]["transformers"])
 
 

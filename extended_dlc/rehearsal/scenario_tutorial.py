@@ -35,7 +35,7 @@ class Pair:
     extended: str
     native: bool
     """Whether the native server runs on this base as well."""
-    told: str
+    proof: str
     """The proof's text: which releases are the tutorial's, and what stands in for the rest."""
 
 
@@ -46,7 +46,7 @@ TUTORIAL = Pair(
     first="4.20.0",
     extended="4.24.0",
     native=False,
-    told=(
+    proof=(
         "the tutorial's own releases: transformers 4.17.0, torch 1.10.2 and Python 3.8 in the base, 4.24.0 in the "
         "extended image, BLOOM\nstand-ins: the base (made from the DLC's PyPI parts, without a GPU), the weights "
         "(random), AWS and the Hub"
@@ -59,7 +59,7 @@ TODAY = Pair(
     first="4.53.0",
     extended="4.57.6",
     native=True,
-    told=(
+    proof=(
         "releases of today in place of the tutorial's, since no Python 3.8 image can be pulled here: transformers "
         "4.51.3 for 4.17.0, 4.57.6 for 4.24.0, SmolLM3 (first in 4.53.0) for BLOOM (first in 4.20.0)\n"
         "stand-ins: the base (made from the DLC's PyPI parts), the weights (random), AWS and the Hub"
@@ -119,7 +119,7 @@ def play(stage: Stage, *, keep: bool) -> None:
 def _choose(stage: Stage) -> Pair:
     with stage.report.step("choose the releases") as step:
         pair = TUTORIAL if standin.can_have(stage.engine, str(TUTORIAL.base.python)) else TODAY
-        step.proof = pair.told
+        step.proof = pair.proof
         return pair
 
 

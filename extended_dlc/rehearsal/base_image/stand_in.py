@@ -217,10 +217,10 @@ def _routes(parts: Parts) -> list[tuple[str, str]]:
     """The possible OS layers in order of preference, each as (Python, system)."""
     public = parts.python or PUBLIC_PYTHON
     routes = [(public, public_image(public))]
-    own = rootfs.host_python()
-    if own is not None and parts.python in (None, own):
+    host = rootfs.host_python()
+    if host is not None and parts.python in (None, host):
         recipe = Path(rootfs.__file__).read_text()
-        routes.append((own, f"{rootfs.host_system()}-{_hash(recipe)}"))
+        routes.append((host, f"{rootfs.host_system()}-{_hash(recipe)}"))
     return routes
 
 
@@ -299,9 +299,9 @@ def _collect_wheels(
 
 def pip_command() -> list[str]:
     """The pip of this Python, else the one on the path."""
-    own = [sys.executable, "-m", "pip"]
-    if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
-        return own
+    pip = [sys.executable, "-m", "pip"]
+    if subprocess.run([*pip, "--version"], capture_output=True, check=False).returncode == 0:  # noqa: S603
+        return pip
     found = shutil.which("pip3") or shutil.which("pip")
     if found is None:
         raise EngineError(f"the stand-in's packages are got with pip, and {sys.executable} has none: install pip")

@@ -35,9 +35,9 @@ class AsRole:
         of_models = (getattr(backend._models.get(name or ""), "request", {}) for name in names)
         requests = (*of_models, endpoint.config_request)
         arns = [each["ExecutionRoleArn"] for each in requests if each.get("ExecutionRoleArn")]
-        place = {"account_id": endpoint.account_id, "region": endpoint.region_name}
-        principal = iam.assume(arns[0] if arns else "", "sagemaker.amazonaws.com", **place)
-        return AsRole(iam=iam, principal=principal, **place)
+        target = {"account_id": endpoint.account_id, "region": endpoint.region_name}
+        principal = iam.assume(arns[0] if arns else "", "sagemaker.amazonaws.com", **target)
+        return AsRole(iam=iam, principal=principal, **target)
 
     def read(self, location: str) -> bytes | None:
         """The object at an S3 URL; None where there is none."""

@@ -92,9 +92,9 @@ class Queues:
             return runtime.refuse(refused)
         self._queue(job, at_once).submit(_work, job, self._iam)
         response = Response(json.dumps({"InferenceId": job.inference_id}), 202, mimetype="application/json")
-        for header, place in (("OutputLocation", job.output), ("FailureLocation", job.failure)):
-            if place is not None:
-                response.headers[f"X-Amzn-SageMaker-{header}"] = place
+        for header, url in (("OutputLocation", job.output), ("FailureLocation", job.failure)):
+            if url is not None:
+                response.headers[f"X-Amzn-SageMaker-{header}"] = url
         return response
 
     def close(self) -> None:

@@ -85,28 +85,28 @@ def caller_of(authorization: str) -> TokenCaller:
         raise TokenRefused("MissingAuthenticationToken", "Missing Authentication Token")
     query = _query(token.strip())
     try:
-        told = {key: value for key, [value] in parse_qs(query, strict_parsing=True).items()}
-        access_key, day, region, service, end = told["X-Amz-Credential"].split("/")
-        signed_at = datetime.strptime(told["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
-        seconds, signature = int(told["X-Amz-Expires"]), told["X-Amz-Signature"]
+        parameters = {key: value for key, [value] in parse_qs(query, strict_parsing=True).items()}
+        access_key, day, region, service, end = parameters["X-Amz-Credential"].split("/")
+        signed_at = datetime.strptime(parameters["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+        seconds, signature = int(parameters["X-Amz-Expires"]), parameters["X-Amz-Signature"]
     except (KeyError, ValueError):
         raise TokenRefused("AccessDenied", _MALFORMED) from None
-    in_scope = (service, end, day) == (_SERVICE, "aws4_request", told["X-Amz-Date"][:8])
-    in_form = all(told.get(key) == value for key, value in _SIGNED.items()) and region in _regions()
+    in_scope = (service, end, day) == (_SERVICE, "aws4_request", parameters["X-Amz-Date"][:8])
+    in_form = all(parameters.get(key) == value for key, value in _SIGNED.items()) and region in _regions()
     if not in_scope or not in_form or not 0 < seconds <= _LONGEST_SECONDS:
         raise TokenRefused("AccessDenied", _MALFORMED)
     now = datetime.now(timezone.utc)
     if now >= signed_at + timedelta(seconds=seconds):
         raise TokenRefused("AccessDenied", _EXPIRED)
     if signed_at > now + _SKEW:
-        raise TokenRefused("InvalidSignature", f"Signature not yet current: {told['X-Amz-Date']}")
+        raise TokenRefused("InvalidSignature", f"Signature not yet current: {parameters['X-Amz-Date']}")
     account_id = _account_of(access_key)
     try:
-        identity = find_identity(account_id, region, access_key, told.get("X-Amz-Security-Token"))
+        identity = find_identity(account_id, region, access_key, parameters.get("X-Amz-Security-Token"))
     except InvalidSessionToken:
         raise TokenRefused("UnrecognizedClient", "The security token included in the request is invalid.") from None
     if identity is not None:
-        _check_signature(identity, query, told["X-Amz-Date"], region, signature)
+        _check_signature(identity, query, parameters["X-Amz-Date"], region, signature)
     return TokenCaller(account_id=account_id, region=region, identity=identity)
 
 
@@ -124,8 +124,8 @@ def _query(token: str) -> str:
         url = base64.b64decode(token.removeprefix(_PREFIX), validate=True).decode("ascii")
     except (binascii.Error, ValueError):
         raise TokenRefused("AccessDenied", _MALFORMED) from None
-    place, _, query = url.partition("?")
-    if not token.startswith(_PREFIX) or place.rstrip("/") != _HOST:
+    host, _, query = url.partition("?")
+    if not token.startswith(_PREFIX) or host.rstrip("/") != _HOST:
         raise TokenRefused("AccessDenied", _MALFORMED)
     return query
 

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class LogTarget:
     """The log group of one container."""
 
     account_id: str
@@ -44,36 +44,38 @@ class Place:
         return f"arn:{get_partition(self.region)}:logs:{self.region}:{self.account_id}:log-group:{self.group}"
 
 
-def follow(log: Path, place: Place, iam: Iam, is_up: Callable[[Path], bool]) -> None:
+def follow(log: Path, target: LogTarget, iam: Iam, is_up: Callable[[Path], bool]) -> None:
     """Copy new lines of the file to CloudWatch Logs until the container has ended."""
-    stream = f"{place.variant}/i-{secrets.token_hex(8)}"
+    stream = f"{target.variant}/i-{secrets.token_hex(8)}"
     try:
-        backend = _open(place, stream, iam)
+        backend = _open(target, stream, iam)
     except Refusal as refusal:
-        _log.warning("no log of %s: %s", place.group, refusal.message)
+        _log.warning("no log of %s: %s", target.group, refusal.message)
         return
-    threading.Thread(target=_copy, args=(log, place, stream, backend, is_up), name=f"log {stream}", daemon=True).start()
+    threading.Thread(
+        target=_copy, args=(log, target, stream, backend, is_up), name=f"log {stream}", daemon=True
+    ).start()
 
 
-def _open(place: Place, stream: str, iam: Iam) -> Any:
+def _open(target: LogTarget, stream: str, iam: Iam) -> Any:
     """The logs backend, with the group and the stream created. Raises `Refusal`."""
-    backend = logs_backends[place.account_id][place.region]
-    role = iam.assume(place.role, "sagemaker.amazonaws.com", account_id=place.account_id, region=place.region)
+    backend = logs_backends[target.account_id][target.region]
+    role = iam.assume(target.role, "sagemaker.amazonaws.com", account_id=target.account_id, region=target.region)
 
     def require(action: str, resource: str) -> None:
-        iam.require(role, action, resource, account_id=place.account_id, region=place.region)
+        iam.require(role, action, resource, account_id=target.account_id, region=target.region)
 
-    if place.group not in backend.groups:
-        require("logs:CreateLogGroup", place.arn)
-        backend.create_log_group(place.group, {})
-    require("logs:DescribeLogStreams", place.arn)
-    require("logs:CreateLogStream", place.arn)
-    require("logs:PutLogEvents", f"{place.arn}:log-stream:{stream}")
-    backend.create_log_stream(place.group, stream)
+    if target.group not in backend.groups:
+        require("logs:CreateLogGroup", target.arn)
+        backend.create_log_group(target.group, {})
+    require("logs:DescribeLogStreams", target.arn)
+    require("logs:CreateLogStream", target.arn)
+    require("logs:PutLogEvents", f"{target.arn}:log-stream:{stream}")
+    backend.create_log_stream(target.group, stream)
     return backend
 
 
-def _copy(log: Path, place: Place, stream: str, backend: Any, is_up: Callable[[Path], bool]) -> None:
+def _copy(log: Path, target: LogTarget, stream: str, backend: Any, is_up: Callable[[Path], bool]) -> None:
     started, rest = time.monotonic(), b""
     with log.open("rb") as file:
         while True:
@@ -85,9 +87,9 @@ def _copy(log: Path, place: Place, stream: str, backend: Any, is_up: Callable[[P
             now = int(time.time() * 1000)
             events = [{"timestamp": now, "message": line.decode(errors="replace")} for line in lines if line]
             if events:
-                if place.group not in backend.groups:  # the group was deleted with its stack
+                if target.group not in backend.groups:  # the group was deleted with its stack
                     return
-                backend.put_log_events(place.group, stream, events)
+                backend.put_log_events(target.group, stream, events)
             if over:
                 return
             time.sleep(_PAUSE)

@@ -242,8 +242,8 @@ def install(*, port: int, blobs: BlobStore) -> None:
         self: ECRBackend, repository_name: str, registry_id: str | None = None, image_ids: Any = None
     ) -> Any:
         """Look in the registry of the request's registryId: moto always looks in the caller's own."""
-        there = ecr_backends[registry_id][self.region_name] if registry_id else self
-        return own_images(there, repository_name, registry_id, image_ids)
+        registry = ecr_backends[registry_id][self.region_name] if registry_id else self
+        return own_images(registry, repository_name, registry_id, image_ids)
 
     def _localized(original: Any) -> Any:
         def call(self: ECRResponse) -> ActionResult:

@@ -133,7 +133,7 @@ class Iam:
         account_id: str,
         region: str,
     ) -> Decision:
-        owner, there = _owner(resource, account_id, region)
+        owner, owner_region = _owner(resource, account_id, region)
         known = {
             "aws:PrincipalArn": principal.arn,
             "aws:PrincipalAccount": account_id,
@@ -148,7 +148,7 @@ class Iam:
             request,
             Policies(
                 identity=principal.identity,
-                resource=resource_policy(resource, owner, there),
+                resource=resource_policy(resource, owner, owner_region),
                 owner=owner,
                 resource_decides=action.startswith("kms:") or action == "sts:AssumeRole",
                 boundary=principal.boundary,
@@ -314,8 +314,8 @@ def _owner(arn: str, account_id: str, region: str) -> tuple[str, str]:
     """
     parts = arn.split(":", 5)
     if len(parts) == 6 and parts[2] == "ecr" and parts[4] in ecr_backends:
-        there = ecr_backends[parts[4]][parts[3]]
-        if parts[5].removeprefix("repository/") in there.repositories:
+        registry = ecr_backends[parts[4]][parts[3]]
+        if parts[5].removeprefix("repository/") in registry.repositories:
             return parts[4], parts[3]
     return account_id, region
 

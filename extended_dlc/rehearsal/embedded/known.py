@@ -25,4 +25,4 @@ RECORDED = (
 def known_types(types: ResourceTypes) -> list[str]:
     """All supported types: this project's, moto's, and those that are only recorded."""
     moto = [name for name in parsing.get_model_map() if name.count("::") == 2]
-    return sorted({*types.own, *types.custom, *moto, *RECORDED})
+    return sorted({*types.defined, *types.custom, *moto, *RECORDED})

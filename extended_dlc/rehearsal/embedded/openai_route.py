@@ -67,10 +67,10 @@ def _complete(request: Request, runtime: Runtime, name: str, component: str | No
             Message=f"{_COMPONENT_HEADER} is not taken here: name the component in the path, "
             "/endpoints/NAME/inference-components/COMPONENT/openai/v1.",
         )
-    place = f"arn:aws:sagemaker:{caller.region}:{caller.account_id}"
-    caller.require("sagemaker:InvokeEndpoint", f"{place}:endpoint/{name.lower()}")
+    prefix = f"arn:aws:sagemaker:{caller.region}:{caller.account_id}"
+    caller.require("sagemaker:InvokeEndpoint", f"{prefix}:endpoint/{name.lower()}")
     if component is not None:
-        caller.require("sagemaker:InvokeEndpoint", f"{place}:inference-component/{component}")
+        caller.require("sagemaker:InvokeEndpoint", f"{prefix}:inference-component/{component}")
     endpoint = find_serving_endpoint(caller.account_id, caller.region, name)
     _, instance = find_answering(endpoint, component=component)
     headers = {key: value for key in _PASSED_ON if (value := request.headers.get(key)) is not None}

@@ -45,15 +45,15 @@ _log = logging.getLogger(__name__)
 class ResourceTypes:
     """Every resource type by its name."""
 
-    own: Mapping[str, ResourceType]
+    defined: Mapping[str, ResourceType]
     custom: Mapping[str, CustomHandler]
     door: Door
     """Checks the calls that a template's resources make."""
 
     def __getitem__(self, name: str) -> ResourceType:
         """The type: this project's, a custom resource, moto's, or one that is only recorded."""
-        if name in self.own:
-            return self.own[name]
+        if name in self.defined:
+            return self.defined[name]
         if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
             return CustomResource(self.custom.get(name))
         if model := parsing.get_model_map().get(name):
@@ -74,7 +74,7 @@ def resource_types(
         "Custom::ECRAutoDeleteImages": empty_repository,
         "Custom::S3AutoDeleteObjects": empty_bucket,
     }
-    return ResourceTypes(own=_rows(control), custom=handlers, door=door)
+    return ResourceTypes(defined=_rows(control), custom=handlers, door=door)
 
 
 def _rows(control: SageMaker) -> dict[str, ResourceType]:

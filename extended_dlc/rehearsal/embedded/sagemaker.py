@@ -45,7 +45,7 @@ from moto.sagemaker.responses import SageMakerResponse
 
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.rehearsal.embedded import ecr, scraping
-from extended_dlc.rehearsal.embedded.container_logs import Place, follow
+from extended_dlc.rehearsal.embedded.container_logs import LogTarget, follow
 from extended_dlc.rehearsal.embedded.hosting import STARTUP_SECONDS, Hosting, Instance, NotServing, Serve
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.references import EcrReference
@@ -349,8 +349,8 @@ class SageMaker:
                         f'configuration "{endpoint.endpoint_config_name}".'
                     )
             for each in request["DesiredWeightsAndCapacities"]:
-                told = {key: each[key] for key in ("DesiredInstanceCount", "DesiredWeight") if key in each}
-                variants[each["VariantName"]].desired |= told
+                changes = {key: each[key] for key in ("DesiredInstanceCount", "DesiredWeight") if key in each}
+                variants[each["VariantName"]].desired |= changes
         return endpoint
 
     def delete_endpoint(self, backend: SageMakerModelBackend, name: str) -> Endpoint:
@@ -475,12 +475,12 @@ class SageMaker:
             raise NotServing("The embedded SageMaker serves models of one container with an image, and no others.")
         container = containers[0]
         role = str(model.request.get("ExecutionRoleArn", ""))
-        own = any(variant.get(key) for key in ("InstanceType", "InstancePools", "ServerlessConfig"))
+        has_instances = any(variant.get(key) for key in ("InstanceType", "InstancePools", "ServerlessConfig"))
         name = str(variant["VariantName"])
-        place = Place(
+        log_target = LogTarget(
             account_id=backend.account_id,
             region=backend.region_name,
-            group=f"{ENDPOINT_LOGS}/{endpoint}" if own else f"{COMPONENT_LOGS}/{name}",
+            group=f"{ENDPOINT_LOGS}/{endpoint}" if has_instances else f"{COMPONENT_LOGS}/{name}",
             variant=name,
             role=role,
         )
@@ -493,7 +493,7 @@ class SageMaker:
                 "AWS_REGION": backend.region_name,
                 **container.get("Environment", {}),
             },
-            on_log=lambda log: follow(log, place, self.iam, lambda each: str(each) in self.hosting.running()),
+            on_log=lambda log: follow(log, log_target, self.iam, lambda each: str(each) in self.hosting.running()),
             model_folder=self._model_data(backend, model.model_name, container),
             startup_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS) / self.faster,
             scrape_seconds=scraping.interval(used.request, variant) if isinstance(used, EndpointConfig) else None,

@@ -68,8 +68,8 @@ class Scenarios:
                 self._set(asked)
             except (ValueError, TypeError, AttributeError) as error:
                 return Response(f"{ROUTE}: {error}\n", 400)
-        told = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Response(json.dumps(told, indent=2), mimetype="application/json")
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Response(json.dumps(values, indent=2), mimetype="application/json")
 
     def _set(self, asked: Mapping[str, Any]) -> None:
         kinds = {each.name: type(getattr(Scenarios(), each.name)) for each in fields(self)}

@@ -80,13 +80,13 @@ def _ask(port: int) -> tuple[str, bytes]:
         connection.close()
 
 
-def _note(logs: Path, name: str, status: str, told: bytes) -> None:
-    series = sum(bool(line) and not line.startswith(b"#") for line in told.splitlines())
-    line = {"time": round(time.time(), 3), "container": name, "status": status, "series": series, "bytes": len(told)}
+def _note(logs: Path, name: str, status: str, metrics: bytes) -> None:
+    series = sum(bool(line) and not line.startswith(b"#") for line in metrics.splitlines())
+    line = {"time": round(time.time(), 3), "container": name, "status": status, "series": series, "bytes": len(metrics)}
     try:
         with _writing, (logs / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
         if status == "200":
-            (logs / f"{name}.metrics").write_bytes(told)
+            (logs / f"{name}.metrics").write_bytes(metrics)
     except OSError as error:  # the rehearsal's folder is being deleted
         _log.info("what %s tells of itself was not written: %s", name, error)

@@ -515,8 +515,8 @@ def references(value: Any, resources: Collection[str]) -> set[str]:
 def _imports(value: Any, resources: ResourceMap) -> set[str]:
     """The names of the exports that a template imports."""
     if isinstance(value, Mapping):
-        own = {str(clean_json(value["Fn::ImportValue"], resources))} if "Fn::ImportValue" in value else set()
-        return own.union(*(_imports(each, resources) for each in value.values()))
+        names = {str(clean_json(value["Fn::ImportValue"], resources))} if "Fn::ImportValue" in value else set()
+        return names.union(*(_imports(each, resources) for each in value.values()))
     if isinstance(value, list):
         return set().union(*(_imports(each, resources) for each in value))
     return set()

@@ -335,8 +335,8 @@ _MACHINE = "the state machine's ARN"
 
 
 def _machine_arn(wish: Wanted) -> str:
-    place = f"arn:{get_partition(wish.region)}:states:{wish.region}:{wish.account_id}"
-    return f"{place}:stateMachine:{wish.name}"
+    prefix = f"arn:{get_partition(wish.region)}:states:{wish.region}:{wish.account_id}"
+    return f"{prefix}:stateMachine:{wish.name}"
 
 
 _DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {

@@ -433,7 +433,7 @@ class _Attempt:
             f"--label={LABEL}={launcher.owner}",
             f"--network={network}",
             "--log-driver=none",
-            *(f"--add-host={each}:127.0.0.{place + 1}" for place, each in enumerate(self._hosts)),
+            *(f"--add-host={each}:127.0.0.{index + 1}" for index, each in enumerate(self._hosts)),
             *mounts,
             *(f"--env={key}={value}" for key, value in environment.items()),
             *([f"--entrypoint={entry[0]}"] if entry else []),

@@ -177,15 +177,15 @@ class Checkpoints:
 
     def send(self) -> None:
         """Upload new and changed files, and delete from S3 what the script deleted."""
-        there = dict(self._files())
-        for path, state in there.items():
+        existing = dict(self._files())
+        for path, state in existing.items():
             if self._sent.get(path) != state:
                 try:
                     self._s3.write(f"{self._url}/{path}", (self._folder / path).read_bytes())
                 except FileNotFoundError:  # the script has replaced the file in the meantime
                     continue
                 self._sent[path] = state
-        for path in self._sent.keys() - there.keys():
+        for path in self._sent.keys() - existing.keys():
             self._s3.remove(f"{self._url}/{path}")
             del self._sent[path]
 
