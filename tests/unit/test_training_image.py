@@ -10,10 +10,17 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Annotations, Match, Template
 
-from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint, StockDlc
+from extended_dlc import (
+    ExtendedDlc,
+    HubModel,
+    HuggingFaceEndpoint,
+    StockDlc,
+    TrainingCode,
+    TrainingInstances,
+    TrainingJob,
+)
 from extended_dlc.facts.catalog import TRAINING, dlc_images, read_tag
 from extended_dlc.facts.compat import check_training, pick_training
-from extended_dlc.facts.instances import find_instance
 from extended_dlc.images.registry_login import bases_to_pull, ecr_registries
 from tests.support.settings import plan_of
 
@@ -30,6 +37,13 @@ def build_of(stack: Stack) -> tuple[Path, dict[str, Any]]:
     out = Path(app.synth().directory)
     (asset,) = json.loads((out / "Test.assets.json").read_text())["dockerImages"].values()
     return out / asset["source"]["directory"], asset["source"]
+
+
+def trains_on(stack: Stack, image: ExtendedDlc, instance_type: str) -> TrainingJob:
+    """A job with the image on an instance type."""
+    code = TrainingCode(str(ROOT / "examples/training/causal_lm_lora"))
+    instances = TrainingInstances(instance_type=instance_type)
+    return TrainingJob(stack, instance_type.replace(".", ""), code=code, image=image, instances=instances)
 
 
 def test_both_forms_of_the_tag_are_in_the_catalogue_with_what_is_inside() -> None:
@@ -98,8 +112,8 @@ def test_an_endpoint_refuses_the_image_and_a_job_refuses_one_that_serves(stack: 
     with pytest.raises(ValueError, match=r"'family' \(training\) trains models.*leave family= out.*TrainingJob"):
         HuggingFaceEndpoint(stack, "Served", model=HubModel("bigscience/bloom-560m"), image=image)
     serving = ExtendedDlc(stack, "Serving", transformers="5.24.0", accelerator="cpu")
-    with pytest.raises(ValueError, match=r"'Test/Serving' is of the inference family.*family=\"training\""):
-        serving.publish_for_training(stack, [find_instance("ml.m5.xlarge")])
+    with pytest.raises(ValueError, match=r"serves models and does not train them: .*family='training'"):
+        trains_on(stack, serving, "ml.m5.xlarge")
     with pytest.raises(ValueError, match=r"trains and does not serve: take an inference image"):
         HuggingFaceEndpoint(
             stack,
@@ -134,10 +148,8 @@ def test_options_that_contradict_the_family_are_refused(stack: Stack, options: A
 
 def test_a_base_that_trains_says_the_family_itself(stack: Stack) -> None:
     image = ExtendedDlc(stack, "Image", transformers="5.24.0", base=f"{REGISTRY}/{TRAINING}:{OLD_FORM}")
-    published = image.publish_for_training(stack, [find_instance("ml.g5.xlarge")])
-    assert published.family == "training"
-    assert published.cuda == "cu130"
-    assert not published.logs_requests
+    assert (image.decided.family, image.decided.cuda) == ("training", "cu130")
+    trains_on(stack, image, "ml.g5.xlarge")
     moves = Match.string_like_regexp("can change without a change of the image's hash")
     Annotations.from_stack(stack).has_warning("/Test/Image", moves)
     Template.from_stack(stack).resource_count_is("AWS::ECR::Repository", 1)
@@ -147,10 +159,10 @@ def test_gpus_that_the_base_cannot_drive_are_refused_and_a_cpu_is_noted(stack: S
     image = ExtendedDlc(stack, "Image", transformers="5.24.0", family="training")
     # CUDA 13 has no code for Volta
     with pytest.raises(ValueError, match=r"'instance_type' \(ml\.p3\.2xlarge\) has GPUs .*cannot drive.*7\.5"):
-        image.publish_for_training(stack, [find_instance("ml.p3.2xlarge")])
+        trains_on(stack, image, "ml.p3.2xlarge")
     with pytest.raises(ValueError, match=r"is arm64 and the image is built for x86_64"):
-        image.publish_for_training(stack, [find_instance("ml.m8g.large")])
-    image.publish_for_training(stack, [find_instance("ml.m5.xlarge")])
+        trains_on(stack, image, "ml.m8g.large")
+    trains_on(stack, image, "ml.m5.xlarge")
     Annotations.from_stack(stack).has_warning("/Test", Match.string_like_regexp("has no GPU.*it trains there, slowly"))
 
 
