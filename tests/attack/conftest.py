@@ -57,13 +57,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         last = {"test_security_md.py": -1, "test_health.py": 1, "test_connections.py": 2}
         kinds = list(TARGETS)
 
-        def place(item: pytest.Item) -> tuple[int, int, bool]:
+        def order_of(item: pytest.Item) -> tuple[int, int, bool]:
             call = getattr(item, "callspec", None)
             kind = call.params.get("kind") if call else None
             order = kinds.index(kind) if kind else 0
             return last.get(item.path.name, 0), order, item.path.name == "test_random.py"
 
-        items.sort(key=place)
+        items.sort(key=order_of)
     asked = any("attack" in str(argument) for argument in config.args)
     for item in items:
         if here not in item.path.parents:

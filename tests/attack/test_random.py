@@ -80,8 +80,8 @@ def test_random_requests_are_answered_and_change_nothing(attacked, seconds_left)
     assert attacked.resident < before + 300
     assert "Traceback" not in attacked.server.log
     # whatever was sent has made no label of its own: of codes and statuses there are the server's
-    told = attacked.server.request("GET", "/metrics")
-    assert told.status == 200
-    codes = set(re.findall(rb'^extended_dlc_errors_total\{code="(.*)"\}', told.body, re.MULTILINE))
+    metrics = attacked.server.request("GET", "/metrics")
+    assert metrics.status == 200
+    codes = set(re.findall(rb'^extended_dlc_errors_total\{code="(.*)"\}', metrics.body, re.MULTILINE))
     assert codes <= OWN_CODES
-    assert told.body.count(b"\n") < 500
+    assert metrics.body.count(b"\n") < 500

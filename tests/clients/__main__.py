@@ -73,13 +73,13 @@ class Program:
             pass_fds=(writing,),
         )
         os.close(writing)
-        self._told = os.fdopen(reading)
+        self._results = os.fdopen(reading)
 
     def ask(self, asked: dict[str, Any]) -> None:
         """Run one round."""
         assert self._process.stdin is not None
         print(json.dumps(asked), file=self._process.stdin, flush=True)
-        for line in self._told:
+        for line in self._results:
             if line == "\n":
                 return
             row = json.loads(line)
@@ -93,7 +93,7 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
-        self._told.close()
+        self._results.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="clients-") as folder, ThreadPoolExecutor() as side:
         rows = Run(Path(folder), options.transformers, names, side, whole=not options.quick).rows()
     wrong = [row for row in rows if row["outcome"] == "wrong"]
-    told = f"{len(rows) - len(wrong)} passed, {len(wrong)} failed"
+    summary = f"{len(rows) - len(wrong)} passed, {len(wrong)} failed"
     if options.write and not wrong:
         table.keep(options.transformers, rows, instead=not options.quick)
         print(f"{table.PAGE} is written")
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         differing = list(table.differing(options.transformers, rows))
     for line in differing:
         print(f"not as docs/clients.md has it (--write): {line}")
-    print(told)
+    print(summary)
     return 1 if wrong or differing else 0
 
 

@@ -60,9 +60,9 @@ class Rehearsal:
     def begin(self, name: str, model: Path, **environment: str) -> None:
         """Create an endpoint on a model without waiting for it."""
         sagemaker = self.aws.client("sagemaker")
-        told = {"CLIENTS_MODEL": str(model), "CLIENTS_ENDPOINT": name, **environment}
+        variables = {"CLIENTS_MODEL": str(model), "CLIENTS_ENDPOINT": name, **environment}
         role = f"arn:aws:iam::{ACCOUNT}:role/execution"
-        container = {"Image": uri("served", "v1"), "Environment": told}
+        container = {"Image": uri("served", "v1"), "Environment": variables}
         sagemaker.create_model(ModelName=name, ExecutionRoleArn=role, PrimaryContainer=container)
         variant = {"VariantName": "All", "ModelName": name, "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])

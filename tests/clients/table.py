@@ -112,8 +112,8 @@ def _joined(calls: list[str]) -> str:
         return calls[0]
     found = [one for call in calls if (one := _CALL.fullmatch(call))]
     arguments = dict.fromkeys(one[2].partition("=")[0] for one in found)
-    told = ", ".join(f"`{name}`" if name else "plain" for name in arguments)
-    return f"`{found[0][1]}`{found[0][3] or ''}: {told}"
+    shown = ", ".join(f"`{name}`" if name else "plain" for name in arguments)
+    return f"`{found[0][1]}`{found[0][3] or ''}: {shown}"
 
 
 def _named(client: str) -> str:

@@ -24,9 +24,9 @@ def test_the_data_are_of_the_newest_and_of_the_oldest_release() -> None:
 @pytest.mark.parametrize("client", REQUIRED)
 def test_every_call_of_these_clients_is_right_or_refused_on_purpose(client: str) -> None:
     for release, rows in table.read().items():
-        own = [row for row in rows if row["client"] == client]
-        assert any(row["outcome"] == "right" for row in own), release
-        for row in own:
+        of_client = [row for row in rows if row["client"] == client]
+        assert any(row["outcome"] == "right" for row in of_client), release
+        for row in of_client:
             assert row["outcome"] in ("right", "none") or row["reason"].startswith(BY_DESIGN), row
 
 
@@ -57,6 +57,6 @@ def test_a_run_that_finds_otherwise_is_told() -> None:
     ((release, rows), *_) = table.read().items()
     changed = {**rows[0], "outcome": "refused", "reason": "no more"}
     assert list(table.differing(release, rows)) == []
-    (told,) = table.differing(release, [*rows[1:], changed])
-    assert "no more" in told
+    (line,) = table.differing(release, [*rows[1:], changed])
+    assert "no more" in line
     assert json.loads(table.DATA.read_text())[release] == rows

@@ -43,7 +43,7 @@ CREDENTIALS = {
 
 
 @dataclass
-class Place:
+class Copying:
     """A stand-in for the Hub, an S3, and a receiver of the copy's signal."""
 
     hub_address: str
@@ -148,7 +148,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def copying(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Copying]:
     signals: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = []
 
@@ -165,7 +165,7 @@ def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
     waiting = HTTPServer(("127.0.0.1", 0), Waiting)
     real = hub.Hub(weights.parents[1], log=lambda line: requests.append(json.loads(line)))
-    found = Place("", "", weights, requests, signals, f"http://127.0.0.1:{waiting.server_port}/signal")
+    found = Copying("", "", weights, requests, signals, f"http://127.0.0.1:{waiting.server_port}/signal")
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         status = found.refused.get(environ["PATH_INFO"].rpartition("/")[2])
@@ -208,120 +208,126 @@ def place(weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     aws.stop()
 
 
-def test_what_torch_needs_is_copied_once_and_the_second_run_copies_nothing(place: Place) -> None:
-    code, output = place.run()
+def test_what_torch_needs_is_copied_once_and_the_second_run_copies_nothing(copying: Copying) -> None:
+    code, output = copying.run()
     assert code == 0, output
-    assert place.keys() == {f"{place.commit}.json", *(f"{place.commit}/{name}" for name in NEEDED)}
-    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
-    assert place.signals[0]["Status"] == "SUCCESS"
-    assert place.weights_read() == MEGABYTES * 1_000_000
-    blocked = place.s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
+    assert copying.keys() == {f"{copying.commit}.json", *(f"{copying.commit}/{name}" for name in NEEDED)}
+    assert copying.hash_in_s3("model.safetensors") == hash_of(copying.model / "model.safetensors")
+    assert copying.signals[0]["Status"] == "SUCCESS"
+    assert copying.weights_read() == MEGABYTES * 1_000_000
+    blocked = copying.s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"]
     assert all(blocked.values())
 
-    code, output = place.run()
+    code, output = copying.run()
     assert code == 0, output
     assert "0 of them to copy" in output
-    assert place.weights_read() == 0
-    assert "copied 0.00 GB" in place.signals[1]["Reason"]
+    assert copying.weights_read() == 0
+    assert "copied 0.00 GB" in copying.signals[1]["Reason"]
 
 
 NEEDED = ("config.json", "empty.txt", "model.safetensors")
 
 
-def test_a_copy_that_was_killed_goes_on_with_the_part_it_was_at(place: Place) -> None:
-    place.slow.append(0.05)
-    process = place.start(threads=2)
+def test_a_copy_that_was_killed_goes_on_with_the_part_it_was_at(copying: Copying) -> None:
+    copying.slow.append(0.05)
+    process = copying.start(threads=2)
     parts = -(-MEGABYTES * 1_000_000 // PART)
     until = time.monotonic() + 300
-    while uploaded_parts(place) < parts // 3:
+    while uploaded_parts(copying) < parts // 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    kept = uploaded_parts(place)
+    kept = uploaded_parts(copying)
     assert parts // 3 <= kept < parts
-    place.slow.clear()
-    place.requests.clear()
+    copying.slow.clear()
+    copying.requests.clear()
 
-    code, output = place.run()
+    code, output = copying.run()
     assert code == 0, output
     assert f"goes on after {kept} of {parts} parts" in output
-    assert place.weights_read() <= MEGABYTES * 1_000_000 - (kept - 1) * PART
-    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+    assert copying.weights_read() <= MEGABYTES * 1_000_000 - (kept - 1) * PART
+    assert copying.hash_in_s3("model.safetensors") == hash_of(copying.model / "model.safetensors")
 
 
-def uploaded_parts(place: Place) -> int:
+def uploaded_parts(copying: Copying) -> int:
     try:
-        uploads = place.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
-    except place.s3.exceptions.NoSuchBucket:
+        uploads = copying.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", ())
+    except copying.s3.exceptions.NoSuchBucket:
         return 0
     return sum(
-        len(place.s3.list_parts(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"]).get("Parts", ()))
+        len(copying.s3.list_parts(Bucket=BUCKET, Key=one["Key"], UploadId=one["UploadId"]).get("Parts", ()))
         for one in uploads
     )
 
 
-def test_a_corrupted_byte_is_found_and_the_file_copied_again(place: Place) -> None:
-    place.spoilt.append(1)
-    code, output = place.run()
+def test_a_corrupted_byte_is_found_and_the_file_copied_again(copying: Copying) -> None:
+    copying.spoilt.append(1)
+    code, output = copying.run()
     assert code == 0, output
     assert "model.safetensors has another hash in S3 than the Hub lists: removed" in output
-    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+    assert copying.hash_in_s3("model.safetensors") == hash_of(copying.model / "model.safetensors")
 
 
-def test_a_file_that_arrives_wrong_every_time_fails_the_deployment_and_is_not_kept(place: Place) -> None:
-    place.spoilt.append(1000)
-    code, _ = place.run()
+def test_a_file_that_arrives_wrong_every_time_fails_the_deployment_and_is_not_kept(copying: Copying) -> None:
+    copying.spoilt.append(1000)
+    code, _ = copying.run()
     assert code == 1
-    (told,) = place.signals
-    assert told["Status"] == "FAILURE"
-    assert "model.safetensors arrived 2 times with another hash than the Hub lists" in told["Reason"]
-    assert place.keys() == {f"{place.commit}.json", f"{place.commit}/config.json", f"{place.commit}/empty.txt"}
+    (signal_sent,) = copying.signals
+    assert signal_sent["Status"] == "FAILURE"
+    assert "model.safetensors arrived 2 times with another hash than the Hub lists" in signal_sent["Reason"]
+    assert copying.keys() == {f"{copying.commit}.json", f"{copying.commit}/config.json", f"{copying.commit}/empty.txt"}
 
 
-def test_a_large_file_has_no_key_before_it_is_compared_and_then_it_comes_whole(place: Place) -> None:
+def test_a_large_file_has_no_key_before_it_is_compared_and_then_it_comes_whole(copying: Copying) -> None:
     """A bucket with versioning keeps every object that could be read even for a moment."""
-    place.s3.create_bucket(Bucket=BUCKET)
-    place.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-    place.spoilt.append(1)
-    code, output = place.run()
+    copying.s3.create_bucket(Bucket=BUCKET)
+    copying.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    copying.spoilt.append(1)
+    code, output = copying.run()
     assert code == 0, output
-    versions = place.s3.list_object_versions(Bucket=BUCKET)["Versions"]
+    versions = copying.s3.list_object_versions(Bucket=BUCKET)["Versions"]
     keys = [each["Key"] for each in versions]
-    assert keys.count(f"{place.prefix}model.safetensors") == 1
-    assert keys.count(f"unverified/{place.prefix}model.safetensors") == 2
-    assert place.left_uncompared() == []
-    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
+    assert keys.count(f"{copying.prefix}model.safetensors") == 1
+    assert keys.count(f"unverified/{copying.prefix}model.safetensors") == 2
+    assert copying.left_uncompared() == []
+    assert copying.hash_in_s3("model.safetensors") == hash_of(copying.model / "model.safetensors")
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_what_a_killed_run_left_uncompared_is_compared_and_not_believed(place: Place, right: bool) -> None:
-    content = bytearray((place.model / "model.safetensors").read_bytes())
+def test_what_a_killed_run_left_uncompared_is_compared_and_not_believed(copying: Copying, right: bool) -> None:
+    content = bytearray((copying.model / "model.safetensors").read_bytes())
     content[0] ^= 0 if right else 1
-    place.s3.create_bucket(Bucket=BUCKET)
-    place.s3.put_object(Bucket=BUCKET, Key=f"unverified/{place.prefix}model.safetensors", Body=bytes(content))
-    code, output = place.run()
+    copying.s3.create_bucket(Bucket=BUCKET)
+    copying.s3.put_object(Bucket=BUCKET, Key=f"unverified/{copying.prefix}model.safetensors", Body=bytes(content))
+    code, output = copying.run()
     assert code == 0, output
-    assert place.weights_read() == (0 if right else MEGABYTES * 1_000_000)
-    assert place.hash_in_s3("model.safetensors") == hash_of(place.model / "model.safetensors")
-    assert place.left_uncompared() == []
+    assert copying.weights_read() == (0 if right else MEGABYTES * 1_000_000)
+    assert copying.hash_in_s3("model.safetensors") == hash_of(copying.model / "model.safetensors")
+    assert copying.left_uncompared() == []
 
 
-def test_the_bucket_takes_tls_alone_and_forgets_what_was_left_and_keeps_what_its_owner_added(place: Place) -> None:
-    place.s3.create_bucket(Bucket=BUCKET)
-    own = {"Sid": "Own", "Effect": "Allow", "Principal": {"AWS": "123456789012"}, "Action": "s3:Get*", "Resource": "*"}
-    place.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [own]}))
+def test_the_bucket_takes_tls_alone_and_forgets_what_was_left_and_keeps_what_its_owner_added(copying: Copying) -> None:
+    copying.s3.create_bucket(Bucket=BUCKET)
+    theirs = {
+        "Sid": "Own",
+        "Effect": "Allow",
+        "Principal": {"AWS": "123456789012"},
+        "Action": "s3:Get*",
+        "Resource": "*",
+    }
+    copying.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [theirs]}))
     rule = {"ID": "own", "Status": "Enabled", "Filter": {"Prefix": "old/"}, "Expiration": {"Days": 1}}
-    place.s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [rule]})
+    copying.s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [rule]})
     for _ in range(2):
-        assert place.run()[0] == 0
-    tls, kept = json.loads(place.s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
+        assert copying.run()[0] == 0
+    tls, kept = json.loads(copying.s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
     assert (tls["Effect"], tls["Principal"], tls["Action"]) == ("Deny", "*", "s3:*")
     assert tls["Resource"] == [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
     assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert kept == own
-    rules = {each["ID"]: each for each in place.s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]}
+    assert kept == theirs
+    rules = {each["ID"]: each for each in copying.s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]}
     assert set(rules) == {"forgotten", "unverified", "own"}
     assert rules["forgotten"]["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
     assert (rules["unverified"]["Filter"], rules["unverified"]["Expiration"]) == (
@@ -331,23 +337,23 @@ def test_the_bucket_takes_tls_alone_and_forgets_what_was_left_and_keeps_what_its
 
 
 @pytest.mark.parametrize(("file", "status"), [("config.json", 404), ("model.safetensors", 403)])
-def test_a_file_that_cannot_be_had_is_named_with_its_status(place: Place, file: str, status: int) -> None:
-    place.refused[file] = status
-    assert place.run()[0] == 1
-    assert f"{file} cannot be had: the Hub answers {status} for http" in place.signals[0]["Reason"]
-    assert "(not today)" in place.signals[0]["Reason"]
-    assert place.keys().isdisjoint({f"{place.commit}/{file}"})
+def test_a_file_that_cannot_be_had_is_named_with_its_status(copying: Copying, file: str, status: int) -> None:
+    copying.refused[file] = status
+    assert copying.run()[0] == 1
+    assert f"{file} cannot be had: the Hub answers {status} for http" in copying.signals[0]["Reason"]
+    assert "(not today)" in copying.signals[0]["Reason"]
+    assert copying.keys().isdisjoint({f"{copying.commit}/{file}"})
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_that_is_busy_is_asked_again_and_named_at_last(
-    place: Place, status: int, monkeypatch: pytest.MonkeyPatch
+    copying: Copying, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
     monkeypatch.setattr(time, "sleep", waited.append)
-    client = _mirror_copy.Hub(place.hub_address, "acme/big", place.commit, None)
+    client = _mirror_copy.Hub(copying.hub_address, "acme/big", copying.commit, None)
     (config, *_) = client.files()
-    place.refused["config.json"] = status
+    copying.refused["config.json"] = status
     with pytest.raises(
         _mirror_copy.CopyError, match=rf"config.json cannot be had: the Hub answers {status} .* 5 attempts"
     ):
@@ -355,35 +361,37 @@ def test_a_hub_that_is_busy_is_asked_again_and_named_at_last(
     assert waited == [1, 2, 4, 8]
 
 
-def test_a_server_that_knows_no_ranges_is_not_read_to_its_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_knows_no_ranges_is_not_read_to_its_end(
+    copying: Copying, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    client = _mirror_copy.Hub(place.hub_address, "acme/big", place.commit, None)
+    client = _mirror_copy.Hub(copying.hub_address, "acme/big", copying.commit, None)
     config = client.files()[0]
-    place.without_ranges = True
+    copying.without_ranges = True
     with pytest.raises(_mirror_copy.CopyError, match="the Hub sends more than the 3 bytes asked for"):
         client.read(config, 2, 3)
 
 
-def test_an_object_that_was_changed_in_s3_is_copied_again(place: Place) -> None:
-    assert place.run()[0] == 0
-    place.s3.put_object(Bucket=BUCKET, Key=f"{place.prefix}config.json", Body=b'{"model_type": "other"}')
-    code, output = place.run()
+def test_an_object_that_was_changed_in_s3_is_copied_again(copying: Copying) -> None:
+    assert copying.run()[0] == 0
+    copying.s3.put_object(Bucket=BUCKET, Key=f"{copying.prefix}config.json", Body=b'{"model_type": "other"}')
+    code, output = copying.run()
     assert code == 0
     assert "1 of them to copy" in output
-    body = place.s3.get_object(Bucket=BUCKET, Key=f"{place.prefix}config.json")["Body"].read()
-    assert body == (place.model / "config.json").read_bytes()
+    body = copying.s3.get_object(Bucket=BUCKET, Key=f"{copying.prefix}config.json")["Body"].read()
+    assert body == (copying.model / "config.json").read_bytes()
 
 
-def test_who_waits_is_told_of_a_model_that_is_not_there(place: Place) -> None:
-    code, _ = place.run("--model=acme/none")
+def test_who_waits_is_told_of_a_model_that_is_not_there(copying: Copying) -> None:
+    code, _ = copying.run("--model=acme/none")
     assert code == 1
-    assert place.signals[0]["Status"] == "FAILURE"
-    assert "the Hub answers 401" in place.signals[0]["Reason"]
-    assert "needs a token" in place.signals[0]["Reason"]
+    assert copying.signals[0]["Status"] == "FAILURE"
+    assert "the Hub answers 401" in copying.signals[0]["Reason"]
+    assert "needs a token" in copying.signals[0]["Reason"]
 
 
-def test_the_time_is_up_before_codebuild_kills_it(place: Place) -> None:
-    place.slow.append(0.3)
-    code, _ = place.run("--seconds=1", threads=1)
+def test_the_time_is_up_before_codebuild_kills_it(copying: Copying) -> None:
+    copying.slow.append(0.3)
+    code, _ = copying.run("--seconds=1", threads=1)
     assert code == 1
-    assert "the time is up: deploy again, which goes on where this ends" in place.signals[0]["Reason"]
+    assert "the time is up: deploy again, which goes on where this ends" in copying.signals[0]["Reason"]

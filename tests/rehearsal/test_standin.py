@@ -115,8 +115,8 @@ def test_the_hosts_packages_make_a_file_system_with_python_and_a_shell(root_file
 
 def test_nothing_of_the_hosts_own_is_in_the_file_system(root_filesystem: tarfile.TarFile) -> None:
     names = set(root_filesystem.getnames())
-    own = {"etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/pip.conf", "etc/shadow", "etc/machine-id"}
-    assert not own & names
+    of_host = {"etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/pip.conf", "etc/shadow", "etc/machine-id"}
+    assert not of_host & names
     assert not [name for name in names if name.startswith(("etc/ssl/certs/", "root/", "home/", "usr/local/share/"))]
     passwd = root_filesystem.extractfile("etc/passwd")
     assert passwd is not None

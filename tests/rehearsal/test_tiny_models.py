@@ -105,18 +105,18 @@ def test_two_makings_are_equal_to_the_byte(made_here: Path, tmp_path: Path) -> N
 
 
 def test_both_releases_make_the_same_weights_and_tokenizers(made_here: Path, made_in_the_standin: Path) -> None:
-    here, there = contents(made_here), contents(made_in_the_standin)
-    same = [name for name in here if name.endswith(("safetensors", "tokenizer.json", "vocab.json", "merges.txt"))]
+    of_host, of_standin = contents(made_here), contents(made_in_the_standin)
+    same = [name for name in of_host if name.endswith(("safetensors", "tokenizer.json", "vocab.json", "merges.txt"))]
     assert len(same) == 14
     for name in same:
         if name.endswith("safetensors"):
             from safetensors.torch import load
 
-            one, other = load(here[name]), load(there[name])
+            one, other = load(of_host[name]), load(of_standin[name])
             assert set(one) == set(other)
             assert all(torch.equal(one[key], other[key]) for key in one), name
         else:
-            assert here[name] == there[name], name
+            assert of_host[name] == of_standin[name], name
 
 
 def test_a_second_call_makes_nothing(image: tuple[Engine, str], made_in_the_standin: Path) -> None:

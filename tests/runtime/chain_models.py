@@ -68,8 +68,12 @@ def make_chain(folder: Path, chains: Iterable[tuple[str, ...]], template: str, s
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    told = folder / "tokenizer_config.json"
+    tokenizer_config = folder / "tokenizer_config.json"
     # a name that the oldest release knows, and the template where it reads it
-    written = {**json.loads(told.read_text()), "tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
-    told.write_text(json.dumps(written))
+    written = {
+        **json.loads(tokenizer_config.read_text()),
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "chat_template": template,
+    }
+    tokenizer_config.write_text(json.dumps(written))
     return folder

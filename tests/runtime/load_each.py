@@ -181,12 +181,12 @@ def make_adapters(root: Path) -> None:
     import torch
 
     torch.manual_seed(9)
-    place, rank = "model.layers.1.self_attn.q_proj", 4
+    layer, rank = "model.layers.1.self_attn.q_proj", 4
     down, up = torch.randn(rank, 32), torch.randn(32, rank)
-    described = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": [place], "bias": "none"}
-    lora = {f"base_model.model.{place}.lora_A.weight": down, f"base_model.model.{place}.lora_B.weight": up}
+    described = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": [layer], "bias": "none"}
+    lora = {f"base_model.model.{layer}.lora_A.weight": down, f"base_model.model.{layer}.lora_B.weight": up}
     write_adapter(root / "lora", lora, {**described, "task_type": "CAUSAL_LM"})
-    change(root / "merged", root / "llama", lambda w: {**w, f"{place}.weight": w[f"{place}.weight"] + 2 * up @ down})
+    change(root / "merged", root / "llama", lambda w: {**w, f"{layer}.weight": w[f"{layer}.weight"] + 2 * up @ down})
     without(root / "lora-beside", root / "llama")
     for file in (root / "lora").iterdir():
         shutil.copy(file, root / "lora-beside" / file.name)

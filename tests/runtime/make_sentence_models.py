@@ -140,21 +140,21 @@ def cross_encoders(folder: Path) -> dict[str, list[float]]:
     identity, scores = torch.nn.Identity(), {}
     for name, activation in {"scored": None, "scored-raw": identity, "scored-raw-old": identity}.items():
         torch.manual_seed(len(name))
-        place = folder / f"model-of-{name}"
-        place.mkdir()
-        words = tiny_models._save_word_pieces(place, "BertTokenizer")
+        target = folder / f"model-of-{name}"
+        target.mkdir()
+        words = tiny_models._save_word_pieces(target, "BertTokenizer")
         sizes = {"vocab_size": len(words), "max_position_embeddings": 64, "num_labels": 1}
         config = transformers.BertConfig(**LAYERS, **sizes, initializer_range=0.5)
-        transformers.BertForSequenceClassification(config).save_pretrained(place)
-        model = CrossEncoder(str(place), activation_fn=activation, device="cpu")
+        transformers.BertForSequenceClassification(config).save_pretrained(target)
+        model = CrossEncoder(str(target), activation_fn=activation, device="cpu")
         if name.endswith("old"):  # as releases before 4 wrote it
-            written = json.loads((place / "config.json").read_text())
+            written = json.loads((target / "config.json").read_text())
             written["sbert_ce_default_activation_function"] = "torch.nn.modules.linear.Identity"
-            (place / "config.json").write_text(json.dumps(written))
-            place.rename(folder / name)
+            (target / "config.json").write_text(json.dumps(written))
+            target.rename(folder / name)
         else:
             model.save_pretrained(str(folder / name))
-            shutil.copy(place / "tokenizer_config.json", folder / name)
+            shutil.copy(target / "tokenizer_config.json", folder / name)
         scores[name] = [float(model.predict([(TEXTS[1], text)])[0]) for text in TEXTS]
     return scores
 
@@ -164,16 +164,16 @@ def main(folder: Path, *further: str) -> None:
     reference = {}
     for name, (make, steps, options) in forms().items():
         torch.manual_seed(len(name))
-        place = folder / f"model-of-{name}"
-        place.mkdir()
-        make(place)
+        target = folder / f"model-of-{name}"
+        target.mkdir()
+        make(target)
         options = dict(options)
         length, lower = options.pop("max_seq_length", None), options.pop("do_lower_case", False)
-        first = modules.Transformer(str(place), max_seq_length=length, do_lower_case=lower)
+        first = modules.Transformer(str(target), max_seq_length=length, do_lower_case=lower)
         model = SentenceTransformer(modules=[first, *steps], device="cpu", **options)
         model.save(str(folder / name), create_model_card=False)
         # as it was, and as every release reads it
-        shutil.copy(place / "tokenizer_config.json", folder / name)
+        shutil.copy(target / "tokenizer_config.json", folder / name)
         config = json.loads((folder / name / "sentence_bert_config.json").read_text())
         if length or lower:  # as releases before 5.4 wrote them, beside the model
             config.update({"max_seq_length": length, "do_lower_case": lower})

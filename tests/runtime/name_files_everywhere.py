@@ -47,23 +47,23 @@ def places(value: Any, put: Any) -> Iterator[tuple[str, Any]]:
     yield "", put
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
-        for place, changed in places(part, put):
+        for path, changed in places(part, put):
             whole = copy.copy(value)
             whole[key] = changed
-            yield f".{key}{place}", whole
+            yield f".{key}{path}", whole
 
 
 def tries(inputs: Any, name: str) -> Iterator[tuple[str, Any]]:
     """Each place, chats with such parts in each place, and fields that pipelines have and we do not name."""
     yield from places(inputs, name)
-    yield from ((f"{place}[]", changed) for place, changed in places(inputs, [name]))
+    yield from ((f"{path}[]", changed) for path, changed in places(inputs, [name]))
     part = {"type": "text", "text": "hello"}
     for shape in OTHER_SHAPES:
         for named in (name, {"url": name}):
             chat = [{"role": "user", "content": [part, {"type": shape.removesuffix("s"), shape: named}]}]
             yield f"chat.{shape}", chat
-            yield from ((f"{place}.chat.{shape}", changed) for place, changed in places(inputs, chat))
-            yield from ((f"{place}.chats.{shape}", changed) for place, changed in places(inputs, [chat]))
+            yield from ((f"{path}.chat.{shape}", changed) for path, changed in places(inputs, chat))
+            yield from ((f"{path}.chats.{shape}", changed) for path, changed in places(inputs, [chat]))
         if isinstance(inputs, dict):
             yield f"more.{shape}", {**inputs, shape: name}
 
@@ -113,10 +113,10 @@ def main(folder: Path, tasks: list[str]) -> None:
             continue
         asked = request_of(task)
         for name in names:
-            for place, inputs in tries(asked["inputs"], name):
+            for path, inputs in tries(asked["inputs"], name):
                 for way in (through_the_server, by_the_pipeline_alone):
                     row = outcome(way, model, asked, inputs)
-                    print(json.dumps({"task": task, "place": place, "name": name, **row}), flush=True)
+                    print(json.dumps({"task": task, "place": path, "name": name, **row}), flush=True)
 
 
 if __name__ == "__main__":

@@ -181,8 +181,8 @@ def test_rotary_positions_of_any_release_are_what_they_were(load, made, overlay,
         SCRATCH=str(tmp_path_factory.mktemp("scratch")),
     )
     case = "llama-encoder", "feature-extraction"
-    (here,), (there,) = load(case)[case]["answer"], json.loads(other)["answer"]
-    assert here[-1] == pytest.approx(there[-1], abs=1e-4)
+    (answer,), (expected,) = load(case)[case]["answer"], json.loads(other)["answer"]
+    assert answer[-1] == pytest.approx(expected[-1], abs=1e-4)
 
 
 def test_an_incomplete_model_starts_where_that_is_allowed_with_one_line_that_names_it(load):

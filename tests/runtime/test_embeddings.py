@@ -410,8 +410,8 @@ def test_clients_of_text_embeddings_inference_get_theirs(scored):
     texts = ["a", "hello", "x y"]
     answer = post(scored, "/rerank", {"query": "hello", "texts": texts}).json
     assert [set(one) for one in answer] == [{"index", "score"}] * 3
-    told = post(scored, "/invocations", {"query": "hello", "texts": texts, "return_text": True}).json
-    assert all(one["text"] == texts[one["index"]] for one in told)
+    with_texts = post(scored, "/invocations", {"query": "hello", "texts": texts, "return_text": True}).json
+    assert all(one["text"] == texts[one["index"]] for one in with_texts)
     raw = post(scored, "/rerank", {"query": "hello", "texts": texts, "raw_scores": True}).json
     assert [one["index"] for one in raw] == [one["index"] for one in answer]
     assert [1 / (1 + math.exp(-one["score"])) for one in raw] == pytest.approx(
@@ -461,11 +461,11 @@ def repository(tmp_path):
     def write(*modules, **files) -> Path:
         rows = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
         for number, (kind, config) in enumerate(modules, 1):
-            place = f"{number}_{kind.rpartition('.')[2]}"
-            rows.append({"idx": number, "name": str(number), "path": place, "type": kind})
-            (tmp_path / place).mkdir()
+            module = f"{number}_{kind.rpartition('.')[2]}"
+            rows.append({"idx": number, "name": str(number), "path": module, "type": kind})
+            (tmp_path / module).mkdir()
             if config is not None:
-                (tmp_path / place / "config.json").write_text(json.dumps(config))
+                (tmp_path / module / "config.json").write_text(json.dumps(config))
         (tmp_path / "modules.json").write_text(json.dumps(rows))
         for name, content in files.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(content))

@@ -131,11 +131,11 @@ def port(monkeypatch):
 
     async def app(scope, receive, send):
         if scope["path"] == "/answer":
-            own = exchange.Exchange(scope, receive, send)
+            answering = exchange.Exchange(scope, receive, send)
             try:
-                await own.respond(200, bytes(1 << 24))
+                await answering.respond(200, bytes(1 << 24))
             except errors.RequestError as error:
-                await own.respond(error.status, error.message.encode())
+                await answering.respond(error.status, error.message.encode())
             return
         if scope["path"] == "/slow":
             await asyncio.sleep(0.3)

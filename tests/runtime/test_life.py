@@ -274,15 +274,15 @@ def test_the_log_says_why_a_start_failed(start_server, tmp_path):
     unknown = tmp_path / "unknown"
     unknown.mkdir()
     (unknown / "config.json").write_text('{"model_type": "from-the-future", "architectures": ["FutureForCausalLM"]}')
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "config.json").write_text(
+    with_code = tmp_path / "own"
+    with_code.mkdir()
+    (with_code / "config.json").write_text(
         '{"model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": {"AutoConfig": "own.OwnConfig"}}'
     )
-    for folder in (unknown, own):
+    for folder in (unknown, with_code):
         (folder / "model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")  # a file of weights that holds none
     started = [
-        (start_server(own), "set HF_TRUST_REMOTE_CODE to 'true' if you trust it"),
+        (start_server(with_code), "set HF_TRUST_REMOTE_CODE to 'true' if you trust it"),
         (start_server(unknown), "does not know the model type"),
     ]
     for server, says in started:

@@ -199,10 +199,10 @@ def test_while_requests_are_answered_nothing_that_may_quote_them_is_shown(code, 
 
 def test_what_is_hidden_is_told_seldom_and_what_came_before_is_shown():
     code = "print('before'); time.sleep(0.3)\nhide_requests()\nfor _ in range(200): print('x' * 99); time.sleep(0.001)"
-    before, *told = [line.partition("stdout: ")[2] for line in run(code)]
+    before, *reports = [line.partition("stdout: ")[2] for line in run(code)]
     assert before == "before"
-    assert len(told) == 2  # at once, and the rest at the end
-    assert sum(int(line.split()[0]) for line in told) == 200 * 100
+    assert len(reports) == 2  # at once, and the rest at the end
+    assert sum(int(line.split()[0]) for line in reports) == 200 * 100
 
 
 @pytest.fixture(scope="module")

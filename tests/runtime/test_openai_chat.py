@@ -83,8 +83,8 @@ def mistral(start_server, tmp_path_factory, release):
     ]
     folder = make_chain(tmp_path_factory.mktemp("mistral") / "model", chains, MISTRAL, special)
     # which the newest release reads; the oldest has our own table
-    told = folder / "tokenizer_config.json"
-    told.write_text(json.dumps({**json.loads(told.read_text()), "response_template": MISTRAL_ANSWERS}))
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "response_template": MISTRAL_ANSWERS}))
     return start_server(folder, release).wait_until_ready()
 
 
@@ -169,13 +169,13 @@ def test_several_answers_are_several_choices(chat, temperature):
 
 def test_logprobs_are_told_for_each_token(chat):
     (choice,) = chat(logprobs=True, top_logprobs=2, temperature=0, **PLAIN)["choices"]
-    told = choice["logprobs"]["content"]
-    assert "".join(one["token"] for one in told) == choice["message"]["content"]
-    assert all(one["top_logprobs"][0]["token"] == one["token"] for one in told)
-    assert all(len(one["top_logprobs"]) == 2 and -0.01 < one["logprob"] <= 0 for one in told)
+    logprobs = choice["logprobs"]["content"]
+    assert "".join(one["token"] for one in logprobs) == choice["message"]["content"]
+    assert all(one["top_logprobs"][0]["token"] == one["token"] for one in logprobs)
+    assert all(len(one["top_logprobs"]) == 2 and -0.01 < one["logprob"] <= 0 for one in logprobs)
     chunks = chat(logprobs=True, stream=True, temperature=0, **PLAIN)
     streamed = [one for chunk in chunks for one in (chunk["choices"][0]["logprobs"] or {}).get("content", ())]
-    assert [one["token"] for one in streamed] == [one["token"] for one in told]
+    assert [one["token"] for one in streamed] == [one["token"] for one in logprobs]
 
 
 def test_reasoning_is_given_apart_and_can_be_switched_off(chat):
@@ -494,8 +494,8 @@ def looks(openai_client, start_server, tmp_path_factory, server_path):
     program = f"import sys; sys.path.insert(0, {here!r}); import pathlib, tiny_tasks; "
     program += f"tiny_tasks.make('image-text-to-text', pathlib.Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    told = folder / "processor_config.json"
-    told.write_text(json.dumps({**json.loads(told.read_text()), "chat_template": LLAVA}))
+    config = folder / "processor_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "chat_template": LLAVA}))
     (folder / "chat_template.jinja").write_text(LLAVA)
     client = openai_client(start_server(folder).wait_until_ready())
     return lambda **arguments: client("chat.completions.create", **{"model": "any", "max_tokens": 5, **arguments})

@@ -62,16 +62,18 @@ def test_a_seed_repeats_an_answer_and_nobody_elses(complete):
 
 def test_logprobs_are_those_of_the_model(bloom, complete):
     (choice,) = complete(prompt="hello", temperature=0, logprobs=3, max_tokens=5)["choices"]
-    told = choice["logprobs"]
-    assert "".join(told["tokens"]) == choice["text"]
-    assert told["text_offset"] == [sum(map(len, told["tokens"][:index])) for index in range(len(told["tokens"]))]
-    for token, score, top in zip(told["tokens"], told["token_logprobs"], told["top_logprobs"], strict=True):
+    logprobs = choice["logprobs"]
+    assert "".join(logprobs["tokens"]) == choice["text"]
+    assert logprobs["text_offset"] == [
+        sum(map(len, logprobs["tokens"][:index])) for index in range(len(logprobs["tokens"]))
+    ]
+    for token, score, top in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True):
         assert top[token] == pytest.approx(score)
         assert max(top.values()) == pytest.approx(score)
     # of what is drawn at another temperature, too
     (drawn,) = complete(prompt="hello", temperature=2, logprobs=0, max_tokens=1, seed=3)["choices"]
-    same = drawn["logprobs"]["tokens"] == told["tokens"][:1]
-    assert same == (drawn["logprobs"]["token_logprobs"][0] == pytest.approx(told["token_logprobs"][0]))
+    same = drawn["logprobs"]["tokens"] == logprobs["tokens"][:1]
+    assert same == (drawn["logprobs"]["token_logprobs"][0] == pytest.approx(logprobs["token_logprobs"][0]))
 
 
 def test_penalties_and_biases_change_what_is_said(complete):

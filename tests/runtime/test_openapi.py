@@ -134,18 +134,18 @@ def pages() -> dict[Path, str]:
     text += ["## Fields of the other routes", ""]
     seen: dict[str, list[str]] = {}
     for task in sorted(KINDS):
-        for path, told in document_of(task)["paths"].items():
-            if path == "/invocations" or "post" not in told:
+        for path, methods in document_of(task)["paths"].items():
+            if path == "/invocations" or "post" not in methods:
                 continue
-            for content, body in told["post"]["requestBody"]["content"].items():
+            for content, body in methods["post"]["requestBody"]["content"].items():
                 bodies = body["schema"].get("anyOf", [body["schema"]])
                 for each in bodies:
                     properties = {
                         n: s for n, s in each["properties"].items() if "passed over" not in s.get("description", "")
                     }
-                    own = each["required"]
-                    rest = {n: s for n, s in properties.items() if n not in own}
-                    head = f"Needs {' and '.join(f'`{n}`' for n in own)}, as `{content}`.\n"
+                    required = each["required"]
+                    rest = {n: s for n, s in properties.items() if n not in required}
+                    head = f"Needs {' and '.join(f'`{n}`' for n in required)}, as `{content}`.\n"
                     rows = seen.setdefault("\n".join([head, *table(rest)]), [])
                     if path not in rows:
                         rows.append(path)
@@ -293,15 +293,15 @@ def told_by(server: Any) -> dict[str, Any]:
 def test_a_server_answers_what_is_in_the_docs_with_its_own_limits(
     request: pytest.FixtureRequest, kind: str, task: str
 ) -> None:
-    told = told_by(request.getfixturevalue(kind))
+    served = told_by(request.getfixturevalue(kind))
     documented = document_of(task)
     # text-classification reranks in the docs, and this one has several labels
-    assert told["paths"].keys() <= documented["paths"].keys()
-    assert documented["paths"].keys() - told["paths"].keys() <= {"/rerank", "/v1/rerank", "/v2/rerank"}
-    assert without_limits({k: told["paths"][k] for k in told["paths"]}) == without_limits(
-        {k: documented["paths"][k] for k in told["paths"]}
+    assert served["paths"].keys() <= documented["paths"].keys()
+    assert documented["paths"].keys() - served["paths"].keys() <= {"/rerank", "/v1/rerank", "/v2/rerank"}
+    assert without_limits({k: served["paths"][k] for k in served["paths"]}) == without_limits(
+        {k: documented["paths"][k] for k in served["paths"]}
     )
-    ours = told["components"]["schemas"]["Parameters"]["properties"]
+    ours = served["components"]["schemas"]["Parameters"]["properties"]
     theirs = documented["components"]["schemas"]["Parameters"]["properties"]
     assert ours.keys() <= theirs.keys()
     assert without_limits(ours) == without_limits({name: theirs[name] for name in ours})
@@ -327,10 +327,10 @@ def test_it_is_told_as_other_things_are(chat: Any, start_server: Any) -> None:
 
 
 def test_code_of_the_users_own_has_a_document_of_its_routes() -> None:
-    told = document(Served(task="user-code", kind=None))
-    assert "/invocations" in told["paths"]
-    assert not {"/v1/chat/completions", "/v1/embeddings"} & told["paths"].keys()
-    assert "Parameters" not in told["components"]["schemas"]
+    served = document(Served(task="user-code", kind=None))
+    assert "/invocations" in served["paths"]
+    assert not {"/v1/chat/completions", "/v1/embeddings"} & served["paths"].keys()
+    assert "Parameters" not in served["components"]["schemas"]
 
 
 @pytest.fixture(scope="module")
@@ -357,5 +357,5 @@ def test_schemathesis_finds_no_error_of_ours(request: pytest.FixtureRequest, sch
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for place, text in pages().items():
-        place.write_text(text)
+    for file, text in pages().items():
+        file.write_text(text)

@@ -269,8 +269,8 @@ def test_what_runs_in_one_batch_needs_little_padding(lengths, spare, expected):
 def test_every_text_is_in_one_batch(spare):
     lengths = [(number * 37) % 500 + 1 for number in range(100)]
     made = list(padding.batches(lengths, 32, spare))
-    assert sorted(place for batch in made for place in batch) == list(range(100))
-    padded = sum(max(lengths[place] for place in batch) * len(batch) for batch in made)
+    assert sorted(index for batch in made for index in batch) == list(range(100))
+    padded = sum(max(lengths[index] for index in batch) * len(batch) for batch in made)
     assert padded - sum(lengths) <= max(spare * len(made), sum(lengths) / 7)
     assert len(made) <= (20 if spare == 64 else 8)
 

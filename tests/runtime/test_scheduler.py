@@ -149,9 +149,9 @@ def test_a_model_that_generates_in_its_own_way_cannot(llama):
         def generate(self, *arguments, **more):
             return super().generate(*arguments, **more)
 
-    own = Own(llama.model.config)
+    custom = Own(llama.model.config)
     with pytest.raises(CannotShareStepsError, match="of its own"):
-        scheduler(types.SimpleNamespace(model=own, tokenizer=llama.tokenizer))
+        scheduler(types.SimpleNamespace(model=custom, tokenizer=llama.tokenizer))
 
 
 def test_a_beginning_that_is_known_is_not_read_again(llama):
@@ -186,9 +186,9 @@ def test_what_is_kept_is_bounded_and_what_was_of_no_use_longest_goes_first(monke
     texts = [prompt(80, seed) for seed in range(4)]
     for text in texts[:3]:
         kept.keep(text, cache, 0)
-    length, place = kept.longest([*texts[0], 7], ())
+    length, cached = kept.longest([*texts[0], 7], ())
     assert (length, kept.bytes) == (80, 3 * size)
-    found, row = place
+    found, row = cached
     assert torch.equal(found.buffers[1][0][row], cache.buffers[1][0][0, :, :80])
     kept.keep(texts[3], cache, 0)
     assert [kept.longest([*text, 7], ())[0] for text in texts] == [80, 0, 80, 80]
@@ -348,12 +348,12 @@ def test_several_sequences_of_a_prompt_differ_and_are_repeatable(llama):
 @pytest.mark.parametrize("size", [4, 5000])
 def test_tokens_are_drawn_as_often_as_they_are_likely(chance, likely, size):
     scores = torch.full((1, size), -30.0)
-    places = [3, 0, 2, 1]
-    for place, share in zip(places, [0.4, 0.3, 0.2, 0.1], strict=True):
-        scores[0, place] = torch.tensor(share).log()
+    token_ids = [3, 0, 2, 1]
+    for token_id, share in zip(token_ids, [0.4, 0.3, 0.2, 0.1], strict=True):
+        scores[0, token_id] = torch.tensor(share).log()
     draws = [(number + 0.5) / 1000 for number in range(1000)]
     drawn = choose(scores.expand(1000, size), [chance] * 1000, draws)
-    assert [drawn.count(place) / 1000 for place in places] == pytest.approx(likely, abs=0.002)
+    assert [drawn.count(token_id) / 1000 for token_id in token_ids] == pytest.approx(likely, abs=0.002)
 
 
 def test_a_flat_choice_among_many_reaches_all_of_them():

@@ -76,15 +76,15 @@ def test_a_seed_repeats_a_text(bloom):
 
 def test_details_tell_of_each_token(bloom):
     plain = ask(bloom, return_full_text=False, **GREEDY)
-    told = ask(bloom, return_full_text=False, details=True, decoder_input_details=False, **GREEDY)
-    assert told["generated_text"] == plain["generated_text"]
-    details = told["details"]
+    answer = ask(bloom, return_full_text=False, details=True, decoder_input_details=False, **GREEDY)
+    assert answer["generated_text"] == plain["generated_text"]
+    details = answer["details"]
     assert (details["finish_reason"], details["generated_tokens"], details["seed"]) == ("length", 12, None)
     assert "".join(token["text"] for token in details["tokens"]).strip() == plain["generated_text"].strip()
     assert all(token["logprob"] <= 0 and token["special"] is False for token in details["tokens"])
-    told = ask(bloom, top_n_tokens=3, seed=1, **GREEDY)["details"]
-    assert told["seed"] == 1
-    for token, top in zip(told["tokens"], told["top_tokens"], strict=True):
+    answer = ask(bloom, top_n_tokens=3, seed=1, **GREEDY)["details"]
+    assert answer["seed"] == 1
+    for token, top in zip(answer["tokens"], answer["top_tokens"], strict=True):
         assert len(top) == 3
         assert top[0] == token or top[0]["logprob"] == pytest.approx(token["logprob"])
 

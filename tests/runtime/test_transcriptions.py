@@ -145,9 +145,9 @@ def test_words_have_times_beside_segments_or_alone(whisper, clip):
 
 def test_a_prompt_is_heard_before_and_not_repeated(whisper, clip):
     without = form(whisper, TRANSCRIPTIONS, clip).json["text"]
-    told = form(whisper, TRANSCRIPTIONS, clip, ("prompt", "fox fox fox hello world")).json["text"]
-    assert told != without
-    assert "hello world" not in told
+    prompted = form(whisper, TRANSCRIPTIONS, clip, ("prompt", "fox fox fox hello world")).json["text"]
+    assert prompted != without
+    assert "hello world" not in prompted
     assert form(whisper, TRANSCRIPTIONS, clip, ("prompt", "a word " * 1000)).status == 200
     assert form(whisper, TRANSCRIPTIONS, clip, ("temperature", "0.4")).status == 200
 

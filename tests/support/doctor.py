@@ -124,8 +124,8 @@ def publish() -> str:
 def mirrored(**weights: str) -> dict[str, Any]:
     """Settings of an endpoint whose first component has mirrored weights."""
     found = settings()
-    own = {"model": "openai/whisper-base", "revision": "a" * 40, "weights": {"kind": "mirrored", **weights}}
-    parts = {"a": {"memory_mb": 512, **own}, "b": {"memory_mb": 512}}
+    model = {"model": "openai/whisper-base", "revision": "a" * 40, "weights": {"kind": "mirrored", **weights}}
+    parts = {"a": {"memory_mb": 512, **model}, "b": {"memory_mb": 512}}
     hosting = {"kind": "components", "maximum": 1, "components": parts}
     found["endpoints"]["shared"] = {"model": "bigscience/bloom-560m", "hosting": hosting}
     return found

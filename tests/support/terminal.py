@@ -20,9 +20,14 @@ def played(program: list[str], folder: Path, columns: int, **environment: str) -
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
-    own = {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "AWS_REGION": "us-east-1"}
+    settings = {
+        "TERM": "xterm-256color",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "utf-8",
+        "AWS_REGION": "us-east-1",
+    }
     process = subprocess.Popen(
-        program, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, **own, **environment}
+        program, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, **settings, **environment}
     )
     os.close(theirs)
     output = b""

@@ -149,8 +149,8 @@ def write_sample(answers: list[list[str]]) -> None:
     newest = {name.split(":")[0]: name for name in names}
     sample = []
     for number, name in enumerate(names):
-        there = [answer for answer in answers if by_name(answer[2]) == name]
-        sample += there if name in newest.values() else [there[number % len(there)]]
+        of_name = [answer for answer in answers if by_name(answer[2]) == name]
+        sample += of_name if name in newest.values() else [of_name[number % len(of_name)]]
     rows = ",\n".join(
         f"    {json.dumps(answer)}" for answer in sorted(sample, key=lambda row: (by_name(row[2]), row[0]))
     )

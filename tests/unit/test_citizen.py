@@ -155,9 +155,9 @@ def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
     connectable: ec2.IConnectable = imported
     assert taken is grantable is connectable
     role = iam.Role(stack, "Role", assumed_by=iam.AccountRootPrincipal())
-    own = InvokableEndpoint.from_endpoint_attributes(stack, "Own", endpoint_arn=arn, role=role)
-    assert own.grant_principal is role.grant_principal
-    assert own.grant_read_logs(role).success
+    with_role = InvokableEndpoint.from_endpoint_attributes(stack, "Own", endpoint_arn=arn, role=role)
+    assert with_role.grant_principal is role.grant_principal
+    assert with_role.grant_read_logs(role).success
     with pytest.raises(ValueError, match=r"'connections' needs an endpoint in a VPC"):
         _ = imported.connections
     with pytest.raises(ValueError, match=r"'endpoint_arn' \(arn:aws:s3:::x\) is no endpoint's ARN"):
@@ -344,9 +344,9 @@ def members_of(resource: type) -> Iterator[str]:
 
 
 def test_every_member_of_sagemakers_resources_is_an_option_or_has_its_reason() -> None:
-    there = {each for name in RESOURCES for each in members_of(getattr(sagemaker, name))}
+    existing = {each for name in RESOURCES for each in members_of(getattr(sagemaker, name))}
     rows = members()
-    assert {each.member for each in rows} == there, "another aws-cdk-lib: extend facts/data/members.json"
+    assert {each.member for each in rows} == existing, "another aws-cdk-lib: extend facts/data/members.json"
     assert all(bool(each.option) != bool(each.reason) for each in rows)
     page = EXAMPLE.parents[1] / "docs" / "members.md"
     assert page.read_text() == listed(), "run python -m extended_dlc.facts.members > docs/members.md"

@@ -234,8 +234,8 @@ def test_vllm_is_moved_forward_with_a_note_and_never_back() -> None:
     assert forward.image.repository == "huggingface-vllm"
     assert forward.why.endswith("and the newest of its family")
     assert "was not measured with transformers 5.23.0" in forward.notes[-1]
-    own = pick_vllm(forward.image.release, "us-east-1")
-    assert (own.image, own.notes) == (forward.image, ())
+    same = pick_vllm(forward.image.release, "us-east-1")
+    assert (same.image, same.notes) == (forward.image, ())
     older = pick_vllm("5.10.2", "us-east-1")
     assert older.image.transformers == "5.10.2"
     assert "and vLLM is not moved back" in older.why

@@ -218,8 +218,8 @@ def test_the_network_of_components_is_the_endpoints(stack: Stack) -> None:
 
 def test_the_endpoint_is_isolated_where_all_its_models_are(stack: Stack) -> None:
     weights = S3Model(s3.Bucket.from_bucket_name(stack, "Weights", "weights"), "bloom/")
-    own = Component(name="Own", memory_mb=512, model=weights)
-    endpoint_in(stack, hosting=shared(own), model=weights, network_isolation=True)
+    isolated = Component(name="Own", memory_mb=512, model=weights)
+    endpoint_in(stack, hosting=shared(isolated), model=weights, network_isolation=True)
     assert config(stack)["EnableNetworkIsolation"] is True
 
 
@@ -414,8 +414,8 @@ def test_a_component_s_log_is_there_before_sagemaker_would_make_it(stack: Stack)
 
 
 def test_what_runs_out_of_memory_is_counted_in_the_logs_of_our_server_s_components_alone(stack: Stack) -> None:
-    own = Component(name="Own", memory_mb=512, image=ExtendedDlc(stack, "Image", transformers="5.23.0"))
-    found = watched(stack, hosting=shared(own, Component(name="Stock", memory_mb=512)))
+    ours = Component(name="Own", memory_mb=512, image=ExtendedDlc(stack, "Image", transformers="5.23.0"))
+    found = watched(stack, hosting=shared(ours, Component(name="Stock", memory_mb=512)))
     alarm = found["Own/out-of-memory"]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("ExtendedDlc/bloom/Own", "OutOfMemory")
     assert not {"out-of-memory", "queue-full", "Stock/out-of-memory", "Stock/queue-full"} & found.keys()

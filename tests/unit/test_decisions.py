@@ -165,8 +165,8 @@ def test_a_vpc_without_a_way_to_the_hub_is_annotated(stack: Stack, kind: ec2.Sub
     if not warned:
         subnets.append(ec2.SubnetConfiguration(name="Public", subnet_type=ec2.SubnetType.PUBLIC))
     vpc = ec2.Vpc(stack, "Vpc", max_azs=2, subnet_configuration=subnets)
-    own = vpc.select_subnets(subnet_type=kind).subnets
-    endpoint_in(stack, HubModel("bloom"), network=Network(vpc=vpc, subnets=own))
+    subnets_of_kind = vpc.select_subnets(subnet_type=kind).subnets
+    endpoint_in(stack, HubModel("bloom"), network=Network(vpc=vpc, subnets=subnets_of_kind))
     assert warnings_of(stack, "the subnets have no way to the internet") == warned
 
 

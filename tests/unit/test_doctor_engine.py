@@ -104,20 +104,20 @@ def test_podman_wants_its_setting_and_dockers_media_types(
     tmp_path: Path, path: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path("podman", podman())
-    told = settings()
-    assert_ok(engine.engine(target(tmp_path, told, "podman")), r"^podman 4\.3\.1$")
+    given = settings()
+    assert_ok(engine.engine(target(tmp_path, given, "podman")), r"^podman 4\.3\.1$")
     assert_problem(
-        engine.engine_setting(target(tmp_path, told, "podman")),
+        engine.engine_setting(target(tmp_path, given, "podman")),
         r"image\.build\.engine is docker and podman is podman",
         '"engine": "podman"',
     )
-    told["image"]["build"] = {"engine": "podman"}
+    given["image"]["build"] = {"engine": "podman"}
     assert_problem(
-        engine.engine_setting(target(tmp_path, told, "podman")), "OCI manifests", "export BUILDAH_FORMAT=docker"
+        engine.engine_setting(target(tmp_path, given, "podman")), "OCI manifests", "export BUILDAH_FORMAT=docker"
     )
     monkeypatch.setenv("BUILDAH_FORMAT", "docker")
-    assert_ok(engine.engine_setting(target(tmp_path, told, "podman")), "^podman$")
-    assert_ok(engine.buildkit(target(tmp_path, told, "podman")), "not needed")
+    assert_ok(engine.engine_setting(target(tmp_path, given, "podman")), "^podman$")
+    assert_ok(engine.buildkit(target(tmp_path, given, "podman")), "not needed")
 
 
 def test_emulation_is_explained_and_its_absence_is_a_problem(tmp_path: Path, path: Programs) -> None:

@@ -218,10 +218,10 @@ def test_a_synth_refuses_vllm_on_gpus_that_cuda_13_dropped(stack: cdk.Stack) -> 
 def test_a_synth_refuses_them_of_a_stock_image_and_of_one_of_your_own(stack: cdk.Stack) -> None:
     with pytest.raises(ValueError, match=r"is built for 5\.0 to 9\.0"):
         serve(stack, StockDlc(), "ml.g7e.2xlarge")
-    own = cdk.Stack(cdk.App(), "Own", env=ENVIRONMENT)
-    repository = ecr.Repository.from_repository_name(own, "Repository", "mine")
+    other = cdk.Stack(cdk.App(), "Own", env=ENVIRONMENT)
+    repository = ecr.Repository.from_repository_name(other, "Repository", "mine")
     with pytest.raises(ValueError, match=r"its CUDA 13\.0 begins at 7\.5"):
-        serve(own, EcrImage(repository, "1", cuda="cu130"), "ml.p3.2xlarge")
+        serve(other, EcrImage(repository, "1", cuda="cu130"), "ml.p3.2xlarge")
 
 
 def test_an_image_of_your_own_without_its_cuda_is_annotated_on_gpus_alone(stack: cdk.Stack) -> None:

@@ -196,8 +196,8 @@ def test_with_every_option_on_nothing_waits_for_itself_and_all_that_watches_know
 
     for name in found:
         all_that(name)
-    (own,) = [name for name, each in found.items() if each["Type"] == "AWS::SageMaker::Endpoint"]
-    behind = {found[name]["Type"] for name in found if own in all_that(name) - {name}}
+    (endpoint_id,) = [name for name, each in found.items() if each["Type"] == "AWS::SageMaker::Endpoint"]
+    behind = {found[name]["Type"] for name in found if endpoint_id in all_that(name) - {name}}
     assert behind <= {
         "AWS::ApplicationAutoScaling::ScalableTarget",
         "AWS::ApplicationAutoScaling::ScalingPolicy",

@@ -119,13 +119,13 @@ def test_deadlines_of_the_user_win(stack: Stack) -> None:
 
 def test_an_image_whose_server_is_not_known_is_told_of_the_deadline_once_it_matters(stack: Stack) -> None:
     image = EcrImage(ecr.Repository.from_repository_name(stack, "Ours", "ours"), "1")
-    told = endpoint_in(stack, "Told", image=image, hosting=Async(), endpoint_name="told")
+    noted = endpoint_in(stack, "Told", image=image, hosting=Async(), endpoint_name="told")
     endpoint_in(
         *(stack, "Asked"), image=image, hosting=Async(), environment={DEADLINES[0]: "3600"}, endpoint_name="asked"
     )
     endpoint_in(stack, "Quick", image=image, hosting=RealTime(), endpoint_name="quick")
     annotations = Annotations.from_stack(stack).find_info("*", Match.string_like_regexp("EXTENDED_DLC_ANSWER_SECONDS"))
-    assert [each.id for each in annotations] == [f"/{told.node.path}"]
+    assert [each.id for each in annotations] == [f"/{noted.node.path}"]
 
 
 def test_asynchronous_hosting_that_cannot_be_is_refused(stack: Stack) -> None:

@@ -184,7 +184,7 @@ def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parts", "place", "problem"),
+    ("parts", "path", "problem"),
     [
         ({"a": {}}, ".hosting.components.a.memory_mb", ": field required"),
         (
@@ -229,8 +229,8 @@ def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_component_is_in_the_report_with_its_place(parts: Json, place: str, problem: str) -> None:
-    assert f"  endpoints.bloom{place}{problem}" in problems(shared(**parts))
+def test_what_is_wrong_with_a_component_is_in_the_report_with_its_place(parts: Json, path: str, problem: str) -> None:
+    assert f"  endpoints.bloom{path}{problem}" in problems(shared(**parts))
 
 
 def test_a_proof_needs_a_request_for_each_component() -> None:

@@ -116,8 +116,8 @@ def test_images_are_published_for_accounts_and_an_organisation_in_each_region_an
     (replication,) = template.find_resources("AWS::ECR::ReplicationConfiguration")
     waits = template.find_resources("AWS::CloudFormation::WaitCondition").values()
     assert all(replication in each["DependsOn"] for each in waits)
-    there = Template.from_stack(app.node.find_child("Images-eu-west-1"))  # type: ignore[arg-type]
-    (copies,) = there.find_resources("AWS::ECR::RepositoryCreationTemplate").values()
+    other_region = Template.from_stack(app.node.find_child("Images-eu-west-1"))  # type: ignore[arg-type]
+    (copies,) = other_region.find_resources("AWS::ECR::RepositoryCreationTemplate").values()
     assert copies["Properties"]["AppliedFor"] == ["REPLICATION"]
     assert "o-abcdefghij" in text_of(copies["Properties"]["RepositoryPolicy"])
 
@@ -236,8 +236,8 @@ def test_an_image_account_and_a_workload_account_are_two_stages_of_one_pipeline_
     arn = f"arn:aws:ssm:us-east-1:{IMAGES}:parameter{shared.parameters['text']}"
     image = EcrImage.from_parameter(team, "Image", arn)
     first = HuggingFaceEndpoint(team, "First", model=HubModel("bloom"), image=image, verify=False)
-    own = ExtendedDlc(team, "Own", transformers="5.23.0", accelerator="cpu")
-    second = HuggingFaceEndpoint(team, "Second", model=HubModel("bloom"), image=own, verify=False)
+    built = ExtendedDlc(team, "Own", transformers="5.23.0", accelerator="cpu")
+    second = HuggingFaceEndpoint(team, "Second", model=HubModel("bloom"), image=built, verify=False)
     assert first.endpoint_name != second.endpoint_name
     pipeline.add_stage(publish)
     pipeline.add_stage(serve)
@@ -285,7 +285,7 @@ def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_st
         return found
 
     arn = "arn:aws:ecr:us-east-1:111111111111:repository/images/text"
-    own = {"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": arn}}
+    reads = {"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Resource": arn}}
 
     def decide(
         account: str, document: dict[str, Any] | None, *identity: dict[str, Any], organisation: str = "o-zzzzzzzzzz"
@@ -301,14 +301,14 @@ def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_st
 
     named = policy_for(Readers(accounts=["222222222222"]))
     nobody = "because no resource-based policy allows the ecr:BatchGetImage action"
-    assert decide("222222222222", named, own) == "allowed"
+    assert decide("222222222222", named, reads) == "allowed"
     assert decide("222222222222", named) == "because no identity-based policy allows the ecr:BatchGetImage action"
-    assert decide("333333333333", named, own) == nobody
-    assert decide("222222222222", None, own) == nobody
-    assert decide("111111111111", None, own) == "allowed"
+    assert decide("333333333333", named, reads) == nobody
+    assert decide("222222222222", None, reads) == nobody
+    assert decide("111111111111", None, reads) == "allowed"
     organised = policy_for(Readers(organisation="o-abcdefghij"))
-    assert decide("333333333333", organised, own, organisation="o-abcdefghij") == "allowed"
-    assert decide("333333333333", organised, own) == nobody
+    assert decide("333333333333", organised, reads, organisation="o-abcdefghij") == "allowed"
+    assert decide("333333333333", organised, reads) == nobody
     from moto.ecr.models import ecr_backends  # imported here, because it takes a second
 
     from extended_dlc.rehearsal.embedded.iam import Iam, Principal
@@ -316,9 +316,9 @@ def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_st
     ecr = ecr_backends["111111111111"]["us-east-1"]
     ecr.create_repository("images/text", None, {}, None, "MUTABLE", [])
     reader = "arn:aws:iam::222222222222:role/endpoint"
-    principal = Principal(arn=reader, session=reader, identity=[own])
-    place = {"account_id": "222222222222", "region": "us-east-1"}
-    assert not Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **place).allowed
+    principal = Principal(arn=reader, session=reader, identity=[reads])
+    target = {"account_id": "222222222222", "region": "us-east-1"}
+    assert not Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **target).allowed
     ecr.set_repository_policy("111111111111", "images/text", json.dumps(named))
-    assert Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **place).allowed
+    assert Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **target).allowed
     ecr.delete_repository("images/text", force=True)

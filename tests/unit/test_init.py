@@ -59,8 +59,8 @@ def test_it_pins_what_this_repository_pins() -> None:
     ours = json.loads((ROOT / "package.json").read_text())["devDependencies"]
     assert json.loads((template / "package.json").read_text())["devDependencies"] == ours
     flags = [json.loads((folder / "cdk.json").read_text())["context"] for folder in (ROOT, template)]
-    own, shipped = ({key: value for key, value in each.items() if "/" in key} for each in flags)
-    assert own == shipped
+    checkout, shipped = ({key: value for key, value in each.items() if "/" in key} for each in flags)
+    assert checkout == shipped
     shipped_image = json.loads((template / "settings.json").read_text())["image"]
     image = flags[0]["extended-dlc"]["image"]
     assert {key: image[key] for key in shipped_image} == shipped_image
@@ -96,12 +96,12 @@ def test_what_the_app_would_refuse_is_said_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
 def test_a_project_that_cannot_be_finished_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
 ) -> None:
     folder = tmp_path / "new"
-    if there:
+    if exists:
         (folder / ".venv").mkdir(parents=True)
     moves = []
 
@@ -114,7 +114,7 @@ def test_a_project_that_cannot_be_finished_leaves_nothing(
     monkeypatch.setattr(new_project.os, "replace", replace)
     with pytest.raises(OSError, match="No space left"):
         NewProject().write(folder)
-    assert [each.name for each in tmp_path.rglob("*")] == (["new", ".venv"] if there else [])
+    assert [each.name for each in tmp_path.rglob("*")] == (["new", ".venv"] if exists else [])
 
 
 def test_on_a_terminal_it_asks_for_what_is_not_given(tmp_path: Path) -> None:

@@ -206,10 +206,10 @@ def test_prepare_notes_what_the_hub_says_of_unknown_models_and_goes_on_without_a
     server = make_server("127.0.0.1", 0, hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    there = CliRunner().invoke(main, command)
+    result = CliRunner().invoke(main, command)
     server.shutdown()
-    assert "'someone/x' is looked up on the Hub" in there.output
-    assert "'someone/absent' is not looked up: the Hub shows no model" in there.output
+    assert "'someone/x' is looked up on the Hub" in result.output
+    assert "'someone/absent' is not looked up: the Hub shows no model" in result.output
     noted = json.loads((tmp_path / "mine.lookups.json").read_text())
     assert [*noted] == ["extended-dlc:model:someone/x"]
     assert noted["extended-dlc:model:someone/x"]["model_type"] == "bert"

@@ -71,9 +71,9 @@ def test_sounds_and_cards_are_copied_and_hidden_files_are_not(hub: str) -> None:
 
 
 def test_a_file_is_read_at_the_data_sets_address_and_has_its_hash(hub: str) -> None:
-    there = _mirror_copy.Hub(hub, "me/set", COMMIT, None, "dataset")
-    for file in there.files():
-        content = there.read(file, 0, file.size)
+    client = _mirror_copy.Hub(hub, "me/set", COMMIT, None, "dataset")
+    for file in client.files():
+        content = client.read(file, 0, file.size)
         hasher = file.hasher()
         hasher.update(content)
         assert content == FILES[file.path]
@@ -106,8 +106,8 @@ def test_a_gated_data_set_or_model_whose_copy_has_no_token_is_refused_once_the_h
     assert "'me/gated' is looked up on the Hub" in done.output
     assert "'me/model' is not looked up: the Hub shows no model 'me/model'" in done.output
     noted = json.loads((tmp_path / "mine.lookups.json").read_text())
-    told = {"asked": COMMIT, "revision": COMMIT, "gated": True, "licence": "mit"}
-    assert noted == {"extended-dlc:dataset:me/gated": told}
+    expected = {"asked": COMMIT, "revision": COMMIT, "gated": True, "licence": "mit"}
+    assert noted == {"extended-dlc:dataset:me/gated": expected}
     noted["extended-dlc:model:me/model"] = {"asked": COMMIT, "revision": COMMIT, "gated": True}
     refused = decided(settings, noted).problems
     rule = "is private or gated on the Hub, and its copy has no token: agree to its terms on its page, put a token of"

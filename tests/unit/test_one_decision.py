@@ -254,17 +254,17 @@ anything = st.recursive(
 @settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=SLOW)
 @given(documents, st.randoms(use_true_random=False), anything)
 def test_whatever_stands_anywhere_is_a_sentence_with_its_place(document: Json, random: Any, thing: Any) -> None:
-    place: list[str] = []
+    path: list[str] = []
     document = json.loads(json.dumps(document))
     section: Any = document
     while True:
         key = random.choice([*section] or ["x"]) if isinstance(section, dict) else 0
-        place.append(str(key))
+        path.append(str(key))
         inside = section.get(key) if isinstance(section, dict) else section[0]
         if not isinstance(inside, (dict, list)) or not inside or random.random() < 0.3:
             section[key] = thing
             break
         section = inside
     read = decided(document, LOOKED_UP)
-    assert read.problems or read.settings is not None, place
+    assert read.problems or read.settings is not None, path
     assert all(": " in problem and "Traceback" not in problem for problem in read.problems)

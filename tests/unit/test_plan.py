@@ -165,10 +165,10 @@ def test_what_is_wrong_is_said_once_and_all_at_once(folder: Path) -> None:
 def test_the_kinds_of_image_are_planned_as_they_are(folder: Path, shipped_settings: dict[str, Any]) -> None:
     stock = plan_of({**shipped_settings, "image": {"kind": "stock", "transformers": "4.51.3"}})
     assert [stock["image"][key] for key in ("transformers", "server", "layer")] == ["4.51.3", "stock", []]
-    own = plan_of({**shipped_settings, "image": {"kind": "ecr", "repository": "mine", "tag": "1", "cuda": "cu130"}})
-    assert [own["image"][key] for key in ("base", "transformers")] == [None, None]
-    assert own["image"]["host_image"] == "al2023-ami-sagemaker-inference-gpu-4-1"
-    assert stock["problems"] == own["problems"] == []
+    custom = plan_of({**shipped_settings, "image": {"kind": "ecr", "repository": "mine", "tag": "1", "cuda": "cu130"}})
+    assert [custom["image"][key] for key in ("base", "transformers")] == [None, None]
+    assert custom["image"]["host_image"] == "al2023-ami-sagemaker-inference-gpu-4-1"
+    assert stock["problems"] == custom["problems"] == []
     old = plan_of({**shipped_settings, "image": {"kind": "stock", "transformers": "4.17.0"}}, {})
     assert "cannot load model type 'bloom': needs >= 4.20.0" in old["problems"][0]
 
@@ -235,8 +235,8 @@ def test_weights_in_s3_and_storage_of_its_own_shorten_a_start() -> None:
     )
     assert s3["download"]["seconds"] < hub["download"]["seconds"]
     assert "from S3" in s3["download"]["why"]
-    own = start_of("bigscience/bloom-7b1", "ml.g5.2xlarge")["phases"]
-    assert own["load"]["seconds"] < hub["load"]["seconds"]
+    small = start_of("bigscience/bloom-7b1", "ml.g5.2xlarge")["phases"]
+    assert small["load"]["seconds"] < hub["load"]["seconds"]
 
 
 def test_an_s3_prefix_is_proposed_for_weights_that_take_long_and_are_on_the_hub() -> None:
@@ -296,15 +296,15 @@ def test_check_tells_what_a_model_needs(folder: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "needs        transformers 4.20.0 or newer" in result.output
     assert "on a GPU     ml." in result.output
-    told = answer("check", "bigscience/bloom")
-    assert told["smallest"]["gpu"] == []
-    assert told["smallest_parallel"][0] == "ml.p4de.24xlarge"
+    answered = answer("check", "bigscience/bloom")
+    assert answered["smallest"]["gpu"] == []
+    assert answered["smallest_parallel"][0] == "ml.p4de.24xlarge"
 
 
 def test_check_reads_a_config_file(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}))
-    told = answer("check", "someone/mine", "--config", "config.json")
-    assert (told["model_type"], told["needs"]["first"]) == ("qwen3", "4.51.0")
+    answered = answer("check", "someone/mine", "--config", "config.json")
+    assert (answered["model_type"], answered["needs"]["first"]) == ("qwen3", "4.51.0")
     (folder / "config.json").write_text("[]")
     assert "holds no object: give the model's config.json" in run("check", "x/y", "--config", "config.json").output
 
@@ -369,13 +369,13 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_hub_tells_type_size_and_commit(hub: str) -> None:
-    told = ask_hub("tiny/qwen", endpoint=hub)
-    assert (told["model_type"], told["parameters"], told["dtype"]) == ("qwen3", 1500, "bfloat16")
-    assert (told["gated"], told["context"]) == (False, 512)
-    assert told["cache_elements_per_token"] == 2 * 2 * 64
-    assert len(told["revision"]) == 40
+    facts = ask_hub("tiny/qwen", endpoint=hub)
+    assert (facts["model_type"], facts["parameters"], facts["dtype"]) == ("qwen3", 1500, "bfloat16")
+    assert (facts["gated"], facts["context"]) == (False, 512)
+    assert facts["cache_elements_per_token"] == 2 * 2 * 64
+    assert len(facts["revision"]) == 40
     headers = 2 * (8 + len(json.dumps({"w": {"dtype": "BF16", "shape": [1000], "data_offsets": [0, 2000]}})))
-    assert told["weight_bytes"] == pytest.approx(3000 + headers, abs=4)
+    assert facts["weight_bytes"] == pytest.approx(3000 + headers, abs=4)
 
 
 def test_lookup_writes_what_check_and_plan_read(hub: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -386,8 +386,8 @@ def test_lookup_writes_what_check_and_plan_read(hub: str, folder: Path, monkeypa
     context = json.loads((folder / "cdk.context.json").read_text())
     assert context["availability-zones"] == ["a"]
     assert context["extended-dlc:model:tiny/qwen"]["parameters"] == 1500
-    told = answer("check", "tiny/qwen")
-    assert (told["model_type"], told["parameters"], told["gated"]) == ("qwen3", 1500, False)
+    answered = answer("check", "tiny/qwen")
+    assert (answered["model_type"], answered["parameters"], answered["gated"]) == ("qwen3", 1500, False)
     plan = answer("plan", "--model", "tiny/qwen", "--transformers", "4.46.3")
     assert "cannot load model type 'qwen3': needs >= 4.51.0" in plan["problems"][0]
 
@@ -401,8 +401,8 @@ def test_a_private_model_is_looked_up_with_a_token_which_goes_nowhere(
     assert "the Hub shows no model 'tiny/secret' (HTTP 401)" in refused.output
     assert not (folder / "cdk.context.json").exists()
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    told = answer("lookup", "tiny/secret")
-    assert told["gated"] is True
+    answered = answer("lookup", "tiny/secret")
+    assert answered["gated"] is True
     assert TOKEN not in (folder / "cdk.context.json").read_text()
     plan = answer("plan", "--model", "tiny/secret")
     assert "is private or gated on the Hub, and the container has no token" in plan["problems"][0]

@@ -144,11 +144,11 @@ def test_what_a_platform_allows_passes_and_the_nearest_rules_win() -> None:
     hosting = RealTime(instance_type="ml.g5.xlarge")
     image = StockDlc(transformers="4.51.3")
     HuggingFaceEndpoint(Stack(stage, "Team"), "E", model=HubModel("bloom"), image=image, hosting=hosting)
-    own = Stack(app, "Own", env=Environment(region="us-east-1"))
-    PlatformDefaults(own_images=False).apply(own)
-    own_image = ExtendedDlc(own, "Image", transformers="5.23.0", accelerator="cpu")
+    team = Stack(app, "Own", env=Environment(region="us-east-1"))
+    PlatformDefaults(own_images=False).apply(team)
+    own_image = ExtendedDlc(team, "Image", transformers="5.23.0", accelerator="cpu")
     with pytest.raises(ValueError, match=r"'image' \(ExtendedDlc\) is built by yourself: take an image"):
-        HuggingFaceEndpoint(own, "E", model=HubModel("bloom"), image=own_image)
+        HuggingFaceEndpoint(team, "E", model=HubModel("bloom"), image=own_image)
     other = Stack(app, "Other", env=Environment(region="us-east-1"))
     PlatformDefaults(network=Network(vpc=ec2.Vpc(other, "Vpc"))).apply(other)
     with pytest.raises(ValueError, match=r"'hosting' \(Serverless\) can be in no VPC"):

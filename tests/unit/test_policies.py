@@ -115,12 +115,12 @@ def test_a_resource_s_policy_gives_to_whom_it_names_and_leaves_an_account_to_its
 
 
 def test_a_key_has_to_allow_or_to_leave_it_to_the_account() -> None:
-    request, own = ask("kms:Decrypt", KEY), policy("kms:Decrypt")
+    request, identity = ask("kms:Decrypt", KEY), policy("kms:Decrypt")
     root = policy("kms:*", Principal={"AWS": "arn:aws:iam::123456789012:root"})
     other = policy("kms:*", Principal={"AWS": "arn:aws:iam::123456789012:role/other"})
-    assert allowed(request, own, resource=root, resource_decides=True)
+    assert allowed(request, identity, resource=root, resource_decides=True)
     assert not allowed(request, resource=root, resource_decides=True)
-    assert not allowed(request, own, resource=other, resource_decides=True)
+    assert not allowed(request, identity, resource=other, resource_decides=True)
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,10 @@ WITH_SETTINGS = [command for command in commands() if " -c " in command]
 def test_every_command_is_known_to_be_run_somewhere() -> None:
     assert set(commands()) == set(RUN_ELSEWHERE) | set(WITH_SETTINGS)
     assert len(WITH_SETTINGS) >= 3
-    for command, place in RUN_ELSEWHERE.items():
-        text = (ROOT / place).read_text()
+    for command, file in RUN_ELSEWHERE.items():
+        text = (ROOT / file).read_text()
         last = [word for word in command.split() if not word.startswith("-")][-1]
-        assert last.split("/")[0] in text, f"{place} no longer runs '{command}'"
+        assert last.split("/")[0] in text, f"{file} no longer runs '{command}'"
 
 
 @pytest.mark.parametrize("command", WITH_SETTINGS)
@@ -98,10 +98,10 @@ def test_every_file_and_heading_that_a_page_links_to_is_there() -> None:
     for page in pages:
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             name, _, heading = link.partition("#")
-            there = page.parent / name if name else page
+            target = page.parent / name if name else page
             if "://" not in link:
-                assert there.exists(), f"{page}: {link}"
-                assert not heading or heading in headings(there), f"{page}: {link}"
+                assert target.exists(), f"{page}: {link}"
+                assert not heading or heading in headings(target), f"{page}: {link}"
 
 
 def headings(page: Path) -> set[str]:

@@ -107,9 +107,9 @@ def test_alarms_roll_an_update_back_and_are_there_before_it(stack: Stack, rollou
     metric = cloudwatch.Metric(namespace="AWS/SageMaker", metric_name="Invocation5XXErrors")
     alarm = cloudwatch.Alarm(stack, "Errors", metric=metric, evaluation_periods=1, threshold=1)
     endpoint_in(stack, rollout=rollout(alarms=[alarm, "by-name"]))
-    (own,) = Template.from_stack(stack).find_resources("AWS::CloudWatch::Alarm")
+    (alarm_id,) = Template.from_stack(stack).find_resources("AWS::CloudWatch::Alarm")
     assert deployment(stack)["AutoRollbackConfiguration"] == {
-        "Alarms": [{"AlarmName": {"Ref": own}}, {"AlarmName": "by-name"}]
+        "Alarms": [{"AlarmName": {"Ref": alarm_id}}, {"AlarmName": "by-name"}]
     }
 
 

@@ -157,9 +157,9 @@ def test_limits_change_by_the_clock(stack: Stack) -> None:
 def test_the_target_waits_for_the_endpoint_that_it_names(stack: Stack) -> None:
     endpoint_in(stack, hosting=RealTime(scaling=BY_LOAD))
     template = Template.from_stack(stack)
-    (own,) = template.find_resources("AWS::SageMaker::Endpoint")
+    (endpoint_id,) = template.find_resources("AWS::SageMaker::Endpoint")
     (found,) = template.find_resources("AWS::ApplicationAutoScaling::ScalableTarget").values()
-    assert found["DependsOn"] == [own]
+    assert found["DependsOn"] == [endpoint_id]
 
 
 def test_an_update_keeps_the_scaled_count_lets_weights_change_and_asks_for_nothing_unsupported(stack: Stack) -> None:

@@ -94,9 +94,9 @@ def test_the_tasks_that_the_native_server_does_not_serve_are_those_that_it_does_
 
 
 def test_tasks_without_a_pipeline_are_known_where_the_native_server_has_them() -> None:
-    own = {*ast.literal_eval(of_server("PIPELINES")), *ast.literal_eval(of_server("ALIASES"))}
-    assert own == NATIVE_ONLY
-    for task in own:
+    native = {*ast.literal_eval(of_server("PIPELINES")), *ast.literal_eval(of_server("ALIASES"))}
+    assert native == NATIVE_ONLY
+    for task in native:
         assert check_task(task, "5.23.0", "native") is None
         assert "is not checked" in str(check_task(task, "5.23.0", "stock"))
 

@@ -41,6 +41,7 @@ COMMANDS = (
     "check bloom --transformers 4.17.0 --with peft==0.18.1",
     "catalog show huggingface-pytorch-inference:9 --region us-east-1",
     "plann",
+    "rehearse --app true",
 )
 
 PLAYER = """
@@ -55,6 +56,7 @@ for line in sys.argv[1:]:
 """
 
 REHEARSAL = """
+from extended_dlc.rehearsal.leftovers import Left, Resource
 from extended_dlc.rehearsal.report import Report, StepFailed
 report = Report()
 with report.step("make the stand-in for AWS's base image") as step:
@@ -69,6 +71,10 @@ try:
         raise RuntimeError("cdk deploy failed with exit status 1:\\nthe container ended: cannot load the model: bloom")
 except StepFailed:
     pass
+with report.step("nothing is left but what the template keeps") as step:
+    names = {"AWS::ECR::Repository": "speech-image9d2b1c7e-x0b2v7nqk3fd", "AWS::S3::Bucket": "speech-recordings"}
+    kept = tuple(Resource(type=kind, name=name, region="us-east-1") for kind, name in names.items())
+    step.proof = Left(kept=kept, others=()).proof
 """
 
 
@@ -193,10 +199,10 @@ def test_make_help_has_a_line_for_each_target() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)
     assert set(targets) <= set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
-    told = subprocess.run(
+    done = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    lines = dict(line.split(None, 1) for line in told.stdout.splitlines())
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
     assert set(lines) == set(targets)
     assert all(len(line) > 5 for line in lines.values())
 

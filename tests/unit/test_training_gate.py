@@ -113,10 +113,10 @@ def test_the_release_that_trained_is_compared_with_the_one_that_serves(
     s3: Any, trained: str | None, serving: str, refused: bool
 ) -> None:
     artifact = put(s3, "one", config__json={}, extended_dlc_training__json={"transformers": trained})
-    told = look(artifact, serving)["refused"]
-    assert bool(told) == refused
+    refusal = look(artifact, serving)["refused"]
+    assert bool(refusal) == refused
     if refused:
-        assert f"build the endpoint's image with transformers {trained}" in told
+        assert f"build the endpoint's image with transformers {trained}" in refusal
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -159,14 +159,14 @@ def test_what_is_no_measurement_is_refused_with_what_was_found(s3: Any, content:
 
 
 def test_an_evaluation_that_wrote_nothing_is_told_where_to_write(s3: Any) -> None:
-    told = judge(f"s3://{BUCKET}/evaluations/none/output/", at_most=3.0)["refused"]
-    assert "wrote no metrics.json into /opt/ml/output/data" in told
+    refusal = judge(f"s3://{BUCKET}/evaluations/none/output/", at_most=3.0)["refused"]
+    assert "wrote no metrics.json into /opt/ml/output/data" in refusal
 
 
 def test_why_an_endpoint_stays_is_the_first_failure_of_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:
     def event(name: str, status: str, reason: str = "") -> dict[str, str]:
-        told = {"ResourceStatusReason": reason} if reason else {}
-        return {"StackName": "Bloom", "LogicalResourceId": name, "ResourceStatus": status, **told}
+        because = {"ResourceStatusReason": reason} if reason else {}
+        return {"StackName": "Bloom", "LogicalResourceId": name, "ResourceStatus": status, **because}
 
     class CloudFormation:
         def describe_stack_events(self, StackName: str) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def test_why_an_endpoint_stays_is_the_first_failure_of_the_last_update(monkeypat
             }
 
     monkeypatch.setattr(gate.boto3, "client", lambda *_: CloudFormation())
-    told = gate.handle({"do": "why", "Stack": "Bloom", "Status": "UPDATE_ROLLBACK_IN_PROGRESS"}, None)["refused"]
-    assert told.endswith("went back: BloomCheck: the endpoint answers with 500")
+    refusal = gate.handle({"do": "why", "Stack": "Bloom", "Status": "UPDATE_ROLLBACK_IN_PROGRESS"}, None)["refused"]
+    assert refusal.endswith("went back: BloomCheck: the endpoint answers with 500")
 
 
 def test_the_function_and_the_construct_call_an_untrained_model_the_same() -> None:

@@ -164,8 +164,8 @@ def test_what_cannot_be_sent_is_refused(options: Json, message: str) -> None:
 def test_a_queue_is_asked_through_its_bucket_which_wakes_an_endpoint_at_zero(stack: Stack) -> None:
     proved(stack, hosting=Async(scaling=BacklogScaling(maximum=1)))
     bucket = only(stack, "AWS::S3::Bucket")[0]
-    place = proofs(stack)["endpoint"][1]["Properties"]["Input"]
-    assert place == {"Fn::Join": ["", ["s3://", {"Ref": bucket}, "/bloom/input/proof"]]}
+    location = proofs(stack)["endpoint"][1]["Properties"]["Input"]
+    assert location == {"Fn::Join": ["", ["s3://", {"Ref": bucket}, "/bloom/input/proof"]]}
 
 
 def test_each_variant_is_asked_but_the_shadow_whose_answers_nobody_sees(stack: Stack) -> None:

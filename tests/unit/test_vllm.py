@@ -42,7 +42,7 @@ def endpoint_in(stack: Stack, *, family: Any = None, **options: Any) -> HuggingF
     return HuggingFaceEndpoint(stack, "Large", **{"model": SEVEN, "image": image, "hosting": ONE_GPU, **options})
 
 
-def told(stack: Stack) -> dict[str, Any]:
+def environment_of(stack: Stack) -> dict[str, Any]:
     (model,) = Template.from_stack(stack).find_resources("AWS::SageMaker::Model").values()
     return dict(model["Properties"]["PrimaryContainer"]["Environment"])
 
@@ -61,7 +61,7 @@ def build_of(stack: Stack) -> tuple[str, dict[str, str]]:
 @pytest.mark.parametrize("instance_type", ["ml.p4de.24xlarge", "ml.p5.48xlarge"])
 def test_bloom_176b_goes_to_vllm_over_eight_gpus_and_the_synth_says_why(stack: Stack, instance_type: str) -> None:
     endpoint = endpoint_in(stack, model=HubModel("bigscience/bloom"), hosting=RealTime(instance_type=instance_type))
-    environment = told(stack)
+    environment = environment_of(stack)
     assert environment["HF_MODEL_ID"] == "bigscience/bloom"
     assert environment["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "8"
     assert endpoint.speaks_openai
@@ -75,7 +75,7 @@ def test_bloom_176b_goes_to_vllm_over_eight_gpus_and_the_synth_says_why(stack: S
 
 def test_a_model_of_7b_on_one_gpu_keeps_the_native_server(stack: Stack) -> None:
     endpoint = endpoint_in(stack)
-    assert not [name for name in told(stack) if name.startswith("SM_VLLM_")]
+    assert not [name for name in environment_of(stack) if name.startswith("SM_VLLM_")]
     assert not endpoint.speaks_openai
     assert build_of(stack)[0] == "native"
 
@@ -83,7 +83,7 @@ def test_a_model_of_7b_on_one_gpu_keeps_the_native_server(stack: Stack) -> None:
 def test_a_model_of_7b_on_one_gpu_is_served_by_vllm_where_the_user_says_so(stack: Stack) -> None:
     serving = VllmServing(max_model_len=4096, gpu_memory_utilization=0.85, tool_call_parser="hermes")
     endpoint_in(stack, family="vllm", vllm=serving)
-    environment = {name: value for name, value in told(stack).items() if name.startswith("SM_VLLM_")}
+    environment = {name: value for name, value in environment_of(stack).items() if name.startswith("SM_VLLM_")}
     assert environment == {
         "SM_VLLM_TENSOR_PARALLEL_SIZE": "1",
         "SM_VLLM_MAX_MODEL_LEN": "4096",
@@ -99,7 +99,7 @@ def test_a_model_of_7b_on_one_gpu_is_served_by_vllm_where_the_user_says_so(stack
 def test_the_revision_and_code_of_the_model_reach_vllm_under_its_own_names(stack: Stack) -> None:
     model = HubModel("org/model", "a" * 40, task="text-generation", trust_remote_code=True)
     endpoint_in(stack, family="vllm", model=model)
-    environment = told(stack)
+    environment = environment_of(stack)
     assert environment["SM_VLLM_REVISION"] == environment["SM_VLLM_TOKENIZER_REVISION"] == "a" * 40
     assert environment["SM_VLLM_TRUST_REMOTE_CODE"] == "true"
 
@@ -114,7 +114,7 @@ def test_the_proof_of_vllm_asks_as_openais_clients_do(stack: Stack) -> None:
 def test_an_image_of_ones_own_is_vllms_where_the_endpoint_says_how_vllm_serves(stack: Stack) -> None:
     image = EcrImage(ecr.Repository(stack, "Own"), "1")
     endpoint_in(stack, image=image, hosting=RealTime(instance_type="ml.g6.12xlarge"), vllm=VllmServing())
-    assert told(stack)["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "4"
+    assert environment_of(stack)["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "4"
 
 
 def test_the_native_server_stays_where_no_vllm_image_carries_the_release(stack: Stack) -> None:
@@ -208,7 +208,7 @@ def test_a_variant_is_told_of_its_own_gpus(stack: Stack) -> None:
 def test_a_component_is_told_of_the_gpus_that_its_copies_have(stack: Stack) -> None:
     part = Component(name="Half", memory_mb=4096, accelerators=2)
     endpoint_in(stack, family="vllm", hosting=Components(instance_type="ml.g6.12xlarge", components=[part], maximum=1))
-    assert told(stack)["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "2"
+    assert environment_of(stack)["SM_VLLM_TENSOR_PARALLEL_SIZE"] == "2"
 
 
 @pytest.mark.parametrize("tag", ["pytorch:2.13.0-cu133-amzn2023-sagemaker", "pytorch-inference:2.6.0-gpu-py312-cu124"])

@@ -125,7 +125,7 @@ def langchain_openai(asked: Asked) -> None:
     for way in (PORT, OPENAI):
 
         def to(endpoint: str, way: str = way) -> dict[str, Any]:
-            base = f"{asked.own(endpoint)}/v1" if way == PORT else asked.openai(endpoint)
+            base = f"{asked.container_url(endpoint)}/v1" if way == PORT else asked.openai(endpoint)
             key = "none" if way == PORT else asked.token
             return {"base_url": base, "api_key": key, "max_retries": 0, "model": "any"}
 
@@ -237,7 +237,7 @@ def strands(asked: Asked) -> None:
         return SageMakerAIModel(endpoint, {"max_tokens": 100, "stream": stream, **usage})
 
     def openai(way: str) -> OpenAIModel:
-        base = f"{asked.own('chat')}/v1" if way == PORT else asked.openai("chat")
+        base = f"{asked.container_url('chat')}/v1" if way == PORT else asked.openai("chat")
         key = "none" if way == PORT else asked.token
         return OpenAIModel(client_args={"base_url": base, "api_key": key}, model_id="any", params={"max_tokens": 100})
 

@@ -37,7 +37,7 @@ class Asked:
     reason: str = ""
     """The FailureReason of an endpoint that must fail."""
 
-    def own(self, endpoint: str) -> str:
+    def container_url(self, endpoint: str) -> str:
         """The URL of an endpoint's container."""
         return f"http://127.0.0.1:{self.ports[endpoint]}"
 
@@ -75,8 +75,8 @@ class Calls:
         self._tell(call, way, "none", why)
 
     def _tell(self, call: str, way: str, outcome: str, reason: str) -> None:
-        told = {"client": self._client, "call": call, "way": way, "outcome": outcome, "reason": reason}
-        print(json.dumps(told), file=_OUTPUT, flush=True)
+        line = {"client": self._client, "call": call, "way": way, "outcome": outcome, "reason": reason}
+        print(json.dumps(line), file=_OUTPUT, flush=True)
 
 
 def check(truth: Any, found: object) -> None:

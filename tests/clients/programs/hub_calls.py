@@ -366,7 +366,7 @@ def _each_argument(asked: Asked, endpoint: str, method: Method) -> None:
             continue
         # the client's own way to another transport
         huggingface_hub.set_client_factory(lambda transport=transport: httpx2.Client(transport=transport))
-        url = asked.own(endpoint) if way == PORT else f"http://sagemaker/{endpoint}"
+        url = asked.container_url(endpoint) if way == PORT else f"http://sagemaker/{endpoint}"
         client = InferenceClient(model=f"{url}/invocations", headers=method.headers, timeout=120)
         if method is CHAT and way != PORT:
             client = InferenceClient(model=url, headers=method.headers, timeout=120)
@@ -381,12 +381,12 @@ def _ask(way: str, client: InferenceClient, method: Method, cases: list[tuple[st
     for argument, value in cases:
         shown = "…" if isinstance(value, (list, dict, bytes)) else repr(value)
         name = f"`{method.name}({f'{argument}={shown}' if argument else ''})`{where}"
-        told, why = method.refused.get(argument, ("", ""))
+        refused, why = method.refused.get(argument, ("", ""))
         CALLS.try_it(
             name,
             way,
             lambda argument=argument, value=value: call(client, method, argument, value),
-            refused=told,
+            refused=refused,
             why=why,
         )
 

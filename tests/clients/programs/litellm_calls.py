@@ -94,7 +94,9 @@ def program(asked: Asked) -> None:
             lambda model=model: vectors(model=model, aws_region_name=asked.region),
         )
     for way in (PORT, OPENAI):
-        key, base = ("none", f"{asked.own('chat')}/v1") if way == PORT else (asked.token, asked.openai("chat"))
+        key, base = (
+            ("none", f"{asked.container_url('chat')}/v1") if way == PORT else (asked.token, asked.openai("chat"))
+        )
         to = {"model": "openai/any", "api_base": base, "api_key": key, "num_retries": 0}
         CALLS.try_it("`completion('openai/…')`", way, lambda to=to: chat(**to))
         CALLS.try_it(
@@ -104,7 +106,7 @@ def program(asked: Asked) -> None:
         )
         CALLS.try_it("`completion('openai/…', tools=…)`", way, lambda to=to: tools(**to))
         CALLS.try_it("`completion('openai/…', response_format=…)`", way, lambda to=to: schema(**to))
-        base = f"{asked.own('embed')}/v1" if way == PORT else asked.openai("embed")
+        base = f"{asked.container_url('embed')}/v1" if way == PORT else asked.openai("embed")
         to = {**to, "api_base": base}
         refused = {} if way == PORT else {"refused": "UnknownOperation|not served|NotFound", "why": CHAT_ONLY}
         CALLS.try_it("`embedding('openai/…')`", way, lambda to=to: vectors(**to), **refused)

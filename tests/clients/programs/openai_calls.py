@@ -209,7 +209,7 @@ def program(asked: Asked) -> None:
     def client(endpoint: str, way: str) -> openai.OpenAI:
         keys: dict[str, Any] = {"max_retries": 0, "timeout": 120, "api_key": "none"}
         if way == PORT:
-            return openai.OpenAI(base_url=f"{asked.own(endpoint)}/v1", **keys)
+            return openai.OpenAI(base_url=f"{asked.container_url(endpoint)}/v1", **keys)
         if way == OPENAI:
             return openai.OpenAI(**{**keys, "base_url": asked.openai(endpoint), "api_key": asked.token})
         return openai.OpenAI(base_url=f"http://sagemaker/{endpoint}/v1", http_client=through[way], **keys)

@@ -40,8 +40,8 @@ class ThroughSageMaker(httpx2.BaseTransport):
             answer = self._runtime.invoke_endpoint(**asked)
             return httpx2.Response(200, headers={"content-type": answer["ContentType"]}, content=answer["Body"].read())
         except self._runtime.exceptions.ModelError as error:
-            told, status = error.response["OriginalMessage"], error.response["OriginalStatusCode"]
-            return httpx2.Response(status, headers={"content-type": "application/json"}, content=told.encode())
+            message, status = error.response["OriginalMessage"], error.response["OriginalStatusCode"]
+            return httpx2.Response(status, headers={"content-type": "application/json"}, content=message.encode())
 
 
 class _Parts(httpx2.SyncByteStream):

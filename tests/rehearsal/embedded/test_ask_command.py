@@ -65,9 +65,9 @@ def test_a_text_is_asked_as_a_stream_and_its_latency_stands_beside_the_answer(aw
 def test_a_stream_of_events_is_printed_as_text_and_timed_from_its_first_part(aws: Aws) -> None:
     done = ask(aws, "asked-now", "in events")  # the container then responds with three events, 0.2 s apart
     assert answered(done) == "eins zwei drei\n"
-    told = re.fullmatch(r"first token (\d+\.\d\d) s, whole (\d+\.\d\d) s\n", done.stderr)
-    assert told is not None, done.stderr
-    assert float(told[2]) - float(told[1]) >= 0.35
+    seconds = re.fullmatch(r"first token (\d+\.\d\d) s, whole (\d+\.\d\d) s\n", done.stderr)
+    assert seconds is not None, done.stderr
+    assert float(seconds[2]) - float(seconds[1]) >= 0.35
 
 
 def test_a_text_that_is_sent_as_it_is_is_not_asked_as_a_stream_of_events(aws: Aws) -> None:
@@ -87,18 +87,18 @@ def test_a_file_is_sent_as_what_it_is_with_its_parameters_beside_it(aws: Aws, tm
     request.write_text('{"inputs": ["a", "b"]}')
     assert answered(ask(aws, "asked-now", str(request))) == "hi application/json 22\n"
     chat = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5, "stream": True}
-    told = answered(ask(aws, "asked-now", "Hi", "--chat", "-p", "max_tokens=5"))
-    assert told == f"hi application/json {len(json.dumps(chat))}\n"
+    answer = answered(ask(aws, "asked-now", "Hi", "--chat", "-p", "max_tokens=5"))
+    assert answer == f"hi application/json {len(json.dumps(chat))}\n"
 
 
 def test_json_has_answer_status_and_seconds(aws: Aws, tmp_path: Path) -> None:
     file = tmp_path / "answer.txt"
     done = ask(aws, "asked-now", "Hello", "--json", "--variant", "AllTraffic", "--output", str(file))
-    told = json.loads(answered(done))
-    seconds = told.pop("seconds")
+    result = json.loads(answered(done))
+    seconds = result.pop("seconds")
     assert 0 < seconds["whole"] < 10
     assert (seconds["first"], seconds["waited"], done.stderr) == (None, 0, "")
-    assert told == {
+    assert result == {
         "endpoint": "asked-now",
         "status": "answered",
         "answer": file.read_text(),
@@ -137,9 +137,9 @@ def test_a_serverless_endpoint_takes_four_megabytes_and_is_sent_no_more(aws: Aws
 
 def test_an_asynchronous_request_is_waited_for_and_a_large_one_is_uploaded(aws: Aws, tmp_path: Path) -> None:
     done = ask(aws, "asked-later", "Hello", "--json")
-    told = json.loads(answered(done))
-    assert told["answer"] == f"hi application/json {len(json.dumps({'inputs': 'Hello'}))}"
-    assert told["location"].startswith(f"s3://{BUCKET}/asked-later/output/")
+    result = json.loads(answered(done))
+    assert result["answer"] == f"hi application/json {len(json.dumps({'inputs': 'Hello'}))}"
+    assert result["location"].startswith(f"s3://{BUCKET}/asked-later/output/")
     sound = tmp_path / "long.wav"
     sound.write_bytes(tone_wav(seconds=5))
     done = ask(aws, "asked-later", str(sound))
@@ -219,8 +219,8 @@ def test_an_absent_endpoint_comes_with_the_names_that_are_near(aws: Aws) -> None
     done = ask(aws, "asked-nov", "Hello")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith(f"Error: there is no endpoint 'asked-nov' in {REGION}: did you mean 'asked-now'")
-    told = json.loads(ask(aws, "asked-nov", "Hello", "--json").stdout)
-    assert (told["status"], told["error"]) == ("failed", f"there is no endpoint 'asked-nov' in {REGION}")
+    result = json.loads(ask(aws, "asked-nov", "Hello", "--json").stdout)
+    assert (result["status"], result["error"]) == ("failed", f"there is no endpoint 'asked-nov' in {REGION}")
 
 
 def test_an_endpoint_that_failed_says_so_with_its_reason(aws: Aws) -> None:

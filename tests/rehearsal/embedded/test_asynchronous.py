@@ -62,7 +62,7 @@ def read(aws: Aws, location: str) -> Any:
     return s3.get_object(Bucket=BUCKET, Key=key)
 
 
-def told(aws: Aws, name: str, inference_id: str) -> dict[str, Any]:
+def notification(aws: Aws, name: str, inference_id: str) -> dict[str, Any]:
     """The message of a topic about a request."""
     sqs, found = aws.client("sqs"), []
 
@@ -88,7 +88,7 @@ def test_the_containers_answer_is_put_where_the_call_has_said(aws: Aws) -> None:
     assert re.fullmatch(rf"s3://{BUCKET}/failed/{UUID}-error\.out", queued["FailureLocation"])
     written = read(aws, queued["OutputLocation"])
     assert (written["ContentType"], written["Body"].read()) == ("text/plain", b"hi audio/wav 5")
-    message = told(aws, "answers", "mine")
+    message = notification(aws, "answers", "mine")
     assert message.pop("eventTime") >= message.pop("receivedTime")
     assert message == {
         "awsRegion": REGION,
@@ -125,7 +125,7 @@ def test_a_failure_is_a_file_with_its_reason_and_no_answer(aws: Aws, request_of:
     queued = invoke(aws, **{"body" if key == "Body" else key: value for key, value in request_of.items()})
     said = read(aws, queued["FailureLocation"])["Body"].read().decode()
     assert re.search(reason, said)
-    message = told(aws, "failures", queued["InferenceId"])
+    message = notification(aws, "failures", queued["InferenceId"])
     assert (message["invocationStatus"], message["failureReason"]) == ("Failed", said)
     assert message["failureLocation"] == queued["FailureLocation"]
     keys = [each["Key"] for each in aws.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]

@@ -115,9 +115,9 @@ def run_all(aws: Aws) -> dict[str, Run]:
         template, tags = stack({**inputs, **values})
         for tag in tags:
             Image(tag).push(aws, repository, tag)
-        before, told = ({}, 0) if not change else (physical(aws), len(events(aws, "Changes")))
+        before, seen = ({}, 0) if not change else (physical(aws), len(events(aws, "Changes")))
         end = deploy(aws, "Changes", template, update=bool(change))["StackStatus"]
-        since = events(aws, "Changes")[told:]
+        since = events(aws, "Changes")[seen:]
         refused = "; ".join(why for _, status, why in since if status.endswith("_FAILED"))
         assert end in ("CREATE_COMPLETE", "UPDATE_COMPLETE") or "Auto Scaling" in refused, since
         if not change:

@@ -250,8 +250,8 @@ def test_a_container_that_is_never_healthy_fails_in_the_variants_time(
     start_aws: Callable[..., Aws], behaviour: str, last: str
 ) -> None:
     # the API's minimum is 60 s, which is too long for a test: `--faster=20` shortens it to 3 s
-    own = start_aws("--engine", "--faster=20")
-    described = endpoint(own, behaviour, BEHAVIOUR=behaviour, ContainerStartupHealthCheckTimeoutInSeconds=60)
+    fresh = start_aws("--engine", "--faster=20")
+    described = endpoint(fresh, behaviour, BEHAVIOUR=behaviour, ContainerStartupHealthCheckTimeoutInSeconds=60)
     assert described["EndpointStatus"] == "Failed"
     assert f"The last /ping within 3 s: {last}" in described["FailureReason"]
 
@@ -348,11 +348,11 @@ def test_without_an_engine_an_endpoint_is_in_service_and_says_why_it_does_not_an
 
 
 def test_the_end_of_the_process_is_the_end_of_its_containers(start_aws: Callable[..., Aws]) -> None:
-    own = start_aws("--engine")
-    endpoint(own, "ended")
-    port = next(a for call in own.engine_calls("run") for a in call if a.startswith("--env=SAGEMAKER_BIND_TO_PORT="))
-    assert own.stop() == 0
-    assert len(own.engine_calls("stop")) == 1
+    fresh = start_aws("--engine")
+    endpoint(fresh, "ended")
+    port = next(a for call in fresh.engine_calls("run") for a in call if a.startswith("--env=SAGEMAKER_BIND_TO_PORT="))
+    assert fresh.stop() == 0
+    assert len(fresh.engine_calls("stop")) == 1
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(port.rsplit("=", 1)[1]))) != 0
-    assert not (own.state / "ready.json").exists()
+    assert not (fresh.state / "ready.json").exists()

@@ -99,10 +99,10 @@ def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> No
         Specification={"ModelName": "talking", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
         RuntimeConfig={"CopyCount": 1},
     )
-    place = "/endpoints/{}/inference-components/{}/openai/v1/chat/completions"
-    answer = post(aws, place.format("talking-shared", "talker"), token())
+    template = "/endpoints/{}/inference-components/{}/openai/v1/chat/completions"
+    answer = post(aws, template.format("talking-shared", "talker"), token())
     assert (answer.status, answer.body[:2]) == (200, b"hi")
-    for path in (place.format("talking-shared", "other"), place.format("talking", "talker")):
+    for path in (template.format("talking-shared", "other"), template.format("talking", "talker")):
         answer = post(aws, path, token())
         assert answer.status == 400
         assert "not found for endpoint" in error(answer)["message"]
@@ -112,7 +112,7 @@ def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> No
     sagemaker.update_inference_component_runtime_config(
         InferenceComponentName="talker", DesiredRuntimeConfig={"CopyCount": 0}
     )
-    answer = post(aws, place.format("talking-shared", "talker"), token())
+    answer = post(aws, template.format("talking-shared", "talker"), token())
     assert (answer.status, error(answer)["code"]) == (400, "validation_error")
     assert error(answer)["message"].startswith("Inference Component has no capacity to process this request.")
     sagemaker.delete_inference_component(InferenceComponentName="talker")
@@ -147,8 +147,8 @@ def test_an_endpoint_that_does_not_serve_is_not_found(aws: Aws) -> None:
     ],
 )
 def test_every_other_path_below_openai_is_refused(aws: Aws, method: str, path: str) -> None:
-    for place in ("/endpoints/talking", "/endpoints/talking/inference-components/talker"):
-        answer = aws.request(method, f"{place}/openai{path}", BODY, {"Authorization": f"Bearer {token()}"})
+    for prefix in ("/endpoints/talking", "/endpoints/talking/inference-components/talker"):
+        answer = aws.request(method, f"{prefix}/openai{path}", BODY, {"Authorization": f"Bearer {token()}"})
         assert answer.status == 404
         assert error(answer)["code"] == "unknown_operation_exception"
 
@@ -247,8 +247,8 @@ def test_a_users_token_is_worth_what_its_policies_allow(aws: Aws, case: str) -> 
     iam.create_user(UserName=user)
     iam.put_user_policy(UserName=user, PolicyName="own", PolicyDocument=allow(*statements))
     key = iam.create_access_key(UserName=user)["AccessKey"]
-    own = token(key["AccessKeyId"], key["SecretAccessKey"])
-    answer = post(aws, CHAT, own)
+    valid = token(key["AccessKeyId"], key["SecretAccessKey"])
+    answer = post(aws, CHAT, valid)
     if refused is None:
         assert answer.status == 200
     else:
@@ -257,7 +257,7 @@ def test_a_users_token_is_worth_what_its_policies_allow(aws: Aws, case: str) -> 
         assert error(answer)["message"].startswith(f"User: {arn} is not authorized to perform: {refused} because")
     forged = token(key["AccessKeyId"], "another secret")
     assert "signature we calculated does not match" in error(post(aws, CHAT, forged))["message"]
-    longer = changed(own, "X-Amz-Expires=60", "X-Amz-Expires=600")
+    longer = changed(valid, "X-Amz-Expires=60", "X-Amz-Expires=600")
     assert "signature we calculated does not match" in error(post(aws, CHAT, longer))["message"]
 
 

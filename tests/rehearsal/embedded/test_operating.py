@@ -119,11 +119,11 @@ def test_an_image_that_is_not_there_fails_before_there_is_a_model(aws: Aws, temp
 
 def test_a_log_group_that_is_there_already_is_refused(aws: Aws, start_aws: Callable[..., Aws]) -> None:
     group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": GROUP}}
-    own = start_aws()
-    own.client("logs").create_log_group(logGroupName=GROUP)  # SageMaker does the same at a container's first line
-    end = deploy(own, "Late", {"Resources": {"Log": group}})
+    fresh = start_aws()
+    fresh.client("logs").create_log_group(logGroupName=GROUP)  # SageMaker does the same at a container's first line
+    end = deploy(fresh, "Late", {"Resources": {"Log": group}})
     assert end["StackStatus"] == "ROLLBACK_COMPLETE"
-    assert "already exists" in failures(own, "Late")["Log"]
+    assert "already exists" in failures(fresh, "Late")["Log"]
 
 
 def failures(aws: Aws, stack: str) -> dict[str, str]:

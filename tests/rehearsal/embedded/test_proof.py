@@ -307,11 +307,11 @@ def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
     aws: Aws, stack: str, listen: Callable[..., Listener], capsys: pytest.CaptureFixture[str]
 ) -> None:
     endpoint(aws, "told", GREETING="hi")
-    told = listen()
+    responses = listen()
     for config in ("told", "other"):
         properties = {"Check": "endpoint", "EndpointName": "told", "ConfigName": config}
-        proof.handle(asked(stack, properties, ResponseURL=f"{told.url}/signed"), Context())
-    (good, bad) = [answer for _, answer in told.sent]
+        proof.handle(asked(stack, properties, ResponseURL=f"{responses.url}/signed"), Context())
+    (good, bad) = [answer for _, answer in responses.sent]
     assert (good["Status"], good["PhysicalResourceId"], good["StackId"]) == ("SUCCESS", "proof-of-the-endpoint", stack)
     assert (bad["Status"], bad["LogicalResourceId"]) == ("FAILED", "Check")
     assert bad["Reason"].startswith("told serves told and not other: SageMaker has rolled the update back")
@@ -324,17 +324,17 @@ def test_cloudformation_is_told_of_a_proof_and_of_a_failure(
 def test_an_update_is_not_measured(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
     """SageMaker does not return when an update began."""
     endpoint(aws, "updated")
-    told = listen()
+    responses = listen()
     properties = {"Check": "endpoint", "EndpointName": "updated", "ConfigName": "updated"}
-    proof.handle(asked(stack, properties, "Update", ResponseURL=told.url), Context())
-    ((_, answer),) = told.sent
+    proof.handle(asked(stack, properties, "Update", ResponseURL=responses.url), Context())
+    ((_, answer),) = responses.sent
     assert (answer["Status"], "Data" in answer) == ("SUCCESS", False)
 
 
 def test_whatever_goes_wrong_cloudformation_is_told(aws: Aws, stack: str, listen: Callable[..., Listener]) -> None:
-    told = listen()
-    proof.handle(asked(stack, {"Check": "image", "Image": uri("x", "v1")}, ResponseURL=told.url), Context())
-    ((_, answer),) = told.sent
+    responses = listen()
+    proof.handle(asked(stack, {"Check": "image", "Image": uri("x", "v1")}, ResponseURL=responses.url), Context())
+    ((_, answer),) = responses.sent
     assert (answer["Status"], answer["Reason"]) == ("FAILED", "The proof could not be made: 'Architecture'")
 
 
@@ -343,27 +343,27 @@ def test_what_takes_longer_than_a_call_goes_on_in_the_next(
 ) -> None:
     config = configuration(aws, "longer-than-a-call", LOADING="3")
     aws.client("sagemaker").create_endpoint(EndpointName="longer-than-a-call", EndpointConfigName=config)
-    functions, told = listen(202, b""), listen()
+    functions, responses = listen(202, b""), listen()
     monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", functions.url)
-    proof.handle(asked(stack, endpoint_proof("longer-than-a-call"), ResponseURL=told.url), Context(seconds=60))
+    proof.handle(asked(stack, endpoint_proof("longer-than-a-call"), ResponseURL=responses.url), Context(seconds=60))
     ((path, event),) = functions.sent
     assert path.endswith("function%3Aproof/invocations")
-    assert told.sent == []
+    assert responses.sent == []
     monkeypatch.setattr(proof, "WAIT_SECONDS", 0.1)
     proof.handle(event, Context())
-    assert [answer["Status"] for _, answer in told.sent] == ["SUCCESS"]
+    assert [answer["Status"] for _, answer in responses.sent] == ["SUCCESS"]
     assert len(functions.sent) == 1
 
 
 def test_an_image_that_nobody_but_sagemaker_may_look_at_is_passed_over_once_rights_have_had_their_time(
     aws: Aws, stack: str, listen: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusing, told = listen(400, b'{"__type": "AccessDeniedException", "message": "no"}'), listen()
+    refusing, responses = listen(400, b'{"__type": "AccessDeniedException", "message": "no"}'), listen()
     monkeypatch.setenv("AWS_ENDPOINT_URL_ECR", refusing.url)
     monkeypatch.setattr(proof, "WAIT_SECONDS", 0.1)
     monkeypatch.setattr(proof, "RIGHTS_SECONDS", 0.3)
-    proof.handle(asked(stack, image_proof(uri("theirs", "v1")), ResponseURL=told.url), Context())
-    assert [answer["Status"] for _, answer in told.sent] == ["SUCCESS"]
+    proof.handle(asked(stack, image_proof(uri("theirs", "v1")), ResponseURL=responses.url), Context())
+    assert [answer["Status"] for _, answer in responses.sent] == ["SUCCESS"]
     assert len(refusing.sent) > 1
 
 
@@ -395,36 +395,37 @@ def silent_template(behaviour: str, *, checked: bool) -> Json:
 def test_an_update_that_sagemaker_takes_back_without_a_word_fails_its_stack_and_keeps_what_is_in_use(
     start_aws: Callable[..., Aws],
 ) -> None:
-    own = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
-    image(own, "served")
-    assert deploy(own, "Silent", silent_template("serve", checked=True))["StackStatus"] == "CREATE_COMPLETE"
-    served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
+    fresh = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
+    image(fresh, "served")
+    assert deploy(fresh, "Silent", silent_template("serve", checked=True))["StackStatus"] == "CREATE_COMPLETE"
+    served = fresh.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
 
-    end = deploy(own, "Silent", silent_template("crash", checked=True), update=True)
+    end = deploy(fresh, "Silent", silent_template("crash", checked=True), update=True)
 
     assert end["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
-    ((failed, why),) = [(each, why) for each, status, why in events(own, "Silent") if status == "UPDATE_FAILED"]
+    ((failed, why),) = [(each, why) for each, status, why in events(fresh, "Silent") if status == "UPDATE_FAILED"]
     assert failed.startswith("BloomCheck")
     assert f"bloom serves {served} and not Silent-BloomConfig" in why
     assert "SageMaker has rolled the update back" in why
-    described = own.client("sagemaker").describe_endpoint(EndpointName="bloom")
+    described = fresh.client("sagemaker").describe_endpoint(EndpointName="bloom")
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", served)
     assert "FailureReason" not in described
-    assert own.left()["endpoint-configs"] == [served]
+    assert fresh.left()["endpoint-configs"] == [served]
 
 
 def test_without_the_check_the_same_update_succeeds_and_deletes_the_configuration_in_use(
     start_aws: Callable[..., Aws],
 ) -> None:
-    own = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
-    image(own, "served")
-    deploy(own, "Silent", silent_template("serve", checked=False))
-    served = own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
+    fresh = start_aws("--engine", '--scenarios={"silent_rollbacks": true}')
+    image(fresh, "served")
+    deploy(fresh, "Silent", silent_template("serve", checked=False))
+    served = fresh.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"]
     assert (
-        deploy(own, "Silent", silent_template("crash", checked=False), update=True)["StackStatus"] == "UPDATE_COMPLETE"
+        deploy(fresh, "Silent", silent_template("crash", checked=False), update=True)["StackStatus"]
+        == "UPDATE_COMPLETE"
     )
-    assert own.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"] == served
-    assert served not in own.left()["endpoint-configs"]
+    assert fresh.client("sagemaker").describe_endpoint(EndpointName="bloom")["EndpointConfigName"] == served
+    assert served not in fresh.left()["endpoint-configs"]
 
 
 # inference components of an endpoint

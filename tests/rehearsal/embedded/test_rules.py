@@ -962,12 +962,12 @@ TEMPLATES: dict[str, tuple[str, Json, str]] = {
 
 
 def test_a_template_meets_the_same_rules(world: World) -> None:
-    for name, (kind, properties, told) in TEMPLATES.items():
+    for name, (kind, properties, message) in TEMPLATES.items():
         template = {"Resources": {"It": {"Type": kind, "Properties": properties}}}
         assert deploy(world.aws, f"ruled-{name}", template)["StackStatus"] == "ROLLBACK_COMPLETE", name
         reasons = [why for _, status, why in events(world.aws, f"ruled-{name}") if status == "CREATE_FAILED"]
         assert len(reasons) == 1
-        assert told in reasons[0]
+        assert message in reasons[0]
 
 
 # scenarios

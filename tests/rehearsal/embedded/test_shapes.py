@@ -122,9 +122,9 @@ def test_a_request_that_is_not_of_its_shape_is_refused_in_sagemakers_words(
     aws: Aws, target: str, body: Json, code: str, message: str
 ) -> None:
     answer = call(aws, "sagemaker", target, body)
-    told = json.loads(answer.body)
-    assert (answer.status, told["__type"]) == (400, code)
-    assert message in told["message"]
+    refusal = json.loads(answer.body)
+    assert (answer.status, refusal["__type"]) == (400, code)
+    assert message in refusal["message"]
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_a_request_that_is_not_of_its_shape_is_refused_in_sagemakers_words(
 def test_other_services_have_their_own_codes(
     aws: Aws, service: str, target: str, body: Json, code: str, message: str
 ) -> None:
-    told = json.loads(call(aws, service, target, body).body)
-    assert told["__type"] == code
-    assert message in told["message"]
+    refusal = json.loads(call(aws, service, target, body).body)
+    assert refusal["__type"] == code
+    assert message in refusal["message"]
 
 
 def test_a_query_service_is_checked_too(aws: Aws) -> None:

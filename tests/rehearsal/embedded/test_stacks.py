@@ -84,10 +84,10 @@ def physical(aws: Aws, stack: str) -> dict[str, str]:
 def test_resources_are_made_in_the_order_of_their_references(aws: Aws) -> None:
     stack = deploy(aws, "ordered", serving(aws, "ordered"))
     assert stack["StackStatus"] == "CREATE_COMPLETE"
-    told = [(name, status) for name, status, _ in events(aws, "ordered")]
-    made = [name for name, status in told if status == "CREATE_COMPLETE"]
+    statuses = [(name, status) for name, status, _ in events(aws, "ordered")]
+    made = [name for name, status in statuses if status == "CREATE_COMPLETE"]
     assert made == ["Role", "Model", "Config", "Endpoint", "ordered"]
-    assert told[:2] == [("ordered", "CREATE_IN_PROGRESS"), ("Role", "CREATE_IN_PROGRESS")]
+    assert statuses[:2] == [("ordered", "CREATE_IN_PROGRESS"), ("Role", "CREATE_IN_PROGRESS")]
     assert outputs(stack)["Model"].startswith(f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/ordered-Model-")
     variant = aws.client("sagemaker").describe_endpoint(EndpointName="ordered")["ProductionVariants"][0]
     assert variant["CurrentInstanceCount"] == 1
@@ -109,10 +109,10 @@ def test_a_new_model_is_served_under_the_same_endpoint_and_the_old_one_is_delete
     assert answer(aws, "replaced").startswith("b ")
     names = {each.rsplit("/", 1)[1] for each in (before["Model"], before["Config"])}
     assert not names & {*aws.left()["models"], *aws.left()["endpoint-configs"]}
-    told = [(name, status) for name, status, _ in events(aws, "replaced")]
-    served = len(told) - 1 - told[::-1].index(("Endpoint", "UPDATE_COMPLETE"))
-    assert told.index(("Config", "DELETE_IN_PROGRESS")) > served
-    assert told.index(("Model", "DELETE_IN_PROGRESS")) > told.index(("Config", "DELETE_COMPLETE"))
+    statuses = [(name, status) for name, status, _ in events(aws, "replaced")]
+    served = len(statuses) - 1 - statuses[::-1].index(("Endpoint", "UPDATE_COMPLETE"))
+    assert statuses.index(("Config", "DELETE_IN_PROGRESS")) > served
+    assert statuses.index(("Model", "DELETE_IN_PROGRESS")) > statuses.index(("Config", "DELETE_COMPLETE"))
     # A, B, A: the first model's physical name is not used again
     deploy(aws, "replaced", serving(aws, "replaced", GREETING="a"), update=True)
     assert answer(aws, "replaced").startswith("a ")
@@ -233,17 +233,17 @@ def test_a_repository_keeps_its_settings_and_its_uri_is_awss(aws: Aws) -> None:
         },
         "Outputs": {"Uri": {"Value": {"Fn::GetAtt": ["Repo", "RepositoryUri"]}}, "Name": {"Value": {"Ref": "Repo"}}},
     }
-    told = outputs(deploy(aws, "repository", template))
-    assert told["Uri"] == f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{told['Name']}"
+    values = outputs(deploy(aws, "repository", template))
+    assert values["Uri"] == f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{values['Name']}"
     ecr = aws.client("ecr")
-    described = ecr.describe_repositories(repositoryNames=[told["Name"]])["repositories"][0]
+    described = ecr.describe_repositories(repositoryNames=[values["Name"]])["repositories"][0]
     assert described["imageScanningConfiguration"] == {"scanOnPush": True}
     assert described["imageTagMutability"] == "IMMUTABLE"
-    assert ecr.get_lifecycle_policy(repositoryName=told["Name"])["lifecyclePolicyText"] == '{"rules": []}'
-    Image("kept").push(aws, told["Name"], "v1")
+    assert ecr.get_lifecycle_policy(repositoryName=values["Name"])["lifecyclePolicyText"] == '{"rules": []}'
+    Image("kept").push(aws, values["Name"], "v1")
     template["Resources"]["Repo"]["Properties"]["ImageTagMutability"] = "MUTABLE"
-    assert outputs(deploy(aws, "repository", template, update=True)) == told
-    assert ecr.describe_images(repositoryName=told["Name"])["imageDetails"][0]["imageTags"] == ["v1"]
+    assert outputs(deploy(aws, "repository", template, update=True)) == values
+    assert ecr.describe_images(repositoryName=values["Name"])["imageDetails"][0]["imageTags"] == ["v1"]
 
 
 def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(aws: Aws) -> None:
@@ -258,9 +258,9 @@ def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(
     client = aws.client("cloudformation")
     client.delete_stack(StackName="deletion")
     assert settled(aws, "deletion")["StackStatus"] == "DELETE_FAILED"
-    told = [(name, status) for name, status, _ in events(aws, "deletion")]
-    assert ("Emptied", "DELETE_COMPLETE") in told
-    assert ("Kept", "DELETE_SKIPPED") in told
+    statuses = [(name, status) for name, status, _ in events(aws, "deletion")]
+    assert ("Emptied", "DELETE_COMPLETE") in statuses
+    assert ("Kept", "DELETE_SKIPPED") in statuses
     assert any("cannot be deleted because it still contains images" in each for *_, each in events(aws, "deletion"))
     assert {"del-full", "del-kept"} <= set(aws.left()["repositories"])
     aws.client("ecr").batch_delete_image(repositoryName="del-full", imageIds=[{"imageTag": "v1"}])
@@ -411,16 +411,16 @@ def test_an_oci_manifest_stays_one_in_the_copy_and_fails_the_model_in_sagemakers
     for name in ("oci-asset", "oci-own"):
         aws.client("ecr").create_repository(repositoryName=name)
     Image("oci-asset", OCI).push(aws, "oci-asset", "hash")
-    own = uri("oci-own", "hash")
+    copied = uri("oci-own", "hash")
     template = serving(aws, "oci")
-    template["Resources"] |= copying(uri("oci-asset", "hash"), own)["Resources"]
-    template["Resources"]["Model"]["Properties"]["PrimaryContainer"] = {"Image": own}
+    template["Resources"] |= copying(uri("oci-asset", "hash"), copied)["Resources"]
+    template["Resources"]["Model"]["Properties"]["PrimaryContainer"] = {"Image": copied}
     template["Resources"]["Model"]["DependsOn"] = "Copy"
     assert deploy(aws, "oci", template)["StackStatus"] == "ROLLBACK_COMPLETE"
     (detail,) = aws.client("ecr").describe_images(repositoryName="oci-own")["imageDetails"]
     assert detail["imageManifestMediaType"] == OCI
     (reason,) = [reason for name, status, reason in events(aws, "oci") if (name, status) == ("Model", "CREATE_FAILED")]
-    assert f"Unsupported manifest media type {OCI} for image {own}" in reason
+    assert f"Unsupported manifest media type {OCI} for image {copied}" in reason
 
 
 def test_a_copy_to_an_immutable_tag_cannot_be_taken_back(aws: Aws) -> None:

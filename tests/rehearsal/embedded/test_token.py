@@ -57,9 +57,9 @@ def test_what_it_prints_asks_the_endpoint(aws: Aws) -> None:
 
 
 def test_as_json_it_says_when_the_token_ends(aws: Aws) -> None:
-    told = json.loads(run(aws, "spoken-to", "--json", "--expires", "5").stdout)
-    assert ask(aws, told["base_url"], told["token"]).status == 200
-    left = datetime.fromisoformat(told["expires_at"]) - datetime.now(timezone.utc)
+    answer = json.loads(run(aws, "spoken-to", "--json", "--expires", "5").stdout)
+    assert ask(aws, answer["base_url"], answer["token"]).status == 200
+    left = datetime.fromisoformat(answer["expires_at"]) - datetime.now(timezone.utc)
     assert timedelta(minutes=4) < left <= timedelta(minutes=5)
 
 

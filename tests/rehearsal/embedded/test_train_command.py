@@ -27,8 +27,8 @@ def machine(aws: Aws, name: str, *requests: dict[str, Any]) -> str:
 
 def job(**more: Any) -> dict[str, Any]:
     output = {"S3OutputPath": f"s3://{BUCKET}/models", "CompressionType": "NONE"}
-    told = {"HyperParameters": {"steps": "2"}, "OutputDataConfig": output}
-    return {key: value for key, value in request("", **(told | more)).items() if key != "TrainingJobName"}
+    defaults = {"HyperParameters": {"steps": "2"}, "OutputDataConfig": output}
+    return {key: value for key, value in request("", **(defaults | more)).items() if key != "TrainingJobName"}
 
 
 def on(instance_type: str) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def test_a_run_is_followed_to_its_artefact_with_log_and_metrics(training: Aws) -
 
 def test_as_json_it_says_what_came_of_it_and_progress_beside_it(training: Aws) -> None:
     done = train(training, machine(training, "json", job()), "--json")
-    told = json.loads(done.stdout)
-    assert (told["status"], told["metrics"]) == ("SUCCEEDED", {"train:loss": 1.5})
-    assert told["artifact"].endswith(f"/{told['jobs'][0]}/output/model/")
+    result = json.loads(done.stdout)
+    assert (result["status"], result["metrics"]) == ("SUCCEEDED", {"train:loss": 1.5})
+    assert result["artifact"].endswith(f"/{result['jobs'][0]}/output/model/")
     assert "trains" in done.stderr.splitlines()
 
 
@@ -172,8 +172,8 @@ def here(settings: Path, *arguments: str) -> Result:
 def test_the_same_script_runs_on_this_machine_with_sagemakers_folders(settings: Path) -> None:
     done = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=3", "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    found = json.loads((Path(told["model"]) / "found.json").read_text())
+    result = json.loads(done.stdout)
+    found = json.loads((Path(result["model"]) / "found.json").read_text())
     assert found == {"epochs": 3, "train": ["one.txt"], "model": "bigscience/bloom-560m"}
     again = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--set=epochs=9")
     assert again.exit_code == 1
@@ -202,14 +202,14 @@ def test_a_base_that_is_in_s3_on_aws_comes_from_a_folder_or_by_its_commit_from_t
         ({"kind": "mirrored"}, [f"--channel=model={data}"], [None, None, data]),
         ({"kind": "s3", "bucket": "my-models", "key": "mine/"}, [f"--channel=model={data}"], [None, None, data]),
     ]
-    for number, (weights, given, told) in enumerate(cases):
+    for number, (weights, given, expected) in enumerate(cases):
         tune["base_model"] = {"model": "me/model", "weights": weights, "revision": commit}
         if weights["kind"] == "s3":
             del tune["base_model"]["revision"]
         settings.write_text(json.dumps(content))
         done = here(settings, "--script", *given, f"--output={settings.parent / str(number)}")
         assert done.exit_code == 0, done.output
-        assert json.loads((settings.parent / str(number) / "model" / "told.json").read_text()) == told
+        assert json.loads((settings.parent / str(number) / "model" / "told.json").read_text()) == expected
     without = here(settings, "--script")
     assert "channel model of 'tune' is in S3: name a folder of this machine in its place" in without.stderr
 

@@ -138,7 +138,7 @@ def test_a_spot_job_whose_capacity_goes_resumes_from_its_checkpoints(training: A
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
         (
@@ -148,8 +148,8 @@ def test_a_spot_job_whose_capacity_goes_resumes_from_its_checkpoints(training: A
         ({"InputDataConfig": [channel("a", "data/"), channel("a", "data/")]}, "Duplicate channel name"),
     ],
 )
-def test_what_no_shape_says_is_refused(training: Aws, more: dict[str, Any], told: str) -> None:
-    with pytest.raises(ClientError, match=told):
+def test_what_no_shape_says_is_refused(training: Aws, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClientError, match=message):
         training.client("sagemaker").create_training_job(**request("refused", **more))
 
 
@@ -290,8 +290,8 @@ def test_a_shortage_is_the_jobs_reason(training: Aws) -> None:
 def test_a_function_that_raises_is_an_error_of_the_task(training: Aws, function: str) -> None:
     answer = training.client("lambda").invoke(FunctionName=function, Payload=b'{"do": "raise"}')
     assert answer["FunctionError"]
-    told = json.loads(answer["Payload"].read())
-    assert (told["errorType"], told["errorMessage"]) == ("ValueError", "no such thing")
+    error = json.loads(answer["Payload"].read())
+    assert (error["errorType"], error["errorMessage"]) == ("ValueError", "no such thing")
 
 
 def test_work_folders_are_removed(training: Aws) -> None:
