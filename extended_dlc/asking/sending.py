@@ -117,7 +117,7 @@ class Asker:
                 variant=got.get("InvokedProductionVariant"),
             )
 
-        return self._when_there(call)
+        return self._retried(call)
 
     def _streamed(self, body: Body) -> Answer:
         runtime = self._client("sagemaker-runtime", 490)
@@ -143,7 +143,7 @@ class Asker:
             answer.whole = time.monotonic() - began
             return answer
 
-        return self._when_there(begin)
+        return self._retried(begin)
 
     def _pieces(self, events: Any, answer: Answer, began: float) -> Iterator[bytes]:
         for event in events:
@@ -155,7 +155,7 @@ class Asker:
                 answer.first = time.monotonic() - began
             yield event["PayloadPart"]["Bytes"]
 
-    def _when_there(self, call: Callable[[], T]) -> T:
+    def _retried(self, call: Callable[[], T]) -> T:
         """Send the request; repeat it while a component has no copy or the model starts. A request starts a copy."""
         from botocore.exceptions import ClientError, EventStreamError, HTTPClientError
 

@@ -105,7 +105,7 @@ class Remains:
             "AWS::IAM::Role": lambda name: iam.get_role(RoleName=name),
         }
         asked = [(kind, name) for kind, name in self._resources if kind in look]
-        left = {f"{kind.rpartition('::')[2]} {name}" for kind, name in asked if _is_there(look[kind], name)}
+        left = {f"{kind.rpartition('::')[2]} {name}" for kind, name in asked if _exists(look[kind], name)}
         found = sagemaker.list_endpoints(NameContains=self.name)["Endpoints"]
         left |= {f"Endpoint {each['EndpointName']}" for each in found}
         if not self.gone():
@@ -139,7 +139,7 @@ def _name(physical_id: str) -> str:
     return physical_id.rpartition("/")[2] if physical_id.startswith("arn:") else physical_id
 
 
-def _is_there(look: Callable[[str], Any], name: str) -> bool:
+def _exists(look: Callable[[str], Any], name: str) -> bool:
     """Whether a resource still exists; an error other than 'not found' is raised."""
     from botocore.exceptions import ClientError
 

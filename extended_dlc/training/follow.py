@@ -57,7 +57,7 @@ class Run:
     """The names of the run's training jobs, the newest last."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    _told: str = ""
+    _said: str = ""
     _seen: set[int] = field(default_factory=set)
     _secondary: str = ""
     _next: dict[str, str | None] = field(default_factory=dict)
@@ -113,8 +113,8 @@ class Run:
 
     def _enter(self, name: str) -> None:
         what = _WHAT.get(name.rstrip("0123456789"))
-        if what is not None and what != self._told:
-            self._told = what
+        if what is not None and what != self._said:
+            self._said = what
             self.say(what)
 
     def _look_at_job(self, name: str) -> None:
