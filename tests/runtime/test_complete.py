@@ -125,7 +125,10 @@ def peft(release) -> str:
         command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", unfinished, "psutil"]
         if subprocess.run([*command, *PEFT[release]], check=False).returncode:
             pytest.skip(f"needs {' and '.join(PEFT[release])} from the package index")
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:  # another test process was faster
+            assert folder.is_dir()
     return str(folder)
 
 

@@ -95,10 +95,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.2)
             self.wfile.write(b"0\\r\\n\\r\\n")
         else:
-            told = "{} {} {}".format(os.environ.get("GREETING"), self.headers.get("Content-Type"), len(body))
+            text = "{} {} {}".format(os.environ.get("GREETING"), self.headers.get("Content-Type"), len(body))
             if self.path != "/invocations":
-                told += " at " + self.path
-            self.answer(200, told.encode(), {"X-Amzn-SageMaker-Custom-Attributes": "seen", "X-Private": "no"})
+                text += " at " + self.path
+            self.answer(200, text.encode(), {"X-Amzn-SageMaker-Custom-Attributes": "seen", "X-Private": "no"})
 
     def answer(self, status, body, headers={}):
         self.send_response(status)
