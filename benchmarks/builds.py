@@ -41,7 +41,7 @@ def _json(body: Mapping[str, Any]) -> tuple[bytes, str]:
 
 
 def server_of(commit: str, folder: Path) -> Path:
-    """The server's package as a commit had it."""
+    """The server's package from a commit."""
     archive = subprocess.run(
         ["git", "archive", commit, "docker/inference"], cwd=ROOT, stdout=subprocess.PIPE, check=True
     ).stdout
@@ -51,7 +51,7 @@ def server_of(commit: str, folder: Path) -> Path:
 
 
 def turn(image: Path, name: str, seconds: float) -> dict[str, float]:
-    """One start of a build, and what it then does."""
+    """Start a build once, and measure its start-up, memory and load."""
     task, asked = KINDS[name]
     kept = asked()
     requests = [http_request(*one) for one in kept]
@@ -81,7 +81,7 @@ def main() -> None:
         shutil.copytree(IMAGE, now, ignore=shutil.ignore_patterns("__pycache__"))
         images = dict(zip(BUILDS, (server_of(options.before, Path(folder, "before")), now, now), strict=True))
         for image in dict.fromkeys(images.values()):
-            turn(image, "bert-tiny", 0.1)  # the page cache
+            turn(image, "bert-tiny", 0.1)  # fill the page cache
         for number in range(options.rounds):
             for name in KINDS:
                 order = BUILDS[number % 3 :] + BUILDS[: number % 3]

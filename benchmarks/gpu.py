@@ -67,10 +67,10 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 
 
 class Bench:
-    """One model on one device, and what is measured of it."""
+    """The measurements of models on one device."""
 
     def __init__(self, size: str, device: str) -> None:
-        """Make the models when they are first asked for."""
+        """Each model is made at its first use."""
         self.sizes, self.device = SIZES[size], torch.device(device)
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self._llama: Any = None
@@ -88,19 +88,19 @@ class Bench:
         return self._llama
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def scheduler(self, most: int, memory: int) -> Scheduler:
-        """Ours, once it has proved the model."""
+        """Our scheduler, after it has proved that it can run the model."""
         pipeline = types.SimpleNamespace(model=self.llama, tokenizer=Tokenizer())
         made = Scheduler(pipeline, most=most, memory=lambda: memory, longest=2000)
         made.prove(list(range(2, 20)))
         return made
 
     def asked(self, chance: random.Random, tokens: int, **arguments: Any) -> Generation:
-        """A request of so many tokens, greedy unless told."""
+        """A request for so many tokens, greedy unless `arguments` say otherwise."""
         arguments = arguments or {"do_sample": False}
         length = chance.randint(self.sizes["prompt"] // 2, self.sizes["prompt"])
         prompt = [chance.randrange(3, VOCABULARY) for _ in range(length)]
@@ -108,7 +108,7 @@ class Bench:
         return Generation(tokens=prompt, arguments=arguments, plan=plan, most=tokens, ends=frozenset())
 
     def alone(self, asked: Generation) -> list[int]:
-        """The tokens that the model writes with nobody beside, greedily, by transformers."""
+        """The tokens that transformers' `generate` writes for a request alone, greedily."""
         with torch.inference_mode():
             made = self.llama.generate(
                 input_ids=torch.tensor([asked.tokens], device=self.device), max_new_tokens=asked.most, do_sample=False,
@@ -204,7 +204,7 @@ class Bench:
         }
 
     def _padded(self, count: int) -> dict[str, Any]:
-        """All wait for the longest of them."""
+        """transformers' `generate` of one padded batch: all wait for the longest text."""
         chance, written = random.Random(2), 0
         self.wait()
         start = time.perf_counter()
@@ -243,7 +243,7 @@ class Bench:
         """Out of memory: the request that needs too much ends, and those beside it do not."""
         if self.device.type != "cuda":
             return {"left out": "a CPU has no such limit"}
-        steps = self.scheduler(64, 10**12)  # as if there were no end of it
+        steps = self.scheduler(64, 10**12)  # never reached, so that the device itself runs out of memory
         free, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free) / total + 0.02))
         chance = random.Random(3)
@@ -329,7 +329,7 @@ class Bench:
         }
 
     def _rate(self, items: int, work: Callable[[], object]) -> float:
-        """How many items a second, after one run that warms up."""
+        """The rate in items per second, after one run that warms up."""
         work()
         self.wait()
         start, count = time.perf_counter(), 0
@@ -341,32 +341,32 @@ class Bench:
 
 
 class Tokenizer:
-    """As much of one as sequences ask for: each token is a word."""
+    """As much of a tokenizer as sequences need: each token is a word."""
 
     all_special_ids: tuple[int, ...] = ()
 
     def decode(self, tokens: Any, **_: Any) -> str:
-        """The words."""
+        """The tokens as words."""
         return "".join(f" w{int(token)}" for token in tokens)
 
     def convert_ids_to_tokens(self, tokens: Any) -> Any:
-        """The same as a list, or one word."""
+        """The words of a list of tokens, or of one."""
         return f"w{tokens}" if isinstance(tokens, int) else [f"w{token}" for token in tokens]
 
 
 class Job:
-    """Somebody who waits, and does not leave."""
+    """A client that waits, and does not disconnect."""
 
     def __init__(self) -> None:
         self.batch, self.queued, self.result = 0, time.perf_counter(), None
 
     def is_over(self, now: float) -> bool:
-        """Never."""
+        """It never disconnects."""
         return math.isnan(now)
 
 
 def run(steps: Scheduler, asked: list[Generation]) -> list[Any]:
-    """What each comes to, where another one joins every second step."""
+    """The results of all, where one joins the running batch every second step."""
     waiting, jobs, count = list(asked), [], 0
     while waiting or steps.is_busy:
         if waiting and steps.has_room() and count % 2 == 0:
@@ -379,7 +379,7 @@ def run(steps: Scheduler, asked: list[Generation]) -> list[Any]:
 
 
 def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What it found, or why it could not."""
+    """The result of a section, or the reason why it failed."""
     try:
         return work()
     except Exception as error:
@@ -388,7 +388,7 @@ def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Every section in turn; 1 where one of ours failed."""
+    """Run each section; 1 if one that tests our code failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--size", choices=SIZES, default="full")

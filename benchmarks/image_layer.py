@@ -78,7 +78,7 @@ def make_layer(base: Path, folder: Path, transformers: str) -> None:
 
 
 def files_of(folder: Path) -> dict[str, tuple[int, int]]:
-    """Relative path -> (size, change): what a layer is made of."""
+    """Relative path -> (size, time of change): the files that a layer is made of."""
     return {
         str(file.relative_to(folder)): (file.stat().st_size, file.stat().st_mtime_ns)
         for file in folder.rglob("*")

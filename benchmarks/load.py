@@ -20,10 +20,10 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Client:
-    """One connection, and the request that is under way on it."""
+    """One connection, with the request that is in flight on it."""
 
     def __init__(self, port: int, requests: list[bytes], first: int) -> None:
-        """Its first request is `requests[first]`."""
+        """Connect; the first request is `requests[first]`."""
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._requests, self._next = requests, first
@@ -31,14 +31,14 @@ class Client:
         self._left = 0
 
     def send(self) -> None:
-        """The next request, all of it: the other side reads while we write."""
+        """Send the next request as a whole: the server reads while this writes."""
         request = self._requests[self._next % len(self._requests)]
         self._next += 1
         self.sent = time.perf_counter()
         self.socket.sendall(request)
 
     def receive(self, buffer: bytearray) -> bool:
-        """Read what is there, in place of what the buffer held; whether the answer is complete."""
+        """Read the bytes that have arrived into the buffer; whether the response is complete."""
         received = self.socket.recv_into(buffer)
         if not received:
             raise SystemExit("the server closed a connection in the middle")
@@ -47,7 +47,7 @@ class Client:
         else:
             end = buffer.find(b"\r\n\r\n", 0, received)
             length = LENGTH.search(buffer, 0, end)
-            # no server of ours or the stock one sends a head in pieces
+            # neither our server nor the stock one sends a head in pieces
             if end < 0 or length is None or not buffer.startswith(b" 200", 8):
                 raise SystemExit(f"not an answer: {bytes(buffer[:500])!r}")
             self._left = end + 4 + int(length[1]) - received
@@ -88,7 +88,7 @@ def run(port: int, requests: list[bytes], clients: int, *, seconds: float, least
 
 
 def http_request(body: bytes, content_type: str) -> bytes:
-    """A request as it goes over the wire."""
+    """The bytes of a request on the wire."""
     head = (
         "POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -15,7 +15,7 @@ from extended_dlc import HubModel, HuggingFaceEndpoint, InvocationScaling, RealT
 MODEL = HubModel("bigscience/bloom-560m", revision="ac2ae5fab2ce3f9f40dc79b5ca9f637430d24971")
 
 PER_STACK = 50
-"""Of at most 7 resources each: CloudFormation takes 500 in a stack."""
+"""An app with endpoints of at most 7 resources each: CloudFormation takes 500 in a stack."""
 
 
 def main() -> None:

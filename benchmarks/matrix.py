@@ -68,7 +68,7 @@ PORT = 18080
 
 @dataclass(frozen=True)
 class Request:
-    """What one model is asked."""
+    """The request for one model, and a test of its response."""
 
     maker: str
     content_type: str
@@ -78,16 +78,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Row:
-    """What was seen of a release."""
+    """The result of one release."""
 
     release: str
     base: str
-    """The transformers of the base."""
+    """The transformers release of the base."""
 
     torch: str
     date: str
     build: str
-    """`ok`, or what the build said at its end."""
+    """`ok`, or the last lines of the build."""
 
     answers: dict[str, str]
     """Model -> `ok`, or what went wrong."""
@@ -146,7 +146,7 @@ def wanted() -> list[Pair]:
     """The pairs of the matrix, newest first."""
     newest: dict[str, str] = {}
     for release in releases():
-        newest[release.rpartition(".")[0]] = release  # oldest first, so the last one stays
+        newest[release.rpartition(".")[0]] = release  # oldest first, so that the newest patch of a minor stays
     minors = sorted(newest, key=lambda minor: version(newest[minor]), reverse=True)
     chosen = [*minors[:MINORS], *(minor for minor in ALSO if minor not in minors[:MINORS])]
     return [
@@ -169,12 +169,12 @@ def make_base(folder: Path, parts: tuple[str, ...]) -> None:
 
 
 def last_line(error: subprocess.CalledProcessError) -> str:
-    """What a step said at its end."""
+    """The last lines of a step's output."""
     return (error.stderr or str(error)).strip().splitlines()[-1][:300]
 
 
 def build(base: Path, layer: Path, release: str) -> str:
-    """Run the Dockerfile's steps; `ok`, or what they said."""
+    """Run the Dockerfile's steps; `ok`, or their last lines."""
     try:
         make_layer(base, layer, release)
         subprocess.run(
@@ -214,7 +214,7 @@ def serving(layer: Path, model: Path) -> Iterator[None]:
 
 
 def ask(method: str, path: str, body: bytes | None = None, content_type: str = "") -> tuple[int, bytes]:
-    """Status and body; 0 where nobody listens."""
+    """The response's status and body; status 0 if nothing listens."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)
     try:
         connection.request(method, path, body, {"Content-Type": content_type} if body else {})
@@ -240,7 +240,7 @@ def answer(layer: Path, request: Request, model: Path) -> str:
 
 
 def measure(release: str, base: str, work: Path) -> Row:
-    """One row."""
+    """Measure one release."""
     layer = work / "layer"
     shutil.rmtree(layer, ignore_errors=True)
     built = build(work / f"base-{base}", layer, release)
@@ -255,7 +255,7 @@ def measure(release: str, base: str, work: Path) -> Row:
 
 
 def page(rows: list[dict[str, Any]]) -> str:
-    """docs/matrix.md."""
+    """The text of docs/matrix.md."""
     lines = [
         "# Which releases were run",
         "",

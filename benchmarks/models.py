@@ -40,7 +40,7 @@ _RECIPES: dict[str, tuple[str, dict[str, int]]] = {
     "whisper-tiny": ("whisper", {}),
     # the sizes of openai/whisper-tiny, which has 39 million weights with its larger vocabulary
     "whisper-medium": ("whisper", WHISPER_TINY),
-    # and its positions
+    # and its number of positions
     "whisper-448": ("whisper", {**WHISPER_TINY, "max_target_positions": 448}),
 }
 
@@ -58,7 +58,7 @@ def model(name: str) -> Path:
 
 
 def precision(name: str) -> str:
-    """In which our server runs it on this CPU unless told."""
+    """The precision that our server chooses for a model on this CPU."""
     sys.path.insert(0, str(IMAGE))
     from extended_dlc_server.machine.cpu import multiplies_bfloat16
     from extended_dlc_server.machine.devices import AUTO, choose_devices
@@ -82,7 +82,7 @@ def _grow(folder: Path, sizes: dict[str, int]) -> None:
     if (folder / "generation_config.json").is_file():
         grown.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     grown.save_pretrained(folder)
-    (folder / "pytorch_model.bin").unlink()  # of the tiny one
+    (folder / "pytorch_model.bin").unlink()  # the tiny model's
 
 
 def texts(tokens: int) -> list[str]:
@@ -109,7 +109,7 @@ def sound(seconds: int) -> bytes:
 
 
 def sound_file(seconds: int) -> Path:
-    """The same as a file."""
+    """The path of a file with these bytes."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     file = FOLDER / f"{seconds}s.wav"
     if not file.is_file():

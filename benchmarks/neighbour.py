@@ -34,7 +34,7 @@ LOADS = (
 
 @contextlib.contextmanager
 def busy() -> Iterator[None]:
-    """Another process that takes a core."""
+    """Run another process that takes a whole core."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield

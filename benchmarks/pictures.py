@@ -62,7 +62,7 @@ def session(title: str, arguments: list[str]) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), legacy_windows=False)
     console.print(Text.from_ansi(f"\x1b[1m$ {title}\x1b[0m\n{output}"), soft_wrap=True)
     svg = console.export_svg(title=title, unique_id=re.sub(r"\W", "-", title))
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # which would be fetched from elsewhere
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # the font would be fetched from another site
 
 
 class Replay(Report):
@@ -94,7 +94,7 @@ def _rows() -> Iterator[Mapping[str, Any]]:
 
 
 def _measured() -> str:
-    """With what, on what and when."""
+    """The releases, the machine and the day of the measurement."""
     stages = json.loads((ROOT / "benchmarks" / "serving.json").read_text())["stages"]
     stage = stages["start"]
     return f"transformers {stage['release']}, {stage['machine']['cores']} shared cores, {stage['machine']['date']}"
@@ -170,7 +170,7 @@ def template() -> dict[str, Any]:
 
 
 _LEFT_OUT = ("AWS::IAM::Policy", "AWS::CDK::Metadata")
-"""What belongs to another box: a policy to its role."""
+"""Types that are not drawn, because they belong to another resource, as a policy to its role."""
 
 _WHAT = {
     "AWS::ECR::Repository": "ECR repository",
@@ -187,11 +187,11 @@ _COLOURS = {"AWS::ECR": ORANGE, "AWS::SageMaker": GREEN, "AWS::IAM": GREY, "AWS:
 
 
 def architecture(content: Mapping[str, Any]) -> str:
-    """The template's resources, each right of what it refers to."""
+    """Draw the template's resources, each to the right of those that it refers to."""
     resources = {key: each for key, each in content["Resources"].items() if each["Type"] not in _LEFT_OUT}
     needs = {key: _references(each) & set(resources) - {key} for key, each in resources.items()}
     labels = {key: _label(key, each) for key, each in resources.items()}
-    for key, each in resources.items():  # what is no resource, and is there before
+    for key, each in resources.items():  # and the boxes that are not in the template
         if each["Type"] == "Custom::CDKECRDeployment":
             needs[key].add("build")
             labels["build"] = ("docker build, here", "the CDK's asset repository", BLUE)
@@ -217,7 +217,7 @@ def _references(value: Any) -> set[str]:
 
 
 def _label(key: str, resource: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What it is, where it stands in the app, and its colour."""
+    """A resource's type in words, its path in the app, and its colour."""
     kind = resource["Type"]
     path = resource.get("Metadata", {}).get("aws:cdk:path", key).removeprefix("EndpointStack/")
     label = re.sub(r"[0-9a-f]{20,}\w*|[0-9A-F]{8}$", "", path.removesuffix("/Resource").removesuffix("/Default"))
@@ -226,7 +226,7 @@ def _label(key: str, resource: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Without what follows from the rest."""
+    """The dependencies without those that follow from others (transitive reduction)."""
 
     def above(key: str) -> set[str]:
         return set().union(*({each, *above(each)} for each in needs[key])) if needs[key] else set()
@@ -235,7 +235,7 @@ def _reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping[str, set[str]]) -> str:
-    """Boxes in columns: each right of what it needs, as near to it as the others leave room."""
+    """Draw boxes in columns: each to the right of its dependencies, and as near to them as there is room."""
     column: dict[str, int] = {}
 
     def column_of(key: str) -> int:
@@ -245,7 +245,7 @@ def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping
 
     for key in labels:
         column_of(key)
-    for key in labels:  # what needs nothing stands beside what needs it
+    for key in labels:  # a resource without dependencies is drawn beside the first that depends on it
         users = [column[other] for other in labels if key in needs[other]]
         if not needs[key] and users:
             column[key] = min(users) - 1

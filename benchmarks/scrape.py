@@ -29,7 +29,7 @@ TURNS = ("without", "with", "without again")
 
 @contextmanager
 def scraped(port: int, each: float = 1.0) -> Iterator[list[float]]:
-    """Ask for the metrics each second by the clock, however long an answer takes; yields how long each took."""
+    """Request the metrics each second by the clock, however long a response takes; yields the time of each."""
     over, took = threading.Event(), list[float]()
 
     def scrape() -> None:

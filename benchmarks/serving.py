@@ -46,16 +46,16 @@ Turn = Callable[[], Mapping[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long to measure."""
+    """The effort of a run."""
 
     rounds: int = 5
     hurry: bool = False
-    """Whether turns are as short as they can be."""
+    """Whether each turn is as short as possible."""
     requests: int = 2000
-    """Of one client, for its latency, over all rounds."""
+    """Number of requests of one client for its latency, over all rounds."""
 
     def seconds(self, wanted: float) -> float:
-        """Of one turn."""
+        """Seconds of one turn."""
         return 0.5 if self.hurry else wanted
 
 
@@ -64,17 +64,17 @@ QUICK = Effort(rounds=2, hurry=True, requests=100)
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Texts for one model: what `CLIENTS` clients ask."""
+    """Texts for one model, which `CLIENTS` clients send."""
 
     model: str
     task: str
     tokens: int
     seconds: float = 1.5
-    """Least of one turn; a turn is never less than one batch."""
+    """Minimum of one turn; a turn is at least one batch."""
     minutes: float = 1.5
-    """About what `throughput` takes."""
+    """About how long `throughput` takes."""
     dtype: str = ""
-    """A precision that our server is told; its own choice otherwise."""
+    """The precision that our server is configured with; empty for its own choice."""
 
     @property
     def name(self) -> str:
@@ -82,12 +82,12 @@ class Text:
 
     @property
     def name_without_dtype(self) -> str:
-        """What the other candidates are asked: they are told no precision."""
+        """The name without a precision, which the other candidates cannot be configured with."""
         return f"{self.model} {self.task} {self.tokens}"
 
     @property
     def precision(self) -> str:
-        """Of our server and of the direct call, which is its limit; the stock server has float32 alone."""
+        """The precision of our server and of the direct call, its limit; the stock server only has float32."""
         return self.dtype or precision(self.model)
 
     @property
@@ -105,7 +105,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One thing to measure, which makes rows of the table."""
+    """One measurement, which makes rows of the table."""
 
     name: str
     minutes: float
@@ -116,7 +116,7 @@ class Stage:
 
 @dataclass(kw_only=True)
 class Bench:
-    """A run: how much effort, what is known, and what to tell."""
+    """A run: its effort, the figures that exist already, and the report of its progress."""
 
     effort: Effort
     release: str = STOCK_RELEASE
@@ -128,7 +128,7 @@ class Bench:
         return self.release == STOCK_RELEASE
 
     def rounds(self, turns: Mapping[str, Turn], count: int | None = None) -> dict[str, Any]:
-        """Alternate: name -> figure -> one value a round, and how many rounds were void."""
+        """Measure the candidates in turns: name -> figure -> a value per round; and the number of void rounds."""
         wanted = count or self.effort.rounds
         values: dict[str, dict[str, list[float]]] = {name: {} for name in turns}
         void = kept = 0
@@ -196,12 +196,12 @@ def start(bench: Bench) -> list[dict[str, Any]]:
     if bench.with_stock:
         turns["stock"] = server(lambda: Stock(folder, task))
     for turn in turns.values():
-        turn()  # the page cache
+        turn()  # fill the page cache
     return [_row("start to first answer, bloom-tiny", "s", "seconds", bench.rounds(turns))]
 
 
 def latency(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
-    """What one client waits for, above the call itself."""
+    """The latency of one client above that of the call itself."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
         each = -(-bench.effort.requests // bench.effort.rounds)
@@ -227,7 +227,7 @@ def latency(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
 
 
 def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
-    """What a candidate weighs once it has answered many at once, alone on the machine."""
+    """The memory of a candidate that runs alone and has answered many requests at once."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
         of = Text(model=name, task="text-generation", tokens=32)
@@ -240,7 +240,7 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
                 with make() as process:
                     _first(process, of)
                     _load(process, of, seconds=bench.effort.seconds(2), least=CLIENTS)
-                    time.sleep(1)  # what a pause gives back
+                    time.sleep(1)  # the memory that is given back during a pause
                     return {"megabytes": process.memory / 1e6, "sharing": others}
 
             return measure
@@ -254,7 +254,7 @@ def memory(name: str) -> Callable[[Bench], list[dict[str, Any]]]:
 
 
 def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
-    """What 16 clients get."""
+    """The rate that 16 clients get."""
 
     def run(bench: Bench) -> list[dict[str, Any]]:
         tuned = bench.figures["stages"].get(f"tuning {of.name_without_dtype}") if bench.with_stock else None
@@ -275,7 +275,7 @@ def throughput(of: Text) -> Callable[[Bench], list[dict[str, Any]]]:
 
 
 def tuning(of: Text) -> Callable[[Bench], dict[str, Any]]:
-    """Workers and threads with which the stock server is fastest."""
+    """The numbers of workers and threads with which the stock server is fastest."""
 
     def run(bench: Bench) -> dict[str, Any]:
         rates: list[tuple[float, tuple[int, int]]] = []
@@ -415,7 +415,7 @@ def _makers(bench: Bench, of: Text) -> dict[str, Callable[[], Any]]:
 
 @contextlib.contextmanager
 def _running(bench: Bench, of: Text, tuned: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
-    """The candidates, each of which has answered."""
+    """The candidates, once each has answered."""
     with contextlib.ExitStack() as stack:
         makers = _makers(bench, of)
         if tuned:
@@ -436,7 +436,7 @@ def _first(process: Any, of: Text) -> None:
 
 
 def _load(process: Any, of: Text, *, seconds: float, least: int, at_once: int = CLIENTS) -> dict[str, Any]:
-    """The figures of so many clients, or of batches of that size."""
+    """The figures with so many clients, or with batches of that size."""
     order = {"seconds": seconds, "least": least, "warm": at_once}
     if isinstance(process, Direct):
         return dict(process.order(inputs=texts(of.tokens), parameters=of.parameters, batch=at_once, **order))

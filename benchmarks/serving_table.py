@@ -20,7 +20,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Target:
-    """What ours has to be, beside another candidate: a ratio, or a difference."""
+    """The target of our figure beside another candidate's: a ratio, or a difference."""
 
     beside: str
     limit: float
@@ -28,12 +28,12 @@ class Target:
     difference: bool = False
 
     def __str__(self) -> str:
-        """As in the table."""
+        """The target as it is written in the table."""
         sign = "≤" if self.at_most else "≥"
         return f"{sign} {self.limit:g} ms above" if self.difference else f"{sign} {self.limit:g}×"
 
     def met(self, value: float) -> bool:
-        """Whether the value is on the right side."""
+        """Whether the value meets the target."""
         return value <= self.limit if self.at_most else value >= self.limit
 
 
@@ -67,7 +67,7 @@ def compare(row: Mapping[str, Any], target: Target) -> tuple[float, float, float
 
 
 def table(rows: list[Mapping[str, Any]]) -> list[str]:
-    """Lines of Markdown."""
+    """The lines of the table in Markdown."""
     lines = ["| | ours | beside | target | measured | |", "|---|---|---|---|---|---|"]
     for row in rows:
         mine = row["values"]["ours"]
@@ -89,12 +89,12 @@ def table(rows: list[Mapping[str, Any]]) -> list[str]:
 
 
 def print_table(rows: list[Mapping[str, Any]]) -> None:
-    """For the one who waits."""
+    """Print the table during a run."""
     print("\n".join(table(rows) if rows else []), flush=True)
 
 
 def write_table(figures: Mapping[str, Any]) -> None:
-    """Into README.md, between its marks."""
+    """Write the table into README.md, between its marks."""
     parts: list[str] = []
     done = [stage for stage in figures["stages"].values() if "rows" in stage]
     for release in dict.fromkeys(stage["release"] for stage in done):
@@ -104,7 +104,7 @@ def write_table(figures: Mapping[str, Any]) -> None:
 
 
 def write_between(mark: str, lines: Sequence[str]) -> None:
-    """Into README.md, in place of what stands between the marks."""
+    """Replace what is between the marks in README.md."""
     begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     head, rest = README.read_text().split(begin)
     README.write_text("\n".join([head + begin, "", *lines, "", end + rest.split(end)[1]]))

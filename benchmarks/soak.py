@@ -39,12 +39,12 @@ PAUSE_SECONDS = 0.05
 """A client's pause, on average: the servers are busy and idle in turn."""
 BAD = 0.05
 NOISE_BYTES = 1_500_000
-"""Growth over the whole time that does not count: one step of the allocator is as large, wherever it falls."""
+"""Growth over the whole time that does not count: a single step of the allocator is as large, at any time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A request, and what has to come back."""
+    """A request, and the response that it must have."""
 
     body: bytes
     content_type: str = "application/json"
@@ -54,7 +54,7 @@ class Question:
 
 @dataclass(kw_only=True)
 class Soaked:
-    """A server, what it is asked, and what came of it."""
+    """A server, the requests that it gets, and the results."""
 
     name: str
     server: Ours
@@ -65,7 +65,7 @@ class Soaked:
     memory: list[tuple[float, int]] = field(default_factory=list)
 
     def ask_until(self, deadline: float, seed: int) -> None:
-        """One client."""
+        """Send requests as one client until the deadline."""
         chance = random.Random(seed)
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=120)
         while time.monotonic() < deadline:
@@ -87,7 +87,7 @@ class Soaked:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, but for the last digits of numbers: a batch adds them up in another order."""
+    """Whether two answers are equal but for the last digits: a batch adds numbers up in another order."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, abs_tol=1e-4)
     if isinstance(one, list) and isinstance(other, list):
@@ -148,7 +148,7 @@ def _student(free: float) -> float:
 
 
 def generation() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Question]]:
-    """Prompts of all lengths; bad requests of all kinds."""
+    """A server of text generation: prompts of all lengths, and bad requests of all kinds."""
     asked = [
         (text, {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False})
         for tokens, count in ((8, 32), (32, 16), (128, 4))
@@ -166,7 +166,7 @@ def generation() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Quest
 
 
 def classification() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Question]]:
-    """Texts of all lengths, and texts that are too long."""
+    """A server of classification: texts of all lengths, and texts that are too long."""
     asked: list[tuple[Any, dict[str, Any]]] = [(text, {}) for tokens in (8, 32, 128) for text in texts(tokens)]
     bad = [
         Question(body=json.dumps({"inputs": " ".join(["the"] * 600)}).encode(), status=400),
@@ -178,7 +178,7 @@ def classification() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Q
 
 
 def speech() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Question]]:
-    """Sounds of several lengths; sounds that are none."""
+    """A server of speech: sounds of several lengths, and bodies that are no sound."""
     asked: list[tuple[Any, dict[str, Any]]] = [(str(sound_file(seconds)), {}) for seconds in (1, 2, 3, 10)]
     bad = [
         Question(body=b"RIFF no sound", content_type="audio/wav", status=400),
@@ -192,12 +192,12 @@ def speech() -> tuple[str, str, list[tuple[Any, dict[str, Any]]], list[Question]
 def _question(task: str, asked: Any, parameters: dict[str, Any], answer: Any) -> Question:
     if task == "automatic-speech-recognition":
         return Question(body=Path(asked).read_bytes(), content_type="audio/wav", answer=answer)
-    # what one text gets alone and in a batch has one shape in our server
+    # our server answers a text in the same shape alone and in a batch
     return Question(body=json.dumps({"inputs": asked, "parameters": parameters}).encode(), answer=answer)
 
 
 def soak(minutes: float) -> list[Soaked]:
-    """Run it, with a line a minute."""
+    """Run the soak; prints a line each minute."""
     with contextlib.ExitStack() as stack:
         soaked = []
         for name, task, asked, bad in (generation(), classification(), speech()):
@@ -240,7 +240,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves no server behind
     if options.minutes < 2:
         sys.exit(f"--minutes ({options.minutes:g}) must be 2 or more: the first tells nothing, memory still fills up")
-    os.nice(10)  # a soak is in no hurry, and others may be
+    os.nice(10)  # a low priority: other programs of the machine go first
     settled = 300 if options.minutes >= 15 else 60
     failures, rows = [], []
     for one in soak(options.minutes):

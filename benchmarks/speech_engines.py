@@ -29,7 +29,7 @@ START = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"
 
 
 def engine() -> Any:
-    """The module, from a folder of its own."""
+    """The module, imported from a folder with this package alone."""
     folder = CACHE / ENGINE
     if not folder.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
@@ -42,7 +42,7 @@ def engine() -> Any:
 
 
 def converted(module: Any, source: Path) -> Path:
-    """The model's weights as the engine reads them."""
+    """The model's weights in CTranslate2's format."""
     folder = FOLDER / f"{source.name}-{ENGINE}"
     if not folder.is_dir():
         shutil.rmtree(f"{folder}.new", ignore_errors=True)
@@ -52,7 +52,7 @@ def converted(module: Any, source: Path) -> Path:
 
 
 def ours(source: Path, dtype: str, features: Any) -> Callable[[int], Any]:
-    """What the in-image server calls: generate of a padded batch, in a precision."""
+    """`generate` of transformers with a padded batch, as the in-image server calls it."""
     import torch
     import transformers
 
@@ -77,7 +77,7 @@ def ours(source: Path, dtype: str, features: Any) -> Callable[[int], Any]:
 def theirs(
     module: Any, folder: Path, precision: str, features: Any, start: Sequence[int], end: int
 ) -> Callable[[int], Any]:
-    """The same by the engine."""
+    """The same batch with CTranslate2."""
     made = module.models.Whisper(str(folder), device="cpu", compute_type=precision, intra_threads=1, inter_threads=1)
 
     def run(size: int) -> Any:
@@ -94,7 +94,7 @@ def theirs(
 
 
 def main() -> None:
-    """Every engine and precision, round by round."""
+    """Measure each engine and precision, round by round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)

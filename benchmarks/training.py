@@ -39,11 +39,11 @@ Times = tuple[float, float, float]
 
 PARTS = ("start to first step", "last step to end", "CPU time")
 ENTRY = "bash -m start_with_right_hostname.sh train"
-"""What the image's entry point runs."""
+"""The command that the image's entry point runs."""
 
 
 def timed(command: list[str], environment: dict[str, str]) -> Times:
-    """Run a training, and tell its times by the lines that Trainer logs."""
+    """Run a training; its times are those of the lines that Trainer logs."""
     begun = time.monotonic()
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -63,7 +63,7 @@ def timed(command: list[str], environment: dict[str, str]) -> Times:
 
 @contextmanager
 def running(engine: str, command: list[str], environment: dict[str, str]) -> Iterator[str]:
-    """A container that does nothing until it is removed; its name."""
+    """Start a container that only sleeps; yields its name, and removes it at the end."""
     (name,) = [each.removeprefix("--name=") for each in command if each.startswith("--name=")]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     try:
@@ -73,7 +73,7 @@ def running(engine: str, command: list[str], environment: dict[str, str]) -> Ite
 
 
 class Bench:
-    """The candidates, each in a fresh folder a turn."""
+    """The candidates; each turn has a fresh folder."""
 
     def __init__(self, image: str, model: Path, steps: int) -> None:
         self.image = image
@@ -115,7 +115,7 @@ class Bench:
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure all candidates, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image", required=True)
     parser.add_argument("--model", type=Path, required=True)

@@ -47,7 +47,7 @@ IMAGE = ROOT / "docker" / "inference"
 BUCKET = "extended-dlc-models-123456789012-us-east-1"
 REQUIREMENTS = b"sentencepiece\n"
 LAYER_BYTES = 93_100_000
-"""What image_layer.py measures, before it is compressed for the push."""
+"""The layer's size as image_layer.py measures it, before its compression for the push."""
 
 FEWER, DISK_SPEED = 20, 1.3
 BLOOM_BYTES, TUTORIAL_HOURS = 352e9, 12
@@ -73,7 +73,7 @@ def make_model(folder: Path, gigabytes: float) -> None:
 
 
 class World:
-    """The Hub, S3, and a count of what the user's machine moves."""
+    """The Hub, S3, and a count of the bytes that the user's machine transfers."""
 
     def __init__(self, root: Path, hub_address: str, aws: str) -> None:
         self.root, self.hub, self.aws = root, hub_address, aws
@@ -85,12 +85,12 @@ class World:
         self.prefix = f"models/acme/large/{self.commit}/"
 
     def upload(self, key: str, file: Path) -> None:
-        """From the user's machine."""
+        """Upload a file from the user's machine."""
         self.up += file.stat().st_size
         self.s3.upload_file(str(file), BUCKET, key)
 
     def deliver(self, key: str, model: Path) -> None:
-        """What SageMaker does before the container starts: unpack an archive, or copy a prefix."""
+        """Do what SageMaker does before it starts the container: unpack an archive, or copy a prefix."""
         model.mkdir(parents=True)
         if key.endswith("/"):
             listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=key)["Contents"]
@@ -229,7 +229,7 @@ def measure(world: World, way: str) -> dict[str, float]:
 
 
 def copy_and_load(world: World) -> float:
-    """What disk speed is: a plain copy of the files, and the direct load of the copy."""
+    """The speed of the disk: a plain copy of the files, and the direct load of the copy."""
     with tempfile.TemporaryDirectory(dir=world.root) as folder:
         started = time.monotonic()
         shutil.copytree(world.model, Path(folder) / "ml" / "model")
@@ -268,7 +268,7 @@ def world_of(gigabytes: float) -> Iterator[World]:
 
 
 def bloom_line(medians: dict[str, dict[str, float]], size: float) -> str:
-    """BLOOM 176B by the rates measured here."""
+    """The times of BLOOM 176B, computed from the measured rates."""
     scale = BLOOM_BYTES / size
     packing, copying, code = (medians[way]["first_before_start"] for way in ("repackaged", "mirrored", "code only"))
     work, line, copy = packing * scale / 3600, 2 * BLOOM_BYTES / LINE_BYTES_A_SECOND / 3600, copying * scale / 3600
