@@ -106,30 +106,29 @@ class TrainingInstances:
     that SageMaker does not train on, and for types that do not compute with the same kind of accelerator."""
 
     count: int = 1
-    """How many instances train together. ValueError for several without `distribution`. Default: one."""
+    """The number of instances that train together. ValueError for several without `distribution`. Default: one."""
 
     distribution: Literal["torchrun"] | None = None
     """How processes are started: `torchrun` starts one for each GPU of each instance. Default: one process in all,
     which Trainer spreads over the GPUs of an instance."""
 
     volume_gb: int = 100
-    """Size of the volume of each instance, 1 to 16384 GB, which types with storage of their own do without. Default:
-    100 GB."""
+    """Size of the volume of each instance, 1 to 16384 GB; types with local storage have no volume. Default: 100 GB."""
 
     spot: bool = False
-    """Whether spare capacity is used, which costs less and can be taken away: SageMaker stops the container, and starts
-    it again where there is capacity. ValueError without `checkpoints`. Default: no."""
+    """Whether managed spot capacity is used, which costs less and can be reclaimed: SageMaker stops the container, and
+    starts it again when there is capacity. ValueError without `checkpoints`. Default: no."""
 
     checkpoints: bool = False
-    """Whether `/opt/ml/checkpoints` is kept in S3 while the job runs, and is there again when it is started anew: write
-    Trainer's `output_dir` there, and resume from it. Each run has a folder of its own. Default: no."""
+    """Whether SageMaker copies `/opt/ml/checkpoints` to S3 while the job runs, and back when it starts the job again:
+    write Trainer's `output_dir` there, and resume from it. Each run has its own prefix. Default: no."""
 
     max_runtime_seconds: int = DAY_SECONDS
     """How long the training may take, 1 s to 28 days. Default: a day."""
 
     max_wait_seconds: int | None = None
-    """How long it may take with the waits for spare capacity. ValueError without `spot`, and for less than
-    `max_runtime_seconds`. Default: twice `max_runtime_seconds`, with `spot`."""
+    """How long the training may take with the waits for spot capacity. ValueError without `spot`, and for less
+    than `max_runtime_seconds`. Default: twice `max_runtime_seconds`, with `spot`."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse, or what would train less than it costs."""
@@ -186,7 +185,7 @@ class TrainingInstances:
 
     @property
     def found(self) -> tuple[Instance, ...]:
-        """What is known of them."""
+        """The facts on the instance types."""
         return tuple(find_training_instance(name) for name in self.instance_types if not is_token(name))
 
 
@@ -195,31 +194,31 @@ class S3Data:
     """Files in S3 that a container finds in a folder: a channel of a training."""
 
     bucket: s3.IBucket
-    """Where they are; in the job's region. A key of the bucket's own is granted with it."""
+    """The bucket, in the job's region. The role may also use the bucket's KMS key."""
 
     prefix: str
-    """The part of their keys before their names, with its `/` at the end. ValueError for anything else."""
+    """The prefix of the objects' keys, with its `/` at the end. ValueError for anything else."""
 
     def __post_init__(self) -> None:
-        """Refuse what is no prefix."""
+        """Refuse a value that is no prefix."""
         require("prefix", self.prefix, check_prefix)
 
 
 def check_prefix(prefix: str) -> None:
-    """Refuse what is no prefix of files; the error completes "`prefix` (<value>) …"."""
+    """Refuse a value that is no prefix of objects; the error completes "`prefix` (<value>) …"."""
     if not prefix or not prefix.endswith("/") or prefix.startswith(("/", "s3:")):
         raise ValueError(
-            "is not a folder of files: give the part of their keys before their names, with its '/' at the end, "
-            "without 's3://' and the bucket, as 'data/train/'"
+            "is not a prefix: give the start of the objects' keys up to a '/', without 's3://' and the bucket, "
+            "as 'data/train/'"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSchedule:
-    """When a training runs by itself."""
+    """A schedule that starts a training."""
 
     expression: str
-    """When, in the words of EventBridge Scheduler: `cron(0 3 ? * SUN *)` or `rate(7 days)`. ValueError for another."""
+    """An expression of EventBridge Scheduler: `cron(0 3 ? * SUN *)` or `rate(7 days)`. ValueError for another."""
 
     timezone: str = "UTC"
     """IANA name of the time zone that a `cron` is in. Default: UTC."""

@@ -322,7 +322,7 @@ def test_a_gate_has_one_bound_and_a_channel_a_folder() -> None:
     with pytest.raises(ValueError, match=r"'margin' \(-1\) must be 0 or more"):
         EvaluationGate(metric="loss", at_most=1, margin=-1)
     for prefix in ("", "train", "/train/", "s3://bucket/train/"):
-        with pytest.raises(ValueError, match=r"'prefix' \(.*\) is not a folder of files: give .* as 'data/train/'"):
+        with pytest.raises(ValueError, match=r"'prefix' \(.*\) is not a prefix: give .* as 'data/train/'"):
             S3Data(object(), prefix)  # type: ignore[arg-type]
 
 
