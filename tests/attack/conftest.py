@@ -31,13 +31,13 @@ from tests.runtime.conftest import (  # noqa: F401 - fixtures
 )
 
 MOST_SERVERS = 2
-"""Servers that run at a time: there are two cores."""
+"""The number of servers that run at once: CI has two cores."""
 
 DEADLINE = 3
 """Seconds that an answer may take from the attacked servers."""
 
 STARTING = 8
-"""Seconds for the start of a server, beside the share of a kind."""
+"""Seconds for the start of a server, in addition to the share of its kind."""
 
 GIGABYTE = 1024**3
 
@@ -51,9 +51,9 @@ def minutes(config: pytest.Config) -> float:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Only where they are asked for: they take the machine."""
+    """Run the attacks only if the command names this folder: they load the whole machine."""
     here = Path(__file__).parent
-    if minutes(config):  # what no other test asks comes first
+    if minutes(config):  # first the tests of what no other suite covers
         last = {"test_security_md.py": -1, "test_health.py": 1, "test_connections.py": 2}
         kinds = list(TARGETS)
 
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `kind` is asked of each server, all tests of one before those of the next."""
+    """A test that takes `kind` runs against each server; all tests of one run before those of the next."""
     if "kind" in metafunc.fixturenames:
         short = minutes(metafunc.config) > 0
         kinds = [kind for kind, target in TARGETS.items() if target.in_short or not short]
@@ -93,7 +93,7 @@ def began() -> float:
 
 @pytest.fixture(scope="session")
 def seconds_left(request: pytest.FixtureRequest, began: float) -> Callable[[float], float]:
-    """How long a test may that could go on: so many seconds, or its share of `--minutes`."""
+    """The seconds that an open-ended test may take: those it wants, or its share of `--minutes`."""
 
     def left(wanted: float) -> float:
         given = minutes(request.config)
@@ -110,7 +110,7 @@ def first_asked() -> dict[str, float]:
 
 @pytest.fixture(autouse=True)
 def within_minutes(request: pytest.FixtureRequest, began: float, first_asked: dict[str, float]) -> None:
-    """Each kind has its share of the minutes that were given; what comes later is left to the whole suite."""
+    """Each kind has its share of `--minutes`; what does not fit is skipped, and runs in the whole suite."""
     seconds, now = 60 * minutes(request.config), time.monotonic()
     if not seconds or request.path.name == "test_security_md.py":
         return
@@ -127,7 +127,7 @@ def within_minutes(request: pytest.FixtureRequest, began: float, first_asked: di
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny model, which is written when it is first asked for."""
+    """The folder of a tiny model, which is made at its first use."""
     folder = tmp_path_factory.mktemp("attacked")
 
     def make(model: str) -> Path:
@@ -141,7 +141,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def serve(start_server: Start, made: Callable[[str], Path]) -> Callable[..., Attacked]:  # noqa: F811
-    """The server of a target, which stays until others have taken its place."""
+    """The server of a target; it runs until newer ones exceed `MOST_SERVERS`."""
     running: dict[str, Attacked] = {}
 
     def start(kind: str) -> Attacked:
@@ -160,14 +160,14 @@ def serve(start_server: Start, made: Callable[[str], Path]) -> Callable[..., Att
 
 
 class Attacked:
-    """A server and what it is known to answer."""
+    """A server, with a control request and its answer."""
 
     def __init__(self, server: Server, kind: str, target: Target) -> None:
         self.server, self.kind, self.target = server, kind, target
         self.control = server.ask(target.control)
         assert self.control.status == 200, self.control.body
         mapped = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
-        # a bomb ends in a figure here, and not in the end of the machine
+        # a limit, so that a decompression bomb fails a test and not the machine
         most = mapped + 6 * GIGABYTE
         resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
         self.answers_alike = server.ask(target.control).body == self.control.body
@@ -179,7 +179,7 @@ class Attacked:
         )
 
     def check(self, body: Any = None) -> None:
-        """The server is there and answers its control request as before."""
+        """Assert that the server runs and answers its control request as before."""
         assert self.server.process.poll() is None, (shortened(body), self.server.log[-2000:])
         answer = self.ask(self.target.control)
         assert answer.status == 200, (shortened(body), answer.body)
@@ -187,19 +187,19 @@ class Attacked:
             assert answer.body == self.control.body, shortened(body)
 
     def expect_honesty(self, body: Body | bytes, timeout: float = 30) -> Answer:
-        """A request of whatever kind: an answer, or an error that is the caller's and says what to do."""
+        """Send any request; assert an answer, or a caller's error that says what to do."""
         answer = self.ask(body, timeout)
         assert answer.status < 500 or answer.status == 507, (shortened(body), answer.status, answer.body[:500])
         if answer.status >= 400:
             message = answer.error[2]
             assert 20 < len(message) < 4000, (shortened(body), message)
-            # on a GPU an index that is out of range is the end of the process
+            # on a GPU an index out of range ends the process
             assert "IndexError" not in message, (shortened(body), message)
         return answer
 
     @property
     def resident(self) -> int:
-        """Megabytes."""
+        """The server's resident memory in megabytes."""
         status = Path(f"/proc/{self.server.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
 
@@ -215,7 +215,7 @@ def attacked(kind: str, serve: Callable[[str], Attacked]) -> Attacked:
 
 
 class Listener:
-    """What must not be reached: a port on which nobody may call, and a file that nobody may open."""
+    """A port that the server must not connect to, and a file that it must not open."""
 
     def __init__(self, folder: Path) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))

@@ -58,7 +58,7 @@ def chat(folder: Path) -> None:
 
 
 def gpt2(folder: Path) -> None:
-    """A table of 64 positions for prompt and answer together."""
+    """A model with a table of 64 positions for prompt and answer together."""
     words = letters(folder, {**NAMES, "pad_token": "<pad>"})
     torch.manual_seed(1)
     sizes = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
@@ -67,7 +67,7 @@ def gpt2(folder: Path) -> None:
 
 
 def roberta(folder: Path, head: str, **more: Any) -> None:
-    """62 positions of a table of 64, and a tokenizer that names no limit."""
+    """A model with 62 usable positions in a table of 64, and a tokenizer without a limit."""
     words = letters(folder, ROBERTA)
     torch.manual_seed(1)
     config = transformers.RobertaConfig(
@@ -77,7 +77,7 @@ def roberta(folder: Path, head: str, **more: Any) -> None:
 
 
 def ctc(folder: Path) -> None:
-    """A Wav2Vec2 that spells."""
+    """A Wav2Vec2 that writes letters (CTC)."""
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijkl"])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
@@ -88,7 +88,7 @@ def ctc(folder: Path) -> None:
 
 
 def csm(folder: Path) -> None:
-    """A CSM, whose pipeline hands all that it gets to `generate`."""
+    """A CSM, whose pipeline passes all parameters on to `generate`."""
     words = letters(folder, {**NAMES, "pad_token": "<pad>"})
     sizes = {**SMALL, "head_dim": 16, "num_key_value_heads": 2}
     codec = transformers.MimiConfig(

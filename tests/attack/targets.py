@@ -1,4 +1,4 @@
-"""What is attacked: a server for each kind of task, how it is asked, and what it is asked with in bad faith."""
+"""The targets: a server for each kind of task, with its control request and its malicious requests."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Target:
 
     release: str = NEWEST
     in_short: bool = False
-    """Whether it belongs to the part of the suite that has three minutes."""
+    """Whether `--minutes` includes it."""
 
     costly: tuple[Body, ...] = ()
     """Requests that ask for more time or memory than there is."""
 
     wrong: tuple[Body, ...] = ()
-    """Requests whose content is the caller's mistake."""
+    """Requests with a mistake of the caller."""
 
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -47,7 +47,7 @@ def png(size: tuple[int, int] = (40, 30), mode: str = "RGB") -> str:
 
 
 def blank(width: int, height: int) -> str:
-    """A PNG of one bit a pixel: 90 million of them are 11 KB."""
+    """A PNG with one bit per pixel: 90 million pixels are 11 KB."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -564,7 +564,7 @@ TARGETS = {
 
 
 def places(value: Any, put: Any) -> Iterator[Any]:
-    """The value with `put` in place of each of its parts, and of itself."""
+    """Yield the value with `put` in place of each of its parts, and `put` itself."""
     yield put
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in list(parts):

@@ -1,4 +1,4 @@
-"""Connections in bad faith: what is not a request takes no memory, no place and no time from those that are."""
+"""Malicious connections: invalid requests take no memory, no connections and no time from valid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that answers otherwise than it did serves nobody for long, and bad requests alone do not make it one."""
+"""A model whose answers change is soon unhealthy; bad requests alone do not make it unhealthy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def breaking(start_server, made):
 
 def test_a_model_that_was_broken_ends_the_process_after_failures_in_a_row(breaking):
     assert breaking.ask(GOOD).status == 200
-    assert breaking.ask(BREAKS).status == 200  # nothing fails, so nobody has noticed
+    assert breaking.ask(BREAKS).status == 200  # nothing fails, so that the change is not noticed yet
     for _ in range(3):
         assert breaking.ask(FAILS).status == 400
     assert breaking.wait_for_status(500, seconds=5) == 500

@@ -1,4 +1,4 @@
-"""Random requests from the table of parameters and around it, and random inputs: each is answered in good order."""
+"""Random requests, with parameters inside and outside the table, and random inputs: each gets a proper response."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANY_JSON = st.recursive(
 
 
 def requests_of(attacked) -> st.SearchStrategy:
-    """Mostly right, for a request that is refused at once asks nothing of what stands behind."""
+    """Mostly valid requests: one that is refused at once tests nothing behind the first check."""
     control = attacked.target.control
     table = table_of(attacked.kind)
     right = [(name, value) for name, rule in table.items() for value in edges(rule)]
@@ -79,7 +79,7 @@ def test_random_requests_are_answered_and_change_nothing(attacked, seconds_left)
     assert attacked.server.ping() == 200
     assert attacked.resident < before + 300
     assert "Traceback" not in attacked.server.log
-    # whatever was sent has made no label of its own: of codes and statuses there are the server's
+    # no request has added a label: codes and statuses are the server's alone
     metrics = attacked.server.request("GET", "/metrics")
     assert metrics.status == 200
     codes = set(re.findall(rb'^extended_dlc_errors_total\{code="(.*)"\}', metrics.body, re.MULTILINE))

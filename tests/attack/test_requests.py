@@ -1,4 +1,4 @@
-"""Requests in bad faith against a server of each kind of task: none runs code, reads a file or changes the model."""
+"""Malicious requests to a server of each kind of task: none runs code, reads a file or changes the model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ FORGED = (
 
 
 def edges(rule: Any) -> Iterator[Any]:
-    """Values that a rule takes, at its bounds."""
+    """Valid values at the bounds of a rule."""
     match rule:
         case Flag():
             yield from (True, False)
@@ -213,7 +213,7 @@ def test_whatever_the_json_is_the_answer_is_honest(attacked, body):
 
 @pytest.mark.long
 def test_no_request_takes_more_memory_than_there_is(attacked):
-    """Sixteen at once of each costly request: all are answered, and what they took is given back."""
+    """Each costly request, sixteen times at once: all are answered, and their memory is freed."""
     before = attacked.resident
     for body in attacked.target.costly:
         answers = together(attacked, [body] * 16, timeout=120)
@@ -241,7 +241,7 @@ def test_who_leaves_frees_the_model_for_the_next(attacked):
     for body in attacked.target.costly:
         data = json.dumps(body).encode()
         if len(data) > 1_000_000:
-            continue  # whose decoding may go on for a second or two
+            continue  # decoding such a body may go on for a second or two
         with socket.create_connection(("127.0.0.1", attacked.server.port)) as connection:
             head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
             connection.sendall(head + data)
@@ -277,7 +277,7 @@ def test_the_log_cannot_be_forged_and_holds_nothing_of_a_request(attacked):
             assert json.loads(line).get("mark") is None
         else:
             assert MARK not in line
-    assert attacked.server.log.count("hf_secretsecretsecret") <= 1  # the id that a caller chose
+    assert attacked.server.log.count("hf_secretsecretsecret") <= 1  # the inference id, which the caller chooses
 
 
 def test_a_stream_of_bad_requests_does_not_make_the_model_unhealthy(attacked):
