@@ -78,7 +78,7 @@ def request_of(task: str) -> dict[str, Any]:
 
 
 def outcome(task: str, folder: Path) -> dict[str, Any]:
-    """What an endpoint of this task and a model of its own would come to."""
+    """Load a model of the task as an endpoint does; return its answer, or the reason of its refusal."""
     tiny_tasks.make(task, folder / "model")
     try:
         (model,) = load_pipelines(Settings(model_folder=folder / "model", task=task))

@@ -1,4 +1,4 @@
-"""Tiny models that say what they are made to say: each token has one that follows it, whatever stands before.
+"""Tiny models that generate prescribed texts: each token is followed by a fixed one, whatever comes before it.
 
 A Llama whose layers add nothing: the embedding of a token is a unit vector, and the head has the next token's in its
 place. The tokenizer has a token for each piece of text that is to be said.
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def make_chain(folder: Path, chains: Iterable[tuple[str, ...]], template: str, special: Iterable[str] = ()) -> Path:
-    """A model that says the rest of a chain once it has read its first piece, and then ends.
+    """A model that continues a chain of pieces from the first one to its end, and then stops.
 
     Pieces are tokens of their own; those in `special` are special ones, which decoding leaves out.
     """

@@ -1,4 +1,4 @@
-"""The in-image server as a process of its own, with real tiny models and both ends of the transformers range."""
+"""The in-image server as a process, with real tiny models and both ends of the transformers range."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "docker" / "inference"
 sys.path.insert(0, str(IMAGE))  # the server's pure parts are tested in this process
-sys.path.append(str(Path(__file__).parent))  # what makes models, beside the tests
+sys.path.append(str(Path(__file__).parent))  # the modules that make models are beside the tests
 
 NEWEST, OLDEST = "5.23.0", "4.46.3"
 OVERLAY = ROOT / ".cache" / f"transformers-{OLDEST}"
@@ -33,7 +33,7 @@ OVERLAY_REQUIREMENTS = (f"transformers=={OLDEST}", "tokenizers==0.20.3", "huggin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without torch the pure parts are still tested."""
+    """Skip the tests that need models where torch or transformers is missing."""
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
@@ -56,7 +56,7 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str, str]:
-        """Status, code and message of an error, whose body has one shape."""
+        """Status, code and message of an error; asserts the shape of its body."""
         assert set(self.json) == {"error"}
         assert set(self.json["error"]) == {"code", "message"}
         return self.status, self.json["error"]["code"], self.json["error"]["message"]
@@ -73,7 +73,7 @@ class Server:
         return self._log.read_text()
 
     def tells(self, text: str, seconds: float = 5, since: int = 0) -> bool:
-        """Whether the log has the text, or gets it soon: what a request leaves is written after its response."""
+        """Whether the log has the text, or gets it soon: a request is logged after its response."""
         deadline = time.monotonic() + seconds
         while text not in self.log[since:] and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -81,12 +81,12 @@ class Server:
 
     @property
     def request_lines(self) -> list[dict[str, Any]]:
-        """The log's lines about requests; the last ones may still be to come."""
+        """The log's lines about requests; the last ones may not be written yet."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
     def lines_of(self, ask: Callable[[], Any], count: int = 1) -> list[dict[str, Any]]:
-        """The lines of `count` requests, each of which is written after its response."""
-        time.sleep(0.1)  # the line of a request before may be on its way
+        """The lines of `count` requests; each line is written after the response."""
+        time.sleep(0.1)  # the line of an earlier request may not be written yet
         before = len(self.request_lines)
         ask()
         deadline = time.monotonic() + 5
@@ -127,7 +127,7 @@ class Server:
         return self
 
     def wait_for_status(self, status: int, seconds: float = 60) -> int | None:
-        """The status of `/ping`, once it is the wanted one or never will be."""
+        """The last status of `/ping`, once it is `status`, the process has ended, or the time is over."""
         deadline, last = time.monotonic() + seconds, None
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
@@ -164,12 +164,12 @@ def ffmpeg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def overlay() -> Path:
-    """transformers' oldest supported release, to be put in front of the installed one."""
+    """A folder with transformers' oldest supported release, for the front of PYTHONPATH."""
     return _kept_packages(OVERLAY.name, *OVERLAY_REQUIREMENTS, dependencies=False)
 
 
 class Clients:
-    """A process with an unmodified client, asked line by line."""
+    """A process with an unmodified client, which makes one call for each line of its input."""
 
     def __init__(self, program: Path, packages: Path) -> None:
         self._process = subprocess.Popen(
@@ -181,7 +181,7 @@ class Clients:
         )
 
     def __call__(self, server: Server) -> Callable[..., Any]:
-        """Calls of the client whose base URL is the server's."""
+        """A function that makes calls with this server's base URL."""
         return lambda call, **arguments: self._ask(f"http://127.0.0.1:{server.port}/v1", call, arguments)
 
     def _ask(self, base_url: str, call: str, arguments: dict[str, Any]) -> Any:
@@ -199,7 +199,7 @@ class Clients:
 
 @pytest.fixture(scope="session")
 def openai_client() -> Iterator[Clients]:
-    """The openai package, as PyPI has it."""
+    """The unmodified openai package from PyPI."""
     packages = _kept_packages(f"openai-{OPENAI}", f"openai=={OPENAI}")
     clients = Clients(Path(__file__).parent / "openai_client.py", packages)
     yield clients
@@ -208,12 +208,12 @@ def openai_client() -> Iterator[Clients]:
 
 @pytest.fixture(scope="session")
 def kept_packages() -> Callable[..., Path]:
-    """Makes a folder of packages beside the installed ones, once."""
+    """Makes a folder of packages, once, without installing them in the environment."""
     return _kept_packages
 
 
 def _kept_packages(name: str, *requirements: str, dependencies: bool = True) -> Path:
-    """A folder of packages beside the installed ones, made once."""
+    """A folder of packages, made once, outside the environment."""
     folder = ROOT / ".cache" / name
     if not folder.is_dir():
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -223,14 +223,14 @@ def _kept_packages(name: str, *requirements: str, dependencies: bool = True) -> 
         )
         try:
             unfinished.rename(folder)
-        except OSError:  # another test process was faster
+        except OSError:  # another test process has made it in the meantime
             assert folder.is_dir()
     return folder
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny random models, the ones with which the image proves itself."""
+    """A folder with tiny random models: those with which the image's build tests the server."""
     folder = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, IMAGE / "tiny_models.py", folder], check=True, capture_output=True)
     _make_misbehaving(folder)
@@ -279,7 +279,7 @@ def start_server(
             server.process.wait()
 
 
-# CI asks the oldest release of what depends on it most, and the newest of everything; `make test` asks both
+# CI tests all with the newest release, and with the oldest what depends on it most; `make test` tests all with both
 RELEASES = [NEWEST] if os.environ.get("EXTENDED_DLC_TEST_NEWEST_ONLY") else [NEWEST, OLDEST]
 
 
@@ -291,7 +291,7 @@ def release(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def server_path(overlay: Path, release: str) -> str:
-    """PYTHONPATH for a program that imports the server's modules, with that release."""
+    """PYTHONPATH for a program that imports the server's modules and this release."""
     return os.pathsep.join([*([str(overlay)] if release == OLDEST else []), str(IMAGE)])
 
 
@@ -302,7 +302,7 @@ def bloom(start_server: Start, release: str) -> Server:
 
 @pytest.fixture(scope="session")
 def whisper(start_server: Start, release: str) -> Server:
-    # a tiny random model may advance through a minute of sound by hundredths of a second
+    # a tiny random model may advance by hundredths of a second through a minute of sound, which takes long
     return start_server("whisper", release, EXTENDED_DLC_ANSWER_SECONDS="900").wait_until_ready()
 
 

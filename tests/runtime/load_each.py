@@ -99,7 +99,7 @@ def blip(folder: Path, model: str) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, model_input_names=names)
     images = transformers.BlipImageProcessor(**tiny_tasks.SQUARE)
     transformers.BlipProcessor(images, tokenizer).save_pretrained(folder)
-    images.save_pretrained(folder)  # which the newest release writes into the processor's file, and the oldest reads
+    images.save_pretrained(folder)  # for the oldest release; the newest has it in the processor's file
 
 
 def change(folder: Path, source: Path, change_weights: Any) -> None:
@@ -236,7 +236,7 @@ class Lines(logging.Handler):
 
 
 def load(name: str, task: str, folder: str) -> dict[str, Any]:
-    """What came of one of them, and what the log said."""
+    """Load one model; return its answer or refusal, and the lines of the log."""
     import numpy as np
     from extended_dlc_server.errors import StartError
     from extended_dlc_server.json_text import encode_json

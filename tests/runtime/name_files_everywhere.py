@@ -43,7 +43,7 @@ def watch(secret: Path, port: int) -> None:
 
 
 def places(value: Any, put: Any) -> Iterator[tuple[str, Any]]:
-    """The value with `put` in place of each of its parts, and of itself."""
+    """Yield the value with `put` in place of each of its parts, and `put` itself, each with its path."""
     yield "", put
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
@@ -54,7 +54,7 @@ def places(value: Any, put: Any) -> Iterator[tuple[str, Any]]:
 
 
 def tries(inputs: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Each place, chats with such parts in each place, and fields that pipelines have and we do not name."""
+    """Yield inputs with the name in each place, in chats, and in fields of pipelines that the server does not have."""
     yield from places(inputs, name)
     yield from ((f"{path}[]", changed) for path, changed in places(inputs, [name]))
     part = {"type": "text", "text": "hello"}

@@ -34,7 +34,7 @@ def _call(client: openai.OpenAI, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _valid(made: Any) -> Any:
-    """What the client's own type accepts, which it does not check by itself."""
+    """Validate a response with the client's own type, which the client does not do."""
     found = made.to_dict()
     parts_of_completions = found.get("object") == "text_completion" and found["choices"][:1]
     if not (

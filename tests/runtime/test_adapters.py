@@ -1,4 +1,4 @@
-"""LoRA adapters that are served beside their base: each request picks one, and gets what the merged model would say."""
+"""LoRA adapters beside their base: each request chooses one, and gets the answer of the merged model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROMPT = "hello world , my name is"
 
 
 def write_lora(folder, module, sizes, seed, task):
-    """Write an adapter as peft does; return the change to the weights of the module that it stands for."""
+    """Write an adapter as peft does; return the change that it makes to the module's weights."""
     from safetensors.torch import save_file
 
     outputs, inputs = sizes
@@ -32,7 +32,7 @@ def write_lora(folder, module, sizes, seed, task):
 
 
 def merged(base, folder, module, change):
-    """Write the base with the change in its weights."""
+    """Write the base model with the change merged into its weights."""
     from safetensors.torch import load_file, save_file
 
     shutil.copytree(base, folder, ignore=shutil.ignore_patterns("adapters"))
@@ -86,7 +86,7 @@ def expected(bases):
 
 def completion(served, model, **more):
     body = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0, "model": model, **more}
-    answer = served.ask(body)  # by its shape it is for /v1/completions
+    answer = served.ask(body)  # a body of this shape goes to /v1/completions
     if not more.get("stream"):
         return answer.json["model"], answer.json["choices"][0]["text"]
     chunks = [json.loads(line[6:]) for line in answer.body.decode().splitlines() if line.startswith("data: {")]
@@ -168,7 +168,7 @@ def test_adapters_that_cannot_be_served_stop_the_start(tmp_path, monkeypatch, fo
     from extended_dlc_server.files.complete import Incomplete
     from extended_dlc_server.settings import read_settings
 
-    monkeypatch.setattr(weights, "require_peft", lambda adapter, incomplete: True)  # what is refused needs no peft
+    monkeypatch.setattr(weights, "require_peft", lambda adapter, incomplete: True)  # refused adapters need no peft
     for name, more in folders.items():
         folder = tmp_path / "model" / "adapters" / name
         write_lora(folder, "query", (4, 4), 1, "CAUSAL_LM")

@@ -1,4 +1,4 @@
-"""A small request may not have an answer that fills the memory, nor hold the model while it is made."""
+"""The response to a small request may neither fill the memory nor occupy the model for long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUESTS = {
     "token-classification": ("hello world", 200, {}),
     "zero-shot-classification": ("hello", 100, {"candidate_labels": ["a" * 500, "b" * 500]}),
 }
-"""Task -> an input, how many of them have an answer of more than 100 KB, and parameters."""
+"""Task -> an input, the number of such inputs with a response above 100 KB, and parameters."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_what_many_inputs_are_answered_with_is_given_up_where_it_is_too_much(loa
     with pytest.raises(RequestError, match="send fewer inputs") as raised:
         ask(model, [one] * many, **parameters)
     assert (raised.value.status, raised.value.code) == (413, "answer-too-large")
-    assert ask(model, [one, one], **parameters)  # each request begins at nothing
+    assert ask(model, [one, one], **parameters)  # each request is counted from zero
 
 
 def make_mask_filler(folder):
@@ -114,7 +114,7 @@ def test_scores_of_each_class_as_large_as_the_image_are_refused_before_they_are_
 
 
 def test_masks_are_weighed_before_each_becomes_an_image(monkeypatch):
-    """Their pipeline makes a list of all that were found."""
+    """The pipeline of mask-generation makes a list of all masks that it found."""
     from transformers.models.sam import image_processing_pil_sam as sam
 
     monkeypatch.setattr(sam, "_rle_to_mask", sam._rle_to_mask)
@@ -171,10 +171,10 @@ def test_what_is_to_be_answered_is_weighed_as_the_model_makes_it(task, made, opt
 
 
 def test_masks_of_segments_are_weighed_one_by_one():
-    """There may be as many as the model has labels, each as large as the image."""
+    """There may be one mask for each label of the model, each as large as the image."""
     module = SimpleNamespace(Image=Image)
     answer_sizes._weigh_segment_masks(module, MOST)
-    answer_sizes._weigh_segment_masks(module, 1)  # a second copy of the model wraps nothing again
+    answer_sizes._weigh_segment_masks(module, 1)  # a second copy of the model does not wrap the functions again
     mask = np.zeros((200, 200), np.uint8)
     with ending.running(lambda: False):
         assert [module.Image.fromarray(mask).size for _ in range(2)] == [(200, 200)] * 2

@@ -12,7 +12,7 @@ WELL = {"inputs": "hello", "parameters": {"max_new_tokens": 2}}
 
 @pytest.fixture(autouse=True)
 def goes_on_serving(request):
-    """Whatever a test sent, the next good request is answered."""
+    """After each test, whatever it sent, the next good request is answered."""
     yield
     if "bloom" in request.fixturenames:
         assert request.getfixturevalue("bloom").ask(WELL).status == 200
@@ -104,7 +104,7 @@ def test_an_unknown_parameter_of_a_classifier_is_named(bert):
 def test_a_text_beyond_the_models_positions_is_400(bert):
     status, code, message = bert.ask({"inputs": "a " * 100}).error
     assert (status, code) == (400, "inputs-too-long")
-    assert "the model takes 62" in message  # beside two of its own
+    assert "the model takes 62" in message  # 64, of which two are special tokens
     assert bert.ask({"inputs": "a " * 100, "parameters": {"truncation": True, "max_length": 64}}).status == 200
     assert bert.ask({"inputs": "a"}).status == 200
 
@@ -132,7 +132,7 @@ def test_a_string_is_never_fetched_as_audio(whisper, inputs):
 
 
 def test_a_playlist_cannot_make_ffmpeg_open_something_else(whisper, tone, tmp_path):
-    """HLS and concat files name other files; ffmpeg would read them for whoever sent the list."""
+    """HLS and concat files name other files, which ffmpeg would read for the sender."""
     secret = tmp_path / "secret.wav"
     secret.write_bytes(tone())
     playlists = [
@@ -169,7 +169,7 @@ def test_limits_are_settings(start_server, tone):
     status, code, message = server.ask(bytes(2_000_000), "audio/wav").error
     assert (status, code) == (413, "body-too-large")
     assert "EXTENDED_DLC_MAX_BODY_MB" in message
-    for audio in (tone(6), tone(6, 8_000)):  # by the standard library, and by ffmpeg
+    for audio in (tone(6), tone(6, 8_000)):  # the first is decoded by the standard library, the second by ffmpeg
         status, code, message = server.ask(audio, "audio/wav").error
         assert (status, code) == (413, "audio-too-long")
         assert "EXTENDED_DLC_MAX_AUDIO_SECONDS" in message

@@ -1,4 +1,4 @@
-"""Requests that arrive together run together, and nobody can tell by the answer."""
+"""Requests that arrive together run in one batch, which does not change their answers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def largest_batch(server):
 
 
 class Recorder:
-    """Runs batches of numbers, and notes them."""
+    """A stand-in for a model: runs batches of numbers, and records them."""
 
     def __init__(self, *, queue_length=100, most=4, fails=(), seconds=0.0):
         self.batches, self.fails, self.most, self.seconds = [], fails, most, seconds
@@ -76,7 +76,7 @@ class Recorder:
 
 
 def ask_together(recorder, items, cancel=()):
-    """Results of (number, key) pairs that have all queued while something else ran."""
+    """Queue (number, key) pairs while another job runs; return their results."""
 
     async def ask():
         busy = recorder.busy()
@@ -105,7 +105,7 @@ def test_different_keys_never_mix_and_the_oldest_goes_first():
 
 
 def test_garbage_collection_leaves_what_was_loaded_alone():
-    """It would look through all of transformers' objects, 0.1 s in which nobody is answered."""
+    """A full collection looks through all objects of transformers: 0.1 s in which no request is answered."""
     recorder, later = Recorder(), [[]]
     looked_through = {id(one) for one in gc.get_objects()}
     assert id(later) in looked_through
@@ -232,7 +232,7 @@ def test_answers_are_compared_by_their_meaning(one, other, same):
     assert comparing.same(one, other, 0.01) is same
 
 
-# real models: each answer equals the one that was given alone
+# real models: each answer equals that of the request alone
 
 
 def test_generated_texts_are_the_same_together(bloom):
@@ -269,7 +269,7 @@ def test_labels_and_scores_are_the_same_together(bert):
     ["feature-extraction", "token-classification", "fill-mask", "zero-shot-classification", "question-answering"],
 )
 def test_other_text_tasks_are_the_same_together(start_server, task):
-    # the tasks share BERT's body; the heads that the classifier lacks are random, and seeded by nothing: one process
+    # the classifier lacks the heads of other tasks, which are initialised at random, without a seed: one process
     release = ["4.46.3"] if task == "question-answering" else []  # the newest has no such task
     server = start_server(
         "bert-classifier", *release, HF_TASK=task, EXTENDED_DLC_ALLOW_INCOMPLETE="true"
@@ -324,7 +324,7 @@ def as_wav(clip):
 
 
 def test_clips_longer_than_whispers_window_are_transcribed_the_same_together(whisper):
-    """Each in as many windows as its own times lead through, segments and times too."""
+    """Each clip has as many windows as its own timestamps lead to; segments and timestamps are the same, too."""
     clips = [as_wav(clip) for clip in noise(31, 33, 40)]
 
     def ask(clip, attributes):
@@ -362,7 +362,7 @@ def test_speech_that_a_batch_would_change_runs_alone(transcriber, seconds, param
 
 @pytest.mark.parametrize("name", ["language", "task", "do_sample", "num_beams"])
 def test_speech_with_a_parameter_of_generate_shares_a_batch(whisper, name):
-    """However the release's pipeline takes it."""
+    """Whichever way the release's pipeline takes the parameter."""
     value = {"language": "de", "task": "translate", "do_sample": False, "num_beams": 1}[name]
     headers = {"Content-Type": "audio/wav", "X-Amzn-SageMaker-Custom-Attributes": f"{name}={json.dumps(value)}"}
     clips, before = [as_wav(clip) for clip in noise(1, 2, 3, 4)] * 3, len(whisper.log.splitlines())
@@ -392,7 +392,7 @@ def test_a_batch_of_long_clips_holds_about_an_hour(transcriber):
     [
         ("condition_on_prev_tokens", True, 1),
         ("no_speech_threshold", 0.6, 1),
-        ("no_timestamps_token_id", None, 31),  # without time tokens it hears chunks, which have no batch
+        ("no_timestamps_token_id", None, 31),  # without timestamp tokens it uses chunks, which are not batched
     ],
 )
 def test_a_model_that_hears_in_another_way_hears_alone(transcriber, monkeypatch, name, value, shortest_alone):
@@ -415,7 +415,7 @@ def transcriber(models):
 
 @pytest.mark.parametrize("seconds", [(1, 3, 2, 7), (31, 47, 40)])
 def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypatch, seconds):
-    """As transformers up to 4.57 has it by default: each clip's text is what it is alone."""
+    """Up to transformers 4.57 beams are the default: each clip's text equals that of the clip alone."""
     config = transcriber._generation_config
     for name, value in {"num_beams": 5, "suppress_tokens": [], "begin_suppress_tokens": []}.items():
         monkeypatch.setattr(config, name, value)
@@ -428,7 +428,7 @@ def test_speech_that_is_searched_with_beams_runs_together(transcriber, monkeypat
 
 
 def test_beams_share_what_is_heard(models, monkeypatch):
-    """Each beam's text is its own, and the sound that all of them hear is copied for none."""
+    """Each beam has its own text, and the encoded sound is copied for none of them."""
     from transformers import pipeline
     from transformers.cache_utils import EncoderDecoderCache
 
@@ -490,7 +490,7 @@ def test_sounds_run_together_only_at_one_length_where_the_model_minds_its_paddin
 
 @pytest.mark.parametrize("task", ["image-classification", "object-detection"])
 def test_several_images_of_one_request_run_alone(tmp_path, task):
-    """Those of detection share a batch at one size only: a list has none."""
+    """Images of object-detection share a batch only if they have one size, which a list has not."""
     from extended_dlc_server.model.loading import load_model
     from extended_dlc_server.reading.decoding import Decoded
     from extended_dlc_server.settings import Settings
@@ -508,7 +508,7 @@ def test_several_images_of_one_request_run_alone(tmp_path, task):
 
 
 def test_a_run_after_a_batch_waits_for_those_who_come_again():
-    """Four clients that ask one question after the other, each run taking 50 ms."""
+    """Four clients send one request after the other; each batch takes 50 ms."""
     recorder = Recorder(most=8, seconds=0.05)
 
     async def client():
@@ -537,7 +537,7 @@ def test_one_client_never_waits_not_even_after_others(monkeypatch):
 
 
 def test_a_run_waits_no_longer_than_it_may(monkeypatch):
-    """Of two clients one does not come back: the other waits the longest time once."""
+    """One of two clients sends no further request: the other waits the maximum time once."""
     monkeypatch.setattr(worker, "longest_wait", lambda run: 0.3)
     recorder = Recorder(seconds=0.02)
 
@@ -589,7 +589,7 @@ def test_sixteen_clients_are_faster_than_one_whatever_each_of_them_asks_for(bloo
 
 
 def test_a_model_that_does_not_mind_its_padding_runs_one_by_one(start_server, models, tmp_path):
-    """The proof at the start: such a model would answer something else in a batch."""
+    """The proof at the start finds that this model answers differently in a batch."""
     folder = tmp_path / "careless"
     folder.mkdir()
     for file in (models / "misbehaving").iterdir():

@@ -1,4 +1,4 @@
-"""Chats: what a template says about messages reaches their sender, and what it reads besides can be set."""
+"""Chats: a template's errors reach the sender of the messages, and its further variables can be set."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ USER = {"role": "user", "content": "hi"}
 
 @pytest.fixture
 def chats(models):
-    """Of a tokenizer with that template."""
+    """Makes the chats of a tokenizer with a given template."""
     from transformers import AutoTokenizer
 
     def make(template):
@@ -116,7 +116,7 @@ def test_thinking_can_be_switched_off_where_the_release_passes_it_on(start_serve
             assert answer.error[0] == 400
         else:
             assert answer.status == 200
-            assert answer.json != thinking.json  # the prompt is another one
+            assert answer.json != thinking.json  # because the prompt is different
     for parameters in ({"chat_template_kwargs": {"enable_thinkin": False}}, {"chat_template_kwargs": {"messages": []}}):
         assert ask(**parameters).error[1] == "unknown-parameter" or release.startswith("4.46")
 

@@ -1,4 +1,4 @@
-"""The model that was trained, whole, or no start: at both ends of the transformers range, whichever wrote the files."""
+"""A model starts with all of its trained weights or not at all, whichever release wrote the files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def run(server_path: str, *arguments: object, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """The models as the newest release writes them."""
+    """A folder with the models, written by the newest release."""
     folder = tmp_path_factory.mktemp("made")
     run("", "make", folder)
     return folder
@@ -95,7 +95,7 @@ def made_by_the_oldest(overlay, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def load(made, server_path, tmp_path_factory):
-    """Loads models in one process: (name, task) -> what came of it."""
+    """Loads models in one process: (name, task) -> the answer or the refusal."""
 
     def load(
         *cases: tuple[str, str], path: str = "", root: Path = made, **environment: str
@@ -118,7 +118,7 @@ def outcomes(request, load):
 
 @pytest.fixture(scope="module")
 def peft(release) -> str:
-    """A folder with peft, as an image that has it."""
+    """A folder with peft, for the front of PYTHONPATH."""
     folder = CACHE / f"peft-{release}"
     if not folder.is_dir():
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -127,7 +127,7 @@ def peft(release) -> str:
             pytest.skip(f"needs {' and '.join(PEFT[release])} from the package index")
         try:
             unfinished.rename(folder)
-        except OSError:  # another test process was faster
+        except OSError:  # another test process has made it in the meantime
             assert folder.is_dir()
     return str(folder)
 
@@ -162,7 +162,7 @@ TIED = {
 
 
 def test_a_weight_that_the_decoder_inside_a_model_ties_is_there_under_either_name(load, release):
-    """The newest release saves one of the two, and the oldest ties heads of whole models alone."""
+    """The newest release saves one of two tied weights; the oldest only ties the heads of whole models."""
     cases = TIED[release]
     ends = ("-whole", "", "-head", "-untied")
     rows = load(*[(f"{name}{end}", task) for name, task in cases for end in ends])
@@ -176,7 +176,7 @@ def test_a_weight_that_the_decoder_inside_a_model_ties_is_there_under_either_nam
 
 
 def test_rotary_positions_of_any_release_are_what_they_were(load, made, overlay, release, tmp_path_factory):
-    """The newest release wrote the model, and calls them otherwise than the oldest one."""
+    """The newest release wrote the model; the oldest has other names for these settings."""
     other = run(
         os.pathsep.join([*([str(overlay)] if release == NEWEST else []), str(PROGRAM.parents[2] / "docker/inference")]),
         "load",
@@ -209,7 +209,7 @@ def test_an_adapter_beside_the_weights_is_merged_into_them(load, peft):
 
 
 class Hub:
-    """The stand-in for the Hub, which can do to a file what networks do."""
+    """The stand-in for the Hub, which can damage a response as networks do."""
 
     def __init__(self, root, make_server, application):
         self.faults, self.asked = {}, []
@@ -227,7 +227,7 @@ class Hub:
         return self._serve(environ, start_response)
 
     def flip(self, times):
-        """One byte of the body is another, so many times."""
+        """Change one byte of the body, in so many responses."""
         left = [times]
 
         def serve(environ, start_response):
@@ -274,7 +274,7 @@ def hub(made, tmp_path):
 
 @pytest.fixture
 def ask(hub, server_path, tmp_path):
-    """Loads one model in a process of its own: the client reads its environment once."""
+    """Loads one model in a new process, because huggingface_hub reads its environment once."""
 
     def ask(folder: Path | None = None, *, path: str = "", **environment: str) -> dict[str, Any]:
         base = tmp_path / f"base-{len(list(tmp_path.glob('base-*')))}"
@@ -336,7 +336,7 @@ def test_a_flipped_byte_is_downloaded_once_more_and_then_refused_by_name(ask, hu
     ]
     hub.faults["config.json"] = hub.flip(times=99)
     refused = ask(HF_MODEL_ID="tiny/base")["refused"]
-    # every file whose name ends so is changed, and which is looked at first is chance
+    # every file with this suffix is changed, and which one is checked first varies
     assert "config.json of tiny/base is not the file that the Hub lists, and was not at the second" in refused
     assert "git blob id is" in refused
 
@@ -400,7 +400,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def kinds(tmp_path_factory):
-    """All kinds of files on a stand-in for the Hub, with the client of this process."""
+    """All kinds of files on a stand-in for the Hub, with huggingface_hub in this process."""
     serving = pytest.importorskip("werkzeug.serving", reason="pip install extended-dlc[rehearse]")
     from extended_dlc.rehearsal import hub as application
 

@@ -31,7 +31,7 @@ def placed(gpus, gigabytes=1.0, stored="bfloat16", configured="auto", has_accele
     return choose_devices(gpus, size=int(gigabytes * GIGABYTE), stored=stored, **options)
 
 
-# where, and in which precision
+# devices and precision
 
 
 def test_without_a_gpu_there_is_one_copy_on_the_cpu_in_single_precision():
@@ -126,7 +126,7 @@ def test_the_users_own_code_gets_tensors_that_numpy_takes(models, monkeypatch, f
 
 
 class Copies:
-    """Copies that note what they run, and wait to be let go."""
+    """Copies of a model that record their jobs, and wait for a signal to finish them."""
 
     def __init__(self, count):
         self.ran = {number: [] for number in range(count)}
@@ -153,7 +153,7 @@ class Copies:
 
 
 def returned(watch, *, wanted=0):
-    """Run the task that returns memory until it has so often, and a moment more; return whether idle, each time."""
+    """Run the task that returns memory until it did so `wanted` times; return, for each time, whether it was idle."""
     times, real = [], freed.return_memory
 
     def noted(idle):
@@ -181,13 +181,13 @@ def test_memory_goes_back_to_the_system_once_the_server_is_idle():
 
     memory = freed.FreedMemory()
     with ThreadPoolExecutor(1) as threads:
-        assert returned(lambda: memory.watch(lambda: True, threads)) == []  # nothing was used
+        assert returned(lambda: memory.watch(lambda: True, threads)) == []  # no memory was used
         memory.note_use()
         blocks = [b"1" * size for size in [100_000] * 1000]
-        kept = blocks[-1]  # what lies before it cannot just be cut off
+        kept = blocks[-1]  # the heap cannot simply be cut off before this block
         at_work = resident()
         del blocks
-        assert returned(lambda: memory.watch(lambda: True, threads), wanted=1) == [True]  # once for all uses
+        assert returned(lambda: memory.watch(lambda: True, threads), wanted=1) == [True]  # once, after all uses
     assert at_work - resident() >= 80e6
     assert len(kept) == 100_000
 
@@ -267,11 +267,11 @@ def test_one_stuck_copy_counts_although_the_other_works():
         await stuck
         return seconds
 
-    assert asyncio.run(ask()) > 0.1  # since its thread has begun, which is a little later
+    assert asyncio.run(ask()) > 0.1  # counted from the start of its thread, which is a little later
 
 
 def test_two_copies_of_a_real_model_answer_as_one(models, monkeypatch):
-    """On the CPU, as they would on two GPUs."""
+    """Two copies on the CPU, as on two GPUs."""
     from extended_dlc_server.model import loading
     from extended_dlc_server.reading.decoding import Decoded
     from extended_dlc_server.settings import Settings

@@ -1,4 +1,4 @@
-"""Large files arrive in parts, whole and as the Hub lists them, whatever becomes of a part."""
+"""Large files are downloaded in parts, and are complete and as the Hub lists them, whatever happens to a part."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print(json.dumps({{"folder": str(found.folder), "blobs": blobs, "again": again}}
 
 
 class Hub:
-    """The stand-in, which sends large files from another name of its host, and to which a test can do something."""
+    """The stand-in for the Hub: large files come from another host name, and tests can change its responses."""
 
     def __init__(self, root: Path, make_server, application) -> None:
         self.asked: list[tuple[str, str, str, bool]] = []
@@ -94,7 +94,7 @@ def hub(tmp_path, weights_file):
 
 @pytest.fixture
 def download(hub, tmp_path, server_path, weights_file):
-    """Has the server download the model; what came of it, with the file compared."""
+    """Makes the server download the model; returns the result, and whether the file is the right one."""
 
     def download():
         environment = {
@@ -118,8 +118,8 @@ def test_a_large_file_comes_in_parts_and_is_hashed_as_it_comes(hub, download, we
     found = download()
     starts = sorted(int(given.removeprefix("bytes=").partition("-")[0]) for given in hub.ranges)
     assert starts == list(range(0, len(weights_file), PART))
-    assert len(weights_file) not in found["again"]  # it was not read once more
-    assert not any(token for _, path, _, token in hub.asked if path.startswith("/cdn/"))  # which is another's
+    assert len(weights_file) not in found["again"]  # the file was not read again
+    assert not any(token for _, path, _, token in hub.asked if path.startswith("/cdn/"))  # the CDN is another host
 
 
 def test_a_part_that_fails_is_asked_for_again(hub, download):
@@ -137,7 +137,7 @@ def test_a_part_that_fails_is_asked_for_again(hub, download):
     assert len(failed) == 2
     assert len(hub.ranges) == len(set(hub.ranges)) + 2
     located = [path for method, path, _, _ in hub.asked if method == "HEAD" and path.endswith(".safetensors")]
-    assert len(located) >= 2  # the address may have expired
+    assert len(located) >= 2  # located again, because the signed URL may have expired
 
 
 def test_a_server_without_parts_sends_the_whole(hub, download):
@@ -150,7 +150,7 @@ def test_a_server_without_parts_sends_the_whole(hub, download):
 
 
 def test_parts_that_make_another_file_are_not_kept(hub, download):
-    """What comes whole the second time is right."""
+    """The second download, of the whole file, is right."""
 
     def flip(environ, start_response):
         if environ.get("HTTP_RANGE", "").startswith(f"bytes={PART}-"):
@@ -186,7 +186,7 @@ def test_what_the_hub_offers_by_xet_is_left_to_its_client_where_the_image_has_it
 
 
 def test_a_file_that_is_written_in_several_places_is_hashed_as_far_as_it_is_whole(tmp_path):
-    """As Xet's client writes it."""
+    """Xet's client writes files in this way."""
     content = os.urandom(4_000_000)
     digest = hashlib.sha256(content).hexdigest()
     file = tmp_path / f"{digest}.incomplete"
