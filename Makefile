@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk checkov site clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk versions checkov moto-tests site clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -108,8 +108,14 @@ lock: setup ## resolve the Python dependencies again
 oldest-cdk: setup ## every example with the oldest CDK, and other dependencies, that pyproject.toml allows
 	$(BIN)/python -m maintain.oldest_cdk
 
+versions: setup ## an example under each Node and each Python of this machine
+	$(BIN)/python -m maintain.versions
+
 checkov: setup ## checkov over the templates of every example: what is found without a reason (docs/checkov.md)
 	$(BIN)/python -m maintain.checkov
+
+moto-tests: setup ## moto's own tests against the embedded AWS: each that differs is named (ARGS="--only EXPRESSION")
+	$(BIN)/python -m maintain.moto_tests $(ARGS)
 
 site: setup ## the documentation as a site, .cache/site/html: MkDocs in strict mode, no other hosts
 	$(BIN)/python -m maintain.site
