@@ -1,0 +1,226 @@
+"""Runs moto's own tests for SageMaker, CloudFormation and ECR against the embedded AWS: `make moto-tests`.
+
+The tests are those of the installed release, from its source distribution on PyPI, in .cache/moto-tests; nothing of
+them is in this repository. They run in moto's server mode, with the embedded AWS as the server. Where it differs from
+moto on purpose, a test of moto fails: `moto_differences.json` has each such test in a group with its reason and with
+words of the failure. A failure that is in no group, one with other words, and a named test that passes are faults.
+
+    python -m maintain.moto_tests [--only EXPRESSION] [--write FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LISTED = Path(__file__).with_name("moto_differences.json")
+CACHE = Path(__file__).parents[1] / ".cache" / "moto-tests"
+
+FILES = (
+    "tests/test_cloudformation/test_cloudformation_depends_on.py",
+    "tests/test_cloudformation/test_cloudformation_stack_crud.py",
+    "tests/test_cloudformation/test_cloudformation_stack_policies.py",
+    "tests/test_cloudformation/test_conditions.py",
+    "tests/test_cloudformation/test_import_value.py",
+    "tests/test_cloudformation/test_validate.py",
+    "tests/test_ecr/test_ecr.py",
+    "tests/test_ecr/test_ecr_cloudformation.py",
+    "tests/test_ecr/test_ecr_scanning_config.py",
+    "tests/test_sagemaker/test_sagemaker_cloudformation.py",
+    "tests/test_sagemaker/test_sagemaker_endpoint.py",
+    "tests/test_sagemaker/test_sagemaker_models.py",
+    "tests/test_sagemaker/test_sagemaker_training.py",
+)
+"""The tests of operations that are this project's; the other files of the three folders ask moto alone."""
+
+_PLUGIN = """
+import json
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+URL, OUTCOMES = {url!r}, Path({outcomes!r})
+POLICY = {{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow"}}]}}
+
+
+def ask(service, method, path, body=b"", kind="application/x-www-form-urlencoded"):
+    headers = {{
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/{{service}}/aws4_request, "
+        "SignedHeaders=host, Signature=0",
+        "Content-Type": kind,
+    }}
+    urllib.request.urlopen(urllib.request.Request(URL + path, body, headers, method=method))
+
+
+def form(**given):
+    ask("iam", "POST", "/", urllib.parse.urlencode({{**given, "Version": "2010-05-08"}}).encode())
+
+
+def prepare():
+    trust = {{"Principal": {{"Service": "sagemaker.amazonaws.com"}}, "Action": "sts:AssumeRole"}}
+    everything = {{"Action": "*", "Resource": "*"}}
+    trust, everything = (
+        json.dumps({{**POLICY, "Statement": [{{"Effect": "Allow", **each}}]}}) for each in (trust, everything)
+    )
+    form(Action="CreateRole", RoleName="FakeRole", AssumeRolePolicyDocument=trust)
+    form(Action="PutRolePolicy", RoleName="FakeRole", PolicyName="P", PolicyDocument=everything)
+    ask("s3", "PUT", "/my-bucket")
+    for channel in ("train", "validation"):
+        key = f"sagemaker/DEMO-breast-cancer-prediction//{{channel}}/data"
+        ask("s3", "PUT", f"/my-bucket/{{key}}", b"x", "binary/octet-stream")
+
+
+def pytest_configure(config):
+    from moto.core import models
+
+    reset = models.ServerModeMockAWS.reset
+
+    def reset_and_prepare(self):
+        reset(self)
+        prepare()
+
+    models.ServerModeMockAWS.reset = reset_and_prepare
+
+
+def tell(name, failure):
+    with OUTCOMES.open("a") as file:
+        file.write(json.dumps([name, failure]) + "\\n")
+
+
+def pytest_collectreport(report):
+    if report.failed:
+        tell(report.nodeid, str(report.longrepr))
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        tell(report.nodeid, crash.message if crash else str(report.longrepr))
+    elif report.passed and report.when == "call":
+        tell(report.nodeid, None)
+"""
+"""Gives the account what moto's tests name and never create, a role and training data, and writes each outcome."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Tests of moto that fail for one reason."""
+
+    reason: str
+    words: str
+    """A part of each failure's message."""
+
+    tests: list[str]
+
+
+def groups() -> list[Group]:
+    """The named differences."""
+    return [Group(**each) for each in json.loads(LISTED.read_text())]
+
+
+def faults(outcomes: Mapping[str, str | None], named: list[Group], *, all_ran: bool) -> Iterator[str]:
+    """What the groups and the outcomes of the tests do not agree on."""
+    group_of = {test: group for group in named for test in group.tests}
+    if len(group_of) < sum(len(group.tests) for group in named):
+        yield "a test is in two groups"
+    for test, failure in sorted(outcomes.items()):
+        group = group_of.get(test)
+        if failure is not None and group is None:
+            yield f"{test} fails, and is no named difference: {failure[:300]}"
+        elif failure is not None and group is not None and group.words not in failure:
+            yield f"{test} fails otherwise than named ('{group.words}'): {failure[:300]}"
+        elif failure is None and group is not None:
+            yield f"{test} passes, and is named a difference: {group.reason}"
+    for test in sorted(set(group_of) - set(outcomes)) if all_ran else ():
+        yield f"{test} is named a difference, and is no test of moto's"
+
+
+def fetch() -> Path:
+    """The folder with moto's tests, and with what they import beside moto."""
+    version = importlib.metadata.version("moto")
+    folder = CACHE / f"moto-{version}"
+    if not (folder / "tests").is_dir():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip"]
+        download = ["download", "--quiet", "--no-deps", "--no-binary=moto", f"--dest={CACHE}", f"moto=={version}"]
+        subprocess.run([*pip, *download], check=True)  # noqa: S603 - own arguments
+        with tarfile.open(CACHE / f"moto-{version}.tar.gz") as archive:
+            archive.extractall(CACHE, filter="data")
+    if not (CACHE / "site").is_dir():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", f"--target={CACHE / 'site'}", "freezegun"]
+        subprocess.run(install, check=True)  # noqa: S603 - own arguments
+    return folder
+
+
+def run(moto: Path, only: str) -> dict[str, str | None]:
+    """The tests that ran, with the failure of each that failed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), _free_port()
+        state = f"--state={folder / 'state'}"
+        command = [sys.executable, "-m", "extended_dlc.rehearsal.embedded", state, f"--port={port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - own arguments
+            try:
+                json.loads(server.stdout.readline() if server.stdout else "")  # it listens now
+                return _outcomes(moto, folder, f"http://127.0.0.1:{port}", only)
+            finally:
+                server.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _outcomes(moto: Path, folder: Path, url: str, only: str) -> dict[str, str | None]:
+    told = folder / "outcomes.jsonl"
+    told.touch()
+    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(told)))
+    environment = {
+        **os.environ,
+        "TEST_SERVER_MODE": "true",
+        "TEST_SERVER_MODE_ENDPOINT": url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(moto), str(CACHE / "site")]),
+    }
+    arguments = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", "outcomes_of_moto_tests", "-o", "addopts="]
+    arguments += ["--continue-on-collection-errors", *(["-k", only] if only else [])]
+    command = [sys.executable, "-m", "pytest", *arguments, *FILES]
+    done = subprocess.run(command, cwd=moto, env=environment, check=False)  # noqa: S603 - own arguments
+    outcomes: dict[str, str | None] = {}
+    for line in told.read_text().splitlines():
+        test, failure = json.loads(line)
+        outcomes[test] = failure or outcomes.get(test)
+    if not outcomes:
+        raise SystemExit(f"no test of moto's ran: pytest ended with {done.returncode}")
+    return outcomes
+
+
+def main() -> int:
+    """Run the tests, and compare their failures with the named differences."""
+    parser = argparse.ArgumentParser(prog="python -m maintain.moto_tests", description="moto's tests, against ours")
+    parser.add_argument("--only", default="", help="pytest's -k")
+    parser.add_argument("--write", type=Path, help="file for the failures as JSON")
+    options = parser.parse_args()
+    outcomes = run(fetch(), options.only)
+    failed = {test: failure for test, failure in outcomes.items() if failure is not None}
+    if options.write:
+        options.write.write_text(json.dumps(failed, indent=1, sort_keys=True))
+    found = list(faults(outcomes, groups(), all_ran=not options.only))
+    print("\n".join(found))
+    print(f"{len(outcomes)} tests of moto's, {len(failed)} differ, {len(found)} faults")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
