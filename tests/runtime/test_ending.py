@@ -1,4 +1,4 @@
-"""Every inference ends: at its deadline, or when its client leaves; and what the model is like afterwards is known."""
+"""Every inference ends at its deadline or when its client disconnects; the model's health is checked afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = {"inputs": "hello", "parameters": {"max_new_tokens": 8000, "min_new_token
 
 @pytest.fixture(scope="module")
 def hasty(start_server, release):
-    """A server that gives an answer two seconds, and a stream three."""
+    """A server with a deadline of two seconds for a response, and three for a stream."""
     limits = {"EXTENDED_DLC_ANSWER_SECONDS": "2", "EXTENDED_DLC_STREAM_SECONDS": "3"}
     return start_server("bloom", release, **limits).wait_until_ready()
 
@@ -45,7 +45,7 @@ def test_a_batch_past_its_deadline_ends_as_one(hasty):
         thread.start()
     for thread in threads:
         thread.join()
-    # one that waits behind the others until its own deadline is told to come back later
+    # a request that waits behind the others until its deadline gets a 429
     assert set(answers) <= {408, 429}
     assert time.monotonic() - started < 12
 
@@ -94,15 +94,15 @@ def test_a_forward_pass_ends_between_two_layers():
     with pytest.raises(ending.EndedError), ending.running(lambda: len(passed) == 3):
         model(1)
     assert len(passed) == 3
-    assert model(1) == 1  # nobody asks outside
+    assert model(1) == 1  # outside of a request nothing is checked
 
 
 AT_ONCE = {"softmax over rows", "attention to the past, by place", "convolution, same"}
-"""Rare forms, which are left to torch."""
+"""Rare forms, which torch computes as a whole."""
 
 
 def operations_that_take_long():
-    """Name -> an operation as models call it, whose result must not depend on the parts it is computed in."""
+    """Name -> an operation as models call it; computed in parts, its result must be the same."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -141,7 +141,7 @@ def operations_that_take_long():
 def test_an_operation_in_parts_makes_what_it_makes_at_once(monkeypatch):
     import torch
 
-    torch.set_num_threads(1)  # such small operations gain nothing from more
+    torch.set_num_threads(1)  # such small operations gain nothing from more threads
     for name, operation in operations_that_take_long():
         whole, checks = operation(), []
         monkeypatch.setattr(operations, "MOST_AT_ONCE", 300)
@@ -152,7 +152,7 @@ def test_an_operation_in_parts_makes_what_it_makes_at_once(monkeypatch):
 
 
 def test_attention_over_a_long_sequence_ends_inside_its_layer():
-    """At the ordinary size of a part: 16,000 tokens attend to each other 500 times, which would take minutes."""
+    """With parts of the usual size: 16,000 tokens attend to each other 500 times, which would take minutes."""
     import torch
 
     torch.set_num_threads(1)
@@ -184,7 +184,7 @@ def test_attention_over_a_long_sequence_ends_inside_its_layer():
 
 
 class Moody:
-    """A model whose requests fail, and whose health is what it is told to be."""
+    """A model whose requests fail, with a health that the test sets."""
 
     def __init__(self):
         self.asked, self.reason = 0, ""
@@ -242,7 +242,7 @@ def test_a_model_that_answers_otherwise_is_not_healthy(moody):
         ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "a", "score": 0.5000001}], True),
         ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "a", "score": 0.7}], False),
         ([[{"label": "a", "score": 0.5}]] * 2, [{"label": "b", "score": 0.5}], False),
-        (["one", "another"], "a third", True),  # sampled: the form alone
+        (["one", "another"], "a third", True),  # sampled texts: only the form is compared
         (["one", "another"], {"text": "a third"}, False),
     ],
 )

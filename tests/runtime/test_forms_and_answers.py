@@ -21,7 +21,7 @@ GREEDY = {"max_new_tokens": 3, "do_sample": False}
 
 
 def form(*parts, end=f"--{BOUNDARY}--\r\n"):
-    """A form of (header parameters, content, content type or None) each."""
+    """A form; each part is (header parameters, content, content type or None)."""
     body = b""
     for parameters, content, *content_type in parts:
         content = content if isinstance(content, bytes) else content.encode()
@@ -163,7 +163,7 @@ def test_whisper_takes_openais_form(whisper, tone):
 
 
 def test_a_form_with_a_field_of_openais_alone_is_a_request_for_a_transcript(whisper, tone):
-    """As `InvokeEndpoint` passes it on: there is one path, and the body tells the interface."""
+    """InvokeEndpoint has one path, so that the interface follows from the body."""
     fields = [field("response_format", "verbose_json"), field("language", "de")]
     answer = whisper.ask(form(file(tone(2)), *fields), FORM)
     assert answer.status == 200, answer.body

@@ -1,4 +1,4 @@
-"""Anything may come in: no request gets a 5xx that is not honest, hangs, or keeps the next one from its answer."""
+"""Arbitrary requests: none causes an undocumented 5xx, hangs, or prevents the next one's response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program for GPUs, in its smallest form on the CPU: what it compares is right, and no section of it is broken."""
+"""The benchmark for GPUs, in its smallest size on the CPU: its comparisons hold, and no section fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small bodies that grow, senders that do not send, readers that do not read, and a machine with no time."""
+"""Small bodies that expand, clients that do not send or do not read, and a machine under load."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from extended_dlc_server.reading import audio, decoding, images, tasks
 
 
 def png(width, height):
-    """A PNG file that says how large it is, and ends there."""
+    """A PNG file that states its size, and ends after that."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\0\5IDAT"
 
@@ -105,7 +105,7 @@ def test_hours_of_silence_in_a_small_file_stay_small(ffmpeg_folder, monkeypatch)
     program = ffmpeg_folder / "ffmpeg"
     silence = ("-f", "lavfi", "-i", "anullsrc=r=16000:cl=mono", "-t", "7200", "-f", "flac", "pipe:1")
     flac = subprocess.run([program, "-loglevel", "error", *silence], capture_output=True, check=True).stdout
-    assert len(flac) < 2_000_000  # and 460 MB as samples
+    assert len(flac) < 2_000_000  # which decodes to 460 MB of samples
     monkeypatch.setenv("PATH", str(ffmpeg_folder))
     tracemalloc.start()
     with pytest.raises(errors.RequestError, match="longer than 20 s") as raised:
@@ -120,12 +120,12 @@ def test_a_compressed_body_is_415(bloom):
     assert answer.error[:2] == (415, "unsupported-content-encoding")
 
 
-# connections, with the times of `connections.py` made short
+# connections, with shorter times than those of `connections.py`
 
 
 @pytest.fixture
 def port(monkeypatch):
-    """An application that reads bodies, takes its time or answers with megabytes, behind our connections."""
+    """The port of an application that reads bodies, is slow or answers with megabytes, behind our connections."""
     monkeypatch.setattr(connections, "WAIT_SECONDS", 0.5)
     monkeypatch.setattr(connections, "MOST_WAITING", 3)
 
@@ -201,7 +201,7 @@ def test_a_head_without_end_is_400(port, start, monkeypatch):
     monkeypatch.setattr(connections, "WAIT_SECONDS", 60)
     with connect(port) as connection:
         connection.sendall(start)
-        # a line of the last header's name, too: whatever the parser holds back counts
+        # the unfinished name of the last header counts as well, because the parser holds it
         connection.sendall(b"x" * connections.MOST_OF_A_HEAD)
         assert connection.recv(12) == b"HTTP/1.1 400"
         while connection.recv(1000):  # until it is closed
@@ -220,7 +220,7 @@ UNFINISHED = b"POST /read HTTP/1.1\r\nContent-Length: 10\r\n\r\n{"
 
 
 def read_answers(connection, count):
-    """All bytes until so many answers, which end with an empty chunk each, have come."""
+    """Read until so many responses have arrived; each ends with an empty chunk."""
     received = b""
     while received.count(b"\r\n0\r\n\r\n") < count:
         chunk = connection.recv(4096)
@@ -302,13 +302,13 @@ def test_answers_that_nobody_reads_have_one_room(port, monkeypatch):
             assert answer(refused, "/answer") == b"HTTP/1.1 429"
             assert b"the answers of other requests fill the" in refused.recv(1 << 16)
         received = 0
-        while received < 1 << 24:  # who reads makes room
+        while received < 1 << 24:  # a client that reads frees the space of its response
             received += len(unread[0].recv(1 << 20))
         assert answer(unread[0], "/answer") == b"HTTP/1.1 200"
     deadline = time.monotonic() + 5
     while room.left < room.size and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert room.left == room.size  # as does who leaves
+    assert room.left == room.size  # as does one that disconnects
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", UNFINISHED, CHUNKED + b"5\r\nx", CHUNKED + b"0\r\nX: "])
@@ -409,7 +409,7 @@ def test_a_thousand_unfinished_bodies_leave_files_for_ping(bloom):
 
 
 def test_who_leaves_in_the_middle_harms_nobody(bloom):
-    """Mid-head, mid-body, pipelined, half-closed, and with rubbish."""
+    """Clients disconnect in a head, in a body, pipelined, half-closed, and after bytes that are no HTTP."""
     body = b'{"inputs": "a", "parameters": {"max_new_tokens": 2}}'
     whole = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     for sent in (whole[:30], whole[:-5], whole * 3, whole + whole[:30], b"\x16\x03\x01" + bytes(200)):
@@ -430,14 +430,14 @@ def test_who_leaves_in_the_middle_harms_nobody(bloom):
 
 
 def log_after_leaving(server, before):
-    """What was logged since, once it says that a client has left and a moment more."""
+    """The log since `before`, a moment after it says that a client has disconnected."""
     server.tells('"client-gone"', since=before)
     time.sleep(0.2)
     return server.log[before:]
 
 
 def test_who_leaves_with_several_requests_on_one_connection_frees_the_model(bloom):
-    """The connection is not read while requests wait on it, so nothing else says that its client has left."""
+    """A connection is not read while requests wait on it, so nothing else shows that the client has disconnected."""
     body = b'{"inputs": "a", "parameters": {"max_new_tokens": 2000, "min_new_tokens": 2000}}'
     whole = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     before = len(bloom.log)
@@ -448,7 +448,7 @@ def test_who_leaves_with_several_requests_on_one_connection_frees_the_model(bloo
     assert bloom.ask(b'{"inputs": "a", "parameters": {"max_new_tokens": 1}}').status == 200
     assert time.monotonic() - started < 5
     logged = log_after_leaving(bloom, before)
-    assert logged.count('"client-gone"') == 1  # the two behind it were never begun
+    assert logged.count('"client-gone"') == 1  # the two requests behind it were never started
     assert "ERROR" not in logged
 
 

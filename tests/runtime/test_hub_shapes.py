@@ -1,4 +1,4 @@
-"""Requests and answers as Hugging Face's own clients and the SageMaker SDK have them, beside the toolkit's."""
+"""Requests and responses in the form of Hugging Face's own clients and the SageMaker SDK."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_bytes_that_are_called_json_are_told_their_own_content_type(tone):
     ],
 )
 def test_base64_may_be_that_of_urls(encode):
-    data = picture() + bytes(range(250, 256)) * 3  # with both of the letters that differ
+    data = picture() + bytes(range(250, 256)) * 3  # with both characters in which the two alphabets differ
     body = json.dumps({"inputs": encode(data).decode()}).encode()
     assert decoding.decode(body, "application/json", PICTURE).inputs.size == (32, 24)
 

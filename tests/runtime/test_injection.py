@@ -1,4 +1,4 @@
-"""Code beside weights that stay on the Hub, in the stock server: the tutorial's workaround without repackaging."""
+"""Code in an archive, and weights that stay on the Hub, in the stock server: the workaround without repackaging."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def hub(models: Path, tmp_path: Path) -> Iterator[str]:
 
 
 def make_wheel(folder: Path) -> None:
-    """A package that nothing else brings."""
+    """A wheel of a package that is installed nowhere else."""
     folder.mkdir()
     with zipfile.ZipFile(folder / "injected-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("injected.py", "VERSION = '1.0'\n")
@@ -72,7 +72,7 @@ def test_the_stock_server_installs_the_requirements_and_runs_the_code_beside_a_m
         HF_MODEL_ID="tiny/bert",
         HF_ENDPOINT=hub,
         HF_HUB_OFFLINE="0",
-        # not into the environment that the tests run in
+        # pip must not install into the tests' environment
         PIP_TARGET=str(installed),
         PIP_NO_INDEX="1",
         PIP_FIND_LINKS=str(tmp_path / "wheels"),

@@ -1,4 +1,4 @@
-"""What `inputs` may be, task by task: each field is text, a file in base64 or plain data, and nothing else is taken."""
+"""The valid `inputs` of each task: each field is text, a file in base64 or plain data, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from extended_dlc_server.reading import decoding, forms, tasks
 
 
 def pixels():
-    """A PNG of one pixel in base64."""
+    """A PNG with one pixel, in base64."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -37,7 +37,7 @@ QUESTIONS = {"polite": {"type": "noul", "instructions": "Is it polite?"}}
 
 
 def read(task, inputs):
-    """The inputs as the model of a task would get them."""
+    """The inputs as the model of a task gets them."""
     expected = decoding.Expected(task=task, kind=tasks.KINDS[task])
     return decoding.decode(json.dumps({"inputs": inputs}).encode(), None, expected).inputs
 

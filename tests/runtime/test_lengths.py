@@ -1,4 +1,4 @@
-"""What is too long, or unknown to the model, is found out before the model is asked, by one rule for all tasks."""
+"""Inputs that are too long, and unknown tokens, are refused before the model runs, by one rule for all tasks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def save(folder, model, tokenizer_class, **settings):
 
 
 def roberta(words):
-    """62 usable positions of 64: they are counted from the padding token's number on."""
+    """A model with 62 usable positions of 64: RoBERTa counts them from the padding id on."""
     config = transformers.RobertaConfig(
         vocab_size=words, max_position_embeddings=64, pad_token_id=1, bos_token_id=0, eos_token_id=2, **SIZES
     )
@@ -138,13 +138,13 @@ def test_prompt_and_new_tokens_share_the_positions(writer):
 
 
 def test_a_default_that_has_no_positions_is_made_shorter(writer):
-    """The pipeline asks for 256 new tokens where nobody says how many."""
+    """The pipeline's default are 256 new tokens."""
     (answer,) = ask(writer, "x" * 10, do_sample=False)
     assert answer["generated_text"].startswith("x" * 10)
 
 
 def test_what_a_request_may_have_by_default_is_known_from_the_start(writer, monkeypatch):
-    """A walk through the whole configuration takes longer than to count a short text."""
+    """Looking through the whole configuration takes longer than counting a short text's tokens."""
 
     def walk(*_):
         raise AssertionError("asked at each request")
@@ -163,7 +163,7 @@ def test_settings_narrow_the_limits(tmp_path):
 
 
 def test_a_token_that_the_model_has_no_row_for_is_400(tmp_path):
-    """As after tokens were added and the model was not resized: on a GPU it would be the end of the process."""
+    """As after tokens were added without resizing the model: on a GPU such a token would end the process."""
     folder = save(tmp_path / "m", lambda words: gpt2(words - 1), "PreTrainedTokenizerFast")
     model = loaded(folder)
     word = model.pipeline.tokenizer.decode([len(model.pipeline.tokenizer) - 1])
@@ -192,7 +192,7 @@ def test_pieces_count_as_the_whole(classifier):
 
 
 def test_a_placeholder_without_an_image_is_400(tmp_path):
-    """Each becomes as many tokens as an image has."""
+    """Each placeholder is replaced by the tokens of an image."""
     from PIL import Image
 
     from tests.runtime import tiny_tasks
@@ -206,7 +206,7 @@ def test_a_placeholder_without_an_image_is_400(tmp_path):
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory):
-    """A LLaVA that may read 40 tokens, of which an image takes 16."""
+    """A LLaVA with 40 positions, of which an image takes 16."""
     from tests.runtime import tiny_tasks
 
     folder = tmp_path_factory.mktemp("models") / "llava"
@@ -282,7 +282,7 @@ def test_an_image_is_no_larger_as_the_model_gets_it_than_a_request_may_ask_for(s
 
 
 def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_no_row(tmp_path):
-    """TAPAS has one for cells without a text, and reads "nan" and control characters as such."""
+    """TAPAS has a token for empty cells, and takes "nan" and control characters as such cells."""
     from tests.runtime import tiny_tasks
 
     tiny_tasks.make("table-question-answering", tmp_path / "m")
@@ -291,7 +291,7 @@ def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_n
     assert ask(model, {"query": "how many", "table": {"a": ["1", "2"]}})
     for table in tables:
         assert "tokenizer has more tokens" in refused(model, {"query": "how many", "table": table}).message
-    # as in a model whose vocabulary has it
+    # a model whose vocabulary has the token
     model.pipeline.model.resize_token_embeddings(len(model.pipeline.tokenizer))
     model.preparation.lengths.ids.vocabulary = len(model.pipeline.tokenizer)
     for table in tables:
@@ -299,7 +299,7 @@ def test_a_token_that_a_tokenizer_puts_in_by_itself_is_400_where_the_model_has_n
 
 
 def test_a_code_that_the_codec_does_not_know_is_400(tmp_path):
-    """A model of speech knows more codes than its codec, and may write them."""
+    """A speech model has more codes than its codec, and may generate them."""
     from tests.attack import models
 
     (tmp_path / "m").mkdir()

@@ -125,7 +125,7 @@ def connect(server):
 
 
 def test_sigterm_answers_who_has_connected_before(start_server):
-    """A server that cannot run for a moment finds the signal and the connections at once."""
+    """A server that is stopped for a moment (SIGSTOP) finds the signal and the connections at once."""
     server = start_server("bloom").wait_until_ready()
     with contextlib.ExitStack() as stack:
         idle = stack.enter_context(connect(server))
@@ -219,7 +219,7 @@ def test_slow_bodies_and_stuck_inferences_are_found_out(start_server):
         assert server.ask(letters(3)).status == 200
         assert b" 408 " in connection.recv(1000).splitlines()[0]
     assert server.ping() == 200
-    stuck = in_the_background(server, letters(70))  # sleeps for 3 s
+    stuck = in_the_background(server, letters(70))  # the model sleeps for 3 s
     time.sleep(0.3)
     waiting = in_the_background(server, letters(3))
     for thread, answers in (stuck, waiting):
@@ -241,7 +241,7 @@ def test_a_client_that_leaves_is_not_computed_for(misbehaving):
             time.sleep(0.1)
     started = time.monotonic()
     assert server.ask(letters(3)).status == 200
-    assert time.monotonic() - started < 5  # the four would have taken 12 s
+    assert time.monotonic() - started < 5  # the four requests would have taken 12 s
     running[0].join()
 
 
@@ -270,7 +270,7 @@ def test_a_start_that_fails_turns_ping_to_500_and_then_the_process_exits(start_s
 
 
 def test_the_log_says_why_a_start_failed(start_server, tmp_path):
-    """All at once, since each stays for its five seconds."""
+    """All at once, because each process stays for five seconds after its failure."""
     unknown = tmp_path / "unknown"
     unknown.mkdir()
     (unknown / "config.json").write_text('{"model_type": "from-the-future", "architectures": ["FutureForCausalLM"]}')
@@ -293,5 +293,5 @@ def test_the_log_says_why_a_start_failed(start_server, tmp_path):
 def test_threads_follow_the_affinity_unless_told(start_server):
     cores = len(os.sched_getaffinity(0))
     server = start_server("bloom", OMP_NUM_THREADS="").wait_until_ready()
-    assert f"devices: {cores} CPU threads" in server.log or cores > 2  # a quota below the affinity is tested apart
+    assert f"devices: {cores} CPU threads" in server.log or cores > 2  # another test has a CPU quota
     assert server.stop() == 0

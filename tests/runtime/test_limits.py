@@ -1,4 +1,4 @@
-"""Every variable of the environment with a value that it refuses, and bodies that are large."""
+"""Each environment variable with an invalid value, and large bodies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BAD = {
     "EXTENDED_DLC_ADAPTERS": ("sql=a/b/c", "must be at most 32 adapters of different names"),
 }
 ANY_TEXT = {"HF_MODEL_REVISION", "HF_TASK", "HF_TOKEN", "HF_API_TOKEN", "SAGEMAKER_BASE_DIR"}
-"""The Hub and transformers know whether they are right, and say so at the start."""
+"""Variables without a check of ours: the Hub and transformers check them at the start."""
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -92,7 +92,7 @@ def test_a_body_of_300_mb_is_held_once(start_server):
 
 
 def test_a_hundred_large_bodies_at_once_have_the_memory_of_sixteen(start_server):
-    """All but the last byte of each has come before any is whole; small requests are served meanwhile."""
+    """All bodies arrive but for their last byte, before any is complete; small requests are served meanwhile."""
     server = start_server("bloom", EXTENDED_DLC_MAX_BODY_MB="5").wait_until_ready()
     before = peak(server)
     size = 5 * MEGABYTE
@@ -109,6 +109,6 @@ def test_a_hundred_large_bodies_at_once_have_the_memory_of_sixteen(start_server)
             connection.sendall(b"x")
         statuses = [int(connection.recv(1000).split()[1]) for connection in connections]
     assert (statuses.count(400), statuses.count(429)) == (16, 84)
-    assert peak(server) - before < 16 * 5 * 4  # each as text and in its parser's error besides
-    assert server.ask(bytes(100_000)).error[:2] == (400, "malformed-json")  # there is room again
+    assert peak(server) - before < 16 * 5 * 4  # each body as bytes, as text and in the parser's error
+    assert server.ask(bytes(100_000)).error[:2] == (400, "malformed-json")  # the memory is free again
     assert server.stop() == 0

@@ -1,4 +1,4 @@
-"""What is written in the container comes out line by line, with its origin, and without anything of a request."""
+"""Output in the container is logged line by line, with its origin and without content of requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start(code, **options):
 
 
 def run(code, end="end_log(); os._exit(0)"):
-    """Both outputs of a process that has taken them over."""
+    """The output of a process whose log has taken over standard output and standard error."""
     out, err = start(f"{code}\n{end}").communicate(timeout=60)
     assert out == b""
     lines = err.decode().splitlines()
@@ -140,7 +140,7 @@ def test_without_the_process_that_reads_printing_is_no_error():
 
 
 def test_native_code_that_holds_the_interpreter_can_print_more_than_a_pipe_holds():
-    # PyDLL does not let go of the interpreter's lock
+    # PyDLL does not release the GIL
     lines = run("text = b'x' * 999 + b'\\n'; ctypes.PyDLL(None).write(1, text * 4000, 4_000_000)")
     assert len(lines) == 4000
 
@@ -219,7 +219,7 @@ def make(models, tmp_path_factory):
 
 
 def records(server):
-    """The lines that a program would take for records: those of requests, and nothing else."""
+    """The lines that are JSON objects: those of requests, and no others."""
     found = []
     for line in server.log.splitlines():
         try:

@@ -1,4 +1,4 @@
-"""What stands behind the first wall: loaders that open nothing, memory for pixels and samples, children with limits."""
+"""The defences behind the first check: loaders that open nothing, memory limits for media, and limited children."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def base64_of(data):
 
 
 def bits(width, height):
-    """A PNG of one bit a pixel, all of them 0."""
+    """A PNG with one bit per pixel, all 0."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -76,7 +76,7 @@ def test_a_request_waits_for_the_room_of_others_and_is_429_where_that_takes_too_
     first.take(9 * MEGABYTE, "image-too-large")
     threading.Timer(0.2, first.keep, [0]).start()
     with memory.Share(room) as second:
-        images.ImageDecoder(second).decode(image_bytes((500, 500)))  # after the first has gone
+        images.ImageDecoder(second).decode(image_bytes((500, 500)))  # after the first share has ended
         monkeypatch.setattr(memory, "PATIENCE", 0.05)
         with memory.Share(room) as third, pytest.raises(errors.RequestError) as raised:
             third.take(10 * MEGABYTE, "image-too-large")
@@ -141,13 +141,13 @@ def test_memory_that_runs_out_while_decoding_is_no_fault_of_the_file(monkeypatch
         images.ImageDecoder().decode(image_bytes(mode="L"))
 
 
-# files that are not what they say
+# files with a wrong description of themselves
 
 
 @pytest.mark.parametrize("rate", [0, 1, 3999, 384_001, 2**32 - 1])
 @pytest.mark.parametrize("kind", [1, 3, 0xFFFE])
 def test_a_wav_of_a_rate_that_no_sound_has_is_400(rate, kind):
-    """PCM, float and extensible: the last two go to ffmpeg."""
+    """The formats are PCM, float and extensible; ffmpeg decodes the last two."""
     head = struct.pack("<4sIHHIIHH", b"fmt ", 16, kind, 1, rate, rate * 4 % 2**32, 4, 32)
     wav = b"RIFF" + struct.pack("<I", 4000) + b"WAVE" + head + b"data" + struct.pack("<I", 4000) + bytes(4000)
     with pytest.raises(errors.RequestError, match="samples a second") as raised:
@@ -208,7 +208,7 @@ def test_an_image_stands_upright_as_its_camera_was_held():
     assert read.size == (10, 20)
 
 
-# other programs
+# child processes
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_an_index_at_the_end_of_a_file_is_found(ffmpeg_folder, monkeypatch, tmp_
 
 @pytest.fixture
 def pytesseract(tmp_path, monkeypatch):
-    """A stand-in for pytesseract, of which only the way to run the program is real: its signature and its names."""
+    """A stand-in for pytesseract: only the function that runs the program has the real signature and names."""
     module = types.ModuleType("pytesseract.pytesseract")
     module.tesseract_cmd = "tesseract"
     module.TesseractNotFoundError = FileNotFoundError
@@ -284,7 +284,7 @@ def pytesseract(tmp_path, monkeypatch):
     program.write_text('#!/bin/sh\n(ulimit -v; ulimit -t; id -u; echo "$@") >&2; exit 3\n')
     program.chmod(0o755)
     for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # for a user without rights
+        folder.chmod(0o755)  # readable for a user without permissions
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     return module
 
@@ -313,7 +313,7 @@ def test_tesseract_runs_within_the_limits_of_a_child(pytesseract):
 
 @pytest.fixture(scope="module")
 def tried(server_path, tmp_path_factory):
-    """What came of each try to name a file or a URL, in each place of the inputs of each task."""
+    """The outcome of each attempt to name a file or a URL, in each part of the inputs of each task."""
     pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "name_files_everywhere.py", tmp_path_factory.mktemp("names")],

@@ -1,4 +1,4 @@
-"""What `GET /metrics` tells, read by Prometheus' own parser: it moves with what is asked, and its labels stay few."""
+"""`GET /metrics`, read by Prometheus' own parser: the values follow the requests, and the labels are bounded."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read(server):
 
 
 def moved(server, ask):
-    """What has changed, once the requests are counted, which happens after their answers."""
+    """The changes of the metrics by requests, which are counted after their responses."""
     before = read(server)
     ask()
     deadline, after = time.monotonic() + 5, before
@@ -74,7 +74,7 @@ def sum_of(found, name):
 
 @pytest.fixture(scope="module")
 def scraped(start_server):
-    """A server, and what it said before its model was loaded."""
+    """A server, and its metrics before its model was loaded."""
     server = start_server("bloom")
     deadline, first = time.monotonic() + 30, None
     while first is None and time.monotonic() < deadline:
@@ -100,7 +100,7 @@ def test_prometheus_reads_everything_with_its_type_and_a_description(scraped):
     }
     others = {name for name in found if not name.startswith(P)}
     assert others == {"process_resident_memory_bytes", "process_cpu_seconds", "process_start_time_seconds"}
-    # what a scrape costs is its size
+    # the cost of a scrape is its size
     assert len(answer.body) < 20_000
 
 
@@ -173,7 +173,7 @@ def test_seconds_of_sound_are_counted(whisper, tone):
 
 
 def test_a_busy_model_is_seen_while_it_is_busy(misbehaving):
-    """What asks the model for three seconds of sleep, another behind it, and a scrape beside both."""
+    """One request makes the model sleep for three seconds, another waits behind it, and metrics are read meanwhile."""
     bodies = [{"inputs": "a" * letters, "parameters": {"max_new_tokens": 1}} for letters in (70, 10)]
     threads = [threading.Thread(target=misbehaving.ask, args=(body,)) for body in bodies]
     for thread in threads:
@@ -189,7 +189,7 @@ def test_a_busy_model_is_seen_while_it_is_busy(misbehaving):
 
 
 def test_a_stream_that_fails_in_the_middle_counts_as_failed(misbehaving):
-    """Its status was 200; this model shares no steps, so that its tokens are counted where they are sent."""
+    """Its status was 200; this model runs alone, so that its tokens are counted as they are sent."""
     body = {"inputs": "a" * 60, "parameters": {"max_new_tokens": 4}, "stream": True}
     changes = moved(misbehaving, lambda: misbehaving.ask(body))
     assert changes[("requests_total", "4xx", "text-generation")] == 1
@@ -352,7 +352,7 @@ def test_copies_of_a_model_are_added_up():
 
 
 def test_each_gpu_has_its_memory(monkeypatch):
-    """What torch says of two of them; no machine of the tests has one."""
+    """torch's answers for two GPUs are simulated, because no test machine has one."""
     properties = SimpleNamespace(total_memory=80)
     cuda = SimpleNamespace(
         is_initialized=lambda: True,
@@ -367,7 +367,7 @@ def test_each_gpu_has_its_memory(monkeypatch):
     assert [found[("device_memory_allocated_bytes", number)] for number in "01"] == [10, 11]
     assert found[("device_memory_reserved_bytes", "1")] == 21
     assert found[("device_memory_bytes", "0")] == 80
-    # while it loads, another thread may be in the midst of importing torch
+    # while the model loads, another thread may still be importing torch
     worker.is_ready = False
     assert ("device_memory_bytes", "0") not in written(metrics.Metrics(worker))
 

@@ -62,7 +62,7 @@ def test_parameters_of_generation_are_taken_within_the_positions_of_the_decoder(
     parameters = Parameters(music, "text-to-audio", Limits(input_tokens=512, new_tokens=8192, vocabulary=300))
     for sent, tokens in SENT:
         made = music("hello", **parameters.check(sent))
-        # the codes are shifted against each other, which takes a token for each but the first
+        # the codebooks are delayed against each other, which takes a token for each but the first
         assert made["audio"].shape[-1] == (tokens - 1) * SAMPLES_A_TOKEN, sent
     for sent, says in (
         ({"max_new_tokens": POSITIONS}, f"from 1 to {POSITIONS - 1}"),

@@ -1,4 +1,4 @@
-"""Several texts in one pass: the pipeline's answers, for every kind of model and every parameter."""
+"""Several texts in one forward pass have the pipeline's answers, for each kind of model and parameter."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ for kind in kinds:
 
 
 def flat(value):
-    """Names and numbers of an answer in their order, and the lists that they stand in as brackets."""
+    """The names and numbers of an answer in order, with brackets for its lists."""
     if isinstance(value, list):
         return ["[", *(part for each in value for part in flat(each)), "]"]
     return [part for each in value.values() for part in flat(each)] if isinstance(value, dict) else [value]
@@ -97,7 +97,7 @@ def test_what_is_done_before_threads_meet_is_not_shared_between_them(models, ser
     )
     assert done.returncode == 0, done.stderr
     alone, all_of_them = [1, "false"], [3, "true"]
-    # of a short batch, a long one, and one that fails
+    # for a short batch, a long one, and one that fails
     assert json.loads(done.stdout.splitlines()[-1]) == [
         *(alone, all_of_them),
         *(all_of_them, all_of_them),
@@ -107,7 +107,7 @@ def test_what_is_done_before_threads_meet_is_not_shared_between_them(models, ser
 
 def test_a_models_own_pipeline_answers_for_itself():
     class Own:
-        """Of no module of transformers."""
+        """A class outside transformers' modules."""
 
     assert one_pass(Own(), "text-classification") is None
     assert one_pass(Own(), "text-generation") is None

@@ -1,4 +1,4 @@
-"""Chat completions, asked by OpenAI's own client: models that say what their test makes them say."""
+"""Chat completions by OpenAI's own client, with models that generate prescribed texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chain_models import make_chain
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
-# As Qwen 3's: thinking unless told, calls as Hermes writes them.
+# As Qwen 3's: reasoning is the default, and tool calls have Hermes' form.
 QWEN = """{%- for m in messages -%}
 <|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}
 {%- for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }}{{ call.function.arguments | tojson }}
@@ -82,7 +82,7 @@ def mistral(start_server, tmp_path_factory, release):
         ("[/INST]", "Bonjour."),
     ]
     folder = make_chain(tmp_path_factory.mktemp("mistral") / "model", chains, MISTRAL, special)
-    # which the newest release reads; the oldest has our own table
+    # the newest release reads this template; for the oldest the server has a table
     config = folder / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "response_template": MISTRAL_ANSWERS}))
     return start_server(folder, release).wait_until_ready()
@@ -95,7 +95,7 @@ def chat(openai_client, qwen):
 
 
 def assembled(chunks):
-    """What the chunks of a stream say together, choice by choice."""
+    """Join the chunks of a stream into the message of each choice."""
     found = {}
     for chunk in chunks:
         for choice in chunk["choices"]:
@@ -120,7 +120,7 @@ def test_an_answer_has_its_message_reason_and_usage(chat, release):
     assert choice["message"]["content"] == "Hello you, and good day."
     assert (choice["message"]["role"], choice["finish_reason"]) == ("assistant", "stop")
     usage = answer["usage"]
-    assert usage["completion_tokens"] == 7  # with the end token
+    assert usage["completion_tokens"] == 7  # including the end token
     assert usage["total_tokens"] == usage["prompt_tokens"] + 7
 
 
@@ -133,7 +133,7 @@ def test_a_stream_says_the_same_and_ends_with_the_usage(chat):
     assert assembled(chunks)[0]["finish_reason"] == "stop"
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"] == whole["usage"]
-    assert len(chunks) > 6  # one by one
+    assert len(chunks) > 6  # one chunk for each token
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -392,7 +392,7 @@ def test_the_same_body_is_answered_on_invocations_and_by_route(qwen):
 
 def test_what_changes_no_answer_is_passed_over(chat):
     more = {"user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "safety_identifier": "x"}
-    more |= {"extra_body": {"sagemaker_base_url": "http://127.0.0.1"}}  # of litellm, which sends it along
+    more |= {"extra_body": {"sagemaker_base_url": "http://127.0.0.1"}}  # litellm sends this one to the model
     off = {"frequency_penalty": 0, "presence_penalty": 0, "response_format": {"type": "text"}, "logit_bias": {}}
     (choice,) = chat(**more, **off, prompt_cache_key="k", modalities=["text"], seed=1, parallel_tool_calls=True)[
         "choices"
@@ -521,7 +521,7 @@ def test_images_are_read_in_messages(looks):
 
     assert said(image("red")) == said(image("red"))
     assert said(image("red")) != said(image("blue"))
-    assert looks(messages=question(image("red")))["usage"]["prompt_tokens"] > 16  # as many as the image has
+    assert looks(messages=question(image("red")))["usage"]["prompt_tokens"] > 16  # the image's tokens count
     assert looks(messages=question(image("red", "JPEG"), image("blue")), n=2)["choices"][1]["finish_reason"]
     streamed = assembled(looks(messages=question(image("red")), temperature=0, stream=True))[0]
     assert (

@@ -1,4 +1,4 @@
-"""Completions of a prompt, asked by OpenAI's own client: a random model, whose likeliest text a pipeline knows."""
+"""Completions of a prompt by OpenAI's own client, with a random model; a pipeline has the greedy text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_seed_repeats_an_answer_and_nobody_elses(complete):
     others = {complete(prompt="hello", temperature=1.5, seed=seed)["choices"][0]["text"] for seed in range(5)}
     assert len(others) > 1
     between = []
-    for _ in range(4):  # what follows a seed is not the same each time
+    for _ in range(4):  # an unseeded request after a seeded one differs each time
         complete(prompt="hello", temperature=1.5, seed=7)
         between.append(complete(prompt="hello", temperature=1.5)["choices"][0]["text"])
     assert len(set(between)) > 1
@@ -70,7 +70,7 @@ def test_logprobs_are_those_of_the_model(bloom, complete):
     for token, score, top in zip(logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True):
         assert top[token] == pytest.approx(score)
         assert max(top.values()) == pytest.approx(score)
-    # of what is drawn at another temperature, too
+    # logprobs are those of the model at another temperature, too
     (drawn,) = complete(prompt="hello", temperature=2, logprobs=0, max_tokens=1, seed=3)["choices"]
     same = drawn["logprobs"]["tokens"] == logprobs["tokens"][:1]
     assert same == (drawn["logprobs"]["token_logprobs"][0] == pytest.approx(logprobs["token_logprobs"][0]))
@@ -142,7 +142,7 @@ def test_a_chat_without_a_template_is_told_so(openai_client, bloom, bert):
 
 
 def test_the_log_counts_tokens_of_streams_too(bloom, complete):
-    """Whenever the client closes its connection: OpenAI's does on the last event, before the model's thread is done."""
+    """OpenAI's client closes the connection at the last event, before the model's thread has ended."""
 
     def stream():
         for _ in range(20):

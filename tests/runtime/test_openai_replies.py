@@ -1,4 +1,4 @@
-"""What an assistant says is taken apart by the marks that its model's makers publish, whole or piece by piece."""
+"""An assistant's text is parsed by the marks of its model's template, as a whole or in pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WEATHER = {
     },
 }
 SCHEMAS = schemas_of([WEATHER])
-# what the templates of published models say about calls, in their own words
+# the parts of published models' templates that write tool calls
 TEMPLATES = {
     "hermes": "return a json object with function name and arguments within <tool_call></tool_call> XML tags:\\n"
     '<tool_call>\\n{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call>',
@@ -56,7 +56,7 @@ CALLS = [
 
 
 def taken_apart(text, form=None, thinking=None, begun=False, size=None):
-    """Reasoning, content and calls of a text that comes in pieces of that many letters."""
+    """Reasoning, content and tool calls of a text that arrives in pieces of `size` characters."""
     reply = MarkedReply(form_of(TEMPLATES[form]) if form else None, thinking, SCHEMAS, begun=begun)
     size = size or len(text) or 1
     pieces = [piece for start in range(0, len(text), size) for piece in reply.feed(text[start : start + size])]

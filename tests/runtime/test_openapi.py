@@ -27,19 +27,19 @@ from extended_dlc_server.routes.openapi import _body as body_of  # noqa: E402
 
 FOLDER, PAGE = ROOT / "docs" / "openapi", ROOT / "docs" / "parameters.md"
 LIMITS = Limits(input_tokens=2048, new_tokens=2048, vocabulary=50_000)
-"""Of the documents in docs/: a model with 4096 positions has them, and one of its own says so itself."""
+"""The limits in docs/: those of a model with 4096 positions. A running server states its model's own."""
 
 WRITERS = ("text-generation", "image-text-to-text", "any-to-any")
 SCHEMATHESIS = "schemathesis==4.32.5"
 SECONDS = int(os.environ.get("EXTENDED_DLC_SCHEMATHESIS_SECONDS", "10"))
-"""For each of three kinds of servers."""
+"""Seconds for each of three kinds of servers."""
 
 PHASES = "coverage,fuzzing" if SECONDS >= 60 else "fuzzing"
-"""With more time it also goes through the edges of every field, which takes a minute and more for a chat."""
+"""With more time schemathesis also covers the bounds of each field, which takes over a minute for a chat."""
 
 
 def served(task: str, limits: Limits = LIMITS) -> Served:
-    """A model of a task that takes all of the task's parameters."""
+    """A model of a task that has all of the task's parameters."""
     return Served(
         task=task,
         kind=KINDS[task],
@@ -59,7 +59,7 @@ def document_of(task: str) -> dict[str, Any]:
 
 
 def lines(value: Any, depth: int = 5, indent: str = "") -> str:
-    """JSON with a line for each member as deep as that, so that a change of one is a change of one line."""
+    """JSON with a line for each member down to `depth`, so that a changed member is a changed line."""
     if not isinstance(value, dict) or not value or not depth:
         return json.dumps(value, ensure_ascii=False)
     more = f"{indent} "
@@ -110,7 +110,7 @@ def table(properties: dict[str, Any]) -> list[str]:
 
 
 def pages() -> dict[Path, str]:
-    """The files of the docs, by their places."""
+    """The generated files of docs/, by their paths."""
     found = {FOLDER / f"{task}.json": lines(document_of(task)) + "\n" for task in sorted(KINDS)}
     text = [
         "# Parameters",
@@ -179,7 +179,7 @@ def test_every_route_is_described_or_refuses_everything() -> None:
 
 
 def rules() -> list[Any]:
-    """Each rule of each table, with its place."""
+    """Each rule of each table, with its path as the test's id."""
     found = []
     for task in sorted(KINDS):
         tables = [parameters_of(task, LIMITS)]
@@ -202,7 +202,7 @@ SOME = [
 
 
 def agrees(rule: Any, value: Any) -> bool | None:
-    """Whether the schema says what the check does."""
+    """Whether the schema accepts a value exactly if the check does."""
     import jsonschema
 
     try:
@@ -223,7 +223,7 @@ def test_a_schema_takes_what_the_check_takes_and_nothing_else() -> None:
             continue
         seen.add(repr(rule))
         wrong = [value for value in SOME if not agrees(rule, value)]
-        # a group takes null for what it has, and the number of a token is bounded beside the schema
+        # a group also takes null for its members, and the bound of a token id is not in the schema
         wrong = [value for value in wrong if value != {"50001": 1}]
         assert not wrong, (parameter.id, wrong)
     assert len(seen) > 80
@@ -308,7 +308,7 @@ def test_a_server_answers_what_is_in_the_docs_with_its_own_limits(
 
 
 def without_limits(value: Any) -> Any:
-    """A document without the numbers that a model decides, and the variables of its chat template."""
+    """A document without the limits that depend on the model, and without its chat template's variables."""
     if isinstance(value, dict):
         variables = {"chat_template_kwargs", "tokenizer_encode_kwargs"}
         return {
@@ -341,7 +341,7 @@ def schemathesis(kept_packages: Any) -> Path:
 
 @pytest.mark.parametrize("kind", ["chat", "speech"])
 def test_schemathesis_finds_no_error_of_ours(request: pytest.FixtureRequest, schemathesis: Path, kind: str) -> None:
-    """What follows the document, and what breaks it on purpose: no answer is a 5xx."""
+    """Neither a request that follows the document nor one that violates it gets a 5xx."""
     server = request.getfixturevalue(kind)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"http://127.0.0.1:{server.port}/openapi.json"),

@@ -1,4 +1,4 @@
-"""The table of parameters: what each release knows is taken or refused on purpose, and every value has its bounds."""
+"""The table of parameters: each release's parameters are taken or refused, and each value has bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = Limits(input_tokens=512, new_tokens=100, vocabulary=1000, template_vari
 
 @pytest.fixture(scope="module")
 def known(release, server_path):
-    """What the release knows, by task and by group."""
+    """The release's parameters, by task and by group."""
     pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
     program = Path(__file__).parent / "walk_parameters.py"
     environment = {**os.environ, "PYTHONPATH": server_path}
@@ -142,17 +142,17 @@ def test_a_value_within_bounds_is_taken(task, parameters, checked):
 
 class Writes:
     def _sanitize_parameters(self, truncation=None, clean_up_tokenization_spaces=None, **generate_kwargs):
-        """As the pipeline of all that write a text from another."""
+        """The signature of the text2text pipelines."""
 
 
 class Translates(Writes):
     def _sanitize_parameters(self, src_lang=None, tgt_lang=None, **kwargs):
-        """As translation's, which passes the rest on."""
+        """The signature of translation, which passes further parameters on."""
 
 
 class Reads(Writes):
     def _sanitize_parameters(self, top_k=None):
-        """One that passes nothing on."""
+        """A signature that passes nothing on."""
 
 
 def test_a_pipeline_takes_what_the_one_takes_that_it_passes_the_rest_on_to():

@@ -24,7 +24,7 @@ RATE = 16_000
 
 @contextlib.contextmanager
 def all_cores_busy():
-    """A process for each core that does nothing but compute."""
+    """Run a process for each core that only computes."""
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
     try:
         yield
@@ -35,7 +35,7 @@ def all_cores_busy():
 
 
 def pings_while(server, goes_on, seconds=120):
-    """Statuses of pings, one each 100 ms, none of them late, while that holds of those so far."""
+    """Ping each 100 ms while `goes_on(statuses)`; return the statuses, and assert that none was late."""
     statuses = []
     end = time.monotonic() + seconds
     while goes_on(statuses) and time.monotonic() < end:
@@ -68,7 +68,7 @@ def test_ping_is_quick_while_the_model_loads_on_a_busy_machine(start_server):
 
 @pytest.fixture(scope="module")
 def brief_whisper(models, tmp_path_factory):
-    """One that says little in each of its windows: ten minutes take seconds."""
+    """A Whisper that generates few tokens per window, so that ten minutes of sound take seconds."""
     folder = tmp_path_factory.mktemp("brief") / "whisper"
     shutil.copytree(models / "whisper", folder)
     config = folder / "generation_config.json"
@@ -78,7 +78,7 @@ def brief_whisper(models, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def directly(brief_whisper):
-    """What the pipeline says of samples, told to look for timestamps where it must."""
+    """The pipeline's text of samples, with timestamps where long sound needs them."""
     torch = pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
     from transformers import pipeline
 
@@ -87,7 +87,7 @@ def directly(brief_whisper):
     def transcribe(samples):
         options = {"return_timestamps": True} if samples.size > 30 * RATE else {}
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as the server has
+        torch.set_num_threads(1)  # as in the server
         try:
             return whisper({"raw": samples / np.float32(32768), "sampling_rate": RATE}, **options)["text"]
         finally:

@@ -1,4 +1,4 @@
-"""What needs no model: settings, tasks, audio, encoding, threads, and the steps of the image's build."""
+"""The parts that need no model: settings, tasks, audio, encoding, threads, and the steps of the image's build."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_how_threads_wait_is_left_to_one_who_says_it():
 
 
 class Kernel:
-    """What a kernel counts of four cores: `idle` of them have nothing to do, and this process uses `used`."""
+    """The counters of a kernel with four cores: `idle` of them are idle, and this process uses `used`."""
 
     def __init__(self, monkeypatch, file):
         self.file, self.now, self.used, self.idle, self.busy = file, 100.0, 0.0, 0.0, 0.0
@@ -212,7 +212,7 @@ class Kernel:
         self.now, self.used = self.now + seconds, self.used + used * seconds
         if counts:
             self.idle, self.busy = self.idle + idle * seconds, self.busy + (4 - idle) * seconds
-        # of cores that are not this container's, nothing is to be counted
+        # cores outside this container do not count
         lines = [f"cpu{core} {self.busy * 25:.0f} 0 0 {self.idle * 25:.0f} 0 0 0 0 0 0" for core in range(4)]
         self.file.write_text("\n".join(["cpu  9 9 9 9 9 9 9 9 9 9", *lines, "cpu4 1 0 0 99999 0 0 0 0 0 0", "intr 1"]))
 
@@ -231,7 +231,7 @@ def test_an_inference_has_as_many_threads_as_there_are_cores_that_nobody_else_us
     kernel.spend(1, used=used, idle=idle)
     assert cores.look() == threads
     kernel.spend(0.1, used=4, idle=0)
-    assert cores.look() == threads  # too soon for another look
+    assert cores.look() == threads  # the interval is too short for a new measurement
     kernel.spend(2, used=4, idle=0)
     assert cores.look() == 4
 
@@ -251,14 +251,14 @@ def test_who_cannot_see_what_cores_do_uses_all_threads(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("lengths", "spare", "expected"),
     [
-        ([0, 0, 0], 0, [0, 1, 2]),  # nothing is padded
+        ([0, 0, 0], 0, [0, 1, 2]),  # without padding
         ([10, 500, 12, 11], 64, [0, 3, 2]),
         ([10, 500, 12, 11], 4096, [0, 3, 2, 1]),
         ([500, 10, 480, 12], 64, [0, 2]),
-        ([1000, 970, 950, 900], 64, [0, 1, 2, 3]),  # an eighth may be padding whatever a call takes
-        ([20000, 5], 100_000, [0]),  # the model's memory
+        ([1000, 970, 950, 900], 64, [0, 1, 2, 3]),  # an eighth may be padding, whatever `spare` is
+        ([20000, 5], 100_000, [0]),  # limited by `_BATCH_TOKENS`
         ([7], 64, [0]),
-        ([8, 8, 8, 8, 8, 8], 64, [0, 1, 2, 3]),  # the most
+        ([8, 8, 8, 8, 8, 8], 64, [0, 1, 2, 3]),  # limited by `most`
     ],
 )
 def test_what_runs_in_one_batch_needs_little_padding(lengths, spare, expected):

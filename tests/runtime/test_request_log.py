@@ -1,4 +1,4 @@
-"""What the log tells about requests, and what it keeps to itself."""
+"""The log of requests: its fields, and what it leaves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that share the steps of a model: each as alone, whatever joins and leaves beside it."""
+"""Continuous batching: each text equals that of the request alone, whatever joins and leaves the batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KINDS = {
     "opt": {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 256},
     "qwen2": LLAMA,
 }
-"""Model type -> a small configuration of it, with windows of attention that the texts are longer than."""
+"""Model type -> a small configuration, with attention windows shorter than the texts."""
 
 WITH_STATES = {
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8},
@@ -45,7 +45,7 @@ WITH_STATES = {
 
 
 class Job:
-    """Somebody who waits."""
+    """The job of a client that waits."""
 
     def __init__(self):
         self.batch, self.has_left, self.result = 0, False, None
@@ -70,7 +70,7 @@ def pipeline(kind, options):
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for weight in model.parameters():
         if weight.dim() > 1:
-            weight.data.mul_(3)  # or all tokens are about as likely, and rounding decides
+            weight.data.mul_(3)  # otherwise all tokens are about as likely, and rounding decides
     return types.SimpleNamespace(model=model, tokenizer=tokenizer())
 
 
@@ -98,7 +98,7 @@ def asked(pipe, tokens, most=12, *, arguments=None, **more):
 
 
 def written(steps, generations, *, every=1):
-    """The results, where one more request joins after so many steps."""
+    """The results, with another request joining each `every` steps."""
     waiting, jobs, step = list(generations), [], 0
     while waiting or steps.is_busy:
         if waiting and steps.has_room() and step % every == 0:
@@ -172,7 +172,7 @@ def test_a_beginning_that_is_known_is_not_read_again(llama):
         assert written(steps, texts[:1]) == expected[:1]
     finally:
         del llama.model.model.forward
-    assert sum(one for one in read if one > 4) < 85 + 4 * 20 + 40  # once the whole, then what differs
+    assert sum(one for one in read if one > 4) < 85 + 4 * 20 + 40  # the whole prompt once, then the different ends
 
 
 def test_what_is_kept_is_bounded_and_what_was_of_no_use_longest_goes_first(monkeypatch):
@@ -192,7 +192,7 @@ def test_what_is_kept_is_bounded_and_what_was_of_no_use_longest_goes_first(monke
     assert torch.equal(found.buffers[1][0][row], cache.buffers[1][0][0, :, :80])
     kept.keep(texts[3], cache, 0)
     assert [kept.longest([*text, 7], ())[0] for text in texts] == [80, 0, 80, 80]
-    kept.keep([*texts[3], 9], cache, 0)  # it says all that the shorter one does
+    kept.keep([*texts[3], 9], cache, 0)  # it includes the shorter one
     assert (kept.longest([*texts[3], 9, 7], ())[0], kept.longest(texts[3], ())[0]) == (81, 79)
     assert kept.bytes <= 3 * size
     monkeypatch.setattr(beginnings, "MOST", 2)
@@ -206,7 +206,7 @@ def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):
     texts = [asked(llama, prompt(20, seed), 60) for seed in range(6)]
     whole = scheduler(llama)
     bytes_of_token = whole.running.token_bytes
-    tight = scheduler(llama, memory=bytes_of_token * 360)  # three of them when they begin, and not when they are long
+    tight = scheduler(llama, memory=bytes_of_token * 360)  # enough for three short texts, not for long ones
     assert written(tight, texts) == written(whole, texts) == alone(llama, texts)
 
 

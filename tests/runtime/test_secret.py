@@ -19,7 +19,7 @@ ARN = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:hub-token-AbCdEf"
 
 
 class Secrets(http.server.ThreadingHTTPServer):
-    """GetSecretValue as AWS answers it, for one secret."""
+    """An endpoint with AWS's GetSecretValue, for one secret."""
 
     def __init__(self, answer, status=200):
         self.answer, self.status, self.asked = answer, status, []

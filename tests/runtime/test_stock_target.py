@@ -65,7 +65,7 @@ def test_each_server_gets_its_own_requirements(server: str, monkeypatch: pytest.
     assert "transformers==4.24.0" in command
     assert ("huggingface_hub<0.26" in command) == (server == "stock")
     assert ("--requirement" in command) == (server == "native")
-    assert ("peft" in command) == (server != "vllm")  # below transformers 5 the base's release stays
+    assert ("peft" in command) == (server != "vllm")  # with transformers below 5 the base's peft stays
 
 
 def test_the_arguments_are_those_of_the_dockerfile() -> None:
@@ -83,7 +83,7 @@ def test_the_native_target_is_the_last_and_so_the_default() -> None:
 
 
 def test_a_server_that_cannot_be_imported_fails_the_proof_with_the_way_out(tmp_path: Path) -> None:
-    """Here there is none: what the build sees is the same, an ImportError."""
+    """This environment has no stock server, which is an ImportError, as in the build."""
     (problem,) = prove.stock_server_answers(tmp_path)
     assert "does not start with this transformers (ModuleNotFoundError" in problem
     assert 'the native server (server="native")' in problem

@@ -13,7 +13,7 @@ CUSTOM = "X-Amzn-SageMaker-Custom-Attributes"
 
 
 class Stream:
-    """An open response, read event by event."""
+    """A streamed response, read event by event."""
 
     def __init__(self, server, body, headers=None, timeout=60):
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout)

@@ -98,7 +98,7 @@ INFERRED_OTHERWISE = {
 
 @pytest.fixture(scope="module", params=["float32", "half"])
 def outcomes(request, release, overlay, tmp_path_factory):
-    """Task -> what it came to, for each task that this release's pipelines have, as on a device of that precision."""
+    """Task -> its outcome, for each task of this release, as on a device that prefers that precision."""
     path = [*([str(overlay)] if release == OLDEST else []), str(IMAGE)]
     done = subprocess.run(
         [sys.executable, Path(__file__).parent / "ask_every_task.py", tmp_path_factory.mktemp("tasks")],

@@ -1,4 +1,4 @@
-"""What Hugging Face's text-generation servers take and answer, and their clients read."""
+"""The requests and responses of Hugging Face's text-generation servers (TGI), for their clients."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_seed_repeats_a_text(bloom):
     drawn = {"do_sample": True, "temperature": 1.9}
     assert len({ask(bloom, seed=5, **drawn)["generated_text"] for _ in range(3)}) == 1
     assert len({ask(bloom, seed=seed, **drawn)["generated_text"] for seed in range(4)}) > 1
-    assert len({ask(bloom, **drawn)["generated_text"] for _ in range(4)}) > 1  # the others still differ
+    assert len({ask(bloom, **drawn)["generated_text"] for _ in range(4)}) > 1  # requests without a seed still differ
 
 
 def test_details_tell_of_each_token(bloom):

@@ -38,7 +38,7 @@ TASKS = {
 }
 GREEDY = {"max_new_tokens": 5, "do_sample": False}
 FILE = "/path/of/a/file"
-"""Stands for one that exists."""
+"""A placeholder, which is replaced by the path of a file that exists."""
 
 INFERENCE = """
 import json
@@ -78,7 +78,7 @@ class Row:
     stock: int = 200
     ours: int = 200
     why: str = ""
-    """Why ours differs; without a word both answer the same."""
+    """Why our server differs; empty if both answer the same."""
 
 
 def _json(inputs: Any, /, **more: Any) -> bytes:

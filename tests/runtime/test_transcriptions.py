@@ -1,4 +1,4 @@
-"""Sounds as text and texts as sound, as OpenAI's clients ask for them."""
+"""Transcriptions, translations and speech by OpenAI's API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def clip(tone):
 
 @pytest.fixture(scope="module")
 def ctc(start_server, tmp_path_factory):
-    """A tiny wav2vec 2.0, which spells letter by letter."""
+    """A tiny wav2vec 2.0, which writes letters (CTC)."""
     import torch
     import transformers
 

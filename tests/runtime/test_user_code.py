@@ -233,7 +233,7 @@ def test_parts_of_a_text_are_joined(start_server, models, tmp_path):
     answer = raw(server, b'{"inputs": "x"}', "application/json")
     assert (answer.status, answer.body.decode(), answer.content_type) == (200, "grün und rot", "text/plain")
     chat = server.request("POST", "/v1/chat/completions", b'{"messages": []}', {"Content-Type": "application/json"})
-    assert chat.body == answer.body  # what is posted there is the user's code's to answer, too
+    assert chat.body == answer.body  # requests to this path go to the user's code, too
 
 
 def test_what_user_code_prints_and_logs_is_in_the_log_at_once(start_server, tmp_path):
@@ -310,7 +310,7 @@ def test_a_program_that_is_not_there_is_named(tmp_path, value):
 
 
 def wheel(folder, name="only_here"):
-    """A wheel, by hand: no index needed."""
+    """Write a wheel, so that the test needs no package index."""
     file = folder / f"{name}-1.0-py3-none-any.whl"
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(file, "w") as archive:

@@ -24,7 +24,7 @@ NOT_THERE = "http://127.0.0.1:9"  # the discard port: nothing listens
 
 
 class Hub:
-    """The stand-in for the Hub with a few models, and what it was asked for."""
+    """The stand-in for the Hub with a few models, and a record of its requests."""
 
     def __init__(self, root, models, make_server, application):
         self._lines, self._busy = [], ["429 Too Many Requests", "503 Service Unavailable"]
@@ -55,7 +55,7 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def __call__(self, environ, start_response):
-        """As the stand-in does, but for a revision that is too much for it at first."""
+        """Respond as the stand-in, except that one revision gets 429 and 503 at first."""
         if environ["PATH_INFO"].endswith("/revision/v2") and self._busy:
             start_response(self._busy.pop(), [("content-length", "0")])
             return []
@@ -67,11 +67,11 @@ class Hub:
 
     @property
     def asked(self):
-        """Every path that was asked for."""
+        """The paths of all requests."""
         return [line["path"] for line in self._lines]
 
     def downloaded(self, model):
-        """The files of which bytes were asked."""
+        """The files whose content was requested."""
         start = f"/tiny/{model}/resolve/"
         return {
             line["path"].removeprefix(start).partition("/")[2]
@@ -147,12 +147,12 @@ def test_a_filled_cache_serves_without_a_network(start_server, online, release):
 def test_code_of_a_repository_on_the_hub_runs_where_it_is_trusted(start_server, hub, release):
     environment = {"HF_MODEL_ID": "tiny/own-code", "HF_TRUST_REMOTE_CODE": "true", "HF_ENDPOINT": hub.address}
     server = start_server(None, release, **environment).wait_until_ready()
-    assert server.ask({"inputs": "x" * 30, "parameters": {"max_new_tokens": 2}}).status == 507  # its own `generate`
+    assert server.ask({"inputs": "x" * 30, "parameters": {"max_new_tokens": 2}}).status == 507  # by its `generate`
     assert server.stop() == 0
 
 
 def test_a_model_that_cannot_be_had_says_why(start_server, hub, release):
-    """All at once, since each stays for its five seconds."""
+    """All at once, because each process stays for five seconds after its failure."""
     wrong, good = {"HF_TOKEN": "hf_wrong"}, {"HF_TOKEN": hub.token}
     gated = f"tiny/gated is gated: ask for access on {hub.address}/tiny/gated"
     cases = [
@@ -179,7 +179,7 @@ def test_a_model_that_cannot_be_had_says_why(start_server, hub, release):
 
 
 def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release, overlay, tmp_path):
-    """In a process of its own: the client reads its environment once."""
+    """In a new process, because huggingface_hub reads its environment once."""
     program = (
         "import logging; logging.basicConfig(level='INFO')\n"
         "from extended_dlc_server import settings\nfrom extended_dlc_server.files import weights\n"
@@ -216,7 +216,7 @@ def test_a_long_download_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
 
 @pytest.fixture
 def in_this_process(monkeypatch, hub, tmp_path):
-    """The Hub's client as this process has it, on the stand-in and a cache of its own."""
+    """huggingface_hub in this process, with the stand-in and an empty cache."""
     from huggingface_hub import constants, hf_api
 
     for name, value in {"HF_HUB_CACHE": str(tmp_path / "hub"), "ENDPOINT": hub.address}.items():
@@ -300,7 +300,7 @@ def test_a_broken_config_is_named(tmp_path, text):
 
 
 class Disks:
-    """Folders on disks of their own, as far as the numbers go."""
+    """Folders with simulated numbers of free bytes, as on separate disks."""
 
     def __init__(self, free, home, monkeypatch):
         monkeypatch.setenv("HOME", str(home))
@@ -346,11 +346,11 @@ def test_a_model_in_the_default_cache_stays_there(tmp_path, monkeypatch):
 
 
 def placed(user, others, **environment):
-    """What becomes of the environment where another user looks for a place; a message instead where there is none."""
+    """HF_HOME after another user has run `place_cache`; the error's message if there is no writable folder."""
     program = (
         "import os, sys; from pathlib import Path; from extended_dlc_server import errors\n"
         "from extended_dlc_server.files import weights\n"
-        "os.setgroups([]); os.setgid(user := int(sys.argv[1])); os.setuid(user)\n"  # who may not read this Python
+        "os.setgroups([]); os.setgid(user := int(sys.argv[1])); os.setuid(user)\n"  # may not read this Python
         "try: weights.place_cache(os.environ, 'a/b', [Path(other) for other in sys.argv[2:]])\n"
         "except errors.StartError as error: sys.exit(str(error))\n"
         "print(os.environ.get('HF_HOME', ''))"
@@ -368,7 +368,7 @@ def placed(user, others, **environment):
 
 @pytest.fixture
 def shared_folder(tmp_path):
-    """A folder on this disk that everybody may write, which pytest's own are not."""
+    """A folder on this disk that every user may write, unlike pytest's."""
     import tempfile
 
     if os.getuid() != 0:
@@ -396,6 +396,6 @@ def test_where_nothing_can_be_written_the_message_says_what_to_give(shared_folde
 def test_a_named_cache_wins_and_a_home_that_can_be_written_stays(shared_folder):
     assert placed(54321, [shared_folder], HOME="/root", HF_HOME=str(shared_folder)) == str(shared_folder)
     assert placed(54321, [], HOME=str(shared_folder)) == ""
-    # the weights' own place, and one for what else huggingface_hub keeps
+    # HF_HUB_CACHE for the weights, and HF_HOME for the other files of huggingface_hub
     others = {"HOME": "/root", "HF_HUB_CACHE": str(shared_folder)}
     assert placed(54321, [shared_folder], **others) == f"{shared_folder}/huggingface"

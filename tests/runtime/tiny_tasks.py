@@ -75,7 +75,7 @@ SWIN2SR = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the model of a task is made of."""
+    """The parts of a task's model."""
 
     model: str
     config: str = ""
@@ -234,7 +234,7 @@ def make(task: str, folder: Path) -> None:
     import transformers
 
     folder.mkdir(parents=True)
-    if task in ("text-generation", "video-classification"):  # whose files nobody will read
+    if task in ("text-generation", "video-classification"):  # not read for the latter
         tiny_models.make_bloom(folder, 1)
         return
     if task == "decision":
