@@ -211,7 +211,7 @@ ROWS = [
         body=TONE,
         type="application/octet-stream",
         stock=400,
-        why="boto3 and curl send this unless told",
+        why="boto3 and curl send this by default",
     ),
     Row(
         model=WHISPER,
@@ -219,7 +219,7 @@ ROWS = [
         body=_tone(31),
         type="audio/wave",
         stock=400,
-        why="longer than Whisper's window: ours transcribes window by window without being told",
+        why="longer than Whisper's window: ours transcribes window by window without a parameter",
     ),
     Row(
         model=WHISPER,
@@ -377,7 +377,7 @@ def page() -> str:
     lines = [
         "# Beside the stock toolkit",
         "",
-        "What changes for a caller who comes from AWS's image: the same request to the stock server",
+        "The differences for clients of AWS's image: the same request to the stock server",
         "(multi-model-server 1.1.11 with sagemaker-huggingface-inference-toolkit 2.6.0) and to ours, both running,",
         f"with transformers {STOCK_RELEASE} and the same tiny models. `tests/runtime/test_toolkit_table.py` asks them",
         "and writes this page.",
