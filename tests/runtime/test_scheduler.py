@@ -363,6 +363,21 @@ def test_a_flat_choice_among_many_reaches_all_of_them():
     assert len(set(drawn[1::2])) > 450
 
 
+@pytest.mark.parametrize("size", [4, 5000])
+def test_a_token_without_probability_is_never_drawn_and_a_rows_token_does_not_depend_on_others(size):
+    scores = torch.randn((200, size), generator=torch.Generator().manual_seed(1)) * 3
+    scores[:, [0, -1]] = float("-inf")
+    wishes = [
+        *(Chance(), Chance(top_p=0.9), Chance(top_k=3), Chance(top_k=size - 1, top_p=0.99), Chance(min_p=0.01), None),
+        *(Chance(temperature=50.0, top_p=0.999), Chance(temperature=50.0)),
+    ]
+    chances = [wishes[row % len(wishes)] for row in range(200)]
+    draws = [(0.0, 1 - 2**-53, 0.3, 0.7, 0.999)[row % 5] for row in range(200)]
+    together = choose(scores, chances, draws)
+    assert not {0, size - 1} & set(together)
+    assert together == [choose(scores[row : row + 1], [chances[row]], [draws[row]])[0] for row in range(200)]
+
+
 def test_what_the_scheduler_does_not_know_is_left_to_generate():
     config = transformers.GenerationConfig()
     known = [{}, {"max_new_tokens": 5, "do_sample": True, "typical_p": 0.5}, {"sequence_bias": [[[3], 1.0]]}]
