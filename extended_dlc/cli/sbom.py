@@ -7,9 +7,11 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import click
 
+from extended_dlc.images import vulnerabilities as known
 from extended_dlc.images.registry_login import engine_program
 from extended_dlc.programs.build_image import (
     BuildError,
@@ -34,11 +36,16 @@ _HOUR = 3600.0
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An earlier bill of materials: say what changed in packages since.",
 )
-def sbom(image: str, output: Path | None, since: Path | None) -> None:
+@click.option("--vulnerabilities", is_flag=True, help="Ask OSV which vulnerabilities the packages are known for.")
+@click.option("--database", default=known.OSV, show_default=True, help="Address of a service with OSV's API.")
+def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: bool, database: str) -> None:
     """Write the bill of materials of IMAGE: CycloneDX 1.6 with its Python packages, their versions and licences.
 
     Runs the image with the container engine (docker, or what CDK_DOCKER names) without a network, and pulls it where
     the engine does not have it. The operating system, CUDA and its drivers are AWS's part, and are not in it.
+
+    --vulnerabilities sends the packages' names and versions to OSV, prints what is known and adds it to the file. It
+    decides on nothing: the exit code is 0 whatever is found, and where the database cannot be reached.
     """
     docker = Docker(time.monotonic() + _HOUR, engine_program())
     try:
@@ -60,9 +67,28 @@ def sbom(image: str, output: Path | None, since: Path | None) -> None:
             raise click.ClickException(f"{since} is no bill of materials of this command's form") from None
         for line in changes:
             Screen(err=True).line(line)
+    if vulnerabilities:
+        _look_up(bill, database)
     text = json.dumps(bill, indent=1) + "\n"
     if output is None:
         click.echo(text, nl=False)
         return
     output.write_text(text)
     Screen().line(f"{output}: {len(bill['components'])} packages of {image}", "ok")
+
+
+def _look_up(bill: dict[str, Any], database: str) -> None:
+    """Add the known vulnerabilities to the bill; a bill without that key is of packages that nobody looked up."""
+    screen = Screen(err=True)
+    try:
+        with Waiting("asking OSV for known vulnerabilities", out=sys.stderr):
+            found = known.look_up(bill, database=database)
+    except known.Unreachable as error:
+        screen.line(f"known vulnerabilities were not looked up: {error}", "warning")
+        return
+    bill["vulnerabilities"] = found
+    bill["metadata"]["properties"].append({"name": "extended-dlc:vulnerabilities-of", "value": database})
+    for line in known.lines(found):
+        screen.line(line)
+    count = f"{len(found)} known vulnerabilities" if len(found) != 1 else "1 known vulnerability"
+    screen.line(f"{count} in {len(bill['components'])} packages, by {database}", "warning" if found else "ok")

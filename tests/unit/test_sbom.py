@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -69,3 +73,90 @@ def test_an_engine_that_says_no_is_quoted_with_the_way_out(engine: Path, monkeyp
     monkeypatch.setenv("CDK_DOCKER", "/nowhere/docker")
     done = CliRunner().invoke(main, ["sbom", IMAGE])
     assert (done.exit_code, "name your engine in CDK_DOCKER" in done.output) == (1, True)
+
+
+GHSA, PYSEC, GONE, BARE = "GHSA-aaaa-bbbb-cccc", "PYSEC-2026-1", "GHSA-gone-gone-gone", "PYSEC-2026-2"
+ADVISORIES: dict[str, dict[str, Any]] = {
+    GHSA: {
+        "id": GHSA,
+        "summary": "Reads files of the host",
+        "aliases": [PYSEC, "CVE-2026-7"],
+        "database_specific": {"severity": "HIGH"},
+        "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"}],
+        "affected": [
+            {
+                "package": {"ecosystem": "PyPI", "name": "boto3", "purl": "pkg:pypi/boto3"},
+                "ranges": [
+                    {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "99.1"}]},
+                    {"type": "GIT", "events": [{"introduced": "0"}, {"fixed": "c0ffee"}]},
+                ],
+            }
+        ],
+    },
+    PYSEC: {"id": PYSEC, "details": "The same.", "aliases": [GHSA, "CVE-2026-7"]},
+    GONE: {"id": GONE, "withdrawn": "2026-01-02T00:00:00Z"},
+    BARE: {"id": BARE, "details": "Stops the process.\nAt length."},
+}
+
+
+@pytest.fixture
+def osv() -> Iterator[str]:
+    """A service that answers as OSV's documentation describes it: boto3 has three advisories on two pages."""
+
+    class Osv(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/querybatch"
+            queries = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["queries"]
+            assert 0 < len(queries) <= 1000
+            assert all("@" in each["package"]["purl"] and "version" not in each for each in queries)
+            assert not any("%2B" in each["package"]["purl"] for each in queries), "a local version is nobody's release"
+            self.tell({"results": [self.result(each) for each in queries]})
+
+        def result(self, query: dict[str, Any]) -> dict[str, Any]:
+            if not query["package"]["purl"].startswith("pkg:pypi/boto3@"):
+                return {"vulns": [{"id": BARE, "modified": "2026"}]} if "pydantic@" in query["package"]["purl"] else {}
+            if query.get("page_token") == "two":
+                return {"vulns": [{"id": GONE, "modified": "2026"}]}
+            return {"vulns": [{"id": each, "modified": "2026"} for each in (GHSA, PYSEC)], "next_page_token": "two"}
+
+        def do_GET(self) -> None:
+            self.tell(ADVISORIES[self.path.rpartition("/v1/vulns/")[2]])
+
+        def tell(self, answer: dict[str, Any]) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Osv)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_known_vulnerabilities_are_told_and_added_to_the_bill_and_decide_on_nothing(engine: Path, osv: str) -> None:
+    done = CliRunner().invoke(main, ["sbom", IMAGE, "--vulnerabilities", f"--database={osv}"])
+    assert done.exit_code == 0, done.output
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(done.stdout) is None
+    worst, other = json.loads(done.stdout)["vulnerabilities"]
+    assert (worst["id"], worst["recommendation"]) == (GHSA, "fixed in 99.1"), (
+        "not PyPA's record of the same, not a commit"
+    )
+    assert [each["severity"] for each in worst["ratings"]] == ["high"]
+    assert (other["id"], other["description"]) == (BARE, "Stops the process.")
+    told = " ".join(done.stderr.split())
+    assert f"high {GHSA} (CVE-2026-7) in boto3 " in told
+    assert "Reads files of the host; fixed in 99.1" in told
+    assert f"unknown {BARE} in pydantic " in told
+    assert "2 known vulnerabilities in " in told
+
+
+def test_a_database_that_cannot_be_reached_is_said_and_is_no_failure(engine: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as closed:
+        address = f"http://127.0.0.1:{closed.server_port}"
+    done = CliRunner().invoke(main, ["sbom", IMAGE, "--vulnerabilities", f"--database={address}"])
+    assert done.exit_code == 0
+    assert "vulnerabilities" not in json.loads(done.stdout), "packages that nobody looked up are not free of any"
+    assert f"known vulnerabilities were not looked up: {address} cannot be reached" in " ".join(done.stderr.split())
