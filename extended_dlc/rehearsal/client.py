@@ -102,29 +102,6 @@ class Client:
             raise RuntimeError(f"{endpoint} runs {digest}, but its tag stands for {in_registry['imageDigest']}")
         return Answer(text=text, model=config["ProductionVariants"][0]["ModelName"], digest=digest)
 
-    def left(self) -> list[str]:
-        """The app's resources that still exist."""
-        sagemaker = self.service("sagemaker")
-        left = [f"endpoint {endpoint['EndpointName']}" for endpoint in sagemaker.list_endpoints()["Endpoints"]]
-        configs = sagemaker.list_endpoint_configs()["EndpointConfigs"]
-        left += [f"config {config['EndpointConfigName']}" for config in configs]
-        left += [f"model {model['ModelName']}" for model in sagemaker.list_models()["Models"]]
-        repositories = self.service("ecr").describe_repositories()["repositories"]
-        left += [
-            f"repository {r['repositoryName']}" for r in repositories if not r["repositoryName"].startswith("cdk-")
-        ]
-        roles = self.service("iam").list_roles()["Roles"]
-        left += [f"role {role['RoleName']}" for role in roles if self.name in role["RoleName"]]
-        active = [
-            "CREATE_COMPLETE",
-            "UPDATE_COMPLETE",
-            "ROLLBACK_COMPLETE",
-            "DELETE_FAILED",
-            "UPDATE_ROLLBACK_COMPLETE",
-        ]
-        stacks = self.service("cloudformation").list_stacks(StackStatusFilter=active)["StackSummaries"]
-        return left + [f"stack {stack['StackName']}" for stack in stacks if stack["StackName"] != "CDKToolkit"]
-
 
 def _as_account(account: str) -> Callable[..., None]:
     """Adds the header with which moto serves a request for another account; AWS does not know it."""

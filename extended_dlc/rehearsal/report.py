@@ -113,7 +113,7 @@ class Report:
         for line in step.proof.splitlines():
             self._print(f"            {line}", "" if step.ok else "problem")
         if step.log and not step.ok:
-            self.say(f"  its log: {step.log}")
+            self.say(f"  its log: {_from_here(step.log)}")
 
     def _line(self, text: str, style: Style) -> None:
         self._print(f"[{self.elapsed():6.1f} s] {text}", style)
@@ -142,3 +142,9 @@ class Report:
             "steps": [asdict(step) for step in self.steps],
         }
         file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _from_here(file: str) -> str:
+    """The path from the working directory, if the file is below it."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -26,6 +26,7 @@ from extended_dlc.rehearsal.project import Project, find_cli
 from extended_dlc.rehearsal.report import Report
 from extended_dlc.rehearsal.scenario_own import Wishes
 from extended_dlc.rehearsal.stage import Stage
+from extended_dlc.terminal import Waiting
 
 
 class Play(Protocol):
@@ -102,7 +103,8 @@ class Rehearsal:
             stage.failures = self._failures
             play(stage, keep=keep)
         except BaseException:
-            self._take_down()
+            with Waiting("taking down what was started", out=self.report.out):
+                self._take_down()
             raise
         if keep:
             self._kept.touch()
@@ -112,7 +114,8 @@ class Rehearsal:
 
     def _clear(self) -> None:
         """Stop what a killed rehearsal left, and delete its logs."""
-        self._take_down()
+        with Waiting("taking down what an earlier rehearsal left", out=self.report.out):
+            self._take_down()
         logs = self.state / "logs"
         shutil.rmtree(logs, ignore_errors=True)
         logs.mkdir(parents=True)

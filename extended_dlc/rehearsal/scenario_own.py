@@ -87,7 +87,7 @@ def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
 
     :param publish_all: Whether AWS's registry also gets base images that are only built upon, for the doctor.
     """
-    stage.region = looked.regions[0]
+    stage.regions = looked.regions
     if stage.has_engine:
         bases = _base_images(stage, looked)
         if looked.models:
@@ -266,7 +266,7 @@ def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model:
     """
     sample = sample_for(model.model_type, model.task) if model else Content(text=TEXT)
     what = sample.text or sample.data.decode() if sample.content_type == "application/json" else ""
-    if not what:
+    if not what or len(what) > _SHOWN:
         file = stage.state / f"sample.{sample.content_type.rpartition('/')[2]}"
         file.write_bytes(sample.data)
         what = str(file)

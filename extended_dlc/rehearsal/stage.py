@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc.app.read import lookups_file
-from extended_dlc.rehearsal import files, tiny_models
+from extended_dlc.rehearsal import files, leftovers, tiny_models
 from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
@@ -61,7 +61,7 @@ class Stage:
         self.state = state
         self.report = report
         self.project = project
-        self.region = REGION
+        self.regions: tuple[str, ...] = (REGION,)
         self.has_engine = False
         self._servers = servers
         self._port = servers.port("aws")
@@ -74,6 +74,11 @@ class Stage:
     def app_settings(self) -> dict[str, Any]:
         """The settings of the shipped app."""
         return {"image": {"transformers": shipped_transformers(self.app)}}
+
+    @property
+    def region(self) -> str:
+        """The region of the app's first stack."""
+        return self.regions[0]
 
     # ---- the machine ----
 
@@ -210,18 +215,24 @@ class Stage:
                 raise RuntimeError(f"cdk synth accepted the settings, and was to refuse them: {because}")
 
     def destroy(self) -> None:
-        """Run `cdk destroy`, and check that nothing is left."""
+        """Run `cdk destroy`, and check that nothing is left but what the templates keep."""
+        before = leftovers.deployed(self.client.service, self.regions)
         self.cdk("cdk destroy", "destroy", "--all", "--force")
-        with self.report.step("nothing is left") as step:
-            containers = self.engine.containers(f"{LABEL}={self.state}") if self.has_engine else []
-            left = self.client.left() + [f"container {container}" for container in containers]
-            if left:
-                raise RuntimeError("cdk destroy left " + ", ".join(left))
-            step.proof = "no stack, endpoint, config, model, repository, role or container but the CDK's own bootstrap"
+        with self.report.step(f"nothing is left{' but what the template keeps' if before.kept else ''}") as step:
+            left = leftovers.left(self.client.service, self.regions, before)
+            others = [str(each) for each in left.others]
+            if not any(each.type in leftovers.CONTAINED for each in left.kept):
+                others += [f"container {each}" for each in self._containers()]
+            if others:
+                raise RuntimeError("cdk destroy left " + ", ".join(others))
+            step.proof = left.proof
+
+    def _containers(self) -> list[str]:
+        return self.engine.containers(f"{LABEL}={self.state}") if self.has_engine else []
 
     def leave_up(self) -> None:
         """Print how to use what is running, and how to stop it."""
-        if self._front is None:  # the caller's own apps may use AWS's base images
+        if self._front is None and self.has_engine:  # the caller's own apps may use AWS's base images
             self.put_in_front(self._standins)
         environment = self.environment()
         file = self.state / "environment.sh"
