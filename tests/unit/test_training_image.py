@@ -160,8 +160,6 @@ def test_gpus_that_the_base_cannot_drive_are_refused_and_a_cpu_is_noted(stack: S
     # CUDA 13 has no code for Volta
     with pytest.raises(ValueError, match=r"'instance_type' \(ml\.p3\.2xlarge\) has GPUs .*cannot drive.*7\.5"):
         trains_on(stack, image, "ml.p3.2xlarge")
-    with pytest.raises(ValueError, match=r"is arm64 and the image is built for x86_64"):
-        trains_on(stack, image, "ml.m8g.large")
     trains_on(stack, image, "ml.m5.xlarge")
     Annotations.from_stack(stack).has_warning("/Test", Match.string_like_regexp("has no GPU.*it trains there, slowly"))
 
