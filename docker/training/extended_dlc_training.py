@@ -1,8 +1,9 @@
 """Extends SageMaker's training toolkit with steps before and after the training script. Must run on Python 3.10.
 
-The toolkit calls `main`, which the environment variable SAGEMAKER_TRAINING_MODULE names. It reads the Hub token from
-its secret, and then calls the base image's module, or without one does what the toolkit does. After a successful
-training it merges an adapter, if asked for, and records releases, task and base model in `extended_dlc_training.json`.
+The toolkit calls `main`, which the environment variable SAGEMAKER_TRAINING_MODULE names. It refuses a channel without
+files, reads the Hub token from its secret, and then calls the base image's module, or without one does what the toolkit
+does. After a successful training it merges an adapter, if asked for, and records releases, task and base model in
+`extended_dlc_training.json`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _LOADERS = {
 
 def main() -> None:
     """Train as the base image does. An exception raised here becomes the job's failure reason."""
+    refuse_empty_channels()
     if (arn := os.environ.get("HF_TOKEN_SECRET_ARN")) and not os.environ.get("HF_TOKEN"):
         from extended_dlc_server.machine.secret import read_token
 
@@ -60,6 +62,23 @@ def main() -> None:
     if os.environ.get("EXTENDED_DLC_MERGE_ADAPTER") == "true" and (is_first_host() or (folder / ADAPTER).is_file()):
         merge_adapter(folder)
     write_record(folder)
+
+
+def refuse_empty_channels() -> None:
+    """Raise `RuntimeError` if the folder of a channel has no file. SageMaker makes the folder, whatever is in S3."""
+    config = _config()
+    channels = _json(config / "inputdataconfig.json")
+    several = len(_json(config / "resourceconfig.json").get("hosts") or ()) > 1
+    for name, channel in sorted(channels.items()):
+        folder = config.parent / "data" / name
+        piped = isinstance(channel, dict) and channel.get("TrainingInputMode") == "Pipe"
+        if piped or not folder.is_dir() or any(path.is_file() for path in folder.rglob("*")):
+            continue
+        shared = ", or, where hosts share its objects (ShardedByS3Key), take no more hosts than objects"
+        raise RuntimeError(
+            f"channel '{name}' has no file in {folder}: upload its files below the S3 prefix that the channel names, "
+            f"or correct that prefix{shared if several else ''}"
+        )
 
 
 def _train() -> None:

@@ -193,6 +193,44 @@ def test_what_trained_is_written_beside_the_weights_of_any_script(
     )
 
 
+def test_a_channel_without_a_file_is_refused_before_the_script_starts(tmp_path: Path) -> None:
+    (tmp_path / "base_module.py").write_text("def main(): print('the script ran')")
+    config = tmp_path / "config"
+    config.mkdir()
+    channels = {name: {"TrainingInputMode": "File"} for name in ("filled", "train")}
+    (config / "inputdataconfig.json").write_text(json.dumps(channels | {"piped": {"TrainingInputMode": "Pipe"}}))
+    (tmp_path / "data" / "piped").mkdir(parents=True)
+    (tmp_path / "data" / "filled" / "inside").mkdir(parents=True)
+    (tmp_path / "data" / "filled" / "inside" / "one.jsonl").touch()
+    (tmp_path / "data" / "train" / "inside").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+
+    def start() -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", "import extended_dlc_training; extended_dlc_training.main()"],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path), str(IMAGE)]),
+                "EXTENDED_DLC_BASE_TRAINING_MODULE": "base_module:main",
+                "SM_INPUT_CONFIG_DIR": str(config),
+                "SM_MODEL_DIR": str(tmp_path / "model"),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr.strip().rpartition("\n")[2]
+
+    code, told = start()
+    assert code == 1
+    assert told.startswith(f"RuntimeError: channel 'train' has no file in {tmp_path}/data/train: upload")
+    assert "ShardedByS3Key" not in told
+    (config / "resourceconfig.json").write_text(json.dumps({"hosts": ["algo-1", "algo-2"]}))
+    assert "no more hosts than objects" in start()[1]
+    (tmp_path / "data" / "train" / "one.jsonl").touch()
+    assert start() == (0, "the script ran\n")
+
+
 def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_measurement_leaves_no_record(
     run: Run, tmp_path: Path
 ) -> None:
