@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import zlib
@@ -15,7 +16,21 @@ TEXT = "Hello, my name is"
 _PICTURE_TASKS = ("depth-estimation", "image-classification", "image-feature-extraction", "image-segmentation")
 _PICTURES = (*_PICTURE_TASKS, "image-to-image", "image-to-text", "mask-generation", "object-detection")
 _SOUNDS = (SPEECH, "audio-classification")
-_PICTURE_TYPES = ("beit", "convnext", "deit", "detr", "dinov2", "resnet", "segformer", "swin", "vit", "yolos")
+_PICTURES_WITH_TEXT = ("any-to-any", "image-text-to-text")
+_PICTURE_TYPES = (
+    "beit",
+    "conditional_detr",
+    "convnext",
+    "deformable_detr",
+    "deit",
+    "detr",
+    "dinov2",
+    "resnet",
+    "segformer",
+    "swin",
+    "vit",
+    "yolos",
+)
 _SOUND_TYPES = (*SPEECH_TYPES, "hubert", "wav2vec2", "wavlm")
 _BODIES = {
     "fill-mask": {"inputs": "Hello, my <mask> is"},
@@ -33,9 +48,18 @@ def sample_for(model_type: str, task: str) -> Content:
         return Content(data=tone_wav(seconds=2), content_type="audio/wav")
     if task in _PICTURES or (not task and model_type in _PICTURE_TYPES):
         return Content(data=square_png(64), content_type="image/png")
+    if task in _PICTURES_WITH_TEXT or (not task and model_type == "llava"):
+        return Content(data=json.dumps(_chat_about(square_png(32))).encode())
     if body := _BODIES.get(task):
         return Content(data=json.dumps(body).encode())
     return Content(text=TEXT)
+
+
+def _chat_about(png: bytes) -> dict[str, object]:
+    """A chat in OpenAI's format about a picture."""
+    picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(png).decode()}"}}
+    message = {"role": "user", "content": [picture, {"type": "text", "text": TEXT}]}
+    return {"messages": [message], "max_tokens": 12}
 
 
 def square_png(side: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from extended_dlc.rehearsal.engine_front import TAKES_BOTH, Front, rewrite
 from extended_dlc.rehearsal.hub import Hub
 from extended_dlc.rehearsal.own_models import ask_about, of_type
 from extended_dlc.rehearsal.project import Project
-from extended_dlc.rehearsal.samples import sample_for
+from extended_dlc.rehearsal.samples import sample_for, square_png
 from extended_dlc.rehearsal.scenario_own import Wishes, look_through
 
 BASE = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/huggingface-pytorch-inference:2.6.0-transformers4.51.3-cpu"
@@ -242,7 +243,10 @@ SERVER = Path(__file__).parents[2] / "docker" / "inference"
 
 
 def test_tiny_models_of_types_by_name_are_read_by_transformers(tmp_path: Path) -> None:
-    orders = ("qwen2::1=a/writes", "distilbert:text-classification:2=a/judges", "nonsense::4=a/none")
+    orders = (
+        *("qwen2::1=a/writes", "distilbert:text-classification:2=a/judges", "nonsense::4=a/none"),
+        *("llava:image-text-to-text:5=a/reads", "detr::6=a/finds", "qwen2_vl:image-text-to-text:7=a/neither"),
+    )
     done = subprocess.run(
         [sys.executable, str(TYPES), str(tmp_path), *orders],
         env={"PYTHONPATH": str(SERVER), "PATH": ""},
@@ -252,8 +256,10 @@ def test_tiny_models_of_types_by_name_are_read_by_transformers(tmp_path: Path) -
     )
     assert done.returncode == 3, done.stderr
     assert "a/none: CannotMake: transformers" in done.stderr
-    assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["judges", "writes"]
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+    assert "a/neither: CannotMake: type 'qwen2_vl' reads pictures with text" in done.stderr
+    assert sorted(each.name for each in (tmp_path / "a").iterdir()) == ["finds", "judges", "reads", "writes"]
+    from PIL import Image
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a" / "writes")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "writes")
@@ -261,6 +267,14 @@ def test_tiny_models_of_types_by_name_are_read_by_transformers(tmp_path: Path) -
     assert written.startswith("Hello ")
     assert tokenizer.chat_template
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "a" / "judges").config.num_labels == 2
+    picture = Image.open(io.BytesIO(square_png(32)))
+    boxes = pipeline("object-detection", str(tmp_path / "a" / "finds"))(picture, threshold=0.0)
+    assert set(boxes[0]["box"]) == {"xmin", "ymin", "xmax", "ymax"}
+    chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "Hello"}]}]
+    (read,) = pipeline("image-text-to-text", str(tmp_path / "a" / "reads"))(
+        text=chat, max_new_tokens=4, return_full_text=False
+    )
+    assert len(read["generated_text"].split()) == 4
 
 
 def test_a_sample_is_what_the_task_or_the_type_takes() -> None:
@@ -268,6 +282,8 @@ def test_a_sample_is_what_the_task_or_the_type_takes() -> None:
     assert {each: sample_for(*each).content_type for each in kinds} == kinds
     assert sample_for("vit", "").data.startswith(b"\x89PNG")
     assert sample_for("llama", "").text
+    chat = json.loads(sample_for("llava", "image-text-to-text").data)
+    assert [each["type"] for each in chat["messages"][0]["content"]] == ["image_url", "text"]
 
 
 def test_options_that_do_not_go_together_are_refused_and_nothing_is_made(

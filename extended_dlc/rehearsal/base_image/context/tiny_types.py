@@ -50,9 +50,14 @@ _LARGEST = 30_000_000
 """The largest number of weights of a tiny model."""
 _INIT = 0.5
 
+_PICTURE = "<image>"
+"""The token of a picture in a text."""
+
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    "{% for message in messages %}{{ message.role + ': ' }}"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}{{ part.text if part.type == 'text' else '<image>' }}{% endfor %}{% endif %}"
+    "{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
 )
 
 _HEADS = {
@@ -63,6 +68,7 @@ _HEADS = {
     "fill-mask": ("MaskedLM",),
     "image-classification": ("ImageClassification",),
     "image-feature-extraction": ("",),
+    "image-segmentation": ("SemanticSegmentation", "UniversalSegmentation", "ImageSegmentation"),
     "object-detection": ("ObjectDetection",),
     "question-answering": ("QuestionAnswering",),
     "sentence-embeddings": ("",),
@@ -79,7 +85,10 @@ _HEADS = {
 }
 """Task to the heads that serve it, as in `AutoModelFor…`; '' is the model without a head."""
 
-_USUAL = ("Seq2SeqLM", "SpeechSeq2Seq", "MaskedLM", "CausalLM", "ImageClassification", "CTC", "AudioClassification", "")
+_USUAL = (
+    *("Seq2SeqLM", "SpeechSeq2Seq", "MaskedLM", "CausalLM", "ImageClassification", "CTC", "AudioClassification"),
+    *("ObjectDetection", "DepthEstimation", "SemanticSegmentation", ""),
+)
 """The heads for an unknown task; the first that exists for the type is taken."""
 
 
@@ -93,6 +102,14 @@ def make(folder: Path, model_type: str, task: str, seed: int) -> None:
     if by_hand is not None and task in ("", "text-generation", "automatic-speech-recognition"):
         by_hand(folder, seed)
         return
+    if model_type == "llava" and task in ("", *_PICTURES_WITH_TEXT):
+        _make_llava(folder, seed)
+        return
+    if task in _PICTURES_WITH_TEXT:
+        raise CannotMake(
+            f"type '{model_type}' reads pictures with text, for which a tiny 'llava' alone is made here (--model "
+            "ID=llava); it answers the same requests"
+        )
     tokenizer = tiny_models._byte_level_tokenizer(list(_ROLES.values()))
     config = _config(transformers, model_type, tokenizer, task)
     head = _head(transformers, config, task)
@@ -109,6 +126,41 @@ def make(folder: Path, model_type: str, task: str, seed: int) -> None:
         tiny_models._save_tokenizer(tokenizer, folder, {**_TOKENIZER, **template}, _ROLES)
     elif type(model).__name__.endswith("ForCTC"):
         _save_letters(transformers, folder)
+
+
+_PICTURES_WITH_TEXT = ("any-to-any", "image-text-to-text")
+
+
+def _make_llava(folder: Path, seed: int) -> None:
+    """Make a LLaVA whose picture takes 17 tokens. The processor's files are written as repositories of the Hub have
+    them, because releases disagree on its arguments.
+    """
+    tiny_models, torch, transformers = map(import_module, ("tiny_models", "torch", "transformers"))
+    tokenizer = tiny_models._byte_level_tokenizer([*_ROLES.values(), _PICTURE])
+    numbers = {f"{role}_id": tokenizer.token_to_id(token) for role, token in _ROLES.items() if role != "mask_token"}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = transformers.LlamaConfig(
+        **sizes, **numbers, vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=514, initializer_range=_INIT
+    )
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8)
+    config = transformers.LlavaConfig(text_config=text, vision_config=vision, vision_feature_layer=-1)
+    # the attribute's name before and after 4.51
+    config.image_token_index = config.image_token_id = tokenizer.token_to_id(_PICTURE)
+    torch.manual_seed(seed)
+    model = transformers.LlavaForConditionalGeneration(config)
+    _speak(model, tokenizer, tiny_models)
+    model.save_pretrained(folder)
+    named = {"processor_class": "LlavaProcessor"}
+    processor = {"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    edge = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    for name, content in (
+        ("processor_config", {**named, **processor, "image_token": _PICTURE}),
+        ("preprocessor_config", {**named, **edge, "image_processor_type": "CLIPImageProcessor"}),
+        ("chat_template", {"chat_template": _CHAT_TEMPLATE}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
+    settings = {**_TOKENIZER, **named, "chat_template": _CHAT_TEMPLATE}
+    tiny_models._save_tokenizer(tokenizer, folder, settings, _ROLES, [_PICTURE])
 
 
 _TOKENIZER = {
@@ -131,10 +183,20 @@ def _config(transformers: Any, model_type: str, tokenizer: Any, task: str) -> An
     if getattr(default, "is_encoder_decoder", False):
         # random weights do not predict the end token, so only the length limit ends the text
         text.update(decoder_start_token_id=numbers["bos_token_id"], forced_eos_token_id=None)
+    if _wants_timm(default):
+        stages = {"embedding_size": 16, "hidden_sizes": [16] * 4, "depths": [1] * 4, "out_features": ["stage4"]}
+        sizes.update(use_timm_backbone=False, backbone=None, backbone_config=transformers.ResNetConfig(**stages))
+        sizes.update(use_pretrained_backbone=False, num_queries=4)
     if task == "zero-shot-classification":
         sizes["id2label"] = {0: "contradiction", 1: "entailment"}
         sizes["label2id"] = {"contradiction": 0, "entailment": 1}
     return type(default)(**sizes)
+
+
+def _wants_timm(default: Any) -> bool:
+    """Whether the type's backbone, as of DETR, is of the package timm by default, which no base image has."""
+    inside = getattr(getattr(default, "backbone_config", None), "model_type", "")
+    return getattr(default, "use_timm_backbone", False) or inside == "timm_backbone"
 
 
 def _small(transformers: Any, default: Any) -> dict[str, Any]:
