@@ -16,6 +16,7 @@ from typing import Any
 
 from extended_dlc import installed
 from extended_dlc.app.read import Raw, SettingsError
+from extended_dlc.facts.models import SPEECH, know_model
 
 TEMPLATE = Path(__file__).parent / "template"
 SCHEMA = Path(__file__).parent / "settings.schema.json"
@@ -95,7 +96,9 @@ class NewProject:
             if file.is_file() and path not in made and "__pycache__" not in path:
                 text = file.read_text()
                 if path == "README.md":
-                    text = text.replace("{name}", name).replace("{model}", self.model)
+                    request = "--sample" if know_model(self.model).task == SPEECH else '"Hello, my name is"'
+                    for field, value in {"name": name, "model": self.model, "request": request}.items():
+                        text = text.replace(f"{{{field}}}", value)
                 yield _NAMES.get(path, path), text
 
 

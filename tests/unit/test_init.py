@@ -42,7 +42,9 @@ def test_it_writes_a_project_whose_own_test_passes(tmp_path: Path, monkeypatch: 
     assert settings(folder)["endpoints"] == {
         "model": {"model": "openai/whisper-base", "hosting": {"kind": "serverless"}}
     }
-    assert "`my-first-model`" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert "openai/whisper-base behind the SageMaker endpoint `my-first-model`" in readme
+    assert "extended-dlc ask my-first-model --sample\n" in readme, "Whisper reads no text"
     requirements = (folder / "requirements.txt").read_text().splitlines()
     assert requirements[0] == f"-e {ROOT}[rehearse]", "as it is installed here"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
