@@ -27,7 +27,7 @@ from werkzeug.serving import make_server
 from extended_dlc.cli import main
 from extended_dlc.cli.exit_codes import STATUSES, page
 from extended_dlc.rehearsal import hub as hub_program
-from extended_dlc.terminal import Passing, Screen, Waiting, plain
+from extended_dlc.terminal import NEWS_SECONDS, Passing, Screen, Waiting, plain
 from tests.support.terminal import played, shown
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +218,7 @@ def test_a_step_in_a_pipe_gives_a_sign_of_life_now_and_then() -> None:
     lines = out.getvalue().splitlines()
     assert 1 <= len(lines) <= 3
     assert lines[0].strip() == "cdk deploy: 0 s so far: CREATE_IN_PROGRESS"
+    assert NEWS_SECONDS + 1 < 20, "by itself, with the second in which it looks: never 20 s without a line"
 
 
 def test_a_passing_line_is_news_in_a_pipe_only_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
