@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extended_dlc.options._values import OptionError, within
+from extended_dlc.options.functions import Functions
 from extended_dlc.options.monitoring import Monitoring
 from extended_dlc.options.network import Network
 from extended_dlc.options.proof import Proof
@@ -27,12 +28,19 @@ RETENTION_DAYS = (
 class PlatformDefaults:
     """Rules and defaults of a platform for everything below a construct, such as an app or a stage: `apply(app)`.
 
-    Apply them before the endpoints are defined. A broken rule raises ValueError at synth, and the error ends with
-    `message`. If several scopes of an endpoint have rules, only those of the nearest scope apply.
+    Apply them before the endpoints are defined; ValueError afterwards. A broken rule raises ValueError where the
+    construct is defined, and the error ends with `message`. The finished templates are checked too, at synth: types,
+    counts, models and proofs that a token, an escape hatch or a construct of another library made.
+
+    If several scopes of an endpoint have rules, none of them may be broken, and a default is the nearest scope's.
     """
 
     message: str = "ask your platform team"
     """End of each error, such as a contact or the location of the rules. Default: "ask your platform team"."""
+
+    replaceable: bool = False
+    """Whether rules of a scope below replace these as a whole, such as those of a stage for research. Default: they
+    come on top of these."""
 
     network: Network | None = None
     """The VPC of endpoints and trainings that name none. ValueError for `Serverless`, which supports no VPC. Default:
@@ -45,7 +53,11 @@ class PlatformDefaults:
     """The monitoring of endpoints that have none. Default: none."""
 
     proof: Proof | None = None
-    """The `Proof` of endpoints that name none; ValueError for `verify=False`. Default: the endpoint's `verify`."""
+    """The `Proof` of endpoints that name none; ValueError for `verify=False`, and for an `optional` proof where
+    this one is not. Default: the endpoint's `verify`."""
+
+    functions: Functions | None = None
+    """How the Lambda functions of the stacks run, as in a VPC. Default: as AWS runs them."""
 
     permissions_boundary: iam.IManagedPolicy | None = None
     """The permissions boundary of each new role of any construct: endpoints, copies of images, builds, the CDK's custom
@@ -66,23 +78,41 @@ class PlatformDefaults:
     """Tags of all resources. Default: none."""
 
     instance_types: Sequence[str] = ()
-    """The instance types that may be used, with `*` for any text: `ml.g5.*`. Default: all."""
+    """The instance types that may be used, with `*` for any text: `ml.g5.*`. A type that only the deployment knows has
+    to be a `CfnParameter` with allowed values. Default: all."""
 
     organisations: Sequence[str] = ()
-    """Hub organisations whose models may be served, such as `mistralai`. Models in S3 are not checked. Default: all."""
+    """Hub organisations whose models may be served or trained further, such as `mistralai`; for adapters from the Hub
+    too. Models in S3 are not checked (`own_models`). Default: all."""
 
     licences: Sequence[str] = ()
-    """Allowed licences of models, such as `apache-2.0`; models with an unknown licence are refused too. Models in S3
-    are not checked. Default: all."""
+    """Allowed licences of models, such as `apache-2.0`; models with an unknown licence are refused too. What the name
+    tells, or `extended-dlc lookup` noted, counts beside what an option says. Models in S3 are not checked
+    (`own_models`). Default: all."""
 
     own_images: bool = True
-    """Whether teams may build images with `ExtendedDlc`. Default: they may."""
+    """Whether images may be built with `ExtendedDlc` below the scope, an `ImageStack`'s included. Default: they may."""
+
+    images: Sequence[str] = ()
+    """The images that endpoints and trainings may use, with `*` for any text: references, such as
+    `111111111111.dkr.ecr.*`, and the names or ARNs of parameters that name images, such as `/images/*`. Images that are
+    built below the scope match none. Default: all."""
+
+    own_models: bool = True
+    """Whether weights may be served that are not from the Hub: `S3Model`, and model classes of others. Trained models
+    count as what they were trained from. Default: they may."""
+
+    other_endpoints: bool = False
+    """Whether SageMaker Models and endpoints may be made without this library's constructs, although nothing but their
+    instance types, prices and the Hub's names in their variables is checked. Default: they are refused where there
+    are rules about proofs, models or images."""
 
     greatest_hourly_price: float | None = None
-    """Highest price per hour of an endpoint with all its instances, by `prices`. Default: no limit."""
+    """Highest price per hour of an endpoint or a training with all its instances, by `prices`. Default: no limit."""
 
     prices: Mapping[str, float] = field(default_factory=dict)
-    """Instance type -> price per hour, in the currency of the limit. Types without a price count 0. Default: none."""
+    """Instance type -> price per hour, in the currency of the limit. ValueError for endpoints with a type that has none
+    here. Default: none."""
 
     def __post_init__(self) -> None:
         """Refuse values that could not be enforced."""
@@ -94,12 +124,30 @@ class PlatformDefaults:
         if self.log_retention_days is not None and self.log_retention_days not in RETENTION_DAYS:
             known = ", ".join(map(str, RETENTION_DAYS))
             raise OptionError("log_retention_days", self.log_retention_days, f"must be one of {known}")
+        if self.functions is not None and not isinstance(self.functions, Functions):
+            shown = repr(self.functions)[:80]
+            raise OptionError("functions", shown, "must be a Functions, as Functions(reserved_concurrency=2)")
         within("greatest_hourly_price", self.greatest_hourly_price, 0, None, "leave it out where there is no limit")
         if self.greatest_hourly_price is not None and not self.prices:
             raise OptionError("greatest_hourly_price", self.greatest_hourly_price, "needs 'prices': give them")
 
+    @property
+    def checks_constructs(self) -> bool:
+        """Whether there are rules that only this library's constructs can be checked by."""
+        rules = (self.proof, self.organisations, self.licences, not self.own_images, not self.own_models)
+        return any(rules)
+
+    @property
+    def checks_templates(self) -> bool:
+        """Whether there are rules that finished templates are checked by."""
+        limits = (self.instance_types, self.images, self.permissions_boundary, self.greatest_hourly_price is not None)
+        return self.checks_constructs or any(limits)
+
     def apply(self, scope: object) -> None:
-        """Apply the rules to everything that is defined below `scope` from now on; tags and roles are set at synth."""
+        """Apply the rules to everything that is defined below `scope` from now on; tags and roles are set at synth.
+
+        ValueError where endpoints or trainings are defined there already.
+        """
         from extended_dlc.constructs.platform_rules import apply
 
         apply(self, scope)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,18 +10,35 @@ import jsii
 from aws_cdk import Aspects, Aws, CfnResource, IAspect, Names, Stack, Tags
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
-from constructs import Construct, IConstruct
+from constructs import Construct, IConstruct, IValidation
 
+from extended_dlc.constructs.functions import let_functions
 from extended_dlc.constructs.platform_defaults import PlatformDefaults
+from extended_dlc.constructs.platform_templates import (
+    ADAPTERS,
+    MODEL_VARIABLES,
+    hub_names,
+    refused,
+    refused_price,
+    refused_total,
+    refused_type,
+    refused_unknown,
+)
+from extended_dlc.facts.models import context_key, know_model
 from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.hosting import Components, Hosting, Instances, RealTime, Serverless, find_instances
+from extended_dlc.options.proof import Proof
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from extended_dlc.decisions.asked import ModelAsked
     from extended_dlc.decisions.of_endpoint import EndpointDecision
     from extended_dlc.endpoint.given import EndpointOptions
     from extended_dlc.facts.instances import Instance
 
-_ATTRIBUTE = "_extended_dlc_platform_defaults"
+_RULES = "_extended_dlc_platform_defaults"
+_SETTLED = "_extended_dlc_settled"
 ROLE_NAME = 64
 """The longest name of a role (IAM user guide, "IAM and AWS STS quotas")."""
 
@@ -30,83 +46,181 @@ ROLE_NAME = 64
 def apply(rules: PlatformDefaults, scope: object) -> None:
     """Apply the rules to everything below a construct."""
     home = cast(Construct, scope)
-    setattr(home, _ATTRIBUTE, rules)
+    if settled := next((each for each in home.node.find_all() if is_settled(each)), None):
+        raise OptionError(
+            "scope",
+            home.node.path or "the app",
+            f"has {settled.node.path} already, which these rules were not asked about: apply them before",
+        )
+    setattr(home, _RULES, (rules, *getattr(home, _RULES, ())))
     for key, value in rules.tags.items():
         Tags.of(home).add(key, value)
+    if rules.functions is not None:
+        let_functions(home, rules.functions)
     if rules.permissions_boundary is not None:
         iam.PermissionsBoundary.of(home).apply(rules.permissions_boundary)
     if rules.role_path or rules.role_name_prefix or rules.log_retention_days:
         Aspects.of(home).add(cast(IAspect, _Resources(rules)))
+    if rules.checks_templates:
+        from extended_dlc.constructs.platform_finished import Finishes
+
+        home.node.add_validation(cast(IValidation, Finishes(rules, home)))
 
 
-def rules_of(scope: Construct) -> PlatformDefaults | None:
-    """The rules of the nearest scope of a construct; None without any."""
+def rules_of(scope: IConstruct) -> tuple[PlatformDefaults, ...]:
+    """The rules of all scopes of a construct that hold for it, the nearest scope's first."""
+    found: list[PlatformDefaults] = []
     for each in reversed(scope.node.scopes):
-        found = getattr(each, _ATTRIBUTE, None)
-        if isinstance(found, PlatformDefaults):
-            return found
-    return None
+        given: tuple[PlatformDefaults, ...] = getattr(each, _RULES, ())
+        found += [rules for rules in given if not (found and rules.replaceable)]
+    return tuple(found)
+
+
+def is_settled(construct: object) -> bool:
+    """Whether a construct is an endpoint or a training, whose options the rules were asked about."""
+    return getattr(construct, _SETTLED, False)
 
 
 def settle(scope: Construct, options: EndpointOptions) -> EndpointOptions:
     """An endpoint's options with the platform's defaults; ValueError for what the platform does not allow."""
-    rules = rules_of(scope)
-    if rules is None:
+    setattr(scope, _SETTLED, True)
+    every = rules_of(scope)
+    if not every:
         return options
-    given: dict[str, Any] = {}
-    serverless = isinstance(options.hosting, Serverless)
-    if rules.network is not None and options.network is None:
-        if serverless:
-            _refuse(rules, "hosting", "Serverless", "can be in no VPC, and the platform wants endpoints in its own")
-        given["network"] = rules.network
-    if rules.encryption_key is not None and options.encryption_key is None and not serverless:
-        given["encryption_key"] = rules.encryption_key
-    if rules.monitoring is not None and options.monitoring is None:
-        given["monitoring"] = rules.monitoring
-    if rules.proof is not None:
-        if options.verify is False:
-            _refuse(rules, "verify", "False", "leaves the endpoint unproved, and the platform wants a proof")
-        if options.verify is True:
-            given["verify"] = rules.proof
-    if not rules.own_images and getattr(getattr(options.image, "asked", None), "kind", "") == "extended":
-        _refuse(rules, "image", "ExtendedDlc", "is built by yourself: take an image that the platform publishes")
-    _check_types(rules, (each for fleet in _fleets(options.hosting) for each in find_instances(fleet)))
-    _check_price(rules, options.hosting)
+    for rules in every:
+        _check_options(rules, options)
+    given: dict[str, Any] = {"network": options.network or first(every, "network")}
+    if not isinstance(options.hosting, Serverless):
+        given["encryption_key"] = options.encryption_key or first(every, "encryption_key")
+    given["monitoring"] = options.monitoring or first(every, "monitoring")
+    if options.verify is True:
+        given["verify"] = first(every, "proof") or True
     return replace(options, **given)
+
+
+def settle_training(
+    scope: Construct,
+    fleets: Iterable[tuple[Sequence[Instance], float]],
+    model: ModelAsked | None,
+    names: Mapping[str, str],
+) -> tuple[PlatformDefaults, ...]:
+    """The rules for a training; ValueError for what the platform does not allow.
+
+    :param fleets: The instances of the training and of its gate, each with how many there are.
+    :param names: The environment variables of the containers.
+    """
+    setattr(scope, _SETTLED, True)
+    every, fleets = rules_of(scope), list(fleets)
+    for rules in every:
+        for instances, count in fleets:
+            _check_types(rules, instances)
+            _check_price(rules, [(count, instances)])
+        if model is not None:
+            _check_model(rules, scope, model)
+        _check_variables(rules, scope, names, is_named=model is not None and model.source == "hub")
+    return every
+
+
+def first(every: Sequence[PlatformDefaults], default: str) -> Any:
+    """A default of the nearest scope that has one; None without any."""
+    return next((found for rules in every if (found := getattr(rules, default)) is not None), None)
 
 
 def check_models(scope: Construct, decision: EndpointDecision) -> None:
     """Refuse models that the platform does not allow."""
-    rules = rules_of(scope)
-    if rules is None:
+    for rules in rules_of(scope):
+        for part in decision.parts:
+            _check_model(rules, scope, part.part.model)
+            is_named = part.part.model.source == "hub"
+            _check_variables(rules, scope, part.part.environment, is_named=is_named)
+
+
+def check_own_image(scope: Construct) -> None:
+    """Refuse an image that is built below rules that take published images alone."""
+    for rules in rules_of(scope):
+        if not rules.own_images:
+            raise refused(
+                rules, "image", "ExtendedDlc", "is built by yourself: take an image that the platform publishes"
+            )
+
+
+def check_name(
+    rules: PlatformDefaults, scope: IConstruct, name: str, *, licences: Sequence[str | None] = (), knows: bool = True
+) -> OptionError | None:
+    """Why a model of the Hub is not allowed by its name; None where it is.
+
+    :param licences: The licences that are said of it.
+    :param knows: Whether a model of an unknown licence is refused.
+    """
+    organisation = name.partition("/")[0]
+    if rules.organisations and organisation not in rules.organisations:
+        allowed = ", ".join(rules.organisations)
+        return refused(rules, "model", name, f"is of '{organisation}', and the platform takes models of {allowed}")
+    if not rules.licences:
+        return None
+    noted = know_model(name, looked_up=scope.node.try_get_context(context_key(name))).licence
+    under = [each for each in (noted, *licences) if each]
+    refusable = next((each for each in under if each not in rules.licences), None)
+    if refusable is None and (under or not knows):
+        return None
+    said = f"is under '{refusable}'" if under else "is under a licence that nobody knows here (say licence=)"
+    return refused(rules, "model", name, f"{said}, and the platform takes {', '.join(rules.licences)}")
+
+
+def _check_options(rules: PlatformDefaults, options: EndpointOptions) -> None:
+    if rules.network is not None and options.network is None and isinstance(options.hosting, Serverless):
+        raise refused(rules, "hosting", "Serverless", "can be in no VPC, and the platform wants endpoints in its own")
+    if rules.proof is not None and options.verify is False:
+        raise refused(rules, "verify", "False", "leaves the endpoint unproved, and the platform wants a proof")
+    is_optional = isinstance(options.verify, Proof) and options.verify.optional
+    if rules.proof is not None and is_optional and not rules.proof.optional:
+        raise refused(rules, "verify", "optional", "may ask nothing, and the platform wants an answer")
+    fleets = list(_fleets(options.hosting))
+    for fleet in fleets:
+        _check_types(rules, find_instances(fleet))
+    if rules.greatest_hourly_price is not None:
+        _check_price(rules, [(_most(fleet), find_instances(fleet)) for fleet in fleets])
+
+
+def _check_model(rules: PlatformDefaults, scope: Construct, model: ModelAsked) -> None:
+    if model.source not in ("hub", "mirrored"):
+        if not rules.own_models:
+            raise refused(rules, "model", model.source, "is no model of the Hub, which the platform wants")
         return
-    for part in decision.parts:
-        model = part.part.model
-        name = model.facts.model_id
-        if name is None or is_token(name) or model.source not in ("hub", "mirrored"):
+    name = model.facts.model_id
+    if not (rules.organisations or rules.licences):
+        return
+    if name is None or is_token(name):
+        raise refused_unknown(rules, "model", rules.organisations or rules.licences)
+    error = check_name(rules, scope, name, licences=(model.licence, model.facts.licence))
+    if error is not None:
+        raise error
+
+
+def _check_variables(
+    rules: PlatformDefaults, scope: Construct, environment: Mapping[str, str], *, is_named: bool
+) -> None:
+    """Refuse models of the Hub that variables name.
+
+    :param is_named: Whether the model's own variables were checked with the model.
+    """
+    for variable in (*(() if is_named else MODEL_VARIABLES), ADAPTERS):
+        value = environment.get(variable)
+        if value is None or not (rules.organisations or rules.licences):
             continue
-        organisation = name.partition("/")[0]
-        if rules.organisations and organisation not in rules.organisations:
-            allowed = ", ".join(rules.organisations)
-            _refuse(rules, "model", name, f"is of '{organisation}', and the platform takes models of {allowed}")
-        licence = model.licence or model.facts.licence
-        if rules.licences and licence not in rules.licences:
-            said = f"is under '{licence}'" if licence else "is under a licence that nobody knows here (say licence=)"
-            _refuse(rules, "model", name, f"{said}, and the platform takes {', '.join(rules.licences)}")
-
-
-def check_types(scope: Construct, instances: Iterable[Instance]) -> None:
-    """Refuse instance types that the platform does not allow."""
-    if (rules := rules_of(scope)) is not None:
-        _check_types(rules, instances)
+        if is_token(value):
+            raise refused_unknown(rules, variable, ())
+        for name in hub_names(value, variable == ADAPTERS):
+            if error := check_name(rules, scope, name):
+                raise error
 
 
 def _check_types(rules: PlatformDefaults, instances: Iterable[Instance]) -> None:
     for instance in instances if rules.instance_types else ():
-        is_allowed = any(fnmatch.fnmatchcase(instance.name, each) for each in rules.instance_types)
-        if instance.name != "serverless" and not is_allowed:
-            allowed = ", ".join(rules.instance_types)
-            _refuse(rules, "instance_type", instance.name, f"is none of the platform's: {allowed}")
+        # A token's values are in the finished template, which is checked at synth.
+        is_said = instance.name != "serverless" and not is_token(instance.name)
+        if is_said and (error := refused_type(rules, instance.name)):
+            raise error
 
 
 def _fleets(hosting: Hosting) -> Iterator[Instances | Serverless]:
@@ -117,31 +231,31 @@ def _fleets(hosting: Hosting) -> Iterator[Instances | Serverless]:
             yield hosting.shadow
 
 
-def _check_price(rules: PlatformDefaults, hosting: Hosting) -> None:
-    limit = rules.greatest_hourly_price
-    if limit is None:
+def _check_price(rules: PlatformDefaults, fleets: Iterable[tuple[float, Sequence[Instance]]]) -> None:
+    if rules.greatest_hourly_price is None:
         return
-    price = sum(_most(fleet) * _dearest(rules, fleet) for fleet in _fleets(hosting))
-    if price > limit:
-        _refuse(rules, "hosting", f"{price:g} an hour", f"costs more than {limit:g} an hour with all its instances")
+    price = 0.0
+    for count, instances in fleets:
+        known = [each for each in instances if not is_token(each.name) and each.name != "serverless"]
+        if unpriced := next((each for each in known if each.name not in rules.prices), None):
+            raise refused_price(rules, unpriced.name)
+        price += count * max((rules.prices[each.name] for each in known), default=0)
+    if error := refused_total(rules, price):
+        raise error
 
 
-def _most(fleet: Instances | Serverless) -> int:
+def _most(fleet: Instances | Serverless) -> float:
     """The largest number of instances."""
     if isinstance(fleet, Serverless):
         return 0
     if isinstance(fleet, Components):
-        return fleet.maximum
-    counts = [fleet.instances, getattr(getattr(fleet, "scaling", None), "maximum", 0)]
+        counts = [fleet.maximum]
+    else:
+        scaling = getattr(fleet, "scaling", None)
+        scheduled = [each.maximum for each in getattr(scaling, "schedules", ()) if each.maximum is not None]
+        counts = [fleet.instances, getattr(scaling, "maximum", 0), *scheduled]
+    # A token's values are in the finished template, which is checked at synth.
     return max((each for each in counts if not is_token(each)), default=0)
-
-
-def _dearest(rules: PlatformDefaults, fleet: Instances | Serverless) -> float:
-    return max((rules.prices.get(each.name, 0) for each in find_instances(fleet)), default=0)
-
-
-def _refuse(rules: PlatformDefaults, option: str, value: str, rule: str) -> None:
-    raise OptionError(option, value, f"{rule}: {rules.message}")
 
 
 @jsii.implements(IAspect)

@@ -12,6 +12,7 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable, IValidation
 
+from extended_dlc.constructs.platform_rules import check_own_image
 from extended_dlc.decisions.asked import EndpointAsked, ImageAsked
 from extended_dlc.decisions.decide import Decision, decide
 from extended_dlc.decisions.found import Note
@@ -97,6 +98,7 @@ class ExtendedDlc(Construct):
             Default: tags are mutable.
         """
         super().__init__(scope, construct_id)
+        check_own_image(self)
         self.transformers = transformers
         self._asked = ImageAsked(
             kind="extended",

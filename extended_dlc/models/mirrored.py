@@ -94,7 +94,9 @@ class MirroredModel(Construct):
         seconds = _seconds_of(timeout or Duration.hours(6))
         known = not Token.is_unresolved(self.model_id)
         self.model_type = model_type or (known_model_type(self.model_id) if known else None)
-        self._annotate(licence or (known_licence(self.model_id) if known else None))
+        self.licence = licence or (known_licence(self.model_id) if known else None)
+        """The licence of the model, where it is known."""
+        self._annotate(self.licence)
         self._bucket = bucket or s3.Bucket.from_bucket_name(
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from extended_dlc.constructs.platform_rules import check_types, rules_of
+from extended_dlc.constructs.platform_rules import first, settle_training
+from extended_dlc.facts.training_instances import find_training_instance
+from extended_dlc.images.decided import model_asked
 from extended_dlc.models.model import HubModel, S3Model
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, instance_names
 from extended_dlc.options.training import EvaluationGate, HyperParameter, S3Data, TrainingCode, TrainingInstances
 
 if TYPE_CHECKING:
@@ -86,15 +88,18 @@ class TrainingOptions:
     job_role: JobRole
 
     def settled(self, scope: Construct) -> TrainingOptions:
-        """These options with the platform's defaults. ValueError for instance types that the platform forbids."""
-        rules = rules_of(scope)
-        if rules is None:
-            return self
-        check_types(scope, self.instances.found)
+        """These options with the platform's defaults. ValueError for what the platform forbids."""
+        fleets = [(self.instances.found, float(self.instances.count))]
+        gate = self.result.gate
+        if gate is not None and gate.instance_type is not None:
+            measures_on = tuple(find_training_instance(name) for name in instance_names(gate.instance_type))
+            fleets.append((measures_on, 1.0))
+        model = model_asked(scope, self.base_model) if self.base_model is not None else None
+        every = settle_training(scope, fleets, model, self.environment)
         return replace(
             self,
-            network=self.network or rules.network,
-            encryption_key=self.encryption_key or rules.encryption_key,
+            network=self.network or first(every, "network"),
+            encryption_key=self.encryption_key or first(every, "encryption_key"),
         )
 
     def variables(self) -> dict[str, str]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App, Environment, Stack, Stage
+from aws_cdk import App, CfnParameter, CfnResource, Environment, NestedStack, Stack, Stage
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_logs as logs
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk.assertions import Match, Template
 
 from extended_dlc import (
     CloudBuild,
+    Component,
+    Components,
+    EcrImage,
+    EvaluationGate,
     ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
@@ -25,8 +33,15 @@ from extended_dlc import (
     PlatformDefaults,
     Proof,
     RealTime,
+    S3Model,
+    ScheduledCapacity,
     Serverless,
     StockDlc,
+    TrainedModel,
+    TrainingCode,
+    TrainingInstances,
+    TrainingJob,
+    Variant,
 )
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/ml-boundary"
@@ -37,6 +52,12 @@ def endpoint_under(rules: PlatformDefaults, **options: Any) -> Template:
     rules.apply(app)
     stack = Stack(app, "Team", env=Environment(region="us-east-1"))
     given = {"model": HubModel("bloom"), "image": StockDlc(transformers="4.51.3"), "verify": False, **options}
+    if given["model"] == "s3":
+        given["model"] = S3Model(s3.Bucket.from_bucket_name(stack, "Models", "models"), "bloom/")
+    if given["image"] == "ecr":
+        given["image"] = EcrImage(ecr.Repository.from_repository_name(stack, "Images", "images"), "1")
+    if given["model"] == "token":
+        given["model"] = HubModel(CfnParameter(stack, "Id").value_as_string)
     HuggingFaceEndpoint(stack, "Endpoint", **given)
     return Template.from_stack(stack)
 
@@ -88,6 +109,10 @@ def test_endpoints_get_the_platforms_vpc_key_monitoring_and_proof_and_roles_its_
 
 
 ASK = "ask #ml-platform"
+ONE = Component(name="one", memory_mb=1024)
+WEEKDAYS = InvocationScaling(
+    maximum=2, requests_per_second=10, schedules=[ScheduledCapacity(schedule="cron(0 8 ? * MON-FRI *)", maximum=9)]
+)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +144,56 @@ ASK = "ask #ml-platform"
             r"'hosting' \(1\.25 an hour\) costs more than 1 an hour with all its instances: ask #ml-platform",
         ),
         ({"proof": Proof(optional=True)}, {}, r"'verify' \(False\) leaves the endpoint unproved"),
+        ({"proof": Proof()}, {"verify": Proof(optional=True)}, r"'verify' \(optional\) may ask nothing"),
+        (
+            {"instance_types": ["ml.m5.*"]},
+            {"hosting": RealTime(shadow=Variant(name="beside", instance_type="ml.m6i.large"))},
+            r"'instance_type' \(ml\.m6i\.large\) is none of the platform's",
+        ),
+        (
+            {"instance_types": ["ml.m5.*"]},
+            {"hosting": Components(instance_type="ml.m6i.large", components=[ONE], maximum=1)},
+            r"'instance_type' \(ml\.m6i\.large\) is none of the platform's",
+        ),
+        (
+            {"organisations": ["mistralai"]},
+            {
+                "model": HubModel("mistralai/a"),
+                "hosting": RealTime(variants=[Variant(name="b", model=HubModel("evil/b"))]),
+            },
+            r"'model' \(evil/b\) is of 'evil'",
+        ),
+        (
+            {"organisations": ["bigscience"]},
+            {"image": "ecr", "environment": {"EXTENDED_DLC_ADAPTERS": "a=bigscience/a, b=evil/b@main"}},
+            r"'model' \(evil/b\) is of 'evil'",
+        ),
+        (
+            {"licences": ["apache-2.0"]},
+            {"model": HubModel("bloom", licence="apache-2.0")},
+            r"is under 'bigscience-bloom-rail-1\.0'",
+        ),
+        ({"own_models": False}, {"model": "s3"}, r"'model' \(files\) is no model of the Hub"),
+        (
+            {"organisations": ["bigscience"]},
+            {"model": "s3", "environment": {"HF_MODEL_ID": "evil/b"}},
+            r"'model' \(evil/b\) is of 'evil'",
+        ),
+        (
+            {"organisations": ["mistralai"]},
+            {"model": "token"},
+            r"'model' \(a token\) is known only when it is deployed",
+        ),
+        (
+            {"greatest_hourly_price": 1, "prices": {"ml.m5.large": 0.1}},
+            {},
+            r"'instance_type' \(ml\.m5\.xlarge\) has no price in the platform's prices",
+        ),
+        (
+            {"greatest_hourly_price": 1, "prices": {"ml.m5.xlarge": 0.25}},
+            {"hosting": RealTime(scaling=WEEKDAYS)},
+            r"'hosting' \(2\.25 an hour\) costs more than 1 an hour",
+        ),
     ],
 )
 def test_what_a_platform_does_not_allow_is_refused_at_synth_in_its_own_words(
@@ -138,7 +213,7 @@ def test_what_a_platform_allows_passes_and_the_nearest_rules_win() -> None:
     )
     endpoint_under(rules, hosting=RealTime(instances=4)).resource_count_is("AWS::SageMaker::Endpoint", 1)
     app = App()
-    PlatformDefaults(instance_types=["ml.m5.*"]).apply(app)
+    PlatformDefaults(instance_types=["ml.m5.*"], replaceable=True).apply(app)
     stage = Stage(app, "Research", env=Environment(region="us-east-1"))
     PlatformDefaults(instance_types=["ml.g5.*"]).apply(stage)
     hosting = RealTime(instance_type="ml.g5.xlarge")
@@ -146,9 +221,8 @@ def test_what_a_platform_allows_passes_and_the_nearest_rules_win() -> None:
     HuggingFaceEndpoint(Stack(stage, "Team"), "E", model=HubModel("bloom"), image=image, hosting=hosting)
     team = Stack(app, "Own", env=Environment(region="us-east-1"))
     PlatformDefaults(own_images=False).apply(team)
-    own_image = ExtendedDlc(team, "Image", transformers="5.23.0", accelerator="cpu")
     with pytest.raises(ValueError, match=r"'image' \(ExtendedDlc\) is built by yourself: take an image"):
-        HuggingFaceEndpoint(team, "E", model=HubModel("bloom"), image=own_image)
+        ExtendedDlc(team, "Image", transformers="5.23.0", family="training")
     other = Stack(app, "Other", env=Environment(region="us-east-1"))
     PlatformDefaults(network=Network(vpc=ec2.Vpc(other, "Vpc"))).apply(other)
     with pytest.raises(ValueError, match=r"'hosting' \(Serverless\) can be in no VPC"):
@@ -167,3 +241,158 @@ def test_what_a_platform_allows_passes_and_the_nearest_rules_win() -> None:
 def test_rules_that_could_not_be_enforced_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PlatformDefaults(**options)
+
+
+def test_rules_of_a_scope_below_come_on_top_and_rules_after_an_endpoint_are_refused() -> None:
+    app = App()
+    PlatformDefaults(message=ASK, instance_types=["ml.m5.*"], monitoring=Monitoring()).apply(app)
+    stack = Stack(app, "Team", env=Environment(region="us-east-1"))
+    PlatformDefaults().apply(stack)
+    PlatformDefaults(instance_types=["ml.*"]).apply(app)
+    image = StockDlc(transformers="4.51.3")
+    with pytest.raises(ValueError, match=r"'instance_type' \(ml\.m6i\.large\) is none of the platform's: ml\.m5"):
+        HuggingFaceEndpoint(stack, "E", model="bloom", image=image, hosting=RealTime(instance_type="ml.m6i.large"))
+    made = HuggingFaceEndpoint(stack, "Made", model="bloom", image=image, verify=False)
+    assert made.watch is not None, "a default of the scope above, which the nearer rules have none of"
+    with pytest.raises(ValueError, match=r"'scope' \(Team\) has Team/E already"):
+        PlatformDefaults(instance_types=["ml.*"], replaceable=True).apply(stack)
+
+
+def test_a_training_its_gate_and_its_base_model_keep_to_the_rules(tmp_path: Path) -> None:
+    app = App()
+    rules: dict[str, Any] = {"instance_types": ["ml.g5.*"], "licences": ["apache-2.0"], "greatest_hourly_price": 3}
+    PlatformDefaults(message=ASK, prices={"ml.g5.xlarge": 1.4, "ml.g5.2xlarge": 1.5}, **rules).apply(app)
+    stack = Stack(app, "Team", env=Environment(region="us-east-1"))
+    for script in ("train.py", "evaluate.py"):
+        (tmp_path / script).write_text("")
+    whisper = HubModel("openai/whisper-tiny")
+    weights = TrainedModel(stack, "Weights", first=whisper)
+    hosting = RealTime(instance_type="ml.g5.xlarge")
+    HuggingFaceEndpoint(stack, "E", model=weights, image=StockDlc(transformers="4.51.3"), hosting=hosting)
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0", family="training")
+    given = {"code": TrainingCode(str(tmp_path)), "image": image, "base_model": whisper}
+
+    def refused(number: int, message: str, **options: Any) -> None:
+        with pytest.raises(ValueError, match=message):
+            TrainingJob(stack, f"Job{number}", **{**given, **options})
+
+    refused(1, r"\(ml\.m5\.large\) is none of the", instances=TrainingInstances(instance_type="ml.m5.large"))
+    gate = EvaluationGate(metric="loss", at_most=1, instance_type="ml.p4d.24xlarge")
+    refused(2, r"\(ml\.p4d\.24xlarge\) is none of the", gate=gate, serves=weights)
+    refused(3, r"'model' \(bigscience/bloom-560m\) is under 'bigscience-bloom-rail", base_model=HubModel("bloom"))
+    three = TrainingInstances(instance_type="ml.g5.xlarge", count=3, distribution="torchrun")
+    refused(4, r"'hosting' \(4\.2 an hour\) costs more than 3", instances=three)
+    refused(
+        5,
+        r"'model' \(evil/b\) is under a licence that nobody knows",
+        base_model=None,
+        environment={"HF_MODEL_ID": "evil/b"},
+    )
+
+
+def test_what_tokens_escape_hatches_and_other_constructs_made_is_refused_in_the_finished_templates() -> None:
+    app = App()
+    names = Stack(app, "Names", env=Environment(account="123456789012", region="us-east-1"))
+    PlatformDefaults(
+        message=ASK,
+        instance_types=["ml.m5.*"],
+        organisations=["bigscience"],
+        proof=Proof(),
+        greatest_hourly_price=1,
+        prices={"ml.m5.xlarge": 0.25, "ml.m5.2xlarge": 0.5},
+        permissions_boundary=iam.ManagedPolicy.from_managed_policy_arn(names, "Boundary", BOUNDARY),
+    ).apply(app)
+    stack = Stack(app, "Team", env=Environment(account="123456789012", region="us-east-1"))
+    image = EcrImage(ecr.Repository.from_repository_name(stack, "Images", "images"), "1", accelerator="cpu")
+
+    def endpoint(name: str, scope: Stack = stack, **options: Any) -> HuggingFaceEndpoint:
+        return HuggingFaceEndpoint(scope, name, model=HubModel("bloom"), image=image, **options)
+
+    def type_of(name: str, **options: Any) -> RealTime:
+        return RealTime(instance_type=CfnParameter(stack, name, **options).value_as_string)
+
+    endpoint("Right")
+    endpoint("RightChoice", hosting=type_of("Choice", allowed_values=["ml.m5.xlarge", "ml.m5.2xlarge"]))
+    endpoint("AnyType", hosting=type_of("Any"))
+    endpoint("WrongChoice", hosting=type_of("Wrong", allowed_values=["ml.m5.xlarge", "ml.g5.xlarge"]))
+    endpoint("Larger").config.add_property_override("ProductionVariants.0.InstanceType", "ml.p5.48xlarge")
+    pools = [{"InstanceType": "ml.m5.xlarge"}, {"InstanceType": "ml.p4d.24xlarge"}]
+    endpoint("Pools").config.add_property_override("ProductionVariants.0.InstancePools", pools)
+    endpoint("More").config.add_property_override("ProductionVariants.0.InitialInstanceCount", 5)
+    scaled = endpoint("Scaled", hosting=RealTime(scaling=InvocationScaling(maximum=2, requests_per_second=9)))
+    target = scaled.node.find_child("Scaling").node.find_child("Target")
+    assert isinstance(target, CfnResource)
+    target.add_property_override("MaxCapacity", 40)
+    endpoint("Other").model.add_property_override("PrimaryContainer.Environment.HF_MODEL_ID", "evil/b")
+    endpoint("Foreign").config.add_property_override("ProductionVariants.0.ModelName", "somebody-elses")
+    endpoint("Unproved").node.try_remove_child("Check")
+    below = NestedStack(stack, "Below")
+    endpoint("Nested", below).config.add_property_override("ProductionVariants.0.InstanceType", "ml.g6.xlarge")
+    sagemaker.CfnEndpoint(stack, "Bare", endpoint_config_name="made-by-hand")
+    role = iam.Role(stack, "Free", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
+    iam.PermissionsBoundary.of(role).clear()
+    job = {
+        "Resource": "arn:aws:states:::sagemaker:createTrainingJob",
+        "ResourceConfig": {"InstanceType": "ml.trn1.2xlarge"},
+    }
+    CfnResource(
+        stack, "Machine", type="AWS::StepFunctions::StateMachine", properties={"DefinitionString": json.dumps(job)}
+    )
+    job["ResourceConfig"] = {"InstanceType.$": "$.type"}
+    CfnResource(
+        stack, "Chooses", type="AWS::StepFunctions::StateMachine", properties={"DefinitionString": json.dumps(job)}
+    )
+    CfnResource(
+        stack, "Notebook", type="AWS::SageMaker::NotebookInstance", properties={"InstanceType": "ml.p3.2xlarge"}
+    )
+    with pytest.raises(RuntimeError) as refused:
+        app.synth()
+    found = [line.partition("/")[2] for line in str(refused.value).splitlines() if ASK in line]
+    expected = {
+        "AnyType": "'instance_type' (a token) is known only when it is deployed",
+        "WrongChoice": "(ml.g5.xlarge) is none of the platform's: ml.m5.*",
+        "Larger": "(ml.p5.48xlarge) is none of the platform's",
+        "Pools": "(ml.p4d.24xlarge) is none of the platform's",
+        "More": "'hosting' (1.25 an hour) costs more than 1 an hour",
+        "Scaled": "'hosting' (10 an hour) costs more than 1 an hour",
+        "Other": "'model' (evil/b) is of 'evil'",
+        "Foreign": "'model' (somebody-elses) is a Model that this endpoint's construct did not make",
+        "Unproved": "leaves the endpoint unproved",
+        "Below/Nested": "(ml.g6.xlarge) is none of the platform's",
+        "Bare": "'AWS::SageMaker::Endpoint' (Bare) is made without HuggingFaceEndpoint",
+        "Free": "has not the platform's permissions boundary",
+        "Machine": "(ml.trn1.2xlarge) is none of the platform's",
+        "Chooses": "'instance_type' (a token) is known only",
+        "Notebook": "(ml.p3.2xlarge) is none of the platform's",
+    }
+    for start, message in expected.items():
+        assert any(line.startswith(start) and message in line for line in found), (start, found)
+    assert not [line for line in found if line.startswith("Right")], found
+
+
+def test_only_the_platforms_images_are_used_however_they_are_named() -> None:
+    app = App()
+    PlatformDefaults(message=ASK, images=["/images/*", "111111111111.dkr.ecr.*"]).apply(app)
+    stack = Stack(app, "Team", env=Environment(account="222222222222", region="us-east-1"))
+    arn = "arn:aws:ssm:us-east-1:{}:parameter/images/text/inference/5.24.0/cpu"
+    looked_up = EcrImage.from_lookup(stack, "LookedUp", "/images/text/inference/5.24.0/cpu")
+    theirs = ecr.Repository.from_repository_arn(stack, "Theirs", "arn:aws:ecr:us-east-1:111111111111:repository/a")
+    others = ecr.Repository.from_repository_arn(stack, "Others", "arn:aws:ecr:us-east-1:333333333333:repository/a")
+    images: dict[str, Any] = {
+        "Named": EcrImage.from_parameter(stack, "Image", "/images/text/inference/5.24.0/cpu"),
+        "Pulled": EcrImage(theirs, "1", accelerator="cpu"),
+        "NotYet": looked_up,
+        "WrongAccount": EcrImage(others, "1", accelerator="cpu"),
+        "WrongName": EcrImage.from_parameter(stack, "Own", arn.format("222222222222")),
+        "WrongStock": StockDlc(transformers="4.51.3"),
+        "WrongBuilt": ExtendedDlc(stack, "Built", transformers="5.24.0", accelerator="cpu", build=CloudBuild()),
+    }
+    for name, image in images.items():
+        HuggingFaceEndpoint(stack, name, model="bloom", image=image, verify=False)
+    with pytest.raises(RuntimeError) as refused:
+        app.synth()
+    found = [line.partition("/")[2] for line in str(refused.value).splitlines() if ASK in line]
+    assert len(found) == 4, found
+    assert all(line.startswith("Wrong") and "is none of the platform's: /images/*, 1111" in line for line in found), (
+        found
+    )
