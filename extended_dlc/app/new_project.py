@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from extended_dlc import installed
-from extended_dlc.app.read import Raw, SettingsError
+from extended_dlc.app.read import Raw
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.facts.catalog import INFERENCE, dlc_images
 from extended_dlc.facts.models import SPEECH, know_model
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -30,6 +32,13 @@ _NAMES = {"gitignore": ".gitignore"}
 """Files that have another name in the package, because git would obey a .gitignore there."""
 
 _LONGEST_NAME = 40
+
+_OPTIONS = {
+    "endpoints.model.model": "--model",
+    "endpoints.model.hosting.instance_type": "--instance-type",
+    "region": "--region",
+}
+"""The place of a setting to the option of `extended-dlc init` that gives it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +142,18 @@ def _check(settings: dict[str, Any]) -> None:
     """Raise ValueError with everything that the app would refuse."""
     from extended_dlc.app.settings import read  # pydantic takes half a second
 
-    found = read(Raw(origin="what was asked", content={key: each for key, each in settings.items() if key[0] != "$"}))
-    if found.problems:
-        raise ValueError(str(SettingsError(found.report)))
+    region = settings["region"]
+    regions = {each for image in dlc_images(INFERENCE) for each in image.regions}
+    content = {key: each for key, each in settings.items() if key[0] != "$"}
+    problems = list(read(Raw(origin="what was asked", content=content)).problems)
+    if region not in regions:
+        problems = [each for each in problems if not each.startswith(("image.", "region "))]
+        problems.append(f"region ({region}): is no region with AWS's base images{did_you_mean(region, regions)}")
+    if problems:
+        raise ValueError("\n".join(map(_as_option, problems)))
+
+
+def _as_option(problem: str) -> str:
+    """A problem of the settings in the words of the command that writes them."""
+    place, _, rule = problem.partition(" ")
+    return f"'{_OPTIONS[place]}' {rule.replace('): ', ') ', 1)}" if place in _OPTIONS else problem

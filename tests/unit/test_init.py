@@ -83,9 +83,12 @@ def test_a_folder_that_holds_something_is_refused_and_left_as_it_is(tmp_path: Pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--instance-type", "ml.m5.xlarg"], "did you mean"),
-        (["--model", "a/b/c"], "endpoints.model.model"),
-        (["--region", "eu-west"], "region"),
+        (["--instance-type", "ml.m5.xlarg"], "'--instance-type' (ml.m5.xlarg) is not an instance type that"),
+        (["--model", "a/b/c"], "'--model' (a/b/c) is not a Hub model id"),
+        (
+            ["--region", "eu-wst-1"],
+            "'--region' (eu-wst-1) is no region with AWS's base images; did you mean 'eu-west-1'?",
+        ),
     ],
 )
 def test_what_the_app_would_refuse_is_said_before_anything_is_written(
