@@ -395,12 +395,8 @@ def needs_of(call: Call) -> Iterator[Need]:
     if str(call) == "s3:CopyObject" and (source := call.parameters.get("CopySource")):
         yield "s3:GetObject", f"arn:{get_partition(call.region)}:s3:::{str(source).lstrip('/')}", {}
     if str(call) in ("cloudformation:CreateChangeSet", "cloudformation:CreateStack", "cloudformation:UpdateStack"):
-        for parameter in _parameters_of_template(call):
-            yield (
-                "ssm:GetParameters",
-                f"arn:{get_partition(call.region)}:ssm:{call.region}:{call.account_id}:{parameter}",
-                {},
-            )
+        for name in _parameters_of_template(call):
+            yield "ssm:GetParameters", lookups.arn_of(name, account_id=call.account_id, region=call.region), {}
     if str(call) in _PASSED:
         member, service = _PASSED[str(call)]
         if role := call.parameters.get(member):
@@ -423,8 +419,7 @@ def _parameters_of_template(call: Call) -> Iterator[str]:
         for each in call.parameters.get("Parameters") or ()
         if isinstance(each, Mapping) and each.get("ParameterValue") is not None
     }
-    for name in lookups.names_in(template, given):
-        yield f"parameter/{name.lstrip('/')}"
+    yield from lookups.names_in(template, given)
 
 
 def resources_of(action: str, call: Call) -> list[str]:
@@ -464,7 +459,8 @@ def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
     if kind in ("s3:accesspoint", "s3:accesspointobject") or (kind.startswith("s3:object") and "Key" not in parameters):
         return None
     given = {key.lower(): value for key, value in parameters.items() if isinstance(value, str)}
-    fixed = {"Partition": get_partition(call.region), "Region": call.region, "Account": call.account_id}
+    account = str(parameters.get("registryId") or call.account_id)  # ECR's requests name another account's registry
+    fixed = {"Partition": get_partition(call.region), "Region": call.region, "Account": account}
 
     def value_of(found: re.Match[str]) -> str:
         name = found[1]

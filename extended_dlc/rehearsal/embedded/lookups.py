@@ -3,6 +3,9 @@
 An SSM-typed parameter is read again for each change set and update, and a new value alone is a change. A dynamic
 reference is read when its resource is created or updated, and a new value alone is none
 (aws-cloudformation/cloudformation-coverage-roadmap#844: "No updates are to be performed").
+
+A parameter of another account is named by its ARN, in an SSM-typed parameter alone (aws/aws-cdk#30646: "Dynamic
+Reference is NOT supported"), and has to be shared with the stack's account (`sharing.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Stack
 from moto.ssm.exceptions import ParameterVersionNotFound
 from moto.ssm.models import ssm_backends
+from moto.utilities.utils import get_partition
+
+from extended_dlc.rehearsal.embedded import sharing
 
 TYPED = "AWS::SSM::Parameter::Value<"
 """The beginning of an SSM-typed parameter's type."""
@@ -22,10 +28,21 @@ TYPED = "AWS::SSM::Parameter::Value<"
 _REFERENCE = re.compile(r"\{\{resolve:ssm:([a-zA-Z0-9_.\-/]+(?::\d+)?)\}\}")
 
 
+def arn_of(name: str, *, account_id: str, region: str) -> str:
+    """The ARN of a parameter that a template of this account names by its name or its ARN."""
+    if name.startswith("arn:"):
+        return name
+    return f"arn:{get_partition(region)}:ssm:{region}:{account_id}:parameter/{name.lstrip('/')}"
+
+
 def read(name: str, *, account_id: str, region: str) -> str:
-    """The value of a parameter, or of one version of it (`name:version`)."""
+    """The value of a parameter, or of one version of it (`name:version`); of another account by its ARN."""
+    owner, local = account_id, name
+    if name.startswith("arn:"):
+        owner, local = name.split(":", 5)[4], name.partition(":parameter")[2]
     try:
-        found = ssm_backends[account_id][region].get_parameter(name)
+        may_read = owner == account_id or sharing.is_shared(name, with_account=account_id, region=region)
+        found = ssm_backends[owner][region].get_parameter(local) if may_read else None
     except ParameterVersionNotFound:
         found = None
     if found is None:

@@ -18,7 +18,7 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sns.models import sns_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded import components, scaling, states, watching
+from extended_dlc.rehearsal.embedded import components, scaling, sharing, states, watching
 from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.iam import TEMPLATE_POLICY, attach_policy
@@ -111,6 +111,9 @@ def _rows(control: SageMaker) -> dict[str, ResourceType]:
             replaced_by=("LogGroupName",),
             make=watching.put_metric_filter,
             remove=watching.delete_metric_filter,
+        ),
+        "AWS::RAM::ResourceShare": Row(
+            named_by="Name", make=sharing.create_share, change=sharing.change_share, remove=sharing.delete_share
         ),
         "AWS::S3::BucketPolicy": Row(
             named_by=None, replaced_by=("Bucket",), make=_put_bucket_policy, remove=_delete_bucket_policy
