@@ -27,7 +27,7 @@ def running(is_over: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        _running.is_over = None
+        _running.is_over, _running.made = None, 0
 
 
 def check() -> None:

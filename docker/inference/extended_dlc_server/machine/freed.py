@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import time
@@ -35,7 +36,8 @@ class FreedMemory:
             idle = is_idle()
             if self._used and (idle or time.monotonic() - self._returned > MOST_KEPT):
                 self._used = not idle
-                await asyncio.get_running_loop().run_in_executor(threads, return_memory, idle)
+                with contextlib.suppress(RuntimeError):  # no thread can be started for lack of memory
+                    await asyncio.get_running_loop().run_in_executor(threads, return_memory, idle)
                 self._returned = time.monotonic()
 
 

@@ -121,6 +121,13 @@ class Share:
 
     def take(self, amount: int, code: str) -> None:
         """Reserve more bytes. Raises 413 with `code` if they exceed the whole budget, 429 if others hold it."""
+        self.check(amount, code)
+        if self._over or not self._room.take(amount, 0 if self.held else PATIENCE):
+            raise self._room.full()
+        self.held += amount
+
+    def check(self, amount: int, code: str) -> None:
+        """Raise 413 with `code` if so many bytes more would exceed the whole budget."""
         if self.held + amount > self._room.size:
             raise RequestError(
                 413,
@@ -128,9 +135,6 @@ class Share:
                 f"the {self._room.what} of this request take more than the {self._room.size // MEGABYTE} MB that those "
                 "of all requests may have here: send less at once, or choose an instance with more memory",
             )
-        if self._over or not self._room.take(amount, 0 if self.held else PATIENCE):
-            raise self._room.full()
-        self.held += amount
 
     def keep(self, amount: int) -> None:
         """Release what is held above `amount` bytes."""

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import StartError, panics_are_errors
 from ..files.sentence_modules import activation_named, config_of, transformer_config
 from ..files.weights import Weights
+from ..machine.ending import check
 from ..machine.padding import MOST_TOGETHER, Tokens, batches, tensors, worth_a_call
 from .one_pass import threads_for
 
@@ -98,6 +99,7 @@ class Reranker:
         tokenizer.truncation_side = side or usual
         try:
             for start in range(0, len(texts), MOST_TOGETHER):
+                check()
                 part = list(texts[start : start + MOST_TOGETHER])
                 made = tokenizer([query] * len(part), part, truncation=True, max_length=self.most_tokens)
                 names = [name for name in made if name in self._takes]

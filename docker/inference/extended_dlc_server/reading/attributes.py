@@ -94,10 +94,11 @@ def refuse_long_texts(body: bytes, delimiter: bytes, most: int) -> None:
     if len(body) <= _BYTES_OF_CHARACTER * most:
         return
     start = text = 0
+    escaped = False
     for _ in range(_MOST_LOOKS):
         end = body.find(delimiter, start)
         end = len(body) if end < 0 else end
-        escaped = body.find(b"\\", text, end) >= 0
+        escaped = escaped or body.find(b"\\", start, end) >= 0
         if end - text > (_BYTES_OF_ESCAPE if escaped else _BYTES_OF_CHARACTER) * most:
             raise RequestError(
                 400,
@@ -108,7 +109,7 @@ def refuse_long_texts(body: bytes, delimiter: bytes, most: int) -> None:
             return
         start = end + 1
         if body[end - 1 : end] != b"\\":  # an escaped quote does not end a text
-            text = start
+            text, escaped = start, False
 
 
 def parse_value(text: str) -> Any:

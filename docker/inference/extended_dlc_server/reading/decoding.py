@@ -34,6 +34,8 @@ _FIELDS = frozenset({"inputs", "parameters", "stream", "options"})
 """`options` are for the queue and cache of Hugging Face's own service, and do not change an answer."""
 _UNTYPED = ("", "application/x-www-form-urlencoded", "binary/octet-stream", "file-path/raw-bytes")
 """Content types that curl, S3 and the SageMaker SDK send for unknown bytes."""
+_BYTE_ORDER_MARK = "\ufeff"
+"""Windows programs begin a file with it, such as Excel's CSV; JSON parsers refuse it."""
 _LOOK = 64
 """Number of bytes in which the first character of JSON is searched."""
 _ABOUT_IMAGES = ("document-question-answering", "visual-question-answering")
@@ -184,7 +186,7 @@ def media_of(body: bytes, content_type: str | None, expected: Expected) -> tuple
     """Return media type and charset; without a content type, the first character tells JSON from a media file."""
     media, charset = parse_content_type(content_type)
     if content_type is None or media in _UNTYPED:
-        begins = body[:_LOOK].lstrip()[:1]
+        begins = body[:_LOOK].removeprefix(codecs.BOM_UTF8).lstrip()[:1]
         is_file = expected.kind in (Kind.AUDIO, Kind.IMAGE) and begins not in (b"{", b"[", b'"', b"")
         media = _BYTES[0] if is_file else "application/json"
     return media, charset
@@ -345,7 +347,7 @@ def _text(body: bytes, charset: str, expected: Expected | None = None) -> str:
     if not _is_known(charset):
         raise RequestError(415, "unsupported-content-type", f"charset {shown(charset)} is not known: send UTF-8")
     try:
-        return body.decode(charset)
+        return body.decode(charset).removeprefix(_BYTE_ORDER_MARK)
     except ValueError:
         hint = how_to_ask(expected) if expected and expected.kind is not Kind.TEXT else "send UTF-8 text"
         raise RequestError(400, "malformed-text", f"the body is not valid {shown(charset)}: {hint}") from None

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
+from ..machine.ending import check
+from ..settings import MEGABYTE
 
 if TYPE_CHECKING:
     from ..machine.memory import Share
@@ -48,11 +52,17 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
+_reading = threading.local()
+"""How many bytes more the image that this thread decodes may read of its file."""
+
+
 @dataclass
 class Opened:
     """An image whose header is read; its pixels are loaded once all images of the request are known to fit."""
 
     image: Any
+    size: int
+    """Bytes of its file."""
 
 
 class ImageDecoder:
@@ -68,8 +78,9 @@ class ImageDecoder:
         """Read the header of an image; 400 if it is invalid, 413 if the images have too many pixels."""
         from PIL import Image  # imported here to save time and memory for tasks without images
 
+        check()
         Image.init()
-        with _refusing():
+        with _refusing(), _reading_at_most(len(data)):
             if data.startswith(_ICON):
                 _check_icon(data)  # Pillow loads an icon's pixels when it opens it, whatever the size
             image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
@@ -86,7 +97,9 @@ class ImageDecoder:
         self._decoded += max(pixels, _LEAST_PIXELS) * _DECODED_BYTES
         if self._pixels > self._most:
             raise _too_large(self._most)
-        self._opened.append(Opened(image))
+        if self._share:
+            self._share.check(self._decoding, "image-too-large")
+        self._opened.append(Opened(image, len(data)))
         return self._opened[-1]
 
     def load(self) -> None:
@@ -95,7 +108,7 @@ class ImageDecoder:
         if self._share and self._opened:
             self._share.take(self._decoding, "image-too-large")
         for opened in self._opened:
-            with _refusing():
+            with _refusing(), _reading_at_most(opened.size):
                 opened.image = _upright(_rgb(opened.image))
         if self._share:
             self._share.keep(before + self._decoded)
@@ -152,6 +165,39 @@ def _upright(image: Any) -> Any:
         pass
     image.info.clear()
     return image
+
+
+@contextlib.contextmanager
+def _reading_at_most(size: int) -> Iterator[None]:
+    """Limit the parts that Pillow reads inside the context to a few times the size of the file.
+
+    In older releases each of the 65,535 tags of a TIFF file, or of EXIF data, may be a copy of the same megabyte.
+    """
+    _count_parts()
+    _reading.left = 4 * size + MEGABYTE
+    try:
+        yield
+    finally:
+        _reading.left = None
+
+
+@functools.cache
+def _count_parts() -> None:
+    """Wrap the function by which Pillow's decoders read a part of a file."""
+    from PIL import ImageFile
+
+    read = ImageFile._safe_read
+
+    def counted(file: Any, size: int) -> bytes:
+        left = getattr(_reading, "left", None)
+        if left is not None:
+            _reading.left = left - max(0, size)
+            if left < size:
+                raise ValueError("its parts are larger than its file")
+        made: bytes = read(file, size)
+        return made
+
+    ImageFile._safe_read = counted
 
 
 @contextlib.contextmanager

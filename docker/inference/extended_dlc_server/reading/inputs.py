@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
+from ..machine.ending import check
 from .audio import decode_audio
+from .image_tokens import MOST_IMAGES
 from .images import ImageDecoder, Opened
 from .tasks import Kind
 
@@ -346,7 +348,12 @@ class _Reader(_Texts):
     def _assets(self, value: Any, where: str, beside: Any) -> dict[str, Any]:
         if not isinstance(value, dict) or "" in value:
             raise self._bad(f"'{where}' must be an object with images in base64, by the names that stand for them")
-        references = sum(text.count(name) for text in strings_in(beside) for name in value)
+        if len(value) > MOST_IMAGES:
+            raise self._bad(f"'{where}' has {len(value)} images, and at most {MOST_IMAGES} may be")
+        references = 0
+        for text in strings_in(beside):
+            check()
+            references += sum(map(text.count, value))
         if references > MOST_PLACES:
             raise self._bad(
                 f"the names in '{where}' stand in {references} places, and at most {MOST_PLACES} may be images"
@@ -470,7 +477,7 @@ def _file(value: Any, where: str, what: str) -> bytes:
         f"'{where}' must be {what} in base64; URLs and paths are not fetched. "
         "Send the file's bytes as the body with its own content type, or base64 in 'inputs'"
     )
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii():
         raise RequestError(400, "bad-inputs", hint)
     head, comma, rest = value[:_LONGEST_HEAD].partition(",")
     is_uri = comma and head[:5].lower() == "data:" and head[-7:].lower() == ";base64"

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import re
 from enum import Enum
 
 from ..errors import RequestError
-
-_PROFILE = re.compile(r"""application/json\s*;([^,]*;)?\s*profile\s*=\s*"?hub\b""", re.IGNORECASE)
 
 
 class Form(Enum):
@@ -73,7 +70,7 @@ def choose_form(accept: str, task: str) -> Form:
     best, form = max(((_rank(ranges, form.value), form) for form in offered), key=lambda pair: pair[0])
     if best[0] <= 0:
         raise not_acceptable(f"an answer of {task} cannot be written as '{accept[:100]}'", task)
-    if form is Form.JSON and Form.HUB in offered and _PROFILE.search(accept):
+    if form is Form.JSON and Form.HUB in offered and any(map(_asks_for_hub, accept.split(","))):
         return Form.HUB
     return form
 
@@ -82,6 +79,14 @@ def not_acceptable(problem: str, task: str) -> RequestError:
     """Make the error for an Accept header without an available format."""
     known = ", ".join(form.value for form in offers(task))
     return RequestError(406, "not-acceptable", f"{problem}: set Accept to one of: {known}")
+
+
+def _asks_for_hub(part: str) -> bool:
+    """Whether a part of the header is JSON with the profile `hub`."""
+    media, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    pairs = (parameter.partition("=") for parameter in parameters)
+    profiles = [value.strip().strip('"').split() for name, _, value in pairs if name.strip() == "profile"]
+    return media == Form.JSON.value and any(found[:1] == ["hub"] for found in profiles)
 
 
 def _parse_range(part: str) -> tuple[str, float]:
