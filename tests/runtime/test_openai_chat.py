@@ -321,6 +321,9 @@ def test_a_grammar_of_tgi_is_kept_to(qwen, stream):
             "get_weather",
         ),
         ({"tool_choice": "required"}, "tool_choice", "needs 'tools'"),
+        ({"tools": [{"type": "function"}], "tool_choice": "required"}, "tools", "'name'"),
+        ({"tools": [{"type": "function", "function": None}]}, "tools", "'name'"),
+        ({"tools": [{"function": {"name": "f", "parameters": [1]}}], "tool_choice": "required"}, "tools", "an object"),
     ],
 )
 def test_what_cannot_be_kept_to_is_refused_by_name(chat, change, param, words):
@@ -546,3 +549,52 @@ def test_images_that_cannot_be_read_are_refused(looks, part, words):
     assert (made["raised"], made["status"]) == ("BadRequestError", 400)
     assert made["error"]["param"].startswith("messages")
     assert words in made["error"]["message"]
+
+
+CHAIN = {f"d{number}": {"$ref": f"#/$defs/d{number + 1}"} for number in range(3000)}
+NOT_COMPILED = {
+    "a chain of references": {"$defs": {**CHAIN, "d3000": {"type": "string"}}, "$ref": "#/$defs/d0"},
+    "an intersection": {"allOf": [{"type": "string", "pattern": f"[a-z]{{{n},1000}}{n}"} for n in range(40)]},
+}
+
+
+@pytest.mark.parametrize("schema", NOT_COMPILED)
+def test_a_schema_that_cannot_be_compiled_is_refused_and_ends_nothing(qwen, chat, schema):
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": NOT_COMPILED[schema]}}
+    made = chat(response_format=wanted)
+    assert (made["raised"], made["error"]["param"]) == ("BadRequestError", "response_format")
+    assert "simpler schema" in made["error"]["message"]
+    as_text = {"type": "json", "value": json.dumps(NOT_COMPILED[schema])}
+    assert "simpler schema" in qwen.ask({"inputs": "hi", "parameters": {"grammar": as_text}}).error[2]
+    answered = chat(response_format={"type": "json_object"}, max_tokens=200, temperature=0)["choices"][0]
+    assert answered["finish_reason"] == "length" or isinstance(json.loads(answered["message"]["content"]), dict)
+
+
+def test_tokens_at_which_a_request_stops_end_a_text_where_its_schema_may_end(monkeypatch, models, kept_packages):
+    monkeypatch.syspath_prepend(kept_packages("llguidance-1.9.1", "llguidance==1.9.1", dependencies=False))
+    import torch
+    from extended_dlc_server.reading.constraints import Grammar
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(models / "bloom")
+    grammar = Grammar({"const": 1}, "response_format")
+    prompt, one = tokenizer("a")["input_ids"], tokenizer("1", add_special_tokens=False)["input_ids"]
+    scores = torch.zeros(1, len(tokenizer))
+    for end in range(40, 45):
+        allowed = grammar.processor(tokenizer, {end}, "")
+        before = allowed(torch.tensor([prompt]), scores)
+        assert not before[0, end].isfinite()
+        assert before[0, one[0]].isfinite()
+        after = allowed(torch.tensor([[*prompt, *one]]), scores)
+        assert after.isfinite().nonzero().tolist() == [[0, end]]
+        assert allowed(torch.tensor([[*prompt, *one, end]]), scores).isfinite().all()  # the padding of a batch
+    assert len(tokenizer.__dict__["_of_llguidance"]) == 1
+
+
+def test_a_chat_of_too_many_images_or_texts_is_refused_before_the_processor_reads_it(looks):
+    many = looks(messages=question(*[image("red")] * 300))
+    assert (many["raised"], many["status"]) == ("BadRequestError", 400)
+    assert "300 images" in many["error"]["message"]
+    long = looks(messages=[{"role": "user", "content": "a b c " * 2000}] * 20)
+    assert (long["raised"], long["status"]) == ("BadRequestError", 400)
+    assert long["error"]["code"] == "context_length_exceeded"

@@ -37,6 +37,10 @@ class RequestError(Exception):
         return {"error": {"code": self.code, "message": self.message}}
 
 
+class TakesLongError(Exception):
+    """A request is to be prepared on another thread than the event loop's."""
+
+
 class ModelFailedError(RequestError):
     """The model failed on a request. One failure is most often the request's fault, repeated ones the model's."""
 

@@ -9,15 +9,25 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..errors import RequestError
+from ..machine.memory import container_bytes
+from ..settings import MEGABYTE
 from ..writing.generating import Generation, Likely, Row
 from ..writing.replies import Content, Piece, Reasoning
+from ..writing.streaming import LastEvent
 from ..writing.tool_calls import Call, CallForm, call_id
 
-DONE = b"data: [DONE]\n\n"
+DONE = LastEvent(b"data: [DONE]\n\n")
 """The last event of a stream."""
 
 REASONS = {"end": "stop", "stop": "stop", "length": "length"}
 """Our reasons for the end of a sequence -> OpenAI's `finish_reason`."""
+
+_SHARE = 8
+"""Divisor: one response may take this fraction of the container's memory."""
+
+_BYTES_OF_A_NUMBER = 600
+"""About the bytes of a log probability: its token with text and bytes, as Python objects and as JSON."""
 
 _LEAST = -9999.0
 """Replaces minus infinity, the logarithm of zero, which JSON cannot represent."""
@@ -79,6 +89,19 @@ def delta(piece: Piece, form: CallForm | None, number: int) -> dict[str, Any]:
     return {"reasoning_content" if isinstance(piece, Reasoning) else "content": piece.text}
 
 
+def check_likelihoods(made: Sequence[Sequence[Row]]) -> None:
+    """413 for log probabilities that would take too much memory to be written."""
+    numbers = sum((1 + (row.asked.likely or 0)) * len(row.likely) for rows in made for row in rows)
+    most = container_bytes() // _SHARE
+    if numbers * _BYTES_OF_A_NUMBER > most:
+        raise RequestError(
+            413,
+            "answer-too-large",
+            f"the {numbers:,} log probabilities of this answer take more than the {most // MEGABYTE} MB that one may "
+            "have here: ask for fewer of them at each token, for fewer answers or for fewer tokens",
+        )
+
+
 def logprobs(likely: Sequence[Likely], tokenizer: Any) -> dict[str, Any]:
     """Return the `logprobs` of tokens, with the top tokens of each position."""
     return {
@@ -98,7 +121,9 @@ def _token(token: int, score: float, tokenizer: Any) -> Mapping[str, Any]:
     return {"token": text, "logprob": max(score, _LEAST), "bytes": list(text.encode("utf-8", "replace"))}
 
 
+@functools.lru_cache(maxsize=50_000)
 def token_text(token: int, tokenizer: Any) -> str:
+    """Return the text of a token: an answer can report twenty likely ones for each of its own."""
     return str(tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import shutil
-import tempfile
 import wave
 from collections.abc import Mapping
 from typing import Any
@@ -77,9 +76,7 @@ def _wav(samples: Any, rate: int) -> bytes:
 def _by_ffmpeg(wav: bytes, form: str) -> bytes:
     encoder, container = _ENCODERS[form]
     made = bytearray()
-    with tempfile.TemporaryFile() as source:
-        source.write(wav)
-        source.seek(0)
+    with children.input_of(wav) as source:
         command = [
             *(shutil.which("ffmpeg") or "ffmpeg", "-hide_banner", "-nostdin", "-loglevel", "error"),
             *("-f", "wav", "-i", "pipe:0", "-c:a", encoder, "-f", container, "pipe:1"),

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import heapq
+import re
 import select
 import socket
 import struct
@@ -14,7 +15,7 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from .exchange import DRAIN, GONE, RESPOND, WHOLE
+from .exchange import ABORT, DRAIN, GONE, RESPOND, WHOLE
 
 WAIT_SECONDS = 75
 """How long a client may take to send the head of its next request, and to read a response.
@@ -58,6 +59,7 @@ class Connection(HttpToolsProtocol):
         self._unread: asyncio.TimerHandle | None = None
         self._beside_bodies = 0
         self._running: RequestResponseCycle | None = None
+        self._expects_head = True
         self._wait()
         if len(self.connections) > MOST_WAITING:
             waiting = [other for other in self.connections if isinstance(other, Connection) and other.is_waiting]
@@ -80,6 +82,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes since the last head that are neither body data nor the framing of chunks."""
+        if self._expects_head and b"pgrade" in data:
+            data = _without_upgrade(data)
         self._beside_bodies += len(data)
         super().data_received(data)
         if self._beside_bodies > MOST_OF_A_HEAD and not self.transport.is_closing():
@@ -89,13 +93,20 @@ class Connection(HttpToolsProtocol):
         elif self._beside_bodies < 0:  # bytes saved in one block are no credit for the next
             self._beside_bodies = 0
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Close after the answer to a request for another protocol, since the parser reads nothing after it."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {GONE: self._gone, DRAIN: self.flow.drain}  # type: ignore[dict-item] # the type knows nothing of extensions
+        extensions = {GONE: self._gone, DRAIN: self.flow.drain, ABORT: self.transport.abort}
+        self.scope["extensions"] = extensions  # type: ignore[typeddict-item] # the type knows nothing of extensions
 
     def on_headers_complete(self) -> None:
         if self._beside_bodies > MOST_OF_A_HEAD:  # the block may hold the body too, so measure the headers
             _refuse_long(self.headers, len(self.url))
+        self._expects_head = False
         super().on_headers_complete()
         self.scope["extensions"][RESPOND] = functools.partial(_respond, self.cycle)  # type: ignore[assignment]
         if not self.pipeline:
@@ -120,6 +131,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete. Resume reading, to notice when the client disconnects."""
+        self._expects_head = True
         if self.headers:
             _refuse_long(self.headers)
         super().on_message_complete()
@@ -191,6 +203,18 @@ class Connection(HttpToolsProtocol):
     def _end_last_call(self) -> None:
         if self._has_no_request:
             self.transport.close()
+
+
+_UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=:)", re.IGNORECASE)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Rename the header by which a client asks for another protocol, such as HTTP/2, in the head that data begins with.
+
+    A server may ignore it. The parser would read no body, and Java's HTTP client sends it with each request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"x-ignored-upgrade", head) + end + rest
 
 
 def _refuse_long(headers: list[tuple[bytes, bytes]], size: int = 0) -> None:

@@ -33,6 +33,9 @@ WHOLE = "extended_dlc.whole"
 RESPOND = "extended_dlc.respond"
 """ASGI extension: sends a response in one call. ASGI takes two, and uvicorn checks each character of the headers."""
 
+ABORT = "extended_dlc.abort"
+"""ASGI extension: closes the connection at once, and drops what its client has not read."""
+
 DRAIN = "extended_dlc.drain"
 """ASGI extension: waits until the client has read enough that more may be written, or has disconnected."""
 
@@ -45,6 +48,13 @@ _DISCARD_BYTES = 100 * MEGABYTE
 
 _ALWAYS_TAKEN = 64 * 1024
 """Bytes of a body that do not count: a connection's buffers hold as much anyway."""
+
+
+STALLED_SECONDS = 5
+"""Seconds in which another megabyte of a body has to arrive while others wait for the memory that it holds."""
+
+_unfinished: set[Exchange] = set()
+"""Those whose bodies are arriving."""
 
 
 class Pace:
@@ -100,6 +110,14 @@ class Exchange:
         self.audio_seconds: float | None = None
         self.tokens: Tokens | None = None
         self._held = 0
+        self._mark, self._marked_at = 0, self.began
+        """How much of the body had arrived when its last megabyte was complete, and when that was."""
+
+        self._give_up: Callable[[], None] = lambda: None
+
+    def abort(self) -> None:
+        """Close the connection at once, and drop what the client has not read."""
+        self._extensions[ABORT]()
 
     @property
     def milliseconds(self) -> float:
@@ -128,6 +146,8 @@ class Exchange:
 
         # asyncio.wait_for would create a task, which costs a tenth of a short request.
         timer = asyncio.get_running_loop().call_later(seconds, give_up)
+        self._give_up = give_up
+        _unfinished.add(self)
         try:
             return await self._read(limit, room, pace)
         except asyncio.CancelledError:
@@ -136,10 +156,12 @@ class Exchange:
             raise RequestError(
                 408,
                 "body-too-slow",
-                f"the body has not arrived within {seconds:g} s: send it faster, or raise EXTENDED_DLC_BODY_SECONDS",
+                f"the body has not arrived within {seconds:g} s, or stands still while others wait for its memory: "
+                "send it faster, or raise EXTENDED_DLC_BODY_SECONDS",
             ) from None
         finally:
             timer.cancel()
+            _unfinished.discard(self)
 
     def let_go(self, room: Room) -> None:
         """Release the bytes that the body has taken of `room`."""
@@ -161,6 +183,8 @@ class Exchange:
                 raise ClientGoneError
             chunk = message.get("body", b"")
             self.bytes_in += len(chunk)
+            if self.bytes_in - self._mark >= MEGABYTE:
+                self._mark, self._marked_at = self.bytes_in, time.monotonic()
             if self.bytes_in > limit:
                 refusal = _too_large(limit)
             elif refusal is None and not self._hold(room):
@@ -185,8 +209,9 @@ class Exchange:
         more = self.bytes_in - self._held
         if self.bytes_in <= _ALWAYS_TAKEN:
             return True
-        if not room.take(more):
-            return False
+        while not room.take(more):
+            if not _displace_stalled(room):
+                return False
         self._held = self.bytes_in
         return True
 
@@ -243,6 +268,18 @@ class Exchange:
     async def _part(self, body: bytes, *, more: bool) -> None:
         self.bytes_out += len(body)
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def _displace_stalled(room: Room) -> bool:
+    """Give up the body that has stood still for longest, and release its memory; return whether there was one."""
+    last = time.monotonic() - STALLED_SECONDS
+    stalled = [one for one in _unfinished if one._held and one._marked_at < last]
+    if not stalled:
+        return False
+    slowest = min(stalled, key=lambda one: one._marked_at)
+    slowest._give_up()
+    slowest.let_go(room)
+    return True
 
 
 def _too_large(limit: int) -> RequestError:

@@ -12,6 +12,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import IO
@@ -50,17 +51,37 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT"
 """Variables that a child inherits. The others may hold tokens or the URL of the role's credentials."""
 
 
+def input_of(data: bytes) -> IO[bytes]:
+    """Return an open file of these bytes for a child's standard input: in memory where no folder for it is writable."""
+    try:
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        file.write(data)
+        file.seek(0)
+    except OSError:  # a read-only or a full disk
+        file = os.fdopen(os.memfd_create("input"), "w+b")
+        file.write(data)
+        file.seek(0)
+    os.fchmod(file.fileno(), 0o444)  # ffmpeg opens it by name, as a user without permissions
+    return file
+
+
 def run(
-    command: Sequence[str], *, seconds: int, stdin: IO[bytes] | None = None, output: Callable[[bytes], None]
+    command: Sequence[str],
+    *,
+    seconds: int,
+    stdin: IO[bytes] | None = None,
+    output: Callable[[bytes], None],
+    cpu_seconds: int | None = None,
+    drops_rights: bool = True,
 ) -> tuple[int, bytes]:
     """Run a program; return its exit code and standard error.
 
     `output` receives standard output in pieces and may raise to end the run. Raises `TimeoutError` after `seconds`,
-    and `MemoryError` where the system cannot start a process.
+    and `MemoryError` where the system cannot start a process. `cpu_seconds` is by default the same.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments that no request chooses
-            _limited(command, seconds),
+            _limited(command, cpu_seconds or seconds, drops_rights=drops_rights),
             stdin=stdin or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -108,7 +129,7 @@ def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadl
     return bytes(said)
 
 
-def _limited(command: Sequence[str], seconds: int) -> list[str]:
+def _limited(command: Sequence[str], seconds: int, *, drops_rights: bool = True) -> list[str]:
     program, *arguments = command
     program = os.path.realpath(program)
     limits = (
@@ -117,7 +138,7 @@ def _limited(command: Sequence[str], seconds: int) -> list[str]:
         _at_most(FILE_BYTES, resource.RLIMIT_FSIZE) // 512,  # and 512-byte blocks here
         _at_most(OPEN_FILES, resource.RLIMIT_NOFILE),
     )
-    rights = _WITHOUT_RIGHTS if _runs_without_rights(program) else ()
+    rights = _WITHOUT_RIGHTS if drops_rights and _runs_without_rights(program) else ()
     return ["/bin/sh", "-c", _LIMITED, "sh", *map(str, limits), *rights, program, *arguments]
 
 

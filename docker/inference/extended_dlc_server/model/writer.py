@@ -171,6 +171,10 @@ class Writer:
         """Tokenize a prompt; 400 if it is too long."""
         return self._lengths.prompt(text, special=special)
 
+    def check_chat(self, messages: list[dict[str, Any]], prompt: str) -> None:
+        """400 for a rendered chat with images that is too long, before the processor reads it."""
+        self._lengths.check_chat(messages, prompt)
+
     def features(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any], variables: Mapping[str, Any]
     ) -> Mapping[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import struct
-import tempfile
 import wave
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +92,7 @@ def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int
         share.take(_PIECE, "audio-too-long")
         room = _PIECE
     # A file on standard input, not a pipe: MP4 and M4A often keep their index at the end, and ffmpeg must seek to it.
-    with tempfile.TemporaryFile() as source:
-        source.write(data)
-        source.seek(0)
-        os.fchmod(source.fileno(), 0o444)  # ffmpeg opens it by name, as a user without permissions
+    with children.input_of(data) as source:
         command = [
             *(ffmpeg, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info"),
             *("-protocol_whitelist", "file", "-format_whitelist", _FORMATS, "-i", "/dev/stdin"),

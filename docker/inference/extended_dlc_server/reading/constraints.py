@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
-from ..errors import RequestError, shown_text
+from ..errors import RequestError, TakesLongError, shown_text
+from .grammar_check import is_known, problem_of
 from .openai_errors import BadFieldError
 
 _SPACE = r"[ \n\t]{0,40}"
 """White space between the parts of JSON: enough for any indentation, but limited, so that an answer comes to an end."""
+
+_LONGEST = 1_000_000
+"""Most characters of a grammar."""
+
+_MOST_TOKENIZERS = 4
+"""Most forms of a tokenizer to cache: a model has one."""
 
 
 def require(field: str) -> None:
@@ -29,7 +37,10 @@ class Grammar:
     """A grammar from a JSON schema or a regular expression."""
 
     def __init__(self, schema: Any, field: str, *, is_regex: bool = False) -> None:
-        """400 for a schema that is invalid or has features that llguidance does not support."""
+        """400 for a schema that is invalid or has features that llguidance does not support.
+
+        Raises `TakesLongError` on the thread of an event loop, since another process compiles a new grammar first.
+        """
         require(field)
         matcher = importlib.import_module("llguidance").LLMatcher
         try:
@@ -39,15 +50,29 @@ class Grammar:
                 self._grammar = matcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": _SPACE})
         except (TypeError, ValueError) as error:
             raise _bad(field, shown_text(error)) from None
-        problem = matcher.validate_grammar(self._grammar)
+        if len(self._grammar) > _LONGEST:
+            raise _bad(field, f"it has more than {_LONGEST:,} characters")
+        if not is_known(self._grammar) and _is_event_loop():
+            raise TakesLongError
+        problem = problem_of(self._grammar)
         if problem:
             raise _bad(field, " ".join(problem.split())[:300])
+        self._matcher: Any = None
+
+    def matcher(self, tokenizer: Any) -> Any:
+        """Return a new matcher for llguidance's form of a tokenizer; only the first one compiles the grammar."""
+        if self._matcher is None:
+            self._matcher = importlib.import_module("llguidance").LLMatcher(tokenizer, self._grammar, log_level=0)
+        return self._matcher.deep_copy()
 
     def processor(self, tokenizer: Any, ends: Collection[int], after: str) -> Any:
-        """Make a logits processor that only allows the grammar's tokens; with a mark, from the text after it on."""
+        """Make a logits processor that only allows the grammar's tokens; with a mark, from the text after it on.
+
+        `ends` are the tokens that end a text, which are allowed where the grammar may end.
+        """
         from transformers import LogitsProcessor
 
-        grammar = self._grammar
+        grammar = self
 
         class Allowed(LogitsProcessor):  # type: ignore[misc] # no types
             """For one call of `generate`."""
@@ -60,8 +85,9 @@ class Grammar:
                 import torch
 
                 if not self._rows:
-                    known = _tokenizer_of(tokenizer, scores.shape[-1], tuple(sorted(ends)))
-                    self._rows = [_Row(known, grammar, tokenizer, after) for _ in range(input_ids.shape[0])]
+                    known = _tokenizer_of(tokenizer, scores.shape[-1], ends)
+                    rows = range(input_ids.shape[0])
+                    self._rows = [_Row(grammar.matcher(known), tokenizer, after, ends) for _ in rows]
                 else:
                     for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
                         row.add(token)
@@ -74,13 +100,15 @@ class Grammar:
 class _Row:
     """The state of one sequence."""
 
-    def __init__(self, known: Any, grammar: str, tokenizer: Any, after: str) -> None:
-        self._matcher = importlib.import_module("llguidance").LLMatcher(known, grammar, log_level=0)
-        self._tokenizer, self._after = tokenizer, after
+    def __init__(self, matcher: Any, tokenizer: Any, after: str, ends: Collection[int]) -> None:
+        self._matcher, self._tokenizer, self._after = matcher, tokenizer, after
+        self._ends, self._is_over = list(ends), False
         self._waits: list[int] | None = [] if after else None
 
     def add(self, token: int) -> None:
-        if self._waits is not None:
+        if token in self._ends:
+            self._is_over = True
+        elif self._waits is not None:
             self._waits.append(token)
             text = self._tokenizer.decode(self._waits[-len(self._after) - 1 :], skip_special_tokens=False)
             if self._after in text:
@@ -92,22 +120,43 @@ class _Row:
         """Return 1 for each allowed token id and 0 for the others."""
         import numpy as np
 
-        if self._waits is not None:
+        if self._waits is not None or self._is_over:
             return np.ones(size, np.uint8)
         if self._matcher.is_error():
             raise _bad("response_format", " ".join(self._matcher.get_error().split())[:300])
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
-        return np.pad(bits, (0, max(0, size - bits.size)))[:size]
+        allowed = np.pad(bits, (0, max(0, size - bits.size)))[:size]
+        own = self._tokenizer.eos_token_id
+        if self._ends and own is not None and own < size:
+            allowed[own] = 0
+        allowed[[end for end in self._ends if end < size]] = self._matcher.is_accepting()
+        return allowed
 
 
-def _tokenizer_of(tokenizer: Any, size: int, ends: Sequence[int]) -> Any:
-    """Make llguidance's form of a tokenizer, which takes a second, and cache it on the tokenizer."""
+def _is_event_loop() -> bool:
+    """Whether this thread runs an event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _tokenizer_of(tokenizer: Any, size: int, ends: Collection[int]) -> Any:
+    """Make llguidance's form of a tokenizer, which takes a second, and cache it on the tokenizer.
+
+    It knows the tokenizer's own EOS token: the tokens at which a request ends its text are added for each row.
+    """
     from_tokenizer = importlib.import_module("llguidance.hf").from_tokenizer
     made: dict[Any, Any] = tokenizer.__dict__.setdefault("_of_llguidance", {})
-    key = (size, tuple(ends))
+    own = tokenizer.eos_token_id
+    end = own if own is not None else min(ends, default=None)
+    key = (size, end)
     if key not in made:
+        while len(made) >= _MOST_TOKENIZERS:
+            del made[next(iter(made))]
         try:
-            made[key] = from_tokenizer(tokenizer, n_vocab=max(size, len(tokenizer)), eos_token=list(ends))
+            made[key] = from_tokenizer(tokenizer, n_vocab=max(size, len(tokenizer)), eos_token=end)
         except ValueError as error:
             raise _bad("response_format", f"of this model's tokenizer: {shown_text(error)}") from None
     return made[key]

@@ -149,6 +149,14 @@ class Lengths:
         self.ids.check_text(text)
         return self.counter.encode(text, special=special)
 
+    def check_chat(self, messages: list[dict[str, Any]], prompt: str) -> None:
+        """400 for a rendered chat that is too long with its images, by the tokens that these have at least."""
+        assert self._rooms is not None  # noqa: S101 - a chat's model has a tokenizer
+        limit, images = self.limits.input_tokens, sum(1 for _ in images_in(messages))
+        room = limit - self._rooms.tokens_of_images(messages, limit) + images  # each has a placeholder in the prompt
+        if self.counter.upper_bound(prompt) > room and (tokens := self.counter.count(prompt, room)) > room:
+            raise _too_long(prompt, tokens, room, may_cut=False)
+
     def keep_end(self, inputs: Any, most: int) -> tuple[Any, int]:
         """Keep the last `most` tokens of each text; return them with an estimate of the tokens lost. 400 for a chat."""
         texts = inputs if isinstance(inputs, list) else [inputs]

@@ -51,7 +51,7 @@ class TextRooms:
     ) -> Iterator[TextRoom]:
         """`labels` is the number of tokens of the longest label, which is read with each text."""
         if self._task in WITH_IMAGES and not _is_several(prompt):
-            limit -= self._tokens_of_images(prompt, limit)
+            limit -= self.tokens_of_images(prompt, limit)
         special = self._counter.special
         match prompt:
             case str() if self._task == "zero-shot-classification":
@@ -95,7 +95,7 @@ class TextRooms:
         if self._task == "image-to-text" and "prompt" in arguments:
             yield TextRoom(arguments["prompt"], room, False)
 
-    def _tokens_of_images(self, prompt: Any, limit: int) -> int:
+    def tokens_of_images(self, prompt: Any, limit: int) -> int:
         """Return the number of image tokens of a prompt; 400 if they leave no room for the text."""
         images = list(images_in(prompt))
         if isinstance(prompt, dict) and isinstance(prompt.get("assets"), dict):  # count each reference to an image

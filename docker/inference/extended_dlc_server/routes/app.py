@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, TakesLongError
 from ..http import request_log
-from ..http.exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send
+from ..http.exchange import ClientGoneError, Exchange, Pace, Receive, Scope, Send, unread_answers
 from ..http.prepared import Incoming, Prepared
 from ..json_text import encode_json
 from ..machine.device_errors import explain_device
@@ -27,7 +27,7 @@ from ..model.served import Served
 from ..model.user_code import Headers, RawRequest, Reply, UserModel
 from ..reading.tasks import Kind
 from ..settings import Settings
-from ..writing.streaming import Emit, Outbox, event
+from ..writing.streaming import Emit, LastEvent, Outbox, Unread, event
 from ..writing.texts import Writing
 from .metrics import CONTENT_TYPE, Metrics
 from .metrics import PATH as METRICS
@@ -170,24 +170,33 @@ class App:
                 return
             is_text = model.expected.kind is Kind.TEXT
             if is_text and len(body) <= SHORT_BODY and body.count(b",") + body.count(b"\n") <= FEW_PARTS:
-                await self._ask_model(exchange, _prepare(model, body, exchange))
-                return
-            async with self._decoded:
-                with Share(self._media) as share:
-                    # Texts are prepared one at a time: several threads would only compete with `/ping` for the GIL.
-                    async with self._parser if is_text else contextlib.nullcontext():
-                        loop = asyncio.get_running_loop()
-                        deadline = exchange.began + self._settings.answer_seconds
-                        wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
-                        prepared = await loop.run_in_executor(self._readers, wanted)
+                with contextlib.suppress(TakesLongError):
+                    prepared = _prepare(model, body, exchange)
                     await self._ask_model(exchange, prepared)
+                    return
+            await self._decoded.acquire()
+            with contextlib.ExitStack() as held:
+                held.callback(self._decoded.release)
+                share = held.enter_context(Share(self._media))
+                # Texts are prepared one at a time: several threads would only compete with `/ping` for the GIL.
+                async with self._parser if is_text else contextlib.nullcontext():
+                    loop = asyncio.get_running_loop()
+                    deadline = exchange.began + self._settings.answer_seconds
+                    wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
+                    prepared = await loop.run_in_executor(self._readers, wanted)
+                if is_text:  # a text takes no more than its body, which counts until the end
+                    held.close()
+                await self._ask_model(exchange, prepared, held.close)
         finally:
             self._admitted -= 1
 
-    async def _ask_model(self, exchange: Exchange, prepared: Prepared) -> None:
+    async def _ask_model(
+        self, exchange: Exchange, prepared: Prepared, release: Callable[[], None] = lambda: None
+    ) -> None:
+        """Run a prepared request, and send its response; `release` frees what the model needs no longer after it."""
         exchange.audio_seconds = prepared.audio_seconds
         if prepared.stream:
-            await self._stream(exchange, prepared, prepared.stream)
+            await self._stream(exchange, prepared, prepared.stream, release)
             return
         assert prepared.answer is not None  # noqa: S101 - a request has one of the two
         writing = prepared.writing(None) if prepared.writing else None
@@ -228,12 +237,17 @@ class App:
             future.cancel()
 
     async def _stream(
-        self, exchange: Exchange, prepared: Prepared, stream: Callable[[Any, Emit, threading.Event], int]
+        self,
+        exchange: Exchange,
+        prepared: Prepared,
+        stream: Callable[[Any, Emit, threading.Event], int],
+        release: Callable[[], None],
     ) -> None:
         """Forward events from the model's thread. An error before the first event is sent with its own status."""
         events: asyncio.Queue[bytes | None] = asyncio.Queue()
         gone = threading.Event()
-        emit = self._outbox.to(events, asyncio.get_running_loop())
+        unread = Unread(unread_answers())
+        emit = self._outbox.to(events, asyncio.get_running_loop(), unread, exchange.abort)
         deadline = exchange.began + self._settings.stream_seconds
         writing = prepared.writing(emit) if prepared.writing else None
         exchange.job = self._worker.submit(lambda copy: stream(copy, emit, gone), writing=writing, deadline=deadline)
@@ -242,35 +256,35 @@ class App:
         def end(_: object) -> None:
             events.put_nowait(None)
 
+        future.add_done_callback(lambda _: release())  # the client may take long to read the rest
         future.add_done_callback(end)
         exchange.gone.add_done_callback(end)
-        last = None
+        last, is_whole = None, False
         try:
             while (made := await events.get()) is not None:
                 if writing is None and events.empty():  # one token can make several events
                     last = self._metrics.stream_goes_on(exchange, last)
                 await exchange.send_event(made)
-            if not future.done() and not await _ends_with_what_was_sent(future, events):
+                unread.remove(len(made))
+                is_whole = isinstance(made, LastEvent)
+            if is_whole and not future.done():  # clients leave on it, a moment before the work that made it is done
+                await asyncio.wait([future], timeout=LAST_MOMENT_SECONDS)
+            if not future.done():
                 raise ClientGoneError
             prepared.tokens.generated = future.result()
             exchange.tokens = prepared.tokens
             await exchange.end_events()
         finally:
             gone.set()
+            unread.end()
             exchange.gone.remove_done_callback(end)
             future.cancel()
-
-
-async def _ends_with_what_was_sent(future: asyncio.Future[Any], events: asyncio.Queue[bytes | None]) -> bool:
-    """Whether a stream whose client has left was whole: clients leave on its last event, a moment before it is done."""
-    await asyncio.wait([future], timeout=LAST_MOMENT_SECONDS)
-    return future.done() and not any(events.get_nowait() for _ in range(events.qsize()))
 
 
 def _prepare(model: Model, body: bytes, exchange: Exchange, share: Share | None = None) -> Prepared:
     """Choose the route, then parse and validate the request, without running the model."""
     headers = exchange.headers
-    if headers.get("content-encoding", "identity") != "identity":
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise RequestError(415, "unsupported-content-encoding", "a compressed body is not taken: send it as it is")
     incoming = Incoming(path=exchange.path, body=body, headers=headers, expected=model.expected, share=share)
     exchange.route = choose(incoming)

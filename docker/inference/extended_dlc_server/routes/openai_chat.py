@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..answering.openai_writing import DONE, REASONS, delta, head, logprobs, message, usage
+from ..answering.openai_writing import DONE, REASONS, check_likelihoods, delta, head, logprobs, message, usage
 from ..errors import RequestError
 from ..http.prepared import Incoming, Prepared
 from ..json_text import encode_json
@@ -89,6 +89,8 @@ class Chat:
             self.prompt = writer.chats.render(messages, options, variables)
         except RequestError as error:
             raise as_messages(error) from None
+        if writer.has_images:
+            writer.check_chat(messages, self.prompt)
         schema, field = _schema(fields)
         self._forced = ForcedCalls(writer.form, tools, fields["tool_choice"]) if _must_call(fields) else None
         begun = writer.begins_with_thinking(self.prompt)
@@ -142,22 +144,24 @@ class Chat:
     def write(self, rows: list[Row]) -> bytes:
         """Return the response body for the generated sequences."""
         choices: list[dict[str, Any]] = []
+        check_likelihoods([rows])
         for row in rows:
+            likely = logprobs(row.likely, self._tokenizer) if self.generation.likely is not None else None
             for _ in range(self.generation.copies):
-                choices.append(self._choice(row, len(choices)))
+                choices.append(self._choice(row, len(choices), likely))
         self.tokens.prompt, self.tokens.generated = self.generation.prompt_tokens, sum(len(row.tokens) for row in rows)
         return encode_json(
             {**self._head, "object": "chat.completion", "choices": choices, "usage": usage(self.generation, rows)}
         )
 
-    def _choice(self, row: Row, index: int) -> dict[str, Any]:
+    def _choice(self, row: Row, index: int, likely: dict[str, Any] | None) -> dict[str, Any]:
         reply = self._new_reply()
         pieces = [*reply.feed(row.text.whole), *reply.end()]
         called = any(isinstance(piece, Call) for piece in pieces)
         return {
             "index": index,
             "message": message(pieces, self._form, most_calls=self._most_calls),
-            "logprobs": logprobs(row.likely, self._tokenizer) if self.generation.likely is not None else None,
+            "logprobs": likely,
             "finish_reason": "tool_calls" if called else REASONS[row.reason],
         }
 
@@ -286,7 +290,7 @@ def _tools(fields: Mapping[str, Any], writer: Writer) -> list[Any]:
             "tool_choice",
             "'tool_choice' must be 'auto' or 'none': the calls of this model are no JSON that one could ask for",
         )
-    names = [tool["function"].get("name") for tool in tools]
+    names = [tool.get("function", {}).get("name") for tool in tools]
     if None in names or len(set(names)) < len(names):
         raise BadFieldError("bad-parameters", "tools", "'tools' must have a function with a 'name' of its own each")
     return tools

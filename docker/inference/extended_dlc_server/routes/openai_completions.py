@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..answering.openai_writing import DONE, REASONS, bounded, head, token_text, usage_of
+from ..answering.openai_writing import DONE, REASONS, bounded, check_likelihoods, head, token_text, usage_of
 from ..errors import RequestError, shown
 from ..http.prepared import Incoming, Prepared
 from ..json_text import encode_json
@@ -84,10 +84,12 @@ class Completion:
     def write(self, made: list[list[Row]]) -> bytes:
         """Return the response body for the generated sequences of each prompt."""
         choices: list[dict[str, Any]] = []
+        check_likelihoods(made)
         for asked, rows in zip(self.asked, made, strict=True):
             for row in rows:
+                likely = self._logprobs(row, 0, 0) if row.asked.likely is not None else None
                 for _ in range(asked.copies):
-                    choices.append(self._choice(row, len(choices)))
+                    choices.append(self._choice(row, len(choices), likely))
         used = usage_of(self.asked, made)
         self.tokens.prompt, self.tokens.generated = (
             used["prompt_tokens"],
@@ -95,11 +97,11 @@ class Completion:
         )
         return encode_json({**self._head, "choices": choices, "usage": used})
 
-    def _choice(self, row: Row, index: int) -> dict[str, Any]:
+    def _choice(self, row: Row, index: int, likely: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "index": index,
             "text": row.text.whole,
-            "logprobs": self._logprobs(row, 0, 0) if row.asked.likely is not None else None,
+            "logprobs": likely,
             "finish_reason": REASONS[row.reason],
         }
 

@@ -9,13 +9,59 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RequestError
 from ..json_text import encode_json
+from ..machine.memory import Room
 from .detokenizing import Detokenizer, special_ids
 
 if TYPE_CHECKING:
     from .generating import Likely
 
 Emit = Callable[[bytes], None]
+
+ALWAYS_TAKEN = 64 * 1024
+"""Bytes of a response that do not count as unread: a connection's buffers hold as much anyway."""
+
+
+class LastEvent(bytes):
+    """The event after which nothing of a stream is missing."""
+
+
+class Unread:
+    """The events of one stream that its client has not read, which share a room with all other responses."""
+
+    def __init__(self, room: Room) -> None:
+        """Start without an event."""
+        self._room, self._lock = room, threading.Lock()
+        self._size = self._held = 0
+        self._is_over = False
+
+    def add(self, amount: int) -> bool:
+        """Count an event of so many bytes, on any thread; return whether there is room for it."""
+        with self._lock:
+            more = max(0, self._size + amount - ALWAYS_TAKEN) - self._held
+            if self._is_over or (more > 0 and not self._room.take(more)):
+                return self._is_over
+            self._held += max(0, more)
+            self._size += amount
+            return True
+
+    def remove(self, amount: int) -> None:
+        """Release an event that was sent."""
+        with self._lock:
+            self._size -= amount
+            self._release(max(0, self._size - ALWAYS_TAKEN))
+
+    def end(self) -> None:
+        """Release everything; later events do not count."""
+        with self._lock:
+            self._is_over = True
+            self._release(0)
+
+    def _release(self, held: int) -> None:
+        if held < self._held:
+            self._room.give_back(self._held - held)
+            self._held = held
 
 
 class Outbox:
@@ -25,10 +71,22 @@ class Outbox:
         self._events: deque[tuple[asyncio.Queue[bytes | None], bytes]] = deque()
         self._is_called = False
 
-    def to(self, events: asyncio.Queue[bytes | None], loop: asyncio.AbstractEventLoop) -> Emit:
-        """Return a function that puts an event into a queue of the loop, from any thread."""
+    def to(
+        self,
+        events: asyncio.Queue[bytes | None],
+        loop: asyncio.AbstractEventLoop,
+        unread: Unread,
+        abort: Callable[[], None],
+    ) -> Emit:
+        """Return a function that puts an event into a queue of the loop, from any thread.
+
+        Where clients leave too much unread, it calls `abort` on the loop, and raises an error that ends the generation.
+        """
 
         def emit(made: bytes) -> None:
+            if not unread.add(len(made)):
+                loop.call_soon_threadsafe(abort)
+                raise RequestError(408, "client-gone", "the client has not read the events of its stream")
             self._events.append((events, made))
             if not self._is_called:
                 self._is_called = True
@@ -93,7 +151,7 @@ class TokenEvents:
     def finish(self, **last: Any) -> None:
         """Send the last event: the one that is held back, with the fields in `last`."""
         held = self._with_likelihood(self._held) if self._held else {"index": 0, "token": None}
-        self._emit(event({**held, **last}))
+        self._emit(LastEvent(event({**held, **last})))
 
     def _with_likelihood(self, held: dict[str, Any]) -> dict[str, Any]:
         if len(self.likely) >= held["index"]:
