@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 import types
@@ -9,8 +10,9 @@ import types
 import pytest
 import torch
 import transformers
-from extended_dlc_server.machine.worker import took_too_long
+from extended_dlc_server.machine.worker import State, Worker, took_too_long
 from extended_dlc_server.writing import beginnings
+from extended_dlc_server.writing import scheduler as scheduling
 from extended_dlc_server.writing.choosing import Chance, choose, plan_of
 from extended_dlc_server.writing.generating import Generation, generate
 from extended_dlc_server.writing.row_cache import new_cache
@@ -384,3 +386,69 @@ def test_what_the_scheduler_does_not_know_is_left_to_generate():
     unknown = [{"num_beams": 2}, {"guidance_scale": 2.0}, {"max_time": 1.0}, {"stop_strings": ["a"]}, {"new_one": 1}]
     assert all(plan_of(config, one) is not None for one in known)
     assert [plan_of(config, one) for one in unknown] == [None] * len(unknown)
+
+
+class PanicException(BaseException):
+    """What a Rust library raises when it gives up, by its name."""
+
+
+def test_the_panic_of_a_library_ends_one_request_and_not_the_process(llama, monkeypatch):
+    def gives_up():
+        def give_up(tokens, scores):
+            raise PanicException
+
+        return give_up
+
+    bad, good = written(
+        scheduler(llama), [asked(llama, prompt(10), 20, grammar=gives_up), asked(llama, prompt(11), 20)]
+    )
+    assert "gave up" in str(bad)
+    assert [good] == alone(llama, [asked(llama, prompt(11), 20)])
+
+
+def test_no_memory_to_choose_tokens_ends_one_request_and_not_the_process(llama, monkeypatch):
+    steps = scheduler(llama)
+    texts = [asked(llama, prompt(10, seed), 20) for seed in range(3)]
+    expected = alone(llama, texts)
+    original = scheduling.next_tokens
+
+    def short(texts, scores):
+        if len(texts) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return original(texts, scores)
+
+    monkeypatch.setattr(scheduling, "next_tokens", short)
+    *fine, last = written(steps, texts)
+    assert fine == expected[:2]
+    assert last.status == 507
+    monkeypatch.undo()
+    assert written(steps, texts) == expected
+
+
+def test_a_request_that_cannot_join_fails_alone():
+    class Steps:
+        most, is_busy = 4, False
+
+        def has_room(self, more=0):
+            return True
+
+        def add(self, writing, job):
+            raise ValueError("no such text")
+
+    async def ask():
+        worker = Worker(lambda: [types.SimpleNamespace(steps=Steps())], queue_length=4)
+        worker.start()
+        while not worker.is_ready:
+            await asyncio.sleep(0.01)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no such text"):
+                await asyncio.wait_for(worker.submit(lambda _: None, writing=object()).future, 5)
+        return worker.state
+
+    assert asyncio.run(ask()) is State.READY
+
+
+@pytest.mark.parametrize("least", [{"top_p": 0.0}, {"temperature": 1e-40, "top_k": 0}])
+def test_what_leaves_the_most_likely_token_alone_is_greedy(llama, least):
+    text = asked(llama, prompt(10), 12, arguments={"do_sample": True, **least})
+    assert written(scheduler(llama), [text]) == alone(llama, [asked(llama, prompt(10), 12)])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import ModelFailedError, RequestError, StartError
+from ..errors import ModelFailedError, RequestError, StartError, panics_are_errors
 from .ending import EndedError, running
 from .padding import together
 
@@ -363,7 +363,8 @@ class Worker(threading.Thread, Generic[M]):
                 result = job.run(copy.model)
             copy.jobs = jobs
             self._ended(copy)
-            copy.note(result)
+            if not job.future.cancelled():  # the end of a stream whose client has gone is no failure
+                copy.note(result)
             finish([(job, result)])
         copy.check_health()
 
@@ -372,8 +373,13 @@ class Worker(threading.Thread, Generic[M]):
         assert copy.steps is not None  # noqa: S101 - only such a model has requests that join
         for job in copy.jobs:
             job.started = time.perf_counter()
-            copy.writing.append(job)
-            copy.steps.add(job.writing, job)
+            try:
+                with panics_are_errors():
+                    copy.steps.add(job.writing, job)
+            except Exception as error:
+                finish([(job, error)])
+            else:
+                copy.writing.append(job)
 
     def _step(self, copy: Copy[M]) -> None:
         assert copy.steps is not None  # noqa: S101 - something is being written

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..machine.cpu import one_thread
+from ..machine.ending import made_so_far
+from ..reading.positions import text_config
+from .answer_sizes import most_bytes, too_large, weight_of_numbers
 
 _SMALL = 20_000_000
 """Characters times weights below which one thread is as fast as two, which must synchronize after each step.
@@ -47,6 +50,7 @@ class OnePass:
         import torch
 
         tokens = self.pipeline.tokenizer(list(texts), padding=len(texts) > 1)
+        self.weigh(tokens)
         # numpy converts a list of lists in a third of the time that torch takes
         tensors = {
             name: torch.from_numpy(np.array(rows, np.int64)).to(self.pipeline.device) for name, rows in tokens.items()
@@ -55,6 +59,9 @@ class OnePass:
             outputs = self.pipeline.model(**tensors, **self._options)
         return self.answers(outputs[0].float().cpu().numpy(), tokens, arguments)
 
+    def weigh(self, tokens: Any) -> None:
+        """413 for texts whose answer would be too large, before the model is called."""
+
     def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """Convert the model's output, an array with a row for each text, to a result for each text."""
         raise NotImplementedError
@@ -62,6 +69,13 @@ class OnePass:
 
 class Features(OnePass):
     """Token features: an array for each text, without the padding."""
+
+    def weigh(self, tokens: Any) -> None:
+        """Count the numbers of all tokens, with those of the padding."""
+        size = getattr(text_config(self.pipeline.model.config), "hidden_size", None) or 0
+        numbers = sum(map(len, tokens["input_ids"])) * size
+        if made_so_far(weight_of_numbers(numbers)) > most_bytes():
+            raise too_large(most_bytes())
 
     def answers(self, made: Any, tokens: Any, arguments: Mapping[str, Any]) -> list[Any]:
         """Cut off the padding rows."""

@@ -13,7 +13,7 @@ from ..errors import RequestError, shown
 from .openai_errors import BadFieldError
 from .parameter_table import CLIENTS_OWN, Limits
 from .parameter_table import REFUSED as REFUSED_PARAMETERS
-from .parameter_types import AnyOf, Choice, Flag, Group, Json, List, Number, Text, Type, Whole, unknown
+from .parameter_types import AnyOf, Choice, Flag, Group, Json, JsonObject, List, Number, Text, Type, Whole, unknown
 
 if TYPE_CHECKING:
     from ..http.prepared import Incoming
@@ -26,6 +26,9 @@ MOST_LIKELY = 20
 
 MOST_BIASES = 1000
 """Maximum number of tokens in `logit_bias`."""
+
+MODEL_NAME = Text(2000)
+"""Type of `model`, which answers repeat."""
 
 SMALLEST_TEMPERATURE = 0.01
 """Lower temperatures mean greedy decoding, because scores would overflow in half precision."""
@@ -73,7 +76,7 @@ REFUSED: Mapping[str, str] = {
 _STOP = AnyOf((Text(200, 1), List(Text(200, 1), 16, 0)))
 _FUNCTION = Group(
     {"name": Text(64, 1, r"[\w.:-]+", "letters, digits, '_', '-', '.' and ':'"), "description": Text(20_000)}
-    | {"parameters": Json(), "strict": Flag()}
+    | {"parameters": JsonObject(), "strict": Flag()}
 )
 _SCHEMA = Group({"name": Text(64, 1), "description": Text(20_000), "schema": Json(), "strict": Flag()})
 
@@ -82,7 +85,7 @@ def sampling_fields(limits: Limits) -> dict[str, Type]:
     """Return the fields about generation, which chats and completions share."""
     token = Whole(0, max(0, limits.vocabulary - 1))
     return {
-        "model": Text(2000),
+        "model": MODEL_NAME,
         "max_tokens": Whole(1, limits.new_tokens),
         "min_tokens": Whole(0, limits.new_tokens),
         "temperature": Number(0, 2),
@@ -245,7 +248,8 @@ def sampling_of(fields: Mapping[str, Any], config: Any) -> dict[str, Any]:
         chosen["sequence_bias"] = [[[token], bias] for token, bias in fields["logit_bias"].items() if bias]
         if not chosen["sequence_bias"]:
             del chosen["sequence_bias"]
-    temperature = fields.get("temperature", defaults.get("temperature", 1.0))
+    usual = defaults.get("temperature")  # older releases write null into generation_config.json
+    temperature = fields.get("temperature", 1.0 if usual is None else usual)
     if temperature < SMALLEST_TEMPERATURE:
         return {**chosen, "do_sample": False}
     top_k = fields.get("top_k", defaults.get("top_k") or 0)

@@ -215,6 +215,19 @@ class Json:
         return {"description": f"Any JSON of at most {self.most:,} values, nested at most {self.depth} deep."}
 
 
+@dataclass(frozen=True)
+class JsonObject(Json):
+    """The same for a JSON object, such as a schema."""
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("must be an object")
+        return super().check(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", **super().schema()}
+
+
 def _count(value: Any, depth: int) -> int:
     if not isinstance(value, (list, dict)):
         return 1

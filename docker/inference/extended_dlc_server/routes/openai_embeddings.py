@@ -17,7 +17,7 @@ from ..model.embeddings import MOST_TEXTS, Text, Vectors
 from ..reading.attributes import HEADER
 from ..reading.decoding import Decoded
 from ..reading.openai_errors import BadFieldError
-from ..reading.openai_fields import PASSED_OVER, object_of, unknown_field
+from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -57,7 +57,8 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
         )
     if model.embeddings.usual is not None:
         parameters.setdefault("pooling", model.embeddings.usual)
-    named = document["model"] if isinstance(document.get("model"), str) else None
+    named = document.get("model")
+    named = check_field("model", named, MODEL_NAME) if isinstance(named, str) else None
     write = _writer(model.name if named is None else named, wanted)
     request = Decoded(inputs=texts, parameters=parameters, write=write)
     shared = model.prepare(request)

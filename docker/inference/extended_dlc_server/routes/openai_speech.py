@@ -11,7 +11,7 @@ from ..errors import RequestError, shown
 from ..http.prepared import Incoming, Prepared
 from ..reading.decoding import Decoded
 from ..reading.openai_errors import BadFieldError
-from ..reading.openai_fields import PASSED_OVER, check_field, object_of, unknown_field
+from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
 from ..reading.parameter_types import Choice, Number, Text, Type
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ VOICES = frozenset(
 
 FIELDS: Mapping[str, Type] = {
     "input": Text(100_000, 1),
-    "model": Text(2000),
+    "model": MODEL_NAME,
     "voice": Text(60, 1),
     "response_format": Choice(tuple(CONTENT_TYPES)),
     "speed": Number(0.25, 4),

@@ -13,9 +13,9 @@ from .. import __version__
 from ..model.embeddings import MOST_TEXTS
 from ..model.served import Served
 from ..reading.negotiation import offers
-from ..reading.openai_fields import PASSED_OVER, chat_fields, completion_fields
+from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, chat_fields, completion_fields
 from ..reading.parameter_table import OF_THE_HUB
-from ..reading.parameter_types import Choice, Text, Type, object_schema, or_null
+from ..reading.parameter_types import Choice, Type, object_schema, or_null
 from ..reading.tasks import Kind
 from . import metrics, openai_speech, rerank, transcriptions
 from .openai_embeddings import FORMATS, PARAMETERS
@@ -156,7 +156,7 @@ def _embeddings(served: Served) -> Json | None:
     tokens = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
     several = {"type": "array", "items": {"anyOf": [text, tokens]}, "minItems": 1, "maxItems": MOST_TEXTS}
     table = {name: rule for name, rule in served.parameters.items() if name in PARAMETERS}
-    table |= {"encoding_format": Choice(FORMATS), "model": Text(2000)}
+    table |= {"encoding_format": Choice(FORMATS), "model": MODEL_NAME}
     return _json({"input": {"anyOf": [text, tokens, several]}}, table, "input")
 
 

@@ -17,7 +17,7 @@ from ..json_text import encode_json
 from ..model.embeddings import MOST_TEXTS
 from ..reading.attributes import HEADER
 from ..reading.openai_errors import BadFieldError
-from ..reading.openai_fields import PASSED_OVER, check_field, object_of, unknown_field
+from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
 from ..reading.parameter_types import Choice, Flag, Text, Type, Whole
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ OF_DOCUMENTS: Mapping[str, Type] = {
 }
 OF_TEXTS: Mapping[str, Type] = {"raw_scores": Flag(), "return_text": Flag()}
 OF_BOTH: Mapping[str, Type] = {
-    "model": Text(2000),
+    "model": MODEL_NAME,
     "query": Text(_LONGEST_QUERY, 1),
     "truncate": Flag(),
     "truncation_direction": Choice(("left", "right", "Left", "Right")),

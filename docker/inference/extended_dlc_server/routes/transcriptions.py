@@ -22,7 +22,7 @@ from ..reading.decoding import Decoded, parse_content_type
 from ..reading.forms import parse_form
 from ..reading.inputs import read_inputs
 from ..reading.openai_errors import BadFieldError
-from ..reading.openai_fields import PASSED_OVER, check_field, unknown_field
+from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, unknown_field
 from ..reading.parameter_types import Flag, Number, Text, Type
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _CONTENT_TYPES: Mapping[str, str] = {
 }
 FIELDS: Mapping[str, Type] = {
     "language": Text(40, 1),
-    "model": Text(2000),
+    "model": MODEL_NAME,
     "prompt": Text(10_000),
     "temperature": Number(0, 1),
     "stream": Flag(),

@@ -109,6 +109,12 @@ _NOTHING: Mapping[str, tuple[Any, ...]] = {
 _MOST_PLANS = 256
 """Maximum number of cached plans."""
 
+_LONGEST_KEY = 2000
+"""Maximum characters of the arguments of a cached plan: biases of thousands of tokens are hardly sent twice."""
+
+_LEAST_TEMPERATURE = 1e-6
+"""Lower temperatures, as a `top_p` of 0, leave the most likely token; scores divided by them would overflow."""
+
 
 class Plans:
     """A cache of plans by their arguments: most requests use the same few combinations."""
@@ -123,6 +129,8 @@ class Plans:
             key = json.dumps(arguments, sort_keys=True)
         except TypeError:
             return None
+        if len(key) > _LONGEST_KEY:
+            return self._make(arguments)
         if key not in self._made:
             if len(self._made) >= _MOST_PLANS:
                 self._made.clear()
@@ -148,7 +156,7 @@ def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
     rare = read["typical_p"] < 1 or read["epsilon_cutoff"] > 0 or read["eta_cutoff"] > 0
     if read["do_sample"] and rare:
         chance = Chance()
-    elif read["do_sample"]:
+    elif read["do_sample"] and read["top_p"] > 0 and read["temperature"] >= _LEAST_TEMPERATURE:
         chance = Chance(
             temperature=float(read["temperature"]),
             top_k=int(read["top_k"]),

@@ -6,6 +6,9 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+_MOST_PENDING = 16
+"""Tokens that may wait for the rest of a character, which has at most four bytes. Each step decodes all of them."""
+
 
 class Detokenizer:
     """Decodes tokens one by one, up to the first stop string."""
@@ -63,7 +66,8 @@ class Detokenizer:
         """Decode new tokens together with the ones before, since spaces and characters depend on them."""
         had = self._decode(self._tokens[self._before : self._read])
         text = self._decode(self._tokens[self._before :])
-        if len(text) <= len(had) or text.endswith("\ufffd"):
+        is_whole = len(text) > len(had) and not text.endswith("\ufffd")
+        if not is_whole and len(self._tokens) - self._read < _MOST_PENDING:
             return ""
         self._before, self._read = self._read, len(self._tokens)
         return text[len(had) :]

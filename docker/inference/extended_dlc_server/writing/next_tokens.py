@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ModelFailedError
+from ..errors import ModelFailedError, panics_are_errors
 from .choosing import choose
 from .texts import Text
 
@@ -22,7 +22,8 @@ def next_tokens(texts: Sequence[Text], scores: Any) -> list[Chosen]:
     for number, text in enumerate(texts):
         if text.processors:
             try:
-                scores[number : number + 1] = _processed(text, scores[number : number + 1])
+                with panics_are_errors():
+                    scores[number : number + 1] = _processed(text, scores[number : number + 1])
             except Exception as error:
                 failed[number] = error
     chances = [text.row.asked.plan.chance if text.row.asked.plan else None for text in texts]

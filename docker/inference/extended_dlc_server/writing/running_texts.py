@@ -69,8 +69,11 @@ class RunningTexts:
         """Remove a sequence; with `keep`, add it to the prefix cache."""
         row = self.texts.index(text)
         if keep:
-            # the newest token has no keys and values yet
-            self.beginnings.keep(text.tokens[:-1], self.cache, row)
+            try:
+                # the newest token has no keys and values yet
+                self.beginnings.keep(text.tokens[:-1], self.cache, row)
+            except (MemoryError, RuntimeError):  # the text is complete, whether or not there is memory to keep it
+                self.beginnings.clear()
         self.cache.leave(row)
         last = self.texts.pop()
         if last is not text:

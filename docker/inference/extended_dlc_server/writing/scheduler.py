@@ -183,7 +183,11 @@ class Scheduler:
         self.asked_tokens += len(tokens)
         if cached is not None:
             self.known_tokens += length
-            cache.take_in(*cached, length)
+            try:
+                cache.take_in(*cached, length)
+            except Exception as error:
+                self._reading_failed([text], error)
+                return
         self._reading = Reading(text=text, cache=cache, tokens=tokens[length:])
 
     def _read_on(self, reading: Reading) -> None:
@@ -240,7 +244,15 @@ class Scheduler:
 
     def _choose(self, texts: Sequence[Text], scores: Any) -> None:
         """Add the next token to each sequence, chosen from its row of scores."""
-        chosen = next_tokens(texts, scores)
+        try:
+            chosen = next_tokens(texts, scores)
+        except Exception as error:
+            # the cause is mostly memory: without the newest request the others may have enough
+            self._fail(texts[-1].ticket, self._explain(error))
+            left = [row for row, text in enumerate(texts) if not text.ticket.over]
+            if left:
+                self._choose([texts[row] for row in left], scores[left])
+            return
         for text in texts:
             text.ticket.job.batch = max(text.ticket.job.batch, len(self.running.texts))
         now = time.perf_counter()
@@ -260,17 +272,18 @@ class Scheduler:
     def _add(self, text: Text, token: int, likelihoods: Any) -> None:
         row, ticket = text.row, text.ticket
         try:
-            likely = None if likelihoods is None else likely_token(likelihoods, 0, token, row.asked.likely or 0)
-            new = row.add(token, likely)
-            if ticket.writing.on_token:
-                ticket.writing.on_token(row, new)
-            if row.reason:
-                ticket.left -= 1
-                ticket.open -= 1
-                self.running.leave(text, keep=True)
-                self._waiting.let_join(ticket)
-                if not ticket.left:
-                    self._end(ticket, ticket.writing.finish(ticket.rows))
+            with panics_are_errors():
+                likely = None if likelihoods is None else likely_token(likelihoods, 0, token, row.asked.likely or 0)
+                new = row.add(token, likely)
+                if ticket.writing.on_token:
+                    ticket.writing.on_token(row, new)
+                if row.reason:
+                    ticket.left -= 1
+                    ticket.open -= 1
+                    self.running.leave(text, keep=True)
+                    self._waiting.let_join(ticket)
+                    if not ticket.left:
+                        self._end(ticket, ticket.writing.finish(ticket.rows))
         except Exception as error:
             self._fail(ticket, self._explain(error))
 

@@ -93,7 +93,7 @@ def _qwen_function(body: str, schemas: Schemas) -> list[Call]:
     calls = []
     for function in _FUNCTION.finditer(body):
         name = function[1].strip()
-        types = schemas.get(name, {}).get("properties") or {}
+        types = _properties(schemas.get(name))
         arguments = {
             found[1].strip(): _typed(found[2].removeprefix("\n").removesuffix("\n"), types.get(found[1].strip()))
             for found in _PARAMETER.finditer(function[2])
@@ -112,7 +112,7 @@ def _glm(body: str, schemas: Schemas) -> list[Call]:
     name = body.partition("<arg_key>")[0].strip()
     if not name:
         raise ValueError("no name")
-    types = schemas.get(name, {}).get("properties") or {}
+    types = _properties(schemas.get(name))
     arguments = {
         found[1].strip(): _typed(found[2], types.get(found[1].strip())) for found in _GLM_ARGUMENT.finditer(body)
     }
@@ -134,11 +134,20 @@ def _types(schema: Any) -> set[str]:
     """Return the types that a JSON schema allows."""
     if not isinstance(schema, dict):
         return set()
-    named = schema.get("type")
-    found = {named} if isinstance(named, str) else set(named or ())
-    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
+    found = {one for one in _several(schema.get("type")) if isinstance(one, str)}
+    for choice in (*_several(schema.get("anyOf")), *_several(schema.get("oneOf"))):
         found |= _types(choice)
     return found
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _properties(schema: Any) -> Mapping[str, Any]:
+    """Return the properties of a tool's parameters, whose schema the client has written."""
+    found = schema.get("properties") if isinstance(schema, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _mistral(body: str, schemas: Schemas) -> list[Call]:
