@@ -209,7 +209,10 @@ def _small(transformers: Any, default: Any) -> dict[str, Any]:
         if hasattr(default, name):
             sizes[name] = _INIT
     inside = {name: value for name, value in vars(default).items() if isinstance(value, base)}
-    return {**sizes, **{name: _small(transformers, value) for name, value in inside.items()}}
+    nested = {name: _small(transformers, value) for name, value in inside.items()}
+    if "backbone_config" in nested:  # of any type, which its dict has to name
+        nested["backbone_config"]["model_type"] = inside["backbone_config"].model_type
+    return {**sizes, **nested}
 
 
 def _counts(config: Any, name: str) -> bool:
