@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from extended_dlc.options.build import AllowedFinding, CloudBuild, LocalBuild, ScanGate
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.code import InferenceCode
+    from extended_dlc.options.functions import Functions
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
@@ -57,6 +58,7 @@ _HOMES = {
     "EcrImage": "images.image",
     "EvaluationGate": "options.training",
     "ExtendedDlc": "images.image",
+    "Functions": "options.functions",
     "HubModel": "models.model",
     "HuggingFaceEndpoint": "endpoint.endpoint",
     "ImageStack": "images.image_stack",
@@ -117,6 +119,7 @@ __all__ = [
     "EcrImage",
     "EvaluationGate",
     "ExtendedDlc",
+    "Functions",
     "HubModel",
     "HuggingFaceEndpoint",
     "ImageStack",

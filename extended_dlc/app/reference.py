@@ -122,6 +122,7 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield "`endpoints.<id>.monitoring`", made["Monitoring"]
     yield "`endpoints.<id>.verify`", Proof
     yield from ((f"`schedule`, kind `{kind}`", section) for kind, section in of["Schedule"].items())
+    yield "`functions`", made["Functions"]
     yield "`training.<id>`", Training
     yield "`training.<id>.code`", made["TrainingCode"]
     yield from ((f"`training.<id>.channels.<name>`, kind `{kind}`", section) for kind, section in CHANNELS.items())

@@ -518,6 +518,23 @@ Training = _make(
 )
 
 
+_make(
+    "options.functions",
+    "Functions",
+    instead={
+        "network": (
+            Network | None,
+            Field(
+                default=None,
+                description="The VPC of the functions, with a way to the internet or with endpoints of the services "
+                "that they call. Default: Lambda's own, with the internet.",
+            ),
+        )
+    },
+    found=("network",),
+)
+
+
 class Settings(Section):
     """Everything that the app deploys."""
 
@@ -539,6 +556,9 @@ class Settings(Section):
 
     schedule: SECTIONS.named("Schedule") | None = None  # type: ignore[valid-type]
     """Who turns the endpoints off and on, by its `kind`. Default: nobody."""
+
+    functions: SECTIONS.named("Functions") | None = None  # type: ignore[valid-type]
+    """How the Lambda functions of the stacks run. Default: as AWS runs them."""
 
     tags: Annotated[dict[str, str], checked(check_tags)] = Field(default_factory=dict)
     """Tags of everything that can have some, 50 at most. Default: none."""

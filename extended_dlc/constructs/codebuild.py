@@ -16,6 +16,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import custom_resources as custom
 from constructs import Construct
 
+from extended_dlc.constructs.functions import call_aws
+
 QUEUE_SECONDS = 1800
 """How long a build may be queued, in addition to its own time."""
 
@@ -63,19 +65,9 @@ def start_and_wait(
     handle = CfnWaitConditionHandle(scope, f"Handle{key}")
     given = {**variables, "SIGNAL": handle.ref}
     call = _start_build(project, spec, given, seconds, physical_id)
-    start = custom.AwsCustomResource(
-        scope,
-        "Start",
-        resource_type=resource_type,
-        on_create=call,
-        on_update=call,
-        policy=custom.AwsCustomResourcePolicy.from_statements(
-            [iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[project.project_arn])]
-        ),
-        install_latest_aws_sdk=False,
-    )
-    # The role's policy must exist before the build starts.
-    start.node.add_dependency(project)
+    allowed = iam.PolicyStatement(actions=["codebuild:StartBuild"], resources=[project.project_arn])
+    start = call_aws(scope, "Start", resource_type=resource_type, call=call, allowed=allowed)
+    # The role's policy must exist before the build starts; the project itself is named by the call.
     if project.role is not None:
         start.node.add_dependency(project.role)
     wait = CfnWaitCondition(scope, f"{ready_id}{key}", handle=handle.ref, count=1, timeout=str(seconds + QUEUE_SECONDS))

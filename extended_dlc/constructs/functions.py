@@ -144,12 +144,12 @@ def _place(resource: lambda_.CfnFunction, network: Network) -> lambda_.CfnFuncti
     from aws_cdk import aws_lambda as lambda_
 
     stack = Stack.of(resource)
-    subnets = network.vpc.select_subnets(subnets=list(network.subnets) or None)
-    resource.node.add_dependency(subnets.internet_connectivity_established)
+    subnets = network.subnets or network.vpc.select_subnets().subnets
+    resource.node.add_dependency(*(each.internet_connectivity_established for each in subnets))
     groups = network.security_groups or [
         cast(ec2.SecurityGroup, stack.node.try_find_child(_GROUP))
         or ec2.SecurityGroup(stack, _GROUP, vpc=network.vpc, description="The functions of the stack")
     ]
     return lambda_.CfnFunction.VpcConfigProperty(
-        subnet_ids=list(subnets.subnet_ids), security_group_ids=[each.security_group_id for each in groups]
+        subnet_ids=[each.subnet_id for each in subnets], security_group_ids=[each.security_group_id for each in groups]
     )

@@ -27,6 +27,18 @@ INTERFACE_SERVICES = {
 }
 """Services that need an interface endpoint in a VPC without internet -> their purpose."""
 
+FUNCTION_SERVICES = {
+    "cloudformation": "whether a deployment is rolled back, for a proof",
+    "codebuild": "the start of a build or a copy",
+    "lambda": "a function that goes on in another invocation",
+    "sagemaker.api": "the state of an endpoint, for a proof",
+    "states": "the start of a training",
+}
+"""Services that the functions of a stack need as well, where `Functions` puts them in such a VPC -> their purpose."""
+
+TRACING_SERVICES = {"xray": "the traces of functions"}
+"""What `tracing` needs besides, which is made only where `services` names it."""
+
 
 class PrivateAccess(Construct):
     """The VPC endpoints that an endpoint in a VPC without internet needs. Each VPC needs one, for all its endpoints.
@@ -44,19 +56,26 @@ class PrivateAccess(Construct):
         vpc: ec2.IVpc,
         subnets: Sequence[ec2.ISubnet] = (),
         services: Sequence[str] = tuple(INTERFACE_SERVICES),
+        functions: bool = False,
     ) -> None:
         """Define the VPC endpoints.
 
         :param vpc: The VPC. Leave out services that it has an endpoint for: two of the same service conflict.
         :param subnets: Subnets of the interface endpoints. Default: the private ones.
-        :param services: Names of the services. ValueError for one that endpoints do not use. Default: all of them.
+        :param services: Names of the services. ValueError for one that neither endpoints nor functions use. Default:
+            those of `INTERFACE_SERVICES`.
+        :param functions: Whether the functions of a stack are in the VPC too (`Functions`), and so the services of
+            `FUNCTION_SERVICES` are added. Default: they are not.
         """
         super().__init__(scope, construct_id)
         from aws_cdk import aws_ec2 as ec2
 
-        if unknown := sorted(set(services) - set(INTERFACE_SERVICES)):
-            known = ", ".join(INTERFACE_SERVICES)
-            raise ValueError(f"'services' ({', '.join(unknown)}) has what no endpoint uses: choose from {known}")
+        known = {**INTERFACE_SERVICES, **FUNCTION_SERVICES, **TRACING_SERVICES}
+        if unknown := sorted(set(services) - set(known)):
+            raise ValueError(
+                f"'services' ({', '.join(unknown)}) has what no endpoint uses: choose from {', '.join(known)}"
+            )
+        asked = dict.fromkeys([*services, *(FUNCTION_SERVICES if functions else ())])
         self.gateway = ec2.GatewayVpcEndpoint(self, "S3", vpc=vpc, service=ec2.GatewayVpcEndpointAwsService.S3)
         self.interfaces = {
             name: ec2.InterfaceVpcEndpoint(
@@ -66,7 +85,7 @@ class PrivateAccess(Construct):
                 subnets=ec2.SubnetSelection(subnets=list(subnets)) if subnets else None,
                 service=ec2.InterfaceVpcEndpointAwsService(name),
             )
-            for name in services
+            for name in asked
         }
 
 

@@ -10,6 +10,7 @@ from aws_cdk import CustomResource
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct, IConstruct
 
+from extended_dlc.constructs.dependencies import depend_on_policies_alone
 from extended_dlc.decisions.vllm import COMPLETION
 from extended_dlc.endpoint.config import inference_component, managed_variant, metrics_config
 from extended_dlc.endpoint.parts import ServedPart
@@ -64,6 +65,7 @@ def endpoint_config(
     )
     if shared:
         config.node.add_dependency(endpoint.role)
+        depend_on_policies_alone(config)
     return config
 
 

@@ -12,6 +12,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc.constructs.dependencies import depend_on_policies_alone
 from extended_dlc.decisions.access import check_serverless_data
 from extended_dlc.decisions.found import Note
 from extended_dlc.decisions.of_endpoint import deadlines
@@ -152,6 +153,7 @@ class PartMaker:
             self._prove_image(home, served, part, pulled_from, published)
         # CreateModel checks the image and the role's permissions.
         served.node.add_dependency(self.endpoint.role)
+        depend_on_policies_alone(served)
         for ready in (published.ready, placed.ready):
             if ready is not None:
                 served.node.add_dependency(ready)

@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
+from extended_dlc.constructs.functions import new_function
 from extended_dlc.constructs.helpers import target_of
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.options.hosting import MAIN_VARIANT
@@ -42,20 +43,17 @@ class Prover(Construct):
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         log_group.grant_write(self.role)
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
-        code: lambda_.Code = lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"])
-        module = "proof"
+        code = None
         if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # it supports no assets
-            code, module = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text()), "index"
-        self._function = lambda_.Function(
+            code = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text())
+        self._function = new_function(
             self,
             "Function",
             description="Checks images and configurations, and asks endpoints until they answer",
-            # Given by its name, because the oldest supported CDK has no constant for it.
-            runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
-            code=code,
-            handler=f"{module}.handle",
+            handler="index.handle" if code else "proof.handle",
+            role=self.role,
             timeout=Duration.minutes(15),  # Lambda's maximum; a proof goes on in another invocation
-            role=self.role.without_policy_updates(),
+            code=code,
             log_group=log_group,
         )
         self._going_on: iam.Policy | None = None

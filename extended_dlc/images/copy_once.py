@@ -10,8 +10,8 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from extended_dlc.constructs.functions import new_function
 from extended_dlc.images.copy_role import LOG, copy_function
-from extended_dlc.programs import FUNCTIONS
 
 
 def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -> None:
@@ -32,17 +32,14 @@ def copy_once(copy: Construct, *, role: iam.Role, repository: ecr.IRepository) -
 
 def _new_function(stack: Stack, role: iam.Role) -> lambda_.Function:
     copier = copy_function(stack).get_att("Arn").to_string()
-    function = lambda_.Function(
+    function = new_function(
         stack,
         "ImageCopyOnce",
         description="Leaves out copies of images that are there already",
-        # Given by its name, because the oldest supported CDK has no constant for it.
-        runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
-        code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
         handler="copy_once.handle",
+        role=role,
         timeout=Duration.minutes(1),
         environment={"COPIER": copier},
-        role=role.without_policy_updates(),
     )
     log = cast(CfnResource, stack.node.find_child(LOG))
     cast(CfnResource, function.node.default_child).add_property_override("LoggingConfig", {"LogGroup": log.ref})

@@ -8,6 +8,8 @@ from aws_cdk import CfnResource, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
+from extended_dlc.constructs.functions import settle_function
+
 _FUNCTION = "Custom::CDKECRDeployment"
 """Start of the id of `cdk-ecr-deployment`'s function in the stack."""
 
@@ -44,7 +46,9 @@ def log_copies(scope: Construct) -> None:
     """Let the function log to the stack's log group: the name of Lambda's default group is CloudFormation's choice."""
     stack = Stack.of(scope)
     log = cast(CfnResource, stack.node.find_child(LOG))
-    copy_function(stack).add_property_override("LoggingConfig", {"LogGroup": log.ref})
+    function = copy_function(stack)
+    function.add_property_override("LoggingConfig", {"LogGroup": log.ref})
+    settle_function(function, copy_role(scope))
 
 
 def copy_function(stack: Stack) -> CfnResource:

@@ -8,6 +8,8 @@ from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_stepfunctions as sfn
 
+from extended_dlc.constructs.dependencies import depend_on_policies_alone
+from extended_dlc.constructs.functions import functions_of
 from extended_dlc.constructs.helpers import any_partition
 from extended_dlc.options.training import DAY_SECONDS, EvaluationGate
 from extended_dlc.training.decided import serving_release
@@ -49,10 +51,14 @@ def state_machine(
             level=sfn.LogLevel.ALL,
             include_execution_data=True,
         ),
+        tracing_enabled=functions_of(job).tracing or None,
         timeout=Duration.seconds(_longest_seconds(options)),
     )
     allow_machine(machine, job, options, function)
-    machine.node.add_dependency(job.role, *after, *([group] if group else []))
+    resource = machine.node.default_child
+    assert resource is not None  # noqa: S101 - each state machine has one
+    resource.node.add_dependency(job.role, *after, *([group] if group else []))
+    depend_on_policies_alone(resource)
     return machine
 
 

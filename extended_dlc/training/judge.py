@@ -9,6 +9,7 @@ from aws_cdk import Duration, RemovalPolicy, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 
+from extended_dlc.constructs.functions import new_function
 from extended_dlc.constructs.helpers import target_of
 from extended_dlc.training.model import MODELS
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 def judge(job: TrainingJob, options: TrainingOptions, serves: TrainedModel) -> lambda_.Function:
     """The function, with its log group and role (`programs/functions/gate.py`)."""
-    from aws_cdk import aws_lambda as lambda_
-
-    from extended_dlc.programs import FUNCTIONS
-
     log_group = logs.LogGroup(
         job, "JudgeLog", retention=logs.RetentionDays.ONE_MONTH, removal_policy=RemovalPolicy.DESTROY
     )
@@ -36,16 +33,14 @@ def judge(job: TrainingJob, options: TrainingOptions, serves: TrainedModel) -> l
     for key in (job.bucket.encryption_key, options.encryption_key):
         if key is not None:
             key.grant_decrypt(role)
-    return lambda_.Function(
+    return new_function(
         job,
         "Judge",
         description=f"Looks at what {job.job_name} trained, and judges what was measured",
-        runtime=lambda_.Runtime("python3.14", lambda_.RuntimeFamily.PYTHON, supports_inline_code=True),
-        code=lambda_.Code.from_asset(str(FUNCTIONS), exclude=["__pycache__"]),
         handler="gate.handle",
+        role=role,
         timeout=Duration.minutes(1),
-        memory_size=256,
-        role=role.without_policy_updates(),
+        memory_mib=256,
         log_group=log_group,
     )
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 
+from extended_dlc.constructs.functions import call_aws
+
 if TYPE_CHECKING:
     from extended_dlc.options.training import TrainingSchedule
     from extended_dlc.training.job import TrainingJob
@@ -55,13 +57,4 @@ def _start_on_change(job: TrainingJob, made_of: Mapping[str, Any]) -> None:
         output_paths=["executionArn"],
     )
     allowed = iam.PolicyStatement(actions=["states:StartExecution"], resources=[job.state_machine.state_machine_arn])
-    start = custom.AwsCustomResource(
-        job,
-        "Start",
-        resource_type="Custom::ExtendedDlcTrainingStart",
-        on_create=call,
-        on_update=call,
-        policy=custom.AwsCustomResourcePolicy.from_statements([allowed]),
-        install_latest_aws_sdk=False,
-    )
-    start.node.add_dependency(job.state_machine)
+    call_aws(job, "Start", resource_type="Custom::ExtendedDlcTrainingStart", call=call, allowed=allowed)

@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
 import aws_cdk as cdk
 import cdk_nag
@@ -23,6 +24,7 @@ from extended_dlc import (
     Components,
     DataCapture,
     ExtendedDlc,
+    Functions,
     HubModel,
     HuggingFaceEndpoint,
     InvocationScaling,
@@ -31,17 +33,23 @@ from extended_dlc import (
     Monitoring,
     Network,
     OfficeHours,
+    PlatformDefaults,
     PrivateAccess,
     Proof,
     RealTime,
+    TrainedModel,
     TrainingCode,
     TrainingJob,
 )
 from extended_dlc.app.define import define_stacks, read_app
+from extended_dlc.constructs.functions import INTERFACES, TRACES
 from extended_dlc.constructs.nag import _found
 from extended_dlc.facts.nag import findings, listed
 from extended_dlc.platform.__main__ import define
 from extended_dlc.platform.settings import read_images
+from tests.support.cfn_lint import double_dependencies
+
+Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 ENV = cdk.Environment(account="111111111111", region="us-east-1")
@@ -59,6 +67,9 @@ class Loaded(cdk.Stack):
     def __init__(self, scope: cdk.App, construct_id: str) -> None:
         super().__init__(scope, construct_id, env=ENV)
         vpc = ec2.Vpc(self, "Vpc", max_azs=2)
+        PlatformDefaults(functions=Functions(network=Network(vpc=vpc), reserved_concurrency=1, tracing=True)).apply(
+            self
+        )
         self.key = kms.Key(self, "Key", enable_key_rotation=True)
         image = ExtendedDlc(self, "Image", transformers="5.24.0", accelerator="cpu", immutable_tags=True)
 
@@ -103,17 +114,15 @@ class Loaded(cdk.Stack):
             hosting=Async(success_topic="new", scaling=BacklogScaling(minimum=0, maximum=2, backlog_per_instance=3)),
             monitoring=Monitoring(),
         )
+        trained = TrainedModel(self, "Trained", first=HubModel("gpt2", task="text-generation"))
         HuggingFaceEndpoint(
-            self, "Told", model="gpt2", image=image, verify=False, monitoring=Monitoring(alarm_topic="new")
+            self, "Told", model=trained, image=image, verify=False, monitoring=Monitoring(alarm_topic="new")
         )
         MirroredDataset(self, "Dataset", dataset="nyu-mll/glue", revision="a" * 40)
-        TrainingJob(
-            self,
-            "Train",
-            code=TrainingCode(str(ROOT / "examples" / "training" / "classification")),
-            image=ExtendedDlc(self, "Trainer", transformers="5.24.0", family="training"),
-            on_change=True,
-        )
+        code = TrainingCode(str(ROOT / "examples" / "training" / "classification"))
+        trainer = ExtendedDlc(self, "Trainer", transformers="5.24.0", family="training")
+        TrainingJob(self, "Train", code=code, image=trainer, on_change=True)
+        TrainingJob(self, "Judged", code=code, image=trainer, serves=trained)
         PrivateAccess(self, "Private", vpc=vpc)
         ExtendedDlc(self, "Cloud", transformers="5.24.0", accelerator="cpu", build=CloudBuild())
         # the user's own: not for the library to give a reason for
@@ -172,6 +181,46 @@ def test_no_reason_is_given_for_what_is_not_there(app: cdk.App) -> None:
     used = {finding for _, finding in _found(app)}
     assert [each for each in findings() if each not in used] == []
     assert (ROOT / "docs" / "nag.md").read_text() == listed(), "run python -m extended_dlc.facts.nag > docs/nag.md"
+
+
+def test_no_template_has_a_dependency_twice(app: cdk.App) -> None:
+    # as the first test has synthesised them
+    files = sorted(Path(app.outdir).rglob("*.template.json"))
+    assert len(files) > 15
+    found = [f"{file.stem}: {each}" for file in files for each in double_dependencies(json.loads(file.read_text()))]
+    assert found == [], "a resource that names its role: depend_on_policies_alone"
+
+
+def test_every_function_of_a_stack_has_the_vpc_the_concurrency_the_tracing_and_the_rights_for_them(
+    app: cdk.App,
+) -> None:
+    # as the first test has synthesised it
+    resources: Json = json.loads((Path(app.outdir) / "Loaded.template.json").read_text())["Resources"]
+    functions = {name: each for name, each in resources.items() if each["Type"] == "AWS::Lambda::Function"}
+    made = ("ExtendedDlcProver", "ImageCopyOnce", "CustomCDKECRDeployment", "AWS679f", "JudgedJudge")
+    assert sorted(next(each for each in made if name.startswith(each)) for name in functions) == sorted(made)
+    policies = {name: each for name, each in resources.items() if each["Type"] == "AWS::IAM::Policy"}
+    (group,) = [name for name in resources if name.startswith("ExtendedDlcFunctionsGroup")]
+    for name, function in functions.items():
+        properties = function["Properties"]
+        assert len(properties["VpcConfig"]["SubnetIds"]) == 2, name
+        assert properties["VpcConfig"]["SecurityGroupIds"] == [{"Fn::GetAtt": [group, "GroupId"]}], name
+        assert properties["ReservedConcurrentExecutions"] == 1, name
+        assert properties["TracingConfig"] == {"Mode": "Active"}, name
+        role, _ = properties["Role"]["Fn::GetAtt"]
+        allowed = {
+            action
+            for each in policies.values()
+            if {"Ref": role} in each["Properties"]["Roles"]
+            for statement in each["Properties"]["PolicyDocument"]["Statement"]
+            if statement["Resource"] == "*" and isinstance(statement["Action"], list)
+            for action in statement["Action"]
+        }
+        assert {*INTERFACES, *TRACES} <= allowed, name
+        # Lambda refuses a function in a VPC whose role may not make interfaces yet
+        assert set(function["DependsOn"]) & set(policies), name
+    machines = [each for each in resources.values() if each["Type"] == "AWS::StepFunctions::StateMachine"]
+    assert [each["Properties"]["TracingConfiguration"] for each in machines] == [{"Enabled": True}] * 2
 
 
 def test_the_endpoints_key_reaches_logs_and_topics_with_what_the_services_need(app: cdk.App) -> None:

@@ -22,7 +22,7 @@ from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.commands import commands
-from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups
+from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups, place_functions
 from extended_dlc.decisions.decide import Decision
 
 
@@ -39,6 +39,7 @@ class EndpointStack(Stack):
         settings, decision = read.settings, read.decision
         super().__init__(scope, construct_id, **kwargs)
         note_lookups(self, read.looked_up)
+        place_functions(self, settings)
         for tag, value in settings.tags.items():
             Tags.of(self).add(tag, value)
         self.image = self._image(settings, decision)

@@ -36,6 +36,14 @@ def note_lookups(stack: Stack, looked_up: Mapping[str, Any]) -> None:
             stack.node.set_context(key, answer)
 
 
+def place_functions(stack: Stack, settings: Any) -> None:
+    """Give the functions of a stack the options of the settings, if these have some."""
+    if settings.functions is not None:
+        from extended_dlc.constructs.functions import let_functions
+
+        let_functions(stack, settings.functions.into_option(Lookups(stack, "Functions-", settings.name).find))
+
+
 def find_repository(scope: Construct, named: str) -> ecr.IRepository:
     """The repository of an image that is published already, by its name or ARN."""
     by_arn = named.startswith("arn:")
@@ -111,6 +119,8 @@ class Lookups:
                 }
             case "CloudBuild":
                 return self._build(settings)
+            case "Functions":
+                return {} if settings.network is None else {"network": self._network(settings.network)}
             case "DataCapture":
                 return self._bucket("bucket", settings.bucket, "CaptureBucket")
             case "Monitoring":

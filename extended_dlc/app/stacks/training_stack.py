@@ -14,7 +14,7 @@ from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import HubChannel
 from extended_dlc.app.settings import Read
 from extended_dlc.app.stacks.endpoint_stack import EndpointStack
-from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups
+from extended_dlc.app.stacks.lookups import Lookups, find_image, note_lookups, place_functions
 from extended_dlc.app.training import Around, base_of, training_image
 from extended_dlc.decisions.asked import ImageAsked
 
@@ -35,6 +35,7 @@ class TrainingStack(Stack):
         self._images: dict[ImageAsked, ServingImage] = {}
         self._around = Around.of(read)
         note_lookups(self, read.looked_up)
+        place_functions(self, read.settings)
         for tag, value in read.settings.tags.items():
             Tags.of(self).add(tag, value)
         self.node.add_dependency(endpoints)
