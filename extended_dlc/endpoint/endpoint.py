@@ -178,6 +178,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         )
         self.watch = watch_over(self, parts, options.monitoring, key) if options.monitoring else None
         self.endpoint = deploy(self, parts, options.rollout)
+        self.node.default_child = self.endpoint  # which `apply_removal_policy` and escape hatches are about
         self.components = place_components(self, parts, options.rollout)
         """The inference components by name; empty unless the hosting is `Components`."""
         scalings = scale_parts(self, parts)

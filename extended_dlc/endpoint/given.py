@@ -66,7 +66,8 @@ class EndpointOptions:
         for each in fields(self):
             is_right, wanted = _KINDS[each.name]
             value = getattr(self, each.name)
-            if value is not None and not is_right(value):
+            is_left_out = value is None and "None" in str(each.type)
+            if not is_left_out and not is_right(value):
                 # The message does not show the values of environment variables: one may be a secret.
                 shown = "…" if each.name == "environment" else repr(value)[:80]
                 raise OptionError(each.name, shown, f"is {_kind(value)} and must be {wanted}")
@@ -102,7 +103,7 @@ class EndpointOptions:
 
 def _with(*members: str) -> Callable[[object], bool]:
     """Recognize objects of the CDK and of user-defined classes by their attributes."""
-    return lambda value: all(hasattr(value, name) for name in members)
+    return lambda value: not isinstance(value, type) and all(hasattr(value, name) for name in members)
 
 
 def _of(*kinds: type) -> Callable[[object], bool]:
@@ -143,7 +144,11 @@ _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
 
 def _kind(value: object) -> str:
     name = type(value).__name__
-    return {"str": "a text", "dict": "a mapping", "list": "a list"}.get(name, f"of the class {name}")
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself, without '()',"
+    return {"str": "a text", "dict": "a mapping", "list": "a list", "NoneType": "None"}.get(
+        name, f"of the class {name}"
+    )
 
 
 Fleet = TypeVar("Fleet", bound=Instances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import runpy
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk.assertions import Template
 
 from extended_dlc import (
+    _HOMES,
     Async,
     Component,
     Components,
@@ -39,9 +41,11 @@ from extended_dlc import (
     TrainingInstances,
     VllmServing,
 )
+from extended_dlc.app.described import described
 from extended_dlc.facts.members import RESOURCES, listed, members
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.programs.functions import copy_once
+from tests.support.cfn_lint import double_dependencies
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "citizen.py"
 GPU_BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04-v1.2"
@@ -137,6 +141,14 @@ def test_an_image_is_published_beside_each_endpoint_that_another_region_or_accou
         for each in of_type(templates[stack], "AWS::SageMaker::Model").values()
     }
     assert len(tags) == 1, "one build serves all"
+
+
+def test_no_dependency_is_there_twice_but_what_the_cdks_own_constructs_of_the_user_make(
+    templates: dict[str, Json],
+) -> None:
+    for stack, template in templates.items():
+        for each in double_dependencies(template):
+            assert each.startswith(("Machine", "AWSb4cf1abd4e4f4bc699441af7ccd9ec37")), (stack, each)
 
 
 def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
@@ -263,6 +275,9 @@ def test_an_instance_type_is_a_name_a_type_of_ec2_or_a_token() -> None:
         ({"network": "vpc-1"}, r"must be a Network, as Network\(vpc=vpc\)"),
         ({"environment": [("HF_TOKEN", "hf_secret")]}, r"'environment' \(…\) is a list and must be a mapping"),
         ({"verify": "x"}, r"must be a Proof, True or False"),
+        ({"verify": None}, r"'verify' \(None\) is None and must be a Proof, True or False"),
+        ({"image": StockDlc}, r"'image' .* is the class StockDlc itself, without '\(\)', and must be an ExtendedDlc"),
+        ({"hosting": RealTime}, r"'hosting' .* is the class RealTime itself"),
         ({"rollout": "canary"}, r"must be an AllAtOnce, Canary, Linear or Rolling"),
         ({"schedule": "9 to 5"}, r"must be an OfficeHours, a ByHand or a Switch"),
     ],
@@ -328,6 +343,8 @@ def test_connections_of_an_endpoint_are_its_security_groups(stack: cdk.Stack) ->
     )
     assert endpoint.connections.security_groups == [given]
     assert endpoint.grant_principal is endpoint.role.grant_principal
+    endpoint.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
+    Template.from_stack(stack).has_resource("AWS::SageMaker::Endpoint", {"DeletionPolicy": "Retain"})
 
 
 # what of SageMaker's resources can be set
@@ -350,6 +367,16 @@ def test_every_member_of_sagemakers_resources_is_an_option_or_has_its_reason() -
     assert all(bool(each.option) != bool(each.reason) for each in rows)
     page = EXAMPLE.parents[1] / "docs" / "members.md"
     assert page.read_text() == listed(), "run python -m extended_dlc.facts.members > docs/members.md"
+
+
+def test_each_option_of_the_list_has_the_name_that_it_is_given_there() -> None:
+    looked = 0
+    for each in members():
+        for names, kind in re.findall(r"((?:\w+(?:, | and ))*\w+) of ([A-Z]\w+)", each.option or ""):
+            known = {option.name for option in described(_HOMES[kind], kind)}
+            assert set(re.split(", | and ", names)) <= known, each.member
+            looked += 1
+    assert looked > 40
 
 
 def test_what_sagemaker_has_besides_reaches_the_config(stack: cdk.Stack) -> None:
