@@ -14,6 +14,8 @@ import argparse
 import importlib.metadata
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,14 +45,31 @@ FILES = (
 )
 """The tests of operations that are this project's; the other files of the three folders ask moto alone."""
 
+ADAPTED = (
+    (r"\"test_stack(\w*)\"", lambda found: f'"test-stack{found[1].replace("_", "-")}"'),
+    (r"non_existent_stack", lambda found: "non-existent-stack"),
+    (r"test_stack(_?\w*)(?=[/'}\"{])", lambda found: f"test-stack{found[1].replace('_', '-')}"),
+    (r"(resource_name\})_stack", lambda found: f"{found[1]}-stack"),
+    (r"(?<=[\"'])update_stack_\w+(?=[\"'-])", lambda found: found[0].replace("_", "-")),
+    (r"(StackName=\")(\w+)\"", lambda found: f'{found[1]}{found[2].replace("_", "-")}"'),
+    (r"s3://MyBucket/", lambda found: "s3://my-bucket/"),
+    (r"s3://output-bucket", lambda found: "s3://my-bucket"),
+    (
+        r"arn:aws:sagemaker:[a-z0-9-]+:000000000000:(?:x-x/foobar|training-job/blah)(?:-\{i\}|2)?",
+        lambda found: "arn:aws:iam::123456789012:role/FakeRole",
+    ),
+    (r"\.ecr\.us-east-2\.", lambda found: ".ecr.us-east-1."),
+)
+"""What is written otherwise in the copy that runs, because AWS takes no such names; what the tests ask is the same."""
+
 _PLUGIN = """
 import json
+import os
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
-URL, OUTCOMES = {url!r}, Path({outcomes!r})
-POLICY = {{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow"}}]}}
+URL, OUTCOMES, BLOBS = {url!r}, Path({outcomes!r}), Path({blobs!r})
 
 
 def ask(service, method, path, body=b"", kind="application/x-www-form-urlencoded"):
@@ -66,23 +85,58 @@ def form(**given):
     ask("iam", "POST", "/", urllib.parse.urlencode({{**given, "Version": "2010-05-08"}}).encode())
 
 
+def policy(**statement):
+    return json.dumps({{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", **statement}}]}})
+
+
 def prepare():
-    trust = {{"Principal": {{"Service": "sagemaker.amazonaws.com"}}, "Action": "sts:AssumeRole"}}
-    everything = {{"Action": "*", "Resource": "*"}}
-    trust, everything = (
-        json.dumps({{**POLICY, "Statement": [{{"Effect": "Allow", **each}}]}}) for each in (trust, everything)
-    )
+    if "test_sagemaker" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        return
+    trust = policy(Principal={{"Service": "sagemaker.amazonaws.com"}}, Action="sts:AssumeRole")
+    everything = policy(Action="*", Resource="*")
     form(Action="CreateRole", RoleName="FakeRole", AssumeRolePolicyDocument=trust)
     form(Action="PutRolePolicy", RoleName="FakeRole", PolicyName="P", PolicyDocument=everything)
     ask("s3", "PUT", "/my-bucket")
-    for channel in ("train", "validation"):
-        key = f"sagemaker/DEMO-breast-cancer-prediction//{{channel}}/data"
+    folder = "sagemaker/DEMO-breast-cancer-prediction/"
+    for key in ("model.tar.gz", f"{{folder}}/train/data", f"{{folder}}/validation/data"):
         ask("s3", "PUT", f"/my-bucket/{{key}}", b"x", "binary/octet-stream")
 
 
+def push_layers(params, **_):
+    try:
+        body = json.loads(params.get("imageManifest", ""))
+        parts = [body["config"], *body["layers"]] if "config" in body else []
+    except (ValueError, KeyError, TypeError):
+        return
+    for part in parts:
+        (BLOBS / part["digest"].removeprefix("sha256:")).touch()
+
+
+def add_container(params, **_):
+    if not params.keys() & {{"PrimaryContainer", "Containers"}}:
+        params["PrimaryContainer"] = {{"Image": "registry.invalid/x:1"}}
+
+
+def acknowledge(params, **_):
+    params.setdefault("Capabilities", ["CAPABILITY_NAMED_IAM"])
+
+
+BEFORE = {{
+    "ecr.PutImage": push_layers,
+    "sagemaker.CreateModel": add_container,
+    "cloudformation.CreateChangeSet": acknowledge,
+    "cloudformation.CreateStack": acknowledge,
+    "cloudformation.UpdateStack": acknowledge,
+}}
+
+
 def pytest_configure(config):
+    import boto3
     from moto.core import models
 
+    boto3.setup_default_session()
+    for operation, adapt in BEFORE.items():
+        boto3.DEFAULT_SESSION.events.register(f"before-parameter-build.{{operation}}", adapt)
     reset = models.ServerModeMockAWS.reset
 
     def reset_and_prepare(self):
@@ -109,7 +163,7 @@ def pytest_runtest_logreport(report):
     elif report.passed and report.when == "call":
         tell(report.nodeid, None)
 """
-"""Gives the account what moto's tests name and never create, a role and training data, and writes each outcome."""
+"""Gives the account what moto's tests name and never create (a role, data, layers), and writes each outcome."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +225,7 @@ def run(moto: Path, only: str) -> dict[str, str | None]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - own arguments
             try:
                 json.loads(server.stdout.readline() if server.stdout else "")  # it listens now
-                return _outcomes(moto, folder, f"http://127.0.0.1:{port}", only)
+                return _outcomes(moto, folder, f"http://localhost:{port}", only)
             finally:
                 server.terminate()
 
@@ -182,21 +236,41 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _copy(moto: Path, folder: Path) -> None:
+    """Copy what the tests need, with names that AWS takes."""
+    for name in ("__init__.py", "conftest.py", "markers.py", *(f"test_{each}" for each in _FOLDERS)):
+        source, target = moto / "tests" / name, folder / "tests" / name
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(source, target)
+    for file in (folder / "tests").rglob("*.py"):
+        text = file.read_text()
+        for pattern, written in ADAPTED:
+            text = re.sub(pattern, written, text)
+        file.write_text(text)
+
+
+_FOLDERS = ("cloudformation", "ecr", "sagemaker")
+
+
 def _outcomes(moto: Path, folder: Path, url: str, only: str) -> dict[str, str | None]:
-    told = folder / "outcomes.jsonl"
+    told, blobs = folder / "outcomes.jsonl", folder / "state" / "blobs" / "sha256"
     told.touch()
-    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(told)))
+    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(told), blobs=str(blobs)))
+    _copy(moto, folder)
     environment = {
         **os.environ,
         "TEST_SERVER_MODE": "true",
         "TEST_SERVER_MODE_ENDPOINT": url,
         "AWS_DEFAULT_REGION": "us-east-1",
-        "PYTHONPATH": os.pathsep.join([str(folder), str(moto), str(CACHE / "site")]),
+        "PYTHONPATH": os.pathsep.join([str(folder), str(CACHE / "site")]),
     }
     arguments = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", "outcomes_of_moto_tests", "-o", "addopts="]
     arguments += ["--continue-on-collection-errors", *(["-k", only] if only else [])]
     command = [sys.executable, "-m", "pytest", *arguments, *FILES]
-    done = subprocess.run(command, cwd=moto, env=environment, check=False)  # noqa: S603 - own arguments
+    done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603 - own arguments
     outcomes: dict[str, str | None] = {}
     for line in told.read_text().splitlines():
         test, failure = json.loads(line)

@@ -351,8 +351,24 @@ def deploy(
     """Create or update a stack, as the administrator or with CloudFormation's role, and give its end."""
     client = aws.client("cloudformation")
     call = client.update_stack if update else client.create_stack
-    call(StackName=name, TemplateBody=json.dumps(template), **({"RoleARN": role} if role else {}))
+    given = {"StackName": name, **_template_of(aws, name, template), "Capabilities": ["CAPABILITY_NAMED_IAM"]}
+    call(**given, **({"RoleARN": role} if role else {}))
     return settled(aws, name)
+
+
+_LARGEST_BODY = 51_200
+"""Bytes of a TemplateBody; a larger template has to be in S3."""
+
+
+def _template_of(aws: Aws, name: str, template: dict[str, Any]) -> dict[str, str]:
+    """A template as a request has it: itself, or where it is in S3."""
+    body = json.dumps(template)
+    if len(body.encode()) <= _LARGEST_BODY:
+        return {"TemplateBody": body}
+    s3 = aws.client("s3")
+    s3.create_bucket(Bucket="templates-of-tests")
+    s3.put_object(Bucket="templates-of-tests", Key=name, Body=body.encode())
+    return {"TemplateURL": f"https://s3.{REGION}.amazonaws.com/templates-of-tests/{name}"}
 
 
 def execution_role(aws: Aws) -> str:

@@ -36,6 +36,9 @@ _SERVICES = {"airflow": "mwaa", "elasticloadbalancing": "elbv2", "monitoring": "
 _UNREAD = ("s3",)
 """Services whose request bodies are files: the operation and the path are parsed, the body is not."""
 
+_DOCUMENTS = {"policy": "Policy"}
+"""Of these services the parts of the query whose requests have a document as their body, and its parameter."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
@@ -124,7 +127,8 @@ def read_call(environ: Environ) -> Call | None:
 def _body(environ: Environ, service: str) -> bytes:
     """The request's body; the stream is put back, so that it can be read again."""
     length = environ.get("CONTENT_LENGTH") or "0"
-    if service in _UNREAD or service == "sagemaker-runtime" or not length.isdigit() or int(length) > _LARGEST_BODY:
+    unread = service in _UNREAD and environ.get("QUERY_STRING", "").partition("=")[0] not in _DOCUMENTS
+    if unread or service == "sagemaker-runtime" or not length.isdigit() or int(length) > _LARGEST_BODY:
         return b""
     body: bytes = environ["wsgi.input"].read(int(length))
     environ["wsgi.input"] = io.BytesIO(body)
@@ -155,7 +159,8 @@ def _parameters(
         return {}, None
     if model.service_name in _UNREAD:
         query = {"Prefix": request.args["prefix"]} if "prefix" in request.args else {}
-        return {**query, **uri}, None
+        documents = {name: body.decode(errors="replace") for key, name in _DOCUMENTS.items() if key in request.args}
+        return {**query, **uri, **(documents if body else {})}, None
     try:
         protocol = determine_request_protocol(model, request.content_type)
         if protocol == "json":  # unchanged: moto's parser turns some strings into numbers

@@ -29,6 +29,7 @@ from extended_dlc.rehearsal.embedded import lookups, stack_outputs
 from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.iam import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
+from extended_dlc.rehearsal.embedded.rules_services import CAPABILITIES
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
 
@@ -133,6 +134,7 @@ class Operations:
             tags=_tags(request),
             role_arn=request.get("RoleARN"),
         )
+        setattr(change_set, CAPABILITIES, tuple(request.get("Capabilities") or ()))
         wanted = _check(backend, stack, template, parameters)
         retagged = "Tags" in request and change_set.tags != stack.tags
         if kind == "UPDATE" and not (retagged or _differs(stack, template, wanted)):
@@ -276,6 +278,7 @@ class Operations:
             enable_termination_protection=request.get("EnableTerminationProtection"),
         )
         stack.timeout_in_minutes = request.get("TimeoutInMinutes")
+        stack.policy = request.get("StackPolicyBody") or ""
         return stack
 
     @staticmethod
@@ -334,9 +337,8 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
     if unknown := [key for key in parameters if key not in declared]:
         raise ValidationError(message=f"Parameters: [{', '.join(unknown)}] do not exist in the template")
     for key, given in parameters.items():
-        allowed = [str(each) for each in declared[key].get("AllowedValues", ())]
-        if allowed and str(given) not in allowed:
-            raise ValidationError(message=f"Parameter '{key}' must be one of AllowedValues")
+        if fault := _fault_of_parameter(declared[key], str(given)):
+            raise ValidationError(message=f"Parameter '{key}' must {fault}")
     resources = parsed.get("Resources", {})
     known = new_map(backend, stack, parsed, dict(parameters), stack.tags)
     left_out = {key: each for key, each in resources.items() if not known.holds(each.get("Condition"))}
@@ -348,6 +350,33 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
                 "Outputs block of the template"
             )
     return known
+
+
+def _fault_of_parameter(declared: Mapping[str, Any], given: str) -> str | None:
+    """What a parameter's value must be and is not (CloudFormation template reference, Parameters)."""
+    allowed = [str(each).lower() if isinstance(each, bool) else str(each) for each in declared.get("AllowedValues", ())]
+    if allowed and given not in allowed:
+        return "be one of AllowedValues"
+    kind, pattern = declared.get("Type"), declared.get("AllowedPattern")
+    if kind == "String":
+        if len(given) < int(declared.get("MinLength", 0)):
+            return f"contain at least {declared['MinLength']} characters"
+        if len(given) > int(declared.get("MaxLength", len(given))):
+            return f"contain at most {declared['MaxLength']} characters"
+        return f"match pattern {pattern}" if pattern and not re.fullmatch(pattern, given) else None
+    return _fault_of_number(declared, given) if kind == "Number" else None
+
+
+def _fault_of_number(declared: Mapping[str, Any], given: str) -> str | None:
+    try:
+        number = float(given)
+    except ValueError:
+        return "be a number"
+    if number < float(declared.get("MinValue", number)):
+        return f"be a number not less than {declared['MinValue']}"
+    if number > float(declared.get("MaxValue", number)):
+        return f"be a number not greater than {declared['MaxValue']}"
+    return None
 
 
 def _taken(value: Any, holds: Callable[[str], bool]) -> Any:
@@ -382,6 +411,11 @@ def _parameters(request: Mapping[str, Any], previous: Mapping[str, Any]) -> dict
     given = {}
     for each in request.get("Parameters") or ():
         key = each["ParameterKey"]
+        if each.get("UsePreviousValue") and each.get("ParameterValue"):
+            raise ValidationError(
+                message=f"Invalid input for parameter key {key}. Cannot specify usePreviousValue as true and non empty "
+                "value for a parameter"
+            )
         if not each.get("UsePreviousValue"):
             given[key] = each.get("ParameterValue", "")
         elif key in previous:
@@ -405,6 +439,10 @@ def install(operations: Operations) -> None:
 
     def template_of(self: CloudFormationResponse) -> str | None:
         if self._get_param("UsePreviousTemplate"):
+            if self._get_param("TemplateBody") or self._get_param("TemplateURL"):
+                raise ValidationError(
+                    message="You cannot specify both usePreviousTemplate and Template Body/Template URL."
+                )
             return None
         if url := self._get_param("TemplateURL"):
             return self._get_stack_from_s3_url(url)

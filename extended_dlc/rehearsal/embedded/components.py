@@ -29,6 +29,11 @@ def _key(backend: SageMakerModelBackend, name: str) -> tuple[str, str, str]:
     return backend.account_id, backend.region_name, name
 
 
+def exists(backend: SageMakerModelBackend, name: str) -> bool:
+    """Whether there is an inference component of this name."""
+    return _key(backend, name) in _made
+
+
 def find_serving(account_id: str, region: str, endpoint: str, name: str) -> tuple[Variant | None, int]:
     """The container of the endpoint's component, and the number of its copies."""
     key = (account_id, region, name)

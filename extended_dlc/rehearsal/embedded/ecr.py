@@ -176,6 +176,8 @@ def _check_manifest(repository: Repository, manifest: bytes, media_type: str | N
     """The manifest's media type. Raises unless everything that the manifest refers to has been pushed."""
     try:
         body = json.loads(manifest)
+        if not media_type and "mediaType" not in body:
+            raise InvalidManifest("image manifest mediatype not provided in manifest or parameter")
         media_type = media_type or body["mediaType"]
         parts = [body["config"], *body["layers"]] if "config" in body else []
         children = [str(each["digest"]) for each in body.get("manifests", ())]

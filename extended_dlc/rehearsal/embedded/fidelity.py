@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from extended_dlc.rehearsal.embedded import iam_actions
+from extended_dlc.rehearsal.embedded import iam_actions, templates
+from extended_dlc.rehearsal.embedded.known import unchecked_types
 from extended_dlc.rehearsal.embedded.rules import RULES
 from extended_dlc.rehearsal.embedded.shapes import CHECKED
 
@@ -58,12 +59,25 @@ them, and `DELETE` ends them all.
 - Networks: subnets, security groups and endpoints are recorded, and hinder nobody.
 - Encryption: keys have policies, and nothing is encrypted with them.
 - Signatures of requests but for bearer tokens, and rights of keys that this IAM did not give.
-- CloudFormation's own handlers: a type that is not in `embedded/templates.py` is made as moto makes it, without its
-  shapes and without its role's rights, and of the others only the calls that create, update and delete are evaluated.
+- CloudFormation's own handlers: of a resource only the calls that create, update and delete it are checked, and what
+  its handler reads besides is not known. The types below are made as moto makes them, or only recorded, and none of
+  their calls is checked.
   A change set is gone once it has been executed, as AWS deletes it (CloudFormation user guide).
 - Captured data has one file for each request, where SageMaker collects several.
 - The deletion of an endpoint configuration that is in use succeeds, as at AWS; the next update is refused.
 - Whether SageMaker rounds a batch up or down; a share is compared as it is.
+
+## Resource types and their calls
+
+The calls of these types are checked for the rights of CloudFormation's role, against the shapes and by the table:
+
+{checked}.
+
+These are supported, and none of their calls is checked:
+
+{unchecked}.
+
+A type that is in neither list is only recorded, and a warning in the log says so.
 """
 
 
@@ -79,7 +93,12 @@ def rows() -> Iterator[str]:
 def page() -> str:
     services = textwrap.fill(", ".join(sorted(CHECKED)), 110).replace("\n", "\n   ")
     head = _HEAD.format(actions=iam_actions.source(), services=services)
-    return f"{head}\n" + "\n".join(rows()) + "\n" + _UNKNOWN
+    tail = _UNKNOWN.format(checked=_names(sorted(templates.CHECKED)), unchecked=_names(unchecked_types()))
+    return f"{head}\n" + "\n".join(rows()) + "\n" + tail
+
+
+def _names(types: list[str]) -> str:
+    return textwrap.fill(", ".join(f"`{each}`" for each in types), 120)
 
 
 if __name__ == "__main__":

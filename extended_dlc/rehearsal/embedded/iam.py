@@ -349,6 +349,7 @@ _OTHER_ACTIONS: Mapping[str, Sequence[str]] = {
     "s3:ListParts": ("s3:ListMultipartUploadParts",),
     "s3:PutBucketEncryption": ("s3:PutEncryptionConfiguration",),
     "s3:PutBucketLifecycleConfiguration": ("s3:PutLifecycleConfiguration",),
+    "s3:PutBucketNotificationConfiguration": ("s3:PutBucketNotification",),
     "s3:PutPublicAccessBlock": ("s3:PutBucketPublicAccessBlock",),
     "s3:UploadPart": ("s3:PutObject",),
     "s3:UploadPartCopy": ("s3:PutObject",),
@@ -361,22 +362,29 @@ _PASSED: Mapping[str, tuple[str, str]] = {
     "cloudformation:DeleteStack": ("RoleARN", "cloudformation.amazonaws.com"),
     "cloudformation:UpdateStack": ("RoleARN", "cloudformation.amazonaws.com"),
     "codebuild:CreateProject": ("serviceRole", "codebuild.amazonaws.com"),
+    "codebuild:UpdateProject": ("serviceRole", "codebuild.amazonaws.com"),
     "lambda:CreateFunction": ("Role", "lambda.amazonaws.com"),
+    "lambda:UpdateFunctionConfiguration": ("Role", "lambda.amazonaws.com"),
     "sagemaker:CreateEndpointConfig": ("ExecutionRoleArn", "sagemaker.amazonaws.com"),
     "sagemaker:CreateModel": ("ExecutionRoleArn", "sagemaker.amazonaws.com"),
     "sagemaker:CreateProcessingJob": ("RoleArn", "sagemaker.amazonaws.com"),
     "sagemaker:CreateTrainingJob": ("RoleArn", "sagemaker.amazonaws.com"),
+    "scheduler:CreateSchedule": ("Target.RoleArn", "scheduler.amazonaws.com"),
+    "scheduler:UpdateSchedule": ("Target.RoleArn", "scheduler.amazonaws.com"),
     "stepfunctions:CreateStateMachine": ("roleArn", "states.amazonaws.com"),
+    "stepfunctions:UpdateStateMachine": ("roleArn", "states.amazonaws.com"),
 }
 """Operations that pass a role to a service: the parameter, and the service that needs `iam:PassRole` for it."""
 
 _ALIASES: Mapping[str, Sequence[str]] = {
+    "Alias": ("AliasName",),
     "BucketName": ("Bucket",),
     "FunctionName": ("FunctionName",),
-    "KeyId": ("KeyId",),
+    "KeyId": ("KeyId", "TargetKeyId"),
     "LogGroupName": ("logGroupName", "logGroupIdentifier"),
     "ObjectName": ("Key",),
     "ParameterNameWithoutLeadingSlash": ("Name",),
+    "PolicyNameWithPath": ("PolicyName",),
     "ProjectName": ("projectName", "name"),
     "RoleNameWithPath": ("RoleName",),
     "StateMachineName": ("name",),
@@ -399,7 +407,10 @@ def needs_of(call: Call) -> Iterator[Need]:
             yield "ssm:GetParameters", lookups.arn_of(name, account_id=call.account_id, region=call.region), {}
     if str(call) in _PASSED:
         member, service = _PASSED[str(call)]
-        if role := call.parameters.get(member):
+        role: Any = call.parameters
+        for part in member.split("."):
+            role = role.get(part) if isinstance(role, Mapping) else None
+        if role:
             yield "iam:PassRole", str(role), {"iam:PassedToService": service}
 
 
@@ -468,7 +479,8 @@ def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
             return fixed[name]
         for each in (name, *_ALIASES.get(name, ())):
             if each.lower() in given:
-                return given[each.lower()].lstrip("/" if "Parameter" in name else "")
+                value = given[each.lower()].removeprefix("alias/" if name == "Alias" else "")
+                return value.lstrip("/") if "Parameter" in name else value
         raise LookupError(name)
 
     try:

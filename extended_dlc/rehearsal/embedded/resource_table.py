@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import moto.logs.models  # moto lists the resource types of imported modules only
 import moto.secretsmanager.models  # noqa: F401
@@ -75,6 +75,11 @@ def resource_types(
         "Custom::S3AutoDeleteObjects": empty_bucket,
     }
     return ResourceTypes(defined=_rows(control), custom=handlers, door=door)
+
+
+def own_names() -> list[str]:
+    """The names of the types with an implementation of this project."""
+    return sorted(_rows(cast(SageMaker, None)))  # the rows use the control plane only when they are asked
 
 
 def _rows(control: SageMaker) -> dict[str, ResourceType]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
-from urllib.parse import urlsplit
 
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.iam.models import Role
-from moto.s3.models import s3_backends
+from moto.kms.models import kms_backends
+from moto.s3.models import FakeBucket, s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.utilities.utils import get_partition
 
@@ -20,6 +21,21 @@ from extended_dlc.rehearsal.embedded.trust import find_role, trusts
 
 API = "SageMaker API reference, "
 GUIDE = "SageMaker developer guide, "
+
+_HTTPS = re.compile(
+    r"https://(?:(?P<host>[a-z0-9][a-z0-9.-]*)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com(?:\.cn)?/(?P<path>.*)"
+)
+
+
+def place_of(url: str) -> tuple[str, str]:
+    """The bucket and the key of an S3 URL, in the form of S3 or of HTTPS."""
+    if found := _HTTPS.fullmatch(url):
+        if found["host"]:
+            return found["host"], found["path"]
+        bucket, _, key = found["path"].partition("/")
+        return bucket, key
+    bucket, _, key = url.partition("://")[2].partition("/")
+    return bucket, key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +64,52 @@ class World:
         role = self.find_role(arn)
         return role is not None and trusts(role, service, account_id=self.account_id, region=self.region, source=source)
 
+    def bucket(self, url: str) -> FakeBucket | None:
+        """The bucket of an S3 URL; None where the account does not have it."""
+        buckets = s3_backends[self.account_id][get_partition(self.region)].buckets
+        found: FakeBucket | None = buckets.get(place_of(url)[0])
+        return found
+
     def has_bucket(self, url: str) -> bool:
         """Whether the bucket of an S3 URL exists."""
-        return urlsplit(url).netloc in s3_backends[self.account_id][get_partition(self.region)].buckets
+        return self.bucket(url) is not None
 
     def has_object(self, url: str) -> bool:
         """Whether there is an object at an S3 URL, or below it where it ends with a slash."""
-        parts = urlsplit(url)
-        bucket = s3_backends[self.account_id][get_partition(self.region)].buckets.get(parts.netloc)
-        prefix = parts.path.lstrip("/")
+        bucket, prefix = self.bucket(url), place_of(url)[1]
         return bucket is not None and any(
             key == prefix or (prefix.endswith("/") and key.startswith(prefix)) for key in list(bucket.keys)
         )
+
+    def has_objects(self, url: str) -> bool:
+        """Whether the key of any object begins as an S3 URL says."""
+        bucket, prefix = self.bucket(url), place_of(url)[1]
+        return bucket is not None and any(key.startswith(prefix) for key in list(bucket.keys))
+
+    def fault_of_key(self, key: str) -> str | None:
+        """Why KMS cannot use a key of the account, in KMS's words; None for one that it can, and for others' keys."""
+        partition = get_partition(self.region)
+        arn = key
+        if not key.startswith("arn:"):
+            name = key if key.startswith("alias/") else f"key/{key}"
+            arn = f"arn:{partition}:kms:{self.region}:{self.account_id}:{name}"
+        if arn.count(":") != 5:
+            return f"Invalid keyId {key}"
+        region, account, name = arn.split(":")[3:]
+        if account != self.account_id or name.startswith("alias/aws/"):
+            return None
+        backend = kms_backends[self.account_id][region]
+        if name.startswith("alias/"):
+            found = backend.get_key_id_from_alias(name)
+            if found is None or region != self.region:
+                return f"Alias {arn} is not found."
+            name = f"key/{found}"
+        known = backend.keys.get(name.removeprefix("key/"))
+        if known is None or region != self.region:
+            return f"Key '{arn}' does not exist"
+        if known.key_state == "PendingDeletion":
+            return f"{known.arn} is pending deletion."
+        return f"{known.arn} is disabled." if known.key_state == "Disabled" else None
 
     def has_alarm(self, name: str) -> bool:
         return name in cloudwatch_backends[self.account_id][self.region].alarms

@@ -1,6 +1,7 @@
 """What AWS refuses beyond the shapes of botocore's service models: a table with one row for each rule.
 
-The rows of SageMaker are here, those of the services around it in `rules_around.py`. A row has a name, its operations,
+The rows of SageMaker are here, those of what a request names elsewhere in `rules_existing.py`, those of the services
+around SageMaker in `rules_around.py` and `rules_services.py`. A row has a name, its operations,
 what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that returns AWS's error message or None.
 Where no source has AWS's message, it is this project's, and the row says so with `own_words`.
 `tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
@@ -20,6 +21,9 @@ from extended_dlc.facts.limits import limit
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.rule import API, GUIDE, Check, Rule, World
 from extended_dlc.rehearsal.embedded.rules_around import RULES as AROUND
+from extended_dlc.rehearsal.embedded.rules_existing import RULES as EXISTING
+from extended_dlc.rehearsal.embedded.rules_existing import containers_of
+from extended_dlc.rehearsal.embedded.rules_services import RULES as SERVICES
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
@@ -43,10 +47,6 @@ def _instances(variant: Parameters) -> Iterator[Instance]:
             continue
 
 
-def _containers(given: Parameters) -> list[Parameters]:
-    return [given["PrimaryContainer"]] if given.get("PrimaryContainer") else list(given.get("Containers", ()))
-
-
 # models
 
 
@@ -60,17 +60,8 @@ def _role(world: World, given: Parameters) -> str | None:
     )
 
 
-def _model_data(world: World, given: Parameters) -> str | None:
-    for container in _containers(given):
-        source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-        url = container.get("ModelDataUrl") or source.get("S3Uri")
-        if url and not world.has_object(url):
-            return f"Could not find model data at {url}."
-    return None
-
-
 def _prefix(world: World, given: Parameters) -> str | None:
-    for container in _containers(given):
+    for container in containers_of(given):
         source = container.get("ModelDataSource", {}).get("S3DataSource", {})
         if source.get("S3DataType") == "S3Prefix" and not source.get("S3Uri", "").endswith("/"):
             return f"S3Uri {source.get('S3Uri')} of S3DataType S3Prefix must end with a forward slash (/)."
@@ -82,7 +73,7 @@ def _prefix(world: World, given: Parameters) -> str | None:
 def _environment(world: World, given: Parameters) -> str | None:
     sizes = [
         len(key.encode()) + len(value.encode())
-        for container in _containers(given)
+        for container in containers_of(given)
         for key, value in container.get("Environment", {}).items()
     ]
     most = int(limit("environment.total_bytes").max or 0)
@@ -107,7 +98,7 @@ def _container_names(world: World, given: Parameters) -> str | None:
 
 
 def _several_models(world: World, given: Parameters) -> str | None:
-    if any(each.get("Mode") == "MultiModel" and each.get("ModelDataSource") for each in _containers(given)):
+    if any(each.get("Mode") == "MultiModel" and each.get("ModelDataSource") for each in containers_of(given)):
         return "ModelDataSource is not supported for containers of Mode MultiModel."
     return None
 
@@ -133,6 +124,41 @@ def _variant_names(world: World, given: Parameters) -> str | None:
 def _shadows(world: World, given: Parameters) -> str | None:
     if given.get("ShadowProductionVariants") and len(_variants(given)) != 2:
         return "With ShadowProductionVariants specify one production variant and one shadow variant."
+    return None
+
+
+def _shadow_excludes(world: World, given: Parameters) -> str | None:
+    if not given.get("ShadowProductionVariants"):
+        return None
+    if given.get("AsyncInferenceConfig"):
+        return "AsyncInferenceConfig is not supported with ShadowProductionVariants."
+    for variant in _variants(given):
+        name = variant["VariantName"]
+        containers = containers_of(world.model(variant.get("ModelName")))
+        if variant.get("ServerlessConfig"):
+            return f"ServerlessConfig of variant {name} is not supported with ShadowProductionVariants."
+        if len(containers) > 1 or any(each.get("Mode") == "MultiModel" for each in containers):
+            return f"The model of variant {name} hosts several models: ShadowProductionVariants do not support it."
+        if inf1 := [each for each in _types(variant) if each.startswith("ml.inf1.")]:
+            return f"Instance type {inf1[0]} of variant {name} is not supported with ShadowProductionVariants."
+    return None
+
+
+def _initial_count(world: World, given: Parameters) -> str | None:
+    for variant in _variants(given):
+        managed = variant.get("ManagedInstanceScaling", {}).get("Status") == "ENABLED"
+        if _types(variant) and variant.get("ModelName") and not (variant.get("InitialInstanceCount") or managed):
+            return f"InitialInstanceCount is required for variant {variant['VariantName']}, which runs on instances."
+    return None
+
+
+def _other_regions(world: World, given: Parameters) -> str | None:
+    if not given.get("CrossRegionTrafficConfig"):
+        return None
+    if given.get("AsyncInferenceConfig"):
+        return "CrossRegionTrafficConfig is not supported with AsyncInferenceConfig."
+    if any(each.get("ServerlessConfig") for each in _variants(given)):
+        return "CrossRegionTrafficConfig is not supported for serverless endpoints."
     return None
 
 
@@ -201,7 +227,7 @@ def _serverless(world: World, given: Parameters) -> str | None:
         return f"VpcConfig of model {variant.get('ModelName')} is not supported for serverless endpoints."
     if model.get("EnableNetworkIsolation") or given.get("EnableNetworkIsolation"):
         return "EnableNetworkIsolation is not supported for serverless endpoints."
-    if len(_containers(model)) > 1:
+    if len(containers_of(model)) > 1:
         return f"Model {variant.get('ModelName')} has several containers: serverless endpoints support one."
     return None
 
@@ -225,7 +251,7 @@ def _serverless_size(world: World, given: Parameters) -> str | None:
 def _serverless_data(world: World, given: Parameters) -> str | None:
     for variant in _variants(given):
         model = world.model(variant.get("ModelName"))
-        if variant.get("ServerlessConfig") and any(each.get("ModelDataSource") for each in _containers(model)):
+        if variant.get("ServerlessConfig") and any(each.get("ModelDataSource") for each in containers_of(model)):
             return (
                 f"ModelDataSource of model {variant.get('ModelName')} is not supported by serverless endpoints: use "
                 "ModelDataUrl."
@@ -289,17 +315,15 @@ def _component_role(world: World, given: Parameters) -> str | None:
     return None
 
 
-def _output_buckets(world: World, given: Parameters) -> str | None:
-    output = given.get("AsyncInferenceConfig", {}).get("OutputConfig", {})
-    places = [output.get("S3OutputPath"), output.get("S3FailurePath")]
-    places.append(given.get("DataCaptureConfig", {}).get("DestinationS3Uri"))
-    for each in places:
-        if each and not world.has_bucket(each):
-            return f"The specified bucket does not exist: {each}."
-    return None
-
-
 # deployments
+
+
+def _name_by_case(world: World, given: Parameters) -> str | None:
+    name = given["EndpointName"]
+    for other in list(world.sagemaker.endpoints.values()):
+        if other.endpoint_name != name and other.endpoint_name.lower() == name.lower():
+            return f'Cannot create already existing endpoint "{other.arn}".'
+    return None
 
 
 def _fleet(world: World, given: Parameters) -> list[Parameters]:
@@ -415,7 +439,7 @@ def _retained(world: World, given: Parameters) -> str | None:
 def _same_variant_twice(world: World, given: Parameters) -> str | None:
     names = [each["VariantName"] for each in given.get("DesiredWeightsAndCapacities", ())]
     twice = sorted({each for each in names if names.count(each) > 1})
-    return f'The variant name(s) "{", ".join(twice)}" appear(s) more than once.' if twice else None
+    return f'The variant name "{twice[0]}" was non-unique within the request.' if twice else None
 
 
 def _quota(world: World, given: Parameters) -> str | None:
@@ -483,6 +507,14 @@ def _component_resources(world: World, given: Parameters) -> str | None:
     return None
 
 
+def _partition(world: World, given: Parameters) -> str | None:
+    needs = given.get("Specification", {}).get("ComputeResourceRequirements", {})
+    count = needs.get("NumberOfAcceleratorDevicesRequired")
+    if needs.get("AcceleratorPartitionType") and count != 1:
+        return f"AcceleratorPartitionType needs NumberOfAcceleratorDevicesRequired 1: it is {count}."
+    return None
+
+
 def _component_endpoint(world: World, given: Parameters) -> str | None:
     endpoint = world.sagemaker.endpoints.get(given["EndpointName"])
     for variant in world.variants_of(endpoint.endpoint_config_name) if endpoint else ():
@@ -507,6 +539,23 @@ def _training_volume(world: World, given: Parameters) -> str | None:
     return None
 
 
+def _algorithm(world: World, given: Parameters) -> str | None:
+    asked = given.get("AlgorithmSpecification")
+    if asked and bool(asked.get("TrainingImage")) == bool(asked.get("AlgorithmName")):
+        return "AlgorithmSpecification must have either a TrainingImage or an AlgorithmName, and not both."
+    return None
+
+
+def _training_time(world: World, given: Parameters) -> str | None:
+    longest = given.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 0)
+    if longest <= _LONGEST_TRAINING:
+        return None
+    return f"MaxRuntimeInSeconds {longest} must be less than or equal to {_LONGEST_TRAINING}, which are 28 days."
+
+
+_LONGEST_TRAINING = 28 * 86_400
+
+
 # the table
 
 _TAGGED = (
@@ -529,13 +578,6 @@ RULES: tuple[Rule, ...] = (
         refuses="an execution role that the account does not have (yet), or that does not trust SageMaker",
         source="hashicorp/terraform-provider-aws, internal/service/sagemaker: it repeats on 'Could not assume role'",
         check=_role,
-    ),
-    Rule(
-        name="model data exists",
-        operations=("sagemaker:CreateModel",),
-        refuses="model data that is not in S3",
-        source="aws/sagemaker-python-sdk, issues: 'Could not find model data at s3://…'",
-        check=_model_data,
     ),
     Rule(
         name="model data's form",
@@ -599,6 +641,31 @@ RULES: tuple[Rule, ...] = (
         refuses="a shadow variant beside more than one production variant, and two of them",
         source=API + "CreateEndpointConfig ShadowProductionVariants",
         check=_shadows,
+        own_words=True,
+    ),
+    Rule(
+        name="shadow variants exclude",
+        operations=_CREATE_CONFIG,
+        refuses="beside a shadow variant: a queue, a serverless variant, several containers or models, and ml.inf1",
+        source=GUIDE + "shadow tests, exclusions: 'will lead to validation errors'",
+        check=_shadow_excludes,
+        own_words=True,
+    ),
+    Rule(
+        name="initial instances",
+        operations=_CREATE_CONFIG,
+        refuses="a variant with a model on instances without InitialInstanceCount",
+        source=API + "ProductionVariant InitialInstanceCount; botocore's model had it as required until serverless "
+        "variants came",
+        check=_initial_count,
+        own_words=True,
+    ),
+    Rule(
+        name="other regions' requests",
+        operations=_CREATE_CONFIG,
+        refuses="CrossRegionTrafficConfig beside a queue or a serverless variant",
+        source=API + "CreateEndpointConfig CrossRegionTrafficConfig",
+        check=_other_regions,
         own_words=True,
     ),
     Rule(
@@ -691,12 +758,12 @@ RULES: tuple[Rule, ...] = (
         own_words=True,
     ),
     Rule(
-        name="buckets exist",
-        operations=_CREATE_CONFIG,
-        refuses="a queue's answers or captured data in a bucket that is not there",
-        source=API + "AsyncInferenceOutputConfig, DataCaptureConfig: SageMaker writes there",
-        check=_output_buckets,
-        own_words=True,
+        name="an endpoint's name",
+        operations=("sagemaker:CreateEndpoint",),
+        refuses="a name that differs from another endpoint's only in upper and lower case",
+        source=API + "CreateEndpoint EndpointName: 'The name is case-insensitive in CreateEndpoint'; "
+        "ministryofjustice/modernisation-platform-environments#9383: the words",
+        check=_name_by_case,
     ),
     Rule(
         name="rolling batch",
@@ -790,9 +857,8 @@ RULES: tuple[Rule, ...] = (
         name="a variant's capacity once",
         operations=("sagemaker:UpdateEndpointWeightsAndCapacities",),
         refuses="the same variant twice",
-        source="getmoto/moto, tests/test_sagemaker/test_sagemaker_endpoint.py",
+        source="getmoto/moto, tests/test_sagemaker/test_sagemaker_endpoint.py: the words",
         check=_same_variant_twice,
-        own_words=True,
     ),
     Rule(
         name="quota",
@@ -842,6 +908,14 @@ RULES: tuple[Rule, ...] = (
         own_words=True,
     ),
     Rule(
+        name="a component's partition",
+        operations=("sagemaker:CreateInferenceComponent", "sagemaker:UpdateInferenceComponent"),
+        refuses="a partition of an accelerator for another number of accelerators than 1",
+        source=API + "InferenceComponentComputeResourceRequirements AcceleratorPartitionType",
+        check=_partition,
+        own_words=True,
+    ),
+    Rule(
         name="a component's endpoint",
         operations=("sagemaker:CreateInferenceComponent",),
         refuses="an endpoint whose variant has a model of its own",
@@ -857,7 +931,25 @@ RULES: tuple[Rule, ...] = (
         check=_training_volume,
         own_words=True,
     ),
+    Rule(
+        name="a training job's algorithm",
+        operations=("sagemaker:CreateTrainingJob",),
+        refuses="an algorithm beside an image, and neither",
+        source=API + "AlgorithmSpecification TrainingImage, AlgorithmName: mutually exclusive",
+        check=_algorithm,
+        own_words=True,
+    ),
+    Rule(
+        name="a training job's time",
+        operations=("sagemaker:CreateTrainingJob",),
+        refuses="MaxRuntimeInSeconds of more than 28 days",
+        source=API + "StoppingCondition MaxRuntimeInSeconds",
+        check=_training_time,
+        own_words=True,
+    ),
     *AROUND,
+    *EXISTING,
+    *SERVICES,
 )
 
 

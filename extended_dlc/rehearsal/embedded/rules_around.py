@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 import zoneinfo
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from moto.applicationautoscaling.models import applicationautoscaling_backends
+from moto.ecr.exceptions import InvalidParameterException
+from moto.ecr.policy_validation import EcrLifecyclePolicyValidator
 from moto.iam.models import iam_backends
 from moto.utilities.utils import get_partition
 
@@ -37,9 +42,14 @@ def _statements(text: Any) -> Iterator[Mapping[str, Any]]:
     yield from [found] if isinstance(found, Mapping) else found
 
 
+def _trust_of(given: Parameters) -> str:
+    """The trust policy of CreateRole or UpdateAssumeRolePolicy."""
+    return str(given.get("AssumeRolePolicyDocument") or given["PolicyDocument"])
+
+
 def _trust(world: World, given: Parameters) -> str | None:
     try:
-        statements = list(_statements(given["AssumeRolePolicyDocument"]))
+        statements = list(_statements(_trust_of(given)))
     except ValueError:
         return "This policy contains invalid Json"
     for each in statements:
@@ -68,6 +78,12 @@ def _absent_principal(world: World, principal: Any) -> str | None:
     return None
 
 
+def _role_by_case(world: World, given: Parameters) -> str | None:
+    name = given["RoleName"]
+    same = [each for each in _roles(world) if each.lower() == name.lower() and each != name]
+    return f"Role with name {name} already exists." if same else None
+
+
 def _inline_policy(world: World, given: Parameters) -> str | None:
     try:
         statements = list(_statements(given["PolicyDocument"]))
@@ -93,10 +109,28 @@ def _inline_size(world: World, given: Parameters) -> str | None:
 
 
 def _trust_size(world: World, given: Parameters) -> str | None:
-    if _size(given["AssumeRolePolicyDocument"]) <= _TRUST_CHARACTERS:
+    if _size(_trust_of(given)) <= _TRUST_CHARACTERS:
         return None
     return f"Cannot exceed quota for ACLSizePerRole: {_TRUST_CHARACTERS}"
 
+
+def _managed_size(world: World, given: Parameters) -> str | None:
+    if _size(given["PolicyDocument"]) <= _MANAGED_CHARACTERS:
+        return None
+    return f"Cannot exceed quota for PolicySize: {_MANAGED_CHARACTERS}"
+
+
+def _attached(world: World, given: Parameters) -> str | None:
+    role = _roles(world).get(given["RoleName"])
+    attached = set(role.managed_policies) - {given["PolicyArn"]} if role else set()
+    return f"Cannot exceed quota for PoliciesPerRole: {_POLICIES}" if len(attached) >= _POLICIES else None
+
+
+_POLICIES = 10
+"""Managed policies of a role, without an increase (IAM user guide, quotas)."""
+
+_MANAGED_CHARACTERS = 6_144
+"""Of a managed policy (IAM user guide, quotas)."""
 
 _INLINE_CHARACTERS = 10_240
 """Of all inline policies of a role (IAM user guide, quotas)."""
@@ -163,6 +197,15 @@ def _function_role(world: World, given: Parameters) -> str | None:
     return "The role defined for the function cannot be assumed by Lambda."
 
 
+def _project_role(world: World, given: Parameters) -> str | None:
+    arn = given.get("serviceRole")
+    # aws:SourceArn is the project (CodeBuild user guide, "Cross-service confused deputy prevention")
+    place = f"arn:{get_partition(world.region)}:codebuild:{world.region}:{world.account_id}"
+    if arn is None or world.trusts(arn, "codebuild.amazonaws.com", source=f"{place}:project/{given['name']}"):
+        return None
+    return f"CodeBuild is not authorized to perform: sts:AssumeRole on {arn}"
+
+
 def _schedule_window(world: World, given: Parameters) -> str | None:
     window = given["FlexibleTimeWindow"]
     if (window["Mode"] == "FLEXIBLE") == ("MaximumWindowInMinutes" in window):
@@ -170,11 +213,37 @@ def _schedule_window(world: World, given: Parameters) -> str | None:
     return "MaximumWindowInMinutes is required for the mode FLEXIBLE, and not allowed for OFF."
 
 
+def _schedule_times(world: World, given: Parameters) -> str | None:
+    zone = given.get("ScheduleExpressionTimezone")
+    if zone and zone not in zoneinfo.available_timezones():
+        return f"Invalid ScheduleExpressionTimezone {zone}."
+    begin, end = given.get("StartDate"), given.get("EndDate")
+    if begin is None or end is None or _seconds(begin) < _seconds(end):
+        return None
+    return "The StartDate must come before the EndDate."
+
+
+def _seconds(when: Any) -> float:
+    """A time of a request, or of a template, in seconds."""
+    if isinstance(when, (int, float)):
+        return float(when)
+    made = when if isinstance(when, datetime) else datetime.fromisoformat(str(when).replace("Z", "+00:00"))
+    return made.timestamp()
+
+
 # keys and repositories
 
 
 def _key_policy(world: World, given: Parameters) -> str | None:
-    if not given.get("Policy") or given.get("BypassPolicyLockoutSafetyCheck"):
+    if not given.get("Policy"):
+        return None
+    try:
+        statements = list(_statements(given["Policy"]))
+    except ValueError:
+        return "Policy is not a valid JSON document."
+    if any(_absent_principal(world, each.get("Principal")) for each in statements):
+        return "Policy contains a statement with one or more invalid principals."
+    if given.get("BypassPolicyLockoutSafetyCheck"):
         return None
     partition = get_partition(world.region)
     arn = f"arn:{partition}:kms:{world.region}:{world.account_id}:key/new"
@@ -187,6 +256,37 @@ def _key_policy(world: World, given: Parameters) -> str | None:
     return "The new key policy will not allow you to update the key policy in the future."
 
 
+def _bucket_policy(world: World, given: Parameters) -> str | None:
+    if "Policy" not in given:  # a body that could not be read
+        return None
+    try:
+        statements = list(_statements(given["Policy"]))
+    except ValueError:
+        return "Policies must be valid JSON and the first byte must be '{'"
+    bucket = f"arn:{get_partition(world.region)}:s3:::{given['Bucket']}"
+    for each in statements:
+        if "Principal" not in each and "NotPrincipal" not in each:
+            return "Missing required field Principal"
+        if _absent_principal(world, each.get("Principal")):
+            return "Invalid principal in policy"
+        named = each.get("Resource", each.get("NotResource", ()))
+        for resource in [named] if isinstance(named, str) else named:
+            if resource not in ("*", bucket) and not resource.startswith((f"{bucket}/", f"{bucket}*")):
+                return "Policy has invalid resource"
+    return None
+
+
+def _topic_policy(world: World, given: Parameters) -> str | None:
+    if given.get("AttributeName") != "Policy":
+        return None
+    try:
+        if all("Principal" in each or "NotPrincipal" in each for each in _statements(given.get("AttributeValue"))):
+            return None
+    except (TypeError, ValueError):
+        pass
+    return "Invalid parameter: Policy Error: null"
+
+
 def _repository_policy(world: World, given: Parameters) -> str | None:
     try:
         if all("Principal" in each or "NotPrincipal" in each for each in _statements(given["policyText"])):
@@ -194,6 +294,18 @@ def _repository_policy(world: World, given: Parameters) -> str | None:
     except ValueError:
         pass
     return "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'"
+
+
+def _lifecycle(world: World, given: Parameters) -> str | None:
+    try:
+        EcrLifecyclePolicyValidator(given["lifecyclePolicyText"]).validate()
+    except InvalidParameterException as fault:
+        return str(fault.message)
+    priorities = [each["rulePriority"] for each in json.loads(given["lifecyclePolicyText"])["rules"]]
+    if len(set(priorities)) == len(priorities):
+        return None
+    told = EcrLifecyclePolicyValidator.INVALID_PARAMETER_ERROR_MESSAGE
+    return f"{told}rulePriority must be unique: {', '.join(map(str, priorities))}.'"
 
 
 # scaling
@@ -258,6 +370,28 @@ def _scaling_policy(world: World, given: Parameters) -> str | None:
     return None
 
 
+def _steps(world: World, given: Parameters) -> str | None:
+    stepped = given.get("StepScalingPolicyConfiguration")
+    if not stepped:
+        return None
+    steps = stepped.get("StepAdjustments") or ()
+    if not stepped.get("AdjustmentType") or not steps:
+        return "AdjustmentType and StepAdjustments are required for a new step scaling policy."
+    bounds = [
+        (each.get("MetricIntervalLowerBound", -math.inf), each.get("MetricIntervalUpperBound", math.inf))
+        for each in steps
+    ]
+    if any(lower >= upper for lower, upper in bounds):
+        return "The upper bound of a step must be greater than its lower bound."
+    ordered = sorted(bounds)
+    if any(upper != lower for (_, upper), (lower, _) in itertools.pairwise(ordered)):
+        return "The ranges of the step adjustments must not overlap, and must have no gap."
+    exact = stepped["AdjustmentType"] == "ExactCapacity"
+    if exact and any(each["ScalingAdjustment"] < 0 for each in steps):
+        return "ScalingAdjustment must not be negative where the AdjustmentType is ExactCapacity."
+    return None
+
+
 def _scheduled_scaling(world: World, given: Parameters) -> str | None:
     expression, zone = given.get("Schedule"), given.get("Timezone")
     if expression is not None and not _is_schedule(expression):
@@ -299,7 +433,67 @@ def _alarm_metric(world: World, given: Parameters) -> str | None:
         return "Period is required with MetricName."
     if queries and sum(each.get("ReturnData", True) is not False for each in queries) != 1:
         return "Exactly one element of the Metrics list should have ReturnData set to true."
+    beside = [each for each in _OF_ONE_METRIC if given.get(each)] if queries else []
+    return f"{beside[0]} is not allowed with Metrics: each query has its own." if beside else None
+
+
+_OF_ONE_METRIC = ("Namespace", "Dimensions", "Period", "Unit", "Statistic", "ExtendedStatistic")
+_OF_BANDS = (*("LessThanLowerOrGreaterThanUpperThreshold", "LessThanLowerThreshold", "GreaterThanUpperThreshold"),)
+"""The comparisons with what an anomaly detection model expects."""
+
+_EXTENDED = re.compile(
+    r"(?:p|tm|tc|ts|wm)(?:100|\d{1,2})(?:\.\d{1,10})?|IQM|PR\([^():]*:[^():]*\)|(?:TC|TM|TS|WM)\([^():]*:[^():]*\)"
+)
+
+
+def _threshold(world: World, given: Parameters) -> str | None:
+    if given.get("EvaluationCriteria"):
+        return None
+    operator, band = given.get("ComparisonOperator"), given.get("ThresholdMetricId")
+    if not operator or given.get("EvaluationPeriods") is None:
+        return "ComparisonOperator and EvaluationPeriods are required with MetricName and with Metrics."
+    if (operator in _OF_BANDS) != bool(band):
+        return f"ComparisonOperator {operator} needs a ThresholdMetricId, or excludes it: it is {band}."
+    if (given.get("Threshold") is None) != bool(band):
+        return "Threshold is required for an alarm with a static threshold, and for no other."
     return None
+
+
+def _statistics(world: World, given: Parameters) -> str | None:
+    extended, few = given.get("ExtendedStatistic"), given.get("EvaluateLowSampleCountPercentile")
+    if extended and not _EXTENDED.fullmatch(extended):
+        return f"The value {extended} for parameter ExtendedStatistic is not supported."
+    if few and few not in ("evaluate", "ignore"):
+        return f"EvaluateLowSampleCountPercentile {few} must be evaluate or ignore."
+    return None
+
+
+def _criteria(world: World, given: Parameters) -> str | None:
+    criteria, interval = given.get("EvaluationCriteria"), given.get("EvaluationInterval")
+    if bool(criteria) != (interval is not None):
+        return "EvaluationInterval is required with EvaluationCriteria, and not allowed without."
+    if interval is not None and interval not in (10, 20, 30) and interval % 60:
+        return f"EvaluationInterval {interval} must be 10, 20, 30 or a multiple of 60."
+    beside = [each for each in _WITHOUT_CRITERIA if given.get(each)] if criteria else []
+    return f"{beside[0]} is not allowed with EvaluationCriteria." if beside else None
+
+
+_WITHOUT_CRITERIA = (
+    *_OF_ONE_METRIC,
+    *("MetricName", "Metrics", "Threshold", "ComparisonOperator", "ThresholdMetricId", "EvaluationPeriods"),
+    "DatapointsToAlarm",
+)
+
+
+def _dashboard(world: World, given: Parameters) -> str | None:
+    name = given["DashboardName"]
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name):
+        return f"The DashboardName {name[:40]} must have 1 to 255 characters of A-Z, a-z, 0-9, - and _."
+    try:
+        body = json.loads(given["DashboardBody"])
+    except ValueError:
+        return "The field DashboardBody must be a valid JSON object"
+    return None if isinstance(body, Mapping) else "The field DashboardBody must be a valid JSON object"
 
 
 _MISSING_DATA = ("breaching", "notBreaching", "ignore", "missing")
@@ -322,6 +516,26 @@ def _retention(world: World, given: Parameters) -> str | None:
     return None if days in _RETENTIONS else f"retentionInDays {days} must be one of {', '.join(map(str, _RETENTIONS))}."
 
 
+def _log_group_name(world: World, given: Parameters) -> str | None:
+    name = given["logGroupName"]
+    return f"Log groups starting with AWS/ are reserved for AWS: {name}." if name.startswith("aws/") else None
+
+
+_MOST_DIMENSIONS = 3
+
+
+def _dimensions(world: World, given: Parameters) -> str | None:
+    for each in given["metricTransformations"]:
+        dimensions = each.get("dimensions") or {}
+        if dimensions and each.get("defaultValue") is not None:
+            return "Invalid metric transformation: dimensions and default value are mutually exclusive properties."
+        if dimensions and not given["filterPattern"].strip().startswith(("{", "[")):
+            return "The specified filter pattern does not support dimensions"
+        if len(dimensions) > _MOST_DIMENSIONS:
+            return f"A metric filter has at most {_MOST_DIMENSIONS} dimensions: {', '.join(dimensions)}."
+    return None
+
+
 def _log_group_key(world: World, given: Parameters) -> str | None:
     key = given.get("kmsKeyId")
     if not key:
@@ -329,6 +543,8 @@ def _log_group_key(world: World, given: Parameters) -> str | None:
     partition = get_partition(world.region)
     group = f"arn:{partition}:logs:{world.region}:{world.account_id}:log-group:{given['logGroupName']}"
     policy = resource_policy(key, world.account_id, world.region)
+    if world.fault_of_key(key):
+        policy = None
     for action in ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:GenerateDataKey", "kms:DescribeKey"):
         request = Request(
             action=action,
@@ -370,7 +586,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="trust policy",
-        operations=("iam:CreateRole",),
+        operations=("iam:CreateRole", "iam:UpdateAssumeRolePolicy"),
         refuses="a trust policy that is no JSON, has no principal, or names a resource",
         source="IAM API reference, CreateRole MalformedPolicyDocument; IAM user guide, grammar of the policy language",
         check=_trust,
@@ -379,8 +595,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a key for a log group",
         operations=("logs:CreateLogGroup", "logs:AssociateKmsKey"),
-        refuses="a key whose policy does not let CloudWatch Logs use it for this group",
-        source="CloudWatch Logs user guide, encrypt log data: the key policy; the words stand in many public reports",
+        refuses="a key that is not there or is disabled, or whose policy does not let CloudWatch Logs use it for this "
+        "group",
+        source="CloudWatch Logs API reference, CreateLogGroup; CloudWatch Logs user guide, encrypt log data: the key "
+        "policy; the words stand in many public reports",
         check=_log_group_key,
         code="InvalidParameterException",
     ),
@@ -393,6 +611,14 @@ RULES: tuple[Rule, ...] = (
         code="MalformedPolicyDocument",
     ),
     Rule(
+        name="a role's name",
+        operations=("iam:CreateRole",),
+        refuses="a name that differs from another role's only in upper and lower case",
+        source="IAM API reference, CreateRole RoleName: 'Names are not distinguished by case'; EntityAlreadyExists",
+        check=_role_by_case,
+        code="EntityAlreadyExists",
+    ),
+    Rule(
         name="size of inline policies",
         operations=("iam:PutRolePolicy",),
         refuses="inline policies of a role of more than 10,240 characters in all, white space apart",
@@ -402,11 +628,35 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="size of a trust policy",
-        operations=("iam:CreateRole",),
+        operations=("iam:CreateRole", "iam:UpdateAssumeRolePolicy"),
         refuses="a trust policy of more than 2,048 characters, white space apart",
         source="IAM user guide, quotas; hashicorp/terraform-provider-aws, issues: 'ACLSizePerRole: 2048'",
         check=_trust_size,
         code="LimitExceeded",
+    ),
+    Rule(
+        name="size of a managed policy",
+        operations=("iam:CreatePolicy", "iam:CreatePolicyVersion"),
+        refuses="a managed policy of more than 6,144 characters, white space apart",
+        source="IAM user guide, quotas; hashicorp/terraform-provider-aws, issues: 'Cannot exceed quota for PolicySize'",
+        check=_managed_size,
+        code="LimitExceeded",
+    ),
+    Rule(
+        name="a role's managed policies",
+        operations=("iam:AttachRolePolicy",),
+        refuses="more than ten managed policies of a role, the quota without an increase",
+        source="IAM user guide, quotas; hashicorp/terraform-provider-aws, issues: 'PoliciesPerRole: 10'",
+        check=_attached,
+        code="LimitExceeded",
+    ),
+    Rule(
+        name="a schedule's times",
+        operations=("scheduler:CreateSchedule", "scheduler:UpdateSchedule"),
+        refuses="an unknown time zone, and an end that is not after the start",
+        source="EventBridge Scheduler API reference, CreateSchedule ScheduleExpressionTimezone, StartDate, EndDate",
+        check=_schedule_times,
+        own_words=True,
     ),
     Rule(
         name="a schedule's expression",
@@ -439,6 +689,14 @@ RULES: tuple[Rule, ...] = (
         code="InvalidParameterValueException",
     ),
     Rule(
+        name="a project's role",
+        operations=("codebuild:CreateProject", "codebuild:UpdateProject"),
+        refuses="a role that is not there, or does not let CodeBuild assume it for this account",
+        source="CodeBuild user guide, troubleshooting: 'CodeBuild is not authorized to perform: sts:AssumeRole'",
+        check=_project_role,
+        code="InvalidInputException",
+    ),
+    Rule(
         name="a schedule's window",
         operations=("scheduler:CreateSchedule", "scheduler:UpdateSchedule"),
         refuses="a flexible window without its length, and a length without a flexible window",
@@ -449,10 +707,28 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a key's policy",
         operations=("kms:CreateKey", "kms:PutKeyPolicy"),
-        refuses="a key policy that lets nobody of the account change it",
-        source="KMS API reference, CreateKey BypassPolicyLockoutSafetyCheck; the words stand in many public reports",
+        refuses="a key policy that is no JSON, names an absent role, or lets nobody of the account change it",
+        source="KMS API reference, CreateKey Policy, BypassPolicyLockoutSafetyCheck; the words of the last two "
+        "stand in many public reports",
         check=_key_policy,
         code="MalformedPolicyDocumentException",
+    ),
+    Rule(
+        name="a bucket's policy",
+        operations=("s3:PutBucketPolicy",),
+        refuses="a policy that is no JSON, has no principal, names a role that is not there, or another bucket",
+        source="S3 user guide, bucket policies; 'Policy has invalid resource' and 'Invalid principal in policy' stand "
+        "in many public reports",
+        check=_bucket_policy,
+        code="MalformedPolicy",
+    ),
+    Rule(
+        name="a topic's policy",
+        operations=("sns:SetTopicAttributes",),
+        refuses="a policy that is no JSON or has no principal",
+        source="SNS API reference, SetTopicAttributes InvalidParameter; the words stand in many public reports",
+        check=_topic_policy,
+        code="InvalidParameter",
     ),
     Rule(
         name="a repository's policy",
@@ -460,6 +736,14 @@ RULES: tuple[Rule, ...] = (
         refuses="a policy that is no JSON or has no principal",
         source="ECR API reference, SetRepositoryPolicy; the words stand in many public reports",
         check=_repository_policy,
+        code="InvalidParameterException",
+    ),
+    Rule(
+        name="a lifecycle policy",
+        operations=("ecr:PutLifecyclePolicy",),
+        refuses="a policy without rules, rules without their members, and two rules of one priority",
+        source="ECR user guide, lifecycle policy parameters; getmoto/moto, ecr/policy_validation.py: most words",
+        check=_lifecycle,
         code="InvalidParameterException",
     ),
     Rule(
@@ -497,6 +781,14 @@ RULES: tuple[Rule, ...] = (
         own_words=True,
     ),
     Rule(
+        name="steps",
+        operations=("application-autoscaling:PutScalingPolicy",),
+        refuses="a step policy without its type or steps, and steps that overlap or leave a gap",
+        source="Application Auto Scaling API reference, StepScalingPolicyConfiguration, StepAdjustment",
+        check=_steps,
+        own_words=True,
+    ),
+    Rule(
         name="scheduled action",
         operations=("application-autoscaling:PutScheduledAction",),
         refuses="an expression that is no at(), rate() or cron(), an unknown time zone, and no capacity",
@@ -507,11 +799,68 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="an alarm's metric",
         operations=("cloudwatch:PutMetricAlarm",),
-        refuses="a metric beside queries or neither, two statistics or none, no period, and not exactly one result",
+        refuses="a metric or its members beside queries, neither, two statistics or none, no period, and not exactly "
+        "one result",
         source="CloudWatch API reference, PutMetricAlarm MetricName, Metrics, Statistic, Period; MetricDataQuery",
         check=_alarm_metric,
         code="ValidationError",
         own_words=True,
+    ),
+    Rule(
+        name="an alarm's threshold",
+        operations=("cloudwatch:PutMetricAlarm",),
+        refuses="no threshold or periods, both a number and a band, and a comparison of the other kind",
+        source="CloudWatch API reference, PutMetricAlarm Threshold, ThresholdMetricId, ComparisonOperator",
+        check=_threshold,
+        code="ValidationError",
+        own_words=True,
+    ),
+    Rule(
+        name="an alarm's statistic",
+        operations=("cloudwatch:PutMetricAlarm",),
+        refuses="an extended statistic of another form, and another treatment of few samples than the two",
+        source="CloudWatch API reference, PutMetricAlarm ExtendedStatistic, EvaluateLowSampleCountPercentile",
+        check=_statistics,
+        code="ValidationError",
+        own_words=True,
+    ),
+    Rule(
+        name="an alarm of a query",
+        operations=("cloudwatch:PutMetricAlarm",),
+        refuses="EvaluationCriteria without an interval or beside a metric's members, and an interval without them",
+        source="CloudWatch API reference, PutMetricAlarm EvaluationCriteria, EvaluationInterval",
+        check=_criteria,
+        code="ValidationError",
+        own_words=True,
+    ),
+    Rule(
+        name="a dashboard",
+        operations=("cloudwatch:PutDashboard",),
+        refuses="a name with other characters, and a body that is no JSON object",
+        source="CloudWatch API reference, PutDashboard DashboardName, DashboardBody",
+        check=_dashboard,
+        code="InvalidParameterInput",
+        own_words=True,
+    ),
+    Rule(
+        name="a log group's name",
+        operations=("logs:CreateLogGroup",),
+        refuses="a name that begins with aws/",
+        source="CloudWatch Logs API reference, CreateLogGroup: names can't start with the string aws/",
+        check=_log_group_name,
+        code="InvalidParameterException",
+        own_words=True,
+    ),
+    Rule(
+        name="a metric filter's dimensions",
+        operations=("logs:PutMetricFilter",),
+        refuses="more than three dimensions, dimensions beside a default value, and with a pattern that is neither "
+        "JSON nor delimited",
+        source="CloudWatch Logs API reference, MetricTransformation; "
+        "aws-solutions-library-samples/guidance-for-claude-code-with-amazon-bedrock#632, "
+        "aws-cloudformation/aws-cloudformation-resource-providers-logs#64: the words",
+        check=_dimensions,
+        code="InvalidParameterException",
     ),
     Rule(
         name="an alarm's missing data",

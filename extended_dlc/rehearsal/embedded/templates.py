@@ -73,10 +73,14 @@ class Kind:
     """Converts the properties to the API's form, where it differs."""
 
 
+def _first_small(name: str) -> str:
+    return f"{name[0].lower()}{name[1:]}"
+
+
 def _camel(value: Any) -> Any:
     """A structure whose names start in lower case, as in some APIs."""
     if isinstance(value, Mapping):
-        return {f"{key[0].lower()}{key[1:]}": _camel(each) for key, each in value.items()}
+        return {_first_small(key): _camel(each) for key, each in value.items()}
     return [_camel(each) for each in value] if isinstance(value, list) else value
 
 
@@ -96,8 +100,20 @@ def _metric_filter(given: Parameters) -> Parameters:
 
 def _repository(given: Parameters) -> Parameters:
     tags = given.get("Tags")
-    changed = _camel({key: each for key, each in given.items() if key != "Tags"})
-    return {**changed, **({"tags": tags} if tags else {})}
+    changed = _camel({key: each for key, each in given.items() if key not in ("Tags", _EXCLUSIONS)})
+    excluded = [
+        {_first_small(key.removeprefix("ImageTagMutabilityExclusion")): value for key, value in each.items()}
+        for each in given.get(_EXCLUSIONS, ())
+    ]
+    filters = [{"filterType": each.get("filterType"), "filter": each.get("filterValue")} for each in excluded]
+    return {
+        **changed,
+        **({"imageTagMutabilityExclusionFilters": filters} if filters else {}),
+        **({"tags": tags} if tags else {}),
+    }
+
+
+_EXCLUSIONS = "ImageTagMutabilityExclusionFilters"
 
 
 def _role(given: Parameters) -> Parameters:
@@ -105,7 +121,8 @@ def _role(given: Parameters) -> Parameters:
 
 
 def _text(policy: Any) -> str:
-    return policy if isinstance(policy, str) else json.dumps(policy)
+    # a version of a policy that YAML reads as a date is written as its text
+    return policy if isinstance(policy, str) else json.dumps(policy, default=str)
 
 
 def _scaling_policy(given: Parameters) -> Parameters:
@@ -130,13 +147,44 @@ def _function(given: Parameters) -> Parameters:
     return {**known, **({"Code": {}} if "Code" in given else {})}
 
 
-_OF_FUNCTION = ("Description", "FunctionName", "Handler", "MemorySize", "Role", "Runtime", "Timeout")
+_OF_FUNCTION = (
+    *("Description", "Environment", "EphemeralStorage", "FunctionName", "Handler", "MemorySize", "PackageType", "Role"),
+    *("Runtime", "Timeout"),
+)
 """The properties of a function that its operations have under the same names."""
 
 
 def _machine(given: Parameters) -> Parameters:
-    definition = given.get("DefinitionString") or given.get("Definition") or {}
-    return {"name": given.get("StateMachineName"), "definition": _text(definition), "roleArn": given.get("RoleArn")}
+    definition = _text(given.get("DefinitionString") or given.get("Definition") or {})
+    for name, value in (given.get("DefinitionSubstitutions") or {}).items():
+        definition = definition.replace(f"${{{name}}}", str(value))
+    return {"name": given.get("StateMachineName"), "definition": definition, "roleArn": given.get("RoleArn")}
+
+
+def _project(given: Parameters) -> Parameters:
+    build = given.get("Source", {}).get("BuildSpec")
+    environment = given.get("Environment", {})
+    return {
+        **{_first_small(key): given[key] for key in _OF_PROJECT if key in given},
+        "source": {"type": given.get("Source", {}).get("Type"), **({"buildspec": build} if build else {})},
+        "artifacts": {"type": given.get("Artifacts", {}).get("Type")},
+        "environment": {_first_small(key): environment[key] for key in _OF_ENVIRONMENT if key in environment},
+    }
+
+
+_OF_PROJECT = ("Description", "EncryptionKey", "QueuedTimeoutInMinutes", "ServiceRole", "TimeoutInMinutes")
+_OF_ENVIRONMENT = ("ComputeType", "Image", "ImagePullCredentialsType", "PrivilegedMode", "Type")
+
+
+def _of_names(*names: str) -> Callable[[Parameters], Parameters]:
+    """A conversion that keeps these properties, whose operation has them under the same names."""
+    return lambda given: {key: given[key] for key in names if key in given}
+
+
+def _rule(given: Parameters) -> Parameters:
+    pattern = given.get("EventPattern")
+    known = _of_names("Description", "ScheduleExpression", "State", "RoleArn")(given)
+    return {**known, **({"EventPattern": _text(pattern)} if pattern else {})}
 
 
 KINDS: Mapping[str, Kind] = {
@@ -148,6 +196,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "AWS::CloudWatch::Alarm": Kind(service="cloudwatch", create="PutMetricAlarm", name="AlarmName"),
     "AWS::CloudWatch::Dashboard": Kind(service="cloudwatch", create="PutDashboard", name="DashboardName"),
+    "AWS::CodeBuild::Project": Kind(
+        service="codebuild", create="CreateProject", update="UpdateProject", name="name", convert=_project
+    ),
     "AWS::ECR::Repository": Kind(
         service="ecr",
         create="CreateRepository",
@@ -155,6 +206,7 @@ KINDS: Mapping[str, Kind] = {
         convert=_repository,
         elsewhere=frozenset({"EmptyOnDelete", "LifecyclePolicy", "RepositoryPolicyText"}),
     ),
+    "AWS::Events::Rule": Kind(service="events", create="PutRule", name="Name", convert=_rule),
     "AWS::IAM::Role": Kind(
         service="iam",
         create="CreateRole",
@@ -162,13 +214,19 @@ KINDS: Mapping[str, Kind] = {
         convert=_role,
         elsewhere=frozenset({"ManagedPolicyArns", "Policies"}),
     ),
+    "AWS::KMS::Alias": Kind(
+        service="kms",
+        create="CreateAlias",
+        update="UpdateAlias",
+        convert=_of_names("AliasName", "TargetKeyId"),
+    ),
     "AWS::KMS::Key": Kind(service="kms", create="CreateKey", update="", convert=_key),
     "AWS::Lambda::Function": Kind(
         service="lambda",
         create="CreateFunction",
         update="UpdateFunctionConfiguration",
         name="FunctionName",
-        only_create=frozenset({"Code"}),
+        only_create=frozenset({"Code", "PackageType"}),
         convert=_function,
     ),
     "AWS::Logs::LogGroup": Kind(
@@ -183,6 +241,14 @@ KINDS: Mapping[str, Kind] = {
     ),
     "AWS::Logs::MetricFilter": Kind(
         service="logs", create="PutMetricFilter", name="filterName", convert=_metric_filter
+    ),
+    "AWS::S3::Bucket": Kind(service="s3", create="CreateBucket", update="", name="Bucket", convert=_of_names()),
+    "AWS::SNS::Topic": Kind(service="sns", create="CreateTopic", update="", name="Name", convert=_of_names()),
+    "AWS::SSM::Parameter": Kind(
+        service="ssm",
+        create="PutParameter",
+        name="Name",
+        convert=_of_names("AllowedPattern", "DataType", "Description", "Tier", "Type", "Value"),
     ),
     "AWS::SageMaker::Endpoint": Kind(
         service="sagemaker",
@@ -210,8 +276,21 @@ KINDS: Mapping[str, Kind] = {
         elsewhere=frozenset({"EndpointArn"}),
     ),
     "AWS::SageMaker::Model": Kind(service="sagemaker", create="CreateModel", update="", name="ModelName"),
+    "AWS::SageMaker::ModelPackageGroup": Kind(
+        service="sagemaker",
+        create="CreateModelPackageGroup",
+        update="",
+        convert=_of_names("ModelPackageGroupName", "ModelPackageGroupDescription", "Tags"),
+    ),
     "AWS::Scheduler::Schedule": Kind(
         service="scheduler", create="CreateSchedule", update="UpdateSchedule", name="Name"
+    ),
+    "AWS::SecretsManager::Secret": Kind(
+        service="secretsmanager",
+        create="CreateSecret",
+        update="",
+        name="Name",
+        convert=_of_names("Description", "KmsKeyId", "SecretString"),
     ),
     "AWS::StepFunctions::StateMachine": Kind(
         service="stepfunctions", create="CreateStateMachine", name="name", convert=_machine
@@ -257,6 +336,72 @@ def _repository_policy(wish: Wanted) -> Iterator[Further]:
         yield "ecr", "SetRepositoryPolicy", {"repositoryName": wish.name.lower(), "policyText": _text(policy)}
 
 
+def _lifecycle_policy(wish: Wanted) -> Iterator[Further]:
+    yield from _repository_policy(wish)
+    if text := wish.properties.get("LifecyclePolicy", {}).get("LifecyclePolicyText"):
+        yield "ecr", "PutLifecyclePolicy", {"repositoryName": wish.name.lower(), "lifecyclePolicyText": text}
+
+
+def _of_bucket(wish: Wanted) -> Iterator[Further]:
+    """The calls of a bucket's configurations, without these: their rights are checked, and S3 has no shapes here."""
+    for name, operation in _OF_BUCKET.items():
+        if wish.properties.get(name):
+            yield "s3", operation, {"Bucket": wish.name}
+
+
+_OF_BUCKET = {
+    "BucketEncryption": "PutBucketEncryption",
+    "CorsConfiguration": "PutBucketCors",
+    "LifecycleConfiguration": "PutBucketLifecycleConfiguration",
+    "LoggingConfiguration": "PutBucketLogging",
+    "NotificationConfiguration": "PutBucketNotificationConfiguration",
+    "OwnershipControls": "PutBucketOwnershipControls",
+    "PublicAccessBlockConfiguration": "PutPublicAccessBlock",
+    "Tags": "PutBucketTagging",
+    "VersioningConfiguration": "PutBucketVersioning",
+}
+"""A bucket's properties, and the operation of each."""
+
+
+def _bucket_policy(wish: Wanted) -> Iterator[Further]:
+    policy = _text(wish.properties.get("PolicyDocument"))
+    yield "s3", "PutBucketPolicy", {"Bucket": wish.properties.get("Bucket"), "Policy": policy}
+
+
+def _topic_policies(wish: Wanted) -> Iterator[Further]:
+    value = _text(wish.properties.get("PolicyDocument"))
+    for topic in wish.properties.get("Topics", ()):
+        yield (
+            "sns",
+            "SetTopicAttributes",
+            {"TopicArn": topic, "AttributeName": "Policy", "AttributeValue": value},
+        )
+
+
+def _subscription(wish: Wanted) -> Iterator[Further]:
+    yield "sns", "Subscribe", _of_names("TopicArn", "Protocol", "Endpoint")(wish.properties)
+
+
+def _permission(wish: Wanted) -> Iterator[Further]:
+    known = _of_names("FunctionName", "Action", "Principal", "SourceArn", "SourceAccount")(wish.properties)
+    yield "lambda", "AddPermission", {**known, "StatementId": wish.logical_id}
+
+
+def _managed_policy(wish: Wanted) -> Iterator[Further]:
+    given = wish.properties
+    name = given.get("ManagedPolicyName") or wish.name
+    yield "iam", "CreatePolicy", {"PolicyName": name, "PolicyDocument": _text(given.get("PolicyDocument"))}
+    arn = f"arn:{get_partition(wish.region)}:iam::{wish.account_id}:policy/{name}"
+    for role in given.get("Roles", ()):
+        yield "iam", "AttachRolePolicy", {"RoleName": role, "PolicyArn": arn}
+
+
+def _role_policies(wish: Wanted) -> Iterator[Further]:
+    yield from _inline_policies(wish)
+    for arn in wish.properties.get("ManagedPolicyArns", ()):
+        yield "iam", "AttachRolePolicy", {"RoleName": wish.name, "PolicyArn": arn}
+
+
 def _inline_policies(wish: Wanted) -> Iterator[Further]:
     """PutRolePolicy for each policy of a role, and for each role of a policy."""
     given = wish.properties
@@ -278,11 +423,21 @@ def _inline_policies(wish: Wanted) -> Iterator[Further]:
 
 _FURTHER: Mapping[str, Callable[[Wanted], Iterator[Further]]] = {
     "AWS::ApplicationAutoScaling::ScalableTarget": _scheduled_actions,
-    "AWS::ECR::Repository": _repository_policy,
+    "AWS::ECR::Repository": _lifecycle_policy,
+    "AWS::IAM::ManagedPolicy": _managed_policy,
     "AWS::IAM::Policy": _inline_policies,
-    "AWS::IAM::Role": _inline_policies,
+    "AWS::IAM::Role": _role_policies,
+    "AWS::Lambda::Permission": _permission,
     "AWS::Logs::LogGroup": _retention,
+    "AWS::S3::Bucket": _of_bucket,
+    "AWS::S3::BucketPolicy": _bucket_policy,
+    "AWS::SNS::Subscription": _subscription,
+    "AWS::SNS::TopicPolicy": _topic_policies,
 }
+
+
+CHECKED = frozenset({*KINDS, *_FURTHER})
+"""The types whose calls are checked; what the others do is allowed to every role, and their implementation's matter."""
 
 
 def calls_to_update(wish: Wanted) -> Iterator[Call]:
@@ -323,20 +478,32 @@ def calls_to_delete(wish: Wanted) -> Iterator[Call]:
     kind, given = KINDS.get(wish.type), wish.properties
     if wish.type in _DELETED_BY:
         operation, parameters = _DELETED_BY[wish.type]
-        known = {**given, "": wish.name, _MACHINE: _machine_arn(wish)}
+        known = {**given, "": wish.name, _LOGICAL: wish.logical_id, **_arns(wish)}
         found = {name: known[key] if many is False else [known[key]] for name, (key, many) in parameters.items()}
-        yield _of(kind.service if kind else "", operation, wish, found)
+        yield _of(kind.service if kind else _service(wish.type), operation, wish, found)
     elif kind is not None and kind.name:
         operation = kind.create.replace("Create", "Delete")
         yield _of(kind.service, operation, wish, {kind.name: wish.name})
 
 
+_LOGICAL = "the logical ID"
 _MACHINE = "the state machine's ARN"
+_TOPIC = "the topic's ARN"
 
 
-def _machine_arn(wish: Wanted) -> str:
-    prefix = f"arn:{get_partition(wish.region)}:states:{wish.region}:{wish.account_id}"
-    return f"{prefix}:stateMachine:{wish.name}"
+def _arns(wish: Wanted) -> Mapping[str, str]:
+    """The ARNs that a resource of this name has as a state machine and as a topic."""
+    place = f"{wish.region}:{wish.account_id}"
+    partition = get_partition(wish.region)
+    return {
+        _MACHINE: f"arn:{partition}:states:{place}:stateMachine:{wish.name}",
+        _TOPIC: f"arn:{partition}:sns:{place}:{wish.name}",
+    }
+
+
+def _service(name: str) -> str:
+    """botocore's name of the service of a resource type that has no row in `KINDS`."""
+    return name.split("::")[1].lower()
 
 
 _DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {
@@ -346,10 +513,24 @@ _DELETED_BY: Mapping[str, tuple[str, Mapping[str, tuple[str, bool]]]] = {
     ),
     "AWS::CloudWatch::Alarm": ("DeleteAlarms", {"AlarmNames": ("", True)}),
     "AWS::CloudWatch::Dashboard": ("DeleteDashboards", {"DashboardNames": ("", True)}),
+    "AWS::Events::Rule": ("DeleteRule", {"Name": ("", False)}),
+    "AWS::KMS::Alias": ("DeleteAlias", {"AliasName": ("AliasName", False)}),
+    "AWS::Lambda::Permission": (
+        "RemovePermission",
+        {"FunctionName": ("FunctionName", False), "StatementId": (_LOGICAL, False)},
+    ),
     "AWS::Logs::MetricFilter": (
         "DeleteMetricFilter",
         {"logGroupName": ("LogGroupName", False), "filterName": ("", False)},
     ),
+    "AWS::S3::BucketPolicy": ("DeleteBucketPolicy", {"Bucket": ("Bucket", False)}),
+    "AWS::SNS::Topic": ("DeleteTopic", {"TopicArn": (_TOPIC, False)}),
+    "AWS::SSM::Parameter": ("DeleteParameter", {"Name": ("", False)}),
+    "AWS::SageMaker::ModelPackageGroup": (
+        "DeleteModelPackageGroup",
+        {"ModelPackageGroupName": ("ModelPackageGroupName", False)},
+    ),
+    "AWS::SecretsManager::Secret": ("DeleteSecret", {"SecretId": ("", False)}),
     "AWS::StepFunctions::StateMachine": ("DeleteStateMachine", {"stateMachineArn": (_MACHINE, False)}),
 }
 """The operation, and of each parameter the property (the physical name without one) and whether it is a list."""

@@ -25,7 +25,7 @@ from pathlib import Path
 from moto.cloudwatch.models import cloudwatch_backends
 from moto.core.responses import ActionResult, EmptyResult
 from moto.logs.models import logs_backends
-from moto.sagemaker.exceptions import ResourceInUseException, ResourceNotFound, ValidationError
+from moto.sagemaker.exceptions import ResourceInUseException, ValidationError
 from moto.sagemaker.models import FakeTrainingJob, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 
@@ -203,7 +203,8 @@ class Training:
         """DescribeTrainingJob."""
         job = backend.training_jobs.get(name)
         if not isinstance(job, TrainingJob):
-            raise ResourceNotFound(message="Requested resource not found.")
+            # SageMaker's code for it is the general one (sagemaker-python-sdk, session.py looks for both)
+            raise ValidationError(message="Requested resource not found.")
         return job
 
     def stop(self, backend: SageMakerModelBackend, name: str) -> None:

@@ -15,7 +15,8 @@ from tests.support.endpoints import answer, endpoint
 
 TEMPLATE: dict[str, Any] = {
     "Parameters": {
-        "Name": {"Type": "String"},
+        "Name": {"Type": "String", "AllowedPattern": "[a-z]*", "MaxLength": 8},
+        "Count": {"Type": "Number", "Default": 1, "MinValue": 1},
         "Size": {"Type": "String", "Default": "small", "AllowedValues": ["small", "large"]},
     },
     "Conditions": {"IsLarge": {"Fn::Equals": [{"Ref": "Size"}, "large"]}},
@@ -56,6 +57,10 @@ def test_an_update_of_tags_alone_is_one_and_the_same_tags_again_are_none(aws: Aw
         ([], r"Parameters: \[Name\] must have values"),
         ([*GIVEN, {"ParameterKey": "Nmae", "ParameterValue": "n"}], r"Parameters: \[Nmae\] do not exist"),
         ([*GIVEN, {"ParameterKey": "Size", "ParameterValue": "huge"}], "'Size' must be one of AllowedValues"),
+        ([{"ParameterKey": "Name", "ParameterValue": "N"}], r"'Name' must match pattern \[a-z\]\*"),
+        ([{"ParameterKey": "Name", "ParameterValue": "n" * 9}], "'Name' must contain at most 8 characters"),
+        ([*GIVEN, {"ParameterKey": "Count", "ParameterValue": "0"}], "'Count' must be a number not less than 1"),
+        ([*GIVEN, {"ParameterKey": "Count", "ParameterValue": "one"}], "'Count' must be a number"),
     ],
 )
 def test_parameters_that_do_not_fit_are_refused_at_once(aws: Aws, parameters: Any, message: str) -> None:

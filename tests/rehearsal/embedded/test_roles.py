@@ -60,6 +60,15 @@ def test_cloudformation_makes_changes_and_deletes_as_its_role(aws: Aws) -> None:
     assert settled(aws, "as-less")["StackStatus"] == "ROLLBACK_COMPLETE"
     assert "perform: logs:PutRetentionPolicy on resource" in failed(aws, "as-less")
     assert "(HandlerErrorCode: AccessDenied)" in failed(aws, "as-less")
+    types = {"Bucket": ("AWS::S3::Bucket", "s3:CreateBucket"), "Topic": ("AWS::SNS::Topic", "sns:CreateTopic")}
+    for name, (kind, action) in types.items():
+        template = {"Resources": {name: {"Type": kind}}}
+        client.create_stack(StackName=f"as-less-{name}", TemplateBody=json.dumps(template), RoleARN=less)
+        assert settled(aws, f"as-less-{name}")["StackStatus"] == "ROLLBACK_COMPLETE"
+        assert (
+            f"assumed-role/less/AWSCloudFormation is not authorized to perform: {action} on resource: arn:"
+            in failed(aws, f"as-less-{name}")
+        )
     for arn in (f"{ROLE}/execution", f"{ROLE}/absent"):
         with pytest.raises(ClientError, match=f"Role {arn} is invalid or cannot be assumed"):
             client.create_stack(StackName="as-nobody", TemplateBody=json.dumps(GROUP), RoleARN=arn)

@@ -244,11 +244,12 @@ def test_every_pattern_of_the_checked_services_can_be_read() -> None:
 
 
 def test_each_type_of_a_template_is_deleted_by_a_call_that_the_service_has() -> None:
-    target = dict.fromkeys(("ServiceNamespace", "ResourceId", "ScalableDimension"), "x")
-    for kind in templates.KINDS:
+    names = ("ServiceNamespace", "ResourceId", "ScalableDimension", "AliasName", "Bucket", "FunctionName")
+    target = dict.fromkeys((*names, "ModelPackageGroupName"), "x")
+    for kind in templates.CHECKED:
         properties = {**target, "LogGroupName": "group"}
         wish: Any = SimpleNamespace(
             type=kind, logical_id="It", name="it", properties=properties, account_id=ACCOUNT, region=REGION
         )
         for call in templates.calls_to_delete(wish):
-            assert call.operation.startswith(("Delete", "Deregister")), kind
+            assert call.operation.startswith(("Delete", "Deregister", "Remove")), kind

@@ -88,8 +88,12 @@ def test_a_script_that_fails_says_why_in_the_jobs_reason(training: Aws) -> None:
     assert "ModelArtifacts" not in done
 
 
-def test_an_empty_channel_fails_before_a_container_runs(training: Aws) -> None:
-    done = run(training, "empty", InputDataConfig=[channel("train", "nothing/")])
+def test_a_manifest_of_objects_that_are_not_there_fails_before_a_container_runs(training: Aws) -> None:
+    manifest = json.dumps([{"prefix": f"s3://{BUCKET}/"}])
+    training.client("s3").put_object(Bucket=BUCKET, Key="empty.manifest", Body=manifest.encode())
+    source = {"S3DataType": "ManifestFile", "S3Uri": f"s3://{BUCKET}/empty.manifest"}
+    given = {**channel("train", ""), "DataSource": {"S3DataSource": source}}
+    done = run(training, "empty", InputDataConfig=[given])
     assert done["FailureReason"].startswith("ClientError: Data download failed:No S3 objects found under S3 URL")
     assert [each["Status"] for each in done["SecondaryStatusTransitions"]] == ["Starting", "Downloading", "Failed"]
 
