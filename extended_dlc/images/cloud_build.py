@@ -211,12 +211,24 @@ def grant_build(
     if project.role is None:
         return
     _allow(project, ["s3:GetObject"], [f"arn:{Aws.PARTITION}:s3:::{each.bucket}/{each.key}" for each in reads])
-    for registry in ecr_registries([base]):
-        name = base.partition("/")[2].partition("@")[0].partition(":")[0]
-        arn = f"arn:{Aws.PARTITION}:ecr:{registry.region}:{registry.account}:repository/{name}"
+    for arn in _repositories_of(base):
         _allow(project, list(PULL), [arn])
     repository.grant_pull_push(project)
     _allow(project, ["ecr:DescribeImages", "ecr:DescribeImageScanFindings"], [repository.repository_arn])
+
+
+def grant_listing(project: codebuild.IProject, *, base: str) -> None:
+    """Let the build list the tags of its base's repository; nothing for a project that was imported by its name."""
+    if project.role is not None:
+        for arn in _repositories_of(base):
+            _allow(project, ["ecr:ListImages"], [arn])
+
+
+def _repositories_of(base: str) -> list[str]:
+    """The ARN of the repository of a base; none for a base in another registry than ECR."""
+    name = base.partition("/")[2].partition("@")[0].partition(":")[0]
+    registries = ecr_registries([base])
+    return [f"arn:{Aws.PARTITION}:ecr:{each.region}:{each.account}:repository/{name}" for each in registries]
 
 
 def _allow(

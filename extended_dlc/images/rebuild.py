@@ -1,4 +1,8 @@
-"""Builds an image of an `ImageStack` again by the clock, which picks up a base that was patched in place."""
+"""Builds an image of an `ImageStack` again by the clock, which picks up a base that was patched in place.
+
+The build also lists the tags of the base's repository, and says whether AWS has a newer one. AWS's own repositories let
+other accounts list them (AWS Neuron documentation, "DLC Images": `aws ecr list-images --registry-id 763104351884`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from aws_cdk import TimeZone
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from extended_dlc.images.cloud_build import SPEC, proxy_variables
+from extended_dlc.images.cloud_build import SPEC, grant_listing, proxy_variables
 from extended_dlc.images.image import ExtendedDlc
 from extended_dlc.options.build import CloudBuild
 from extended_dlc.options.sharing import Rebuilds
@@ -21,9 +25,11 @@ def build_again(home: Construct, image: ExtendedDlc, rebuilds: Rebuilds, build: 
 
     built = image.cloud_build
     assert built is not None  # noqa: S101 - built by CloudBuild
+    grant_listing(built.project, base=str(image.decided.base))
+    more = " --look-for-newer-base" + (" --only-for-newer-base" if rebuilds.only_for_newer_base else "")
     variables = {
         "PROGRAM": built.program,
-        "ARGUMENTS": built.arguments + (" --only-for-newer-base" if rebuilds.only_for_newer_base else ""),
+        "ARGUMENTS": built.arguments + more,
         "REBUILD": "<aws.scheduler.scheduled-time>",
         **proxy_variables(build),
     }

@@ -384,6 +384,48 @@ def digest_of_base(reference: str) -> str | None:
     return next((str(image["imageId"]["imageDigest"]) for image in answer["images"]), None)
 
 
+def look_for_newer_base(given: argparse.Namespace) -> None:
+    """Say whether AWS has a base of a newer release under a tag of its own, and note it in the bucket of records.
+
+    Nothing is built on it: which transformers it can carry is known by the catalogue of a newer extended-dlc.
+    """
+    reference = base_of(given)
+    found = _ECR.fullmatch(reference)
+    if found is None or "@" in reference:
+        return
+    name, _, tag = reference.partition("/")[2].partition(":")
+    asked = {"registryId": found["account"], "repositoryName": name, "filter": {"tagStatus": "TAGGED"}}
+    try:
+        pages = list(client("ecr", found["region"]).get_paginator("list_images").paginate(**asked))
+    except Exception as error:
+        say(f"the tags of {name} cannot be listed ({type(error).__name__}: {error}): newer bases are not looked for")
+        return
+    newer = newest_tag(tag, (each.get("imageTag", "") for page in pages for each in page["imageIds"]))
+    if newer is not None:
+        say(f"AWS has a newer base, {name}:{newer}: deploy with a newer extended-dlc, or name it as base=")
+    if given.records:
+        today = datetime.now(timezone.utc).date().isoformat()
+        content = {"base": reference, "newer": newer, "looked": today}
+        Records(given.records, Repository(given.repository).name).put("latest", "base", content)
+
+
+def newest_tag(tag: str, tags: Iterable[str]) -> str | None:
+    """The tag with the newest releases for the same device and the same use; None where `tag` has them itself."""
+    kind, now = _releases(tag)
+    others = [(each, *_releases(each)) for each in tags]
+    newer = [(releases, each) for each, is_of, releases in others if is_of == kind and releases > now]
+    # of one release the tag that AWS moves on, and not one of its patches
+    return min((each for releases, each in newer if releases == max(newer)[0]), key=len, default=None)
+
+
+def _releases(tag: str) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """What a tag of AWS's is for, and its releases: the framework's, and that of transformers where it has one."""
+    parts = tag.split("-")
+    kind = tuple(each for each in parts if each in ("cpu", "gpu", "ec2", "sagemaker", "neuron", "neuronx"))
+    versions = [re.fullmatch(r"(?:transformers)?(\d+(?:\.\d+)+)", each) for each in parts[:2]]
+    return kind, tuple(tuple(map(int, each[1].split("."))) for each in versions if each)
+
+
 def is_due(given: argparse.Namespace, rebuild: str | None, base_digest: str | None) -> bool:
     """Whether there is something to build: a scheduled rebuild may be for newer bases alone."""
     if not rebuild or not given.only_for_newer_base or base_digest is None:
@@ -558,6 +600,7 @@ def parser() -> argparse.ArgumentParser:
     parsed.add_argument("--advanced-parameters", action="store_true")
     parsed.add_argument("--records", metavar="BUCKET", help="where bills of materials are kept")
     parsed.add_argument("--only-for-newer-base", action="store_true", help="of rebuilds; needs --records")
+    parsed.add_argument("--look-for-newer-base", action="store_true", help="say which newer tags AWS has")
     return parsed
 
 
@@ -567,6 +610,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     url, rebuild = os.environ.get("SIGNAL"), os.environ.get("REBUILD") or None
     docker = Docker(time.monotonic() + given.seconds, os.environ.get("CDK_DOCKER") or "docker")
     try:
+        if given.look_for_newer_base:
+            look_for_newer_base(given)
         base_digest = digest_of_base(base_of(given)) if given.records else None
         if not is_due(given, rebuild, base_digest):
             say(f"{base_of(given)} is still {base_digest}: nothing is built")

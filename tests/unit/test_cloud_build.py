@@ -17,7 +17,7 @@ from aws_cdk.assertions import Match, Template
 from extended_dlc import CloudBuild, ExtendedDlc, HubModel, HuggingFaceEndpoint, LocalBuild, Network
 from extended_dlc.app.read import Raw
 from extended_dlc.app.settings import read
-from extended_dlc.programs.build_image import check_findings, hint
+from extended_dlc.programs.build_image import check_findings, hint, newest_tag
 
 BASE = (
     "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference"
@@ -156,3 +156,33 @@ def test_the_gate_refuses_by_severity_and_what_is_allowed_is_allowed_until_its_d
 )
 def test_what_a_log_says_comes_with_what_to_do(line: str, said: str) -> None:
     assert said in hint(["before", line])
+
+
+@pytest.mark.parametrize(
+    ("tag", "others", "newer"),
+    [
+        ("2.6.0-transformers4.51.3-gpu-py312-cu124-ubuntu22.04", ["-v2.0"], None),
+        ("2.6.0-gpu-py312-cu124-ubuntu22.04-ec2", ["2.9.0-gpu-py313-cu130-ubuntu24.04-sagemaker", "2.8-cpu-ec2"], None),
+        (
+            "2.6.0-transformers4.51.3-gpu-py312-cu124-ubuntu22.04",
+            [
+                "2.6.0-transformers5.5.3-cpu-py312-ubuntu22.04",
+                "2.6.0-transformers5.5.3-gpu-py312-cu126-ubuntu22.04-v1.0",
+                "2.6.0-transformers5.5.3-gpu-py312-cu126-ubuntu22.04",
+                "2.6.0-transformers4.55.0-gpu-py312-cu126-ubuntu22.04",
+                "latest",
+            ],
+            "2.6.0-transformers5.5.3-gpu-py312-cu126-ubuntu22.04",
+        ),
+        (
+            "2.9.0-cpu-py312-ubuntu22.04-sagemaker",
+            ["2.10.0-cpu-py313-amzn2023-sagemaker"],
+            "2.10.0-cpu-py313-amzn2023-sagemaker",
+        ),
+    ],
+)
+def test_a_newer_base_is_of_a_newer_release_for_the_same_device_and_use(
+    tag: str, others: list[str], newer: str | None
+) -> None:
+    listed = [tag, *(f"{tag}{each}" if each.startswith("-") else each for each in others)]
+    assert newest_tag(tag, listed) == newer

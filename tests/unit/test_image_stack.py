@@ -60,6 +60,14 @@ def test_images_are_published_for_accounts_and_an_organisation_in_each_region_an
         rebuilds=Rebuilds(schedule="cron(0 3 ? * SUN *)", failure_topic=sns.Topic(home, "Failed")),
         build=CloudBuild(gate=GATE),
     )
+    listing = [
+        json.dumps(statement["Resource"])
+        for policy in Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+        if statement["Action"] == "ecr:ListImages"
+    ]
+    assert len(listing) == 2
+    assert all("763104351884:repository/huggingface-pytorch-inference" in each for each in listing), listing
     assert stack.parameters["speech"] == "/images/speech/inference/5.23.0/cpu"
     assert stack.parameters["text"].startswith("/images/text/inference/5.23.0/cu1")
     template = Template.from_stack(stack)

@@ -232,7 +232,11 @@ def test_each_build_leaves_a_bill_of_materials_and_what_changed_and_an_old_base_
     assert "  Sand_Paper 1.0+cu124 -> 1.1" in output
     assert record("latest.cdx") == record(f"{second.replace(':', '-')}.cdx")
     later = rebuild | {"REBUILD": "2026-12-05T03:00:00Z"}
-    output, _ = codebuild.run(*arguments, "--only-for-newer-base", **later)
+    assert Image("base of another release").push(aws, "base", "2.7-gpu").status == 201
+    assert Image("newer base").push(aws, "base", "2.8").status == 201
+    output, _ = codebuild.run(*arguments, "--look-for-newer-base", "--only-for-newer-base", **later)
+    assert "AWS has a newer base, base:2.8: deploy with a newer extended-dlc, or name it as base=" in output
+    assert record("latest.base")["newer"] == "2.8"
     assert f"base:2.6 is still {digest(base.manifest)}: nothing is built" in output
     assert not any(call["arguments"][0] in ("build", "push") for call in codebuild.calls())
     assert Image("base of June").push(aws, "base", "2.6").status == 201
