@@ -7,6 +7,7 @@ the process, and an intersection of patterns can take hours, which no other thre
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import sys
 import threading
@@ -78,14 +79,13 @@ def _compiled_apart(grammar: str) -> str:
 def _main() -> None:
     """Compile the grammar on standard input, with the llguidance of the folder that is named."""
     sys.path.insert(0, sys.argv[1])
-    from llguidance import LLMatcher
-
+    matcher = importlib.import_module("llguidance").LLMatcher
     print(_BEGUN, flush=True)
     grammar, found = sys.stdin.buffer.read().decode(), []
     began = time.process_time()
 
     def compile_it() -> None:
-        found.append(LLMatcher.validate_grammar(grammar))
+        found.append(matcher.validate_grammar(grammar))
 
     threading.stack_size(STACK_BYTES)
     thread = threading.Thread(target=compile_it)
