@@ -71,7 +71,13 @@ def require_same_template(ours: Path, by_hand: Path) -> None:
     """The comparison is void unless both make the same resources and outputs."""
     templates = [json.loads((out / "EndpointStack.template.json").read_text()) for out in (ours, by_hand)]
     for template in templates:
-        template["Resources"].pop("CDKMetadata", None)
+        resources = template["Resources"]
+        resources.pop("CDKMetadata", None)
+        roles = {name for name, each in resources.items() if each["Type"] == "AWS::IAM::Role"}
+        for each in resources.values():
+            # By hand a resource waits for its role twice: a property names it, and the CDK's dependency on a role.
+            if "DependsOn" in each:
+                each["DependsOn"] = sorted({*each["DependsOn"]} - roles)
     if templates[0] != templates[1]:
         raise SystemExit("the two apps make different templates: bring benchmarks/synth_by_hand.py up to date")
 
