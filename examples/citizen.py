@@ -1,6 +1,9 @@
 """An endpoint among other constructs of the CDK: an API, a state machine, events, alarms, another region and account.
 
-npx cdk deploy --all --app "python3 examples/citizen.py"
+npx cdk deploy --all --app "python3 examples/citizen.py" -c account=111111111111 -c another=222222222222
+
+The rehearsal deploys to one account, and knows no stages of API Gateway: extended-dlc rehearse with
+--app "python3 examples/citizen.py" --ignore AWS::ApiGateway::Stage -c account=123456789012 -c another=123456789012
 """
 
 from typing import cast
@@ -21,9 +24,14 @@ from constructs import Construct
 
 from extended_dlc import ExtendedDlc, HuggingFaceEndpoint, InvokableEndpoint, Monitoring, Network, RealTime
 
-HERE = cdk.Environment(account="111111111111", region="us-east-1")
-ELSEWHERE = cdk.Environment(account="111111111111", region="eu-west-1")
-ANOTHERS = cdk.Environment(account="222222222222", region="us-east-1")
+
+class Stage(cdk.Stack):
+    """What another team says to this one through Systems Manager: which stage of development this is."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, env: cdk.Environment) -> None:
+        """Define the parameter."""
+        super().__init__(scope, construct_id, env=env)
+        ssm.StringParameter(self, "Stage", parameter_name="/speech/stage", string_value="test")
 
 
 class Serving(cdk.Stack):
@@ -49,6 +57,7 @@ class Serving(cdk.Stack):
             network=Network(vpc=vpc),
             monitoring=Monitoring(),
         )
+        cdk.CfnOutput(self, "Name", value=self.endpoint.endpoint_name, export_name="EndpointName")
         # the security group that the containers got is the other side of any other construct's connections
         self.endpoint.connections.allow_to(ec2.Peer.ipv4("10.1.0.0/16"), ec2.Port.tcp(443))
         proxy = ec2.SecurityGroup(self, "Proxy", vpc=vpc)
@@ -125,11 +134,18 @@ class Operators(cdk.Stack):
 
 def build(app: cdk.App) -> None:
     """Define the stacks."""
-    serving = Serving(app, "Serving", env=HERE)
-    Operators(app, "Operators", serving=serving, env=HERE)
-    Callers(app, "Callers", endpoint=serving.endpoint, env=HERE)
+    account = app.node.try_get_context("account") or "111111111111"
+    another = app.node.try_get_context("another") or "222222222222"
+    here = cdk.Environment(account=account, region="us-east-1")
+    serving = Serving(app, "Serving", env=here)
+    serving.node.add_dependency(Stage(app, "Stage", env=here))
+    Operators(app, "Operators", serving=serving, env=here)
+    Callers(app, "Callers", endpoint=serving.endpoint, env=here)
     # SageMaker pulls an image from its own account and region: it is published beside each endpoint
-    for name, env in {"Elsewhere": ELSEWHERE, "Anothers": ANOTHERS}.items():
+    for name, env in {
+        "Elsewhere": cdk.Environment(account=account, region="eu-west-1"),
+        "Anothers": cdk.Environment(account=another, region="us-east-1"),
+    }.items():
         stack = cdk.Stack(app, name, env=env)
         endpoint = HuggingFaceEndpoint(
             stack,
@@ -140,17 +156,17 @@ def build(app: cdk.App) -> None:
             endpoint_name="bloom",
         )
         # called from the first region and account
-        Callers(app, f"CallersOf{name}", endpoint=endpoint, env=HERE)
-    imports = cdk.Stack(app, "Imports", env=HERE)
+        Callers(app, f"CallersOf{name}", endpoint=endpoint, env=here)
     imported = InvokableEndpoint.from_endpoint_attributes(
-        imports,
+        serving,
         "Imported",
         endpoint_arn="arn:aws:sagemaker:eu-west-1:333333333333:endpoint/theirs",
-        security_groups=[ec2.SecurityGroup.from_security_group_id(imports, "Group", "sg-0123")],
+        security_groups=[ec2.SecurityGroup.from_security_group_id(serving, "Group", "sg-0123")],
     )
-    Callers(app, "CallersOfImported", endpoint=imported, env=HERE)
-    named = InvokableEndpoint.from_endpoint_name(imports, "Named", cdk.Fn.import_value("EndpointName"))
-    Callers(app, "CallersOfNamed", endpoint=named, env=HERE)
+    Callers(app, "CallersOfImported", endpoint=imported, env=here)
+    named = InvokableEndpoint.from_endpoint_name(serving, "Named", cdk.Fn.import_value("EndpointName"))
+    callers = Callers(app, "CallersOfNamed", endpoint=named, env=here)
+    callers.node.add_dependency(serving)
 
 
 if __name__ == "__main__":
