@@ -55,7 +55,7 @@ ADAPTED = (
     (r"s3://MyBucket/", lambda found: "s3://my-bucket/"),
     (r"s3://output-bucket", lambda found: "s3://my-bucket"),
     (
-        r"arn:aws:sagemaker:[a-z0-9-]+:000000000000:(?:x-x/foobar|training-job/blah)(?:-\{i\}|2)?",
+        r"arn:aws:sagemaker:[^:\"]+:000000000000:(?:x-x/(?:foobar|barfoo)|training-job/blah)(?:-\{i\}|2)?",
         lambda found: "arn:aws:iam::123456789012:role/FakeRole",
     ),
     (r"\.ecr\.us-east-2\.", lambda found: ".ecr.us-east-1."),

@@ -346,8 +346,8 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
         value = _taken(output.get("Value"), known.holds)
         if known.holds(output.get("Condition")) and (gone := references(value, left_out)):
             raise ValidationError(
-                message=f"Template format error: Unresolved resource dependencies [{', '.join(sorted(gone))}] in the "
-                "Outputs block of the template"
+                message=f"Unresolved resource dependencies [{', '.join(sorted(gone))}] in the Outputs block of the "
+                "template"
             )
     return known
 

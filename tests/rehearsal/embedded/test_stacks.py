@@ -186,14 +186,14 @@ def test_a_model_before_its_role_s_policy_is_refused(aws: Aws) -> None:
 
 def test_a_call_returns_while_resources_are_being_made(aws: Aws) -> None:
     client, started = aws.client("cloudformation"), time.monotonic()
-    client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow", LOADING="4")))
+    client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow", LOADING="4")), **ACKNOWLEDGED)
     assert time.monotonic() - started < 3.5
     assert client.describe_stacks(StackName="slow")["Stacks"][0]["StackStatus"] == "CREATE_IN_PROGRESS"
     assert ("Endpoint", "CREATE_IN_PROGRESS", "") in events(aws, "slow")
     with pytest.raises(ClientError, match="CREATE_IN_PROGRESS state and can not be updated"):
         client.update_stack(StackName="slow", TemplateBody="{}")
     with pytest.raises(ClientError, match="already exists"):
-        client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow")))
+        client.create_stack(StackName="slow", TemplateBody=json.dumps(serving(aws, "slow")), **ACKNOWLEDGED)
     assert settled(aws, "slow")["StackStatus"] == "CREATE_COMPLETE"
 
 
@@ -218,7 +218,9 @@ def repository(name: str, **options: Any) -> Template:
 
 
 def test_a_repository_keeps_its_settings_and_its_uri_is_awss(aws: Aws) -> None:
-    lifecycle = {"LifecyclePolicyText": '{"rules": []}'}
+    untagged = {"tagStatus": "untagged", "countType": "imageCountMoreThan", "countNumber": 5}
+    rule = {"rulePriority": 1, "selection": untagged, "action": {"type": "expire"}}
+    lifecycle = {"LifecyclePolicyText": json.dumps({"rules": [rule]})}
     template: Template = {
         "Resources": {
             "Repo": {
@@ -239,7 +241,10 @@ def test_a_repository_keeps_its_settings_and_its_uri_is_awss(aws: Aws) -> None:
     described = ecr.describe_repositories(repositoryNames=[values["Name"]])["repositories"][0]
     assert described["imageScanningConfiguration"] == {"scanOnPush": True}
     assert described["imageTagMutability"] == "IMMUTABLE"
-    assert ecr.get_lifecycle_policy(repositoryName=values["Name"])["lifecyclePolicyText"] == '{"rules": []}'
+    assert (
+        ecr.get_lifecycle_policy(repositoryName=values["Name"])["lifecyclePolicyText"]
+        == lifecycle["LifecyclePolicyText"]
+    )
     Image("kept").push(aws, values["Name"], "v1")
     template["Resources"]["Repo"]["Properties"]["ImageTagMutability"] = "MUTABLE"
     assert outputs(deploy(aws, "repository", template, update=True)) == values
@@ -272,6 +277,9 @@ def test_deletion_empties_what_says_so_keeps_what_says_so_and_fails_on_the_rest(
     assert {"del-emptied", "del-full", "del-kept"} & set(aws.left()["repositories"]) == {"del-kept"}
 
 
+ACKNOWLEDGED = {"Capabilities": ["CAPABILITY_IAM"]}
+"""Of a template with a role."""
+
 GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
     # type to properties, and the call that deletes the resource outside the stack, with the parameter for its name
     "AWS::CloudWatch::Alarm": (
@@ -282,6 +290,7 @@ GONE: dict[str, tuple[dict[str, Any], str, str, str]] = {
             "MetricName": "M",
             "Period": 60,
             "Statistic": "Sum",
+            "Threshold": 1,
         },
         *("cloudwatch", "delete_alarms", "AlarmNames"),
     ),
@@ -487,7 +496,8 @@ def test_a_parameter_of_the_store_is_read_again_at_each_update_and_a_reference_w
     stack = deploy(aws, "moves", template)
     assert stack["Parameters"] == [{"ParameterKey": "Typed", "ParameterValue": "/moves/text", "ResolvedValue": "first"}]
     first = physical(aws, "moves")
-    kept = {"StackName": "moves", "Parameters": [{"ParameterKey": "Typed", "UsePreviousValue": True}]}
+    parameters = [{"ParameterKey": "Typed", "UsePreviousValue": True}]
+    kept: dict[str, Any] = {"StackName": "moves", "Parameters": parameters, **ACKNOWLEDGED}
     with pytest.raises(ClientError, match="No updates are to be performed"):
         client.update_stack(**kept, UsePreviousTemplate=True)
 
@@ -521,7 +531,7 @@ def test_a_parameter_of_the_store_is_read_again_at_each_update_and_a_reference_w
 def test_a_change_set_tells_what_would_be_replaced_and_does_it_when_executed(aws: Aws) -> None:
     deploy(aws, "changing", serving(aws, "changing", GREETING="a"))
     client, new = aws.client("cloudformation"), serving(aws, "changing", GREETING="b")
-    client.create_change_set(StackName="changing", ChangeSetName="b", TemplateBody=json.dumps(new))
+    client.create_change_set(StackName="changing", ChangeSetName="b", TemplateBody=json.dumps(new), **ACKNOWLEDGED)
     described = client.describe_change_set(StackName="changing", ChangeSetName="b")
     changes = {
         each["ResourceChange"]["LogicalResourceId"]: each["ResourceChange"]["Replacement"]
