@@ -256,9 +256,9 @@ _FOLDERS = ("cloudformation", "ecr", "sagemaker")
 
 
 def _outcomes(moto: Path, folder: Path, url: str, only: str) -> dict[str, str | None]:
-    told, blobs = folder / "outcomes.jsonl", folder / "state" / "blobs" / "sha256"
-    told.touch()
-    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(told), blobs=str(blobs)))
+    record, blobs = folder / "outcomes.jsonl", folder / "state" / "blobs" / "sha256"
+    record.touch()
+    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(record), blobs=str(blobs)))
     _copy(moto, folder)
     environment = {
         **os.environ,
@@ -272,7 +272,7 @@ def _outcomes(moto: Path, folder: Path, url: str, only: str) -> dict[str, str | 
     command = [sys.executable, "-m", "pytest", *arguments, *FILES]
     done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603 - own arguments
     outcomes: dict[str, str | None] = {}
-    for line in told.read_text().splitlines():
+    for line in record.read_text().splitlines():
         test, failure = json.loads(line)
         outcomes[test] = failure or outcomes.get(test)
     if not outcomes:

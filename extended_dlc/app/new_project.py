@@ -155,5 +155,5 @@ def _check(settings: dict[str, Any]) -> None:
 
 def _as_option(problem: str) -> str:
     """A problem of the settings in the words of the command that writes them."""
-    place, _, rule = problem.partition(" ")
-    return f"'{_OPTIONS[place]}' {rule.replace('): ', ') ', 1)}" if place in _OPTIONS else problem
+    option, _, rule = problem.partition(" ")
+    return f"'{_OPTIONS[option]}' {rule.replace('): ', ') ', 1)}" if option in _OPTIONS else problem

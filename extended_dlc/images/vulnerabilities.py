@@ -48,8 +48,8 @@ def look_up(bill: Mapping[str, Any], *, database: str = OSV, timeout: float = 30
     with ThreadPoolExecutor(max_workers=8) as several:
         advisories = several.map(ask.advisory, names)
         known = [(name, advisory) for name, advisory in zip(names, advisories, strict=True)]
-    told = _each_once([(name, advisory) for name, advisory in known if not advisory.get("withdrawn")])
-    return [_described(name, advisory, affected[name]) for name, advisory in told]
+    reported = _each_once([(name, advisory) for name, advisory in known if not advisory.get("withdrawn")])
+    return [_described(name, advisory, affected[name]) for name, advisory in reported]
 
 
 def _each_once(known: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -67,7 +67,7 @@ def _each_once(known: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str
 def lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The vulnerabilities for a person, a line each, the worst first."""
     order = ["critical", "high", "medium", "low"]
-    rank = {name: place for place, name in enumerate(order)}
+    rank = {name: number for number, name in enumerate(order)}
 
     def severity(each: Mapping[str, Any]) -> str:
         return str((each.get("ratings") or [{}])[0].get("severity") or "unknown")

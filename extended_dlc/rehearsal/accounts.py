@@ -25,8 +25,8 @@ class Account:
     @property
     def environment(self) -> Mapping[str, str]:
         """The environment variables of a client of this account."""
-        own = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
-        return {**aws_environment(self.port), **own}
+        credentials = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        return {**aws_environment(self.port), **credentials}
 
     def service(self, service: str) -> Any:
         """A boto3 client of this account."""

@@ -167,8 +167,8 @@ def left(service: Service, regions: Iterable[str], before: Deployed) -> Left:
             if stack["StackName"] != _BOOTSTRAP and not named & kept:
                 others.add(Resource(type=STACK, name=stack["StackName"], region=region))
         for row in _LISTED:
-            there = {Resource(type=row.type, name=name, region=region) for name in _names(service, row, region)}
-            others |= there & before.resources if row.only_of_stacks else there
+            found = {Resource(type=row.type, name=name, region=region) for name in _names(service, row, region)}
+            others |= found & before.resources if row.only_of_stacks else found
     return Left(kept=tuple(sorted(kept)), others=tuple(sorted(others - kept - before.bootstrap)))
 
 

@@ -92,9 +92,11 @@ def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
         bases = _base_images(stage, looked)
         if looked.models:
             _models(stage, looked.models)
-        stage.put_in_front({str(dlc_repository(image)): own for image, own in bases.items()}, looked.by_name)
+        stage.put_in_front({str(dlc_repository(image)): stand_in for image, stand_in in bases.items()}, looked.by_name)
         run = looked.assembly.images_run()
-        _put_where_aws_has_them(stage, {image: own for image, own in bases.items() if publish_all or image in run})
+        _put_where_aws_has_them(
+            stage, {image: stand_in for image, stand_in in bases.items() if publish_all or image in run}
+        )
     stage.cdk("cdk bootstrap", "bootstrap", *(f"aws://{ACCOUNT}/{region}" for region in looked.regions))
     stage.cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
 
@@ -159,8 +161,8 @@ def _lookups(folder: Path) -> dict[str, Any]:
 def _unknown_types(assembly: Assembly, ignore: Iterable[str]) -> list[str]:
     types = assembly.types()
     if strange := sorted(set(ignore) - set(types)):
-        there = ", ".join(types)
-        return [f"'--ignore' ({strange[0]}) is not a type of the app's resources: it has {there}"]
+        names = ", ".join(types)
+        return [f"'--ignore' ({strange[0]}) is not a type of the app's resources: it has {names}"]
     unknown = sorted(set(types) - set(known_types()) - set(ignore))
     if not unknown:
         return []
@@ -217,17 +219,17 @@ def _models(stage: Stage, models: tuple[TinyModel, ...]) -> None:
 
 def _put_where_aws_has_them(stage: Stage, bases: Mapping[str, str]) -> None:
     """Push the stand-ins to the embedded ECR as AWS's images: endpoints run them, and the doctor looks them up."""
-    images = {image: own for image, own in bases.items() if "/" in image and image[:12].isdigit()}
+    images = {image: stand_in for image, stand_in in bases.items() if "/" in image and image[:12].isdigit()}
     if not images:
         return
     with stage.report.step("put the stand-ins into AWS's own registry") as step:
-        for image, own in images.items():
+        for image, stand_in in images.items():
             host, _, name = image.partition("/")
             repository, _, tag = name.partition("@")[0].partition(":")
             account, region = host[:12], host.split(".")[3]
             stage.client.make_public_repository(repository, account=account, region=region)
-            stage.engine.push(own, f"127.0.0.1:{stage.client.port}/{repository}:{tag}")
-        step.proof = "\n".join(f"{image} is {own}" for image, own in images.items())
+            stage.engine.push(stand_in, f"127.0.0.1:{stage.client.port}/{repository}:{tag}")
+        step.proof = "\n".join(f"{image} is {stand_in}" for image, stand_in in images.items())
 
 
 def _ask_all(stage: Stage, region: str, looked: Looked) -> None:
@@ -254,9 +256,9 @@ def _model_of(sagemaker: Any, endpoint: str, component: str | None, looked: Look
     container: Mapping[str, Any] = described.get("PrimaryContainer") or next(
         iter(described.get("Containers") or []), {}
     )
-    told = set((container.get("Environment") or {}).values())
+    values = set((container.get("Environment") or {}).values())
     alone = looked.models[0] if len(looked.models) == 1 else None
-    return next((each for each in looked.models if each.asked.id in told), alone)
+    return next((each for each in looked.models if each.asked.id in values), alone)
 
 
 def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model: TinyModel | None) -> str:
@@ -281,12 +283,14 @@ def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model:
     )
     shown = f"extended-dlc {shlex.join(command)}"
     try:
-        told = json.loads(done.stdout)
+        result = json.loads(done.stdout)
     except ValueError:
         raise RuntimeError(f"{shown}\n{done.stderr.strip() or done.stdout.strip()}") from None
-    if told["status"] == "answered":
-        answer = told["answer"] if isinstance(told["answer"], str) else json.dumps(told["answer"], ensure_ascii=False)
+    if result["status"] == "answered":
+        answer = (
+            result["answer"] if isinstance(result["answer"], str) else json.dumps(result["answer"], ensure_ascii=False)
+        )
         return f"{shown}\n→ {answer[:_SHOWN]}{'…' if len(answer) > _SHOWN else ''}"
-    if _REFUSED.search(str(told["error"])):
-        return f"{shown}\n→ the model's server refuses this request: {told['error'][:_SHOWN]}"
-    raise RuntimeError(f"{shown}\n→ {told['error']}")
+    if _REFUSED.search(str(result["error"])):
+        return f"{shown}\n→ the model's server refuses this request: {result['error'][:_SHOWN]}"
+    raise RuntimeError(f"{shown}\n→ {result['error']}")

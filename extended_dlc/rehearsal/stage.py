@@ -281,15 +281,15 @@ class Stage:
         )
 
     def _cdk_cli(self) -> Cdk:
-        own = self.project
-        if own is None:
+        project = self.project
+        if project is None:
             app = f"--app={shlex.quote(sys.executable)} -m extended_dlc.app"
             options: tuple[str, ...] = (
                 () if is_shipped(self.app) else (app, f"--context=settings={self._settings_file}")
             )
             settings: Path | None = self._settings_file
         else:
-            options = (f"--app={own.command}", *(f"--context={each}" for each in own.context))
+            options = (f"--app={project.command}", *(f"--context={each}" for each in project.context))
             settings = None
         return Cdk(
             program=tuple(find_cli(self.app)),

@@ -113,9 +113,9 @@ def test_a_type_to_ignore_that_the_app_has_not_is_a_mistake(tmp_path: Path) -> N
 
 
 def test_every_type_that_our_own_constructs_make_is_known(known: list[str]) -> None:
-    own = ("AWS::SageMaker::Endpoint", "AWS::ECR::Repository", "AWS::CDK::Metadata", "Custom::ExtendedDlcProof")
+    of_library = ("AWS::SageMaker::Endpoint", "AWS::ECR::Repository", "AWS::CDK::Metadata", "Custom::ExtendedDlcProof")
     others = ("Custom::CDKECRDeployment", "AWS::S3::BucketPolicy", "AWS::DynamoDB::Table", "AWS::Lambda::Function")
-    assert {*own, *others} <= set(known)
+    assert {*of_library, *others} <= set(known)
     assert not {"AWS::Cognito::UserPool", "Custom::Mine", "?"} & set(known)
 
 
@@ -217,9 +217,9 @@ def test_an_app_is_found_run_and_refused_with_the_way_out(tmp_path: Path, monkey
         Project.find(tmp_path, "true", ("model",))
     (tmp_path / "cdk.json").write_text(json.dumps({"app": "python3 of_file.py", "context": {"a": 1}}))
     (tmp_path / "cdk.context.json").write_text(json.dumps({"b": 2}))
-    own = Project.find(tmp_path, context=("a=3",))
-    assert own.command == "python3 of_file.py"
-    assert own.known_context == {"a": "3", "b": 2}
+    found = Project.find(tmp_path, context=("a=3",))
+    assert found.command == "python3 of_file.py"
+    assert found.known_context == {"a": "3", "b": 2}
     log = tmp_path / "log"
     writes = 'mkdir -p "$CDK_OUTDIR" && echo "$CDK_CONTEXT_JSON" > "$CDK_OUTDIR/manifest.json"'
     Project.find(tmp_path, writes).synthesize(tmp_path / "out", log)

@@ -59,14 +59,14 @@ def train(run: Run, folder: Path, example: str, model: Path, *arguments: str) ->
 def adapter(run: Run, models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which the LoRA example ran, and what it said."""
     folder = tmp_path_factory.mktemp("lora")
-    told = train(run, folder, "causal_lm_lora", models / "bloom", "--max_steps=8", "--learning_rate=0.02")
-    return folder, told
+    output = train(run, folder, "causal_lm_lora", models / "bloom", "--max_steps=8", "--learning_rate=0.02")
+    return folder, output
 
 
 @pytest.mark.thorough
 def test_the_language_model_learns_and_leaves_an_adapter(adapter: tuple[Path, str], models: Path) -> None:
-    folder, told = adapter
-    found = losses(told)
+    folder, output = adapter
+    found = losses(output)
     assert len(found) == 8
     assert sum(found[-2:]) < 0.95 * sum(found[:2])
     configuration = json.loads((folder / "output/adapter_config.json").read_text())
@@ -100,8 +100,8 @@ def test_the_image_merges_an_adapter_into_a_model_that_answers_the_same(
     output = adapter[0] / "output"
     # the adapter's base is a folder here, which has no revisions: the name of one is passed over by transformers
     environment = {"HF_MODEL_ID": str(models / "bloom"), "HF_MODEL_REVISION": "a" * 40, "HF_TASK": "text-generation"}
-    told = run(tmp_path, "-c", AROUND, str(EXAMPLES / "causal_lm_lora/evaluate.py"), str(output), **environment)
-    revision, beside, merged, files, record = json.loads(told.splitlines()[-1])
+    printed = run(tmp_path, "-c", AROUND, str(EXAMPLES / "causal_lm_lora/evaluate.py"), str(output), **environment)
+    revision, beside, merged, files, record = json.loads(printed.splitlines()[-1])
     assert revision == "a" * 40
     assert merged == pytest.approx(beside, rel=1e-4)
     assert {"config.json", "model.safetensors", "tokenizer.json", "extended_dlc_training.json"} <= set(files)
@@ -118,8 +118,8 @@ def test_a_classifier_learns_and_resumes_from_its_last_whole_checkpoint(run: Run
     arguments = ("--learning_rate=0.01", "--save_steps=4")
     train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=4", *arguments)
     (tmp_path / "checkpoints/checkpoint-90").mkdir()  # a container that was stopped while it saved
-    told = train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=9", *arguments)
-    assert len(losses(told)) == 5  # of nine steps four were made before
+    printed = train(run, tmp_path, "classification", models / "bert-classifier", "--max_steps=9", *arguments)
+    assert len(losses(printed)) == 5  # of nine steps four were made before
     assert json.loads((tmp_path / "output/config.json").read_text())["id2label"] == {"0": "NEGATIVE", "1": "POSITIVE"}
     metrics = json.loads((tmp_path / "output/metrics.json").read_text())
     assert 0 <= metrics["eval_accuracy"] <= 1
@@ -146,8 +146,8 @@ def test_whisper_learns_from_the_folders_of_a_job(run: Run, models: Path, tmp_pa
     }
     script = str(EXAMPLES / "whisper/train.py")
     arguments = ("--max_steps=3", "--generation_max_length=12", f"--checkpoints={tmp_path / 'checkpoints'}")
-    told = run(tmp_path, script, *arguments, "--learning_rate=0.01", **environment)
-    found = losses(told)
+    printed = run(tmp_path, script, *arguments, "--learning_rate=0.01", **environment)
+    found = losses(printed)
     assert found[-1] < found[0]
     metrics = json.loads((tmp_path / "measured/metrics.json").read_text())
     assert metrics["eval_wer"] >= 0
@@ -221,10 +221,10 @@ def test_a_channel_without_a_file_is_refused_before_the_script_starts(tmp_path: 
         )
         return done.returncode, done.stdout + done.stderr.strip().rpartition("\n")[2]
 
-    code, told = start()
+    code, printed = start()
     assert code == 1
-    assert told.startswith(f"RuntimeError: channel 'train' has no file in {tmp_path}/data/train: upload")
-    assert "ShardedByS3Key" not in told
+    assert printed.startswith(f"RuntimeError: channel 'train' has no file in {tmp_path}/data/train: upload")
+    assert "ShardedByS3Key" not in printed
     (config / "resourceconfig.json").write_text(json.dumps({"hosts": ["algo-1", "algo-2"]}))
     assert "no more hosts than objects" in start()[1]
     (tmp_path / "data" / "train" / "one.jsonl").touch()
@@ -234,7 +234,7 @@ def test_a_channel_without_a_file_is_refused_before_the_script_starts(tmp_path: 
 def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_measurement_leaves_no_record(
     run: Run, tmp_path: Path
 ) -> None:
-    told = run(
+    printed = run(
         tmp_path,
         "-c",
         "import extended_dlc_training as layer, pathlib\n"
@@ -242,17 +242,17 @@ def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_meas
         "try:\n layer.merge_adapter(pathlib.Path('.'))\n"
         "except RuntimeError as error: print(error)",
     )
-    assert told.startswith("None\n")
-    assert "the script left no adapter_config.json" in told
-    assert "leave adapter= out" in told
+    assert printed.startswith("None\n")
+    assert "the script left no adapter_config.json" in printed
+    assert "leave adapter= out" in printed
     assert list(tmp_path.iterdir()) == []
 
 
 def test_of_several_hosts_the_first_alone_is_asked_for_the_adapter(run: Run, tmp_path: Path) -> None:
     program = "import extended_dlc_training as layer; print(layer.is_first_host())"
-    told = []
+    answers = []
     for current in ("algo-1", "algo-2", None):
         hosts = {"current_host": current, "hosts": ["algo-1", "algo-2"]} if current else {}
         (tmp_path / "resourceconfig.json").write_text(json.dumps(hosts))
-        told.append(run(tmp_path, "-c", program, SM_INPUT_CONFIG_DIR=str(tmp_path)).strip())
-    assert told == ["True", "False", "True"]
+        answers.append(run(tmp_path, "-c", program, SM_INPUT_CONFIG_DIR=str(tmp_path)).strip())
+    assert answers == ["True", "False", "True"]

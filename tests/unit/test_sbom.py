@@ -146,11 +146,11 @@ def test_known_vulnerabilities_are_told_and_added_to_the_bill_and_decide_on_noth
     )
     assert [each["severity"] for each in worst["ratings"]] == ["high"]
     assert (other["id"], other["description"]) == (BARE, "Stops the process.")
-    told = " ".join(done.stderr.split())
-    assert f"high {GHSA} (CVE-2026-7) in boto3 " in told
-    assert "Reads files of the host; fixed in 99.1" in told
-    assert f"unknown {BARE} in pydantic " in told
-    assert "2 known vulnerabilities in " in told
+    report = " ".join(done.stderr.split())
+    assert f"high {GHSA} (CVE-2026-7) in boto3 " in report
+    assert "Reads files of the host; fixed in 99.1" in report
+    assert f"unknown {BARE} in pydantic " in report
+    assert "2 known vulnerabilities in " in report
 
 
 def test_a_database_that_cannot_be_reached_is_said_and_is_no_failure(engine: Path) -> None:

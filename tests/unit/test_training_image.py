@@ -91,10 +91,10 @@ def test_the_image_is_built_from_the_shared_installer_and_its_own_files_alone(st
         "MODEL_TYPES": "bloom",
     }
     assert "dockerBuildTarget" not in source
-    there = {str(file.relative_to(context)) for file in context.rglob("*") if file.is_file()}
+    existing = {str(file.relative_to(context)) for file in context.rglob("*") if file.is_file()}
     dockerfile = (context / "training/Dockerfile").read_text().replace("\\\n", " ")
     copied = {word for line in dockerfile.splitlines() if line.startswith("COPY ") for word in line.split()[1:-1]}
-    assert there == copied | {"training/Dockerfile"}
+    assert existing == copied | {"training/Dockerfile"}
     assert (context / "inference/install.py").read_bytes() == (ROOT / "docker/inference/install.py").read_bytes()
 
 
@@ -124,7 +124,7 @@ def test_an_endpoint_refuses_the_image_and_a_job_refuses_one_that_serves(stack: 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"family": "training", "server": "stock"}, r"'server' \(stock\) does not go with the training family"),
         (
@@ -141,8 +141,8 @@ def test_an_endpoint_refuses_the_image_and_a_job_refuses_one_that_serves(stack: 
         ({"family": "training", "base": NEWEST}, r"is a tag alone: write the image's whole reference"),
     ],
 )
-def test_options_that_contradict_the_family_are_refused(stack: Stack, options: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_options_that_contradict_the_family_are_refused(stack: Stack, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ExtendedDlc(stack, "Image", transformers="5.24.0", **options)
 
 
@@ -161,7 +161,9 @@ def test_gpus_that_the_base_cannot_drive_are_refused_and_a_cpu_is_noted(stack: S
     with pytest.raises(ValueError, match=r"'instance_type' \(ml\.p3\.2xlarge\) has GPUs .*cannot drive.*7\.5"):
         trains_on(stack, image, "ml.p3.2xlarge")
     trains_on(stack, image, "ml.m5.xlarge")
-    Annotations.from_stack(stack).has_warning("/Test", Match.string_like_regexp("has no GPU.*it trains there, slowly"))
+    Annotations.from_stack(stack).has_warning(
+        "/Test/mlm5xlarge", Match.string_like_regexp("has no GPU.*it trains there, slowly")
+    )
 
 
 def test_settings_with_endpoints_refuse_it_with_the_way_out(shipped_settings: dict[str, Any]) -> None:

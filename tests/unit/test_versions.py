@@ -14,8 +14,8 @@ def test_an_example_synthesises_to_the_same_template_under_each_node(tmp_path: P
     runs = {}
     for version in NODES:
         program = node(version)
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-        assert told.strip() == f"v{version}"
+        printed = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        assert printed.strip() == f"v{version}"
         runs[version] = subprocess.Popen(
             [sys.executable, SMALL],
             env=environment(tmp_path / version, program),

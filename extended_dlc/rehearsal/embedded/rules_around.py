@@ -171,8 +171,8 @@ def _schedule_expression(world: World, given: Parameters) -> str | None:
 
 def _schedule_role(world: World, given: Parameters) -> str | None:
     # aws:SourceArn is the schedule's group (EventBridge Scheduler user guide, "Confused deputy prevention")
-    place = f"arn:{get_partition(world.region)}:scheduler:{world.region}:{world.account_id}"
-    source = f"{place}:schedule-group/{given.get('GroupName', 'default')}"
+    prefix = f"arn:{get_partition(world.region)}:scheduler:{world.region}:{world.account_id}"
+    source = f"{prefix}:schedule-group/{given.get('GroupName', 'default')}"
     if world.trusts(given["Target"]["RoleArn"], "scheduler.amazonaws.com", source=source):
         return None
     return "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
@@ -181,8 +181,8 @@ def _schedule_role(world: World, given: Parameters) -> str | None:
 def _machine_role(world: World, given: Parameters) -> str | None:
     arn = given.get("roleArn")
     # aws:SourceArn is the state machine (Step Functions developer guide, "Cross-service confused deputy prevention")
-    place = f"arn:{get_partition(world.region)}:states:{world.region}:{world.account_id}"
-    source = given.get("stateMachineArn") or f"{place}:stateMachine:{given.get('name', 'embedded')}"
+    prefix = f"arn:{get_partition(world.region)}:states:{world.region}:{world.account_id}"
+    source = given.get("stateMachineArn") or f"{prefix}:stateMachine:{given.get('name', 'embedded')}"
     if arn is None or world.trusts(arn, "states.amazonaws.com", source=source):
         return None
     return (
@@ -200,8 +200,8 @@ def _function_role(world: World, given: Parameters) -> str | None:
 def _project_role(world: World, given: Parameters) -> str | None:
     arn = given.get("serviceRole")
     # aws:SourceArn is the project (CodeBuild user guide, "Cross-service confused deputy prevention")
-    place = f"arn:{get_partition(world.region)}:codebuild:{world.region}:{world.account_id}"
-    if arn is None or world.trusts(arn, "codebuild.amazonaws.com", source=f"{place}:project/{given['name']}"):
+    prefix = f"arn:{get_partition(world.region)}:codebuild:{world.region}:{world.account_id}"
+    if arn is None or world.trusts(arn, "codebuild.amazonaws.com", source=f"{prefix}:project/{given['name']}"):
         return None
     return f"CodeBuild is not authorized to perform: sts:AssumeRole on {arn}"
 
@@ -304,8 +304,8 @@ def _lifecycle(world: World, given: Parameters) -> str | None:
     priorities = [each["rulePriority"] for each in json.loads(given["lifecyclePolicyText"])["rules"]]
     if len(set(priorities)) == len(priorities):
         return None
-    told = EcrLifecyclePolicyValidator.INVALID_PARAMETER_ERROR_MESSAGE
-    return f"{told}rulePriority must be unique: {', '.join(map(str, priorities))}.'"
+    template = EcrLifecyclePolicyValidator.INVALID_PARAMETER_ERROR_MESSAGE
+    return f"{template}rulePriority must be unique: {', '.join(map(str, priorities))}.'"
 
 
 # scaling

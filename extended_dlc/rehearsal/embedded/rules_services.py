@@ -171,11 +171,11 @@ def _faults_of_machine(machine: Mapping[str, Any], path: str) -> Iterator[str]:
     for name, state in states.items():
         here = f"{path}/States/{name}"
         targets.update((f"{here}/{member}", target) for member, target in _targets(state))
-        for place, inner in _inside(state):
-            yield from _faults_of_machine(inner, f"{here}/{place}")
-    for place, target in targets.items():
+        for below, inner in _inside(state):
+            yield from _faults_of_machine(inner, f"{here}/{below}")
+    for below, target in targets.items():
         if target not in states:
-            yield f"MISSING_TRANSITION_TARGET: Missing 'Next' target: {target} at {place}"
+            yield f"MISSING_TRANSITION_TARGET: Missing 'Next' target: {target} at {below}"
     for name in states:
         if name not in targets.values():
             yield f'MISSING_TRANSITION_TARGET: State "{name}" is not reachable. at {path}/States/{name}'

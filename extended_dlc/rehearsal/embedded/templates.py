@@ -493,11 +493,11 @@ _TOPIC = "the topic's ARN"
 
 def _arns(wish: Wanted) -> Mapping[str, str]:
     """The ARNs that a resource of this name has as a state machine and as a topic."""
-    place = f"{wish.region}:{wish.account_id}"
+    suffix = f"{wish.region}:{wish.account_id}"
     partition = get_partition(wish.region)
     return {
-        _MACHINE: f"arn:{partition}:states:{place}:stateMachine:{wish.name}",
-        _TOPIC: f"arn:{partition}:sns:{place}:{wish.name}",
+        _MACHINE: f"arn:{partition}:states:{suffix}:stateMachine:{wish.name}",
+        _TOPIC: f"arn:{partition}:sns:{suffix}:{wish.name}",
     }
 
 

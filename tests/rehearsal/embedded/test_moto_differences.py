@@ -17,7 +17,7 @@ def test_each_group_has_its_reason_and_words_and_no_test_is_in_two() -> None:
 def test_only_the_named_failures_with_their_words_are_taken() -> None:
     asked: dict[str, str | None] = {"a": "ClientError: Could not assume role x", "b": "Could not assume role y"}
     assert list(faults({**asked, "c": None}, NAMED, all_ran=True)) == []
-    told = [
+    differences = [
         list(faults(outcomes, NAMED, all_ran=True))
         for outcomes in (
             {**asked, "c": "KeyError"},
@@ -26,10 +26,10 @@ def test_only_the_named_failures_with_their_words_are_taken() -> None:
             {"a": asked["a"]},
         )
     ]
-    assert [each[0].split(",")[0] for each in told] == [
+    assert [each[0].split(",")[0] for each in differences] == [
         "c fails",
         "b fails otherwise than named ('Could not assume role'): KeyError",
         "b passes",
         "b is named a difference",
     ]
-    assert all(len(each) == 1 for each in told)
+    assert all(len(each) == 1 for each in differences)

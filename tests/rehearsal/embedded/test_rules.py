@@ -169,9 +169,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     s3 = made.client("s3")
     s3.create_bucket(Bucket="rules")
     s3.put_object(Bucket="rules", Key="model.tar.gz", Body=b"x")
-    there = made.client("s3", "eu-west-3")
-    there.create_bucket(Bucket="rules-there", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    there.put_object(Bucket="rules-there", Key="model.tar.gz", Body=b"x")
+    elsewhere = made.client("s3", "eu-west-3")
+    elsewhere.create_bucket(Bucket="rules-there", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
+    elsewhere.put_object(Bucket="rules-there", Key="model.tar.gz", Body=b"x")
     for region in (REGION, "eu-west-3"):
         made.client("sagemaker", region).create_model(ModelName="plain", **model())
     sagemaker = made.client("sagemaker")

@@ -126,9 +126,9 @@ class _Row:
             raise _bad("response_format", " ".join(self._matcher.get_error().split())[:300])
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
         allowed = np.pad(bits, (0, max(0, size - bits.size)))[:size]
-        own = self._tokenizer.eos_token_id
-        if self._ends and own is not None and own < size:
-            allowed[own] = 0
+        eos = self._tokenizer.eos_token_id
+        if self._ends and eos is not None and eos < size:
+            allowed[eos] = 0
         allowed[[end for end in self._ends if end < size]] = self._matcher.is_accepting()
         return allowed
 
@@ -149,8 +149,8 @@ def _tokenizer_of(tokenizer: Any, size: int, ends: Collection[int]) -> Any:
     """
     from_tokenizer = importlib.import_module("llguidance.hf").from_tokenizer
     made: dict[Any, Any] = tokenizer.__dict__.setdefault("_of_llguidance", {})
-    own = tokenizer.eos_token_id
-    end = own if own is not None else min(ends, default=None)
+    eos = tokenizer.eos_token_id
+    end = eos if eos is not None else min(ends, default=None)
     key = (size, end)
     if key not in made:
         while len(made) >= _MOST_TOKENIZERS:
