@@ -11,7 +11,17 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 
-from extended_dlc import DataCapture, HuggingFaceEndpoint, Network, PrivateAccess, RealTime, S3Model, StockDlc
+from extended_dlc import (
+    DataCapture,
+    Functions,
+    HuggingFaceEndpoint,
+    Network,
+    PlatformDefaults,
+    PrivateAccess,
+    RealTime,
+    S3Model,
+    StockDlc,
+)
 
 
 class Private(cdk.Stack):
@@ -29,7 +39,10 @@ class Private(cdk.Stack):
                 ec2.SubnetConfiguration(name="Isolated", subnet_type=ec2.SubnetType.PRIVATE_ISOLATED, cidr_mask=24)
             ],
         )
-        PrivateAccess(self, "Access", vpc=vpc, services=["sagemaker.runtime", "logs", "ecr.api", "ecr.dkr"])
+        services = ["sagemaker.runtime", "logs", "ecr.api", "ecr.dkr"]
+        PrivateAccess(self, "Access", vpc=vpc, services=services, functions=True)
+        # the function that proves the deployment is in the VPC, too
+        PlatformDefaults(functions=Functions(network=Network(vpc=vpc), reserved_concurrency=2)).apply(self)
         HuggingFaceEndpoint(
             self,
             "Own",

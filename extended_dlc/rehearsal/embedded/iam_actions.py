@@ -42,11 +42,12 @@ _SERVICES = (
     "ssm",
     "states",
     "sts",
+    "xray",
 )
 """The services of the rehearsed deployments; a policy with an action of another service is `NotUnderstood`."""
 
-_OF_EC2 = re.compile(r"(Create|Delete)NetworkInterface.*|Describe.*")
-"""EC2 has hundreds of actions; these are the ones for the network of containers."""
+_OF_EC2 = re.compile(r"(Create|Delete)NetworkInterface.*|(Assign|Unassign)PrivateIpAddresses|Describe.*")
+"""EC2 has hundreds of actions; these are the ones for the network of containers and functions."""
 
 _BY_HAND = (
     # SageMaker developer guide, "Invoke endpoints with OpenAI-compatible APIs": the only resource is `*`
