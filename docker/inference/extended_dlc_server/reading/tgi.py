@@ -37,11 +37,13 @@ PARAMETERS: Mapping[str, Type] = {
 }
 """Name -> type, for text-generation."""
 
+_NAMES = frozenset({*STOPS, *PARAMETERS})
+
 OF_EVERY_TEXT = ("stop", "stop_sequences", "seed")
 """Those of them for the other tasks that generate text."""
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wishes:
     """Parameters of a request that this server implements, not the pipeline."""
 
@@ -77,13 +79,20 @@ class Wishes:
     @property
     def changes_nothing(self) -> bool:
         """Whether no such parameter is set, so that the request may be batched with others of its adapter."""
-        return replace(self, adapter=None) == Wishes()
+        return self is _NONE or replace(self, adapter=None) == _NONE
+
+
+_NONE = Wishes()
+"""The object of most requests, which set no such parameter: comparing it with itself takes no time."""
 
 
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Move the parameters that this server implements from the arguments, and from `generate_kwargs`, to `Wishes`."""
+    written = arguments.get("generate_kwargs", {})
+    if _NAMES.isdisjoint(arguments) and _NAMES.isdisjoint(written):
+        return _NONE
     stops: list[str] = []
-    for options in (arguments, arguments.get("generate_kwargs", {})):
+    for options in (arguments, written):
         for name in STOPS:
             texts = options.pop(name, [])
             stops += [texts] if isinstance(texts, str) else texts
