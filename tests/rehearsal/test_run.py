@@ -5,6 +5,7 @@ The scenario starts only one server, so that no container engine is needed.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from extended_dlc.rehearsal.processes import Servers
+from extended_dlc.rehearsal.report import Report
 from extended_dlc.rehearsal.run import Rehearsal
+from extended_dlc.rehearsal.stage import Stage
 
 PLAY = """
 import io, os, pathlib, signal, sys, time
@@ -53,8 +57,6 @@ def app(tmp_path: Path) -> Iterator[Path]:
 
 
 def rehearsal_in(app: Path) -> Rehearsal:
-    from extended_dlc.rehearsal.report import Report
-
     return Rehearsal(app, Report())
 
 
@@ -131,3 +133,15 @@ def test_one_that_was_killed_leaves_nothing_that_the_next_cannot_clean(app: Path
     assert (code, said) == (0, "")
     assert not answers(address)
     assert not answers(again)
+
+
+def test_what_needed_no_container_engine_is_left_up_without_one(tmp_path: Path) -> None:
+    said = io.StringIO()
+    stage = Stage(tmp_path, tmp_path, Report(said), Servers(tmp_path))
+    stage.regions = ("eu-west-1", "us-east-1")
+    stage.leave_up()
+    script = (tmp_path / "environment.sh").read_text()
+    assert "export AWS_REGION=eu-west-1\n" in script
+    assert "CDK_DOCKER" not in script
+    assert f"or: . {tmp_path}/environment.sh" in said.getvalue()
+    assert "extended-dlc rehearse --down" in said.getvalue()
