@@ -41,7 +41,18 @@ PROGRAM_OF_TARGET = {
 
 COMMAND_OF_TARGET = {"doctor": "doctor", "rehearse": "rehearse", "smoke-aws": "smoke"}
 CDK_OPTIONS = {
-    *("--all", "--app", "--force", "--parameters", "--reset", "--hotswap", "--exclusively", "--quiet", "-c"),
+    *(
+        "--all",
+        "--app",
+        "--force",
+        "--parameters",
+        "--role-arn",
+        "--reset",
+        "--hotswap",
+        "--exclusively",
+        "--quiet",
+        "-c",
+    ),
     *("--require-approval", "--no-rollback", "--outputs-file", "--context", "-q", "--no-previous-parameters"),
 }
 """Options of the CDK's own command line that pages may name."""
