@@ -74,9 +74,12 @@ def _runs(command: list[str], program: Path | None) -> bool:
 
 
 def _python(version: str) -> str | None:
+    """The Python of this machine that uv finds, or one of pyenv's, whose shims run only where one is chosen."""
     command = [UV, "python", "find", "--no-python-downloads", "--no-project", version]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own arguments
-    return done.stdout.strip() or None
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    others = sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
+    return done.stdout.strip() or (str(others[-1]) if others else None)
 
 
 def _environment_of(version: str, python: str) -> Path:
