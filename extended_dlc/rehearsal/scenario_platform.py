@@ -1,7 +1,7 @@
-"""The platform scenario: CodeBuild builds an image, an SSM parameter names it, and an endpoint uses it.
+"""The platform scenario: CodeBuild builds an image in one account, and an endpoint in another one uses it.
 
-The image and the endpoint are stacks of two apps in one account, because the embedded CloudFormation cannot read a
-parameter of another account.
+The image's repository has a policy for the product team's account, and the SSM parameter that names the image is shared
+with it. A third account, which the policy forgets, is refused.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from extended_dlc.rehearsal import files
+from extended_dlc.rehearsal.accounts import Account, open_account
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3
-from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.stage import Stage
 from extended_dlc.rehearsal.tiny_models import BLOOM
@@ -26,7 +28,7 @@ SECRET = "pip-config"  # noqa: S105 - the name of a secret
 IMAGES = """
 import json
 from aws_cdk import App, Environment, Stack, aws_secretsmanager as secretsmanager
-from extended_dlc import CloudBuild, ImageStack, ImageVersion
+from extended_dlc import CloudBuild, ImageStack, ImageVersion, Readers
 given = json.loads({given!r})
 secret, ca_bundle = given.pop("secret"), given.pop("ca_bundle")
 app = App()
@@ -34,10 +36,28 @@ env = Environment(account="{account}", region="{region}")
 home = Stack(app, "Secrets", env=env)
 pip = secretsmanager.Secret.from_secret_complete_arn(home, "Pip", secret) if secret else None
 build = CloudBuild(ca_bundle=ca_bundle, pip_config=pip)
-ImageStack(app, "Images", env=env, images={{"text": ImageVersion(accelerator="cpu", **given)}}, build=build)
+readers = Readers(accounts=[{products!r}])
+images = {{"text": ImageVersion(accelerator="cpu", **given)}}
+ImageStack(app, "Images", env=env, images=images, readers=readers, build=build)
 app.synth()
 """
 """The platform team's app."""
+
+LARGER = """
+from aws_cdk import App, Stack
+from extended_dlc import EcrImage, HuggingFaceEndpoint, PlatformDefaults
+app = App()
+PlatformDefaults(message="ask #ml-platform", instance_types=["ml.m5.*"], own_images=False).apply(app)
+stack = Stack(app, "Search")
+image = EcrImage.from_parameter(stack, "Image", {parameter!r})
+endpoint = HuggingFaceEndpoint(stack, "Bloom", model="bloom", image=image)
+endpoint.config.add_property_override("ProductionVariants.0.InstanceType", "ml.p4d.24xlarge")
+app.synth()
+"""
+"""A product team's app that takes a larger instance by an escape hatch."""
+
+PRODUCTS, FORGOTTEN = "222222222222", "333333333333"
+"""The account of the product team, and one that the platform team does not know."""
 
 
 def play(stage: Stage, *, keep: bool) -> None:
@@ -49,30 +69,98 @@ def play(stage: Stage, *, keep: bool) -> None:
     transformers = stage.app_settings["image"]["transformers"]
     stage.bootstrap(stage.extended(base, transformers))
     secret = _keep_pip_config(stage)
+    products = _open_products(stage)
 
     _deploy_images(stage, "cdk deploy the images: CodeBuild builds and pushes", base, transformers, secret, rebuild="1")
     parameter = f"/images/text/inference/{transformers}/cpu"
     first = _named(stage, "a parameter names the image by its digest", parameter)
-    image = {"kind": "ecr", "parameter": parameter}
+    _forgotten(stage, "an account that the repository's policy forgets is refused", first)
+    image = {"kind": "ecr", "parameter": f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{parameter}"}
     stage.synth_refuses(
         "known at synth: the image of this name computes with CPUs",
         image=image,
         endpoints={"bloom": stage.endpoint(BLOOM, hosting={"kind": "real-time", "instance_type": "ml.g5.xlarge"})},
         because="is built for cpu",
     )
-    stage.deploy("cdk deploy an endpoint on it", image=image, endpoints={"bloom": stage.endpoint(BLOOM)})
-    _answers(stage, "the endpoint answers from that image", first)
+    _guarded(stage, "a rule of the platform's ends the synth of a product team's app", image["parameter"])
+    _deploy_endpoint(stage, "cdk deploy an endpoint on it, in the product team's account", products, image)
+    _answers(stage, "the endpoint answers from that image", products, first)
 
     _deploy_images(stage, "cdk deploy the images again, built anew", base, transformers, secret, rebuild="2")
     second = _named(stage, "the parameter moved on", parameter, unlike=first)
     _recorded(stage, "both images have a bill of materials", first, second)
-    _answers(stage, "the endpoint stays with what it has until it is deployed", first)
-    stage.deploy("cdk deploy the endpoint again", image=image, endpoints={"bloom": stage.endpoint(BLOOM)})
-    _answers(stage, "the endpoint followed the parameter", second)
+    _answers(stage, "the endpoint stays with what it has until it is deployed", products, first)
+    _deploy_endpoint(stage, "cdk deploy the endpoint again", products, image)
+    _answers(stage, "the endpoint followed the parameter", products, second)
     if keep:
         stage.leave_up()
         return
-    stage.cdk("cdk destroy the endpoint", "destroy", "--all", "--force")
+    _run(stage, "cdk destroy the endpoint", _of_account(stage, products), "destroy", "--all", "--force")
+
+
+def _open_products(stage: Stage) -> Account:
+    """The product team's account, bootstrapped."""
+    with stage.report.step("open the product team's account") as step:
+        products = open_account(stage.client, PRODUCTS)
+        step.proof = str(products.service("sts").get_caller_identity()["Arn"])
+    command = ("bootstrap", f"aws://{PRODUCTS}/{REGION}")
+    _run(stage, "cdk bootstrap the product team's account", _of_account(stage, products), *command)
+    return products
+
+
+def _of_account(stage: Stage, account: Account) -> Cdk:
+    """The CDK CLI with the credentials of an account."""
+    cli = stage._cdk_cli()
+    # the CLI caches accounts by access key
+    own: Mapping[str, str] = {**account.environment, "CDK_HOME": str(stage.state / f"cdk-home-{account.number}")}
+    return replace(cli, more={**cli.more, **own})
+
+
+def _run(stage: Stage, name: str, cli: Cdk, *arguments: str) -> None:
+    """Run a command of the CDK CLI as a step."""
+    with stage.report.step(name) as step:
+        log = stage._log(arguments[0])
+        step.log = str(log)
+        cli.run(*arguments, log=log, each_line=stage.report.detail)
+
+
+def _guarded(stage: Stage, name: str, parameter: str) -> None:
+    """Synthesise an app that the platform's rules refuse."""
+    file = stage.state / "larger.py"
+    files.write(file, LARGER.format(parameter=parameter))
+    with stage.report.step(name) as step:
+        command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
+        cli = replace(stage._cdk_cli(), options=(command,), settings=None)
+        said: list[str] = []
+        try:
+            cli.run("synth", "--quiet", log=stage._log("synth"), each_line=said.append)
+        except RuntimeError:
+            step.proof = next((line.strip() for line in said if "ask #ml-platform" in line), "")
+        if "(ml.p4d.24xlarge) is none of the platform's" not in step.proof:
+            raise RuntimeError("cdk synth did not refuse the instance type: " + " ".join(said[-5:]))
+
+
+def _deploy_endpoint(stage: Stage, name: str, account: Account, image: Mapping[str, Any]) -> None:
+    """Deploy the app of the product team."""
+    stage._write_settings(image, {"bloom": stage.endpoint(BLOOM)})
+    _run(stage, name, _of_account(stage, account), "deploy", "--all", "--require-approval=never")
+
+
+def _forgotten(stage: Stage, name: str, image: str) -> None:
+    """Ask for the image's manifest from an account that is no reader."""
+    from botocore.exceptions import ClientError
+
+    with stage.report.step(name) as step:
+        repository, _, digest = image.partition("/")[2].partition("@")
+        ecr = open_account(stage.client, FORGOTTEN).service("ecr")
+        try:
+            ecr.batch_get_image(registryId=ACCOUNT, repositoryName=repository, imageIds=[{"imageDigest": digest}])
+        except ClientError as error:
+            step.proof = str(error)
+            if error.response["Error"]["Code"] != "AccessDeniedException":
+                raise
+        else:
+            raise RuntimeError(f"{FORGOTTEN} could read {image}, and no policy lets it")
 
 
 def _keep_pip_config(stage: Stage) -> str | None:
@@ -95,13 +183,10 @@ def _deploy_images(stage: Stage, name: str, base: str, transformers: str, secret
         "ca_bundle": host_pip(stage.state / "pip").ca_bundle,
     }
     file = stage.state / "images.py"
-    files.write(file, IMAGES.format(given=json.dumps(given), account=ACCOUNT, region=REGION))
-    with stage.report.step(name) as step:
-        log = stage.state / "logs" / f"{len(stage.report.steps):02}-cdk-images.log"
-        step.log = str(log)
-        command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
-        cli = replace(stage._cdk_cli(), options=(command,), settings=None)
-        cli.run("deploy", "Images", "--require-approval=never", log=log, each_line=stage.report.detail)
+    files.write(file, IMAGES.format(given=json.dumps(given), account=ACCOUNT, region=REGION, products=PRODUCTS))
+    command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
+    cli = replace(stage._cdk_cli(), options=(command,), settings=None)
+    _run(stage, name, cli, "deploy", "Images", "--require-approval=never")
 
 
 def _named(stage: Stage, name: str, parameter: str, *, unlike: str | None = None) -> str:
@@ -134,13 +219,14 @@ def _recorded(stage: Stage, name: str, first: str, second: str) -> None:
             raise RuntimeError(f"the bill of {second} is {bill}, and its changes are {changes}")
 
 
-def _answers(stage: Stage, name: str, image: str) -> None:
+def _answers(stage: Stage, name: str, account: Account, image: str) -> None:
     """Invoke the endpoint, and check that it runs the image that the parameter named."""
     with stage.report.step(name) as step:
-        reply = stage.client.invoke("bloom", json.dumps(REQUEST).encode(), "application/json")
+        endpoint = f"{stage.client.name}-bloom"
+        asked = {"EndpointName": endpoint, "Body": json.dumps(REQUEST).encode(), "ContentType": "application/json"}
+        reply = json.loads(account.service("sagemaker-runtime").invoke_endpoint(**asked)["Body"].read())
         text = str(reply[0]["generated_text"])
-        sagemaker = stage.client.service("sagemaker")
-        described = sagemaker.describe_endpoint(EndpointName=f"{stage.client.name}-bloom")
+        described = account.service("sagemaker").describe_endpoint(EndpointName=endpoint)
         (deployed,) = described["ProductionVariants"][0]["DeployedImages"]
         step.proof = f"{text!r}\nfrom {deployed['ResolvedImage']}"
         if deployed["ResolvedImage"].rpartition("@")[2] != image.rpartition("@")[2]:
