@@ -112,8 +112,8 @@ def _of_account(stage: Stage, account: Account) -> Cdk:
     """The CDK CLI with the credentials of an account."""
     cli = stage._cdk_cli()
     # the CLI caches accounts by access key
-    own: Mapping[str, str] = {**account.environment, "CDK_HOME": str(stage.state / f"cdk-home-{account.number}")}
-    return replace(cli, more={**cli.more, **own})
+    variables: Mapping[str, str] = {**account.environment, "CDK_HOME": str(stage.state / f"cdk-home-{account.number}")}
+    return replace(cli, more={**cli.more, **variables})
 
 
 def _run(stage: Stage, name: str, cli: Cdk, *arguments: str) -> None:
