@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -33,7 +34,9 @@ IMAGE = ROOT / "docker" / "inference"
 STOCK_RELEASE = "4.57.6"
 """The newest transformers that the stock server's newest release runs with."""
 
-NEWEST = "5.23.0"
+(NEWEST,) = re.findall(
+    r"^transformers==(.+)$", (ROOT / "tests" / "runtime" / "requirements.txt").read_text(), re.MULTILINE
+)
 """What the tests' environment has."""
 
 _TRANSFORMERS = (f"transformers=={STOCK_RELEASE}", "tokenizers==0.22.2", "huggingface_hub==0.36.2")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -27,9 +26,9 @@ from botocore.credentials import Credentials
 from extended_dlc.endpoint.bearer import make_token
 from tests.clients import environments, table
 from tests.clients.serving import ROOT, Rehearsal
+from tests.runtime.conftest import NEWEST
 from tests.support.embedded import REGION
 
-NEWEST = re.findall(r"^transformers==(.+)$", (ROOT / "tests/runtime/requirements.txt").read_text(), re.MULTILINE)[0]
 LLGUIDANCE = "1.9.1"
 PROGRAMS = Path(__file__).with_name("programs")
 SHARED = {"chat": "chat", "text": "text", "embed": "embed", "whisper": "whisper", "text-to-audio": "text-to-audio"}

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.clients import table
-from tests.clients.__main__ import NEWEST
+from tests.runtime.conftest import NEWEST
 
 REQUIRED = ("openai", "litellm", "langchain-aws", "langchain-openai", "llama-index", "strands-agents")
 BY_DESIGN = ("AWS documents chat completions alone on this path", "a container keeps nothing for the next request")

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import socket
 import struct
@@ -26,7 +27,8 @@ IMAGE = ROOT / "docker" / "inference"
 sys.path.insert(0, str(IMAGE))  # the server's pure parts are tested in this process
 sys.path.append(str(Path(__file__).parent))  # the modules that make models are beside the tests
 
-NEWEST, OLDEST = "5.23.0", "4.46.3"
+OLDEST = "4.46.3"
+(NEWEST,) = re.findall(r"^transformers==(.+)$", (Path(__file__).parent / "requirements.txt").read_text(), re.MULTILINE)
 OVERLAY = ROOT / ".cache" / f"transformers-{OLDEST}"
 OPENAI = "3.57.0"
 OVERLAY_REQUIREMENTS = (f"transformers=={OLDEST}", "tokenizers==0.20.3", "huggingface_hub==0.36.2")

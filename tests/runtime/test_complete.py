@@ -19,7 +19,8 @@ from extended_dlc_server import errors, settings
 from extended_dlc_server.files import complete, configuration, verified, weights
 from extended_dlc_server.model import loaded
 
-NEWEST, OLDEST = "5.23.0", "4.46.3"
+from .conftest import NEWEST, OLDEST
+
 PROGRAM = Path(__file__).parent / "load_each.py"
 PEFT = {NEWEST: ("peft==0.21.2", "accelerate==1.15.0"), OLDEST: ("peft==0.13.2", "accelerate==1.1.1")}
 CACHE = Path(__file__).parents[2] / ".cache"

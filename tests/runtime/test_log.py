@@ -16,8 +16,9 @@ pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.t
 
 from extended_dlc_server.machine import log
 
+from .conftest import NEWEST, OLDEST
+
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} "
-NEWEST, OLDEST = "5.23.0", "4.46.3"
 FORGED = '{"event":"request","code":"out-of-memory"}'
 HEAD = """
 import ctypes, json, logging, os, signal, subprocess, sys, threading, time, warnings

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from extended_dlc_server import __version__, errors, settings
 
+from .conftest import NEWEST
+
 SECRET = "confidential"
 
 
@@ -92,7 +94,7 @@ def test_the_banner_names_the_versions_what_is_loaded_and_the_limits(start_serve
     environment = {"EXTENDED_DLC_QUEUE_LENGTH": "7", "HF_TASK": "text-classification", "HF_TOKEN": SECRET}
     server = start_server("bert-classifier", release, **environment).wait_until_ready()
     head, lines = block(server)
-    hub = "huggingface_hub 2." if release == "5.23.0" else "huggingface_hub 0.36.2"
+    hub = "huggingface_hub 2." if release == NEWEST else "huggingface_hub 0.36.2"
     for part in (f"{__version__} with transformers {release}, torch ", hub, f"and Python {platform.python_version()}"):
         assert part in head
     assert lines["model"].endswith("/model, 0.1 MB of weights")

@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("torch", reason="pip install -r tests/runtime/requirements.txt")
 pytest.importorskip("PIL", reason="pip install -r tests/runtime/requirements.txt")
 
-NEWEST, OLDEST = "5.23.0", "4.46.3"
+from .conftest import NEWEST, OLDEST
+
 IMAGE = Path(__file__).parents[2] / "docker" / "inference"
 REFUSED = {
     "video-classification": "reads files or URLs only",

@@ -53,7 +53,7 @@ def _vector(found: Any) -> bool:
 
 
 TEXT_REFUSED = {
-    "adapter_id": ("adapter_id", "one model is served: adapters are merged at the start"),
+    "adapter_id": ("adapter_id", "the model is served without adapters"),
     "best_of": ("best_of", "1 is all there is: `num_return_sequences` gives several"),
     "decoder_input_details": ("decoder_input_details", "the prompt's tokens are not scored"),
     "watermark": ("watermark", "no watermark is made"),
