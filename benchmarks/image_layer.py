@@ -4,7 +4,7 @@ Three layers over the same base: ours (the Dockerfile's own steps), a bytecode-f
 fully compiled one. Size: files in the layer, ours over bytecode-free, at most 1.1. Start-up: process start to the first
 `/ping` that says 200 (a tiny BLOOM, warm page cache), ours over fully compiled, alternating, at most 1.05.
 
-    python benchmarks/image_layer.py [--transformers 5.23.0] [--base 4.51.3] [--pairs 10] [--json FILE]
+    python benchmarks/image_layer.py [--transformers RELEASE] [--base 4.51.3] [--pairs 10] [--json FILE]
 
 Runs on virtual environments, not on images: the base is an environment with torch and an older transformers, each layer
 a copy of it in which the Dockerfile's commands run. So it needs no container engine, and the page cache is the only
@@ -26,6 +26,8 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
+
+from candidates import NEWEST
 
 IMAGE = Path(__file__).parents[1] / "docker" / "inference"
 SIZE_LIMIT, START_LIMIT = 1.1, 1.05
@@ -162,7 +164,7 @@ def measure(work: Path, transformers: str, base_release: str, pairs: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--transformers", default="5.23.0", help="release of the image")
+    parser.add_argument("--transformers", default=NEWEST, help="release of the image")
     parser.add_argument("--base", default="4.51.3", help="release of the base")
     parser.add_argument("--pairs", type=int, default=10, help="alternating starts of each")
     parser.add_argument("--json", type=Path, help="write the figures here")

@@ -18,7 +18,7 @@ from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.engine import Engine, EngineError, find_engine
 
 torch = pytest.importorskip("torch", reason="pip install torch==2.13.0")
-transformers = pytest.importorskip("transformers", reason="pip install transformers==5.23.0")
+transformers = pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 numpy = pytest.importorskip("numpy", reason="pip install numpy")
 
 torch.set_num_threads(1)  # more threads slow down such small models, above all on a busy machine
