@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tests.runtime.conftest import NEWEST, OLDEST
+
 DATA = Path(__file__).with_name("results.json")
 LOCKS = Path(__file__).with_name("requirements")
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
@@ -50,8 +52,11 @@ def read() -> Kept:
 
 
 def keep(release: str, rows: list[Row], *, instead: bool) -> None:
-    """Write a run's results: they replace all results of its clients, or only those of its calls."""
-    kept = read()
+    """Write a run's results: they replace all results of its clients, or only those of its calls.
+
+    Releases other than the newest and the oldest of the tests are dropped.
+    """
+    kept = {name: rows for name, rows in read().items() if name in (NEWEST, OLDEST)}
     clients = {row["client"] for row in rows} if instead else set()
     known = {_key(row): row for row in kept.get(release, []) if row["client"] not in clients}
     known.update({_key(row): row for row in rows})
