@@ -32,7 +32,7 @@ from moto.utilities.utils import get_partition
 from extended_dlc.rehearsal.embedded import iam_actions, lookups
 from extended_dlc.rehearsal.embedded.calls import Call, Caller, Parameters
 from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
-from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
+from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate, known_part
 from extended_dlc.rehearsal.embedded.sessions import environment_of_role
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.trust import assumable, document_of, find_role
@@ -41,6 +41,9 @@ Need = tuple[str, str, Mapping[str, Any]]
 """An action, a resource, and the values of the condition keys."""
 
 SESSION = "embedded"
+
+AWS_POLICY = ":iam::aws:policy/"
+"""Part of the ARN of a managed policy of AWS's own."""
 
 TEMPLATE_POLICY = "policy_of_template"
 """The attribute of moto's bucket with the policy of `AWS::S3::BucketPolicy`, which moto itself does not apply."""
@@ -236,17 +239,22 @@ def principal_of_role(
     role: Role, account_id: str, region: str, *, session: str, limits: Sequence[Document] = ()
 ) -> Principal:
     partition = get_partition(region)
-    attached = [_default_of(each) for each in role.managed_policies.values()]
+    attached = [_attached(each) for each in role.managed_policies.values()]
     boundary = role.permissions_boundary_arn
     found = iam_backends[account_id][partition].managed_policies.get(boundary) if boundary else None
     return Principal(
         arn=role.arn,
         session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
-        identity=[document_of(each) for each in [*role.policies.values(), *attached]],
+        identity=[*map(document_of, role.policies.values()), *attached],
         # a boundary that does not exist allows nothing
         boundary=(document_of(_default_of(found)) if found else {"Statement": []}) if boundary else None,
         limits=limits,
     )
+
+
+def _attached(policy: Any) -> Document:
+    document = document_of(_default_of(policy))
+    return known_part(document) if AWS_POLICY in policy.arn else document
 
 
 def _default_of(policy: Any) -> Any:
@@ -274,7 +282,7 @@ def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
     """Attach a managed policy to a role; AWS's own policies are created when they are first attached."""
     backend = iam_backends[account_id][get_partition(region)]
     name = arn.rpartition("/")[2]
-    if ":iam::aws:policy/" in arn and arn not in backend.managed_policies and name in _of_aws():
+    if AWS_POLICY in arn and arn not in backend.managed_policies and name in _of_aws():
         policy = AWSManagedPolicy.from_data(name, account_id, region, dict(_of_aws()[name]))
         backend.managed_policies[policy.arn] = policy
     backend.attach_role_policy(arn, role)

@@ -148,6 +148,27 @@ def statements_of(document: Document) -> list[dict[str, Any]]:
     return statements
 
 
+def known_part(document: Document) -> Document:
+    """A policy of AWS's own without the actions that are not known here: it names each service there is or was."""
+    found = document["Statement"]
+    statements = [found] if isinstance(found, Mapping) else found
+    kept = [
+        {**each, "Action": actions}
+        for each in statements
+        if (actions := [action for action in _list(each.get("Action")) if _is_known(action)])
+    ]
+    return {**document, "Statement": [*kept, *(each for each in statements if "NotAction" in each)]}
+
+
+@functools.cache
+def _is_known(action: str) -> bool:
+    try:
+        _check_action(action)
+    except NotUnderstood:
+        return False
+    return True
+
+
 _ELEMENTS = {
     "Sid",
     "Effect",

@@ -141,7 +141,10 @@ class MotoType:
 
     @staticmethod
     def _json(wish: Wish) -> dict[str, Any]:
-        return {"Type": wish.type, "Properties": copy.deepcopy(wish.properties)}
+        properties = copy.deepcopy(wish.properties)
+        if wish.type == "AWS::KMS::Key":  # moto reads the policy of a key as text, whoever made the key
+            properties["KeyPolicy"] = json.dumps(properties.get("KeyPolicy") or {"Statement": []})
+        return {"Type": wish.type, "Properties": properties}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,8 +28,11 @@ def policy(*statements: Json) -> Json:
 
 def own_role(aws: Aws, name: str, *statements: Json) -> Any:
     """A function that gives clients with the credentials of a role that the account trusts."""
-    arn = aws.create_role(name, ROOT, P=policy(*statements))
-    given = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
+    return clients_of(aws, aws.create_role(name, ROOT, P=policy(*statements)))
+
+
+def clients_of(aws: Aws, role: str) -> Any:
+    given = aws.client("sts").assume_role(RoleArn=role, RoleSessionName="me")["Credentials"]
     keys = {
         "aws_access_key_id": given["AccessKeyId"],
         "aws_secret_access_key": given["SecretAccessKey"],
@@ -235,3 +238,30 @@ def test_captured_data_and_answers_of_a_queue_are_written_as_the_endpoints_role(
     rights(*files, allow("sns:Publish", on=topic))
     queue(Filename="second")
     wait_for(lambda: tried("kms:Decrypt") == [True])
+
+
+def test_a_role_with_a_policy_of_awss_own_reads_what_a_template_made_and_changes_nothing(aws: Aws) -> None:
+    template = {
+        "Resources": {
+            "Key": {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": policy({**allow("kms:*"), "Principal": "*"})}},
+            "Reader": {
+                "Type": "AWS::IAM::Role",
+                "Properties": {
+                    "RoleName": "reader",
+                    "AssumeRolePolicyDocument": policy(
+                        {"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "sts:AssumeRole"}
+                    ),
+                    "ManagedPolicyArns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"],
+                },
+            },
+        }
+    }
+    stack = deploy(aws, "read-only", template)
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    resources = aws.client("cloudformation").describe_stack_resources(StackName="read-only")["StackResources"]
+    (key,) = [each["PhysicalResourceId"] for each in resources if each["LogicalResourceId"] == "Key"]
+    assert aws.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
+    client = clients_of(aws, f"{ROLE}/reader")("cloudformation")
+    assert client.describe_stacks(StackName="read-only")["Stacks"]
+    with pytest.raises(ClientError, match=r"not authorized to perform: cloudformation:DeleteStack"):
+        client.delete_stack(StackName="read-only")
