@@ -144,18 +144,18 @@ def test_a_value_that_the_parser_would_reject_is_refused(
 
 @pytest.mark.parametrize("good", ["model_name", "column", "max_length", "max-length", "num_train_epochs", "no_bf16"])
 def test_the_fields_of_dataclasses_and_of_trainer_are_arguments(tmp_path: Path, good: str) -> None:
-    check_hyperparameters(code_of(tmp_path, HF, options=DATA), "train.py", {good: 1}, transformers="5.23.0")
+    check_hyperparameters(code_of(tmp_path, HF, options=DATA), "train.py", {good: 1}, transformers="5.24.0")
 
 
 def test_a_field_that_another_release_had_is_told_so(tmp_path: Path) -> None:
     code = code_of(tmp_path, HF, options=DATA)
     check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers="4.46.3")
     check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers=None)
-    said = r"'evaluation_strategy' is no argument of TrainingArguments in transformers 5.23.0, and was one of another"
+    said = r"'evaluation_strategy' is no argument of TrainingArguments in transformers 5.24.0, and was one of another"
     with pytest.raises(ValueError, match=said):
-        check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers="5.23.0")
+        check_hyperparameters(code, "train.py", {"evaluation_strategy": "no"}, transformers="5.24.0")
     with pytest.raises(ValueError, match=r"'lr' could be lr_scheduler_kwargs, lr_scheduler_type: write the one"):
-        check_hyperparameters(code, "train.py", {"lr": 1}, transformers="5.23.0")
+        check_hyperparameters(code, "train.py", {"lr": 1}, transformers="5.24.0")
 
 
 CANNOT_TELL = {
