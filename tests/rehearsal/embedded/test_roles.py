@@ -247,7 +247,7 @@ def test_a_role_with_a_policy_of_awss_own_reads_what_a_template_made_and_changes
             "Reader": {
                 "Type": "AWS::IAM::Role",
                 "Properties": {
-                    "RoleName": "reader",
+                    "RoleName": "looks-only",
                     "AssumeRolePolicyDocument": policy(
                         {"Effect": "Allow", "Principal": {"AWS": ROOT}, "Action": "sts:AssumeRole"}
                     ),
@@ -261,7 +261,7 @@ def test_a_role_with_a_policy_of_awss_own_reads_what_a_template_made_and_changes
     resources = aws.client("cloudformation").describe_stack_resources(StackName="read-only")["StackResources"]
     (key,) = [each["PhysicalResourceId"] for each in resources if each["LogicalResourceId"] == "Key"]
     assert aws.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
-    client = clients_of(aws, f"{ROLE}/reader")("cloudformation")
+    client = clients_of(aws, f"{ROLE}/looks-only")("cloudformation")
     assert client.describe_stacks(StackName="read-only")["Stacks"]
     with pytest.raises(ClientError, match=r"not authorized to perform: cloudformation:DeleteStack"):
         client.delete_stack(StackName="read-only")
