@@ -231,8 +231,8 @@ def choose(scores: Any, chances: Sequence[Chance | None], draws: Sequence[float]
     chosen: list[int] = tokens.tolist()
     by_chance = [row for row, chance in enumerate(chances) if chance is not None and usable[row]]
     if by_chance:
-        some = scores if len(by_chance) == len(chances) else scores[by_chance]
-        drawn = _draw(some, [chances[row] or Chance() for row in by_chance], [draws[row] for row in by_chance])
+        likely = [chances[row] or Chance() for row in by_chance]
+        drawn = _draw(_rows(scores, by_chance), likely, [draws[row] for row in by_chance])
         for row, token in zip(by_chance, drawn, strict=True):
             chosen[row] = token
     return [token if fine else None for token, fine in zip(chosen, usable, strict=True)]
@@ -249,12 +249,12 @@ def _draw(scores: Any, chances: Sequence[Chance], draws: Sequence[float]) -> lis
     chosen: dict[int, int] = {}
     plain = [row for row, needs_order in enumerate(ranked) if not needs_order]
     if plain:
-        chosen.update(zip(plain, _draw_plain(scores[plain], [draws[row] for row in plain]), strict=True))
+        chosen.update(zip(plain, _draw_plain(_rows(scores, plain), [draws[row] for row in plain]), strict=True))
     for count in (*(each for each in _CANDIDATES if each < size), size):
         rows = [row for row in range(len(chances)) if row not in chosen]
         if not rows:
             break
-        drawn = _draw_ranked(scores[rows], [chances[row] for row in rows], [draws[row] for row in rows], count)
+        drawn = _draw_ranked(_rows(scores, rows), [chances[row] for row in rows], [draws[row] for row in rows], count)
         chosen.update((row, token) for row, token in zip(rows, drawn, strict=True) if token is not None)
     return [chosen[row] for row in range(len(chances))]
 
@@ -265,10 +265,11 @@ def _draw_plain(scores: Any, draws: Sequence[float]) -> list[int]:
 
     rows, size = scores.shape
     blocks = torch.nn.functional.pad(scores.softmax(-1), (0, -size % _BLOCK)).view(rows, -1, _BLOCK)
-    sums = blocks.sum(-1).double().cumsum(-1)
+    each = blocks.sum(-1).double()
+    sums = each.cumsum(-1)
     wanted = _below(_column(draws, sums) * sums[:, -1:], sums[:, -1:])
     block = (sums <= wanted).sum(-1, keepdim=True)
-    before = sums.gather(-1, block) - blocks.sum(-1).double().gather(-1, block)
+    before = sums.gather(-1, block) - each.gather(-1, block)
     inside = blocks[torch.arange(rows, device=scores.device), block.squeeze(-1)].double().cumsum(-1)
     within = (inside <= _below((wanted - before).clamp(min=0), inside[:, -1:])).sum(-1, keepdim=True)
     found: list[int] = (block * _BLOCK + within).squeeze(-1).tolist()
@@ -303,6 +304,11 @@ def _draw_ranked(scores: Any, chances: Sequence[Chance], draws: Sequence[float],
             if limits[row] > count and not (limits[row] == size and all_kept):
                 chosen[row] = None
     return chosen
+
+
+def _rows(scores: Any, rows: Sequence[int]) -> Any:
+    """Return some rows of scores, and the scores themselves for all: a copy of 16 rows takes a millisecond."""
+    return scores if len(rows) == scores.shape[0] else scores[rows]
 
 
 def _column(values: Sequence[float], like: Any) -> Any:
