@@ -45,15 +45,15 @@ def weight(value: Any) -> int:
     if hasattr(value, "numel"):  # a tensor
         return int(value.numel()) * _NUMBER  # it is converted to a list to be written as JSON
     if hasattr(value, "nbytes"):
-        return int(value.nbytes) + int(value.size) * _DIGITS  # as in `weight_of_numbers`
+        return weight_of_numbers(int(value.size), int(value.itemsize))
     if hasattr(value, "getpixel"):
         return int(value.width * value.height) * 2 * len(value.getbands())
     return _ENTRY
 
 
-def weight_of_numbers(count: int) -> int:
-    """Estimate the bytes of an array of so many float32 numbers, and of its JSON."""
-    return count * (4 + _DIGITS)
+def weight_of_numbers(count: int, size: int = 4) -> int:
+    """Estimate the bytes of an array of so many numbers of a size, by default float32, and of its JSON."""
+    return count * (size + _DIGITS)
 
 
 def _weight_of_items(items: Sequence[Any]) -> int:
