@@ -24,12 +24,12 @@ from typing import Any
 
 from candidates import IMAGE, ROOT, Ours
 from load import http_request
-from models import model, sound, texts
+from models import GENERATE, model, sound, texts
+from ratios import spread
 
 BUILDS = ("before", "now", "now again")
-GENERATE = {"parameters": {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}}
 KINDS: Mapping[str, tuple[str, Callable[[], list[tuple[bytes, str]]]]] = {
-    "bloom-tiny": ("text-generation", lambda: [_json({"inputs": text, **GENERATE}) for text in texts(8)]),
+    "bloom-tiny": ("text-generation", lambda: [_json({"inputs": text, "parameters": GENERATE}) for text in texts(8)]),
     "bert-tiny": ("text-classification", lambda: [_json({"inputs": text}) for text in texts(32)]),
     "whisper-tiny": ("automatic-speech-recognition", lambda: [(sound(1), "audio/wav")]),
 }
@@ -95,7 +95,7 @@ def main() -> None:
             said = ""
             for build in BUILDS[1:]:
                 ratios = [row[build][figure] / row["before"][figure] for row in rows]
-                said += f"  {build} {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                said += f"  {build} {spread(ratios)}"
             print(f"{name:13} {figure:26} before {middle['before']:9.2f}  now {middle['now']:9.2f} {said}")
     if options.json:
         options.json.write_text(json.dumps(rounds, indent=1) + "\n")

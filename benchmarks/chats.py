@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from candidates import CACHE, NEWEST, Ours, Server, _free_port, _path
+from ratios import spread
 
 PEER = ("--cb-num-blocks", "256", "--cb-block-size", "32", "--cb-max-batch-tokens", "1024")
 NEEDS = (
@@ -271,8 +272,8 @@ def main() -> None:
             ratios = [row["ours"][figure] / row["peer"][figure] for row in rows if row["peer"][figure]]
             middle = {who: statistics.median(row[who][figure] for row in rows) for who in ("ours", "peer")}
             if ratios:
-                spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-                print(f"{name:30} {figure:9} ours {middle['ours']:8.3f}  peer {middle['peer']:8.3f}  ratio {spread}")
+                both = f"ours {middle['ours']:8.3f}  peer {middle['peer']:8.3f}"
+                print(f"{name:30} {figure:9} {both}  ratio {spread(ratios)}")
     if options.json:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

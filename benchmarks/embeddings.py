@@ -25,6 +25,7 @@ from typing import Any
 
 from candidates import CACHE, NEWEST, Ours, Process, _path
 from chats import stopped
+from ratios import spread
 
 AT_ONCE = 16
 PACKAGES = (
@@ -165,8 +166,7 @@ def main() -> None:
     for name, rows in kept.items():
         ratios = [row["ours"] / row["direct"] for row in rows]
         middle = {who: statistics.median(row[who] for row in rows) for who in ("ours", "direct")}
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name:28} ours {middle['ours']:7.0f}  direct {middle['direct']:7.0f} texts/s  ratio {spread}")
+        print(f"{name:28} ours {middle['ours']:7.0f}  direct {middle['direct']:7.0f} texts/s  ratio {spread(ratios)}")
     if options.json:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

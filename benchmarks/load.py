@@ -96,5 +96,10 @@ def http_request(body: bytes, content_type: str) -> bytes:
     return head.encode() + body
 
 
+def json_request(body: Any) -> bytes:
+    """The same for a body of JSON."""
+    return http_request(json.dumps(body).encode(), "application/json")
+
+
 if __name__ == "__main__":
     json.dump(run(**pickle.load(sys.stdin.buffer)), sys.stdout)

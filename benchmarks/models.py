@@ -16,6 +16,9 @@ from candidates import CACHE, IMAGE
 
 FOLDER = CACHE / "benchmark-models"
 
+GENERATE = {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}
+"""The parameters of text generation."""
+
 WHISPER_TINY = {
     **{"d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 6},
     **{"decoder_attention_heads": 6, "encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536},

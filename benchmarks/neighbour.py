@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from candidates import Ours
-from load import http_request
-from models import model, texts
+from load import json_request
+from models import GENERATE, model, texts
+from ratios import spread
 
 LEAST = 0.4
-GENERATE = {"parameters": {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}}
 LOADS = (
     ("bert-medium", "text-classification", 16),
     ("bert-tiny", "text-classification", 1),
@@ -51,8 +51,8 @@ def main() -> None:
     options = parser.parse_args()
     kept: dict[str, list[dict[str, float]]] = {}
     for name, task, clients in LOADS:
-        more = GENERATE if task == "text-generation" else {}
-        asked = [http_request(json.dumps({"inputs": text, **more}).encode(), "application/json") for text in texts(32)]
+        parameters = GENERATE if task == "text-generation" else {}
+        asked = [json_request({"inputs": text, "parameters": parameters}) for text in texts(32)]
         with Ours(model(name), task, EXTENDED_DLC_DTYPE="float32") as server:
             server.wait_until_healthy()
             server.load(asked, clients, seconds=2, least=clients, warm=clients)
@@ -69,7 +69,7 @@ def main() -> None:
         middle = {turn: statistics.median(row[turn] for row in rows) for turn in ("alone", "beside")}
         print(
             f"{name:13} {clients:2} at once  alone {middle['alone']:8.2f}  beside {middle['beside']:8.2f} answers/s  "
-            f"left {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), at least {LEAST}",
+            f"left {spread(ratios)}, at least {LEAST}",
             flush=True,
         )
     if options.json:

@@ -18,8 +18,9 @@ from pathlib import Path
 import chats
 import embeddings
 from candidates import Ours
-from load import http_request
-from models import model, sound, texts
+from load import http_request, json_request
+from models import GENERATE, model, sound, texts
+from ratios import spread
 
 MOST = 1.1
 PRECISIONS: Mapping[str, Mapping[str, str]] = {
@@ -27,20 +28,16 @@ PRECISIONS: Mapping[str, Mapping[str, str]] = {
     "float32": {"EXTENDED_DLC_DTYPE": "float32"},
     "bfloat16": {"EXTENDED_DLC_DTYPE": "bfloat16"},
 }
-GENERATE = {"parameters": {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}}
 
 
 def loads() -> Mapping[str, tuple[Path, str, list[bytes]]]:
     """The row's name -> the model, its task and the requests."""
-
-    def of_texts(more: Mapping[str, object]) -> list[bytes]:
-        return [http_request(json.dumps({"inputs": text, **more}).encode(), "application/json") for text in texts(32)]
-
+    asked = [json_request({"inputs": text}) for text in texts(32)]
     words = [" ".join(f"w{number}" for number in range(start, start + 30)) for start in range(3, 1600, 100)]
-    llama = [http_request(json.dumps({"inputs": text, **GENERATE}).encode(), "application/json") for text in words]
+    llama = [json_request({"inputs": text, "parameters": GENERATE}) for text in words]
     return {
-        "BERT, 22 million weights": (embeddings.weights(), "sentence-embeddings", of_texts({})),
-        "BERT, 100 million weights": (model("bert-medium"), "text-classification", of_texts({})),
+        "BERT, 22 million weights": (embeddings.weights(), "sentence-embeddings", asked),
+        "BERT, 100 million weights": (model("bert-medium"), "text-classification", asked),
         "Llama, 77 million weights": (chats.model("medium"), "text-generation", llama),
         "Whisper, of whisper-tiny's sizes": (
             model("whisper-medium"),
@@ -81,8 +78,7 @@ def main() -> None:
         middle = {each: statistics.median(row[each] for row in rows) for each in PRECISIONS}
         ratios = [max(row["float32"], row["bfloat16"]) / row["chosen"] for row in rows]
         said = "  ".join(f"{each} {rate:8.2f}" for each, rate in middle.items())
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        print(f"{name:40} {said} answers/s  better / chosen {spread}, at most {MOST}", flush=True)
+        print(f"{name:40} {said} answers/s  better / chosen {spread(ratios)}, at most {MOST}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

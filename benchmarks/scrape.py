@@ -10,7 +10,6 @@ answer, which a busy machine does not lengthen as much; ratios are taken within 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import threading
 import time
@@ -20,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from candidates import Ours
-from load import http_request
+from load import json_request
 from models import model, texts
 
 CLIENTS = 16
@@ -55,7 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=5.0)
     options = parser.parse_args()
-    requests = [http_request(json.dumps({"inputs": text}).encode(), "application/json") for text in texts(8)]
+    requests = [json_request({"inputs": text}) for text in texts(8)]
     rates, costs, took = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list), list[float]()
     with Ours(model("bert-tiny"), "text-classification") as server:
         server.wait_until_healthy()

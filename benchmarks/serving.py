@@ -29,11 +29,10 @@ from typing import Any
 
 from candidates import NEWEST, STOCK_RELEASE, Direct, Ours, Stock
 from load import http_request
-from models import model, precision, sound, sound_file, texts
+from models import GENERATE, model, precision, sound, sound_file, texts
 from serving_table import print_table, write_table
 
 FIGURES = Path(__file__).parent / "serving.json"
-GENERATE = {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}
 CLIENTS = 16
 STEADY = 1.15
 """Most by which the calibration loop may move within a round."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from candidates import CACHE, IMAGE
 from models import FOLDER, model
+from ratios import spread
 
 ENGINE = "ctranslate2==4.8.5"
 TOKENS = 32
@@ -129,10 +130,8 @@ def main() -> None:
         for name in candidates:
             times = kept[f"{name}, {size}"]
             ratios = [one / other for one, other in zip(times, beside, strict=True)]
-            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(
-                f"{size} at once  {name:24} {statistics.median(times):6.3f} s  beside transformers, float32: {spread}"
-            )
+            took = f"{statistics.median(times):6.3f} s"
+            print(f"{size} at once  {name:24} {took}  beside transformers, float32: {spread(ratios)}")
     if options.json:
         options.json.write_text(json.dumps(kept, indent=1) + "\n")
 

@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+from ratios import spread
 
 from extended_dlc.options.training import TrainingCode
 from extended_dlc.training.local import LocalTraining
@@ -138,8 +139,7 @@ def main() -> None:
             ratios = [ours[part] / theirs[part] for ours, theirs in zip(found["image"], found[other], strict=True)]
             print(
                 f"{what}: image {least['image']:.2f} s, {other} {least[other]:.2f} s, ratio of the least "
-                f"{least['image'] / least[other]:.2f}, of each round {statistics.median(ratios):.2f} "
-                f"({min(ratios):.2f} to {max(ratios):.2f})"
+                f"{least['image'] / least[other]:.2f}, of each round {spread(ratios)}"
             )
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
