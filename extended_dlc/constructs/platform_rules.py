@@ -178,8 +178,7 @@ def _check_options(rules: PlatformDefaults, options: EndpointOptions) -> None:
     fleets = list(_fleets(options.hosting))
     for fleet in fleets:
         _check_types(rules, find_instances(fleet))
-    if rules.greatest_hourly_price is not None:
-        _check_price(rules, [(_most(fleet), find_instances(fleet)) for fleet in fleets])
+    _check_price(rules, [(_most(fleet), find_instances(fleet)) for fleet in fleets])
 
 
 def _check_model(rules: PlatformDefaults, scope: Construct, model: ModelAsked) -> None:
