@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.rehearsal.cdk import REGION, aws_environment
-from extended_dlc.rehearsal.client import Client
+from extended_dlc.rehearsal.cdk import aws_environment
+from extended_dlc.rehearsal.client import Client, connect
 
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
@@ -30,17 +30,7 @@ class Account:
 
     def service(self, service: str) -> Any:
         """A boto3 client of this account."""
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client(
-            service,
-            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
-            region_name=REGION,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
-        )
+        return connect(service, self.environment)
 
 
 def open_account(client: Client, number: str) -> Account:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,21 @@ PUBLIC_ACTIONS = (
     *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),
 )
 """What every account may do with AWS's images."""
+
+
+def connect(service: str, environment: Mapping[str, str], region: str = REGION) -> Any:
+    """A boto3 client of the embedded AWS that these environment variables name, with their key."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        service,
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=region,
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +57,7 @@ class Client:
 
     def service(self, service: str, *, account: str | None = None, region: str = REGION) -> Any:
         """A boto3 client, optionally of another account such as AWS's own."""
-        import boto3
-        from botocore.config import Config
-
-        settings = aws_environment(self.port)
-        client = boto3.client(
-            service,
-            endpoint_url=settings["AWS_ENDPOINT_URL"],
-            region_name=region,
-            aws_access_key_id=settings["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=settings["AWS_SECRET_ACCESS_KEY"],
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
-        )
+        client = connect(service, aws_environment(self.port), region)
         if account is not None:
             client.meta.events.register("before-send", _as_account(account))
         return client
