@@ -47,7 +47,7 @@ def look_up(bill: Mapping[str, Any], *, database: str = OSV, timeout: float = 30
     names = sorted(affected)
     with ThreadPoolExecutor(max_workers=8) as several:
         advisories = several.map(ask.advisory, names)
-        known = [(name, advisory) for name, advisory in zip(names, advisories, strict=True)]
+        known = list(zip(names, advisories, strict=True))
     reported = _each_once([(name, advisory) for name, advisory in known if not advisory.get("withdrawn")])
     return [_described(name, advisory, affected[name]) for name, advisory in reported]
 

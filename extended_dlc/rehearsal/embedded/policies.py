@@ -141,8 +141,7 @@ def statements_of(document: Document) -> list[dict[str, Any]]:
     """The statements of a policy. Raises `NotUnderstood`."""
     if unknown := set(document) - {"Version", "Id", "Statement"}:
         raise NotUnderstood(f"the policy's element {sorted(unknown)[0]}")
-    found = document["Statement"]
-    statements: list[dict[str, Any]] = [dict(found)] if isinstance(found, Mapping) else list(found)
+    statements: list[dict[str, Any]] = _list(document["Statement"])
     for each in statements:
         _check_once(json.dumps(each, sort_keys=True))
     return statements
@@ -150,8 +149,7 @@ def statements_of(document: Document) -> list[dict[str, Any]]:
 
 def known_part(document: Document) -> Document:
     """A policy of AWS's own without the actions that are not known here: it names each service there is or was."""
-    found = document["Statement"]
-    statements = [found] if isinstance(found, Mapping) else found
+    statements = _list(document["Statement"])
     kept = [
         {**each, "Action": actions}
         for each in statements
