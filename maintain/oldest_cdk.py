@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from maintain.uv import make_environment
+
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".cache" / "oldest"
 
@@ -37,17 +39,12 @@ def examples() -> list[Path]:
 
 def main() -> None:
     """Make the environment and run the examples in it; exits with the status of the first that fails."""
-    uv = [str(Path(sys.executable).parent / "uv")]
-    python = ENVIRONMENT / "bin" / "python"
-    if not python.exists():
-        made = [*uv, "venv", "--quiet", "--python", sys.executable, str(ENVIRONMENT)]
-        subprocess.run(made, check=True)  # noqa: S603 - own arguments
-    install = ["pip", "install", "--quiet", "--resolution=lowest-direct", "--reinstall-package=extended-dlc"]
-    subprocess.run([*uv, *install, f"--python={python}", str(ROOT)], check=True)  # noqa: S603 - as above
+    install = ("--resolution=lowest-direct", "--reinstall-package=extended-dlc", str(ROOT))
+    python = make_environment(ENVIRONMENT, sys.executable, *install)
     with tempfile.TemporaryDirectory() as out:
         environment = {**os.environ, "JSII_DEPRECATED": "fail", "CDK_OUTDIR": out}
         # not in the checkout, whose package would be imported in place of the installed one
-        done = subprocess.run(  # noqa: S603 - as above
+        done = subprocess.run(  # noqa: S603 - own arguments
             [str(python), "-c", RUN, *map(str, examples())], cwd=out, env=environment, check=False
         )
     sys.exit(done.returncode)

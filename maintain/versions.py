@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from maintain.uv import UV, make_environment
+
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / ".cache"
-UV = str(Path(sys.executable).parent / "uv")
 
 NODES = ("22.20.0", "24.19.0")
 """Releases of Node that are maintained, one of each line (nodejs.org, release schedule)."""
@@ -58,7 +59,9 @@ def main() -> None:
             resolve = ["pip", "compile", "--quiet", f"--python-version={version}", str(ROOT / "requirements.in")]
             done = subprocess.run([UV, *resolve], stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - as above
             failed += [f"Python {version}"] if done.returncode else []
-        elif not _runs([str(_environment_of(version, python)), str(EVERYTHING)], None):
+            continue
+        made = make_environment(CACHE / f"python-{version}", python, "--requirement", str(ROOT / "requirements.txt"))
+        if not _runs([str(made), str(EVERYTHING)], None):
             failed.append(f"Python {version}")
     sys.exit(f"failed: {', '.join(failed)}" if failed else 0)
 
@@ -80,17 +83,6 @@ def _python(version: str) -> str | None:
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     others = sorted(pyenv.glob(f"{version}.*/bin/python{version}"))
     return done.stdout.strip() or (str(others[-1]) if others else None)
-
-
-def _environment_of(version: str, python: str) -> Path:
-    """The Python of an environment with the pinned requirements, which is made in .cache."""
-    folder = CACHE / f"python-{version}"
-    found = folder / "bin" / "python"
-    if not found.exists():
-        subprocess.run([UV, "venv", "--quiet", "--python", python, str(folder)], check=True)  # noqa: S603 - as above
-    install = ["pip", "install", "--quiet", f"--python={found}", "--requirement", str(ROOT / "requirements.txt")]
-    subprocess.run([UV, *install], check=True)  # noqa: S603 - as above
-    return found
 
 
 if __name__ == "__main__":
