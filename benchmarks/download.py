@@ -66,10 +66,12 @@ def seconds(way: str, address: str, work: Path) -> float:
         "HF_ENDPOINT": address,
         "HF_HOME": str(cache),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "120",  # a disk that is still writing the round before stalls either way
+        "HF_HUB_ETAG_TIMEOUT": "120",
         "PYTHONPATH": str(ROOT / "docker" / "inference"),
     }
     command = [sys.executable, "-c", TIMED, MODEL, way]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     os.sync()
     return float(done.stdout.split()[-1])
 
