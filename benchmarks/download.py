@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +90,9 @@ def main() -> int:
         hub = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
             assert hub.stdout is not None
-            port = int(hub.stdout.readline().split(":")[-1].split("/")[0])
+            line = hub.stdout.readline()
+            threading.Thread(target=hub.stdout.read, daemon=True).start()  # or the log's pipe fills, and the stand-in waits
+            port = int(line.split(":")[-1].split("/")[0])
             address = f"http://127.0.0.1:{port}"
             seconds("plain", address, work)  # the stand-in hashes each file once
             ratios = []
