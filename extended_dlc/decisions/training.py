@@ -19,7 +19,13 @@ from extended_dlc.facts.compat import check_model_type
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.limits import check_limit, most
 from extended_dlc.options._values import is_token
-from extended_dlc.options.training import EvaluationGate, HyperParameter, TrainingCode, TrainingInstances
+from extended_dlc.options.training import (
+    EvaluationGate,
+    HyperParameter,
+    TrainingCode,
+    TrainingInstances,
+    as_argument,
+)
 
 Adapter = Literal["merged", "beside"]
 """Whether a LoRA adapter that the script saves is merged into the base, or served beside it."""
@@ -97,11 +103,7 @@ def training_found(asked: TrainingAsked) -> tuple[list[Note], list[Refusal]]:
 
 def arguments_of(hyperparameters: Mapping[str, HyperParameter]) -> dict[str, str]:
     """The hyperparameters as texts, as SageMaker takes them."""
-    return {name: _text(value) for name, value in hyperparameters.items()}
-
-
-def _text(value: HyperParameter) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return {name: as_argument(value) for name, value in hyperparameters.items()}
 
 
 def _check_names(asked: TrainingAsked, finder: Finder) -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import available_timezones
@@ -28,6 +29,16 @@ LARGEST_CODE_BYTES = 20 * 1024 * 1024
 
 HyperParameter = str | int | float | bool
 """A value of the script's command line."""
+
+
+def as_argument(value: HyperParameter) -> str:
+    """A hyperparameter as SageMaker takes it and the script reads it.
+
+    argparse takes a negative number with an exponent (-1e-05) for an option.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) and value < 0 else str(value)
 
 
 @dataclass(frozen=True)

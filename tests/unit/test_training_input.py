@@ -22,6 +22,7 @@ from extended_dlc.options.training import (
     TrainingSchedule,
     check_schedule,
 )
+from extended_dlc.training.local import LocalTraining
 from tests.support.settings import decided
 
 SEVEN_BILLION = ModelFacts(model_id="me/seven", model_type="llama", parameters=7_000_000_000)
@@ -126,7 +127,8 @@ def test_an_argument_that_no_parser_has_would_end_the_script(tmp_path: Path, wro
         ({"r": 8, "levels": 3}, r"'levels' \(3\) must be 1, 2"),
         ({"rank": 8, "rat": "fast"}, r"'rate' \(fast\) must be a number"),
         ({"rank": 8, "packing": True}, r"'packing' takes no value .* a job gives one \(--packing true\): let it read"),
-        ({"ran": 8, "optim": "sgd", "levels": 2, "rate": 1e-4, "layers": "1 2"}, None),
+        ({"ran": 8, "optim": "sgd", "levels": 2, "rate": 1e-4, "layers": 3}, None),
+        ({"rank": 8, "layers": "1 2"}, r"'layers' \(1 2\) must be a whole number.*; a job gives .* one value, so let"),
     ],
 )
 def test_a_value_that_the_parser_would_reject_is_refused(
@@ -158,6 +160,130 @@ def test_a_field_that_another_release_had_is_told_so(tmp_path: Path) -> None:
         check_hyperparameters(code, "train.py", {"lr": 1}, transformers="5.24.0")
 
 
+ARGPARSE_SCRIPTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "flags": (
+        "p.add_argument('--fp16', action='store_true')\n"
+        "p.add_argument('--packing', action=argparse.BooleanOptionalAction)\n"
+        "p.add_argument('--rate', type=float)",
+        [{"fp16": True}, {"packing": True}, {"no-packing": True}, {"rate": "x"}, {"rate": 1e-05}, {"rate": 3}],
+    ),
+    "letters": (
+        "p.add_argument('-e', '--epochs', type=int)\np.add_argument('--k', type=int)\np.add_argument('-lr')",
+        [{"e": 3}, {"e": "x"}, {"epoch": 2}, {"k": 1}, {"lr": 1}, {"epochs": 3.0}],
+    ),
+    "several values": (
+        "p.add_argument('--layers', type=int, nargs='+')\np.add_argument('--betas', type=float, nargs=2)\n"
+        "p.add_argument('--maybe', nargs='?')\np.add_argument('rest', nargs='*')",
+        [{"layers": "1 2"}, {"layers": 3}, {"betas": 0.9}, {"maybe": "x"}, {}],
+    ),
+    "positional": ("p.add_argument('model')\np.add_argument('--rate')", [{}, {"rate": 1}, {"model": "x"}]),
+    "choices": (
+        "p.add_argument('--kind', type=str.lower, choices=['a', 'b'])\n"
+        "p.add_argument('--bits', type=int, choices=[4, 8])\np.add_argument('--share', type=float, choices=[0.5, 1])\n"
+        "p.add_argument('--low', choices=('true', 'false'))\np.add_argument('--High', choices=('True', 'False'))",
+        [{"kind": "A"}, {"bits": 4}, {"bits": "04"}, {"bits": 5}, {"share": "1.0"}, {"low": True}, {"High": True}],
+    ),
+    "negative values": (
+        "p.add_argument('--rate', type=float)\np.add_argument('--text')",
+        [{"rate": -1}, {"rate": -0.00001}, {"rate": "-1e-5"}, {"text": "-a"}, {"text": "-a b"}, {"text": "-"}],
+    ),
+    "a parser of a function": (
+        "def add(q):\n    q.add_argument('--rate', type=float, required=True)\nadd(p)",
+        [{"rate": 1}, {}, {"rates": 1}],
+    ),
+    "a group": (
+        "g = p.add_argument_group('data')\ng.add_argument('--column', required=True)",
+        [{"column": "x"}, {"columns": "x"}, {}],
+    ),
+    "the later of two": (
+        "p = argparse.ArgumentParser(conflict_handler='resolve')\n"
+        "p.add_argument('--rate', type=int)\np.add_argument('--rate', type=float)",
+        [{"rate": 0.5}],
+    ),
+    "no abbreviations": (
+        "p = argparse.ArgumentParser(allow_abbrev=False)\np.add_argument('--rate')",
+        [{"rat": 1}, {"rate": 1}],
+    ),
+    "a subcommand": (
+        "s = p.add_subparsers(dest='command', required=True)\ns.add_parser('train').add_argument('--rate')",
+        [{"rate": 1}, {}],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGPARSE_SCRIPTS)
+def test_what_argparse_takes_passes_and_what_it_rejects_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments, cases = ARGPARSE_SCRIPTS[name]
+    made = "" if "ArgumentParser(" in arguments else "p = argparse.ArgumentParser()\n"
+    script = f"import argparse\n{made}{arguments}\np.parse_args()"
+    code = code_of(tmp_path, script)
+    for given in cases:
+        training = LocalTraining(code=code, hyperparameters=given, folder=tmp_path)
+        monkeypatch.setattr("sys.argv", ["train.py", *training.arguments()])
+        try:
+            exec(compile(script, "train.py", "exec"), {})
+        except SystemExit:
+            with pytest.raises(ValueError, match=r"'.+' .+:|'.+' \(.*\) must be .+"):
+                check_hyperparameters(code, "train.py", given, transformers=None)
+        else:
+            check_hyperparameters(code, "train.py", given, transformers=None)
+    capsys.readouterr()
+
+
+FIELDS = """
+    import sys
+    from dataclasses import dataclass, field
+    from typing import Literal, Optional
+    from transformers import HfArgumentParser, TrainingArguments
+    @dataclass
+    class Model:
+        model_name: str = field(metadata={"help": "required"})
+        rank: int = 8
+        alpha: Optional[float] = field(default=None)
+        kind: Literal["lora", "full"] = "lora"
+        merge: bool = False
+        layers: list[int] = field(default_factory=list)
+    parser = HfArgumentParser((Model, TrainingArguments))
+    if len(sys.argv) == 2 and sys.argv[1].endswith(".json"):
+        model, training = parser.parse_json_file(sys.argv[1])
+    else:
+        model, training = parser.parse_args_into_dataclasses()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, None),
+        ({"rank": 4, "alpha": 0.5, "kind": "full", "merge": True, "layers": 3, "learning_rate": 1e-4}, None),
+        ({"merge": "No"}, None),
+        ({"rank": 4.5}, r"'rank' \(4.5\) must be a whole number"),
+        ({"alpha": "big"}, r"'alpha' \(big\) must be a number"),
+        ({"kind": "lorra"}, r"'kind' \(lorra\) must be lora, full; did you mean 'lora'\?"),
+        ({"merge": "maybe"}, r"'merge' \(maybe\) must be true or false"),
+        ({"layers": "1 2"}, r"'layers' \(1 2\) must be a whole number, .* let the script take it apart"),
+        (
+            {"overwrite_output_dir": True},
+            r"was one of another release: see its migration guide; did you mean .output_dir.\?$",
+        ),
+        ({"ranks": 1}, r"'ranks' is no argument of train.py; did you mean 'rank'\?"),
+    ],
+)
+def test_the_dataclasses_of_hugging_faces_examples_are_read(
+    tmp_path: Path, given: dict[str, Any], says: str | None
+) -> None:
+    code = code_of(tmp_path, FIELDS)
+    if says is None:
+        check_hyperparameters(code, "train.py", {"model_name": "x", **given}, transformers="5.24.0")
+        with pytest.raises(ValueError, match=r"'model_name' is required by train.py"):
+            check_hyperparameters(code, "train.py", given, transformers="5.24.0")
+        return
+    with pytest.raises(ValueError, match=says):
+        check_hyperparameters(code, "train.py", {"model_name": "x", **given}, transformers="5.24.0")
+
+
 CANNOT_TELL = {
     "unknown ones are passed over": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
     "p.parse_known_args()",
@@ -168,6 +294,12 @@ CANNOT_TELL = {
     "for n in 'ab':\n    p.add_argument('--' + n)",
     "a parser that is handed on": "import argparse, lib\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
     "lib.add(p)\np.parse_args()",
+    "another module's parser": "from lib import parser\nimport argparse\nparser.add_argument('--a')\n"
+    "parser.parse_args()",
+    "what another module's function made": "import argparse, lib\np = lib.parser()\np.add_argument('--a')\n"
+    "q = argparse.ArgumentParser()\np.parse_args()",
+    "arguments of the script's own": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "p.parse_args(['--a', '1'])",
     "subcommands": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\np.add_subparsers()",
     "no parser": "import os\nprint(os.environ['SM_HP_EPOCHS'])",
 }
