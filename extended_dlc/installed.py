@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 _NAME = "extended-dlc"
+
+_REHEARSE = ("moto", "werkzeug", "yaml")
+"""Modules that the extra `rehearse` brings."""
 
 
 def requirement(extra: str) -> str:
@@ -25,6 +29,11 @@ def requirement(extra: str) -> str:
     if vcs := source.get("vcs_info"):
         return f"{_NAME}[{extra}] @ {vcs['vcs']}+{url}@{vcs['commit_id']}"
     return f"{_NAME}[{extra}] @ {url}" if url else f"{_NAME}[{extra}]=={installed.version}"
+
+
+def missing_for_rehearsal() -> list[str]:
+    """The modules of the extra `rehearse` that are not installed."""
+    return [module for module in _REHEARSE if find_spec(module) is None]
 
 
 def pip_words(requirement: str) -> str:

@@ -12,6 +12,15 @@ from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.facts._tables import did_you_mean
 
 
+class CommandNeeded(click.ClickException):
+    """An error whose way out is one command, which is printed in one piece to be copied."""
+
+    def __init__(self, message: str, command: str) -> None:
+        """The error, and the command to type."""
+        super().__init__(message)
+        self.command = command
+
+
 class Group(click.Group):
     """A group that suggests the nearest command for an unknown one."""
 
@@ -60,3 +69,5 @@ def _show(error: click.ClickException) -> None:
         screen.line(f"Try '{error.ctx.command_path} --help' for help.", "quiet")
         screen.line()
     screen.error(error.format_message())
+    if isinstance(error, CommandNeeded):
+        screen.line(f"  {error.command}", hang=None)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from extended_dlc.installed import missing_for_rehearsal
 from extended_dlc.terminal import Screen
 
 _QUESTIONS = {
@@ -50,6 +51,8 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     screen.line(f"a project is in {where}: {', '.join(written)}", "ok")
     screen.title("next:")
     steps = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
+    if missing_for_rehearsal():
+        steps.append("pip install -r requirements.txt")
     for step in (*steps, "extended-dlc plan", "extended-dlc rehearse"):
         screen.line(f"  {step}", hang=None)  # it is copied
     screen.line("README.md there has the rest", "quiet")

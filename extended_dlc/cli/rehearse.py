@@ -7,16 +7,16 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
+from extended_dlc.cli._groups import CommandNeeded
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.facts.instances import find_instance
-from extended_dlc.installed import pip_words, requirement
+from extended_dlc.installed import missing_for_rehearsal, pip_words, requirement
 from extended_dlc.terminal import Screen, Waiting
 
 if TYPE_CHECKING:
@@ -110,10 +110,9 @@ def rehearse(
     One rehearsal has the folder at a time: a second one says which process has it, and one that was kept up stays until
     --down. What a killed one left, the next takes down first.
     """
-    if missing := [package for package in ("moto", "werkzeug", "yaml") if find_spec(package) is None]:
-        raise click.ClickException(
-            f"the rehearsal needs {', '.join(missing)}: pip install {pip_words(requirement('rehearse'))}"
-        )
+    if missing := missing_for_rehearsal():
+        command = f"pip install {pip_words(requirement('rehearse'))}"
+        raise CommandNeeded(f"the rehearsal needs {', '.join(missing)}, which are not installed:", command)
     from extended_dlc.rehearsal.project import Project
     from extended_dlc.rehearsal.report import Report
     from extended_dlc.rehearsal.run import Rehearsal

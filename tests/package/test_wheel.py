@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.terminal import played, shown
+
 ROOT = Path(__file__).parents[2]
 
 STRANGERS_APP = """
@@ -82,8 +84,15 @@ def test_another_build_elsewhere_and_later_gives_the_same_bytes(wheel: Path, tmp
 
 def test_a_project_of_the_wheel_alone_is_synthesized(python: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    run(str(python.parent / "extended-dlc"), "init", str(folder), "--model", "openai/whisper-base", cwd=tmp_path)
-    assert "extended-dlc[rehearse] @ file:" in (folder / "requirements.txt").read_text()
+    program = str(python.parent / "extended-dlc")
+    printed = run(program, "init", str(folder), "--model", "openai/whisper-base", cwd=tmp_path)
+    requirement = (folder / "requirements.txt").read_text().splitlines()[0]
+    assert requirement.startswith("extended-dlc[rehearse] @ file:")
+    steps = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
+    rest = ["pip install -r requirements.txt", "extended-dlc plan", "extended-dlc rehearse"]
+    assert steps == [f"cd {folder}", *rest], "the wheel alone cannot rehearse"
+    screen = shown(played([program, "rehearse"], folder, 40, code=1, PYTHONPATH=""))
+    assert f"  pip install '{requirement}'\n" in screen, "it is copied in one piece"
     context = json.dumps(json.loads((folder / "cdk.json").read_text())["context"])
     both = """
 import runpy, shutil

@@ -15,8 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def played(program: list[str], folder: Path, columns: int, **environment: str) -> bytes:
-    """What a terminal of this width gets from a program, until that ends."""
+def played(program: list[str], folder: Path, columns: int, *, code: int = 0, **environment: str) -> bytes:
+    """What a terminal of this width gets from a program, until that ends with the exit status `code`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "LD_LIBRARY_PATH") if key in os.environ}
@@ -38,7 +38,7 @@ def played(program: list[str], folder: Path, columns: int, **environment: str) -
         if error.errno != errno.EIO:  # which says that the last program has gone
             raise
     os.close(ours)
-    assert process.wait(60) == 0, output.decode()
+    assert process.wait(60) == code, output.decode()
     return output
 
 

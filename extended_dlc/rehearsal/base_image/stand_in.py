@@ -326,7 +326,8 @@ def _download(pip: list[str], options: list[str], requirements: list[str], folde
 
 def _make_wheels(pip: list[str], requirements: Iterable[str], folder: Path) -> str:
     """Get wheels for any Python, and build those that exist only as source; returns pip's error, or an empty string."""
-    return _run_pip([*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", *requirements])
+    # without the option pip before 23.1, which is Debian 12's, builds with this environment's `wheel`, and few have it
+    return _run_pip([*pip, "wheel", "--quiet", "--no-deps", "--use-pep517", f"--wheel-dir={folder}", *requirements])
 
 
 def _run_pip(command: list[str]) -> str:
