@@ -25,7 +25,7 @@ SCHEMA = Path(__file__).parent / "settings.schema.json"
 
 SERVERLESS = "serverless"
 
-_MAY_BE_THERE = {".DS_Store", ".git", ".idea", ".venv", ".vscode", "venv"}
+_MAY_BE_THERE = {".DS_Store", ".git", ".idea", ".rehearsal", ".venv", ".vscode", "venv"}
 """Files that a folder may contain and still count as empty."""
 
 _NAMES = {"gitignore": ".gitignore"}

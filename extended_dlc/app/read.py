@@ -165,7 +165,7 @@ def read_lookups(settings_file: Path | None, folder: Path = Path()) -> dict[str,
     """The content of that file; empty without the file. `SettingsError` where it is no JSON object."""
     file = lookups_file(settings_file, folder)
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -181,7 +181,7 @@ BOUNDARY_KEY = "@aws-cdk/core:permissionsBoundary"
 def read_context_file(folder: Path = Path()) -> dict[str, Any]:
     """The content of `cdk.context.json`; empty without the file. `SettingsError` where it cannot be read."""
     try:
-        content = json.loads((folder / "cdk.context.json").read_text())
+        content = json.loads((folder / "cdk.context.json").read_text("utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -223,7 +223,7 @@ def keys_of_context_files(folder: Path = Path()) -> set[str]:
         (Path.home() / ".cdk.json", True),
     ):
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text("utf-8-sig"))
             keys |= set(content.get("context", {}) if inside else content)
         except (OSError, ValueError, AttributeError):
             continue
@@ -233,7 +233,7 @@ def keys_of_context_files(folder: Path = Path()) -> set[str]:
 def _read_cdk_json(folder: Path) -> Any:
     file = folder / "cdk.json"
     try:
-        return json.loads(file.read_text()).get("context", {}).get(CONTEXT_KEY)
+        return json.loads(file.read_text("utf-8-sig")).get("context", {}).get(CONTEXT_KEY)
     except FileNotFoundError:
         raise SettingsError(f"there is no {file}: go to the folder of the app (cd), or name the settings") from None
     except OSError as error:
@@ -245,7 +245,7 @@ def _read_cdk_json(folder: Path) -> Any:
 def _file_of_cdk_json(folder: Path) -> Path | None:
     """The settings' own file, where the context of `cdk.json` names one, as a new project's does."""
     try:
-        named = json.loads((folder / "cdk.json").read_text())["context"]["settings"]
+        named = json.loads((folder / "cdk.json").read_text("utf-8-sig"))["context"]["settings"]
     except (OSError, ValueError, KeyError, TypeError):  # Its problems are reported where it is read.
         return None
     return folder / named if isinstance(named, str) and named else None
@@ -254,7 +254,7 @@ def _file_of_cdk_json(folder: Path) -> Path | None:
 def read_settings_file(path: Path) -> Any:
     """What a file of settings holds, JSON or YAML; `SettingsError` for one that cannot be read."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}; correct -c settings=") from None
     try:

@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+from extended_dlc.app.read import SettingsError, read_raw
+
+REGION_HELP = "Region of the endpoint. Default: of the environment, of the profile, or of the settings in this folder."
+
 _LOG_IN = "run 'aws configure' or 'aws sso login', or name a profile with --profile"
 
 
@@ -16,6 +20,8 @@ def session_in(profile: str | None, region: str | None) -> Any:
 
     try:
         session = boto3.Session(profile_name=profile, region_name=region or os.environ.get("AWS_REGION"))
+        if session.region_name is None and (of_settings := _region_of_settings()):
+            session = boto3.Session(profile_name=profile, region_name=of_settings)
         if session.region_name is None:
             raise click.ClickException(
                 "no region: pass --region, set AWS_REGION, or give the profile one (aws configure set region REGION)"
@@ -25,6 +31,14 @@ def session_in(profile: str | None, region: str | None) -> Any:
         way_out = "aws configure list-profiles shows the profiles; --region takes a name as us-east-1"
         raise click.ClickException(f"{error}: {way_out}") from None
     return session
+
+
+def _region_of_settings() -> str | None:
+    """The region that the settings of this folder deploy to."""
+    try:
+        return read_raw({}).base_region
+    except SettingsError:
+        return None
 
 
 def credentials_of(session: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from extended_dlc.cli._aws import credentials_of, session_in
+from extended_dlc.cli._aws import REGION_HELP, credentials_of, session_in
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.terminal import Passing, Screen
 
@@ -43,7 +43,7 @@ from extended_dlc.terminal import Passing, Screen
     metavar="SECONDS",
     help="How long to wait for a copy that wakes up, or for an asynchronous answer.",
 )
-@click.option("--region", help="Region of the endpoint. Default: that of the environment or of the profile.")
+@click.option("--region", help=REGION_HELP)
 @click.option("--profile", help="AWS profile that asks. Default: that of the environment.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: answer, status and seconds.")
 def ask(**given: Any) -> None:

@@ -98,7 +98,7 @@ def _answer(facts: ModelFacts, release: str, region: str | None) -> dict[str, An
 
 def _read(config: str) -> dict[str, Any]:
     try:
-        content = json.loads(Path(config).read_text())
+        content = json.loads(Path(config).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"'--config' ({config}) cannot be read: {error}") from None
     if not isinstance(content, dict):

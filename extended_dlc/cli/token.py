@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from extended_dlc.cli._aws import credentials_of, session_in
+from extended_dlc.cli._aws import REGION_HELP, credentials_of, session_in
 from extended_dlc.endpoint.bearer import LONGEST_MINUTES, base_url, make_token
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.terminal import Screen
@@ -18,7 +18,7 @@ from extended_dlc.terminal import Screen
 @click.command()
 @click.argument("endpoint")
 @click.option("--component", metavar="NAME", help="Component that answers, of an endpoint of components.")
-@click.option("--region", help="Region of the endpoint. Default: that of the environment or of the profile.")
+@click.option("--region", help=REGION_HELP)
 @click.option("--profile", help="AWS profile that signs. Default: that of the environment.")
 @click.option(
     "--expires",

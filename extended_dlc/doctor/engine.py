@@ -104,6 +104,7 @@ def buildkit(target: Target) -> Finding:
         if _is_podman(program):
             return Ok("not needed by podman")  # buildah supports secrets
         answer = ask([program, "buildx", "version"])
+        options = ask([program, "build", "--help"])  # those of buildx, where `docker build` is buildx
         builder = ask([program, "buildx", "inspect"])
         store = ask([program, "info", "--format", "{{json .DriverStatus}}"])
     except NoAnswer as error:
@@ -112,6 +113,11 @@ def buildkit(target: Target) -> Finding:
         return Problem(
             "docker has no buildx, which the build needs",
             "install the docker-buildx-plugin package (https://docs.docker.com/go/buildx), then: docker buildx version",
+        )
+    if options.code == 0 and "--load" not in options.output:
+        return Problem(
+            "docker build does not call buildx, as before Docker 23, and refuses the --output of the build",
+            "update Docker to 23 or newer (https://docs.docker.com/engine/install), or: docker buildx install",
         )
     found = _BUILDKIT.search(builder.output)
     version = found[1] if found else "of unknown version"

@@ -19,7 +19,7 @@ def read_lock(file: str, transformers: str) -> str:
     path = Path(file)
     if not path.is_file():
         raise OptionError("lock", file, "is not a file: run 'extended-dlc lock', or leave the option out")
-    lines = path.read_text().splitlines()
+    lines = path.read_text("utf-8-sig").splitlines()
     if not lines or not lines[0].startswith(HEAD):
         raise OptionError("lock", file, "was not written by 'extended-dlc lock': run it, and name its file")
     wrong = [line for line in lines if line and not line.startswith("#") and not _LINE.fullmatch(line)]

@@ -43,7 +43,7 @@ def files_of(folder: Path) -> dict[str, Path]:
 def model_type_of(folder: Path) -> str | None:
     """`model_type` in the folder's config.json; `OptionError` for a file that is no JSON object."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text("utf-8-sig"))
         found = config.get("model_type")
     except (ValueError, AttributeError):
         raise OptionError(

@@ -31,6 +31,10 @@ class Engine:
     environment: Mapping[str, str]
     """Environment variables that every call of the program needs, also by the CDK CLI, beside the caller's."""
 
+    has_one_exporter: bool = False
+    """Whether `docker build` is BuildKit inside the engine, as before Docker 23: it knows no `--output type=docker`, no
+    `--build-context`, and only Docker's media types."""
+
     def call(self, *arguments: str, timeout: float | None = 600) -> str:
         """Run `program arguments…` and return its standard output. Raises `EngineError` with its standard error."""
         try:
@@ -73,10 +77,9 @@ class Engine:
         `arguments` become `--build-arg`. The build's output goes to the file `log`, which an `EngineError` names.
         """
         given = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
-        if not self.is_podman():
-            given.append(f"--output={DOCKER_OUTPUT}")
+        command = ["build", "--platform=linux/amd64", f"--tag={tag}", *self.outputs, *given, str(folder)]
         try:
-            output = self.call("build", "--platform=linux/amd64", f"--tag={tag}", *given, str(folder), timeout=timeout)
+            output = self.call(*command, timeout=timeout)
         except EngineError as error:
             if log is None:
                 raise
@@ -105,6 +108,11 @@ class Engine:
             self.call("rm", "--force", *found, timeout=120)
         return found
 
+    @property
+    def outputs(self) -> list[str]:
+        """The options of `build` for Docker's media types."""
+        return [] if self.has_one_exporter or self.is_podman() else [f"--output={DOCKER_OUTPUT}"]
+
     def is_podman(self) -> bool:
         """Whether this is podman, also under the name docker (`podman-docker`)."""
         return "podman" in self.call("--version", timeout=60).lower()
@@ -127,9 +135,14 @@ class Engine:
     def load(file: Path) -> Engine | None:
         """Read a file of `save`; None where it is missing or invalid."""
         match files.read_json(file):
-            case {"program": str(program), "environment": dict(environment)}:
-                return Engine(program=program, environment=environment)
+            case {"program": str(program), "environment": dict(environment), **more}:
+                one = more.get("has_one_exporter") is True
+                return Engine(program=program, environment=environment, has_one_exporter=one)
         return None
+
+
+_NO_SUCH_EXPORTER = 'exporter "docker" could not be found'
+"""BuildKit's words for `--output type=docker` in Docker 18.09 to 22."""
 
 
 class EngineError(RuntimeError):
@@ -164,7 +177,7 @@ def find_engine(
         engine = _ready(program, state, registry, reasons)
         if engine is None:
             why = "; ".join(reasons)
-            raise EngineError(f"{named} names {program}, which does not answer: start it, or unset {named} ({why})")
+            raise EngineError(f"{named} names {program}, which cannot be used: {why}\nmend that, or unset {named}")
         return engine
 
     why_not: list[str] = []
@@ -196,10 +209,17 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
         if not plain.is_podman():
             # the client prints its version without a server; the server's version proves that it responds
             plain.call("version", "--format", "{{.Server.Version}}", timeout=30)
-            # BuildKit for `RUN --mount`; Docker Engine 20.10 uses it only with this variable
+            # BuildKit for `RUN --mount`; Docker before 23 uses it only with this variable
             docker = replace(plain, environment={"DOCKER_BUILDKIT": "1"})
-            if platform.system() == "Linux":
+            if platform.system() != "Linux":
+                return docker
+            try:
                 _try_out(docker, state / "engine")  # fails for a client without its buildx plugin
+            except EngineError as error:
+                if _NO_SUCH_EXPORTER not in str(error):
+                    raise
+                docker = replace(docker, has_one_exporter=True)
+                _try_out(docker, state / "engine")
             return docker
         if not (state / "podman").is_dir():
             users = replace(plain, environment=_podman_environment(state / "engine", registry, _users_registries()))
@@ -354,7 +374,7 @@ def _try_out(engine: Engine, folder: Path) -> None:
     if not (context / "Dockerfile").exists():
         _trial_context(context)
     image = f"localhost/extended-dlc/trial:{os.getpid()}"
-    engine.call("build", "--no-cache", "--quiet", f"--tag={image}", str(context), timeout=120)
+    engine.call("build", "--no-cache", "--quiet", f"--tag={image}", *engine.outputs, str(context), timeout=120)
     try:
         engine.call("run", "--rm", "--network=host", f"--label={LABEL}=trial", image, timeout=120)
     finally:

@@ -2,8 +2,9 @@
 
     python -m extended_dlc.rehearsal.engine_front FRONT.json ARGUMENTS…
 
-In a build, images of AWS's are replaced by their stand-ins, and this machine's pip settings are passed; for podman,
-Docker's options are removed. So no app needs a change for a rehearsal. All other calls go to the engine unchanged.
+In a build, images of AWS's are replaced by their stand-ins, and this machine's pip settings are passed; for podman and
+for Docker before 23, options of buildx are removed. So no app needs a change for a rehearsal. All other calls go to the
+engine unchanged.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ TAKES_BOTH = "takes the options of docker and podman"
 _REGISTRY = re.compile(r"^(https://)?\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com")
 """A registry of AWS's own; the account's registry is on this machine."""
 
+_OF_BUILDX = ("--output", "--load", "--provenance", "--cache-to", "--cache-from")
+
 _BUILDS = (("build",), ("buildx", "build"), ("image", "build"))
 
 
@@ -37,6 +40,9 @@ class Front:
     program: str
     environment: Mapping[str, str]
     is_podman: bool
+    has_one_exporter: bool = False
+    """As of `Engine`."""
+
     standins: Mapping[str, str] = field(default_factory=dict)
     """A repository of AWS's to the stand-in for its images with any tag."""
 
@@ -75,7 +81,7 @@ def _mended(front: Front, options: Sequence[str]) -> Iterator[str]:
     rest = iter(options)
     for each in rest:
         name, equals, value = each.partition("=")
-        if front.is_podman and name in ("--output", "--load", "--provenance", "--cache-to", "--cache-from"):
+        if (front.is_podman or front.has_one_exporter) and name in _OF_BUILDX:
             if not equals and name != "--load":
                 next(rest, None)
         elif name == "--build-arg" and equals:

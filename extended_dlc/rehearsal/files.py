@@ -18,6 +18,6 @@ def write(file: Path, text: str) -> None:
 def read_json(file: Path) -> Any:
     """The content of a JSON file; None where it is missing or invalid."""
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError):
         return None

@@ -143,7 +143,8 @@ def look(stage: Stage, wishes: Wishes) -> Looked:
             known |= own_models.ask_about(assembly.hub_models(), given=wishes.models, looked_up=known)
         looked = look_through(assembly, wishes, known)
         kinds = sum(len(names) for names in assembly.types().values())
-        step.proof = f"{len(assembly.templates)} templates, {kinds} resources of {len(assembly.types())} types"
+        counts = {"template": len(assembly.templates), "resource": kinds, "type": len(assembly.types())}
+        step.proof = "{}, {} of {}".format(*(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items()))
         if ignored := [name for name in wishes.ignore if name in assembly.types()]:
             step.proof += f"\nremembered only, and does nothing: {', '.join(ignored)}"
         return looked

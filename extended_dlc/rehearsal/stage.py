@@ -16,7 +16,7 @@ from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
 from extended_dlc.rehearsal.client import Client
-from extended_dlc.rehearsal.engine import LABEL, Engine, find_engine
+from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError, find_engine
 from extended_dlc.rehearsal.engine_front import Front
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.processes import Servers
@@ -93,6 +93,9 @@ class Stage:
             self.engine.save(self.state / "engine.json")
             self.has_engine = True
             step.proof = self.engine.version()
+            if self.engine.has_one_exporter:
+                step.proof += "; cdk deploy to AWS needs Docker 23 or newer, which builds with buildx"
+                self.put_in_front({})
 
     def embedded_aws(self, containers: Mapping[str, str] | None = None) -> None:
         """Start the embedded AWS.
@@ -232,15 +235,16 @@ class Stage:
 
     def leave_up(self) -> None:
         """Print how to use what is running, and how to stop it."""
-        if self._front is None and self.has_engine:  # the caller's own apps may use AWS's base images
+        if self.has_engine and self.project is None:  # the caller's own apps may use AWS's base images
             self.put_in_front(self._standins)
         environment = self.environment()
         file = self.state / "environment.sh"
-        files.write(file, "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment.items()))
+        exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
+        files.write(file, "".join(f"{each}\n" for each in exports))
         self.report.say("everything is left up; to use it, paste:")
-        for key, value in environment.items():
-            self.report.say(f"export {key}='{value}'")
-        self.report.say(f"or: . {file}")
+        for each in exports:
+            self.report.say(each)
+        self.report.say(f"or: . {shlex.quote(str(file))}")
         self.report.say("and to end it: extended-dlc rehearse --down")
 
     def environment(self) -> dict[str, str]:
@@ -269,12 +273,18 @@ class Stage:
 
     def put_in_front(self, standins: Mapping[str, str], by_name: tuple[str, ...] = ()) -> None:
         """Let builds use stand-ins for AWS's images, and this machine's pip settings, from now on."""
+        if by_name and self.engine.has_one_exporter:
+            raise EngineError(
+                f"a Dockerfile names {by_name[0]} in its FROM, and Docker before 23 cannot put its "
+                "stand-in there: update Docker, or name the image by an ARG"
+            )
         pip = host_pip(self.state / "pip")
         secrets = {"pip-config": pip.pip_config, "ca-bundle": pip.ca_bundle}
         self._front = Front(
             program=self.engine.program,
             environment=self.engine.environment,
             is_podman=self.engine.is_podman(),
+            has_one_exporter=self.engine.has_one_exporter,
             standins=standins,
             by_name=by_name,
             secrets={name: file for name, file in secrets.items() if file},

@@ -88,6 +88,24 @@ def test_a_docker_that_answers_is_used_as_it_is(path: Path, tmp_path: Path) -> N
     assert not [name for name in found.environment if name.startswith("CONTAINERS")]
 
 
+OLD_DOCKER = """
+if any(each.startswith("--output") for each in arguments):
+    sys.exit('Error response from daemon: exporter "docker" could not be found')
+print("Docker version 20.10.24" if arguments == ["--version"] else "20.10.24")
+"""
+
+
+def test_a_docker_before_buildx_builds_without_its_options(path: Path, tmp_path: Path) -> None:
+    """Docker 20.10 really ends so: its `docker build` is BuildKit in the engine, with one exporter."""
+    program(path, "docker", OLD_DOCKER)
+    found = find(tmp_path / "state")
+    assert found.has_one_exporter
+    assert found.environment == {"DOCKER_BUILDKIT": "1"}
+    found.build(tmp_path, tag="a:b")
+    found.save(tmp_path / "engine.json")
+    assert Engine.load(tmp_path / "engine.json") == found
+
+
 def test_a_docker_client_without_an_engine_is_no_engine(path: Path, tmp_path: Path) -> None:
     program(path, "docker", CLIENT_WITHOUT_ENGINE)
     with pytest.raises(EngineError, match=r"(?s)no container engine answers.*Cannot connect.*install Docker Engine or"):
@@ -117,7 +135,9 @@ def test_a_named_program_is_used_and_no_other(
     monkeypatch.setenv(variable, str(program(elsewhere, "finch", DOCKER_ENGINE)))
     assert find(tmp_path / "state").program == str(elsewhere / "finch")
     monkeypatch.setenv(variable, str(program(elsewhere, "dead", CLIENT_WITHOUT_ENGINE)))
-    with pytest.raises(EngineError, match=rf"(?s){variable} names .*dead, which does not answer.*Cannot connect"):
+    with pytest.raises(
+        EngineError, match=rf"(?s){variable} names .*dead, which cannot be used: .*Cannot connect.*or unset"
+    ):
         find(tmp_path / "state")
     monkeypatch.setenv(variable, "absent")
     with pytest.raises(EngineError, match=rf"{variable} \(absent\) is not a program"):

@@ -193,6 +193,17 @@ def test_a_build_gets_the_stand_in_and_this_machines_pip(given: list[str], gets:
     assert rewrite(FRONT, given) == gets
 
 
+def test_the_options_of_buildx_are_left_out_for_an_engine_without_it() -> None:
+    given = ["build", "--output=type=docker,oci-mediatypes=false", "--tag=a:b", "--cache-to", "type=inline", "."]
+    for is_podman, has_one_exporter, gets in (
+        (True, False, ["build", "--tag=a:b", "."]),
+        (False, True, ["build", "--tag=a:b", "."]),
+        (False, False, given),
+    ):
+        front = Front(program="docker", environment={}, is_podman=is_podman, has_one_exporter=has_one_exporter)
+        assert rewrite(front, given) == gets
+
+
 def test_the_program_in_front_of_the_engine_runs_from_any_folder(tmp_path: Path) -> None:
     engine = tmp_path / "engine"
     engine.write_text('#!/bin/sh\necho "$FORMAT $@"\n')

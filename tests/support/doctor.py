@@ -64,6 +64,7 @@ DOCKER = (
     "    print({{'{{{{.ServerVersion}}}}': '28.2.2', '{{{{.Architecture}}}}': {architecture!r},"
     " '{{{{.DockerRootDir}}}}': {root!r}, '{{{{json .DriverStatus}}}}': {store!r}}}[words[-1]])\n"
     "elif words[:2] == ['buildx', 'version']: print('github.com/docker/buildx v0.24.0 abc')\n"
+    "elif words == ['build', '--help']: print({build_options!r})\n"
     "elif words[:2] == ['buildx', 'inspect']: print('{buildkit}\\nPlatforms: {platforms}')\n"
     "else: sys.exit('docker: unknown command')"
 )
@@ -80,8 +81,16 @@ def docker(
     platforms: str = "linux/amd64",
     store: str = '[["Backing Filesystem","extfs"]]',
     buildkit: str = "",
+    build_options: str = "--load --output stringArray",
 ) -> str:
-    return DOCKER.format(architecture=architecture, root=root, platforms=platforms, store=store, buildkit=buildkit)
+    return DOCKER.format(
+        architecture=architecture,
+        root=root,
+        platforms=platforms,
+        store=store,
+        buildkit=buildkit,
+        build_options=build_options,
+    )
 
 
 def podman(architecture: str = "amd64") -> str:

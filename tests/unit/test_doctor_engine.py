@@ -78,6 +78,12 @@ def test_docker_without_buildx_is_named(tmp_path: Path, path: Programs) -> None:
     assert_problem(engine.buildkit(target(tmp_path)), "no buildx", "docker-buildx-plugin")
 
 
+def test_a_docker_whose_build_is_not_buildx_is_named(tmp_path: Path, path: Programs) -> None:
+    """Docker 20.10 with the plugin: `docker build` is BuildKit in the engine, whose options have no --load."""
+    path("docker", docker(build_options="-o, --output stringArray"))
+    assert_problem(engine.buildkit(target(tmp_path)), "does not call buildx", "update Docker to 23")
+
+
 CONTAINERD = '[["driver-type","io.containerd.snapshotter.v1"]]'
 
 

@@ -58,6 +58,15 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
         read_settings({"settings": str(tmp_path / "none.yaml")})
 
 
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_file_as_editors_of_windows_write_it_is_read(shipped_settings: Any, tmp_path: Path, suffix: str) -> None:
+    """With a byte order mark and their line endings; YAML reads JSON, too."""
+    file = tmp_path / f"settings{suffix}"
+    content = json.dumps({**shipped_settings, "region": "eu-west-1"}, indent=2).replace("\n", "\r\n")
+    file.write_bytes(b"\xef\xbb\xbf" + content.encode())
+    assert read_settings({"settings": str(file)}).region == "eu-west-1"
+
+
 def test_broken_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("region: [")
     with pytest.raises(SettingsError, match=r"(?s)s\.yaml is not valid: .*line 1"):

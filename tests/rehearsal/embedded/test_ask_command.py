@@ -52,6 +52,20 @@ def answered(result: Result) -> str:
     return result.stdout
 
 
+def test_in_a_projects_folder_its_region_needs_no_words(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README of a new project says `extended-dlc ask NAME TEXT`; an environment that names a region wins."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cdk.json").write_text(json.dumps({"context": {"settings": "settings.json"}}))
+    (tmp_path / "settings.json").write_text(json.dumps({"region": REGION}))
+    without: dict[str, str | None] = {"AWS_REGION": None, "AWS_DEFAULT_REGION": None}
+    assert answered(ask(aws, "asked-now", "Hello", **without))
+    elsewhere = ask(aws, "asked-now", "Hello", **{**without, "AWS_DEFAULT_REGION": "eu-west-1"})
+    assert "eu-west-1" in elsewhere.output, "the profile's region, which has no such endpoint"
+    assert elsewhere.exit_code == 1
+
+
 # real-time endpoints
 
 

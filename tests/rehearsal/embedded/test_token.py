@@ -155,7 +155,10 @@ REFUSED: dict[str, tuple[list[str], dict[str, str | None], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_gets_no_token_is_told_the_way_out(aws: Aws, case: str) -> None:
+def test_what_gets_no_token_is_told_the_way_out(
+    aws: Aws, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     arguments, environment, words = REFUSED[case]
     done = run(aws, *arguments, **environment)
     assert done.exit_code != 0
