@@ -141,6 +141,9 @@ class Engine:
         return None
 
 
+_LOG_INS = ("auths", "credsStore", "credHelpers")
+"""The keys of Docker's config.json for log-ins to registries."""
+
 _NO_SUCH_EXPORTER = 'exporter "docker" could not be found'
 """BuildKit's words for `--output type=docker` in Docker 18.09 to 22."""
 
@@ -209,8 +212,7 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
         if not plain.is_podman():
             # the client prints its version without a server; the server's version proves that it responds
             plain.call("version", "--format", "{{.Server.Version}}", timeout=30)
-            # BuildKit for `RUN --mount`; Docker before 23 uses it only with this variable
-            docker = replace(plain, environment={"DOCKER_BUILDKIT": "1"})
+            docker = replace(plain, environment=_docker_environment(state / "engine"))
             if platform.system() != "Linux":
                 return docker
             try:
@@ -237,6 +239,25 @@ def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engi
     except EngineError as error:
         why_not.append(str(error))
         return None
+
+
+def _docker_environment(folder: Path) -> dict[str, str]:
+    """Docker's variables: the CDK's log-ins are noted below the state, and all other settings stay the user's."""
+    users = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    config = folder / "docker"
+    config.mkdir(parents=True, exist_ok=True)
+    content = files.read_json(users / "config.json")
+    kept = {key: content[key] for key in content if key not in _LOG_INS} if isinstance(content, dict) else {}
+    files.write(config / "config.json", json.dumps(kept))
+    for link in config.iterdir():
+        if link.is_symlink():
+            link.unlink()
+    with suppress(OSError):  # there may be no such folder
+        for each in users.iterdir():  # contexts, plugins, builders
+            if each.name not in ("config.json", ".buildNodeID"):
+                (config / each.name).symlink_to(each.resolve())
+    # BuildKit for `RUN --mount`; Docker before 23 uses it only with this variable
+    return {"DOCKER_BUILDKIT": "1", "DOCKER_CONFIG": str(config)}
 
 
 # ---- podman with the rehearsal's own configuration ----

@@ -100,10 +100,33 @@ def test_a_docker_before_buildx_builds_without_its_options(path: Path, tmp_path:
     program(path, "docker", OLD_DOCKER)
     found = find(tmp_path / "state")
     assert found.has_one_exporter
-    assert found.environment == {"DOCKER_BUILDKIT": "1"}
+    assert found.environment["DOCKER_BUILDKIT"] == "1"
     found.build(tmp_path, tag="a:b")
     found.save(tmp_path / "engine.json")
     assert Engine.load(tmp_path / "engine.json") == found
+
+
+def test_log_ins_of_a_rehearsal_are_no_business_of_the_users_docker(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = tmp_path / "users"
+    (users / "contexts").mkdir(parents=True)
+    written = json.dumps({"auths": {"here": {"auth": "secret"}}, "credsStore": "osxkeychain", "currentContext": "far"})
+    (users / "config.json").write_text(written)
+    monkeypatch.setenv("DOCKER_CONFIG", str(users))
+    log_in = """
+if arguments[:1] == ["login"]:
+    open(os.path.join(os.environ["DOCKER_CONFIG"], "config.json"), "a").write("AWS")
+"""
+    program(path, "docker", log_in + DOCKER_ENGINE)
+    for _ in range(2):
+        found = find(tmp_path / "state")
+    config = Path(found.environment["DOCKER_CONFIG"])
+    assert json.loads((config / "config.json").read_text()) == {"currentContext": "far"}
+    assert (config / "contexts").resolve() == users / "contexts"
+    found.call("login", "127.0.0.1:5000")
+    assert (config / "config.json").read_text().endswith("AWS")
+    assert (users / "config.json").read_text() == written
 
 
 def test_a_docker_client_without_an_engine_is_no_engine(path: Path, tmp_path: Path) -> None:
