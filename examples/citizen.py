@@ -85,11 +85,14 @@ class Callers(cdk.Stack):
             iam_action="sagemaker:InvokeEndpoint",
             iam_resources=[endpoint.endpoint_arn],
         )
-        update = tasks.SageMakerUpdateEndpoint(
+        # SageMakerUpdateEndpoint lowercases the name, which spoils a token's text; the service's call takes it as it is
+        update = tasks.CallAwsService(
             self,
             "Update",
-            endpoint_name=endpoint.endpoint_name,
-            endpoint_config_name=sfn.JsonPath.string_at("$.config"),
+            service="sagemaker",
+            action="updateEndpoint",
+            parameters={"EndpointName": endpoint.endpoint_name, "EndpointConfigName.$": "$.config"},
+            iam_resources=[endpoint.endpoint_arn],
         )
         machine = sfn.StateMachine(self, "Machine", definition_body=sfn.DefinitionBody.from_chainable(ask.next(update)))
         events.Rule(

@@ -153,6 +153,8 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
 
 
 def _check_metric(pattern: str) -> None:
+    if is_token(pattern):
+        return
     if len(pattern) > 500:
         raise ValueError("has an expression of more than SageMaker's 500 characters: shorten it")
     try:

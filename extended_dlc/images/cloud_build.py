@@ -23,7 +23,7 @@ from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, bu
 from extended_dlc.constructs.helpers import target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
 from extended_dlc.images.registry_login import ecr_registries
-from extended_dlc.options.build import CloudBuild, ScanGate
+from extended_dlc.options.build import CloudBuild, ScanGate, split_parameter
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "build_image.py"
 
@@ -140,7 +140,7 @@ def _parameters(scope: Construct, parameters: Sequence[str], project: codebuild.
     target = target_of(scope)
     options = []
     for each in parameters:
-        region, _, name = each.rpartition(":")
+        region, name = split_parameter(each)
         region = region or target.region
         if project.role is not None:
             arn = f"arn:{target.partition}:ssm:{region}:{target.account}:parameter{name}"

@@ -24,7 +24,7 @@ from extended_dlc.images.decided import annotate, model_asked, notes_of_image, r
 from extended_dlc.images.places import Registry, check_region_of, is_within_reach
 from extended_dlc.images.published import PublishedImage
 from extended_dlc.models.model import ServedModel
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, require_known
 from extended_dlc.options.build import Build, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
 from extended_dlc.options.lock import read_lock
@@ -33,6 +33,8 @@ from extended_dlc.options.sharing import facts_of_parameter
 if TYPE_CHECKING:
     from extended_dlc.images.cloud_build import CloudBuilt
     from extended_dlc.images.parameter import NamedImage
+
+_CHECKED = "models and instances are checked against it"
 
 
 class ExtendedDlc(Construct):
@@ -99,6 +101,14 @@ class ExtendedDlc(Construct):
         """
         super().__init__(scope, construct_id)
         check_own_image(self)
+        for option, value in {
+            "transformers": transformers,
+            "base": base,
+            "base_region": base_region,
+            "model_types": model_types,
+            "rebuild": rebuild,
+        }.items():
+            require_known(option, value, "the image is built before CloudFormation is asked")
         self.transformers = transformers
         self._asked = ImageAsked(
             kind="extended",
@@ -236,6 +246,8 @@ class StockDlc:
         :param base: Reference of the image itself, as of a mirror; instead of `transformers`.
         :param region: Region of the registry that it is pulled from. Default: the endpoint's.
         """
+        require_known("transformers", transformers, _CHECKED)
+        require_known("region", region, _CHECKED)
         self.asked = ImageAsked(
             kind="stock", key=f"stock/{id(self)}", transformers=transformers, base=base, base_region=region
         )
@@ -293,6 +305,13 @@ class EcrImage:
         :param transformers: The release in it, as `5.24.0`: ValueError for an endpoint with a model that it does not
             have. Default: not known, and not checked.
         """
+        for option, value in {
+            "accelerator": accelerator,
+            "cuda": cuda,
+            "family": family,
+            "transformers": transformers,
+        }.items():
+            require_known(option, value, _CHECKED)
         self._repository = repository
         self._tag_or_digest = tag_or_digest
         self.asked = ImageAsked(

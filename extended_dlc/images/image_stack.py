@@ -15,7 +15,7 @@ from constructs import Construct
 
 from extended_dlc.images.image import ExtendedDlc
 from extended_dlc.images.rebuild import build_again
-from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options._values import OptionError, is_token, require_known
 from extended_dlc.options.build import CloudBuild
 from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
 
@@ -78,6 +78,7 @@ class ImageStack(Stack):
             self._replicate()
 
     def _checked(self, regions: Sequence[str]) -> Sequence[str]:
+        require_known("regions", regions, "there is a stack for each")
         if regions and (is_token(self.region) or is_token(self.account)):
             raise OptionError(
                 "regions", ", ".join(regions), "needs a stack whose account and region are known: give it an env"

@@ -21,7 +21,7 @@ from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.models import context_key, dataset_key, is_gated
 from extended_dlc.facts.named_models import known_licence, known_model_type
 from extended_dlc.models.copying import HubCopy, copy_to_s3, new_project
-from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_secret
+from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_facts, require_secret
 from extended_dlc.options._values import require, within
 from extended_dlc.options.code import InferenceCode
 
@@ -88,6 +88,7 @@ class MirroredModel(Construct):
         self.revision = revision
         require_secret(token)
         self._check_access(token)
+        require_facts(model_type=model_type, parameters=parameters, licence=licence)
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code

@@ -18,7 +18,7 @@ from extended_dlc.constructs.helpers import any_partition
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.named_models import known_licence, known_model_type
-from extended_dlc.options._values import is_token, require, within
+from extended_dlc.options._values import is_token, naming_option, require, require_known, within
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.weights import check_key, files_of, model_type_of
 
@@ -120,6 +120,7 @@ class HubModel:
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
         require_secret(self.token)
+        require_facts(model_type=self.model_type, parameters=self.parameters, licence=self.licence)
         within("parameters", self.parameters, 1, None, "leave it out where it is not known")
         if not is_token(self.id):
             object.__setattr__(self, "model_type", self.model_type or known_model_type(self.id))
@@ -184,7 +185,9 @@ class S3Model:
         :param parameters: As of `HubModel`. Default: not known.
         :param trust_remote_code: Whether Python files beside the weights may run. Default: they may not.
         """
-        require("key", key, check_key)
+        # A token's text ends in '}': that an archive or a prefix is meant has to be written after it.
+        naming_option("key", key, lambda: check_key(key))
+        require_facts(model_type=model_type, parameters=parameters)
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self._bucket = bucket
@@ -231,6 +234,7 @@ class _LocalModel(S3Model):
     def __init__(
         self, folder: str, task: str | None, model_type: str | None, parameters: int | None, trust_remote_code: bool
     ) -> None:
+        require_facts(model_type=model_type, parameters=parameters)
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self._files = files_of(Path(folder))
@@ -256,6 +260,12 @@ def require_secret(token: object) -> None:
             "'token' is a text, and everyone who may describe the model could read it: store the token in Secrets "
             'Manager and pass the secret, as Secret.from_secret_name_v2(self, "Token", "hub-token")'
         )
+
+
+def require_facts(**facts: str | float | None) -> None:
+    """Refuse CDK tokens in options that say what a model is."""
+    for option, value in facts.items():
+        require_known(option, value, "images and instances are checked against it")
 
 
 def environment_of(task: str | None, trust_remote_code: bool) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from extended_dlc.facts.limits import limit
@@ -21,7 +21,7 @@ class OptionError(ValueError):
     def __init__(self, option: str, value: object = _NOT_NAMED, rule: str = "") -> None:
         """Refuse `option`; without a value, the message has the rule alone."""
         self.option = option
-        self.value = None if value is _NOT_NAMED else str(value)
+        self.value = None if value is _NOT_NAMED else "a CDK token" if is_token(value) else str(value)
         self.rule = rule
         self.others: tuple[OptionError, ...] = ()
         """Further errors, where one check finds several."""
@@ -49,6 +49,35 @@ def is_token(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return len(value) == 1 and isinstance(value[0], str) and value[0].startswith("#{Token[")
     return hasattr(value, "resolve")
+
+
+def holds_token(value: object) -> bool:
+    """Whether a value is a CDK token, or a list or a mapping with one at any depth."""
+    if is_token(value):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(holds_token, (*value.keys(), *value.values())))
+    return isinstance(value, (list, tuple)) and any(map(holds_token, value))
+
+
+def require_known(option: str, value: object, because: str) -> None:
+    """Refuse a CDK token, or what holds one, in an option that the synth itself reads."""
+    if holds_token(value):
+        raise OptionError(
+            option,
+            "a CDK token",
+            f"must be known at synth, because {because}: pass the value itself, as from the CDK's context (-c)",
+        )
+
+
+def require_length(option: str, value: object) -> None:
+    """Refuse a CDK token in the place of a list whose elements become parts of the template; elements may be tokens."""
+    if isinstance(value, (list, tuple)) and is_token(value):
+        raise OptionError(
+            option,
+            "a CDK token",
+            "must be a list whose length is known at synth: pass its elements, as [Fn.select(0, …), Fn.select(1, …)]",
+        )
 
 
 def require(option: str, value: Any, check: Callable[[Any], T]) -> T | None:

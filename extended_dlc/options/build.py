@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from extended_dlc.options._values import OptionError, is_token, within
+from extended_dlc.options._values import OptionError, is_token, require_known, require_length, within
 from extended_dlc.options.network import Network
 
 if TYPE_CHECKING:
@@ -176,6 +176,9 @@ class CloudBuild:
         """Refuse options that contradict each other, and passwords, which would be readable in the template."""
         if self.compute not in (None, *COMPUTE_DISK_GB):
             raise OptionError("compute", self.compute, f"must be one of {', '.join(COMPUTE_DISK_GB)}")
+        for option in ("no_proxy", "parameters"):
+            require_length(option, getattr(self, option))
+        require_known("timeout_minutes", self.timeout_minutes, "it is converted into seconds")
         within("timeout_minutes", self.timeout_minutes, 10, 480, "CodeBuild ends a build after eight hours")
         for option in ("proxy", "package_index"):
             _check_address(option, getattr(self, option))
@@ -185,16 +188,25 @@ class CloudBuild:
         if len(indexes) > 1:
             raise OptionError(indexes[1], rule=f"and '{indexes[0]}' say both where packages come from: give one")
         artifact = self.code_artifact
-        if artifact is not None and not is_token(artifact) and not re.fullmatch(r"[\w.-]+/[\w.-]+", artifact):
+        # The rights name the domain and the repository, so the '/' between them must be known; both may be tokens.
+        names = artifact.split("/") if artifact is not None else ["domain", "repository"]
+        if len(names) != 2 or not all(is_token(each) or re.fullmatch(r"[\w.-]+", each) for each in names):
             raise OptionError("code_artifact", artifact, "must be a domain and a repository, as domain/repository")
         for parameter in self.parameters:
-            if not is_token(parameter) and not re.fullmatch(r"([a-z]{2}(-[a-z]+)+-\d:)?/[\w./-]+", parameter):
+            if not is_token(parameter) and not re.fullmatch(r"/[\w./-]+", split_parameter(parameter)[1]):
                 raise OptionError("parameters", parameter, "must be the name of a parameter, as /images/text")
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise OptionError("ca_bundle", self.ca_bundle, "is not a file: correct the path, or leave the option out")
         for option in ("role", "network", "compute"):
             if self.project is not None and getattr(self, option) is not None:
                 raise OptionError(option, rule="is for a new project: set it in the one that you give as 'project'")
+
+
+def split_parameter(parameter: str) -> tuple[str, str]:
+    """The region of a parameter, empty where it is not said, and its name; a CDK token's text may have colons."""
+    found = re.fullmatch(r"(?:([a-z]{2}(?:-[a-z]+)+-\d):)?(.*)", parameter, re.DOTALL)
+    assert found is not None  # noqa: S101 - the expression matches any text
+    return found[1] or "", found[2]
 
 
 def _check_address(option: str, address: str | None) -> None:

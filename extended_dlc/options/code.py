@@ -11,7 +11,7 @@ from pathlib import Path
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.facts.specifiers import Requirement, read_requirement
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, require_known
 
 LARGEST_BYTES = 5 * 1024 * 1024
 """The largest archive of code: code takes a few kilobytes, so a larger folder contains weights by mistake."""
@@ -39,6 +39,7 @@ class InferenceCode:
     def __post_init__(self) -> None:
         """Find what would otherwise fail in the container."""
         object.__setattr__(self, "requirements", tuple(self.requirements))
+        require_known("requirements", self.requirements, "they are packed into an archive then")
         if self.folder is None and not self.requirements:
             raise ValueError("InferenceCode has nothing: give a folder with inference.py, requirements=, or both")
         if self.folder is not None:

@@ -14,6 +14,7 @@ from extended_dlc.options._values import (
     is_token,
     refuse_all,
     require,
+    require_known,
     within,
     within_limit,
 )
@@ -41,6 +42,8 @@ DEFAULT_STARTUP_TIMEOUT_SECONDS = 900
 
 MAIN_VARIANT = "AllTraffic"
 """Name of the first production variant: what SageMaker's own SDK calls it, so dashboards and scripts fit."""
+
+_NAMES_CONSTRUCTS = "the ids of its constructs are made from it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,7 @@ class Variant(Instances):
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
+        require_known("name", self.name, _NAMES_CONSTRUCTS)
         require("name", self.name, check_endpoint_name)
         if self.name == MAIN_VARIANT:
             raise OptionError("name", self.name, "is the endpoint's own first variant: choose another")
@@ -339,6 +343,7 @@ class Component:
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
+        require_known("name", self.name, _NAMES_CONSTRUCTS)
         require("name", self.name, check_endpoint_name)
         within("copies", self.copies, 1, None, "a component is made with a copy; CopyScaling takes it to none later")
         within("memory_mb", self.memory_mb, 128, None, "it is what a copy reserves, and SageMaker's least")
@@ -463,7 +468,7 @@ def find_instances(hosting: Instances | Serverless) -> list[Instance]:
                 accelerator="cpu",
                 architecture="x86_64",
                 vcpu=None,
-                memory_mib=hosting.memory_mb,
+                memory_mib=None if is_token(hosting.memory_mb) else hosting.memory_mb,
             )
         ]
     return [_unknown(name) if is_token(name) else find_instance(name) for name in hosting.instance_types]

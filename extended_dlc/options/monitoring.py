@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._values import OptionError, is_token, require_known, within
 from extended_dlc.options.hosting import Async, Components, Hosting, RealTime, Serverless
 
 if TYPE_CHECKING:
@@ -299,10 +299,14 @@ class Metrics:
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         known = get_args(Interval)
-        if self.interval_seconds is not None and self.interval_seconds not in known:
+        interval = self.interval_seconds
+        if interval is not None and not is_token(interval) and interval not in known:
             raise OptionError(
                 "interval_seconds", self.interval_seconds, f"must be one of: {', '.join(map(str, known))}"
             )
+
+
+_CONVERTED = "it is converted into the unit of the metric"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +355,7 @@ class Monitoring:
                 hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(ALARMS)}"
                 raise OptionError("alarms", name, f"is no alarm: {hint}")
             option = f"alarms.{name}"
+            require_known(option, threshold, _CONVERTED)
             if threshold is not None and name == "idle":
                 within(option, threshold, 1, 168, "CloudWatch looks back a week at most; None for no such alarm")
             elif threshold is not None:
@@ -359,6 +364,7 @@ class Monitoring:
             if asked not in CONTAINER_ALARMS:
                 hint = did_you_mean(asked, CONTAINER_ALARMS) or f": there are {', '.join(CONTAINER_ALARMS)}"
                 raise OptionError("container_alarms", asked, f"is no alarm{hint}")
+            require_known(f"container_alarms.{asked}", above, _CONVERTED)
             within(f"container_alarms.{asked}", above, 0, None, "leave it out for no such alarm")
         if self.topic_key is not None and self.alarm_topic != "new":
             raise OptionError("topic_key", rule="is for a new topic: pass alarm_topic='new', or set it on the topic")

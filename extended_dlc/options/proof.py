@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._values import OptionError, require_known, within
 
 _TEXT = "Hello"
 
@@ -81,6 +81,7 @@ class Proof:
         within("timeout_minutes", self.timeout_minutes, 1, 59, "CloudFormation waits an hour at most")
         if isinstance(self.request, bytes) and self.content_type is None:
             raise OptionError("content_type", "not given", "must say what the bytes of 'request' are, as audio/wav")
+        require_known("request", self.request, "it is encoded at synth")
         within("tolerance", self.tolerance, 0, 1, "it is the part of a number that it may be off")
         try:
             json.dumps(self.expected, allow_nan=False)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from extended_dlc.options._values import OptionError, is_token, within, within_limit
+from extended_dlc.options._values import OptionError, is_token, require_length, within, within_limit
 
 if TYPE_CHECKING:
     from aws_cdk import aws_cloudwatch as cloudwatch
@@ -35,6 +35,7 @@ class Rollout:
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
+        require_length("alarms", self.alarms)
         if self.alarms:
             within_limit("alarms", len(self.alarms), "rollout.alarms", "combine some in a composite alarm")
         within_limit(

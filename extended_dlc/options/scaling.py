@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from extended_dlc.options._values import OptionError, is_token, within
+from extended_dlc.options._values import OptionError, is_token, require_known, within
 
 COOLDOWN_SECONDS = 300
 """The cooldown that Application Auto Scaling itself uses for a SageMaker variant."""
@@ -34,7 +34,7 @@ class ScheduledCapacity:
 
     def __post_init__(self) -> None:
         """Refuse what Application Auto Scaling would refuse."""
-        if not _EXPRESSION.fullmatch(self.schedule):
+        if not is_token(self.schedule) and not _EXPRESSION.fullmatch(self.schedule):
             raise OptionError(
                 "schedule",
                 self.schedule,
@@ -94,6 +94,8 @@ class _RequestScaling(Scaling):
     def __post_init__(self) -> None:
         """Refuse a load out of range."""
         super().__post_init__()
+        for option in ("requests_per_second", "safety_factor"):
+            require_known(option, getattr(self, option), "the target is the product of the two")
         _above_zero("requests_per_second", self.requests_per_second, "what one bore in a load test")
         _above_zero("safety_factor", self.safety_factor, "a part of the measured load, as 0.5", most=1)
 

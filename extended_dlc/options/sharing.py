@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import available_timezones
 
 from extended_dlc.facts.compat import Family, Server
-from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options._values import OptionError, is_token, require_length
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
@@ -28,6 +28,7 @@ class Readers:
 
     def __post_init__(self) -> None:
         """Refuse values that are no account number and no organisation."""
+        require_length("accounts", self.accounts)
         for account in self.accounts:
             if not is_token(account) and not re.fullmatch(r"\d{12}", account):
                 raise OptionError("accounts", account, "must be the number of an account, 12 digits as a text")
@@ -60,7 +61,7 @@ class Rebuilds:
         """Refuse expressions and time zones that EventBridge Scheduler does not know."""
         if not is_token(self.schedule) and not re.fullmatch(r"(rate|cron|at)\([^()]+\)", self.schedule):
             raise OptionError("schedule", self.schedule, "must be an expression as rate(7 days) or cron(0 3 ? * SUN *)")
-        if self.timezone not in available_timezones():
+        if not is_token(self.timezone) and self.timezone not in available_timezones():
             raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
 
 

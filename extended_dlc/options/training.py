@@ -14,7 +14,15 @@ from zoneinfo import available_timezones
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.training_instances import find_training_instance
-from extended_dlc.options._values import OptionError, instance_names, is_token, require, within, within_limit
+from extended_dlc.options._values import (
+    OptionError,
+    instance_names,
+    is_token,
+    require,
+    require_known,
+    within,
+    within_limit,
+)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
@@ -237,7 +245,7 @@ class TrainingSchedule:
     def __post_init__(self) -> None:
         """Refuse what EventBridge Scheduler would refuse at the deployment."""
         require("expression", self.expression, check_schedule)
-        if self.timezone not in available_timezones():
+        if not is_token(self.timezone) and self.timezone not in available_timezones():
             raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
 
 
@@ -339,6 +347,8 @@ class EvaluationGate:
                 "needs one bound: at_most= where smaller is better, as a loss, or at_least= where larger is better, as "
                 "an accuracy",
             )
+        require_known("channels", self.channels, "each is one of the training's")
+        require_known("max_runtime_seconds", self.max_runtime_seconds, "the state machine waits for a multiple of it")
         within("margin", self.margin, 0, None, "a margin of 0 takes no model that is worse than the live one")
         within_limit("max_runtime_seconds", self.max_runtime_seconds, "training.runtime_seconds", "an hour is 3600 s")
         if self.instance_type is not None:

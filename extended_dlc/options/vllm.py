@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._values import OptionError, is_token, within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class VllmServing:
         within("tensor_parallel_size", self.tensor_parallel_size, 1, None, "leave it out to take all GPUs")
         within("max_model_len", self.max_model_len, 1, None, "leave it out to take the model's own")
         share = self.gpu_memory_utilization
-        if share is not None and not 0 < share <= 1:
+        if share is not None and not is_token(share) and not 0 < share <= 1:
             raise OptionError(
                 "gpu_memory_utilization", f"{share:g}", "must be above 0 and at most 1: 0.9 is vLLM's own"
             )

@@ -18,7 +18,7 @@ from moto.sagemaker.models import SageMakerModelBackend, sagemaker_backends
 from moto.sns.models import sns_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded import components, scaling, sharing, states, watching
+from extended_dlc.rehearsal.embedded import components, networks, scaling, sharing, states, watching
 from extended_dlc.rehearsal.embedded.custom_resources import copy_image, empty_bucket, empty_repository
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.iam import TEMPLATE_POLICY, attach_policy
@@ -57,7 +57,7 @@ class ResourceTypes:
         if name.startswith("Custom::") or name == "AWS::CloudFormation::CustomResource":
             return CustomResource(self.custom.get(name))
         if model := parsing.get_model_map().get(name):
-            return MotoType(model)
+            return MotoType(model, networks.delete_part if name in networks.PARTS else None)
         _log.warning("%s is recorded only: the embedded AWS has no such service", name)
         return Recorded()
 

@@ -96,6 +96,8 @@ class MotoType:
     """A type as moto implements it."""
 
     model: type[CloudFormationModel]
+    remove: Callable[[Wish, Any], None] | None = None
+    """Deletes a resource of a type that moto's model does not delete. Default: the model's own deletion."""
 
     def name_property(self) -> str | None:
         return self.model.cloudformation_name_type() or None
@@ -127,7 +129,10 @@ class MotoType:
         return updated or model
 
     def delete(self, wish: Wish, model: Any) -> None:
-        """Delete the resource in moto, whose models have either of two methods."""
+        """Delete the resource in moto, whose models have either of two methods, or none."""
+        if self.remove is not None:
+            self.remove(wish, model)
+            return
         if hasattr(model, "delete"):
             try:
                 model.delete(wish.account_id, wish.region)

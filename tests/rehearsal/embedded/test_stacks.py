@@ -702,3 +702,54 @@ def test_two_stacks_of_two_servers_know_nothing_of_each_other(aws: Aws, start_aw
     other = start_aws()
     deploy(other, "elsewhere", {"Resources": {"R": repository("elsewhere")}})
     assert "elsewhere" not in aws.left()["stacks"]
+
+
+def test_a_vpc_is_deleted_with_everything_in_it(aws: Aws) -> None:
+    def part(kind: str, **properties: Any) -> Template:
+        return {"Type": f"AWS::EC2::{kind}", "Properties": properties}
+
+    vpc, table, subnet = {"Ref": "Vpc"}, {"Ref": "Table"}, {"Ref": "Subnet"}
+    template = {
+        "Resources": {
+            "Vpc": part("VPC", CidrBlock="10.7.0.0/16"),
+            "Subnet": part("Subnet", VpcId=vpc, CidrBlock="10.7.1.0/24"),
+            "Table": part("RouteTable", VpcId=vpc),
+            "InTable": part("SubnetRouteTableAssociation", RouteTableId=table, SubnetId=subnet),
+            "Gateway": part("InternetGateway"),
+            "Attached": part("VPCGatewayAttachment", VpcId=vpc, InternetGatewayId={"Ref": "Gateway"}),
+            "Route": part("Route", RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId={"Ref": "Gateway"})
+            | {"DependsOn": "Attached"},
+            "Address": part("EIP", Domain="vpc"),
+            "Nat": part("NatGateway", SubnetId=subnet, AllocationId={"Fn::GetAtt": ["Address", "AllocationId"]}),
+            "Endpoint": part(
+                "VPCEndpoint",
+                VpcId=vpc,
+                ServiceName=f"com.amazonaws.{REGION}.s3",
+                VpcEndpointType="Gateway",
+                RouteTableIds=[table],
+            ),
+        }
+    }
+    ec2 = aws.client("ec2")
+    before = {name: len(found) for name, found in parts_of_vpcs(ec2).items()}
+    made = deploy(aws, "network", template)
+    assert made["StackStatus"] == "CREATE_COMPLETE"
+    during = {name: len(found) for name, found in parts_of_vpcs(ec2).items()}
+    assert all(during[name] > before[name] for name in before), during
+    aws.client("cloudformation").delete_stack(StackName="network")
+    assert settled(aws, made["StackId"])["StackStatus"] == "DELETE_COMPLETE"
+    assert {name: len(found) for name, found in parts_of_vpcs(ec2).items()} == before
+
+
+def parts_of_vpcs(ec2: Any) -> dict[str, list[Any]]:
+    gateways = ec2.describe_nat_gateways()["NatGateways"]
+    endpoints = ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    return {
+        "vpcs": ec2.describe_vpcs()["Vpcs"],
+        "subnets": ec2.describe_subnets()["Subnets"],
+        "tables": ec2.describe_route_tables()["RouteTables"],
+        "gateways": ec2.describe_internet_gateways()["InternetGateways"],
+        "addresses": ec2.describe_addresses()["Addresses"],
+        "nats": [each for each in gateways if each["State"] != "deleted"],
+        "endpoints": [each for each in endpoints if each["State"] != "deleted"],
+    }
