@@ -48,8 +48,26 @@ _LOADERS = {
 """PEFT task type -> class that loads an adapter with its base model; AutoPeftModel loads adapters without a type."""
 
 
+class UserError(RuntimeError):
+    """An error that the message alone explains, without a traceback."""
+
+
 def main() -> None:
-    """Train as the base image does. An exception raised here becomes the job's failure reason."""
+    """Train as the base image does. An exception raised here becomes the job's failure reason.
+
+    SageMaker shows 1,024 characters of it. The toolkit writes a traceback before the message of any exception but its
+    own ClientError.
+    """
+    try:
+        run()
+    except UserError as error:
+        from sagemaker_training.errors import ClientError
+
+        raise ClientError(str(error)) from None
+
+
+def run() -> None:
+    """Check the channels, train, and complete what the script saved."""
     refuse_empty_channels()
     if (arn := os.environ.get("HF_TOKEN_SECRET_ARN")) and not os.environ.get("HF_TOKEN"):
         from extended_dlc_server.machine.secret import read_token
@@ -65,7 +83,7 @@ def main() -> None:
 
 
 def refuse_empty_channels() -> None:
-    """Raise `RuntimeError` if the folder of a channel has no file. SageMaker makes the folder, whatever is in S3."""
+    """Raise `UserError` if the folder of a channel has no file. SageMaker makes the folder, whatever is in S3."""
     config = _config()
     channels = _json(config / "inputdataconfig.json")
     several = len(_json(config / "resourceconfig.json").get("hosts") or ()) > 1
@@ -75,7 +93,7 @@ def refuse_empty_channels() -> None:
         if piped or not folder.is_dir() or any(path.is_file() for path in folder.rglob("*")):
             continue
         shared = ", or, where hosts share its objects (ShardedByS3Key), take no more hosts than objects"
-        raise RuntimeError(
+        raise UserError(
             f"channel '{name}' has no file in {folder}: upload its files below the S3 prefix that the channel names, "
             f"or correct that prefix{shared if several else ''}"
         )
@@ -116,7 +134,7 @@ def name_revision(folder: Path) -> None:
 def merge_adapter(folder: Path) -> None:
     """Merge an adapter into its base model, and save the merged model in place of the adapter."""
     if not (folder / ADAPTER).is_file():
-        raise RuntimeError(
+        raise UserError(
             f"an adapter was to be merged (adapter='merged'), and the script left no {ADAPTER} in {folder}: save the "
             "peft model with trainer.save_model(os.environ['SM_MODEL_DIR']), or leave adapter= out"
         )

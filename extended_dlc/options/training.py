@@ -35,6 +35,9 @@ DAY_SECONDS = 24 * 3600
 LARGEST_CODE_BYTES = 20 * 1024 * 1024
 """Code with a small data set beside it; what is larger belongs in a channel."""
 
+_SCRIPT = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*")
+"""The paths of scripts that the toolkit runs (sagemaker-training 5.1.4, `process.py`)."""
+
 HyperParameter = str | int | float | bool
 """A value of the script's command line."""
 
@@ -82,10 +85,24 @@ class TrainingCode:
                 parsed(file)
 
     def require(self, script: str, option: str) -> None:
-        """Refuse a script that is not in the folder."""
+        """Refuse a script that is not in the folder, or whose name SageMaker's toolkit refuses."""
+        if not _SCRIPT.fullmatch(script):
+            raise OptionError(
+                option,
+                script,
+                "is a name that SageMaker's toolkit refuses: rename the script to letters, digits and . _ + -, in the "
+                "code's folder or below it",
+            )
         scripts = [path for path, _ in self.found() if path.endswith(".py")]
         if script in scripts:
             return
+        if (Path(self.folder) / script).is_file():
+            raise OptionError(
+                option,
+                script,
+                "is not a Python script: start it from one, as train.py with subprocess.run(['accelerate', 'launch', "
+                "'loop.py', *sys.argv[1:]], check=True)",
+            )
         known = f"it has {', '.join(scripts[:5])}" if scripts else "it has no Python file"
         hint = did_you_mean(script, scripts)
         raise OptionError(option, script, f"is not in {self.folder}: {known}{hint or '; name the script that is run'}")
@@ -302,7 +319,8 @@ class EvaluationGate:
 
     Its script finds the model in the channel `model`, and writes `metrics.json`, an object of names and numbers, into
     `/opt/ml/output/data`. A model that the bound accepts is measured beside the one that is served, with the same
-    script on the same data, unless none was trained before it.
+    script on the same data, unless none was trained before it. An artefact of an earlier run, to which a person goes
+    back, is judged by the bound alone.
     """
 
     metric: str

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ from typing import Any
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.client import Answer
 from extended_dlc.rehearsal.stage import NAME, Stage
-from extended_dlc.rehearsal.tiny_models import BLOOM
+from extended_dlc.rehearsal.tiny_models import BLOOM, OTHER_BLOOM
 
 SENTENCE = "the quick brown fox jumps over the lazy dog while bloom and whisper are talking ."
 """The training data: words that the tiny models can generate."""
+
+DATA = "extended-dlc-rehearsal-data"
+SENTENCES = "sentences/"
+"""The bucket and the prefix of the training's channel."""
 
 PROMPT = "the quick brown"
 REQUEST = {"inputs": PROMPT, "parameters": {"max_new_tokens": 9, "do_sample": False}}
@@ -50,6 +54,7 @@ def play(stage: Stage, *, keep: bool) -> None:
     image = stage.extended(serving, transformers)
     with _code() as folder:
         settings = _training(stage, _training_image(stage, training, transformers), folder)
+        settings["channels"] = {"train": {"bucket": DATA, "prefix": SENTENCES}}
         stage.bootstrap(image)
         endpoints = {"bloom": stage.endpoint(BLOOM)}
         stage.deploy(
@@ -59,6 +64,7 @@ def play(stage: Stage, *, keep: bool) -> None:
             training={"bloom": settings},
         )
         before = _answers(stage, "the model of the Hub answers")
+        _has_no_data(stage)
         _learns(stage)
         after = _answers(stage, "the same endpoint says the sentence that it was taught")
         if _score(after) <= _score(before):
@@ -71,8 +77,20 @@ def play(stage: Stage, *, keep: bool) -> None:
             stage.destroy()
 
 
+COMPONENTS: dict[str, Any] = {
+    "kind": "components",
+    "instance_type": "ml.m5.4xlarge",
+    "maximum": 1,
+    "components": {
+        "trained": {"memory_mb": 2048},
+        "other": {"memory_mb": 2048, "model": OTHER_BLOOM},
+    },
+}
+"""Two models on the same instances, of which one is trained."""
+
+
 def play_hosts(stage: Stage, *, keep: bool) -> None:
-    """One training on two hosts, which torchrun connects over two loopback addresses."""
+    """One training on two hosts, which torchrun connects over two loopback addresses; a component serves its result."""
     stage.container_engine()
     stage.embedded_aws()
     serving = stage.base_image(DLC_4_51_3)
@@ -83,28 +101,29 @@ def play_hosts(stage: Stage, *, keep: bool) -> None:
     image = stage.extended(serving, transformers)
     with _code() as folder:
         settings = _training(stage, _training_image(stage, training, transformers), folder)
-        for option in ("endpoint", "gate"):
-            del settings[option]
+        del settings["gate"]
         settings |= {
-            "base_model": {"model": BLOOM},
             "hyperparameters": {"max_steps": 4, "batch_size": 4},
             "instances": {"instance_type": "ml.m5.2xlarge", "count": 2, "distribution": "torchrun"},
         }
         stage.bootstrap(image)
         stage.deploy(
-            "cdk deploy: the endpoint, and a training on two hosts",
+            "cdk deploy: an endpoint of components, and a training of one of them on two hosts",
             image=image,
-            endpoints={"bloom": stage.endpoint(BLOOM)},
+            endpoints={"bloom": stage.endpoint(BLOOM, hosting=COMPONENTS)},
             training={"bloom": settings},
         )
-        _trains_on_two_hosts(stage)
+        before = _components(stage)
+        artifact = _trains_on_two_hosts(stage)
+        _has_gone_over(stage, before, artifact)
         if keep:
             stage.leave_up()
         else:
             stage.destroy()
 
 
-def _trains_on_two_hosts(stage: Stage) -> None:
+def _trains_on_two_hosts(stage: Stage) -> str:
+    """One run on two hosts; returns its artifact."""
     with stage.report.step("two hosts train one model") as step:
         done = _finish(stage, _start(stage, {}))
         if done["status"] != "SUCCEEDED":
@@ -119,6 +138,40 @@ def _trains_on_two_hosts(stage: Stage) -> None:
         step.proof = (
             f"{name}: algo-1 and algo-2 made four steps of four sentences each, which are {epochs:g} epochs of eight"
         )
+        return str(json.loads(done["output"])["artifact"])
+
+
+def _components(stage: Stage) -> dict[str, tuple[str, str]]:
+    """What each component serves, and its answer."""
+    sagemaker, runtime = stage.client.service("sagemaker"), stage.client.service("sagemaker-runtime")
+    endpoint = f"{NAME}-bloom"
+    found = {}
+    for component in COMPONENTS["components"]:
+        name = f"{endpoint}-{component}"
+        described = sagemaker.describe_inference_component(InferenceComponentName=name)
+        answer = runtime.invoke_endpoint(
+            EndpointName=endpoint,
+            InferenceComponentName=name,
+            Body=json.dumps(REQUEST).encode(),
+            ContentType="application/json",
+        )
+        text = json.loads(answer["Body"].read())[0]["generated_text"]
+        found[component] = described["Specification"]["ModelName"], text
+    return found
+
+
+def _has_gone_over(stage: Stage, before: Mapping[str, tuple[str, str]], artifact: str) -> None:
+    """Check that the trained component serves the artifact, and that the other one is as it was."""
+    with stage.report.step("a component goes over to what was trained, and the other stays") as step:
+        after = _components(stage)
+        model, text = after["trained"]
+        described = stage.client.service("sagemaker").describe_model(ModelName=model)
+        loads = described["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        if loads != artifact or text == before["trained"][1] or after["other"] != before["other"]:
+            raise RuntimeError(f"the components serve {after}, and served {before}; the artifact is {artifact}")
+        step.proof = (
+            f"{before['trained'][1]!r} before, {text!r} after, from {artifact}; the other: {after['other'][1]!r}"
+        )
 
 
 @contextmanager
@@ -129,8 +182,12 @@ def _code() -> Iterator[Path]:
         ignored = shutil.ignore_patterns("__pycache__", "data")
         shutil.copytree(_example(), folder, ignore=ignored)
         (folder / "data").mkdir()
-        (folder / "data" / "train.jsonl").write_text(f"{json.dumps({'text': SENTENCE})}\n" * 8)
+        (folder / "data" / "train.jsonl").write_bytes(_sentences())
         yield folder
+
+
+def _sentences() -> bytes:
+    return (f"{json.dumps({'text': SENTENCE})}\n" * 8).encode()
 
 
 def _example() -> Path:
@@ -157,6 +214,20 @@ def _training(stage: Stage, image: dict[str, Any], folder: Path) -> dict[str, An
 def _training_image(stage: Stage, base: str, transformers: str) -> dict[str, Any]:
     """Settings of the training image; its build proves the type that is trained here, and no others."""
     return stage.extended(base, transformers, family="training", model_types=["bloom"])
+
+
+def _has_no_data(stage: Stage) -> None:
+    """One run without data: the container refuses it; then the data is uploaded."""
+    with stage.report.step("a channel without a file is refused when the container starts") as step:
+        s3 = stage.client.service("s3")
+        s3.create_bucket(Bucket=DATA)
+        s3.put_object(Bucket=DATA, Key=SENTENCES)  # an empty folder, as S3's console makes one
+        done = _finish(stage, _start(stage, {}))
+        says = "channel 'train' has no file in /opt/ml/input/data/train: upload its files below the S3 prefix"
+        if done.get("error") != "JobFailed" or says not in done["cause"] or "Traceback" in done["cause"]:
+            raise RuntimeError(f"the run {done['status']}: {done.get('error')}: {done.get('cause')}")
+        step.proof = str(done["cause"])
+        s3.put_object(Bucket=DATA, Key=f"{SENTENCES}train.jsonl", Body=_sentences())
 
 
 def _learns(stage: Stage) -> None:

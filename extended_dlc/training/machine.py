@@ -85,7 +85,7 @@ def definition(plan: Plan) -> State:
             "Choices": [{"Variable": "$.artifact", "IsPresent": True, "Next": "Look"}],
             "Default": "Train1",
         }
-    states |= _jobs(plan, "Train", plan.requests, channel=None, result="$.job", after="Trained")
+    states |= _jobs(plan, "Train", plan.requests, what="training", result="$.job", after="Trained")
     states["Trained"] = {
         "Type": "Pass",
         "Parameters": {"artifact.$": "$.job.artifact", "job.$": "$.job.name"},
@@ -139,7 +139,15 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
     def output(job: str) -> str:
         return f"States.Format('{plan.evaluations_uri}{{}}/output/', $.{job}.name)"
 
-    states = _jobs(plan, "Evaluate", plan.evaluations, channel="$.look.artifact", result="$.evaluation", after="Judge")
+    states = _jobs(
+        plan,
+        "Evaluate",
+        plan.evaluations,
+        what="evaluation",
+        channel="$.look.artifact",
+        result="$.evaluation",
+        after="Judge",
+    )
     states["Judge"] = _call(
         plan,
         {"do": "judge", "Gate": plan.gate, "Output.$": output("evaluation")},
@@ -154,14 +162,24 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
         return states
     states["HasLive"] = {
         "Type": "Choice",
-        "Comment": "Nothing was trained before, or the live model is asked for again: there is nothing to compare with",
+        "Comment": "An artefact that was given is judged by the bound alone: to go back is to take a model that was "
+        "measured worse. Nothing to compare with: nothing was trained before, or the live model is asked for again",
         "Choices": [
+            {"Variable": "$.job", "IsPresent": False, "Next": after},
             {"Variable": "$.look.live", "StringEquals": "", "Next": after},
             {"Variable": "$.look.live", "StringEqualsPath": "$.look.artifact", "Next": after},
         ],
         "Default": "EvaluateLive1",
     }
-    states |= _jobs(plan, "EvaluateLive", plan.evaluations, channel="$.look.live", result="$.live", after="JudgeBeside")
+    states |= _jobs(
+        plan,
+        "EvaluateLive",
+        plan.evaluations,
+        what="evaluation of the live model",
+        channel="$.look.live",
+        result="$.live",
+        after="JudgeBeside",
+    )
     states["JudgeBeside"] = _call(
         plan,
         {
@@ -262,10 +280,18 @@ def _outcome(plan: Plan, goes: GoOver) -> dict[str, State]:
 
 
 def _jobs(
-    plan: Plan, called: str, requests: Sequence[State], *, channel: str | None, result: str, after: str
+    plan: Plan,
+    called: str,
+    requests: Sequence[State],
+    *,
+    what: str,
+    channel: str | None = None,
+    result: str,
+    after: str,
 ) -> dict[str, State]:
     """The same job on one instance type after another, while there is no capacity or quota.
 
+    :param what: What failed, in the execution's cause: the jobs' names do not say it.
     :param channel: JSON path to the S3 URL of the job's channel `model`; None: as in its request.
     """
     states: dict[str, State] = {}
@@ -284,7 +310,7 @@ def _jobs(
                 {
                     "ErrorEquals": ["States.ALL"],
                     "ResultPath": "$.failed",
-                    "Next": "Why" if last else f"{called}{number}Short",
+                    "Next": f"{called}Failed" if last else f"{called}{number}Short",
                 }
             ],
             "Next": after,
@@ -300,8 +326,9 @@ def _jobs(
                     ),
                     {"Variable": "$.failed.Error", "StringMatches": NO_QUOTA, "Next": f"{called}{number + 1}"},
                 ],
-                "Default": "Why",
+                "Default": f"{called}Failed",
             }
+    states[f"{called}Failed"] = {"Type": "Pass", "Result": what, "ResultPath": "$.what", "Next": "Why"}
     return states
 
 
@@ -321,13 +348,14 @@ def _failures() -> dict[str, State]:
         "JobFailed": {
             "Type": "Fail",
             "Error": "JobFailed",
-            "CausePath": f"States.Format('{{}}: {{}}', {job}.TrainingJobName, {job}.FailureReason)",
+            "CausePath": f"States.Format('{{}} {{}}: {{}}', $.what, {job}.TrainingJobName, {job}.FailureReason)",
         },
         "ReadStatus": _read_cause("JobStopped"),
         "JobStopped": {
             "Type": "Fail",
             "Error": "JobStopped",
-            "CausePath": f"States.Format('{{}} was stopped: {{}}', {job}.TrainingJobName, {job}.SecondaryStatus)",
+            "CausePath": "States.Format('{} {} was stopped: {}', $.what, "
+            f"{job}.TrainingJobName, {job}.SecondaryStatus)",
         },
         "NotStarted": {"Type": "Fail", "ErrorPath": "$.failed.Error", "CausePath": "$.failed.Cause"},
     }

@@ -115,7 +115,7 @@ def rights_of(stack: Stack, role: str) -> dict[str, list[str]]:
 def test_a_job_is_told_code_arguments_and_folders_in_sagemakers_words(stack: Stack, code: TrainingCode) -> None:
     job_in(stack, code, hyperparameters={"epochs": 3}, channels={"train": data(stack)}, job_name="tune")
     states = states_of(stack)
-    assert list(states)[:2] == ["Train1", "Trained"]
+    assert list(states)[:3] == ["Train1", "TrainFailed", "Trained"]
     assert states["Train1"]["Resource"].endswith(":states:::sagemaker:createTrainingJob.sync")
     request = states["Train1"]["Parameters"]
     assert request["TrainingJobName.$"].startswith("States.Format('tune-{}', ")
@@ -178,8 +178,9 @@ def test_the_next_type_is_tried_where_sagemaker_is_short_and_nowhere_else(stack:
     short = states["Train1Short"]
     assert {choice["Next"] for choice in short["Choices"]} == {"Train2"}
     assert any(choice["StringMatches"] == "*CapacityError*" for choice in short["Choices"])
-    assert short["Default"] == "Why"
-    assert states["Train3"]["Catch"][0]["Next"] == "Why"
+    assert short["Default"] == "TrainFailed"
+    assert states["TrainFailed"]["Next"] == "Why"
+    assert states["Train3"]["Catch"][0]["Next"] == "TrainFailed"
 
 
 def test_a_run_that_failed_says_the_containers_own_reason(stack: Stack, code: TrainingCode) -> None:
@@ -354,6 +355,7 @@ def test_the_gate_measures_the_new_model_and_where_that_is_enough_the_live_one(
     assert states["Judge"]["Parameters"]["Payload"]["Gate"] == {"metric": "eval_loss", "at_most": 3, "margin": 0}
     assert states["IsAccepted"]["Choices"][0]["Next"] == "HasLive"
     assert states["HasLive"]["Default"] == "EvaluateLive1"
+    assert states["HasLive"]["Choices"][0] == {"Variable": "$.job", "IsPresent": False, "Next": "GoOver"}
     assert states["IsAsGood"]["Choices"][0]["Next"] == "GoOver"
     assert states["Refused"]["CausePath"] == "$.judged.refused"
 

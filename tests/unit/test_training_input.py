@@ -44,6 +44,12 @@ def test_a_missing_entry_point_is_told_with_what_is_there(tmp_path: Path) -> Non
         TrainingCode(str(tmp_path))
     with pytest.raises(ValueError, match=r"'folder' \(/nowhere\) is not a folder: correct the path"):
         TrainingCode("/nowhere")
+    (tmp_path / "train.sh").write_text("accelerate launch trains.py")
+    with pytest.raises(ValueError, match=r"'entry_point' \(train.sh\) is not a Python script: start it from one, as"):
+        TrainingCode(str(tmp_path), entry_point="train.sh")
+    (tmp_path / "my train.py").write_text("")
+    with pytest.raises(ValueError, match=r"'entry_point' \(my train.py\) is a name that SageMaker's toolkit refuses"):
+        TrainingCode(str(tmp_path), entry_point="my train.py")
 
 
 def test_a_script_that_does_not_compile_is_not_deployed(tmp_path: Path) -> None:

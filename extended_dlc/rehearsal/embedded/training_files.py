@@ -49,6 +49,11 @@ class Bucket:
                 found[key] = rest.lstrip("/") if inside else key.rsplit("/", 1)[-1]
         return found
 
+    def has_folder(self, url: str) -> bool:
+        """Whether an object marks the URL's prefix as a folder, as the console makes one."""
+        bucket, prefix = _split(url)
+        return bucket in self._backend.buckets and prefix in self._backend.buckets[bucket].keys
+
     def read(self, url: str, key: str) -> bytes:
         """The content of a key in the URL's bucket."""
         return bytes(self._backend.buckets[_split(url)[0]].keys[key].value)
@@ -115,7 +120,7 @@ def download_channels(folder: Path, request: Parameters, s3: Bucket, *, host: in
             )
         url = source["S3Uri"]
         keys = _manifest(s3, url) if source["S3DataType"] == "ManifestFile" else s3.keys(url)
-        if not keys:
+        if not keys and not s3.has_folder(url):
             bucket = urlsplit(url).netloc
             raise BadInput(
                 f'ClientError: Data download failed:No S3 objects found under S3 URL "{url}" given in input data '
