@@ -30,23 +30,27 @@ CACHE = Path(__file__).parents[1] / ".cache" / "moto-tests"
 
 FILES = (
     "tests/test_cloudformation/test_cloudformation_depends_on.py",
+    "tests/test_cloudformation/test_cloudformation_multi_accounts.py",
+    "tests/test_cloudformation/test_cloudformation_nested_stacks.py",
     "tests/test_cloudformation/test_cloudformation_stack_crud.py",
+    "tests/test_cloudformation/test_cloudformation_stack_integration.py",
     "tests/test_cloudformation/test_cloudformation_stack_policies.py",
     "tests/test_cloudformation/test_conditions.py",
     "tests/test_cloudformation/test_import_value.py",
     "tests/test_cloudformation/test_validate.py",
     "tests/test_ecr/test_ecr.py",
     "tests/test_ecr/test_ecr_cloudformation.py",
+    "tests/test_ecr/test_ecr_layers.py",
     "tests/test_ecr/test_ecr_scanning_config.py",
-    "tests/test_sagemaker/test_sagemaker_cloudformation.py",
-    "tests/test_sagemaker/test_sagemaker_endpoint.py",
-    "tests/test_sagemaker/test_sagemaker_models.py",
-    "tests/test_sagemaker/test_sagemaker_training.py",
+    "tests/test_ecr/test_list_images_filters.py",
+    "tests/test_sagemaker",
 )
-"""The tests of operations that are this project's; the other files of the three folders ask moto alone."""
+"""The tests of the three folders, without those of moto's own parts, of findings that a test puts in on another port,
+and of custom resources, whose functions moto runs in Docker."""
 
 ADAPTED = (
     (r"\"test_stack(\w*)\"", lambda found: f'"test-stack{found[1].replace("_", "-")}"'),
+    (r"test_stack(?=-Event)", lambda found: "test-stack"),
     (r"non_existent_stack", lambda found: "non-existent-stack"),
     (r"test_stack(_?\w*)(?=[/'}\"{])", lambda found: f"test-stack{found[1].replace('_', '-')}"),
     (r"(resource_name\})_stack", lambda found: f"{found[1]}-stack"),

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -231,7 +232,30 @@ def _throttle(given: str) -> tuple[str, int]:
         raise click.UsageError(
             f"'--throttle' ({given[:100]}) must be OPERATION=COUNT, as --throttle sagemaker:DescribeEndpoint=3"
         )
+    service, _, operation = found[1].partition(":")
+    known = _operations(service)
+    if operation not in known:
+        near = get_close_matches(operation if known else service, known or _services(), n=1)
+        what = f"operation of {service}" if known else "service"
+        raise click.UsageError(
+            f"'--throttle' ({found[1][:100]}) is no {what} that botocore knows"
+            + (f": did you mean {f'{service}:' if known else ''}{near[0]}?" if near else "")
+        )
     return found[1], int(found[2])
+
+
+def _services() -> list[str]:
+    from botocore.session import get_session
+
+    found: list[str] = get_session().get_available_services()
+    return found
+
+
+def _operations(service: str) -> list[str]:
+    """The operations of a service; none where there is no such service."""
+    from botocore.session import get_session
+
+    return list(get_session().get_service_model(service).operation_names) if service in _services() else []
 
 
 _THROTTLED = re.compile(r"([a-z][a-z0-9-]*:[A-Z][A-Za-z0-9]*)=(\d+)")

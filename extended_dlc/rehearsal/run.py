@@ -23,7 +23,7 @@ from extended_dlc.rehearsal import (
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.project import Project, find_cli
-from extended_dlc.rehearsal.report import Report
+from extended_dlc.rehearsal.report import Report, StepFailed
 from extended_dlc.rehearsal.scenario_own import Wishes
 from extended_dlc.rehearsal.stage import Stage
 from extended_dlc.terminal import Waiting
@@ -98,11 +98,17 @@ class Rehearsal:
 
     def _play(self, play: Play, project: Project | None, *, keep: bool) -> None:
         self._clear()
+        stage = Stage(self.app, self.state, self.report, self.servers, project)
+        stage.failures = self._failures
         try:
-            stage = Stage(self.app, self.state, self.report, self.servers, project)
-            stage.failures = self._failures
             play(stage, keep=keep)
-        except BaseException:
+            if self._failures:
+                with self.report.step("which of the failures on request came up") as step:
+                    step.proof = "\n".join(stage.failures_met())
+        except BaseException as error:
+            if isinstance(error, StepFailed):
+                for line in stage.failures_met():
+                    self.report.say(line)
             with Waiting("taking down what was started", out=self.report.out):
                 self._take_down()
             raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from extended_dlc.app.read import lookups_file
-from extended_dlc.rehearsal import files, leftovers, tiny_models
+from extended_dlc.rehearsal import failures, files, leftovers, tiny_models
 from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
@@ -153,6 +154,14 @@ class Stage:
             step.log = str(log)
             self.hub_address = f"http://127.0.0.1:{port}"
             step.proof = f"HF_ENDPOINT={self.hub_address}"
+
+    def failures_met(self) -> list[str]:
+        """A line for each failure on request, while the embedded AWS is up: how often it came up."""
+        if not self.failures or not self.is_up:
+            return []
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/_embedded/scenarios", timeout=10) as answer:
+            met = json.load(answer)["met"]
+        return list(failures.came_up(self.failures, met))
 
     @property
     def is_up(self) -> bool:

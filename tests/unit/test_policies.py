@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,6 +45,13 @@ def allowed(request: Request, *identity: Json, **more: Any) -> bool:
         (policy("s3:GetObject", resource="arn:aws:*:mine/a/b"), False),  # no wildcard reaches over a colon
         (policy("s3:GetObject", resource=None, NotResource=[f"{BUCKET}/c/*"]), True),
         (policy("s3:GetObject", resource=None, NotResource=[f"{BUCKET}/a/*"]), False),
+        (policy("s3:GetObject", resource="arn:aws:s3"), True),  # what is left out of an ARN is a wildcard
+        (policy("s3:GetObject", resource="arn:aws:sqs"), False),
+        (policy("s3:Get*", "dynamodb:GetItem"), True),  # a service whose actions are not known here
+        (policy("dynamodb:*"), False),
+        (policy("s3:GetObject", resource=f"{BUCKET}/${{*}}/b"), False),  # a star itself
+        (policy("s3:GetObject", resource=f"{BUCKET}/${{aws:username, 'a'}}/b"), True),
+        (policy("s3:GetObject", resource=f"{BUCKET}/${{aws:username, 'c'}}/b"), False),
     ],
 )
 def test_actions_and_resources_are_compared_as_iam_does(document: Json, expected: bool) -> None:
@@ -83,12 +91,33 @@ def test_a_denial_wins_wherever_it_is() -> None:
         ({"ArnLike": {"aws:SourceArn": "arn:aws:s3:*:1:*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x:y"}, True),
         ({"StringEquals": {"s3:prefix": "a"}, "Bool": {"aws:SecureTransport": "true"}}, {"s3__prefix": "a"}, False),
         ({"StringEquals": {"aws:PrincipalTag/team": "${aws:username}"}}, {"aws__PrincipalTag/team": "x"}, None),
+        ({"StringLike": {"s3:prefix": "a?c"}}, {"s3__prefix": "abc"}, True),
+        ({"StringLike": {"s3:prefix": "a?c"}}, {"s3__prefix": "ac"}, False),
+        ({"StringLike": {"s3:prefix": "a${?}c"}}, {"s3__prefix": "abc"}, False),
+        ({"StringLike": {"s3:prefix": "${aws:username}/*"}}, {"s3__prefix": "b/c", "aws__username": "*"}, False),
+        ({"StringEquals": {"s3:prefix": "${aws:username}"}}, {"s3__prefix": "*", "aws__username": "*"}, True),
+        ({"StringNotEqualsIgnoreCase": {"s3:prefix": "A"}}, {"s3__prefix": "a"}, False),
+        ({"StringNotLikeIfExists": {"s3:prefix": "a*"}}, {"s3__prefix": "ab"}, False),
+        ({"NumericNotEquals": {"s3:max-keys": "10"}}, {"s3__max-keys": "10"}, False),
+        ({"NumericLessThanEqualsIfExists": {"s3:max-keys": "10"}}, {}, True),
+        ({"Null": {"s3:prefix": "false"}}, {}, False),
+        ({"Null": {"s3:prefix": ["true", "false"]}}, {}, True),
+        ({"BoolIfExists": {"aws:SecureTransport": "true"}}, {}, True),
+        ({"ForAllValues:StringEquals": {"aws:TagKeys": ["a"]}}, {}, True),
+        ({"ForAnyValue:StringEquals": {"aws:TagKeys": ["a"]}}, {}, False),
+        ({"ForAnyValue:StringNotEquals": {"aws:TagKeys": ["a"]}}, {}, False),
+        ({"ForAnyValue:StringNotEquals": {"aws:TagKeys": ["a"]}}, {"aws__TagKeys": ["a", "b"]}, True),
+        ({"ForAllValues:StringNotLike": {"aws:TagKeys": ["a*"]}}, {"aws__TagKeys": ["ab", "b"]}, False),
+        ({"ArnEquals": {"aws:SourceArn": "*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x:y"}, True),
+        ({"ArnNotLike": {"aws:SourceArn": "arn:aws:s3:*:2:*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x"}, True),
+        ({"ArnLike": {"aws:SourceArn": "arn:aws:s3:*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x"}, None),
+        ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "127.0.0.1"]}}, {"aws__SourceIp": "127.0.0.1"}, True),
     ],
 )
 def test_every_condition_has_to_hold(condition: Json, context: Json, expected: bool | None) -> None:
     request = ask("s3:ListBucket", BUCKET, **context)
     if expected is None:
-        with pytest.raises(NotUnderstood, match="the variable"):
+        with pytest.raises(NotUnderstood, match=r"the variable|the ARN arn:aws:s3:"):
             allowed(request, policy("s3:ListBucket", Condition=condition))
     else:
         assert allowed(request, policy("s3:ListBucket", Condition=condition)) is expected
@@ -123,6 +152,53 @@ def test_a_key_has_to_allow_or_to_leave_it_to_the_account() -> None:
     assert not allowed(request, identity, resource=other, resource_decides=True)
 
 
+def test_what_a_session_or_a_user_is_given_itself_no_boundary_or_session_policy_takes() -> None:
+    session, user = "arn:aws:sts::123456789012:assumed-role/mine/now", "arn:aws:iam::123456789012:user/me"
+    writes = policy("s3:PutObject")
+
+    def given(principal: str, request: Request, **more: Any) -> bool:
+        document = policy("s3:GetObject", resource=f"{BUCKET}/*", Principal={"AWS": principal})
+        return evaluate(request, Policies(resource=document, **more)).allowed
+
+    of_session = replace(ask(), session=session)
+    of_user = replace(ask(), principal=user)
+    assert given(session, of_session)
+    assert not given(session, replace(of_session, session=f"{session}-other"))
+    assert given(session, of_session, boundary=writes, session=[writes])
+    assert given(user, of_user, boundary=writes)
+    assert not given(ROLE, of_session, boundary=writes)  # a role's ARN is limited
+    assert not given(ROLE, of_session, session=[writes])
+    assert not given(session, of_session, organisation=[writes])  # an organization's policies limit all of these
+    assert not given(session, of_session, boundary=policy("s3:*", effect="Deny"))
+
+
+def test_across_accounts_both_sides_have_to_allow_and_limits_count() -> None:
+    def across(*identity: Json, principal: str = "123456789012", **more: Any) -> bool:
+        resource = policy("s3:GetObject", Principal={"AWS": principal})
+        return allowed(ask(), *identity, **{"owner": "999999999999", "resource": resource, **more})
+
+    reads = policy("s3:GetObject")
+    assert across(reads)
+    assert not across()
+    assert not across(reads, resource=None)
+    assert not across(reads, boundary=policy("s3:PutObject"))
+    assert not across(principal=ROLE)
+
+
+def test_a_value_that_is_not_known_here_is_an_error_only_where_it_decides() -> None:
+    request = replace(ask(), unknown=("aws:resourcetag/", "s3:authtype"))
+    tagged = policy("s3:GetObject", Condition={"StringEquals": {"aws:ResourceTag/a": "b"}})
+    with pytest.raises(NotUnderstood, match="aws:ResourceTag/a: its value at s3:GetObject is not known here"):
+        allowed(request, tagged)
+    assert allowed(request, tagged, policy("s3:GetObject"))
+    with pytest.raises(NotUnderstood, match="aws:ResourceTag/a"):
+        allowed(request, policy("*"), policy("s3:*", effect="Deny", Condition={"Null": {"aws:ResourceTag/a": "true"}}))
+    other = {"StringEquals": {"aws:ResourceTag/a": "b"}, "Bool": {"aws:SecureTransport": "true"}}
+    assert not allowed(request, policy("s3:GetObject", Condition=other))  # the other condition has decided
+    with pytest.raises(NotUnderstood, match="the variable"):
+        allowed(request, policy("s3:GetObject", resource=f"{BUCKET}/${{s3:authType, 'a'}}/b"))
+
+
 @pytest.mark.parametrize(
     ("document", "what"),
     [
@@ -131,6 +207,14 @@ def test_a_key_has_to_allow_or_to_leave_it_to_the_account() -> None:
         (policy("s3:GetObject", Condition={"StringMatches": {"s3:prefix": "a"}}), "operator StringMatches"),
         (policy("s3:ListBucket", Condition={"StringEquals": {"s3:prefx": "a"}}), "no service sends it"),
         (policy("s3:GetObject", Condition={"StringEquals": {"s3:prefix": "a"}}), "s3:GetObject never has it"),
+        (policy("s3:GetObject", Condition={"NullIfExists": {"s3:prefix": "true"}}), "operator NullIfExists"),
+        (
+            policy("s3:GetObject", Condition={"ForAllValues:Null": {"aws:TagKeys": "true"}}),
+            "operator ForAllValues:Null",
+        ),
+        (policy("s3:GetObject", Condition={"DateLessThan": {"aws:CurrentTime": "x"}}), "operator DateLessThan"),
+        (policy("s3:GetObject", Condition={"Bool": {"aws:SourceVpcs": "a"}}), "no service sends it"),
+        (policy("s3:GetObject", Condition={"Bool": {"aws:PrincipalOrg": "a"}}), "no service sends it"),
         (policy("s3:GetObject", Resources=["*"]), "element Resources"),
         (policy("s3:GetObject", effect="allow"), "the effect 'allow'"),
         ({"Statement": [], "Statements": []}, "element Statements"),
@@ -139,3 +223,9 @@ def test_a_key_has_to_allow_or_to_leave_it_to_the_account() -> None:
 def test_what_is_not_understood_is_an_error(document: Json, what: str) -> None:
     with pytest.raises(NotUnderstood, match=what):
         allowed(ask(), document)
+
+
+def test_whom_a_resource_s_policy_leaves_out_is_not_guessed() -> None:
+    all_but_me = policy("s3:GetObject", effect="Deny", NotPrincipal={"AWS": ROLE})
+    with pytest.raises(NotUnderstood, match="NotPrincipal: use a condition on aws:PrincipalArn"):
+        allowed(ask(), policy("*"), resource=all_but_me)

@@ -84,6 +84,7 @@ def _serve(control: SageMaker, backend: SageMakerModelBackend, name: str, *, bef
         started = control.start_variant(backend, found["EndpointName"], variant)
     except NotServing as failure:
         if before is not None and control.scenarios.silent_rollbacks:
+            control.scenarios.meet("silent_rollbacks")
             found["Specification"] = before
             return
         found |= {"InferenceComponentStatus": "Failed", "FailureReason": str(failure)}

@@ -6,6 +6,8 @@ In order: throttling (a scenario), the caller's permissions, the shapes of botoc
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -15,11 +17,21 @@ from werkzeug.wrappers import Response
 from extended_dlc.rehearsal.embedded import rules, shapes, templates
 from extended_dlc.rehearsal.embedded.calls import Call, Environ, read_call
 from extended_dlc.rehearsal.embedded.iam import Iam, Principal
+from extended_dlc.rehearsal.embedded.rule import World
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 _FORM = "application/x-www-form-urlencoded"
+_ROLE = re.compile(r"arn:[\w-]+:iam::\d+:role/[\w+=,.@/-]+")
+_RETRIES = 10
+"""How often CloudFormation repeats a throttled call (CloudFormation CLI user guide, "Resource type handler error
+codes": Throttling is retriable)."""
+
 _NOTHING_WRONG = ("/_embedded/", "/v2/", "/moto-api/")
+
+
+class Throttled(Refusal):
+    """A call is refused for now, by the scenario `throttled`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +57,9 @@ class Door:
     def admit(self, call: Call) -> None:
         """Return where the call is admitted, else raise `Refusal`."""
         if self.scenarios.take_throttle(str(call)):
-            raise Refusal("ThrottlingException" if call.service != "cloudformation" else "Throttling", "Rate exceeded")
+            raise Throttled(
+                "ThrottlingException" if call.service != "cloudformation" else "Throttling", "Rate exceeded"
+            )
         self.iam.check(call)
         shapes.check(call)
         rules.check(call, self.scenarios)
@@ -68,7 +82,28 @@ class Door:
         for call in calls:
             if principal is not None:
                 self.iam.check_as(principal, call)
-            self.admit(call)
+            self._await_roles(call)
+            for attempt in range(_RETRIES + 1):
+                try:
+                    self.admit(call)
+                except Throttled:
+                    if attempt == _RETRIES:
+                        raise
+                else:
+                    break
+
+    def _await_roles(self, call: Call) -> None:
+        """Wait until the roles that a call names are known: CloudFormation's roles are complete only then.
+
+        CloudFormation user guide, stack events: CONFIGURATION_COMPLETE, "Eventual consistency check initiated".
+        """
+        if not self.scenarios.role_seconds:
+            return
+        world = World(account_id=call.account_id, region=call.region, scenarios=self.scenarios)
+        for arn in _ROLE.findall(json.dumps(call.parameters, default=str)):
+            if world.find_role(arn) is None:
+                while world.is_new(arn):
+                    time.sleep(0.05)
 
 
 def response_of(environ: Environ, call: Call, refusal: Refusal) -> Response:

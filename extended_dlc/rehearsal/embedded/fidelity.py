@@ -37,15 +37,15 @@ _UNKNOWN = """
 ## Scenarios on request
 
 Options of `extended-dlc rehearse`; while it is up, `POST /_embedded/scenarios` with a JSON object of the fields changes
-them, and `DELETE` ends them all.
+them, `DELETE` ends them all, and `GET` has them with `met`: how often each came up.
 
 | option | field | |
 |---|---|---|
 | `--silent-rollbacks` | `silent_rollbacks` | a failed update ends in service as before, without a reason |
 | `--shortage TYPE` | `shortages` | no instance of a type is there; pools are tried by priority |
 | `--quota TYPE=COUNT` | `quotas` | how many instances of a type endpoints may have |
-| `--throttle OPERATION=COUNT` | `throttled` | so many next calls are refused |
-| `--role-seconds SECONDS` | `role_seconds` | so long after its creation a role is not known to SageMaker |
+| `--throttle OPERATION=COUNT` | `throttled` | so many next calls are refused; CloudFormation repeats them |
+| `--role-seconds SECONDS` | `role_seconds` | so long a new role is not known to services; CloudFormation waits |
 | `--container-seconds SECONDS` | `container_seconds` | so long after it came into service each container ends, once |
 
 `POST /_embedded/containers/ENDPOINT/death` ends an endpoint's containers in service, and

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.scraping import scrape
 from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError
 
@@ -199,11 +200,12 @@ class InService:
         """End the current container; another is started."""
         self._now.stop(0)
 
-    def die_after(self, seconds: float) -> None:
+    def die_after(self, seconds: float, scenarios: Scenarios) -> None:
         """End the current container after so many seconds, unless the instance is stopped before."""
 
         def wait() -> None:
             if not self.stopping.wait(seconds):
+                scenarios.meet("container_seconds")
                 self.die()
 
         threading.Thread(target=wait, name=f"end of {self.log.name}", daemon=True).start()
@@ -231,10 +233,10 @@ class InService:
 class Hosting:
     """All running instances."""
 
-    def __init__(self, launcher: Launcher | None, logs: Path, *, lasting: Callable[[], float] = lambda: 0) -> None:
-        """`lasting` gives the seconds after which a container in service ends, once; 0 means never."""
+    def __init__(self, launcher: Launcher | None, logs: Path, *, scenarios: Scenarios) -> None:
+        """`scenarios` say after how many seconds a container in service ends, once."""
         self.launcher = launcher
-        self._lasting = lasting
+        self._scenarios = scenarios
         self._logs = logs
         self._up: list[Instance] = []
         self._lock = threading.Lock()
@@ -264,8 +266,8 @@ class Hosting:
             kept = InService(instance, lambda: launcher.start(serve, port=_free_port(), log=log))
             self._up[self._up.index(instance)] = kept
         scrape(kept, serve.scrape_seconds, name=log.stem, logs=self._logs)
-        if seconds := self._lasting():
-            kept.die_after(seconds)
+        if seconds := self._scenarios.container_seconds:
+            kept.die_after(seconds, self._scenarios)
         return kept
 
     def kill(self, endpoint: str) -> int:

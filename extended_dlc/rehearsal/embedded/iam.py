@@ -64,6 +64,8 @@ class Principal:
     limits: Sequence[Document] = ()
     """The session policies."""
 
+    tags: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(kw_only=True)
 class Iam:
@@ -145,8 +147,20 @@ class Iam:
             "aws:SecureTransport": True,
             "aws:SourceIp": "127.0.0.1",
             "aws:ViaAWSService": False,
+            **{f"aws:PrincipalTag/{key}": value for key, value in principal.tags.items()},
         }
-        request = Request(action=action, resource=resource, principal=principal.arn, context={**known, **context})
+        if ":user/" in principal.arn:
+            known["aws:username"] = principal.arn.rpartition("/")[2]
+        if action.startswith("kms:"):
+            known["kms:CallerAccount"] = account_id
+        request = Request(
+            action=action,
+            resource=resource,
+            principal=principal.arn,
+            session=principal.session,
+            context={**known, **context},
+            unknown=_unknown_keys(action),
+        )
         decision = evaluate(
             request,
             Policies(
@@ -204,6 +218,31 @@ class Iam:
             file.write(json.dumps(line) + "\n")
 
 
+_FOUND = frozenset(
+    {
+        *("aws:requesttag/", "aws:tagkeys", "cloudwatch:namespace", "iam:passedtoservice", "kms:calleraccount"),
+        *("kms:encryptioncontext:", "kms:encryptioncontextkeys", "kms:grantisforawsresource", "kms:viaservice"),
+        *("s3:prefix", "sts:externalid", "sts:rolesessionname", "sts:sourceidentity"),
+    }
+)
+"""Actions' keys whose values `_context` and `Iam.decide` know; a key that they do not set is absent at AWS as well."""
+
+_NEVER_FOUND = (
+    *("aws:calledvia", "aws:calledviafirst", "aws:calledvialast", "aws:multifactorauthage"),
+    *("aws:multifactorauthpresent", "aws:referer", "aws:resourcetag/", "aws:tokenissuetime", "aws:useragent"),
+    "aws:userid",
+)
+"""Global keys that AWS sends and that are not known here."""
+
+
+@functools.cache
+def _unknown_keys(action: str) -> tuple[str, ...]:
+    """The keys that AWS may send with an action and whose values are not known here."""
+    known = iam_actions.actions().get(action.lower())
+    own = {re.sub(r"[$<{].*", "", each).lower() for each in known.keys} if known else set()
+    return (*sorted(own - _FOUND), *_NEVER_FOUND)
+
+
 # identities
 
 
@@ -246,6 +285,7 @@ def principal_of_role(
         arn=role.arn,
         session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
         identity=[*map(document_of, role.policies.values()), *attached],
+        tags=_tags(role.tags),
         # a boundary that does not exist allows nothing
         boundary=(document_of(_default_of(found)) if found else {"Statement": []}) if boundary else None,
         limits=limits,
@@ -408,6 +448,8 @@ def needs_of(call: Call) -> Iterator[Need]:
     for action in _OTHER_ACTIONS.get(name, (name,)):
         for resource in resources_of(action, call):
             yield action, resource, context
+    if str(call) == "sts:AssumeRole" and call.parameters.get("Tags"):
+        yield "sts:TagSession", str(call.parameters["RoleArn"]), context
     if str(call) == "s3:CopyObject" and (source := call.parameters.get("CopySource")):
         yield "s3:GetObject", f"arn:{get_partition(call.region)}:s3:::{str(source).lstrip('/')}", {}
     if str(call) in ("cloudformation:CreateChangeSet", "cloudformation:CreateStack", "cloudformation:UpdateStack"):
@@ -530,7 +572,24 @@ def _context(call: Call) -> dict[str, Any]:
         context["cloudwatch:namespace"] = given["Namespace"]
     if call.service == "kms" and "GranteePrincipal" in given:
         context["kms:GrantIsForAWSResource"] = False
-    return context
+    if call.service == "kms" and isinstance(of_data := given.get("EncryptionContext"), Mapping):
+        context |= {f"kms:EncryptionContext:{key}": value for key, value in of_data.items()}
+        context["kms:EncryptionContextKeys"] = list(of_data)
+    if call.service == "sts":
+        context |= {
+            f"sts:{key}": given[key] for key in ("ExternalId", "RoleSessionName", "SourceIdentity") if key in given
+        }
+    tags = _tags(given.get("Tags") or given.get("tags"))
+    context |= {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    return {**context, "aws:TagKeys": list(tags)} if tags else context
+
+
+def _tags(given: Any) -> dict[str, str]:
+    """Tags in each of the forms that services have: a mapping, or a list of pairs in upper or lower case."""
+    if isinstance(given, Mapping):
+        return {str(key): str(value) for key, value in given.items()}
+    pairs = [{key.lower(): value for key, value in each.items()} for each in given or () if isinstance(each, Mapping)]
+    return {str(each["key"]): str(each.get("value", "")) for each in pairs if "key" in each}
 
 
 def role_of_function(arn: str, account_id: str, region: str) -> str | None:

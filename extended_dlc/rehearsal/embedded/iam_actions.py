@@ -23,6 +23,7 @@ FILE = Path(__file__).with_name("iam_actions.json")
 _SERVICES = (
     "application-autoscaling",
     "cloudformation",
+    "cloudtrail",
     "cloudwatch",
     "codebuild",
     "ec2",
@@ -44,7 +45,7 @@ _SERVICES = (
     "sts",
     "xray",
 )
-"""The services of the rehearsed deployments; a policy with an action of another service is `NotUnderstood`."""
+"""The services of the rehearsed deployments; of the others only the prefixes are known, and no call is theirs."""
 
 _OF_EC2 = re.compile(r"(Create|Delete)NetworkInterface.*|(Assign|Unassign)PrivateIpAddresses|Describe.*")
 """EC2 has hundreds of actions; these are the ones for the network of containers and functions."""
@@ -91,6 +92,12 @@ def services() -> frozenset[str]:
 
 
 @functools.cache
+def other_services() -> frozenset[str]:
+    """The prefixes of AWS's services whose actions are not in the table."""
+    return frozenset(_table()["others"])
+
+
+@functools.cache
 def arns() -> Mapping[str, str]:
     """The ARN format of each resource type, such as `ecr:repository`."""
     return {row["resource"]: row["arn"] for row in _table()["resources"]}
@@ -123,11 +130,12 @@ def _rows(definition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield "resources", {"resource": f"{prefix}:{kind}", "arn": resource["arn"]}
         for key in service["conditions"]:
             yield "keys", key
+    yield from (("others", prefix) for prefix in sorted(set(definition) - set(_SERVICES)) if isinstance(prefix, str))
 
 
 def _write(wheel: Path) -> None:
     """Generate the table with one row a line."""
-    rows: dict[str, list[Any]] = {"actions": list(_BY_HAND), "resources": [], "keys": []}
+    rows: dict[str, list[Any]] = {"actions": list(_BY_HAND), "resources": [], "keys": [], "others": []}
     for kind, row in _rows(_read(wheel)):
         rows[kind].append(row)
     rows["keys"] = sorted(set(rows["keys"]))

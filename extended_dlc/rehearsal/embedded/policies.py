@@ -27,6 +27,10 @@ class NotUnderstood(Exception):
     """A policy has something that this evaluator does not know."""
 
 
+class UnknownValue(NotUnderstood):
+    """A condition depends on a value of the request that is not known here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One action on one resource."""
@@ -40,15 +44,27 @@ class Request:
     principal: str = ""
     """The ARN of the role, the user or the session's role; empty for a service."""
 
+    session: str = ""
+    """The ARN of the role's session, which resource-based policies may name."""
+
     service: str = ""
     """The service principal that makes the request itself, such as `cloudwatch.amazonaws.com`."""
 
     context: Mapping[str, Any] = field(default_factory=dict)
     """The condition keys and their values: a string, or a list of strings."""
 
+    unknown: Sequence[str] = ()
+    """Keys in lower case that AWS may send with the request and that are not known here; one that ends in a slash is of
+    tags. A condition that depends on one is `NotUnderstood`."""
+
     @property
     def account(self) -> str:
         return self.principal.split(":")[4] if self.principal else ""
+
+    def is_unknown(self, key: str) -> bool:
+        """Whether AWS may send a key that is not known here."""
+        small = key.lower()
+        return any(small == each or (each.endswith("/") and small.startswith(each)) for each in self.unknown)
 
     def value(self, key: str) -> list[str] | None:
         """The values of a condition key; None where the request lacks the key."""
@@ -98,15 +114,18 @@ def evaluate(request: Request, policies: Policies) -> Decision:
         ("service control", policies.organisation),
     ]
     effects = {kind: _effects(documents, request, kind) for kind, documents in kinds}
+    is_foreign = bool(policies.owner and request.account and policies.owner != request.account)
     for kind, found in effects.items():
         if "Deny" in found:
             article = "an" if kind.startswith("i") else "a"
             return Decision(allowed=False, reason=f"with an explicit deny in {article} {kind} policy")
-    for kind, documents in kinds[2:]:
+    # what a resource's policy gives to a user or to a session itself, their boundary and session policy do not limit
+    # (IAM user guide, "Evaluating identity-based policies with permissions boundaries")
+    is_direct = "Direct" in effects["resource-based"] and not is_foreign
+    for kind, documents in kinds[4:] if is_direct else kinds[2:]:
         if documents and "Allow" not in effects[kind]:
             name = kind if kind.endswith("boundary") else f"{kind} policy"
             return Decision(allowed=False, reason=f"because no {name} allows the {request.action} action")
-    is_foreign = bool(policies.owner and request.account and policies.owner != request.account)
     if is_foreign and "Allow" not in effects["identity-based"]:
         return Decision(allowed=False, reason=f"because no identity-based policy allows the {request.action} action")
     if (policies.resource_decides or is_foreign) and not effects["resource-based"]:
@@ -118,15 +137,34 @@ def evaluate(request: Request, policies: Policies) -> Decision:
 
 
 def _effects(documents: Iterable[Document], request: Request, kind: str) -> set[str]:
-    """The effects of the matching statements: Allow, Deny, or Delegated where the account's own policies decide."""
+    """The effects of the matching statements: Allow or Deny; of a resource's policy also Delegated, where the account's
+    own policies decide, and Direct, where it allows a user or a session by its ARN."""
     found = set()
+    unknown: UnknownValue | None = None
     for document in documents:
         for statement in statements_of(document):
-            if not matches(statement, request, with_principal=kind == "resource-based"):
+            try:
+                if not matches(statement, request, with_principal=kind == "resource-based"):
+                    continue
+            except UnknownValue as error:
+                if statement["Effect"] == "Deny":
+                    raise
+                unknown = error
                 continue
             delegated = kind == "resource-based" and statement["Effect"] == "Allow" and _to_account(statement, request)
             found.add("Delegated" if delegated else statement["Effect"])
+            if kind == "resource-based" and statement["Effect"] == "Allow" and _to_itself(statement, request):
+                found.add("Direct")
+    if unknown is not None and "Allow" not in found:
+        raise unknown
     return found
+
+
+def _to_itself(statement: Mapping[str, Any], request: Request) -> bool:
+    """Whether a resource-based statement names the session or the user that makes the request."""
+    principal = statement.get("Principal")
+    names = _list(principal.get("AWS")) if isinstance(principal, Mapping) else []
+    return bool({request.session, request.principal if ":user/" in request.principal else ""} & {*names} - {""})
 
 
 def _to_account(statement: Mapping[str, Any], request: Request) -> bool:
@@ -134,7 +172,7 @@ def _to_account(statement: Mapping[str, Any], request: Request) -> bool:
     principal = statement.get("Principal")
     if not request.principal or not isinstance(principal, Mapping):
         return False
-    return not any(each in ("*", request.principal) for each in _list(principal.get("AWS")))
+    return not any(each and each in ("*", request.principal, request.session) for each in _list(principal.get("AWS")))
 
 
 def statements_of(document: Document) -> list[dict[str, Any]]:
@@ -206,39 +244,39 @@ def _check_action(name: str) -> None:
     prefix = name.split(":", 1)[0].lower()
     if name == "*":
         return
+    if prefix in iam_actions.other_services() and ":" in name:  # no call here is of that service
+        return
     if prefix not in iam_actions.services():
         raise NotUnderstood(f"the action {name}: no such service is known")
     if not any(fnmatch.fnmatchcase(each, name.lower()) for each in iam_actions.actions()):
         raise NotUnderstood(f"the action {name}: IAM has none that is called so")
 
 
-_GLOBAL = (
-    "aws:calledvia",
-    "aws:principal",
-    "aws:requestedregion",
-    "aws:requesttag/",
-    "aws:resourceaccount",
-    "aws:resourceorgid",
-    "aws:resourcetag/",
-    "aws:securetransport",
-    "aws:sourceaccount",
-    "aws:sourcearn",
-    "aws:sourceip",
-    "aws:sourceorgid",
-    "aws:sourcevpc",
-    "aws:tagkeys",
-    "aws:userid",
-    "aws:username",
-    "aws:viaawsservice",
-    "aws:federatedprovider",
+_GLOBAL = frozenset(
+    f"aws:{each}"
+    for each in (
+        *("assumedroot", "calledvia", "calledviafirst", "calledvialast", "currenttime", "epochtime"),
+        *("ec2instancesourceprivateipv4", "ec2instancesourcevpc", "federatedprovider", "multifactorauthage"),
+        *("multifactorauthpresent", "principalaccount", "principalarn", "principalisawsservice", "principalorgid"),
+        *("principalorgpaths", "principalservicename", "principalservicenameslist", "principaltype", "referer"),
+        *("requestedregion", "resourceaccount", "resourceorgid", "resourceorgpaths", "securetransport"),
+        *("sourceaccount", "sourcearn", "sourceidentity", "sourceip", "sourceorgid", "sourceorgpaths", "sourceowner"),
+        *("sourcevpc", "sourcevpcarn", "sourcevpce", "tagkeys", "tokenissuetime", "useragent", "userid", "username"),
+        *("viaawsservice", "vpceaccount", "vpceorgid", "vpceorgpaths", "vpcsourceip"),
+    )
 )
 """Keys that may be in any request (IAM user guide, "AWS global condition context keys")."""
+
+_GLOBAL_TAGS = ("aws:principaltag/", "aws:requesttag/", "aws:resourcetag/")
+"""Global keys that end with a tag's name."""
 
 
 def _check_key(key: str, actions: Sequence[str], effect: str) -> None:
     """Refuse a condition key that no service sends, or that none of the statement's actions has."""
     small = key.lower()
-    if small.startswith(_GLOBAL) or small.startswith("iam:passedtoservice"):
+    if small in _GLOBAL or small.startswith(_GLOBAL_TAGS) or small == "iam:passedtoservice":
+        return
+    if small.split(":", 1)[0] in iam_actions.other_services():
         return
     known_keys = iam_actions.condition_keys()
     if not any(small == each or (each.endswith(("/", ":")) and small.startswith(each)) for each in known_keys):
@@ -292,8 +330,10 @@ def _like(pattern: str, value: str, *, arn: bool = False) -> bool:
     """Whether the value matches the pattern; IAM has only the wildcards `*` and `?`."""
     if not arn or pattern == "*" or not pattern.startswith("arn:") or not value.startswith("arn:"):
         return _compiled(pattern).fullmatch(value) is not None
-    # a wildcard does not match across the parts of an ARN, except within the last part
+    # a wildcard does not match across the parts of an ARN, except within the last part, and a part that is left out
+    # is a wildcard (IAM user guide, policy elements, Resource: "incomplete ARN")
     wanted, got = pattern.split(":", 5), value.split(":", 5)
+    wanted += ["*"] * (6 - len(wanted))
     return len(wanted) == len(got) == 6 and all(
         _compiled(one).fullmatch(other) is not None for one, other in zip(wanted, got, strict=True)
     )
@@ -301,29 +341,42 @@ def _like(pattern: str, value: str, *, arn: bool = False) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    written = "".join(".*" if each == "*" else "." if each == "?" else re.escape(each) for each in pattern)
-    return re.compile(written, re.DOTALL)
+    meanings = {"*": ".*", "?": ".", _STAR: r"\*", _QUESTION: r"\?"}
+    return re.compile("".join(meanings.get(each) or re.escape(each) for each in pattern), re.DOTALL)
+
+
+_STAR, _QUESTION = "\ue000", "\ue001"
+"""A star and a question mark of a variable's value in a pattern, where they are no wildcards."""
+
+_LITERAL = str.maketrans({"*": _STAR, "?": _QUESTION})
+_PLAIN = str.maketrans({_STAR: "*", _QUESTION: "?"})
+_VARIABLE = re.compile(r"\$\{([^},]+?)(?:\s*,\s*'([^']*)')?\s*\}")
 
 
 def _substituted(text: str, request: Request | None) -> str:
-    """The text with its policy variables replaced, such as `${aws:PrincipalAccount}`."""
+    """The text with its policy variables replaced, such as `${aws:PrincipalAccount}` or `${aws:username, 'none'}`."""
 
     def value(found: re.Match[str]) -> str:
-        name = found[1]
+        name, default = found[1], found[2]
         if name in ("*", "?", "$"):
-            return name
+            return name.translate(_LITERAL)
         known = request.value(name) if request else None
+        if known is None and default is not None and request and not request.is_unknown(name):
+            return str(default)
         if known is None or len(known) != 1:
             raise NotUnderstood(f"the variable ${{{name}}}")
-        return known[0]
+        return known[0].translate(_LITERAL)
 
-    return re.sub(r"\$\{([^}]+)\}", value, text) if "${" in text else text
+    return _VARIABLE.sub(value, text) if "${" in text else text
 
 
 def _principal_matches(statement: Mapping[str, Any], request: Request) -> bool:
     positive = "Principal" in statement
     if not positive and "NotPrincipal" not in statement:
         raise NotUnderstood("a statement of a resource without a principal")
+    if not positive and request.principal:
+        # for a role it depends on which of its session, itself and its account are named (IAM user guide, NotPrincipal)
+        raise NotUnderstood("NotPrincipal: use a condition on aws:PrincipalArn")
     found = _is_among(statement["Principal" if positive else "NotPrincipal"], request)
     return found if positive else not found
 
@@ -337,7 +390,7 @@ def _is_among(given: Any, request: Request) -> bool:
                 return True
         elif kind == "AWS":
             for each in _list(names):
-                if each == "*" or (request.principal and each == request.principal):
+                if each == "*" or (request.principal and each in (request.principal, request.session)):
                     return True
                 if request.principal and each in (request.account, _root(request.principal)):
                     return True
@@ -355,16 +408,23 @@ def _root(principal: str) -> str:
 
 
 def _condition_holds(condition: Mapping[str, Any], request: Request) -> bool:
-    return all(
-        _holds(operator, key, _list(wanted), request)
-        for operator, pairs in condition.items()
-        for key, wanted in pairs.items()
-    )
+    unknown = []
+    for operator, pairs in condition.items():
+        for key, wanted in pairs.items():
+            if request.value(key) is None and request.is_unknown(key):
+                unknown.append(key)
+            elif not _holds(operator, key, _list(wanted), request):
+                return False
+    if unknown:
+        raise UnknownValue(f"the condition's key {unknown[0]}: its value at {request.action} is not known here")
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Operator:
     compare: Callable[[str, str], bool]
+    """Of the wanted text, whose variables' wildcards are marked, and the present one."""
+
     negated: bool = False
 
 
@@ -377,13 +437,24 @@ def _in_network(wanted: str, got: str) -> bool:
 
 
 def _arn_like(wanted: str, got: str) -> bool:
+    if wanted != "*" and wanted.count(":") < 5:
+        raise NotUnderstood(f"the ARN {wanted} of a condition: it needs six parts")
     return _like(wanted, got, arn=True)
 
 
+def _same(wanted: str, got: str) -> bool:
+    return wanted.translate(_PLAIN) == got
+
+
+def _same_but_case(wanted: str, got: str) -> bool:
+    return wanted.translate(_PLAIN).lower() == got.lower()
+
+
 _OPERATORS: Mapping[str, _Operator] = {
-    "StringEquals": _Operator(compare=lambda wanted, got: wanted == got),
-    "StringNotEquals": _Operator(compare=lambda wanted, got: wanted == got, negated=True),
-    "StringEqualsIgnoreCase": _Operator(compare=lambda wanted, got: wanted.lower() == got.lower()),
+    "StringEquals": _Operator(compare=_same),
+    "StringNotEquals": _Operator(compare=_same, negated=True),
+    "StringEqualsIgnoreCase": _Operator(compare=_same_but_case),
+    "StringNotEqualsIgnoreCase": _Operator(compare=_same_but_case, negated=True),
     "StringLike": _Operator(compare=_like),
     "StringNotLike": _Operator(compare=_like, negated=True),
     "ArnEquals": _Operator(compare=_arn_like),
@@ -394,6 +465,7 @@ _OPERATORS: Mapping[str, _Operator] = {
     "IpAddress": _Operator(compare=_in_network),
     "NotIpAddress": _Operator(compare=_in_network, negated=True),
     "NumericEquals": _Operator(compare=lambda wanted, got: float(wanted) == float(got)),
+    "NumericNotEquals": _Operator(compare=lambda wanted, got: float(wanted) == float(got), negated=True),
     "NumericLessThan": _Operator(compare=lambda wanted, got: float(got) < float(wanted)),
     "NumericLessThanEquals": _Operator(compare=lambda wanted, got: float(got) <= float(wanted)),
     "NumericGreaterThan": _Operator(compare=lambda wanted, got: float(got) > float(wanted)),
@@ -408,7 +480,7 @@ def _operator(name: str) -> tuple[str, _Operator | None, bool]:
     rest = rest.removesuffix("IfExists")
     if quantifier not in ("", "ForAllValues", "ForAnyValue"):
         raise NotUnderstood(f"the condition's operator {name}")
-    if rest == "Null":
+    if rest == "Null" and not if_exists and not quantifier:
         return quantifier, None, False
     if rest not in _OPERATORS:
         raise NotUnderstood(f"the condition's operator {name}")
@@ -421,8 +493,8 @@ def _holds(name: str, key: str, wanted: Sequence[Any], request: Request) -> bool
     if operator is None:
         return any((got is None) == (_text(each).lower() == "true") for each in wanted)
     if got is None:
-        # an absent key does not match; a negated operator holds for an absent key
-        return if_exists or operator.negated or quantifier == "ForAllValues"
+        # an absent key does not match, and a negated operator holds for it; of no values all match, and none does
+        return if_exists or quantifier == "ForAllValues" or (operator.negated and not quantifier)
     expected = [_substituted(_text(each), request) for each in wanted]
     results = [any(operator.compare(each, value) for each in expected) != operator.negated for value in got]
     return all(results) if quantifier == "ForAllValues" else any(results)

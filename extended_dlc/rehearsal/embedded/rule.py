@@ -52,12 +52,18 @@ class World:
 
     def find_role(self, arn: str) -> Role | None:
         """A role of this account; None while the scenario `role_seconds` hides a new one."""
-        role = find_role(self.account_id, self.region, arn)
-        if role is None or not self.scenarios.role_seconds:
-            return role
+        if not self.is_new(arn):
+            return find_role(self.account_id, self.region, arn)
+        self.scenarios.meet("role_seconds")
+        return None
+
+    def is_new(self, arn: str) -> bool:
+        """Whether the scenario `role_seconds` hides a role that the account has."""
+        role = find_role(self.account_id, self.region, arn) if self.scenarios.role_seconds else None
+        if role is None:
+            return False
         created = role.create_date.replace(tzinfo=timezone.utc) if not role.create_date.tzinfo else role.create_date
-        age = (datetime.now(timezone.utc) - created).total_seconds()
-        return role if age >= self.scenarios.role_seconds else None
+        return (datetime.now(timezone.utc) - created).total_seconds() < self.scenarios.role_seconds
 
     def trusts(self, arn: str, service: str, *, source: str = "") -> bool:
         """Whether the account has the role, and the role lets the service assume it for this source."""

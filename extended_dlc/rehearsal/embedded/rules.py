@@ -450,6 +450,7 @@ def _quota(world: World, given: Parameters) -> str | None:
     for kind, count in delta.items():
         quota, used = world.scenarios.quotas.get(kind), world.instances_in_use(kind)
         if quota is not None and used + count > quota:
+            world.scenarios.meet(f"quotas: {kind}")
             return (
                 f"The account-level service limit '{kind} for endpoint usage' is {quota} Instances, with current "
                 f"utilization of {used} Instances and a request delta of {count} Instances. Please use AWS Service "

@@ -411,6 +411,8 @@ class SageMaker:
             new = self._start(backend, endpoint, configuration)
         except NotServing as failure:
             # blue/green: the old fleet stays in service, and only FailureReason tells of the attempt
+            if self.scenarios.silent_rollbacks:
+                self.scenarios.meet("silent_rollbacks")
             endpoint.failure_reason = None if self.scenarios.silent_rollbacks else str(failure)  # type: ignore[assignment]
             endpoint.endpoint_status = "InService" if old else "Failed"
             return
@@ -449,7 +451,7 @@ class SageMaker:
         pools = sorted(variant.get("InstancePools", ()), key=lambda each: int(each["Priority"]))
         kinds = [each["InstanceType"] for each in pools] or [variant.get("InstanceType")]
         for kind in kinds:
-            if kind not in self.scenarios.shortages:
+            if not self.scenarios.is_short_of(kind):
                 return None if kind is None else str(kind)
         raise NotServing(
             "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please retry "

@@ -1,13 +1,15 @@
 """Failures on request, each of which happens in real accounts without a request of the deployment.
 
 They are options of `extended-dlc rehearse`, and can be changed while the embedded AWS runs: `POST /_embedded/scenarios`
-with a JSON object of these fields; `DELETE` resets all of them.
+with a JSON object of these fields; `DELETE` resets all of them. `GET` has them with `met`: how often each took effect.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -47,8 +49,21 @@ class Scenarios:
         return made
 
     def __post_init__(self) -> None:
-        """Create the lock; requests run in threads."""
+        """Create the lock and the counts; requests run in threads."""
         self._lock = threading.Lock()
+        self._met: Counter[str] = Counter()
+
+    def meet(self, name: str) -> None:
+        """Count that a failure took effect; `name` is its field, with a type or an operation after `: `."""
+        with self._lock:
+            self._met[name] += 1
+
+    def is_short_of(self, instance_type: str | None) -> bool:
+        """Whether there is no capacity of an instance type, which counts as met."""
+        short = instance_type in self.shortages
+        if short:
+            self.meet(f"shortages: {instance_type}")
+        return short
 
     def take_throttle(self, operation: str) -> bool:
         """Whether this call is throttled."""
@@ -56,6 +71,7 @@ class Scenarios:
             left = self.throttled.get(operation, 0)
             if left > 0:
                 self.throttled[operation] = left - 1
+                self._met[f"throttled: {operation}"] += 1
         return left > 0
 
     def respond(self, request: Request) -> Response:
@@ -68,7 +84,7 @@ class Scenarios:
                 self._set(asked)
             except (ValueError, TypeError, AttributeError) as error:
                 return Response(f"{ROUTE}: {error}\n", 400)
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {**{each.name: getattr(self, each.name) for each in fields(self)}, "met": dict(self._met)}
         return Response(json.dumps(values, indent=2), mimetype="application/json")
 
     def _set(self, asked: Mapping[str, Any]) -> None:
@@ -80,4 +96,4 @@ class Scenarios:
             if not isinstance(value, wanted):
                 raise TypeError(f"'{name}' ({value!r}) must be a {kinds[name].__name__}")
         for name, value in asked.items():
-            setattr(self, name, value)
+            setattr(self, name, copy.copy(value))  # the counts of throttled calls change

@@ -80,7 +80,7 @@ class EmbeddedAws:
     ) -> None:
         blobs = BlobStore(state / "blobs")
         self._scenarios = scenarios or Scenarios()
-        self.hosting = Hosting(launcher, state / "logs", lasting=lambda: self._scenarios.container_seconds)
+        self.hosting = Hosting(launcher, state / "logs", scenarios=self._scenarios)
         iam = Iam(record=state / "logs" / "rights.jsonl")
         self._door = Door(scenarios=self._scenarios, iam=iam)
         control = sagemaker.SageMaker(
@@ -98,7 +98,7 @@ class EmbeddedAws:
             control=control,
             folder=state / "training",
             logs=state / "logs",
-            short_of=lambda instance_type: instance_type in self._scenarios.shortages,
+            short_of=self._scenarios.is_short_of,
         )
         install_training(self.training)
         states.install(port=port)

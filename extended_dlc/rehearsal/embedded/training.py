@@ -170,7 +170,7 @@ class Training:
     """The containers' files while they run."""
 
     logs: Path
-    short_of: Callable[[str], bool] = lambda instance_type: False
+    short_of: Callable[[str | None], bool] = lambda instance_type: False
     """Whether an instance type has no capacity."""
 
     _jobs: dict[str, TrainingJob] = field(default_factory=dict)
