@@ -76,6 +76,8 @@ class Options:
         if len(chosen) > 1 or (self.artifact and chosen):
             every = [*chosen, *(["--artifact"] if self.artifact else [])]
             raise click.UsageError(f"{' and '.join(every)} exclude each other")
+        if self.script and self.image:
+            raise click.UsageError("--script runs in no container, and --image names one: leave one of them out")
         if not self.local and (self.script or self.image or self.channel or self.given or self.output):
             raise click.UsageError("--script, --image, --channel, --set and --output go with --local")
 
@@ -241,6 +243,7 @@ def _settings(options: Options) -> Any:
 
 def _train_locally(options: Options) -> int:
     from extended_dlc.app.training import base_of
+    from extended_dlc.decisions.script import check_hyperparameters
     from extended_dlc.decisions.training import MODEL_CHANNEL
     from extended_dlc.training.local import LocalTraining
 
@@ -268,6 +271,7 @@ def _train_locally(options: Options) -> int:
         folder=folder,
     )
     try:
+        check_hyperparameters(training.code, training.program, training.hyperparameters, transformers=None)
         code = training.run_script() if options.script else training.run_container(_engine(), _image(options.image))
     except KeyboardInterrupt:
         Screen(err=True).line("stopped")
@@ -277,10 +281,16 @@ def _train_locally(options: Options) -> int:
     ended = {"status": "SUCCEEDED" if code == 0 else "FAILED", "exit_code": code, "model": str(folder / "model")}
     if options.as_json:
         click.echo(json.dumps(ended, indent=2))
+    elif code == 0 and not training.has_model():
+        Screen().line(
+            f"done, and {folder / 'model'} is empty: let the script save its model to the folder that SM_MODEL_DIR "
+            "names, or SageMaker loses it with the machine",
+            "problem",
+        )
     elif code == 0:
         Screen().line(f"done: {folder / 'model'}", "ok")
     else:
-        Screen(err=True).line(f"failed with exit code {code}: {_reason(folder)}", "problem")
+        Screen(err=True).line(f"failed with exit code {code}: {training.why(code)}", "problem")
     return OK if code == 0 else FAILED
 
 
@@ -305,14 +315,6 @@ def _image(image: str | None) -> str:
             "(docker image ls), or take --script, which runs the script with this Python"
         )
     return image
-
-
-def _reason(folder: Path) -> str:
-    """The failure reason that the container wrote for SageMaker."""
-    try:
-        return (folder / "output" / "failure").read_text()[:1000]
-    except OSError:
-        return "its output above says why"
 
 
 def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -46,14 +47,36 @@ class LocalTraining:
 
     def prepare(self) -> None:
         """Create the result folders. ValueError where there is a model already; checkpoints may be there."""
-        for name in ("model", "output/data", "checkpoints"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        if any((self.folder / "model").iterdir()):
+        try:
+            for name in ("model", "output/data", "checkpoints"):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"'--output' ({self.folder}) cannot be made ({error.strerror}): name a folder that you can write to"
+            ) from None
+        if self.has_model():
             raise ValueError(
                 f"'--output' ({self.folder}) holds the model of an earlier run, with which the new one would be mixed: "
                 "name another folder, or remove that one"
             )
         (self.folder / "output" / "failure").unlink(missing_ok=True)
+
+    def has_model(self) -> bool:
+        """Whether the script has saved anything as its model."""
+        return any((self.folder / "model").iterdir())
+
+    def why(self, code: int) -> str:
+        """Why it failed: what was written for SageMaker, or what the exit code alone says."""
+        try:
+            return (self.folder / "output" / "failure").read_text()[:1000]
+        except OSError:
+            pass
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return (
+                "it was killed (SIGKILL), which happens most where memory runs out: take smaller batches, a smaller "
+                "model, or more memory"
+            )
+        return "its output above says why"
 
     def variables(self, *, inside: bool) -> dict[str, str]:
         """The environment variables of a script (sagemaker-training, `params.py`, `environment.py`).

@@ -77,7 +77,7 @@ def test_a_run_that_fails_ends_with_the_containers_own_reason(training: Aws) -> 
     done = train(training, machine(training, "bad", job(HyperParameters={"fail": "the data has no labels"})))
     assert done.exit_code == 1
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("failed: bad-")
+    assert last.startswith("failed: training bad-")
     assert last.endswith(": AlgorithmError: the data has no labels, exit code: 3")
 
 
@@ -185,6 +185,33 @@ def test_the_same_script_runs_on_this_machine_with_sagemakers_folders(settings: 
     failed = here(settings, "--script", channel, "--set=epochs=9", f"--output={other}")
     assert failed.exit_code == 1
     assert "failed with exit code 1: its output above says why" in failed.stderr
+
+
+def test_what_a_script_does_in_its_own_way_is_told(settings: Path) -> None:
+    channel = f"--channel=train={settings.parent / 'data'}"
+    unknown = here(settings, "--script", channel, "--set=epoch_count=3")
+    assert unknown.exit_code == 1
+    assert "'epoch_count' is no argument of train.py" in unknown.stderr
+    script = settings.parent / "code" / "train.py"
+    script.write_text("import os\nprint(os.environ['SM_MODEL_DIR'])\n")
+    elsewhere = here(settings, "--script", channel)
+    assert elsewhere.exit_code == 0, elsewhere.output
+    assert f"done, and {settings.parent / 'out' / 'model'} is empty: let the script save its model" in elsewhere.stdout
+    script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    killed = here(settings, "--script", channel)
+    assert (
+        "failed with exit code -9: it was killed (SIGKILL), which happens most where memory runs out" in killed.stderr
+    )
+    script.write_text(
+        "import os\nopen(os.environ['SM_OUTPUT_DIR'] + '/failure', 'w').write('no labels')\nraise SystemExit(4)\n"
+    )
+    assert "failed with exit code 4: no labels" in here(settings, "--script", channel).stderr
+    nowhere = here(settings, "--script", channel, "--output=/proc/nowhere")
+    assert nowhere.exit_code == 1
+    assert "'--output' (/proc/nowhere) cannot be made" in nowhere.stderr
+    both = here(settings, "--script", "--image=tuned:1", channel)
+    assert both.exit_code == 2
+    assert "--script runs in no container, and --image names one" in both.stderr
 
 
 def test_a_base_that_is_in_s3_on_aws_comes_from_a_folder_or_by_its_commit_from_the_hub(settings: Path) -> None:
