@@ -78,7 +78,7 @@ class Asker:
     def ask(self, body: Body) -> Answer:
         if self.target.hosting == "async":
             return self._later(body)
-        if body.streams and self.target.hosting == "real-time":
+        if body.streams and self.target.streams:
             return self._streamed(body)
         return self._whole(body)
 

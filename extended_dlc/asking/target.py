@@ -37,6 +37,11 @@ class Target:
     """What could not be described, for lack of permissions."""
 
     @property
+    def streams(self) -> bool:
+        """Whether SageMaker hands on a response in pieces, which it does for real-time endpoints only."""
+        return self.hosting == "real-time"
+
+    @property
     def limit(self) -> int:
         """The largest request, in bytes."""
         return LIMITS[self.hosting]

@@ -133,7 +133,8 @@ def _ask(options: Options) -> dict[str, Any]:
             say=screen.text,
             between=float(os.environ.get("EXTENDED_DLC_ASK_SECONDS") or 3),
         )
-        bodies = _bodies(asked, values, chat=options.chat, is_vllm=target.is_vllm, streams=options.streams)
+        streams = options.streams and target.streams
+        bodies = _bodies(asked, values, chat=options.chat, is_vllm=target.is_vllm, streams=streams)
         check_size(target, len(bodies[0].data))
         answer = _first_that_is_taken(asker, bodies)
     except ClientError as error:

@@ -103,6 +103,8 @@ def buildkit(target: Target) -> Finding:
             return _STOPPED
         if _is_podman(program):
             return Ok("not needed by podman")  # buildah supports secrets
+        if TAKES_BOTH in ask([program, "--version"]).output:
+            return Ok("a rehearsal's, which builds with what there is")
         answer = ask([program, "buildx", "version"])
         options = ask([program, "build", "--help"])  # those of buildx, where `docker build` is buildx
         builder = ask([program, "buildx", "inspect"])

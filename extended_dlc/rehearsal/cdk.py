@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,35 @@ def aws_environment(port: int, region: str = REGION) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
+
+
+@contextmanager
+def only_this_machine() -> Iterator[list[str]]:
+    """Inside, no variable of the caller's leads past the embedded AWS; yields the names of those that would have.
+
+    A profile, a session's token and the address of a single service win over `aws_environment`, and so does a proxy.
+    """
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    unproxied = without_proxy(os.environ)
+    before = {name: os.environ.get(name) for name in unproxied}
+    for name in hidden:
+        del os.environ[name]
+    os.environ.update(unproxied)
+    try:
+        yield sorted(hidden)
+    finally:
+        for name in unproxied:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if value is not None} | hidden)
+
+
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep requests to this machine away from an environment's proxies; none without proxies."""
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in environment):
+        return {}
+    given = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    names = dict.fromkeys([*filter(None, given.split(",")), "localhost", "127.0.0.1"])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from extended_dlc.rehearsal.cdk import REGION, aws_environment
+from extended_dlc.rehearsal.cdk import REGION, aws_environment, only_this_machine
 
 PUBLIC_ACTIONS = (
     *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),
@@ -21,14 +21,15 @@ def connect(service: str, environment: Mapping[str, str], region: str = REGION) 
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
-        service,
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        region_name=region,
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
-    )
+    with only_this_machine():
+        return boto3.client(
+            service,
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            region_name=region,
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=70, proxies={}),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

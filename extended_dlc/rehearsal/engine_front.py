@@ -21,7 +21,7 @@ from pathlib import Path
 from extended_dlc.rehearsal import files
 from extended_dlc.rehearsal.assembly import dlc_repository
 
-TAKES_BOTH = "takes the options of docker and podman"
+TAKES_BOTH = "takes the options of either engine"
 """Part of the reported version, so that `extended-dlc doctor` does not require the engine in the settings."""
 
 

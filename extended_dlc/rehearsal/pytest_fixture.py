@@ -57,6 +57,7 @@ class Rehearsed:
         Raises `ValueError` or `RuntimeError` with the reason and everything that was printed.
         """
         from extended_dlc.rehearsal import scenario_own
+        from extended_dlc.rehearsal.cdk import only_this_machine
         from extended_dlc.rehearsal.project import Project
         from extended_dlc.rehearsal.report import StepFailed
 
@@ -69,13 +70,14 @@ class Rehearsed:
         stage = self._stage
         stage.app, stage.project = where, project
         try:
-            looked = scenario_own.look(stage, wishes)
-            if looked.assembly.needs_engine() and not stage.has_engine:
-                stage.stop("aws")  # it was started without an engine; its earlier deployments are lost
-                stage.container_engine()
-            if not stage.is_up:
-                scenario_own.start(stage)
-            scenario_own.deploy(stage, looked)
+            with only_this_machine():
+                looked = scenario_own.look(stage, wishes)
+                if looked.assembly.needs_engine() and not stage.has_engine:
+                    stage.stop("aws")  # it was started without an engine; its earlier deployments are lost
+                    stage.container_engine()
+                if not stage.is_up:
+                    scenario_own.start(stage)
+                scenario_own.deploy(stage, looked)
         except StepFailed as error:
             raise RuntimeError(f"{error}\n{self._said.getvalue()}") from None
         return self._outputs(looked.regions)

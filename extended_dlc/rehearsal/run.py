@@ -6,7 +6,7 @@ Each scenario is a function whose steps can be read in order: `scenario_main.pla
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from extended_dlc.rehearsal import (
     scenario_training,
     scenario_tutorial,
 )
+from extended_dlc.rehearsal.cdk import only_this_machine
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.project import Project, find_cli
@@ -83,9 +84,9 @@ class Rehearsal:
 
     def _alone(self, play: Play, project: Project | None, *, keep: bool) -> None:
         find_cli(self.app)
-        with locked(self.state):
+        with locked(self.state), only_this_machine() as hidden:
             self._refuse_while_kept()
-            self._play(play, project, keep=keep)
+            self._play(play, project, hidden, keep=keep)
 
     def _refuse_while_kept(self) -> None:
         if self._kept.exists() and self.servers.running():
@@ -96,10 +97,11 @@ class Rehearsal:
         with locked(self.state):
             return self._take_down()
 
-    def _play(self, play: Play, project: Project | None, *, keep: bool) -> None:
+    def _play(self, play: Play, project: Project | None, hidden: Sequence[str], *, keep: bool) -> None:
         self._clear()
         stage = Stage(self.app, self.state, self.report, self.servers, project)
         stage.failures = self._failures
+        stage.hidden = hidden
         try:
             play(stage, keep=keep)
             if self._failures:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from extended_dlc.app.read import lookups_file
 from extended_dlc.rehearsal import failures, files, leftovers, tiny_models
 from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.base_image.stand_in import Parts
-from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment
+from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk, aws_environment, without_proxy
 from extended_dlc.rehearsal.client import Client
 from extended_dlc.rehearsal.engine import LABEL, Engine, EngineError, find_engine
 from extended_dlc.rehearsal.engine_front import Front
@@ -48,6 +49,8 @@ class Stage:
     """The client of the embedded AWS, after `embedded_aws`."""
     failures: Mapping[str, object] = {}
     """The embedded AWS's scenarios on request (`embedded/scenarios.py`)."""
+    hidden: Sequence[str] = ()
+    """The caller's variables that would lead a client of AWS's past the embedded one."""
     hub_address: str = ""
     """The URL of the stand-in for the Hub, after `hub`."""
 
@@ -249,6 +252,8 @@ class Stage:
         environment = self.environment()
         file = self.state / "environment.sh"
         exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
+        if unwanted := [name for name in self.hidden if name not in environment]:
+            exports.insert(0, f"unset {' '.join(unwanted)}")
         files.write(file, "".join(f"{each}\n" for each in exports))
         self.report.say("everything is left up; to use it, paste:")
         for each in exports:
@@ -268,6 +273,7 @@ class Stage:
             **engine,
             # the CLI caches accounts by access key, and every rehearsal's key is `testing`
             "CDK_HOME": str(self.state / "cdk-home"),
+            **without_proxy(os.environ),
             **({"HF_ENDPOINT": NOBODY if self._hub_is_away else self.hub_address} if self.hub_address else {}),
         }
 

@@ -10,13 +10,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from extended_dlc.rehearsal.cdk import aws_environment, only_this_machine
+from extended_dlc.rehearsal.client import connect
 from extended_dlc.rehearsal.processes import Servers
 from extended_dlc.rehearsal.report import Report
 from extended_dlc.rehearsal.run import Rehearsal
@@ -145,3 +151,61 @@ def test_what_needed_no_container_engine_is_left_up_without_one(tmp_path: Path) 
     assert "CDK_DOCKER" not in script
     assert f"or: . {tmp_path}/environment.sh" in said.getvalue()
     assert "extended-dlc rehearse --down" in said.getvalue()
+
+
+LEADS_ELSEWHERE = {
+    "AWS_PROFILE": "no-such-profile",
+    "AWS_SESSION_TOKEN": "a-real-one",
+    "AWS_ENDPOINT_URL_SAGEMAKER": "http://127.0.0.1:9",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "no_proxy": "internal.example",
+}
+
+
+def test_no_variable_of_the_caller_leads_past_the_embedded_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in a rehearsal asks this machine, whatever profile, token, address or proxy its caller has set."""
+    for name, value in LEADS_ELSEWHERE.items():
+        monkeypatch.setenv(name, value)
+    before = dict(os.environ)
+    program = "import boto3; print(boto3.client('sagemaker').list_models())"
+    with listening() as (port, heard):
+        with only_this_machine() as hidden:
+            inside = {**os.environ, **aws_environment(port)}
+            connect("sagemaker", aws_environment(port)).list_models()
+            done = subprocess.run(
+                [sys.executable, "-c", program], env=inside, capture_output=True, text=True, check=False
+            )
+        connect("sagemaker", aws_environment(port)).list_models()
+    assert done.returncode == 0, done.stderr
+    assert len(heard) == 3
+    assert not any("a-real-one" in str(headers) for headers in heard)
+    assert {name for name in LEADS_ELSEWHERE if name.startswith("AWS_")} <= set(hidden)
+    assert inside["NO_PROXY"] == inside["no_proxy"] == "internal.example,localhost,127.0.0.1"
+    assert dict(os.environ) == before
+
+
+@contextmanager
+def listening() -> Iterator[tuple[int, list[Any]]]:
+    """A server that answers every request with an empty object: its port, and the headers of its requests."""
+    heard: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(dict(self.headers))
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1], heard
+    finally:
+        server.shutdown()
+        server.server_close()

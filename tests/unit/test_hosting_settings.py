@@ -87,6 +87,7 @@ def test_an_asynchronous_endpoint_uses_what_it_is_told_and_says_how_it_is_asked(
     found.resource_count_is("AWS::S3::Bucket", 0)
     invoke = found.to_json()["Outputs"]["bloomInvoke"]["Value"]
     assert "invoke-endpoint-async" in invoke
+    assert invoke.startswith("""echo '{"inputs": "Hello, my name is"}' | aws s3 cp - s3://answers/""")
     assert "--input-location s3://answers/extended-dlc-bloom/input/request.json" in invoke
 
 

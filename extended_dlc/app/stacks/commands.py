@@ -24,19 +24,20 @@ def commands(served: Any, endpoint: HuggingFaceEndpoint, *, component: str | Non
     which = f" --component {component}" if component else ""
     what = "--sample" if speech else f'"{_PROMPT}"'
     found = {"Ask": (f"extended-dlc ask {name} {what}{which} --region {region}", f"Asks {served.model}")}
+    said = json.dumps({"prompt": _PROMPT, "max_tokens": 20} if endpoint.speaks_openai else {"inputs": _PROMPT})
     if endpoint.bucket is not None:
         kind, file = ("audio/wav", "speech.wav") if speech else ("application/json", "request.json")
         url = endpoint.bucket.s3_url_for_object(f"{name}/input/{file}")
+        upload = f"aws s3 cp {file} {url}" if speech else f"echo '{said}' | aws s3 cp - {url}"
         command = (
-            f"aws s3 cp {file} {url} && aws sagemaker-runtime invoke-endpoint-async --region {region} "
+            f"{upload} --region {region} && aws sagemaker-runtime invoke-endpoint-async --region {region} "
             f"--endpoint-name {name} --content-type {kind} --input-location {url}"
         )
         return {**found, "Invoke": (command, f"Sends {served.model} a request, by the AWS CLI 1 or 2")}
     if speech:
         command = _invoke(region, name, component, "--content-type audio/wav --body fileb://speech.wav")
         return {**found, "Invoke": (command, f"Sends {served.model} speech.wav, by the AWS CLI 1 or 2")}
-    said = {"prompt": _PROMPT, "max_tokens": 20} if endpoint.speaks_openai else {"inputs": _PROMPT}
-    body = f"--body '{json.dumps(said)}'"
+    body = f"--body '{said}'"
     second = _invoke(
         region, name, component, f"--content-type application/json --cli-binary-format raw-in-base64-out {body}"
     )

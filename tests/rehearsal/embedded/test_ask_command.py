@@ -149,6 +149,11 @@ def test_a_serverless_endpoint_takes_four_megabytes_and_is_sent_no_more(aws: Aws
 # asynchronous endpoints
 
 
+def test_an_asynchronous_endpoint_is_asked_for_no_stream(aws: Aws) -> None:
+    """SageMaker wants the length of its responses, and a server that is asked for a stream gives none."""
+    assert answered(ask(aws, "asked-later", "in events")) == "hi application/json 23\n"
+
+
 def test_an_asynchronous_request_is_waited_for_and_a_large_one_is_uploaded(aws: Aws, tmp_path: Path) -> None:
     done = ask(aws, "asked-later", "Hello", "--json")
     result = json.loads(answered(done))
