@@ -112,8 +112,8 @@ def rehearse(
     --down. What a killed one left, the next takes down first.
     """
     if missing := missing_for_rehearsal():
-        command = f"pip install {pip_words(requirement('rehearse'))}"
-        raise CommandNeeded(f"the rehearsal needs {', '.join(missing)}, which are not installed:", command)
+        install = f"pip install {pip_words(requirement('rehearse'))}"
+        raise CommandNeeded(f"the rehearsal needs {', '.join(missing)}, which are not installed:", install)
     from extended_dlc.rehearsal.project import Project
     from extended_dlc.rehearsal.report import Report
     from extended_dlc.rehearsal.run import Rehearsal
