@@ -91,9 +91,7 @@ def main() -> int:
         try:
             assert hub.stdout is not None
             line = hub.stdout.readline()
-            threading.Thread(
-                target=hub.stdout.read, daemon=True
-            ).start()  # or the log's pipe fills, and the stand-in waits
+            threading.Thread(target=hub.stdout.read, daemon=True).start()  # or its pipe fills up
             port = int(line.split(":")[-1].split("/")[0])
             address = f"http://127.0.0.1:{port}"
             seconds("plain", address, work)  # the stand-in hashes each file once

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from extended_dlc.options.hosting import Async, Component, Components, RealTime, Serverless, Variant
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
+    from extended_dlc.options.placement import Consolidation, Placement, PrefixAware
     from extended_dlc.options.proof import Proof
     from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling
     from extended_dlc.options.scaling import (
         BacklogScaling,
         ConcurrencyScaling,
+        CopyConcurrencyScaling,
         CopyScaling,
         InvocationScaling,
         ProvisionedScaling,
@@ -53,6 +55,8 @@ _HOMES = {
     "Component": "options.hosting",
     "Components": "options.hosting",
     "ConcurrencyScaling": "options.scaling",
+    "Consolidation": "options.placement",
+    "CopyConcurrencyScaling": "options.scaling",
     "CopyScaling": "options.scaling",
     "DataCapture": "options.capture",
     "EcrImage": "images.image",
@@ -75,7 +79,9 @@ _HOMES = {
     "Network": "options.network",
     "OfficeHours": "options.schedule",
     "PlacedModel": "models.model",
+    "Placement": "options.placement",
     "PlatformDefaults": "constructs.platform_defaults",
+    "PrefixAware": "options.placement",
     "PrivateAccess": "constructs.network",
     "Proof": "options.proof",
     "ProvisionedScaling": "options.scaling",
@@ -114,6 +120,8 @@ __all__ = [
     "Component",
     "Components",
     "ConcurrencyScaling",
+    "Consolidation",
+    "CopyConcurrencyScaling",
     "CopyScaling",
     "DataCapture",
     "EcrImage",
@@ -136,7 +144,9 @@ __all__ = [
     "Network",
     "OfficeHours",
     "PlacedModel",
+    "Placement",
     "PlatformDefaults",
+    "PrefixAware",
     "PrivateAccess",
     "Proof",
     "ProvisionedScaling",

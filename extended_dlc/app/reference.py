@@ -109,11 +109,15 @@ def sections() -> Iterator[tuple[str, type[Section]]]:
     yield from ((f"`endpoints.<id>.hosting`, kind `{kind}`", section) for kind, section in of["Hosting"].items())
     yield "`endpoints.<id>.hosting.variants` and `.shadow`", made["Variant"]
     yield "`endpoints.<id>.hosting.components.<id>`", Component
+    yield "`endpoints.<id>.hosting.components.<id>.placement`", made["Placement"]
+    yield "`endpoints.<id>.hosting.routing`", made["PrefixAware"]
+    yield "`endpoints.<id>.hosting.consolidation`", made["Consolidation"]
     for kind, section in of["InstanceScaling"].items():
         yield f"`scaling` of kind `real-time`, kind `{kind}`", section
     yield "`scaling` of kind `async`", made["BacklogScaling"]
     yield "`scaling` of kind `serverless`", made["ProvisionedScaling"]
-    yield "`scaling` of components", made["CopyScaling"]
+    for kind, section in of["CopiesScaling"].items():
+        yield f"`scaling` of components, kind `{kind}`", section
     yield "`scaling.schedules`", made["ScheduledCapacity"]
     yield from ((f"`endpoints.<id>.rollout`, kind `{kind}`", section) for kind, section in of["Rollout"].items())
     yield "`endpoints.<id>.network`", Network

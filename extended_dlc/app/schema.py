@@ -18,10 +18,12 @@ from extended_dlc.app.section import Section, Sections, checked, kind_of, one_of
 from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, model_id
 from extended_dlc.options._values import OptionError, require
 from extended_dlc.options.code import InferenceCode
+from extended_dlc.options.placement import RoutingStrategy
 from extended_dlc.options.sharing import IMAGE_FACTS, facts_of_parameter
 
 HOSTINGS = {"real-time": "RealTime", "async": "Async", "serverless": "Serverless", "components": "Components"}
 SCALINGS = {"invocations": "InvocationScaling", "concurrency": "ConcurrencyScaling"}
+COPY_SCALINGS = {"invocations": "CopyScaling", "concurrency": "CopyConcurrencyScaling"}
 ROLLOUTS = {"all-at-once": "AllAtOnce", "canary": "Canary", "linear": "Linear", "rolling": "Rolling"}
 BUILDS = {"local": "LocalBuild", "cloud": "CloudBuild"}
 SCHEDULES = {"office-hours": "OfficeHours", "by-hand": "ByHand"}
@@ -33,6 +35,7 @@ SECTIONS = Sections(
         "DAY_SECONDS": 24 * 3600,
         "DEFAULT_TRAINING_TYPE": "ml.g5.xlarge",
         "ContainerAlarmName": str,
+        "RoutingStrategy": RoutingStrategy,
         "Interval": Literal[10, 30, 60, 120, 180, 240, 300],
         "Family": Literal["inference", "vllm", "training"],
         "Server": Literal["native", "stock"],
@@ -42,11 +45,18 @@ SECTIONS = Sections(
     kinds={
         "Hosting": HOSTINGS,
         "InstanceScaling": SCALINGS,
+        "CopiesScaling": COPY_SCALINGS,
         "Rollout": ROLLOUTS,
         "Schedule": SCHEDULES,
         "Build": BUILDS,
     },
-    defaults={"Hosting": "real-time", "Schedule": "office-hours", "image": "extended", "Build": "local"},
+    defaults={
+        "Hosting": "real-time",
+        "CopiesScaling": "invocations",
+        "Schedule": "office-hours",
+        "image": "extended",
+        "Build": "local",
+    },
 )
 
 # -- a model -----------------------------------------------------------------------------------------------------------
@@ -214,8 +224,12 @@ def _topic(topic: str) -> None:
 _make("options.scaling", "ScheduledCapacity")
 for _kind, _name in SCALINGS.items():
     _make("options.scaling", _name, kind=_kind)
-for _name in ("BacklogScaling", "CopyScaling", "ProvisionedScaling"):
+for _kind, _name in COPY_SCALINGS.items():
+    _make("options.scaling", _name, kind=_kind)
+for _name in ("BacklogScaling", "ProvisionedScaling"):
     _make("options.scaling", _name)
+for _name in ("PrefixAware", "Placement", "Consolidation"):
+    _make("options.placement", _name)
 Variant = _make(
     "options.hosting",
     "Variant",

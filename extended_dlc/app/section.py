@@ -157,7 +157,7 @@ class Sections:
         fields: dict[str, Any] = {}
         if kind is not None:
             # only one of several kinds may leave it out: a schema without a kind would fit them all
-            fields["kind"] = (Literal[kind], Field(default=kind) if kind in self._defaults.values() else Field())
+            fields["kind"] = (Literal[kind], Field(default=kind) if self._is_default(name, kind) else Field())
         for option in described(module, name):
             if option.name in without or option.name in instead:
                 continue
@@ -171,6 +171,11 @@ class Sections:
         made.renamed = {setting: option for option, setting in renamed.items()}
         self.made[name] = made
         return made
+
+    def _is_default(self, name: str, kind: str) -> bool:
+        """Whether a class is what a section without a kind describes."""
+        aliases = [alias for alias, classes in self._kinds.items() if name in classes.values()]
+        return kind in (map(self._defaults.get, aliases) if aliases else self._defaults.values())
 
     def _type(self, option: Described) -> Any:
         """The type of a setting: that of the option, without the CDK's types."""

@@ -291,6 +291,11 @@ def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None)
             else:
                 value = "" if isinstance(detail["input"], dict) else f" ({detail['input']})"
                 yield f"{path}{value}: {error}"
+        case "literal_error" if isinstance(detail["input"], Mapping) and str(detail["loc"][-1]).startswith("literal["):
+            pass  # a name or an object may stand there, and an object does: its own errors say what is wrong
+        case "model_type":
+            names = ", ".join(_siblings(keys, raw, root or Settings))
+            yield f"{path}: must be an object of settings ({names}), got {_shown(detail['input'])}"
         case "literal_error":
             expected = str(detail["ctx"]["expected"])
             near = did_you_mean(str(detail["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "))

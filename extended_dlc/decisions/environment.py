@@ -50,7 +50,7 @@ def variable_notes(environment: Mapping[str, str], image: ImageDecision) -> Iter
 
 def _problems(environment: Mapping[str, str], image: ImageDecision) -> Iterator[str]:
     for name, value in environment.items():
-        if image.logs_requests:  # this project's server
+        if image.is_native:
             yield from _for_ours(name, value)
         elif image.kind in ("extended", "stock") and name.startswith(OWN_PREFIX) and name in server_variables():
             server = "vLLM's server" if image.family == "vllm" else "AWS's server"

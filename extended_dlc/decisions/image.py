@@ -70,8 +70,8 @@ class ImageDecision:
     """The packages installed on the base, as far as the release's wheel names them."""
 
     @property
-    def logs_requests(self) -> bool:
-        """Whether it is this project's server, which logs each request as a line of JSON."""
+    def is_native(self) -> bool:
+        """Whether it serves with this project's server, which logs each request as a line of JSON."""
         return self.kind == "extended" and self.server == "native" and self.family not in ("vllm", "training")
 
 

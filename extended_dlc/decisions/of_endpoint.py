@@ -12,7 +12,9 @@ from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.of_part import PartDecision
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.limits import most
-from extended_dlc.options.hosting import Async, Components, Hosting, Instances, Serverless
+from extended_dlc.options._values import is_token
+from extended_dlc.options.hosting import Async, Components, Hosting, Instances, RealTime, Serverless
+from extended_dlc.options.placement import PrefixAware
 from extended_dlc.options.rollout import check_rollout, rollout_note
 
 
@@ -69,6 +71,8 @@ def decide_endpoint(
             'developer guide, "Access containers through SSM")',
             setting="hosting.ssm_access",
         )
+    if isinstance(hosting, RealTime | Components):
+        _note_routing(hosting, finder)
     if endpoint.encryption_key and not isinstance(hosting, Serverless):
         _note_storage(parts, finder)
     if isinstance(hosting, Async) and any(part.image.kind == "ecr" and part.vllm is None for part in parts):
@@ -80,6 +84,26 @@ def decide_endpoint(
         volumes = [part.volume_gb or 0 for part in parts]
         volume = hosting.volume_gb or (min(sum(volumes), most("volume_gb")) if volumes and all(volumes) else None)
     return EndpointDecision(endpoint=endpoint, parts=parts, volume_gb=volume)
+
+
+def _note_routing(hosting: RealTime | Components, finder: Finder) -> None:
+    """Say where `PrefixAware` does nothing (SageMaker API, ProductionVariantRoutingConfig)."""
+    if not isinstance(hosting.routing, PrefixAware):
+        return
+    most = hosting.maximum if isinstance(hosting, Components) else _most_instances(hosting)
+    if not is_token(most) and most < 2:
+        finder.note(
+            "routing-of-one",
+            "'routing' by PrefixAware changes nothing for one instance: raise 'instances' or 'maximum', or drop it",
+            setting="hosting.routing",
+        )
+
+
+def _most_instances(hosting: RealTime) -> int:
+    """The largest number of instances of the main variant at any time."""
+    if hosting.scaling is None:
+        return hosting.instances
+    return max(hosting.scaling.maximum, *(each.maximum or 0 for each in hosting.scaling.schedules), 0)
 
 
 def _components(hosting: Components, region: str | None, finder: Finder) -> None:

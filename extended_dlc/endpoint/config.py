@@ -18,7 +18,6 @@ from extended_dlc.options._values import OptionError, is_token, naming_option
 from extended_dlc.options.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
     MAIN_VARIANT,
-    ROUTING,
     Async,
     Component,
     Components,
@@ -26,6 +25,7 @@ from extended_dlc.options.hosting import (
     RealTime,
     Serverless,
 )
+from extended_dlc.options.placement import ROUTING, STRATEGIES, Consolidation, PrefixAware, RoutingStrategy
 from extended_dlc.options.rollout import Rolling
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def production_variant(
             hosting.startup_timeout_seconds or DEFAULT_STARTUP_TIMEOUT_SECONDS
         ),
         model_data_download_timeout_in_seconds=hosting.download_timeout_seconds,
-        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING[routing]) if routing else None,
+        routing_config=_routing(routing) if routing else None,
         # The AMI has the driver that the image's CUDA needs: with an older one the container dies without a log.
         inference_ami_version=host_image,
         **_capacity(hosting),
@@ -93,9 +93,12 @@ def managed_variant(
         volume_size_in_gb=hosting.volume_gb,
         enable_ssm_access=hosting.ssm_access or None,
         managed_instance_scaling=_Config.ManagedInstanceScalingProperty(
-            status="ENABLED", min_instance_count=hosting.minimum, max_instance_count=hosting.maximum
+            status="ENABLED",
+            min_instance_count=hosting.minimum,
+            max_instance_count=hosting.maximum,
+            **_scale_in(hosting.consolidation),
         ),
-        routing_config=_Config.RoutingConfigProperty(routing_strategy=ROUTING["least-outstanding-requests"]),
+        routing_config=_routing(hosting.routing),
         # A driver also runs older CUDA versions, so the image with the newest CUDA decides.
         inference_ami_version=_host_image(newest, hosting.instance_types),
         **_capacity(hosting),
@@ -136,12 +139,57 @@ def inference_component(
                 ),
                 model_data_download_timeout_in_seconds=component.download_timeout_seconds,
             ),
+            **_placed(component),
         ),
         runtime_config=kind.InferenceComponentRuntimeConfigProperty(copy_count=component.copies),
         deployment_config=component_deployment_config(rollout, default_alarms=default_alarms) if rollout else None,
     )
     made.node.add_dependency(endpoint)
     return made
+
+
+def _routing(routing: RoutingStrategy | PrefixAware) -> sagemaker.CfnEndpointConfig.RoutingConfigProperty:
+    """The `RoutingConfig` of a variant."""
+    if not isinstance(routing, PrefixAware):
+        return _Config.RoutingConfigProperty(routing_strategy=ROUTING[routing])
+    _needs("routing", "PrefixAware", _Config, "PrefixAwareRoutingConfigProperty")
+    return _Config.RoutingConfigProperty(
+        routing_strategy="PREFIX_AWARE",
+        prefix_aware_routing_config=_Config.PrefixAwareRoutingConfigProperty(
+            prefix_length=routing.prefix_length, concurrency_threshold=routing.concurrency
+        ),
+    )
+
+
+def _scale_in(consolidation: Consolidation | None) -> dict[str, Any]:
+    """The policy by which instances are removed, where an option sets it."""
+    if consolidation is None:
+        return {}
+    _needs("consolidation", f"{consolidation.step} at a time", _Config, "ScaleInPolicyProperty")
+    policy = _Config.ScaleInPolicyProperty(
+        strategy="CONSOLIDATION",
+        maximum_step_size=consolidation.step,
+        cooldown_in_minutes=consolidation.cooldown_minutes,
+    )
+    return {"scale_in_policy": policy}
+
+
+def _placed(component: Component) -> dict[str, Any]:
+    """Where the copies of a component go, and what instances keep of it, where options set it."""
+    kind, placement = sagemaker.CfnInferenceComponent, component.placement
+    members: dict[str, Any] = {}
+    if component.cached is not None:
+        _needs("cached", component.cached, kind, "InferenceComponentDataCacheConfigProperty")
+        members["data_cache_config"] = kind.InferenceComponentDataCacheConfigProperty(enable_caching=component.cached)
+    if placement is not None:
+        _needs("placement", placement.strategy, kind, "InferenceComponentSchedulingConfigProperty")
+        members["scheduling_config"] = kind.InferenceComponentSchedulingConfigProperty(
+            placement_strategy=STRATEGIES[placement.strategy],
+            availability_zone_balance=kind.InferenceComponentAvailabilityZoneBalanceProperty(
+                enforcement_mode="PERMISSIVE", max_imbalance=placement.zone_imbalance
+            ),
+        )
+    return members
 
 
 def metrics_config(metrics: Metrics | None) -> dict[str, Any]:

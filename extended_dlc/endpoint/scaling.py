@@ -9,12 +9,15 @@ from constructs import Construct
 
 from extended_dlc.options.scaling import (
     BacklogScaling,
-    ConcurrencyScaling,
+    CopyConcurrencyScaling,
     CopyScaling,
     ProvisionedScaling,
     Scaling,
+    _ConcurrentScaling,
     _RequestScaling,
 )
+
+_OF_COPIES = (CopyScaling, CopyConcurrencyScaling)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_applicationautoscaling as autoscaling
@@ -26,7 +29,7 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
     target.node.add_dependency(after)
     _track(scope, scaling, target=target.ref, endpoint_name=endpoint_name)
     lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
-    if isinstance(scaling, BacklogScaling | CopyScaling) and lowest == 0:
+    if isinstance(scaling, (BacklogScaling, *_OF_COPIES)) and lowest == 0:
         _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name, variant=variant)
 
 
@@ -37,7 +40,7 @@ def _target(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: 
 
     counted = "DesiredProvisionedConcurrency" if isinstance(scaling, ProvisionedScaling) else "DesiredInstanceCount"
     resource, dimension = f"endpoint/{endpoint_name}/variant/{variant}", f"sagemaker:variant:{counted}"
-    if isinstance(scaling, CopyScaling):
+    if isinstance(scaling, _OF_COPIES):
         resource, dimension = f"inference-component/{variant}", "sagemaker:inference-component:DesiredCopyCount"
     return autoscaling.CfnScalableTarget(
         scope,
@@ -105,8 +108,11 @@ def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | Non
             if isinstance(scaling, CopyScaling):
                 return "SageMakerInferenceComponentInvocationsPerCopy", None, value
             return "SageMakerVariantInvocationsPerInstance", None, value
-        case ConcurrencyScaling():
-            return "SageMakerVariantConcurrentRequestsPerModelHighResolution", None, scaling.concurrent_requests
+        case _ConcurrentScaling():
+            value = scaling.concurrent_requests
+            if isinstance(scaling, CopyConcurrencyScaling):
+                return "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution", None, value
+            return "SageMakerVariantConcurrentRequestsPerModelHighResolution", None, value
         case ProvisionedScaling():
             return "SageMakerVariantProvisionedConcurrencyUtilization", None, scaling.utilization
         case BacklogScaling():
@@ -114,15 +120,13 @@ def _metric(scaling: Scaling, endpoint_name: str) -> tuple[str | None, str | Non
     raise TypeError(f"{type(scaling).__name__} is not a way of scaling")
 
 
-def _wake_up(
-    scope: Construct, scaling: BacklogScaling | CopyScaling, *, target: str, endpoint_name: str, variant: str
-) -> None:
+def _wake_up(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: str, variant: str) -> None:
     """Start one instance or copy when requests come and none runs: then there is no load per instance to track.
 
     As in the developer guide, "Autoscale an asynchronous endpoint" and "Scale an endpoint to zero instances".
     """
     # A queued request still waits in the next minute; a request that failed is counted only once.
-    if isinstance(scaling, CopyScaling):
+    if isinstance(scaling, _OF_COPIES):
         why = f"Requests to {variant} fail because no copy runs"
         metric, dimension = "NoCapacityInvocationFailures", ("InferenceComponentName", variant)
         statistic, seconds, periods = "Maximum", 30, 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from extended_dlc.facts._tables import table
 
-RESOURCES = ("CfnModel", "CfnEndpointConfig", "CfnEndpoint")
+RESOURCES = ("CfnModel", "CfnEndpointConfig", "CfnEndpoint", "CfnInferenceComponent")
 """The classes of `aws_cdk.aws_sagemaker` whose properties are listed."""
 
 
@@ -39,9 +39,9 @@ def listed() -> str:
     lines = [
         "# What of SageMaker's resources can be set",
         "",
-        "Each writable member of `CfnModel`, `CfnEndpointConfig` and `CfnEndpoint` in `aws_cdk.aws_sagemaker`, and of",
-        "their property types: the option that sets it, or why there is none. What is missing here can be set by",
-        "`endpoint.config.add_property_override(…)`, as on any resource of the CDK.",
+        "Each writable member of `CfnModel`, `CfnEndpointConfig`, `CfnEndpoint` and `CfnInferenceComponent` in",
+        "`aws_cdk.aws_sagemaker`, and of their property types: the option that sets it, or why there is none. What is",
+        "missing here can be set by `endpoint.config.add_property_override(…)`, as on any resource of the CDK.",
     ]
     for resource in RESOURCES:
         lines += ["", f"## {resource}", "", "| member | option, or why there is none |", "|---|---|"]

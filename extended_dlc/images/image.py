@@ -216,7 +216,7 @@ class ExtendedDlc(Construct):
             uri=built.uri,
             ready=built.ready,
             cuda=decided.cuda,
-            logs_requests=decided.logs_requests,
+            logs_requests=decided.is_native,
             family=decided.family,
         )
 

@@ -19,9 +19,11 @@ from extended_dlc.options._values import (
     within_limit,
 )
 from extended_dlc.options.capture import check_expiry
+from extended_dlc.options.placement import Consolidation, Placement, PrefixAware, RoutingStrategy, check_routing
 from extended_dlc.options.scaling import (
     BacklogScaling,
     ConcurrencyScaling,
+    CopyConcurrencyScaling,
     CopyScaling,
     InvocationScaling,
     ProvisionedScaling,
@@ -145,6 +147,9 @@ class Instances:
 InstanceScaling = InvocationScaling | ConcurrencyScaling
 """What the instances of a real-time endpoint may scale on."""
 
+CopiesScaling = CopyScaling | CopyConcurrencyScaling
+"""What the copies of a component may scale on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant(Instances):
@@ -183,8 +188,9 @@ class Variant(Instances):
 class RealTime(Instances):
     """Instances that run all the time and answer each request within 60 s."""
 
-    routing: Literal["least-outstanding-requests", "random"] | None = None
-    """Which instance gets a request: the one with the fewest unanswered, or any. Default: SageMaker's own, any."""
+    routing: RoutingStrategy | PrefixAware | None = None
+    """Which instance gets a request: the one with the fewest unanswered; any; or, with `PrefixAware`, the one that got
+    others that begin alike. Default: SageMaker's own, any."""
 
     scaling: InstanceScaling | None = None
     """The scaling of the instances. Default: none."""
@@ -202,8 +208,7 @@ class RealTime(Instances):
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
-        if self.routing not in (None, *ROUTING):
-            raise OptionError("routing", self.routing, f"must be one of {', '.join(ROUTING)}")
+        check_routing(self.routing)
         _check_weight(self.weight)
         _check_scaling(self, self.scaling)
         names = [each.name for each in self.variants]
@@ -338,8 +343,15 @@ class Component:
     download_timeout_seconds: int | None = None
     """How long model data may take from S3 to the instance, 60 to 3600 s. Default: the endpoint's."""
 
-    scaling: CopyScaling | None = None
+    scaling: CopiesScaling | None = None
     """The scaling of the copies. Default: none."""
+
+    cached: bool | None = None
+    """Whether instances keep the image and the model's data, so that more copies start sooner (SageMaker API,
+    InferenceComponentDataCacheConfig). Default: SageMaker's own."""
+
+    placement: Placement | None = None
+    """How the copies are placed on the instances. Default: SageMaker's own."""
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
@@ -368,6 +380,12 @@ class Components(Instances):
     minimum: int = 1
     """The minimum number of instances; with 0 the endpoint has none while no component has a copy. Default: 1."""
 
+    routing: RoutingStrategy | PrefixAware = "least-outstanding-requests"
+    """Which copy gets a request, as with `RealTime`. Default: that with the fewest unanswered requests."""
+
+    consolidation: Consolidation | None = None
+    """How copies are moved together so that instances can be removed. Default: only instances without a copy are."""
+
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
         super().__post_init__()
@@ -377,6 +395,7 @@ class Components(Instances):
                 ", ".join(self.instance_types),
                 "must be one type, because components reserve parts of it: name one",
             )
+        check_routing(self.routing)
         within("minimum", self.minimum, 0, self.maximum, "raise maximum or lower minimum")
         within("instances", self.instances, max(self.minimum, 1), self.maximum, "it is how many there are at first")
         if not self.components:
@@ -413,10 +432,6 @@ def _without_room(component: Component, instance: Instance) -> Iterator[OptionEr
 Hosting = RealTime | Async | Serverless | Components
 """The kinds of hosting."""
 
-ROUTING = {"least-outstanding-requests": "LEAST_OUTSTANDING_REQUESTS", "random": "RANDOM"}
-"""SageMaker's routing strategies, by the names of the option."""
-
-
 _MORE_MEMORY = "a model that needs more runs on instances, as RealTime or Async"
 
 
@@ -445,7 +460,7 @@ def _check_scaling(hosting: Instances, scaling: InstanceScaling | BacklogScaling
 
 
 def _check_between(
-    scaling: InstanceScaling | BacklogScaling | ProvisionedScaling | CopyScaling, option: str, value: int
+    scaling: InstanceScaling | BacklogScaling | ProvisionedScaling | CopiesScaling, option: str, value: int
 ) -> None:
     low, high = max(scaling.minimum, 1), scaling.maximum
     if not any(map(is_token, (low, high, value))) and not low <= value <= high:

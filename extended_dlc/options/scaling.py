@@ -117,19 +117,33 @@ class CopyScaling(_RequestScaling):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConcurrencyScaling(Scaling):
-    """Instances by the number of requests that each works on at a time, measured every 10 s: reacts within a minute.
-
-    Right for models whose requests take long and differ, as those that generate text.
-    """
-
+class _ConcurrentScaling(Scaling):
     concurrent_requests: float
-    """The number of concurrent requests to aim at for one instance."""
+    """The number of concurrent requests to aim at for one instance or copy."""
 
     def __post_init__(self) -> None:
         """Refuse a load out of range."""
         super().__post_init__()
-        _above_zero("concurrent_requests", self.concurrent_requests, "how many one instance can work on at a time")
+        _above_zero("concurrent_requests", self.concurrent_requests, "how many one can work on at a time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyConcurrencyScaling(_ConcurrentScaling):
+    """Copies of a component by the number of requests that each works on at a time, as `ConcurrencyScaling`.
+
+    With `minimum=0` down to none, as `CopyScaling`.
+    """
+
+    def _lowest(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcurrencyScaling(_ConcurrentScaling):
+    """Instances by the number of requests that each works on at a time, measured every 10 s: reacts within a minute.
+
+    Right for models whose requests take long and differ, as those that generate text.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,11 +23,15 @@ from extended_dlc import (
     Canary,
     Component,
     Components,
+    Consolidation,
+    CopyConcurrencyScaling,
     CopyScaling,
     ExtendedDlc,
     HubModel,
     Monitoring,
     Network,
+    Placement,
+    PrefixAware,
     Proof,
     Rolling,
     S3Model,
@@ -106,12 +111,58 @@ def test_each_model_is_a_component_of_its_own_that_waits_for_the_endpoint(stack:
     assert sorted(names) == ["bigscience/bloom-560m", "openai/whisper-base"]
 
 
+def test_where_copies_go_and_what_instances_keep_of_them(stack: Stack) -> None:
+    text = Component(
+        name="Text", memory_mb=4096, cached=True, placement=Placement(strategy="binpack", zone_imbalance=1)
+    )
+    hosting = shared(
+        text,
+        maximum=4,
+        routing=PrefixAware(prefix_length=2048, concurrency=16),
+        consolidation=Consolidation(step=2),
+    )
+    endpoint_in(stack, hosting=hosting)
+    specification = properties(stack, "AWS::SageMaker::InferenceComponent")["Specification"]
+    assert specification["DataCacheConfig"] == {"EnableCaching": True}
+    assert specification["SchedulingConfig"] == {
+        "PlacementStrategy": "BINPACK",
+        "AvailabilityZoneBalance": {"EnforcementMode": "PERMISSIVE", "MaxImbalance": 1},
+    }
+    found = variant(stack)
+    assert found["ManagedInstanceScaling"]["ScaleInPolicy"] == {
+        "Strategy": "CONSOLIDATION",
+        "MaximumStepSize": 2,
+        "CooldownInMinutes": 20,
+    }
+    assert found["RoutingConfig"] == {
+        "RoutingStrategy": "PREFIX_AWARE",
+        "PrefixAwareRoutingConfig": {"PrefixLength": 2048, "ConcurrencyThreshold": 16},
+    }
+
+
 def test_components_reserve_gpus_and_the_hosts_driver_is_that_of_the_image(stack: Stack) -> None:
     text = Component(name="Text", memory_mb=8192, accelerators=1)
     endpoint_in(stack, base=GPU, hosting=shared(text, instance_type="ml.g5.12xlarge"))
     found = properties(stack, "AWS::SageMaker::InferenceComponent")["Specification"]["ComputeResourceRequirements"]
     assert found == {"MinMemoryRequiredInMb": 8192, "NumberOfAcceleratorDevicesRequired": 1}
     assert variant(stack)["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-gpu-3-1"
+
+
+def test_copies_follow_the_requests_that_each_works_on_down_to_none(stack: Stack) -> None:
+    scaling = CopyConcurrencyScaling(minimum=0, maximum=4, concurrent_requests=8)
+    endpoint_in(stack, hosting=shared(Component(name="Text", memory_mb=512, scaling=scaling)))
+    target = properties(stack, "AWS::ApplicationAutoScaling::ScalableTarget")
+    assert target["ScalableDimension"] == "sagemaker:inference-component:DesiredCopyCount"
+    tracking = next(
+        each["Properties"]["TargetTrackingScalingPolicyConfiguration"]
+        for each in Template.from_stack(stack).find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+        if each["Properties"]["PolicyType"] == "TargetTrackingScaling"
+    )
+    metric = "SageMakerInferenceComponentConcurrentRequestsPerCopyHighResolution"
+    assert tracking["PredefinedMetricSpecification"] == {"PredefinedMetricType": metric}
+    assert tracking["TargetValue"] == 8
+    (wake_up,) = wake_ups(stack)
+    assert wake_up["StepAdjustments"] == [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}]
 
 
 def test_copies_follow_the_requests_a_minute_that_each_gets(stack: Stack) -> None:
@@ -260,6 +311,30 @@ def test_the_switch_turns_components_off_with_their_endpoint(stack: Stack) -> No
 def test_a_component_that_cannot_be_is_refused(options: Json, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Component(**{"name": "Text", "memory_mb": 512, **options})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Placement(strategy="near"), r"'strategy' \(near\) must be one of spread, binpack"),
+        (lambda: Placement(strategy="spread", zone_imbalance=101), r"'zone_imbalance' \(101\) must be from 0 to 100"),
+        (lambda: Consolidation(step=0), r"'step' \(0\) must be from 1 to 100"),
+        (lambda: Consolidation(cooldown_minutes=4), r"'cooldown_minutes' \(4\) must be from 5 to 1440"),
+        (lambda: PrefixAware(prefix_length=100, concurrency=1), r"'prefix_length' \(100\) must be from 1024 to 65536"),
+        (lambda: PrefixAware(prefix_length=1024, concurrency=0), r"'concurrency' \(0\) must be from 1 to 1024"),
+        (
+            lambda: shared(routing="sticky"),
+            r"'routing' \(sticky\) must be one of least-outstanding-requests, random, or Prefix",
+        ),
+        (
+            lambda: CopyConcurrencyScaling(maximum=2, concurrent_requests=0),
+            r"'concurrent_requests' \(0\) must be above 0",
+        ),
+    ],
+)
+def test_a_placement_that_sagemaker_refuses_is_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @pytest.mark.parametrize(

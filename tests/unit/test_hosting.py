@@ -10,7 +10,7 @@ from aws_cdk import CfnParameter, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk.assertions import Match, Template
+from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
     Async,
@@ -21,6 +21,7 @@ from extended_dlc import (
     HubModel,
     InvocationScaling,
     Network,
+    PrefixAware,
     RealTime,
     StockDlc,
     Variant,
@@ -58,6 +59,15 @@ def test_volume_timeouts_and_routing_reach_the_variant(stack: Stack) -> None:
     assert found["ContainerStartupHealthCheckTimeoutInSeconds"] == 1800
     assert found["ModelDataDownloadTimeoutInSeconds"] == 1200
     assert found["RoutingConfig"] == {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
+
+
+def test_a_routing_by_prefix_says_where_it_does_nothing(stack: Stack) -> None:
+    routing = PrefixAware(prefix_length=1024, concurrency=4)
+    endpoint_in(stack, "One", hosting=RealTime(routing=routing), endpoint_name="one")
+    scaling = InvocationScaling(maximum=2, requests_per_second=1)
+    endpoint_in(stack, "Scaled", hosting=RealTime(routing=routing, scaling=scaling), endpoint_name="scaled")
+    found = Annotations.from_stack(stack).find_warning("*", Match.string_like_regexp("'routing' by PrefixAware"))
+    assert [note.id for note in found] == ["/Test/One"]
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,49 @@ def test_components_have_models_from_anywhere_and_rooms_of_their_own() -> None:
     assert "LOG_LEVEL" not in by_weights[True], "a component's own variables stand for the endpoint's"
 
 
+def test_settings_say_where_requests_and_copies_go() -> None:
+    speech = {
+        "memory_mb": 1024,
+        "cached": True,
+        "placement": {"strategy": "spread", "zone_imbalance": 2},
+        "scaling": {"kind": "concurrency", "maximum": 3, "concurrent_requests": 4},
+    }
+    endpoint = shared(speech=speech)
+    endpoint["hosting"] |= {
+        "routing": {"prefix_length": 2048, "concurrency": 8},
+        "consolidation": {"cooldown_minutes": 30},
+    }
+    found = template(endpoint)
+    (component,) = found.find_resources("AWS::SageMaker::InferenceComponent").values()
+    specification = component["Properties"]["Specification"]
+    assert specification["SchedulingConfig"]["AvailabilityZoneBalance"]["MaxImbalance"] == 2
+    assert specification["DataCacheConfig"] == {"EnableCaching": True}
+    (config,) = found.find_resources("AWS::SageMaker::EndpointConfig").values()
+    (variant,) = config["Properties"]["ProductionVariants"]
+    assert variant["RoutingConfig"]["PrefixAwareRoutingConfig"] == {"PrefixLength": 2048, "ConcurrencyThreshold": 8}
+    assert variant["ManagedInstanceScaling"]["ScaleInPolicy"]["CooldownInMinutes"] == 30
+    (policy,) = found.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    assert policy["Properties"]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 4
+
+
+@pytest.mark.parametrize(
+    ("hosting", "message"),
+    [
+        (
+            {"routing": "nearest"},
+            r'routing \("nearest"\): must be .*random.\n.*an object of settings \(concurrency, prefix',
+        ),
+        ({"routing": {"prefix_length": 10, "concurrency": 8}}, r"prefix_length \(10\): must be from 1024 to 65536"),
+        ({"consolidation": {"steps": 2}}, r"consolidation.steps: is not a setting; did you mean 'step'"),
+    ],
+)
+def test_a_placement_in_the_settings_that_cannot_be_is_named(hosting: Json, message: str) -> None:
+    endpoint = shared(speech={"memory_mb": 1024})
+    endpoint["hosting"] |= hosting
+    with pytest.raises(SettingsError, match=message):
+        template(endpoint)
+
+
 @pytest.mark.parametrize(
     ("parts", "path", "problem"),
     [
