@@ -7,7 +7,7 @@ DOCTOR := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/extended-dlc doctor
 export NODE_NO_WARNINGS := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk versions checkov moto-tests site clean
+.PHONY: help setup doctor deploy diff destroy rehearse smoke-aws lint types test test-fast clients attack bench schemas soak matrix docs openapi wheel lock oldest-cdk pyright versions checkov moto-tests site clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -107,6 +107,9 @@ lock: setup ## resolve the Python dependencies again
 
 oldest-cdk: setup ## every example with the oldest CDK, and other dependencies, that pyproject.toml allows
 	$(BIN)/python -m maintain.oldest_cdk
+
+pyright: setup ## pyright over the example apps and the public interface, as the installed wheel has them
+	$(BIN)/python -m maintain.pyright
 
 versions: setup ## an example under each Node and each Python of this machine
 	$(BIN)/python -m maintain.versions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,10 @@ class PrivateAccess(Construct):
                 f"'services' ({', '.join(unknown)}) has what no endpoint uses: choose from {', '.join(known)}"
             )
         asked = dict.fromkeys([*services, *(FUNCTION_SERVICES if functions else ())])
-        self.gateway = ec2.GatewayVpcEndpoint(self, "S3", vpc=vpc, service=ec2.GatewayVpcEndpointAwsService.S3)
-        self.interfaces = {
+        self.gateway: ec2.GatewayVpcEndpoint = ec2.GatewayVpcEndpoint(
+            self, "S3", vpc=vpc, service=ec2.GatewayVpcEndpointAwsService.S3
+        )
+        self.interfaces: Mapping[str, ec2.InterfaceVpcEndpoint] = {
             name: ec2.InterfaceVpcEndpoint(
                 self,
                 "".join(part.capitalize() for part in name.split(".")),

@@ -35,10 +35,12 @@ from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hostin
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
+    from aws_cdk import aws_sagemaker as sagemaker
     from aws_cdk import aws_sns as sns
 
     from extended_dlc.decisions.of_endpoint import EndpointDecision
-    from extended_dlc.endpoint.schedule import Schedule
+    from extended_dlc.endpoint.monitoring import Watch
+    from extended_dlc.endpoint.schedule import Schedule, Switch
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
@@ -157,17 +159,18 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         if options.verify:
             settle_role_of_prover(self, path=options.role_path, boundary=options.permissions_boundary)
         parts = list(PartMaker(self, options, self.decision.parts, decision.notes, placed.vpc_config).make())
-        self.model = parts[0].model
-        self.speaks_openai = parts[0].home is self and parts[0].speaks_openai
+        self.model: sagemaker.CfnModel = parts[0].model
+        self.speaks_openai: bool = parts[0].home is self and parts[0].speaks_openai
         """Whether it takes requests in OpenAI's format, because vLLM serves it."""
         name, key = self.endpoint_name, options.encryption_key
         self._queue: Queue | None = None
         if isinstance(self.hosting, Async):
             self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
+        self.capture_bucket: s3.IBucket | None
         self.capture_bucket, capture = data_capture_config(
             self, options.data_capture, name=name, role=self.role, key=key
         )
-        self.config = endpoint_config(
+        self.config: sagemaker.CfnEndpointConfig = endpoint_config(
             self,
             parts,
             queue=self._queue.config if self._queue else None,
@@ -176,10 +179,10 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             key_arn=volume_key(key, self.hosting, self.role),
             vpc=placed.vpc_config,
         )
-        self.watch = watch_over(self, parts, options.monitoring, key) if options.monitoring else None
-        self.endpoint = deploy(self, parts, options.rollout)
+        self.watch: Watch | None = watch_over(self, parts, options.monitoring, key) if options.monitoring else None
+        self.endpoint: sagemaker.CfnEndpoint = deploy(self, parts, options.rollout)
         self.node.default_child = self.endpoint  # which `apply_removal_policy` and escape hatches are about
-        self.components = place_components(self, parts, options.rollout)
+        self.components: Mapping[str, sagemaker.CfnInferenceComponent] = place_components(self, parts, options.rollout)
         """The inference components by name; empty unless the hosting is `Components`."""
         scalings = scale_parts(self, parts)
         if self.watch is not None:
@@ -187,7 +190,9 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         proofs = prove(self, parts, options.verify, after=scalings)
         watched = self.watch.of_use_with_endpoint if self.watch else ()
         following = [*scalings, *self.components.values(), *watched, *proofs]
-        self.switch = switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
+        self.switch: Switch | None = (
+            switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
+        )
 
     @property
     def openai_base_url(self) -> str | None:

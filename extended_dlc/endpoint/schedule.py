@@ -44,7 +44,7 @@ class Switch(Construct):
         :param what: What it turns off, for the parameter's description.
         """
         super().__init__(scope, construct_id)
-        self.parameter = CfnParameter(
+        self.parameter: CfnParameter = CfnParameter(
             self,
             "Enabled",
             type="String",
@@ -52,7 +52,7 @@ class Switch(Construct):
             default="true",
             description=f"Whether {what} is there, and paid",
         )
-        self.condition = CfnCondition(
+        self.condition: CfnCondition = CfnCondition(
             self, "IsEnabled", expression=Fn.condition_equals(self.parameter.value_as_string, "true")
         )
         if isinstance(schedule, OfficeHours):

@@ -144,7 +144,9 @@ class ExtendedDlc(Construct):
             raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
-        self.repository = repository or new_repository(self, removal_policy, immutable_tags=immutable_tags)
+        self.repository: ecr.IRepository = repository or new_repository(
+            self, removal_policy, immutable_tags=immutable_tags
+        )
         if base is not None or decision.image.accelerator is not None:  # a training image always has one
             self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
@@ -248,7 +250,7 @@ class StockDlc:
         """
         require_known("transformers", transformers, _CHECKED)
         require_known("region", region, _CHECKED)
-        self.asked = ImageAsked(
+        self.asked: ImageAsked = ImageAsked(
             kind="stock", key=f"stock/{id(self)}", transformers=transformers, base=base, base_region=region
         )
         refuse(decide(self.asked, [], region=None))
@@ -314,7 +316,7 @@ class EcrImage:
             require_known(option, value, _CHECKED)
         self._repository = repository
         self._tag_or_digest = tag_or_digest
-        self.asked = ImageAsked(
+        self.asked: ImageAsked = ImageAsked(
             kind="ecr",
             key=f"ecr/{id(self)}",
             accelerator=accelerator,

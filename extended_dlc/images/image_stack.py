@@ -65,7 +65,7 @@ class ImageStack(Stack):
         self._prefix, self._readers, self._rebuilds = prefix, readers, rebuilds
         self._regions = self._checked(regions)
         self._build = build or CloudBuild()
-        self.records = self._build.records or self._new_records()
+        self.records: s3.IBucket = self._build.records or self._new_records()
         """The bucket of bills of materials, which the readers may read."""
         self.images: dict[str, ExtendedDlc] = {}
         """The images by their keys."""

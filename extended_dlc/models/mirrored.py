@@ -82,7 +82,7 @@ class MirroredModel(Construct):
             hours.
         """
         super().__init__(scope, construct_id)
-        self.model_id = model_id(model)
+        self.model_id: str = model_id(model)
         require("model", self.model_id, check_model_id)
         require("revision", revision, check_commit)
         self.revision = revision
@@ -94,8 +94,8 @@ class MirroredModel(Construct):
         self.trust_remote_code = trust_remote_code
         seconds = _seconds_of(timeout or Duration.hours(6))
         known = not Token.is_unresolved(self.model_id)
-        self.model_type = model_type or (known_model_type(self.model_id) if known else None)
-        self.licence = licence or (known_licence(self.model_id) if known else None)
+        self.model_type: str | None = model_type or (known_model_type(self.model_id) if known else None)
+        self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
         """The licence of the model, where it is known."""
         self._annotate(self.licence)
         self._bucket = bucket or s3.Bucket.from_bucket_name(
@@ -104,7 +104,7 @@ class MirroredModel(Construct):
         self._prefix = f"{self._kind}s/{self.model_id}/{revision}/"
         self.task = task
         self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
-        self.project = project or new_project(self, self.model_id)
+        self.project: codebuild.IProject = project or new_project(self, self.model_id)
         copy = HubCopy(
             kind=self._kind,
             model_id=self.model_id,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
     from aws_cdk import aws_sagemaker as sagemaker
+    from aws_cdk import aws_stepfunctions as sfn
     from constructs import IDependable
 
     from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
@@ -156,7 +157,8 @@ class TrainingJob(Construct):
 
     def _build(self, options: TrainingOptions, job_name: str | None) -> Requests:
         """Everything in its order: what is decided, the bucket, the role, the image, the inputs, the state machine."""
-        self.code, self.instances = options.code, options.instances
+        self.code: TrainingCode = options.code
+        self.instances: TrainingInstances = options.instances
         self.job_name: str = job_name or _name_of(self)
         image, notes = decide_image(self, options.image)
         self.endpoint: HuggingFaceEndpoint | None = endpoint_of(options.result.serves)
@@ -179,7 +181,7 @@ class TrainingJob(Construct):
             iam.PermissionsBoundary.of(self).apply(given.boundary)
         requests = self._requests(options, inputs, published.uri, vpc)
         ready: list[IDependable] = [published.ready] if published.ready is not None else []
-        self.state_machine = state_machine(self, options, requests, after=[*ready, *inputs.ready])
+        self.state_machine: sfn.StateMachine = state_machine(self, options, requests, after=[*ready, *inputs.ready])
         """The state machine; an execution is a run."""
         return requests
 

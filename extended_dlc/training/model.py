@@ -68,9 +68,9 @@ class TrainedModel(Construct):
         _check_first(first, adapter=adapter)
         if bucket is not None and encryption_key is not None:
             raise OptionError("encryption_key", rule="is for the new bucket: give it to the one you pass")
-        self.first = first
+        self.first: HubModel | S3Model | MirroredModel = first
         self.bucket: s3.IBucket = bucket or new_results(self, "Bucket", encryption_key)
-        self.parameter = CfnParameter(
+        self.parameter: CfnParameter = CfnParameter(
             self,
             "Artifact",
             type="String",
