@@ -45,7 +45,7 @@ def init(folder: Path, model: str | None, instance_type: str | None, region: str
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
-        raise click.ClickException(f"{folder} cannot be written: {error}") from None
+        raise click.ClickException(f"{folder} cannot be written: {error.strerror or error}") from None
     where = "this folder" if folder == Path() else str(folder)
     screen = Screen()
     screen.line(f"a project is in {where}: {', '.join(written)}", "ok")

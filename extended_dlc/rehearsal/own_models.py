@@ -87,18 +87,35 @@ def ask_about(
         if each.id in given or facts.model_type is not None:
             continue
         try:
-            found[key] = ask_hub(
-                each.id,
-                revision=each.revision or None,
-                endpoint=os.environ.get("HF_ENDPOINT") or HUB,
-                token=os.environ.get("HF_TOKEN") or None,
-                timeout=_HUB_SECONDS,
-            )
+            found[key] = _ask(each)
         except HubOutOfReach:
             break
         except LookupFailed:  # `of_type` reports it with the others whose type is unknown
             continue
     return found
+
+
+def out_of_reach(asked: Iterable[HubModelAsked]) -> list[str]:
+    """The reasons why these models cannot be got from the Hub, where `--fetch` asks for them."""
+    reasons = []
+    for each in asked:
+        try:
+            _ask(each)
+        except HubOutOfReach as error:
+            return [f"'--fetch' gets the models from the Hub: {error}; or leave it out for tiny stand-ins"]
+        except LookupFailed as error:
+            reasons.append(str(error))
+    return reasons
+
+
+def _ask(asked: HubModelAsked) -> dict[str, Any]:
+    return ask_hub(
+        asked.id,
+        revision=asked.revision or None,
+        endpoint=os.environ.get("HF_ENDPOINT") or HUB,
+        token=os.environ.get("HF_TOKEN") or None,
+        timeout=_HUB_SECONDS,
+    )
 
 
 def make(

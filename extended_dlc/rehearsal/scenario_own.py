@@ -75,11 +75,12 @@ def play(stage: Stage, wishes: Wishes, *, keep: bool) -> None:
 
 
 def start(stage: Stage, *, fetch: bool = False) -> None:
-    """Start the servers; with `fetch` containers use the Hub itself."""
+    """Start the servers; with `fetch` containers use the Hub itself, or the caller's mirror of it."""
     (stage.state / HUB).mkdir(parents=True, exist_ok=True)
     if not fetch:
         stage.hub(HUB)
-    stage.embedded_aws({} if fetch else {"HF_ENDPOINT": stage.hub_address})
+    address = os.environ.get("HF_ENDPOINT") if fetch else stage.hub_address
+    stage.embedded_aws({"HF_ENDPOINT": address} if address else {})
 
 
 def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
@@ -142,6 +143,8 @@ def look(stage: Stage, wishes: Wishes) -> Looked:
         if not wishes.fetch:
             known |= own_models.ask_about(assembly.hub_models(), given=wishes.models, looked_up=known)
         looked = look_through(assembly, wishes, known)
+        if wishes.fetch and (reasons := own_models.out_of_reach(assembly.hub_models())):
+            raise ValueError("\n".join(reasons))
         kinds = sum(len(names) for names in assembly.types().values())
         counts = {"template": len(assembly.templates), "resource": kinds, "type": len(assembly.types())}
         step.proof = "{}, {} of {}".format(*(f"{count} {noun}{'s' * (count != 1)}" for noun, count in counts.items()))

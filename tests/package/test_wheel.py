@@ -246,3 +246,27 @@ def test_an_upgrade_replaces_neither_endpoint_nor_repository(python: Path, tmp_p
         decisive = replacing[resource["Type"]]
         assert today[name]["Properties"].get(decisive) == resource["Properties"].get(decisive), f"{name}: {decisive}"
         assert today[name].get("DeletionPolicy") == resource.get("DeletionPolicy")
+
+
+@pytest.mark.thorough
+def test_the_first_hour_of_a_stranger_ends_with_an_answer(wheel: Path, tmp_path: Path) -> None:
+    """From the wheel alone, in an empty folder, by nothing but the commands that are printed."""
+    run(sys.executable, "-m", "venv", str(tmp_path / "venv"))
+    programs = tmp_path / "venv" / "bin"
+    run(str(programs / "python"), "-m", "pip", "install", "--quiet", str(wheel))
+    folder = tmp_path / "Bäcker's first"
+    folder.mkdir()
+    printed = run(str(programs / "extended-dlc"), "init", cwd=folder)
+    steps = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
+    assert steps == ["pip install -r requirements.txt", "extended-dlc plan", "extended-dlc rehearse"]
+    machine = {key: value for key, value in os.environ.items() if key.startswith(("PIP_", "SSL_", "NODE_"))}
+    machine |= {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": ""}
+    try:
+        for step in steps:
+            screen = shown(played(["sh", "-c", step], folder, 80, **machine))
+        lines = [line.strip() for line in screen.splitlines()]
+        assert any("ask b-cker-s-first-model: ok in" in line for line in lines)
+        assert '→ [{"generated_text": "Hello, my name is' in " ".join(lines)
+        assert re.fullmatch(r"the rehearsal passed in \d+ s(, downloads \d+ s)?", [line for line in lines if line][-1])
+    finally:
+        shutil.rmtree(folder / ".rehearsal", ignore_errors=True)  # gigabytes

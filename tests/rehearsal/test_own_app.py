@@ -20,7 +20,7 @@ from extended_dlc.rehearsal.assembly import Assembly, HubModelAsked
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.engine_front import TAKES_BOTH, Front, rewrite
 from extended_dlc.rehearsal.hub import Hub
-from extended_dlc.rehearsal.own_models import ask_about, of_type
+from extended_dlc.rehearsal.own_models import ask_about, of_type, out_of_reach
 from extended_dlc.rehearsal.project import Project
 from extended_dlc.rehearsal.samples import sample_for, square_png
 from extended_dlc.rehearsal.scenario_own import Wishes, look_through
@@ -148,12 +148,18 @@ def test_the_hub_is_asked_about_a_type_that_nobody_knows_where_it_is_in_reach(
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.port}")
         found = ask_about(asked, given=given, looked_up={})
         assert list(found) == ["extended-dlc:model:x/new"]
+        assert out_of_reach(asked[1:2]) == []
+        (reason,) = out_of_reach(asked[:2])
+        assert "the Hub shows no model 'x/none'" in reason
         assert [each.model_type for each in of_type(asked, given=given, looked_up=found)] == ["bert", "qwen3", "bert"]
         assert ask_about([HubModelAsked(id="x/none"), asked[1]], given={}, looked_up={}) == found
     finally:
         server.shutdown()
         server.server_close()
     assert ask_about(asked, given={}, looked_up={}) == {}
+    (reason,) = out_of_reach(asked)
+    assert "'--fetch' gets the models from the Hub" in reason
+    assert "leave it out for tiny stand-ins" in reason
 
 
 FRONT = Front(
