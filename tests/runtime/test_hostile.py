@@ -208,6 +208,15 @@ def test_a_head_without_end_is_400(port, start, monkeypatch):
             pass
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_to_http_1_0_has_no_chunks_and_ends_with_its_connection(port, version):
+    with connect(port) as connection:
+        connection.sendall(f"GET / HTTP/{version}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert (b"transfer-encoding: chunked" in head) == (version == "1.1")
+    assert body == (b"2 headers" if version == "1.0" else b"9\r\n2 headers\r\n0\r\n\r\n")
+
+
 def test_a_large_body_is_no_head(port):
     with connect(port) as connection:
         body = b"x" * 3 * connections.MOST_OF_A_HEAD
@@ -374,6 +383,26 @@ def test_a_response_has_the_body_and_the_end_that_http_gives_it(bloom, request_l
         assert length > 0
         assert len(body) == (length if has_body else 0)
         assert (b"connection: close" in head) == (not stays_open)
+        connection.settimeout(1)
+        assert is_closed(connection) == (not stays_open)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "length", "refusal", "stays_open"),
+    [
+        ("POST /invocations HTTP/1.1", 10**9, b"HTTP/1.1 413", False),
+        ("POST /nothing HTTP/1.1", 10, b"HTTP/1.1 404", False),
+        ("POST /nothing HTTP/1.1", 0, b"HTTP/1.1 404", True),
+        ("POST /nothing HTTP/1.0", 10, b"HTTP/1.1 404", False),
+    ],
+)
+def test_who_waits_to_send_a_body_is_refused_and_nothing_else_is_taken_for_it(
+    bloom, request_line, length, refusal, stays_open
+):
+    with connect(bloom.port) as connection:
+        head = f"{request_line}\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(refusal)
         connection.settimeout(1)
         assert is_closed(connection) == (not stays_open)
 

@@ -12,6 +12,8 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -109,6 +111,8 @@ class Connection(HttpToolsProtocol):
         self._expects_head = False
         super().on_headers_complete()
         self.scope["extensions"][RESPOND] = functools.partial(_respond, self.cycle)  # type: ignore[assignment]
+        if self.scope["http_version"] < "1.1":
+            _answer_http_1_0(self.cycle)
         if not self.pipeline:
             self._running = self.cycle
         elif self._looks is None:
@@ -245,15 +249,33 @@ def refuse_newcomers(listener: socket.socket) -> None:
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, pointer)
 
 
+def _answer_http_1_0(cycle: RequestResponseCycle) -> None:
+    """Make a cycle answer HTTP/1.0, which has no chunks and no `100 Continue` (RFC 9110, section 10.1.1)."""
+    cycle.waiting_for_100_continue = False
+    cycle.send = functools.partial(_send_until_close, cycle, cycle.send)  # type: ignore[method-assign]
+
+
+async def _send_until_close(cycle: RequestResponseCycle, send: Callable[[Any], Awaitable[None]], message: Any) -> None:
+    """Send a response whose end, if it has no length, is the end of the connection; uvicorn would send chunks."""
+    if message["type"] == "http.response.body":
+        cycle.expected_content_length = len(message["body"])
+    elif b"content-length" not in dict(message["headers"]):
+        cycle.chunked_encoding = False
+    await send(message)
+
+
 async def _respond(cycle: RequestResponseCycle, status: int, content_type: str, body: bytes) -> None:
     """Do in one write what two calls of `cycle.send` do with the head and the body of a response."""
     if cycle.flow.write_paused and not cycle.disconnected:
         await cycle.flow.drain()
     if cycle.disconnected:
         return
+    if cycle.waiting_for_100_continue and cycle.more_body:
+        cycle.keep_alive = False  # the client need not send the body, so the next bytes may be a body or a request
     end = b"" if cycle.keep_alive else b"connection: close\r\n"
     names = b"content-length: %d\r\ncontent-type: %b\r\n" % (len(body), content_type.encode("latin-1"))
-    head = b"".join((STATUS_LINE[status], names, end, b"\r\n"))
+    defaults = b"".join(b"%b: %b\r\n" % header for header in cycle.default_headers)  # the date
+    head = b"".join((STATUS_LINE[status], defaults, names, end, b"\r\n"))
     cycle.transport.writelines([head] if cycle.scope["method"] == "HEAD" else [head, body])
     cycle.response_started = cycle.response_complete = True
     cycle.waiting_for_100_continue = False
