@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
 from extended_dlc_server.errors import RequestError
+from extended_dlc_server.reading import chats as chats_module
 from extended_dlc_server.reading.chats import Chats
 
 PLAIN = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}assistant:"
@@ -39,6 +41,24 @@ def rendered(chats, messages, **variables):
 def render_all(found, messages):
     checked = found.check(messages)
     return [found.render(chat, {}, {}) for chat in (checked if isinstance(checked[0], list) else [checked])]
+
+
+ALL_LATER = "{% for m in messages %}{% for n in messages[loop.index:] if n.role == 'tool' %}{% endfor %}{% endfor %}"
+APPENDS = "{% set t = namespace(x='') %}{% for m in messages %}{% set t.x = t.x + m.content %}{% endfor %}{{ t.x }}"
+
+
+@pytest.mark.parametrize(("template", "content"), [(ALL_LATER, "hi"), (APPENDS, "x" * 5000)])
+@pytest.mark.parametrize("several", [False, True])
+def test_messages_that_take_a_template_long_are_refused_in_time(chats, template, content, several, monkeypatch):
+    monkeypatch.setattr(chats_module, "RENDER_SECONDS", 0.2)
+    found, messages = chats(template), [{"role": "user", "content": content}] * chats_module.MOST_MESSAGES
+    left = chats_module.RenderTime() if several else None
+    each = [messages[:1000]] * 20 if several else [messages]
+    began = time.thread_time()
+    with pytest.raises(RequestError, match=r"takes the model's chat template more than 0\.2 s") as raised:
+        [found.render(chat, {}, {}, left) for chat in each]
+    assert time.thread_time() - began < 1
+    assert (raised.value.status, raised.value.code) == (400, "bad-inputs")
 
 
 def test_messages_become_a_prompt(chats):

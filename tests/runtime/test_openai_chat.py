@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -570,13 +571,36 @@ def test_a_schema_that_cannot_be_compiled_is_refused_and_ends_nothing(qwen, chat
     assert answered["finish_reason"] == "length" or isinstance(json.loads(answered["message"]["content"]), dict)
 
 
+def test_a_schema_that_takes_long_to_compile_does_not_keep_long_texts_out(qwen):
+    """Texts in which reading takes long are read one after the other, while another process compiles."""
+    slow = {"allOf": [{"type": "string", "pattern": f"[a-z]{{{n},1000}}{n}"} for n in range(1, 41)]}
+    as_text = {"type": "json", "value": json.dumps(slow)}
+    over = []
+
+    def compile_it():
+        assert "too long" in qwen.ask({"inputs": "hi", "parameters": {"grammar": as_text}}).error[2]
+        over.append("schema")
+
+    with ThreadPoolExecutor(1) as other:
+        compiled = other.submit(compile_it)
+        time.sleep(0.3)
+        assert qwen.ask({"inputs": "hi " * 3000}).status in (200, 400)
+        over.append("text")
+        compiled.result()
+    assert over == ["text", "schema"]
+
+
 def test_tokens_at_which_a_request_stops_end_a_text_where_its_schema_may_end(monkeypatch, models, kept_packages):
     monkeypatch.syspath_prepend(kept_packages("llguidance-1.9.1", "llguidance==1.9.1", dependencies=False))
     import torch
+    from extended_dlc_server.errors import TakesLongError
     from extended_dlc_server.reading.constraints import Grammar
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(models / "bloom")
+    with pytest.raises(TakesLongError) as first:
+        Grammar({"const": 1}, "response_format")
+    first.value.work()
     grammar = Grammar({"const": 1}, "response_format")
     prompt, one = tokenizer("a")["input_ids"], tokenizer("1", add_special_tokens=False)["input_ids"]
     scores = torch.zeros(1, len(tokenizer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +38,12 @@ class RequestError(Exception):
 
 
 class TakesLongError(Exception):
-    """A request is to be prepared on another thread than the event loop's."""
+    """Another process has to do a part of a request's preparation first, and others must not wait for it."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        """After `work`, which runs on any thread but the event loop's, the request is prepared again."""
+        super().__init__()
+        self.work = work
 
 
 class ModelFailedError(RequestError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import RequestError
-from ..reading.chats import Chats, is_chat
+from ..reading.chats import Chats, RenderTime, is_chat
 from ..reading.decoding import Decoded
 from ..reading.image_tokens import TASKS as WITH_IMAGES
 from ..reading.image_tokens import check_resizing
@@ -94,7 +94,8 @@ class Preparation:
             return inputs
         if isinstance(inputs[0], dict):
             return chats.render(inputs, arguments, variables)
-        return [chats.render(one, arguments, variables) for one in inputs]
+        left = RenderTime()
+        return [chats.render(one, arguments, variables, left) for one in inputs]
 
 
 def is_one(inputs: Any, arguments: dict[str, Any]) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import RequestError, shown, shown_text
@@ -10,6 +13,12 @@ from ..machine.ending import check
 
 MOST_MESSAGES = 10_000
 """Maximum number of messages in a chat."""
+
+RENDER_SECONDS = 2.0
+"""Most CPU time that the chats of a request may take to render; a hundred messages usually take 0.01 s.
+
+Some templates look at all later messages for each message, such as that of gpt-oss, or build a text up by appending.
+"""
 
 _RESERVED = frozenset(
     {
@@ -27,14 +36,64 @@ def is_chat(inputs: Any) -> bool:
     return isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], dict)
 
 
+class RenderTime:
+    """The time left to render the chats of one request."""
+
+    def __init__(self) -> None:
+        """The time of this thread counts from now on."""
+        self._end = time.thread_time() + RENDER_SECONDS
+
+    def check(self) -> None:
+        """400 if the time is over; ends what nobody waits for any longer."""
+        check()
+        if time.thread_time() > self._end:
+            raise _bad(
+                f"takes the model's chat template more than {RENDER_SECONDS:g} s: send fewer or shorter messages"
+            )
+
+
+_rendering = threading.local()
+"""`left` is the time of the chats that this thread renders."""
+
+
+def _check_each_access(template: str) -> None:
+    """Make a template check the time whenever it reads a part of a message, as every loop over messages does.
+
+    transformers renders plain copies of messages, in a Jinja environment of its own for each template, which it keeps.
+    """
+    from transformers.utils import chat_template_utils
+
+    environment: Any = chat_template_utils._compile_jinja_template(template).environment
+    if getattr(environment, "checks_time", False):
+        return
+    environment.checks_time = True
+    environment.getattr = _checked(environment.getattr)
+    environment.getitem = _checked(environment.getitem)
+
+
+def _checked(access: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def check_and_access(value: Any, name: Any) -> Any:
+        left: RenderTime | None = getattr(_rendering, "left", None)
+        if left is not None:
+            left.check()
+        return access(value, name)
+
+    return check_and_access
+
+
 class Chats:
     """Validates and renders chats for one tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         """Read the template's variables, and whether it supports content in parts."""
+        from jinja2 import TemplateError
+
         self._tokenizer = tokenizer
         self.template: str | None = _template_of(tokenizer)
         self.variables = _variables_of(self.template) if self.template else frozenset()
+        if self.template:
+            with contextlib.suppress(TemplateError):  # it cannot be rendered either
+                _check_each_access(self.template)
         self._takes_parts = bool(self.template) and self._renders_parts()
 
     def check(self, inputs: Any) -> Any:
@@ -49,8 +108,17 @@ class Chats:
             return [self._messages(chat) for chat in inputs]
         return inputs
 
-    def render(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
-        """Render the prompt; 400 with the template's error message for messages that it rejects."""
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        left: RenderTime | None = None,
+    ) -> str:
+        """Render the prompt; 400 with the template's error message for messages that it rejects.
+
+        `left` is the time for all chats of a request, by default of this one only.
+        """
         from jinja2 import TemplateError
 
         if self.template is None:
@@ -58,6 +126,7 @@ class Chats:
         check()
         options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
         goes_on = self.goes_on(messages, arguments)
+        _rendering.left = left or RenderTime()
         try:
             prompt: str = self._tokenizer.apply_chat_template(
                 messages,
@@ -76,6 +145,8 @@ class Chats:
                 f"does not fit the model's chat template ({type(error).__name__}: {shown_text(error)}): give each "
                 "message a 'role' and a 'content' that is a text"
             ) from None
+        finally:
+            _rendering.left = None
         return prompt
 
     @staticmethod

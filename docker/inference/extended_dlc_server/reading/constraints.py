@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import importlib
 import importlib.util
 from collections.abc import Collection
@@ -39,7 +39,7 @@ class Grammar:
     def __init__(self, schema: Any, field: str, *, is_regex: bool = False) -> None:
         """400 for a schema that is invalid or has features that llguidance does not support.
 
-        Raises `TakesLongError` on the thread of an event loop, since another process compiles a new grammar first.
+        Raises `TakesLongError` for a new one, which another process compiles first.
         """
         require(field)
         matcher = importlib.import_module("llguidance").LLMatcher
@@ -52,8 +52,8 @@ class Grammar:
             raise _bad(field, shown_text(error)) from None
         if len(self._grammar) > _LONGEST:
             raise _bad(field, f"it has more than {_LONGEST:,} characters")
-        if not is_known(self._grammar) and _is_event_loop():
-            raise TakesLongError
+        if not is_known(self._grammar):
+            raise TakesLongError(functools.partial(problem_of, self._grammar))
         problem = problem_of(self._grammar)
         if problem:
             raise _bad(field, " ".join(problem.split())[:300])
@@ -131,15 +131,6 @@ class _Row:
             allowed[eos] = 0
         allowed[[end for end in self._ends if end < size]] = self._matcher.is_accepting()
         return allowed
-
-
-def _is_event_loop() -> bool:
-    """Whether this thread runs an event loop."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _tokenizer_of(tokenizer: Any, size: int, ends: Collection[int]) -> Any:

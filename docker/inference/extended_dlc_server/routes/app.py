@@ -82,9 +82,10 @@ class App:
         self._freed = FreedMemory()
         self._decoded = asyncio.Semaphore(MOST_DECODED)
         # One thread per decoded request: a request that waits for memory must not block those that have theirs.
-        self._readers = ThreadPoolExecutor(MOST_DECODED, "reader")
+        self._readers = ThreadPoolExecutor(MOST_DECODED + 1, "reader")
         self._media = Room(container_bytes() // MEDIA_SHARE, "images and sounds")
         self._parser = asyncio.Lock()
+        self._apart = asyncio.Lock()
         self._pace = Pace(BYTES_A_SECOND)
         self._outbox = Outbox()
         self._metrics = Metrics(worker)
@@ -170,25 +171,46 @@ class App:
                 return
             is_text = model.expected.kind is Kind.TEXT
             if is_text and len(body) <= SHORT_BODY and body.count(b",") + body.count(b"\n") <= FEW_PARTS:
-                with contextlib.suppress(TakesLongError):
+                try:
                     prepared = _prepare(model, body, exchange)
+                except TakesLongError as first:
+                    await self._do_first(exchange, first.work)
+                else:
                     await self._ask_model(exchange, prepared)
                     return
-            await self._decoded.acquire()
-            with contextlib.ExitStack() as held:
-                held.callback(self._decoded.release)
-                share = held.enter_context(Share(self._media))
-                # Texts are prepared one at a time: several threads would only compete with `/ping` for the GIL.
-                async with self._parser if is_text else contextlib.nullcontext():
-                    loop = asyncio.get_running_loop()
-                    deadline = exchange.began + self._settings.answer_seconds
-                    wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
-                    prepared = await loop.run_in_executor(self._readers, wanted)
-                if is_text:  # a text takes no more than its body, which counts until the end
-                    held.close()
-                await self._ask_model(exchange, prepared, held.close)
+            while True:
+                try:
+                    await self._decode_and_ask(exchange, body, model, is_text=is_text)
+                    return
+                except TakesLongError as first:
+                    await self._do_first(exchange, first.work)
         finally:
             self._admitted -= 1
+
+    async def _decode_and_ask(self, exchange: Exchange, body: bytes, model: Model, *, is_text: bool) -> None:
+        """Prepare a request on another thread, then run it."""
+        await self._decoded.acquire()
+        with contextlib.ExitStack() as held:
+            held.callback(self._decoded.release)
+            share = held.enter_context(Share(self._media))
+            # Texts are prepared one at a time: several threads would only compete with `/ping` for the GIL.
+            async with self._parser if is_text else contextlib.nullcontext():
+                loop = asyncio.get_running_loop()
+                deadline = exchange.began + self._settings.answer_seconds
+                wanted = functools.partial(_prepare_while_wanted, deadline, model, body, exchange, share)
+                prepared = await loop.run_in_executor(self._readers, wanted)
+            if is_text:  # a text takes no more than its body, which counts until the end
+                held.close()
+            await self._ask_model(exchange, prepared, held.close)
+
+    async def _do_first(self, exchange: Exchange, work: Callable[[], object]) -> None:
+        """Do what takes long, one at a time, while others are prepared."""
+        async with self._apart:
+            if exchange.gone.done():
+                raise ClientGoneError
+            if time.monotonic() > exchange.began + self._settings.answer_seconds:
+                raise waited_too_long()
+            await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def _ask_model(
         self, exchange: Exchange, prepared: Prepared, release: Callable[[], None] = lambda: None
