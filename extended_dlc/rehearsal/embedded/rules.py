@@ -121,6 +121,18 @@ def _variant_names(world: World, given: Parameters) -> str | None:
     return f"Duplicate variant name(s) found: {', '.join(twice)}." if twice else None
 
 
+def _prefix_routing(world: World, given: Parameters) -> str | None:
+    for variant in _variants(given):
+        routing = variant.get("RoutingConfig", {})
+        options = routing.get("PrefixAwareRoutingConfig")
+        if routing.get("RoutingStrategy") != "PREFIX_AWARE":
+            if options is not None:
+                return "PrefixAwareRoutingConfig is only supported with RoutingStrategy PREFIX_AWARE."
+        elif missing := [each for each in ("PrefixLength", "ConcurrencyThreshold") if each not in (options or {})]:
+            return f"{missing[0]} is required when RoutingStrategy is PREFIX_AWARE."
+    return None
+
+
 def _shadows(world: World, given: Parameters) -> str | None:
     if given.get("ShadowProductionVariants") and len(_variants(given)) != 2:
         return "With ShadowProductionVariants specify one production variant and one shadow variant."
@@ -634,6 +646,14 @@ RULES: tuple[Rule, ...] = (
         refuses="two variants of one name, shadow variants included",
         source=API + "ProductionVariant VariantName; DescribeEndpoint and the runtime tell variants by it",
         check=_variant_names,
+        own_words=True,
+    ),
+    Rule(
+        name="prefix-aware routing",
+        operations=_CREATE_CONFIG,
+        refuses="PREFIX_AWARE without PrefixLength or ConcurrencyThreshold, and these with another strategy",
+        source=API + "PrefixAwareRoutingConfig; ProductionVariantRoutingConfig PrefixAwareRoutingConfig",
+        check=_prefix_routing,
         own_words=True,
     ),
     Rule(

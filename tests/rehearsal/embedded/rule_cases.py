@@ -26,6 +26,9 @@ def gzipped(key: str) -> Json:
     return {"S3DataSource": {**GZIP["S3DataSource"], "S3Uri": f"s3://rules/{key}"}}
 
 
+PREFIX: Json = {"PrefixLength": 1024, "ConcurrencyThreshold": 8}
+
+
 def variant(name: str = "A", **changed: Any) -> Json:
     made = {"VariantName": name, "ModelName": "plain", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
     return {key: value for key, value in {**made, **changed}.items() if value is not NONE}
@@ -215,6 +218,22 @@ CASES = [
         "either PrimaryContainer or Containers",
     ),
     of_config("variant names", config(variant(), variant()), config(variant(), variant("B")), "Duplicate variant"),
+    of_config(
+        "prefix-aware routing",
+        config(
+            variant(
+                RoutingConfig={"RoutingStrategy": "PREFIX_AWARE", "PrefixAwareRoutingConfig": {"PrefixLength": 1024}}
+            )
+        ),
+        config(variant(RoutingConfig={"RoutingStrategy": "PREFIX_AWARE", "PrefixAwareRoutingConfig": PREFIX})),
+        "ConcurrencyThreshold is required",
+    ),
+    of_config(
+        "prefix-aware routing",
+        config(variant(RoutingConfig={"RoutingStrategy": "RANDOM", "PrefixAwareRoutingConfig": PREFIX})),
+        config(variant(RoutingConfig={"RoutingStrategy": "RANDOM"})),
+        "only supported with",
+    ),
     of_config(
         "shadow variants",
         config(variant(), variant("B"), ShadowProductionVariants=[variant("C")]),
