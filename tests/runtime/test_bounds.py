@@ -18,7 +18,7 @@ import pytest
 from extended_dlc_server.errors import RequestError
 from extended_dlc_server.http import exchange
 from extended_dlc_server.machine import children, ending, memory
-from extended_dlc_server.reading import attributes, forms, inputs, negotiation
+from extended_dlc_server.reading import attributes, forms, images, inputs, negotiation
 from extended_dlc_server.reading.parameter_types import JsonObject
 from extended_dlc_server.reading.tasks import Kind
 from extended_dlc_server.writing import choosing, tool_calls
@@ -242,6 +242,25 @@ def test_tags_of_an_image_that_are_all_the_same_bytes_take_no_memory(make):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def jpeg_of_scans(more):
+    """A progressive JPEG whose last scan is repeated: each takes 14 bytes, and the time for all pixels once more."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("L", (2000, 2000), 128).save(file, "JPEG", progressive=True)
+    end = file.getvalue()[:-2]
+    return end + end[end.rindex(b"\xff\xda") :] * more + b"\xff\xd9"
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded():
+    began = time.process_time()
+    with pytest.raises(RequestError, match="more than 100 scans"):
+        images.ImageDecoder().decode(jpeg_of_scans(5000))
+    assert time.process_time() - began < 1
+    film = b"\0\0\0\x18ftypmp42" + b"\xff\xda" * 200
+    assert images.ImageDecoder().decode(jpeg_of_scans(20) + film).size == (2000, 2000)
 
 
 def test_a_list_of_images_is_refused_before_all_of_them_are_opened():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import re
 import struct
 import threading
 from collections.abc import Iterator
@@ -52,6 +53,15 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION, _UPRIGHT = 0x0112, 1
 
 
+_JPEG = b"\xff\xd8"
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+"""Any but those inside compressed data: escaped bytes and restarts."""
+
+_SCAN, _END, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+_MOST_SCANS = 100
+"""Maximum number of scans of a JPEG, as libtiff has it. Progressive files have about ten, and one of 14 bytes makes the
+decoder go through all pixels once more."""
+
 _reading = threading.local()
 """How many bytes more the image that this thread decodes may read of its file."""
 
@@ -83,6 +93,8 @@ class ImageDecoder:
         with _refusing(), _reading_at_most(len(data)):
             if data.startswith(_ICON):
                 _check_icon(data)  # Pillow loads an icon's pixels when it opens it, whatever the size
+            if data.startswith(_JPEG):
+                _check_scans(data)
             image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
             pixels = _pixels(image)
         if max(image.size) > MOST_TIMES * min(image.size):
@@ -143,6 +155,21 @@ def _check_icon(data: bytes) -> None:
             size = (width, height // 2)
         if not all(0 < side <= _ICON_SIDE for side in size):
             raise ValueError(f"an image of this icon is not within {_ICON_SIDE} x {_ICON_SIDE}")
+
+
+def _check_scans(data: bytes) -> None:
+    """Check the number of scans of a JPEG, up to its end: some cameras append a film."""
+    position, scans = len(_JPEG), 0
+    while found := _JPEG_MARKER.search(data, position):
+        position, marker = found.end(), found[0][1]
+        if marker == _END:
+            return
+        if marker == _SCAN:
+            scans += 1
+        if scans > _MOST_SCANS:
+            raise ValueError(f"it has more than {_MOST_SCANS} scans")
+        if marker not in _WITHOUT_LENGTH:
+            position += int.from_bytes(data[position : position + 2], "big")
 
 
 def _rgb(image: Any) -> Any:
