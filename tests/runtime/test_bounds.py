@@ -18,7 +18,7 @@ import pytest
 from extended_dlc_server.errors import RequestError
 from extended_dlc_server.http import exchange
 from extended_dlc_server.machine import children, ending, memory
-from extended_dlc_server.reading import attributes, forms, images, inputs, negotiation
+from extended_dlc_server.reading import attributes, audio, forms, images, inputs, negotiation
 from extended_dlc_server.reading.parameter_types import JsonObject
 from extended_dlc_server.reading.tasks import Kind
 from extended_dlc_server.writing import choosing, tool_calls
@@ -242,6 +242,23 @@ def test_tags_of_an_image_that_are_all_the_same_bytes_take_no_memory(make):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), 3e38, -1e20])
+def test_samples_that_are_no_numbers_are_refused(sample, ffmpeg_folder, monkeypatch):
+    """A model answers them with scores that are no numbers."""
+    monkeypatch.setenv("PATH", str(ffmpeg_folder), prepend=":")
+    with pytest.raises(RequestError, match="no numbers") as raised:
+        audio.decode_audio(float_wav([0.5, sample] * 100), rate=16_000, max_seconds=60)
+    assert raised.value.status == 400
+    assert audio.decode_audio(float_wav([0.5, 2.0] * 100), rate=16_000, max_seconds=60).tolist() == [0.5, 2.0] * 100
+
+
+def float_wav(samples):
+    """A WAV file of 32-bit floats."""
+    data = struct.pack(f"<{len(samples)}f", *samples)
+    head = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, 16_000, 64_000, 4, 32) + struct.pack("<4sI", b"data", len(data))
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(head) + len(data), b"WAVE") + head + data
 
 
 def jpeg_of_scans(more):

@@ -25,6 +25,10 @@ FFMPEG_SECONDS = 120
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
 """Accepted sampling rates: a small file with a lower rate would become hours of audio when resampled."""
 
+_LOUDEST = 2.0**31
+"""Largest sample: full scale is 1, and a file of floats may hold unscaled 32-bit integers. Squares of much larger ones
+overflow, and a model answers with NaN."""
+
 _SAMPLE_BYTES = 4
 _PIECE = 4 * 1024 * 1024
 """Memory for samples is reserved in steps of this many bytes while ffmpeg runs."""
@@ -69,6 +73,8 @@ def decode_audio(data: bytes, *, rate: int, max_seconds: int, share: Share | Non
         raise _too_long(max_seconds)
     if samples.size == 0:
         raise _undecodable("it holds no samples", "send at least a few milliseconds")
+    if not -_LOUDEST <= samples.min() <= samples.max() <= _LOUDEST:  # false for NaN too, which both pass on
+        raise _undecodable("it holds samples that are no numbers, or far too large", "scale its samples to -1 to 1")
     if share:
         share.keep(before + samples.nbytes)
     return samples
