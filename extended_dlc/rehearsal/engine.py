@@ -68,15 +68,18 @@ class Engine:
         folder: Path,
         *,
         tag: str,
+        target: str | None = None,
         arguments: Mapping[str, str] | None = None,
         log: Path | None = None,
         timeout: float | None = 1800,
     ) -> None:
         """Build a folder's Dockerfile for linux/amd64 and name the image `tag`.
 
-        `arguments` become `--build-arg`. The build's output goes to the file `log`, which an `EngineError` names.
+        `target` is the stage to build, by default the last one. `arguments` become `--build-arg`. The build's output
+        goes to the file `log`, which an `EngineError` names.
         """
         given = [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
+        given += [f"--target={target}"] if target is not None else []
         command = ["build", "--platform=linux/amd64", f"--tag={tag}", *self.outputs, *given, str(folder)]
         try:
             output = self.call(*command, timeout=timeout)

@@ -39,6 +39,9 @@ SHORT_OF = "ml.c5.2xlarge"
 STEPS = 40
 """The training steps; its first container is killed soon after the tenth."""
 
+HOST_STEPS = 20
+"""The training steps of two hosts."""
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """For tiny models on a machine that builds and serves beside them: more threads than free cores wait for each other."""
 
@@ -103,7 +106,7 @@ def play_hosts(stage: Stage, *, keep: bool) -> None:
         settings = _training(stage, _training_image(stage, training, transformers), folder)
         del settings["gate"]
         settings |= {
-            "hyperparameters": {"max_steps": 4, "batch_size": 4},
+            "hyperparameters": {"max_steps": HOST_STEPS, "batch_size": 4, "learning_rate": 0.02, "epochs": HOST_STEPS},
             "instances": {"instance_type": "ml.m5.2xlarge", "count": 2, "distribution": "torchrun"},
         }
         stage.bootstrap(image)
@@ -133,10 +136,11 @@ def _trains_on_two_hosts(stage: Stage) -> str:
         metrics = stage.client.service("sagemaker").describe_training_job(TrainingJobName=name)["FinalMetricDataList"]
         epochs = {each["MetricName"]: each["Value"] for each in metrics}["epoch"]
         # eight sentences, four on each host, are one step an epoch; a single host would need two
-        if epochs != 4:
-            raise RuntimeError(f"four steps were {epochs:g} epochs: each host of {name} trained by itself")
+        if epochs != HOST_STEPS:
+            raise RuntimeError(f"{HOST_STEPS} steps were {epochs:g} epochs: each host of {name} trained by itself")
         step.proof = (
-            f"{name}: algo-1 and algo-2 made four steps of four sentences each, which are {epochs:g} epochs of eight"
+            f"{name}: algo-1 and algo-2 made {HOST_STEPS} steps of four sentences each, which are {epochs:g} epochs of "
+            "eight"
         )
         return str(json.loads(done["output"])["artifact"])
 

@@ -23,6 +23,7 @@ REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-{family}"
 
 PUBLIC_PYTHON = "3.11"
 _HERE = Path(__file__).parent / "context"
+_ENTRY_POINTS = {"inference": "entrypoint.py", "training": "start_with_right_hostname.sh"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,7 @@ def make_standin(
         "TRANSFORMERS": parts.transformers,
         "KEY": key,
     }
-    engine.build(context, tag=standin.reference, arguments=arguments, log=context / "build.log")
+    engine.build(context, tag=standin.reference, target=parts.family, arguments=arguments, log=context / "build.log")
     return standin.reference
 
 
@@ -190,10 +191,8 @@ def _key(standin: _StandIn, system: str) -> str:
 
 
 def _recipe(parts: Parts) -> tuple[Path, Path]:
-    """The Dockerfile of a family, and its entry point."""
-    if parts.family == "training":
-        return _HERE / "training" / "Dockerfile", _HERE / "training" / "start_with_right_hostname.sh"
-    return _HERE / "Dockerfile", _HERE / "entrypoint.py"
+    """The Dockerfile, and the family's entry point."""
+    return _HERE / "Dockerfile", _HERE / _ENTRY_POINTS[parts.family]
 
 
 def _hash(*parts: str) -> str:
