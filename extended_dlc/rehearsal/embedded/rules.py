@@ -1,7 +1,8 @@
 """What AWS refuses beyond the shapes of botocore's service models: a table with one row for each rule.
 
 The rows of SageMaker are here, those of what a request names elsewhere in `rules_existing.py`, those of the services
-around SageMaker in `rules_around.py` and `rules_services.py`. A row has a name, its operations,
+around SageMaker in `rules_around.py` and `rules_services.py`, and those of the form of policies, expressions and
+templates in `rules_forms.py`. A row has a name, its operations,
 what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that returns AWS's error message or None.
 Where no source has AWS's message, it is this project's, and the row says so with `own_words`.
 `tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
@@ -23,6 +24,7 @@ from extended_dlc.rehearsal.embedded.rule import API, GUIDE, Check, Rule, World
 from extended_dlc.rehearsal.embedded.rules_around import RULES as AROUND
 from extended_dlc.rehearsal.embedded.rules_existing import RULES as EXISTING
 from extended_dlc.rehearsal.embedded.rules_existing import containers_of
+from extended_dlc.rehearsal.embedded.rules_forms import RULES as FORMS
 from extended_dlc.rehearsal.embedded.rules_services import RULES as SERVICES
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
@@ -970,6 +972,7 @@ RULES: tuple[Rule, ...] = (
     ),
     *AROUND,
     *EXISTING,
+    *FORMS,
     *SERVICES,
 )
 

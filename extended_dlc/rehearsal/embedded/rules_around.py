@@ -397,7 +397,7 @@ def _scheduled_scaling(world: World, given: Parameters) -> str | None:
     if expression is not None and not _is_schedule(expression):
         return f"Schedule expression {expression} is invalid: it must be at(), rate() or cron() of six fields."
     if not {"MinCapacity", "MaxCapacity"} & set(given.get("ScalableTargetAction") or {}):
-        return "ScalableTargetAction must have a MinCapacity or a MaxCapacity."
+        return "At least one of minimum capacity and maximum capacity should be provided"
     return f"The time zone {zone} is invalid." if zone and zone not in zoneinfo.available_timezones() else None
 
 
@@ -419,7 +419,7 @@ def _alarm_window(world: World, given: Parameters) -> str | None:
         )
     points = given.get("DatapointsToAlarm")
     if points is not None and points > periods:
-        return f"DatapointsToAlarm {points} must be less than or equal to EvaluationPeriods {periods}."
+        return "DatapointsToAlarm must be less than or equal to EvaluationPeriods"
     return None
 
 
@@ -564,7 +564,7 @@ RULES: tuple[Rule, ...] = (
         name="capacity",
         operations=("application-autoscaling:RegisterScalableTarget",),
         refuses="a least capacity above the greatest",
-        source="Application Auto Scaling API reference, RegisterScalableTarget MaxCapacity",
+        source="Application Auto Scaling API reference, RegisterScalableTarget MaxCapacity: documentation alone",
         check=_capacity,
     ),
     Rule(
@@ -572,7 +572,8 @@ RULES: tuple[Rule, ...] = (
         operations=("cloudwatch:PutMetricAlarm",),
         refuses="a period that is no multiple of 60 s, a window above a day (above seven, for periods of an hour and "
         "more), and more datapoints than periods",
-        source="CloudWatch API reference, PutMetricAlarm Period, EvaluationPeriods, DatapointsToAlarm",
+        source="CloudWatch API reference, PutMetricAlarm Period, EvaluationPeriods, DatapointsToAlarm; "
+        "hashicorp/terraform#24070: the words of the last",
         check=_alarm_window,
         code="ValidationError",
     ),
@@ -588,7 +589,8 @@ RULES: tuple[Rule, ...] = (
         name="trust policy",
         operations=("iam:CreateRole", "iam:UpdateAssumeRolePolicy"),
         refuses="a trust policy that is no JSON, has no principal, or names a resource",
-        source="IAM API reference, CreateRole MalformedPolicyDocument; IAM user guide, grammar of the policy language",
+        source="IAM API reference, CreateRole MalformedPolicyDocument; IAM user guide, grammar of the policy language; "
+        "getmoto/moto, iam/policy_validation.py: the words",
         check=_trust,
         code="MalformedPolicyDocument",
     ),
@@ -606,7 +608,8 @@ RULES: tuple[Rule, ...] = (
         name="inline policy",
         operations=("iam:PutRolePolicy",),
         refuses="an inline policy that is no JSON, and one with a principal",
-        source="IAM user guide, policy elements: Principal; PutRolePolicy MalformedPolicyDocument",
+        source="IAM user guide, policy elements: Principal; PutRolePolicy MalformedPolicyDocument; getmoto/moto, "
+        "iam/policy_validation.py: the words",
         check=_inline_policy,
         code="MalformedPolicyDocument",
     ),
@@ -614,7 +617,8 @@ RULES: tuple[Rule, ...] = (
         name="a role's name",
         operations=("iam:CreateRole",),
         refuses="a name that differs from another role's only in upper and lower case",
-        source="IAM API reference, CreateRole RoleName: 'Names are not distinguished by case'; EntityAlreadyExists",
+        source="IAM API reference, CreateRole RoleName: 'Names are not distinguished by case'; EntityAlreadyExists: "
+        "documentation alone; getmoto/moto, iam/models.py: the words",
         check=_role_by_case,
         code="EntityAlreadyExists",
     ),
@@ -758,8 +762,8 @@ RULES: tuple[Rule, ...] = (
         name="scalable target exists",
         operations=("application-autoscaling:PutScalingPolicy",),
         refuses="a policy of a target that was not registered",
-        source="Application Auto Scaling API reference, PutScalingPolicy ObjectNotFoundException; the words stand in "
-        "many public reports",
+        source="Application Auto Scaling API reference, PutScalingPolicy ObjectNotFoundException; "
+        "ansible/ansible#40237: the words",
         check=_target_exists,
         code="ObjectNotFoundException",
     ),
@@ -767,7 +771,8 @@ RULES: tuple[Rule, ...] = (
         name="scheduled target exists",
         operations=("application-autoscaling:PutScheduledAction",),
         refuses="a scheduled action of a target that was not registered",
-        source="Application Auto Scaling API reference, PutScheduledAction ObjectNotFoundException",
+        source="Application Auto Scaling API reference, PutScheduledAction ObjectNotFoundException: documentation "
+        "alone; the words are PutScalingPolicy's",
         check=_target_exists,
         code="ObjectNotFoundException",
         in_templates=False,  # a template's target has its actions with it
@@ -792,7 +797,8 @@ RULES: tuple[Rule, ...] = (
         name="scheduled action",
         operations=("application-autoscaling:PutScheduledAction",),
         refuses="an expression that is no at(), rate() or cron(), an unknown time zone, and no capacity",
-        source="Application Auto Scaling API reference, PutScheduledAction",
+        source="Application Auto Scaling API reference, PutScheduledAction; "
+        "aws-cloudformation/community-registry-extensions#255: the words of the last",
         check=_scheduled_scaling,
         own_words=True,
     ),

@@ -216,7 +216,7 @@ _MOST_RESOURCES = 500
 _TEMPLATE_BYTES = 51_200
 
 
-def _template(world: World, given: Parameters) -> Mapping[str, Any]:
+def template_of(world: World, given: Parameters) -> Mapping[str, Any]:
     """The template of a request; empty where it has none or cannot be read, which the operation itself refuses."""
     text: Any = given.get("TemplateBody")
     if given.get("UsePreviousTemplate"):
@@ -238,7 +238,7 @@ def _stack(world: World, given: Parameters) -> Stack | None:
 
 
 def _capabilities(world: World, given: Parameters) -> str | None:
-    return _unacknowledged(_template(world, given), given.get("Capabilities") or ())
+    return _unacknowledged(template_of(world, given), given.get("Capabilities") or ())
 
 
 def _capabilities_of_change_set(world: World, given: Parameters) -> str | None:
@@ -273,7 +273,7 @@ def _template_size(world: World, given: Parameters) -> str | None:
             f"1 validation error detected: Value '{body[:40]}...' at 'templateBody' failed to satisfy constraint: "
             f"Member must have length less than or equal to {_TEMPLATE_BYTES}"
         )
-    count = len(_template(world, given).get("Resources") or {})
+    count = len(template_of(world, given).get("Resources") or {})
     if count <= _MOST_RESOURCES:
         return None
     return f"Template format error: Number of resources, {count}, is greater than maximum allowed, {_MOST_RESOURCES}"

@@ -45,6 +45,7 @@ CHECKED: Mapping[str, str] = {
     "cloudwatch": "ValidationError",
     "codebuild": "InvalidInputException",
     "ecr": "InvalidParameterException",
+    "events": "ValidationException",
     "iam": "ValidationError",
     "kms": "ValidationException",
     "lambda": "ValidationException",

@@ -148,8 +148,8 @@ def _function(given: Parameters) -> Parameters:
 
 
 _OF_FUNCTION = (
-    *("Description", "Environment", "EphemeralStorage", "FunctionName", "Handler", "MemorySize", "PackageType", "Role"),
-    *("Runtime", "Timeout"),
+    *("Architectures", "Description", "Environment", "EphemeralStorage", "FunctionName", "Handler", "MemorySize"),
+    *("PackageType", "Role", "Runtime", "Timeout", "TracingConfig"),
 )
 """The properties of a function that its operations have under the same names."""
 
@@ -158,7 +158,8 @@ def _machine(given: Parameters) -> Parameters:
     definition = _text(given.get("DefinitionString") or given.get("Definition") or {})
     for name, value in (given.get("DefinitionSubstitutions") or {}).items():
         definition = definition.replace(f"${{{name}}}", str(value))
-    return {"name": given.get("StateMachineName"), "definition": definition, "roleArn": given.get("RoleArn")}
+    kind = {"type": given["StateMachineType"]} if "StateMachineType" in given else {}
+    return {"name": given.get("StateMachineName"), "definition": definition, "roleArn": given.get("RoleArn"), **kind}
 
 
 def _project(given: Parameters) -> Parameters:
@@ -226,7 +227,7 @@ KINDS: Mapping[str, Kind] = {
         create="CreateFunction",
         update="UpdateFunctionConfiguration",
         name="FunctionName",
-        only_create=frozenset({"Code", "PackageType"}),
+        only_create=frozenset({"Architectures", "Code", "PackageType"}),
         convert=_function,
     ),
     "AWS::Logs::LogGroup": Kind(

@@ -1085,6 +1085,20 @@ def machine(**states: Json) -> Json:
     return {"definition": json.dumps(given), "roleArn": f"{ROLE}-of-machines"}
 
 
+HANDLE = "AWS::CloudFormation::WaitConditionHandle"
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:rules"
+
+
+def trusting(**changed: Any) -> str:
+    return json.dumps({**json.loads(TRUST), "Statement": [{**json.loads(TRUST)["Statement"][0], **changed}]})
+
+
+def querying(name: str, expression: str | None = None) -> Json:
+    metric = {"Metric": {"Namespace": "N", "MetricName": "M"}, "Period": 60, "Stat": "Sum"}
+    queries: list[Json] = [{"Id": name, "MetricStat": metric, "ReturnData": expression is None}]
+    return {**ANY_METRIC, "Metrics": [*queries, *([{"Id": "e1", "Expression": expression}] if expression else [])]}
+
+
 def stack(kind: str = "AWS::IAM::Role", *, capability: str | None = None, **properties: Any) -> Json:
     resource = {"Type": kind, "Properties": {"AssumeRolePolicyDocument": json.loads(TRUST), **properties}}
     given = {"TemplateBody": json.dumps({"Resources": {"It": resource}})}
@@ -1422,6 +1436,188 @@ CASES += [
             ),
             ({**counting(dimensions={"a": "$.a"}), "filterPattern": "ERROR"}, "pattern does not support dimensions"),
             (counting(dimensions=dict.fromkeys("abcd", "$.a")), "at most 3 dimensions: a, b, c, d"),
+        )
+    ),
+    *(
+        Case(
+            "a policy's grammar",
+            "put_role_policy",
+            inline(**changed),
+            inline(Sid="Reads1", Resource=["arn:aws:s3:::a/*"]),
+            match,
+            service="iam",
+            code="MalformedPolicyDocument",
+        )
+        for changed, match in (
+            ({"Resource": "bucket/*"}, "Resource bucket/\\* must be in ARN format"),
+            ({"Action": "GetObject"}, "must be prefaced by a vendor"),
+            ({"Condition": {"StringEqual": {"aws:username": "x"}}}, "Syntax errors in policy"),
+            ({"Sid": "a-b"}, "must be alpha-numeric"),
+        )
+    ),
+    *(
+        Case(
+            "a trust policy's grammar",
+            "create_role",
+            {"AssumeRolePolicyDocument": trusting(**changed)},
+            {"AssumeRolePolicyDocument": trusting(Action=["sts:AssumeRole", "sts:TagSession"])},
+            match,
+            service="iam",
+            code="MalformedPolicyDocument",
+        )
+        for changed, match in (
+            ({"Action": "lambda:InvokeFunction"}, "may only specify STS AssumeRole actions"),
+            ({"Principal": {"Service": "lambda"}}, 'Invalid principal in policy: "SERVICE":"lambda"'),
+            ({"Principal": {"Services": "lambda.amazonaws.com"}}, 'Invalid principal in policy: "Services"'),
+        )
+    ),
+    of_service(
+        "actions of a repository's policy",
+        "ecr",
+        "set_repository_policy",
+        {"policyText": granting("*", "s3:GetObject")},
+        {"policyText": granting("*", "ecr:BatchGetImage")},
+        "Invalid repository policy provided",
+        "InvalidParameterException",
+    ),
+    *(
+        of_service(
+            "a rule's schedule",
+            "events",
+            "put_rule",
+            {"ScheduleExpression": expression},
+            {"ScheduleExpression": "cron(0 8 ? * MON-FRI *)"},
+            "Parameter ScheduleExpression is not valid",
+            "ValidationException",
+        )
+        for expression in ("rate(1 days)", "rate(2 day)", "cron(0 8 * * ?)", "cron(0 8 * * * *)")
+    ),
+    of_schedule("a schedule's days", {"ScheduleExpression": "cron(0 8 * * * *)"}, "Invalid Schedule Expression"),
+    of_alarm("an alarm's expressions", alarm(**querying("M1")), alarm(**querying("m1")), "invalid id M1"),
+    of_alarm(
+        "an alarm's expressions",
+        alarm(**querying("m1", "m2 * 2")),
+        alarm(**querying("m1", "FILL(m1, 0)")),
+        "e1 uses m2",
+    ),
+    of_alarm(
+        "an alarm's actions", alarm(AlarmActions=["topic"]), alarm(AlarmActions=[TOPIC]), "Invalid arn syntax: topic"
+    ),
+    *(
+        of_service(
+            "a metric filter's pattern",
+            "logs",
+            "put_metric_filter",
+            {**counting(), "filterPattern": pattern},
+            {**counting(), "filterPattern": '{ $.a = "b" }'},
+            "Invalid metric filter pattern",
+            "InvalidParameterException",
+        )
+        for pattern in ("{ $.a = ", "[a, b", '"ERROR')
+    ),
+    of_service(
+        "a metric filter's group",
+        "logs",
+        "put_metric_filter",
+        {**counting(), "logGroupName": "absent"},
+        counting(),
+        "The specified log group does not exist",
+        "ResourceNotFoundException",
+    ),
+    of_service(
+        "a parameter's pattern",
+        "ssm",
+        "put_parameter",
+        {"Type": "String", "Value": "a1", "AllowedPattern": "^[0-9]+$"},
+        {"Type": "String", "Value": "11", "AllowedPattern": "^[0-9]+$"},
+        "cannot be validated against allowedPattern",
+        "ParameterPatternMismatchException",
+    ),
+    *(
+        of_service(
+            "a subscription's address",
+            "sns",
+            "subscribe",
+            {"TopicArn": TOPIC, "Protocol": protocol, "Endpoint": endpoint},
+            {"TopicArn": TOPIC, "Protocol": "email", "Endpoint": "a@b.example"},
+            match,
+            "InvalidParameter",
+        )
+        for protocol, endpoint, match in (
+            ("mail", "a@b.example", "Does not support this protocol string: mail"),
+            ("email", "nobody", "Endpoint nobody"),
+            ("https", "http://a.example", "Endpoint http://a.example"),
+        )
+    ),
+    of_service(
+        "a subscription's topic",
+        "sns",
+        "subscribe",
+        {"TopicArn": f"{TOPIC}-absent", "Protocol": "email", "Endpoint": "a@b.example"},
+        {"TopicArn": TOPIC, "Protocol": "email", "Endpoint": "a@b.example"},
+        "Topic does not exist",
+        "NotFound",
+    ),
+    of_service(
+        "an alias's prefix",
+        "kms",
+        "create_alias",
+        {"AliasName": "mine-too", "TargetKeyId": "key:open"},
+        {"AliasName": "alias/mine-too", "TargetKeyId": "key:open"},
+        "Alias must start with the prefix",
+        "ValidationException",
+    ),
+    *(
+        of_service(
+            "a dashboard's widgets",
+            "cloudwatch",
+            "put_dashboard",
+            {"DashboardBody": json.dumps({"widgets": [widget]})},
+            {
+                "DashboardBody": json.dumps(
+                    {"widgets": [{"type": "text", "width": 24, "properties": {"markdown": "x"}}]}
+                )
+            },
+            match,
+            "InvalidParameterInput",
+        )
+        for widget, match in (
+            ({"type": "graph", "properties": {}}, "/widgets/0/type must be one of"),
+            ({"type": "text"}, "/widgets/0/properties is required"),
+            ({"type": "text", "width": 25, "properties": {}}, "within a grid of 24 columns"),
+        )
+    ),
+    *(
+        of_service(
+            "a state machine's states",
+            "stepfunctions",
+            "create_state_machine",
+            {"definition": machine(A=state)["definition"], "roleArn": f"{ROLE}-of-machines"},
+            {**machine(), "roleArn": f"{ROLE}-of-machines"},
+            match,
+            "InvalidDefinition",
+        )
+        for state, match in (
+            ({"Type": "Job", "End": True}, "Value is not one of .* at /States/A/Type"),
+            ({"Type": "Pass"}, "required: .Next. or .End."),
+            ({"Type": "Choice"}, "required: .Choices. at /States/A"),
+        )
+    ),
+    *(
+        of_service(
+            "a template's resources",
+            "cloudformation",
+            "create_stack",
+            {"TemplateBody": json.dumps({"Resources": {name: {"Type": HANDLE, **changed}}})},
+            {"TemplateBody": json.dumps({"Resources": {"It": {"Type": HANDLE, "DeletionPolicy": "Retain"}}})},
+            match,
+            "ValidationError",
+        )
+        for name, changed, match in (
+            ("It-1", {}, "Resource name It-1 is non alphanumeric"),
+            ("It", {"Propertys": {}}, "Invalid template resource property 'Propertys'"),
+            ("It", {"DependsOn": ["Other"]}, "Unresolved resource dependencies .Other."),
+            ("It", {"DeletionPolicy": "Keep"}, "Unrecognized DeletionPolicy Keep for resource It"),
         )
     ),
 ]

@@ -68,6 +68,7 @@ NAMES = {
     "create_secret": "Name",
     "create_stack": "StackName",
     "put_dashboard": "DashboardName",
+    "put_rule": "Name",
     "put_metric_filter": "filterName",
     "put_parameter": "Name",
     "put_scaling_policy": "PolicyName",
