@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend, applicationautoscaling_backends
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
+from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded.resources import Properties, Record, Wish
 
@@ -82,7 +84,9 @@ def put_policy(wish: Wish) -> Any:
     given = wish.properties
     namespace, resource, dimension = _target_of(given)
     if dimension in RECORDED_DIMENSIONS:
-        return Record(wish.name, given)
+        prefix = f"arn:{get_partition(wish.region)}:autoscaling:{wish.region}:{wish.account_id}:scalingPolicy"
+        what = f"resource/{namespace}/{resource}:policyName/{given['PolicyName']}"
+        return Record(f"{prefix}:{uuid.uuid5(uuid.NAMESPACE_URL, what)}:{what}", given)
     body = given.get("TargetTrackingScalingPolicyConfiguration") or given.get("StepScalingPolicyConfiguration")
     policy = _scaling(wish).put_scaling_policy(
         given["PolicyName"], namespace, resource, dimension, body or {}, given["PolicyType"]

@@ -19,6 +19,7 @@ from tests.rehearsal.embedded.rule_cases import (
     ANY,
     CASES,
     GZIP,
+    IMAGE,
     NONE,
     ROLE,
     TRUST,
@@ -332,6 +333,55 @@ def test_a_template_meets_the_same_rules(world: World) -> None:
         reasons = [why for _, status, why in events(world.aws, f"ruled-{name}") if status == "CREATE_FAILED"]
         assert len(reasons) == 1
         assert message in reasons[0]
+
+
+def test_a_role_s_inline_policies_and_a_function_s_enumerations_of_a_template_are_checked(world: World) -> None:
+    role = {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": json.loads(TRUST)}}
+    faulty = [{"PolicyName": "P", "PolicyDocument": json.loads(inline(Resource="b/*")["PolicyDocument"])}]
+    of_lambda = f"{ROLE}-of-functions"
+    function = {"Code": {"ZipFile": "x"}, "Handler": "a.b", "Role": of_lambda, "Runtime": "python3.12"}
+    machine = {"RoleArn": f"{ROLE}-of-machines", "DefinitionString": OTHERS["create_state_machine"]["definition"]}
+    templates: dict[str, tuple[Json, str]] = {
+        "policies": ({**role, "Properties": {**role["Properties"], "Policies": faulty}}, "must be in ARN format"),
+        "architectures": (
+            {"Type": "AWS::Lambda::Function", "Properties": {**function, "Architectures": ["amd64"]}},
+            "at 'architectures'",
+        ),
+        "tracing": (
+            {"Type": "AWS::Lambda::Function", "Properties": {**function, "TracingConfig": {"Mode": "On"}}},
+            "at 'tracingConfig.mode'",
+        ),
+        "kind": (
+            {"Type": "AWS::StepFunctions::StateMachine", "Properties": {**machine, "StateMachineType": "FAST"}},
+            "at 'type'",
+        ),
+        "state": (
+            {"Type": "AWS::Events::Rule", "Properties": {"ScheduleExpression": "rate(1 day)", "State": "ON"}},
+            "at 'state'",
+        ),
+    }
+    for name, (resource, message) in templates.items():
+        assert (
+            deploy(world.aws, f"formed-{name}", {"Resources": {"It": resource}})["StackStatus"] == "ROLLBACK_COMPLETE"
+        )
+        assert any(message in why for _, _, why in events(world.aws, f"formed-{name}")), name
+
+
+def test_cloudformation_repeats_what_is_throttled_and_waits_for_a_new_role(world: World) -> None:
+    trusted = {"AssumeRolePolicyDocument": json.loads(TRUST)}
+    served = {"ExecutionRoleArn": {"Fn::GetAtt": ["Role", "Arn"]}, "PrimaryContainer": {"Image": IMAGE}}
+    resources = {
+        "Role": {"Type": "AWS::IAM::Role", "Properties": trusted},
+        "Model": {"Type": "AWS::SageMaker::Model", "Properties": served},
+    }
+    world.scenario(throttled={"sagemaker:CreateModel": 10}, role_seconds=0.5)
+    assert deploy(world.aws, "repeated", {"Resources": resources})["StackStatus"] == "CREATE_COMPLETE"
+    world.scenario(throttled={"sagemaker:CreateModel": 11}, role_seconds=0)
+    assert deploy(world.aws, "throttled", {"Resources": resources})["StackStatus"] == "ROLLBACK_COMPLETE"
+    met = json.loads(world.aws.request("GET", "/_embedded/scenarios").body)["met"]
+    assert met["throttled: sagemaker:CreateModel"] == 21
+    assert met["role_seconds"] >= 1
+    world.calm()
 
 
 # scenarios
