@@ -18,6 +18,9 @@ _SHOWN_OF_A_FAILURE = 200
 """The number of a failed step's last output lines that are printed; its log has all of them."""
 
 
+_STOPPED = "stopped by the user"
+
+
 class StepFailed(Exception):
     """A step of the rehearsal failed; the message has the reason and the log."""
 
@@ -68,8 +71,11 @@ class Report:
             with Waiting(name, out=self.out) as self._waiting:
                 yield step
             step.ok = True
+        except KeyboardInterrupt:
+            step.proof = _STOPPED
+            raise
         except BaseException as error:
-            step.proof = "stopped by the user" if isinstance(error, KeyboardInterrupt) else str(error)
+            step.proof = str(error)
             if isinstance(error, Exception):
                 raise StepFailed(step.proof) from error
             raise
@@ -103,6 +109,9 @@ class Report:
     def end(self, step: Step) -> None:
         """Print how a step ended, and its proof."""
         downloads = f", downloads {step.download_seconds:.1f} s" if step.download_seconds >= 0.1 else ""
+        if step.proof == _STOPPED:  # nobody asks what its programs said last
+            self._line(f"{step.name}: {_STOPPED} after {step.seconds:.1f} s", "warning")
+            return
         state = "ok" if step.ok else "FAILED"
         self._line(f"{step.name}: {state} in {step.seconds:.1f} s{downloads}", "ok" if step.ok else "problem")
         if not step.ok:

@@ -46,8 +46,18 @@ def test_a_failed_step_prints_the_reason_and_where_its_log_is(tmp_path: Path) ->
 
 def test_an_interrupt_stays_one_and_the_step_says_so() -> None:
     report = Report(out=io.StringIO())
-    with pytest.raises(KeyboardInterrupt), report.step("wait"):
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with report.step("wait") as step:
+            step.log = "/somewhere/that-was-not-written-yet.log"
+            report.detail("a line of a program")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert "wait: stopped by the user after 0.0 s" in report.out.getvalue()
+    for word in ("FAILED", "a line of a program", "its log"):
+        assert word not in report.out.getvalue()
     assert report.steps[0].proof == "stopped by the user"
     assert not report.steps[0].ok
 
