@@ -12,9 +12,13 @@ import importlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 RECORD = "extended_dlc_training.json"
@@ -99,10 +103,40 @@ def refuse_empty_channels() -> None:
         )
 
 
+class _TorchOnDemand(ModuleType):
+    """Stands in for torch until more than its version is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("torch")
+        self.__version__ = version("torch")
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get("torch") is self:
+            del sys.modules["torch"]
+        return getattr(importlib.import_module("torch"), name)
+
+
+@contextmanager
+def torch_on_demand() -> Iterator[None]:
+    """Import torch in this process only when it is used.
+
+    The base's module imports it for its version alone, beside the script's own process: two seconds of a CPU, at the
+    start and at the end of this one (benchmarks/README.md, "A training in its container").
+    """
+    if "torch" not in sys.modules:
+        sys.modules["torch"] = _TorchOnDemand()
+    try:
+        yield
+    finally:
+        if isinstance(sys.modules.get("torch"), _TorchOnDemand):
+            del sys.modules["torch"]
+
+
 def _train() -> None:
     module, _, function = os.environ.get(BASE_MODULE, "").partition(":")
     if module:
-        getattr(importlib.import_module(module), function or "main")()
+        with torch_on_demand():
+            getattr(importlib.import_module(module), function or "main")()
         return
     from sagemaker_training import entry_point, environment, runner
 

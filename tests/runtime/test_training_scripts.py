@@ -236,6 +236,27 @@ def test_a_channel_without_a_file_is_refused_before_the_script_starts(tmp_path: 
     assert start() == (0, "the script ran\n")
 
 
+def test_the_base_module_gets_torchs_version_without_torch_and_the_rest_with_it(run: Run, tmp_path: Path) -> None:
+    printed = run(
+        tmp_path,
+        "-c",
+        "import sys, extended_dlc_training as layer\n"
+        "with layer.torch_on_demand():\n"
+        " import torch\n"
+        " print(torch.__version__, 'torch._C' in sys.modules)\n"
+        " import torch.nn.functional\n"
+        " print(torch.ones(2).sum().item(), torch.nn.functional.relu(torch.tensor(-1.0)).item())\n"
+        "real = torch\n"
+        "import torch\n"
+        "print(torch.__version__ == real.__version__, hasattr(torch, '_C'))\n"
+        "with layer.torch_on_demand(): import torch as same\n"
+        "print(same is torch)",
+    )
+    first, *others = printed.splitlines()
+    assert first.endswith(" False")
+    assert others == ["2.0 0.0", "True True", "True"]
+
+
 def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_measurement_leaves_no_record(
     run: Run, tmp_path: Path
 ) -> None:
