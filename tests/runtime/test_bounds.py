@@ -280,6 +280,37 @@ def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded():
     assert images.ImageDecoder().decode(jpeg_of_scans(20) + film).size == (2000, 2000)
 
 
+def small_image(format):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, format)
+    return file.getvalue()
+
+
+def profiles():
+    data = b"iCCPa\0\0" + zlib.compress(bytes(1_000_000), 9)
+    chunk = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
+    png = small_image("PNG")
+    return png[:33] + chunk * 2000 + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (profiles, "more than 10 color profiles"),
+        (lambda: b"\xff\xd8" + b"\xff" * 20_000_000 + small_image("JPEG")[2:], "too many parts"),
+        (lambda: b"\xff\xd8" + b"\xff\xfe\0\2" * 3_000_000 + small_image("JPEG")[2:], "too many parts"),
+    ],
+)
+def test_the_parts_of_an_image_are_limited(make, words):
+    data = make()
+    began = time.process_time()
+    with pytest.raises(RequestError, match=words):
+        images.ImageDecoder().decode(data)
+    assert time.process_time() - began < 2
+
+
 def test_a_list_of_images_is_refused_before_all_of_them_are_opened():
     image = pytest.importorskip("PIL.Image")
     from extended_dlc_server.reading.images import ImageDecoder

@@ -62,6 +62,13 @@ _MOST_SCANS = 100
 """Maximum number of scans of a JPEG, as libtiff has it. Progressive files have about ten, and one of 14 bytes makes the
 decoder go through all pixels once more."""
 
+_MOST_READS = 200_000
+"""How often a decoder may read from one file: Pillow reads a JPEG's head byte by byte, and a chunk of a PNG in three
+parts. A file of 25 MB in chunks of 1 KB takes 75,000."""
+
+_PROFILE, _MOST_PROFILES = b"iCCP", 10
+"""A color profile of a PNG is decompressed to up to a megabyte; a file has one."""
+
 _reading = threading.local()
 """How many bytes more the image that this thread decodes may read of its file."""
 
@@ -73,6 +80,20 @@ class Opened:
     image: Any
     size: int
     """Bytes of its file."""
+
+
+class _File(io.BytesIO):
+    """The bytes of an image, which are read in a limited number of parts, and only while somebody waits."""
+
+    _reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise ValueError("it has too many parts")
+        if self._reads % 1000 == 0:
+            check()
+        return super().read(size)
 
 
 class ImageDecoder:
@@ -95,7 +116,9 @@ class ImageDecoder:
                 _check_icon(data)  # Pillow loads an icon's pixels when it opens it, whatever the size
             if data.startswith(_JPEG):
                 _check_scans(data)
-            image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
+            if data.startswith(_PNG) and data.count(_PROFILE) > _MOST_PROFILES:
+                raise ValueError(f"it has more than {_MOST_PROFILES} color profiles")
+            image = Image.open(_File(data), formats=[name for name in _FORMATS if name in Image.OPEN])
             pixels = _pixels(image)
         if max(image.size) > MOST_TIMES * min(image.size):
             raise RequestError(
@@ -159,8 +182,11 @@ def _check_icon(data: bytes) -> None:
 
 def _check_scans(data: bytes) -> None:
     """Check the number of scans of a JPEG, up to its end: some cameras append a film."""
-    position, scans = len(_JPEG), 0
+    position, scans, markers = len(_JPEG), 0, 0
     while found := _JPEG_MARKER.search(data, position):
+        markers += 1
+        if markers > _MOST_READS:
+            raise ValueError("it has too many parts")
         position, marker = found.end(), found[0][1]
         if marker == _END:
             return
