@@ -214,7 +214,7 @@ def test_what_does_not_fit_into_the_memory_waits_or_is_read_again(llama):
 
 def test_a_long_prompt_is_read_in_pieces_and_short_ones_overtake_it(llama):
     steps = scheduler(llama)
-    steps.piece = 16
+    steps.prefill.piece = 16
     long, short, job, other = asked(llama, prompt(150)), asked(llama, prompt(6), 3), Job(), Job()
     steps.add(Writing(asked=[long], finish=lambda made: "long"), job)
     steps.step()

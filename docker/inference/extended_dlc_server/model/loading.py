@@ -108,17 +108,10 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     with part_of_start("imports"):
         import torch  # noqa: F401 - most of the time of the next imports
         import transformers
-        from transformers.pipelines import PIPELINE_REGISTRY
+        import transformers.pipelines
 
     config = weights.config()
-    of_adapter = weights.adapter.task if weights.adapter else None
-    inferred = of_adapter or task_of(weights.modules_folder, weights.name)
-    task = check_task(
-        settings.task or inferred or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
-        installed=PIPELINE_REGISTRY.supported_tasks.keys(),
-        aliases=PIPELINE_REGISTRY.task_aliases,
-        version=transformers.__version__,
-    )
+    task = _task(settings, weights, config)
 
     def placed(dtype: str) -> Placement:
         found = choose_devices(
@@ -147,6 +140,21 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
     log.warning("in %s %s: once more in float32", placement.dtype, reason)
     free_memory()
     return _load(weights, task, settings, placed("float32"), read, sentences, adapters, incomplete)
+
+
+def _task(settings: Settings, weights: Weights, config: dict[str, Any]) -> str:
+    """Return the configured task; otherwise that of the adapter, the sentence-transformers modules or config.json."""
+    import transformers
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    of_adapter = weights.adapter.task if weights.adapter else None
+    inferred = of_adapter or task_of(weights.modules_folder, weights.name)
+    return check_task(
+        settings.task or inferred or infer_task(config, _auto_mappings(), PIPELINE_REGISTRY.supported_tasks.keys()),
+        installed=PIPELINE_REGISTRY.supported_tasks.keys(),
+        aliases=PIPELINE_REGISTRY.task_aliases,
+        version=transformers.__version__,
+    )
 
 
 def _read_config(config: dict[str, Any], weights: Weights, incomplete: Incomplete) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from .choosing import Plan
@@ -207,11 +208,8 @@ def generate(
                 logits_processor=LogitsProcessorList(first.processors()),
                 stopping_criteria=StoppingCriteriaList([Watch()]),
             )
-    made, start = [], 0
-    for one in asked:
-        made.append(rows[start : start + one.count])
-        start += one.count
-    return made
+    left = iter(rows)
+    return [list(islice(left, one.count)) for one in asked]
 
 
 def _padding(tokenizer: Any) -> int:

@@ -14,16 +14,15 @@ from typing import Any
 
 from ..errors import panics_are_errors
 from ..machine.device_errors import explain_device
-from ..machine.ending import EndedError
 from ..machine.histograms import TokenTimes
 from ..machine.worker import FatalError, took_too_long, waited_too_long
 from .forward_pass import ForwardPass
 from .generating import likely_token
 from .next_tokens import next_tokens
-from .row_cache import new_cache
+from .prefill import Prefill, PrefillError
 from .running_texts import RunningTexts
-from .step_proof import LEAST_PIECE, prove
-from .texts import Reading, Text, Ticket, Writing
+from .step_proof import prove
+from .texts import Text, Ticket, Writing
 from .waiting_texts import WaitingTexts
 
 log = logging.getLogger(__name__)
@@ -54,13 +53,11 @@ class Scheduler:
         self._forward = ForwardPass(pipeline.model)
         self.running = RunningTexts()
         self._waiting = WaitingTexts(pipeline, self.running, most)
-        self._reading: Reading | None = None
-        self._overtaking = False
+        self.prefill = Prefill(self._forward, self._waiting, self.running)
         self._ended: list[tuple[Any, Any]] = []
-        self.piece = LEAST_PIECE
         self.times = TokenTimes()
-        self.asked_tokens = self.known_tokens = self.preemptions = 0
-        """Metrics: prompt tokens, those of them found in the prefix cache, and sequences that were preempted."""
+        self.preemptions = 0
+        """Metric: sequences that were preempted."""
 
     def prove(self, ids: Sequence[int]) -> None:
         """Test whether the model supports the scheduler, and divide the memory for keys and values.
@@ -68,20 +65,21 @@ class Scheduler:
         `ids` are any tokens. Raises `CannotShareStepsError` if it does not.
         """
         proof = prove(self._forward, ids, self._longest)
-        self.running.token_bytes, self.piece = proof.token_bytes, proof.piece
+        self.running.token_bytes, self.prefill.piece = proof.token_bytes, proof.piece
         memory = self._memory()
         self.running.divide(memory)
         log.info(
             "texts share the steps of the model: up to %d at once, keys and values of up to %d tokens (%.1f GB), "
             "prompts in pieces of %d tokens",
-            *(self.most, self.bytes // self.running.token_bytes, memory / 1e9, self.piece),
+            *(self.most, self.bytes // self.running.token_bytes, memory / 1e9, self.prefill.piece),
         )
 
     def another(self, parts: int) -> Scheduler:
         """Return an idle scheduler with the results of this one's test and a part of its memory, for an adapter."""
         named: dict[str, Any] = {"most": self.most, "memory": self._memory, "longest": self._longest}
         made = Scheduler(self._pipeline, **named, explained=self._explained)
-        made.piece, made.times, made.running.token_bytes = self.piece, self.times, self.running.token_bytes
+        made.prefill.piece, made.times = self.prefill.piece, self.times
+        made.running.token_bytes = self.running.token_bytes
         made.running.divide(self._memory() // parts)
         return made
 
@@ -90,12 +88,12 @@ class Scheduler:
     @property
     def is_busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.running.texts or self._waiting.texts or self._reading)
+        return bool(self.running.texts or self._waiting.texts or self.prefill.reading)
 
     @property
     def size(self) -> int:
         """Number of sequences that run or wait to."""
-        return len(self.running.texts) + len(self._waiting.texts) + (self._reading is not None)
+        return len(self.running.texts) + len(self._waiting.texts) + (self.prefill.reading is not None)
 
     def has_room(self, more: int = 0) -> bool:
         """Whether another request may join, in addition to `more` that are about to."""
@@ -123,6 +121,16 @@ class Scheduler:
         """Bytes of the prefix cache."""
         return self.running.beginnings.bytes
 
+    @property
+    def asked_tokens(self) -> int:
+        """Number of prompt tokens of all requests so far."""
+        return self.prefill.asked_tokens
+
+    @property
+    def known_tokens(self) -> int:
+        """Number of those that were found in the prefix cache."""
+        return self.prefill.known_tokens
+
     def add(self, writing: Writing, job: Any) -> None:
         """Add a request; its prompts are prefilled in the next steps."""
         self._waiting.let_join(Ticket.of(writing, job))
@@ -141,74 +149,14 @@ class Scheduler:
     # prefill
 
     def _read(self) -> None:
-        """Prefill the next prompts or chunk: while a long prompt is in progress, every other step is for short ones."""
-        self._overtaking = self._reading is not None and not self._overtaking
-        if self._reading is None or self._overtaking:
-            group = self._waiting.next_group(self._reading, self.piece)
-            if len(group) > 1 or (group and self._waiting.is_short(group[0], self.piece)):
-                self._read_whole(group)
-                return
-            if group:
-                self._begin_reading(group[0])
-        if self._reading is not None:
-            self._read_on(self._reading)
-
-    def _read_whole(self, group: list[Text]) -> None:
-        """Prefill prompts in one forward pass, padded on the left, and choose their first tokens."""
-        cache = new_cache()
-        for text in group:
-            text.ticket.begun = True
-        prompts = [text.tokens for text in group]
-        self.asked_tokens += sum(map(len, prompts))
-        longest = max(map(len, prompts))
-        cache.begin([len(prompt) for prompt in prompts])
-        padded = [[0] * (longest - len(prompt)) + prompt for prompt in prompts]
+        """Prefill some prompts; the texts whose prompts are complete get their first tokens."""
         try:
-            scores = self._forward(cache, padded)
-            self.running.take_in(group, cache)
-        except EndedError:
-            self._waiting.give_back(group)
-            raise
-        except Exception as error:
-            self._reading_failed(group, error)
+            complete = self.prefill.step()
+        except PrefillError as error:
+            self._reading_failed(error.group, error.cause)
             return
-        self._choose(group, scores)
-
-    def _begin_reading(self, text: Text) -> None:
-        """Start a prompt that is long, or has a prefix in the cache."""
-        text.ticket.begun = True
-        length, cached = self.running.known(text)
-        cache = new_cache()
-        tokens = text.tokens
-        self.asked_tokens += len(tokens)
-        if cached is not None:
-            self.known_tokens += length
-            try:
-                cache.take_in(*cached, length)
-            except Exception as error:
-                self._reading_failed([text], error)
-                return
-        self._reading = Reading(text=text, cache=cache, tokens=tokens[length:])
-
-    def _read_on(self, reading: Reading) -> None:
-        """Prefill the next chunk."""
-        piece, rest = reading.tokens[: self.piece], reading.tokens[self.piece :]
-        try:
-            if reading.cache.starts:
-                reading.cache.reserve(len(piece))
-            else:
-                reading.cache.begin([len(piece)])
-            scores = self._forward(reading.cache, [piece])
-            reading.tokens = rest
-            if rest:
-                return
-            self.running.take_in([reading.text], reading.cache)
-        except Exception as error:
-            self._reading = None
-            self._reading_failed([reading.text], error)
-            return
-        self._reading = None
-        self._choose([reading.text], scores)
+        if complete is not None:
+            self._choose(complete.texts, complete.scores)
 
     def _reading_failed(self, group: list[Text], error: Exception) -> None:
         """Retry each prompt alone if several failed together; fail the request if it was alone."""
@@ -297,8 +245,8 @@ class Scheduler:
 
     def _all(self) -> Iterator[Text]:
         yield from self.running.texts
-        if self._reading:
-            yield self._reading.text
+        if self.prefill.reading:
+            yield self.prefill.reading.text
         yield from self._waiting.texts
 
     def _end(self, ticket: Ticket, result: Any) -> None:
@@ -309,8 +257,7 @@ class Scheduler:
         """End a request with an error."""
         if ticket.over:
             return
-        if self._reading and self._reading.text.ticket is ticket:
-            self._reading = None
+        self.prefill.forget(ticket)
         self._waiting.forget(ticket)
         for text in [one for one in self.running.texts if one.ticket is ticket]:
             self.running.leave(text)
