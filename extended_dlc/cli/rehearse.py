@@ -111,9 +111,7 @@ def rehearse(
     One rehearsal has the folder at a time: a second one says which process has it, and one that was kept up stays until
     --down. What a killed one left, the next takes down first.
     """
-    if missing := missing_for_rehearsal():
-        install = f"pip install {pip_words(requirement('rehearse'))}"
-        raise CommandNeeded(f"the rehearsal needs {', '.join(missing)}, which are not installed:", install)
+    _require_packages()
     from extended_dlc.rehearsal.project import Project
     from extended_dlc.rehearsal.report import Report
     from extended_dlc.rehearsal.run import Rehearsal
@@ -129,8 +127,7 @@ def rehearse(
     )
     signal.signal(signal.SIGTERM, _as_interrupt)
     report = Report(verbose=verbose)
-    folder = Path(app) if app and Path(app).is_dir() else Path()
-    command = app if app and folder == Path() and not Path(app).is_dir() else None
+    folder, command = (Path(app), None) if app and Path(app).is_dir() else (Path(), app or None)
     project_options = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
     plays = _plays(scenario, folder, project_options)
     with _report_end(report, json_file):
@@ -143,6 +140,13 @@ def rehearse(
             project = Project.find(folder.resolve(), command, context)
             wishes = Wishes(ignore=ignore, models=dict(map(_pair, models)), fetch=fetch)
             rehearsal.run_project(project, wishes, keep=keep)
+
+
+def _require_packages() -> None:
+    """Refuse to begin where the packages of the extra `rehearse` are not installed."""
+    if missing := missing_for_rehearsal():
+        install = f"pip install {pip_words(requirement('rehearse'))}"
+        raise CommandNeeded(f"the rehearsal needs {', '.join(missing)}, which are not installed:", install)
 
 
 def _plays(scenario: str | None, folder: Path, options: Mapping[str, object]) -> str | None:

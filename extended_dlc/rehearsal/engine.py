@@ -176,16 +176,7 @@ def find_engine(
     state = state.absolute()
     named = next((name for name in ("EXTENDED_DLC_ENGINE", "CDK_DOCKER") if os.environ.get(name)), None)
     if named:
-        program = shutil.which(os.environ[named])
-        if program is None:
-            raise EngineError(f"{named} ({os.environ[named]}) is not a program on this machine: correct or unset it")
-        reasons: list[str] = []
-        engine = _ready(program, state, registry, reasons)
-        if engine is None:
-            why = "; ".join(reasons)
-            raise EngineError(f"{named} names {program}, which cannot be used: {why}\nmend that, or unset {named}")
-        return engine
-
+        return _named_engine(named, state, registry)
     why_not: list[str] = []
     for name in ("docker", "podman"):
         program = shutil.which(name)
@@ -206,6 +197,19 @@ def find_engine(
     if program and (found := _own_podman(program, state, registry, why_not)):
         return found
     raise EngineError("podman is installed but does not work here: " + "; ".join(why_not))
+
+
+def _named_engine(variable: str, state: Path, registry: str) -> Engine:
+    """The engine whose program an environment variable names."""
+    program = shutil.which(os.environ[variable])
+    if program is None:
+        raise EngineError(f"{variable} ({os.environ[variable]}) is not a program on this machine: correct or unset it")
+    why_not: list[str] = []
+    engine = _ready(program, state, registry, why_not)
+    if engine is None:
+        why = "; ".join(why_not)
+        raise EngineError(f"{variable} names {program}, which cannot be used: {why}\nmend that, or unset {variable}")
+    return engine
 
 
 def _ready(program: str, state: Path, registry: str, why_not: list[str]) -> Engine | None:

@@ -22,7 +22,8 @@ from extended_dlc.rehearsal.base_image.stand_in import Parts
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
 from extended_dlc.rehearsal.own_models import TinyModel
 from extended_dlc.rehearsal.samples import TEXT, sample_for
-from extended_dlc.rehearsal.stage import STANDINS, Stage
+from extended_dlc.rehearsal.services import STANDINS
+from extended_dlc.rehearsal.stage import Stage
 
 HUB = "hub-own"
 """The folder of the models, below the state folder."""

@@ -110,7 +110,7 @@ def _open_products(stage: Stage) -> Account:
 
 def _of_account(stage: Stage, account: Account) -> Cdk:
     """The CDK CLI with the credentials of an account."""
-    cli = stage._cdk_cli()
+    cli = stage.cli()
     # the CLI caches accounts by access key
     variables: Mapping[str, str] = {**account.environment, "CDK_HOME": str(stage.state / f"cdk-home-{account.number}")}
     return replace(cli, more={**cli.more, **variables})
@@ -119,7 +119,7 @@ def _of_account(stage: Stage, account: Account) -> Cdk:
 def _run(stage: Stage, name: str, cli: Cdk, *arguments: str) -> None:
     """Run a command of the CDK CLI as a step."""
     with stage.report.step(name) as step:
-        log = stage._log(arguments[0])
+        log = stage.log_of(arguments[0])
         step.log = str(log)
         cli.run(*arguments, log=log, each_line=stage.report.detail)
 
@@ -130,10 +130,10 @@ def _guarded(stage: Stage, name: str, parameter: str) -> None:
     files.write(file, LARGER.format(parameter=parameter))
     with stage.report.step(name) as step:
         command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
-        cli = replace(stage._cdk_cli(), options=(command,), settings=None)
+        cli = replace(stage.cli(), options=(command,), settings=None)
         said: list[str] = []
         try:
-            cli.run("synth", "--quiet", log=stage._log("synth"), each_line=said.append)
+            cli.run("synth", "--quiet", log=stage.log_of("synth"), each_line=said.append)
         except RuntimeError:
             step.proof = next((line.strip() for line in said if "ask #ml-platform" in line), "")
         if "(ml.p4d.24xlarge) is none of the platform's" not in step.proof:
@@ -185,7 +185,7 @@ def _deploy_images(stage: Stage, name: str, base: str, transformers: str, secret
     file = stage.state / "images.py"
     files.write(file, IMAGES.format(given=json.dumps(given), account=ACCOUNT, region=REGION, products=PRODUCTS))
     command = f"--app={shlex.quote(sys.executable)} {shlex.quote(str(file))}"
-    cli = replace(stage._cdk_cli(), options=(command,), settings=None)
+    cli = replace(stage.cli(), options=(command,), settings=None)
     _run(stage, name, cli, "deploy", "Images", "--require-approval=never")
 
 

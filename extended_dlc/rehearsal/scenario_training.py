@@ -17,7 +17,8 @@ from typing import Any
 
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, TRAINING_5_3_0
 from extended_dlc.rehearsal.client import Answer
-from extended_dlc.rehearsal.stage import NAME, Stage
+from extended_dlc.rehearsal.services import NAME
+from extended_dlc.rehearsal.stage import Stage
 from extended_dlc.rehearsal.tiny_models import BLOOM, OTHER_BLOOM
 
 SENTENCE = "the quick brown fox jumps over the lazy dog while bloom and whisper are talking ."
