@@ -21,6 +21,7 @@ from extended_dlc.options.hosting import (
     Async,
     Component,
     Components,
+    Hosting,
     Instances,
     RealTime,
     Serverless,
@@ -267,8 +268,10 @@ class Queue:
             grant_objects(self.bucket, grantee, f"{self.prefix}/{folder}/*", write=False)
 
 
-def queue(scope: Construct, hosting: Async, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue:
-    """Make the bucket and the topics of the asynchronous endpoint `name`, and let its role use them."""
+def queue(scope: Construct, hosting: Hosting, *, name: str, role: iam.IRole, key: kms.IKey | None) -> Queue | None:
+    """Make the bucket and the topics of the endpoint `name` if it is asynchronous, and let its role use them."""
+    if not isinstance(hosting, Async):
+        return None
     bucket = hosting.bucket or expiring_bucket(scope, "Bucket", key=key, expire_days=hosting.expire_days)
     grant_objects(bucket, role, f"{name}/input/*", write=False)
     for folder in ("output", "failure"):

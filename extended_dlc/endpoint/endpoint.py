@@ -12,7 +12,7 @@ from extended_dlc.constructs.network import Placement, place_in
 from extended_dlc.constructs.platform_rules import check_models, settle
 from extended_dlc.constructs.principals import container_role
 from extended_dlc.endpoint.capture import data_capture_config
-from extended_dlc.endpoint.config import Queue, queue
+from extended_dlc.endpoint.config import queue
 from extended_dlc.endpoint.deploy import (
     deploy,
     endpoint_config,
@@ -163,9 +163,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.speaks_openai: bool = parts[0].home is self and parts[0].speaks_openai
         """Whether it takes requests in OpenAI's format, because vLLM serves it."""
         name, key = self.endpoint_name, options.encryption_key
-        self._queue: Queue | None = None
-        if isinstance(self.hosting, Async):
-            self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
+        self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
         self.capture_bucket: s3.IBucket | None
         self.capture_bucket, capture = data_capture_config(
             self, options.data_capture, name=name, role=self.role, key=key

@@ -126,27 +126,16 @@ class ExtendedDlc(Construct):
         self._build: Build = build or LocalBuild()
         self._built: CloudBuilt | None = None
         self._decided: ImageDecision | None = None
-        self._repeated: dict[str, Any] = {
-            "transformers": transformers,
-            "server": server,
-            "model_types": model_types,
-            "rebuild": rebuild,
-            "lock": lock,
-            "build": build,
-            "removal_policy": removal_policy,
-            "immutable_tags": immutable_tags,
+        self._unasked: dict[str, Any] = {
+            **{"lock": lock, "build": build},
+            **{"removal_policy": removal_policy, "immutable_tags": immutable_tags},
         }
-        """The options that the same image in another region or account has besides those that are decided by then."""
+        """The options that are not in `asked`, for the same image in another region or account."""
         self._copies_once = immutable_tags or repository is not None
-        self._base: str | None = base
         self._published: PublishedImage | None = None
-        if immutable_tags and repository is not None:
-            raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
-        self.repository: ecr.IRepository = repository or new_repository(
-            self, removal_policy, immutable_tags=immutable_tags
-        )
+        self.repository: ecr.IRepository = _repository(self, repository, removal_policy, immutable_tags=immutable_tags)
         if base is not None or decision.image.accelerator is not None:  # a training image always has one
             self._publish(decision.image, decision.notes)
         self.node.add_validation(_IsPublished(self))
@@ -210,7 +199,7 @@ class ExtendedDlc(Construct):
 
     def _publish(self, decided: ImageDecision, notes: Iterable[Note]) -> None:
         annotate(self, notes_of_image(notes, self._asked.key))
-        self._base, self._decided = str(decided.base), decided
+        self._decided = decided
         to = Destination(repository=self.repository, copies_once=self._copies_once)
         built = build_image(self, self._asked, decided, how=self._build, lock=self._lock, to=to)
         self._built = built.in_cloud
@@ -223,14 +212,24 @@ class ExtendedDlc(Construct):
         )
 
 
+def _repository(
+    scope: Construct, given: ecr.IRepository | None, removal_policy: RemovalPolicy, *, immutable_tags: bool
+) -> ecr.IRepository:
+    if given is None:
+        return new_repository(scope, removal_policy, immutable_tags=immutable_tags)
+    if immutable_tags:
+        raise OptionError("immutable_tags", rule="is for the new repository: set it on the one that you pass")
+    return given
+
+
 def _twin_beside(image: ExtendedDlc, scope: Construct, published: PublishedImage) -> PublishedImage:
     """The same image in the stack of an endpoint in another region or account, where SageMaker pulls from."""
     stack, key = Stack.of(scope), f"{image.node.id}{image.node.addr[-8:]}"
     twin = stack.node.try_find_child(key)
     if not isinstance(twin, ExtendedDlc):
-        asked = image._asked
-        decided = {"base": str(image._base), "family": asked.family, "accelerator": asked.accelerator}
-        twin = ExtendedDlc(stack, key, **image._repeated | decided)
+        same = ("transformers", "family", "accelerator", "server", "model_types", "rebuild")
+        options = {name: getattr(image.asked, name) for name in same}
+        twin = ExtendedDlc(stack, key, base=str(image.decided.base), **options, **image._unasked)
     return replace(published, uri=twin.image_uri, ready=twin.ready, pulled_from=twin.repository)
 
 

@@ -71,7 +71,8 @@ class ImageStack(Stack):
         """The images by their keys."""
         self.parameters: dict[str, str] = {}
         """The names of their parameters by their keys."""
-        self._replicas = [self._replica(scope, construct_id, region) for region in self._regions]
+        for region in self._regions:
+            self._replica(scope, construct_id, region)
         for key, version in images.items():
             self.images[key] = self._publish(key, version)
         if self._regions:
@@ -183,8 +184,8 @@ class ImageStack(Stack):
             assert built is not None  # noqa: S101 - built by CloudBuild
             built.ready.node.add_dependency(replication)
 
-    def _replica(self, scope: Construct, construct_id: str, region: str) -> Stack:
-        """The stack with the template for ECR's replica repositories in a region, which else have no policy."""
+    def _replica(self, scope: Construct, construct_id: str, region: str) -> None:
+        """Define the stack with the template for ECR's replica repositories in a region, which else have no policy."""
         stack = Stack(
             scope,
             f"{construct_id}-{region}",
@@ -203,7 +204,6 @@ class ImageStack(Stack):
             repository_policy=stack.to_json_string(policy) if statements else None,
         )
         self.node.add_dependency(stack)
-        return stack
 
 
 def _decided(version: ImageVersion, scope: Construct) -> Any:

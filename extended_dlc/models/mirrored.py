@@ -86,7 +86,6 @@ class MirroredModel(Construct):
         require("model", self.model_id, check_model_id)
         require("revision", revision, check_commit)
         self.revision = revision
-        require_secret(token)
         self._check_access(token)
         require_facts(model_type=model_type, parameters=parameters, licence=licence)
         within("parameters", parameters, 1, None, "leave it out where it is not known")
@@ -143,7 +142,8 @@ class MirroredModel(Construct):
         prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
 
     def _check_access(self, token: secretsmanager.ISecret | None) -> None:
-        """Refuse what was looked up and is gated, where the copy has no token."""
+        """Refuse a token that is no secret, and what was looked up and is gated where the copy has no token."""
+        require_secret(token)
         is_model = self._kind == "model"
         key = context_key(self.model_id) if is_model else dataset_key(self.model_id)
         gated = None if Token.is_unresolved(self.model_id) else is_gated(self.node.try_get_context(key))
