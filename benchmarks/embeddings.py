@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from candidates import CACHE, NEWEST, Ours, Process, _path
+from candidates import NEWEST, Ours, Process, kept_packages, python_path
 from chats import stopped
 from ratios import spread
 
@@ -51,12 +51,7 @@ for line in sys.stdin:
 
 def folder(package: str) -> Path:
     """A folder with one package's files, installed once."""
-    target = CACHE / f"benchmark-{package.split()[0]}"
-    if not target.is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--target"]
-        subprocess.run([*pip, f"{target}.new", *package.split()], check=True)
-        Path(f"{target}.new").rename(target)
-    return target
+    return kept_packages(f"benchmark-{package.split()[0]}", *package.split())
 
 
 def weights() -> Path:
@@ -94,7 +89,7 @@ class Direct(Process):
 
     def __init__(self, dtype: str) -> None:
         """Start it, and wait until it has loaded."""
-        path = {"PYTHONPATH": _path(NEWEST, folder(PACKAGES[1]))}
+        path = {"PYTHONPATH": python_path(NEWEST, folder(PACKAGES[1]))}
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         super().__init__([sys.executable, "-c", DIRECT, str(weights()), dtype], path, **pipes)
         self._line()

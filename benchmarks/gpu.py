@@ -67,10 +67,10 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 
 
 class Bench:
-    """The measurements of models on one device."""
+    """The device, and the measurements of a text model on it."""
 
     def __init__(self, size: str, device: str) -> None:
-        """Each model is made at its first use."""
+        """The model is made at its first use."""
         self.sizes, self.device = SIZES[size], torch.device(device)
         self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self._llama: Any = None
@@ -91,6 +91,17 @@ class Bench:
         """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def rate(self, items: int, work: Callable[[], object]) -> float:
+        """The rate in items per second, after one run that warms up."""
+        work()
+        self.wait()
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < self.sizes["seconds"] / 3:
+            work()
+            count += items
+        self.wait()
+        return round(count / (time.perf_counter() - start), 2)
 
     def scheduler(self, most: int, memory: int) -> Scheduler:
         """Our scheduler, after it has proved that it can run the model."""
@@ -265,79 +276,70 @@ class Bench:
             "answered": len(made) - len(ended),
         }
 
-    def bert(self) -> dict[str, Any]:
-        """Sixteen texts of 8 to 128 tokens: one by one, all padded together, and in our batches."""
-        from extended_dlc_server.machine.padding import batches, worth_a_call
 
-        torch.manual_seed(0)
-        config = transformers.BertConfig(vocab_size=VOCABULARY, **self.sizes["bert"])
-        model = transformers.BertModel(config).to(self.device, self.dtype).eval()
-        chance = random.Random(4)
-        texts = [[chance.randrange(3, VOCABULARY) for _ in range(chance.randint(8, 128))] for _ in range(16)]
-        lengths = [len(text) for text in texts]
-        ways = {
-            "one by one": [[index] for index in range(16)],
-            "all padded": [list(range(16))],
-            "our batches": list(batches(lengths, 32, worth_a_call(self.device))),
-        }
+def bert(bench: Bench) -> dict[str, Any]:
+    """Sixteen texts of 8 to 128 tokens: one by one, all padded together, and in our batches."""
+    from extended_dlc_server.machine.padding import batches, worth_a_call
 
-        def read(groups: list[list[int]]) -> dict[int, Any]:
-            rows = {}
-            with torch.inference_mode():
-                for group in groups:
-                    longest = max(lengths[index] for index in group)
-                    ids = [texts[index] + [0] * (longest - lengths[index]) for index in group]
-                    mask = [[1] * lengths[index] + [0] * (longest - lengths[index]) for index in group]
-                    made = model(
-                        input_ids=torch.tensor(ids, device=self.device),
-                        attention_mask=torch.tensor(mask, device=self.device),
-                    )[0]
-                    rows |= {index: made[row, 0].float().cpu() for row, index in enumerate(group)}
-            return rows
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=VOCABULARY, **bench.sizes["bert"])
+    model = transformers.BertModel(config).to(bench.device, bench.dtype).eval()
+    chance = random.Random(4)
+    texts = [[chance.randrange(3, VOCABULARY) for _ in range(chance.randint(8, 128))] for _ in range(16)]
+    lengths = [len(text) for text in texts]
+    ways = {
+        "one by one": [[index] for index in range(16)],
+        "all padded": [list(range(16))],
+        "our batches": list(batches(lengths, 32, worth_a_call(bench.device))),
+    }
 
-        alone, together = read(ways["one by one"]), read(ways["our batches"])
-        wrong = [
-            index for index in alone
-            if not same(alone[index].tolist(), together[index].tolist(), tolerance_of(model))
-        ]  # fmt: skip
-        if wrong:
-            raise AssertionError(f"{len(wrong)} texts have other vectors in a batch")
-        return {
-            "batches": len(ways["our batches"]),
-            **{f"{name}, texts/s": self._rate(16, lambda groups=groups: read(groups)) for name, groups in ways.items()},
-        }
+    def read(groups: list[list[int]]) -> dict[int, Any]:
+        rows = {}
+        with torch.inference_mode():
+            for group in groups:
+                longest = max(lengths[index] for index in group)
+                ids = [texts[index] + [0] * (longest - lengths[index]) for index in group]
+                mask = [[1] * lengths[index] + [0] * (longest - lengths[index]) for index in group]
+                made = model(
+                    input_ids=torch.tensor(ids, device=bench.device),
+                    attention_mask=torch.tensor(mask, device=bench.device),
+                )[0]
+                rows |= {index: made[row, 0].float().cpu() for row, index in enumerate(group)}
+        return rows
 
-    def whisper(self) -> dict[str, Any]:
-        """Windows of 30 s, one at a time and eight together, 32 tokens each."""
-        torch.manual_seed(0)
-        config = transformers.WhisperConfig(
-            vocab_size=VOCABULARY, decoder_start_token_id=2, eos_token_id=END, pad_token_id=END, bos_token_id=2,
-            suppress_tokens=None, begin_suppress_tokens=None, **self.sizes["whisper"],
-        )  # fmt: skip
-        model = transformers.WhisperForConditionalGeneration(config).to(self.device, self.dtype).eval()
-        model.generation_config.suppress_tokens = model.generation_config.begin_suppress_tokens = None
-        heard = torch.randn(8, config.num_mel_bins, 3000, device=self.device, dtype=self.dtype)
-        tokens = min(32, self.sizes["tokens"])
+    alone, together = read(ways["one by one"]), read(ways["our batches"])
+    wrong = [
+        index for index in alone
+        if not same(alone[index].tolist(), together[index].tolist(), tolerance_of(model))
+    ]  # fmt: skip
+    if wrong:
+        raise AssertionError(f"{len(wrong)} texts have other vectors in a batch")
+    return {
+        "batches": len(ways["our batches"]),
+        **{f"{name}, texts/s": bench.rate(16, lambda groups=groups: read(groups)) for name, groups in ways.items()},
+    }
 
-        def write(clips: Any) -> Any:
-            with torch.inference_mode():
-                return model.generate(clips, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, num_beams=1)
 
-        return {
-            "1 at once, audio s/s": round(30 * self._rate(1, lambda: write(heard[:1])), 1),
-            "8 at once, audio s/s": round(30 * self._rate(8, lambda: write(heard)), 1),
-        }
+def whisper(bench: Bench) -> dict[str, Any]:
+    """Windows of 30 s, one at a time and eight together, 32 tokens each."""
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        vocab_size=VOCABULARY, decoder_start_token_id=2, eos_token_id=END, pad_token_id=END, bos_token_id=2,
+        suppress_tokens=None, begin_suppress_tokens=None, **bench.sizes["whisper"],
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(config).to(bench.device, bench.dtype).eval()
+    model.generation_config.suppress_tokens = model.generation_config.begin_suppress_tokens = None
+    heard = torch.randn(8, config.num_mel_bins, 3000, device=bench.device, dtype=bench.dtype)
+    tokens = min(32, bench.sizes["tokens"])
 
-    def _rate(self, items: int, work: Callable[[], object]) -> float:
-        """The rate in items per second, after one run that warms up."""
-        work()
-        self.wait()
-        start, count = time.perf_counter(), 0
-        while time.perf_counter() - start < self.sizes["seconds"] / 3:
-            work()
-            count += items
-        self.wait()
-        return round(count / (time.perf_counter() - start), 2)
+    def write(clips: Any) -> Any:
+        with torch.inference_mode():
+            return model.generate(clips, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, num_beams=1)
+
+    return {
+        "1 at once, audio s/s": round(30 * bench.rate(1, lambda: write(heard[:1])), 1),
+        "8 at once, audio s/s": round(30 * bench.rate(8, lambda: write(heard)), 1),
+    }
 
 
 class Tokenizer:
@@ -401,13 +403,20 @@ def main() -> int:
         **{"torch": torch.__version__, "transformers": transformers.__version__, "dtype": str(bench.dtype)},
         "weights": sum(one.numel() for one in bench.llama.parameters()),
     }
-    for section in (bench.correct, bench.clients, bench.bert, bench.whisper, bench.memory):
+    sections: dict[str, Callable[[], dict[str, Any]]] = {
+        "correct": bench.correct,
+        "clients": bench.clients,
+        "bert": lambda: bert(bench),
+        "whisper": lambda: whisper(bench),
+        "memory": bench.memory,
+    }
+    for name, section in sections.items():
         if time.perf_counter() - began > options.minutes * 60:
-            found[section.__name__] = {"failed": "no time was left"}
+            found[name] = {"failed": "no time was left"}
             continue
         start = time.perf_counter()
-        found[section.__name__] = {**attempt(section), "seconds": round(time.perf_counter() - start, 1)}
-        print(section.__name__, json.dumps(found[section.__name__]), flush=True)
+        found[name] = {**attempt(section), "seconds": round(time.perf_counter() - start, 1)}
+        print(name, json.dumps(found[name]), flush=True)
         options.json.write_text(json.dumps(found, indent=1) + "\n")
     return int(any("failed" in one for one in found.values() if isinstance(one, dict)))
 

@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from candidates import NEWEST
+from candidates import NEWEST, free_port
 
 IMAGE = Path(__file__).parents[1] / "docker" / "inference"
 SIZE_LIMIT, START_LIMIT = 1.1, 1.05
@@ -95,9 +94,7 @@ def weight(base: dict[str, tuple[int, int]], layer: Path) -> int:
 
 def start(layer: Path, model: Path) -> float:
     """Seconds from the start of the process to the first `/ping` that says 200."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").symlink_to(model)
         environment = {

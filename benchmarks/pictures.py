@@ -234,8 +234,8 @@ def _reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
     return {key: {one for one in all_ if not any(one in above(other) for other in all_)} for key, all_ in needs.items()}
 
 
-def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping[str, set[str]]) -> str:
-    """Draw boxes in columns: each to the right of its dependencies, and as near to them as there is room."""
+def _columns(keys: Mapping[str, object], needs: Mapping[str, set[str]]) -> dict[str, int]:
+    """The column of each resource: one to the right of its dependencies."""
     column: dict[str, int] = {}
 
     def column_of(key: str) -> int:
@@ -243,12 +243,18 @@ def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping
             column[key] = 1 + max(map(column_of, needs[key]), default=-1)
         return column[key]
 
-    for key in labels:
+    for key in keys:
         column_of(key)
-    for key in labels:  # a resource without dependencies is drawn beside the first that depends on it
-        users = [column[other] for other in labels if key in needs[other]]
+    for key in keys:  # a resource without dependencies is drawn beside the first that depends on it
+        users = [column[other] for other in keys if key in needs[other]]
         if not needs[key] and users:
             column[key] = min(users) - 1
+    return column
+
+
+def _draw(title: str, labels: Mapping[str, tuple[str, str, str]], needs: Mapping[str, set[str]]) -> str:
+    """Draw boxes in columns: each to the right of its dependencies, and as near to them as there is room."""
+    column = _columns(labels, needs)
     wide, high, gap, top = 172, 46, 40, 60
     rows: dict[str, float] = {}
     by_column: dict[int, list[str]] = defaultdict(list)

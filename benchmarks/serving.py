@@ -475,6 +475,20 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def _measure(stage: Stage, bench: Bench) -> None:
+    """Run a stage, and put its figures among the others in the order of the stages."""
+    began = time.monotonic()
+    found = stage.run(bench)
+    measured = bench.figures["stages"]
+    measured[stage.name] = {
+        "release": stage.release,
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "machine": _machine(),
+        **(found if isinstance(found, dict) else {"rows": found}),
+    }
+    bench.figures["stages"] = {one.name: measured[one.name] for one in stages() if one.name in measured}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -511,17 +525,9 @@ def main() -> None:
         def say(what: str, stage: Stage = stage, left: float = left) -> None:
             print(f"{time.strftime('%H:%M:%S')} about {left:.0f} min left · {stage.name}: {what}", flush=True)
 
-        bench = Bench(effort=QUICK if options.quick else Effort(), release=stage.release, figures=figures, say=say)
-        at = time.monotonic()
-        found = stage.run(bench)
-        figures["stages"][stage.name] = {
-            "release": stage.release,
-            "minutes": round((time.monotonic() - at) / 60, 1),
-            "machine": _machine(),
-            **(found if isinstance(found, dict) else {"rows": found}),
-        }
-        order = [one.name for one in stages()]
-        figures["stages"] = {name: figures["stages"][name] for name in order if name in figures["stages"]}
+        _measure(
+            stage, Bench(effort=QUICK if options.quick else Effort(), release=stage.release, figures=figures, say=say)
+        )
         print_table(figures["stages"][stage.name].get("rows", []))
         if not options.quick:
             FIGURES.write_text(json.dumps(figures, indent=1) + "\n")

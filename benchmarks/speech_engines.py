@@ -12,14 +12,13 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from candidates import CACHE, IMAGE
+from candidates import IMAGE, kept_packages
 from models import FOLDER, model
 from ratios import spread
 
@@ -31,12 +30,7 @@ START = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"
 
 def engine() -> Any:
     """The module, imported from a folder with this package alone."""
-    folder = CACHE / ENGINE
-    if not folder.is_dir():
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target"]
-        subprocess.run([*pip, f"{folder}.new", "--no-deps", ENGINE], check=True)
-        Path(f"{folder}.new").rename(folder)
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(kept_packages(ENGINE, ENGINE)))
     import ctranslate2
 
     return ctranslate2

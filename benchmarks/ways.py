@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
+from candidates import free_port
 from werkzeug.serving import make_server
 
 from extended_dlc.programs import copy_model as _mirror_copy
@@ -175,9 +176,7 @@ WAYS: dict[str, Callable[..., dict[str, str]]] = {
 
 def answer(world: World, work: Path, environment: dict[str, str]) -> None:
     """Start the server over `work/ml` and wait for an answer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         **os.environ,
         **{"SAGEMAKER_BASE_DIR": str(work / "ml"), "SAGEMAKER_BIND_TO_PORT": str(port), "HF_TASK": "text-generation"},
@@ -244,9 +243,7 @@ def world_of(gigabytes: float) -> Iterator[World]:
         make_model(root / "hub" / "acme" / "large", gigabytes)
         real = make_server("127.0.0.1", 0, hub.Hub(root / "hub"), threaded=True, request_handler=hub._Handler)
         threading.Thread(target=real.serve_forever, daemon=True).start()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         aws = subprocess.Popen(
             [Path(sys.executable).with_name("moto_server"), "-p", str(port)],
             stdout=subprocess.DEVNULL,
