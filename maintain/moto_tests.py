@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -24,6 +23,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from extended_dlc.rehearsal.processes import Servers
 
 LISTED = Path(__file__).with_name("moto_differences.json")
 CACHE = Path(__file__).parents[1] / ".cache" / "moto-tests"
@@ -72,6 +73,8 @@ import os
 import urllib.parse
 import urllib.request
 from pathlib import Path
+
+from extended_dlc.rehearsal.processes import Servers
 
 URL, OUTCOMES, BLOBS = {url!r}, Path({outcomes!r}), Path({blobs!r})
 
@@ -223,21 +226,16 @@ def fetch() -> Path:
 def run(moto: Path, only: str) -> dict[str, str | None]:
     """The tests that ran, with the failure of each that failed."""
     with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), _free_port()
-        state = f"--state={folder / 'state'}"
-        command = [sys.executable, "-m", "extended_dlc.rehearsal.embedded", state, f"--port={port}"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - own arguments
-            try:
-                json.loads(server.stdout.readline() if server.stdout else "")  # it listens now
-                return _outcomes(moto, folder, f"http://localhost:{port}", only)
-            finally:
-                server.terminate()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        folder = Path(name)
+        servers = Servers(folder / "state")
+        port = servers.port("aws")
+        url = f"http://localhost:{port}"
+        options = (f"--state={folder / 'state'}", f"--port={port}")
+        servers.start("aws", "extended_dlc.rehearsal.embedded", *options, ready=f"{url}/v2/")
+        try:
+            return _outcomes(moto, folder, url, only)
+        finally:
+            servers.stop()
 
 
 def _copy(moto: Path, folder: Path) -> None:
