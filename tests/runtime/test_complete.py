@@ -45,7 +45,6 @@ PLAIN = {
     "llama": [""],
     "llama-encoder": ["feature-extraction"],
 }
-NO_WORDS = r"has no tokenizer \(tokenizer\.json|not all files of its tokenizer .* is missing"
 BROKEN = {
     ("BertModel", "text-classification"): "classifier.bias, classifier.weight",
     ("BertForMaskedLM", "token-classification"): "lacks weights from which token-classification computes its answer",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -33,10 +32,6 @@ def image_bytes(size=(20, 10), form="PNG", mode="RGB", **options):
     file = io.BytesIO()
     image.new(mode, size).save(file, form, **options)
     return file.getvalue()
-
-
-def base64_of(data):
-    return base64.b64encode(data).decode()
 
 
 def bits(width, height):

@@ -24,7 +24,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from click.testing import CliRunner, Result
 
+from extended_dlc.cli import main
 from extended_dlc.rehearsal.engine import Engine
 
 ACCOUNT = "123456789012"
@@ -397,10 +399,9 @@ def events(aws: Aws, name: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def cdk_environment(aws: Aws, folder: Path) -> dict[str, str]:
-    """What the CDK CLI needs to meet the embedded AWS, and nothing of the machine's own AWS settings."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CDK_"))}
-    return kept | {
+def client_environment(aws: Aws) -> dict[str, str]:
+    """The variables with which AWS's clients use the embedded AWS, and no settings file of this machine."""
+    return {
         "AWS_ENDPOINT_URL": aws.url,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -409,6 +410,21 @@ def cdk_environment(aws: Aws, folder: Path) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+def command(aws: Aws, *arguments: str, given: bytes | None = None, **environment: str | None) -> Result:
+    """Run `extended-dlc` without this machine's AWS settings; None in `environment` removes a variable."""
+    without: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
+    runner = CliRunner(env={**without, **client_environment(aws), **environment})
+    return runner.invoke(main, arguments, input=given)
+
+
+def cdk_environment(aws: Aws, folder: Path) -> dict[str, str]:
+    """What the CDK CLI needs to meet the embedded AWS, and nothing of the machine's own AWS settings."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CDK_"))}
+    return kept | {
+        **client_environment(aws),
         "CDK_HOME": str(folder),
         "CDK_VALIDATION": "false",
         "CDK_DISABLE_CLI_TELEMETRY": "1",

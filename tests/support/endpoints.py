@@ -46,6 +46,26 @@ def endpoint(aws: Aws, name: str, **options: Any) -> dict[str, Any]:
     return settled(aws, name)
 
 
+def endpoint_of_components(aws: Aws, name: str) -> None:
+    """An endpoint that hosts inference components, without one yet."""
+    sagemaker = aws.client("sagemaker")
+    variant = {"VariantName": "AllTraffic", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName=name, ExecutionRoleArn=ROLE, ProductionVariants=[variant])
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    settled(aws, name)
+
+
+def component(aws: Aws, name: str, *, on: str, model: str) -> None:
+    """One copy of a model on such an endpoint."""
+    aws.client("sagemaker").create_inference_component(
+        InferenceComponentName=name,
+        EndpointName=on,
+        VariantName="AllTraffic",
+        Specification={"ModelName": model, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
+        RuntimeConfig={"CopyCount": 1},
+    )
+
+
 def settled(aws: Aws, name: str) -> dict[str, Any]:
     sagemaker = aws.client("sagemaker")
     wait_for(lambda: not sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"].endswith("ing"))

@@ -18,7 +18,6 @@ from PIL import Image
 from through_sagemaker import ThroughSageMaker
 
 CALLS = Calls("huggingface_hub")
-UNSIGNED = "the client signs nothing"
 HUB = {"Accept": "application/json;profile=hub"}
 
 

@@ -1072,7 +1072,6 @@ def alarm(**changed: Any) -> Json:
 
 ANY_METRIC = {"MetricName": NONE, "Namespace": NONE, "Statistic": NONE, "Period": NONE}
 QUERIES = [{"Id": "a", "Expression": "1"}]
-CRITERIA = {"PromQLCriteria": {"Query": "up == 0", "PendingPeriod": 60}}
 
 
 def counting(**more: Any) -> Json:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from extended_dlc.cli import main
 from extended_dlc.rehearsal.speech import tone_wav
-from tests.support.embedded import ACCOUNT, REGION, Aws
-from tests.support.endpoints import ROLE, configuration, endpoint, settled
+from tests.support.embedded import ACCOUNT, REGION, Aws, command
+from tests.support.endpoints import component, configuration, endpoint, endpoint_of_components, settled
 
 BUCKET = "asked"
 
@@ -29,22 +27,8 @@ def asked(aws: Aws) -> None:
     endpoint(aws, "asked-later", GREETING="hi", AsyncInferenceConfig={"OutputConfig": output})
 
 
-def environment(aws: Aws) -> dict[str, str | None]:
-    """The environment variables for the embedded AWS, without this machine's own settings."""
-    return {key: None for key in os.environ if key.startswith("AWS_")} | {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "EXTENDED_DLC_ASK_SECONDS": "0.2",
-    }
-
-
 def ask(aws: Aws, *arguments: str, given: bytes | None = None, **more: str | None) -> Result:
-    return CliRunner(env={**environment(aws), **more}).invoke(main, ["ask", *arguments], input=given)
+    return command(aws, "ask", *arguments, given=given, **{"EXTENDED_DLC_ASK_SECONDS": "0.2", **more})
 
 
 def answered(result: Result) -> str:
@@ -183,29 +167,14 @@ def test_an_answer_that_is_late_is_left_with_the_place_where_it_comes(aws: Aws) 
 # inference components
 
 
-def component(aws: Aws, name: str) -> None:
-    aws.client("sagemaker").create_inference_component(
-        InferenceComponentName=name,
-        EndpointName="asked-shared",
-        VariantName="AllTraffic",
-        Specification={"ModelName": "asked-now", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
-        RuntimeConfig={"CopyCount": 1},
-    )
-
-
 def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: Aws) -> None:
-    sagemaker = aws.client("sagemaker", parameter_validation=False)
-    variant = {"VariantName": "AllTraffic", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(
-        EndpointConfigName="asked-shared", ExecutionRoleArn=ROLE, ProductionVariants=[variant]
-    )
-    sagemaker.create_endpoint(EndpointName="asked-shared", EndpointConfigName="asked-shared")
-    settled(aws, "asked-shared")
+    endpoint_of_components(aws, "asked-shared")
     none = ask(aws, "asked-shared", "Hello")
     assert "'asked-shared' has neither a model nor a component yet" in none.stderr
-    component(aws, "asked-one")
+    copy = {"on": "asked-shared", "model": "asked-now"}
+    component(aws, "asked-one", **copy)
     assert answered(ask(aws, "asked-shared", "Hello")).startswith("hi"), "the only one needs no name"
-    component(aws, "asked-two")
+    component(aws, "asked-two", **copy)
     several = ask(aws, "asked-shared", "Hello")
     assert "has several components: say which with --component: 'asked-one', 'asked-two'" in several.stderr
     wrong = ask(aws, "asked-shared", "Hello", "--component", "asked-three")
@@ -213,7 +182,7 @@ def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: 
     assert {each.exit_code for each in (none, several, wrong)} == {1}
 
     def set_copies(copies: int) -> None:
-        sagemaker.update_inference_component_runtime_config(
+        aws.client("sagemaker").update_inference_component_runtime_config(
             InferenceComponentName="asked-two", DesiredRuntimeConfig={"CopyCount": copies}
         )
 
@@ -290,7 +259,7 @@ def test_who_may_not_look_asks_all_the_same_and_who_may_not_ask_is_told_the_righ
     allow("sagemaker:DescribeEndpoint")
     refused = ask(aws, "asked-now", "Hello", **keys)
     assert refused.exit_code == 1
-    assert f"the credentials lack the right sagemaker:InvokeEndpointWithResponseStream on {arn}" in refused.stderr
+    assert f"the credentials lack the permission sagemaker:InvokeEndpointWithResponseStream on {arn}" in refused.stderr
     assert "grant_invoke" in refused.stderr
 
 

@@ -13,7 +13,7 @@ from botocore.credentials import Credentials
 
 from extended_dlc.endpoint.bearer import make_token
 from tests.support.embedded import ACCOUNT, REGION, Answer, Aws
-from tests.support.endpoints import ROLE, endpoint
+from tests.support.endpoints import component, endpoint, endpoint_of_components
 
 # made by sagemaker.core.token_generator of sagemaker-core 2.27.0 with the key AKIDEXAMPLE and the secret of AWS's
 # examples, for us-west-2 and 300 s, at 2026-05-20T12:00:00Z
@@ -85,20 +85,8 @@ def test_the_containers_error_is_quoted_with_its_own_status(aws: Aws) -> None:
 
 
 def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> None:
-    sagemaker = aws.client("sagemaker", parameter_validation=False)
-    variant = {"VariantName": "All", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(
-        EndpointConfigName="talking-shared", ExecutionRoleArn=ROLE, ProductionVariants=[variant]
-    )
-    sagemaker.create_endpoint(EndpointName="talking-shared", EndpointConfigName="talking-shared")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="talking-shared", WaiterConfig={"Delay": 1})
-    sagemaker.create_inference_component(
-        InferenceComponentName="talker",
-        EndpointName="talking-shared",
-        VariantName="All",
-        Specification={"ModelName": "talking", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
-        RuntimeConfig={"CopyCount": 1},
-    )
+    endpoint_of_components(aws, "talking-shared")
+    component(aws, "talker", on="talking-shared", model="talking")
     template = "/endpoints/{}/inference-components/{}/openai/v1/chat/completions"
     answer = post(aws, template.format("talking-shared", "talker"), token())
     assert (answer.status, answer.body[:2]) == (200, b"hi")
@@ -109,13 +97,13 @@ def test_a_component_answers_at_its_own_address_and_by_no_header(aws: Aws) -> No
     answer = post(aws, CHAT, token(), X_Amzn_SageMaker_Inference_Component="talker")
     assert answer.status == 400
     assert "name the component in the path" in error(answer)["message"]
-    sagemaker.update_inference_component_runtime_config(
+    aws.client("sagemaker").update_inference_component_runtime_config(
         InferenceComponentName="talker", DesiredRuntimeConfig={"CopyCount": 0}
     )
     answer = post(aws, template.format("talking-shared", "talker"), token())
     assert (answer.status, error(answer)["code"]) == (400, "validation_error")
     assert error(answer)["message"].startswith("Inference Component has no capacity to process this request.")
-    sagemaker.delete_inference_component(InferenceComponentName="talker")
+    aws.client("sagemaker").delete_inference_component(InferenceComponentName="talker")
 
 
 def test_an_endpoint_that_does_not_serve_is_not_found(aws: Aws) -> None:

@@ -20,7 +20,7 @@ from extended_dlc import EcrImage, HubModel, HuggingFaceEndpoint
 from extended_dlc.options.proof import Proof
 from extended_dlc.programs.functions import proof
 from tests.support.embedded import ACCOUNT, OCI, REGION, Aws, Image, deploy, events, uri
-from tests.support.endpoints import ROLE, configuration, endpoint, image, settled
+from tests.support.endpoints import component, configuration, endpoint, endpoint_of_components, image
 from tests.support.registry import repository
 
 Json = dict[str, Any]
@@ -431,33 +431,20 @@ def test_without_the_check_the_same_update_succeeds_and_deletes_the_configuratio
 # inference components of an endpoint
 
 
-def component(aws: Aws, name: str, **environment: str) -> Json:
+def component_to_prove(aws: Aws, name: str, **environment: str) -> Json:
     """A component, in service or failed, on an endpoint without a model; returns the properties of its proof."""
-    sagemaker = aws.client("sagemaker")
     config = configuration(aws, name, **environment)
-    sagemaker.create_endpoint_config(
-        EndpointConfigName=f"{name}-shared",
-        ExecutionRoleArn=ROLE,
-        ProductionVariants=[{"VariantName": "AllTraffic", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}],
-    )
-    sagemaker.create_endpoint(EndpointName=f"{name}-shared", EndpointConfigName=f"{name}-shared")
-    settled(aws, f"{name}-shared")
-    sagemaker.create_inference_component(
-        InferenceComponentName=name,
-        EndpointName=f"{name}-shared",
-        VariantName="AllTraffic",
-        Specification={"ModelName": config, "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
-        RuntimeConfig={"CopyCount": 1},
-    )
+    endpoint_of_components(aws, f"{name}-shared")
+    component(aws, name, on=f"{name}-shared", model=config)
     return {**endpoint_proof(f"{name}-shared", expect="hi application/json"), "Component": name, "Model": config}
 
 
 def test_a_component_that_answers_is_proved_and_a_request_finds_it_by_its_name(aws: Aws, stack: str) -> None:
-    assert prove(stack, component(aws, "spoken", GREETING="hi"))
+    assert prove(stack, component_to_prove(aws, "spoken", GREETING="hi"))
 
 
 def test_a_component_that_answers_500_fails_with_its_words_and_its_own_last_lines(aws: Aws, stack: str) -> None:
-    properties = component(aws, "speechless") | endpoint_proof(
+    properties = component_to_prove(aws, "speechless") | endpoint_proof(
         "speechless-shared", request=b"error 500", content_type="text/plain"
     )
     logged(aws, "speechless", "out of luck", under="/aws/sagemaker/InferenceComponents")
@@ -470,7 +457,7 @@ def test_a_component_that_answers_500_fails_with_its_words_and_its_own_last_line
 
 
 def test_a_component_at_zero_is_asked_until_the_request_has_woken_a_copy(aws: Aws, stack: str) -> None:
-    properties = component(aws, "asleep", GREETING="hi")
+    properties = component_to_prove(aws, "asleep", GREETING="hi")
     sagemaker = aws.client("sagemaker")
     sagemaker.update_inference_component_runtime_config(
         InferenceComponentName="asleep", DesiredRuntimeConfig={"CopyCount": 0}
@@ -486,10 +473,10 @@ def test_a_component_at_zero_is_asked_until_the_request_has_woken_a_copy(aws: Aw
 
 
 def test_a_component_that_serves_another_model_or_none_fails(aws: Aws, stack: str) -> None:
-    properties = component(aws, "dumb", BEHAVIOUR="crash")
+    properties = component_to_prove(aws, "dumb", BEHAVIOUR="crash")
     with pytest.raises(proof.NotProven, match=r"dumb of dumb-shared is Failed: .*did not pass the ping"):
         prove(stack, properties)
-    other = component(aws, "elder", GREETING="hi")
+    other = component_to_prove(aws, "elder", GREETING="hi")
     with pytest.raises(proof.NotProven, match="elder of elder-shared serves elder and not younger: SageMaker has roll"):
         prove(stack, {**other, "Model": "younger"})
     with pytest.raises(proof.NotProven, match="serves NumberOfCpuCoresRequired None and not 2"):

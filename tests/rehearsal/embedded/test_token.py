@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,11 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 import boto3
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from extended_dlc.cli import main
-from tests.support.embedded import REGION, Answer, Aws
-from tests.support.endpoints import ROLE, endpoint
+from tests.support.embedded import Answer, Aws, command
+from tests.support.endpoints import component, endpoint, endpoint_of_components
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,19 +25,7 @@ def spoken(aws: Aws) -> None:
 
 
 def run(aws: Aws, *arguments: str, **environment: str | None) -> Result:
-    """Run the command without this machine's AWS settings."""
-    clean: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
-    clean |= {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    }
-    return CliRunner(env={**clean, **environment}).invoke(main, ["token", *arguments])
+    return command(aws, "token", *arguments, **environment)
 
 
 def ask(aws: Aws, base_url: str, token: str) -> Answer:
@@ -97,25 +83,9 @@ def test_the_address_is_that_of_the_regions_runtime(aws: Aws, region: str, host:
     assert f"/{region}/sagemaker/aws4_request" in unquote(base64.b64decode(token.rpartition("-")[2]).decode())
 
 
-def component(aws: Aws) -> None:
-    sagemaker = aws.client("sagemaker", parameter_validation=False)
-    variant = {"VariantName": "All", "InstanceType": "ml.m5.xlarge", "InitialInstanceCount": 1}
-    sagemaker.create_endpoint_config(
-        EndpointConfigName="told-shared", ExecutionRoleArn=ROLE, ProductionVariants=[variant]
-    )
-    sagemaker.create_endpoint(EndpointName="told-shared", EndpointConfigName="told-shared")
-    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="told-shared", WaiterConfig={"Delay": 1})
-    sagemaker.create_inference_component(
-        InferenceComponentName="speaker",
-        EndpointName="told-shared",
-        VariantName="All",
-        Specification={"ModelName": "spoken-to", "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 1024}},
-        RuntimeConfig={"CopyCount": 1},
-    )
-
-
 def test_a_component_has_an_address_of_its_own_below_its_endpoint(aws: Aws) -> None:
-    component(aws)
+    endpoint_of_components(aws, "told-shared")
+    component(aws, "speaker", on="told-shared", model="spoken-to")
     done = run(aws, "told-shared", "--component", "speaker")
     url, token = done.stdout.splitlines()
     assert url.endswith("/endpoints/told-shared/inference-components/speaker/openai/v1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
 from extended_dlc.training.machine import Plan, definition
-from tests.support.embedded import REGION, Aws, wait_for
+from tests.support.embedded import REGION, Aws, command, wait_for
 from tests.support.training import BUCKET, request, role
 
 
@@ -36,20 +35,7 @@ def on(instance_type: str) -> dict[str, Any]:
 
 
 def train(aws: Aws, *arguments: str) -> Result:
-    """Run the command without this machine's AWS settings."""
-    clean: dict[str, str | None] = {key: None for key in os.environ if key.startswith("AWS_")}
-    clean |= {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "EXTENDED_DLC_TRAIN_SECONDS": "0.2",
-    }
-    return CliRunner(env=clean).invoke(main, ["train", *arguments])
+    return command(aws, "train", *arguments, EXTENDED_DLC_TRAIN_SECONDS="0.2")
 
 
 def test_a_run_is_followed_to_its_artefact_with_log_and_metrics(training: Aws) -> None:
