@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+import boto3  # noqa: E402
 from aws_cdk import App, Environment, Stack  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
 
@@ -39,7 +40,13 @@ def moto() -> Iterator[str]:
     server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    url = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    # moto loads a service at its first request; beside other processes that takes longer than the doctor waits (4 s)
+    calls = {"sts": "get_caller_identity", "ssm": "describe_parameters", "ecr": "describe_repositories"}
+    for service, operation in calls.items():
+        getattr(boto3.client(service, region_name="us-east-1", endpoint_url=url, **keys), operation)()
+    yield url
     server.stop()
 
 

@@ -49,7 +49,7 @@ def test_without_a_network_nothing_is_wrong_and_all_is_over_soon(
         assert len(asked) == 6
         begun = time.monotonic()
         findings = dict(examine(target(tmp_path, mirrored()), asked))
-        assert time.monotonic() - begun < 9
+        assert time.monotonic() - begun < 20  # one after the other they would take 24 s
     for finding in findings.values():
         assert_unknown(finding, "AWS cannot be reached|no answer within")
 
@@ -64,9 +64,9 @@ def test_a_check_that_hangs_or_breaks_is_unknown_and_the_others_are_shown(tmp_pa
         Check("fine", lambda target: Ok("yes")),
     )
     begun = time.monotonic()
-    findings = dict(examine(target(tmp_path), checks, seconds=0.3))
-    assert time.monotonic() - begun < 2
-    assert_unknown(findings["hangs"], r"no answer within 0\.3 s")
+    findings = dict(examine(target(tmp_path), checks, seconds=1))
+    assert time.monotonic() - begun < 15  # the check that hangs takes 20 s
+    assert_unknown(findings["hangs"], r"no answer within 1 s")
     assert_unknown(findings["breaks"], "the check itself failed: KeyError")
     assert_ok(findings["fine"], "yes")
 
