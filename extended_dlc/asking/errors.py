@@ -76,7 +76,7 @@ def denied(message: str) -> AskError:
         return AskError(f"AWS denies access ({message})", "ask with credentials that may invoke the endpoint")
     action, resource = found[1], found[2] or "*"
     return AskError(
-        f"the credentials lack the right {action} on {resource}",
+        f"the credentials lack the permission {action} on {resource}",
         "add it to their policy (endpoint.grant_invoke(role) in the stack does)"
         + ("; --no-stream needs sagemaker:InvokeEndpoint alone" if action.endswith("WithResponseStream") else ""),
     )

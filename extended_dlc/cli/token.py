@@ -39,11 +39,13 @@ def token(
     as_json: bool,
     export: bool,
 ) -> None:
-    """Print the base URL and a short-lived token with which clients of OpenAI ask ENDPOINT.
+    """Print the base URL and a short-lived token with which OpenAI clients ask ENDPOINT.
 
-    Chat completions only: SageMaker has no other of OpenAI's routes. The token is made on this machine from your AWS
-    credentials and has all their rights, so sign with a role that has little more than sagemaker:CallWithBearerToken
-    and sagemaker:InvokeEndpoint. With --export: eval "$(extended-dlc token ENDPOINT --export)".
+    Chat completions only: SageMaker has none of OpenAI's other routes. The token is made on this machine from your AWS
+    credentials and has all their permissions, so sign with a role that has little more than
+    sagemaker:CallWithBearerToken and sagemaker:InvokeEndpoint.
+
+    With --export: eval "$(extended-dlc token ENDPOINT --export)".
     """
     if as_json and export:
         raise click.UsageError("--json and --export are two forms of the same: leave one out")
@@ -106,7 +108,7 @@ def _check(session: Any, endpoint: str, component: str | None) -> None:
         raise click.ClickException(f"SageMaker cannot be asked for the endpoint: {error}") from None
     if "AsyncInferenceConfig" in found:
         raise click.ClickException(
-            f"the endpoint '{endpoint}' is asynchronous, and no client of OpenAI can ask it: send requests to it with "
+            f"the endpoint '{endpoint}' is asynchronous, and no OpenAI client can ask it: send requests to it with "
             "aws sagemaker-runtime invoke-endpoint-async"
         )
     if part is not None and part["EndpointName"] != endpoint:

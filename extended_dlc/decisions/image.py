@@ -241,7 +241,7 @@ def _family_of_models(asked: ImageAsked, parts: Sequence[Part], region: str | No
         part, reason = others[0]
         finder.note(
             "family",
-            f"{why}; but one image serves all, and {part.words} {reason}: the native server it is. Deploy the two "
+            f"{why}; but one image serves all, and {part.words} {reason}: the native server is taken. Deploy the two "
             'with images of their own, or say family="inference"',
             setting="family",
         )
@@ -252,7 +252,7 @@ def _family_of_models(asked: ImageAsked, parts: Sequence[Part], region: str | No
     except ValueError as error:
         finder.note(
             "family",
-            f"{why}; but transformers {asked.transformers} {error}: the native server it is",
+            f"{why}; but transformers {asked.transformers} {error}: the native server is taken",
             setting="family",
         )
         return "inference"

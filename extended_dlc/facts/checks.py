@@ -41,8 +41,8 @@ def check_commit(text: str) -> None:
     """Refuse a revision that is not a commit: only a commit always has the same files."""
     if not re.fullmatch(r"[0-9a-f]{40}", text):
         raise ValueError(
-            "is no commit, and a copy of what can move would not say what it holds: take the commit's 40 digits from "
-            "the model's page"
+            "is not a commit, and the files of a tag or a branch can change after the copy: take the commit's 40 "
+            "digits from the model's page"
         )
 
 

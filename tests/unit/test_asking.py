@@ -156,7 +156,7 @@ def test_an_error_is_what_was_said_and_what_to_do() -> None:
     arn = "arn:aws:sagemaker:eu-west-1:1:endpoint/e"
     words = f"User: arn:aws:iam::1:user/u is not authorized to perform: sagemaker:InvokeEndpoint on resource: {arn} b"
     assert str(refusal("AccessDeniedException", words)).startswith(
-        f"the credentials lack the right sagemaker:InvokeEndpoint on {arn}: add it to their policy"
+        f"the credentials lack the permission sagemaker:InvokeEndpoint on {arn}: add it to their policy"
     )
     assert "log in again" in str(refusal("ExpiredTokenException", "The security token has expired"))
     assert "(ValidationError): odd" in str(refusal("ValidationError", "odd"))

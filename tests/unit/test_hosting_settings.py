@@ -250,7 +250,7 @@ def test_a_placement_in_the_settings_that_cannot_be_is_named(hosting: Json, mess
         (
             {"a": {"memory_mb": 512, "model": "x/y", "weights": {"kind": "mirrored"}}},
             ".hosting.components.a",
-            ".revision (None): is no commit",
+            ".revision (None): is not a commit",
         ),
         ({"a": {"memory_mb": 512, "task": "summarization"}}, ".hosting.components.a", ".task: is said of a model"),
         ({"a": {"memory_mb": 99999}}, ".hosting.components.a.memory_mb", " (99999): is more than ml.m5.2xlarge has"),

@@ -228,7 +228,7 @@ def test_a_project_that_was_given_copies(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"revision": "main"}, r"'revision' \(main\) is no commit, and a copy of what can move"),
+        ({"revision": "main"}, r"'revision' \(main\) is not a commit, and the files of a tag"),
         ({"model": "a b"}, r"'model' \(a b\) is not a Hub model id"),
         ({"timeout": Duration.hours(9)}, r"'timeout' \(32400 s\) must be from 10 minutes to 8 hours"),
         ({"token": "hf_abcdefghijklmnop"}, r"'token' is a text"),

@@ -302,7 +302,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ),
         (
             {"weights": {"kind": "mirrored"}, "revision": None},
-            "endpoints.model.revision (None): is no commit",
+            "endpoints.model.revision (None): is not a commit",
         ),
         ({"weights": {"token_secrt": "x"}}, "endpoints.model.weights.token_secrt: is not a setting; did you mean"),
         ({"weights": {"kind": "s3", "bucket": "b"}}, "endpoints.model.weights.key: field required"),

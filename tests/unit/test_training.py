@@ -12,6 +12,7 @@ import pytest
 from aws_cdk import App, Environment, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_secretsmanager as secretsmanager
@@ -236,6 +237,25 @@ def test_the_state_machine_starts_jobs_of_this_name_alone(stack: Stack, code: Tr
     assert "cloudformation:UpdateStack" not in rights
     assert "lambda:InvokeFunction" not in rights
     assert Template.from_stack(stack).find_resources("AWS::Lambda::Function") == {}
+
+
+def test_who_may_start_runs_may_follow_and_stop_those_of_this_state_machine_alone(
+    stack: Stack, code: TrainingCode
+) -> None:
+    role = iam.Role(stack, "Operator", assumed_by=iam.ServicePrincipal("ec2.amazonaws.com"))
+    job_in(stack, code).grant_start(role)
+    (policy,) = (
+        Template.from_stack(stack)
+        .find_resources(
+            "AWS::IAM::Policy", {"Properties": {"Roles": [{"Ref": stack.get_logical_id(role.node.default_child)}]}}
+        )
+        .values()
+    )
+    followed, started = policy["Properties"]["PolicyDocument"]["Statement"]
+    assert followed["Action"] == ["states:DescribeExecution", "states:GetExecutionHistory", "states:StopExecution"]
+    assert json.dumps(followed["Resource"]).count("execution:") == 1
+    assert started["Action"] == "states:StartExecution"
+    assert "Train" in started["Resource"]["Ref"]
 
 
 def test_the_token_of_a_gated_base_is_a_secret_that_the_container_reads(stack: Stack, code: TrainingCode) -> None:

@@ -123,7 +123,7 @@ def test_the_native_server_stays_where_no_vllm_image_carries_the_release(stack: 
         stack, image=image, model=HubModel("bigscience/bloom"), hosting=RealTime(instance_type="ml.p4de.24xlarge")
     )
     assert not endpoint.speaks_openai
-    Annotations.from_stack(stack).has_warning("/Test/Image", Match.string_like_regexp("the native server it is"))
+    Annotations.from_stack(stack).has_warning("/Test/Image", Match.string_like_regexp("the native server is taken"))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -22,8 +22,7 @@ LEAST_OF_AN_ELEMENT = 64
 """Multiplications that an element of a result counts as at least: to write it, and to get the memory for it."""
 
 LARGE = 1 << 18
-"""Elements of a tensor from which on the work on it is watched: each operation on it takes ten times as long as
-watching it, which is 2 us."""
+"""Smallest number of elements of a tensor whose operations are watched: to watch one takes 2 us, a tenth of it."""
 
 
 def is_large(arguments: Sequence[Any], options: Mapping[str, Any], tensor: type) -> bool:
