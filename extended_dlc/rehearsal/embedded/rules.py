@@ -2,10 +2,10 @@
 
 The rows of SageMaker are here, those of what a request names elsewhere in `rules_existing.py`, those of the services
 around SageMaker in `rules_around.py` and `rules_services.py`, and those of the form of policies, expressions and
-templates in `rules_forms.py`. A row has a name, its operations,
-what it refuses as a phrase for `docs/fidelity.md`, the source, and a check that returns AWS's error message or None.
-Where no source has AWS's message, it is this project's, and the row says so with `own_words`.
-`tests/rehearsal/embedded/test_rules.py` has two requests for each row: one is refused, one is not.
+templates in `rules_forms.py`. A row has a name, its operations, what it refuses as a phrase for `docs/fidelity.md`, the
+source, and a check that returns AWS's error message or None. Where no source has AWS's message, it is this project's,
+and the row says so with `own_words`. `tests/rehearsal/embedded/rule_cases.py` has two requests for each row: one is
+refused, one is not.
 """
 
 from __future__ import annotations
