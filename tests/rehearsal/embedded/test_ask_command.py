@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import time
 from pathlib import Path
 
@@ -167,7 +166,9 @@ def test_an_answer_that_is_late_is_left_with_the_place_where_it_comes(aws: Aws) 
 # inference components
 
 
-def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: Aws) -> None:
+def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endpoint_of_components(aws, "asked-shared")
     none = ask(aws, "asked-shared", "Hello")
     assert "'asked-shared' has neither a model nor a component yet" in none.stderr
@@ -189,13 +190,17 @@ def test_components_are_asked_by_name_and_a_copy_that_sleeps_is_waited_for(aws: 
     set_copies(0)
     asleep = ask(aws, "asked-shared", "Hello", "--component", "asked-two", "--timeout", "1")
     assert "there was no copy to answer within 1 s (Inference Component has no capacity" in asleep.stderr
-    wake = threading.Timer(5, set_copies, [1])  # longer than the command takes to send its first request
-    wake.start()
-    began = time.monotonic()
+    sleep = time.sleep
+
+    def wakes(seconds: float) -> None:
+        """The command waits between two requests: the first one has found no copy."""
+        monkeypatch.setattr(time, "sleep", sleep)
+        set_copies(1)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", wakes)
     done = ask(aws, "asked-shared", "Hello", "--component", "asked-two")
-    wake.join()
     assert answered(done).startswith("hi application/json")
-    assert time.monotonic() - began > 1
     assert done.stderr.startswith("waiting for a copy of asked-two to wake up (")
     assert "of waiting for a copy" in done.stderr
 

@@ -143,7 +143,7 @@ def test_an_asynchronous_endpoint_gets_none(aws: Aws) -> None:
     endpoint(aws, "spoken-later", AsyncInferenceConfig=config)
     done = run(aws, "spoken-later")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert "is asynchronous, and no client of OpenAI can ask it" in done.stderr
+    assert "is asynchronous, and no OpenAI client can ask it" in done.stderr
 
 
 def test_the_token_goes_nowhere_but_to_standard_output(
