@@ -241,6 +241,15 @@ def _settings(options: Options) -> Any:
     return found.settings
 
 
+def _local_channels(options: Options) -> dict[str, Path]:
+    """The folders of this machine that stand for channels."""
+    channels = {key: Path(folder) for key, folder in _pairs("--channel", options.channel).items()}
+    for key, folder in channels.items():
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
+    return channels
+
+
 def _train_locally(options: Options) -> int:
     from extended_dlc.app.training import base_of
     from extended_dlc.decisions.script import check_hyperparameters
@@ -249,10 +258,7 @@ def _train_locally(options: Options) -> int:
 
     name, settings = options.name, _settings(options)
     section = settings.training[name]
-    channels = {key: Path(folder) for key, folder in _pairs("--channel", options.channel).items()}
-    for key, folder in channels.items():
-        if not folder.is_dir() or not any(folder.iterdir()):
-            raise click.ClickException(f"'--channel' ({key}={folder}) is no folder with files: correct the path")
+    channels = _local_channels(options)
     base = base_of(section, settings.endpoints)
     kind = base.weights.kind if base is not None else None
     wanted = {*section.channels, *([MODEL_CHANNEL] if kind == "s3" else [])}

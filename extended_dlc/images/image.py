@@ -101,14 +101,8 @@ class ExtendedDlc(Construct):
         """
         super().__init__(scope, construct_id)
         check_own_image(self)
-        for option, value in {
-            "transformers": transformers,
-            "base": base,
-            "base_region": base_region,
-            "model_types": model_types,
-            "rebuild": rebuild,
-        }.items():
-            require_known(option, value, "the image is built before CloudFormation is asked")
+        _require_known(transformers=transformers, base=base, base_region=base_region, rebuild=rebuild)
+        _require_known(model_types=model_types)
         self.transformers = transformers
         self._asked = ImageAsked(
             kind="extended",
@@ -210,6 +204,11 @@ class ExtendedDlc(Construct):
             logs_requests=decided.is_native,
             family=decided.family,
         )
+
+
+def _require_known(**options: object) -> None:
+    for option, value in options.items():
+        require_known(option, value, "the image is built before CloudFormation is asked")
 
 
 def _repository(

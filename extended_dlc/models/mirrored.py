@@ -91,12 +91,12 @@ class MirroredModel(Construct):
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code
-        seconds = _seconds_of(timeout or Duration.hours(6))
+        seconds = _seconds_of(timeout)
         known = not Token.is_unresolved(self.model_id)
         self.model_type: str | None = model_type or (known_model_type(self.model_id) if known else None)
         self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
         """The licence of the model, where it is known."""
-        self._annotate(self.licence)
+        self._annotate()
         self._bucket = bucket or s3.Bucket.from_bucket_name(
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )
@@ -153,21 +153,21 @@ class MirroredModel(Construct):
             lambda _: check_copy(gated=gated, token=token is not None, kept="S3Model" if is_model else "S3Data"),
         )
 
-    def _annotate(self, licence: str | None) -> None:
+    def _annotate(self) -> None:
         if (region := target_of(self).region).startswith("cn-"):
             Annotations.of(self).add_warning_v2(
                 "extended-dlc:hub-in-china",
                 f"huggingface.co is out of reach in {region} as a rule, and the copy of '{self.model_id}' reads "
                 "it: upload the files to S3 where they are in reach, and name them with S3Model(bucket, 'prefix/')",
             )
-        if licence is not None:
+        if self.licence is not None:
             Annotations.of(self).add_info_v2(
-                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {licence}"
+                "extended-dlc:licence", f"model '{self.model_id}' is under the licence {self.licence}"
             )
 
 
-def _seconds_of(timeout: Duration) -> int:
-    seconds = int(timeout.to_seconds())
+def _seconds_of(timeout: Duration | None) -> int:
+    seconds = int((timeout or Duration.hours(6)).to_seconds())
     if not 600 <= seconds <= LONGEST_SECONDS:
         raise ValueError(
             f"'timeout' ({seconds} s) must be from 10 minutes to 8 hours, CodeBuild's limit: a copy that needs "

@@ -134,11 +134,6 @@ def _deployment(plan: Plan) -> dict[str, State]:
 
 def _gate(plan: Plan, after: str) -> dict[str, State]:
     """The evaluation and its judgement; the live model is evaluated only after the bound accepts the new one."""
-    judged = {"accepted.$": "$.Payload.accepted", "value.$": "$.Payload.value", "refused.$": "$.Payload.refused"}
-
-    def output(job: str) -> str:
-        return f"States.Format('{plan.evaluations_uri}{{}}/output/', $.{job}.name)"
-
     states = _jobs(
         plan,
         "Evaluate",
@@ -150,16 +145,29 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
     )
     states["Judge"] = _call(
         plan,
-        {"do": "judge", "Gate": plan.gate, "Output.$": output("evaluation")},
+        {"do": "judge", "Gate": plan.gate, "Output.$": _output_of(plan, "evaluation")},
         result="$.judged",
         after="IsAccepted",
-        keep=judged,
+        keep=_JUDGED,
     )
     next_step = "HasLive" if plan.beside_live else after
     states["IsAccepted"] = _unless_refused("$.judged.refused", next_step, "Refused")
     states["Refused"] = {"Type": "Fail", "Error": "GateRefused", "CausePath": "$.judged.refused"}
-    if not plan.beside_live:
-        return states
+    return states | _beside_live(plan, after) if plan.beside_live else states
+
+
+_JUDGED = {"accepted.$": "$.Payload.accepted", "value.$": "$.Payload.value", "refused.$": "$.Payload.refused"}
+"""What the function that judges returns."""
+
+
+def _output_of(plan: Plan, job: str) -> str:
+    """The S3 location of an evaluation's output, as an intrinsic function of Step Functions."""
+    return f"States.Format('{plan.evaluations_uri}{{}}/output/', $.{job}.name)"
+
+
+def _beside_live(plan: Plan, after: str) -> dict[str, State]:
+    """The evaluation of the live model, and the judgement of the new one beside it."""
+    states: dict[str, State] = {}
     states["HasLive"] = {
         "Type": "Choice",
         "Comment": "An artefact that was given is judged by the bound alone: to go back is to take a model that was "
@@ -185,12 +193,12 @@ def _gate(plan: Plan, after: str) -> dict[str, State]:
         {
             "do": "judge",
             "Gate": plan.gate,
-            "Output.$": output("evaluation"),
-            "BesideOutput.$": output("live"),
+            "Output.$": _output_of(plan, "evaluation"),
+            "BesideOutput.$": _output_of(plan, "live"),
         },
         result="$.judged",
         after="IsAsGood",
-        keep=judged,
+        keep=_JUDGED,
     )
     states["IsAsGood"] = _unless_refused("$.judged.refused", after, "Refused")
     return states
