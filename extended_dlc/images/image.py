@@ -45,6 +45,10 @@ class ExtendedDlc(Construct):
     it. One image serves any number of endpoints, or of training jobs.
     """
 
+    _built: CloudBuilt | None = None
+    _decided: ImageDecision | None = None
+    _published: PublishedImage | None = None
+
     def __init__(
         self,
         scope: Construct,
@@ -118,15 +122,12 @@ class ExtendedDlc(Construct):
         )
         self._lock = read_lock(lock, transformers) if lock is not None else None
         self._build: Build = build or LocalBuild()
-        self._built: CloudBuilt | None = None
-        self._decided: ImageDecision | None = None
         self._unasked: dict[str, Any] = {
             **{"lock": lock, "build": build},
             **{"removal_policy": removal_policy, "immutable_tags": immutable_tags},
         }
         """The options that are not in `asked`, for the same image in another region or account."""
         self._copies_once = immutable_tags or repository is not None
-        self._published: PublishedImage | None = None
         decision = decide(self._asked, [], region=region_of(self))
         refuse(decision)
         self.repository: ecr.IRepository = _repository(self, repository, removal_policy, immutable_tags=immutable_tags)

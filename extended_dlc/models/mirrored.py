@@ -91,7 +91,6 @@ class MirroredModel(Construct):
         within("parameters", parameters, 1, None, "leave it out where it is not known")
         self.parameters = parameters
         self.trust_remote_code = trust_remote_code
-        seconds = _seconds_of(timeout)
         known = not Token.is_unresolved(self.model_id)
         self.model_type: str | None = model_type or (known_model_type(self.model_id) if known else None)
         self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
@@ -113,7 +112,7 @@ class MirroredModel(Construct):
             makes_bucket=bucket is None,
             prefix=self._prefix,
             project=self.project,
-            seconds=seconds,
+            seconds=_seconds_of(timeout),
         )
         self._ready = copy_to_s3(self, copy)
 
