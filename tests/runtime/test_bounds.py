@@ -197,6 +197,13 @@ def test_a_call_is_read_whatever_the_schema_of_its_tool(schema):
     assert json.loads(call.arguments) == {"a": 1}
 
 
+def test_a_child_ends_once_nobody_waits_for_it():
+    began = time.monotonic()
+    with pytest.raises(ending.EndedError), ending.running(lambda: time.monotonic() > began + 0.2):
+        children.run(["/bin/sleep", "30"], seconds=30, output=lambda _: None)
+    assert time.monotonic() - began < 10
+
+
 def test_a_child_reads_its_input_where_nothing_can_be_written(monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import IO
 
+from .ending import check
+
 log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2 * 1024**3
@@ -27,6 +29,9 @@ FILE_BYTES = 100 * 1024**2
 
 OPEN_FILES = 64
 """Most files that a child may have open."""
+
+_CHECK_SECONDS = 0.5
+"""How often to look whether anybody still waits for what a child makes."""
 
 NOBODY = 65534
 """The id of the user and group nobody, in every Linux distribution."""
@@ -77,7 +82,8 @@ def run(
     """Run a program; return its exit code and standard error.
 
     `output` receives standard output in pieces and may raise to end the run. Raises `TimeoutError` after `seconds`,
-    and `MemoryError` where the system cannot start a process. `cpu_seconds` is by default the same.
+    `EndedError` soon after nobody waits for the result any longer, and `MemoryError` where the system cannot start a
+    process. `cpu_seconds` is by default the same.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments that no request chooses
@@ -116,7 +122,8 @@ def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadl
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            for key, _ in selector.select(left):
+            check()
+            for key, _ in selector.select(min(left, _CHECK_SECONDS)):
                 piece = os.read(key.fd, 1 << 20)
                 if not piece:
                     selector.unregister(key.fileobj)
