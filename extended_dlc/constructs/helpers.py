@@ -6,10 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import jsii
 from aws_cdk import Aws, IStackSynthesizer, Stack
 from constructs import Construct
+
+from extended_dlc.options._values import OptionError, is_token
 
 
 def docker_folder(family: str) -> Path:
@@ -49,6 +52,15 @@ def _target_of(stack: Stack) -> DeploymentTarget:
 def target_of(scope: Construct) -> DeploymentTarget:
     """The stack, region and account that a construct is deployed to."""
     return _target_of(_stack_of(scope))
+
+
+def require_same(part: Literal["account", "region"], option: str, given: object, scope: Construct, rule: str) -> None:
+    """Refuse a resource that is known to be in another account or region than a construct; the rule has the way out."""
+    its = getattr(getattr(given, "env", None), part, None)
+    here = target_of(scope).account if part == "account" else target_of(scope).region
+    if its is None or is_token(its) or is_token(here) or its == here:
+        return
+    raise OptionError(option, f"in {its}", f"is in another {part} than its user, {here}: {rule}")
 
 
 _bound: dict[str, Stack] = {}

@@ -11,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc.options._values import is_token
 from extended_dlc.options.network import Network
 
 if TYPE_CHECKING:
@@ -115,6 +116,11 @@ def _new_group(scope: Construct, vpc: ec2.IVpc) -> ec2.ISecurityGroup:
     return ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
 
 
+def _names(subnets: list[str]) -> list[str]:
+    """The subnets by their names; any, where an imported VPC has them as one list that CloudFormation knows."""
+    return ["*"] if is_token(subnets) else subnets
+
+
 def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], groups: list[str]) -> None:
     """Allow what SageMaker does with the role to connect a container (developer guide, roles, CreateModel API)."""
     stack = Stack.of(scope)
@@ -128,7 +134,7 @@ def _grant_interfaces(scope: Construct, role: iam.IRole, *, subnets: list[str], 
             actions=["ec2:CreateNetworkInterface"],
             resources=[
                 interfaces,
-                *(arn("subnet", each) for each in subnets),
+                *(arn("subnet", each) for each in _names(subnets)),
                 *(arn("security-group", each) for each in groups),
             ],
         )

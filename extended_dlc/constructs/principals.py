@@ -10,7 +10,7 @@ from aws_cdk import CfnResource
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from extended_dlc.constructs.helpers import target_of
+from extended_dlc.constructs.helpers import require_same, target_of
 
 CONTEXT = "extended-dlc:source-conditions"
 """CDK context key: the value `false` leaves out all of these conditions."""
@@ -30,6 +30,12 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
     """
     conditions = {"ArnLike": {"aws:SourceArn": target_of(scope).arn("sagemaker", "*")}} if are_wanted(scope) else None
     return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=conditions)
+
+
+def require_own_role(scope: Construct, role: iam.IRole | None) -> None:
+    """Refuse a role of another account: SageMaker takes none ("Cross-account pass role is not allowed")."""
+    rule = "SageMaker takes none from there, so make a role beside it, and let that one assume the other"
+    require_same("account", "role", role, scope, rule)
 
 
 def container_role(scope: Construct, name: str, *, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.network import Placement, place_in
 from extended_dlc.constructs.platform_rules import check_models, settle
-from extended_dlc.constructs.principals import container_role
+from extended_dlc.constructs.principals import container_role, require_own_role
 from extended_dlc.endpoint.capture import data_capture_config
 from extended_dlc.endpoint.config import queue
 from extended_dlc.endpoint.deploy import (
@@ -151,6 +151,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.decision, *_ = decision.endpoints
         check_models(self, self.decision)
         self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
+        require_own_role(self, options.role)
         self.role: iam.IRole = options.role or container_role(
             self, self.endpoint_name, path=options.role_path, boundary=options.permissions_boundary
         )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aws_cdk import Aws, CfnMapping, Stack
+from aws_cdk import Aws, CfnMapping, Stack, Stage
 from constructs import Construct
 
-from extended_dlc.constructs.helpers import any_partition, target_of
+from extended_dlc.constructs.helpers import any_partition, require_same, target_of
 from extended_dlc.facts.catalog import registry_accounts
 from extended_dlc.images.registry_login import ecr_registries
-from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options._values import is_token
 
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
-    """Whether an image is in the account and region of an endpoint; tokens count as equal."""
+    """Whether an image is in the account, region and CDK stage of an endpoint; tokens count as equal."""
+    if Stage.of(image) is not Stage.of(endpoint):
+        return False
     of_image, of_endpoint = target_of(image), target_of(endpoint)
     pairs = ((of_image.region, of_endpoint.region), (of_image.account, of_endpoint.account))
     return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
@@ -22,15 +24,8 @@ def is_within_reach(image: Construct, endpoint: Construct) -> bool:
 
 def check_region_of(repository: object, endpoint: Construct) -> None:
     """Refuse a repository of another region (SageMaker API, ContainerDefinition, `Image`)."""
-    region, its = target_of(endpoint).region, getattr(getattr(repository, "env", None), "region", None)
-    if its is None or is_token(its) or is_token(region) or its == region:
-        return
-    raise OptionError(
-        "image",
-        f"EcrImage in {its}",
-        f"is in another region than the endpoint, {region}, where SageMaker does not pull it from: have ECR replicate "
-        "the repository there, and name that one",
-    )
+    rule = "SageMaker does not pull it from there, so have ECR replicate the repository, and name the replica"
+    require_same("region", "image", repository, endpoint, rule)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct, IDependable
 
 from extended_dlc.constructs.archive import Uploaded, upload_archive
-from extended_dlc.constructs.helpers import any_partition
+from extended_dlc.constructs.helpers import any_partition, require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.named_models import known_licence, known_model_type
@@ -223,6 +223,7 @@ class S3Model:
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive or the prefix; `role` may read nothing else of the bucket."""
+        require_same("region", "bucket", self._bucket, scope, "copy the files to a bucket there, and name that one")
         make_data = archive_for if self.source == "archive" else prefix_for
         data = make_data(role, Uploaded(bucket=self._bucket.bucket_name, key=self._key), self._bucket.encryption_key)
         return PlacedModel(environment=self._environment, data=data)

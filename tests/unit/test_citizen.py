@@ -19,6 +19,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk.assertions import Template
 
@@ -37,6 +38,7 @@ from extended_dlc import (
     Network,
     OfficeHours,
     RealTime,
+    S3Model,
     StockDlc,
     TrainingInstances,
     VllmServing,
@@ -321,13 +323,60 @@ def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
     for image, message in (
         (StockDlc(region="us-east-1"), r"'region' \(us-east-1\) is in another region than the endpoint, eu-west-1"),
         (StockDlc(base=base), r"'base' \(763104351884\.dkr.*\) is in another region than the endpoint, eu-west-1"),
-        (EcrImage(repository, "1"), r"'image' \(EcrImage in us-east-1\) is in another region .* have ECR replicate"),
+        (EcrImage(repository, "1"), r"'image' \(in us-east-1\) is in another region .* have ECR replicate"),
     ):
         with pytest.raises(ValueError, match=message):
             HuggingFaceEndpoint(stack, "Wrong", model="gpt2", image=image)
         stack.node.try_remove_child("Wrong")
     with pytest.raises(ValueError, match=r"'immutable_tags' is for the new repository"):
         ExtendedDlc(stack, "Image", transformers="5.24.0", repository=repository, immutable_tags=True)
+
+
+def test_what_sagemaker_does_not_take_from_another_account_or_region_is_refused() -> None:
+    stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(account="111111111111", region="eu-west-1"))
+    foreign = iam.Role.from_role_arn(stack, "Foreign", "arn:aws:iam::222222222222:role/speech")
+    with pytest.raises(
+        ValueError, match=r"'role' \(in 222222222222\) is in another account than its user, 1{12}"
+    ):
+        HuggingFaceEndpoint(stack, "OfRole", model="gpt2", image=StockDlc(), role=foreign)
+    far = s3.Bucket.from_bucket_attributes(stack, "Far", bucket_name="far-bucket", region="us-east-1")
+    with pytest.raises(
+        ValueError, match=r"'bucket' \(in us-east-1\) is in another region than its user"
+    ):
+        HuggingFaceEndpoint(stack, "OfBucket", model=S3Model(far, "weights/"), image=StockDlc())
+
+
+def test_an_image_of_another_stage_is_published_in_the_endpoints_stack() -> None:
+    app, env = cdk.App(), cdk.Environment(account="111111111111", region="us-east-1")
+    shared = cdk.Stack(cdk.Stage(app, "Shared", env=env), "Images")
+    image = ExtendedDlc(shared, "Image", transformers="5.24.0", accelerator="cpu")
+    serving = cdk.Stack(cdk.Stage(app, "Production", env=env), "Serving")
+    HuggingFaceEndpoint(serving, "Speech", model="openai/whisper-base", image=image)
+    app.synth()
+    Template.from_stack(serving).resource_count_is("AWS::ECR::Repository", 1)
+
+
+def test_the_subnets_of_an_imported_vpc_may_be_one_list_of_cloudformations(stack: cdk.Stack) -> None:
+    vpc = ec2.Vpc.from_vpc_attributes(
+        stack,
+        "Imported",
+        vpc_id=cdk.Fn.import_value("Vpc"),
+        availability_zones=["us-east-1a", "us-east-1b"],
+        private_subnet_ids=cdk.Fn.split(",", cdk.Fn.import_value("Subnets"), 2),
+    )
+    whole = ec2.Vpc.from_vpc_attributes(
+        stack,
+        "Whole",
+        vpc_id=cdk.Fn.import_value("Vpc"),
+        availability_zones=cdk.Fn.get_azs(),
+        private_subnet_ids=cdk.Token.as_list(cdk.Fn.split(",", cdk.Fn.import_value("Subnets"))),
+    )
+    for name, given in {"Counted": vpc, "OneList": whole}.items():
+        HuggingFaceEndpoint(stack, name, model="gpt2", image=StockDlc(), network=Network(vpc=given))
+    models = of_type(Template.from_stack(stack).to_json(), "AWS::SageMaker::Model")
+    subnets = {name[:7]: each["VpcConfig"]["Subnets"] for name, each in models.items()}
+    assert subnets["OneList"] == {"Fn::Split": [",", {"Fn::ImportValue": "Subnets"}]}
+    assert len(subnets["Counted"]) == 2
 
 
 def test_connections_of_an_endpoint_are_its_security_groups(stack: cdk.Stack) -> None:
