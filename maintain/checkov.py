@@ -25,7 +25,7 @@ REASONS = {
     "CKV_AWS_21": "versions of objects: what is in these buckets expires or can be made again; `bucket=` takes another",
     "CKV_AWS_26": "keys of topics: `encryption_key`, or `Monitoring(topic_key=…)`; alarms have names and figures",
     "CKV_AWS_51": "tags that stay: `immutable_tags=True`; not the default, because a revert pushes the same tag again",
-    "CKV_AWS_111": "network interfaces of functions in a VPC, on any resource: Lambda chooses them, as in its own policy",
+    "CKV_AWS_111": "network interfaces of functions in a VPC, on any resource, as Lambda chooses them",
     "CKV_AWS_115": "concurrency: `Functions(reserved_concurrency=…)`; they run in deployments and trainings alone",
     "CKV_AWS_116": "dead letters: a function's failure is that of the deployment or the run, which shows it",
     "CKV_AWS_117": "functions in a VPC: `Functions(network=…)`; they ask AWS's own interfaces alone",

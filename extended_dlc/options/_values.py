@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from extended_dlc.facts.limits import limit
@@ -40,7 +41,7 @@ def is_token(value: object) -> bool:
     """Whether a value is a CDK token, which only CloudFormation resolves.
 
     The form shows it: the CDK encodes a string with `${Token[`, a number as a double near -1.9e289, a list as one
-    element that begins with `#{Token[`, and any other value as an object that has `resolve`.
+    element that begins with `#{Token[`, and any other value as an object that has `resolve`, as a path of Python's has too.
     """
     if isinstance(value, (int, float)):
         return value < -1e280
@@ -48,7 +49,7 @@ def is_token(value: object) -> bool:
         return "Token[" in value
     if isinstance(value, (list, tuple)):
         return len(value) == 1 and isinstance(value[0], str) and value[0].startswith("#{Token[")
-    return hasattr(value, "resolve")
+    return hasattr(value, "resolve") and not isinstance(value, PurePath)
 
 
 def holds_token(value: object) -> bool:

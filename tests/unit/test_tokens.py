@@ -346,7 +346,7 @@ def test_what_is_only_passed_on_may_be_a_token(later: tuple[str, Any, list[str]]
     CloudBuild(code_artifact=f"{text}/python", parameters=[f"eu-west-1:/images/{text}", text])
     S3Model(bucket(stack), f"{text}/weights/")
     assert holds_token({"a": [1, {"b": text}]})
-    assert not holds_token({"a": [1, {"b": "text"}]})
+    assert not holds_token({"a": [1, {"b": "text"}], "c": Path("folder")})
 
 
 def test_the_memory_of_serverless_may_be_a_token(stack: Stack) -> None:
