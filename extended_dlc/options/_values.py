@@ -41,7 +41,7 @@ def is_token(value: object) -> bool:
     """Whether a value is a CDK token, which only CloudFormation resolves.
 
     The form shows it: the CDK encodes a string with `${Token[`, a number as a double near -1.9e289, a list as one
-    element that begins with `#{Token[`, and any other value as an object that has `resolve`, as a path of Python's has too.
+    element that begins with `#{Token[`, and any other value as an object that has `resolve`, which paths have too.
     """
     if isinstance(value, (int, float)):
         return value < -1e280

@@ -335,14 +335,10 @@ def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
 def test_what_sagemaker_does_not_take_from_another_account_or_region_is_refused() -> None:
     stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(account="111111111111", region="eu-west-1"))
     foreign = iam.Role.from_role_arn(stack, "Foreign", "arn:aws:iam::222222222222:role/speech")
-    with pytest.raises(
-        ValueError, match=r"'role' \(in 222222222222\) is in another account than its user, 1{12}"
-    ):
+    with pytest.raises(ValueError, match=r"'role' \(in 222222222222\) is in another account than its user, 1{12}"):
         HuggingFaceEndpoint(stack, "OfRole", model="gpt2", image=StockDlc(), role=foreign)
     far = s3.Bucket.from_bucket_attributes(stack, "Far", bucket_name="far-bucket", region="us-east-1")
-    with pytest.raises(
-        ValueError, match=r"'bucket' \(in us-east-1\) is in another region than its user"
-    ):
+    with pytest.raises(ValueError, match=r"'bucket' \(in us-east-1\) is in another region than its user"):
         HuggingFaceEndpoint(stack, "OfBucket", model=S3Model(far, "weights/"), image=StockDlc())
 
 

@@ -25,6 +25,8 @@ from extended_dlc import (
     Component,
     Components,
     ConcurrencyScaling,
+    Consolidation,
+    CopyConcurrencyScaling,
     CopyScaling,
     DataCapture,
     EcrImage,
@@ -44,6 +46,8 @@ from extended_dlc import (
     MirroredModel,
     Monitoring,
     OfficeHours,
+    Placement,
+    PrefixAware,
     Proof,
     ProvisionedScaling,
     Readers,
@@ -139,6 +143,10 @@ USES: Mapping[type, Use] = {
     ConcurrencyScaling: lambda stack, o: real_time(
         stack, scaling=ConcurrencyScaling(**{"maximum": 3, "concurrent_requests": 2, **o})
     ),
+    Consolidation: lambda stack, o: of_components(stack, {}, consolidation=Consolidation(**o)),
+    CopyConcurrencyScaling: lambda stack, o: of_components(
+        stack, {"scaling": CopyConcurrencyScaling(**{"maximum": 3, "concurrent_requests": 2, **o})}
+    ),
     CopyScaling: lambda stack, o: of_components(
         stack, {"scaling": CopyScaling(**{"maximum": 3, "requests_per_second": 2, **o})}
     ),
@@ -171,6 +179,10 @@ USES: Mapping[type, Use] = {
     Monitoring: lambda stack, o: endpoint(stack, monitoring=Monitoring(**o)),
     OfficeHours: lambda stack, o: endpoint(stack, schedule=OfficeHours(**{"start": "08:00", "end": "18:00", **o})),
     Proof: lambda stack, o: endpoint(stack, verify=Proof(**needs(o, "tolerance", expected=1))),
+    Placement: lambda stack, o: of_components(stack, {"placement": Placement(**{"strategy": "spread", **o})}),
+    PrefixAware: lambda stack, o: real_time(
+        stack, instances=2, routing=PrefixAware(**{"prefix_length": 2048, "concurrency": 4, **o})
+    ),
     ProvisionedScaling: lambda stack, o: endpoint(
         stack,
         hosting=Serverless(provisioned_concurrency=1, scaling=ProvisionedScaling(**{"maximum": 3, **o})),
