@@ -29,7 +29,9 @@ Each API call, by HTTP or by a resource of a template, goes through one door (`e
    rehearsal's own, is the account's administrator. Actions, resources and keys of conditions are those of {actions}.
 2. **Shapes.** Required members, types, enumerations, patterns and bounds of botocore's models, at every depth, for
    {services}.
-   A template's property that is not there, or of another type, is refused as CloudFormation refuses it.
+   A template's property that is not there, or of another type, is refused as CloudFormation refuses it, where the
+   properties are those of the operation; of buckets, functions, keys, parameters, projects, rules, secrets, state
+   machines, subscriptions and topics the properties that their operations have are read, and others are not looked at.
 3. **Rules** that no shape knows: the table below. Words in *italics* are ours, because no source has AWS's.
 """
 

@@ -314,6 +314,11 @@ TEMPLATES: dict[str, tuple[str, Json, str]] = {
         },
         "Maximum policy size of 10240 bytes exceeded for role execution-of-schedules",
     ),
+    "subscription": (
+        "AWS::SNS::Subscription",
+        {"TopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:absent", "Protocol": "email", "Endpoint": "a@b.example"},
+        "Topic does not exist",
+    ),
     "scaling": (
         "AWS::ApplicationAutoScaling::ScalingPolicy",
         {
