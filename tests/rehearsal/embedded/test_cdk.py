@@ -96,6 +96,26 @@ def test_a_stack_is_deployed_updated_rolled_back_and_destroyed(start_aws: Callab
     assert aws.left() == bootstrapped
 
 
+@pytest.mark.thorough
+def test_failures_on_request_end_as_at_aws(start_aws: Callable[..., Aws], tmp_path: Path) -> None:
+    throttled = {"cloudformation:DescribeStacks": 2, "sagemaker:CreateModel": 3}
+    aws = start_aws("--engine", f"--scenarios={json.dumps({'throttled': throttled, 'role_seconds': 3})}")
+    aws.client("ecr").create_repository(repositoryName="source")
+    Image("cdk").push(aws, "source", "v1")
+    cdk = Cdk(aws, tmp_path, {"IMAGE": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/source:v1"})
+    cdk.bootstrap()
+    cdk.deploy("a")
+    met = json.loads(aws.request("GET", "/_embedded/scenarios").body)["met"]
+    assert {name: met[f"throttled: {name}"] for name in throttled} == throttled
+    assert met["role_seconds"] >= 1
+    first = endpoint_config(aws)
+
+    aws.request("POST", "/_embedded/scenarios", '{"shortages": ["ml.g6.xlarge"]}')
+    assert "InsufficientInstanceCapacity" in cdk.deploy("b", fails=True)
+    assert endpoint_config(aws) == first
+    assert answer(aws, "tiny").startswith("a ")
+
+
 @pytest.mark.skipif(
     not (shutil.which("podman") or shutil.which("docker")) or not shutil.which("gcc"),
     reason="needs a container engine, and gcc for a server that fits an empty image",
