@@ -15,9 +15,9 @@ from extended_dlc.options._values import is_token
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
     """Whether an image is in the account, region and CDK stage of an endpoint; tokens count as equal."""
-    if Stage.of(image) is not Stage.of(endpoint):
-        return False
     of_image, of_endpoint = target_of(image), target_of(endpoint)
+    if of_image.stack is not of_endpoint.stack and Stage.of(of_image.stack) is not Stage.of(of_endpoint.stack):
+        return False
     pairs = ((of_image.region, of_endpoint.region), (of_image.account, of_endpoint.account))
     return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
 
