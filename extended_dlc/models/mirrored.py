@@ -14,7 +14,7 @@ from constructs import Construct, IDependable
 
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS
-from extended_dlc.constructs.helpers import target_of
+from extended_dlc.constructs.helpers import require_same, target_of
 from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_commit, check_model_id, model_id
@@ -96,9 +96,11 @@ class MirroredModel(Construct):
         self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
         """The licence of the model, where it is known."""
         self._annotate()
-        self._bucket = bucket or s3.Bucket.from_bucket_name(
+        self._in_default_bucket = bucket is None
+        self.bucket: s3.IBucket = bucket or s3.Bucket.from_bucket_name(
             self, "Bucket", f"{DEFAULT_BUCKET}-{Aws.ACCOUNT_ID}-{Aws.REGION}"
         )
+        """Where the files are."""
         self._prefix = f"{self._kind}s/{self.model_id}/{revision}/"
         self.task = task
         self._environment = {**environment_of(task, trust_remote_code), "HF_HUB_OFFLINE": "1"}
@@ -108,7 +110,7 @@ class MirroredModel(Construct):
             model_id=self.model_id,
             revision=revision,
             token=token,
-            bucket=self._bucket,
+            bucket=self.bucket,
             makes_bucket=bucket is None,
             prefix=self._prefix,
             project=self.project,
@@ -119,14 +121,17 @@ class MirroredModel(Construct):
     @property
     def s3_uri(self) -> str:
         """The S3 location of the files once they are copied."""
-        return f"s3://{self._bucket.bucket_name}/{self._prefix}"
+        return f"s3://{self.bucket.bucket_name}/{self._prefix}"
 
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The copied files; a Model that uses them waits for the whole copy."""
-        prefix = Uploaded(bucket=self._bucket.bucket_name, key=self._prefix)
+        require_same("region", "model", self.bucket, scope, "make a MirroredModel there, too")
+        if self._in_default_bucket:  # its name has the account in it
+            require_same("account", "model", self.bucket, scope, "make a MirroredModel there, too, or pass a bucket")
+        prefix = Uploaded(bucket=self.bucket.bucket_name, key=self._prefix)
         return PlacedModel(
             environment=self._environment,
-            data=prefix_for(role, prefix, self._bucket.encryption_key),
+            data=prefix_for(role, prefix, self.bucket.encryption_key),
             ready=self._ready,
             isolated=True,
         )
@@ -138,7 +143,7 @@ class MirroredModel(Construct):
 
     def grant_read(self, role: iam.IGrantable) -> None:
         """Let `role` list and read the copy."""
-        prefix_for(role, Uploaded(bucket=self._bucket.bucket_name, key=self._prefix), self._bucket.encryption_key)
+        prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=self._prefix), self.bucket.encryption_key)
 
     def _check_access(self, token: secretsmanager.ISecret | None) -> None:
         """Refuse a token that is no secret, and what was looked up and is gated where the copy has no token."""

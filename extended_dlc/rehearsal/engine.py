@@ -333,6 +333,17 @@ def _own_podman(program: str, state: Path, registry: str, why_not: list[str]) ->
     return _configure(program, home, registry, needed)
 
 
+def unmount_store(state: Path) -> None:
+    """Unmount podman's store below `state`, which podman leaves mounted, so that the folder can be deleted.
+
+    A store in use stays mounted: it has mounts below it. The next use mounts it again.
+    """
+    store = state / "podman" / "storage" / "overlay"
+    if store.exists():
+        with suppress(OSError):  # not every system has the program
+            subprocess.run(["umount", str(store)], check=False, capture_output=True)  # noqa: S603, S607
+
+
 def _configure(program: str, home: Path, registry: str, workarounds: Iterable[_Workaround]) -> Engine:
     workarounds = list(workarounds)
     home.mkdir(parents=True, exist_ok=True)

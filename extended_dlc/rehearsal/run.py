@@ -21,7 +21,7 @@ from extended_dlc.rehearsal import (
     scenario_tutorial,
 )
 from extended_dlc.rehearsal.cdk import only_this_machine
-from extended_dlc.rehearsal.engine import LABEL, Engine
+from extended_dlc.rehearsal.engine import LABEL, Engine, unmount_store
 from extended_dlc.rehearsal.processes import Servers, locked
 from extended_dlc.rehearsal.project import Project, find_cli
 from extended_dlc.rehearsal.report import Report, StepFailed
@@ -134,4 +134,5 @@ class Rehearsal:
         self._kept.unlink(missing_ok=True)
         engine = Engine.load(self.state / "engine.json")
         removed = engine.remove_containers(f"{LABEL}={self.state}") if engine else []
+        unmount_store(self.state)
         return f"stopped: {', '.join(stopped) or 'nothing'}; containers removed: {len(removed)}"

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 from constructs import IDependable
 
 from extended_dlc.constructs.archive import Uploaded, upload_archive
+from extended_dlc.constructs.helpers import require_same
 from extended_dlc.decisions.training import MODEL_CHANNEL
 from extended_dlc.models.model import HubModel, prefix_for
 from extended_dlc.options.training import S3Data
 from extended_dlc.training.rights import grant_archive
 
 if TYPE_CHECKING:
-    from aws_cdk import aws_iam as iam
-
     from extended_dlc.models.mirrored import MirroredDataset
     from extended_dlc.training.given import TrainingOptions
     from extended_dlc.training.job import TrainingJob
@@ -59,7 +58,7 @@ def place_inputs(job: TrainingJob, options: TrainingOptions) -> Inputs:
 
 def _channels(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str, _Channel]]:
     for name, channel in options.channels.items():
-        yield name, _grant_channel(channel, job.role)
+        yield name, _grant_channel(f"channels.{name}", channel, job)
     base = options.base_model
     if isinstance(base, HubModel):
         if base.token is not None:
@@ -70,10 +69,12 @@ def _channels(job: TrainingJob, options: TrainingOptions) -> Iterator[tuple[str,
         yield MODEL_CHANNEL, _Channel(source.s3_uri, placed.ready)
 
 
-def _grant_channel(channel: S3Data | MirroredDataset, role: iam.IRole) -> _Channel:
+def _grant_channel(option: str, channel: S3Data | MirroredDataset, job: TrainingJob) -> _Channel:
+    """Let the job read a channel, which must be in its region (SageMaker API, S3DataSource)."""
+    require_same("region", option, channel.bucket, job, "copy the files to a bucket there, and name that one")
     if isinstance(channel, S3Data):
         uploaded = Uploaded(bucket=channel.bucket.bucket_name, key=channel.prefix)
-        prefix_for(role, uploaded, channel.bucket.encryption_key)
+        prefix_for(job.role, uploaded, channel.bucket.encryption_key)
         return _Channel(f"s3://{uploaded.bucket}/{uploaded.key}")
-    channel.grant_read(role)
+    channel.grant_read(job.role)
     return _Channel(channel.s3_uri, channel.ready)

@@ -13,6 +13,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.buckets import private_bucket
+from extended_dlc.constructs.helpers import require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._values import OptionError
@@ -162,6 +163,7 @@ class TrainedModel(Construct):
                 "does not go with Serverless, which takes one archive, and trained models are files: take RealTime, "
                 "Async or Components",
             )
+        require_same("region", "model", self.bucket, scope, "make the TrainedModel beside the endpoint")
         self.endpoints.append(scope)
         placed = self.first.place_for(scope, role)
         prefix_for(role, Uploaded(bucket=self.bucket.bucket_name, key=MODELS), self.bucket.encryption_key)

@@ -174,3 +174,5 @@ def test_what_is_kept_up_answers_boto3_until_it_is_taken_down(monkeypatch: pytes
     down = rehearse("--down").communicate(timeout=60)[0]
     assert "stopped: hub, aws" in down
     assert left() == []
+    mounts = Path("/proc/mounts")
+    assert not mounts.exists() or str(STATE) not in mounts.read_text(), "the folder could not be deleted"

@@ -32,15 +32,21 @@ from extended_dlc import (
     EcrImage,
     EvaluationGate,
     ExtendedDlc,
+    HubModel,
     HuggingFaceEndpoint,
     InvokableEndpoint,
+    MirroredModel,
     Monitoring,
     Network,
     OfficeHours,
     RealTime,
+    S3Data,
     S3Model,
     StockDlc,
+    TrainedModel,
+    TrainingCode,
     TrainingInstances,
+    TrainingJob,
     VllmServing,
 )
 from extended_dlc.app.described import described
@@ -340,6 +346,30 @@ def test_what_sagemaker_does_not_take_from_another_account_or_region_is_refused(
     far = s3.Bucket.from_bucket_attributes(stack, "Far", bucket_name="far-bucket", region="us-east-1")
     with pytest.raises(ValueError, match=r"'bucket' \(in us-east-1\) is in another region than its user"):
         HuggingFaceEndpoint(stack, "OfBucket", model=S3Model(far, "weights/"), image=StockDlc())
+
+
+def test_what_lies_in_another_region_is_no_channel_and_no_model_there() -> None:
+    app, account = cdk.App(), "111111111111"
+    here = cdk.Stack(app, "Here", env=cdk.Environment(account=account, region="eu-west-1"))
+    far = cdk.Stack(app, "Far", env=cdk.Environment(account=account, region="us-east-1"))
+    whisper = HubModel("openai/whisper-base", revision="b" * 40)
+    beyond = r"\(in us-east-1\) is in another region than its user, eu-west-1"
+    mirrored = MirroredModel(far, "Mirrored", model="openai/whisper-base", revision="b" * 40)
+    with pytest.raises(ValueError, match=rf"'model' {beyond}: make a MirroredModel there, too"):
+        HuggingFaceEndpoint(here, "OfMirror", model=mirrored, image=StockDlc())
+    trained = TrainedModel(far, "Trained", first=whisper)
+    with pytest.raises(ValueError, match=rf"'model' {beyond}: make the TrainedModel beside the endpoint"):
+        HuggingFaceEndpoint(here, "OfTraining", model=trained, image=StockDlc())
+    bucket = s3.Bucket.from_bucket_attributes(here, "Data", bucket_name="far-data", region="us-east-1")
+    with pytest.raises(ValueError, match=rf"'channels.train' {beyond}: copy the files to a bucket there"):
+        TrainingJob(
+            here,
+            "Job",
+            image=ExtendedDlc(here, "Image", family="training", transformers="5.24.0"),
+            code=TrainingCode(str(EXAMPLE.parent / "training" / "classification")),
+            base_model=whisper,
+            channels={"train": S3Data(bucket, "train/")},
+        )
 
 
 def test_an_image_of_another_stage_is_published_in_the_endpoints_stack() -> None:
