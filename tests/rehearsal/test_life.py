@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -162,7 +163,8 @@ def test_what_is_kept_up_answers_boto3_until_it_is_taken_down(monkeypatch: pytes
     output = process.communicate(timeout=180)[0]
     assert process.returncode == 0, output
     assert "to end it: extended-dlc rehearse --down" in output
-    for name, value in re.findall(r"export (\w+)='(.*)'", output):
+    for line in re.findall(r"^ *export (.+)", output, re.MULTILINE):
+        name, _, value = shlex.split(line)[0].partition("=")
         monkeypatch.setenv(name, value)
     body = json.dumps({"inputs": "Hello, my name is", "parameters": {"max_new_tokens": 5}})
     runtime: Any = boto3.client("sagemaker-runtime")

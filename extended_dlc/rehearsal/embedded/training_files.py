@@ -52,7 +52,7 @@ class Bucket:
     def has_folder(self, url: str) -> bool:
         """Whether an object marks the URL's prefix as a folder, as the console makes one."""
         bucket, prefix = _split(url)
-        return bucket in self._backend.buckets and prefix in self._backend.buckets[bucket].keys
+        return prefix.endswith("/") and bucket in self._backend.buckets and prefix in self._backend.buckets[bucket].keys
 
     def read(self, url: str, key: str) -> bytes:
         """The content of a key in the URL's bucket."""
