@@ -39,8 +39,14 @@ class Plan:
     chance: Chance | None
     """None for greedy decoding."""
 
-    processors: Callable[[int, Sequence[int]], list[Processor]]
-    """Makes the processors of a sequence from the length of its prompt and its EOS tokens."""
+    processors: Callable[[], list[Processor]]
+    """Makes the processors of a sequence."""
+
+    least: int
+    """Minimum number of new tokens: before it no EOS token may come."""
+
+    shortest: int
+    """`min_length`, which includes the prompt; the larger of the two counts."""
 
     warpers: Callable[[Any], list[Processor]]
     """Makes the logits warpers for a device; they run after all processors."""
@@ -165,7 +171,9 @@ def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
         )
     return Plan(
         chance=chance,
-        processors=lambda prompt, ends: _processors(read, prompt, ends),
+        processors=lambda: _processors(read),
+        least=read["min_new_tokens"],
+        shortest=read["min_length"],
         warpers=lambda device: _rare_warpers(read, device) if chance and rare else [],
         most=read["max_new_tokens"],
         longest=read["max_length"],
@@ -174,8 +182,8 @@ def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
     )
 
 
-def _processors(read: Mapping[str, Any], prompt: int, ends: Sequence[int]) -> list[Processor]:
-    """Return the logits processors that `generate` would use, in its order."""
+def _processors(read: Mapping[str, Any]) -> list[Processor]:
+    """Return the logits processors that `generate` would use, in its order, but for those of the least length."""
     import transformers as known
 
     found: list[Processor] = []
@@ -185,17 +193,6 @@ def _processors(read: Mapping[str, Any], prompt: int, ends: Sequence[int]) -> li
         found.append(known.RepetitionPenaltyLogitsProcessor(penalty=float(read["repetition_penalty"])))
     if read["no_repeat_ngram_size"] > 0:
         found.append(known.NoRepeatNGramLogitsProcessor(read["no_repeat_ngram_size"]))
-    least = max(read["min_new_tokens"], read["min_length"] - prompt)
-    if least > 0 and ends:
-        ending = list(ends)
-
-        def go_on(tokens: Any, scores: Any) -> Any:
-            if tokens.shape[1] - prompt < least:
-                scores = scores.clone()
-                scores[:, ending] = float("-inf")
-            return scores
-
-        found.append(go_on)
     return found
 
 

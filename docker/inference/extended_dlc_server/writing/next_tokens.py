@@ -16,8 +16,10 @@ Chosen = tuple[Text, "int | Exception", Any]
 def next_tokens(texts: Sequence[Text], scores: Any) -> list[Chosen]:
     """Choose the next token of each text from its row of scores."""
     raw = scores
-    if any(text.processors for text in texts):
+    short = [number for number, text in enumerate(texts) if len(text.row.tokens) < text.least]
+    if short or any(text.processors for text in texts):
         scores = scores.clone()
+    _rule_ends_out(texts, scores, short)
     failed: dict[int, Exception] = {}
     for number, text in enumerate(texts):
         if text.processors:
@@ -33,6 +35,16 @@ def next_tokens(texts: Sequence[Text], scores: Any) -> list[Chosen]:
         (text, failed.get(number) or (_no_numbers() if token is None else token), likelihoods.get(number))
         for number, (text, token) in enumerate(zip(texts, choose(scores, chances, draws), strict=True))
     ]
+
+
+def _rule_ends_out(texts: Sequence[Text], scores: Any, rows: Sequence[int]) -> None:
+    """Make the EOS tokens of texts that are too short impossible, for all texts with the same ones at once."""
+    by_ends: dict[frozenset[int], list[int]] = {}
+    for number in rows:
+        by_ends.setdefault(texts[number].row.asked.ends, []).append(number)
+    for ends, numbers in by_ends.items():
+        for end in ends:
+            scores[numbers, end] = float("-inf")
 
 
 def _processed(text: Text, scores: Any) -> Any:

@@ -69,6 +69,9 @@ class Text:
     draw: Callable[[], float]
     processors: list[Any]
     prompt: list[int]
+    least: int
+    """Minimum number of new tokens: before it no EOS token may come."""
+
     singly: bool = False
     """Whether to prefill it alone, because a prefill together with others failed."""
 
@@ -86,9 +89,15 @@ class Text:
         asked = row.asked
         assert asked.tokens is not None  # noqa: S101 - prompts with images do not join the scheduler
         assert asked.plan is not None  # noqa: S101 - nor do arguments that only `generate` supports
-        of_plan = asked.plan.processors(len(asked.tokens), sorted(asked.ends))
-        processors = [*of_plan, *asked.processors(), *asked.plan.warpers(device)]
-        return cls(ticket=ticket, row=row, draw=row.random().random, processors=processors, prompt=asked.tokens)
+        plan, prompt = asked.plan, asked.tokens
+        return cls(
+            ticket=ticket,
+            row=row,
+            draw=row.random().random,
+            processors=[*plan.processors(), *asked.processors(), *plan.warpers(device)],
+            prompt=prompt,
+            least=max(plan.least, plan.shortest - len(prompt)) if asked.ends else 0,
+        )
 
 
 @dataclass(kw_only=True)
