@@ -197,9 +197,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     def openai_base_url(self) -> str | None:
         """The base URL for OpenAI clients; None where the endpoint is known not to answer chat completions there.
 
-        It is None with `Async` and `Serverless`, with `Components` (`openai_base_urls` has theirs), with AWS's own
-        server, with user code and with a task other than text generation and image-text-to-text. A model without a chat
-        template in its tokenizer refuses chats.
+        That is with `Async`, `Serverless` and `Components` (see `openai_base_urls`), AWS's own server, user code, and
+        tasks other than text generation and image-text-to-text. A model without a chat template refuses chats.
         """
         if isinstance(self.hosting, Components) or not self._chats[MAIN_VARIANT]:
             return None
@@ -234,10 +233,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         return grant
 
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let `grantee` send requests and make bearer tokens for them, as OpenAI clients need.
-
-        As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which takes no bearer tokens.
-        """
+        """As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which takes no bearer tokens."""
         if isinstance(self.hosting, Async):
             raise OptionError(
                 "grant_invoke_with_token",
