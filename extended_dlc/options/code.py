@@ -39,6 +39,7 @@ class InferenceCode:
     def __post_init__(self) -> None:
         """Find what would otherwise fail in the container."""
         object.__setattr__(self, "requirements", tuple(self.requirements))
+        require_known("folder", self.folder, "its files are packed into an archive then")
         require_known("requirements", self.requirements, "they are packed into an archive then")
         if self.folder is None and not self.requirements:
             raise ValueError("InferenceCode has nothing: give a folder with inference.py, requirements=, or both")
