@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnResource
 from constructs import Construct
 
+from extended_dlc.options.hosting import CopiesScaling
 from extended_dlc.options.scaling import (
     BacklogScaling,
     CopyConcurrencyScaling,
@@ -16,8 +17,6 @@ from extended_dlc.options.scaling import (
     _ConcurrentScaling,
     _RequestScaling,
 )
-
-_OF_COPIES = (CopyScaling, CopyConcurrencyScaling)
 
 if TYPE_CHECKING:
     from aws_cdk import aws_applicationautoscaling as autoscaling
@@ -29,7 +28,7 @@ def scale(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: st
     target.node.add_dependency(after)
     _track(scope, scaling, target=target.ref, endpoint_name=endpoint_name)
     lowest = min([scaling.minimum, *(each.minimum for each in scaling.schedules if each.minimum is not None)])
-    if isinstance(scaling, (BacklogScaling, *_OF_COPIES)) and lowest == 0:
+    if isinstance(scaling, BacklogScaling | CopiesScaling) and lowest == 0:
         _wake_up(scope, scaling, target=target.ref, endpoint_name=endpoint_name, variant=variant)
 
 
@@ -40,7 +39,7 @@ def _target(scope: Construct, scaling: Scaling, *, endpoint_name: str, variant: 
 
     counted = "DesiredProvisionedConcurrency" if isinstance(scaling, ProvisionedScaling) else "DesiredInstanceCount"
     resource, dimension = f"endpoint/{endpoint_name}/variant/{variant}", f"sagemaker:variant:{counted}"
-    if isinstance(scaling, _OF_COPIES):
+    if isinstance(scaling, CopiesScaling):
         resource, dimension = f"inference-component/{variant}", "sagemaker:inference-component:DesiredCopyCount"
     return autoscaling.CfnScalableTarget(
         scope,
@@ -126,7 +125,7 @@ def _wake_up(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: 
     As in the developer guide, "Autoscale an asynchronous endpoint" and "Scale an endpoint to zero instances".
     """
     # A queued request still waits in the next minute; a request that failed is counted only once.
-    if isinstance(scaling, _OF_COPIES):
+    if isinstance(scaling, CopiesScaling):
         why = f"Requests to {variant} fail because no copy runs"
         metric, dimension = "NoCapacityInvocationFailures", ("InferenceComponentName", variant)
         statistic, seconds, periods = "Maximum", 30, 1
