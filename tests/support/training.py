@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -134,3 +136,19 @@ def training_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
         )
     yield running
     running.stop()
+
+
+def new_function(aws: Aws, name: str, source: str) -> str:
+    """Make a Lambda function of one module whose `handle` answers; returns its ARN."""
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as packed:
+        packed.writestr("index.py", source)
+    made = aws.client("lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.12",
+        Role=role("function"),
+        Handler="index.handle",
+        Code={"ZipFile": code.getvalue()},
+        Timeout=30,
+    )
+    return str(made["FunctionArn"])

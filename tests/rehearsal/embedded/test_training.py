@@ -7,14 +7,13 @@ import json
 import tarfile
 import time
 import urllib.request
-import zipfile
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.embedded import Aws, deploy, events, wait_for
-from tests.support.training import BUCKET, channel, request, role
+from tests.support.training import BUCKET, channel, new_function, request, role
 
 
 def described(aws: Aws, name: str) -> dict[str, Any]:
@@ -173,18 +172,7 @@ def handle(event, context):
 
 @pytest.fixture(scope="module")
 def function(training: Aws) -> str:
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as packed:
-        packed.writestr("index.py", HANDLER)
-    made = training.client("lambda").create_function(
-        FunctionName="judge",
-        Runtime="python3.12",
-        Role=role("function"),
-        Handler="index.handle",
-        Code={"ZipFile": code.getvalue()},
-        Timeout=30,
-    )
-    return str(made["FunctionArn"])
+    return new_function(training, "judge", HANDLER)
 
 
 def machine(name: str, states: dict[str, Any], first: str) -> dict[str, Any]:

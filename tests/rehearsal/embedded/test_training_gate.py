@@ -5,9 +5,7 @@ The definition, the function and the jobs run; a stack with a parameter stands i
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from extended_dlc.programs.functions import gate
 from extended_dlc.training.machine import GoOver, Plan, definition
 from extended_dlc.training.model import UNTRAINED
 from tests.support.embedded import Aws, deploy, wait_for
-from tests.support.training import BUCKET, request, role
+from tests.support.training import BUCKET, new_function, request, role
 
 STACK = "serving"
 TEMPLATE = {
@@ -29,18 +27,7 @@ TEMPLATE = {
 
 @pytest.fixture(scope="module")
 def function(training: Aws) -> str:
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as packed:
-        packed.write(Path(gate.__file__), "gate.py")
-    made = training.client("lambda").create_function(
-        FunctionName="gate",
-        Runtime="python3.12",
-        Role=role("function"),
-        Handler="gate.handle",
-        Code={"ZipFile": code.getvalue()},
-        Timeout=30,
-    )
-    return str(made["FunctionArn"])
+    return new_function(training, "gate", Path(gate.__file__).read_text())
 
 
 @pytest.fixture
