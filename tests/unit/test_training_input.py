@@ -210,6 +210,29 @@ ARGPARSE_SCRIPTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "p = argparse.ArgumentParser(allow_abbrev=False)\np.add_argument('--rate')",
         [{"rat": 1}, {"rate": 1}],
     ),
+    "rules under a condition": (
+        "import sys\nif len(sys.argv) > 9:\n    p.add_argument('--rate', type=int, required=True)\n"
+        "try:\n    p.add_argument('--kind', choices=['a'])\nexcept ValueError:\n    pass",
+        [{}, {"kind": "a"}, {"other": 1}],
+    ),
+    "a rule that is changed": (
+        "a = p.add_argument('--rate', type=int, required=True)\na.required = False\na.type = float",
+        [{}, {"rate": 0.5}, {"rates": 1}],
+    ),
+    "a type of the script": (
+        "def int(x):\n    return x\np.add_argument('--rate', type=int)",
+        [{"rate": "x"}, {"rates": "x"}],
+    ),
+    "what is left over": (
+        "p.add_argument('--rate')\np.add_argument('rest', nargs=argparse.REMAINDER)",
+        [{"rate": 1}, {"other": 1}, {}],
+    ),
+    "a parser of an object": (
+        "class Job:\n    def __init__(self):\n        self.parser = argparse.ArgumentParser()\n"
+        "        self.add(self.parser)\n        self.parser.parse_args()\n"
+        "    def add(self, q):\n        q.add_argument('--rate', type=float)\nJob()\nraise SystemExit(0)",
+        [{"rate": 1}, {"other": 1}],
+    ),
     "a subcommand": (
         "s = p.add_subparsers(dest='command', required=True)\ns.add_parser('train').add_argument('--rate')",
         [{"rate": 1}, {}],
@@ -230,7 +253,10 @@ def test_what_argparse_takes_passes_and_what_it_rejects_is_refused(
         monkeypatch.setattr("sys.argv", ["train.py", *training.arguments()])
         try:
             exec(compile(script, "train.py", "exec"), {})
-        except SystemExit:
+        except SystemExit as ended:
+            if not ended.code:
+                check_hyperparameters(code, "train.py", given, transformers=None)
+                continue
             with pytest.raises(ValueError, match=r"'.+' .+:|'.+' \(.*\) must be .+"):
                 check_hyperparameters(code, "train.py", given, transformers=None)
         else:
@@ -307,6 +333,36 @@ CANNOT_TELL = {
     "arguments of the script's own": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
     "p.parse_args(['--a', '1'])",
     "subcommands": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\np.add_subparsers()",
+    "a parser that an object hands on": "import argparse, lib\nclass Job:\n    def __init__(self):\n"
+    "        self.parser = argparse.ArgumentParser()\n        self.parser.add_argument('--a')\n"
+    "        lib.add(parser=self.parser)\n        self.parser.parse_args()",
+    "a group that is handed on": "import argparse, lib\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "g = p.add_argument_group('b')\nlib.add(g)\np.parse_args()",
+    "a function that hands its parser on": "import argparse, lib\ndef more(q):\n    lib.add(q)\n"
+    "p = argparse.ArgumentParser()\np.add_argument('--a')\nmore(p)\np.parse_args()",
+    "a method that is handed on": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "add = p.add_argument\nadd('--b')\np.parse_args()",
+    "the inside of argparse": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "p._add_action(argparse._StoreAction(['--b'], 'b'))\np.parse_args()",
+    "a command line that is changed": "import argparse, sys\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "sys.argv = [each for each in sys.argv if 'b' not in each]\np.parse_args()",
+    "a command line that grows": "import argparse, sys\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
+    "sys.argv.append('--a=1')\np.parse_args()",
+    "simple-parsing": "from simple_parsing import ArgumentParser\np = ArgumentParser()\np.add_argument('--a')\n"
+    "p.add_arguments(Options, dest='options')\np.parse_args()",
+    "simple-parsing by its module": "import simple_parsing as argparse\np = argparse.ArgumentParser()\n"
+    "p.add_argument('--a')\np.parse_args()",
+    "jsonargparse": "import jsonargparse\np = jsonargparse.ArgumentParser()\np.add_argument('--a', type=Model)\n"
+    "p.parse_args()",
+    "typer beside argparse": "import argparse, typer\ndef old():\n    p = argparse.ArgumentParser()\n"
+    "    p.add_argument('--a')\n    p.parse_args()\ntyper.run(lambda b: None)",
+    "click": "import click\n@click.command()\n@click.option('--b')\ndef main(b): ...\nmain()",
+    "a class of the same name": "from lib import TrainingArguments\nfrom transformers import HfArgumentParser\n"
+    "p = HfArgumentParser(TrainingArguments)\np.parse_args_into_dataclasses()",
+    "a dictionary": "from dataclasses import dataclass\nfrom transformers import HfArgumentParser\n@dataclass\n"
+    "class A:\n    a: int = 1\np = HfArgumentParser(A)\np.parse_dict({'a': 2})",
+    "accelerate's parser": "import sys\nfrom accelerate.commands.launch import launch_command_parser\n"
+    "p = launch_command_parser()\np.add_argument('--a')\np.parse_args()",
     "no parser": "import os\nprint(os.environ['SM_HP_EPOCHS'])",
 }
 
@@ -316,6 +372,62 @@ def test_what_cannot_be_told_from_the_source_is_not_refused(tmp_path: Path, name
     code = code_of(tmp_path, CANNOT_TELL[name])
     assert arguments_of(code, "train.py") is None
     check_hyperparameters(code, "train.py", {"anything": 1}, transformers="5.23.0")
+
+
+LAUNCHERS = {
+    "a process": "import subprocess, sys\n"
+    "subprocess.run(['accelerate', 'launch', 'loop.py', *sys.argv[1:]], check=True)",
+    "a sum": "import subprocess, sys\ncommand = ['torchrun', '--nproc_per_node=2', 'loop.py'] + sys.argv[1:]\n"
+    "subprocess.run(command, check=True)",
+    "accelerate's launcher": "import sys\nfrom accelerate.commands import launch\np = launch.launch_command_parser()\n"
+    "launch.launch_command(p.parse_args(['--num_processes=2', 'loop.py', *sys.argv[1:]]))",
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_a_script_that_launches_another_has_that_ones_arguments(tmp_path: Path, name: str) -> None:
+    code = code_of(tmp_path, LAUNCHERS[name], loop=ARGPARSE)
+    check_hyperparameters(code, "train.py", {"epochs": 1}, transformers=None)
+    with pytest.raises(ValueError, match=r"'rate' is no argument of loop.py"):
+        check_hyperparameters(code, "train.py", {"rate": 1}, transformers=None)
+    code = code_of(tmp_path, LAUNCHERS[name].replace("loop.py", "elsewhere.py"), loop=ARGPARSE)
+    check_hyperparameters(code, "train.py", {"rate": 1}, transformers=None)
+    reads_as_well = "\nimport argparse\np = argparse.ArgumentParser()\np.parse_known_args()"
+    code = code_of(tmp_path, LAUNCHERS[name] + reads_as_well, loop=ARGPARSE)
+    check_hyperparameters(code, "train.py", {"rate": 1}, transformers=None)
+
+
+def test_a_field_has_aliases_and_a_bool_without_a_default_is_false(tmp_path: Path) -> None:
+    script = """
+        from dataclasses import KW_ONLY, dataclass, field
+        from transformers import HfArgumentParser
+        from transformers.hf_argparser import HfArg
+        @dataclass
+        class Model:
+            _: KW_ONLY
+            merge: bool
+            name: str = field(default="x", metadata={"aliases": ["--model", "-m"], "help": "which"})
+            rate: float = HfArg(default=1.0, aliases="--lr")
+        HfArgumentParser(description="trains", dataclass_types=[Model]).parse_args_into_dataclasses()
+    """
+    code = code_of(tmp_path, script)
+    check_hyperparameters(code, "train.py", {"model": "y", "lr": 2}, transformers=None)
+    check_hyperparameters(code, "train.py", {"m": "y"}, transformers=None)
+    with pytest.raises(ValueError, match=r"'lr' \(fast\) must be a number"):
+        check_hyperparameters(code, "train.py", {"lr": "fast"}, transformers=None)
+    with pytest.raises(ValueError, match=r"'models' is no argument of train.py"):
+        check_hyperparameters(code, "train.py", {"models": "y"}, transformers=None)
+
+
+def test_a_class_is_imported_from_beside_the_script_before_the_codes_folder(tmp_path: Path) -> None:
+    script = "from transformers import HfArgumentParser\nfrom options import Data\nHfArgumentParser(Data)"
+    code = code_of(tmp_path, "", options=DATA)
+    (tmp_path / "src" / "options").mkdir(parents=True)
+    (tmp_path / "src" / "train.py").write_text(script)
+    (tmp_path / "src" / "options" / "__init__.py").write_text("class Data:\n    width: int = 5\n")
+    check_hyperparameters(code, "src/train.py", {"width": 1}, transformers=None)
+    with pytest.raises(ValueError, match=r"'column' is no argument of src/train.py"):
+        check_hyperparameters(code, "src/train.py", {"column": "x"}, transformers=None)
 
 
 # -- what it runs on ---------------------------------------------------------------------------------------------------

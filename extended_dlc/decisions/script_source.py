@@ -1,0 +1,505 @@
+"""Reads from a training script's source which arguments its parser takes.
+
+Only what is certain counts: a source that could take more arguments than it shows is not read at all.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.options.training import TrainingCode, parsed
+
+TRAINER = ("TrainingArguments", "Seq2SeqTrainingArguments")
+
+_ARGPARSE = ("argparse.ArgumentParser",)
+_OF_DATACLASSES = ("transformers.HfArgumentParser", "transformers.hf_argparser.HfArgumentParser")
+
+_OTHER_READERS = {
+    *("absl", "cappa", "chz", "click", "clize", "configargparse", "cyclopts", "docopt", "draccus", "fire", "hydra"),
+    *("jsonargparse", "optparse", "pydantic_settings", "rich_click", "simple_parsing", "tap", "typer", "tyro"),
+}
+"""Packages that read the command line in ways of their own, most from a function's signature or a class."""
+
+_TOLERANT = ("parse_known_args", "parse_known_intermixed_args", "parse_yaml_file", "parse_json_file", "parse_dict")
+"""Calls with which a script takes more than the arguments of its parser."""
+
+_INSIDES = ("_add_action", "_add_container_actions", "_actions", "_option_string_actions")
+"""Parts of argparse by which a parser gets arguments without `add_argument`."""
+
+_PARSING = ("parse_args", "parse_intermixed_args", "parse_args_into_dataclasses")
+
+_GROUPS = ("add_argument_group", "add_mutually_exclusive_group")
+
+_COMMAND_LINE = ("sys.argv[1:]", "argv[1:]")
+
+_TRUTHS = ("yes", "true", "t", "y", "1", "no", "false", "f", "n", "0")
+"""What HfArgumentParser reads as a bool, in any case (transformers, `hf_argparser.py`)."""
+
+_ONE_VALUE = "a job gives each hyperparameter one value, so let the script take it apart, as with type=json.loads"
+
+
+class CannotTellError(Exception):
+    """The script takes arguments that its source does not show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What a parser wants of one argument's value, as far as it is written out in the source."""
+
+    options: tuple[str, ...]
+    """Its names without dashes, or the name of a positional argument."""
+
+    required: bool = False
+    positional: bool = False
+    takes_no_value: bool = False
+    values: int | None = None
+    """How many values it takes; None for one, or for any number with `several`."""
+
+    several: bool = False
+    choices: tuple[object, ...] = ()
+    number: type[int] | type[float] | None = None
+    truth: bool = False
+
+    def missing(self, script: str) -> str:
+        """What to do about a required argument that is not given."""
+        name = self.options[-1]
+        if self.positional:
+            return (
+                f"'{name}' is a positional argument of {script}, and a job gives options alone (--name value): make it "
+                f"an option (--{name}), or give it a default with nargs='?'"
+            )
+        return f"'{name}' is required by {script}: give it, or a default in the parser"
+
+    def wrong(self, name: str, value: str) -> str | None:
+        """What is wrong with a value, and what to do."""
+        if self.takes_no_value:
+            return (
+                f"'{name}' takes no value in the script's parser, and a job gives one (--{name} {value}): let it read "
+                "one, as with type=json.loads, or leave the hyperparameter out"
+            )
+        if self.values is not None:
+            return f"'{name}' wants {self.values} values in the script's parser: {_ONE_VALUE}"
+        split = f"; {_ONE_VALUE}" if self.several else ""
+        read: object = value
+        if self.number is not None:
+            try:
+                read = self.number(value)
+            except ValueError:
+                kind = "a whole number" if self.number is int else "a number"
+                return f"'{name}' ({value[:40]}) must be {kind}, which the script's parser reads{split}"
+        if self.truth and value.lower() not in _TRUTHS:
+            return f"'{name}' ({value[:40]}) must be true or false"
+        if self.choices and read not in self.choices:
+            known = list(map(str, self.choices))
+            return f"'{name}' ({value[:40]}) must be {', '.join(known)}{did_you_mean(value, known)}{split}"
+        return None
+
+
+@dataclass
+class Arguments:
+    """The arguments that a script's parser takes."""
+
+    script: str
+    """The script whose parser it is: another one where the script hands its command line on."""
+
+    flags: set[str] = field(default_factory=set)
+    """The options, with their dashes."""
+
+    trainer: str | None = None
+    """The transformers class whose fields are arguments too."""
+
+    rules: list[Rule] = field(default_factory=list)
+
+    abbreviations: bool = True
+    """Whether the parser accepts the beginning of a long option."""
+
+    @property
+    def names(self) -> set[str]:
+        """The names of hyperparameters that reach an option."""
+        return {flag.lstrip("-") for flag in self.flags if flag_of(flag.lstrip("-")) == flag}
+
+    def meant(self, name: str) -> str | None:
+        """The option of that name which no hyperparameter reaches."""
+        return next((flag for flag in sorted(self.flags) if flag.lstrip("-") == name), None)
+
+
+def flag_of(name: str) -> str:
+    """How SageMaker's toolkit writes a hyperparameter's name (sagemaker-training, `mapping.py`)."""
+    return f"-{name}" if len(name) == 1 else f"--{name}"
+
+
+def spellings(name: str) -> Iterator[str]:
+    """The spellings of a field that HfArgumentParser accepts."""
+    yield from (name, name.replace("_", "-"), f"no_{name}", f"no-{name.replace('_', '-')}")
+
+
+def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
+    """The arguments that the script's parser takes; None where the source does not show them.
+
+    A script that only starts another with its command line, as with accelerate's launcher, has that one's arguments.
+    """
+    folder = Path(code.folder)
+    try:
+        source = _Source(folder, script)
+        launched = source.launched
+        found = _Reader(_Source(folder, launched) if launched else source).read()
+    except (CannotTellError, OSError, ValueError):
+        return None
+    return found if found.flags or found.trainer or found.rules else None
+
+
+class _Source:
+    """One file of the code, and what the names in it stand for."""
+
+    def __init__(self, folder: Path, script: str) -> None:
+        self.folder, self.script = folder, script
+        self.tree = parsed(folder / script)
+        self.nodes = list(ast.walk(self.tree))
+        self.calls = [each for each in self.nodes if isinstance(each, ast.Call)]
+        self.classes = {each.name: each for each in self.tree.body if isinstance(each, ast.ClassDef)}
+        functions = [each for each in self.nodes if isinstance(each, ast.FunctionDef)]
+        self.parameters = {
+            each.name: {arg.arg for arg in ast.walk(each.args) if isinstance(arg, ast.arg)} for each in functions
+        }
+        """Function -> names of its parameters."""
+
+    @cached_property
+    def origins(self) -> dict[str, str]:
+        """Imported name -> what it is in its module, as `argparse.ArgumentParser`."""
+        found: dict[str, str] = {}
+        for each in self.nodes:
+            if isinstance(each, ast.Import):
+                found |= {name.asname or name.name.partition(".")[0]: name.name for name in each.names if name.asname}
+                found |= {name.name.partition(".")[0]: name.name.partition(".")[0] for name in each.names}
+            if isinstance(each, ast.ImportFrom):
+                module = "." * each.level + (each.module or "")
+                found |= {name.asname or name.name: f"{module}.{name.name}" for name in each.names}
+        return found
+
+    def origin(self, node: ast.AST) -> str:
+        """The dotted name of an expression, by its module where that is imported; empty where it has none."""
+        if isinstance(node, ast.Name):
+            return self.origins.get(node.id, node.id)
+        if isinstance(node, ast.Attribute) and (owner := self.origin(node.value)):
+            return f"{owner}.{node.attr}"
+        return ""
+
+    @property
+    def packages(self) -> set[str]:
+        """The packages that it imports."""
+        return {origin.partition(".")[0] for origin in self.origins.values()}
+
+    def file_of(self, name: str) -> str | None:
+        """The file of the code from which a name is imported: beside the script, or in the code's folder."""
+        module = self.origins.get(name, "").rpartition(".")[0].replace(".", "/")
+        beside = (self.folder / self.script).parent
+        files = (each / path for each in (beside, self.folder) for path in (f"{module}.py", f"{module}/__init__.py"))
+        return next((each.relative_to(self.folder).as_posix() for each in files if module and each.is_file()), None)
+
+    @property
+    def launched(self) -> str | None:
+        """The script that gets this one's command line, as in `["accelerate", "launch", "loop.py", *sys.argv[1:]]`."""
+        scripts = {
+            script
+            for before in self._before_command_line()
+            if before and (script := _text(before[-1])) and script.endswith(".py") and (self.folder / script).is_file()
+        }
+        reads = any(self.origin(call.func) in (*_ARGPARSE, *_OF_DATACLASSES) for call in self.calls)
+        return None if reads or len(scripts) != 1 else scripts.pop()
+
+    def _before_command_line(self) -> Iterator[list[ast.expr]]:
+        """What stands before the command line in the lists that end with it: `[…, *sys.argv[1:]]`, `[…] + …`."""
+        for each in self.nodes:
+            before, end = [], None
+            if isinstance(each, ast.List | ast.Tuple) and each.elts and isinstance(each.elts[-1], ast.Starred):
+                before, end = each.elts[:-1], each.elts[-1].value
+            elif isinstance(each, ast.BinOp) and isinstance(each.left, ast.List):
+                before, end = each.left.elts, each.right
+            if end is not None and ast.unparse(end) in _COMMAND_LINE:
+                yield before
+
+
+class _Reader:
+    """Reads the arguments of the parsers in one source."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._found = Arguments(script=source.script)
+        self._made = [each for each in source.calls if source.origin(each.func) in (*_ARGPARSE, *_OF_DATACLASSES)]
+
+    def read(self) -> Arguments:
+        """The arguments of its parsers; CannotTellError where one takes more than the source shows."""
+        self._refuse_other_ways()
+        source, found = self._source, self._found
+        # of another module's parser, the source does not show all arguments
+        foreign = {*source.origins, *(text for text, call in self._assigned() if not self._makes_arguments(call))}
+        handed = self._parsers()
+        ignored = set(map(id, self._with_one_argument()))
+        for each in source.calls:
+            if id(each) not in ignored:
+                self._call(each, handed, foreign)
+        if found.flags and not self._made:
+            raise CannotTellError
+        names = [name for rule in found.rules for name in rule.options]
+        # nobody can tell here which of several rules counts, or what a changed one is
+        if len(self._made) != 1 or len(set(names)) < len(names) or self._rules_may_differ():
+            found.rules.clear()
+        return found
+
+    def _refuse_other_ways(self) -> None:
+        """Raise where arguments come and go by other ways than a parser's `add_argument`."""
+        source = self._source
+        called = {id(each.func) for each in source.calls}
+        if source.packages & _OTHER_READERS:
+            raise CannotTellError
+        for each in source.nodes:
+            if isinstance(each, ast.Attribute):
+                handed_on = each.attr == "add_argument" and id(each) not in called
+                if handed_on or each.attr in _INSIDES or source.origin(each.value) == "sys.argv":
+                    raise CannotTellError
+            is_changed = not isinstance(getattr(each, "ctx", ast.Load()), ast.Load)
+            if is_changed and ast.unparse(each).startswith(("sys.argv", "argv[")):
+                raise CannotTellError
+
+    def _rules_may_differ(self) -> bool:
+        """Whether a rule that is written out may not be the one that counts when the script runs."""
+        source = self._source
+        stored = {
+            each.attr for each in source.nodes if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)
+        }
+        named = {*source.parameters, *source.classes, *source.origins}
+        # HfArgumentParser reads more arguments from a file beside the script
+        beside = (source.folder / source.script).with_suffix(".args").is_file()
+        return bool(stored & {"required", "choices", "nargs", "type"} or named & {"int", "float", "str"} or beside)
+
+    def _name(self, call: ast.Call) -> str:
+        """The name of the function that is called, as its module has it."""
+        if isinstance(call.func, ast.Attribute):
+            return call.func.attr
+        return self._source.origin(call.func).rpartition(".")[2]
+
+    def _assigned(self) -> Iterator[tuple[str, ast.Call]]:
+        """The variables and attributes to which a call's result is assigned."""
+        for each in self._source.nodes:
+            if isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Call):
+                target = each.targets[0] if isinstance(each, ast.Assign) else each.target
+                if isinstance(target, ast.Name | ast.Attribute):
+                    yield ast.unparse(target), each.value
+
+    def _makes_arguments(self, call: ast.Call) -> bool:
+        return call in self._made or self._name(call) in (*_GROUPS, *self._source.parameters)
+
+    def _parsers(self) -> set[str]:
+        """What holds a parser or a group of one: variables, attributes, parameters of the script's functions."""
+        source = self._source
+        found = {text for text, call in self._assigned() if call in self._made or self._name(call) in _GROUPS}
+        found |= {
+            ast.unparse(call.func.value)
+            for call in source.calls
+            if isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument"
+        }
+        while True:
+            called = {self._name(call) for call in source.calls if _is_given(call, found)}
+            more = set().union(*(source.parameters.get(name, set()) for name in called)) - found
+            if not more:
+                return found
+            found |= more
+
+    def _with_one_argument(self) -> Iterator[ast.AST]:
+        """What runs only with a single argument, as the file of Hugging Face's examples: a job gives none or pairs."""
+        for each in self._source.nodes:
+            if isinstance(each, ast.If) and "len(sys.argv) == 2" in ast.unparse(each.test):
+                for statement in each.body:
+                    yield from ast.walk(statement)
+
+    @cached_property
+    def _under_conditions(self) -> set[int]:
+        """What does not run each time."""
+        conditions = [
+            each
+            for each in self._source.nodes
+            if isinstance(each, ast.Try | ast.For | ast.While | ast.Match)
+            or (isinstance(each, ast.If) and "__name__" not in ast.unparse(each.test))
+        ]
+        return {id(node) for each in conditions for node in ast.walk(each)}
+
+    def _call(self, call: ast.Call, parsers: set[str], foreign: set[str]) -> None:
+        name = self._name(call)
+        words = {word.arg: word.value for word in call.keywords}
+        tolerant = getattr(words.get("return_remaining_strings", ast.Constant(False)), "value", True) is not False
+        handed_on = _is_given(call, parsers) and name not in self._source.parameters
+        if name in _TOLERANT or tolerant or handed_on:
+            raise CannotTellError
+        if name in _PARSING and not self._reads_command_line(call.args[0] if call.args else words.get("args")):
+            raise CannotTellError
+        if call in self._made:
+            self._parser(call, words)
+        elif name.endswith("Parser"):
+            raise CannotTellError  # such as trl's TrlParser, whose configurations have further fields
+        if name == "add_subparsers":
+            if getattr(words.get("required"), "value", False) is not True:
+                raise CannotTellError
+            called = getattr(words.get("dest"), "value", None) or "the subcommand"
+            self._found.rules.append(Rule(options=(str(called),), required=True, positional=True))
+        if name == "add_argument":
+            if isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in foreign:
+                raise CannotTellError
+            self._found.flags |= set(_flags(call))
+            if id(call) not in self._under_conditions:
+                self._found.rules += _rules(call)
+
+    def _parser(self, call: ast.Call, words: Mapping[str | None, ast.expr]) -> None:
+        """Read how a parser is made."""
+        if words.keys() & {None, "parents", "fromfile_prefix_chars", "prefix_chars"}:
+            raise CannotTellError
+        self._found.abbreviations &= getattr(words.get("allow_abbrev"), "value", True) is not False
+        if self._source.origin(call.func) in _OF_DATACLASSES:
+            given = call.args[0] if call.args else words.get("dataclass_types")
+            for each in given.elts if isinstance(given, ast.Tuple | ast.List) else [given]:
+                self._dataclass(each)
+
+    def _reads_command_line(self, given: ast.expr | None) -> bool:
+        """Whether a parser is given the command line: nothing, `sys.argv[1:]`, or what a function is called with."""
+        if isinstance(given, ast.Name):
+            return any(given.id in parameters for parameters in self._source.parameters.values())
+        return given is None or ast.unparse(given) in ("None", *_COMMAND_LINE)
+
+    def _dataclass(self, node: ast.expr | None) -> None:
+        origin = self._source.origin(node) if node is not None else ""
+        name = origin.rpartition(".")[2]
+        if isinstance(node, ast.Name) and node.id in self._source.classes:
+            self._fields_of(self._source.classes[node.id])
+        elif isinstance(node, ast.Name) and (file := self._source.file_of(node.id)):
+            module = _Reader(_Source(self._source.folder, file))
+            module._dataclass(ast.Name(name))
+            self._found.flags |= module._found.flags
+            self._found.rules += module._found.rules
+            self._found.trainer = self._found.trainer or module._found.trainer
+        elif name in TRAINER and origin.startswith("transformers."):
+            self._found.trainer = max(filter(None, (name, self._found.trainer)), key=TRAINER.index)
+        else:
+            raise CannotTellError
+
+    def _fields_of(self, node: ast.ClassDef) -> None:
+        for base in node.bases:
+            self._dataclass(base)
+        for each in node.body:
+            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                if re.search(r"\b(ClassVar|InitVar|KW_ONLY)\b", ast.unparse(each.annotation)):
+                    continue
+                self._found.flags |= {f"--{name}" for name in spellings(each.target.id)} | set(_aliases(each))
+                self._found.rules.append(_rule_of_field(each, each.target.id))
+
+
+def _is_given(call: ast.Call, texts: set[str]) -> bool:
+    """Whether one of these expressions is an argument of a call."""
+    given = (*call.args, *(word.value for word in call.keywords))
+    return any(ast.unparse(each) in texts for each in given if isinstance(each, ast.Name | ast.Attribute))
+
+
+_NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}
+
+
+def _rules(call: ast.Call) -> Iterator[Rule]:
+    """The rule of one `add_argument`; none where its keywords are not written out."""
+    words = {word.arg: word.value for word in call.keywords}
+    options = tuple(_options(call))
+    if None in words:
+        return
+    nargs = getattr(words.get("nargs"), "value", None) if "nargs" in words else 1
+    if not options:
+        if nargs not in ("?", "*") and "nargs" not in words:
+            yield Rule(options=(str(getattr(call.args[0], "value", "")),), required=True, positional=True)
+        return
+    if nargs not in ("+", "*", "?") and not isinstance(nargs, int):
+        return
+    kind = getattr(words.get("type"), "id", "") if "type" in words else "str"
+    action = words.get("action")
+    yield Rule(
+        options=options,
+        required=getattr(words.get("required"), "value", False) is True,
+        takes_no_value=getattr(action, "value", "store")
+        in ("store_true", "store_false", "store_const", "append_const", "count")
+        or (action is not None and ast.unparse(action).endswith("BooleanOptionalAction")),
+        values=nargs if isinstance(nargs, int) and nargs > 1 else None,
+        several=nargs in ("+", "*"),
+        # a type of the script's own may change the value before it is compared
+        choices=_constants(words.get("choices")) if kind in ("str", "int", "float") else (),
+        number=_NUMBERS.get(kind),
+    )
+
+
+def _constants(node: ast.expr | None) -> tuple[object, ...]:
+    """The members of a list that is written out; none where one of them is computed."""
+    listed = node.elts if isinstance(node, ast.List | ast.Tuple | ast.Set) else []
+    constants = [each.value for each in listed if isinstance(each, ast.Constant)]
+    return tuple(constants) if len(constants) == len(listed) else ()
+
+
+def _rule_of_field(node: ast.AnnAssign, name: str) -> Rule:
+    """The rule of one field of a dataclass, as HfArgumentParser makes it."""
+    words = {word.arg: word.value for word in node.value.keywords} if isinstance(node.value, ast.Call) else {}
+    is_field = isinstance(node.value, ast.Call) and ast.unparse(node.value.func).endswith(("field", "HfArg"))
+    has_default = bool(words.keys() & {"default", "default_factory", "init"}) if is_field else node.value is not None
+    kind = re.sub(r"^(?:typing\.)?Optional\[(.+)\]$", r"\1", ast.unparse(node.annotation).strip("'\""))
+    kind = kind.removesuffix(" | None")
+    members = re.fullmatch(r"(?:typing\.)?[Ll]ist\[(\w+)\]", kind)
+    kind = members[1] if members else kind
+    literal = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", kind)
+    listed = ast.parse(f"[{literal[1]}]", mode="eval").body if literal else None
+    return Rule(
+        options=tuple(dict.fromkeys((*(alias.lstrip("-") for alias in _aliases(node)), name.replace("_", "-"), name))),
+        required=not has_default and kind != "bool",
+        several=members is not None,
+        choices=tuple(map(str, _constants(listed))),
+        truth=kind == "bool" and members is None,
+        number=_NUMBERS.get(kind),
+    )
+
+
+def _aliases(node: ast.AnnAssign) -> Iterator[str]:
+    """The further options of a dataclass's field: `HfArg(aliases=…)`, or `field(metadata={"aliases": …})`."""
+    if not isinstance(node.value, ast.Call):
+        return
+    words = {word.arg: word.value for word in node.value.keywords}
+    metadata, given = words.get("metadata"), words.get("aliases")
+    if isinstance(metadata, ast.Dict):
+        given = next(
+            (value for key, value in zip(metadata.keys, metadata.values, strict=True) if _text(key) == "aliases"), given
+        )
+    if None in words or (metadata is not None and not isinstance(metadata, ast.Dict)):
+        raise CannotTellError
+    for each in given.elts if isinstance(given, ast.List | ast.Tuple) else [given] if given is not None else []:
+        if (alias := _text(each)) is None:
+            raise CannotTellError
+        yield alias
+
+
+def _text(node: ast.expr | None) -> str | None:
+    """A text that is written out."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _flags(call: ast.Call) -> Iterator[str]:
+    """The options of one `add_argument`, with their dashes."""
+    if not call.args:
+        raise CannotTellError
+    for each in call.args:
+        if not isinstance(each, ast.Constant) or not isinstance(each.value, str):
+            raise CannotTellError
+        if each.value.startswith("-"):
+            yield each.value
+            action = next((word.value for word in call.keywords if word.arg == "action"), None)
+            if each.value.startswith("--") and action and ast.unparse(action).endswith("BooleanOptionalAction"):
+                yield f"--no-{each.value[2:]}"
+
+
+def _options(call: ast.Call) -> Iterator[str]:
+    """The options of one `add_argument`, without their dashes."""
+    yield from (flag.lstrip("-") for flag in _flags(call))
