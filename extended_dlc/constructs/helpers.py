@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import jsii
-from aws_cdk import Aws, IStackSynthesizer, Stack
+from aws_cdk import Aws, IStackSynthesizer, NestedStack, Stack
 from constructs import Construct
 
 from extended_dlc.options._values import OptionError, is_token
@@ -63,29 +63,25 @@ def require_same(part: Literal["account", "region"], option: str, given: object,
     raise OptionError(option, f"in {its}", f"is in another {part} than its user, {here}: {rule}")
 
 
-_bound: dict[str, Stack] = {}
-"""jsii reference of a synthesizer that was bound here -> its stack."""
+_synthesizers: WeakKeyDictionary[Stack, IStackSynthesizer] = WeakKeyDictionary()
 
 
 def synthesizer_of(stack: Stack) -> IStackSynthesizer:
     """The synthesizer of a stack, which decides on the location of the stack's files.
 
-    The CDK binds a copy of the synthesizer that a user passes (`synthesizer=`), but jsii returns the original, which is
-    not bound: so it is bound here. ValueError for one that several stacks share.
+    The CDK binds a copy of the synthesizer that a user passes, to a stack or to the app, and jsii returns the original,
+    which is bound to no stack. Binding that one would refuse it for the next stack. The synthesizer of a nested stack
+    asks the bound copy, so one is made for this and removed again.
     """
-    found = stack.synthesizer
-    key = str(getattr(found, "__jsii_ref__", found))
-    if key not in _bound:
-        # The CDK's default synthesizer, one for each stack, is bound already.
-        with suppress(RuntimeError):
-            found.bind(stack)
-            _bound[key] = stack
-    elif _bound[key] is not stack:
-        raise ValueError(
-            f"'synthesizer' of stack {stack.node.path} is that of {_bound[key].node.path}, too: give each stack one of "
-            "its own, or say the qualifier in the CDK's context (@aws-cdk/core:bootstrapQualifier)"
-        )
-    return found
+    if stack not in _synthesizers:
+        probe = NestedStack(stack, _PROBE)
+        _synthesizers[stack] = probe.synthesizer
+        for child in (_PROBE, f"{_PROBE}.NestedStack"):
+            stack.node.try_remove_child(child)
+    return _synthesizers[stack]
+
+
+_PROBE = "ExtendedDlcSynthesizer"
 
 
 @cache

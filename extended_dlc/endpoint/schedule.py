@@ -74,7 +74,7 @@ class Switch(Construct):
 
     def _warn_without_execution_role(self) -> None:
         """Warn where `cdk deploy` creates the stack with the caller's credentials, which the schedule does not have."""
-        synthesizer = synthesizer_of(Stack.of(self))
+        synthesizer = Stack.of(self).synthesizer
         if isinstance(synthesizer, (CliCredentialsStackSynthesizer, LegacyStackSynthesizer)):
             Annotations.of(self).add_warning_v2(
                 "extended-dlc:schedule-without-role",

@@ -34,6 +34,7 @@ from extended_dlc import (
     ExtendedDlc,
     HubModel,
     HuggingFaceEndpoint,
+    InferenceCode,
     InvokableEndpoint,
     MirroredModel,
     Monitoring,
@@ -380,6 +381,28 @@ def test_an_image_of_another_stage_is_published_in_the_endpoints_stack() -> None
     HuggingFaceEndpoint(serving, "Speech", model="openai/whisper-base", image=image)
     app.synth()
     Template.from_stack(serving).resource_count_is("AWS::ECR::Repository", 1)
+
+
+@pytest.mark.parametrize("is_of_app", [True, False])
+def test_one_synthesizer_may_be_that_of_the_app_or_of_several_stacks(is_of_app: bool) -> None:
+    acme = cdk.DefaultStackSynthesizer(qualifier="acme", bucket_prefix="speech/")
+    app = cdk.App(default_stack_synthesizer=acme) if is_of_app else cdk.App()
+    for name in ("One", "Two"):
+        stack = cdk.Stack(app, name, synthesizer=None if is_of_app else acme)
+        HuggingFaceEndpoint(
+            stack,
+            "Bloom",
+            model=HubModel("bigscience/bloom-560m", code=InferenceCode(requirements=["nltk==3.9"])),
+            image=StockDlc(),
+            schedule=OfficeHours(start="08:00", end="18:00"),
+        )
+    for synthesised in app.synth().stacks:
+        (model,) = of_type(synthesised.template, "AWS::SageMaker::Model").values()
+        source = model["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]["S3Uri"]
+        assert re.search(r"cdk-acme-assets-.*/speech/\w+\.tar\.gz", json.dumps(source))
+        whole = json.dumps(synthesised.template)
+        assert "cdk-bootstrap/acme/version" in whole
+        assert not re.search("hnb659fds|AWS::CloudFormation::Stack", whole)
 
 
 def test_the_subnets_of_an_imported_vpc_may_be_one_list_of_cloudformations(stack: cdk.Stack) -> None:
