@@ -55,6 +55,8 @@ def build_image(
         "target": None if server == "native" else server,
         "build_args": _build_arguments(asked, decided, lock),
         "platform": assets.Platform.LINUX_AMD64,
+        # It changes no hash; synthesizers that stage an app's assets (AppStagingSynthesizer) refuse images without one.
+        "asset_name": f"extended-dlc-{decided.family or 'inference'}",
         # Secrets and outputs of the build do not change the image.
         "invalidation": assets.DockerImageAssetInvalidationOptions(build_secrets=False, outputs=False),
     }

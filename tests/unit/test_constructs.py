@@ -295,14 +295,16 @@ def asset_of(stack: Stack) -> dict[str, Any]:
     app = stack.node.root
     assert isinstance(app, App)
     folder = Path(app.synth().directory)
-    (image,) = json.loads((folder / f"{stack.artifact_id}.assets.json").read_text())["dockerImages"].values()
-    return {**image["source"], "tag": next(iter(image["destinations"].values()))["imageTag"]}
+    ((key, image),) = json.loads((folder / f"{stack.artifact_id}.assets.json").read_text())["dockerImages"].items()
+    tag = next(iter(image["destinations"].values()))["imageTag"]
+    return {**image["source"], "tag": tag, "name": key.removesuffix(f"-{tag}")}
 
 
 def test_the_image_is_built_for_amd64_with_docker_media_types_and_the_pins_as_arguments(stack: Stack) -> None:
     image = image_in(stack, rebuild="2026-11")
     source = asset_of(stack)
     assert source["platform"] == "linux/amd64"
+    assert source["name"] == "extended-dlc-inference", "AppStagingSynthesizer makes a repository of this name"
     assert source["dockerOutputs"] == ["type=docker,oci-mediatypes=false"]
     assert source["dockerBuildArgs"] == {"BASE_IMAGE": BASE, "TRANSFORMERS_VERSION": "5.23.0", "REBUILD": "2026-11"}
     assert image.image_uri.endswith(f":{source['tag']}")

@@ -90,7 +90,8 @@ def stack(inputs: Json) -> tuple[Json, list[str]]:
     for each in template["Resources"].values():
         if each["Type"] == "AWS::Lambda::Function":
             each["Properties"]["Code"] = {"ZipFile": "pass"}
-    return template, list(assets["dockerImages"])
+    pushed = [each for image in assets["dockerImages"].values() for each in image["destinations"].values()]
+    return template, [each["imageTag"] for each in pushed]
 
 
 @dataclass(frozen=True, kw_only=True)
