@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
-# jsii prints eleven lines about an old Node at each start; `extended-dlc prepare`, which runs before, prints one
-os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
-os.environ.setdefault("JSII_SILENCE_WARNING_DEPRECATED_NODE_VERSION", "1")
+from extended_dlc.app import start  # noqa: F401 - imports the CDK, so it comes before it
 
+# isort: split
 import aws_cdk as cdk
 
 from extended_dlc.app.read import CONTEXT_KEY, OVERRIDES, check_context, keys_of_context_files

@@ -72,6 +72,38 @@ def test_synth_imports_nothing_that_the_settings_do_not_use(tmp_path: Path, ship
     assert done.stdout.strip() == ""
 
 
+def test_the_imports_that_run_at_the_same_time_have_no_module_in_common() -> None:
+    """Modules of a circle that two threads import at once could be seen half-made."""
+    imported = [
+        _run(f"import jsii, sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)").split()
+        for module in ("aws_cdk", "extended_dlc.app.settings")
+    ]
+    assert "aws_cdk._jsii" in imported[0]
+    assert "pydantic" in imported[1]
+    assert not {*imported[0]} & {*imported[1]}
+
+
+def test_a_program_of_the_settings_leaves_the_collector_as_it_was() -> None:
+    assert _run("import gc, extended_dlc.app.define; print(gc.isenabled())") == "True"
+    assert _run("import gc; gc.disable(); import extended_dlc.app.define; print(gc.isenabled())") == "False"
+
+
+def test_a_cdk_that_does_not_start_is_said_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import extended_dlc.app.define"],
+        env={**os.environ, "JSII_NODE": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("FileNotFoundError") == 1
+
+
+def _run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_wrong_settings_end_in_a_report_without_a_traceback(tmp_path: Path, shipped_settings: Any) -> None:
     shipped_settings["image"]["transfomers"] = shipped_settings["image"].pop("transformers")
     done = synth(tmp_path / "out", {"extended-dlc": shipped_settings})
