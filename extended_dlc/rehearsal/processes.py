@@ -67,13 +67,17 @@ class Servers:
         """
         found = files.read_json(self._ports)
         ports = {key: each for key, each in found.items() if isinstance(each, int)} if isinstance(found, dict) else {}
+        self._ports.parent.mkdir(parents=True, exist_ok=True)
         for wanted in (ports.get(name, 0), 0):
-            with socket.socket() as probe, suppress(OSError, OverflowError):
+            with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", wanted))
+                try:
+                    probe.bind(("127.0.0.1", wanted))
+                except (OSError, OverflowError):
+                    continue
                 ports[name] = probe.getsockname()[1]
-                files.write(self._ports, json.dumps(ports))
-                return ports[name]
+            files.write(self._ports, json.dumps(ports))
+            return ports[name]
         raise RuntimeError("no free port on 127.0.0.1: end some programs and try again")
 
     def start(
