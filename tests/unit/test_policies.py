@@ -112,6 +112,18 @@ def test_a_denial_wins_wherever_it_is() -> None:
         ({"ArnNotLike": {"aws:SourceArn": "arn:aws:s3:*:2:*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x"}, True),
         ({"ArnLike": {"aws:SourceArn": "arn:aws:s3:*"}}, {"aws__SourceArn": "arn:aws:s3:us:1:x"}, None),
         ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "127.0.0.1"]}}, {"aws__SourceIp": "127.0.0.1"}, True),
+        ({"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}, {"aws__SourceIp": "127.0.0.1"}, False),
+        ({"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}}, {}, True),
+        (
+            {"StringEquals": {"s3:prefix": "${aws:PrincipalTag/team}"}},
+            {"s3__prefix": "a", "aws__PrincipalTag/team": "a"},
+            True,
+        ),
+        (
+            {"StringEquals": {"s3:prefix": "${aws:PrincipalTag/team}"}},
+            {"s3__prefix": "a", "aws__PrincipalTag/team": "b"},
+            False,
+        ),
     ],
 )
 def test_every_condition_has_to_hold(condition: Json, context: Json, expected: bool | None) -> None:
@@ -212,7 +224,12 @@ def test_a_value_that_is_not_known_here_is_an_error_only_where_it_decides() -> N
             policy("s3:GetObject", Condition={"ForAllValues:Null": {"aws:TagKeys": "true"}}),
             "operator ForAllValues:Null",
         ),
-        (policy("s3:GetObject", Condition={"DateLessThan": {"aws:CurrentTime": "x"}}), "operator DateLessThan"),
+        (policy("s3:GetObject", Condition={"BinaryEquals": {"aws:userid": "eA=="}}), "operator BinaryEquals"),
+        (policy("s3:GetObject", Condition={"DateLessThan": {"aws:EpochTime": "x"}}), "the date x of a condition"),
+        (policy("s3:GetObject", Condition={"NumericEquals": {"aws:EpochTime": "1a"}}), "the number 1a of a condition"),
+        (policy("s3:GetObject", Condition={"IpAddress": {"aws:SourceIp": "localhost"}}), "an address of a condition"),
+        ({**policy("s3:GetObject", resource=f"{BUCKET}/${{*}}"), "Version": "2008-10-17"}, "where it is no variable"),
+        ({"Version": "2012-10-17"}, "without the element Statement"),
         (policy("s3:GetObject", Condition={"Bool": {"aws:SourceVpcs": "a"}}), "no service sends it"),
         (policy("s3:GetObject", Condition={"Bool": {"aws:PrincipalOrg": "a"}}), "no service sends it"),
         (policy("s3:GetObject", Resources=["*"]), "element Resources"),
@@ -222,7 +239,28 @@ def test_a_value_that_is_not_known_here_is_an_error_only_where_it_decides() -> N
 )
 def test_what_is_not_understood_is_an_error(document: Json, what: str) -> None:
     with pytest.raises(NotUnderstood, match=what):
-        allowed(ask(), document)
+        allowed(ask(aws__EpochTime=1_700_000_000, aws__SourceIp="127.0.0.1"), document)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"DateGreaterThan": {"aws:CurrentTime": "2023-11-14T22:13:19Z"}}, True),
+        ({"DateGreaterThan": {"aws:CurrentTime": "2023-11-14T22:13:20Z"}}, False),
+        ({"DateGreaterThanEquals": {"aws:CurrentTime": "1700000000"}}, True),
+        ({"DateLessThan": {"aws:CurrentTime": "2023-11-15"}}, True),
+        ({"DateLessThan": {"aws:CurrentTime": "2023-11-15T00:00:00+02:00"}}, False),
+        ({"DateLessThanEquals": {"aws:EpochTime": "2023-11-14T22:13:20"}}, True),
+        ({"DateEquals": {"aws:EpochTime": ["1", "1700000000"]}}, True),
+        ({"DateNotEquals": {"aws:EpochTime": "1700000000"}}, False),
+        ({"DateLessThanIfExists": {"aws:TokenIssueTime": "2020-01-01T00:00:00Z"}}, True),
+        ({"NumericGreaterThan": {"aws:EpochTime": "1699999999.5"}}, True),
+        ({"NumericLessThan": {"aws:EpochTime": "1700000000"}}, False),
+    ],
+)
+def test_dates_are_compared_in_both_of_their_forms(condition: Json, expected: bool) -> None:
+    request = ask(aws__CurrentTime="2023-11-14T22:13:20+00:00", aws__EpochTime=1_700_000_000)
+    assert allowed(request, policy("s3:GetObject", Condition=condition)) is expected
 
 
 def test_whom_a_resource_s_policy_leaves_out_is_not_guessed() -> None:

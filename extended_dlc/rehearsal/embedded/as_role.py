@@ -14,7 +14,8 @@ from moto.sagemaker.models import sagemaker_backends
 from moto.sns.models import sns_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded.iam import Iam, Principal
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.identities import Principal
 from extended_dlc.rehearsal.embedded.sagemaker import Endpoint
 
 

@@ -23,10 +23,12 @@ from urllib.parse import parse_qs
 import botocore.session
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from moto.iam.models import get_account_id_from
-from moto.sts.models import sts_backends
 
-from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.identities import InvalidKey, Principal, find_principal
+from extended_dlc.rehearsal.embedded.shapes import Refusal
 
 _PREFIX = "sagemaker-api-key-"
 _HOST = "sagemaker.amazonaws.com"
@@ -61,21 +63,21 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCaller:
-    """The account, region and identity of a valid token."""
+    """The account, region and principal of a valid token."""
 
     account_id: str
     region: str
-    identity: Identity | None
+    principal: Principal | None
     """The user or role that signed the token; None for the account's administrator, who may do everything."""
 
-    def require(self, action: str, resource: str) -> None:
-        """Raise `TokenRefused` unless the identity is allowed the action."""
-        if self.identity is not None and not self.identity.is_allowed(action, resource):
-            raise TokenRefused(
-                "AccessDenied",
-                f"User: {self.identity.arn} is not authorized to perform: {action} on resource: {resource} because no "
-                f"identity-based policy allows the {action} action",
-            )
+    def require(self, iam: Iam, action: str, resource: str) -> None:
+        """Raise `TokenRefused` unless the principal is allowed the action."""
+        if self.principal is None:
+            return
+        try:
+            iam.require(self.principal, action, resource, account_id=self.account_id, region=self.region)
+        except Refusal as refusal:
+            raise TokenRefused("AccessDenied", refusal.message) from None
 
 
 def caller_of(authorization: str) -> TokenCaller:
@@ -100,14 +102,14 @@ def caller_of(authorization: str) -> TokenCaller:
         raise TokenRefused("AccessDenied", _EXPIRED)
     if signed_at > now + _SKEW:
         raise TokenRefused("InvalidSignature", f"Signature not yet current: {parameters['X-Amz-Date']}")
-    account_id = _account_of(access_key)
+    account_id = get_account_id_from(access_key)
     try:
-        identity = find_identity(account_id, region, access_key, parameters.get("X-Amz-Security-Token"))
-    except InvalidSessionToken:
+        principal = find_principal(account_id, region, access_key, parameters.get("X-Amz-Security-Token"))
+    except InvalidKey:
         raise TokenRefused("UnrecognizedClient", "The security token included in the request is invalid.") from None
-    if identity is not None:
-        _check_signature(identity, query, parameters["X-Amz-Date"], region, signature)
-    return TokenCaller(account_id=account_id, region=region, identity=identity)
+    if principal is not None and principal.credentials is not None:
+        _check_signature(principal.credentials, query, parameters["X-Amz-Date"], region, signature)
+    return TokenCaller(account_id=account_id, region=region, principal=principal)
 
 
 @functools.cache
@@ -130,20 +132,12 @@ def _query(token: str) -> str:
     return query
 
 
-def _account_of(access_key: str) -> str:
-    for account_id, partitions in list(sts_backends.items()):
-        for backend in list(partitions.values()):
-            if any(each.access_key_id == access_key for each in backend.assumed_roles):
-                return str(account_id)
-    return get_account_id_from(access_key)
-
-
-def _check_signature(identity: Identity, query: str, signed_at: str, region: str, signature: str) -> None:
+def _check_signature(credentials: Credentials, query: str, signed_at: str, region: str, signature: str) -> None:
     """Compare the signature with one computed over the rest of the query; the version is added after signing."""
     signed = re.sub(r"(?:^|&)(?:X-Amz-Signature|Version)=[^&]*", "", query).lstrip("&")
     request = AWSRequest(method="POST", url=f"https://{_HOST}/?{signed}", headers={"host": _HOST})
     request.context["timestamp"] = signed_at
-    auth = SigV4QueryAuth(identity.credentials, _SERVICE, region)
+    auth = SigV4QueryAuth(credentials, _SERVICE, region)
     text = auth.string_to_sign(request, auth.canonical_request(request))
     if not hmac.compare_digest(auth.signature(text, request), signature):
         raise TokenRefused("InvalidSignature", _MISMATCH)

@@ -25,9 +25,9 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from extended_dlc.rehearsal.embedded import lookups, stack_outputs
+from extended_dlc.rehearsal.embedded import lookups, stack_descriptions, stack_outputs
 from extended_dlc.rehearsal.embedded.calls import Caller
-from extended_dlc.rehearsal.embedded.iam import Principal
+from extended_dlc.rehearsal.embedded.identities import Principal, find_principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.rules_services import CAPABILITIES
 from extended_dlc.rehearsal.embedded.shapes import Refusal
@@ -240,7 +240,11 @@ class Operations:
         if stack.role_arn:
             principal: Principal | None = self._assume(stack.role_arn, backend)
         else:
-            principal = self._types.door.iam.find_principal(caller) if caller else None
+            principal = (
+                None
+                if caller is None
+                else find_principal(caller.account_id, caller.region, caller.access_key, caller.session_token)
+            )
         return Operation(backend, stack, self._types, principal)
 
     def _assume(self, role_arn: str, backend: CloudFormationBackend) -> Principal:
@@ -279,6 +283,7 @@ class Operations:
         )
         stack.timeout_in_minutes = request.get("TimeoutInMinutes")
         stack.policy = request.get("StackPolicyBody") or ""
+        stack.drift_information = {"StackDriftStatus": stack_descriptions.NOT_DRIFTED}  # type: ignore[attr-defined]
         return stack
 
     @staticmethod
@@ -328,7 +333,7 @@ def _moved(stack: Stack, wanted: Resources) -> set[str]:
 def _check(backend: CloudFormationBackend, stack: Stack, template: str, parameters: Mapping[str, Any]) -> Resources:
     """The template's map of resources, none of them created.
 
-    Refuses invalid parameters, and outputs of resources whose condition is false.
+    Refuses invalid parameters, and references to resources whose condition is false.
     """
     parsed = Stack.parse_template(template)
     declared = parsed.get("Parameters", {})
@@ -342,13 +347,15 @@ def _check(backend: CloudFormationBackend, stack: Stack, template: str, paramete
     resources = parsed.get("Resources", {})
     known = new_map(backend, stack, parsed, dict(parameters), stack.tags)
     left_out = {key: each for key, each in resources.items() if not known.holds(each.get("Condition"))}
-    for output in parsed.get("Outputs", {}).values():
-        value = _taken(output.get("Value"), known.holds)
-        if known.holds(output.get("Condition")) and (gone := references(value, left_out)):
-            raise ValidationError(
-                message=f"Unresolved resource dependencies [{', '.join(sorted(gone))}] in the Outputs block of the "
-                "template"
-            )
+    used = {"Resources": "Properties", "Outputs": "Value"}
+    for section, member in used.items():
+        for each in parsed.get(section, {}).values():
+            value = _taken(each.get(member), known.holds) if known.holds(each.get("Condition")) else None
+            if gone := references(value, left_out):
+                raise ValidationError(
+                    message=f"Unresolved resource dependencies [{', '.join(sorted(gone))}] in the {section} block of "
+                    "the template"
+                )
     return known
 
 
@@ -431,6 +438,7 @@ def install(operations: Operations) -> None:
     """Change moto's CloudFormation in this process."""
     lookups.install()
     stack_outputs.install()
+    stack_descriptions.install()
 
     def caller_of(self: CloudFormationResponse) -> Caller | None:
         token = self.headers.get("X-Amz-Security-Token")

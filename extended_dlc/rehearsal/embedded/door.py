@@ -16,7 +16,8 @@ from werkzeug.wrappers import Response
 
 from extended_dlc.rehearsal.embedded import rules, shapes, templates
 from extended_dlc.rehearsal.embedded.calls import Call, Environ, read_call
-from extended_dlc.rehearsal.embedded.iam import Iam, Principal
+from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.identities import Principal
 from extended_dlc.rehearsal.embedded.rule import World
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal

@@ -12,27 +12,36 @@ import functools
 import json
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from moto.awslambda.models import lambda_backends
 from moto.cloudformation.models import cloudformation_backends
 from moto.ecr.models import ecr_backends
-from moto.iam.access_control import AssumedRoleAccessKey
-from moto.iam.aws_managed_policies import aws_managed_policies_data
-from moto.iam.models import AWSManagedPolicy, Role, iam_backends
-from moto.kms.models import kms_backends
+from moto.iam.models import iam_backends
+from moto.kms.models import Grant, Key, kms_backends
 from moto.s3.models import s3_backends
 from moto.sns.models import sns_backends
-from moto.sts.models import sts_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded import iam_actions, lookups
-from extended_dlc.rehearsal.embedded.calls import Call, Caller, Parameters
-from extended_dlc.rehearsal.embedded.identities import Identity, InvalidSessionToken, find_identity
-from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate, known_part
+from extended_dlc.rehearsal.embedded.calls import Call, Parameters
+from extended_dlc.rehearsal.embedded.identities import (
+    ExpiredKey,
+    InvalidKey,
+    Principal,
+    administrator,
+    find_principal,
+    managed_policy,
+    principal_of_role,
+    tags_of,
+)
+from extended_dlc.rehearsal.embedded.policies import Decision, Document, Policies, Request, evaluate
 from extended_dlc.rehearsal.embedded.sessions import environment_of_role
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.trust import assumable, document_of, find_role
@@ -42,29 +51,8 @@ Need = tuple[str, str, Mapping[str, Any]]
 
 SESSION = "embedded"
 
-AWS_POLICY = ":iam::aws:policy/"
-"""Part of the ARN of a managed policy of AWS's own."""
-
 TEMPLATE_POLICY = "policy_of_template"
 """The attribute of moto's bucket with the policy of `AWS::S3::BucketPolicy`, which moto itself does not apply."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Principal:
-    """A user or role with its policies."""
-
-    arn: str
-    """The ARN of the user or role, as policies name it."""
-
-    session: str
-    """The ARN as error messages name it."""
-
-    identity: Sequence[Document]
-    boundary: Document | None = None
-    limits: Sequence[Document] = ()
-    """The session policies."""
-
-    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -85,7 +73,11 @@ class Iam:
         """Raise `Refusal` unless the caller's policies allow the call."""
         if call.caller is None or str(call) == "sts:GetCallerIdentity":
             return
-        principal = self.find_principal(call.caller)
+        caller = call.caller
+        try:
+            principal = find_principal(caller.account_id, caller.region, caller.access_key, caller.session_token)
+        except InvalidKey as error:
+            raise _refusal_of_key(call.service, is_expired=isinstance(error, ExpiredKey)) from None
         if principal is None and str(call) == "sts:AssumeRole":  # a role need not trust the account
             principal = administrator(call.account_id, call.region)
         if principal is not None:
@@ -95,17 +87,6 @@ class Iam:
         """Raise `Refusal` unless the principal's policies allow the call."""
         for action, resource, context in needs_of(call):
             self.require(principal, action, resource, context, account_id=call.account_id, region=call.region)
-
-    @staticmethod
-    def find_principal(caller: Caller) -> Principal | None:
-        """The user or role that signed a request; None for the account's administrator. Raises `Refusal`."""
-        try:
-            identity = find_identity(caller.account_id, caller.region, caller.access_key, caller.session_token)
-        except InvalidSessionToken:
-            raise Refusal(
-                "UnrecognizedClientException", "The security token included in the request is invalid.", status=403
-            ) from None
-        return principal_of(identity, caller.account_id, caller.region) if identity else None
 
     # calls that services make with a role
 
@@ -147,9 +128,16 @@ class Iam:
             "aws:SecureTransport": True,
             "aws:SourceIp": "127.0.0.1",
             "aws:ViaAWSService": False,
+            "aws:CurrentTime": datetime.now(timezone.utc).isoformat(),
+            "aws:EpochTime": int(time.time()),
+            "aws:PrincipalIsAWSService": False,
+            "aws:PrincipalType": principal.type,
+            "aws:userid": principal.user_id,
             **{f"aws:PrincipalTag/{key}": value for key, value in principal.tags.items()},
         }
-        if ":user/" in principal.arn:
+        if principal.source:
+            known["aws:SourceIdentity"] = principal.source
+        if principal.type == "User":
             known["aws:username"] = principal.arn.rpartition("/")[2]
         if action.startswith("kms:"):
             known["kms:CallerAccount"] = account_id
@@ -230,7 +218,6 @@ _FOUND = frozenset(
 _NEVER_FOUND = (
     *("aws:calledvia", "aws:calledviafirst", "aws:calledvialast", "aws:multifactorauthage"),
     *("aws:multifactorauthpresent", "aws:referer", "aws:resourcetag/", "aws:tokenissuetime", "aws:useragent"),
-    "aws:userid",
 )
 """Global keys that AWS sends and that are not known here."""
 
@@ -243,89 +230,11 @@ def _unknown_keys(action: str) -> tuple[str, ...]:
     return (*sorted(own - _FOUND), *_NEVER_FOUND)
 
 
-# identities
-
-
-def principal_of(identity: Identity, account_id: str, region: str) -> Principal:
-    """The user or role that owns a key, with its policies."""
-    key = identity.key
-    if isinstance(key, AssumedRoleAccessKey):
-        session = next(
-            each
-            for each in sts_backends[account_id][get_partition(region)].assumed_roles
-            if each.access_key_id == key._access_key_id
-        )
-        role = find_role(account_id, region, session.role_arn)
-        if role is None:
-            return Principal(arn=session.role_arn, session=session.arn, identity=())
-        limits = [document_of(session.policy)] if session.policy else []
-        return principal_of_role(role, account_id, region, session=session.session_name, limits=limits)
-    return Principal(
-        arn=key.arn,
-        session=key.arn,
-        identity=[document_of(each) for each in _user_documents(key.collect_policies(), account_id, region)],
-    )
-
-
-def administrator(account_id: str, region: str) -> Principal:
-    """The account's administrator, to whom every key belongs that this IAM did not create."""
-    arn = f"arn:{get_partition(region)}:iam::{account_id}:user/administrator"
-    everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    return Principal(arn=arn, session=arn, identity=[everything])
-
-
-def principal_of_role(
-    role: Role, account_id: str, region: str, *, session: str, limits: Sequence[Document] = ()
-) -> Principal:
-    partition = get_partition(region)
-    attached = [_attached(each) for each in role.managed_policies.values()]
-    boundary = role.permissions_boundary_arn
-    found = iam_backends[account_id][partition].managed_policies.get(boundary) if boundary else None
-    return Principal(
-        arn=role.arn,
-        session=f"arn:{partition}:sts::{account_id}:assumed-role/{role.name}/{session}",
-        identity=[*map(document_of, role.policies.values()), *attached],
-        tags=_tags(role.tags),
-        # a boundary that does not exist allows nothing
-        boundary=(document_of(_default_of(found)) if found else {"Statement": []}) if boundary else None,
-        limits=limits,
-    )
-
-
-def _attached(policy: Any) -> Document:
-    document = document_of(_default_of(policy))
-    return known_part(document) if AWS_POLICY in policy.arn else document
-
-
-def _default_of(policy: Any) -> Any:
-    return next(each.document for each in policy.versions if each.is_default)
-
-
-def _user_documents(policies: Sequence[Any], account_id: str, region: str) -> Iterator[Any]:
-    """The documents of a user's inline and attached policies, in the forms that moto returns."""
-    for each in policies:
-        if isinstance(each, Mapping):
-            yield each.get("policy_document", each)
-        elif hasattr(each, "versions"):
-            yield _default_of(each)
-        else:
-            yield each
-
-
-@functools.cache
-def _of_aws() -> Mapping[str, Any]:
-    content: Mapping[str, Any] = json.loads(aws_managed_policies_data)
-    return content
-
-
 def attach_policy(account_id: str, region: str, role: str, arn: str) -> None:
-    """Attach a managed policy to a role; AWS's own policies are created when they are first attached."""
-    backend = iam_backends[account_id][get_partition(region)]
-    name = arn.rpartition("/")[2]
-    if AWS_POLICY in arn and arn not in backend.managed_policies and name in _of_aws():
-        policy = AWSManagedPolicy.from_data(name, account_id, region, dict(_of_aws()[name]))
-        backend.managed_policies[policy.arn] = policy
-    backend.attach_role_policy(arn, role)
+    """Attach a managed policy to a role; one that does not exist is refused in moto's words."""
+    with suppress(KeyError):
+        managed_policy(account_id, region, arn)
+    iam_backends[account_id][get_partition(region)].attach_role_policy(arn, role)
 
 
 def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
@@ -346,13 +255,42 @@ def resource_policy(arn: str, account_id: str, region: str) -> Document | None:
         found = role.assume_role_policy_document if role else None
     elif service == "kms":
         key = kms_backends[account_id][region].keys.get(name.removeprefix("key/"))
-        found = key.policy if key else None
+        found = _policy_with_grants(key) if key else None
     elif service == "sns":
         topic = sns_backends[account_id][region].topics.get(arn)
         found = topic.policy if topic else None
     document = document_of(found) if found else None
     # SNS's default policy allows services that send AWS:SourceOwner, and nobody else
     return None if document is None or document.get("Id") == "__default_policy_ID" else document
+
+
+def _policy_with_grants(key: Key) -> Document:
+    """A key's policy, with a statement for each operation of each grant (KMS developer guide, "Grants in KMS")."""
+    policy = document_of(key.policy)
+    granted = [
+        _statement_of(grant, f"kms:{operation}") for grant in key.grants.values() for operation in grant.operations
+    ]
+    return {**policy, "Statement": [*policy["Statement"], *granted]} if granted else policy
+
+
+def _statement_of(grant: Grant, action: str) -> dict[str, Any]:
+    """One operation of a grant; its constraints hold only for operations with an encryption context."""
+    has_context = any(each.startswith("kms:EncryptionContext:") for each in iam_actions.actions()[action.lower()].keys)
+    constraints = (grant.constraints or {}) if has_context else {}
+    exactly = constraints.get("EncryptionContextEquals", {})
+    wanted = {**constraints.get("EncryptionContextSubset", {}), **exactly}
+    condition = {
+        **({"StringEquals": {f"kms:EncryptionContext:{key}": each for key, each in wanted.items()}} if wanted else {}),
+        **({"ForAllValues:StringEquals": {"kms:EncryptionContextKeys": [*exactly]}} if exactly else {}),
+    }
+    kind = "Service" if "amazonaws.com" in grant.grantee_principal else "AWS"
+    return {
+        "Effect": "Allow",
+        "Principal": {kind: grant.grantee_principal},
+        "Action": action,
+        "Resource": "*",
+        "Condition": condition,
+    }
 
 
 def _owner(arn: str, account_id: str, region: str) -> tuple[str, str]:
@@ -366,6 +304,20 @@ def _owner(arn: str, account_id: str, region: str) -> tuple[str, str]:
         if parts[5].removeprefix("repository/") in registry.repositories:
             return parts[4], parts[3]
     return account_id, region
+
+
+def _refusal_of_key(service: str, *, is_expired: bool) -> Refusal:
+    """The refusal of a key that is not valid (each API reference, "Common Errors"; S3's and SNS's have other codes)."""
+    by_query = service in ("cloudformation", "cloudwatch", "iam", "sns", "sts")
+    if is_expired:
+        code = "ExpiredToken" if by_query or service == "s3" else "ExpiredTokenException"
+        return Refusal(code, "The security token included in the request is expired", status=403)
+    if service == "s3":
+        return Refusal(
+            "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", status=403
+        )
+    code = "InvalidClientTokenId" if by_query else "UnrecognizedClientException"
+    return Refusal(code, "The security token included in the request is invalid.", status=403)
 
 
 def _denial(action: str) -> str:
@@ -514,6 +466,8 @@ def _arn(kind: str, parameters: Parameters, call: Call) -> str | None:
     for value in parameters.values():
         if isinstance(value, str) and value.startswith("arn:") and _fits(form, value):
             return value
+    if kind == "kms:key" and (alias := str(parameters.get("KeyId", ""))).startswith("alias/"):
+        parameters = {**parameters, "KeyId": kms_backends[call.account_id][call.region].get_key_id_from_alias(alias)}
     if kind == "cloudformation:stack":
         return _stack(str(parameters.get("StackName", "")), call)
     # optional resources of an action: an access point, or an object where the request has no key
@@ -579,17 +533,9 @@ def _context(call: Call) -> dict[str, Any]:
         context |= {
             f"sts:{key}": given[key] for key in ("ExternalId", "RoleSessionName", "SourceIdentity") if key in given
         }
-    tags = _tags(given.get("Tags") or given.get("tags"))
+    tags = tags_of(given.get("Tags") or given.get("tags"))
     context |= {f"aws:RequestTag/{key}": value for key, value in tags.items()}
     return {**context, "aws:TagKeys": list(tags)} if tags else context
-
-
-def _tags(given: Any) -> dict[str, str]:
-    """Tags in each of the forms that services have: a mapping, or a list of pairs in upper or lower case."""
-    if isinstance(given, Mapping):
-        return {str(key): str(value) for key, value in given.items()}
-    pairs = [{key.lower(): value for key, value in each.items()} for each in given or () if isinstance(each, Mapping)]
-    return {str(each["key"]): str(each.get("value", "")) for each in pairs if "key" in each}
 
 
 def role_of_function(arn: str, account_id: str, region: str) -> str | None:

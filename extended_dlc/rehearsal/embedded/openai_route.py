@@ -58,7 +58,7 @@ def respond(request: Request, runtime: Runtime, found: re.Match[str]) -> Respons
 def _complete(request: Request, runtime: Runtime, name: str, component: str | None) -> Response:
     caller = caller_of(request.headers.get("Authorization", ""))
     body = runtime.read_body(request)
-    caller.require("sagemaker:CallWithBearerToken", "*")
+    caller.require(runtime.iam, "sagemaker:CallWithBearerToken", "*")
     _check_region(caller, name)
     if _COMPONENT_HEADER in request.headers:
         raise Refused(
@@ -68,9 +68,9 @@ def _complete(request: Request, runtime: Runtime, name: str, component: str | No
             "/endpoints/NAME/inference-components/COMPONENT/openai/v1.",
         )
     prefix = f"arn:aws:sagemaker:{caller.region}:{caller.account_id}"
-    caller.require("sagemaker:InvokeEndpoint", f"{prefix}:endpoint/{name.lower()}")
+    caller.require(runtime.iam, "sagemaker:InvokeEndpoint", f"{prefix}:endpoint/{name.lower()}")
     if component is not None:
-        caller.require("sagemaker:InvokeEndpoint", f"{prefix}:inference-component/{component}")
+        caller.require(runtime.iam, "sagemaker:InvokeEndpoint", f"{prefix}:inference-component/{component}")
     endpoint = find_serving_endpoint(caller.account_id, caller.region, name)
     _, instance = find_answering(endpoint, component=component)
     headers = {key: value for key in _PASSED_ON if (value := request.headers.get(key)) is not None}

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 from extended_dlc.rehearsal.embedded import iam_actions
@@ -179,9 +180,11 @@ def statements_of(document: Document) -> list[dict[str, Any]]:
     """The statements of a policy. Raises `NotUnderstood`."""
     if unknown := set(document) - {"Version", "Id", "Statement"}:
         raise NotUnderstood(f"the policy's element {sorted(unknown)[0]}")
+    if "Statement" not in document:
+        raise NotUnderstood("a policy without the element Statement")
     statements: list[dict[str, Any]] = _list(document["Statement"])
     for each in statements:
-        _check_once(json.dumps(each, sort_keys=True))
+        _check_once(json.dumps(each, sort_keys=True), document.get("Version") == _WITH_VARIABLES)
     return statements
 
 
@@ -218,8 +221,14 @@ _ELEMENTS = {
 }
 
 
+_WITH_VARIABLES = "2012-10-17"
+"""The version of the policy language that has variables; in another, or without a version, they are plain text."""
+
+
 @functools.lru_cache(maxsize=4096)
-def _check_once(written: str) -> None:
+def _check_once(written: str, with_variables: bool) -> None:
+    if not with_variables and (found := _VARIABLE.search(written)):
+        raise NotUnderstood(f'{found[0]} in a policy without "Version": "{_WITH_VARIABLES}", where it is no variable')
     check_statement(json.loads(written))
 
 
@@ -364,7 +373,7 @@ def _substituted(text: str, request: Request | None) -> str:
         if known is None and default is not None and request and not request.is_unknown(name):
             return str(default)
         if known is None or len(known) != 1:
-            raise NotUnderstood(f"the variable ${{{name}}}")
+            raise NotUnderstood(f"the variable ${{{name}}}: the request has not exactly one value of it")
         return known[0].translate(_LITERAL)
 
     return _VARIABLE.sub(value, text) if "${" in text else text
@@ -433,7 +442,38 @@ def _same_bool(wanted: str, got: str) -> bool:
 
 
 def _in_network(wanted: str, got: str) -> bool:
-    return ipaddress.ip_address(got) in ipaddress.ip_network(wanted, strict=False)
+    try:
+        return ipaddress.ip_address(got) in ipaddress.ip_network(wanted, strict=False)
+    except ValueError as error:
+        raise NotUnderstood(f"an address of a condition: {error}") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise NotUnderstood(f"the number {text} of a condition") from None
+
+
+def _seconds(text: str) -> float:
+    """A date in one of the forms of ISO 8601, or in seconds since 1970."""
+    if re.fullmatch(r"\d+", text):
+        return float(text)
+    try:
+        moment = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+    except ValueError:
+        raise NotUnderstood(f"the date {text} of a condition") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _ordered(kind: str, read: Callable[[str], float]) -> Iterator[tuple[str, _Operator]]:
+    """The six operators of numbers or of dates."""
+    yield f"{kind}Equals", _Operator(compare=lambda wanted, got: read(got) == read(wanted))
+    yield f"{kind}NotEquals", _Operator(compare=lambda wanted, got: read(got) == read(wanted), negated=True)
+    yield f"{kind}LessThan", _Operator(compare=lambda wanted, got: read(got) < read(wanted))
+    yield f"{kind}LessThanEquals", _Operator(compare=lambda wanted, got: read(got) <= read(wanted))
+    yield f"{kind}GreaterThan", _Operator(compare=lambda wanted, got: read(got) > read(wanted))
+    yield f"{kind}GreaterThanEquals", _Operator(compare=lambda wanted, got: read(got) >= read(wanted))
 
 
 def _arn_like(wanted: str, got: str) -> bool:
@@ -464,12 +504,8 @@ _OPERATORS: Mapping[str, _Operator] = {
     "Bool": _Operator(compare=_same_bool),
     "IpAddress": _Operator(compare=_in_network),
     "NotIpAddress": _Operator(compare=_in_network, negated=True),
-    "NumericEquals": _Operator(compare=lambda wanted, got: float(wanted) == float(got)),
-    "NumericNotEquals": _Operator(compare=lambda wanted, got: float(wanted) == float(got), negated=True),
-    "NumericLessThan": _Operator(compare=lambda wanted, got: float(got) < float(wanted)),
-    "NumericLessThanEquals": _Operator(compare=lambda wanted, got: float(got) <= float(wanted)),
-    "NumericGreaterThan": _Operator(compare=lambda wanted, got: float(got) > float(wanted)),
-    "NumericGreaterThanEquals": _Operator(compare=lambda wanted, got: float(got) >= float(wanted)),
+    **dict(_ordered("Numeric", _number)),
+    **dict(_ordered("Date", _seconds)),
 }
 
 

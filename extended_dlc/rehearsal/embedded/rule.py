@@ -15,7 +15,7 @@ from moto.s3.models import FakeBucket, s3_backends
 from moto.sagemaker.models import sagemaker_backends
 from moto.utilities.utils import get_partition
 
-from extended_dlc.rehearsal.embedded.calls import Parameters
+from extended_dlc.rehearsal.embedded.calls import Caller, Parameters
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.trust import find_role, trusts
 
@@ -45,6 +45,8 @@ class World:
     account_id: str
     region: str
     scenarios: Scenarios
+    caller: Caller | None = None
+    """The call's signer; None where a service of AWS makes the call."""
 
     @property
     def sagemaker(self) -> Any:

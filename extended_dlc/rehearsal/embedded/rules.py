@@ -980,7 +980,7 @@ RULES: tuple[Rule, ...] = (
 def check(call: Call, scenarios: Scenarios, rules: Sequence[Rule] = RULES) -> None:
     """Raise `Refusal` where a rule refuses the call."""
     name = str(call)
-    world = World(account_id=call.account_id, region=call.region, scenarios=scenarios)
+    world = World(account_id=call.account_id, region=call.region, scenarios=scenarios, caller=call.caller)
     for rule in _by_operation(rules).get(name, ()):
         if (rule.in_templates or not call.template) and (message := rule.check(world, call.parameters)):
             raise Refusal(rule.code, message)

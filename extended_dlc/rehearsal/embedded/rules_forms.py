@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from moto.iam.exceptions import MalformedPolicyDocument
@@ -12,8 +12,9 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.logs.models import logs_backends
 from moto.sns.models import sns_backends
 
+from extended_dlc.rehearsal.embedded import template_forms
 from extended_dlc.rehearsal.embedded.calls import Parameters
-from extended_dlc.rehearsal.embedded.rule import Rule, World
+from extended_dlc.rehearsal.embedded.rule import Check, Rule, World
 from extended_dlc.rehearsal.embedded.rules_services import template_of
 
 # policies
@@ -232,35 +233,22 @@ def _faults(machine: Mapping[str, Any], path: str) -> Iterator[str]:
 
 # templates
 
-_OF_RESOURCE = frozenset(
-    {
-        *("Condition", "CreationPolicy", "DeletionPolicy", "DependsOn", "Metadata", "Properties", "Type"),
-        *("UpdatePolicy", "UpdateReplacePolicy"),
-    }
+
+def _of_template(find: Callable[[Mapping[str, Any]], str | None]) -> Check:
+    """A check of the request's template, where it can be read."""
+
+    def check(world: World, given: Parameters) -> str | None:
+        template = template_of(world, given)
+        return find(template) if template else None
+
+    return check
+
+
+_TEMPLATES = tuple(
+    f"cloudformation:{name}"
+    for name in ("CreateStack", "UpdateStack", "CreateChangeSet", "ValidateTemplate", "GetTemplateSummary")
 )
-_KEPT = ("Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
-
-
-def _template(world: World, given: Parameters) -> str | None:
-    resources = template_of(world, given).get("Resources")
-    if not isinstance(resources, Mapping):
-        return None
-    for name, each in resources.items():
-        if not isinstance(each, Mapping):
-            continue
-        if not re.fullmatch(r"[A-Za-z0-9]+", name):
-            return f"Template format error: Resource name {name} is non alphanumeric."
-        if strange := sorted(set(each) - _OF_RESOURCE):
-            return f"Invalid template resource property '{strange[0]}'"
-        if absent := [one for one in _list(each.get("DependsOn")) if one not in resources]:
-            return (
-                f"Template format error: Unresolved resource dependencies [{absent[0]}] in the Resources block of the "
-                "template"
-            )
-        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
-            if isinstance(value := each.get(policy, "Delete"), str) and value not in _KEPT:
-                return f"Template format error: Unrecognized {policy} {value} for resource {name}"
-    return None
+"""The operations that read a template."""
 
 
 # the table
@@ -397,12 +385,34 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="a template's resources",
-        operations=("cloudformation:CreateStack", "cloudformation:UpdateStack", "cloudformation:CreateChangeSet"),
-        refuses="a logical ID with other characters than letters and digits, attributes and deletion policies that "
-        "there are not, and a DependsOn of what is not there",
-        source="CloudFormation user guide, resource attributes; serverless/serverless#2474, #4745: the words of the "
-        "first and the last",
-        check=_template,
+        operations=_TEMPLATES,
+        refuses="sections that there are not, no resource, a resource without a type or with one of another form, an "
+        "output without a value, a logical ID with other characters than letters and digits, attributes and deletion "
+        "policies that there are not, and a DependsOn of what is not there",
+        source="CloudFormation user guide, template sections, resource attributes; serverless/serverless#2474, #4745, "
+        "Versent/cfn-check#3, JulieElkinsAWS/CFtemplates#1, aws-samples/aws-iot-chat-example#1, aws/aws-cli#7226: the "
+        "words of most",
+        check=_of_template(template_forms.fault_of_sections),
+        code="ValidationError",
+    ),
+    Rule(
+        name="a template's functions",
+        operations=_TEMPLATES,
+        refuses="an intrinsic function that there is not, an Fn::If without three arguments, and a mapping or a key of "
+        "one that is not there",
+        source="CloudFormation template reference, intrinsic functions; aws/aws-cli#2746, cloudtools/troposphere#479, "
+        "zalando-stups/senza, docs: the words of most",
+        check=_of_template(template_forms.fault_of_functions),
+        code="ValidationError",
+    ),
+    Rule(
+        name="a template's references",
+        operations=_TEMPLATES,
+        refuses="a reference to a parameter, a resource or a condition that is not there, and to a resource in the "
+        "Conditions",
+        source="CloudFormation template reference, Ref, Fn::GetAtt, Fn::Sub, Conditions; serverless/serverless#4745, "
+        "aws-cloudformation/cfn-lint#99, aws/aws-cdk#26560: the words of most",
+        check=_of_template(template_forms.fault_of_references),
         code="ValidationError",
     ),
 )

@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from moto.cloudformation.models import Stack, cloudformation_backends
+from moto.sts.models import sts_backends
+from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded.calls import Parameters
 from extended_dlc.rehearsal.embedded.rule import Rule, World, place_of
@@ -142,6 +144,17 @@ def _session_duration(world: World, given: Parameters) -> str | None:
     return "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 
 
+_CHAINED_SECONDS = 3_600
+
+
+def _chained_duration(world: World, given: Parameters) -> str | None:
+    backend = sts_backends[world.account_id][get_partition(world.region)]
+    chained = world.caller and backend.get_assumed_role_from_access_key(world.caller.access_key)
+    if not chained or int(given.get("DurationSeconds", 0)) <= _CHAINED_SECONDS:
+        return None
+    return "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
+
+
 # state machines
 
 _BROKEN = "Invalid State Machine Definition: '"
@@ -257,13 +270,20 @@ CAPABILITIES = "extended_dlc_capabilities"
 """The attribute of a change set with the capabilities of its request."""
 
 
-def _unacknowledged(template: Mapping[str, Any], acknowledged: Collection[str]) -> str | None:
+def capabilities_of(template: Mapping[str, Any]) -> list[str]:
+    """The capability that a template needs for its identities, if it has any."""
     resources = template.get("Resources") or {}
     identities = [each for each in resources.values() if isinstance(each, Mapping) and each.get("Type") in _IDENTITIES]
-    named = any(set(_NAMES) & set(each.get("Properties") or ()) for each in identities)
-    if not identities or "CAPABILITY_NAMED_IAM" in acknowledged or ("CAPABILITY_IAM" in acknowledged and not named):
+    if any(set(_NAMES) & set(each.get("Properties") or ()) for each in identities):
+        return ["CAPABILITY_NAMED_IAM"]
+    return ["CAPABILITY_IAM"] if identities else []
+
+
+def _unacknowledged(template: Mapping[str, Any], acknowledged: Collection[str]) -> str | None:
+    needed = capabilities_of(template)
+    if not needed or {*needed, "CAPABILITY_NAMED_IAM"} & set(acknowledged):
         return None
-    return f"Requires capabilities : [{'CAPABILITY_NAMED_IAM' if named else 'CAPABILITY_IAM'}]"
+    return f"Requires capabilities : [{needed[0]}]"
 
 
 def _template_size(world: World, given: Parameters) -> str | None:
@@ -347,6 +367,14 @@ RULES: tuple[Rule, ...] = (
         refuses="a session that is longer than its role allows",
         source="STS API reference, AssumeRole DurationSeconds; kreuzwerker/awsu#27: the words",
         check=_session_duration,
+        code="ValidationError",
+    ),
+    Rule(
+        name="a chained session's duration",
+        operations=("sts:AssumeRole",),
+        refuses="a session of more than one hour that another role's session asks for",
+        source="IAM user guide, role chaining; 99designs/aws-vault#263: the words",
+        check=_chained_duration,
         code="ValidationError",
     ),
     Rule(

@@ -30,6 +30,7 @@ from extended_dlc.rehearsal.embedded import (
     components,
     ecr,
     functions,
+    identities,
     openai_route,
     sagemaker,
     states,
@@ -91,6 +92,7 @@ class EmbeddedAws:
             iam=iam,
             faster=faster,
         )
+        identities.install()
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
         components.install(control)

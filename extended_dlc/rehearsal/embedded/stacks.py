@@ -30,11 +30,12 @@ from moto.cloudformation.models import CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import OutputMap, ResourceMap
 
 from extended_dlc.rehearsal.embedded import lookups
-from extended_dlc.rehearsal.embedded.iam import Principal
+from extended_dlc.rehearsal.embedded.identities import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
 from extended_dlc.rehearsal.embedded.shapes import Refusal, TemplateFault
 from extended_dlc.rehearsal.embedded.stack_outputs import clean_json
+from extended_dlc.rehearsal.embedded.template_forms import references_of
 
 _log = logging.getLogger(__name__)
 
@@ -490,26 +491,10 @@ def in_dependency_order(resources: Mapping[str, Any]) -> list[str]:
 
 
 def references(value: Any, resources: Collection[str]) -> set[str]:
-    """Which of these logical IDs a part of a template refers to or depends on."""
-    found: set[str] = set()
-    if isinstance(value, Mapping):
-        for key, each in value.items():
-            if key == "Ref":
-                found.add(str(each))
-            elif key == "Fn::GetAtt":
-                found.add(str(each[0]) if isinstance(each, list) else str(each).split(".")[0])
-            elif key == "Fn::Sub":
-                text = each[0] if isinstance(each, list) else each
-                found.update(name.split(".")[0] for name in re.findall(r"\$\{([^!}]+)\}", text))
-                found |= references(each, resources)
-            elif key == "DependsOn":
-                found.update([each] if isinstance(each, str) else each)
-            else:
-                found |= references(each, resources)
-    elif isinstance(value, list):
-        for each in value:
-            found |= references(each, resources)
-    return found & set(resources)
+    """Which of these logical IDs a part of a template, such as a resource, refers to or depends on."""
+    depends = value.get("DependsOn", ()) if isinstance(value, Mapping) else ()
+    named = {name for name, _ in references_of(value)} | {*([depends] if isinstance(depends, str) else depends)}
+    return named & set(resources)
 
 
 def _imports(value: Any, resources: ResourceMap) -> set[str]:

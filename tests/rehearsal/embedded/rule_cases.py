@@ -76,6 +76,8 @@ class Case:
     region: str = REGION
     code: str = "ValidationException"
     scenario: Json = field(default_factory=dict)
+    role: str = ""
+    """The role whose session makes the calls; without one the administrator makes them."""
 
 
 def of_config(rule: str, refused: Json, taken: Json, match: str, **more: Any) -> Case:
@@ -1085,6 +1087,116 @@ def machine(**states: Json) -> Json:
 
 
 HANDLE = "AWS::CloudFormation::WaitConditionHandle"
+IT: Json = {"It": {"Type": HANDLE}}
+
+
+def described(value: Any, **sections: Json) -> Json:
+    """A template with this value in a resource."""
+    return {"Resources": {"It": {"Type": HANDLE, "Metadata": {"Value": value}}}, **sections}
+
+
+WITH: Json = {
+    "Conditions": {"Yes": {"Fn::Equals": ["a", "a"]}},
+    "Mappings": {"Map": {"Key": {"Value": "x"}}},
+    "Parameters": {"Given": {"Type": "String", "Default": "x"}},
+}
+TEMPLATES: list[tuple[str, Json, Json, str]] = [
+    (
+        "a template's resources",
+        {"Resources": IT, "Output": {}},
+        {"Resources": IT, "Outputs": {}},
+        "properties .Output.",
+    ),
+    ("a template's resources", {"Resources": {}}, {"Resources": IT}, "At least one Resources member must be defined"),
+    ("a template's resources", {"Resources": {"It": {}}}, {"Resources": IT}, "./Resources/It. Every Resources object"),
+    (
+        "a template's resources",
+        {"Resources": {"It": {"Type": "SNS::Topic"}}},
+        {"Resources": IT},
+        "Unrecognized resource types: .SNS::Topic.",
+    ),
+    (
+        "a template's resources",
+        {"Resources": IT, "Outputs": {"One": {"Description": "x"}}},
+        {"Resources": IT, "Outputs": {"One": {"Value": "x"}}},
+        "Every Outputs member must contain a Value object",
+    ),
+    *(
+        (rule, described(refused, **WITH), described(taken, **WITH), match)
+        for rule, refused, taken, match in (
+            (
+                "a template's functions",
+                {"Fn::Joins": ["", []]},
+                {"Fn::Join": ["", []]},
+                "unsupported function: Fn::Joins",
+            ),
+            (
+                "a template's functions",
+                {"Fn::If": ["Yes", "a"]},
+                {"Fn::If": ["Yes", "a", "b"]},
+                "Fn::If requires a list argument with three elements",
+            ),
+            (
+                "a template's functions",
+                {"Fn::FindInMap": ["Maps", "Key", "Value"]},
+                {"Fn::FindInMap": ["Map", "Key", "Value"]},
+                "Mapping named 'Maps' is not present",
+            ),
+            (
+                "a template's functions",
+                {"Fn::FindInMap": ["Map", "Key", "Other"]},
+                {"Fn::FindInMap": ["Map", "Key", "Value"]},
+                "Unable to get mapping for Map::Key::Other",
+            ),
+            (
+                "a template's functions",
+                {"Fn::FindInMap": ["Map", "Key"]},
+                {"Fn::Sub": "x"},
+                "requires three parameters",
+            ),
+            ("a template's references", {"Ref": "Gone"}, {"Ref": "Given"}, ".Gone. in the Resources block"),
+            ("a template's references", {"Ref": "AWS::Account"}, {"Ref": "AWS::AccountId"}, ".AWS::Account. in the"),
+            ("a template's references", {"Fn::Sub": "${Gone}"}, {"Fn::Sub": "${Given}-${!Gone}"}, ".Gone. in the"),
+            (
+                "a template's references",
+                {"Fn::Sub": ["${Gone}", {"Here": "x"}]},
+                {"Fn::Sub": ["${Gone}", {"Gone": "x"}]},
+                ".Gone. in the",
+            ),
+            ("a template's references", {"Fn::GetAtt": ["Given", "Arn"]}, {"Ref": "Given"}, ".Given. in the Resources"),
+            (
+                "a template's references",
+                {"Fn::If": ["No", "a", "b"]},
+                {"Fn::If": ["Yes", "a", "b"]},
+                "unresolved condition dependency No in Fn::If",
+            ),
+        )
+    ),
+    (
+        "a template's references",
+        {"Resources": IT, "Outputs": {"One": {"Value": {"Ref": "Gone"}}}},
+        {"Resources": IT, "Outputs": {"One": {"Value": {"Ref": "It"}}}},
+        ".Gone. in the Outputs block",
+    ),
+    (
+        "a template's references",
+        {"Resources": IT, "Conditions": {"A": {"Fn::Equals": [{"Ref": "It"}, "a"]}}},
+        {"Resources": IT, "Conditions": {"A": {"Fn::Equals": [{"Ref": "AWS::Region"}, "a"]}}},
+        "Unresolved dependencies .It.. Cannot reference resources in the Conditions block",
+    ),
+    (
+        "a template's references",
+        {"Resources": {"It": {"Type": HANDLE, "Condition": "No"}}, **WITH},
+        {"Resources": {"It": {"Type": HANDLE, "Condition": "Yes"}}, **WITH},
+        "Unresolved condition dependency No in the Resources block",
+    ),
+    (
+        "a template's references",
+        {"Resources": IT, "Conditions": {"A": {"Fn::Not": [{"Condition": "B"}]}}},
+        {"Resources": IT, "Conditions": {"A": {"Fn::Not": [{"Condition": "B"}]}, "B": {"Fn::Equals": ["a", "b"]}}},
+        "Unresolved condition dependency B in the Conditions block",
+    ),
+]
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:rules"
 
 
@@ -1210,6 +1322,25 @@ CASES += [
         {"DurationSeconds": 3_600},
         "The requested DurationSeconds exceeds the MaxSessionDuration",
         "ValidationError",
+    ),
+    Case(
+        "a chained session's duration",
+        "assume_role",
+        {"RoleArn": f"{ROLE}-of-long-sessions", "DurationSeconds": 3_601},
+        {"RoleArn": f"{ROLE}-of-long-sessions", "DurationSeconds": 3_600},
+        "exceeds the 1 hour session limit for roles assumed by role chaining",
+        service="sts",
+        code="ValidationError",
+        role=f"{ROLE}-of-callers",
+    ),
+    Case(
+        "a session's duration",
+        "assume_role",
+        {"RoleArn": f"{ROLE}-of-long-sessions", "DurationSeconds": 7_201},
+        {"RoleArn": f"{ROLE}-of-long-sessions", "DurationSeconds": 7_200},
+        "The requested DurationSeconds exceeds the MaxSessionDuration",
+        service="sts",
+        code="ValidationError",
     ),
     of_service(
         "a state machine's definition",
@@ -1601,6 +1732,19 @@ CASES += [
             ({"Type": "Pass"}, "required: .Next. or .End."),
             ({"Type": "Choice"}, "required: .Choices. at /States/A"),
         )
+    ),
+    *(
+        of_service(
+            rule,
+            "cloudformation",
+            operation,
+            {"TemplateBody": json.dumps(refused)},
+            {"TemplateBody": json.dumps(taken)},
+            match,
+            "ValidationError",
+        )
+        for operation in ("create_stack", "validate_template")
+        for rule, refused, taken, match in TEMPLATES
     ),
     *(
         of_service(

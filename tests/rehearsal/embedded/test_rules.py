@@ -113,19 +113,24 @@ class World:
 
     aws: Aws
     keys: dict[str, str] = field(default_factory=dict)
-    clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+    clients: dict[tuple[str, str, str], Any] = field(default_factory=dict)
 
-    def client(self, service: str, region: str = REGION) -> Any:
-        if (service, region) not in self.clients:
-            self.clients[service, region] = boto3.client(
+    def client(self, service: str, region: str = REGION, role: str = "") -> Any:
+        """A client of the administrator, or of a session of the role."""
+        if (service, region, role) not in self.clients:
+            key = {"AccessKeyId": "testing", "SecretAccessKey": "testing", "SessionToken": None}
+            if role:
+                key = self.client("sts").assume_role(RoleArn=role, RoleSessionName="rules")["Credentials"]
+            self.clients[service, region, role] = boto3.client(
                 service,
                 region_name=region,
                 endpoint_url=self.aws.url,
-                aws_access_key_id="testing",
-                aws_secret_access_key="testing",
+                aws_access_key_id=key["AccessKeyId"],
+                aws_secret_access_key=key["SecretAccessKey"],
+                aws_session_token=key["SessionToken"],
                 config=Config(retries={"max_attempts": 1, "mode": "standard"}, parameter_validation=False),
             )
-        return self.clients[service, region]
+        return self.clients[service, region, role]
 
     def scenario(self, **wanted: Any) -> None:
         answer = self.aws.request("POST", "/_embedded/scenarios", json.dumps(wanted))
@@ -147,7 +152,7 @@ class World:
             given.setdefault(NAMES[case.operation], name)
         if case.operation == "update_endpoint":
             given.setdefault("EndpointName", "served")
-        getattr(self.client(case.service, case.region), case.operation)(**given)
+        getattr(self.client(case.service, case.region, case.role), case.operation)(**given)
 
 
 def key_policy(*statements: Json) -> str:
@@ -205,7 +210,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     running.create_role("execution-of-functions", "lambda.amazonaws.com")
     running.create_role("execution-of-projects", "codebuild.amazonaws.com")
-    running.create_role("execution-of-callers", f"arn:aws:iam::{ACCOUNT}:root")
+    anybody = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}
+    running.create_role(
+        "execution-of-callers",
+        f"arn:aws:iam::{ACCOUNT}:root",
+        P={"Version": "2012-10-17", "Statement": [anybody]},
+    )
+    running.create_role("execution-of-long-sessions", f"arn:aws:iam::{ACCOUNT}:root")
+    made.client("iam").update_role(RoleName="execution-of-long-sessions", MaxSessionDuration=7_200)
     running.create_role("execution-of-many", "sagemaker.amazonaws.com")
     iam = made.client("iam")
     for number in range(10):

@@ -1,0 +1,196 @@
+"""What CloudFormation refuses in a template before it makes anything: its sections, functions and references.
+
+A template with a Transform is not looked at, because its macros write another one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from extended_dlc.rehearsal.embedded.stack_outputs import NAME as GET_STACK_OUTPUT
+
+Template = Mapping[str, Any]
+
+_SECTIONS = frozenset(
+    {
+        *("AWSTemplateFormatVersion", "Conditions", "Description", "Hooks", "Mappings", "Metadata", "Outputs"),
+        *("Parameters", "Resources", "Rules", "Transform"),
+    }
+)
+_OF_RESOURCE = frozenset(
+    {
+        *("Condition", "CreationPolicy", "DeletionPolicy", "DependsOn", "Metadata", "Properties", "Type"),
+        *("UpdatePolicy", "UpdateReplacePolicy"),
+    }
+)
+_KEPT = ("Delete", "Retain", "RetainExceptOnCreate", "Snapshot")
+_TYPE = re.compile(r"Custom::[\w@-]{1,52}|\w+::\w+::\w+(::MODULE)?")
+
+_FUNCTIONS = (
+    *("Fn::And", "Fn::Base64", "Fn::Cidr", "Fn::Equals", "Fn::FindInMap", "Fn::GetAtt", "Fn::GetAZs"),
+    *(GET_STACK_OUTPUT, "Fn::If", "Fn::ImportValue", "Fn::Join", "Fn::Not", "Fn::Or", "Fn::Select", "Fn::Split"),
+    *("Fn::Sub", "Fn::Transform"),
+)
+"""The intrinsic functions of templates without a Transform (CloudFormation template reference)."""
+
+_OF_RULES = (
+    *("Fn::Contains", "Fn::EachMemberEquals", "Fn::EachMemberIn", "Fn::RefAll", "Fn::ValueOf", "Fn::ValueOfAll"),
+)
+"""The functions of the section Rules, which are supported everywhere as far as the error message says."""
+
+_PSEUDO = frozenset(
+    f"AWS::{each}"
+    for each in (
+        *("AccountId", "NoValue", "NotificationARNs", "Partition", "Region", "StackId", "StackName", "URLSuffix"),
+    )
+)
+
+
+def fault_of_sections(template: Template) -> str | None:
+    """What is wrong with the sections, and with the parts of each resource and output."""
+    if strange := sorted(set(template) - _SECTIONS):
+        return f"Invalid template property or properties [{', '.join(strange)}]"
+    resources = template.get("Resources")
+    if not isinstance(resources, Mapping) or not resources:
+        return "Template format error: At least one Resources member must be defined."
+    for name, each in resources.items():
+        if fault := _fault_of_resource(str(name), each, resources):
+            return fault
+    strange = sorted({str(each["Type"]) for each in resources.values() if not _TYPE.fullmatch(str(each["Type"]))})
+    if strange:
+        return f"Template format error: Unrecognized resource types: [{', '.join(strange)}]"
+    outputs = (template.get("Outputs") or {}).values()
+    if not all(isinstance(each, Mapping) and "Value" in each for each in outputs):
+        return "Template format error: Every Outputs member must contain a Value object"
+    return None
+
+
+def _fault_of_resource(name: str, resource: Any, resources: Mapping[str, Any]) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9]+", name):
+        return f"Template format error: Resource name {name} is non alphanumeric."
+    if not isinstance(resource, Mapping) or not resource.get("Type"):
+        return f"Template format error: [/Resources/{name}] Every Resources object must contain a Type member."
+    if strange := sorted(set(resource) - _OF_RESOURCE):
+        return f"Invalid template resource property '{strange[0]}'"
+    depends = resource.get("DependsOn") or []
+    if absent := sorted({*([depends] if isinstance(depends, str) else depends)} - set(resources)):
+        return _unresolved(absent, "Resources")
+    for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+        if isinstance(value := resource.get(policy, "Delete"), str) and value not in _KEPT:
+            return f"Template format error: Unrecognized {policy} {value} for resource {name}"
+    return None
+
+
+def _unresolved(names: Collection[str], section: str) -> str:
+    return (
+        f"Template format error: Unresolved resource dependencies [{', '.join(sorted(names))}] in the {section} block "
+        "of the template"
+    )
+
+
+def fault_of_functions(template: Template) -> str | None:
+    """What is wrong with the intrinsic functions: names, numbers of arguments, and mappings that there are not."""
+    if "Transform" in template:
+        return None
+    for name, given in _functions(template):
+        if name not in _FUNCTIONS and name not in _OF_RULES:
+            supported = ", ".join((*_FUNCTIONS, *_OF_RULES, "Ref", "Condition"))
+            return f"Template error: Encountered unsupported function: {name} Supported functions are: [{supported}]"
+        if name == "Fn::If" and (not isinstance(given, list) or len(given) != 3):
+            return "Template error: Fn::If requires a list argument with three elements"
+        if name == "Fn::FindInMap" and (fault := _fault_of_mapping(template.get("Mappings") or {}, given)):
+            return fault
+    return None
+
+
+def _functions(template: Template) -> Iterator[tuple[str, Any]]:
+    for section in ("Conditions", "Resources", "Outputs"):
+        for key, value in _members(template.get(section)):
+            if key.startswith("Fn::"):
+                yield key, value
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every key with its value, at every depth."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield str(key), each
+            yield from _members(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _members(each)
+
+
+def _fault_of_mapping(mappings: Mapping[str, Any], given: Any) -> str | None:
+    if not isinstance(given, list) or len(given) not in (3, 4):
+        return (
+            "Template error: every Fn::FindInMap object requires three parameters, the map name, map key and the "
+            "attribute for return value"
+        )
+    if isinstance(given[0], str) and given[0] not in mappings:
+        return f"Template error: Mapping named '{given[0]}' is not present in the 'Mappings' section of template."
+    if len(given) == 3 and all(isinstance(each, str) for each in given):
+        name, key, attribute = given
+        if attribute not in mappings[name].get(key, {}):
+            return f"Template error: Unable to get mapping for {name}::{key}::{attribute}"
+    return None
+
+
+def fault_of_references(template: Template) -> str | None:
+    """A parameter, resource or condition that a part of the template refers to, and that there is not."""
+    if "Transform" in template:
+        return None
+    resources, conditions = template.get("Resources") or {}, template.get("Conditions") or {}
+    values = {*(template.get("Parameters") or {}), *_PSEUDO}
+    if absent := {name for name, _ in references_of(conditions)} - values:
+        return (
+            f"Template format error: Unresolved dependencies [{', '.join(sorted(absent))}]. Cannot reference resources "
+            "in the Conditions block of the template"
+        )
+    for section in ("Resources", "Outputs"):
+        found = list(references_of(template.get(section)))
+        absent = {name for name, attribute in found if name not in (resources if attribute else {*values, *resources})}
+        if absent:
+            return _unresolved(absent, section)
+    for section in ("Conditions", "Resources", "Outputs"):
+        if fault := _fault_of_conditions(template.get(section) or {}, conditions, section):
+            return fault
+    return None
+
+
+def _fault_of_conditions(part: Mapping[str, Any], conditions: Collection[str], section: str) -> str | None:
+    for key, given in _members(part):
+        if key == "Fn::If" and str(given[0]) not in conditions:
+            return f"Template error: unresolved condition dependency {given[0]} in Fn::If"
+    named = [given for key, given in _members(part) if key == "Condition"] if section == "Conditions" else []
+    named += [each.get("Condition") for each in part.values()] if section != "Conditions" else []
+    if absent := [each for each in named if isinstance(each, str) and each not in conditions]:
+        return (
+            f"Template format error: Unresolved condition dependency {absent[0]} in the {section} block of the template"
+        )
+    return None
+
+
+def references_of(value: Any) -> Iterator[tuple[str, bool]]:
+    """The names to which a part of a template refers, and whether the reference is to an attribute."""
+    if isinstance(value, list):
+        for each in value:
+            yield from references_of(each)
+    if not isinstance(value, Mapping):
+        return
+    for key, each in value.items():
+        if key == "Ref" and isinstance(each, str):
+            yield each, False
+        elif key == "Fn::GetAtt":
+            yield (str(each[0]) if isinstance(each, list) else str(each).split(".")[0]), True
+        elif key == "Fn::Sub":
+            text, given = each if isinstance(each, list) else (each, {})
+            for name in re.findall(r"\$\{([^!}]+)\}", str(text)):
+                if name.strip() not in given:
+                    first, _, attribute = name.strip().partition(".")
+                    yield first, bool(attribute)
+            yield from references_of(given)
+        else:
+            yield from references_of(each)
