@@ -346,16 +346,14 @@ _TEMPLATE: dict[str, Type] = {
     "hypothesis_template": Text(1000, 2, r"[^{}]*\{\}[^{}]*", "a text with exactly one {} and no other braces"),
 }
 
-# Bark searches for any other name in files
-_VOICE_OF_BARK = Text(40, 1, r"(v2/)?([a-z]{2}_speaker_\d|announcer)", "a voice of Bark's, such as 'v2/en_speaker_1'")
+VOICE_OF_BARK = Text(40, 1, r"(v2/)?([a-z]{2}_speaker_\d|announcer)", "one of Bark's voices, such as 'v2/en_speaker_1'")
+"""A name of another form would be opened as a file."""
+
 _VOICE: dict[str, Type] = {"speaker_id": Whole(0, 100_000), "output_audio": Flag(), "tgt_lang": _LANGUAGE}
 _OF_SPEECH_TEXT: dict[str, Type] = {
     "src_lang": _LANGUAGE,
     "tgt_lang": _LANGUAGE,
-    # Bark searches for any other name in files
-    "voice_preset": Text(
-        40, 1, r"(v2/)?([a-z]{2}_speaker_\d|announcer)", "one of Bark's voices, such as 'v2/en_speaker_1'"
-    ),
+    "voice_preset": VOICE_OF_BARK,
 }
 
 _IMAGE_PROCESSOR: dict[str, Type] = {

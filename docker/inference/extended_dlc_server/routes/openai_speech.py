@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from ..http.prepared import Incoming, Prepared
 from ..reading.decoding import Decoded
 from ..reading.openai_errors import BadFieldError
 from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
+from ..reading.parameter_table import VOICE_OF_BARK
 from ..reading.parameter_types import Choice, Number, Text, Type
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ FIELDS: Mapping[str, Type] = {
     "speed": Number(0.25, 4),
     "stream_format": Choice(("audio",)),
 }
-_BARK_VOICE = re.compile(r"(v2/)?([a-z]{2}_speaker_\d|announcer)")
 
 
 def prepare_speech(model: Model, incoming: Incoming) -> Prepared:
@@ -84,8 +84,9 @@ def _voice(model: Model, voice: str | None) -> dict[str, Any]:
     if voice is None or voice in VOICES:
         return {}
     config = model.pipeline.model.config
-    if config.model_type == "bark" and _BARK_VOICE.fullmatch(voice):
-        return {"preprocess_params": {"voice_preset": voice}}
+    if config.model_type == "bark":
+        with contextlib.suppress(ValueError):
+            return {"preprocess_params": {"voice_preset": VOICE_OF_BARK.check(voice)}}
     speakers = int(getattr(config, "num_speakers", 1) or 1)
     if speakers > 1 and voice.isdecimal() and int(voice) < speakers:
         return {"forward_params": {"speaker_id": int(voice)}}
