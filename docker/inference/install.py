@@ -83,13 +83,9 @@ def requirements(transformers: str, base: dict[str, str]) -> list[str]:
     return [f"transformers=={transformers}", *named, *(name for name in OTHER_NEIGHBOURS if name in base)]
 
 
-def lacking(base: dict[str, str], ffmpeg: str | None) -> list[str]:
-    """Return the native server's requirements that a base without Hugging Face's packages, or without ffmpeg, lacks.
-
-    :param ffmpeg: The path of the base's program; any text if ffmpeg is not needed.
-    """
-    packages = [] if "transformers" in base else [name + rule for name, rule in PLAIN_BASE.items() if name not in base]
-    return packages if ffmpeg else [*packages, FFMPEG]
+def lacking(base: dict[str, str]) -> list[str]:
+    """Return the packages that every base of Hugging Face's has and this one lacks."""
+    return [] if "transformers" in base else [name + rule for name, rule in PLAIN_BASE.items() if name not in base]
 
 
 def find_ffmpeg() -> str | None:
@@ -171,7 +167,7 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         subprocess.run([sys.executable, "-m", "ensurepip"], check=True)
     if not report:
         RECORD.write_text(json.dumps({"installed": base, "complaints": complaints()}, indent=1, sort_keys=True))
-    named, missing = packages(transformers, server, base, along)
+    named = packages(transformers, server, base, along)
     lock = locked(os.environ.get("LOCK", ""))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(lock or constraints(base)))
@@ -190,7 +186,7 @@ def main(transformers: str, server: str = "native", along: Iterable[str] = (), r
         )
     if code != 0:
         sys.exit(f"\n{explain(output, transformers)}")
-    if server == "native" and FFMPEG in missing:
+    if FFMPEG in named:
         link_ffmpeg()
 
 
@@ -209,15 +205,16 @@ def check_base(base: dict[str, str], server: str) -> None:
         )
 
 
-def packages(transformers: str, server: str, base: dict[str, str], along: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return pip's arguments for the packages to install, and those among them that only this base lacks."""
+def packages(transformers: str, server: str, base: dict[str, str], along: Iterable[str]) -> list[str]:
+    """Return pip's arguments for the packages to install."""
     if server == "vllm":  # the other packages of its image were chosen for vLLM
-        return [f"transformers=={transformers}"], []
+        return [f"transformers=={transformers}"]
     if server == "stock":
-        return [*requirements(transformers, base), *along], []
+        return [*requirements(transformers, base), *along]
     # Training scripts choose their own audio decoder, so a training image needs no ffmpeg.
-    missing = lacking(base, "not needed" if server == "training" else find_ffmpeg())
-    return [*requirements(transformers, base), *missing, "--requirement", str(HERE / "requirements.txt")], missing
+    ffmpeg = [FFMPEG] if server == "native" and find_ffmpeg() is None else []
+    pinned = ["--requirement", str(HERE / "requirements.txt")]
+    return [*requirements(transformers, base), *lacking(base), *ffmpeg, *pinned]
 
 
 def pip_install(named: Iterable[str], file: str, *, is_lock: bool) -> list[str]:

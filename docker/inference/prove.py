@@ -204,7 +204,7 @@ def pipelines_answer(server: str, before: dict[str, str], known: list[str]) -> I
     with tempfile.TemporaryDirectory() as folder:
         # In its own process: modules loaded to create the models are no part of start-up. Neighbours are imported last,
         # for the same reason.
-        if not _runs(str(install.HERE / "tiny_models.py"), folder, *(() if native else _orders())):
+        if not runs(str(install.HERE / "tiny_models.py"), folder, *(() if native else _orders())):
             sys.exit(
                 "the tiny models for the proof cannot be made (see above): this pair of base and transformers fails"
             )
@@ -216,7 +216,7 @@ def pipelines_answer(server: str, before: dict[str, str], known: list[str]) -> I
         if not problems and not known:
             compile_modules(start_up(before))
             again = f"import prove, pathlib, sys; sys.exit(any(prove.{answers.__name__}(pathlib.Path({folder!r}))))"
-            if not _runs("-c", again):
+            if not runs("-c", again):
                 yield "the bytecode written for start-up does not work (see above): report it to the project"
     yield from neighbours_can_be_imported(before)
 
@@ -228,7 +228,7 @@ def _orders() -> list[str]:
     return [f"{kind}:1={kind}" for kind, (model_type, _) in STOCK_MODELS.items() if model_type in CONFIG_MAPPING]
 
 
-def _runs(*arguments: str) -> bool:
+def runs(*arguments: str) -> bool:
     """Run this Python with the arguments; return whether it exits with 0."""
     command = [sys.executable, "-B", *arguments]
     return subprocess.run(command, check=False, cwd=install.HERE).returncode == 0  # noqa: S603 - own arguments

@@ -126,7 +126,7 @@ def main(asked: str, model_types: str = "") -> None:
     record = json.loads(install.RECORD.read_text())
     before: dict[str, str] = record["installed"]
     with tempfile.TemporaryDirectory() as folder:
-        if not prove._runs(str(install.HERE / "tiny_models.py"), folder, *_orders(model_types)):
+        if not prove.runs(str(install.HERE / "tiny_models.py"), folder, *_orders(model_types)):
             sys.exit(
                 "the tiny models for the proof cannot be made (see above): this pair of base and transformers fails"
             )

@@ -295,13 +295,18 @@ def test_neighbours_that_are_there_move_along_and_no_others():
 
 def test_a_base_of_awss_own_gets_what_one_of_hugging_face_has():
     plain = {"torch": "2.14.0", "pillow": "12.3.0", "protobuf": "6.33.6"}
-    assert install.lacking(plain, None) == [
-        "accelerate==1.15.0",
-        "peft==0.21.2",
-        "sentencepiece",
-        "imageio-ffmpeg==0.6.0",
-    ]
-    assert install.lacking({**plain, "transformers": "5.5.3"}, "/usr/local/bin/ffmpeg") == []
+    assert install.lacking(plain) == ["accelerate==1.15.0", "peft==0.21.2", "sentencepiece"]
+    assert install.lacking({**plain, "transformers": "5.5.3"}) == []
+
+
+def test_ffmpeg_comes_from_a_wheel_only_where_a_native_server_would_lack_it(monkeypatch):
+    def has_wheel(server: str) -> bool:
+        return install.FFMPEG in install.packages("5.24.0", server, BASE, ())
+
+    monkeypatch.setattr(install, "find_ffmpeg", lambda: None)
+    assert [server for server in ("native", "training", "stock", "vllm") if has_wheel(server)] == ["native"]
+    monkeypatch.setattr(install, "find_ffmpeg", lambda: "/usr/local/bin/ffmpeg")
+    assert not has_wheel("native")
 
 
 def test_an_ffmpeg_beside_the_python_is_found_and_one_that_does_not_run_fails_the_proof(tmp_path, monkeypatch):
