@@ -19,6 +19,7 @@ from ..files.weights import Weights
 from ..machine.ending import check
 from ..machine.padding import MOST_TOGETHER, batches, tensors, worth_a_call
 from ..reading.positions import text_config
+from ..reading.tasks import EMBEDDING_TASKS
 from .one_pass import threads_for
 from .similarity import similarities
 
@@ -29,8 +30,6 @@ MOST_TEXTS = 2048
 
 MODEL = "model"
 """Value of `pooling` for the modules of the model's repository: its pooling and all modules after it."""
-
-PIPELINES_OF_VECTORS = ("feature-extraction", "sentence-embeddings")
 
 Text = str | list[int]
 """A text, or its token ids."""
@@ -56,7 +55,7 @@ def recipe_for(weights: Weights, task: str, incomplete: Incomplete) -> Recipe | 
 
     Modules that this server does not support stop the start for sentence-embeddings, but not for feature-extraction.
     """
-    if task not in PIPELINES_OF_VECTORS:
+    if task not in EMBEDDING_TASKS:
         return None
     folder = weights.modules_folder
     if not (folder / MODULES).is_file():

@@ -15,7 +15,8 @@ from .attributes import check_values, merge, parse_attributes, parse_json, parse
 from .forms import Part, malformed, parse_form
 from .inputs import Expected, how_to_ask, read_inputs
 from .negotiation import Form, choose_form, offers
-from .tasks import Kind
+from .parameter_table import VECTORS
+from .tasks import EMBEDDING_TASKS, Kind
 from .tgi import Wishes
 from .tokens import Tokens
 
@@ -39,20 +40,6 @@ _BYTE_ORDER_MARK = "\ufeff"
 _LOOK = 64
 """Number of bytes in which the first character of JSON is searched."""
 _ABOUT_IMAGES = ("document-question-answering", "visual-question-answering")
-_OF_VECTORS = frozenset(
-    {
-        "dimensions",
-        "encoding_format",
-        "normalize",
-        "pooling",
-        "prompt",
-        "prompt_name",
-        "truncate",
-        "truncation_direction",
-    }
-)
-_BESIDE: Mapping[str, frozenset[str]] = {"feature-extraction": _OF_VECTORS, "sentence-embeddings": _OF_VECTORS}
-"""Task -> parameters that the Hub's clients send at the top level, beside `inputs`."""
 _BYTES = ("application/octet-stream", "application/ogg")
 _IMAGE_BYTES = ("application/octet-stream", "application/x-image")
 _CHARSETS = re.compile(
@@ -215,7 +202,8 @@ def _decode_document(document: Any, expected: Expected, share: Share | None) -> 
         raise RequestError(400, "missing-inputs", f"the JSON must be an object with 'inputs': {how_to_ask(expected)}")
     if expected.task in _ABOUT_IMAGES:
         document = _about_image(document)
-    beside = {name: document[name] for name in _BESIDE.get(expected.task, frozenset()) & document.keys()}
+    clients_send = VECTORS if expected.task in EMBEDDING_TASKS else {}
+    beside = {name: document[name] for name in clients_send.keys() & document.keys()}
     extra = document.keys() - _FIELDS - beside.keys()
     if extra:
         raise RequestError(

@@ -16,7 +16,7 @@ from ..machine.ending import check
 from .audio import decode_audio
 from .image_tokens import MOST_IMAGES
 from .images import ImageDecoder, Opened
-from .tasks import Kind
+from .tasks import EMBEDDING_TASKS, Kind
 
 if TYPE_CHECKING:
     from ..machine.memory import Share
@@ -131,7 +131,7 @@ class _Texts(_Fields):
         task = self._expected.task
         if task == "table-question-answering":
             return self._each(inputs, "inputs", self._table_question)
-        if task in ("feature-extraction", "sentence-embeddings"):
+        if task in EMBEDDING_TASKS:
             return self._texts_to_embed(inputs)
         if task == "question-answering":
             return self._each(inputs, "inputs", self._question)

@@ -274,7 +274,7 @@ def _of_reading(task: str, limits: Limits) -> dict[str, Type] | None:
         case "feature-extraction":
             return {**_VECTORS, "truncation": TRUNCATION, "tokenize_kwargs": Group(tokenizer, REFUSED)}
         case "sentence-embeddings":
-            return {**_VECTORS, "truncation": TRUNCATION, "prompt": Text(10_000), "prompt_name": Text(200, 1)}
+            return {**VECTORS, "truncation": TRUNCATION}
         case "question-answering" | "document-question-answering":
             return {
                 **_windows(limits),
@@ -325,14 +325,19 @@ _TESSERACT_LANGUAGE = Text(60, 1, r"[A-Za-z_]+(\+[A-Za-z_]+)*", "names of tesser
 _TABLE_TRUNCATION = Choice(("drop_rows_to_fit", "only_first", "longest_first", "do_not_truncate"))
 _TEXT_TO_STOP_AT = AnyOf((Text(200, 1), List(Text(200, 1), 16)))
 _SIDE = Whole(1, 2048)
+DIRECTIONS = Choice(("left", "right", "Left", "Right"))
+"""The end at which a text is cut, as this server and Text Embeddings Inference name it."""
+
 _VECTORS: dict[str, Type] = {
     "pooling": Choice(("model", "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")),
     "normalize": Flag(),
     "dimensions": Whole(1, 100_000),
     "truncate": Flag(),
-    "truncation_direction": Choice(("left", "right", "Left", "Right")),
+    "truncation_direction": DIRECTIONS,
     "encoding_format": Choice(("float",)),
 }
+VECTORS: dict[str, Type] = {**_VECTORS, "prompt": Text(10_000), "prompt_name": Text(200, 1)}
+"""The parameters of one vector for each text. The Hub's clients send them beside `inputs`."""
 
 _OF_TEXT: dict[str, Type] = {
     "clean_up_tokenization_spaces": Flag(),

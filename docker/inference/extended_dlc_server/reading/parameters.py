@@ -13,30 +13,17 @@ from .parameter_table import CLIENTS_OWN, NOT_OF_SOUND, OF_THE_HUB, REFUSED, Lim
 from .parameter_types import Type, check_all
 from .tgi import PARAMETERS as OF_TGI
 
-# Task -> names that the pipeline reads from `**kwargs`, so that its signature does not show them.
-_READ_FROM_KWARGS: Mapping[str, tuple[str, ...]] = {
-    "feature-extraction": ("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
-    "sentence-embeddings": (
-        *("pooling", "normalize", "dimensions", "truncate", "truncation_direction", "encoding_format"),
-        *("prompt", "prompt_name"),
-    ),
-    "image-segmentation": ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"),
-    "mask-generation": (
-        *("points_per_batch", "points_per_crop", "crops_n_layers", "crop_overlap_ratio", "crops_nms_thresh"),
-        *("crop_n_points_downscale_factor", "mask_threshold", "pred_iou_thresh", "stability_score_offset"),
-        *("stability_score_thresh", "output_bboxes_mask", "output_rle_mask", "max_hole_area", "max_sprinkle_area"),
-    ),
-    "object-detection": ("threshold",),
-    "text-classification": (
-        *("truncation", "padding", "padding_side", "max_length", "pad_to_multiple_of", "stride"),
-        *("add_special_tokens", "split_special_tokens"),
-    ),
-    "text-generation": ("padding", "add_special_tokens"),
-    "zero-shot-audio-classification": ("candidate_labels", "hypothesis_template"),
-    "zero-shot-classification": ("candidate_labels", "hypothesis_template", "multi_label"),
-    "zero-shot-image-classification": ("candidate_labels", "hypothesis_template"),
-    "zero-shot-object-detection": ("candidate_labels", "threshold", "top_k"),
-}
+_HIDDEN_BY_KWARGS = frozenset(
+    {
+        *("feature-extraction", "image-segmentation", "mask-generation", "object-detection", "sentence-embeddings"),
+        *("text-classification", "zero-shot-audio-classification", "zero-shot-classification"),
+        *("zero-shot-image-classification", "zero-shot-object-detection"),
+    }
+)
+"""Tasks whose pipelines read parameters from `**kwargs`, so that their signatures do not show which they support."""
+
+_TEXT_GENERATION_KWARGS = ("padding", "add_special_tokens")
+"""The same for text-generation, whose signature shows the others."""
 
 OURS = ("truncation", "truncate", "chat_template_kwargs", *OF_TGI)
 """Parameters that this server implements, whether the pipeline supports them or not."""
@@ -60,7 +47,11 @@ class Parameters:
         self._is_greedy_at_0 = task != "automatic-speech-recognition"  # Whisper's `generate` accepts temperature 0
         # whether the pipeline takes the arguments of `generate` in `generate_kwargs`; requests may send them either way
         self.grouped = "generate_kwargs" in named
-        known = {*named, *_READ_FROM_KWARGS.get(task, ()), *self._of_generate, *OURS}
+        known = {*named, *self._of_generate, *OURS}
+        if task in _HIDDEN_BY_KWARGS:
+            known.update(table)
+        elif task == "text-generation":
+            known.update(_TEXT_GENERATION_KWARGS)
         if generates and (self.grouped or takes_more or "max_new_tokens" in named):
             known.update(("generate_kwargs", *OF_THE_HUB))
         self.table: Mapping[str, Type] = {name: rule for name, rule in table.items() if name in known}

@@ -77,6 +77,9 @@ REMOVED: Mapping[str, str] = {
 }
 """Task -> transformers release that removed its pipeline (read in each release's `pipelines/__init__.py`)."""
 
+EMBEDDING_TASKS = ("feature-extraction", "sentence-embeddings")
+"""Tasks that answer with vectors of texts."""
+
 PIPELINES: Mapping[str, str] = {"sentence-embeddings": "feature-extraction"}
 """Task that only this server has -> transformers' pipeline that loads its model."""
 
