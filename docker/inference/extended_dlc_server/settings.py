@@ -12,6 +12,8 @@ from .files.complete import ADAPTER_CONFIG, names_in, why_no_model
 from .machine.secret import ARN as SECRET_ARN
 
 MEGABYTE = 1024 * 1024
+DAY = 24 * 3600
+"""Seconds of a day: no deadline is longer, nor any sound."""
 
 STUCK_SECONDS = 120
 """How much longer than its deadline an inference may take before the process ends."""
@@ -20,7 +22,9 @@ MOST_ADAPTERS = 32
 """How many adapters may be served beside a model: each takes memory, and a share of that for keys and values."""
 
 _NAMESPACE = re.compile(r"(?!AWS/)[\w./#:-]{1,255}", re.ASCII)
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""The id of a repository on the Hub."""
+
 ADAPTER_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 _ADAPTER = re.compile(rf"({ADAPTER_NAME.pattern})=([A-Za-z0-9][\w.-]*(?:/[\w.-]+)?)(?:@([\w./-]+))?", re.ASCII)
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -168,11 +172,18 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems: list[str] = []
     read = _Reader(environment, problems)
     folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
-    answer_seconds = read.whole_number("EXTENDED_DLC_ANSWER_SECONDS", default=60, least=1, most=24 * 3600)
-    stream_seconds = read.whole_number("EXTENDED_DLC_STREAM_SECONDS", default=480, least=1, most=24 * 3600)
+    answer_seconds = read.whole_number(
+        "EXTENDED_DLC_ANSWER_SECONDS", default=Settings.answer_seconds, least=1, most=DAY
+    )
+    stream_seconds = read.whole_number(
+        "EXTENDED_DLC_STREAM_SECONDS", default=Settings.stream_seconds, least=1, most=DAY
+    )
+    megabytes = read.whole_number(
+        "EXTENDED_DLC_MAX_BODY_MB", default=Settings.max_body_bytes // MEGABYTE, least=1, most=1024
+    )
     batch_size = read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=Settings.batch_size, least=1, most=1024)
     settings = Settings(
-        port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=8080, least=1, most=65535),
+        port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=Settings.port, least=1, most=65535),
         model_folder=folder,
         model_id=read.hub_id("HF_MODEL_ID", folder),
         revision=read.text("HF_MODEL_REVISION"),
@@ -180,29 +191,35 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         token=read.text("HF_TOKEN") or read.text("HF_API_TOKEN"),
         token_secret_arn=read.secret_arn("HF_TOKEN_SECRET_ARN"),
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
-        max_body_bytes=MEGABYTE * read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=25, least=1, most=1024),
-        max_audio_seconds=read.whole_number("EXTENDED_DLC_MAX_AUDIO_SECONDS", default=3600, least=1, most=24 * 3600),
+        max_body_bytes=MEGABYTE * megabytes,
+        max_audio_seconds=read.whole_number(
+            "EXTENDED_DLC_MAX_AUDIO_SECONDS", default=Settings.max_audio_seconds, least=1, most=DAY
+        ),
         batch_size=batch_size,
         texts_at_once=batch_size if read.text("EXTENDED_DLC_BATCH_SIZE") else Settings.texts_at_once,
         dtype=read.one_of("EXTENDED_DLC_DTYPE", ("auto", "float32", "bfloat16", "float16")),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
         max_input_tokens=read.whole_number("EXTENDED_DLC_MAX_INPUT_TOKENS", default=0, least=1, most=10_000_000)
         or None,
-        max_new_tokens=read.whole_number("EXTENDED_DLC_MAX_NEW_TOKENS", default=8192, least=1, most=10_000_000),
+        max_new_tokens=read.whole_number(
+            "EXTENDED_DLC_MAX_NEW_TOKENS", default=Settings.max_new_tokens, least=1, most=10_000_000
+        ),
         answer_seconds=answer_seconds,
         stream_seconds=stream_seconds,
         request_seconds=read.whole_number(
             "EXTENDED_DLC_REQUEST_SECONDS",
             default=max(answer_seconds, stream_seconds) + STUCK_SECONDS,
             least=1,
-            most=24 * 3600,
+            most=DAY,
         ),
-        body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=120, least=1, most=3600),
-        program=read.program("SAGEMAKER_PROGRAM", folder / "code", default="inference.py"),
+        body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=Settings.body_seconds, least=1, most=3600),
+        program=read.program("SAGEMAKER_PROGRAM", folder / "code", default=Settings.program),
         adapters=read.adapters("EXTENDED_DLC_ADAPTERS"),
         allow_incomplete=read.yes_or_no("EXTENDED_DLC_ALLOW_INCOMPLETE"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
-        queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=64, least=1, most=10_000),
+        queue_length=read.whole_number(
+            "EXTENDED_DLC_QUEUE_LENGTH", default=Settings.queue_length, least=1, most=10_000
+        ),
     )
     if problems:
         raise StartError("the environment is not valid:\n  " + "\n  ".join(problems))
@@ -286,6 +303,6 @@ class _Reader:
         value = self.text(name)
         if value is None or value.rstrip("/") == str(folder):
             return None
-        if not _HUB_ID.fullmatch(value):
+        if not HUB_ID.fullmatch(value):
             self._problems.append(f"{name} ('{value}') must be a Hub id such as 'bigscience/bloom-560m', or {folder}")
         return value

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import RequestError
-from ..machine.memory import container_bytes
+from ..machine.memory import ANSWER_SHARE, container_bytes
 from ..settings import MEGABYTE
 from ..writing.generating import Generation, Likely, Row
 from ..writing.replies import Content, Piece, Reasoning
@@ -22,9 +22,6 @@ DONE = LastEvent(b"data: [DONE]\n\n")
 
 REASONS = {"end": "stop", "stop": "stop", "length": "length"}
 """Our reasons for the end of a sequence -> OpenAI's `finish_reason`."""
-
-_SHARE = 8
-"""Divisor: one response may take this fraction of the container's memory."""
 
 _BYTES_OF_A_NUMBER = 600
 """About the bytes of a log probability: its token with text and bytes, as Python objects and as JSON."""
@@ -92,7 +89,7 @@ def delta(piece: Piece, form: CallForm | None, number: int) -> dict[str, Any]:
 def check_likelihoods(made: Sequence[Sequence[Row]]) -> None:
     """413 for log probabilities that would take too much memory to be written."""
     numbers = sum((1 + (row.asked.likely or 0)) * len(row.likely) for rows in made for row in rows)
-    most = container_bytes() // _SHARE
+    most = container_bytes() // ANSWER_SHARE
     if numbers * _BYTES_OF_A_NUMBER > most:
         raise RequestError(
             413,
@@ -118,7 +115,7 @@ def logprobs(likely: Sequence[Likely], tokenizer: Any) -> dict[str, Any]:
 
 def _token(token: int, score: float, tokenizer: Any) -> Mapping[str, Any]:
     text = token_text(token, tokenizer)
-    return {"token": text, "logprob": max(score, _LEAST), "bytes": list(text.encode("utf-8", "replace"))}
+    return {"token": text, "logprob": bounded(score), "bytes": list(text.encode("utf-8", "replace"))}
 
 
 @functools.lru_cache(maxsize=50_000)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import StartError
+from ..settings import HUB_ID
 from .complete import ADAPTER_CONFIG, ADAPTERS, VOCABULARIES, Incomplete, some
 
 log = logging.getLogger(__name__)
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _PREFIX = "base_model.model."
 _TASKS = {
     "FEATURE_EXTRACTION": "feature-extraction",
@@ -44,7 +43,7 @@ class Adapter:
     def base(self) -> str | None:
         """The base model, if the adapter's configuration names one on the Hub."""
         named = self.config.get("base_model_name_or_path")
-        return named if isinstance(named, str) and _HUB_ID.fullmatch(named) else None
+        return named if isinstance(named, str) and HUB_ID.fullmatch(named) else None
 
     @property
     def revision(self) -> str | None:

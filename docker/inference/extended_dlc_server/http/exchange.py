@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
-from ..machine.memory import Room, container_bytes
+from ..machine.memory import ALWAYS_TAKEN, Room, container_bytes
 from ..reading.tokens import Tokens
 from ..settings import MEGABYTE
 
@@ -39,22 +39,17 @@ ABORT = "extended_dlc.abort"
 DRAIN = "extended_dlc.drain"
 """ASGI extension: waits until the client has read enough that more may be written, or has disconnected."""
 
-ANSWER_SHARE = 8
+UNREAD_SHARE = 8
 """Responses that clients have not read yet may take 1/8 of the container's memory."""
 
 _DISCARD_BYTES = 100 * MEGABYTE
 """How much of a body over the limit is read and dropped, so that the client sees the 413 and not a broken pipe."""
 
-
-_ALWAYS_TAKEN = 64 * 1024
-"""Bytes of a body that do not count: a connection's buffers hold as much anyway."""
-
-
 STALLED_SECONDS = 5
 """Seconds in which another megabyte of a body has to arrive while others wait for the memory that it holds."""
 
 _unfinished: set[Exchange] = set()
-"""Those whose bodies are arriving."""
+"""Exchanges whose bodies are arriving."""
 
 
 class Pace:
@@ -73,7 +68,7 @@ class Pace:
 @functools.cache
 def unread_answers() -> Room:
     """Return the budget for large responses that clients have not read: one per connection, for about a minute."""
-    return Room(container_bytes() // ANSWER_SHARE, "answers")
+    return Room(container_bytes() // UNREAD_SHARE, "answers")
 
 
 _releases: set[asyncio.Task[None]] = set()
@@ -131,7 +126,7 @@ class Exchange:
         """
         whole = self._extensions.get(WHOLE)
         if whole is not None:
-            if len(whole) > min(limit, _ALWAYS_TAKEN):
+            if len(whole) > min(limit, ALWAYS_TAKEN):
                 return await self._read(limit, room, pace)
             self.bytes_in = len(whole)
             return bytes(whole)
@@ -198,7 +193,7 @@ class Exchange:
                 self.let_go(room)
             if not message.get("more_body"):
                 break
-            if pace and self.bytes_in > _ALWAYS_TAKEN:
+            if pace and self.bytes_in > ALWAYS_TAKEN:
                 await pace.keep(len(chunk))
         if refusal is not None:
             raise refusal
@@ -207,7 +202,7 @@ class Exchange:
     def _hold(self, room: Room) -> bool:
         """Reserve room for the bytes received so far; return whether there was enough."""
         more = self.bytes_in - self._held
-        if self.bytes_in <= _ALWAYS_TAKEN:
+        if self.bytes_in <= ALWAYS_TAKEN:
             return True
         while not room.take(more):
             if not _displace_stalled(room):
@@ -222,7 +217,7 @@ class Exchange:
 
         Raises 429 for a large response if the responses that other clients have not read take all the room.
         """
-        if len(body) > _ALWAYS_TAKEN:
+        if len(body) > ALWAYS_TAKEN:
             room = unread_answers()
             if not room.take(len(body)):
                 raise room.full()

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from ..writing.texts import Writing
 
 
+def truncation_header(tokens: int) -> Mapping[str, str] | None:
+    """Return the response header with the number of tokens cut off, which SageMaker passes on to the client."""
+    return {HEADER: f"truncated_tokens={tokens}"} if tokens else None
+
+
 @dataclass(kw_only=True)
 class Incoming:
     """A request before it is parsed."""

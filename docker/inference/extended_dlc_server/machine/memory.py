@@ -13,6 +13,12 @@ from ..settings import MEGABYTE
 PATIENCE = 30
 """Seconds that a request waits for memory held by others, before it gets 429."""
 
+ALWAYS_TAKEN = 64 * 1024
+"""Bytes of a request's body, or of a response, that count nowhere: a connection's buffers hold as much anyway."""
+
+ANSWER_SHARE = 8
+"""Divisor: one response, as Python objects and as JSON, may take this fraction of the container's memory."""
+
 _FOR_THREADS = 512 * MEGABYTE
 """Address space that later threads reserve without using it: glibc reserves 64 MB for each heap."""
 

@@ -13,11 +13,8 @@ from typing import Any
 
 from ..errors import RequestError
 from ..machine.ending import check, made_so_far
-from ..machine.memory import container_bytes
+from ..machine.memory import ANSWER_SHARE, container_bytes
 from ..settings import MEGABYTE
-
-ANSWER_SHARE = 8
-"""Divisor: one response, as Python objects and as JSON, may take this fraction of the container's memory."""
 
 _NUMBER, _PLAIN, _ENTRY, _DIGITS = 50, 14, 200, 12
 """Estimated bytes: a number in a list, a boolean or None, a dictionary or other object, and the digits of a number."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..machine import children
+from ..settings import DAY
 from .audio import decode_audio
 
 TESSERACT_SECONDS = 60
@@ -42,9 +43,6 @@ _METHODS = {
 
 _GIVEN = ("image", "images", "audio", "video", "url", "inputs", "image_url_or_urls")
 """Names of that first argument, if it is passed by keyword."""
-
-_LONGEST_AUDIO = 86_400
-"""Maximum seconds of audio that user code may pass to a pipeline as bytes: the maximum of the setting."""
 
 
 def refuse_strings() -> None:
@@ -115,11 +113,11 @@ def _refuse_strings_in(value: Any) -> None:
 
 
 def _our_ffmpeg(original: Any) -> Callable[..., Any]:
-    """Replace `ffmpeg_read`, for audio bytes from user code, by our decoder with its limits and without playlists."""
+    """Replace `ffmpeg_read`, for audio bytes from user code, by our decoder: no playlists, at most a day of audio."""
 
     @functools.wraps(original)
     def ffmpeg_read(bpayload: bytes, sampling_rate: int) -> Any:
-        return decode_audio(bpayload, rate=sampling_rate, max_seconds=_LONGEST_AUDIO)
+        return decode_audio(bpayload, rate=sampling_rate, max_seconds=DAY)
 
     ffmpeg_read.guards = original  # type: ignore[attr-defined]
     return ffmpeg_read

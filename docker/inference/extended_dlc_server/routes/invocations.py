@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..http.prepared import Incoming, Prepared
+from ..http.prepared import Incoming, Prepared, truncation_header
 from ..reading.attributes import HEADER
 from ..reading.decoding import decode
 from ..reading.negotiation import Form
@@ -39,8 +39,7 @@ def prepare_invocation(model: Model, incoming: Incoming) -> Prepared:
         shared=shared,
         writing=writing,
         content_type=request.form.content_type,
-        # SageMaker passes this response header on to the client.
-        headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
+        headers=lambda: truncation_header(request.cut),
         tokens=request.tokens,
         model=request.wishes.adapter,
         audio_seconds=None if sound is None else round(sound["raw"].size / sound["sampling_rate"], 2),

@@ -11,21 +11,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
-from ..http.prepared import Incoming, Prepared
+from ..http.prepared import Incoming, Prepared, truncation_header
 from ..json_text import encode_json
 from ..model.embeddings import MOST_TEXTS, Text, Vectors
-from ..reading.attributes import HEADER
 from ..reading.decoding import Decoded
 from ..reading.openai_errors import BadFieldError
 from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
+from ..reading.parameter_table import VECTORS
 
 if TYPE_CHECKING:
     from ..model.model import Model
 
-PARAMETERS = frozenset(
-    {"dimensions", "normalize", "pooling", "prompt", "prompt_name", "truncate", "truncation", "truncation_direction"}
-)
-"""Fields that `/invocations` takes as parameters too."""
+PARAMETERS = frozenset(VECTORS) - {"encoding_format"} | {"truncation"}
+"""Fields that `/invocations` takes as parameters too. `encoding_format` has one more value here."""
 
 FORMATS = ("float", "base64")
 
@@ -67,7 +65,7 @@ def prepare_embeddings(model: Model, incoming: Incoming) -> Prepared:
         shared=shared,
         tokens=request.tokens,
         model=named,
-        headers=lambda: {HEADER: f"truncated_tokens={request.cut}"} if request.cut else None,
+        headers=lambda: truncation_header(request.cut),
     )
 
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
-from ..http.prepared import Incoming, Prepared
+from ..http.prepared import Incoming, Prepared, truncation_header
 from ..json_text import encode_json
 from ..model.embeddings import MOST_TEXTS
-from ..reading.attributes import HEADER
 from ..reading.openai_errors import BadFieldError
 from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, check_field, object_of, unknown_field
-from ..reading.parameter_types import Choice, Flag, Text, Type, Whole
+from ..reading.parameter_table import DIRECTIONS
+from ..reading.parameter_types import Flag, Text, Type, Whole
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -33,7 +33,7 @@ OF_BOTH: Mapping[str, Type] = {
     "model": MODEL_NAME,
     "query": Text(_LONGEST_QUERY, 1),
     "truncate": Flag(),
-    "truncation_direction": Choice(("left", "right", "Left", "Right")),
+    "truncation_direction": DIRECTIONS,
 }
 
 
@@ -58,7 +58,7 @@ def prepare_rerank(model: Model, incoming: Incoming) -> Prepared:
         )
     ask = _read(object_of(incoming), model.name)
     cut = model.fit_pairs(ask.query, ask.texts, cuts=ask.options.get("truncate", True))
-    prepared = Prepared(headers=lambda: {HEADER: f"truncated_tokens={cut}"} if cut else None, model=ask.model)
+    prepared = Prepared(headers=lambda: truncation_header(cut), model=ask.model)
 
     def answer(copy: Model) -> bytes:
         assert copy.reranker is not None  # noqa: S101 - every copy has what the first has

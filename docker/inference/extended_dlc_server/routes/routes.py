@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, shown
 from ..reading.openai_errors import openai_body
+from ..reading.tasks import EMBEDDING_TASKS
 from .invocations import prepare_invocation
 from .metrics import PATH as METRICS
 from .openai_chat import prepare_chat
@@ -48,7 +49,6 @@ class Route:
 INVOCATIONS = "/invocations"
 EMBEDDINGS = "/v1/embeddings"
 SPEECH = "/v1/audio/speech"
-EMBEDDING_TASKS = ("feature-extraction", "sentence-embeddings")
 
 ROUTES: Mapping[str, Route] = {
     INVOCATIONS: Route(prepare=prepare_invocation),

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError
 from ..json_text import encode_json
-from ..machine.memory import Room
+from ..machine.memory import ALWAYS_TAKEN, Room
 from .detokenizing import Detokenizer, special_ids
 
 if TYPE_CHECKING:
     from .generating import Likely
 
 Emit = Callable[[bytes], None]
-
-ALWAYS_TAKEN = 64 * 1024
-"""Bytes of a response that do not count as unread: a connection's buffers hold as much anyway."""
 
 
 class LastEvent(bytes):
