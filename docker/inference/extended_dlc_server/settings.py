@@ -172,18 +172,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     problems: list[str] = []
     read = _Reader(environment, problems)
     folder = Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml") / "model"
-    answer_seconds = read.whole_number(
-        "EXTENDED_DLC_ANSWER_SECONDS", default=Settings.answer_seconds, least=1, most=DAY
-    )
-    stream_seconds = read.whole_number(
-        "EXTENDED_DLC_STREAM_SECONDS", default=Settings.stream_seconds, least=1, most=DAY
-    )
-    megabytes = read.whole_number(
-        "EXTENDED_DLC_MAX_BODY_MB", default=Settings.max_body_bytes // MEGABYTE, least=1, most=1024
-    )
-    batch_size = read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=Settings.batch_size, least=1, most=1024)
+    answer_seconds = read.whole_number("EXTENDED_DLC_ANSWER_SECONDS", default=Settings.answer_seconds, most=DAY)
+    stream_seconds = read.whole_number("EXTENDED_DLC_STREAM_SECONDS", default=Settings.stream_seconds, most=DAY)
+    megabytes = read.whole_number("EXTENDED_DLC_MAX_BODY_MB", default=Settings.max_body_bytes // MEGABYTE, most=1024)
+    batch_size = read.whole_number("EXTENDED_DLC_BATCH_SIZE", default=Settings.batch_size, most=1024)
     settings = Settings(
-        port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=Settings.port, least=1, most=65535),
+        port=read.whole_number("SAGEMAKER_BIND_TO_PORT", default=Settings.port, most=65535),
         model_folder=folder,
         model_id=read.hub_id("HF_MODEL_ID", folder),
         revision=read.text("HF_MODEL_REVISION"),
@@ -193,33 +187,29 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         trust_remote_code=read.yes_or_no("HF_TRUST_REMOTE_CODE"),
         max_body_bytes=MEGABYTE * megabytes,
         max_audio_seconds=read.whole_number(
-            "EXTENDED_DLC_MAX_AUDIO_SECONDS", default=Settings.max_audio_seconds, least=1, most=DAY
+            "EXTENDED_DLC_MAX_AUDIO_SECONDS", default=Settings.max_audio_seconds, most=DAY
         ),
         batch_size=batch_size,
         texts_at_once=batch_size if read.text("EXTENDED_DLC_BATCH_SIZE") else Settings.texts_at_once,
         dtype=read.one_of("EXTENDED_DLC_DTYPE", ("auto", "float32", "bfloat16", "float16")),
         metrics_namespace=read.namespace("EXTENDED_DLC_METRICS_NAMESPACE"),
-        max_input_tokens=read.whole_number("EXTENDED_DLC_MAX_INPUT_TOKENS", default=0, least=1, most=10_000_000)
-        or None,
+        max_input_tokens=read.whole_number("EXTENDED_DLC_MAX_INPUT_TOKENS", default=0, most=10_000_000) or None,
         max_new_tokens=read.whole_number(
-            "EXTENDED_DLC_MAX_NEW_TOKENS", default=Settings.max_new_tokens, least=1, most=10_000_000
+            "EXTENDED_DLC_MAX_NEW_TOKENS", default=Settings.max_new_tokens, most=10_000_000
         ),
         answer_seconds=answer_seconds,
         stream_seconds=stream_seconds,
         request_seconds=read.whole_number(
             "EXTENDED_DLC_REQUEST_SECONDS",
             default=max(answer_seconds, stream_seconds) + STUCK_SECONDS,
-            least=1,
             most=DAY,
         ),
-        body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=Settings.body_seconds, least=1, most=3600),
+        body_seconds=read.whole_number("EXTENDED_DLC_BODY_SECONDS", default=Settings.body_seconds, most=3600),
         program=read.program("SAGEMAKER_PROGRAM", folder / "code", default=Settings.program),
         adapters=read.adapters("EXTENDED_DLC_ADAPTERS"),
         allow_incomplete=read.yes_or_no("EXTENDED_DLC_ALLOW_INCOMPLETE"),
         install_requirements=read.yes_or_no("EXTENDED_DLC_INSTALL_REQUIREMENTS", default=True),
-        queue_length=read.whole_number(
-            "EXTENDED_DLC_QUEUE_LENGTH", default=Settings.queue_length, least=1, most=10_000
-        ),
+        queue_length=read.whole_number("EXTENDED_DLC_QUEUE_LENGTH", default=Settings.queue_length, most=10_000),
     )
     if problems:
         raise StartError("the environment is not valid:\n  " + "\n  ".join(problems))
@@ -236,13 +226,14 @@ class _Reader:
     def text(self, name: str) -> str | None:
         return self._environment.get(name, "").strip() or None
 
-    def whole_number(self, name: str, *, default: int, least: int, most: int) -> int:
+    def whole_number(self, name: str, *, default: int, most: int) -> int:
+        """Return a number from 1 to `most`."""
         value = self.text(name)
         if value is None:
             return default
-        if re.fullmatch(r"[0-9]{1,9}", value) and least <= int(value) <= most:
+        if re.fullmatch(r"[0-9]{1,9}", value) and 1 <= int(value) <= most:
             return int(value)
-        self._problems.append(f"{name} ('{value}') must be a whole number from {least} to {most}")
+        self._problems.append(f"{name} ('{value}') must be a whole number from 1 to {most}")
         return default
 
     def yes_or_no(self, name: str, *, default: bool = False) -> bool:
