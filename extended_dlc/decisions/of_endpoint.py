@@ -90,8 +90,8 @@ def _note_routing(hosting: RealTime | Components, finder: Finder) -> None:
     """Say where `PrefixAware` does nothing (SageMaker API, ProductionVariantRoutingConfig)."""
     if not isinstance(hosting.routing, PrefixAware):
         return
-    most = hosting.maximum if isinstance(hosting, Components) else _most_instances(hosting)
-    if not is_token(most) and most < 2:
+    instances = hosting.maximum if isinstance(hosting, Components) else _most_instances(hosting)
+    if not is_token(instances) and instances < 2:
         finder.note(
             "routing-of-one",
             "'routing' by PrefixAware changes nothing for one instance: raise 'instances' or 'maximum', or drop it",

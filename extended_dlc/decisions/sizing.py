@@ -15,7 +15,7 @@ from typing import Literal
 from extended_dlc.facts.catalog import INFERENCE, VLLM, dlc_images
 from extended_dlc.facts.gpus import drives
 from extended_dlc.facts.instances import Instance, all_instances, find_instance
-from extended_dlc.facts.limits import check_limit, limit, most
+from extended_dlc.facts.limits import limit, most
 from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 
 GIB = 1024**3
@@ -179,7 +179,7 @@ def smallest_instances(
     return tuple(found.values())
 
 
-_PREVIOUS = ("ml.c4.", "ml.m4.", "ml.p2.", "ml.p3.", "ml.p3dn.", "ml.t2.")
+PREVIOUS_GENERATIONS = ("ml.c4.", "ml.m4.", "ml.p2.", "ml.p3.", "ml.p3dn.", "ml.t2.")
 """Families that are not proposed: EC2's previous generations, whose GPUs current torch builds do not support."""
 
 
@@ -191,7 +191,9 @@ def _by_size(accelerator: str, repository: str) -> tuple[Instance, ...]:
     known = [
         each
         for each in fitting
-        if each.memory_mib and not each.name.startswith(_PREVIOUS) and (not each.gpus or drives(each, newest))
+        if each.memory_mib
+        and not each.name.startswith(PREVIOUS_GENERATIONS)
+        and (not each.gpus or drives(each, newest))
     ]
     return tuple(sorted(known, key=lambda each: (each.gpus * each.gpu_memory_mib, each.memory_mib or 0, each.name)))
 
@@ -219,7 +221,7 @@ def _weights(model: ModelFacts, number: float) -> tuple[int | None, str]:
         stored = DTYPE_BYTES.get(model.dtype or "", number)
         return math.ceil(model.weight_bytes * number / stored), f"its files, loaded in {named}, are "
     if model.parameters is None:
-        return None, "nobody said how large the model is"
+        return None, "the size of the model is not known"
     return math.ceil(model.parameters * number), f"{model.parameters:,} parameters x {number:g} bytes ({named}) are "
 
 
@@ -250,9 +252,6 @@ def _available_memory(instance: Instance, spread: Spread, weights: int | None) -
 def gib(size: float) -> str:
     """Bytes in readable form: `328.3 GiB`, `12 MiB`."""
     return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 1024**2:,.0f} MiB"
-
-
-# -- time and disk -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,13 +350,3 @@ def choose_disk(size: int | None, instance: Instance) -> Disk:
         "take a type with storage of its own, as ml.g5"
     )
     return Disk(volume_gb=largest, notes=(note,))
-
-
-def check_volume(volume_gb: int, instance: Instance) -> None:
-    """Refuse a volume size outside SageMaker's limits, and any size for a type with local storage."""
-    check_limit("volume_gb", volume_gb)
-    if instance.local_storage_gb:
-        raise ValueError(
-            f"cannot be chosen for {instance.name}, which has {instance.local_storage_gb} GB of storage of its own "
-            "instead of a volume: leave it out"
-        )

@@ -10,7 +10,7 @@ from typing import Literal
 
 from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import ModelAsked
-from extended_dlc.decisions.found import Finder, Found, Note, Refusal
+from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.script import check_hyperparameters
 from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.catalog import version
@@ -92,13 +92,6 @@ def decide_training(asked: TrainingAsked, found: Found) -> None:
     _check_gate(asked, finder)
     for instance in asked.instances.found:
         _check_instance(asked, instance, finder)
-
-
-def training_found(asked: TrainingAsked) -> tuple[list[Note], list[Refusal]]:
-    """The notes and the refusals of one training."""
-    found = Found()
-    decide_training(asked, found)
-    return found.notes, found.refusals
 
 
 def arguments_of(hyperparameters: Mapping[str, HyperParameter]) -> dict[str, str]:

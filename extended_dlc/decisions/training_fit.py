@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from extended_dlc.decisions.sizing import gib
+from extended_dlc.decisions.sizing import PREVIOUS_GENERATIONS, gib
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 from extended_dlc.facts.training_instances import all_training_instances
@@ -87,10 +87,9 @@ def smallest_for_training(
     """The two smallest types of different families that a model can be trained on; empty if there are none."""
     found: dict[str, str] = {}
     types = [each for each in all_training_instances() if each.accelerator == accelerator]
-    previous = ("ml.p2.", "ml.p3.", "ml.p3dn.", "ml.c4.", "ml.m4.")
     for each in sorted(types, key=lambda one: (one.gpus * one.gpu_memory_mib, one.memory_mib or 0, one.name)):
         family = each.name.rpartition(".")[0]
-        if family not in found and not each.name.startswith(previous):
+        if family not in found and not each.name.startswith(PREVIOUS_GENERATIONS):
             verdict = fit_training(model, each, adapter=adapter, arguments=arguments).verdict
             if verdict == "fits":
                 found[family] = each.name

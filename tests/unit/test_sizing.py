@@ -10,7 +10,6 @@ from extended_dlc.decisions.sizing import (
     GIB,
     Load,
     check_fit,
-    check_volume,
     choose_disk,
     choose_timeouts,
     fit,
@@ -290,11 +289,3 @@ def test_a_model_over_the_largest_volume_is_said() -> None:
     over = choose_disk(500_000_000_000, find_instance("ml.m5.xlarge"))
     assert over.volume_gb == 512
     assert "want a volume of 580 GB, and SageMaker gives 512 GB at most" in over.notes[0]
-
-
-def test_a_volume_is_refused_where_there_is_none_and_outside_the_limits() -> None:
-    check_volume(512, find_instance("ml.m5.xlarge"))
-    with pytest.raises(ValueError, match="must be from 1 to 512 GB"):
-        check_volume(513, find_instance("ml.m5.xlarge"))
-    with pytest.raises(ValueError, match=r"cannot be chosen for ml\.g5\.xlarge, which has 250 GB of storage"):
-        check_volume(100, find_instance("ml.g5.xlarge"))

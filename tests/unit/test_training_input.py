@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from extended_dlc.decisions.asked import ModelAsked
+from extended_dlc.decisions.found import Found, Refusal
 from extended_dlc.decisions.script import arguments_of, check_hyperparameters
-from extended_dlc.decisions.training import TrainingAsked, training_found
+from extended_dlc.decisions.training import TrainingAsked, decide_training
 from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.models import ModelFacts, know_model
 from extended_dlc.facts.training_instances import all_training_instances, find_training_instance
@@ -499,6 +500,12 @@ def test_what_nobody_knows_is_not_refused_and_the_smallest_that_fit_are_proposed
     assert smallest_for_training(SEVEN_BILLION, "gpu", adapter=True, arguments={})[0].startswith("ml.g")
 
 
+def refusals_of(training: TrainingAsked) -> list[Refusal]:
+    found = Found()
+    decide_training(training, found)
+    return found.refusals
+
+
 def asked(tmp_path: Path, **options: Any) -> TrainingAsked:
     given = {"name": "tune", "code": code_of(tmp_path, ARGPARSE), "instances": TrainingInstances(), **options}
     return TrainingAsked(**given)
@@ -506,30 +513,30 @@ def asked(tmp_path: Path, **options: Any) -> TrainingAsked:
 
 def test_the_refusal_of_a_large_model_names_what_would_do(tmp_path: Path) -> None:
     model = ModelAsked(facts=SEVEN_BILLION, source="hub", revision="main")
-    _, refusals = training_found(asked(tmp_path, model=model))
+    refusals = refusals_of(asked(tmp_path, model=model))
     (refusal,) = refusals
     assert refusal.sentence.startswith("'instance_type' (ml.g5.xlarge) cannot train me/seven: 7,000,000,000 weights")
     assert "take ml." in refusal.rule
     assert "train a LoRA adapter (adapter='merged')" in refusal.rule
-    _, refusals = training_found(asked(tmp_path, model=model, adapter="merged"))
+    refusals = refusals_of(asked(tmp_path, model=model, adapter="merged"))
     assert refusals == []
 
 
 def test_a_gated_model_without_a_token_and_one_in_an_archive_are_refused(tmp_path: Path) -> None:
     gated = ModelFacts(model_id="me/gated", gated=True)
-    _, (refusal,) = training_found(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x")))
+    (refusal,) = refusals_of(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x")))
     assert "is gated: agree to its terms on its page and pass the secret" in refusal.rule
-    _, none = training_found(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x", token=True)))
+    none = refusals_of(asked(tmp_path, model=ModelAsked(facts=gated, source="hub", revision="x", token=True)))
     assert none == []
-    _, (refusal,) = training_found(asked(tmp_path, model=ModelAsked(source="archive")))
+    (refusal,) = refusals_of(asked(tmp_path, model=ModelAsked(source="archive")))
     assert "unpack it in S3 and name the prefix" in refusal.rule
 
 
 def test_a_model_type_that_the_trainers_release_has_not_is_refused(tmp_path: Path) -> None:
     model = ModelAsked(facts=know_model("x/y", model_type="qwen3"), source="mirrored")
-    _, refusals = training_found(asked(tmp_path, model=model, transformers="4.46.3"))
+    refusals = refusals_of(asked(tmp_path, model=model, transformers="4.46.3"))
     assert ["qwen3" in each.rule for each in refusals] == [True]
-    _, refusals = training_found(asked(tmp_path, model=model, transformers="5.23.0"))
+    refusals = refusals_of(asked(tmp_path, model=model, transformers="5.23.0"))
     assert refusals == []
 
 
