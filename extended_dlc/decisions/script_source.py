@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from extended_dlc.facts._tables import did_you_mean
-from extended_dlc.options.training import TrainingCode, parsed
+from extended_dlc.options._folders import parsed
+from extended_dlc.options.training import TrainingCode
 
 TRAINER = ("TrainingArguments", "Seq2SeqTrainingArguments")
 

@@ -111,6 +111,14 @@ def within_limit(option: str, value: float | None, name: str, way_out: str) -> N
     within(option, value, found.min or 0, found.max, way_out)
 
 
+def check_timezone(timezone: str) -> None:
+    """Refuse a name that is not in IANA's database. A CDK token passes."""
+    from zoneinfo import available_timezones  # imported here because few apps have a schedule
+
+    if not is_token(timezone) and timezone not in available_timezones():
+        raise OptionError("timezone", timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+
+
 def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceType]) -> tuple[str, ...]:
     """SageMaker's names of instance types: EC2's names get the prefix `ml.`. `OptionError` for any other object."""
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)

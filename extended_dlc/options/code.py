@@ -11,6 +11,7 @@ from pathlib import Path
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.facts.specifiers import Requirement, read_requirement
+from extended_dlc.options._folders import packed_files, parsed
 from extended_dlc.options._values import OptionError, require_known
 
 LARGEST_BYTES = 5 * 1024 * 1024
@@ -49,7 +50,8 @@ class InferenceCode:
 
     def files(self) -> dict[str, bytes]:
         """Path in the model archive -> content."""
-        files = {f"code/{path}": file.read_bytes() for path, file in self._found()}
+        found = packed_files(self.folder) if self.folder is not None else ()
+        files = {f"code/{path}": file.read_bytes() for path, file in found}
         if self.requirements:
             given = files.get("code/requirements.txt", b"").decode()
             lines = [*given.splitlines(), *self.requirements]
@@ -83,7 +85,7 @@ class InferenceCode:
     def _check_folder(self, folder: Path) -> None:
         if not folder.is_dir():
             raise OptionError("folder", folder, "is not a folder: correct the path")
-        files = dict(self._found())
+        files = dict(packed_files(folder))
         if not files.keys() & {"inference.py", "requirements.txt"}:
             raise OptionError(
                 "folder", folder, "has neither inference.py nor requirements.txt: nothing in it would be used"
@@ -98,16 +100,9 @@ class InferenceCode:
             )
         for path, file in files.items():
             if path.endswith(".py"):
-                tree = _parsed(file)
+                tree = parsed(file)
                 if path == "inference.py":
                     _check_hooks(file, tree)
-
-    def _found(self) -> Iterator[tuple[str, Path]]:
-        folder = Path(self.folder) if self.folder is not None else None
-        for file in sorted(folder.rglob("*")) if folder else ():
-            path = file.relative_to(folder or file)
-            if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
-                yield path.as_posix(), file
 
     def read_requirements(self) -> Iterator[Requirement]:
         """The requirements, those in the folder first, without pip's options."""
@@ -120,17 +115,6 @@ class InferenceCode:
                 yield read_requirement(line)
             except ValueError as error:
                 raise ValueError(f"requirement '{line}' {error}") from None
-
-
-def _parsed(file: Path) -> ast.Module:
-    source = file.read_bytes()
-    try:
-        tree = ast.parse(source, str(file))
-        compile(source, str(file), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"{file}{line} does not compile ({error.args[0]}): correct it before it is deployed") from None
-    return tree
 
 
 def _check_hooks(file: Path, tree: ast.Module) -> None:

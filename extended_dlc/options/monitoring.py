@@ -6,7 +6,6 @@ SageMaker AI metrics in Amazon CloudWatch" and "Alarms and logs for tracking met
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -351,9 +350,8 @@ class Monitoring:
             raise OptionError("log_retention", self.log_retention, f"is not known to CloudWatch{hint}")
         for name, threshold in self.alarms.items():
             if name not in ALARMS:
-                near = difflib.get_close_matches(name, ALARMS, 1)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(ALARMS)}"
-                raise OptionError("alarms", name, f"is no alarm: {hint}")
+                hint = did_you_mean(name, ALARMS) or f": there are {', '.join(ALARMS)}"
+                raise OptionError("alarms", name, f"is no alarm{hint}")
             option = f"alarms.{name}"
             require_known(option, threshold, _CONVERTED)
             if threshold is not None and name == "idle":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from zoneinfo import available_timezones
 
-from extended_dlc.options._values import OptionError, is_token
+from extended_dlc.options._values import OptionError, check_timezone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,5 +40,4 @@ class OfficeHours:
         day = "(MON|TUE|WED|THU|FRI|SAT|SUN)"
         if not re.fullmatch(f"{day}(-{day})?(,{day}(-{day})?)*", self.days):
             raise OptionError("days", self.days, "must be days of the week such as MON-FRI or MON,WED,FRI")
-        if not is_token(self.timezone) and self.timezone not in available_timezones():
-            raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+        check_timezone(self.timezone)

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import available_timezones
 
 from extended_dlc.facts.compat import Family, Server
-from extended_dlc.options._values import OptionError, is_token, require_length
+from extended_dlc.options._values import OptionError, check_timezone, is_token, require_length
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
@@ -61,8 +60,7 @@ class Rebuilds:
         """Refuse expressions and time zones that EventBridge Scheduler does not know."""
         if not is_token(self.schedule) and not re.fullmatch(r"(rate|cron|at)\([^()]+\)", self.schedule):
             raise OptionError("schedule", self.schedule, "must be an expression as rate(7 days) or cron(0 3 ? * SUN *)")
-        if not is_token(self.timezone) and self.timezone not in available_timezones():
-            raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+        check_timezone(self.timezone)
 
 
 @dataclass(frozen=True, kw_only=True)

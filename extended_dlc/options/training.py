@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-from zoneinfo import available_timezones
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.training_instances import find_training_instance
+from extended_dlc.options._folders import packed_files, parsed
 from extended_dlc.options._values import (
     OptionError,
+    check_timezone,
     instance_names,
     is_token,
     require,
@@ -72,7 +72,7 @@ class TrainingCode:
         if not folder.is_dir():
             raise OptionError("folder", self.folder, "is not a folder: correct the path")
         self.require(self.entry_point, "entry_point")
-        size = sum(file.stat().st_size for _, file in self.found())
+        size = sum(file.stat().st_size for _, file in packed_files(self.folder))
         if size > LARGEST_CODE_BYTES:
             raise OptionError(
                 "folder",
@@ -80,7 +80,7 @@ class TrainingCode:
                 f"holds {size / 1e6:.0f} MB and code at most {LARGEST_CODE_BYTES / 1e6:.0f}: put data into a channel "
                 "(S3Data, MirroredDataset) and weights into base_model",
             )
-        for path, file in self.found():
+        for path, file in packed_files(self.folder):
             if path.endswith(".py"):
                 parsed(file)
 
@@ -93,7 +93,7 @@ class TrainingCode:
                 "is a name that SageMaker's toolkit refuses: rename the script to letters, digits and . _ + -, in the "
                 "code's folder or below it",
             )
-        scripts = [path for path, _ in self.found() if path.endswith(".py")]
+        scripts = [path for path, _ in packed_files(self.folder) if path.endswith(".py")]
         if script in scripts:
             return
         if (Path(self.folder) / script).is_file():
@@ -109,27 +109,7 @@ class TrainingCode:
 
     def files(self) -> dict[str, Path]:
         """Path in the archive -> file."""
-        return dict(self.found())
-
-    def found(self) -> Iterator[tuple[str, Path]]:
-        """The files that are packed: neither hidden nor Python's caches."""
-        folder = Path(self.folder)
-        for file in sorted(folder.rglob("*")):
-            path = file.relative_to(folder)
-            if file.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in path.parts):
-                yield path.as_posix(), file
-
-
-def parsed(file: Path) -> ast.Module:
-    """A Python file; ValueError where it does not compile."""
-    source = file.read_bytes()
-    try:
-        tree = ast.parse(source, str(file))
-        compile(source, str(file), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        line = f" line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"{file}{line} does not compile ({error.args[0]}): correct it before it is deployed") from None
-    return tree
+        return dict(packed_files(self.folder))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,8 +242,7 @@ class TrainingSchedule:
     def __post_init__(self) -> None:
         """Refuse what EventBridge Scheduler would refuse at the deployment."""
         require("expression", self.expression, check_schedule)
-        if not is_token(self.timezone) and self.timezone not in available_timezones():
-            raise OptionError("timezone", self.timezone, "is not in the time zone database: say Europe/Berlin or UTC")
+        check_timezone(self.timezone)
 
 
 _DAYS = "SUN|MON|TUE|WED|THU|FRI|SAT"

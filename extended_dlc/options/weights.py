@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from extended_dlc.options._folders import packed_files
 from extended_dlc.options._values import OptionError
 
 LARGEST_LOCAL_BYTES = 2 * 1024**3
@@ -26,9 +27,7 @@ def files_of(folder: Path) -> dict[str, Path]:
         raise OptionError(
             "folder", folder, "has no config.json: give the folder that save_pretrained of the model wrote"
         )
-    found = {file.relative_to(folder): file for file in sorted(folder.rglob("*")) if file.is_file()}
-    hidden = ("__pycache__", ".")
-    files = {path.as_posix(): file for path, file in found.items() if not any(p.startswith(hidden) for p in path.parts)}
+    files = dict(packed_files(folder))
     size = sum(file.stat().st_size for file in files.values())
     if size > LARGEST_LOCAL_BYTES:
         raise OptionError(

@@ -165,7 +165,7 @@ def test_an_alarm_has_another_threshold_or_is_left_out_on_request(stack: Stack) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alarms": {"latency": 1}}, r"'alarms' \(latency\) is no alarm: did you mean 'model-latency'\?"),
+        ({"alarms": {"latency": 1}}, r"'alarms' \(latency\) is no alarm; did you mean 'model-latency'\?"),
         ({"alarms": {"xyz": 1}}, r"'alarms' \(xyz\) is no alarm: there are client-errors, server-errors"),
         ({"alarms": {"idle": 200}}, r"'alarms.idle' \(200\) must be from 1 to 168: CloudWatch looks back a week"),
         ({"alarms": {"disk": -1}}, r"'alarms.disk' \(-1\) must be 0 or more: None for no such alarm"),
