@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK, STOPPED
 from extended_dlc.terminal import Passing, Screen, Style
+
+if TYPE_CHECKING:
+    from extended_dlc.training.local import LocalTraining
 
 
 @click.command()
@@ -99,6 +102,8 @@ def _train_on_aws(options: Options) -> int:
         if options.follow or options.stop:
             arn = _newest(states, machine, options.name)
         else:
+            if not options.artifact:
+                _refuse_second(states, machine, options.name)
             arn = _start(states, machine, options.artifact)
         news = _News(as_json=options.as_json)
         run = Run(
@@ -201,11 +206,34 @@ def _start(states: Any, machine: str, artifact: str | None) -> str:
     return str(states.start_execution(stateMachineArn=machine, input=json.dumps(given))["executionArn"])
 
 
+def _refuse_second(states: Any, machine: str, name: str) -> None:
+    """Refuse to train beside a run that goes on: both would cost, and the later one decide what is served."""
+    from botocore.exceptions import ClientError
+
+    try:
+        running = _running(states, machine)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "AccessDeniedException":  # whoever may only start may not look
+            return
+        raise
+    if running is not None:
+        raise click.ClickException(
+            f"a run of '{name}' goes on since {running['startDate']:%Y-%m-%d %H:%M} ({running['name']}), and a second "
+            f"one would train beside it: follow it with extended-dlc train {name} --follow, or end it with --stop"
+        )
+
+
 def _newest(states: Any, machine: str, name: str) -> str:
-    found = states.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)["executions"]
-    if not found:
+    running = _running(states, machine)
+    if running is None:
         raise click.ClickException(f"no run of '{name}' goes on: start one with extended-dlc train {name}")
-    return str(found[0]["executionArn"])
+    return str(running["executionArn"])
+
+
+def _running(states: Any, machine: str) -> Any:
+    """The newest run that goes on; None where none does."""
+    found = states.list_executions(stateMachineArn=machine, statusFilter="RUNNING", maxResults=1)["executions"]
+    return found[0] if found else None
 
 
 class _News:
@@ -268,36 +296,46 @@ def _train_locally(options: Options) -> int:
             f"--channel {missing[0]}=FOLDER"
         )
     environment = _environment(section, base, from_hub=MODEL_CHANNEL not in channels, merges=not options.script)
-    folder = Path(options.output or f"{name}-local")
     training = LocalTraining(
         code=section.code.into_option(),
         hyperparameters={**(section.hyperparameters or {}), **_pairs("--set", options.given)},
         channels=channels,
         environment=environment,
-        folder=folder,
+        folder=Path(options.output or f"{name}-local"),
     )
+    stdout = 2 if options.as_json else None  # the script's lines go beside the JSON
     try:
         check_hyperparameters(training.code, training.program, training.hyperparameters, transformers=None)
-        code = training.run_script() if options.script else training.run_container(_engine(), _image(options.image))
+        if options.script:
+            code = training.run_script(stdout=stdout)
+        else:
+            code = training.run_container(_engine(), _image(options.image), stdout=stdout)
     except KeyboardInterrupt:
         Screen(err=True).line("stopped")
         return STOPPED
     except ValueError as error:
         raise click.ClickException(str(error)) from None
-    ended = {"status": "SUCCEEDED" if code == 0 else "FAILED", "exit_code": code, "model": str(folder / "model")}
-    if options.as_json:
-        click.echo(json.dumps(ended, indent=2))
-    elif code == 0 and not training.has_model():
-        Screen().line(
-            f"done, and {folder / 'model'} is empty: let the script save its model to the folder that SM_MODEL_DIR "
-            "names, or SageMaker loses it with the machine",
+    _tell_end(training, code, as_json=options.as_json)
+    return OK if code == 0 else FAILED
+
+
+def _tell_end(training: LocalTraining, code: int, *, as_json: bool) -> None:
+    """Say what came of a training on this machine."""
+    model = training.folder / "model"
+    if as_json:
+        saved = str(model) if training.has_model() else None
+        status = "SUCCEEDED" if code == 0 else "FAILED"
+        click.echo(json.dumps({"status": status, "exit_code": code, "model": saved}, indent=2))
+    if code != 0:
+        Screen(err=True).line(f"failed with exit code {code}: {training.why(code)}", "problem")
+    elif not training.has_model():
+        Screen(err=as_json).line(
+            f"done, and {model} is empty: let the script save its model to the folder that SM_MODEL_DIR names, or "
+            "SageMaker loses it with the machine",
             "problem",
         )
-    elif code == 0:
-        Screen().line(f"done: {folder / 'model'}", "ok")
-    else:
-        Screen(err=True).line(f"failed with exit code {code}: {training.why(code)}", "problem")
-    return OK if code == 0 else FAILED
+    elif not as_json:
+        Screen().line(f"done: {model}", "ok")
 
 
 def _environment(section: Any, base: Any, *, from_hub: bool, merges: bool) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ SECONDS = 5.0
 """The polling interval in seconds."""
 
 MOST_LINES = 200
-"""The number of log lines at one poll of a stream: more are skipped here, and are in CloudWatch."""
+"""The number of log lines of a stream that one poll reports, the newest; CloudWatch has those before them."""
 
 _PROGRESS = re.compile(r"(\d{1,3})%\|[^|]*\|\s*([\d.]+/[\d.]+)?")
 """A progress bar of tqdm, as Trainer prints it."""
@@ -87,7 +88,7 @@ class Run:
             "artifact": output.get("artifact") if isinstance(output, dict) else None,
             "before": output.get("before") or None if isinstance(output, dict) else None,
             "jobs": self.jobs,
-            "metrics": self.metrics,
+            "metrics": {key: value if math.isfinite(value) else None for key, value in self.metrics.items()},
         }
 
     def _look(self) -> None:
@@ -125,22 +126,34 @@ class Run:
             self.say(f"  {self._secondary} on {job['ResourceConfig'].get('InstanceCount', 1)} x {kind}")
         self._tell_log(name)
         for metric in job.get("FinalMetricDataList", ()):
-            if self.metrics.get(metric["MetricName"]) != metric["Value"]:
-                self.metrics[metric["MetricName"]] = metric["Value"]
-                self.say(f"  {metric['MetricName']} = {metric['Value']:g}")
+            key, value = metric["MetricName"], metric["Value"]
+            if str(self.metrics.get(key)) != str(value):  # NaN differs from itself
+                self.metrics[key] = value
+                self.say(f"  {key} = {value:g}")
 
     def _tell_log(self, name: str) -> None:
         """Report the new lines of each host; a progress bar stays on one line."""
         for stream in self._streams(name):
+            split = (line for message in self._messages(stream) for line in re.split(r"[\r\n]+", message))
+            lines = [line.rstrip() for line in split if line.strip()]
+            host = f"{stream.rpartition('/')[2].partition('-1')[0]}: " if len(self._next) > 1 else ""
+            if len(lines) > MOST_LINES:
+                self.say(f"  | {host}… {len(lines) - MOST_LINES} lines, which are in {TRAINING_LOGS}, {stream}")
+            for line in lines[-MOST_LINES:]:
+                self._tell_line(line, host)
+
+    def _messages(self, stream: str) -> Iterator[str]:
+        """What a stream got since the last poll."""
+        while True:
             token = self._next.get(stream)
             given = {"nextToken": token} if token else {}
             found = self.logs.get_log_events(
-                logGroupName=TRAINING_LOGS, logStreamName=stream, startFromHead=True, limit=MOST_LINES, **given
+                logGroupName=TRAINING_LOGS, logStreamName=stream, startFromHead=True, **given
             )
+            yield from (event["message"] for event in found["events"])
             self._next[stream] = found["nextForwardToken"]
-            host = f"{stream.rpartition('/')[2].partition('-1')[0]}: " if len(self._next) > 1 else ""
-            for event in found["events"]:
-                self._tell_line(event["message"], host)
+            if self._next[stream] == token:  # CloudWatch's sign of the end
+                return
 
     def _streams(self, name: str) -> list[str]:
         try:
@@ -149,13 +162,12 @@ class Run:
             return []
         return [stream["logStreamName"] for stream in found["logStreams"]]
 
-    def _tell_line(self, message: str, host: str) -> None:
-        for line in re.split(r"[\r\n]+", message):
-            bar = _PROGRESS.search(line)
-            if bar is not None:
-                self.progress(_bar(int(bar[1]), bar[2] or ""))
-            elif line.strip():
-                self.say(f"  | {host}{line.rstrip()}")
+    def _tell_line(self, line: str, host: str) -> None:
+        bar = _PROGRESS.search(line)
+        if bar is not None:
+            self.progress(_bar(int(bar[1]), bar[2] or ""))
+        else:
+            self.say(f"  | {host}{line}")
 
 
 def _bar(percent: int, steps: str) -> str:

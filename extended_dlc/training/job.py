@@ -194,7 +194,7 @@ class TrainingJob(Construct):
             actions=["states:DescribeExecution", "states:GetExecutionHistory", "states:StopExecution"],
             resource_arns=[executions],
         )
-        return self.state_machine.grant_start_execution(grantee)
+        return self.state_machine.grant(grantee, "states:StartExecution", "states:ListExecutions")
 
     def _requests(
         self, options: TrainingOptions, inputs: Inputs, uri: str, vpc: sagemaker.CfnModel.VpcConfigProperty | None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from extended_dlc.options.training import HyperParameter, TrainingCode
 HOST = "algo-1"
 
 _CONTAINER = f"extended-dlc-train-{os.getpid()}"
+
+SAVING_SECONDS = 30.0
+"""How long a script may take to end after Ctrl-C; a second Ctrl-C waits no longer."""
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 """The variable with this machine's Hub token, which a container gets by its name alone: commands can be seen."""
@@ -47,6 +51,11 @@ class LocalTraining:
 
     def prepare(self) -> None:
         """Create the result folders. ValueError where there is a model already; checkpoints may be there."""
+        if self.folder.resolve().is_relative_to(Path(self.code.folder).resolve()):
+            raise ValueError(
+                f"'--output' ({self.folder}) is in the code's folder ({self.code.folder}), all of which is packed and "
+                "uploaded: name a folder outside it"
+            )
         try:
             for name in ("model", "output/data", "checkpoints"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -111,21 +120,29 @@ class LocalTraining:
             for part in (f"-{name}" if len(name) == 1 else f"--{name}", value)
         ]
 
-    def run_script(self) -> int:
-        """Run the script with this Python; returns its exit code."""
-        self.prepare()
-        return subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            [sys.executable, self.program, *self.arguments()],
-            cwd=self.code.folder,
-            env={**os.environ, **self.variables(inside=False)},
-            check=False,
-        ).returncode
+    def run_script(self, *, stdout: int | None = None) -> int:
+        """Run the script with this Python; returns its exit code.
 
-    def run_container(self, engine: str, image: str) -> int:
+        :param stdout: A file descriptor for what the script prints. Default: this process's own.
+        """
+        self.prepare()
+        command = [sys.executable, self.program, *self.arguments()]
+        variables = {**os.environ, **self.variables(inside=False)}
+        with subprocess.Popen(command, cwd=self.code.folder, env=variables, stdout=stdout) as script:  # noqa: S603 - a list of arguments, no shell
+            try:
+                return script.wait()
+            except KeyboardInterrupt:
+                # a terminal's Ctrl-C has reached the script, too, which may be about to save
+                with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+                    script.wait(SAVING_SECONDS)
+                script.terminate()
+                raise
+
+    def run_container(self, engine: str, image: str, *, stdout: int | None = None) -> int:
         """Run `IMAGE train` as SageMaker does, with this machine's folders mounted; returns the exit code."""
         self.prepare()
         try:
-            return subprocess.run(self.command(engine, image), check=False).returncode  # noqa: S603 - as above
+            return subprocess.run(self.command(engine, image), check=False, stdout=stdout).returncode  # noqa: S603 - as above
         except KeyboardInterrupt:
             subprocess.run([engine, "stop", _CONTAINER], check=False, capture_output=True)  # noqa: S603 - as above
             raise

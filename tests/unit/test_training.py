@@ -254,7 +254,7 @@ def test_who_may_start_runs_may_follow_and_stop_those_of_this_state_machine_alon
     followed, started = policy["Properties"]["PolicyDocument"]["Statement"]
     assert followed["Action"] == ["states:DescribeExecution", "states:GetExecutionHistory", "states:StopExecution"]
     assert json.dumps(followed["Resource"]).count("execution:") == 1
-    assert started["Action"] == "states:StartExecution"
+    assert started["Action"] == ["states:StartExecution", "states:ListExecutions"]
     assert "Train" in started["Resource"]["Ref"]
 
 

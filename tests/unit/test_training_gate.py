@@ -23,21 +23,32 @@ TEMPLATE = {
 }
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def aws() -> Iterator[Any]:
     """A bucket, and a stack that serves nothing trained yet."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with mock_aws():
+    with pytest.MonkeyPatch.context() as environment, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(name, "testing")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         client = boto3.client("s3")
         client.create_bucket(Bucket=BUCKET)
         boto3.client("cloudformation").create_stack(StackName="Bloom", TemplateBody=json.dumps(TEMPLATE))
         yield client
 
 
+@pytest.fixture
+def s3(aws: Any) -> Any:
+    """The bucket, emptied."""
+    for page in aws.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for each in page.get("Contents", ()):
+            aws.delete_object(Bucket=BUCKET, Key=each["Key"])
+    return aws
+
+
 def put(s3: Any, run: str, **files: Any) -> str:
     """A trained model, by the address that SageMaker gives."""
+    if "config__json" in files:
+        files = {"model__safetensors": b"", **files}
     for name, content in files.items():
         body = content if isinstance(content, bytes) else json.dumps(content)
         key = f"models/{run}/output/model/{name.replace('__', '.')}"
@@ -45,9 +56,9 @@ def put(s3: Any, run: str, **files: Any) -> str:
     return f"{MODELS}{run}/output/model"
 
 
-def look(artifact: str, serving: str = "5.24.0") -> dict[str, Any]:
+def look(artifact: str, serving: str = "5.24.0", stack: str = "Bloom") -> dict[str, Any]:
     event = {"do": "look", "Artifact": artifact, "Models": MODELS, "Serving": serving}
-    return gate.handle({**event, "Stack": "Bloom", "Parameter": "Artifact"}, None)
+    return gate.handle({**event, "Stack": stack, "Parameter": "Artifact"}, None)
 
 
 def measured(s3: Any, run: str, content: Any, *, packed: bool = True) -> str:
@@ -78,20 +89,61 @@ def test_a_trained_model_may_be_served_and_its_address_ends_in_a_slash(s3: Any) 
 
 def test_the_live_one_is_the_parameter_of_the_endpoints_stack(s3: Any) -> None:
     live = f"{MODELS}zero/output/model/"
-    boto3.client("cloudformation").update_stack(
-        StackName="Bloom",
-        UsePreviousTemplate=True,
-        Parameters=[{"ParameterKey": "Artifact", "ParameterValue": live}],
+    parameters = [{"ParameterKey": "Artifact", "ParameterValue": live}]
+    boto3.client("cloudformation").create_stack(
+        StackName="Serves", TemplateBody=json.dumps(TEMPLATE), Parameters=parameters
     )
-    assert look(put(s3, "one", config__json={}))["live"] == live
+    assert look(put(s3, "one", config__json={}), stack="Serves")["live"] == live
 
 
 def test_an_adapter_is_a_model_and_an_empty_folder_is_none(s3: Any) -> None:
-    assert look(put(s3, "one", adapter_config__json={}))["refused"] == ""
+    assert look(put(s3, "one", adapter_config__json={}, adapter_model__bin=b""))["refused"] == ""
     empty = look(f"{MODELS}nothing/output/model/")["refused"]
     assert "holds nothing, and no config.json: save the model with trainer.save_model" in empty
     logs = look(put(s3, "logs", trainer__log={}))["refused"]
     assert "holds trainer.log, and no config.json" in logs
+
+
+INDEX = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"config.json": {}}, "has config.json and no weights: save the model with trainer.save_model"),
+        ({"adapter_config.json": {}}, "has adapter_config.json and no weights: save the model"),
+        ({"checkpoint-2/config.json": {}, "runs/a": {}}, "holds checkpoint-2/, runs/, and no config.json"),
+        ({"config.json": {}, "model.safetensors.index.json": INDEX, "model-1.safetensors": {}}, "lacks model-2.safe"),
+        (
+            {"config.json": {}, "model.safetensors.index.json": INDEX},
+            "lacks model-1.safetensors, model-2.safetensors of",
+        ),
+        (
+            {"config.json": {}, "pytorch_model.bin.index.json": INDEX},
+            "2 files that its pytorch_model.bin.index.json na",
+        ),
+        ({"config.json": {}, "model.safetensors.index.json": INDEX, "model.safetensors": {}}, ""),
+        ({"config.json": {}, "model.safetensors.index.json": [1]}, ""),
+        ({"config.json": {}, "model.safetensors.index.json": {"weight_map": 1}}, ""),
+        (
+            {"config.json": {}, "model.safetensors.index.json": INDEX}
+            | {"model-1.safetensors": {}, "model-2.safetensors": {}},
+            "",
+        ),
+        # what S3 lists first are the files of checkpoints, a thousand at a time
+        pytest.param(
+            {"config.json": {}, "weights.pt": {}, **{f"checkpoint-1/{number}": {} for number in range(1001)}},
+            "",
+            marks=pytest.mark.thorough,
+        ),
+    ],
+)
+def test_files_that_no_endpoint_could_load_are_refused_before_one_starts(
+    s3: Any, files: dict[str, Any], says: str
+) -> None:
+    refused = look(put(s3, "odd", **files))["refused"]
+    assert says in refused
+    assert bool(refused) == bool(says)
 
 
 def test_what_the_endpoint_may_not_read_is_refused_before_it_fails_there(s3: Any) -> None:
@@ -136,6 +188,7 @@ def test_the_new_model_must_not_be_worse_than_the_live_one_but_by_the_margin(s3:
     assert "worse than the live model's 2.3" in judge(new, live, at_most=3.0, margin=0)["refused"]
     assert judge(new, live, at_most=3.0, margin=0.5)["accepted"] is True
     assert judge(live, new, at_most=3.0)["accepted"] is True
+    assert judge(live, measured(s3, "same", {"loss": 2.3}), at_most=3.0, margin=0)["accepted"] is True
     # where larger is better, the larger one is
     assert judge(new, live, at_least=1.0)["accepted"] is True
     assert "by more than 0.1" in judge(live, new, at_least=1.0, margin=0.1)["refused"]
@@ -145,9 +198,17 @@ def test_the_new_model_must_not_be_worse_than_the_live_one_but_by_the_margin(s3:
     ("content", "says"),
     [
         ({"accuracy": 1}, "has no 'loss', but accuracy: name one of those"),
-        ({"loss": "low"}, "'loss' is low, and no number"),
-        ({"loss": True}, "'loss' is True, and no number"),
-        (b'{"loss": NaN}', "'loss' is nan, and no number"),
+        ({"loss": "0.5"}, "'loss' is \"0.5\", and no number"),
+        ({"loss": True}, "'loss' is true, and no number"),
+        ({"loss": None}, "'loss' is null, and no number"),
+        ({"loss": [0.5]}, "'loss' is [0.5], and no number"),
+        (b'{"loss": NaN}', "'loss' is NaN, and no number"),
+        (b'{"loss": -Infinity}', "'loss' is -Infinity, and no number"),
+        (b'{"loss": 1e999}', "'loss' is Infinity, and no number"),
+        (b'{"loss": 1%s}' % (b"0" * 400), "and no number"),
+        (b"[" * 100_000, "metrics.json is no JSON"),
+        (b"\xff\xfe", "metrics.json is no JSON"),
+        (b"", "metrics.json is no JSON"),
         (b"loss: 2", "metrics.json is no JSON"),
         ([1], "has no 'loss', but no object"),
     ],
@@ -161,6 +222,29 @@ def test_what_is_no_measurement_is_refused_with_what_was_found(s3: Any, content:
 def test_an_evaluation_that_wrote_nothing_is_told_where_to_write(s3: Any) -> None:
     refusal = judge(f"s3://{BUCKET}/evaluations/none/output/", at_most=3.0)["refused"]
     assert "wrote no metrics.json into /opt/ml/output/data" in refusal
+
+
+@pytest.mark.parametrize("kind", ["a link to nowhere", "a link", "half an archive", "a folder", "too large"])
+def test_an_odd_archive_of_an_evaluation_is_no_failure_of_the_function(s3: Any, kind: str) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        content = tarfile.TarInfo("data/loss.json")
+        content.size = 13
+        tar.addfile(content, io.BytesIO(b'{"loss": 2.5}'))
+        entry = tarfile.TarInfo("data/metrics.json")
+        if "link" in kind:
+            entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname" if "nowhere" in kind else "loss.json"
+        elif kind == "a folder":
+            entry.type = tarfile.DIRTYPE
+        elif kind == "too large":
+            entry.size = 2 * gate.LARGEST_BYTES
+        tar.addfile(entry, io.BytesIO(b" " * entry.size))
+    body = archive.getvalue()
+    body = body[: len(body) // 2] if kind == "half an archive" else body
+    s3.put_object(Bucket=BUCKET, Key="evaluations/odd/output/output.tar.gz", Body=body)
+    found = judge(f"s3://{BUCKET}/evaluations/odd/output/", at_most=3.0)
+    assert found["accepted"] == (kind == "a link")
+    assert kind == "a link" or "wrote no metrics.json" in found["refused"]
 
 
 def test_why_an_endpoint_stays_is_the_first_failure_of_the_last_update(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,10 @@ RELEASE_FILE = "extended_dlc_training.json"
 """What the training's image writes beside the weights: the release that trained, the task, the base model."""
 
 METRICS_FILE = "metrics.json"
+ADAPTER_CONFIG = "adapter_config.json"
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""File name suffixes of PyTorch weights, as the endpoint's server knows them."""
+
 UNTRAINED = "s3://none/"
 """The stack's parameter until a model was accepted, as `TrainedModel` has it."""
 
@@ -52,19 +56,45 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
         }
     bucket, _, prefix = artifact.removeprefix("s3://").partition("/")
     s3 = boto3.client("s3")
-    found = s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    names = [each["Key"][len(prefix) :] for each in found]
-    if "config.json" not in names and "adapter_config.json" not in names:
-        held = ", ".join(sorted(names)[:5]) or "nothing"
-        return {
-            **answer,
-            "refused": f"{artifact} holds {held}, and no config.json: save the model with "
-            "trainer.save_model(os.environ['SM_MODEL_DIR'])",
-        }
+    names = _names_at_the_top(s3, bucket, prefix)
+    if why_not := _refused_files(s3, bucket, prefix, names):
+        return {**answer, "refused": f"{artifact} {why_not}"}
     if RELEASE_FILE in names and event.get("Serving"):
         content = _object(s3, bucket, prefix + RELEASE_FILE)
         return {**answer, "refused": _refused_release(content, str(event["Serving"]))}
     return answer
+
+
+def _names_at_the_top(s3: Any, bucket: str, prefix: str) -> list[str]:
+    """The files and, with their `/`, the folders of an artefact; those below, as of checkpoints, can be many."""
+    pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"))
+    keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
+    keys += [each["Prefix"] for page in pages for each in page.get("CommonPrefixes", ())]
+    return sorted(key[len(prefix) :] for key in keys if key != prefix)
+
+
+def _refused_files(s3: Any, bucket: str, prefix: str, names: list[str]) -> str:
+    """Why these files are no model that an endpoint can load; empty where they are."""
+    save = "save the model with trainer.save_model(os.environ['SM_MODEL_DIR'])"
+    is_adapter = ADAPTER_CONFIG in names
+    if "config.json" not in names and not is_adapter:
+        return f"holds {', '.join(names[:5]) or 'nothing'}, and no config.json: {save}"
+    if not any(name.endswith((*WEIGHTS, ".index.json")) for name in names):
+        return f"has {ADAPTER_CONFIG if is_adapter else 'config.json'} and no weights: {save}, after the training"
+    index = next((name for name in names if name.endswith(".index.json")), None)
+    if index is None or index.removesuffix(".index.json") in names:
+        return ""
+    content = _object(s3, bucket, prefix + index, largest=64 * LARGEST_BYTES)
+    try:
+        shards = set(json.loads(content or b"{}")["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):  # the endpoint's server says what is wrong with it
+        return ""
+    if missing := sorted(shards - set(names)):
+        return (
+            f"lacks {', '.join(map(str, missing[:3]))} of the {len(shards)} files that its {index} names: let one "
+            "process save, all of it, before the script ends"
+        )
+    return ""
 
 
 def _refused_release(content: bytes | None, serving: str) -> str:
@@ -129,26 +159,34 @@ def _metric(output: str, metric: str) -> tuple[float | None, str]:
         )
     try:
         metrics = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return None, f"the evaluation's {METRICS_FILE} is no JSON ({error}): write an object of names and numbers"
     if not isinstance(metrics, dict) or metric not in metrics:
         names = ", ".join(sorted(map(str, metrics))[:10]) if isinstance(metrics, dict) else "no object"
         return None, f"the evaluation's {METRICS_FILE} has no '{metric}', but {names or 'nothing'}: name one of those"
     value = metrics[metric]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None, f"the evaluation's '{metric}' is {str(value)[:40]}, and no number: the model cannot be judged"
-    return float(value), ""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        if is_number and math.isfinite(value):
+            return float(value), ""
+    except OverflowError:  # a whole number of more digits than a float has
+        pass
+    return None, f"the evaluation's '{metric}' is {json.dumps(value)[:40]}, and no number: the model cannot be judged"
 
 
 def _packed(archive: bytes | None) -> bytes | None:
     """The metrics in `output.tar.gz`; None where there are none."""
     if archive is None:
         return None
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
-        for member in packed:
-            if member.name.removeprefix("./") in (METRICS_FILE, f"data/{METRICS_FILE}") and member.size < LARGEST_BYTES:
-                file = packed.extractfile(member)
-                return file.read() if file else None
+    wanted = (METRICS_FILE, f"data/{METRICS_FILE}")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as packed:
+            for member in packed:
+                if member.name.removeprefix("./") in wanted and member.size < LARGEST_BYTES:
+                    file = packed.extractfile(member)
+                    return file.read(LARGEST_BYTES) if file else None
+    except (tarfile.TarError, OSError, EOFError, KeyError):  # not whole, or a link to what is not in it
+        return None
     return None
 
 

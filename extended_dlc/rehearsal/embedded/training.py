@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import re
 import secrets
@@ -536,6 +537,8 @@ class _Reader:
                 try:
                     value = float(found if isinstance(found, str) else found[0])
                 except ValueError:
+                    continue
+                if not math.isfinite(value):  # CloudWatch takes neither NaN nor infinity
                     continue
                 now = _now()
                 self.job.metrics[name] = (value, now)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from extended_dlc.cli import main
+from extended_dlc.training.follow import Run
 from extended_dlc.training.machine import Plan, definition
 from tests.support.embedded import REGION, Aws, command, wait_for
 from tests.support.training import BUCKET, request, role
@@ -105,6 +110,10 @@ def test_a_run_is_left_and_stopped_with_its_job(training: Aws) -> None:
         return [each["TrainingJobStatus"] for each in found]
 
     wait_for(lambda: jobs() == ["InProgress"])
+    second = train(training, arn)
+    assert second.exit_code == 1
+    assert f"({execution.rpartition(':')[2]}), and a second one would train beside it: follow it with" in second.stderr
+    assert jobs() == ["InProgress"]
     done = train(training, arn, "--stop")
     assert (done.exit_code, done.stdout.strip()) == (0, f"stopped {execution}")
     wait_for(lambda: training.client("stepfunctions").describe_execution(executionArn=execution)["status"] == "ABORTED")
@@ -114,6 +123,50 @@ def test_a_run_is_left_and_stopped_with_its_job(training: Aws) -> None:
     for each in sagemaker.list_training_jobs(NameContains="long-")["TrainingJobSummaries"]:
         if each["TrainingJobStatus"] == "InProgress":
             sagemaker.stop_training_job(TrainingJobName=each["TrainingJobName"])
+
+
+class Cloud:
+    """One run that has ended, whose log has 100,000 lines on 11 pages, and what CloudWatch and SageMaker say of it."""
+
+    def __init__(self) -> None:
+        self.lines = [f"line {number}" for number in range(100_000)]
+        self.lines[-2:] = ["\r 50%|##  | 5/10 [00:01]\r100%|####| 10/10 [00:02]", "caf\ufffd ends"]
+        self.polls = 0
+
+    def describe_execution(self, **_: Any) -> dict[str, Any]:
+        self.polls += 1
+        return {"status": "RUNNING" if self.polls < 3 else "SUCCEEDED", "output": "{}"}
+
+    def get_paginator(self, _: str) -> Any:
+        return self
+
+    def paginate(self, **_: Any) -> list[dict[str, Any]]:
+        output = json.dumps({"TrainingJobArn": "arn:aws:sagemaker:us-east-1:1:training-job/one"})
+        return [{"events": [{"id": 1, "taskSubmittedEventDetails": {"output": output}}]}]
+
+    def describe_training_job(self, **_: Any) -> dict[str, Any]:
+        metrics = [{"MetricName": "loss", "Value": float("nan")}]
+        return {"SecondaryStatus": "Training", "ResourceConfig": {}, "FinalMetricDataList": metrics}
+
+    def describe_log_streams(self, **_: Any) -> dict[str, Any]:
+        return {"logStreams": [{"logStreamName": "one/algo-1-1"}]}
+
+    def get_log_events(self, *, nextToken: str = "0", **_: Any) -> dict[str, Any]:
+        begin = int(nextToken)
+        page = self.lines[begin : begin + 10_000]
+        return {"events": [{"message": line} for line in page], "nextForwardToken": str(begin + len(page))}
+
+
+def test_of_a_long_log_the_last_lines_are_said_and_a_metric_that_is_no_number_once() -> None:
+    cloud, lines, bars = Cloud(), list[str](), list[str]()
+    run = Run(arn="x", states=cloud, sagemaker=cloud, logs=cloud, say=lines.append, progress=bars.append, seconds=0.0)
+    ended = run.follow()
+    said = [line for line in lines if line.startswith("  | ")]
+    assert said[0] == "  | … 99801 lines, which are in /aws/sagemaker/TrainingJobs, one/algo-1-1"
+    assert (said[1], said[-1]) == ("  | line 99801", "  | caf\ufffd ends")
+    assert [bar for bar in bars if "100 %" in bar]
+    assert [line for line in lines if "loss" in line] == ["  loss = nan"]
+    assert json.loads(json.dumps(ended, allow_nan=False))["metrics"] == {"loss": None}
 
 
 SETTINGS = {
@@ -192,12 +245,47 @@ def test_what_a_script_does_in_its_own_way_is_told(settings: Path) -> None:
         "import os\nopen(os.environ['SM_OUTPUT_DIR'] + '/failure', 'w').write('no labels')\nraise SystemExit(4)\n"
     )
     assert "failed with exit code 4: no labels" in here(settings, "--script", channel).stderr
+    inside = here(settings, "--script", channel, f"--output={script.parent / 'out'}")
+    assert inside.exit_code == 1
+    assert f"is in the code's folder ({script.parent}), all of which is packed and uploaded: name a" in inside.stderr
     nowhere = here(settings, "--script", channel, "--output=/proc/nowhere")
     assert nowhere.exit_code == 1
     assert "'--output' (/proc/nowhere) cannot be made" in nowhere.stderr
     both = here(settings, "--script", "--image=tuned:1", channel)
     assert both.exit_code == 2
     assert "--script runs in no container, and --image names one" in both.stderr
+
+
+def test_what_a_script_prints_is_beside_the_json(settings: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    script = settings.parent / "code" / "train.py"
+    script.write_text("import sys\nsys.stdout.buffer.write(b'caf\\xe9 0%|\\r 100%|\\n' * 1000)\n")
+    done = here(settings, "--script", f"--channel=train={settings.parent / 'data'}", "--json")
+    assert json.loads(done.stdout) == {"status": "SUCCEEDED", "exit_code": 0, "model": None}
+    assert "is empty: let the script save its model" in done.stderr
+    assert capfd.readouterr().out == ""
+
+
+def test_a_script_that_hears_ctrl_c_may_save_before_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text(
+        "import os, time\nprint('trains', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n"
+        "    time.sleep(0.6)\n    open(os.environ['SM_MODEL_DIR'] + '/saved', 'w').close()\n"
+    )
+    program = (
+        "from pathlib import Path\nfrom extended_dlc.options.training import TrainingCode\n"
+        "from extended_dlc.training.local import LocalTraining\n"
+        "try:\n    LocalTraining(code=TrainingCode('code'), folder=Path('out')).run_script()\n"
+        "except KeyboardInterrupt:\n    raise SystemExit(130)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"trains\n"
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(60) == 130
+    assert (tmp_path / "out" / "model" / "saved").is_file()
 
 
 def test_a_base_that_is_in_s3_on_aws_comes_from_a_folder_or_by_its_commit_from_the_hub(settings: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_model_can_stay_files_and_an_isolated_job_has_no_network(training: Aws
     assert done["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/files/files/output/model/"
     keys = [each["Key"] for each in training.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="files/")["Contents"]]
     # only the model can be uploaded uncompressed
-    model = ["files/files/output/model/config.json", "files/files/output/model/weights.json"]
+    model = [f"files/files/output/model/{name}" for name in ("config.json", "model.safetensors", "weights.json")]
     assert keys == [*model, "files/files/output/output.tar.gz"]
     assert "network none" in logged(training, "files")
 

@@ -80,9 +80,10 @@ def served(aws: Aws) -> str:
 
 def model(aws: Aws, name: str, **measures: Any) -> str:
     """A model of an earlier run, with what its evaluation writes."""
-    key = f"models/{name}/output/model/config.json"
-    aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=json.dumps(measures).encode())
-    return f"s3://{BUCKET}/{key.removesuffix('config.json')}"
+    prefix = f"models/{name}/output/model/"
+    for file, content in (("config.json", json.dumps(measures).encode()), ("model.safetensors", b"")):
+        aws.client("s3").put_object(Bucket=BUCKET, Key=prefix + file, Body=content)
+    return f"s3://{BUCKET}/{prefix}"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_model_that_is_no_measurement_leaves_the_endpoint_and_says_what_was_me
 ) -> None:
     judges = machine(serving, function, "judges", {"at_most": 3.0}, reaches="2")
     for measures, says in (
-        ({"eval_loss": float("nan")}, "the evaluation's 'eval_loss' is nan, and no number: the model cannot be judged"),
+        ({"eval_loss": float("nan")}, "the evaluation's 'eval_loss' is NaN, and no number: the model cannot be judged"),
         ({"loss": 1}, "the evaluation's metrics.json has no 'eval_loss', but loss: name one of those"),
         ({"eval_loss": 3.5}, "eval_loss is 3.5 and must be at most 3: the endpoint stays as it is"),
     ):
