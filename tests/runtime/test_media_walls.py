@@ -261,6 +261,35 @@ def test_a_child_that_complains_for_ever_is_listened_to():
     assert len(said) <= 2 * children.MOST_SAID + MEGABYTE
 
 
+def test_a_child_that_complains_beyond_all_measure_is_ended(sh):
+    with pytest.raises(children.NoisyError):
+        sh("yes >&2", seconds=60)
+
+
+def test_a_sound_of_errors_only_is_refused_soon(ffmpeg_folder, monkeypatch):
+    """An AMR file may have a frame in each byte, and for each that is none ffmpeg writes two lines."""
+    monkeypatch.setenv("PATH", str(ffmpeg_folder))
+    monkeypatch.setattr(children, "MOST_ERRORS", 100_000)
+    with pytest.raises(errors.RequestError, match="too many errors") as raised:
+        audio.decode_audio(b"#!AMR\n" + b"\x7c" * 1_000_000, rate=16_000, max_seconds=3600)
+    assert raised.value.status == 400
+
+
+def test_a_rate_that_no_sound_has_is_refused_before_it_is_resampled(monkeypatch, tmp_path):
+    """A child that says what ffmpeg says of its input, and is then busy for longer than this test may take."""
+    program = tmp_path / "ffmpeg"
+    line = "[info]   Stream #0:0: Audio: pcm_s16be, 1073741824 Hz, mono, s16"
+    program.write_text(f"#!/bin/sh\necho '{line}' >&2; exec sleep 60\n")
+    program.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # readable for a user without permissions
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    began = time.monotonic()
+    with pytest.raises(errors.RequestError, match="1073741824 samples a second"):
+        audio.decode_audio(b".snd", rate=16_000, max_seconds=10)
+    assert time.monotonic() - began < 30
+
+
 def test_an_index_at_the_end_of_a_file_is_found(ffmpeg_folder, monkeypatch, tmp_path):
     file = tmp_path / "a.m4a"
     tone = ("-f", "lavfi", "-i", "sine=d=3", "-c:a", "aac")

@@ -36,6 +36,10 @@ _CHECK_SECONDS = 0.5
 NOBODY = 65534
 """The id of the user and group nobody, in every Linux distribution."""
 
+MOST_ERRORS = 4 * 1024**2
+"""Bytes of standard error after which a child is ended. ffmpeg writes 200 of them for each frame that it cannot decode,
+and a file of 20 MB may have 20 million frames. An hour of MP3 has 138,000 frames."""
+
 MOST_SAID = 8 * 1024
 """Bytes of a child's standard error kept from its beginning, which describes the input, and again from its end."""
 
@@ -54,6 +58,10 @@ _WITHOUT_RIGHTS = (
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TESSDATA_PREFIX", "OMP_THREAD_LIMIT", "TMPDIR")
 """Variables that a child inherits. The others may hold tokens or the URL of the role's credentials."""
+
+
+class NoisyError(TimeoutError):
+    """A child has written more errors than anybody reads, and is ended as one that takes too long."""
 
 
 def input_of(data: bytes) -> IO[bytes]:
@@ -78,11 +86,12 @@ def run(
     output: Callable[[bytes], None],
     cpu_seconds: int | None = None,
     drops_rights: bool = True,
+    errors: Callable[[bytes], None] = lambda said: None,
 ) -> tuple[int, bytes]:
     """Run a program; return its exit code and standard error.
 
-    `output` receives standard output in pieces and may raise to end the run. Raises `TimeoutError` after `seconds`,
-    `EndedError` soon after nobody waits for the result any longer, and `MemoryError` where the system cannot start a
+    `output` receives standard output in pieces, and `errors` the standard error so far; both may raise to end the run.
+    Raises `TimeoutError` after `seconds`, `NoisyError` after `MOST_ERRORS` bytes of standard error, `EndedError` soon after nobody waits for the result any longer, and `MemoryError` where the system cannot start a
     process. `cpu_seconds` is by default the same.
     """
     try:
@@ -100,7 +109,7 @@ def run(
             raise MemoryError from None
         raise
     try:
-        said = _read(child, output, time.monotonic() + seconds)
+        said = _read(child, output, errors, time.monotonic() + seconds)
         return child.wait(), said
     finally:
         if child.poll() is None:
@@ -112,9 +121,11 @@ def run(
                 pipe.close()
 
 
-def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadline: float) -> bytes:
+def _read(
+    child: subprocess.Popen[bytes], output: Callable[[bytes], None], errors: Callable[[bytes], None], deadline: float
+) -> bytes:
     """Read both pipes to their ends: a child blocks for ever on a full pipe that is not read."""
-    said = bytearray()
+    said, count = bytearray(), 0
     with selectors.DefaultSelector() as selector:
         for pipe in filter(None, (child.stdout, child.stderr)):
             selector.register(pipe, selectors.EVENT_READ)
@@ -131,6 +142,10 @@ def _read(child: subprocess.Popen[bytes], output: Callable[[bytes], None], deadl
                     output(piece)
                 else:
                     said += piece
+                    count += len(piece)
+                    if count > MOST_ERRORS:
+                        raise NoisyError
+                    errors(said)
                     if len(said) > 2 * MOST_SAID:
                         del said[MOST_SAID:-MOST_SAID]
     return bytes(said)

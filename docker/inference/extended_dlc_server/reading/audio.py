@@ -83,6 +83,14 @@ def decode_audio(data: bytes, *, rate: int, max_seconds: int, share: Share | Non
 def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int, share: Share | None) -> Samples:
     made = bytearray()
     room = 0
+    rate_is_known = False
+
+    def hear(said: bytes) -> None:
+        """Refuse a rate as soon as ffmpeg tells it: resampling from one of 1 GHz takes minutes."""
+        nonlocal rate_is_known
+        if not rate_is_known and (found := _RATE.search(said)):
+            _check_rate(int(found[1]))
+            rate_is_known = True
 
     def add(piece: bytes) -> None:
         nonlocal room
@@ -105,11 +113,11 @@ def _decode_with_ffmpeg(ffmpeg: str, data: bytes, *, rate: int, max_seconds: int
             *("-map", "0:a:0", "-t", str(max_seconds + 1), "-ac", "1", "-ar", str(rate), "-f", "f32le", "pipe:1"),
         ]
         try:
-            _, said = children.run(command, seconds=FFMPEG_SECONDS, stdin=source, output=add)
+            _, said = children.run(command, seconds=FFMPEG_SECONDS, stdin=source, output=add, errors=hear)
+        except children.NoisyError:
+            raise _undecodable("ffmpeg finds too many errors in it", "send a file that other programs play") from None
         except TimeoutError:
             raise _undecodable(f"it took more than {FFMPEG_SECONDS} s", "send shorter or simpler audio") from None
-    found = _RATE.search(said)
-    _check_rate(int(found[1]) if found else None)
     # the exit code is not checked: it is an error for a truncated file too, whose beginning can be used
     if not made:
         errors = _ERROR.findall(said)
