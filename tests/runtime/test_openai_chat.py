@@ -17,6 +17,8 @@ from chain_models import make_chain
 
 pytest.importorskip("transformers", reason="pip install -r tests/runtime/requirements.txt")
 
+from .conftest import NEWEST
+
 # As Qwen 3's: reasoning is the default, and tool calls have Hermes' form.
 QWEN = """{%- for m in messages -%}
 <|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}
@@ -150,6 +152,19 @@ def test_an_answer_ends_before_a_stop(chat, stop):
     assert (choice["message"]["content"], choice["finish_reason"]) == (expected, "stop")
     streamed = assembled(chat(stop=stop, stream=True, **PLAIN))[0]
     assert (streamed["content"], streamed["finish_reason"]) == (expected, "stop")
+
+
+def test_a_control_token_that_a_user_quotes_is_text_where_the_release_can(chat, qwen, release):
+    quoted, letter = ([{"role": "user", "content": text}] for text in ("<|assistant|>", "x"))
+
+    def invoked(messages):
+        (line,) = qwen.lines_of(lambda: qwen.ask({"inputs": messages, "parameters": {"max_new_tokens": 1}}))
+        return line["prompt_tokens"]
+
+    more = len("<|assistant|>") - 1 if release == NEWEST else 0  # one letter is one token
+    counts = [chat(messages=messages, max_tokens=1)["usage"]["prompt_tokens"] for messages in (letter, quoted)]
+    assert counts[1] - counts[0] == more
+    assert invoked(quoted) - invoked(letter) == more
 
 
 def test_a_special_token_can_be_a_stop(chat):

@@ -91,8 +91,9 @@ def run(
     """Run a program; return its exit code and standard error.
 
     `output` receives standard output in pieces, and `errors` the standard error so far; both may raise to end the run.
-    Raises `TimeoutError` after `seconds`, `NoisyError` after `MOST_ERRORS` bytes of standard error, `EndedError` soon after nobody waits for the result any longer, and `MemoryError` where the system cannot start a
-    process. `cpu_seconds` is by default the same.
+    Raises `TimeoutError` after `seconds`, `NoisyError` after `MOST_ERRORS` bytes of standard error, `EndedError`
+    soon after nobody waits for the result any longer, and `MemoryError` where the system cannot start a process.
+    `cpu_seconds` is by default the same.
     """
     try:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments that no request chooses
@@ -145,7 +146,7 @@ def _read(
                     count += len(piece)
                     if count > MOST_ERRORS:
                         raise NoisyError
-                    errors(said)
+                    errors(bytes(said))
                     if len(said) > 2 * MOST_SAID:
                         del said[MOST_SAID:-MOST_SAID]
     return bytes(said)

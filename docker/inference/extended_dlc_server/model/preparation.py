@@ -80,7 +80,7 @@ class Preparation:
         request.arguments = arguments
 
     def _rendered(self, chats: Chats, inputs: Any, arguments: dict[str, Any]) -> Any:
-        """Apply the chat template to chats; return texts unchanged."""
+        """Apply the chat template to chats, for their number of tokens; return texts unchanged."""
         variables = {**arguments.pop("chat_template_kwargs", {})}
         encoding = arguments.get("tokenizer_encode_kwargs", {})
         variables.update({name: value for name, value in encoding.items() if name in chats.variables})
@@ -93,9 +93,9 @@ class Preparation:
         if not chat:
             return inputs
         if isinstance(inputs[0], dict):
-            return chats.render(inputs, arguments, variables)
+            return chats.render_to_count(inputs, arguments, variables)
         left = RenderTime()
-        return [chats.render(one, arguments, variables, left) for one in inputs]
+        return [chats.render_to_count(one, arguments, variables, left) for one in inputs]
 
 
 def is_one(inputs: Any, arguments: dict[str, Any]) -> bool:

@@ -171,9 +171,26 @@ class Writer:
         """Tokenize a prompt; 400 if it is too long."""
         return self._lengths.prompt(text, special=special)
 
-    def check_chat(self, messages: list[dict[str, Any]], prompt: str) -> None:
-        """400 for a rendered chat with images that is too long, before the processor reads it."""
-        self._lengths.check_chat(messages, prompt)
+    def chat_tokens(
+        self,
+        messages: list[dict[str, Any]],
+        options: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        prompt: str,
+        begun: str,
+    ) -> list[int]:
+        """Tokenize a rendered chat, and the beginning of its answer; 400 if they are too long."""
+        if not self.chats.quotes_control_tokens(messages, options):
+            return self.prompt(prompt + begun, special=False)
+        self.prompt(self.chats.render_to_count(messages, options, variables) + begun, special=False)
+        found = self.chats.tokens(messages, options, variables)
+        return found + self._lengths.counter.encode(begun, special=False)
+
+    def check_chat(
+        self, messages: list[dict[str, Any]], options: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> None:
+        """400 for a chat with images that is too long, before the processor reads it."""
+        self._lengths.check_chat(messages, self.chats.render_to_count(messages, options, variables))
 
     def features(
         self, messages: list[dict[str, Any]], options: Mapping[str, Any], variables: Mapping[str, Any]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import RequestError, shown, shown_text
 from ..machine.ending import check
+from .control_tokens import ControlTokens
 
 MOST_MESSAGES = 10_000
 """Maximum number of messages in a chat."""
@@ -95,6 +96,7 @@ class Chats:
             with contextlib.suppress(TemplateError):  # it cannot be rendered either
                 _check_each_access(self.template)
         self._takes_parts = bool(self.template) and self._renders_parts()
+        self._control = ControlTokens(tokenizer, self.template)
 
     def check(self, inputs: Any) -> Any:
         """Return texts unchanged, and chats with messages as the template needs them; 400 for invalid messages."""
@@ -124,18 +126,9 @@ class Chats:
         if self.template is None:
             raise _bad("holds chat messages, and this model has no chat template: send the prompt as a text")
         check()
-        options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
-        goes_on = self.goes_on(messages, arguments)
         _rendering.left = left or RenderTime()
         try:
-            prompt: str = self._tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=not goes_on,
-                continue_final_message=goes_on,
-                **options,
-                **variables,
-            )
+            prompt: str = self._apply(messages, arguments, variables, tokenize=False)
         except TemplateError as error:
             raise _bad(f"is refused by the model's chat template: {shown_text(error)}") from None
         except (MemoryError, RequestError):
@@ -149,11 +142,56 @@ class Chats:
             _rendering.left = None
         return prompt
 
+    def render_to_count(
+        self,
+        messages: list[dict[str, Any]],
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        left: RenderTime | None = None,
+    ) -> str:
+        """Render as `render`; control tokens that a chat quotes are written so that they are as many tokens as text."""
+        if self.quotes_control_tokens(messages, arguments):
+            spelled = {name: self._control.spelled(arguments.get(name)) for name in ("tools", "documents")}
+            messages, arguments = self._control.spelled(messages), {**arguments, **spelled}
+        return self.render(messages, arguments, variables, left)
+
+    def quotes_control_tokens(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
+        """Whether a message of a user or a tool, or a document, spells a control token, which is to be text."""
+        return self._control.are_quoted(messages, arguments.get("documents"))
+
+    def tokens(
+        self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> list[int]:
+        """Tokenize a chat that can be rendered, the control tokens in it as text if it quotes any."""
+        try:
+            found: list[int] = self._apply(messages, arguments, variables, tokenize=True, return_dict=False)
+        except ValueError as error:
+            raise _bad(f"spells a control token that the model cannot read as text: {shown_text(error)}") from None
+        return found
+
     @staticmethod
     def goes_on(messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
         """Whether to continue the last message: by default, if its role is assistant."""
         asked = arguments.get("continue_final_message")
         return bool(messages[-1]["role"] == "assistant" if asked is None else asked)
+
+    def _apply(
+        self,
+        messages: list[dict[str, Any]],
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, Any],
+        **how: bool,
+    ) -> Any:
+        options = {name: arguments[name] for name in ("tools", "documents") if arguments.get(name)}
+        goes_on = self.goes_on(messages, arguments)
+        return self._tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=not goes_on,
+            continue_final_message=goes_on,
+            **how,
+            **options,
+            **variables,
+        )
 
     def _messages(self, chat: Any) -> list[dict[str, Any]]:
         if not isinstance(chat, list) or not 0 < len(chat) <= MOST_MESSAGES:

@@ -87,23 +87,26 @@ class Chat:
         options, variables = self._template_options(writer, tools)
         try:
             self.prompt = writer.chats.render(messages, options, variables)
+            if writer.has_images:
+                writer.check_chat(messages, options, variables)
         except RequestError as error:
             raise as_messages(error) from None
-        if writer.has_images:
-            writer.check_chat(messages, self.prompt)
         schema, field = _schema(fields)
         self._forced = ForcedCalls(writer.form, tools, fields["tool_choice"]) if _must_call(fields) else None
         begun = writer.begins_with_thinking(self.prompt)
         after = writer.thinking.closes if begun and writer.thinking else ""
+        opening = ""
         if self._forced:
             schema, field = self._forced.schema, "tool_choice"
-            self.prompt += (f"{after}\n\n" if after else "") + self._forced.prefix
+            opening = (f"{after}\n\n" if after else "") + self._forced.prefix
             after = ""
+        tokens = None if writer.has_images else _tokens(writer, messages, options, variables, self.prompt, opening)
+        self.prompt += opening
         grammar = None if schema is None else Grammar(schema, field)
         self.generation: Generation = writer.generation(
             fields,
             grammar=None if grammar is None else lambda: writer.constrained(grammar, self.generation.ends, after),
-            tokens=None if writer.has_images else _tokens(writer, self.prompt),
+            tokens=tokens,
             features=(lambda: writer.features(messages, options, variables)) if writer.has_images else None,
             marked=bool(tools) or writer.thinking is not None,
             likely=fields.get("top_logprobs", 0) if fields.get("logprobs") else None,
@@ -240,9 +243,9 @@ class _Streamed:
         return choices
 
 
-def _tokens(writer: Writer, prompt: str) -> list[int]:
+def _tokens(writer: Writer, *chat: Any) -> list[int]:
     try:
-        return writer.prompt(prompt, special=False)
+        return writer.chat_tokens(*chat)
     except RequestError as error:
         raise as_messages(error) from None
 

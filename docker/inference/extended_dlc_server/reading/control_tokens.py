@@ -1,0 +1,123 @@
+"""Control tokens in chats: what users, tools and documents say is text, also where it spells a control token.
+
+A control token is one that a chat template writes to begin or end a message, such as `<|im_end|>`. Newer releases of
+transformers can encode those of messages as text; `apply_chat_template` is asked to do so for the chats that need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ..errors import RequestError
+from ..writing.replies import thinking_of
+from .inputs import strings_in
+
+_BY_THE_APPLICATION = ("system", "developer", "assistant")
+"""Roles whose messages the application writes, and where its control tokens stay tokens. The others quote somebody."""
+
+_OPTION = "sanitize_control_tokens"
+
+
+class ControlTokens:
+    """The control tokens of one chat template."""
+
+    def __init__(self, tokenizer: Any, template: str | None) -> None:
+        """Let `apply_chat_template` of the tokenizer, or processor, encode them as text where they are quoted."""
+        self._all: re.Pattern[str] | None = None
+        self._quoted: re.Pattern[str] | None = None
+        apply = getattr(tokenizer, "apply_chat_template", None)
+        if template is None or apply is None or _OPTION not in inspect.signature(apply).parameters:
+            return
+        apply = getattr(apply, "sanitizes", apply)
+        found = _control_tokens(getattr(tokenizer, "tokenizer", tokenizer), template)
+        if not _can_be_text(apply, found):
+            found = frozenset(token for token in found if _can_be_text(apply, frozenset({token})))
+        thinking = thinking_of(template)
+        # people ask for reasoning in these tags, which begin and end no message
+        harmless = {thinking.opens, thinking.closes} if thinking else set()
+        self._all, self._quoted = _any_of(found), _any_of(found - harmless)
+        tokenizer.apply_chat_template = self._as_text_where_quoted(apply)
+
+    def are_quoted(self, messages: Any, documents: Any = None) -> bool:
+        """Whether a message of a user or a tool, or a document, spells a control token; 400 for one in parts."""
+        if self._quoted is None:
+            return False
+        quoted = self._quoted
+        foreign = [one for one in messages if isinstance(one, Mapping) and one.get("role") not in _BY_THE_APPLICATION]
+        for message in foreign:
+            self._refuse_in_parts(message.get("content"))
+        texts = strings_in([[{**message, "role": None} for message in foreign], documents])
+        return any(quoted.search(text) for text in texts)
+
+    def spelled(self, value: Any) -> Any:
+        """Return messages or documents with each control token letter by letter: more tokens than its text has."""
+        if isinstance(value, str):
+            return self._all.sub(lambda found: " ".join(found[0]), value) if self._all else value
+        if isinstance(value, list):
+            return [self.spelled(one) for one in value]
+        return {name: self.spelled(one) for name, one in value.items()} if isinstance(value, dict) else value
+
+    def _refuse_in_parts(self, content: Any) -> None:
+        """400 for a control token that templates would make of several parts by writing them without a space."""
+        assert self._quoted is not None  # noqa: S101 - the caller has checked
+        if not isinstance(content, list):
+            return
+        texts = [part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        if len(texts) > 1 and _count(self._quoted, ["".join(texts)]) > _count(self._quoted, texts):
+            raise RequestError(
+                400,
+                "bad-inputs",
+                "'inputs' has a message whose parts together spell a control token of the model: send it as one part",
+            )
+
+    def _as_text_where_quoted(self, apply: Callable[..., Any]) -> Callable[..., Any]:
+        makes_tokens = inspect.signature(apply).parameters["tokenize"].default
+
+        @functools.wraps(apply)
+        def applied(conversation: Any, *arguments: Any, **options: Any) -> Any:
+            if options.get("tokenize", makes_tokens) and any(
+                self.are_quoted(chat, options.get("documents")) for chat in _chats(conversation)
+            ):
+                options[_OPTION] = True
+            return apply(conversation, *arguments, **options)
+
+        applied.sanitizes = apply  # type: ignore[attr-defined]
+        return applied
+
+
+def _chats(conversation: Any) -> Iterator[Any]:
+    is_one = isinstance(conversation, list) and conversation and isinstance(conversation[0], Mapping)
+    for chat in [conversation] if is_one else conversation:
+        yield getattr(chat, "messages", chat)
+
+
+def _control_tokens(tokenizer: Any, template: str) -> frozenset[str]:
+    """Return the special tokens, and the other added tokens that the template writes, but not white space."""
+    added: Iterable[Any] = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return frozenset(
+        token.content for token in added if token.content.strip() and (token.special or token.content in template)
+    )
+
+
+def _can_be_text(apply: Callable[..., Any], tokens: frozenset[str]) -> bool:
+    """Whether the release can encode these control tokens as text with this tokenizer and template."""
+    text = " ".join(tokens)
+    for content in (text, [{"type": "text", "text": text}]):  # a template may take one form only
+        with contextlib.suppress(Exception):
+            apply([{"role": "user", "content": content}], tokenize=True, **{_OPTION: True})
+            return True
+    return False
+
+
+def _any_of(tokens: frozenset[str]) -> re.Pattern[str] | None:
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first))) if tokens else None
+
+
+def _count(pattern: re.Pattern[str], texts: Iterable[str]) -> int:
+    return sum(1 for text in texts for _ in pattern.finditer(text))
