@@ -22,6 +22,7 @@ from extended_dlc.constructs.archive import Uploaded, upload_archive, upload_fil
 from extended_dlc.constructs.codebuild import LONGEST_SECONDS, QUEUE_SECONDS, build_spec, start_and_wait
 from extended_dlc.constructs.helpers import target_of
 from extended_dlc.constructs.principals import trust_builds_of_account
+from extended_dlc.images.places import PULL
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options.build import CloudBuild, ScanGate, split_parameter
 
@@ -35,8 +36,6 @@ SPEC = build_spec(
     ],
     "the image was not built: see the log of the build in CodeBuild",
 )
-
-PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from extended_dlc.facts.compat import Family, Server
 from extended_dlc.facts.instances import Instance
 from extended_dlc.images.build import Destination, build_image, new_repository
 from extended_dlc.images.decided import annotate, model_asked, notes_of_image, refuse, region_of
-from extended_dlc.images.places import Registry, check_region_of, is_within_reach
+from extended_dlc.images.places import PULL, Registry, check_region_of, is_within_reach
 from extended_dlc.images.published import PublishedImage
 from extended_dlc.models.model import ServedModel
 from extended_dlc.options._values import OptionError, require_known
@@ -277,8 +277,7 @@ class StockDlc:
         if not arns:
             return iam.Grant.drop(grantee, "a registry without AWS's permissions")
         iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
-        pull = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
-        return iam.Grant.add_to_principal(grantee=grantee, actions=pull, resource_arns=arns)
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(PULL), resource_arns=arns)
 
 
 class EcrImage:

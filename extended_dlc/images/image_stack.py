@@ -13,13 +13,17 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
+from extended_dlc.decisions.asked import ImageAsked
+from extended_dlc.decisions.decide import decide
+from extended_dlc.decisions.image import ImageDecision
+from extended_dlc.images.decided import refuse, region_of
 from extended_dlc.images.image import ExtendedDlc
+from extended_dlc.images.places import PULL
 from extended_dlc.images.rebuild import build_again
 from extended_dlc.options._values import OptionError, is_token, require_known
 from extended_dlc.options.build import CloudBuild
 from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
 
-PULL = ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
 _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
@@ -127,7 +131,7 @@ class ImageStack(Stack):
             removal_policy=RemovalPolicy.RETAIN,
         )
         # No image expires: ECR does not know which are in use, and SageMaker pulls them again when it scales out.
-        for statement in _allows(self._readers, PULL):
+        for statement in _allows(self._readers, sorted(PULL)):
             repository.add_to_resource_policy(statement)
         return repository
 
@@ -192,7 +196,7 @@ class ImageStack(Stack):
             env=Environment(account=self.account, region=region),
             description="How ECR makes the copies of extended images in this region",
         )
-        statements = [statement.to_statement_json() for statement in _allows(self._readers, PULL)]
+        statements = [statement.to_statement_json() for statement in _allows(self._readers, sorted(PULL))]
         policy = {"Version": "2012-10-17", "Statement": statements}
         ecr.CfnRepositoryCreationTemplate(
             stack,
@@ -206,12 +210,8 @@ class ImageStack(Stack):
         self.node.add_dependency(stack)
 
 
-def _decided(version: ImageVersion, scope: Construct) -> Any:
+def _decided(version: ImageVersion, scope: Construct) -> ImageDecision:
     """The decision for the image of a version."""
-    from extended_dlc.decisions.asked import ImageAsked
-    from extended_dlc.decisions.decide import decide
-    from extended_dlc.images.decided import refuse, region_of
-
     options = {name: value for name, value in asdict(version).items() if name != "model_types"}
     asked = ImageAsked(kind="extended", key=scope.node.path, model_types=tuple(version.model_types), **options)
     decision = decide(asked, [], region=region_of(scope))

@@ -10,10 +10,9 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from extended_dlc.constructs.helpers import any_partition
+from extended_dlc.images.places import PULL
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.sharing import repository_of_parameter
-
-_PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
 
 
 @dataclass(frozen=True)
@@ -60,4 +59,4 @@ class NamedImage:
         region, account = Fn.select(3, parts), Fn.select(0, parts)
         arn = f"arn:{any_partition()}:ecr:{region}:{account}:repository/{self.repository}"
         iam.Grant.add_to_principal(grantee=grantee, actions=["ecr:GetAuthorizationToken"], resource_arns=["*"])
-        return iam.Grant.add_to_principal(grantee=grantee, actions=list(_PULL), resource_arns=[arn])
+        return iam.Grant.add_to_principal(grantee=grantee, actions=list(PULL), resource_arns=[arn])

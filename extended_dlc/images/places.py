@@ -12,6 +12,9 @@ from extended_dlc.facts.catalog import registry_accounts
 from extended_dlc.images.registry_login import ecr_registries
 from extended_dlc.options._values import is_token
 
+PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")
+"""The actions on a repository with which an image is pulled."""
+
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
     """Whether an image is in the account, region and CDK stage of an endpoint; tokens count as equal."""
