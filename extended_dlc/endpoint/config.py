@@ -206,11 +206,7 @@ def metrics_config(metrics: Metrics | None) -> dict[str, Any]:
     made = getattr(_Config, "MetricsConfigProperty", None)
     lacking = sorted(given) if made is None else [name for name in given if not hasattr(made, name)]
     if lacking:
-        raise OptionError(
-            "metrics",
-            ", ".join(lacking),
-            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
-        )
+        raise _older_cdk("metrics", ", ".join(lacking))
     return {"metrics_config": made(**given)} if made is not None and given else {}
 
 
@@ -233,11 +229,12 @@ def _capacity(hosting: Instances) -> dict[str, Any]:
 def _needs(option: str, value: object, kind: type, member: str) -> None:
     """Refuse an option whose property the installed CDK lacks."""
     if not hasattr(kind, member):
-        raise OptionError(
-            option,
-            value,
-            "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out",
-        )
+        raise _older_cdk(option, value)
+
+
+def _older_cdk(option: str, value: object) -> OptionError:
+    rule = "needs an aws-cdk-lib that knows it, and this one is older: upgrade it, or leave the option out"
+    return OptionError(option, value, rule)
 
 
 def _types(types: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         self._principal = role
         self._security_groups = tuple(security_groups)
 
-    # -- existing endpoints -------------------------------------------------------------------------------------------
+    # existing endpoints
 
     @staticmethod
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
@@ -103,7 +103,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
             scope, construct_id, endpoint_arn=endpoint_arn, role=role, security_groups=security_groups
         )
 
-    # -- name and ARN -------------------------------------------------------------------------------------------------
+    # name and ARN
 
     @property
     def endpoint_name(self) -> str:
@@ -132,7 +132,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         """
         return self._openai_base_url()
 
-    # -- grants and connections ---------------------------------------------------------------------------------------
+    # grants and connections
 
     @property
     def grant_principal(self) -> iam.IPrincipal:

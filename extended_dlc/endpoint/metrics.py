@@ -16,12 +16,17 @@ _OF_INSTANCES = re.compile(r"(CPU|Disk|GPU|GPUMemory|Memory)(Reservation|Utiliza
 """Metrics of instances and of copies, which are not in the namespace of requests."""
 
 _OF_QUEUE = re.compile(r"Approximate.*|HasBacklogWithoutCapacity")
-"""Metrics of an asynchronous endpoint's queue, which SageMaker publishes with the endpoint's name alone."""
+"""Metrics of an asynchronous endpoint's queue."""
 
 _OPTIONS = (
     *("account", "color", "id", "label", "region", "stack_account", "stack_region", "unit", "visible"),
     *("period", "statistic"),
 )
+
+
+def is_of_queue(metric: str) -> bool:
+    """Whether a metric belongs to the whole endpoint: SageMaker publishes it without a variant's name."""
+    return _OF_QUEUE.fullmatch(metric) is not None
 
 
 def namespace_of(metric: str, *, component: bool) -> str:
@@ -96,7 +101,7 @@ class EndpointMetrics:
         return request_metric(
             name,
             endpoint_name=self.endpoint_name,
-            variant=None if _OF_QUEUE.fullmatch(name) else variant,
+            variant=None if is_of_queue(name) else variant,
             statistic=statistic,
             namespace=namespace_of(name, component=component is not None),
             component=component,

@@ -10,6 +10,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_logs as logs
 from constructs import Construct, IConstruct
 
+from extended_dlc.constructs import principals
 from extended_dlc.constructs.keys import log_key, topic_key
 from extended_dlc.endpoint.alarms import alarms_of, container_alarms_of
 from extended_dlc.endpoint.dashboard import make_dashboard
@@ -49,7 +50,7 @@ class Watch(Construct):
         :param key: The endpoint's key, for logs and a new topic that name none.
         """
         super().__init__(scope, construct_id)
-        self._monitoring, self._name = monitoring, endpoint_name
+        self._monitoring = monitoring
         watched = watched_parts(self, endpoint_name, hosting, parts)
         first, *others = watched
         groups = [f"{INSTANCES}/{endpoint_name}", *(f"{COPIES}/{part.name}" for part in others if part.component)]
@@ -96,11 +97,9 @@ class Watch(Construct):
             return self._monitoring.alarm_topic
         from aws_cdk import aws_sns as sns
 
-        from extended_dlc.constructs import principals as _sources
-
         own_key = topic_key(self, self._monitoring.topic_key, key)
         topic = sns.Topic(self, "Topic", enforce_ssl=True, master_key=own_key)
-        topic.grant_publish(_sources.cloudwatch(self))
+        topic.grant_publish(principals.cloudwatch(self))
         return topic
 
     def _log(self, home: Construct, name: str, *, counted_in: str | None) -> logs.LogGroup:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aws_cdk import CfnResource
 from constructs import Construct
 
+from extended_dlc.facts.names import REQUEST_METRICS
 from extended_dlc.options.hosting import CopiesScaling
 from extended_dlc.options.scaling import (
     BacklogScaling,
@@ -87,7 +88,7 @@ def _track(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: st
             else None,
             customized_metric_specification=policy.CustomizedMetricSpecificationProperty(
                 metric_name=customized,
-                namespace="AWS/SageMaker",
+                namespace=REQUEST_METRICS,
                 # The queue's metrics have this dimension only: with the variant's name the policy never fires.
                 dimensions=[policy.MetricDimensionProperty(name="EndpointName", value=endpoint_name)],
                 statistic="Average",
@@ -154,7 +155,7 @@ def _wake_up(scope: Construct, scaling: Scaling, *, target: str, endpoint_name: 
         scope,
         "WakeUpAlarm",
         alarm_description=why,
-        namespace="AWS/SageMaker",
+        namespace=REQUEST_METRICS,
         metric_name=metric,
         dimensions=[cloudwatch.CfnAlarm.DimensionProperty(name=dimension[0], value=dimension[1])],
         statistic=statistic,

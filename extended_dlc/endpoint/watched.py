@@ -10,7 +10,7 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
 from constructs import Construct
 
-from extended_dlc.endpoint.metrics import request_metric
+from extended_dlc.endpoint.metrics import is_of_queue, request_metric
 from extended_dlc.facts.instances import Instance
 from extended_dlc.options.hosting import MAIN_VARIANT, Component, Components, Hosting, Instances, find_instances
 from extended_dlc.options.monitoring import COPIES, INSTANCES, OWN, REQUESTS, AlarmKind
@@ -92,8 +92,7 @@ class Watched:
         return request_metric(
             metric,
             endpoint_name=self.endpoint_name,
-            # The queue belongs to the endpoint: SageMaker publishes its metrics with the endpoint's name alone.
-            variant=None if metric.startswith("Approximate") else self.name,
+            variant=None if is_of_queue(metric) else self.name,
             statistic=statistic,
             namespace=namespace,
             minutes=minutes,
