@@ -34,6 +34,7 @@ from extended_dlc.rehearsal.embedded import (
     openai_route,
     sagemaker,
     states,
+    web_pages,
 )
 from extended_dlc.rehearsal.embedded.asynchronous import Queues
 from extended_dlc.rehearsal.embedded.builds import build_image
@@ -130,7 +131,7 @@ class EmbeddedAws:
             return start_response(status, headers, *rest)
 
         try:
-            if refusal := self._door.refuse(environ):
+            if refusal := web_pages.refuse(environ) or self._door.refuse(environ):
                 return refusal(environ, noting_start)
             return self._answer(environ)(environ, noting_start)
         except Exception as error:  # moto does not catch its own errors, and SDKs retry a 500 for 40 s
