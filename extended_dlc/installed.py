@@ -1,4 +1,4 @@
-"""How this package is installed again: the words that pip takes, by where it had it from."""
+"""What belongs to this package where it is installed, and the words by which pip installs it again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -41,3 +42,10 @@ def pip_words(requirement: str) -> str:
     if requirement.startswith("-e "):
         return f"-e {shlex.quote(requirement[3:])}"
     return shlex.quote(requirement)
+
+
+def docker_folder(family: str) -> Path:
+    """The build context of a family: `docker/<family>`, beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent
+    inside = package / "docker" / family
+    return inside if inside.is_dir() else package.parent / "docker" / family

@@ -50,8 +50,19 @@ def plain(text: str) -> str:
 
 
 def is_terminal(out: TextIO) -> bool:
-    """Whether somebody looks at it: a terminal that can move its cursor."""
-    return out.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether somebody looks at it: a terminal that can move its cursor, and says so in TERM."""
+    return out.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def has_colour(out: TextIO) -> bool:
+    """Whether colours and bold are wanted: on a terminal, unless `CLICOLOR=0`, and where `FORCE_COLOR` is set.
+
+    `NO_COLOR` wins over both; it takes the colours and leaves bold, which rich does
+    (no-color.org, bixense.com/clicolors).
+    """
+    if any(os.environ.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    return is_terminal(out) and os.environ.get("CLICOLOR") != "0"
 
 
 def columns(out: TextIO) -> int | None:
@@ -72,6 +83,7 @@ class Screen:
         """What is printed to `out`. Default: standard output, or with `err` standard error."""
         self.out: TextIO = out or (sys.stderr if err else sys.stdout)
         self.width = columns(self.out)
+        self._has_colour = has_colour(self.out)
 
     @cached_property
     def console(self) -> Console:
@@ -87,7 +99,8 @@ class Screen:
             markup=False,
             emoji=False,
             soft_wrap=True,
-            force_terminal=None if self.width else False,
+            force_terminal=self._has_colour,
+            color_system="standard" if self._has_colour else None,
         )
 
     def line(self, text: str = "", style: Style = "", *, hang: int | None = 0) -> None:
@@ -150,14 +163,14 @@ class Screen:
     def _print(self, given: Iterable[tuple[str, Style]], hang: int | None) -> None:
         encoding = getattr(self.out, "encoding", None) or "utf-8"  # one that lacks a sign gets a question mark for it
         parts = [(text.encode(encoding, "replace").decode(encoding), style) for text, style in given]
-        if self.width is None:
+        if self.width is None and not self._has_colour:
             self.out.write("".join(text for text, _ in parts).rstrip() + "\n")
             self.out.flush()
             return
         from rich.text import Text
 
         whole = Text.assemble(*((plain(text), style) for text, style in parts))
-        lines = [whole] if hang is None else _wrapped(whole, self.width, hang)
+        lines = [whole] if hang is None or self.width is None else _wrapped(whole, self.width, hang)
         for line in lines:
             self.console.print(line, soft_wrap=True)
 

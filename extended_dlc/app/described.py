@@ -61,7 +61,7 @@ def summary(module: str, name: str) -> str:
 
 @functools.cache
 def _tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text("utf-8"))
 
 
 def _fields(node: ast.ClassDef, constants: Mapping[str, ast.expr]) -> Iterator[Described]:

@@ -68,7 +68,7 @@ class NewProject:
             for path, text in self._files(name, content):
                 file = scratch / path
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text)
+                file.write_text(text, "utf-8")
             for each in sorted(scratch.iterdir()):
                 os.replace(each, folder / each.name)
                 moved.append(folder / each.name)
@@ -83,7 +83,7 @@ class NewProject:
 
     def settings(self, name: str) -> dict[str, Any]:
         """The settings of the template, with the given options."""
-        found: dict[str, Any] = json.loads((TEMPLATE / "settings.json").read_text())
+        found: dict[str, Any] = json.loads((TEMPLATE / "settings.json").read_text("utf-8"))
         hosting = {"kind": "real-time", "instance_type": self.instance_type}
         shipped = found["endpoints"]["model"]
         endpoint = {
@@ -96,14 +96,14 @@ class NewProject:
         """The files of the project: path and content."""
         made = {
             "settings.json": json.dumps(settings, indent=2) + "\n",
-            "settings.schema.json": SCHEMA.read_text(),
+            "settings.schema.json": SCHEMA.read_text("utf-8"),
             "requirements.txt": "".join(f"{line}\n" for line in requirements()),
         }
         yield from made.items()
         for file in sorted(TEMPLATE.rglob("*")):
             path = file.relative_to(TEMPLATE).as_posix()
             if file.is_file() and path not in made and "__pycache__" not in path:
-                text = file.read_text()
+                text = file.read_text("utf-8")
                 if path == "README.md":
                     request = "--sample" if know_model(self.model).task == SPEECH else '"Hello, my name is"'
                     for field, value in {"name": name, "model": self.model, "request": request}.items():

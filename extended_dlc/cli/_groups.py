@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
 
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.facts._tables import did_you_mean
+from extended_dlc.running import signals_end_as_ctrl_c
 
 
 class CommandNeeded(click.ClickException):
@@ -42,22 +47,64 @@ class Main(Group):
     def main(  # type: ignore[override]  # click has an overload for each value of standalone_mode
         self, args: Sequence[str] | None = None, prog_name: str | None = None, standalone_mode: bool = True, **more: Any
     ) -> Any:
-        """Run a command; its errors go to standard error, wrapped and in colour where that is a terminal."""
+        """Run a command; its errors go to standard error, wrapped and in colour where that is a terminal.
+
+        With --json, an error is a JSON document on standard output, too.
+        """
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **more)
+        words = list(sys.argv[1:] if args is None else args)
         try:
-            status = super().main(args, prog_name, standalone_mode=False, **more)
+            with signals_end_as_ctrl_c():
+                status = super().main(args, prog_name, standalone_mode=False, **more)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)
         except click.ClickException as error:
-            _show(error)
-            sys.exit(error.exit_code)
+            self._fail(error, words)
+        except OSError as error:
+            _drop_unwritten()
+            self._fail(click.ClickException(_words(error)), words)
         except click.Abort as error:
             stopped = isinstance(error.__cause__, KeyboardInterrupt)
-            click.echo("stopped" if stopped else "nothing was done", err=True)
+            said = "stopped" if stopped else "nothing was done"
+            click.echo(said, err=True)
+            self._answer(words, status=said if stopped else "failed", error=said)
             sys.exit(STOPPED if stopped else FAILED)
         sys.exit(status if isinstance(status, int) else 0)
+
+    def _fail(self, error: click.ClickException, words: Sequence[str]) -> NoReturn:
+        _show(error)
+        self._answer(words, status="failed", error=error.format_message())
+        sys.exit(error.exit_code)
+
+    def _answer(self, words: Sequence[str], **content: str) -> None:
+        """Print a JSON document where the command was called with the flag --json."""
+        command: click.Command | None = self
+        context = click.Context(self)
+        rest = iter(words)
+        while isinstance(command, click.Group) and (name := next(rest, None)) is not None:
+            command = command.get_command(context, name)
+        flags = [each for each in (command.params if command else ()) if "--json" in each.opts]
+        if flags and getattr(flags[0], "is_flag", False) and "--json" in rest:
+            with suppress(OSError):  # which may be what the error is about
+                click.echo(json.dumps(content, ensure_ascii=False))
+
+
+def _drop_unwritten() -> None:
+    """Where standard output takes nothing, Python is not to try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _words(error: OSError) -> str:
+    """What was wrong with which file."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason += ": free some, and run the command again"
+    return f"{error.filename}: {reason[:1].lower()}{reason[1:]}" if error.filename else reason
 
 
 def _show(error: click.ClickException) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from extended_dlc import files
 from extended_dlc.cli._aws import REGION_HELP, credentials_of, session_in
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
 from extended_dlc.terminal import Passing, Screen
@@ -282,7 +283,7 @@ def _write(file: str, data: bytes) -> None:
     from extended_dlc.asking.errors import AskError
 
     try:
-        Path(file).write_bytes(data)
+        files.write(Path(file), data)
     except OSError as error:
         raise AskError(f"'--output' ({file}) cannot be written ({error})", "name another file") from None
 

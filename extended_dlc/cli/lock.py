@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import Any
 
 import click
 
+from extended_dlc import files
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.images.registry_login import engine_program
+from extended_dlc.installed import docker_folder
 from extended_dlc.options.lock import write_lock
+from extended_dlc.running import run
 from extended_dlc.terminal import Screen, Waiting
 
 
@@ -38,15 +40,13 @@ def lock(settings: str | None, output: str) -> None:
     with Waiting("asking the base's pip what it would install", out=sys.stderr):
         report = _report(image)
     text = write_lock(report, base=image.base, day=datetime.now(timezone.utc).date().isoformat())
-    Path(output).write_text(text)
+    files.write(Path(output), text)
     count = text.count("--hash=")
     Screen().line(f"{output}: {count} packages for {image.base}; commit it, and name it as image.lock", "ok")
 
 
 def _report(image: Any) -> Any:
     """The installation report of the base's pip, which installs nothing."""
-    from extended_dlc.constructs.helpers import docker_folder
-
     family = "training" if image.family == "training" else "inference"
     server = image.family if image.family in ("training", "vllm") else image.server
     python = "python3" if server == "vllm" else "python"
@@ -60,7 +60,7 @@ def _report(image: Any) -> Any:
         *(image.base, "-B", f"{at}/install.py", "--report", f"--server={server}", image.transformers, " ".join(along)),
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+        done = run(command)
     except OSError as error:
         raise click.ClickException(f"{command[0]} cannot be run: {error}; name your engine in CDK_DOCKER") from None
     if done.returncode != 0:

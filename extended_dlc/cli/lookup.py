@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from extended_dlc import files
 from extended_dlc.cli._settings import looked_up
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.models import context_key, dataset_key
@@ -46,7 +47,7 @@ def lookup(model: str, revision: str | None, dataset: bool, as_json: bool) -> No
     except LookupFailed as error:
         raise click.ClickException(str(error)) from None
     context[dataset_key(name) if dataset else context_key(name)] = answer
-    Path("cdk.context.json").write_text(json.dumps(context, indent=2, sort_keys=True) + "\n")
+    files.write(Path("cdk.context.json"), json.dumps(context, indent=2, sort_keys=True) + "\n")
     if as_json:
         click.echo(json.dumps({"dataset" if dataset else "model": name, **answer}, indent=2))
         return

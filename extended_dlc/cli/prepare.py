@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from extended_dlc import files
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.decisions.decide import Decision
@@ -71,10 +72,7 @@ def look_up(raw: Raw, decision: Decision | None, settings: Any = None) -> bool:
             continue
         screen.line(f"extended-dlc prepare: '{name}' is looked up on the Hub")
     if found:
-        file = lookups_file(raw.file)
-        scratch = file.with_name(f"{file.name}.{os.getpid()}")
-        scratch.write_text(json.dumps({**known, **found}, indent=2, sort_keys=True) + "\n")
-        scratch.replace(file)
+        files.write(lookups_file(raw.file), json.dumps({**known, **found}, indent=2, sort_keys=True) + "\n")
     return bool(found)
 
 

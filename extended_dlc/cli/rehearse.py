@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -125,7 +123,6 @@ def rehearse(
         role_seconds=role_seconds,
         container_seconds=container_seconds,
     )
-    signal.signal(signal.SIGTERM, _as_interrupt)
     report = Report(verbose=verbose)
     folder, command = (Path(app), None) if app and Path(app).is_dir() else (Path(), app or None)
     project_options = {"--context": context, "--ignore": ignore, "--model": models, "--fetch": fetch, "--app": command}
@@ -263,7 +260,3 @@ def _operations(service: str) -> list[str]:
 
 
 _THROTTLED = re.compile(r"([a-z][a-z0-9-]*:[A-Z][A-Za-z0-9]*)=(\d+)")
-
-
-def _as_interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

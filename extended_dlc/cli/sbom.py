@@ -7,10 +7,12 @@ import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import click
 
+from extended_dlc import files
 from extended_dlc.images import vulnerabilities as known
 from extended_dlc.images.registry_login import engine_program
 from extended_dlc.programs.build_image import (
@@ -21,9 +23,17 @@ from extended_dlc.programs.build_image import (
     compare,
     list_packages,
 )
+from extended_dlc.running import run
 from extended_dlc.terminal import Screen, Waiting
 
 _HOUR = 3600.0
+
+
+class _Engine(Docker):
+    """The engine, whose container ends with this command: in CodeBuild, for which `Docker` is, the machine ends."""
+
+    def _run(self, *arguments: str) -> CompletedProcess[str]:
+        return run([engine_program(), *arguments])
 
 
 @click.command()
@@ -47,9 +57,9 @@ def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: b
     --vulnerabilities sends the packages' names and versions to OSV, prints what is known and adds it to the file. It
     decides on nothing: the exit code is 0 whatever is found, and where the database cannot be reached.
     """
-    docker = Docker(time.monotonic() + _HOUR, engine_program())
+    docker = _Engine(time.monotonic() + _HOUR, engine_program())
     try:
-        earlier = json.loads(since.read_text()) if since else None
+        earlier = json.loads(since.read_text("utf-8")) if since else None
         with Waiting("asking the image for its packages", out=sys.stderr):
             listed = list_packages(docker, image)
     except BuildError as error:
@@ -73,7 +83,7 @@ def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: b
     if output is None:
         click.echo(text, nl=False)
         return
-    output.write_text(text)
+    files.write(output, text)
     Screen().line(f"{output}: {len(bill['components'])} packages of {image}", "ok")
 
 

@@ -17,4 +17,4 @@ def schema(path: bool) -> None:
     Name the file at the head of yours: "$schema" in JSON, "# yaml-language-server: $schema=…" in YAML.
     """
     file = Path(extended_dlc.__file__).parent / "app" / "settings.schema.json"
-    click.echo(str(file) if path else file.read_text(), nl=path)
+    click.echo(str(file) if path else file.read_text("utf-8"), nl=path)

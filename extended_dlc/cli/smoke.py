@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
+from extended_dlc import files
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import raw_settings
 from extended_dlc.cli.exit_codes import FAILED, LEFT, OK, STOPPED
@@ -121,8 +122,8 @@ def _run(test: SmokeTest, *, destroy: bool, yes: bool) -> int:
 def _write(test: SmokeTest, file: Path) -> None:
     """Write the report, with what the test ran on and its cost."""
     test.report.write(file)
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, **test.summary()}, indent=2) + "\n")
+    content = json.loads(file.read_text("utf-8"))
+    files.write(file, json.dumps({**content, **test.summary()}, indent=2) + "\n")
 
 
 def _say_passed(test: SmokeTest) -> None:

@@ -14,6 +14,7 @@ import click
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK, STOPPED
+from extended_dlc.running import Terminated
 from extended_dlc.terminal import Passing, Screen, Style
 
 if TYPE_CHECKING:
@@ -135,19 +136,16 @@ def _follow(run: Any, news: _News, options: Options) -> int:
         try:
             ended = run.follow()
             break
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             news.progress("")
-            if not sys.stdin.isatty():
-                news.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
-                return STOPPED
-            try:
-                if click.confirm("\nStop the run?", default=False, err=True):
-                    run.stop()
-                    news.say("stopped")
-                    return STOPPED
-            except (click.Abort, KeyboardInterrupt):
-                news.say(f"left; the run goes on: extended-dlc train {name} --follow, or --stop")
-                return STOPPED
+            status = _ask_what_now(run, terminated=isinstance(error, Terminated))
+            if status is None:
+                continue
+            if options.as_json:
+                click.echo(json.dumps({"execution": run.arn, "status": status}, indent=2))
+            left = f"left; the run goes on: extended-dlc train {name} --follow, or --stop"
+            news.say("stopped" if status == "ABORTED" else left)
+            return STOPPED
     if options.as_json:
         click.echo(json.dumps(ended, indent=2))
     if ended["status"] == "SUCCEEDED":
@@ -157,6 +155,19 @@ def _follow(run: Any, news: _News, options: Options) -> int:
         return OK
     news.say(f"{ended['status'].lower()}: {ended['cause'] or ended['error'] or 'no reason given'}", "problem")
     return STOPPED if ended["status"] == "ABORTED" else FAILED
+
+
+def _ask_what_now(run: Any, *, terminated: bool) -> str | None:
+    """The status of the run after an interruption: ABORTED, or RUNNING without its follower; None to follow on."""
+    if terminated or not sys.stdin.isatty():
+        return "RUNNING"
+    try:
+        if not click.confirm("\nStop the run?", default=False, err=True):
+            return None
+        run.stop()
+    except (click.Abort, KeyboardInterrupt):
+        return "RUNNING"
+    return "ABORTED"
 
 
 def _machine(options: Options) -> Any:
@@ -310,9 +321,6 @@ def _train_locally(options: Options) -> int:
             code = training.run_script(stdout=stdout)
         else:
             code = training.run_container(_engine(), _image(options.image), stdout=stdout)
-    except KeyboardInterrupt:
-        Screen(err=True).line("stopped")
-        return STOPPED
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _tell_end(training, code, as_json=options.as_json)

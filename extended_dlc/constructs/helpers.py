@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -13,13 +12,6 @@ from aws_cdk import Aws, IStackSynthesizer, NestedStack, Stack
 from constructs import Construct
 
 from extended_dlc.options._values import OptionError, is_token
-
-
-def docker_folder(family: str) -> Path:
-    """The build context of a family: `docker/<family>`, beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parents[1]
-    inside = package / "docker" / family
-    return inside if inside.is_dir() else package.parent / "docker" / family
 
 
 @dataclass(frozen=True)

@@ -108,5 +108,5 @@ def _rendered(stack: Stack) -> dict[str, Any]:
         synthesizer = LegacyStackSynthesizer()
         synthesizer.bind(stack)
         synthesizer._synthesize_template(cast(ISynthesisSession, _Session(folder)))
-        template: dict[str, Any] = json.loads((Path(folder) / stack.template_file).read_text())
+        template: dict[str, Any] = json.loads((Path(folder) / stack.template_file).read_text("utf-8"))
     return template

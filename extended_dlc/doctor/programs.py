@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from extended_dlc.running import run
+
 SECONDS = 5.0
 """Timeout of a program."""
 
@@ -33,17 +35,7 @@ class Answer:
 
 def ask(command: Sequence[str], *, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Answer:
     try:
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            list(command),
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=SECONDS,
-            check=False,
-        )
+        done = run(command, folder=folder, environment={**os.environ, **(environment or {})}, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise NoAnswer(f"{' '.join(command[:2])} gave no answer in {SECONDS:g} s") from None
     except OSError as error:

@@ -175,7 +175,7 @@ def _sections(settings: object, name: str) -> Iterator[Mapping[str, Any]]:
 
 def _object(file: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, Mapping) else {}

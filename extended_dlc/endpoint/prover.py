@@ -45,7 +45,7 @@ class Prover(Construct):
         self._allow(["cloudformation:DescribeStacks"], [Stack.of(self).stack_id])
         code = None
         if isinstance(Stack.of(self).synthesizer, BootstraplessSynthesizer):  # it supports no assets
-            code = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text())
+            code = lambda_.Code.from_inline((FUNCTIONS / "proof.py").read_text("utf-8"))
         self._function = new_function(
             self,
             "Function",

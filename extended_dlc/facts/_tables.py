@@ -44,7 +44,7 @@ def table(name: str) -> dict[str, Any]:
     if not file.is_file():
         file = DATA / f"{name}.json"
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if not isinstance(content, dict) or "source" not in content:
             raise ValueError("it is no table with a source")
     except (OSError, ValueError) as error:

@@ -11,11 +11,11 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecr_assets as assets
 from constructs import Construct, IDependable
 
-from extended_dlc.constructs.helpers import docker_folder
 from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.image import ImageDecision
 from extended_dlc.facts.compat import Family, check_stock_server
 from extended_dlc.images.copy_role import copy_role, log_copies
+from extended_dlc.installed import docker_folder
 from extended_dlc.options.build import Build, CloudBuild, LocalBuild
 
 if TYPE_CHECKING:

@@ -67,13 +67,16 @@ class Docker:
 
     def read(self, *arguments: str) -> str:
         """The standard output of a command; `BuildError` where it fails."""
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            [self._program, *arguments], capture_output=True, text=True, check=False
-        )
+        done = self._run(*arguments)
         if done.returncode != 0:
             lines = (done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:]
             raise BuildError(f"'docker {arguments[0]}' failed{hint(lines)}: {' | '.join(lines)}")
         return done.stdout
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - a list of arguments, no shell
+            [self._program, *arguments], capture_output=True, text=True, check=False
+        )
 
     def run(self, *arguments: str, given: str | None = None) -> None:
         """Run a command and show what it prints; `BuildError` where it fails, or where the time is up."""

@@ -16,7 +16,7 @@ def read(name: str) -> Json | None:
     for folder in (refreshed(), DATA):
         file = folder / f"{name}.json"
         if file.exists():
-            found: Json = json.loads(file.read_text())
+            found: Json = json.loads(file.read_text("utf-8"))
             return found
     return None
 

@@ -161,7 +161,7 @@ def _merged(rows: list[Json], dlc_images: Json) -> list[Json]:
 
 def _corrected(rows: list[Json]) -> list[Json]:
     """The rows with the manual corrections: values replaced, rows removed, rows added."""
-    for correction in json.loads((DATA / "image_corrections.json").read_text())["image_corrections"]:
+    for correction in json.loads((DATA / "image_corrections.json").read_text("utf-8"))["image_corrections"]:
         match, change = correction["match"], correction.get("set")
         hit = [row for row in rows if all(row[key] == value for key, value in match.items())]
         if "add" in correction:

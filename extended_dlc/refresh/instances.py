@@ -22,7 +22,7 @@ def instances() -> Json:
     specifications = _read(dumps / "instance_types.json.gz")
     by_hand = {
         row["instance"]: row["set"]
-        for row in json.loads((DATA / "instance_corrections.json").read_text())["instance_corrections"]
+        for row in json.loads((DATA / "instance_corrections.json").read_text("utf-8"))["instance_corrections"]
     }
     offered: dict[str, list[str]] = {}
     offerings = sorted((dumps / "instance_type_offerings/region").iterdir())

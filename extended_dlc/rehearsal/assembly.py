@@ -49,7 +49,7 @@ class Assembly:
     def read(cls, folder: Path) -> Assembly:
         """Read the output folder of a synth."""
         files = sorted({*folder.rglob("*.template.json"), *folder.rglob("*.nested.template.json")})
-        found = {str(file.relative_to(folder)): json.loads(file.read_text()) for file in files}
+        found = {str(file.relative_to(folder)): json.loads(file.read_text("utf-8")) for file in files}
         return cls(folder=folder, templates=found, environments=tuple(dict.fromkeys(_environments(folder))))
 
     def types(self) -> dict[str, list[str]]:
@@ -77,7 +77,7 @@ class Assembly:
         """AWS's images that are run or are base images; True where a Dockerfile names the image itself, in its FROM."""
         found: dict[str, bool] = {}
         for file in self.folder.rglob("*.assets.json"):
-            for asset in json.loads(file.read_text()).get("dockerImages", {}).values():
+            for asset in json.loads(file.read_text("utf-8")).get("dockerImages", {}).values():
                 source = asset.get("source", {})
                 found |= {str(value): False for value in (source.get("dockerBuildArgs") or {}).values()}
                 folder = file.parent / str(source.get("directory", ""))
@@ -95,7 +95,9 @@ class Assembly:
 
     def needs_engine(self) -> bool:
         """Whether an image is built or a container runs."""
-        builds = any(json.loads(file.read_text()).get("dockerImages") for file in self.folder.rglob("*.assets.json"))
+        builds = any(
+            json.loads(file.read_text("utf-8")).get("dockerImages") for file in self.folder.rglob("*.assets.json")
+        )
         return builds or any(name in self.types() for name in _CONTAINERS)
 
 
@@ -108,7 +110,7 @@ def dlc_repository(image: str) -> str | None:
 def _environments(folder: Path) -> Iterator[tuple[str, str]]:
     """The account and region of each stack of a cloud assembly and of its nested assemblies."""
     manifest = folder / "manifest.json"
-    content = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    content = json.loads(manifest.read_text("utf-8")) if manifest.is_file() else {}
     for artifact in content.get("artifacts", {}).values():
         if artifact.get("type") == "aws:cloudformation:stack":
             account, _, region = str(artifact["environment"]).removeprefix("aws://").partition("/")

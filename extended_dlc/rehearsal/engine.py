@@ -14,8 +14,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from extended_dlc import files
 from extended_dlc.options.build import DOCKER_OUTPUT
-from extended_dlc.rehearsal import files
+from extended_dlc.running import run
 
 LABEL = "io.extended-dlc.rehearsal"
 """The label of all containers of a rehearsal (`--label LABEL=<state folder>`); `remove_containers` filters by it."""
@@ -38,15 +39,7 @@ class Engine:
     def call(self, *arguments: str, timeout: float | None = 600) -> str:
         """Run `program arguments…` and return its standard output. Raises `EngineError` with its standard error."""
         try:
-            done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-                [self.program, *arguments],
-                env={**os.environ, **self.environment},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
+            done = run([self.program, *arguments], environment={**os.environ, **self.environment}, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise EngineError(f"{Path(self.program).name} {arguments[0]} gave no result in {timeout:g} s") from None
         except OSError as error:
@@ -403,7 +396,7 @@ def _users_registries() -> str:
         Path("/etc/containers/registries.conf"),
     ):
         if file.is_file():
-            return file.read_text()
+            return file.read_text("utf-8")
     return ""
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 from extended_dlc.rehearsal.assembly import dlc_repository
 
 TAKES_BOTH = "takes the options of either engine"
@@ -108,7 +108,7 @@ def _has(arguments: Sequence[str], secret: str) -> bool:
 
 def main(file: str, *arguments: str) -> None:
     """Replace this process by the engine, or respond in its place."""
-    front = Front(**json.loads(Path(file).read_text()))
+    front = Front(**json.loads(Path(file).read_text("utf-8")))
     if arguments[:1] == ("login",) and _REGISTRY.search(arguments[-1]):
         print("Login Succeeded: its images are stood in for")
         return

@@ -165,7 +165,7 @@ def _model_info(snapshot: Snapshot) -> Response:
         )
         siblings.append({"rfilename": path, "size": entry["size"], "blobId": entry["oid"], **large})
     config = snapshot.files().get("config.json")
-    content = json.loads(config.read_text()) if config else {}
+    content = json.loads(config.read_text("utf-8")) if config else {}
     return _json(
         {
             "_id": snapshot.commit()[:24],

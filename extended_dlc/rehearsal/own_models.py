@@ -6,21 +6,21 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from extended_dlc import files
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.compat import find_model_type, near_model_type
 from extended_dlc.facts.models import context_key, know_model
 from extended_dlc.models.hub_lookup import HUB, HubOutOfReach, LookupFailed, ask_hub
-from extended_dlc.rehearsal import files
 from extended_dlc.rehearsal.assembly import HubModelAsked
 from extended_dlc.rehearsal.base_image import stand_in as standin
 from extended_dlc.rehearsal.engine import LABEL, Engine
 from extended_dlc.rehearsal.tiny_models import PROGRAM
+from extended_dlc.running import run
 
 _TYPES = Path(__file__).parent / "base_image" / "context" / "tiny_types.py"
 _HUB_SECONDS = 5
@@ -183,9 +183,7 @@ def _newer_transformers(
             "--only-binary=:all:",
         ]
         target = standin.pip_target(python) or [f"--python-version={python}"]
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-            [*command, *target, f"transformers=={release}"], capture_output=True, text=True, check=False
-        )
+        done = run([*command, *target, f"transformers=={release}"])
         if done.returncode != 0:
             raise RuntimeError(f"pip cannot get transformers {release}: {done.stderr.strip()[-500:]}")
         files.write(folder / ".made", release)
@@ -194,8 +192,10 @@ def _newer_transformers(
 
 def _is_made(hub: Path, model: TinyModel) -> bool:
     made = hub / model.asked.id / ".made"
-    return made.exists() and made.read_text() == _stamp(model)
+    return made.exists() and made.read_text("utf-8") == _stamp(model)
 
 
 def _stamp(model: TinyModel) -> str:
-    return hashlib.sha256(json.dumps([PROGRAM.read_text(), _TYPES.read_text(), model.order]).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([PROGRAM.read_text("utf-8"), _TYPES.read_text("utf-8"), model.order]).encode()
+    ).hexdigest()

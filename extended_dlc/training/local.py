@@ -10,12 +10,12 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from extended_dlc.decisions.training import arguments_of
 from extended_dlc.options.training import HyperParameter, TrainingCode
+from extended_dlc.running import run_in_view
 
 HOST = "algo-1"
 
@@ -77,7 +77,7 @@ class LocalTraining:
     def why(self, code: int) -> str:
         """Why it failed: what was written for SageMaker, or what the exit code alone says."""
         try:
-            return (self.folder / "output" / "failure").read_text()[:1000]
+            return (self.folder / "output" / "failure").read_text("utf-8")[:1000]
         except OSError:
             pass
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
@@ -128,15 +128,8 @@ class LocalTraining:
         self.prepare()
         command = [sys.executable, self.program, *self.arguments()]
         variables = {**os.environ, **self.variables(inside=False)}
-        with subprocess.Popen(command, cwd=self.code.folder, env=variables, stdout=stdout) as script:  # noqa: S603 - a list of arguments, no shell
-            try:
-                return script.wait()
-            except KeyboardInterrupt:
-                # a terminal's Ctrl-C has reached the script, too, which may be about to save
-                with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
-                    script.wait(SAVING_SECONDS)
-                script.terminate()
-                raise
+        folder = Path(self.code.folder)
+        return run_in_view(command, folder=folder, environment=variables, stdout=stdout, grace=SAVING_SECONDS)
 
     def run_container(self, engine: str, image: str, *, stdout: int | None = None) -> int:
         """Run `IMAGE train` as SageMaker does, with this machine's folders mounted; returns the exit code."""

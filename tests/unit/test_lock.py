@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint
 from extended_dlc.cli import main
-from extended_dlc.constructs.helpers import docker_folder
+from extended_dlc.installed import docker_folder
 from extended_dlc.options.lock import read_lock, write_lock
 
 SHA = "a" * 64

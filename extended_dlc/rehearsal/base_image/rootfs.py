@@ -42,7 +42,9 @@ def host_python() -> str | None:
 def host_system() -> str:
     """The system's name in the form of DLC tags, such as `debian12`."""
     release = dict(
-        line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if re.match(r"[A-Z_]+=", line)
+        line.split("=", 1)
+        for line in Path("/etc/os-release").read_text("utf-8").splitlines()
+        if re.match(r"[A-Z_]+=", line)
     )
     return (release.get("ID", "linux") + release.get("VERSION_ID", "")).replace('"', "")
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from extended_dlc.rehearsal import files
+from extended_dlc import files
 from extended_dlc.rehearsal.base_image import rootfs
 from extended_dlc.rehearsal.engine import Engine, EngineError
+from extended_dlc.running import run
 
 REPOSITORY = "localhost/extended-dlc/huggingface-pytorch-{family}"
 
@@ -186,7 +187,7 @@ def _named(parts: Parts, python: str) -> _StandIn:
 
 def _key(standin: _StandIn, system: str) -> str:
     """A hash of everything that decides the image's content, except for versions that pip chooses."""
-    recipe = [file.read_text() for file in _recipe(standin.parts)]
+    recipe = [file.read_text("utf-8") for file in _recipe(standin.parts)]
     return _hash(standin.reference, system, *standin.parts.neighbours, *standin.parts.server, *recipe)
 
 
@@ -218,7 +219,7 @@ def _routes(parts: Parts) -> list[tuple[str, str]]:
     routes = [(public, public_image(public))]
     host = rootfs.host_python()
     if host is not None and parts.python in (None, host):
-        recipe = Path(rootfs.__file__).read_text()
+        recipe = Path(rootfs.__file__).read_text("utf-8")
         routes.append((host, f"{rootfs.host_system()}-{_hash(recipe)}"))
     return routes
 
@@ -330,7 +331,5 @@ def _make_wheels(pip: list[str], requirements: Iterable[str], folder: Path) -> s
 
 
 def _run_pip(command: list[str]) -> str:
-    done = subprocess.run(  # noqa: S603 - a list of arguments, no shell
-        command, env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}, capture_output=True, text=True, check=False
-    )
+    done = run(command, environment={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
     return "" if done.returncode == 0 else done.stderr.strip()[-1000:] or f"exit status {done.returncode}"

@@ -71,7 +71,7 @@ class Action:
 
 @functools.cache
 def _table() -> Mapping[str, Any]:
-    content: Mapping[str, Any] = json.loads(FILE.read_text())
+    content: Mapping[str, Any] = json.loads(FILE.read_text("utf-8"))
     return content
 
 

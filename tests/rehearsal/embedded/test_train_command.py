@@ -268,7 +268,7 @@ def test_what_a_script_prints_is_beside_the_json(settings: Path, capfd: pytest.C
 def test_a_script_that_hears_ctrl_c_may_save_before_it_ends(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text(
-        "import os, time\nprint('trains', flush=True)\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n"
+        "import os, time\ntry:\n    print('trains', flush=True)\n    time.sleep(60)\nexcept KeyboardInterrupt:\n"
         "    time.sleep(0.6)\n    open(os.environ['SM_MODEL_DIR'] + '/saved', 'w').close()\n"
     )
     program = (
