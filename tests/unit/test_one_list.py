@@ -23,6 +23,9 @@ from extended_dlc.rehearsal.cdk import without_settings
 from extended_dlc.smoke import SmokeTest
 
 DOCKER = Path(__file__).parents[2] / "docker"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PINNED = re.compile(r'([\w.-]+/[\w.-]+)"?,?\s+revision(?:: |=")([0-9a-f]{40})')
+"""A model and the commit after it, in YAML and in Python."""
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +157,13 @@ def test_a_smoke_test_and_a_rehearsal_leave_the_same_of_the_caller_s_settings(mo
     assert "EXTENDED_DLC_ANYTHING" not in inherited
     assert set(without_settings({"AWS_PROFILE": "mine", "EXTENDED_DLC_X": "1"})) == {"AWS_PROFILE"}
     assert inherited["AWS_PROFILE"] == "mine"
+
+
+def test_a_commit_in_the_examples_is_one_models_alone() -> None:
+    """A commit that is copied from another model's entry is found by no synth, only by the Hub at the deployment."""
+    models: dict[str, set[str]] = {}
+    for file in [*EXAMPLES.rglob("*.py"), *EXAMPLES.rglob("*.yaml")]:
+        for model, commit in PINNED.findall(file.read_text()):
+            models.setdefault(commit, set()).add(model)
+    assert len(models) > 3
+    assert [(commit, found) for commit, found in models.items() if len(found) > 1] == []
