@@ -134,11 +134,13 @@ def _in_ecr(target: Target, base: str) -> Finding | None:
     registries = ecr_registries([base])
     if not registries:
         return None
-    registry = registries[0]
-    return _asking_aws("ecr:GetAuthorizationToken")(lambda target: _pull_from_ecr(target, registry, base))(target)
+    pull = _asking_aws("ecr:GetAuthorizationToken")(
+        functools.partial(_pull_from_ecr, registry=registries[0], base=base)
+    )
+    return pull(target)
 
 
-def _pull_from_ecr(target: Target, registry: EcrRegistry, base: str) -> Finding:
+def _pull_from_ecr(target: Target, *, registry: EcrRegistry, base: str) -> Finding:
     """Call the API that a pull calls (ECR user guide, "Private registry policies": BatchGetImage)."""
     from botocore.exceptions import ClientError
 
@@ -220,7 +222,7 @@ def quota(target: Target) -> Finding:
 def codebuild(target: Target) -> Finding:
     """Check that CodeBuild's quota allows the builds for the image, or for copies of weights from the Hub to S3."""
     if not (target.mirrors or target.builds_in_cloud):
-        return Ok("not needed: no weights are mirrored, and no image built, by a project of ours")
+        return Ok("not needed: no weights are mirrored, and no image built, by a project that the deployment makes")
     found = _quotas(target, {_BUILDS}, service="codebuild")
     if _BUILDS not in found:
         return Unknown(f"Service Quotas lists no '{_BUILDS}' in {target.region}")

@@ -31,10 +31,7 @@ def engine(target: Target) -> Finding:
     program = shutil.which(target.engine)
     if program is None:
         if target.engine == "docker" and shutil.which("podman"):
-            return Problem(
-                "there is no docker on the path, but podman is",
-                _TAKE_PODMAN,
-            )
+            return Problem("there is no docker on the path, but podman is", _TAKE_PODMAN)
         return Problem(
             f"there is no container engine '{target.engine}' on the path",
             "install Docker (https://docs.docker.com/engine/install) or podman, or name yours: export CDK_DOCKER=…",
@@ -154,7 +151,7 @@ def platform(target: Target) -> Finding:
         return Unknown(f"the engine is {architecture}, and its builder does not say what it emulates: {builder.reason}")
     if not _DOCKER_PLATFORM.search(builder.output):
         return Problem(
-            f"the engine is {architecture} and cannot build for linux/amd64: it would end in 'exec format error'",
+            _not_emulated(architecture),
             "in Docker Desktop: Settings, General, 'Use Rosetta for x86_64/amd64 emulation'; on Linux: "
             "docker run --privileged --rm tonistiigi/binfmt --install amd64",
         )
@@ -215,12 +212,16 @@ def _emulation_of_podman(architecture: str) -> Finding:
     if any(handlers.glob("qemu-x86_64*")):
         return Ok(_emulated(architecture))
     return Problem(
-        f"the engine is {architecture} and cannot build for linux/amd64: it would end in 'exec format error'",
+        _not_emulated(architecture),
         "install your system's package qemu-user-static, then: ls /proc/sys/fs/binfmt_misc",
     )
 
 
 _TRY_PODMAN = "podman run --rm --platform linux/amd64 public.ecr.aws/docker/library/alpine uname -m"
+
+
+def _not_emulated(architecture: str) -> str:
+    return f"the engine is {architecture} and cannot build for linux/amd64: it would end in 'exec format error'"
 
 
 def _emulated(architecture: str) -> str:

@@ -13,6 +13,7 @@ from extended_dlc.doctor.target import Target
 from extended_dlc.facts.catalog import version
 
 OLDEST_PYTHON = (3, 10)
+_OLDEST_PYTHON = ".".join(map(str, OLDEST_PYTHON))
 OLDEST_NODE, WANTED_NODE = 20, 22
 """The oldest Node.js that the CDK runs on, and the oldest that is still maintained (nodejs.org, release schedule)."""
 
@@ -30,7 +31,7 @@ def python(target: Target) -> Finding:
         return Unknown(f"the app in cdk.json is started by {program}, not by Python itself")
     path = shutil.which(program)
     if path is None:
-        return Problem(f"there is no {program} on the path, and cdk.json's app wants it", _install_python())
+        return Problem(f"there is no {program} on the path, and cdk.json's app wants it", _install_python(target))
     try:
         answer = ask([path, "-c", _ABOUT_PYTHON], folder=target.folder)
     except NoAnswer as error:
@@ -38,17 +39,17 @@ def python(target: Target) -> Finding:
     found = re.fullmatch(r"(\d+)\.(\d+)\.(\d+) (True|False)", answer.output)
     if found is None:
         # Every Python from 3.4 on has `find_spec`: a failure means that it is older, or not Python.
-        return Problem(f"{path} is not a Python that works ({answer.reason})", _install_python())
+        return Problem(f"{path} is not a Python that works ({answer.reason})", _install_python(target))
     release = f"{found[1]}.{found[2]}.{found[3]}"
     if (int(found[1]), int(found[2])) < OLDEST_PYTHON:
-        return Problem(f"{path} is Python {release}, too old: 3.10 is the oldest that works", _install_python())
-    if found[4] == "False":
         return Problem(
-            f"{path}, which the app in cdk.json is started with, has no aws-cdk-lib",
-            "make setup && source .venv/bin/activate"
-            if (target.folder / "Makefile").exists()
-            else "activate your virtual environment, then: pip install -r requirements.txt",
+            f"{path} is Python {release}, too old: {_OLDEST_PYTHON} is the oldest that works", _install_python(target)
         )
+    if found[4] == "False":
+        remedy = "activate your virtual environment, then: pip install -r requirements.txt"
+        if _has_makefile(target):
+            remedy = "make setup && source .venv/bin/activate"
+        return Problem(f"{path}, which the app in cdk.json is started with, has no aws-cdk-lib", remedy)
     return Ok(f"{release} with aws-cdk-lib")
 
 
@@ -130,8 +131,14 @@ def _wanted(target: Target) -> str:
     return f"aws-cdk@{target.pinned_cdk or 2}"
 
 
-def _install_python() -> str:
-    return "install Python 3.10 or newer, then: make setup PYTHON=python3.12"
+def _install_python(target: Target) -> str:
+    then = "make setup PYTHON=python3.12" if _has_makefile(target) else "python3.12 -m venv .venv, and activate it"
+    return f"install Python {_OLDEST_PYTHON} or newer, then: {then}"
+
+
+def _has_makefile(target: Target) -> bool:
+    """Whether the app is this project's checkout, whose `make setup` makes the environment."""
+    return (target.folder / "Makefile").exists()
 
 
 def _install_node() -> str:
