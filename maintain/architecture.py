@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "architecture.md"
-HOUSES = {"library": ROOT / "extended_dlc", "server": ROOT / "docker" / "inference" / "extended_dlc_server"}
+PACKAGES = {"library": ROOT / "extended_dlc", "server": ROOT / "docker" / "inference" / "extended_dlc_server"}
+"""What the page draws: the package that is installed, and the server in the image."""
 
 LIBRARY = (
     *("cli", "smoke", "doctor", "rehearsal", "asking", "platform", "app", "training", "endpoint", "images", "models"),
@@ -27,37 +28,39 @@ ORDER = {"library": LIBRARY, "server": SERVER}
 """Imports run down these lists only."""
 
 
-def folders(house: str) -> dict[str, str]:
-    """Each folder of a house with the first sentence of its docstring, from top to bottom."""
+def folders(package: str) -> dict[str, str]:
+    """Each folder of a package with the first sentence of its docstring, from top to bottom."""
     found = {}
-    for file in HOUSES[house].glob("*/__init__.py"):
+    for file in PACKAGES[package].glob("*/__init__.py"):
         text = ast.get_docstring(ast.parse(file.read_text())) or ""
         found[file.parent.name] = " ".join(text.split("\n\n")[0].split())
-    return {name: found[name] for name in sorted(found, key=lambda name: _floor(house, name))}
+    return {name: found[name] for name in sorted(found, key=lambda name: _level(package, name))}
 
 
-def arrows(house: str) -> set[tuple[str, str]]:
+def arrows(package: str) -> set[tuple[str, str]]:
     """Which folder imports something of which other one, where it runs; imports for types alone do not count."""
     found: set[tuple[str, str]] = set()
-    for folder in folders(house):
-        for file in (HOUSES[house] / folder).rglob("*.py"):
-            for other in _imported(file, house):
+    for folder in folders(package):
+        for file in (PACKAGES[package] / folder).rglob("*.py"):
+            for other in _imported(file, package):
                 if other != folder:
                     found.add((folder, other))
     return found
 
 
-def climbs(house: str) -> list[str]:
+def upward(package: str) -> list[str]:
     """Arrows that run up, which there should not be."""
-    return [f"{one} -> {other}" for one, other in sorted(arrows(house)) if _floor(house, one) > _floor(house, other)]
+    return [
+        f"{one} -> {other}" for one, other in sorted(arrows(package)) if _level(package, one) > _level(package, other)
+    ]
 
 
-def _floor(house: str, folder: str) -> int:
-    order = ORDER[house]
+def _level(package: str, folder: str) -> int:
+    order = ORDER[package]
     return order.index(folder) if folder in order else -1
 
 
-def _imported(file: Path, house: str) -> Iterator[str]:
+def _imported(file: Path, package: str) -> Iterator[str]:
     tree = ast.parse(file.read_text())
     typing = {
         id(inner)
@@ -65,7 +68,7 @@ def _imported(file: Path, house: str) -> Iterator[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         for inner in ast.walk(node)
     }
-    here = file.relative_to(HOUSES[house].parent).with_suffix("").parts
+    here = file.relative_to(PACKAGES[package].parent).with_suffix("").parts
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or id(node) in typing:
             continue
@@ -73,7 +76,7 @@ def _imported(file: Path, house: str) -> Iterator[str]:
         for alias in node.names:
             parts = (*base, *(node.module or "").split("."), alias.name)
             parts = tuple(part for part in parts if part)
-            if parts[0] == HOUSES[house].name and len(parts) > 1 and (HOUSES[house] / parts[1]).is_dir():
+            if parts[0] == PACKAGES[package].name and len(parts) > 1 and (PACKAGES[package] / parts[1]).is_dir():
                 yield parts[1]
 
 
@@ -117,23 +120,23 @@ def walk() -> tuple[list[str], list[str]]:
     by a call with its id as an argument, or with an object of this library, or a dict, that holds it.
     """
     made = subprocess.run(  # noqa: S603 - this Python and the program above
-        [sys.executable, "-c", _WALK, HOUSES["library"]], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", _WALK, PACKAGES["library"]], cwd=ROOT, capture_output=True, text=True, check=True
     )
     entered, handed = json.loads(made.stdout.splitlines()[-1])
     return entered, handed
 
 
-def _table(house: str) -> Iterator[str]:
+def _table(package: str) -> Iterator[str]:
     yield "| Folder | What it holds |"
     yield "|---|---|"
-    for name, what in folders(house).items():
+    for name, what in folders(package).items():
         yield f"| `{name}/` | {what.replace('|', '/')} |"
 
 
-def _picture(house: str) -> Iterator[str]:
+def _picture(package: str) -> Iterator[str]:
     yield "```mermaid"
     yield "graph TD"
-    for one, other in sorted(arrows(house)):
+    for one, other in sorted(arrows(package)):
         yield f"  {one} --> {other}"
     yield "```"
 
@@ -151,9 +154,9 @@ def _walked(modules: Iterable[str]) -> Iterator[str]:
 def page(*, with_walk: bool = True) -> str:
     """The page with its generated parts made again; the walk, which takes a synth, only if asked."""
     text = PAGE.read_text()
-    for house in HOUSES:
-        text = _between(text, f"{house} folders", _table(house))
-        text = _between(text, f"{house} imports", _picture(house))
+    for package in PACKAGES:
+        text = _between(text, f"{package} folders", _table(package))
+        text = _between(text, f"{package} imports", _picture(package))
     if not with_walk:
         return text
     entered, handed = walk()

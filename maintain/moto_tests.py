@@ -74,8 +74,6 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-from extended_dlc.rehearsal.processes import Servers
-
 URL, OUTCOMES, BLOBS = {url!r}, Path({outcomes!r}), Path({blobs!r})
 
 

@@ -12,11 +12,11 @@ from maintain import architecture
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("house", ["library", "server"])
-def test_imports_run_down_only_and_every_folder_says_what_it_is(house: str) -> None:
-    assert set(architecture.folders(house)) == set(architecture.ORDER[house])
-    assert architecture.climbs(house) == []
-    assert all(what.endswith((".", ":")) for what in architecture.folders(house).values())
+@pytest.mark.parametrize("package", ["library", "server"])
+def test_imports_run_down_only_and_every_folder_says_what_it_is(package: str) -> None:
+    assert set(architecture.folders(package)) == set(architecture.ORDER[package])
+    assert architecture.upward(package) == []
+    assert all(what.endswith((".", ":")) for what in architecture.folders(package).values())
 
 
 def test_the_page_is_as_the_code_is() -> None:
@@ -32,7 +32,7 @@ def test_the_model_of_an_endpoint_is_handed_through_few_modules() -> None:
 
 def test_every_file_that_the_page_names_is_there() -> None:
     text = re.sub(r"```.*?```", "", architecture.PAGE.read_text(), flags=re.DOTALL)
-    bases = (ROOT, *architecture.HOUSES.values())
+    bases = (ROOT, *architecture.PACKAGES.values())
     named = set(re.findall(r"`([\w./]+(?:\.py|/))`", text))
     assert len(named) > 40
     assert {name for name in named if not any((base / name).exists() for base in bases)} == set()
