@@ -30,19 +30,14 @@ from extended_dlc.cli import main
 from extended_dlc.rehearsal.engine import Engine
 
 ACCOUNT = "123456789012"
-
-
 REGION = "us-east-1"
 
-
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
-
-
 OCI = "application/vnd.oci.image.manifest.v1+json"
-
-
 INDEX = "application/vnd.oci.image.index.v1+json"
 
+EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+"""The policy of an administrator."""
 
 # What the container of an endpoint is here: a program that the stub engine runs. What it does is in its environment.
 SERVER = """
@@ -76,31 +71,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif body == b"exit":
             os._exit(7)
         elif body == b"stream":
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            for part in (b"one ", b"two ", b"three"):
-                self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
-                self.wfile.flush()
-                time.sleep(0.2)
-            self.wfile.write(b"0\\r\\n\\r\\n")
+            self.stream([b"one ", b"two ", b"three"])
         elif body == b'{"inputs": "in events"}' and "text/event-stream" in self.headers.get("Accept", ""):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            for word in ("eins ", "zwei ", "drei"):
-                part = b'data: {"token": {"text": "%s"}}\\n\\n' % word.encode()
-                self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
-                self.wfile.flush()
-                time.sleep(0.2)
-            self.wfile.write(b"0\\r\\n\\r\\n")
+            event = b'data: {"token": {"text": "%s"}}\\n\\n'
+            self.stream([event % word for word in (b"eins ", b"zwei ", b"drei")])
         else:
             text = "{} {} {}".format(os.environ.get("GREETING"), self.headers.get("Content-Type"), len(body))
             if self.path != "/invocations":
                 text += " at " + self.path
             self.answer(200, text.encode(), {"X-Amzn-SageMaker-Custom-Attributes": "seen", "X-Private": "no"})
+
+    def stream(self, parts):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for part in parts:
+            self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
+            self.wfile.flush()
+            time.sleep(0.2)
+        self.wfile.write(b"0\\r\\n\\r\\n")
 
     def answer(self, status, body, headers={}):
         self.send_response(status)
@@ -261,8 +251,7 @@ def start(state: Path, stub: Path, *options: str, port: int | None = None) -> Aw
     line = process.stdout.readline()
     assert json.loads(line)["port"] == port
     running = Aws(port, state, process, stub)
-    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    running.create_role("execution", "sagemaker.amazonaws.com", Everything=everything)
+    running.create_role("execution", "sagemaker.amazonaws.com", Everything=EVERYTHING)
     return running
 
 
@@ -375,8 +364,7 @@ def _template_of(aws: Aws, name: str, template: dict[str, Any]) -> dict[str, str
 
 def execution_role(aws: Aws) -> str:
     """CloudFormation's role as the CDK's bootstrap makes it; it stays with a stack, for a schedule's updates too."""
-    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
-    return aws.create_role("cfn-exec-role", "cloudformation.amazonaws.com", Everything=everything)
+    return aws.create_role("cfn-exec-role", "cloudformation.amazonaws.com", Everything=EVERYTHING)
 
 
 def settled(aws: Aws, name: str) -> dict[str, Any]:

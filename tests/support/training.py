@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import stat
 import sys
 import zipfile
@@ -120,21 +119,14 @@ def training_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
     s3.create_bucket(Bucket=BUCKET)
     for name in ("data/train/one.txt", "data/train/more/two.txt", "data/train-not/three.txt"):
         s3.put_object(Bucket=BUCKET, Key=name, Body=b"x")
-    trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
     statement = {
         "Effect": "Allow",
         "Action": ["s3:*", "ecr:*", "logs:*", "sagemaker:*", "iam:PassRole", "lambda:*", "cloudformation:*", "sns:*"],
+        "Resource": "*",
     }
-    for role, service in (("job", "sagemaker"), ("states", "states"), ("function", "lambda")):
-        trust["Principal"] = {"Service": f"{service}.amazonaws.com"}
-        running.client("iam").create_role(
-            RoleName=role, AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        )
-        running.client("iam").put_role_policy(
-            RoleName=role,
-            PolicyName="all",
-            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{**statement, "Resource": "*"}]}),
-        )
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    for name, service in (("job", "sagemaker"), ("states", "states"), ("function", "lambda")):
+        running.create_role(name, f"{service}.amazonaws.com", all=policy)
     yield running
     running.stop()
 
