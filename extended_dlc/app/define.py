@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extended_dlc.app import start  # noqa: F401 - imports the CDK, so it comes before it
+from extended_dlc.app import start  # noqa: F401 - first: it loads the CDK and the settings at once
 
 # isort: split
 import aws_cdk as cdk

@@ -91,7 +91,6 @@ def schema() -> str:
         "title": "Settings of extended-dlc",
         **{key: value for key, value in found.items() if key not in ("title", "$schema")},
     }
-    # the region may be the CLI's
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -59,7 +59,7 @@ SECTIONS = Sections(
     },
 )
 
-# -- a model -----------------------------------------------------------------------------------------------------------
+# A model.
 
 
 def _folder(path: str) -> None:
@@ -205,7 +205,7 @@ class OwnModelSection(ModelSection):
         return self
 
 
-# -- hosting -----------------------------------------------------------------------------------------------------------
+# The hosting.
 
 _make = SECTIONS.make
 
@@ -273,7 +273,7 @@ _make(
     },
 )
 
-# -- what else an endpoint has -----------------------------------------------------------------------------------------
+# What else an endpoint has.
 
 for _kind, _name in ROLLOUTS.items():
     _make("options.rollout", _name, kind=_kind)
@@ -349,7 +349,7 @@ Endpoint = _make(
     found=(*OF_A_MODEL, "network", "encryption_key", "role", "permissions_boundary", "verify"),
 )
 
-# -- the image ---------------------------------------------------------------------------------------------------------
+# The image.
 
 _make("options.build", "LocalBuild", kind="local")
 _make("options.build", "AllowedFinding")
@@ -430,7 +430,7 @@ IMAGES: Mapping[str, type[Section]] = {
 }
 
 
-# -- a training --------------------------------------------------------------------------------------------------------
+# A training.
 
 
 class S3Channel(Section):

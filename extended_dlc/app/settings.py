@@ -40,8 +40,8 @@ class Read:
     settings: Settings | None
     """The settings; None where they are not valid."""
 
-    decision: Decision | None
-    """The decision for the valid sections; None without any."""
+    decision: Decision
+    """The decision for the sections that are valid."""
 
     problems: tuple[str, ...]
     """All problems, one line each."""
@@ -90,11 +90,10 @@ def read(
     problems = list(raw.problems)
     settings, good, wrong = _validated(content)
     problems += wrong
-    decision, names = _decide(good, raw.base_region or cli_region, looked_up or {}, load)
-    problems += names
-    if decision is not None:
-        # Invalid values were removed, and their defaults were decided on instead.
-        problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
+    decision, undecided = _decide(good, raw.base_region or cli_region, looked_up or {}, load)
+    problems += undecided
+    # Invalid values were removed, and their defaults were decided on instead.
+    problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
     return Read(
         raw=raw,
         settings=settings,
@@ -183,8 +182,8 @@ def _at(raw: Any, path: Sequence[str]) -> Any:
 
 def _decide(
     content: Mapping[str, Any], base_region: str | None, looked_up: Mapping[str, Any], load: Load | None
-) -> tuple[Decision | None, list[str]]:
-    """The decision for the sections that are valid, so that one fault does not hide another, and names that are not."""
+) -> tuple[Decision, list[str]]:
+    """The decision for the sections that are valid, so that one fault does not hide another; and other problems."""
     name = str(content.get("name", "extended-dlc"))
     endpoints: dict[str, Any] = {}
     given = content.get("endpoints")
@@ -193,9 +192,9 @@ def _decide(
             # The rest is decided without a valid model, too.
             known = {"model": "unknown", **value} if isinstance(value, Mapping) else value
             endpoints[str(key)] = Endpoint.model_validate(known)
-    names = [*unserved_models(endpoints)]
+    problems = [*unserved_models(endpoints)]
     wrong = wrong_names(name, endpoints)
-    names += [line for lines in wrong.values() for line in lines]
+    problems += [line for lines in wrong.values() for line in lines]
     endpoints = {key: each for key, each in endpoints.items() if key not in wrong}
     section = content.get("image")
     try:
@@ -206,7 +205,7 @@ def _decide(
     region = region if isinstance(region, str) and region else None
     if region is not None:
         sections = {"image": image, **{f"endpoints.{key}": each for key, each in endpoints.items()}}
-        names += [line for at, each in sections.items() if each for line in wrong_arns(each, at, region)]
+        problems += [line for at, each in sections.items() if each for line in wrong_arns(each, at, region)]
     # Nothing is known of an invalid image; what does not depend on it is decided.
     pulled_from = _base_region(base_region, region)
     asked = ImageAsked() if image is None else image_asked(image, base_region=pulled_from)
@@ -225,8 +224,8 @@ def _decide(
             serving=decision.image,
             looked_up=looked_up,
         )
-        names += training_problems(trainings, around)
-    return decision, names
+        problems += training_problems(trainings, around)
+    return decision, problems
 
 
 def _trainings(content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -247,7 +246,7 @@ def _base_region(seen: str | None, region: str | None) -> str | None:
     return seen
 
 
-# -- pydantic's errors in the words of the house -----------------------------------------------------------------------
+# Pydantic's errors in this package's words.
 
 
 def _kinds() -> dict[str, Mapping[str, type[Section]]]:
@@ -325,8 +324,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 
-_DEFAULT_KINDS = {"image": "extended", "schedule": "office-hours", "build": "local"}
-"""Of the sections whose default has no kind."""
+_DEFAULT_KINDS = {"image": "extended", "hosting": "real-time", "schedule": "office-hours", "build": "local"}
+"""Of the settings that default to no section: the kind of a section there that names none."""
 
 
 def _siblings(keys: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
@@ -340,8 +339,7 @@ def _siblings(keys: list[str], raw: Any, root: type[BaseModel]) -> list[str]:
         if field is None:
             continue  # the id of an endpoint or a component, or a place in a list
         if part in kinds and set(_sections_in(field.annotation)) & set(kinds[part].values()):
-            default = getattr(field.default, "kind", _DEFAULT_KINDS.get(part, ""))
-            default = default or ("real-time" if part == "hosting" else "")
+            default = getattr(field.default, "kind", None) or _DEFAULT_KINDS.get(part, "")
             section = kinds[part].get(kind_of(default)(raw), section)
         else:
             section = next(_sections_in(field.annotation), section)

@@ -11,7 +11,7 @@ from extended_dlc.app.arns import wrong_arns
 from extended_dlc.app.asked import image_asked, is_built_in_cloud, model_asked, source_of
 from extended_dlc.app.schema import HubChannel, HubWeights, LocalWeights
 from extended_dlc.decisions.access import check_copy
-from extended_dlc.decisions.asked import ImageAsked, ModelAsked
+from extended_dlc.decisions.asked import ImageAsked
 from extended_dlc.decisions.decide import decide
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.image import ImageDecision
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """What the trainings stand in."""
+    """What the trainings depend on, of the rest of the settings and of its decision."""
 
     name: str
     region: str | None
@@ -42,14 +42,16 @@ class Around:
     in_cloud: bool = False
     """Whether CodeBuild builds the image."""
 
-    serving: ImageDecision | None
+    serving: ImageDecision
+    """What is decided on it."""
+
     looked_up: Mapping[str, Any]
 
     @staticmethod
     def of(read: Read) -> Around:
         """What settings that were read have around their trainings."""
         settings, decision = read.settings, read.decision
-        assert settings is not None and decision is not None  # noqa: S101, PT018 - by the caller
+        assert settings is not None  # noqa: S101 - by the caller
         base_region = decision.image.base_region
         return Around(
             name=settings.name,
@@ -74,7 +76,7 @@ def training_bases(trainings: Mapping[str, Any], around: Around) -> Iterator[str
 def training_image(section: Any, around: Around) -> ImageAsked:
     """The image of a training: what it says, or the endpoints' release in a training image."""
     if section.image is None:
-        transformers = around.image.transformers or (around.serving.transformers if around.serving else None)
+        transformers = around.image.transformers or around.serving.transformers
         return ImageAsked(kind="extended", family="training", transformers=transformers, base_region=around.base_region)
     asked = image_asked(section.image, base_region=around.base_region)
     return replace(asked, family="training") if asked.kind == "extended" else asked
@@ -136,7 +138,7 @@ def training_asked(key: str, section: Any, around: Around, image: ImageDecision)
         code=section.code.into_option(),
         hyperparameters=section.hyperparameters or {},
         channels=tuple(section.channels),
-        model=_model(base, around.looked_up) if base is not None else None,
+        model=model_asked(base, around.looked_up) if base is not None else None,
         instances=section.instances.into_option() if section.instances is not None else TrainingInstances(),
         adapter=section.adapter,
         gate=section.gate.into_option() if section.gate is not None else None,
@@ -144,16 +146,12 @@ def training_asked(key: str, section: Any, around: Around, image: ImageDecision)
         environment=section.environment or {},
         metrics=section.metrics or {},
         transformers=image.transformers,
-        serving=around.serving.transformers if around.serving is not None and served is not None else None,
+        serving=around.serving.transformers if served is not None else None,
         served_base=served.model if served is not None and isinstance(served.weights, HubWeights) else None,
         serves=section.endpoint is not None,
         isolated=section.network_isolation,
         image_training=image.family == "training" if image.kind == "extended" else None,
     )
-
-
-def _model(base: Any, looked_up: Mapping[str, Any]) -> ModelAsked:
-    return model_asked(base, looked_up)
 
 
 def _of_endpoint(key: str, section: Any, trainings: Mapping[str, Any], endpoints: Mapping[str, Any]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def _read(config: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(config).read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"'--config' ({config}) cannot be read: {error}") from None
+        raise ValueError(f"'--config' ({config}) cannot be read: {error}; give the model's config.json") from None
     if not isinstance(content, dict):
         raise ValueError(f"'--config' ({config}) holds no object: give the model's config.json")
     return content

@@ -33,7 +33,7 @@ def lock(settings: str | None, output: str) -> None:
     """
     try:
         image = decided(raw_settings(settings)).decision.image
-    except (SettingsError, AttributeError) as error:
+    except SettingsError as error:
         raise click.ClickException(f"the settings do not say which image: {error}; cdk synth says more") from None
     if image.kind != "extended" or image.base is None:
         raise click.ClickException("there is nothing to lock: the image is not extended")

@@ -98,9 +98,9 @@ def as_data(found: Read) -> dict[str, Any]:
     decision = found.decision
     return {
         "region": found.settings.region if found.settings else found.raw.content.get("region"),
-        "image": _image_data(decision) if decision else None,
-        "endpoints": [_part_data(key, part) for key, part in (_parts(decision) if decision else ())],
-        "warnings": [note.line for note in decision.notes] if decision else [],
+        "image": _image_data(decision),
+        "endpoints": [_part_data(key, part) for key, part in _parts(decision)],
+        "warnings": [note.line for note in decision.notes],
         "problems": list(found.problems),
     }
 
@@ -167,12 +167,11 @@ def _print(found: Read) -> None:
     if found.problems:
         screen.list("problems", found.problems, "problem")
         screen.line()
-    notes = [note.line for note in decision.notes if note.level == "warning"] if decision else []
+    notes = [note.line for note in decision.notes if note.level == "warning"]
     if notes:
         screen.list("warnings", notes, "warning")
         screen.line()
-    if decision is not None:
-        _print_decision(screen, decision)
+    _print_decision(screen, decision)
     if found.problems:
         count = len(found.problems)
         screen.line()

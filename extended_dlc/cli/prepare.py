@@ -27,7 +27,7 @@ SECONDS = 5
 @click.command()
 @click.option("--settings", type=click.Path(dir_okay=False), help="Settings of the app. Default: those in cdk.json.")
 def prepare(settings: str | None) -> None:
-    """Do what a synth cannot: look up models that nobody here knows, and log in to the base image's registry.
+    """Do what a synth cannot: look up models that this package does not know, and log in to the base image's registry.
 
     The CDK CLI runs it before each synth ("build" in cdk.json). What the Hub says is noted beside the settings, in a
     file that the app reads in the same synth; commit it. Always ends with status 0; what it cannot do, it says.
@@ -45,7 +45,7 @@ def prepare(settings: str | None) -> None:
         Screen(err=True).line(f"extended-dlc prepare: {old}", "warning")
 
 
-def look_up(raw: Raw, decision: Decision | None, settings: Any = None) -> bool:
+def look_up(raw: Raw, decision: Decision, settings: Any) -> bool:
     """Look up each unknown model and data set of the settings on the Hub, and stop if the Hub is unreachable.
 
     Returns whether new facts were written; raises `OSError` if they cannot be written.
@@ -76,10 +76,10 @@ def look_up(raw: Raw, decision: Decision | None, settings: Any = None) -> bool:
     return bool(found)
 
 
-def _unknown(decision: Decision | None) -> list[tuple[str, str | None]]:
+def _unknown(decision: Decision) -> list[tuple[str, str | None]]:
     """The Hub models with unknown facts, each with its revision, without duplicates."""
-    noted = {note.section for note in (decision.notes if decision else ()) if note.kind == "unknown-model"}
-    parts = [part.part for endpoint in (decision.endpoints if decision else ()) for part in endpoint.parts]
+    noted = {note.section for note in decision.notes if note.kind == "unknown-model"}
+    parts = [part.part for endpoint in decision.endpoints for part in endpoint.parts]
     return list(
         dict.fromkeys(
             (str(part.model.facts.model_id), part.model.revision)

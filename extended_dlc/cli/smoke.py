@@ -72,7 +72,8 @@ def smoke(
     from extended_dlc.smoke import Budget, SmokeTest
     from extended_dlc.smoke.interrupts import Heedless
 
-    report, minutes = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose), 1 if destroy else max_minutes
+    report = Report(out=cast(TextIO, Heedless(sys.stdout)), verbose=verbose)
+    minutes = 1 if destroy else max_minutes
     try:
         find_instance(instance_type)
         budget = Budget(instance_type=instance_type, hourly_price=hourly_price, max_cost=max_cost, max_minutes=minutes)

@@ -14,6 +14,7 @@ import click
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.cli.exit_codes import FAILED, OK, STOPPED
+from extended_dlc.images.registry_login import engine_program
 from extended_dlc.running import Terminated
 from extended_dlc.terminal import Passing, Screen, Style
 
@@ -89,7 +90,7 @@ class Options:
         return raw_settings(self.settings, overrides={"region": self.region})
 
 
-# -- on AWS ------------------------------------------------------------------------------------------------------------
+# On AWS.
 
 
 def _train_on_aws(options: Options) -> int:
@@ -267,7 +268,7 @@ class _News:
             self._passing.clear()
 
 
-# -- on this machine ---------------------------------------------------------------------------------------------------
+# On this machine.
 
 
 def _settings(options: Options) -> Any:
@@ -320,7 +321,7 @@ def _train_locally(options: Options) -> int:
         if options.script:
             code = training.run_script(stdout=stdout)
         else:
-            code = training.run_container(_engine(), _image(options.image), stdout=stdout)
+            code = training.run_container(engine_program(), _image(options.image), stdout=stdout)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     _tell_end(training, code, as_json=options.as_json)
@@ -354,10 +355,6 @@ def _environment(section: Any, base: Any, *, from_hub: bool, merges: bool) -> di
     if merges and section.adapter == "merged":
         variables["EXTENDED_DLC_MERGE_ADAPTER"] = "true"
     return {name: value for name, value in variables.items() if value is not None} | (section.environment or {})
-
-
-def _engine() -> str:
-    return os.environ.get("CDK_DOCKER") or "docker"
 
 
 def _image(image: str | None) -> str:

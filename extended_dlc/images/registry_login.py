@@ -40,9 +40,9 @@ def ecr_registries(references: Iterable[str]) -> list[EcrRegistry]:
     return sorted({EcrRegistry(**match.groupdict()) for match in found if match})
 
 
-def bases_to_pull(decision: Decision | None) -> tuple[str, ...]:
+def bases_to_pull(decision: Decision) -> tuple[str, ...]:
     """The base of an image that is built on this machine; none where no image is built or the base is not known."""
-    if decision is None or decision.image.kind != "extended" or decision.image.base is None:
+    if decision.image.kind != "extended" or decision.image.base is None:
         return ()
     return (decision.image.base,)
 

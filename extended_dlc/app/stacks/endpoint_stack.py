@@ -34,7 +34,7 @@ class EndpointStack(Stack):
 
         `SettingsError` for settings that are not valid, and for what only the constructs find wrong with them.
         """
-        if read.problems or read.settings is None or read.decision is None:
+        if read.problems or read.settings is None:
             raise SettingsError(read.report)
         settings, decision = read.settings, read.decision
         super().__init__(scope, construct_id, **kwargs)

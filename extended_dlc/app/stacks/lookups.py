@@ -70,19 +70,18 @@ class Lookups:
 
     def options(self, section: Any) -> dict[str, Any]:
         """The options of `HuggingFaceEndpoint` that the settings give."""
-        said = section.model_fields_set - section.found
-        options = {name: getattr(section, name) for name in said if getattr(section, name) is not None}
+        verify = section.verify
+        proof = verify if isinstance(verify, bool) else verify.into_option(self.find, "verify")
+        return self.common_options(section) | {"verify": proof}
+
+    def common_options(self, section: Any) -> dict[str, Any]:
+        """The options that the section of an endpoint or a training gives, its network, key, role and boundary too."""
+        given = {name: getattr(section, name) for name in section.model_fields_set - section.found}
         found = {
             name: value.into_option(self.find, name) if isinstance(value, Section) else value
-            for name, value in options.items()
+            for name, value in given.items()
+            if value is not None
         }
-        verify = section.verify
-        found["verify"] = verify if isinstance(verify, bool) else verify.into_option(self.find, "verify")
-        return found | self.environment(section)
-
-    def environment(self, section: Any) -> dict[str, Any]:
-        """The network, key, role and boundary that a section of an endpoint or a training names."""
-        found: dict[str, Any] = {}
         if section.network is not None:
             found["network"] = self._network(section.network)
         if section.encryption_key is not None:

@@ -60,7 +60,7 @@ class TrainingStack(Stack):
             serves=self._endpoints.trained.get(section.endpoint),
             tags=self._settings.tags,
             job_name=name,
-            **lookups.job_options(section),
+            **lookups.common_options(section),
         )
         output = CfnOutput(
             self,
@@ -99,16 +99,6 @@ class TrainingStack(Stack):
 @dataclass(frozen=True)
 class TrainingLookups(Lookups):
     """Looks up what one training's settings name."""
-
-    def job_options(self, section: Any) -> dict[str, Any]:
-        """The options of `TrainingJob` that the settings give."""
-        said = section.model_fields_set - section.found
-        found = {
-            name: value.into_option() if hasattr(value, "into_option") else value
-            for name in said
-            if (value := getattr(section, name)) is not None
-        }
-        return found | self.environment(section)
 
     def channel(self, name: str, section: Any) -> S3Data | MirroredDataset:
         """A channel of the settings."""
