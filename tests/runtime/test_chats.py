@@ -155,6 +155,20 @@ def test_a_control_token_in_several_parts_is_refused(chats):
     assert ends(chats(PARTS), [{"role": "user", "content": parts[:2]}])[0] == 0
 
 
+def test_a_long_chat_is_searched_for_control_tokens_in_linear_time(chats):
+    """transformers' own search would hold up all threads: for each `<` it tries all tokens."""
+    found = chats(TURNS)
+    found._tokenizer.add_special_tokens({"additional_special_tokens": [f"<a{number}>" for number in range(300)]})
+    found, long = Chats(found._tokenizer), "<" * 1_000_000
+    began = time.thread_time()
+    assert found.render_to_count([{**USER, "content": long}], {}, {}).startswith("<s>user: <<<")
+    with pytest.raises(RequestError, match="send a shorter chat"):
+        found.render_to_count([{**USER, "content": long + "<a299>"}], {}, {})
+    with pytest.raises(RequestError, match="send a shorter chat"):
+        found.tokens([{**USER, "content": "<a299>"}], {}, {"variable": long})
+    assert time.thread_time() - began < 1
+
+
 def test_asking_for_reasoning_in_its_tags_changes_no_token(chats):
     found = chats(TURNS + "{% if false %}<think></think>{% endif %}")
     found._tokenizer.add_tokens(["<think>", "</think>"])

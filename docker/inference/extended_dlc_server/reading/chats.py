@@ -157,7 +157,7 @@ class Chats:
 
     def quotes_control_tokens(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
         """Whether a message of a user or a tool, or a document, spells a control token, which is to be text."""
-        return self._control.are_quoted(messages, arguments.get("documents"))
+        return self._control.are_quoted(messages, {name: arguments.get(name) for name in ("tools", "documents")})
 
     def tokens(
         self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]
