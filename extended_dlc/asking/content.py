@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from extended_dlc.asking.errors import AskError
 
 _ATTRIBUTES = 1024
 """Longest CustomAttributes that SageMaker takes, in characters."""
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(?: *; *[\w.+-]+=[\w.+\"-]+)*", re.ASCII)
+"""A media type with its parameters; it goes into a header."""
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -101,8 +105,22 @@ def media_type(data: bytes, name: str = "") -> str | None:
     return _EXTENSIONS.get(Path(name).suffix.lower())
 
 
-def of_text(given: str) -> Content:
+_TEXTS = (".htm", ".html", ".jsonl", ".md", ".pdf", ".text", ".tsv", ".txt", ".xml", ".yaml", ".yml")
+"""Extensions of files that are read as texts, or that nothing here reads."""
+
+
+def looks_like_a_file(given: str) -> bool:
+    """Whether a text is one word with a file's extension, or a path: a mistyped one is not asked as a question."""
+    if not given or any(each.isspace() for each in given):
+        return False
+    path = Path(given)
+    return path.suffix.lower() in {*_EXTENSIONS, *_TEXTS} or given.startswith(("./", "../", "~/", "/dev/", "/tmp/"))  # noqa: S108
+
+
+def of_text(given: str, name: str = "the text") -> Content:
     """The content of a text; a JSON object is sent unchanged."""
+    if not given:
+        raise AskError(f"{name} is empty, and an empty request has no answer", "give a text, a file, or --sample")
     try:
         given.encode()
     except UnicodeEncodeError:
@@ -112,6 +130,10 @@ def of_text(given: str) -> Content:
 
 def of_bytes(data: bytes, name: str, *, content_type: str | None) -> Content:
     """The content of a file, by its first bytes and its name."""
+    if content_type is not None and not _MEDIA_TYPE.fullmatch(content_type):
+        raise AskError(f"'--content-type' ({content_type[:100]!r}) is no media type", "write it as audio/wav")
+    if not data:
+        raise AskError(f"'{name}' is empty, and an empty request has no answer", "see that it was written")
     kind = content_type or media_type(data, name)
     if kind is not None and _is_json(kind):
         _require_json(data, name)
@@ -120,13 +142,15 @@ def of_bytes(data: bytes, name: str, *, content_type: str | None) -> Content:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise AskError(f"'{name}' is text in UTF-16", "save it in UTF-8") from None
         raise AskError(
             f"'{name}' is neither text in UTF-8 nor a sound or picture that its first bytes or its name tell",
             "say what it is, as --content-type audio/wav",
         ) from None
     if content_type:
         return Content(data=data, content_type=content_type)
-    return of_text(text.strip("\n"))
+    return of_text(text.strip("\n"), f"'{name}'")
 
 
 def parameters(given: Sequence[str]) -> dict[str, Any]:
@@ -149,10 +173,25 @@ def parameters(given: Sequence[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
+    """JSON, or the text itself; what is too large for a number (1e999) has no JSON, and stays a text."""
     try:
-        return json.loads(text, parse_constant=str)
+        value = _loads(text)
+        json.dumps(value, allow_nan=False)
     except ValueError:
         return text
+    return value
+
+
+def _loads(text: str | bytes) -> Any:
+    """Parse JSON; `ValueError` also for what Python reads beyond it (NaN), and for what is nested too deeply."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
 
 
 def plain(content: Content, values: Mapping[str, Any], *, stream: bool) -> Body:
@@ -197,7 +236,7 @@ def _require_text(content: Content) -> str:
 
 def _given(data: bytes, values: Mapping[str, Any], *, stream: bool) -> Body:
     """The user's JSON, with the parameters below `parameters` if it has `inputs`, else at the top level."""
-    content = json.loads(data)
+    content = _loads(data)
     is_object = isinstance(content, dict)
     if values:
         if not is_object:
@@ -222,13 +261,13 @@ def _is_json(content_type: str) -> bool:
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(_loads(text), dict)
     except ValueError:
         return False
 
 
 def _require_json(data: bytes, name: str) -> None:
     try:
-        json.loads(data)
+        _loads(data)
     except ValueError as error:
         raise AskError(f"'{name}' is not JSON ({error})", "correct it, or name it .txt to send it as a text") from None

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from extended_dlc.facts import clock
+
 _SHOWN = 1500
 """Longest part of a server's message that is shown, in characters."""
 
@@ -35,6 +37,27 @@ class Stopped(AskError):
     """The user pressed Ctrl-C during the wait."""
 
 
+_BUSY = (
+    *("InternalDependencyException", "InternalFailure", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown"),
+    *("Throttling", "ThrottledException", "ThrottlingException", "TooManyRequestsException"),
+)
+"""Codes for what passes by itself."""
+
+_NOT_TAKEN = (
+    *("ExpiredToken", "ExpiredTokenException", "IncompleteSignature", "InvalidClientTokenId"),
+    *("InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException"),
+)
+"""Codes for credentials that AWS does not accept."""
+
+
+def unreachable(error: Exception) -> AskError:
+    """The explanation of a request that got no answer."""
+    said = str(error).rstrip(".")
+    if clock.is_wrong(said):
+        return AskError(f"AWS cannot be asked: {said}", clock.REMEDY)
+    return AskError(f"AWS cannot be asked: {said}", "check the network, a proxy (HTTPS_PROXY), and the region")
+
+
 def code_of(error: Any) -> str:
     """The code of an AWS error, such as `ValidationError`."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -56,7 +79,9 @@ def explained(error: Any, *, endpoint: str, region: str) -> AskError:
         return _model_error(error.response, region)
     if is_denied(error):
         return denied(message)
-    if code in ("ExpiredToken", "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException"):
+    if clock.is_wrong(f"{code} {message}"):
+        return AskError(f"this machine's clock is wrong ({message})", clock.REMEDY)
+    if code in _NOT_TAKEN:
         return AskError(f"AWS does not take the credentials ({message})", "log in again, or name another --profile")
     if "asynchronous endpoint" in message:
         return AskError(
@@ -64,7 +89,7 @@ def explained(error: Any, *, endpoint: str, region: str) -> AskError:
         )
     if "Variant" in message and "not found" in message:
         return AskError(message, f"aws sagemaker describe-endpoint --endpoint-name {endpoint} shows its variants")
-    if code in ("Throttling", "ThrottlingException", "ServiceUnavailable"):
+    if code in _BUSY:
         return AskError(f"SageMaker is busy ({code}: {message})", "ask again in a moment")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return AskError(f"SageMaker refuses the request ({code or status}): {message}")

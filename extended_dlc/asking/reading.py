@@ -50,6 +50,13 @@ class Events:
     def __init__(self) -> None:
         self._rest = b""
         self._kind = ""
+        self._marks_its_end = False
+        self._has_ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event came; a stream of another form than OpenAI's and TGI's does not tell."""
+        return self._has_ended or not self._marks_its_end
 
     def texts(self, pieces: Iterable[bytes]) -> Iterator[str]:
         """The text of each event that has one. Raises `ModelRefused` for an error event."""
@@ -67,6 +74,7 @@ class Events:
             self._kind = text[6:].strip()
         elif text.startswith("data:"):
             data = text[5:].strip()
+            self._has_ended |= data == "[DONE]"
             if data != "[DONE]" and (found := self._text(data)):
                 yield found
 
@@ -80,6 +88,9 @@ class Events:
         if self._kind == "error" or "error" in content:
             said = words_in(content) or data
             raise ModelRefused(200, f"the model's server ended the answer: {said[:1000]}")
+        if "generated_text" in content:
+            self._marks_its_end = True
+            self._has_ended |= content["generated_text"] is not None
         if isinstance(content.get("token"), dict):
             token = content["token"]
             return None if token.get("special") else str(token.get("text") or "")
@@ -87,6 +98,8 @@ class Events:
         if not isinstance(choices, list):
             return data
         first = choices[0] if choices else {}
+        self._marks_its_end = True
+        self._has_ended |= first.get("finish_reason") is not None
         delta = first.get("delta")
         found = delta.get("content") if isinstance(delta, dict) else first.get("text")
         return found if isinstance(found, str) else None

@@ -19,6 +19,7 @@ from extended_dlc.asking.errors import (
     explained,
     is_denied,
     message_of,
+    unreachable,
 )
 from extended_dlc.asking.reading import Events
 from extended_dlc.asking.target import Target
@@ -132,10 +133,12 @@ class Asker:
             answer = Answer(content_type=kind, variant=got.get("InvokedProductionVariant"))
             pieces = self._pieces(got["Body"], answer, began)
             if kind.startswith("text/event-stream"):
-                texts = []
-                for text in Events().texts(pieces):
+                parsed, texts = Events(), []
+                for text in parsed.texts(pieces):
                     texts.append(text)
                     self.say(text)
+                if not parsed.ended:
+                    raise ModelRefused(200, "the stream ended before its last event: what came is cut off", "ask again")
                 answer.text = "".join(texts)
             else:
                 answer.data = b"".join(pieces)
@@ -146,7 +149,7 @@ class Asker:
         return self._retried(begin)
 
     def _pieces(self, events: Any, answer: Answer, began: float) -> Iterator[bytes]:
-        for event in events:
+        for event in _unbroken(events):
             if "PayloadPart" not in event:
                 said: Any = next(iter(event.values()), None)
                 message = said.get("Message") if isinstance(said, dict) else None
@@ -179,7 +182,7 @@ class Asker:
                         "or no instance that is free",
                     ) from None
             except HTTPClientError as error:
-                raise AskError(f"the connection failed: {error}") from None
+                raise unreachable(error) from None
             self.progress(f"waiting for a copy of {self.target.component or self.target.endpoint} to wake up")
             time.sleep(self.between)
             waited = time.monotonic() - began
@@ -251,6 +254,17 @@ class Asker:
                 return None
             raise self._explained(error) from None
         return got["Body"].read(), got.get("ContentType") or "application/octet-stream"
+
+
+def _unbroken(events: Any) -> Iterator[Any]:
+    """The events of a stream. botocore hands on what urllib3 raises where the connection ends in the middle."""
+    from botocore.eventstream import ParserError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield from events
+    except (HTTPError, ParserError) as error:
+        raise ModelRefused(200, f"the stream ended early: the connection broke ({error})", "ask again") from None
 
 
 def _comes_to(output: str, failure: str | None) -> str:

@@ -29,7 +29,7 @@ def session_in(profile: str | None, region: str | None) -> Any:
         session.get_partition_for_region(session.region_name)
     except BotoCoreError as error:  # a profile or a region that does not exist
         way_out = "aws configure list-profiles shows the profiles; --region takes a name as us-east-1"
-        raise click.ClickException(f"{error}: {way_out}") from None
+        raise click.ClickException(f"{str(error).rstrip('.')}: {way_out}") from None
     return session
 
 

@@ -104,13 +104,15 @@ def _ask(options: Options) -> dict[str, Any]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from extended_dlc.asking import content
-    from extended_dlc.asking.errors import AskError, explained
+    from extended_dlc.asking.errors import AskError, explained, unreachable
     from extended_dlc.asking.sending import Asker
     from extended_dlc.asking.target import check_size, find_target
 
     name = options.name
     _check_names({"NAME": name, "--component": options.component, "--variant": options.variant})
     values = content.parameters(options.given)
+    if options.output is not None and not Path(options.output).absolute().parent.is_dir():
+        raise AskError(f"'--output' ({options.output}) is in a folder that does not exist", "make it, or name another")
     asked = _content(options.what, options.content_type)
     session = session_in(options.profile, options.region)
     credentials_of(session)
@@ -141,7 +143,7 @@ def _ask(options: Options) -> dict[str, Any]:
     except ClientError as error:
         raise explained(error, endpoint=name, region=session.region_name) from None
     except BotoCoreError as error:
-        raise AskError(f"AWS cannot be asked: {error}") from None
+        raise unreachable(error) from None
     finally:
         screen.end()
     return _tell(name, answer, screen, options.output)
@@ -161,7 +163,7 @@ def _check_names(names: dict[str, str | None]) -> None:
 
 def _content(what: str | None, content_type: str | None) -> Any:
     """The content of the request: the sample, standard input, a file, or the text itself."""
-    from extended_dlc.asking.content import Content, of_bytes, of_text
+    from extended_dlc.asking.content import Content, looks_like_a_file, of_bytes, of_text
     from extended_dlc.asking.errors import AskError
 
     if what is None:
@@ -172,27 +174,20 @@ def _content(what: str | None, content_type: str | None) -> Any:
         return of_bytes(sys.stdin.buffer.read(), "standard input", content_type=content_type)
     try:
         path = Path(what)
-        if path.is_file():
-            return of_bytes(path.read_bytes(), what, content_type=content_type)
-        if path.is_dir() and len(path.parts) > 1:
+        if path.is_dir() and (len(path.parts) > 1 or looks_like_a_file(what)):
             raise AskError(f"'{what}' is a folder", "name a file in it")
+        if path.exists() and not path.is_dir():  # a pipe, too, as of the shell's <(…)
+            return of_bytes(path.read_bytes(), what, content_type=content_type)
     except OSError as error:
         if Path(what[:200]).is_file():
             raise AskError(f"'{what}' cannot be read ({error})", "correct its rights") from None
     except ValueError:  # a text that is not a valid path
         pass
+    if looks_like_a_file(what):
+        raise AskError(f"there is no file '{what}'", "correct the path; to ask with these words, pipe them in: -")
     if content_type is not None:
         return of_bytes(what.encode(errors="surrogateescape"), what[:50], content_type=content_type)
-    if _looks_like_a_file(what):
-        raise AskError(f"there is no file '{what}'", "correct the path; to ask with these words, pipe them in: -")
     return of_text(what)
-
-
-def _looks_like_a_file(what: str) -> bool:
-    """Whether it is one word with a known file extension."""
-    from extended_dlc.asking.content import media_type
-
-    return not any(each.isspace() for each in what) and media_type(b"", what) is not None
 
 
 def _describer(session: Any) -> Any:

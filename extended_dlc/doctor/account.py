@@ -12,6 +12,7 @@ from typing import Any
 from extended_dlc.doctor.findings import Finding, Ok, Problem, Unknown
 from extended_dlc.doctor.programs import NoAnswer, ask
 from extended_dlc.doctor.target import Target
+from extended_dlc.facts import clock
 from extended_dlc.images.registry_login import EcrRegistry, ecr_registries
 
 OLDEST_BOOTSTRAP = 6
@@ -80,10 +81,14 @@ def credentials(target: Target) -> Finding:
     try:
         who = _caller(target)
     except ClientError as error:
+        if clock.is_wrong(str(error)):
+            return Problem(f"this machine's clock is wrong: {error}", clock.REMEDY)
         if _code(error) in _INVALID:
             return Problem(f"AWS does not take your credentials: {_code(error)}", "aws sso login, or aws configure")
         raise
     except BotoCoreError as error:
+        if clock.is_wrong(str(error)):
+            return Problem(f"this machine's clock is wrong: {error}", clock.REMEDY)
         if type(error).__name__ in _NO_SESSION:
             return Problem(f"your sign-in has ended: {error}", "aws sso login")
         if type(error).__name__ == "ProfileNotFound":

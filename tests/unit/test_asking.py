@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
+from urllib3.exceptions import ProtocolError
 
 from extended_dlc.asking import content
 from extended_dlc.asking.errors import AskError, ModelRefused, explained
 from extended_dlc.asking.reading import Events, shown
+from extended_dlc.asking.sending import _unbroken
 from extended_dlc.asking.target import LIMITS, Hosting, Target, check_size
 from extended_dlc.cli import main
+from extended_dlc.cli.ask import _content
 from extended_dlc.rehearsal.speech import tone_wav
 
 
@@ -230,3 +236,105 @@ def test_a_call_that_cannot_be_is_refused_before_aws_is_asked(arguments: list[st
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["ask", "e", str(tmp_path)])
     assert (done.exit_code, done.stderr) == (1, f"Error: '{tmp_path}' is a folder: name a file in it\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("empty.txt", b"", "'empty.txt' is empty"),
+        ("lines.txt", b"\n\n", "'lines.txt' is empty"),
+        ("nan.json", b'{"a": NaN}', "is not JSON (JSON has no NaN)"),
+        ("deep.json", b"[" * 100_000, "is not JSON (it is nested too deeply)"),
+        ("utf16.txt", "\ufeffhi".encode("utf-16-le"), "is text in UTF-16: save it in UTF-8"),
+    ],
+)
+def test_a_file_that_no_model_can_answer_is_refused_before_aws_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["ask", "e", name])
+    assert done.exit_code == 1
+    assert words in done.stderr
+    by_input = CliRunner().invoke(main, ["ask", "e", "-"], input=b"")
+    assert "'standard input' is empty" in by_input.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([""], "the text is empty"),
+        (["absent.txt"], "there is no file 'absent.txt'"),
+        (["./absent"], "there is no file './absent'"),
+        (["folder.txt"], "'folder.txt' is a folder"),
+        (["Hello", "--output", "nowhere/answer"], "'--output' (nowhere/answer) is in a folder that does not exist"),
+        (["Hello", "--content-type", "sound"], "'--content-type' ('sound') is no media type"),
+        (["Hello", "--content-type", "audio/wav\r\nX: y"], "is no media type"),
+        (["Hello", "--region", "mars"], "Unknown region: 'mars'. No partition found for provided region_name: aws"),
+    ],
+)
+def test_a_slip_of_the_user_is_said_before_aws_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "folder.txt").mkdir()
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["ask", "e", *arguments])
+    assert done.exit_code == 1
+    assert words in done.stderr
+
+
+def test_a_pipe_is_read_as_a_file_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(png(),))
+    writer.start()
+    assert _content(str(pipe), None).content_type == "image/png"
+    writer.join()
+
+
+def test_values_that_json_cannot_hold_stay_texts() -> None:
+    deep = "[" * 100_000
+    found = content.parameters(["a=1e999", "b=NaN", "c=[1, true, null]", 'd={"e": {"f": 1.5}}', "g=True", f"h={deep}"])
+    assert found == {"a": "1e999", "b": "NaN", "c": [1, True, None], "d": {"e": {"f": 1.5}}, "g": "True", "h": deep}
+
+
+@pytest.mark.parametrize(
+    ("events", "ended"),
+    [
+        (b'data: {"token": {"text": "a"}, "generated_text": null}\n\n', False),
+        (b'data: {"token": {"text": "a"}, "generated_text": "a"}\n\n', True),
+        (b'data: {"choices": [{"delta": {"content": "a"}, "finish_reason": null}]}\n\n', False),
+        (b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n', True),
+        (b'data: {"choices": [{"text": "a"}]}\n\ndata: [DONE]\n\n', True),
+        (b"data: words of another server\n\n", True),
+    ],
+)
+def test_a_stream_that_is_cut_off_is_no_whole_answer(events: bytes, ended: bool) -> None:
+    parsed = Events()
+    list(parsed.texts([events]))
+    assert parsed.ended is ended
+
+
+def test_a_connection_that_breaks_in_a_stream_is_no_traceback() -> None:
+    def broken() -> Iterator[Any]:
+        yield {"PayloadPart": {"Bytes": b"a"}}
+        raise ProtocolError("Connection broken: IncompleteRead(5 bytes read)")
+
+    with pytest.raises(ModelRefused, match=r"the stream ended early: the connection broke .* ask again"):
+        list(_unbroken(broken()))
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "words"),
+    [
+        ("InvalidSignatureException", "Signature expired: 20261129T000000Z is now earlier than", "clock is wrong"),
+        ("SignatureDoesNotMatch", "Signature not yet current: 2026", "clock is wrong"),
+        ("RequestTimeTooSkewed", "The difference between the request time", "clock is wrong"),
+        ("InvalidClientTokenId", "The security token included in the request is invalid", "log in again"),
+        ("ThrottledException", "Rate exceeded", "is busy"),
+        ("InternalFailure", "", "is busy"),
+    ],
+)
+def test_what_passes_and_what_is_wrong_here_are_told_apart(code: str, message: str, words: str) -> None:
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "InvokeEndpoint")
+    assert words in str(explained(error, endpoint="e", region="us-east-1"))
