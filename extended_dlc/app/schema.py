@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from extended_dlc.app.aws_names import check_region, check_stack_name, check_tags
 from extended_dlc.app.described import described
-from extended_dlc.app.section import Section, Sections, checked, kind_of, one_of
+from extended_dlc.app.section import Section, Sections, by_id, checked, kind_of, one_of
 from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, model_id
 from extended_dlc.options._values import OptionError, require
 from extended_dlc.options.code import InferenceCode
@@ -264,7 +264,7 @@ _make(
     kind="components",
     instead={
         "components": (
-            dict[Annotated[str, checked(check_endpoint_name)], Component],  # type: ignore[valid-type]
+            by_id(Component, check_endpoint_name),
             Field(
                 description="The models by their ids; a component's name is `<name>-<endpoint's id>-<id>`. One of them "
                 "serves the endpoint's model."

@@ -63,10 +63,19 @@ class Section(BaseModel):
 def _built(value: Any, find: Find, path: str) -> Any:
     if isinstance(value, list):
         return [_built(each, find, f"{path}.{number}") for number, each in enumerate(value)]
-    if isinstance(value, dict) and any(isinstance(each, Section) for each in value.values()):
-        # by their ids: what they are called, `find` knows
+    if isinstance(value, _ById):
+        # what they are called, `find` knows
         return [each.into_option(find, f"{path}.{key}", name=key) for key, each in value.items()]
     return value.into_option(find, path) if isinstance(value, Section) else value
+
+
+class _ById(dict[str, Section]):
+    """Sections by their ids, which are a list to the library."""
+
+
+def by_id(section: type[Section], check: Callable[[Any], object]) -> Any:
+    """The type of a setting that holds sections by their ids, which must pass a check."""
+    return Annotated[dict[Annotated[str, checked(check)], section], AfterValidator(_ById)]  # type: ignore[valid-type]
 
 
 def checked(check: Callable[[Any], object]) -> AfterValidator:

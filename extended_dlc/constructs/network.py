@@ -11,6 +11,7 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import is_token
 from extended_dlc.options.network import Network
 
@@ -49,6 +50,7 @@ class PrivateAccess(Construct):
     secrets and callers within the VPC.
     """
 
+    @check_types
     def __init__(
         self,
         scope: Construct,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, within
 from extended_dlc.options.functions import Functions
 from extended_dlc.options.monitoring import Monitoring
@@ -24,6 +25,7 @@ RETENTION_DAYS = (
 """Retention values that CloudWatch accepts (CloudWatch Logs API reference, PutRetentionPolicy)."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class PlatformDefaults:
     """Rules and defaults of a platform for everything below a construct, such as an app or a stage: `apply(app)`.
@@ -124,9 +126,6 @@ class PlatformDefaults:
         if self.log_retention_days is not None and self.log_retention_days not in RETENTION_DAYS:
             known = ", ".join(map(str, RETENTION_DAYS))
             raise OptionError("log_retention_days", self.log_retention_days, f"must be one of {known}")
-        if self.functions is not None and not isinstance(self.functions, Functions):
-            shown = repr(self.functions)[:80]
-            raise OptionError("functions", shown, "must be a Functions, as Functions(reserved_concurrency=2)")
         within("greatest_hourly_price", self.greatest_hourly_price, 0, None, "leave it out where there is no limit")
         if self.greatest_hourly_price is not None and not self.prices:
             raise OptionError("greatest_hourly_price", self.greatest_hourly_price, "needs 'prices': give them")

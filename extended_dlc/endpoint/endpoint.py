@@ -29,6 +29,7 @@ from extended_dlc.endpoint.rights import grant_components, grant_shell, volume_k
 from extended_dlc.images.decided import annotate, notes_of_image
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, ServedModel
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.hosting import MAIN_VARIANT, Async, Components, Hosting, RealTime
 
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
 
     from extended_dlc.decisions.of_endpoint import EndpointDecision
     from extended_dlc.endpoint.monitoring import Watch
-    from extended_dlc.endpoint.schedule import Schedule, Switch
+    from extended_dlc.endpoint.schedule import Switch
     from extended_dlc.options.capture import DataCapture
     from extended_dlc.options.monitoring import Metrics, Monitoring
     from extended_dlc.options.network import Network
     from extended_dlc.options.proof import Proof
     from extended_dlc.options.rollout import Rollout
+    from extended_dlc.options.schedule import ByHand, OfficeHours
     from extended_dlc.options.vllm import VllmServing
 
 __all__ = ["HuggingFaceEndpoint", "InvokableEndpoint"]
@@ -58,6 +60,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     the new ones in place, under the same name.
     """
 
+    @check_types
     def __init__(
         self,
         scope: Construct,
@@ -79,7 +82,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         data_capture: DataCapture | None = None,
         metrics: Metrics | None = None,
         monitoring: Monitoring | None = None,
-        schedule: Schedule | None = None,
+        schedule: OfficeHours | ByHand | Switch | None = None,
         verify: Proof | bool = True,
     ) -> None:
         """Define the endpoint.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from constructs import Construct
@@ -14,11 +14,9 @@ from extended_dlc.decisions.of_endpoint import EndpointDecision, volume_gb
 from extended_dlc.images.decided import image_asked, model_asked, parts_asked, refuse, region_of, way_out
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import ServedModel
-from extended_dlc.options._values import OptionError
 from extended_dlc.options.capture import DataCapture
 from extended_dlc.options.hosting import (
     MAIN_VARIANT,
-    Async,
     Components,
     Hosting,
     Instances,
@@ -28,8 +26,7 @@ from extended_dlc.options.hosting import (
 from extended_dlc.options.monitoring import Metrics, Monitoring
 from extended_dlc.options.network import Network
 from extended_dlc.options.proof import Proof
-from extended_dlc.options.rollout import AllAtOnce, Canary, Linear, Rolling, Rollout
-from extended_dlc.options.schedule import ByHand, OfficeHours
+from extended_dlc.options.rollout import Rollout
 from extended_dlc.options.vllm import VllmServing
 
 if TYPE_CHECKING:
@@ -61,17 +58,6 @@ class EndpointOptions:
     schedule: Schedule | None
     verify: Proof | bool
 
-    def __post_init__(self) -> None:
-        """Refuse values of a type that an option does not take."""
-        for each in fields(self):
-            is_right, wanted = _KINDS[each.name]
-            value = getattr(self, each.name)
-            is_left_out = value is None and "None" in str(each.type)
-            if not is_left_out and not is_right(value):
-                # The message does not show the values of environment variables: one may be a secret.
-                shown = "…" if each.name == "environment" else repr(value)[:80]
-                raise OptionError(each.name, shown, f"is {_kind(value)} and must be {wanted}")
-
     def decide(self, scope: Construct) -> Decision:
         """Decide all that follows from the options; raises ValueError with the first refusal."""
         asked, network = image_asked(self.image), self.network
@@ -99,56 +85,6 @@ class EndpointOptions:
         decision = decide(asked, [endpoint], region=region_of(scope))
         refuse(decision)
         return decision
-
-
-def _with(*members: str) -> Callable[[object], bool]:
-    """Recognize objects of the CDK and of user-defined classes by their attributes."""
-    return lambda value: not isinstance(value, type) and all(hasattr(value, name) for name in members)
-
-
-def _of(*kinds: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, kinds)
-
-
-def _is_schedule(value: object) -> bool:
-    return isinstance(value, (OfficeHours, ByHand)) or hasattr(value, "turns")
-
-
-_KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "model": (_with("place_for"), "a HubModel, S3Model or MirroredModel, or the id of a model on the Hub as a text"),
-    "image": (_with("publish_for", "grant_pull"), 'an ExtendedDlc, StockDlc or EcrImage, as StockDlc(base="…")'),
-    "hosting": (
-        _of(RealTime, Async, Serverless, Components),
-        'a RealTime, Async, Serverless or Components, as RealTime(instance_type="ml.g5.xlarge")',
-    ),
-    "rollout": (_of(AllAtOnce, Canary, Linear, Rolling), "an AllAtOnce, Canary, Linear or Rolling"),
-    "environment": (_of(Mapping), "a mapping of texts to texts"),
-    "vllm": (_of(VllmServing), "a VllmServing"),
-    "role": (_with("role_arn"), 'an iam.IRole, as iam.Role.from_role_arn(self, "Role", "arn:…")'),
-    "role_path": (_of(str), "a text, as /speech/"),
-    "permissions_boundary": (
-        _with("managed_policy_arn"),
-        'an iam.IManagedPolicy, as iam.ManagedPolicy.from_managed_policy_arn(self, "Boundary", "arn:…")',
-    ),
-    "network": (_of(Network), "a Network, as Network(vpc=vpc)"),
-    "network_isolation": (_of(bool), "True or False"),
-    "encryption_key": (_with("key_arn"), 'a kms.IKey, as kms.Key.from_key_arn(self, "Key", "arn:…")'),
-    "data_capture": (_of(DataCapture), "a DataCapture"),
-    "metrics": (_of(Metrics), "a Metrics"),
-    "monitoring": (_of(Monitoring), "a Monitoring"),
-    "schedule": (_is_schedule, "an OfficeHours, a ByHand or a Switch"),
-    "verify": (_of(Proof, bool), "a Proof, True or False"),
-}
-"""What each option takes: the check of a value, and the text for the error message."""
-
-
-def _kind(value: object) -> str:
-    name = type(value).__name__
-    if isinstance(value, type):
-        return f"the class {value.__name__} itself, without '()',"
-    return {"str": "a text", "dict": "a mapping", "list": "a list", "NoneType": "None"}.get(
-        name, f"of the class {name}"
-    )
 
 
 Fleet = TypeVar("Fleet", bound=Instances)

@@ -16,6 +16,7 @@ from extended_dlc.endpoint.bearer import base_url
 from extended_dlc.endpoint.metrics import EndpointMetrics
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.names import ENDPOINT_LOGS
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ TOKEN_ACTION = "sagemaker:CallWithBearerToken"  # noqa: S105 - an action
 class InvokableEndpoint(Resource, EndpointMetrics):
     """A reference to an endpoint by its name, with what callers need. It is an `aws_sagemaker.IEndpoint`."""
 
+    @check_types
     def __init__(self, scope: Construct, construct_id: str, *, endpoint_name: str | None = None) -> None:
         """Refer to the endpoint of this name in the stack's account and region.
 
@@ -75,16 +77,19 @@ class InvokableEndpoint(Resource, EndpointMetrics):
     # existing endpoints
 
     @staticmethod
+    @check_types
     def from_endpoint_name(scope: Construct, construct_id: str, endpoint_name: str) -> InvokableEndpoint:
         """Import an existing endpoint of the stack's account and region by its name."""
         return InvokableEndpoint(scope, construct_id, endpoint_name=endpoint_name)
 
     @staticmethod
+    @check_types
     def from_endpoint_arn(scope: Construct, construct_id: str, endpoint_arn: str) -> InvokableEndpoint:
         """Import an existing endpoint, in the account and region of its ARN."""
         return _ImportedEndpoint(scope, construct_id, endpoint_arn=endpoint_arn)
 
     @staticmethod
+    @check_types
     def from_endpoint_attributes(
         scope: Construct,
         construct_id: str,

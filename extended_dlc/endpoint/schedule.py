@@ -31,12 +31,14 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
 from extended_dlc.constructs.helpers import synthesizer_of
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options.schedule import ByHand, OfficeHours
 
 
 class Switch(Construct):
     """The parameter, its condition, and the schedules that change it; several endpoints of a stack can share one."""
 
+    @check_types
     def __init__(self, scope: Construct, construct_id: str, *, schedule: OfficeHours | ByHand, what: str) -> None:
         """Make a switch that is on.
 

@@ -24,6 +24,7 @@ from extended_dlc.images.decided import annotate, model_asked, notes_of_image, r
 from extended_dlc.images.places import PULL, Registry, check_region_of, is_within_reach
 from extended_dlc.images.published import PublishedImage
 from extended_dlc.models.model import ServedModel
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, require_known
 from extended_dlc.options.build import Build, LocalBuild
 from extended_dlc.options.hosting import RealTime, Serverless
@@ -49,6 +50,7 @@ class ExtendedDlc(Construct):
     _decided: ImageDecision | None = None
     _published: PublishedImage | None = None
 
+    @check_types
     def __init__(
         self,
         scope: Construct,
@@ -239,6 +241,7 @@ class StockDlc:
     It serves the models that its transformers release knows; SageMaker pulls it from AWS's own registry.
     """
 
+    @check_types
     def __init__(self, *, transformers: str | None = None, base: str | None = None, region: str | None = None) -> None:
         """Name the image.
 
@@ -283,6 +286,7 @@ class StockDlc:
 class EcrImage:
     """An image that is in an ECR repository already, published by another stack, another account or by hand."""
 
+    @check_types
     def __init__(
         self,
         repository: ecr.IRepository | NamedImage,
@@ -324,6 +328,7 @@ class EcrImage:
         )
 
     @staticmethod
+    @check_types
     def from_parameter(
         scope: Construct,
         construct_id: str,
@@ -355,6 +360,7 @@ class EcrImage:
         return EcrImage(NamedImage.of_parameter(scope, construct_id, parameter, repository), "", **facts)
 
     @staticmethod
+    @check_types
     def from_lookup(
         scope: Construct,
         construct_id: str,

@@ -20,6 +20,7 @@ from extended_dlc.images.decided import refuse, region_of
 from extended_dlc.images.image import ExtendedDlc
 from extended_dlc.images.places import PULL
 from extended_dlc.images.rebuild import build_again
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known
 from extended_dlc.options.build import CloudBuild
 from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
@@ -35,6 +36,7 @@ class ImageStack(Stack):
     Repositories, parameters and bucket stay when the stack is deleted, because endpoints of other stacks may need them.
     """
 
+    @check_types
     def __init__(
         self,
         scope: Construct,

@@ -21,7 +21,8 @@ from extended_dlc.facts.checks import check_commit, check_model_id, model_id
 from extended_dlc.facts.models import context_key, dataset_key, is_gated
 from extended_dlc.facts.named_models import known_licence, known_model_type
 from extended_dlc.models.copying import HubCopy, copy_to_s3, new_project
-from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_facts, require_secret
+from extended_dlc.models.model import PlacedModel, environment_of, prefix_for, require_facts
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import require, within
 from extended_dlc.options.code import InferenceCode
 
@@ -45,6 +46,7 @@ class MirroredModel(Construct):
     variables: Mapping[str, str] = VARIABLES["mirrored"]
     _kind: Literal["model", "dataset"] = "model"
 
+    @check_types
     def __init__(
         self,
         scope: Construct,
@@ -147,7 +149,6 @@ class MirroredModel(Construct):
 
     def _check_access(self, token: secretsmanager.ISecret | None) -> None:
         """Refuse a token that is no secret, and what was looked up and is gated where the copy has no token."""
-        require_secret(token)
         is_model = self._kind == "model"
         key = context_key(self.model_id) if is_model else dataset_key(self.model_id)
         gated = None if Token.is_unresolved(self.model_id) else is_gated(self.node.try_get_context(key))
@@ -188,6 +189,7 @@ class MirroredDataset(MirroredModel):
 
     _kind = "dataset"
 
+    @check_types
     def __init__(
         self,
         scope: Construct,

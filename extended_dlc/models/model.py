@@ -18,6 +18,7 @@ from extended_dlc.constructs.helpers import any_partition, require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.facts.checks import check_model_id, model_id
 from extended_dlc.facts.named_models import known_licence, known_model_type
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import is_token, naming_option, require, require_known, within
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.weights import check_key, files_of, model_type_of
@@ -77,6 +78,7 @@ class ServedModel(Protocol):
         ...
 
 
+@check_types
 @dataclass(frozen=True)
 class HubModel:
     """A model of the Hugging Face Hub; the container downloads it when it starts."""
@@ -119,7 +121,6 @@ class HubModel:
         """Refuse an invalid Hub id, and a token that is not a secret."""
         object.__setattr__(self, "id", model_id(self.id))
         require("id", self.id, check_model_id)
-        require_secret(self.token)
         require_facts(model_type=self.model_type, parameters=self.parameters, licence=self.licence)
         within("parameters", self.parameters, 1, None, "leave it out where it is not known")
         if not is_token(self.id):
@@ -164,6 +165,7 @@ class S3Model:
     code: InferenceCode | None = None
     variables: Mapping[str, str] = VARIABLES["files"]
 
+    @check_types
     def __init__(
         self,
         bucket: s3.IBucket,
@@ -198,6 +200,7 @@ class S3Model:
         self._environment = environment_of(task, trust_remote_code)
 
     @staticmethod
+    @check_types
     def from_local(
         folder: str,
         *,
@@ -252,15 +255,6 @@ class _LocalModel(S3Model):
     def place_for(self, scope: Construct, role: iam.IGrantable) -> PlacedModel:
         """The archive in the CDK's asset bucket."""
         return PlacedModel(environment=self._environment, data=archive_for(role, upload_archive(scope, self._files)))
-
-
-def require_secret(token: object) -> None:
-    """Refuse a Hub token that is not in Secrets Manager; the message does not contain it."""
-    if isinstance(token, str):
-        raise ValueError(
-            "'token' is a text, and everyone who may describe the model could read it: store the token in Secrets "
-            'Manager and pass the secret, as Secret.from_secret_name_v2(self, "Token", "hub-token")'
-        )
 
 
 def require_facts(**facts: str | float | None) -> None:

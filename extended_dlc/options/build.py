@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known, require_length, within
 from extended_dlc.options.network import Network
 
@@ -25,6 +26,7 @@ own media types any more: BuildKit 0.31 (Docker Engine 29.6) gives OCI's by defa
 older BuildKit knows the second key too; stores without it ignore it."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class LocalBuild:
     """Built by the container engine of the machine that runs `cdk deploy`.
@@ -69,6 +71,7 @@ COMPUTE_DISK_GB = {"small": 64, "medium": 128, "large": 128, "xlarge": 256, "2xl
 types")."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class AllowedFinding:
     """A vulnerability that is accepted in an image until a date."""
@@ -94,6 +97,7 @@ class AllowedFinding:
             raise OptionError("reason", rule="must say why it is allowed")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ScanGate:
     """ECR's scan of an image, which decides whether the image is published.
@@ -108,6 +112,7 @@ class ScanGate:
     """Findings that do not fail it, until their dates. Default: none."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class CloudBuild:
     """CodeBuild builds the image in the account of the stack: `cdk deploy` needs no container engine and no disk.

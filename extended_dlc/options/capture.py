@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, within, within_limit
 
 if TYPE_CHECKING:
     from aws_cdk import aws_s3 as s3
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class DataCapture:
     """Requests and answers that SageMaker writes to S3 while the endpoint serves."""

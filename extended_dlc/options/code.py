@@ -12,6 +12,7 @@ from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.compat import check_stock_server
 from extended_dlc.facts.specifiers import Requirement, read_requirement
 from extended_dlc.options._folders import packed_files, parsed
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, require_known
 
 LARGEST_BYTES = 5 * 1024 * 1024
@@ -22,6 +23,7 @@ _HOOKS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transf
 arguments without `context`, which may follow."""
 
 
+@check_types
 @dataclass(frozen=True)
 class InferenceCode:
     """Python code and requirements that the container loads beside the weights, from an archive of a few kilobytes.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._kinds import check_types
+from extended_dlc.options._values import within
 from extended_dlc.options.network import Network
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Functions:
     """How the Lambda functions run that a stack has for proofs, copies of images, builds and trainings.
@@ -28,7 +30,5 @@ class Functions:
     """Whether X-Ray traces each invocation, and each run of a training's state machine. Default: it does not."""
 
     def __post_init__(self) -> None:
-        """Refuse a network of another type, and a number that would stop the functions."""
-        if self.network is not None and not isinstance(self.network, Network):
-            raise OptionError("network", repr(self.network)[:80], "must be a Network, as Network(vpc=vpc)")
+        """Refuse a number that would stop the functions."""
         within("reserved_concurrency", self.reserved_concurrency, 1, None, "0 would stop the function")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.instances import Instance, find_instance
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import (
     OptionError,
     instance_names,
@@ -151,6 +152,7 @@ CopiesScaling = CopyScaling | CopyConcurrencyScaling
 """What the copies of a component may scale on."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Variant(Instances):
     """More instances behind a real-time endpoint, with their own model, image or instance type."""
@@ -184,6 +186,7 @@ class Variant(Instances):
         _check_scaling(self, self.scaling)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class RealTime(Instances):
     """Instances that run all the time and answer each request within 60 s."""
@@ -226,6 +229,7 @@ class RealTime(Instances):
             )
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Async(Instances):
     """Instances that take their requests from a queue: up to 1 GB from S3, up to an hour each, down to no instance."""
@@ -267,6 +271,7 @@ class Async(Instances):
             raise OptionError("answers_in_topics", "True", "needs a topic: name success_topic or error_topic")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Serverless:
     """Containers without GPU that SageMaker starts for requests and bills by the time of each: 4 MB and 60 s at most.
@@ -309,6 +314,7 @@ class Serverless:
             _check_between(self.scaling, "provisioned_concurrency", self.provisioned_concurrency)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Component:
     """A model of `Components`, and what each copy of it takes of an instance (an inference component)."""
@@ -367,6 +373,7 @@ class Component:
             _check_between(self.scaling, "copies", self.copies)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Components(Instances):
     """Instances that several models share; SageMaker adds and removes instances as the copies of these need them."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS, REQUEST_METRICS
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known, within
 from extended_dlc.options.hosting import Async, Components, Hosting, RealTime, Serverless
 
@@ -278,6 +279,7 @@ CONTAINER_ALARMS: Mapping[ContainerAlarmName, ContainerAlarm] = {
 """The alarms on the metrics of the in-image server's `GET /metrics`, by name."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """Metrics that SageMaker publishes in addition to those of every endpoint, and how often. CloudWatch bills them."""
@@ -308,6 +310,7 @@ class Metrics:
 _CONVERTED = "it is converted into the unit of the metric"
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """How an endpoint is watched. Each alarm and each counted metric has CloudWatch's price, the dashboard too."""

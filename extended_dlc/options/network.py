@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import within_limit
 
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """The VPC in which the containers run.

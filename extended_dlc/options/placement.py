@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, within_limit
 
 RoutingStrategy = Literal["least-outstanding-requests", "random"]
@@ -21,6 +22,7 @@ STRATEGIES: Mapping[str, str] = {"spread": "SPREAD", "binpack": "BINPACK"}
 """SageMaker's placement strategies, by the names of the option."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class PrefixAware:
     """Routing by the beginning of a request: those that share it go to the same instance, and there to the same copy.
@@ -44,6 +46,7 @@ class PrefixAware:
         within_limit("concurrency", self.concurrency, "routing.concurrency", "take what one instance serves at a time")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Placement:
     """How the copies of a component are placed on the instances that there are."""
@@ -64,6 +67,7 @@ class Placement:
         within_limit("zone_imbalance", self.zone_imbalance, "component.zone_imbalance", way_out)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Consolidation:
     """Copies are moved together onto fewer instances, and the instances that become free are removed."""

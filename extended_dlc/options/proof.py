@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, require_known, within
 
 _TEXT = "Hello"
@@ -38,6 +39,7 @@ _SAMPLES: Mapping[str, tuple[str, str]] = {
 }
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """The request that the endpoint must answer before its deployment succeeds.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_length, within, within_limit
 
 if TYPE_CHECKING:
@@ -77,11 +78,13 @@ class _BlueGreen(Rollout):
         return self.keep_old_seconds
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class AllAtOnce(_BlueGreen):
     """All requests go to the second fleet at once."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Canary(_BlueGreen):
     """A small part of the requests goes to the second fleet first; the rest follows after the baking time."""
@@ -97,6 +100,7 @@ class Canary(_BlueGreen):
         )
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Linear(_BlueGreen):
     """The requests go to the second fleet in equal steps."""
@@ -115,6 +119,7 @@ class Linear(_BlueGreen):
         )
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Rolling(Rollout):
     """Instances, or copies of `Components`, are replaced a batch at a time, so that no second fleet is paid."""

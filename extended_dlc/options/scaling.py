@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known, within
 
 COOLDOWN_SECONDS = 300
@@ -15,6 +16,7 @@ COOLDOWN_SECONDS = 300
 _EXPRESSION = re.compile(r"(cron|rate|at)\(.+\)")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ScheduledCapacity:
     """Limits of the capacity from a time on, until the next such action."""
@@ -100,11 +102,13 @@ class _RequestScaling(Scaling):
         _above_zero("safety_factor", self.safety_factor, "a part of the measured load, as 0.5", most=1)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class InvocationScaling(_RequestScaling):
     """Instances by the number of requests a minute that each gets; right where all requests cost about the same."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class CopyScaling(_RequestScaling):
     """Copies of a component by the number of requests a minute that each gets, down to none with `minimum=0`.
@@ -127,6 +131,7 @@ class _ConcurrentScaling(Scaling):
         _above_zero("concurrent_requests", self.concurrent_requests, "how many one can work on at a time")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class CopyConcurrencyScaling(_ConcurrentScaling):
     """Copies of a component by the number of requests that each works on at a time, as `ConcurrencyScaling`.
@@ -138,6 +143,7 @@ class CopyConcurrencyScaling(_ConcurrentScaling):
         return 0
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ConcurrencyScaling(_ConcurrentScaling):
     """Instances by the number of requests that each works on at a time, measured every 10 s: reacts within a minute.
@@ -146,6 +152,7 @@ class ConcurrencyScaling(_ConcurrentScaling):
     """
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class BacklogScaling(Scaling):
     """Instances of an asynchronous endpoint by the requests that wait for each, down to none.
@@ -168,6 +175,7 @@ class BacklogScaling(Scaling):
         return 0
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ProvisionedScaling(Scaling):
     """The provisioned concurrency of a serverless endpoint by the part of it that is in use."""

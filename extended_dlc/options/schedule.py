@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, check_timezone
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ByHand:
     """A switch that somebody turns: `cdk deploy --parameters NAME=false`, or UpdateStack with the previous template."""
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class OfficeHours:
     """A switch that EventBridge Scheduler turns on and off."""

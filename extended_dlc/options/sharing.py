@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from extended_dlc.facts.compat import Family, Server
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, check_timezone, is_token, require_length
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Readers:
     """Other accounts that may pull images."""
@@ -39,6 +41,7 @@ class Readers:
             raise OptionError("accounts", rule="and 'organisation' are both empty: leave the readers out")
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class Rebuilds:
     """When images are built again, with the base and the packages that are current at that time."""
@@ -63,6 +66,7 @@ class Rebuilds:
         check_timezone(self.timezone)
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class ImageVersion:
     """An image that is published: the options of `ExtendedDlc` that decide its content."""

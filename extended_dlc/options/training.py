@@ -13,6 +13,7 @@ from extended_dlc.facts._tables import did_you_mean
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.training_instances import find_training_instance
 from extended_dlc.options._folders import packed_files, parsed
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import (
     OptionError,
     check_timezone,
@@ -52,6 +53,7 @@ def as_argument(value: HyperParameter) -> str:
     return format(Decimal(repr(value)), "f") if isinstance(value, float) and value < 0 else str(value)
 
 
+@check_types
 @dataclass(frozen=True)
 class TrainingCode:
     """A folder with the script that trains, what it imports, and a `requirements.txt` where it needs more packages.
@@ -112,6 +114,7 @@ class TrainingCode:
         return dict(packed_files(self.folder))
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class TrainingInstances:
     """What a training runs on, and for how long."""
@@ -205,6 +208,7 @@ class TrainingInstances:
         return tuple(find_training_instance(name) for name in self.instance_types if not is_token(name))
 
 
+@check_types
 @dataclass(frozen=True)
 class S3Data:
     """Files in S3 that a container finds in a folder: a channel of a training."""
@@ -229,6 +233,7 @@ def check_prefix(prefix: str) -> None:
         )
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class TrainingSchedule:
     """A schedule that starts a training."""
@@ -292,6 +297,7 @@ def _is_part(part: str, low: int, high: int, names: str, other: str) -> bool:
     return all(low <= int(each) <= high for each in head.split("-") if each.isdigit())
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class EvaluationGate:
     """A job with the training's image that measures the trained model, and the bound that decides whether it is served.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, within
 
 
+@check_types
 @dataclass(frozen=True, kw_only=True)
 class VllmServing:
     """How vLLM serves a model; each option is a variable that the image's entry point turns into one of vLLM.

@@ -15,6 +15,7 @@ from extended_dlc.constructs.principals import container_role, require_own_role
 from extended_dlc.decisions.training import NAME_LENGTH
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, S3Model
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options.training import (
     EvaluationGate,
     HyperParameter,
@@ -61,6 +62,7 @@ class TrainingJob(Construct):
     `{"artifact": "s3://…/"}` trains nothing and serves that artefact: so an endpoint is rolled back.
     """
 
+    @check_types
     def __init__(
         self,
         scope: Construct,

@@ -16,6 +16,7 @@ from extended_dlc.constructs.buckets import private_bucket
 from extended_dlc.constructs.helpers import require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
+from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.hosting import Serverless
@@ -44,6 +45,7 @@ class TrainedModel(Construct):
     with its alarms and its proof. A `cdk deploy` keeps the parameter's value.
     """
 
+    @check_types
     def __init__(
         self,
         scope: Construct,

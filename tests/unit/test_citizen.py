@@ -275,14 +275,14 @@ def test_an_instance_type_is_a_name_a_type_of_ec2_or_a_token() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": 3}, r"'model' \(3\) is of the class int and must be a HubModel"),
+        ({"model": 3}, r"'model' \(3\) is a number and must be a HubModel"),
         ({"image": "a/b:c"}, r"'image' \('a/b:c'\) is a text and must be an ExtendedDlc, StockDlc or EcrImage"),
         ({"hosting": "ml.g5.xlarge"}, r"'hosting' \('ml\.g5\.xlarge'\) is a text and must be a RealTime"),
         ({"hosting": {}}, r"'hosting' \(\{\}\) is a mapping and must be a RealTime"),
         ({"role": "arn:x"}, r"'role' \('arn:x'\) is a text and must be an iam\.IRole, as iam\.Role\.from_role_arn"),
         ({"encryption_key": "arn:x"}, r"must be a kms\.IKey, as kms\.Key\.from_key_arn"),
         ({"network": "vpc-1"}, r"must be a Network, as Network\(vpc=vpc\)"),
-        ({"environment": [("HF_TOKEN", "hf_secret")]}, r"'environment' \(…\) is a list and must be a mapping"),
+        ({"environment": [("HF_TOKEN", "hf_secret")]}, r"'environment' is a list and must be a mapping"),
         ({"verify": "x"}, r"must be a Proof, True or False"),
         ({"verify": None}, r"'verify' \(None\) is None and must be a Proof, True or False"),
         ({"image": StockDlc}, r"'image' .* is the class StockDlc itself, without '\(\)', and must be an ExtendedDlc"),

@@ -48,8 +48,11 @@ def test_without_the_option_functions_are_as_aws_runs_them_and_the_nearest_scope
     assert "ec2:CreateNetworkInterface" not in text
     for make, message in (
         (lambda: Functions(reserved_concurrency=0), r"'reserved_concurrency' \(0\) must be 1 or more: 0 would stop"),
-        (lambda: Functions(network="vpc-1"), r"'network' \('vpc-1'\) must be a Network, as Network\(vpc=vpc\)"),  # type: ignore[arg-type]
-        (lambda: PlatformDefaults(functions=True), r"'functions' \(True\) must be a Functions, as Functions\("),  # type: ignore[arg-type]
+        (
+            lambda: Functions(network="vpc-1"),
+            r"'network' \('vpc-1'\) is a text and must be a Network, as N",
+        ),  # type: ignore[arg-type]
+        (lambda: PlatformDefaults(functions=True), r"'functions' \(True\) is True and must be a Functions"),  # type: ignore[arg-type]
     ):
         with pytest.raises(ValueError, match=message):
             make()

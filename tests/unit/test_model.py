@@ -77,7 +77,7 @@ def test_a_token_reaches_the_container_as_the_arn_of_a_secret_that_its_role_may_
 
 
 def test_a_token_as_text_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ValueError, match=r"'token' is a text.*store the token in Secrets Manager") as error:
+    with pytest.raises(ValueError, match=r"'token' is a text.*store the text in Secrets Manager") as error:
         HubModel("bloom", token="hf_abcdefghijklmnopqrstuvwxyz")  # type: ignore[arg-type]
     assert "hf_abc" not in str(error.value)
 

@@ -436,7 +436,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "own variable": ({"environment": {"HF_MODEL_ID": "x"}}, "'HF_MODEL_ID' is set by base_model: set it there"),
     "metric": ({"metrics": {"loss": "loss"}}, r"'metrics' \(loss\) has an expression with 0 groups"),
     "isolated": ({"network_isolation": True}, r"'network_isolation' \(True\) leaves .* MirroredModel"),
-    "role": ({"role_path": "/x/", "role": object()}, "'role_path' is for the new role"),
+    "role": (
+        {"role_path": "/x/", "role": iam.Role.from_role_arn(Stack(), "Given", "arn:aws:iam::111111111111:role/x")},
+        "'role_path' is for the new role",
+    ),
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aws_cdk import Stack
+from aws_cdk import aws_s3 as s3
 
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Found, Refusal
@@ -572,7 +574,7 @@ def test_schedules_that_it_refuses_are_refused_at_synth(wrong: str, says: str) -
         TrainingSchedule(expression=wrong)
 
 
-def test_a_gate_has_one_bound_and_a_channel_a_folder() -> None:
+def test_a_gate_has_one_bound_and_a_channel_a_folder(stack: Stack) -> None:
     for bounds in ({}, {"at_most": 1.0, "at_least": 0.0}):
         with pytest.raises(ValueError, match=r"'metric' \(loss\) needs one bound: at_most= where smaller is better"):
             EvaluationGate(metric="loss", **bounds)
@@ -580,7 +582,7 @@ def test_a_gate_has_one_bound_and_a_channel_a_folder() -> None:
         EvaluationGate(metric="loss", at_most=1, margin=-1)
     for prefix in ("", "train", "/train/", "s3://bucket/train/"):
         with pytest.raises(ValueError, match=r"'prefix' \(.*\) is not a prefix: give .* as 'data/train/'"):
-            S3Data(object(), prefix)  # type: ignore[arg-type]
+            S3Data(s3.Bucket.from_bucket_name(stack, prefix or "Empty", "data"), prefix)
 
 
 # -- the settings ------------------------------------------------------------------------------------------------------
