@@ -160,15 +160,18 @@ def vllm_can_be_imported(asked: str) -> Iterator[str]:
         )
 
 
-def start_up(before: dict[str, str]) -> Iterator[Path]:
-    """Yield the imported modules that this image adds; the base's modules have bytecode already."""
+def start_up(before: dict[str, str], own: Path = OWN) -> Iterator[Path]:
+    """Yield the imported modules that this image adds, those in `own` among them.
+
+    The base's modules have bytecode already.
+    """
     added: set[Path] = set()
     for name, has in install.installed().items():
         if before.get(name) != has:
             added.update(Path(str(file.locate())).resolve() for file in files(name) or () if file.suffix == ".py")
     for module in list(sys.modules.values()):
         source = Path(getattr(module, "__file__", None) or "")
-        if source.suffix == ".py" and (source.resolve() in added or OWN in source.parents):
+        if source.suffix == ".py" and (source.resolve() in added or own in source.parents):
             yield source
 
 

@@ -1,4 +1,4 @@
-"""The training image's last build step: tests the image. Must run on Python 3.10.
+"""The training image's last build step: tests the image, then compiles what its test has imported. Runs on Python 3.10.
 
     python prove_training.py 5.24.0 bloom,whisper
 
@@ -22,8 +22,12 @@ from typing import Any
 
 import install
 import prove
+from bytecode import compile_modules
 
 PACKAGES = ("accelerate", "datasets", "evaluate", "jiwer", "peft", "soundfile", "trl")
+
+OWN = install.HERE.parent / "training"
+"""The folder of the module that the toolkit calls."""
 
 MODELS = {"bert": "bert-classifier", "bloom": "bloom", "whisper": "whisper", "smollm3": "smollm3"}
 """Model type -> kind in `tiny_models.py`, for the types that can be tested without a download."""
@@ -139,6 +143,14 @@ def main(asked: str, model_types: str = "") -> None:
             *the_entry_point_is_still_there(),
             *tiny_models_learn(Path(folder)),
         ]
+        if not problems:
+            # the layer is installed without bytecode, and a container can often not write any: without this, each
+            # process of a training would compile the packages anew
+            compile_modules(prove.start_up(before, OWN))
+            checks = f"[*p.packages_can_be_imported(), *p.tiny_models_learn(p.Path({folder!r}))]"
+            again = f"import sys, prove_training as p; sys.exit(any({checks}))"
+            if not prove.runs("-c", again):
+                problems.append("the bytecode that was written does not work (see above): report it to the project")
     problems += prove.neighbours_can_be_imported(before)
     if problems:
         sys.exit("\nthe image does not keep its promises:\n  " + "\n  ".join(problems))

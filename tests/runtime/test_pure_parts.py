@@ -385,6 +385,23 @@ def test_bytecode_is_used_whatever_the_time_of_the_file(tmp_path, monkeypatch):
     assert importlib.import_module("timeless_module").value == 1
 
 
+def test_of_what_a_process_imported_the_layer_and_the_images_own_modules_are_compiled(tmp_path, monkeypatch):
+    import importlib
+
+    for folder in ("own", "others"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{folder}_module.py").write_text("")
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+        importlib.import_module(f"{folder}_module")
+    importlib.import_module("transformers")
+    base = prove.install.installed()
+    assert list(prove.start_up(base, tmp_path / "own")) == [tmp_path / "own" / "own_module.py"]
+    newer = {name: release for name, release in base.items() if name != "transformers"}
+    added = list(prove.start_up(newer, tmp_path / "own"))
+    assert {path.parent.name for path in added} >= {"own", "transformers"}
+    assert tmp_path / "others" / "others_module.py" not in added
+
+
 def test_the_dockerfile_builds_with_old_engines():
     """podman 4.3 knows no heredocs and no `COPY --link`; a syntax line needs a registry."""
     text = (Path(prove.__file__).parent / "Dockerfile").read_text()
