@@ -12,7 +12,7 @@ from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.script import check_hyperparameters
-from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
+from extended_dlc.decisions.training_fit import fit_training, implied_arguments, smallest_for_training
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.checks import check_environment
 from extended_dlc.facts.compat import check_model_type
@@ -37,6 +37,9 @@ MODEL_CHANNEL = "model"
 """Name of the input channel for weights in S3."""
 
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REPEATED_TWICE = re.compile(r"(?<!\\)\((?:\?:)?(?:\[(?:\\.|[^\]\\])+\]|\\.|[^\\()\[\]])[+*]\)[+*]")
+"""As `([0-9]+)*`: a group of nothing but one repetition, which is repeated itself."""
+
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
 VARIABLES = {
     "HF_MODEL_ID": "base_model",
@@ -141,6 +144,8 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
     )
     finder.check("metrics", None, lambda: check_limit("training.metrics", len(asked.metrics)))
     for name, pattern in asked.metrics.items():
+        if not name or len(name) > 255:
+            finder.refuse("metrics", name[:40] or "''", "must be a name of 1 to 255 characters: write it as 'loss'")
         finder.check("metrics", name, partial(_check_metric, pattern))
     finder.check("environment", None, lambda: check_environment(asked.environment, reserved=VARIABLES))
 
@@ -150,6 +155,11 @@ def _check_metric(pattern: str) -> None:
         return
     if len(pattern) > 500:
         raise ValueError("has an expression of more than SageMaker's 500 characters: shorten it")
+    if repeated := _REPEATED_TWICE.search(pattern):
+        raise ValueError(
+            f"has an expression that repeats a repetition ({repeated[0]}), which takes forever on a long line without "
+            "a match: repeat once"
+        )
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -278,9 +288,10 @@ def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
 
 def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) -> None:
     """Check that the model's weights, gradients and optimizer states fit."""
-    if asked.model is None:
+    if asked.model is None or asked.model.facts.parameters is None:
         return
-    facts, arguments = asked.model.facts, arguments_of(asked.hyperparameters)
+    facts = asked.model.facts
+    arguments = implied_arguments(asked.code, asked.code.entry_point) | arguments_of(asked.hyperparameters)
     is_adapter = asked.adapter is not None
     fit = fit_training(
         facts,

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from extended_dlc.decisions.script_source import arguments_of
 from extended_dlc.decisions.sizing import PREVIOUS_GENERATIONS, gib
 from extended_dlc.facts.instances import Instance
 from extended_dlc.facts.models import DTYPE_BYTES, ModelFacts
 from extended_dlc.facts.training_instances import all_training_instances
+from extended_dlc.options.training import TrainingCode
 
 STATE_NUMBERS = {
     "adamw": 2.0,
@@ -38,6 +40,15 @@ weights has 42 million, 0.5 %."""
 
 QUANTISED = {"load_in_4bit": 0.5, "load_in_8bit": 1.0}
 """Arguments that load the base quantised -> bytes of a weight."""
+
+FUSED = ("lomo", "layerwise")
+"""Parts of optimizers' names that use each gradient at once, and keep none."""
+
+OFFLOAD = "offload"
+"""What DeepSpeed, FSDP and their configurations call keeping states or weights in the CPU's memory."""
+
+LARGEST_READ_BYTES = 1024 * 1024
+"""Larger files of the code are data."""
 
 TRUE = ("true", "1", "yes", "y", "t", "on")
 
@@ -70,15 +81,23 @@ def fit_training(
     available, has = _available_memory(instance, arguments, instances, torchrun)
     if model.parameters is None or available is None:
         return TrainingFit(verdict="unknown")
-    least, sum_of_least = _needed(model.parameters, adapter=adapter, arguments=arguments, number=2.0)
-    usual, sum_of_usual = _needed(
-        model.parameters, adapter=adapter, arguments=arguments, number=_usual_number(model, arguments, adapter)
-    )
-    if least > available:
+    usual_number = _usual_number(model, arguments, adapter)
+    least, sum_of_least = _needed(model, adapter=adapter, arguments=arguments, number=2.0)
+    usual, sum_of_usual = _needed(model, adapter=adapter, arguments=arguments, number=usual_number)
+    if least > available and not _may_offload(arguments):
         return TrainingFit(verdict="too small", why=f"{sum_of_least}; {has}")
     if usual > available:
         return TrainingFit(verdict="tight", why=f"{sum_of_usual}; {has}")
     return TrainingFit(verdict="fits", why=f"{sum_of_usual}; {has}")
+
+
+def implied_arguments(code: TrainingCode, script: str) -> dict[str, str]:
+    """What the code does to its memory without an argument of the script: it quantises the base, or offloads."""
+    known = arguments_of(code, script)
+    names = set() if known is None else known.names
+    read = (file for file in code.files().values() if file.suffix in (".py", ".json", ".yaml", ".yml"))
+    text = "".join(file.read_text(errors="replace") for file in read if file.stat().st_size <= LARGEST_READ_BYTES)
+    return {name: "true" for name in (*QUANTISED, OFFLOAD) if name in text and name not in names}
 
 
 def smallest_for_training(
@@ -98,17 +117,21 @@ def smallest_for_training(
     return tuple(found.values())
 
 
-def _needed(parameters: int, *, adapter: bool, arguments: Mapping[str, str], number: float) -> tuple[float, str]:
+def _may_offload(arguments: Mapping[str, str]) -> bool:
+    """Whether the CPU's memory may hold a part of it."""
+    return OFFLOAD in arguments or "deepspeed" in arguments or OFFLOAD in arguments.get("fsdp", "")
+
+
+def _needed(model: ModelFacts, *, adapter: bool, arguments: Mapping[str, str], number: float) -> tuple[float, str]:
     """Bytes that a training needs at `number` bytes per weight, and the arithmetic in words."""
+    parameters = model.parameters or 0
     optimizer = arguments.get("optim", "adamw_torch")
-    kept = _states(arguments)
     trained = parameters * (LORA_SHARE if adapter else 1)
     frozen = parameters if adapter else 0
-    base = next((size for name, size in QUANTISED.items() if _is_set(arguments, name)), number)
+    base = _frozen_number(model, arguments, number)
     weights = frozen * base + trained * number
-    gradients = trained * number
-    # 8-bit optimizers keep one byte per number.
-    states = trained * kept * (1.0 if "8bit" in optimizer or "4bit" in optimizer else number)
+    gradients = 0 if any(each in optimizer for each in FUSED) else trained * number
+    states = trained * _states(optimizer) * _state_number(optimizer, number)
     what = (
         f"LoRA on {parameters:,} weights of {base:g} bytes, with {LORA_SHARE:.0%} of them trained,"
         if adapter
@@ -121,9 +144,21 @@ def _needed(parameters: int, *, adapter: bool, arguments: Mapping[str, str], num
     return weights + gradients + states, text
 
 
-def _states(arguments: Mapping[str, str]) -> float:
-    optimizer = arguments.get("optim", "adamw_torch").lower()
-    return next((kept for start, kept in STATE_NUMBERS.items() if optimizer.startswith(start)), 0.0)
+def _frozen_number(model: ModelFacts, arguments: Mapping[str, str], number: float) -> float:
+    """Bytes of a weight of a frozen base: quantised by the script or in its files, else as those that are trained."""
+    asked = next((size for name, size in QUANTISED.items() if _is_set(arguments, name)), number)
+    if model.weight_bytes is not None and model.parameters:
+        return min(asked, round(model.weight_bytes / model.parameters, 2))
+    return asked
+
+
+def _state_number(optimizer: str, number: float) -> float:
+    """Bytes of each number that an optimizer keeps."""
+    return 0.5 if "4bit" in optimizer else 1.0 if "8bit" in optimizer else number
+
+
+def _states(optimizer: str) -> float:
+    return next((kept for start, kept in STATE_NUMBERS.items() if optimizer.lower().startswith(start)), 0.0)
 
 
 def _usual_number(model: ModelFacts, arguments: Mapping[str, str], adapter: bool) -> float:

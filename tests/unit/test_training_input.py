@@ -496,6 +496,67 @@ def test_the_optimizer_and_the_way_of_sharing_count() -> None:
     )
 
 
+def test_ways_to_train_with_less_memory_are_not_refused() -> None:
+    small = find_training_instance("ml.g5.xlarge")
+    three, thirteen = ModelFacts(parameters=3_000_000_000), ModelFacts(parameters=13_000_000_000)
+    assert fit_training(three, small, adapter=False, arguments={}).verdict == "too small"
+    # each gradient is used at once, or the states are in the CPU's memory
+    for less in ({"optim": "lomo"}, {"optim": "galore_adamw_layerwise"}):
+        assert fit_training(three, small, adapter=False, arguments=less).verdict == "fits"
+    assert fit_training(three, small, adapter=False, arguments={"deepspeed": "zero3.json"}).verdict == "tight"
+    offloads = {"fsdp": "full_shard offload"}
+    assert fit_training(three, small, adapter=False, arguments=offloads, torchrun=True).verdict == "tight"
+    # the files of a base that is quantised already are as small as its weights
+    quantised = ModelFacts(parameters=13_000_000_000, weight_bytes=8_000_000_000)
+    assert fit_training(quantised, small, adapter=True, arguments={}).verdict == "fits"
+    assert fit_training(quantised, small, adapter=False, arguments={}).verdict == "too small"
+    assert fit_training(thirteen, small, adapter=True, arguments={"load_in_8bit": "true"}).verdict == "fits"
+    four_bits = fit_training(three, small, adapter=False, arguments={"optim": "adamw_torch_4bit"})
+    eight_bits = fit_training(three, small, adapter=False, arguments={"optim": "adamw_bnb_8bit"})
+    assert ("4bit 2.8 GiB, 25.1 GiB" in four_bits.why, "8bit 5.6 GiB, 27.9 GiB" in eight_bits.why) == (True, True)
+
+
+def test_a_script_that_quantises_or_offloads_without_an_argument_is_read(tmp_path: Path) -> None:
+    model = ModelAsked(facts=ModelFacts(model_id="me/thirteen", parameters=13_000_000_000), source="hub", revision="x")
+    (tmp_path / "plain").mkdir()
+    (refusal,) = refusals_of(asked(tmp_path / "plain", model=model, adapter="merged"))
+    assert "LoRA on 13,000,000,000 weights of 2 bytes" in refusal.rule
+    quantises = "from transformers import BitsAndBytesConfig\nconfig = BitsAndBytesConfig(load_in_4bit=True)"
+    assert refusals_of(asked(tmp_path, code=code_of(tmp_path, quantises), model=model, adapter="merged")) == []
+    by_argument = f"{textwrap.dedent(ARGPARSE)}\nparser.add_argument('--load_in_4bit', type=bool)\n"
+    code = code_of(tmp_path, by_argument)
+    (refusal,) = refusals_of(asked(tmp_path, code=code, model=model, adapter="merged"))
+    assert "weights of 2 bytes" in refusal.rule
+    given = {"load_in_4bit": True}
+    assert refusals_of(asked(tmp_path, code=code, model=model, adapter="merged", hyperparameters=given)) == []
+    (tmp_path / "zero.json").write_text('{"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}')
+    assert refusals_of(asked(tmp_path, code=code, model=model)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "says"),
+    [
+        ("loss", r"'loss': '?([0-9.]+)", None),
+        ("loss", r"loss: ([0-9]+(?:\.[0-9]+)?)", None),
+        ("loss", r"loss: ([-+]?\d+(?:\.\d+)*)\(+\)+", None),
+        ("loss", r"loss: [0-9.]+", "has an expression with 0 groups: put the number"),
+        ("loss", r"(loss): ([0-9.]+)", "has an expression with 2 groups"),
+        ("loss", r"loss: ([0-9.", "has no regular expression"),
+        ("loss", r"loss: ([0-9.]+)+$", r"repeats a repetition (([0-9.]+)+)"),
+        ("loss", r"(?:\s+)*loss: ([0-9.]+)", "repeats a repetition"),
+        ("loss", r"(?:a*)*loss: ([0-9.]+)", "repeats a repetition"),
+        ("loss", "", "has an expression with 0 groups"),
+        ("loss", f"({'x' * 500})", "more than SageMaker's 500 characters"),
+        ("", "loss: (.*)", "must be a name of 1 to 255 characters"),
+    ],
+)
+def test_expressions_of_metrics_have_one_group_and_end(
+    tmp_path: Path, name: str, pattern: str, says: str | None
+) -> None:
+    refusals = refusals_of(asked(tmp_path, metrics={name: pattern}))
+    assert [says in each.rule for each in refusals] == ([] if says is None else [True])
+
+
 def test_what_nobody_knows_is_not_refused_and_the_smallest_that_fit_are_proposed() -> None:
     instance = find_training_instance("ml.m5.large")
     assert fit_training(ModelFacts(), instance, adapter=False, arguments={}).verdict == "unknown"
@@ -509,8 +570,8 @@ def refusals_of(training: TrainingAsked) -> list[Refusal]:
 
 
 def asked(tmp_path: Path, **options: Any) -> TrainingAsked:
-    given = {"name": "tune", "code": code_of(tmp_path, ARGPARSE), "instances": TrainingInstances(), **options}
-    return TrainingAsked(**given)
+    code = options.pop("code", None) or code_of(tmp_path, ARGPARSE)
+    return TrainingAsked(name="tune", code=code, instances=TrainingInstances(), **options)
 
 
 def test_the_refusal_of_a_large_model_names_what_would_do(tmp_path: Path) -> None:
