@@ -44,7 +44,7 @@ def list_images(repository: str | None, accelerator: str | None, region: str | N
     _print_images(dlc_images(repository, accelerator=accelerator, region=region), region, as_json)
 
 
-@catalog.command()
+@catalog.command(short_help="Find images whose name has every word of TEXT.")
 @click.argument("text", nargs=-1, required=True)
 @_JSON
 def search(text: tuple[str, ...], as_json: bool) -> None:
@@ -57,7 +57,7 @@ def search(text: tuple[str, ...], as_json: bool) -> None:
         raise SystemExit(FAILED)
 
 
-@catalog.command()
+@catalog.command(short_help="Show an image in a region, and what is inside.")
 @click.argument("image", metavar="REPOSITORY:TAG")
 @click.option("--region", help="Where it is pulled. Default: the region of the settings, or that of AWS's tools.")
 @_JSON
@@ -93,7 +93,7 @@ def show(image: str, region: str | None, as_json: bool) -> None:
     Screen().facts(facts, width=13)
 
 
-@catalog.command()
+@catalog.command(short_help="Generate the tables again from their sources.")
 @click.option(
     "--dlc", metavar="ADDRESS", help="Where git clones aws/deep-learning-containers from. Default: its place on GitHub."
 )

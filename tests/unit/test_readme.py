@@ -20,7 +20,6 @@ README = (ROOT / "README.md").read_text()
 
 RUN_ELSEWHERE = {
     "make setup": ".ci/run",
-    "make test": ".ci/run",
     "make rehearse": ".ci/run",
     "make rehearse SCENARIO=tutorial": ".ci/run",
     "source .venv/bin/activate": "Makefile",

@@ -167,6 +167,17 @@ def test_every_command_that_answers_something_has_json() -> None:
     assert without == {"schema", "sbom", "completion", "init", "lock", "prepare"}
 
 
+def test_every_list_of_commands_has_whole_sentences_on_one_line_each() -> None:
+    for names in ([], ["catalog"]):
+        done = CliRunner().invoke(main, [*names, "--help"], terminal_width=80)
+        lines = done.output.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert not [line for line in lines[1:] if line.endswith("...")]
+    text = CliRunner().invoke(main, ["--help"]).output
+    for names, _ in commands():
+        assert len(re.findall(rf"^  {names[0]} +\S.*\.$", text, re.MULTILINE)) == 1, names
+
+
 def test_the_exit_statuses_stand_in_one_table() -> None:
     assert (ROOT / "docs" / "exit-codes.md").read_text() == page(), "make docs writes it anew"
     assert [each.code for each in STATUSES] == [0, 1, 2, 3, 130]
