@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError, is_token, require_known, within
+from extended_dlc.options._schedules import check_schedule_or_time
+from extended_dlc.options._values import OptionError, check_timezone, is_token, require, require_known, within
 
 COOLDOWN_SECONDS = 300
 """The cooldown that Application Auto Scaling itself uses for a SageMaker variant."""
-
-
-_EXPRESSION = re.compile(r"(cron|rate|at)\(.+\)")
 
 
 @check_types
@@ -36,12 +33,8 @@ class ScheduledCapacity:
 
     def __post_init__(self) -> None:
         """Refuse what Application Auto Scaling would refuse."""
-        if not is_token(self.schedule) and not _EXPRESSION.fullmatch(self.schedule):
-            raise OptionError(
-                "schedule",
-                self.schedule,
-                "is not a schedule: write it as 'cron(0 8 ? * MON-FRI *)', 'rate(1 day)' or 'at(2027-01-01T00:00:00)'",
-            )
+        require("schedule", self.schedule, check_schedule_or_time)
+        check_timezone(self.timezone)
         if self.minimum is None and self.maximum is None:
             raise OptionError("schedule", self.schedule, "changes nothing: set minimum, maximum or both")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from extended_dlc.facts.compat import Family, Server
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError, check_timezone, is_token, require_length
+from extended_dlc.options._schedules import check_schedule_or_time
+from extended_dlc.options._values import OptionError, check_timezone, is_token, require, require_length
 
 if TYPE_CHECKING:
     from aws_cdk import aws_sns as sns
@@ -61,8 +62,7 @@ class Rebuilds:
 
     def __post_init__(self) -> None:
         """Refuse expressions and time zones that EventBridge Scheduler does not know."""
-        if not is_token(self.schedule) and not re.fullmatch(r"(rate|cron|at)\([^()]+\)", self.schedule):
-            raise OptionError("schedule", self.schedule, "must be an expression as rate(7 days) or cron(0 3 ? * SUN *)")
+        require("schedule", self.schedule, check_schedule_or_time)
         check_timezone(self.timezone)
 
 

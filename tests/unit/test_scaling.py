@@ -214,6 +214,12 @@ def test_application_auto_scaling_knows_each_predefined_metric_and_dimension(sta
         (lambda: BacklogScaling(maximum=1, scale_in_seconds=-1), r"'scale_in_seconds' \(-1\) must be 0 or more"),
         (lambda: BacklogScaling(maximum=1, scale_out_seconds=-1), r"'scale_out_seconds' \(-1\) must be 0 or more"),
         (lambda: ScheduledCapacity(schedule="8:00", minimum=1), r"'schedule' \(8:00\) is not a schedule: write it"),
+        (lambda: ScheduledCapacity(schedule="cron(0 8 * * 1)", minimum=1), "has 5 fields, and a schedule has 6"),
+        (lambda: ScheduledCapacity(schedule="at(tomorrow)", minimum=1), r"or for one time as 'at\(2027-01-01T"),
+        (
+            lambda: ScheduledCapacity(schedule="rate(1 day)", minimum=1, timezone="CET+1"),
+            r"'timezone' \(CET\+1\) is not in the time zone database",
+        ),
         (lambda: ScheduledCapacity(schedule="rate(1 day)"), "changes nothing: set minimum, maximum or both"),
         (
             lambda: InvocationScaling(

@@ -17,13 +17,13 @@ from extended_dlc.decisions.training import TrainingAsked, decide_training
 from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
 from extended_dlc.facts.models import ModelFacts, know_model
 from extended_dlc.facts.training_instances import all_training_instances, find_training_instance
+from extended_dlc.options._schedules import check_schedule
 from extended_dlc.options.training import (
     EvaluationGate,
     S3Data,
     TrainingCode,
     TrainingInstances,
     TrainingSchedule,
-    check_schedule,
 )
 from extended_dlc.training.local import LocalTraining
 from tests.support.settings import decided
