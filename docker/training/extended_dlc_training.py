@@ -80,6 +80,7 @@ def run() -> None:
     _train()
     folder = Path(os.environ.get("SM_MODEL_DIR", "/opt/ml/model"))
     if (folder / ADAPTER).is_file():
+        refuse_lost_adapter(_json(folder / ADAPTER), _adapter_of_base())
         name_revision(folder)
     if os.environ.get("EXTENDED_DLC_MERGE_ADAPTER") == "true" and (is_first_host() or (folder / ADAPTER).is_file()):
         merge_adapter(folder)
@@ -163,6 +164,41 @@ def name_revision(folder: Path) -> None:
     is_base = configuration.get("base_model_name_or_path") == os.environ.get("HF_MODEL_ID")
     if revision and is_base and not configuration.get("revision"):
         (folder / ADAPTER).write_text(json.dumps({**configuration, "revision": revision}, indent=2))
+
+
+def refuse_lost_adapter(saved: dict[str, Any], first: dict[str, Any]) -> None:
+    """Raise `UserError` if a base that is an adapter itself would be lost.
+
+    A script may merge that adapter and train another: peft then names the first one's base as the other's, and nothing
+    has the merged weights. A script that trains the first one further saves it with the same ranks and modules.
+
+    :param saved: The configuration of the saved adapter.
+    :param first: The configuration of the adapter that is the job's base; empty for another base.
+    """
+
+    def kind(configuration: dict[str, Any]) -> list[Any]:
+        modules = configuration.get("target_modules")
+        modules = sorted(modules) if isinstance(modules, list) else modules
+        return [configuration.get("peft_type"), configuration.get("r"), modules]
+
+    base = saved.get("base_model_name_or_path")
+    if first and base == first.get("base_model_name_or_path") and kind(saved) != kind(first):
+        raise UserError(
+            f"the base model is an adapter of {base}, and the script saved another adapter of {base}, to which the "
+            "first would be lost: train the first one further (AutoPeftModelForCausalLM.from_pretrained(…, is_trainable="
+            "True)), or save the whole model (model.merge_and_unload().save_pretrained) and leave adapter= out"
+        )
+
+
+def _adapter_of_base() -> dict[str, Any]:
+    """The configuration of the job's base model where it is an adapter: in its channel, or from the Hub's cache."""
+    model = os.environ.get("HF_MODEL_ID")
+    if model is None:
+        return _json(_config().parent / "data" / "model" / ADAPTER)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, ADAPTER, revision=os.environ.get("HF_MODEL_REVISION"))
+    return _json(Path(cached)) if isinstance(cached, str) else {}
 
 
 def merge_adapter(folder: Path) -> None:

@@ -274,6 +274,57 @@ def test_an_adapter_that_was_asked_for_and_is_not_there_fails_the_job_and_a_meas
     assert list(tmp_path.iterdir()) == []
 
 
+BASE_WITH_ADAPTER = """
+import json, os
+from pathlib import Path
+def main():
+    Path(os.environ["SM_MODEL_DIR"], "adapter_config.json").write_text(os.environ["SAVED"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("saved", "lost"),
+    [
+        ({"r": 8}, False),  # the first one, trained further
+        ({"r": 16}, True),
+        ({"target_modules": ["q", "v", "o"]}, True),
+        ({"r": 16, "base_model_name_or_path": "/tmp/merged"}, False),
+    ],
+)
+@pytest.mark.parametrize("where", ["channel", "Hub"])
+def test_an_adapter_on_a_merged_adapter_is_not_saved_alone(
+    tmp_path: Path, saved: dict[str, object], lost: bool, where: str
+) -> None:
+    first = {"peft_type": "LORA", "r": 8, "target_modules": ["q", "v"], "base_model_name_or_path": "me/base"}
+    (tmp_path / "base_module.py").write_text(BASE_WITH_ADAPTER)
+    (tmp_path / "sagemaker_training").mkdir()
+    (tmp_path / "sagemaker_training" / "errors.py").write_text("class ClientError(Exception): pass")
+    commit = "0" * 40
+    snapshot = tmp_path / "hub" / "models--me--adapter" / "snapshots" / commit
+    folder = snapshot if where == "Hub" else tmp_path / "input" / "data" / "model"
+    for each in (folder, tmp_path / "input" / "config", tmp_path / "model"):
+        each.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps(first))
+    base = {"HF_MODEL_ID": "me/adapter", "HF_MODEL_REVISION": commit, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import extended_dlc_training; extended_dlc_training.main()"],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "SM_"))},
+            **(base if where == "Hub" else {}),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(IMAGE)]),
+            "EXTENDED_DLC_BASE_TRAINING_MODULE": "base_module:main",
+            "SM_INPUT_CONFIG_DIR": str(tmp_path / "input" / "config"),
+            "SM_MODEL_DIR": str(tmp_path / "model"),
+            "SAVED": json.dumps({**first, "target_modules": ["v", "q"], **saved}),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) == lost, done.stderr
+    assert ("saved another adapter of me/base, to which the first would be lost: train the" in done.stderr) == lost
+
+
 def test_of_several_hosts_the_first_alone_is_asked_for_the_adapter(run: Run, tmp_path: Path) -> None:
     program = "import extended_dlc_training as layer; print(layer.is_first_host())"
     answers = []
