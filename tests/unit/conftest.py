@@ -15,16 +15,17 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 import boto3  # noqa: E402
-from aws_cdk import App, Environment, Stack  # noqa: E402
+from aws_cdk import Stack  # noqa: E402
 from moto.server import ThreadedMotoServer  # noqa: E402
 
 from tests.support.doctor import Programs, use  # noqa: E402
+from tests.support.stacks import new_stack  # noqa: E402
 
 
 @pytest.fixture
 def stack() -> Stack:
     """An empty stack in us-east-1."""
-    return Stack(App(), "Test", env=Environment(region="us-east-1"))
+    return new_stack()
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ from extended_dlc.facts.members import RESOURCES, listed, members
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.programs.functions import copy_once
 from tests.support.cfn_lint import double_dependencies
+from tests.support.stacks import ACCOUNT, ENV, new_stack
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "citizen.py"
 GPU_BASE = "registry.example.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-gpu-py312-cu124-ubuntu22.04-v1.2"
@@ -161,7 +162,7 @@ def test_no_dependency_is_there_twice_but_what_the_cdks_own_constructs_of_the_us
 
 
 def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
-    stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(account="111111111111", region="us-east-1"))
+    stack = new_stack(account=ACCOUNT)
     arn = "arn:aws:sagemaker:eu-west-1:222222222222:endpoint/Bloom"
     imported = InvokableEndpoint.from_endpoint_arn(stack, "Imported", arn)
     assert (imported.env.account, imported.env.region) == ("222222222222", "eu-west-1")
@@ -229,7 +230,7 @@ def test_each_metric_has_its_namespace_its_dimensions_and_takes_metric_options()
 
 
 def test_an_instance_type_is_a_name_a_type_of_ec2_or_a_token() -> None:
-    stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(region="us-east-1"))
+    stack = new_stack()
     token = cdk.CfnParameter(stack, "Type").value_as_string
     mixed = RealTime(instance_type=[ec2.InstanceType("c5.xlarge"), "ml.m5.xlarge"])
     assert mixed.instance_types == ("ml.c5.xlarge", "ml.m5.xlarge")
@@ -322,7 +323,7 @@ def test_a_stack_for_any_region_and_account_works_by_default() -> None:
 
 
 def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
-    stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(account="111111111111", region="eu-west-1"))
+    stack = new_stack(account=ACCOUNT, region="eu-west-1")
     repository = ecr.Repository.from_repository_arn(stack, "R", "arn:aws:ecr:us-east-1:111111111111:repository/x")
     base = (
         "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference:2.6.0-transformers5.5.3-cpu-py312"
@@ -340,7 +341,7 @@ def test_an_image_that_sagemaker_cannot_pull_is_refused() -> None:
 
 
 def test_what_sagemaker_does_not_take_from_another_account_or_region_is_refused() -> None:
-    stack = cdk.Stack(cdk.App(), "Test", env=cdk.Environment(account="111111111111", region="eu-west-1"))
+    stack = new_stack(account=ACCOUNT, region="eu-west-1")
     foreign = iam.Role.from_role_arn(stack, "Foreign", "arn:aws:iam::222222222222:role/speech")
     with pytest.raises(ValueError, match=r"'role' \(in 222222222222\) is in another account than its user, 1{12}"):
         HuggingFaceEndpoint(stack, "OfRole", model="gpt2", image=StockDlc(), role=foreign)
@@ -350,9 +351,9 @@ def test_what_sagemaker_does_not_take_from_another_account_or_region_is_refused(
 
 
 def test_what_lies_in_another_region_is_no_channel_and_no_model_there() -> None:
-    app, account = cdk.App(), "111111111111"
-    here = cdk.Stack(app, "Here", env=cdk.Environment(account=account, region="eu-west-1"))
-    far = cdk.Stack(app, "Far", env=cdk.Environment(account=account, region="us-east-1"))
+    app, account = cdk.App(), ACCOUNT
+    here = new_stack(app, "Here", account=account, region="eu-west-1")
+    far = new_stack(app, "Far", account=account)
     whisper = HubModel("openai/whisper-base", revision="b" * 40)
     beyond = r"\(in us-east-1\) is in another region than its user, eu-west-1"
     mirrored = MirroredModel(far, "Mirrored", model="openai/whisper-base", revision="b" * 40)
@@ -374,7 +375,7 @@ def test_what_lies_in_another_region_is_no_channel_and_no_model_there() -> None:
 
 
 def test_an_image_of_another_stage_is_published_in_the_endpoints_stack() -> None:
-    app, env = cdk.App(), cdk.Environment(account="111111111111", region="us-east-1")
+    app, env = cdk.App(), ENV
     shared = cdk.Stack(cdk.Stage(app, "Shared", env=env), "Images")
     image = ExtendedDlc(shared, "Image", transformers="5.24.0", accelerator="cpu")
     serving = cdk.Stack(cdk.Stage(app, "Production", env=env), "Serving")

@@ -21,11 +21,11 @@ from extended_dlc.facts.gpus import check_gpu, gpu_of, host_images, pick_host_im
 from extended_dlc.facts.instances import all_instances, find_instance
 from extended_dlc.facts.models import ModelFacts
 from tests.support.settings import plan_of
+from tests.support.stacks import ENV
 
 TORCH_2_6 = {"cuda": "cu124", "torch": "2.6.0"}
 VLLM_13: dict[str, Any] = {"cuda": "cu130", "torch": None}
 AL2, AL2023 = "al2-ami-sagemaker-inference-gpu-3-1", "al2023-ami-sagemaker-inference-gpu-4-1"
-ENVIRONMENT = cdk.Environment(account="111111111111", region="us-east-1")
 
 
 # the tables
@@ -185,7 +185,7 @@ def test_the_day_that_the_al2_line_is_withdrawn_its_next_row_is_taken(monkeypatc
 
 @pytest.fixture
 def stack() -> cdk.Stack:
-    return cdk.Stack(cdk.App(), "Stack", env=ENVIRONMENT)
+    return cdk.Stack(cdk.App(), "Stack", env=ENV)
 
 
 def serve(stack: cdk.Stack, image: Any, instance_type: str | list[str], model: str = "bigscience/bloom-560m") -> None:
@@ -218,7 +218,7 @@ def test_a_synth_refuses_vllm_on_gpus_that_cuda_13_dropped(stack: cdk.Stack) -> 
 def test_a_synth_refuses_them_of_a_stock_image_and_of_one_of_your_own(stack: cdk.Stack) -> None:
     with pytest.raises(ValueError, match=r"is built for 5\.0 to 9\.0"):
         serve(stack, StockDlc(), "ml.g7e.2xlarge")
-    other = cdk.Stack(cdk.App(), "Own", env=ENVIRONMENT)
+    other = cdk.Stack(cdk.App(), "Own", env=ENV)
     repository = ecr.Repository.from_repository_name(other, "Repository", "mine")
     with pytest.raises(ValueError, match=r"its CUDA 13\.0 begins at 7\.5"):
         serve(other, EcrImage(repository, "1", cuda="cu130"), "ml.p3.2xlarge")
@@ -228,7 +228,7 @@ def test_an_image_of_your_own_without_its_cuda_is_annotated_on_gpus_alone(stack:
     image = EcrImage(ecr.Repository.from_repository_name(stack, "Repository", "mine"), "1")
     serve(stack, image, "ml.g5.xlarge")
     Annotations.from_stack(stack).has_warning("*", Match.string_like_regexp("nothing says which CUDA the image has"))
-    other = cdk.Stack(cdk.App(), "Other", env=ENVIRONMENT)
+    other = cdk.Stack(cdk.App(), "Other", env=ENV)
     serve(other, EcrImage(ecr.Repository.from_repository_name(other, "Repository", "mine"), "1"), "ml.m5.xlarge")
     Annotations.from_stack(other).has_no_warning("*", Match.string_like_regexp("which CUDA"))
 

@@ -48,11 +48,11 @@ from extended_dlc.facts.nag import findings, listed
 from extended_dlc.platform.__main__ import define
 from extended_dlc.platform.settings import read_images
 from tests.support.cfn_lint import double_dependencies
+from tests.support.stacks import ENV
 
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
-ENV = cdk.Environment(account="111111111111", region="us-east-1")
 PACKS = (
     cdk_nag.AwsSolutionsChecks,
     cdk_nag.NIST80053R5Checks,

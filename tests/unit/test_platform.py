@@ -43,6 +43,7 @@ from extended_dlc import (
     TrainingJob,
     Variant,
 )
+from tests.support.stacks import new_stack
 
 BOUNDARY = "arn:aws:iam::123456789012:policy/ml-boundary"
 
@@ -50,7 +51,7 @@ BOUNDARY = "arn:aws:iam::123456789012:policy/ml-boundary"
 def endpoint_under(rules: PlatformDefaults, **options: Any) -> Template:
     app = App()
     rules.apply(app)
-    stack = Stack(app, "Team", env=Environment(region="us-east-1"))
+    stack = new_stack(app, "Team")
     given = {"model": HubModel("bloom"), "image": StockDlc(transformers="4.51.3"), "verify": False, **options}
     if given["model"] == "s3":
         given["model"] = S3Model(s3.Bucket.from_bucket_name(stack, "Models", "models"), "bloom/")
@@ -64,7 +65,7 @@ def endpoint_under(rules: PlatformDefaults, **options: Any) -> Template:
 
 def test_endpoints_get_the_platforms_vpc_key_monitoring_and_proof_and_roles_its_boundary_path_and_names() -> None:
     app = App()
-    shared = Stack(app, "Shared", env=Environment(account="123456789012", region="us-east-1"))
+    shared = new_stack(app, "Shared", account="123456789012")
     vpc = ec2.Vpc.from_vpc_attributes(
         shared, "Vpc", vpc_id="vpc-1", availability_zones=["a", "b"], private_subnet_ids=["subnet-1", "subnet-2"]
     )
@@ -79,7 +80,7 @@ def test_endpoints_get_the_platforms_vpc_key_monitoring_and_proof_and_roles_its_
         log_retention_days=90,
         tags={"cost-centre": "42"},
     ).apply(app)
-    stack = Stack(app, "Team", env=Environment(account="123456789012", region="us-east-1"))
+    stack = new_stack(app, "Team", account="123456789012")
     local = ExtendedDlc(stack, "Local", transformers="5.23.0", accelerator="cpu")
     ExtendedDlc(stack, "Cloud", transformers="5.23.0", accelerator="cpu", build=CloudBuild())
     weights = MirroredModel(stack, "Weights", model="bloom", revision="a" * 40)
@@ -219,11 +220,11 @@ def test_what_a_platform_allows_passes_and_the_nearest_rules_win() -> None:
     hosting = RealTime(instance_type="ml.g5.xlarge")
     image = StockDlc(transformers="4.51.3")
     HuggingFaceEndpoint(Stack(stage, "Team"), "E", model=HubModel("bloom"), image=image, hosting=hosting)
-    team = Stack(app, "Own", env=Environment(region="us-east-1"))
+    team = new_stack(app, "Own")
     PlatformDefaults(own_images=False).apply(team)
     with pytest.raises(ValueError, match=r"'image' \(ExtendedDlc\) is built by yourself: take an image"):
         ExtendedDlc(team, "Image", transformers="5.23.0", family="training")
-    other = Stack(app, "Other", env=Environment(region="us-east-1"))
+    other = new_stack(app, "Other")
     PlatformDefaults(network=Network(vpc=ec2.Vpc(other, "Vpc"))).apply(other)
     with pytest.raises(ValueError, match=r"'hosting' \(Serverless\) can be in no VPC"):
         HuggingFaceEndpoint(other, "E", model=HubModel("bloom"), image=image, hosting=Serverless())
@@ -246,7 +247,7 @@ def test_rules_that_could_not_be_enforced_are_refused(options: dict[str, Any], m
 def test_rules_of_a_scope_below_come_on_top_and_rules_after_an_endpoint_are_refused() -> None:
     app = App()
     PlatformDefaults(message=ASK, instance_types=["ml.m5.*"], monitoring=Monitoring()).apply(app)
-    stack = Stack(app, "Team", env=Environment(region="us-east-1"))
+    stack = new_stack(app, "Team")
     PlatformDefaults().apply(stack)
     PlatformDefaults(instance_types=["ml.*"]).apply(app)
     image = StockDlc(transformers="4.51.3")
@@ -262,7 +263,7 @@ def test_a_training_its_gate_and_its_base_model_keep_to_the_rules(tmp_path: Path
     app = App()
     rules: dict[str, Any] = {"instance_types": ["ml.g5.*"], "licences": ["apache-2.0"], "greatest_hourly_price": 3}
     PlatformDefaults(message=ASK, prices={"ml.g5.xlarge": 1.4, "ml.g5.2xlarge": 1.5}, **rules).apply(app)
-    stack = Stack(app, "Team", env=Environment(region="us-east-1"))
+    stack = new_stack(app, "Team")
     for script in ("train.py", "evaluate.py"):
         (tmp_path / script).write_text("")
     whisper = HubModel("openai/whisper-tiny")
@@ -292,7 +293,7 @@ def test_a_training_its_gate_and_its_base_model_keep_to_the_rules(tmp_path: Path
 
 def test_what_tokens_escape_hatches_and_other_constructs_made_is_refused_in_the_finished_templates() -> None:
     app = App()
-    names = Stack(app, "Names", env=Environment(account="123456789012", region="us-east-1"))
+    names = new_stack(app, "Names", account="123456789012")
     PlatformDefaults(
         message=ASK,
         instance_types=["ml.m5.*"],
@@ -302,7 +303,7 @@ def test_what_tokens_escape_hatches_and_other_constructs_made_is_refused_in_the_
         prices={"ml.m5.xlarge": 0.25, "ml.m5.2xlarge": 0.5},
         permissions_boundary=iam.ManagedPolicy.from_managed_policy_arn(names, "Boundary", BOUNDARY),
     ).apply(app)
-    stack = Stack(app, "Team", env=Environment(account="123456789012", region="us-east-1"))
+    stack = new_stack(app, "Team", account="123456789012")
     image = EcrImage(ecr.Repository.from_repository_name(stack, "Images", "images"), "1", accelerator="cpu")
 
     def endpoint(name: str, scope: Stack = stack, **options: Any) -> HuggingFaceEndpoint:
@@ -373,7 +374,7 @@ def test_what_tokens_escape_hatches_and_other_constructs_made_is_refused_in_the_
 def test_only_the_platforms_images_are_used_however_they_are_named() -> None:
     app = App()
     PlatformDefaults(message=ASK, images=["/images/*", "111111111111.dkr.ecr.*"]).apply(app)
-    stack = Stack(app, "Team", env=Environment(account="222222222222", region="us-east-1"))
+    stack = new_stack(app, "Team", account="222222222222")
     arn = "arn:aws:ssm:us-east-1:{}:parameter/images/text/inference/5.24.0/cpu"
     looked_up = EcrImage.from_lookup(stack, "LookedUp", "/images/text/inference/5.24.0/cpu")
     theirs = ecr.Repository.from_repository_arn(stack, "Theirs", "arn:aws:ecr:us-east-1:111111111111:repository/a")

@@ -69,9 +69,9 @@ from extended_dlc import (
 )
 from extended_dlc.app.described import described
 from extended_dlc.options._values import OptionError, holds_token
+from tests.support.stacks import ACCOUNT, ENV, new_stack
 
 COMMIT = "a" * 40
-ENV = cdk.Environment(account="111111111111", region="us-east-1")
 PARAMETER = "Later"
 
 
@@ -281,7 +281,7 @@ def test_a_token_reaches_the_template_or_is_refused_by_the_options_name(
     for name in ("train.py", "evaluate.py"):
         (tmp_path / name).write_text("")
     app = cdk.App(context={"code": str(tmp_path)})
-    scope: Stack = cdk.Stack(app, "Test", env=ENV)
+    scope: Stack = new_stack(app, account=ACCOUNT)
     given = value(scope, token)
     if refusal := refused(lambda: USES[kind](scope, {option: given})):
         assert re.match(rf"'(\w+\.)*{option}['.]", refusal)

@@ -9,7 +9,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
-from aws_cdk import App, Environment, Stack
+from aws_cdk import App, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -41,6 +41,7 @@ from extended_dlc import (
     TrainingJob,
     TrainingSchedule,
 )
+from tests.support.stacks import new_stack
 
 Json = dict[str, Any]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -143,7 +144,7 @@ def test_a_job_is_told_code_arguments_and_folders_in_sagemakers_words(stack: Sta
 
 def test_the_code_is_packed_as_the_toolkit_unpacks_it(code: TrainingCode) -> None:
     app = App()
-    stack = Stack(app, "Test", env=Environment(region="us-east-1"))
+    stack = new_stack(app, "Test")
     job_in(stack, code)
     (archive,) = Path(app.synth().directory).glob("asset.*.tar.gz")
     with tarfile.open(archive) as packed:
@@ -395,7 +396,7 @@ def test_each_accepted_model_is_a_package_with_the_endpoints_image(stack: Stack,
 
 
 def test_an_adapter_is_merged_by_the_image_or_served_beside_its_base(code: TrainingCode) -> None:
-    merged, beside = (Stack(App(), "Test", env=Environment(region="us-east-1")) for _ in range(2))
+    merged, beside = (new_stack() for _ in range(2))
     job_in(merged, code, serves=served(merged), adapter="merged")
     environment = states_of(merged)["Train1"]["Parameters"]["Environment"]
     assert environment["EXTENDED_DLC_MERGE_ADAPTER"] == "true"
@@ -407,7 +408,7 @@ def test_an_adapter_is_merged_by_the_image_or_served_beside_its_base(code: Train
 
 def test_the_training_may_be_in_a_stack_of_its_own(code: TrainingCode) -> None:
     app = App()
-    first, second = (Stack(app, name, env=Environment(region="us-east-1")) for name in ("First", "Second"))
+    first, second = (new_stack(app, name) for name in ("First", "Second"))
     weights = served(first)
     TrainingJob(second, "Train", code=code, image=training_image(second), base_model=BLOOM, serves=weights)
     app.synth()
@@ -454,7 +455,7 @@ def test_an_image_that_serves_trains_nothing(stack: Stack, code: TrainingCode) -
     with pytest.raises(ValueError, match=r"'image' \(StockDlc\) serves models: pass ExtendedDlc\(family='training'"):
         job_in(stack, code, image=StockDlc(transformers="4.51.3"))
     with pytest.raises(ValueError, match=r"serves models and does not train them: pass ExtendedDlc\(family='training'"):
-        job_in(Stack(App(), "Other", env=Environment(region="us-east-1")), code, image=extended(stack, "5.23.0"))
+        job_in(new_stack(name="Other"), code, image=extended(stack, "5.23.0"))
 
 
 def extended(stack: Stack, transformers: str, **options: Any) -> ExtendedDlc:
@@ -463,7 +464,7 @@ def extended(stack: Stack, transformers: str, **options: Any) -> ExtendedDlc:
 
 def test_a_trainer_newer_by_a_major_release_is_refused_and_one_by_a_minor_noted(code: TrainingCode) -> None:
     def with_release(serving: str) -> Stack:
-        stack = Stack(App(), "Test", env=Environment(region="us-east-1"))
+        stack = new_stack()
         weights = TrainedModel(stack, "Weights", first=BLOOM)
         image = ExtendedDlc(stack, "Image", transformers=serving, accelerator="cpu")
         HuggingFaceEndpoint(stack, "Bloom", model=weights, image=image)
@@ -517,7 +518,7 @@ def test_an_adapter_beside_another_base_is_refused(stack: Stack, code: TrainingC
     with pytest.raises(ValueError, match=r"'base_model' \(me/other\) is not the model that the endpoint serves"):
         job_in(stack, code, serves=weights, adapter="beside", base_model=HubModel("me/other", revision=COMMIT))
     with pytest.raises(ValueError, match=r"'adapter' \(merged\) does not go with the TrainedModel"):
-        job_in(Stack(App(), "Two", env=Environment(region="us-east-1")), code, serves=weights, adapter="merged")
+        job_in(new_stack(name="Two"), code, serves=weights, adapter="merged")
 
 
 def test_a_first_model_in_an_archive_or_in_s3_beside_an_adapter_is_refused(stack: Stack) -> None:
@@ -560,7 +561,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[App, Path]:
     for name in ("train.py", "evaluate.py"):
         (folder / "code" / name).write_text(SCRIPT)
     app = App(outdir=str(folder / "out"))
-    stack = Stack(app, "Test", env=Environment(region="us-east-1"))
+    stack = new_stack(app, "Test")
     weights = served(stack)
     TrainingJob(
         stack,
