@@ -164,6 +164,7 @@ def make(root: Path) -> None:
     without(root / "bloom-wordless", root / "bloom", *words)
     without(root / "letterless", root / "Wav2Vec2ForCTC", "vocab.json")
     make_adapters(root)
+    make_misread(root)
     head, table = "text_decoder.cls.predictions.decoder.weight", "text_decoder.bert.embeddings.word_embeddings.weight"
     for name in ("BlipForConditionalGeneration", "BlipForQuestionAnswering"):
         blip(root / name, name)
@@ -174,6 +175,38 @@ def make(root: Path) -> None:
         config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
         (root / f"{name}-untied" / "config.json").write_text(json.dumps(config))
     without(root / "unheard", root / "Wav2Vec2ForCTC", "preprocessor_config.json")
+
+
+def configure(folder: Path, source: Path, **changed: Any) -> None:
+    """A copy of a model, with another configuration."""
+    without(folder, source)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+
+
+def make_misread(root: Path) -> None:
+    """Models whose files have more than transformers reads, or otherwise."""
+    import torch
+
+    classifier = root / "BertForSequenceClassification"
+    fewer = {"num_hidden_layers": 1}
+    configure(root / "a-layer-more", root / "BertForMaskedLM", **fewer)
+    change(root / "whole-numbers", classifier, lambda w: {k: v.to(torch.int8) for k, v in w.items()})
+    unknown = {"quantization_config": {"quant_method": "of-tomorrow"}}
+    change(
+        root / "floats-of-8-bits",
+        root / "llama",
+        lambda w: {k: v.to(torch.float8_e4m3fn) if "mlp" in k else v for k, v in w.items()},
+    )
+    configure(root / "unknown-quantization", root / "floats-of-8-bits", **unknown)
+    configure(root / "setfit", root / "BertModel")
+    (root / "setfit" / "config_setfit.json").write_text("{}")
+    code = {"AutoModelForSequenceClassification": "modeling_own.Own"}
+    configure(root / "own-code", classifier, model_type="of-its-own", auto_map=code)
+    configure(root / "broken-tokenizer", root / "llama")
+    (root / "broken-tokenizer" / "tokenizer.json").write_text("{")
+    without(root / "a-pickle", classifier, "model.safetensors")
+    torch.save({"classifier.weight": print}, root / "a-pickle" / "pytorch_model.bin")
 
 
 def make_adapters(root: Path) -> None:

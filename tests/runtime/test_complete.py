@@ -52,6 +52,14 @@ BROKEN = {
     ("Wav2Vec2ForPreTraining", "automatic-speech-recognition"): "lm_head.bias, lm_head.weight",
     ("compiled", "fill-mask"): "and 4",
     ("a-layer-less", "fill-mask"): "bert.encoder.layer.1.",
+    ("a-layer-more", "fill-mask"): "weights of layers that its config.json leaves out: bert.encoder.layer.1.",
+    ("a-layer-more", "feature-extraction"): "weights of layers that its config.json leaves out: bert.encoder.layer.1.",
+    ("whole-numbers", ""): "is quantized, and its config.json names no quantization that transformers",
+    ("unknown-quantization", ""): "is quantized",
+    ("setfit", ""): "is a classifier of SetFit",
+    ("own-code", "text-classification"): "set HF_TRUST_REMOTE_CODE",
+    ("broken-tokenizer", ""): "tokenizer.json of",
+    ("a-pickle", ""): "pickles that hold more than weights",
     ("not-a-number", ""): "every number of the first answer",
     ("llama-of-nan", ""): "every number of the first answer",
     ("two-labels", ""): "classifier.weight (3x32 in the checkpoint, 2x32 by config.json)",
@@ -386,8 +394,28 @@ KINDS = {
     "cut pickle": ({"config.json": CONFIG, "pytorch_model.bin": b"PK\3\4abc"}, "only the beginning of what torch.save"),
     "a page": ({"config.json": CONFIG, "pytorch_model.bin": b"<html>"}, "no file that torch.save wrote"),
     "no config": ({"model.safetensors": SAFETENSORS}, r"has weights and no config\.json"),
-    "another name": ({"config.json": CONFIG, "consolidated.safetensors": SAFETENSORS}, "but consolidated.safetensors"),
-    "other frameworks": ({"config.json": CONFIG, "tf_model.h5": b"x"}, "has no weights for PyTorch"),
+    "another name": ({"config.json": CONFIG, "weights.safetensors": SAFETENSORS}, "but weights.safetensors"),
+    "no index": (
+        {"config.json": CONFIG, "model-00001-of-00002.safetensors": SAFETENSORS},
+        r"no model\.safetensors\.index\.json, which says what is in each shard",
+    ),
+    "the form of Mistral": (
+        {"params.json": b"{}", "consolidated.safetensors": SAFETENSORS},
+        "in the form of their authors",
+    ),
+    "shards of FSDP": ({"config.json": CONFIG, "pytorch_model_fsdp_0/__0_0.distcp": b"x"}, "accelerate merge-weights"),
+    "shards of DeepSpeed": (
+        {"config.json": CONFIG, "zero_to_fp32.py": b"", "optimizer.pt": b"PK"},
+        r"run zero_to_fp32\.py in it",
+    ),
+    "an archive": ({"model.tar.gz.zip": b"PK"}, "an archive"),
+    "other frameworks": ({"config.json": CONFIG, "onnx/model.onnx": b"x"}, "weights for ONNX Runtime"),
+    "state of a training": ({"config.json": CONFIG, "optimizer.pt": b"PK"}, "has no weights for PyTorch"),
+    "no settings": (
+        {"config.json": CONFIG, "model.safetensors": SAFETENSORS, "generation_config.json": b"{"},
+        r"generation_config\.json of .* is no JSON",
+    ),
+    "TensorFlow": ({"config.json": CONFIG, "tf_model.h5": b"x"}, r"for TensorFlow \(tf_model\.h5\)"),
     "half an adapter": ({"adapter_model.safetensors": SAFETENSORS}, r"has an adapter's weights and no adapter_config"),
 }
 
@@ -445,6 +473,30 @@ def test_a_delivered_model_is_not_forgotten_beside_one_of_the_hub(tmp_path):
 def test_weights_under_a_name_that_the_configuration_gives_are_not_refused(tmp_path):
     write(tmp_path, {"config.json": b'{"transformers_weights": "own.safetensors"}', "own.safetensors": SAFETENSORS})
     assert weights.find_weights(settings.Settings(model_folder=tmp_path)).folder == tmp_path
+
+
+def test_a_configuration_that_is_a_list_is_refused(tmp_path):
+    write(tmp_path, {"config.json": b"[]", "model.safetensors": SAFETENSORS})
+    found = weights.find_weights(settings.Settings(model_folder=tmp_path))
+    with pytest.raises(errors.StartError, match=r"config\.json of .* holds no JSON object"):
+        found.config()
+
+
+def test_layers_that_predict_further_ahead_are_not_missed():
+    from types import SimpleNamespace
+
+    import torch
+
+    def model(**configured):
+        config = SimpleNamespace(**configured)
+        config.get_text_config = lambda: config
+        names = ["model.layers.0.mlp.weight", "model.layers.1.mlp.weight", "model.norm.weight"]
+        parameters = [(name, torch.zeros(1)) for name in names]
+        return SimpleNamespace(config=config, base_model_prefix="model", named_parameters=lambda: parameters)
+
+    report = {"unexpected_keys": ["layers.2.mlp.weight", "model.layers.2.enorm.weight", "head.2.weight"]}
+    assert loaded.left_out(model(), report) == ["layers.2.mlp.weight"]
+    assert loaded.left_out(model(num_nextn_predict_layers=1), report) == []
 
 
 def test_a_large_file_is_hashed_while_it_is_written(tmp_path):

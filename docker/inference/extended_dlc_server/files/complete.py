@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +32,13 @@ VOCABULARIES = (
 
 TORCH = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """File name suffixes of PyTorch weights."""
+
+_SHARD = re.compile(r"(.+)-\d+-of-\d+(\.safetensors|\.bin)")
+_STATE = ("optimizer.", "random_states", "rng_state", "scaler.", "scheduler.", "training_args.")
+"""How the files begin that a training writes beside the weights, to go on from them."""
+
+_SETTINGS = ("generation_config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+"""Small files without which transformers goes on, and answers otherwise."""
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = 1024
@@ -93,6 +102,30 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith(("code/", f"{SERVED}/", ".")))
 
 
+_CHOOSE = "choose the repository that it was made from, with safetensors"
+_OTHER_FORMATS = {
+    "*.gguf": f"its weights as GGUF, the format of llama.cpp, and no others: {_CHOOSE}, or serve it with llama.cpp",
+    "consolidated*": (
+        "its weights in the form of their authors ({}), and none of transformers': choose the repository whose name "
+        "ends in '-hf' or the like, or convert them with the script that transformers has beside the model's code"
+    ),
+    "*.distcp": (
+        "a checkpoint in the shards of torch.distributed ({}), and no weights: merge them with 'accelerate "
+        "merge-weights', or train with fsdp_state_dict_type: FULL_STATE_DICT"
+    ),
+    "zero_to_fp32.py": (
+        "a checkpoint in the shards of DeepSpeed, and no weights: run {} in it, or train with "
+        "stage3_gather_16bit_weights_on_model_save"
+    ),
+    "*.h5": f"its weights for TensorFlow ({{}}), and none for PyTorch: {_CHOOSE}",
+    "*.msgpack": f"its weights for Flax ({{}}), and none for PyTorch: {_CHOOSE}",
+    "*.onnx": f"its weights for ONNX Runtime ({{}}), and none for PyTorch: {_CHOOSE}",
+    "*.tar.gz": "an archive ({}) in the place of its files: pack the files themselves, or deliver that archive",
+    "*.zip": "an archive ({}) in the place of its files: pack the files themselves",
+}
+"""Pattern of the files of a model that transformers does not load -> what it has, and the way out."""
+
+
 def why_no_model(names: Iterable[str], name: str) -> str | None:
     """Explain why transformers cannot load a model from these files, and what to do; None if it can."""
     names = list(names)
@@ -120,17 +153,19 @@ def why_no_model(names: Iterable[str], name: str) -> str | None:
             f"{name} holds no whole model, but {first}/ in it does{also}. Pack the archive from inside that folder, "
             f"let the S3 prefix end with '{first}/', or choose the repository that has it at the top"
         )
-    if any(path.endswith(".gguf") for path in names):
-        return (
-            f"{name} has its weights as GGUF, the format of llama.cpp, and no others: choose the repository that it "
-            "was made from, with safetensors, or serve it with llama.cpp"
-        )
-    if not any(path.endswith(TORCH) for path in top):
-        return (
-            f"{name} has no weights for PyTorch (model.safetensors, pytorch_model.bin): choose a repository that has, "
-            "or convert them with save_pretrained"
-        )
-    return None
+    if any(_may_be_weights(path) for path in top if not path.startswith("consolidated")):
+        return None
+    for pattern, what in _OTHER_FORMATS.items():
+        if found := [path for path in names if fnmatch(path, pattern)]:
+            return f"{name} has {what.format(found[0])}"
+    return (
+        f"{name} has no weights for PyTorch (model.safetensors, pytorch_model.bin): choose a repository that has, or "
+        "convert them with save_pretrained"
+    )
+
+
+def _may_be_weights(path: str) -> bool:
+    return path.endswith(TORCH) and not path.startswith(_STATE)
 
 
 def _is_model(path: str) -> bool:
@@ -155,8 +190,16 @@ def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
                 "the real file: run 'git lfs install' and 'git lfs pull' where it was cloned, and deliver or upload "
                 "the files again"
             )
+    for file in (folder / one for one in _SETTINGS):
+        if file.is_file() and (why := not_json(file)):
+            raise StartError(f"{file.name} of {name} is no JSON ({why}): deliver or upload it again")
     if not picked and not _names_its_weights(folder / "config.json"):
-        other = min(file.name for file in folder.iterdir() if file.name.endswith(TORCH))
+        other = min(file.name for file in folder.iterdir() if _may_be_weights(file.name))
+        if shard := _SHARD.fullmatch(other):
+            raise StartError(
+                f"{name} has {other} and no {shard[1]}{shard[2]}.index.json, which says what is in each shard: deliver "
+                "it too, as save_pretrained writes it"
+            )
         raise StartError(
             f"{name} has no model.safetensors or pytorch_model.bin, which are the names that transformers loads, but "
             f"{other}: write the model with save_pretrained, or load that file in model_fn of code/inference.py"
@@ -174,11 +217,37 @@ def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
             )
 
 
+def not_json(file: Path) -> str | None:
+    """Explain why a file is no JSON; None if it is."""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def _names_its_weights(config: Path) -> bool:
     """Whether config.json names a weight file, which newer releases of transformers load."""
     with suppress(OSError, ValueError, AttributeError):
         return bool(json.loads(config.read_text(encoding="utf-8")).get("transformers_weights"))
     return False
+
+
+def stored_types(files: Iterable[Path]) -> dict[str, str]:
+    """Return name -> type (`F32`, `I8`, `F8_E4M3`) of the weights in safetensors files that were checked."""
+    return {
+        name: row["dtype"]
+        for file in files
+        if file.suffix == ".safetensors"
+        for name, row in _header(file).items()
+        if name != "__metadata__"
+    }
+
+
+def _header(file: Path) -> dict[str, Any]:
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        return dict(json.loads(opened.read(length)))
 
 
 def _broken_safetensors(file: Path) -> str | None:
@@ -187,13 +256,11 @@ def _broken_safetensors(file: Path) -> str | None:
     length = int.from_bytes(_head(file, 8), "little")
     if size < 8 or length > size - 8:
         return f"its {size} bytes are no safetensors file, or only its beginning"
-    with file.open("rb") as opened:
-        opened.seek(8)
-        try:
-            header = json.loads(opened.read(length))
-            end = max((row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"), default=0)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-            return "its header is no table of weights, as a safetensors file has it"
+    try:
+        header = _header(file)
+        end = max((row["data_offsets"][1] for key, row in header.items() if key != "__metadata__"), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return "its header is no table of weights, as a safetensors file has it"
     needed = 8 + length + end
     return None if size == needed else f"it has {size} bytes and its header speaks of {needed}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import threading
@@ -33,6 +34,7 @@ from .complete import (
     check_contents,
     has_weights,
     names_in,
+    not_json,
     pick,
     why_no_model,
 )
@@ -291,8 +293,40 @@ def why_not_loaded(error: Exception, weights: Weights, version: str) -> str:
     if "trust_remote_code" in text:
         return f"{name} brings Python code of its own: set HF_TRUST_REMOTE_CODE to 'true' if you trust it ({text})"
     if isinstance(error, KeyError) or "does not recognize this architecture" in text:
+        if "auto_map" in weights.config():
+            return (
+                f"{name} brings Python code of its own, and transformers {version} does not know its model type: set "
+                "HF_TRUST_REMOTE_CODE to 'true' if you trust it, or build the image with a release that knows the type"
+            )
         return f"transformers {version} does not know the model type of {name}: build the image with a newer release"
+    if "Unknown quantization" in text:
+        return (
+            f"{name} is quantized by a method that transformers {version} does not know: build the image with a newer "
+            f"release, or choose the weights of before ({text.partition(' - ')[0]})"
+        )
+    if any(isinstance(one, pickle.UnpicklingError) for one in _chain(error)):
+        return (
+            f"{name} has pickles that hold more than weights, and torch does not open those: convert them where you "
+            "trust them (from_pretrained, save_pretrained), or choose a repository with safetensors"
+        )
+    if broken := _broken_json(weights):
+        return broken
     return f"{name} cannot be loaded with transformers {version}: {type(error).__name__}: {text}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it was raised for."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _broken_json(weights: Weights) -> str | None:
+    """Name the first file of settings that is no JSON: the error of a library tells the place and not the file."""
+    for file in sorted(weights.folder.glob("*.json")):
+        if why := not_json(file):
+            return f"{file.name} of {weights.name} is no JSON ({why}): deliver or upload it again"
+    return None
 
 
 def _is_about_tokenizers(error: Exception) -> bool:
@@ -634,9 +668,12 @@ def _why_out_of_reach(error: Exception, name: str) -> str:
 
 def _read_json(file: Path, name: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise StartError(f"{file.name} of {name} cannot be read: {error}") from error
+    if not isinstance(read, dict):
+        raise StartError(f"{file.name} of {name} holds no JSON object: deliver the one that save_pretrained wrote")
+    return read
 
 
 def _folder_in(cache: Path, model_id: str) -> Path:

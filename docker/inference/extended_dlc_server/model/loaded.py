@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StartError
-from ..files.complete import Incomplete, some
+from ..files.complete import Incomplete, some, stored_types
 from ..files.weights import Weights, why_not_loaded
 from ..json_text import encode_json
 
@@ -117,6 +118,54 @@ def misfits(report: Mapping[str, Any]) -> list[str]:
     """Describe each weight whose shape in the checkpoint differs from that in the model."""
     rows = sorted(report.get("mismatched_keys", ()), key=lambda row: str(row[0]))
     return [f"{row[0]} ({_shape(row[1])} in the checkpoint, {_shape(row[2])} by config.json)" for row in rows]
+
+
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+"""A layer's number in the name of a weight."""
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def left_out(model: Any, report: Mapping[str, Any]) -> list[str]:
+    """Return the checkpoint's weights of layers that its configuration leaves out.
+
+    They are named as weights of the model, with other numbers. Layers that predict tokens further ahead, which
+    transformers does not run, are not among them.
+    """
+    config = model.config
+    if any(getattr(each, "num_nextn_predict_layers", None) for each in (config, config.get_text_config())):
+        return []
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    known = {
+        _NUMBER.sub("#", name.removeprefix(prefix)) for name, _ in model.named_parameters() if _NUMBER.search(name)
+    }
+    return [name for name in report.get("unexpected_keys", ()) if _NUMBER.sub("#", name.removeprefix(prefix)) in known]
+
+
+def quantized(model: Any, stored: Mapping[str, str], config: Mapping[str, Any]) -> list[str]:
+    """Return the weights that are stored as the numbers of a quantization which is not undone.
+
+    :param stored: Name -> type in the files.
+    :param config: config.json, whose `quantization_config` names a quantization; transformers passes over the unknown.
+    """
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    named = [part[key] for part in parts for key in _QUANTIZATIONS if isinstance(part.get(key), Mapping)]
+    if any(
+        each.get("quant_method") in AUTO_QUANTIZATION_CONFIG_MAPPING or "quant_method" not in each for each in named
+    ):
+        return []
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    floats = {name.removeprefix(prefix) for name, value in model.named_parameters() if value.is_floating_point()}
+    return [
+        f"{name} ({kind})"
+        for name, kind in stored.items()
+        if kind not in _FLOATS and name.removeprefix(prefix) in floats
+    ]
+
+
+_QUANTIZATIONS = ("quantization_config", "compression_config")
 
 
 def _shape(size: Any) -> str:
@@ -257,6 +306,7 @@ def make_pipeline(
     lacking = invented(made.model, report)
     if lacking and tie_heads(made.model, lacking):
         lacking = invented(made.model, report)
+    _require_the_trained_model(made.model, report, weights, incomplete)
     if report.get("error_msgs"):
         incomplete.add(f"weights of {weights.name} cannot be loaded: {some(map(str, report['error_msgs']))}")
     if weights.adapter:
@@ -279,6 +329,24 @@ def make_pipeline(
             "tokenizer.save_pretrained writes"
         )
     return made, lacking
+
+
+def _require_the_trained_model(model: Any, report: Mapping[str, Any], weights: Weights, incomplete: Incomplete) -> None:
+    """Report weights that the files have and the model does not use as they are meant."""
+    import transformers
+
+    if names := left_out(model, report):
+        incomplete.add(
+            f"{weights.name} has weights of layers that its config.json leaves out: {some(names)}. Deliver the two "
+            "together: the configuration has to say how many layers there are"
+        )
+    if names := quantized(model, stored_types(weights.files()), weights.config()):
+        incomplete.add(
+            f"{weights.name} is quantized, and its config.json names no quantization that transformers "
+            f"{transformers.__version__} knows, so that these numbers would be taken for the weights: {some(names)}. "
+            "Deliver the configuration that was written with them, build the image with a newer release, or choose "
+            "the weights of before"
+        )
 
 
 _OPTIONAL = frozenset({"normalizer_file", "target_vocab_file", "tokenizer_config_file", "tokenizer_file"})

@@ -147,6 +147,12 @@ def _task(settings: Settings, weights: Weights, config: dict[str, Any]) -> str:
     import transformers
     from transformers.pipelines import PIPELINE_REGISTRY
 
+    if settings.task is None and (weights.folder / "config_setfit.json").is_file():
+        raise StartError(
+            f"{weights.name} is a classifier of SetFit, whose head (model_head.pkl) transformers does not load: load "
+            "it in model_fn of code/inference.py, with setfit in code/requirements.txt, or set HF_TASK to "
+            "'feature-extraction' for the vectors of its body"
+        )
     of_adapter = weights.adapter.task if weights.adapter else None
     inferred = of_adapter or task_of(weights.modules_folder, weights.name)
     return check_task(
