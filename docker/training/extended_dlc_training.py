@@ -185,8 +185,8 @@ def refuse_lost_adapter(saved: dict[str, Any], first: dict[str, Any]) -> None:
     if first and base == first.get("base_model_name_or_path") and kind(saved) != kind(first):
         raise UserError(
             f"the base model is an adapter of {base}, and the script saved another adapter of {base}, to which the "
-            "first would be lost: train the first one further (AutoPeftModelForCausalLM.from_pretrained(…, "
-            "is_trainable=True)), or save the whole model (model.merge_and_unload().save_pretrained) and leave adapter= out"
+            "first would be lost: train that one further (AutoPeftModelForCausalLM.from_pretrained(…, is_trainable="
+            "True)), or save the whole model (model.merge_and_unload().save_pretrained) and leave adapter= out"
         )
 
 

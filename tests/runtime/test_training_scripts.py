@@ -322,7 +322,7 @@ def test_an_adapter_on_a_merged_adapter_is_not_saved_alone(
         check=False,
     )
     assert (done.returncode != 0) == lost, done.stderr
-    assert ("saved another adapter of me/base, to which the first would be lost: train the" in done.stderr) == lost
+    assert ("saved another adapter of me/base, to which the first would be lost: train that" in done.stderr) == lost
 
 
 def test_of_several_hosts_the_first_alone_is_asked_for_the_adapter(run: Run, tmp_path: Path) -> None:
