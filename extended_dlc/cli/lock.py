@@ -14,11 +14,14 @@ from extended_dlc import files
 from extended_dlc.app.read import SettingsError
 from extended_dlc.cli._settings import decided, raw_settings
 from extended_dlc.facts.compat import check_stock_server
-from extended_dlc.images.registry_login import engine_program
+from extended_dlc.images.registry_login import engine_program, no_engine
 from extended_dlc.installed import docker_folder
 from extended_dlc.options.lock import write_lock
 from extended_dlc.running import run
 from extended_dlc.terminal import Screen, Waiting
+
+_OF_ENGINE = (125, 126, 127)
+"""The exit statuses of `docker run` and `podman run` that are the engine's own, and not the container's."""
 
 
 @click.command()
@@ -62,8 +65,11 @@ def _report(image: Any) -> Any:
     try:
         done = run(command)
     except OSError as error:
-        raise click.ClickException(f"{command[0]} cannot be run: {error}; name your engine in CDK_DOCKER") from None
+        raise click.ClickException(no_engine(command[0], error.strerror)) from None
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()[-5:]
-        raise click.ClickException("\n".join(["the base's pip says no:", *lines]))
+        says_no = "the base's pip says no:"
+        if done.returncode in _OF_ENGINE:
+            says_no = f"{command[0]} cannot run {image.base}; for AWS's images log in: extended-dlc login"
+        raise click.ClickException("\n".join([says_no, *lines]))
     return json.loads(done.stdout[done.stdout.index("{") :])

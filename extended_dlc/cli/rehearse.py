@@ -14,6 +14,7 @@ import click
 
 from extended_dlc.cli._groups import CommandNeeded
 from extended_dlc.cli.exit_codes import FAILED, STOPPED
+from extended_dlc.doctor.tools import unusable_node
 from extended_dlc.facts.instances import find_instance
 from extended_dlc.installed import missing_for_rehearsal, pip_words, requirement
 from extended_dlc.terminal import Screen, Waiting
@@ -110,6 +111,8 @@ def rehearse(
     --down. What a killed one left, the next takes down first.
     """
     _require_packages()
+    if not down and (wrong := unusable_node()):
+        raise click.ClickException(wrong)
     from extended_dlc.rehearsal.project import Project
     from extended_dlc.rehearsal.report import Report
     from extended_dlc.rehearsal.run import Rehearsal

@@ -14,7 +14,7 @@ import click
 
 from extended_dlc import files
 from extended_dlc.images import vulnerabilities as known
-from extended_dlc.images.registry_login import engine_program
+from extended_dlc.images.registry_login import engine_program, no_engine
 from extended_dlc.programs.build_image import (
     BuildError,
     Docker,
@@ -65,7 +65,7 @@ def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: b
     except BuildError as error:
         raise click.ClickException(f"{error}; 'extended-dlc login' logs in to AWS's registries") from None
     except OSError as error:
-        raise click.ClickException(f"{error}; install Docker, or name your engine in CDK_DOCKER") from None
+        raise click.ClickException(no_engine(engine_program(), error.strerror)) from None
     except json.JSONDecodeError:
         raise click.ClickException(f"{since} is no bill of materials: name a file that this command wrote") from None
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -14,6 +14,9 @@ from extended_dlc.facts.catalog import version
 
 OLDEST_PYTHON = (3, 10)
 _OLDEST_PYTHON = ".".join(map(str, OLDEST_PYTHON))
+STARTING_NODE = 18
+"""The oldest Node.js on which the CDK starts at all (aws-cdk 2.1148.1, `engines`)."""
+
 OLDEST_NODE, WANTED_NODE = 20, 22
 """The oldest Node.js that the CDK runs on, and the oldest that is still maintained (nodejs.org, release schedule)."""
 
@@ -55,14 +58,27 @@ def python(target: Target) -> Finding:
 
 def old_node() -> str | None:
     """A warning for a Node.js that works but is no longer maintained; None for any other, and without Node.js."""
+    found = _node_release()
+    if found is None or found >= WANTED_NODE:
+        return None
+    return f"Node.js {found} is past its end of life: {_install_node()}"
+
+
+def unusable_node() -> str | None:
+    """What is wrong with a Node.js on which no app and no CDK CLI starts; None for any other, and without Node.js."""
+    found = _node_release()
+    if found is None or found >= STARTING_NODE:
+        return None
+    return f"Node.js {found} is too old for the CDK, which would end with an error of its own: {_install_node()}"
+
+
+def _node_release() -> int | None:
     path = shutil.which("node")
     try:
         found = re.match(r"v(\d+)\.", ask([path, "--version"]).output) if path else None
     except NoAnswer:
         return None
-    if found is None or int(found[1]) >= WANTED_NODE:
-        return None
-    return f"Node.js {found[1]} is past its end of life: {_install_node()}"
+    return int(found[1]) if found else None
 
 
 def node(target: Target) -> Finding:

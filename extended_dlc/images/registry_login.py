@@ -51,7 +51,7 @@ def log_in(registry: EcrRegistry, engine: str) -> None:
     """Log `engine` in to a registry with the caller's AWS credentials; raises `LoginFailed` with what to do."""
     program = shutil.which(engine)
     if program is None:
-        raise LoginFailed(f"there is no container engine '{engine}': install Docker, or name yours in CDK_DOCKER")
+        raise LoginFailed(no_engine(engine))
     user, password = _token(registry)
     done = subprocess.run(  # noqa: S603 - a list of arguments, no shell; the password goes through standard input
         [program, "login", "--username", user, "--password-stdin", registry.host],
@@ -87,3 +87,9 @@ def _token(registry: EcrRegistry) -> tuple[str, str]:
 def engine_program() -> str:
     """The container engine that the CDK CLI uses."""
     return os.environ.get("CDK_DOCKER") or "docker"
+
+
+def no_engine(program: str, reason: str | None = None) -> str:
+    """That a container engine cannot be run, with the way out."""
+    why = f" ({reason})" if reason else ""
+    return f"there is no container engine '{program}'{why}: install Docker, or name yours in CDK_DOCKER"

@@ -217,6 +217,44 @@ def test_without_json_standard_output_has_nothing_of_an_error(tmp_path: Path, mo
     assert json.loads(done.stdout)["error"] in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("exit 125", ["cannot run 763104351884.dkr.ecr", "extended-dlc login", "permission denied on /run/x.sock"]),
+        ("exit 1", ["the base's pip says no:", "permission denied on /run/x.sock"]),
+        (None, ["there is no container engine", "install Docker, or name yours in CDK_DOCKER"]),
+    ],
+)
+def test_an_engines_own_error_is_told_from_its_containers(
+    project: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, words: list[str]
+) -> None:
+    engine = project / "engine"
+    engine.write_text(f"#!/bin/sh\necho permission denied on /run/x.sock >&2\n{program}\n")
+    if program is None:
+        engine.unlink()
+    monkeypatch.setenv("CDK_DOCKER", str(engine))
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(main, ["lock"])
+    assert done.exit_code == 1
+    assert [word for word in words if word not in done.stderr] == []
+    assert not (project / "extended-dlc.lock").exists()
+
+
+def test_a_node_on_which_no_app_starts_is_said_before_a_rehearsal_begins(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = project / "node"
+    node.write_text("#!/bin/sh\necho v16.20.2\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{project}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(main, ["rehearse", "--app", "true"])
+    assert done.exit_code == 1
+    assert "Node.js 16 is too old for the CDK" in done.stderr
+    assert "install Node.js 22 or newer" in done.stderr
+    assert not (project / ".rehearsal").exists()
+
+
 # files
 
 

@@ -72,7 +72,7 @@ def test_an_engine_that_says_no_is_quoted_with_the_way_out(engine: Path, monkeyp
     assert "does not list its packages" in CliRunner().invoke(main, ["sbom", IMAGE]).output
     monkeypatch.setenv("CDK_DOCKER", "/nowhere/docker")
     done = CliRunner().invoke(main, ["sbom", IMAGE])
-    assert (done.exit_code, "name your engine in CDK_DOCKER" in done.output) == (1, True)
+    assert (done.exit_code, "name yours in CDK_DOCKER" in done.output) == (1, True)
 
 
 GHSA, PYSEC, GONE, BARE = "GHSA-aaaa-bbbb-cccc", "PYSEC-2026-1", "GHSA-gone-gone-gone", "PYSEC-2026-2"
