@@ -145,14 +145,19 @@ def arguments_of(code: TrainingCode, script: str) -> Arguments | None:
 
     A script that only starts another with its command line, as with accelerate's launcher, has that one's arguments.
     """
-    folder = Path(code.folder)
     try:
-        source = _Source(folder, script)
-        launched = source.launched
-        found = _Reader(_Source(folder, launched) if launched else source).read()
+        found = _Reader(_Source(Path(code.folder), launched_by(code, script) or script)).read()
     except (CannotTellError, OSError, ValueError):
         return None
     return found if found.flags or found.trainer or found.rules else None
+
+
+def launched_by(code: TrainingCode, script: str) -> str | None:
+    """The script of the code that this one only starts, with its own command line; None where it is not certain."""
+    try:
+        return _Source(Path(code.folder), script).launched
+    except (OSError, ValueError):
+        return None
 
 
 class _Source:

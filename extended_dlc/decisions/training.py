@@ -12,6 +12,7 @@ from extended_dlc.decisions.access import check_copy
 from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.script import check_hyperparameters
+from extended_dlc.decisions.script_source import launched_by
 from extended_dlc.decisions.training_fit import fit_training, implied_arguments, smallest_for_training
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.checks import check_environment
@@ -258,6 +259,15 @@ def _check_script(asked: TrainingAsked, finder: Finder) -> None:
             asked.code, asked.code.entry_point, asked.hyperparameters, transformers=asked.transformers
         ),
     )
+    launched = launched_by(asked.code, asked.code.entry_point)
+    if launched is not None and asked.instances.distribution == "torchrun":
+        finder.note(
+            "training-launcher",
+            f"{asked.code.entry_point} starts {launched} itself, and distribution='torchrun' starts "
+            f"{asked.code.entry_point} once for each GPU, each of which would start it: name {launched} as the entry "
+            "point, or say distribution='script' (None on one instance)",
+            setting="instances.distribution",
+        )
 
 
 def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
@@ -299,7 +309,7 @@ def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) ->
         adapter=is_adapter,
         arguments=arguments,
         instances=1 if is_token(asked.instances.count) else asked.instances.count,
-        torchrun=asked.instances.distribution is not None,
+        torchrun=asked.instances.distribution == "torchrun",
     )
     if fit.verdict in ("fits", "unknown"):
         return

@@ -188,7 +188,7 @@ def _available_memory(
         return None, ""
     each = instance.accelerator_memory_mib * 1024**2
     # Trainer's device_map spreads a frozen base over the GPUs of a process, so all GPUs of a single process count.
-    count = instance.accelerators * instances if sharded else 1 if torchrun else instance.accelerators
+    count = instance.accelerators * instances if sharded or not torchrun else 1
     if torchrun and not sharded and instance.accelerators * instances > 1:
         return each, f"{many} has {gib(each)} on each GPU, and torchrun without fsdp keeps all of it on each"
     if count == 1:

@@ -128,9 +128,10 @@ class TrainingInstances:
     count: int = 1
     """The number of instances that train together. ValueError for several without `distribution`. Default: one."""
 
-    distribution: Literal["torchrun"] | None = None
-    """How processes are started: `torchrun` starts one for each GPU of each instance. Default: one process in all,
-    which Trainer spreads over the GPUs of an instance."""
+    distribution: Literal["torchrun", "script"] | None = None
+    """How processes are started: `torchrun` starts one for each GPU of each instance; with `script`, the script runs
+    once on each instance and starts them itself, as by `accelerate launch` with `--machine_rank` from `SM_HOSTS` and
+    `SM_CURRENT_HOST`. Default: one process in all, which Trainer spreads over the GPUs of an instance."""
 
     volume_gb: int = 100
     """Size of the volume of each instance, 1 to 16384 GB; types with local storage have no volume. Default: 100 GB."""
@@ -174,7 +175,8 @@ class TrainingInstances:
                 "count",
                 self.count,
                 "would each train the whole model for itself, because nothing distributes the work: say "
-                "distribution='torchrun', or take one instance",
+                "distribution='torchrun', or 'script' where the script starts the processes of all instances itself, "
+                "or take one instance",
             )
         within_limit("volume_gb", self.volume_gb, "training.volume_gb", "a larger data set is read with FastFile")
         if self.spot and not self.checkpoints:

@@ -73,7 +73,7 @@ class Requests:
             environment=self.environment,
             metrics=options.metrics,
             instance_count=instances.count,
-            torchrun=instances.distribution is not None,
+            torchrun=instances.distribution == "torchrun",
             max_runtime_seconds=instances.max_runtime_seconds,
             output=MODELS.rstrip("/"),
             compression="NONE",  # uncompressed, so that an endpoint starts without unpacking

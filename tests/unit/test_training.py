@@ -158,6 +158,13 @@ def test_several_instances_are_started_by_torchrun(stack: Stack, code: TrainingC
     assert request["ResourceConfig"]["InstanceCount"] == 2
 
 
+def test_a_script_that_starts_the_processes_itself_runs_once_on_each_instance(stack: Stack, code: TrainingCode) -> None:
+    job_in(stack, code, instances=TrainingInstances(count=2, distribution="script"))
+    request = states_of(stack)["Train1"]["Parameters"]
+    assert "sagemaker_torch_distributed_enabled" not in request["HyperParameters"]
+    assert request["ResourceConfig"]["InstanceCount"] == 2
+
+
 def test_spot_capacity_waits_and_each_run_keeps_checkpoints_of_its_own(stack: Stack, code: TrainingCode) -> None:
     instances = TrainingInstances(spot=True, checkpoints=True, max_runtime_seconds=3600)
     job_in(stack, code, instances=instances, job_name="tune")

@@ -400,6 +400,15 @@ def test_a_script_that_launches_another_has_that_ones_arguments(tmp_path: Path, 
     check_hyperparameters(code, "train.py", {"rate": 1}, transformers=None)
 
 
+def test_a_launcher_that_torchrun_would_start_once_for_each_gpu_is_noted(tmp_path: Path) -> None:
+    code = code_of(tmp_path, LAUNCHERS["a process"], loop=ARGPARSE)
+    for distribution, noted in (("torchrun", True), ("script", False), (None, False)):
+        instances = TrainingInstances(instance_type="ml.g5.12xlarge", distribution=distribution)
+        found = Found()
+        decide_training(TrainingAsked(name="tune", code=code, instances=instances), found)
+        assert ["train.py starts loop.py itself" in each.text for each in found.notes] == [True] * noted
+
+
 def test_a_field_has_aliases_and_a_bool_without_a_default_is_false(tmp_path: Path) -> None:
     script = """
         from dataclasses import KW_ONLY, dataclass, field
@@ -555,6 +564,14 @@ def test_expressions_of_metrics_have_one_group_and_end(
 ) -> None:
     refusals = refusals_of(asked(tmp_path, metrics={name: pattern}))
     assert [says in each.rule for each in refusals] == ([] if says is None else [True])
+
+
+def test_of_instances_whose_processes_the_script_starts_all_gpus_count() -> None:
+    large = find_training_instance("ml.g5.12xlarge")
+    thirty = ModelFacts(parameters=30_000_000_000)
+    assert TrainingInstances(count=4, distribution="script").count == 4
+    assert fit_training(thirty, large, adapter=False, arguments={}).verdict == "too small"
+    assert fit_training(thirty, large, adapter=False, arguments={}, instances=4).verdict == "tight"
 
 
 def test_what_nobody_knows_is_not_refused_and_the_smallest_that_fit_are_proposed() -> None:
