@@ -84,7 +84,7 @@ def test_penalties_and_biases_change_what_is_said(complete):
     )
     new = punished["choices"][0]["logprobs"]["tokens"]
     assert len(new) - len(set(new)) <= len(tokens) - len(set(tokens))
-    ids = complete(prompt="hello", temperature=0, max_tokens=1, logit_bias={"45": 100})
+    ids = complete(prompt="hello", temperature=0, max_tokens=1, logit_bias={"45": 100, "0": -100})
     other = complete(prompt="hello", temperature=0, max_tokens=1, logit_bias={"50": 100})
     assert ids["choices"][0]["text"] != other["choices"][0]["text"]
 

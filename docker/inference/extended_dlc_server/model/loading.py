@@ -31,6 +31,7 @@ from ..machine.start_time import part_of_start
 from ..reading.loaders import refuse_strings
 from ..reading.tasks import PIPELINES, check_task, infer_task
 from ..settings import Settings
+from ..writing.choosing import bias_every_token
 from .adapters import serve_adapters
 from .embeddings import recipe_for
 from .loaded import make_pipeline, numbers_of, read_by_the_answer
@@ -212,6 +213,7 @@ def _load(
                 **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
             )
         refuse_strings()
+        bias_every_token()
         models.append(Model(loaded, task, settings, sentences))
         broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers, part_of_start("warm-up"):

@@ -182,13 +182,32 @@ def plan_of(config: Any, arguments: Mapping[str, Any]) -> Plan | None:
     )
 
 
+def bias_every_token() -> None:
+    """Let `generate` take a list of biases with the token 0, which releases up to 4.46 refuse in lists alone."""
+    from transformers.generation import utils
+
+    class Biases(utils.SequenceBiasLogitsProcessor):  # type: ignore[misc] # no types
+        """Passes the older form on, which each release takes."""
+
+        def __init__(self, sequence_bias: Any) -> None:
+            super().__init__(
+                sequence_bias=by_tokens(sequence_bias) if isinstance(sequence_bias, list) else sequence_bias
+            )
+
+    utils.SequenceBiasLogitsProcessor = Biases
+
+
+def by_tokens(biases: Sequence[tuple[Sequence[int], float]]) -> dict[tuple[int, ...], float]:
+    return {tuple(tokens): float(bias) for tokens, bias in biases}
+
+
 def _processors(read: Mapping[str, Any]) -> list[Processor]:
     """Return the logits processors that `generate` would use, in its order, but for those of the least length."""
     import transformers as known
 
     found: list[Processor] = []
     if read["sequence_bias"]:
-        found.append(known.SequenceBiasLogitsProcessor(sequence_bias=read["sequence_bias"]))
+        found.append(known.SequenceBiasLogitsProcessor(sequence_bias=by_tokens(read["sequence_bias"])))
     if read["repetition_penalty"] != 1:
         found.append(known.RepetitionPenaltyLogitsProcessor(penalty=float(read["repetition_penalty"])))
     if read["no_repeat_ngram_size"] > 0:
