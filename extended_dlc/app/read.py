@@ -256,7 +256,8 @@ def read_settings_file(path: Path) -> Any:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}; correct -c settings=") from None
+        reason = (error.strerror or str(error)).lower()
+        raise SettingsError(f"settings file {path} cannot be read: {reason}; correct its path or its rights") from None
     try:
         return json.loads(text) if path.suffix == ".json" else _read_yaml(text)
     except ValueError as error:

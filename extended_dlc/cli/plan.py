@@ -54,7 +54,8 @@ def plan(
         raw = raw_settings(settings, overrides=overrides)
     except SettingsError as error:
         if overrides["model"] is None or not str(error).startswith("there is no"):
-            raise click.ClickException(f"{error}; or give --model, or begin with extended-dlc init") from None
+            begin = "; or give --model, or begin with extended-dlc init" if str(error).startswith("there is no") else ""
+            raise click.ClickException(f"{error}{begin}") from None
         raw = _of_options(overrides)
     _say_of_model(raw.content, {"model_type": model_type, "parameters": parameters, "task": task})
     load = Load(context=context_length or DEFAULT_CONTEXT, batch=batch or 1)

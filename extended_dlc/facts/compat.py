@@ -327,10 +327,9 @@ def check_vllm(base: str, transformers: str) -> tuple[str, ...]:
 def _check_region(region: str, family: list[DlcImage]) -> None:
     regions = sorted({region for image in family for region in image.regions})
     if region not in regions:
-        raise ValueError(
-            f"has no base in '{region}'{did_you_mean(region, regions)}: take one of {', '.join(regions)}, or give a "
-            "reference of your own with base="
-        )
+        near = did_you_mean(region, regions)
+        ways = f"{near} Else" if near else f": take one of {', '.join(regions)}, or"
+        raise ValueError(f"has no base in '{region}'{ways} give a reference of your own with base=")
 
 
 def check_pair(base: str | DlcImage, transformers: str, server: Server = "native") -> tuple[str, ...]:
