@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError, within
+from extended_dlc.options._values import OptionError, is_token, within
 from extended_dlc.options.functions import Functions
 from extended_dlc.options.monitoring import Monitoring
 from extended_dlc.options.network import Network
@@ -17,6 +17,7 @@ from extended_dlc.options.proof import Proof
 if TYPE_CHECKING:
     from aws_cdk import aws_iam as iam
     from aws_cdk import aws_kms as kms
+    from constructs import Construct
 
 RETENTION_DAYS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827),
@@ -129,6 +130,16 @@ class PlatformDefaults:
         within("greatest_hourly_price", self.greatest_hourly_price, 0, None, "leave it out where there is no limit")
         if self.greatest_hourly_price is not None and not self.prices:
             raise OptionError("greatest_hourly_price", self.greatest_hourly_price, "needs 'prices': give them")
+        for option in ("instance_types", "prices"):
+            # A pattern may begin with a wildcard; EC2's names would match no type of SageMaker's.
+            if wrong := next((each for each in getattr(self, option) if not re.match(r"ml\.|[*?[]", each)), None):
+                raise OptionError(option, wrong, f"is no type of SageMaker's: write ml.{wrong}")
+        for name, price in self.prices.items():
+            within("prices", price, 0, None, f"correct that of {name}")
+        if wrong := next((each for each in self.organisations if "/" in each), None):
+            raise OptionError("organisations", wrong, f"is a model: write {wrong.partition('/')[0]}")
+        for key, value in self.tags.items():
+            _check_tag(key, value)
 
     @property
     def checks_constructs(self) -> bool:
@@ -142,7 +153,8 @@ class PlatformDefaults:
         limits = (self.instance_types, self.images, self.permissions_boundary, self.greatest_hourly_price is not None)
         return self.checks_constructs or any(limits)
 
-    def apply(self, scope: object) -> None:
+    @check_types
+    def apply(self, scope: Construct) -> None:
         """Apply the rules to everything that is defined below `scope` from now on; tags and roles are set at synth.
 
         ValueError where endpoints or trainings are defined there already.
@@ -150,3 +162,13 @@ class PlatformDefaults:
         from extended_dlc.constructs.platform_rules import apply
 
         apply(self, scope)
+
+
+def _check_tag(key: str, value: str) -> None:
+    """Refuse a tag that AWS refuses (AWS General Reference, "Tagging your AWS resources")."""
+    if is_token(key) or is_token(value):
+        return
+    if not 1 <= len(key) <= 128 or key.lower().startswith("aws:"):
+        raise OptionError("tags", key, "must be a name of 1 to 128 characters that does not begin with aws:")
+    if len(value) > 256:
+        raise OptionError("tags", key, f"has a value of {len(value)} characters, and AWS takes 256: shorten it")

@@ -43,9 +43,8 @@ ROLE_NAME = 64
 """The longest name of a role (IAM user guide, "IAM and AWS STS quotas")."""
 
 
-def apply(rules: PlatformDefaults, scope: object) -> None:
+def apply(rules: PlatformDefaults, home: Construct) -> None:
     """Apply the rules to everything below a construct."""
-    home = cast(Construct, scope)
     if settled := next((each for each in home.node.find_all() if is_settled(each)), None):
         raise OptionError(
             "scope",

@@ -227,6 +227,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         """The topic that is notified of each asynchronous failure, if there is one."""
         return self._queue.error_topic if self._queue else None
 
+    @check_types
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send requests, and use the bucket for them where the endpoint is asynchronous."""
         if self._queue is not None:
@@ -235,6 +236,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         grant_components(self, grantee, self.components)
         return grant
 
+    @check_types
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
         """As `InvokableEndpoint.grant_invoke_with_token`; ValueError with `Async`, which takes no bearer tokens."""
         if isinstance(self.hosting, Async):
@@ -244,6 +246,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             )
         return super().grant_invoke_with_token(grantee)
 
+    @check_types
     def grant_shell(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` open a shell in a container, and close it: `aws ssm start-session --target
         sagemaker-endpoint:ENDPOINT_VARIANT_INSTANCE-ID`. ValueError without `ssm_access`.

@@ -159,10 +159,12 @@ class InvokableEndpoint(Resource, EndpointMetrics):
             )
         return ec2.Connections(security_groups=list(self._security_groups))
 
+    @check_types
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send real-time, streaming and asynchronous requests."""
         return self.grant(grantee, *INVOKE_ACTIONS)
 
+    @check_types
     def grant_invoke_with_token(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` send requests and make bearer tokens for them, as OpenAI clients need.
 
@@ -172,14 +174,17 @@ class InvokableEndpoint(Resource, EndpointMetrics):
         signs = iam.Grant.add_to_principal(grantee=grantee, actions=[TOKEN_ACTION], resource_arns=["*"])
         return self.grant_invoke(grantee).combine(signs)
 
+    @check_types
     def grant_describe(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` read the endpoint's state."""
         return self.grant(grantee, "sagemaker:DescribeEndpoint")
 
+    @check_types
     def grant_update_weights_and_capacities(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` change the variants' weights and their numbers of instances."""
         return self.grant(grantee, "sagemaker:DescribeEndpoint", "sagemaker:UpdateEndpointWeightsAndCapacities")
 
+    @check_types
     def grant_read_logs(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` read what the containers log."""
         group = self._at.arn("logs", f"log-group:{ENDPOINT_LOGS}/{self.endpoint_name}")
@@ -188,6 +193,7 @@ class InvokableEndpoint(Resource, EndpointMetrics):
             grantee=grantee, actions=[f"logs:{each}" for each in actions], resource_arns=[group, f"{group}:*"]
         )
 
+    @check_types
     def grant(self, grantee: iam.IGrantable, *actions: str) -> iam.Grant:
         """Allow `grantee` these actions on the endpoint, such as `sagemaker:DescribeEndpoint`."""
         # Depending on the caller, IAM compares a policy with the name as given or as it stands in the ARN.

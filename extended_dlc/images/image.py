@@ -165,6 +165,7 @@ class ExtendedDlc(Construct):
         self._require_published()
         return self._built
 
+    @check_types
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
         return self.repository.grant_pull(grantee)
@@ -274,6 +275,7 @@ class StockDlc:
             self._pulled.append(registry.repository_arn(base))
         return PublishedImage(uri=base, cuda=decided.cuda)
 
+    @check_types
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the images that were published for endpoints so far."""
         arns = list(dict.fromkeys(self._pulled))
@@ -402,6 +404,7 @@ class EcrImage:
         uri = self._repository.repository_uri_for_tag_or_digest(self._tag_or_digest)
         return PublishedImage(uri=uri, cuda=decided.cuda, family=self.asked.family)
 
+    @check_types
     def grant_pull(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` pull the image."""
         return self._repository.grant_pull(grantee)

@@ -28,6 +28,11 @@ from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parame
 _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
+def _home_of(key: str) -> str:
+    """The id of the construct that an image's resources are in."""
+    return f"Of{''.join(part.capitalize() for part in re.split('[^a-z0-9]', key))}"
+
+
 class ImageStack(Stack):
     """Repositories of extended images that other accounts may pull from, each image named by an SSM parameter.
 
@@ -68,6 +73,10 @@ class ImageStack(Stack):
         for option, value in (("prefix", prefix), *(("images", key) for key in images)):
             if not all(_PART.fullmatch(part) for part in value.split("/")):
                 raise OptionError(option, value, "must be small letters, digits and single '.', '_', '-' between them")
+        homes: dict[str, str] = {}
+        for key in images:
+            if (other := homes.setdefault(_home_of(key), key)) != key:
+                raise OptionError("images", key, f"and '{other}' differ in signs alone: rename one")
         self._prefix, self._readers, self._rebuilds = prefix, readers, rebuilds
         self._regions = self._checked(regions)
         self._build = build or CloudBuild()
@@ -90,12 +99,14 @@ class ImageStack(Stack):
             raise OptionError(
                 "regions", ", ".join(regions), "needs a stack whose account and region are known: give it an env"
             )
+        if wrong := next((each for each in regions if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", each)), None):
+            raise OptionError("regions", wrong, "is no region: write it as eu-west-1")
         if self.region in regions:
             raise OptionError("regions", self.region, "is the stack's own region: leave it out")
         return tuple(dict.fromkeys(regions))
 
     def _publish(self, key: str, version: ImageVersion) -> ExtendedDlc:
-        home = Construct(self, f"Of{''.join(part.capitalize() for part in re.split('[^a-z0-9]', key))}")
+        home = Construct(self, _home_of(key))
         repository = self._repository(home, f"{self._prefix}/{key}")
         options = {name: value for name, value in asdict(version).items() if value not in (None, ())}
         draft = _decided(version, home)

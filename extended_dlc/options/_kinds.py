@@ -56,7 +56,7 @@ def _kinds_of(function: Callable[..., Any], module: str) -> Mapping[str, Any]:
     return {name: eval(each, {}, names) for name, each in given.items()}  # noqa: S307 - the package's own annotations
 
 
-_NO_OPTIONS = frozenset({"construct_id", "kwargs", "return", "scope"})
+_NO_OPTIONS = frozenset({"kwargs", "return"})
 
 
 class _Names(dict[str, Any]):
@@ -98,6 +98,7 @@ _INTERFACES = {
         'an iam.IManagedPolicy, as iam.ManagedPolicy.from_managed_policy_arn(self, "Boundary", "arn:…")',
     ),
     "IRole": _Known("role_arn", 'an iam.IRole, as iam.Role.from_role_arn(self, "Role", "arn:…")'),
+    "IGrantable": _Known("grant_principal", "an iam.IGrantable, such as a role, a user or a function"),
     "IKey": _Known("key_arn", 'a kms.IKey, as kms.Key.from_key_arn(self, "Key", "arn:…")'),
     "IAlarm": _Known("alarm_name", "a cloudwatch.IAlarm"),
     "IBucket": _Known("bucket_arn", 'an s3.IBucket, as s3.Bucket.from_bucket_name(self, "Bucket", "name")'),
@@ -111,7 +112,11 @@ _INTERFACES = {
     "ServingImage": _Known("publish_for", 'an ExtendedDlc, StockDlc or EcrImage, as StockDlc(base="…")'),
 }
 
-_TEXTS = {"Network": "a Network, as Network(vpc=vpc)", "Rollout": "an AllAtOnce, Canary, Linear or Rolling"}
+_TEXTS = {
+    "Construct": "a construct, as a stack",
+    "Network": "a Network, as Network(vpc=vpc)",
+    "Rollout": "an AllAtOnce, Canary, Linear or Rolling",
+}
 """Classes whose names say too little in an error."""
 
 

@@ -116,6 +116,7 @@ IMAGE_FACTS = ("family", "transformers", "accelerator", "cuda")
 
 def facts_of_parameter(parameter: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the image: by the parameter's name, and by the options in `said`."""
+    _check_parameter(parameter)
     found = _parse_parameter(parameter)
     known: dict[str, Any] = {}
     if found is not None:
@@ -138,6 +139,18 @@ def facts_of_parameter(parameter: str, said: Mapping[str, Any]) -> dict[str, Any
             )
         known[option] = value
     return known
+
+
+def _check_parameter(parameter: str) -> None:
+    if is_token(parameter):
+        return
+    if parameter.startswith("arn:"):
+        if not re.fullmatch(r"arn:[\w-]+:ssm:[\w-]+:\d{12}:parameter/[\w./-]+", parameter):
+            rule = "is no ARN of a parameter: write it as arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"
+            raise OptionError("parameter", parameter, rule)
+    elif not re.fullmatch(r"[\w.-]+|(/[\w.-]+)+", parameter):
+        rule = "is no name of a parameter: write it with a '/' in front of each part, as /images/text"
+        raise OptionError("parameter", parameter, rule)
 
 
 def _parse_parameter(parameter: str) -> re.Match[str] | None:

@@ -188,6 +188,7 @@ class TrainingJob(Construct):
         """The state machine; an execution is a run."""
         return requests
 
+    @check_types
     def grant_start(self, grantee: iam.IGrantable) -> iam.Grant:
         """Let `grantee` start runs, follow and stop them: what `extended-dlc train` needs of the state machine."""
         executions = target_of(self).arn("states", f"execution:{self.state_machine.state_machine_name}:*")

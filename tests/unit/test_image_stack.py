@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,27 @@ def test_another_account_pulls_where_both_its_own_policy_and_that_of_an_image_st
     ecr.set_repository_policy("111111111111", "images/text", json.dumps(named))
     assert Iam().decide(principal, "ecr:BatchGetImage", arn, {}, **target).allowed
     ecr.delete_repository("images/text", force=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keys": ["a/b", "a-b"]}, r"'images' \(a-b\) and 'a/b' differ in signs alone: rename one"),
+        ({"regions": ["ireland"]}, r"'regions' \(ireland\) is no region: write it as eu-west-1"),
+    ],
+)
+def test_names_that_aws_or_the_cdk_would_refuse_are_refused_by_their_options(
+    options: dict[str, Any], message: str
+) -> None:
+    version = ImageVersion(transformers="5.23.0", accelerator="cpu")
+    images = dict.fromkeys(options.pop("keys", ["text"]), version)
+    with pytest.raises(ValueError, match=message):
+        ImageStack(App(), "Images", images=images, env=Environment(account=IMAGES, region="us-east-1"), **options)
+
+
+@pytest.mark.parametrize("take", [EcrImage.from_parameter, EcrImage.from_lookup])
+@pytest.mark.parametrize("name", ["", "images/text", "/a b", "/images/text/", "arn:aws:s3:::images"])
+def test_what_is_no_name_of_a_parameter_is_refused(take: Callable[..., EcrImage], name: str) -> None:
+    stack = Stack(App(), "Team", env=Environment(account=WORKLOAD, region="us-east-1"))
+    with pytest.raises(ValueError, match=r"'parameter' \(.*\) is no (name|ARN) of a parameter: write it "):
+        take(stack, "Image", name)

@@ -19,6 +19,7 @@ from extended_dlc import (
     HuggingFaceEndpoint,
     LocalBuild,
     Network,
+    PlatformDefaults,
     Readers,
     RealTime,
     StockDlc,
@@ -67,17 +68,17 @@ def in_class(kind: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
-def test_each_option_refuses_what_it_is_not_by_its_name(name: str) -> None:
+def test_each_option_refuses_what_it_is_not_by_its_name(stack: cdk.Stack, name: str) -> None:
     made, options = CONSTRUCTORS[name], options_of(name)
     arguments = set(inspect.signature(function_of(name)).parameters)
-    assert set(options) == arguments - {"self", "scope", "construct_id", "kwargs"}
-    scope = {"scope": None, "construct_id": "X"} if "scope" in arguments else {}
+    assert set(options) == arguments - {"self", "kwargs"}
+    scope = {"scope": stack, "construct_id": "X"} if "scope" in arguments else {}
     for option, kind in options.items():
         if kind is Any:
             continue
         for wrong in (object(), object, b"x", float("nan"), {"a", "b"}):
             with pytest.raises(OptionError, match=rf"^'{option}' .*(is|has) .* and must be ") as error:
-                made(**scope, **{option: wrong})
+                made(**{**scope, option: wrong})
             assert error.value.option == option
 
 
@@ -86,7 +87,19 @@ def test_a_class_in_an_options_type_is_one_of_the_library_or_known_by_a_member()
     known = {*_kinds._INTERFACES, *extended_dlc.__all__, "Rollout"}
     classes = {each for name in CONSTRUCTORS for kind in options_of(name).values() for each in in_class(kind)}
     of_the_cdk = {each.__name__ for each in classes - plain} - known
-    assert of_the_cdk == {"Duration", "NamedImage", "RemovalPolicy", "RetentionDays"}, "classes, and no interfaces"
+    assert of_the_cdk == {"Construct", "Duration", "NamedImage", "RemovalPolicy", "RetentionDays"}, (
+        "classes, and no interfaces"
+    )
+
+
+def test_a_grant_and_the_scope_of_rules_say_what_they_want(stack: cdk.Stack) -> None:
+    endpoint = HuggingFaceEndpoint(stack, "Bloom", model="gpt2", image=StockDlc(base=CPU))
+    for grant in ("grant_invoke", "grant_invoke_with_token", "grant_describe", "grant_read_logs", "grant_shell"):
+        for wrong in ("arn:aws:iam::111111111111:role/x", None):
+            with pytest.raises(OptionError, match=r"'grantee' .* must be an iam\.IGrantable, such as a role"):
+                getattr(endpoint, grant)(wrong)
+    with pytest.raises(OptionError, match=r"'scope' \('app'\) is a text and must be a construct, as a stack"):
+        PlatformDefaults().apply("app")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

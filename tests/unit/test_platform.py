@@ -397,3 +397,24 @@ def test_only_the_platforms_images_are_used_however_they_are_named() -> None:
     assert all(line.startswith("Wrong") and "is none of the platform's: /images/*, 1111" in line for line in found), (
         found
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"instance_types": ["g5.*"]}, r"'instance_types' \(g5\.\*\) is no type of SageMaker's: write ml\.g5\.\*"),
+        ({"prices": {"g5.xlarge": 1}}, r"'prices' \(g5\.xlarge\) is no type of SageMaker's"),
+        ({"prices": {"ml.g5.xlarge": -1}}, r"'prices' \(-1\) must be 0 or more: correct that of ml\.g5\.xlarge"),
+        (
+            {"organisations": ["bigscience/bloom"]},
+            r"'organisations' \(bigscience/bloom\) is a model: write bigsc",
+        ),
+        ({"tags": {"": "x"}}, r"'tags' \(\) must be a name of 1 to 128 characters"),
+        ({"tags": {"aws:team": "x"}}, r"'tags' \(aws:team\) must be .* not begin with aws:"),
+        ({"tags": {"team": "x" * 257}}, r"'tags' \(team\) has a value of 257 characters, and AWS takes 256"),
+    ],
+)
+def test_a_rule_that_could_match_nothing_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PlatformDefaults(**options)
+    PlatformDefaults(instance_types=["*.g5.xlarge", "ml.m5.*"], prices={"ml.m5.xlarge": 0}, tags={"team": "x"})
