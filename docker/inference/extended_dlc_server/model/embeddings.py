@@ -20,7 +20,7 @@ from ..machine.ending import check
 from ..machine.padding import MOST_TOGETHER, batches, tensors, worth_a_call
 from ..reading.positions import text_config
 from ..reading.tasks import EMBEDDING_TASKS
-from .one_pass import threads_for
+from .one_pass import cheapest, threads_for, truncated_at
 from .similarity import similarities
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class Embeddings:
         if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
             tokenizer.pad_token = tokenizer.eos_token
         self._takes = frozenset(inspect.signature(model.forward).parameters)
-        self._options = {name: False for name in ("use_cache", "return_dict") if name in self._takes}
+        self._options = cheapest(self._takes)
         self._weights = model.num_parameters(exclude_embeddings=True)
         self._hidden = int(getattr(text_config(model.config), "hidden_size", 0))
         if recipe.lower_case and task == "sentence-embeddings":  # feature-extraction keeps the tokenizer as it is
@@ -215,9 +215,7 @@ class Embeddings:
         indexes = [index for index, text in enumerate(texts) if isinstance(text, str)]
         if not indexes:
             return read
-        usual = tokenizer.truncation_side
-        tokenizer.truncation_side = side.lower() or usual
-        try:
+        with truncated_at(tokenizer, side.lower()):
             for start in range(0, len(indexes), MOST_TOGETHER):
                 check()
                 chosen = indexes[start : start + MOST_TOGETHER]
@@ -225,8 +223,6 @@ class Embeddings:
                 made = tokenizer(given, truncation=True, max_length=self.most_tokens)
                 for number, index in enumerate(chosen):
                     read[index] = {name: of[number] for name, of in made.items() if name in self._takes}
-        finally:
-            tokenizer.truncation_side = usual
         return read
 
     def _prompt_length(self, prompt: str) -> int:

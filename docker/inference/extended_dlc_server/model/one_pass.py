@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..machine.cpu import one_thread
@@ -29,15 +29,31 @@ def threads_for(pipeline: Any, characters: int, weights: int) -> contextlib.Abst
     return one_thread() if small else contextlib.nullcontext()
 
 
+def cheapest(takes: Container[str]) -> dict[str, bool]:
+    """Return the options of a forward pass that takes these names: no cache, as the pipeline has classifiers on
+    decoders do, and a tuple, which costs less than an object.
+    """
+    return {name: False for name in ("use_cache", "return_dict") if name in takes}
+
+
+@contextlib.contextmanager
+def truncated_at(tokenizer: Any, side: str) -> Iterator[None]:
+    """Have the tokenizer cut texts at this side; without one, at its own."""
+    usual = tokenizer.truncation_side
+    tokenizer.truncation_side = side or usual
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = usual
+
+
 class OnePass:
     """The part that the tasks share; a subclass converts the model's output to results."""
 
     def __init__(self, pipeline: Any) -> None:
         """Its results must still be compared with the pipeline's (`Batching.prove`)."""
         self.pipeline = pipeline
-        names = inspect.signature(pipeline.model.forward).parameters
-        # As the pipeline does: use_cache=False for classifiers on decoders. return_dict=False is cheaper.
-        self._options = {name: False for name in ("use_cache", "return_dict") if name in names}
+        self._options = cheapest(inspect.signature(pipeline.model.forward).parameters)
         self._weights = pipeline.model.num_parameters(exclude_embeddings=True)
 
     def __call__(self, texts: Sequence[str], arguments: Mapping[str, Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from ..files.sentence_modules import activation_named, config_of, transformer_co
 from ..files.weights import Weights
 from ..machine.ending import check
 from ..machine.padding import MOST_TOGETHER, Tokens, batches, tensors, worth_a_call
-from .one_pass import threads_for
+from .one_pass import cheapest, threads_for, truncated_at
 
 _SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
@@ -66,7 +66,7 @@ class Reranker:
         self.pipeline, self.scoring, self.most_tokens, self._explained = pipeline, scoring, most_tokens, explained
         self.together = MOST_TOGETHER
         self._takes = frozenset(inspect.signature(pipeline.model.forward).parameters)
-        self._options = {name: False for name in ("use_cache", "return_dict") if name in self._takes}
+        self._options = cheapest(self._takes)
         self._weights = pipeline.model.num_parameters(exclude_embeddings=True)
         self._activation = activation_named(scoring.activation)
 
@@ -94,18 +94,14 @@ class Reranker:
     def _tokens(self, query: str, texts: Sequence[str], side: str) -> list[Tokens]:
         """Tokenize each pair of query and text."""
         tokenizer = self.pipeline.tokenizer
-        usual = tokenizer.truncation_side
         read: list[Tokens] = []
-        tokenizer.truncation_side = side or usual
-        try:
+        with truncated_at(tokenizer, side):
             for start in range(0, len(texts), MOST_TOGETHER):
                 check()
                 part = list(texts[start : start + MOST_TOGETHER])
                 made = tokenizer([query] * len(part), part, truncation=True, max_length=self.most_tokens)
                 names = [name for name in made if name in self._takes]
                 read += [{name: made[name][index] for name in names} for index in range(len(part))]
-        finally:
-            tokenizer.truncation_side = usual
         return read
 
     def _batch(self, pairs: Sequence[Tokens]) -> Any:

@@ -91,9 +91,8 @@ class _Rows:
         """Copy a sequence of another cache, or its first `length` tokens, into a new row."""
         length = other.length(row) if length is None else length
         source = slice(other.starts[row], other.starts[row] + length)
-        old_first = self.first
         self._reserve(len(self.starts) + 1, max(self.width, length), room=max(0, length - self.width))
-        old_first = self.first if self.starts else old_first
+        old_first = self.first
         if not self.starts:
             self.end = length
         slot, start = len(self.starts), self.end - length
