@@ -9,6 +9,8 @@ does.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -115,8 +117,6 @@ def _faults(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
     """The violations of a value and of everything inside it."""
     _check_type(shape, value, path)
     if isinstance(shape, StructureShape):
-        if getattr(shape, "is_document_type", False):
-            return
         for name in shape.required_members:
             if value.get(name) is None:
                 yield Fault(value="null", path=_join(path, name), rule="Member must not be null")
@@ -158,7 +158,9 @@ def _out_of_bounds(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
     number = shape.type_name in ("integer", "long", "float", "double")
     if number:
         size, what = value, "value"
-    elif shape.type_name in ("string", "list", "map", "blob") and hasattr(value, "__len__"):
+    elif shape.type_name == "blob" and isinstance(value, str):
+        size, what = _bytes_of(value, path), "length"
+    elif shape.type_name in ("string", "list", "map", "blob"):
         size, what = len(value), "length"
     else:
         return
@@ -172,6 +174,14 @@ def _out_of_bounds(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
     if pattern and isinstance(value, str) and (compiled := _compiled(pattern)) and not compiled.fullmatch(value):
         rule = f"Member must satisfy regular expression pattern: {pattern}"
         yield Fault(value=_quoted(value), path=path, rule=rule)
+
+
+def _bytes_of(text: str, path: str) -> int:
+    """The length of a blob, which JSON has as base64."""
+    try:
+        return len(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        raise WrongType(path, "a Blob", "STRING_VALUE") from None
 
 
 _CLASSES = {

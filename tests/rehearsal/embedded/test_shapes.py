@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,15 @@ from moto.core.utils import get_service_model
 from werkzeug.test import create_environ
 
 from extended_dlc.rehearsal.embedded import templates
-from extended_dlc.rehearsal.embedded.calls import read_call
-from extended_dlc.rehearsal.embedded.shapes import CHECKED, unreadable_patterns
+from extended_dlc.rehearsal.embedded.calls import Call, read_call
+from extended_dlc.rehearsal.embedded.shapes import (
+    CHECKED,
+    Refusal,
+    TemplateFault,
+    check,
+    parameters_of,
+    unreadable_patterns,
+)
 from tests.support.embedded import ACCOUNT, REGION, Answer, Aws, deploy, events
 
 Json = dict[str, Any]
@@ -159,6 +167,251 @@ def test_other_services_have_their_own_codes(
     refusal = json.loads(call(aws, service, target, body).body)
     assert refusal["__type"] == code
     assert message in refusal["message"]
+
+
+def refusal(service: str, operation: str, parameters: Json) -> str:
+    """The refusal of a call by its shape; empty where it is taken."""
+    made = Call(service=service, operation=operation, parameters=parameters, account_id=ACCOUNT, region=REGION)
+    try:
+        check(made)
+    except Refusal as refused:
+        return f"{refused.code}: {refused.message}"
+    return ""
+
+
+COMPONENT = {"TrialComponentName": "a"}
+ALIAS = {"FunctionName": "f", "Name": "n", "FunctionVersion": "1"}
+KEY = {"KeyId": "k"}
+BLOB = {**KEY, "Plaintext": base64.b64encode(bytes(4_096)).decode()}
+METRIC = {"MetricName": "m", "StartTime": 0, "EndTime": 1, "Period": 60}
+LEAST, MOST = "Member must have value greater than or equal to ", "Member must have value less than or equal to "
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "taken", "changed", "message"),
+    [
+        # each kind of bound, at the bound and just beyond it
+        (
+            "sagemaker",
+            "CreateEndpointConfig",
+            configured(InitialVariantWeight=0),
+            configured(InitialVariantWeight=-0.1),
+            LEAST,
+        ),
+        (
+            "lambda",
+            "CreateAlias",
+            {**ALIAS, "RoutingConfig": {"AdditionalVersionWeights": {"2": 1.0}}},
+            {"RoutingConfig": {"AdditionalVersionWeights": {"2": 1.1}}},
+            "Map value must satisfy constraint: [Member must have value less",
+        ),
+        ("cloudformation", "ActivateType", {"MajorVersion": 100_000}, {"MajorVersion": 100_001}, MOST + "100000"),
+        ("cloudformation", "ActivateType", {"MajorVersion": 1}, {"MajorVersion": 0}, LEAST + "1"),
+        (
+            "cloudformation",
+            "DeleteStack",
+            {"StackName": "s", "RoleARN": "x" * 20},
+            {"RoleARN": "x" * 19},
+            "at 'roleARN'",
+        ),
+        (
+            "kms",
+            "Encrypt",
+            BLOB,
+            {"Plaintext": base64.b64encode(bytes(4_097)).decode()},
+            "length less than or equal to 4096",
+        ),
+        (
+            "kms",
+            "Encrypt",
+            {**KEY, "Plaintext": bytes(4_096)},
+            {"Plaintext": bytes(4_097)},
+            "less than or equal to 4096",
+        ),
+        (
+            "kms",
+            "Encrypt",
+            BLOB,
+            {"Plaintext": "no base64"},
+            "SerializationException: STRING_VALUE can not be converted to a Blob",
+        ),
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m", "Tags": [{"Key": "k", "Value": ""}] * 50},
+            {"Tags": [{"Key": "k", "Value": ""}] * 51},
+            "at 'tags' failed to satisfy constraint: Member must have length less",
+        ),
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m", "PrimaryContainer": {"Environment": {f"k{n}": "" for n in range(100)}}},
+            {"PrimaryContainer": {"Environment": {f"k{n}": "" for n in range(101)}}},
+            "at 'primaryContainer.environment' failed",
+        ),
+        # what is inside of lists and maps
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m", "Tags": []},
+            {"Tags": [{"Key": "k", "Value": "v"}, None]},
+            "Value null at 'tags.2.member' failed to satisfy constraint: Member must not be null",
+        ),
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m", "Tags": []},
+            {"Tags": [{"Value": "v"}]},
+            "null at 'tags.1.member.key'",
+        ),
+        (
+            "sagemaker",
+            "CreateTrialComponent",
+            {**COMPONENT, "InputArtifacts": {"a": {"Value": "v"}}},
+            {"InputArtifacts": {"a": {}}},
+            "Value null at 'inputArtifacts.a.member.value'",
+        ),
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m", "PrimaryContainer": {"Environment": {"k": "v" * 1_024}}},
+            {"PrimaryContainer": {"Environment": {"k": "v" * 1_025}}},
+            "Map value must satisfy constraint: [Member must have length",
+        ),
+        # patterns: the whole value, and line breaks where the pattern has a dot
+        ("sagemaker", "CreateModel", {"ModelName": "a-1"}, {"ModelName": "a-1_"}, "regular expression pattern"),
+        ("cloudwatch", "GetMetricStatistics", {**METRIC, "Namespace": "a\nb"}, {"Namespace": ":a"}, "pattern: [^:].*"),
+        # types
+        (
+            "sagemaker",
+            "CreateEndpointConfig",
+            configured(InitialVariantWeight=1),
+            configured(InitialVariantWeight=True),
+            "SerializationException: TRUE_VALUE can not be converted to a Float",
+        ),
+        (
+            "sagemaker",
+            "CreateEndpointConfig",
+            configured(EnableSSMAccess=True),
+            configured(EnableSSMAccess="true"),
+            "STRING_VALUE can not be converted to a Boolean",
+        ),
+        (
+            "ecr",
+            "CreateRepository",
+            {"repositoryName": "rr"},
+            {"repositoryName": {}},
+            "START_OBJECT can not be converted to a String",
+        ),
+        ("sagemaker", "CreateModel", {"ModelName": "m"}, {"Tags": {}}, "START_OBJECT can not be converted to a List"),
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m"},
+            {"PrimaryContainer": {"Environment": []}},
+            "converted to a Map",
+        ),
+        # a long value is not repeated as a whole
+        (
+            "sagemaker",
+            "CreateModel",
+            {"ModelName": "m"},
+            {"ModelName": "_" * 999},
+            f"Value '{'_' * 256}' at 'modelName'",
+        ),
+    ],
+)
+def test_each_bound_and_type_is_checked_at_every_depth(
+    service: str, operation: str, taken: Json, changed: Json, message: str
+) -> None:
+    assert refusal(service, operation, taken) == ""
+    assert message in refusal(service, operation, {**taken, **changed})
+
+
+def test_a_service_that_is_not_checked_and_a_request_that_cannot_be_read() -> None:
+    assert refusal("sqs", "CreateQueue", {}) == ""
+    made = Call(
+        service="sagemaker", operation="ListModels", parameters={}, account_id=ACCOUNT, region=REGION, problem="no JSON"
+    )
+    with pytest.raises(Refusal, match="no JSON"):
+        check(made)
+
+
+def test_all_faults_are_said_at_once() -> None:
+    found = refusal("sagemaker", "CreateEndpoint", {"Tags": [{"Key": "k"}]})
+    assert "3 validation errors detected: Value null at 'endpointName' failed" in found
+    assert "; Value null at 'endpointConfigName' failed" in found
+    assert "; Value null at 'tags.1.member.value' failed" in found
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "read"),
+    [
+        (
+            "sagemaker:CreateEndpointConfig",
+            {"EndpointConfigName": 7, "Tags": None},
+            {"EndpointConfigName": "7", "Tags": None},
+        ),
+        ("sagemaker:CreateModel", {"EnableNetworkIsolation": "True"}, {"EnableNetworkIsolation": True}),
+        ("sagemaker:CreateModel", {"EnableNetworkIsolation": "false"}, {"EnableNetworkIsolation": False}),
+        (
+            "sagemaker:CreateModel",
+            {"EnableNetworkIsolation": "yes"},
+            "#/EnableNetworkIsolation: expected type: Boolean, found: String",
+        ),
+        (
+            "sagemaker:CreateModel",
+            {"EnableNetworkIsolation": 1},
+            "#/EnableNetworkIsolation: expected type: Boolean, found: Integer",
+        ),
+        ("sagemaker:CreateModel", {"ModelName": True}, {"ModelName": "true"}),
+        ("sagemaker:CreateModel", {"ModelName": ["m"]}, "#/ModelName: expected type: String, found: JSONArray"),
+        ("sagemaker:CreateModel", {"Containers": {}}, "#/Containers: expected type: JSONArray, found: JSONObject"),
+        (
+            "sagemaker:CreateModel",
+            {"PrimaryContainer": "x"},
+            "#/PrimaryContainer: expected type: JSONObject, found: String",
+        ),
+        (
+            "sagemaker:CreateModel",
+            {"PrimaryContainer": {"Environment": [1]}},
+            "#/PrimaryContainer/Environment: expected type: JSONObject, found: JSONArray",
+        ),
+        (
+            "sagemaker:CreateModel",
+            {"PrimaryContainer": {"Environment": {"a": 1}}},
+            {"PrimaryContainer": {"Environment": {"a": "1"}}},
+        ),
+        (
+            "sagemaker:CreateModel",
+            {"Containers": [{"Images": "x"}]},
+            "#/Containers/0: extraneous key [Images] is not permitted",
+        ),
+        ("lambda:CreateFunction", {"MemorySize": "128"}, {"MemorySize": 128}),
+        ("lambda:CreateFunction", {"MemorySize": 128.0}, {"MemorySize": 128}),
+        ("lambda:CreateFunction", {"MemorySize": 128.5}, "#/MemorySize: expected type: Integer, found: Number"),
+        ("lambda:CreateFunction", {"MemorySize": True}, "#/MemorySize: expected type: Integer, found: Boolean"),
+        ("cloudwatch:PutMetricAlarm", {"Threshold": "0.5"}, {"Threshold": 0.5}),
+        ("cloudwatch:PutMetricAlarm", {"Threshold": True}, "#/Threshold: expected type: Number, found: Boolean"),
+        ("cloudwatch:PutMetricAlarm", {"Threshold": "x"}, "#/Threshold: expected type: Number, found: String"),
+        ("cloudformation:ActivateType", {"MajorVersion": "2"}, {"MajorVersion": 2}),
+        (
+            "sagemaker:CreateInferenceComponent",
+            {"Specification": {"ComputeResourceRequirements": {"NumberOfCpuCoresRequired": "0.5"}}},
+            {"Specification": {"ComputeResourceRequirements": {"NumberOfCpuCoresRequired": 0.5}}},
+        ),
+    ],
+)
+def test_a_templates_values_are_read_as_the_apis_types(operation: str, given: Json, read: Json | str) -> None:
+    service, name = operation.split(":")
+    if isinstance(read, str):
+        with pytest.raises(TemplateFault) as refused:
+            parameters_of(service, name, given)
+        assert refused.value.message == read
+    else:
+        found = parameters_of(service, name, given)
+        assert found == read
+        assert {key: type(each) for key, each in found.items()} == {key: type(each) for key, each in read.items()}
 
 
 def test_a_query_service_is_checked_too(aws: Aws) -> None:
