@@ -12,7 +12,7 @@ from moto.iam.policy_validation import IAMPolicyDocumentValidator
 from moto.logs.models import logs_backends
 from moto.sns.models import sns_backends
 
-from extended_dlc.rehearsal.embedded import template_forms
+from extended_dlc.rehearsal.embedded import log_patterns, template_forms
 from extended_dlc.rehearsal.embedded.calls import Parameters
 from extended_dlc.rehearsal.embedded.rule import Check, Rule, World
 from extended_dlc.rehearsal.embedded.rules_services import template_of
@@ -121,12 +121,16 @@ def _actions(world: World, given: Parameters) -> str | None:
     return None
 
 
-def _pattern(world: World, given: Parameters) -> str | None:
-    pattern = given["filterPattern"].strip()
-    for begin, end in (("{", "}"), ("[", "]")):
-        if pattern.startswith(begin) and not pattern.endswith(end):
-            return "Invalid metric filter pattern"
-    return "Invalid metric filter pattern" if pattern.count('"') % 2 else None
+def _metric_pattern(world: World, given: Parameters) -> str | None:
+    return "Invalid metric filter pattern" if _filter_pattern(world, given) else None
+
+
+def _filter_pattern(world: World, given: Parameters) -> str | None:
+    try:
+        log_patterns.read(given.get("filterPattern") or "")
+    except log_patterns.InvalidPattern as fault:
+        return str(fault)
+    return None
 
 
 def _filtered_group(world: World, given: Parameters) -> str | None:
@@ -319,9 +323,19 @@ RULES: tuple[Rule, ...] = (
         operations=("logs:PutMetricFilter",),
         refuses="a pattern whose brace, bracket or quotation mark is not closed",
         source="CloudWatch Logs user guide, filter pattern syntax; aws/aws-cdk#15047: refused",
-        check=_pattern,
+        check=_metric_pattern,
         code="InvalidParameterException",
         own_words=True,
+    ),
+    Rule(
+        name="a filter pattern",
+        operations=("logs:FilterLogEvents",),
+        refuses="a pattern whose brace, bracket or quotation mark is not closed, and a term with other characters than "
+        "letters, digits and underscores without quotation marks",
+        source="CloudWatch Logs user guide, filter pattern syntax; aws/aws-toolkit-jetbrains#3219, lucagrulla/cw#181, "
+        "jorgebastida/awslogs#210: the words",
+        check=_filter_pattern,
+        code="InvalidParameterException",
     ),
     Rule(
         name="a metric filter's group",

@@ -31,6 +31,7 @@ from extended_dlc.rehearsal.embedded import (
     ecr,
     functions,
     identities,
+    log_patterns,
     openai_route,
     sagemaker,
     states,
@@ -94,6 +95,7 @@ class EmbeddedAws:
             faster=faster,
         )
         identities.install()
+        log_patterns.install()
         ecr.install(port=port, blobs=blobs)
         sagemaker.install(control)
         components.install(control)

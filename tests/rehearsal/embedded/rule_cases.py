@@ -1635,6 +1635,22 @@ CASES += [
     ),
     *(
         of_service(
+            "a filter pattern",
+            "logs",
+            "filter_log_events",
+            {"logGroupName": "rules", "filterPattern": pattern},
+            {"logGroupName": "rules", "filterPattern": f'"{pattern.replace(chr(34), "")}"'},
+            match,
+            "InvalidParameterException",
+        )
+        for pattern, match in (
+            ("{ $.a = 1", "If a filter pattern starts with '{' it must end with '}'"),
+            ("me@example.com", "Invalid filter pattern"),
+            ('"open', "Invalid filter pattern"),
+        )
+    ),
+    *(
+        of_service(
             "a metric filter's pattern",
             "logs",
             "put_metric_filter",

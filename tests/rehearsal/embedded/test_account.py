@@ -103,8 +103,8 @@ def test_the_containers_output_is_in_cloudwatch_logs_and_is_filtered_by_time_and
     wait_for(lambda: bool(found(startTime=before)))
     assert found(startTime=before) == ["serving with ['serve'] as good-morning"]
     assert found(startTime=before, endTime=before + 1) == []
-    assert found(filterPattern="good-morning")
-    assert not found(filterPattern="good-evening")
+    assert found(filterPattern='"good-morning"')
+    assert not found(filterPattern='"good-evening"')
     (stream,) = logs.describe_log_streams(logGroupName=group)["logStreams"]
     assert stream["logStreamName"].startswith("AllTraffic/i-")
     assert found(logStreamNamePrefix="AllTraffic/") == found()
