@@ -380,10 +380,10 @@ def settled(aws: Aws, name: str) -> dict[str, Any]:
 
 def events(aws: Aws, name: str) -> list[tuple[str, str, str]]:
     """A stack's events, oldest first, as (logical id, status, reason)."""
-    found = aws.client("cloudformation").describe_stack_events(StackName=name)["StackEvents"]
+    pages = aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
     return [
         (each["LogicalResourceId"], each["ResourceStatus"], each.get("ResourceStatusReason", ""))
-        for each in reversed(found)
+        for each in reversed([each for page in pages for each in page["StackEvents"]])
     ]
 
 

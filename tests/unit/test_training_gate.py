@@ -252,17 +252,25 @@ def test_why_an_endpoint_stays_is_the_first_failure_of_the_last_update(monkeypat
         because = {"ResourceStatusReason": reason} if reason else {}
         return {"StackName": "Bloom", "LogicalResourceId": name, "ResourceStatus": status, **because}
 
+    pages = [
+        [
+            event("Bloom", "UPDATE_ROLLBACK_IN_PROGRESS"),
+            event("Other", "UPDATE_FAILED", "Resource update cancelled"),
+        ],
+        [
+            event("BloomCheck", "CREATE_FAILED", "the endpoint answers with 500"),
+            event("Bloom", "UPDATE_IN_PROGRESS", "User Initiated"),
+            event("Older", "UPDATE_FAILED", "of another update"),
+        ],
+    ]
+
     class CloudFormation:
-        def describe_stack_events(self, StackName: str) -> dict[str, Any]:
-            return {
-                "StackEvents": [
-                    event("Bloom", "UPDATE_ROLLBACK_IN_PROGRESS"),
-                    event("Other", "UPDATE_FAILED", "Resource update cancelled"),
-                    event("BloomCheck", "CREATE_FAILED", "the endpoint answers with 500"),
-                    event("Bloom", "UPDATE_IN_PROGRESS", "User Initiated"),
-                    event("Older", "UPDATE_FAILED", "of another update"),
-                ]
-            }
+        def get_paginator(self, name: str) -> CloudFormation:
+            assert name == "describe_stack_events"
+            return self
+
+        def paginate(self, StackName: str) -> list[dict[str, Any]]:
+            return [{"StackEvents": page} for page in pages]
 
     monkeypatch.setattr(gate.boto3, "client", lambda *_: CloudFormation())
     refusal = gate.handle({"do": "why", "Stack": "Bloom", "Status": "UPDATE_ROLLBACK_IN_PROGRESS"}, None)["refused"]

@@ -192,9 +192,9 @@ def _packed(archive: bytes | None) -> bytes | None:
 
 def why(event: dict[str, Any]) -> dict[str, Any]:
     """Why the last update of the endpoint's stack went back."""
-    events = boto3.client("cloudformation").describe_stack_events(StackName=event["Stack"])["StackEvents"]
+    pages = boto3.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=event["Stack"])
     reasons = []
-    for each in events:  # the newest first
+    for each in (each for page in pages for each in page["StackEvents"]):  # the newest first
         is_stack = each["LogicalResourceId"] == each["StackName"]
         if is_stack and each["ResourceStatus"] == "UPDATE_IN_PROGRESS":
             break

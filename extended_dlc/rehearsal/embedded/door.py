@@ -67,10 +67,12 @@ class Door:
 
     def create(self, wish: templates.Wanted, principal: Principal | None) -> None:
         """Check the calls that create a resource of a template, as CloudFormation's role or its caller."""
+        templates.check_properties(wish)
         self._admit(templates.calls_to_create(wish), principal)
 
     def update(self, wish: templates.Wanted, principal: Principal | None) -> None:
         """Check the calls that update a resource of a template in place."""
+        templates.check_properties(wish)
         self._admit(templates.calls_to_update(wish), principal)
 
     def delete(self, wish: templates.Wanted, principal: Principal | None) -> None:

@@ -29,9 +29,9 @@ Each API call, by HTTP or by a resource of a template, goes through one door (`e
    rehearsal's own, is the account's administrator. Actions, resources and keys of conditions are those of {actions}.
 2. **Shapes.** Required members, types, enumerations, patterns and bounds of botocore's models, at every depth, for
    {services}.
-   A template's property that is not there, or of another type, is refused as CloudFormation refuses it, where the
-   properties are those of the operation; of buckets, functions, keys, parameters, projects, rules, secrets, state
-   machines, subscriptions and topics the properties that their operations have are read, and others are not looked at.
+   A template's property that is not there, or of another type, is refused as CloudFormation refuses it. Where the
+   properties are not those of an operation, they are compared with CloudFormation's own schema of the resource type,
+   which cfn-lint has a copy of: names, types, what is required, enumerations, patterns and bounds, at every depth.
 3. **Rules** that no shape knows: the table below. Words in *italics* are ours, because no source has AWS's.
 """
 
@@ -61,9 +61,11 @@ them, `DELETE` ends them all, and `GET` has them with `met`: how often each came
 - Networks: subnets, security groups and endpoints are recorded, and hinder nobody.
 - Encryption: keys have policies, and nothing is encrypted with them.
 - Signatures of requests but for bearer tokens, and rights of keys that this IAM did not give.
-- CloudFormation's own handlers: of a resource only the calls that create, update and delete it are checked, and what
-  its handler reads besides is not known. The types below are made as moto makes them, or only recorded, and none of
-  their calls is checked.
+- Permissions boundaries of users, and sessions but for AssumeRole's: what would give their keys is refused.
+- Drift of stacks, and metrics of metric filters: nothing is compared and nothing is counted.
+- CloudFormation's own handlers: of a resource only its properties and the calls that create, update and delete it are
+  checked, and what its handler reads besides is not known. The types below are made as moto makes them, or only
+  recorded, and none of their calls is checked, only their properties.
   A change set is gone once it has been executed, as AWS deletes it (CloudFormation user guide).
 - Captured data has one file for each request, where SageMaker collects several.
 - The deletion of an endpoint configuration that is in use succeeds, as at AWS; the next update is refused.
@@ -75,7 +77,7 @@ The calls of these types are checked for the rights of CloudFormation's role, ag
 
 {checked}.
 
-These are supported, and none of their calls is checked:
+These are supported, and none of their calls is checked, only their properties:
 
 {unchecked}.
 

@@ -1,7 +1,9 @@
 """CloudWatch Logs' filter patterns (CloudWatch Logs user guide, "Filter pattern syntax").
 
 A pattern is a list of terms, an expression about JSON in braces, or one about columns in brackets. moto 5.2.5 knows
-terms alone, and takes every other pattern for one that matches all messages; `install` changes that in this process.
+terms alone, and takes every other pattern for one that matches all messages; `install` changes that in this process. It
+also sorts the events of several streams by their times, and takes a prefix of their names and a group's ARN (CloudWatch
+Logs API reference, FilterLogEvents).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moto.logs import models
+from moto.logs.responses import LogsResponse
 
 Matcher = Callable[[str], bool]
 
@@ -285,6 +288,29 @@ class _EventMessageFilter:
         self.matches = read(pattern or "")
 
 
+def _filter_log_events(self: LogsResponse) -> str:
+    group: str = self._get_param("logGroupName") or self._get_param("logGroupIdentifier")
+    group = group.rpartition(":log-group:")[2].removesuffix(":*")
+    streams = self._get_param("logStreamNames") or []
+    prefix = self._get_param("logStreamNamePrefix")
+    if prefix and group in self.logs_backend.groups:
+        streams = [each for each in self.logs_backend.groups[group].streams if each.startswith(prefix)]
+        if not streams:
+            return json.dumps({"events": [], "searchedLogStreams": []})
+    events, token, searched = self.logs_backend.filter_log_events(
+        group,
+        streams,
+        start_time=self._get_param("startTime"),
+        end_time=self._get_param("endTime"),
+        limit=self._get_param("limit"),
+        next_token=self._get_param("nextToken"),
+        filter_pattern=self._get_param("filterPattern"),
+        interleaved=True,
+    )
+    return json.dumps({"events": events, "nextToken": token, "searchedLogStreams": searched})
+
+
 def install() -> None:
     """Change moto's CloudWatch Logs in this process."""
     setattr(models, "EventMessageFilter", _EventMessageFilter)  # noqa: B010 - mypy refuses the plain assignment
+    LogsResponse.filter_log_events = _filter_log_events  # type: ignore[method-assign]

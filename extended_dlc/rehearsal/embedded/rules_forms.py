@@ -133,6 +133,12 @@ def _filter_pattern(world: World, given: Parameters) -> str | None:
     return None
 
 
+def _streams(world: World, given: Parameters) -> str | None:
+    if given.get("logStreamNames") and given.get("logStreamNamePrefix"):
+        return "LogStreamNamePrefix and LogStreamNames cannot both be specified."
+    return None
+
+
 def _filtered_group(world: World, given: Parameters) -> str | None:
     if given["logGroupName"] in logs_backends[world.account_id][world.region].groups:
         return None
@@ -336,6 +342,15 @@ RULES: tuple[Rule, ...] = (
         "jorgebastida/awslogs#210: the words",
         check=_filter_pattern,
         code="InvalidParameterException",
+    ),
+    Rule(
+        name="streams of a search",
+        operations=("logs:FilterLogEvents",),
+        refuses="names of streams beside a prefix of them",
+        source="CloudWatch Logs API reference, FilterLogEvents logStreamNamePrefix",
+        check=_streams,
+        code="InvalidParameterException",
+        own_words=True,
     ),
     Rule(
         name="a metric filter's group",

@@ -171,7 +171,7 @@ def _out_of_bounds(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
         rule = f"Member must have {what} less than or equal to {bounds['max']}"
         yield Fault(value=_quoted(value), path=path, rule=rule)
     pattern = bounds.get("pattern")
-    if pattern and isinstance(value, str) and (compiled := _compiled(pattern)) and not compiled.fullmatch(value):
+    if pattern and isinstance(value, str) and (compiled := compiled_pattern(pattern)) and not compiled.fullmatch(value):
         rule = f"Member must satisfy regular expression pattern: {pattern}"
         yield Fault(value=_quoted(value), path=path, rule=rule)
 
@@ -187,21 +187,19 @@ def _bytes_of(text: str, path: str) -> int:
 _CLASSES = {
     r"\p{ASCII}": r"\x00-\x7f",
     r"\p{Print}": r"\x20-\x7e",
-    r"\p{Graph}": r"\x21-\x7e",
     r"\p{Alnum}": r"A-Za-z0-9",
-    r"\p{L}": r"^\W\d_",
     r"\p{Z}": r"\s",
     r"\p{N}": r"\d",
     r"\p{M}": r"\u0300-\u036f",
     r"\p{S}": r"$+<=>^`|~",
     r"\p{P}": r"!-#%-*,-/:;?@\[-\]_{}",
-    r"\p{Cntrl}": r"\x00-\x1f\x7f",
 }
 """Java's character classes as Python writes them inside brackets."""
 
 
 _SPELLINGS = {
-    "(?s)": "",
+    # the nearest to the class of all letters inside another class: it adds the digits and the underscore
+    r"\p{L}": r"\w",
     r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010ffff",
     r"\w-": r"\w\-",
     r"\p{Zs}": r"\s",
@@ -211,15 +209,12 @@ _SPELLINGS = {
 
 
 @functools.cache
-def _compiled(pattern: str) -> re.Pattern[str] | None:
+def compiled_pattern(pattern: str) -> re.Pattern[str] | None:
     """A service model's pattern in Python's syntax; None where Python cannot express it."""
     written = pattern
     for model, python in _SPELLINGS.items():
         written = written.replace(model, python)
     written = re.sub(r"\$\{\d+,\d+\}", "", written)  # tags' patterns mean a length, which has its own bounds
-    if r"\p{L}" in written or r"\p{IsL" in written:
-        # \w is the nearest to the class of all letters inside another class; it adds the digits and the underscore
-        written = written.replace(r"\p{L}", r"\w")
     for java, python in _CLASSES.items():
         written = re.sub(rf"(?<!\[){re.escape(java)}(?![^\[]*\])", functools.partial(_in_brackets, python), written)
         written = written.replace(java, python)
@@ -237,7 +232,7 @@ def unreadable_patterns(service: str) -> set[str]:
     """The patterns of a service's model that Python cannot express."""
     model = get_service_model(service)
     patterns = {model.shape_for(name).metadata.get("pattern") for name in model.shape_names}
-    return {each for each in patterns if each and _compiled(each) is None}
+    return {each for each in patterns if each and compiled_pattern(each) is None}
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:

@@ -3,6 +3,7 @@
 `install` changes moto in this process:
 
 - the status and the time of a resource are those of its last event; moto's are the stack's status and a day of 2010;
+- events and lists of resources come in pages of 100, whose token says where the next begins; moto's are whole;
 - ListChangeSets lists the change sets of its stack; moto's those of all stacks;
 - UpdateTerminationProtection, which the CDK CLI calls for `termination_protection`, is not implemented in moto;
 - ValidateTemplate returns the parameters and capabilities; moto runs a linter, which writes a file.
@@ -10,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moto.cloudformation.exceptions import ValidationError
@@ -19,6 +20,9 @@ from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
 
 from extended_dlc.rehearsal.embedded.rules_services import capabilities_of
+
+PAGE = 100
+"""How many events or resources a page has (CloudFormation API reference; AWS CLI reference, list-stack-resources)."""
 
 NOT_DRIFTED = "NOT_CHECKED"
 """The drift of every stack and resource: drift is not detected here."""
@@ -66,7 +70,22 @@ def _describe_stack_resources(self: CloudFormationResponse) -> ActionResult:
 
 def _list_stack_resources(self: CloudFormationResponse) -> ActionResult:
     stack, resources = self.cloudformation_backend.list_stack_resources(self._get_param("StackName"))
-    return ActionResult({"StackResourceSummaries": [_resource(stack, each) for each in resources]})
+    return _page(self, "StackResourceSummaries", [_resource(stack, each) for each in resources])
+
+
+def _describe_stack_events(self: CloudFormationResponse) -> ActionResult:
+    events = self.cloudformation_backend.describe_stack_events(self._get_param("StackName"))
+    return _page(self, "StackEvents", events[::-1])
+
+
+def _page(self: CloudFormationResponse, member: str, found: Sequence[Any]) -> ActionResult:
+    """One page of a list. Its token counts from the end, as new events come before the first."""
+    token = self._get_param("NextToken")
+    if token is not None and not (token.isdigit() and int(token) <= len(found)):
+        raise ValidationError(message=f"Invalid NextToken {token}")
+    begin = 0 if token is None else len(found) - int(token)
+    left = len(found) - begin - PAGE
+    return ActionResult({member: found[begin : begin + PAGE], "NextToken": str(left) if left > 0 else None})
 
 
 def _list_change_sets(self: CloudFormationResponse) -> ActionResult:
@@ -105,6 +124,7 @@ def _validate_template(self: CloudFormationResponse) -> ActionResult:
 def install() -> None:
     """Change moto's CloudFormation in this process."""
     for operation in (
+        _describe_stack_events,
         _describe_stack_resource,
         _describe_stack_resources,
         _list_change_sets,

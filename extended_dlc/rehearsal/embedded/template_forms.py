@@ -1,6 +1,6 @@
 """What CloudFormation refuses in a template before it makes anything: its sections, functions and references.
 
-A template with a Transform is not looked at, because its macros write another one.
+Functions and references of a template with a transform are not looked at, because its macros write another one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _TYPE = re.compile(r"Custom::[\w@-]{1,52}|\w+::\w+::\w+(::MODULE)?")
 _FUNCTIONS = (
     *("Fn::And", "Fn::Base64", "Fn::Cidr", "Fn::Equals", "Fn::FindInMap", "Fn::GetAtt", "Fn::GetAZs"),
     *(GET_STACK_OUTPUT, "Fn::If", "Fn::ImportValue", "Fn::Join", "Fn::Not", "Fn::Or", "Fn::Select", "Fn::Split"),
-    *("Fn::Sub", "Fn::Transform"),
+    "Fn::Sub",
 )
-"""The intrinsic functions of templates without a Transform (CloudFormation template reference)."""
+"""The intrinsic functions of templates without a transform (CloudFormation template reference)."""
 
 _OF_RULES = (
     *("Fn::Contains", "Fn::EachMemberEquals", "Fn::EachMemberIn", "Fn::RefAll", "Fn::ValueOf", "Fn::ValueOfAll"),
@@ -90,9 +90,13 @@ def _unresolved(names: Collection[str], section: str) -> str:
     )
 
 
+def _is_transformed(template: Template) -> bool:
+    return "Transform" in template or any(key == "Fn::Transform" for key, _ in _members(template))
+
+
 def fault_of_functions(template: Template) -> str | None:
     """What is wrong with the intrinsic functions: names, numbers of arguments, and mappings that there are not."""
-    if "Transform" in template:
+    if _is_transformed(template):
         return None
     for name, given in _functions(template):
         if name not in _FUNCTIONS and name not in _OF_RULES:
@@ -140,7 +144,7 @@ def _fault_of_mapping(mappings: Mapping[str, Any], given: Any) -> str | None:
 
 def fault_of_references(template: Template) -> str | None:
     """A parameter, resource or condition that a part of the template refers to, and that there is not."""
-    if "Transform" in template:
+    if _is_transformed(template):
         return None
     resources, conditions = template.get("Resources") or {}, template.get("Conditions") or {}
     values = {*(template.get("Parameters") or {}), *_PSEUDO}

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from moto.utilities.utils import get_partition
 
+from extended_dlc.rehearsal.embedded import resource_schemas
 from extended_dlc.rehearsal.embedded.calls import Call, Parameters
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault, parameters_of
 
@@ -298,6 +299,16 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 """The types by their names."""
+
+
+def check_properties(wish: Wanted) -> None:
+    """Raise `TemplateFault` for properties that violate the schema of their type.
+
+    Properties that are the parameters of an operation are compared with its shape instead, which has AWS's own words.
+    """
+    kind = KINDS.get(wish.type)
+    if kind is None or kind.convert is not None:
+        resource_schemas.check(wish.logical_id, wish.type, wish.properties)
 
 
 def calls_to_create(wish: Wanted) -> Iterator[Call]:

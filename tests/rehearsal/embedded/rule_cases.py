@@ -1633,6 +1633,15 @@ CASES += [
     of_alarm(
         "an alarm's actions", alarm(AlarmActions=["topic"]), alarm(AlarmActions=[TOPIC]), "Invalid arn syntax: topic"
     ),
+    of_service(
+        "streams of a search",
+        "logs",
+        "filter_log_events",
+        {"logGroupName": "rules", "logStreamNames": ["a"], "logStreamNamePrefix": "a"},
+        {"logGroupName": "rules", "logStreamNamePrefix": "a"},
+        "cannot both be specified",
+        "InvalidParameterException",
+    ),
     *(
         of_service(
             "a filter pattern",

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.embedded import Aws, settled, wait_for
+from tests.support.embedded import Aws, deploy, events, settled, wait_for
 from tests.support.endpoints import answer, endpoint
 
-TEMPLATE: dict[str, Any] = {
+Json = dict[str, Any]
+
+TEMPLATE: Json = {
     "Parameters": {
         "Name": {"Type": "String", "AllowedPattern": "[a-z]*", "MaxLength": 8},
         "Count": {"Type": "Number", "Default": 1, "MinValue": 1},
@@ -138,3 +140,87 @@ def test_a_container_that_dies_in_service_is_started_again(aws: Aws) -> None:
 
     wait_for(lambda: starts() == 2)
     wait_for(lambda: answer(aws, "short-lived").startswith("again"))
+
+
+def test_events_of_several_streams_are_in_the_order_of_their_times_and_found_by_a_prefix(aws: Aws) -> None:
+    logs, group = aws.client("logs"), "/ordered"
+    logs.create_log_group(logGroupName=group)
+    now = int(time.time() * 1000)
+    for stream, offset in {"a/1": 0, "a/2": 1, "b/1": 2}.items():
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        written = [{"timestamp": now + offset + 10 * number, "message": f"{stream} {number}"} for number in range(2)]
+        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=written)
+
+    def found(**asked: Any) -> list[str]:
+        pages = logs.get_paginator("filter_log_events").paginate(**asked, PaginationConfig={"PageSize": 2})
+        return [each["message"] for page in pages for each in page["events"]]
+
+    everything = ["a/1 0", "a/2 0", "b/1 0", "a/1 1", "a/2 1", "b/1 1"]
+    assert found(logGroupName=group) == everything
+    assert found(logGroupName=group, logStreamNamePrefix="a/") == [each for each in everything if each[0] == "a"]
+    assert found(logGroupName=group, logStreamNamePrefix="c/") == []
+    arn = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"][0]["arn"].removesuffix(":*")
+    assert found(logGroupIdentifier=arn, filterPattern="?b ?2") == [each for each in everything if each[:3] != "a/1"]
+
+
+def test_events_and_resources_of_a_stack_come_in_pages_and_tell_of_each_resource_itself(aws: Aws) -> None:
+    client = aws.client("cloudformation")
+    group: Json = {"Type": "AWS::Logs::LogGroup", "DeletionPolicy": "Delete"}
+    deploy(aws, "in-pages", {"Resources": {f"Group{number}": group for number in range(101)}})
+    first = client.describe_stack_events(StackName="in-pages")
+    assert len(first["StackEvents"]) == 100
+    everything = [
+        each
+        for page in client.get_paginator("describe_stack_events").paginate(StackName="in-pages")
+        for each in page["StackEvents"]
+    ]
+    assert len({each["EventId"] for each in everything}) == len(everything) == 2 * 102
+    with pytest.raises(ClientError, match="Invalid NextToken none"):
+        client.describe_stack_events(StackName="in-pages", NextToken="none")
+    resources = client.get_paginator("list_stack_resources").paginate(StackName="in-pages")
+    assert [len(page["StackResourceSummaries"]) for page in resources] == [100, 1]
+    one = client.describe_stack_resource(StackName="in-pages", LogicalResourceId="Group7")["StackResourceDetail"]
+    mine = [each for each in everything if each["LogicalResourceId"] == "Group7"]
+    assert (one["ResourceStatus"], one["LastUpdatedTimestamp"]) == ("CREATE_COMPLETE", mine[0]["Timestamp"])
+    assert one["DriftInformation"] == {"StackResourceDriftStatus": "NOT_CHECKED"}
+    # an update that fails leaves the other resources as they were
+    template = {"Resources": {"Group0": group, "Bad": {"Type": "AWS::SQS::Queue", "Properties": {"DelaySeconds": 901}}}}
+    client.update_stack(StackName="in-pages", TemplateBody=json.dumps(template))
+    assert settled(aws, "in-pages")["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    (reason,) = [why for _, status, why in events(aws, "in-pages") if status == "CREATE_FAILED"]
+    assert reason.endswith("[#/DelaySeconds: failed validation constraint for keyword [maximum]]")
+    states = client.list_stack_resources(StackName="in-pages")["StackResourceSummaries"]
+    assert {each["ResourceStatus"] for each in states} == {"CREATE_COMPLETE"}
+
+
+def test_protection_is_switched_and_change_sets_are_listed_by_their_stack(aws: Aws) -> None:
+    client = aws.client("cloudformation")
+    template = {"Resources": {"Group": {"Type": "AWS::Logs::LogGroup"}}}
+    for name in ("protected-later", "neighbour"):
+        deploy(aws, name, template)
+    client.update_termination_protection(StackName="protected-later", EnableTerminationProtection=True)
+    with pytest.raises(ClientError, match="cannot be deleted while TerminationProtection is enabled"):
+        client.delete_stack(StackName="protected-later")
+    client.update_termination_protection(StackName="protected-later", EnableTerminationProtection=False)
+    changed = {"Resources": {"Group": {"Type": "AWS::Logs::LogGroup", "Properties": {"RetentionInDays": 7}}}}
+    client.create_change_set(StackName="neighbour", ChangeSetName="mine", TemplateBody=json.dumps(changed))
+    listed = {
+        name: [each["ChangeSetName"] for each in client.list_change_sets(StackName=name)["Summaries"]]
+        for name in ("protected-later", "neighbour")
+    }
+    assert listed == {"protected-later": [], "neighbour": ["mine"]}
+    with pytest.raises(ClientError, match="does not exist"):
+        client.list_change_sets(StackName="absent")
+    client.delete_stack(StackName="protected-later")
+    left_out: Json = {
+        "Conditions": {"Never": {"Fn::Equals": ["a", "b"]}},
+        "Resources": {
+            "Gone": {"Type": "AWS::Logs::LogGroup", "Condition": "Never"},
+            "Group": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": {"Fn::Sub": "${Gone}-x"}}},
+        },
+    }
+    with pytest.raises(ClientError, match=r"Unresolved resource dependencies \[Gone\] in the Resources block"):
+        deploy(aws, "left-out", left_out)
+    properties = left_out["Resources"]["Group"]["Properties"]
+    properties["LogGroupName"] = {"Fn::If": ["Never", {"Ref": "Gone"}, "taken"]}
+    assert deploy(aws, "left-out", left_out)["StackStatus"] == "CREATE_COMPLETE"

@@ -20,6 +20,7 @@ from tests.rehearsal.embedded.rule_cases import (
     CASES,
     GZIP,
     IMAGE,
+    IT,
     NONE,
     ROLE,
     TRUST,
@@ -236,7 +237,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     kms.create_alias(AliasName="alias/mine", TargetKeyId=made.keys["open"])
     kms.disable_key(KeyId=made.keys["disabled"].rpartition("/")[2])
     kms.schedule_key_deletion(KeyId=made.keys["doomed"].rpartition("/")[2])
-    stacks, handle = made.client("cloudformation"), stack("AWS::CloudFormation::WaitConditionHandle")
+    stacks, handle = made.client("cloudformation"), {"TemplateBody": json.dumps({"Resources": IT})}
     for name in ("protected", "unprotected", "changed-set"):
         stacks.create_stack(StackName=name, EnableTerminationProtection=name == "protected", **handle)
     for name, more in {"without": stack(), "with": stack(capability="CAPABILITY_IAM")}.items():
