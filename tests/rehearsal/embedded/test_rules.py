@@ -266,7 +266,7 @@ TEMPLATES: dict[str, tuple[str, Json, str]] = {
         {"AliasName": "alias/of-template", "TargetKeyId": "00000000-0000-0000-0000-000000000000"},
         "does not exist",
     ),
-    "bucket": ("AWS::S3::Bucket", {"BucketName": "Rules"}, "The specified bucket is not valid"),
+    "bucket": ("AWS::S3::Bucket", {"BucketName": "xn--rules"}, "The specified bucket is not valid"),
     "function": (
         "AWS::Lambda::Function",
         {
@@ -299,7 +299,7 @@ TEMPLATES: dict[str, tuple[str, Json, str]] = {
         config(variant(InstanceType="ml.g5.xlarge", VolumeSizeInGB="100")),
         "VolumeSizeInGB is not supported for instance type ml.g5.xlarge of variant A",
     ),
-    "retention": ("AWS::Logs::LogGroup", {"RetentionInDays": 2}, "retentionInDays 2 must be one of"),
+    "retention": ("AWS::Logs::LogGroup", {"RetentionInDays": 2}, "#/RetentionInDays: 2 is not a valid enum value"),
     "repository": (
         "AWS::ECR::Repository",
         {"RepositoryPolicyText": {"Statement": [{"Effect": "Allow", "Action": "ecr:*"}]}},
@@ -363,19 +363,19 @@ def test_a_role_s_inline_policies_and_a_function_s_enumerations_of_a_template_ar
         "policies": ({**role, "Properties": {**role["Properties"], "Policies": faulty}}, "must be in ARN format"),
         "architectures": (
             {"Type": "AWS::Lambda::Function", "Properties": {**function, "Architectures": ["amd64"]}},
-            "at 'architectures'",
+            "#/Architectures/0: amd64 is not a valid enum value",
         ),
         "tracing": (
             {"Type": "AWS::Lambda::Function", "Properties": {**function, "TracingConfig": {"Mode": "On"}}},
-            "at 'tracingConfig.mode'",
+            "#/TracingConfig/Mode: On is not a valid enum value",
         ),
         "kind": (
             {"Type": "AWS::StepFunctions::StateMachine", "Properties": {**machine, "StateMachineType": "FAST"}},
-            "at 'type'",
+            "#/StateMachineType: FAST is not a valid enum value",
         ),
         "state": (
             {"Type": "AWS::Events::Rule", "Properties": {"ScheduleExpression": "rate(1 day)", "State": "ON"}},
-            "at 'state'",
+            "#/State: ON is not a valid enum value",
         ),
     }
     for name, (resource, message) in templates.items():
