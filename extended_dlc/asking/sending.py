@@ -102,7 +102,7 @@ class Asker:
             found |= {"InferenceComponentName": self.target.component, "TargetVariant": self.target.variant}
         return {key: value for key, value in found.items() if value is not None}
 
-    # -- real-time and serverless
+    # Real-time and serverless.
 
     def _whole(self, body: Body) -> Answer:
         runtime = self._client("sagemaker-runtime", 490)
@@ -190,7 +190,7 @@ class Asker:
     def _explained(self, error: Any) -> AskError:
         return explained(error, endpoint=self.target.endpoint, region=self.target.region)
 
-    # -- asynchronous
+    # Asynchronous.
 
     def _later(self, body: Body) -> Answer:
         """Queue the request, and wait for the object of its response or of its failure."""

@@ -99,7 +99,7 @@ def refused_unknown(rules: PlatformDefaults, option: str, allowed: Sequence[str]
     return refused(rules, option, "a token", f"{rule}, of {', '.join(allowed)}" if allowed else rule)
 
 
-# -- instance types ---------------------------------------------------------------------------------------------------
+# Instance types.
 
 
 def _types(rules: PlatformDefaults, finished: Finished) -> Iterator[Refusal]:
@@ -140,7 +140,7 @@ def _types_in_text(text: str) -> Iterator[str | None]:
             yield value
 
 
-# -- prices -----------------------------------------------------------------------------------------------------------
+# Prices.
 
 
 def _prices(rules: PlatformDefaults, finished: Finished) -> Iterator[Refusal]:
@@ -218,7 +218,7 @@ def _scaled(template: Template) -> Mapping[tuple[str, str], float | None]:
     return found
 
 
-# -- models and proofs ------------------------------------------------------------------------------------------------
+# Models and proofs.
 
 
 def _made_elsewhere(rules: PlatformDefaults, finished: Finished) -> Iterator[Refusal]:

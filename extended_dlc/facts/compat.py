@@ -89,7 +89,7 @@ class StockServer:
     """Requirements to install with it, such as `huggingface_hub<0.26`."""
 
 
-# -- releases ----------------------------------------------------------------------------------------------------------
+# Releases.
 
 
 def find_release(transformers: str) -> Release | None:
@@ -112,7 +112,7 @@ def find_release(transformers: str) -> Release | None:
     )
 
 
-# -- bases -------------------------------------------------------------------------------------------------------------
+# Bases.
 
 
 def pick_base(transformers: str, accelerator: str, region: str, server: Server = "native") -> Choice:
@@ -481,7 +481,7 @@ def _dotted(numbers: Version) -> str:
     return ".".join(map(str, numbers))
 
 
-# -- the stock server --------------------------------------------------------------------------------------------------
+# The stock server.
 
 
 def check_stock_server(base: str | DlcImage, transformers: str) -> StockServer:
@@ -523,7 +523,7 @@ def _within(row: Json, transformers: str) -> bool:
     return version(first) <= version(transformers) and (last is None or version(transformers) <= version(last))
 
 
-# -- model types -------------------------------------------------------------------------------------------------------
+# Model types.
 
 
 @functools.cache
@@ -569,7 +569,7 @@ def check_model_type(model_type: str, transformers: str | None, image: str | Non
         )
 
 
-# -- the host ----------------------------------------------------------------------------------------------------------
+# The host.
 
 
 def inference_ami_version(cuda: str | None, instance_types: Iterable[str] = ()) -> str | None:

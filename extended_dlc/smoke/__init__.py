@@ -149,7 +149,7 @@ class SmokeTest:
             "estimated_cost_usd": None if cost is None else round(cost, 4),
         }
 
-    # ---- before anything costs ----
+    # Before anything costs.
 
     def _nothing_stands_in_the_way(self) -> None:
         with self.report.step("extended-dlc doctor") as step:
@@ -175,7 +175,7 @@ class SmokeTest:
                 )
             step.proof = f"no stack {NAME} in {self.region}"
 
-    # ---- the requests ----
+    # The requests.
 
     def _invoke(self, endpoint: str, body: bytes, content_type: str) -> Any:
         runtime = self._remains.client("sagemaker-runtime", read_timeout=70)
@@ -199,7 +199,7 @@ class SmokeTest:
                 raise RuntimeError(f"the answer is no transcription: {reply}")
             step.proof = f"a tone of 2 s\n→ {reply['text']!r}"
 
-    # ---- what it confirms ----
+    # What it confirms.
 
     @property
     def _image(self) -> ImageDecision:
@@ -251,7 +251,7 @@ class SmokeTest:
             return
         self.report.say(f"what it confirmed, and what not, is in {file}, without the account's id")
 
-    # ---- the CDK and CloudFormation ----
+    # The CDK and CloudFormation.
 
     def _cdk(self, name: str, *arguments: str) -> None:
         with self.report.step(name) as step:
