@@ -79,8 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes `kind` runs against each server; all tests of one run before those of the next."""
-    if "kind" in metafunc.fixturenames:
+    """A test that takes `kind` and names none runs against each server; all tests of one run before the next one's."""
+    named = any("kind" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "kind" in metafunc.fixturenames and not named:
         short = minutes(metafunc.config) > 0
         kinds = [kind for kind, target in TARGETS.items() if target.in_short or not short]
         metafunc.parametrize("kind", kinds, scope="session")
