@@ -268,6 +268,9 @@ def test_the_log_cannot_be_forged_and_holds_nothing_of_a_request(attacked):
     for name, value in headers.items():
         attacked.ask(attacked.target.control, **{name: value})
     attacked.server.request("POST", f"/{MARK}%0A%0D{{", b"x", {"Content-Type": f"{MARK}; charset={MARK}"})
+    named = f'form-data; name="file{MARK}\u2028{{"; filename="{MARK}\u2028{{.wav"'.encode()
+    form = b"--B\r\nContent-Disposition: %s\r\nContent-Type: %s/x\r\n\r\nx\r\n--B--\r\n" % (named, MARK.encode())
+    attacked.server.request("POST", "/invocations", form, {"Content-Type": "multipart/form-data; boundary=B"})
     attacked.check()
     time.sleep(0.3)
     lines = attacked.server.log.splitlines()
