@@ -61,3 +61,14 @@ def cli_region() -> str | None:
     except Exception:  # an unreadable profile, which other code reports
         return None
     return region
+
+
+def require_training(name: str, raw: Raw) -> None:
+    """Refuse a name that is no training of the settings."""
+    from extended_dlc.facts._tables import did_you_mean
+
+    trainings = raw.content.get("training")
+    known = sorted(trainings) if isinstance(trainings, dict) else []
+    if name not in known:
+        choices = f": there are {', '.join(known)}" if known else ": the settings have none under 'training'"
+        raise click.ClickException(f"'{name}' is no training of the settings{did_you_mean(name, known) or choices}")
