@@ -117,6 +117,7 @@ def alone(pipe, generations):
     return [[row.tokens for row in generate(pipe, [one])[0]] for one in generations]
 
 
+@pytest.mark.filterwarnings("error::FutureWarning", "error::DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_that_join_and_leave_are_those_of_the_model_alone(kind):
     pipe = pipeline(kind, KINDS[kind])

@@ -18,6 +18,8 @@ class ForwardPass:
         for name in ("logits_to_keep", "num_logits_to_keep"):
             if name in takes:
                 self._options[name] = 1
+        # newer releases warn of the older name
+        self._cache = "cache" if "cache" in takes and "past_key_values" not in takes else "past_key_values"
         self._positions, self._cache_positions = "position_ids" in takes, "cache_position" in takes
 
     def __call__(self, cache: Any, tokens: Sequence[Sequence[int]]) -> Any:
@@ -29,7 +31,7 @@ class ForwardPass:
         starts = torch.tensor([start - cache.first for start in cache.starts])[:, None]
         columns = torch.arange(cache.width + new)[None]
         mask = columns >= starts
-        options = dict(self._options)
+        options = {**self._options, self._cache: cache}
         if self._positions:
             options["position_ids"] = (columns[:, cache.width :] - starts).clamp(min=0).to(device)
         if self._cache_positions:
@@ -37,7 +39,6 @@ class ForwardPass:
         made = self.model(
             input_ids=torch.tensor(tokens, device=device),
             attention_mask=mask.long().to(device),
-            past_key_values=cache,
             **options,
         )
         cache.added(new)
