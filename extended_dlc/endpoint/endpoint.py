@@ -87,7 +87,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
     ) -> None:
         """Define the endpoint.
 
-        :param model: Which weights it serves: `HubModel`, `S3Model` or `MirroredModel`; a text is a `HubModel`'s id.
+        :param model: Which weights it serves: `HubModel`, `S3Model`, `MirroredModel` or `TrainedModel`; a text is a
+            `HubModel`'s id.
         :param image: The image whose server answers, as `ExtendedDlc`.
         :param hosting: What it runs on: `RealTime`, `Async`, `Serverless` or `Components`. Default: `RealTime()`, one
             `ml.m5.xlarge`.
@@ -97,7 +98,8 @@ class HuggingFaceEndpoint(InvokableEndpoint):
             variable that `model` sets and for a literal Hub token. Default: none.
         :param vllm: How vLLM serves it. ValueError for an image that is known to have another server; an `EcrImage` or
             `StockDlc` with it is taken for one of vLLM. Default: `VllmServing()` with an image of the vLLM family.
-        :param endpoint_name: The endpoint's name, unique in account and region, as for `InvokableEndpoint`.
+        :param endpoint_name: The endpoint's name, unique in account and region, as for `InvokableEndpoint`. Default:
+            made from the construct's path, at most 63 characters, the same at each synth.
         :param role: What the container may do. The Model waits for it; it is granted what the endpoint uses where it
             can be changed. Default: a new role with just that.
         :param role_path: Path of the new role, as `/speech/`, and of the role of the stack's proofs. ValueError with

@@ -248,7 +248,8 @@ class StockDlc:
 
         :param transformers: Release of transformers in the image, as `4.51.3`. ValueError for a release that AWS has
             published no image with, with those it has. Default: the newest.
-        :param base: Reference of the image itself, as of a mirror; instead of `transformers`.
+        :param base: Reference of the image itself, as of a mirror; instead of `transformers`. Default: AWS's image of
+            `transformers`.
         :param region: Region of the registry that it is pulled from. Default: the endpoint's.
         """
         require_known("transformers", transformers, _CHECKED)

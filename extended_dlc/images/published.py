@@ -21,6 +21,8 @@ class PublishedImage:
     """An image in a registry that SageMaker pulls from."""
 
     uri: str
+    """Reference of the image, with its tag or digest."""
+
     ready: IDependable | None = None
     """What must exist before a SageMaker Model names the image. Default: the image exists already."""
 

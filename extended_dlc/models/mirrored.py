@@ -69,10 +69,10 @@ class MirroredModel(Construct):
         :param model: The model's id on the Hub, as of `HubModel`.
         :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
         :param task: Name of the transformers pipeline. Default: inferred from the model's own configuration.
-        :param model_type: As of `HubModel`.
-        :param parameters: As of `HubModel`.
+        :param model_type: As of `HubModel`. Default: known by name for BLOOM and Whisper, otherwise not checked.
+        :param parameters: As of `HubModel`. Default: known by name for BLOOM and Whisper, otherwise not checked.
         :param trust_remote_code: Whether Python files of the model may run. Default: they may not.
-        :param licence: As of `HubModel`.
+        :param licence: As of `HubModel`. Default: known by name for BLOOM and Whisper.
         :param token: The secret with the Hub's token, or a JSON object with it as `HF_TOKEN`, for a private or gated
             model; the copy reads it, and the container never sees it. Default: none.
         :param bucket: Where the copy goes, below `models/`, and below `unverified/` until it is compared; in the
@@ -208,9 +208,9 @@ class MirroredDataset(MirroredModel):
         :param revision: The commit, 40 hexadecimal digits. ValueError for a tag or a branch, which can move.
         :param token: The secret with the Hub's token, for a private or gated data set, as of `MirroredModel`. Default:
             none, and the copy of a gated one fails with what to do.
-        :param bucket: As of `MirroredModel`, below `datasets/`.
-        :param project: As of `MirroredModel`.
-        :param timeout: As of `MirroredModel`.
+        :param bucket: As of `MirroredModel`, below `datasets/`. Default: the one that copies of models have.
+        :param project: As of `MirroredModel`. Default: a new one.
+        :param timeout: As of `MirroredModel`. Default: 6 hours.
         """
         require("dataset", dataset, check_model_id)
         super().__init__(

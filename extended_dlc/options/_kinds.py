@@ -108,7 +108,7 @@ _INTERFACES = {
         'Manager and pass the secret, as Secret.from_secret_name_v2(self, "Token", "hub-token")',
     ),
     "ITopic": _Known("topic_arn", 'an sns.ITopic, as sns.Topic.from_topic_arn(self, "Topic", "arn:…")'),
-    "ServedModel": _Known("place_for", "a HubModel, S3Model or MirroredModel"),
+    "ServedModel": _Known("place_for", "a HubModel, S3Model, MirroredModel or TrainedModel"),
     "ServingImage": _Known("publish_for", 'an ExtendedDlc, StockDlc or EcrImage, as StockDlc(base="…")'),
 }
 

@@ -78,22 +78,22 @@ class ImageVersion:
     """As of `ExtendedDlc`; needed where neither the base nor the family says it. Default: what they say."""
 
     base: str | None = None
-    """As of `ExtendedDlc`."""
+    """As of `ExtendedDlc`. Default: the newest base that can carry the release."""
 
     base_region: str | None = None
-    """As of `ExtendedDlc`."""
+    """As of `ExtendedDlc`. Default: the stack's region."""
 
     family: Family | None = None
     """As of `ExtendedDlc`. Default: what the base says, otherwise `inference`."""
 
     server: Server = "native"
-    """As of `ExtendedDlc`."""
+    """As of `ExtendedDlc`. Default: `native`."""
 
     model_types: Sequence[str] = ()
-    """As of `ExtendedDlc`."""
+    """As of `ExtendedDlc`. Default: none."""
 
     rebuild: str | None = None
-    """As of `ExtendedDlc`."""
+    """As of `ExtendedDlc`. Default: none."""
 
 
 _NAME = re.compile(

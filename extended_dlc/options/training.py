@@ -268,10 +268,11 @@ class EvaluationGate:
     """Name of the number in `metrics.json` that decides, as `eval_loss`."""
 
     at_most: float | None = None
-    """The bound of a metric that is better the smaller it is. ValueError without it and `at_least`, and with both."""
+    """The bound of a metric that is better the smaller it is. ValueError without it and `at_least`, and with both.
+    Default: none."""
 
     at_least: float | None = None
-    """The bound of a metric that is better the larger it is."""
+    """The bound of a metric that is better the larger it is, as `at_most`. Default: none."""
 
     beside_live: bool = True
     """Whether it must be as good as the model that is served, too. Default: it must."""

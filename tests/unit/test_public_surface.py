@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import extended_dlc
+from extended_dlc.app.described import described
 
 
 def test_every_public_name_loads_and_is_declared_for_type_checkers() -> None:
@@ -23,6 +24,17 @@ def test_every_public_name_loads_and_is_declared_for_type_checkers() -> None:
     assert declared == set(extended_dlc.__all__)
     for name in extended_dlc.__all__:
         assert getattr(extended_dlc, name).__name__ == name
+
+
+def test_every_option_says_what_it_is_and_what_it_is_by_default() -> None:
+    read = 0
+    for name, home in extended_dlc._HOMES.items():
+        if isinstance(getattr(extended_dlc, name), type):
+            for option in described(home, name):
+                assert option.text, f"{name}.{option.name} has no text"
+                assert option.required or "Default: " in option.text, f"{name}.{option.name} says no default"
+                read += 1
+    assert read > 300
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
