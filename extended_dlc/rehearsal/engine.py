@@ -22,6 +22,10 @@ LABEL = "io.extended-dlc.rehearsal"
 """The label of all containers of a rehearsal (`--label LABEL=<state folder>`); `remove_containers` filters by it."""
 
 
+_OWN_STORE = "CONTAINERS_STORAGE_CONF"
+"""The variable by which podman has a store in the state folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """A container engine with Docker's CLI: Docker or podman."""
@@ -103,6 +107,23 @@ class Engine:
         if found:
             self.call("rm", "--force", *found, timeout=120)
         return found
+
+    def remove_interrupted_builds(self) -> None:
+        """Remove the working containers of builds that were interrupted, where the store is the rehearsal's own.
+
+        podman leaves them with their file systems mounted, so that the folder cannot be deleted. In another store they
+        may be of builds that go on.
+        """
+        if _OWN_STORE not in self.environment:
+            return
+        listed = self.call("ps", "--all", "--external", "--format={{.ID}} {{.Command}}", timeout=60)
+        builds = [
+            identifier
+            for identifier, _, command in (line.partition(" ") for line in listed.splitlines())
+            if "buildah" in command
+        ]
+        if builds:
+            self.call("rm", "--force", *builds, timeout=120)
 
     @property
     def outputs(self) -> list[str]:

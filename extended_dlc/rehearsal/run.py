@@ -134,5 +134,7 @@ class Rehearsal:
         self._kept.unlink(missing_ok=True)
         engine = Engine.load(self.state / "engine.json")
         removed = engine.remove_containers(f"{LABEL}={self.state}") if engine else []
+        if engine:
+            engine.remove_interrupted_builds()
         unmount_store(self.state)
         return f"stopped: {', '.join(stopped) or 'nothing'}; containers removed: {len(removed)}"

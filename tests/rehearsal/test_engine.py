@@ -204,6 +204,23 @@ def test_a_call_that_hangs_ends_with_the_seconds_waited(path: Path) -> None:
         engine.call("info", timeout=0.5)
 
 
+def test_what_an_interrupted_build_left_is_removed_from_a_store_of_its_own_only(path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+if sys.argv[1] == "ps":
+    print("1a /server serve\\n2b buildah\\n3c buildah")
+else:
+    Path(sys.argv[0] + ".removed").write_text(" ".join(sys.argv[1:]))
+"""
+    podman = program(path, "podman", script)
+    removed = path / "podman.removed"
+    Engine(program=str(podman), environment={}).remove_interrupted_builds()
+    assert not removed.exists(), "builds of the user's may go on in the user's store"
+    Engine(program=str(podman), environment={"CONTAINERS_STORAGE_CONF": "x"}).remove_interrupted_builds()
+    assert removed.read_text() == "rm --force 2b 3c"
+
+
 def test_the_settings_of_our_podman_all_lie_below_the_state(engine: Engine) -> None:
     if "CONTAINERS_CONF" not in engine.environment:
         pytest.skip("this machine's engine works as it is")
