@@ -11,6 +11,8 @@ from extended_dlc.facts.limits import limit
 if TYPE_CHECKING:
     from aws_cdk import aws_ec2 as ec2
 
+    from extended_dlc.facts.instances import Instance
+
 T = TypeVar("T")
 
 _NOT_NAMED: Any = object()
@@ -123,6 +125,21 @@ def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceTy
     """SageMaker's names of instance types: EC2's names get the prefix `ml.`. `OptionError` for any other object."""
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
     return tuple(map(_instance_name, several))
+
+
+def check_fleet(names: Sequence[str], found: Sequence[Instance], does: str) -> None:
+    """Refuse a type that is named twice, and types that compute with different accelerators.
+
+    :param does: What one image does on each of them: `serves`.
+    """
+    if len(set(names)) < len(names):
+        raise OptionError("instance_type", ", ".join(names), "names a type twice: name each once")
+    if len({each.accelerator for each in found}) > 1:
+        raise OptionError(
+            "instance_type",
+            ", ".join(f"{each.name} with {each.accelerator}" for each in found),
+            f"must all compute with the same, because one image {does} on each: name types of one kind",
+        )
 
 
 def _instance_name(given: object) -> str:

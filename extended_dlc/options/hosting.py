@@ -11,6 +11,7 @@ from extended_dlc.facts.instances import Instance, find_instance
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import (
     OptionError,
+    check_fleet,
     instance_names,
     is_token,
     refuse_all,
@@ -99,15 +100,7 @@ class Instances:
         within_limit(
             "instance_type", len(self.instance_types), "variant.instance_types", "name the likeliest to be had"
         )
-        if len(set(self.instance_types)) < len(self.instance_types):
-            raise OptionError("instance_type", ", ".join(self.instance_types), "names a type twice: name each once")
-        if len({each.accelerator for each in found}) > 1:
-            kinds = ", ".join(f"{each.name} with {each.accelerator}" for each in found)
-            raise OptionError(
-                "instance_type",
-                kinds,
-                "must all compute with the same, because one image serves on each: name types of one kind",
-            )
+        check_fleet(self.instance_types, found, "serves")
         if not is_token(self.instances) and self.instances < 1:
             raise OptionError("instances", self.instances, "must be 1 or more: delete the endpoint to run none")
         within_limit(
@@ -129,7 +122,6 @@ class Instances:
             "download_timeout_seconds",
             "take an uncompressed model",
         )
-
         within_limit(
             "provision_timeout_seconds",
             self.provision_timeout_seconds,

@@ -17,6 +17,7 @@ from extended_dlc.options._kinds import check_types
 from extended_dlc.options._schedules import check_schedule
 from extended_dlc.options._values import (
     OptionError,
+    check_fleet,
     check_timezone,
     instance_names,
     is_token,
@@ -160,15 +161,7 @@ class TrainingInstances:
         found = [each for name in types if (each := require("instance_type", name, find_training_instance))]
         if not types or len(types) > 5:
             raise OptionError("instance_type", ", ".join(types) or "none", "must be one to five types: name some")
-        if len(set(types)) < len(types):
-            raise OptionError("instance_type", ", ".join(types), "names a type twice: name each once")
-        if len({each.accelerator for each in found}) > 1:
-            kinds = ", ".join(f"{each.name} with {each.accelerator}" for each in found)
-            raise OptionError(
-                "instance_type",
-                kinds,
-                "must all compute with the same, because one image trains on each: name types of one kind",
-            )
+        check_fleet(types, found, "trains")
         within("count", self.count, 1, None, "1 trains on a single instance")
         if not is_token(self.count) and self.count > 1 and self.distribution is None:
             raise OptionError(
