@@ -65,6 +65,14 @@ def test_messages_become_a_prompt(chats):
     assert rendered(chats(PLAIN), [USER]) == "user: hi\nassistant:"
 
 
+@pytest.mark.parametrize("template", ["{% for m in messages %}{{ m ", "{{ messages | nothing }}"])
+def test_a_template_that_cannot_be_read_is_said_at_start(chats, template, caplog):
+    found = chats(template)
+    assert "every chat will be refused, because the model's chat template cannot be read" in caplog.text
+    with pytest.raises(RequestError, match="refused by the model's chat template"):
+        rendered(found, [USER])
+
+
 def test_a_template_that_refuses_says_why(chats):
     with pytest.raises(RequestError, match="no system role here") as raised:
         rendered(chats(STRICT), [{"role": "system", "content": "x"}, USER])

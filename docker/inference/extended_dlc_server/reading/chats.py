@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +11,8 @@ from typing import Any
 from ..errors import RequestError, shown, shown_text
 from ..machine.ending import check
 from .control_tokens import ControlTokens
+
+log = logging.getLogger(__name__)
 
 MOST_MESSAGES = 10_000
 """Maximum number of messages in a chat."""
@@ -93,8 +95,10 @@ class Chats:
         self.template: str | None = _template_of(tokenizer)
         self.variables = _variables_of(self.template) if self.template else frozenset()
         if self.template:
-            with contextlib.suppress(TemplateError):  # it cannot be rendered either
+            try:
                 _check_each_access(self.template)
+            except TemplateError as error:
+                log.warning("every chat will be refused, because the model's chat template cannot be read: %s", error)
         self._takes_parts = bool(self.template) and self._renders_parts()
         self._control = ControlTokens(tokenizer, self.template)
 
