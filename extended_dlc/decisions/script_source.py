@@ -37,8 +37,6 @@ _PARSING = ("parse_args", "parse_intermixed_args", "parse_args_into_dataclasses"
 
 _GROUPS = ("add_argument_group", "add_mutually_exclusive_group")
 
-_COMMAND_LINE = ("sys.argv[1:]", "argv[1:]")
-
 _TRUTHS = ("yes", "true", "t", "y", "1", "no", "false", "f", "n", "0")
 """What HfArgumentParser reads as a bool, in any case (transformers, `hf_argparser.py`)."""
 
@@ -169,9 +167,9 @@ class _Source:
         self.nodes = list(ast.walk(self.tree))
         self.calls = [each for each in self.nodes if isinstance(each, ast.Call)]
         self.classes = {each.name: each for each in self.tree.body if isinstance(each, ast.ClassDef)}
-        functions = [each for each in self.nodes if isinstance(each, ast.FunctionDef)]
+        self.functions = [each for each in self.nodes if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
         self.parameters = {
-            each.name: {arg.arg for arg in ast.walk(each.args) if isinstance(arg, ast.arg)} for each in functions
+            each.name: {arg.arg for arg in ast.walk(each.args) if isinstance(arg, ast.arg)} for each in self.functions
         }
         """Function -> names of its parameters."""
 
@@ -195,6 +193,13 @@ class _Source:
         if isinstance(node, ast.Attribute) and (owner := self.origin(node.value)):
             return f"{owner}.{node.attr}"
         return ""
+
+    def is_command_line(self, node: ast.expr) -> bool:
+        """Whether it is `sys.argv[1:]`, or the same of a function's parameter."""
+        if not isinstance(node, ast.Subscript) or ast.unparse(node.slice) != "1:":
+            return False
+        given = {name for parameters in self.parameters.values() for name in parameters}
+        return self.origin(node.value) == "sys.argv" or (isinstance(node.value, ast.Name) and node.value.id in given)
 
     @property
     def packages(self) -> set[str]:
@@ -227,7 +232,7 @@ class _Source:
                 before, end = each.elts[:-1], each.elts[-1].value
             elif isinstance(each, ast.BinOp) and isinstance(each.left, ast.List):
                 before, end = each.left.elts, each.right
-            if end is not None and ast.unparse(end) in _COMMAND_LINE:
+            if end is not None and self.is_command_line(end):
                 yield before
 
 
@@ -270,7 +275,7 @@ class _Reader:
                 if handed_on or each.attr in _INSIDES or source.origin(each.value) == "sys.argv":
                     raise CannotTellError
             is_changed = not isinstance(getattr(each, "ctx", ast.Load()), ast.Load)
-            if is_changed and ast.unparse(each).startswith(("sys.argv", "argv[")):
+            if is_changed and source.origin(each.value if isinstance(each, ast.Subscript) else each) == "sys.argv":
                 raise CannotTellError
 
     def _rules_may_differ(self) -> bool:
@@ -293,7 +298,7 @@ class _Reader:
     def _assigned(self) -> Iterator[tuple[str, ast.Call]]:
         """The variables and attributes to which a call's result is assigned."""
         for each in self._source.nodes:
-            if isinstance(each, ast.Assign | ast.AnnAssign) and isinstance(each.value, ast.Call):
+            if isinstance(each, ast.Assign | ast.AnnAssign | ast.NamedExpr) and isinstance(each.value, ast.Call):
                 target = each.targets[0] if isinstance(each, ast.Assign) else each.target
                 if isinstance(target, ast.Name | ast.Attribute):
                     yield ast.unparse(target), each.value
@@ -302,9 +307,10 @@ class _Reader:
         return call in self._made or self._name(call) in (*_GROUPS, *self._source.parameters)
 
     def _parsers(self) -> set[str]:
-        """What holds a parser or a group of one: variables, attributes, parameters of the script's functions."""
+        """What holds a parser or a group of one: variables, attributes, the functions' parameters, calls of those."""
         source = self._source
         found = {text for text, call in self._assigned() if call in self._made or self._name(call) in _GROUPS}
+        found |= {ast.unparse(call) for call in self._made}
         found |= {
             ast.unparse(call.func.value)
             for call in source.calls
@@ -312,8 +318,11 @@ class _Reader:
         }
         while True:
             called = {self._name(call) for call in source.calls if _is_given(call, found)}
-            more = set().union(*(source.parameters.get(name, set()) for name in called)) - found
-            if not more:
+            more = set().union(*(source.parameters.get(name, set()) for name in called))
+            making = {each.name for each in source.functions if _returns(each, found)}
+            more |= {ast.unparse(call) for call in source.calls if self._name(call) in making}
+            more |= {text for text, call in self._assigned() if self._name(call) in making}
+            if more <= found:
                 return found
             found |= more
 
@@ -374,7 +383,7 @@ class _Reader:
         """Whether a parser is given the command line: nothing, `sys.argv[1:]`, or what a function is called with."""
         if isinstance(given, ast.Name):
             return any(given.id in parameters for parameters in self._source.parameters.values())
-        return given is None or ast.unparse(given) in ("None", *_COMMAND_LINE)
+        return given is None or ast.unparse(given) == "None" or self._source.is_command_line(given)
 
     def _dataclass(self, node: ast.expr | None) -> None:
         origin = self._source.origin(node) if node is not None else ""
@@ -404,9 +413,16 @@ class _Reader:
 
 
 def _is_given(call: ast.Call, texts: set[str]) -> bool:
-    """Whether one of these expressions is an argument of a call."""
-    given = (*call.args, *(word.value for word in call.keywords))
-    return any(ast.unparse(each) in texts for each in given if isinstance(each, ast.Name | ast.Attribute))
+    """Whether one of these expressions is an argument of a call, also in a list."""
+    given = [*call.args, *(word.value for word in call.keywords)]
+    given += [each for listed in given if isinstance(listed, ast.List | ast.Tuple) for each in listed.elts]
+    return any(ast.unparse(each) in texts for each in given if isinstance(each, ast.Name | ast.Attribute | ast.Call))
+
+
+def _returns(function: ast.FunctionDef | ast.AsyncFunctionDef, texts: set[str]) -> bool:
+    """Whether a function returns one of these expressions."""
+    returned = (each.value for each in ast.walk(function) if isinstance(each, ast.Return) and each.value is not None)
+    return any(ast.unparse(each) in texts for each in returned)
 
 
 _NUMBERS: Mapping[str, type[int] | type[float]] = {"int": int, "float": float}

@@ -236,6 +236,11 @@ ARGPARSE_SCRIPTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "    def add(self, q):\n        q.add_argument('--rate', type=float)\nJob()\nraise SystemExit(0)",
         [{"rate": 1}, {"other": 1}],
     ),
+    "a parser that a function makes": (
+        "def make():\n    q = argparse.ArgumentParser()\n    q.add_argument('--rate', type=float)\n    return q\n"
+        "made = make()\nmade.parse_args()\nraise SystemExit(0)",
+        [{"rate": 1}, {"rate": "x"}, {"other": 1}],
+    ),
     "a subcommand": (
         "s = p.add_subparsers(dest='command', required=True)\ns.add_parser('train').add_argument('--rate')",
         [{"rate": 1}, {}],
@@ -345,6 +350,16 @@ CANNOT_TELL = {
     "p = argparse.ArgumentParser()\np.add_argument('--a')\nmore(p)\np.parse_args()",
     "a method that is handed on": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
     "add = p.add_argument\nadd('--b')\np.parse_args()",
+    "a parser that a function returns": "import argparse, lib\ndef make():\n    p = argparse.ArgumentParser()\n"
+    "    p.add_argument('--a')\n    return p\nlib.extend(make()).parse_args()",
+    "a returned parser that is handed on": "import argparse, lib\ndef make():\n    p = argparse.ArgumentParser()\n"
+    "    p.add_argument('--a')\n    return p\nq = make()\nlib.extend([q])\nq.parse_args()",
+    "a walrus": "import argparse, lib\n"
+    "(p := argparse.ArgumentParser()).add_argument('--a')\nlib.add(p)\np.parse_args()",
+    "a copy of the command line": "import argparse, sys\nargv = list(sys.argv)\nargv.remove('--b')\n"
+    "p = argparse.ArgumentParser()\np.add_argument('--a')\np.parse_args(argv[1:])",
+    "a command line by another name": "import argparse, sys as system\nsystem.argv = system.argv[:1]\n"
+    "p = argparse.ArgumentParser()\np.add_argument('--a')\np.parse_args()",
     "the inside of argparse": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
     "p._add_action(argparse._StoreAction(['--b'], 'b'))\np.parse_args()",
     "a command line that is changed": "import argparse, sys\np = argparse.ArgumentParser()\np.add_argument('--a')\n"
