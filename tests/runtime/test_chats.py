@@ -177,6 +177,21 @@ def test_a_long_chat_is_searched_for_control_tokens_in_linear_time(chats):
     assert time.thread_time() - began < 1
 
 
+def test_a_control_token_that_cannot_be_text_stays_one_and_the_others_do_not(chats):
+    """A letter that was made a special token: the text of it is the same token, which transformers refuses."""
+    found = chats(TURNS)
+    found._tokenizer.add_special_tokens({"additional_special_tokens": [*(f"<a{number}>" for number in range(20)), "z"]})
+    again = Chats(found._tokenizer)
+    names = [
+        found._tokenizer.convert_ids_to_tokens(again.tokens([{**USER, "content": text}], {}, {}))
+        for text in ("z", "<a7>")
+    ]
+    assert "z" in names[0]
+    assert "<a7>" not in names[1]
+    with pytest.raises(RequestError, match="cannot read as text"):
+        again.tokens([{**USER, "content": "z<a7>"}], {}, {})
+
+
 def test_asking_for_reasoning_in_its_tags_changes_no_token(chats):
     found = chats(TURNS + "{% if false %}<think></think>{% endif %}")
     found._tokenizer.add_tokens(["<think>", "</think>"])

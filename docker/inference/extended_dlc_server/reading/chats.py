@@ -100,7 +100,7 @@ class Chats:
             except TemplateError as error:
                 log.warning("every chat will be refused, because the model's chat template cannot be read: %s", error)
         self._takes_parts = bool(self.template) and self._renders_parts()
-        self._control = ControlTokens(tokenizer, self.template)
+        self._control = ControlTokens(tokenizer, self.template, takes_parts=self._takes_parts)
 
     def check(self, inputs: Any) -> Any:
         """Return texts unchanged, and chats with messages as the template needs them; 400 for invalid messages."""

@@ -6,7 +6,6 @@ transformers can encode those of messages as text; `apply_chat_template` is aske
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,23 +28,27 @@ character with which a token begins, its regular expression tries all tokens."""
 class ControlTokens:
     """The control tokens of one chat template."""
 
-    def __init__(self, tokenizer: Any, template: str | None) -> None:
-        """Let `apply_chat_template` of the tokenizer, or processor, encode them as text where they are quoted."""
+    def __init__(self, tokenizer: Any, template: str | None, *, takes_parts: bool) -> None:
+        """Let `apply_chat_template` of the tokenizer, or processor, encode them as text where they are quoted.
+
+        `takes_parts` says whether the template renders content in parts.
+        """
         self._all: tuple[str, ...] = ()
         self._quoted: tuple[str, ...] = ()
+        self._begin: frozenset[str] = frozenset()
         apply = getattr(tokenizer, "apply_chat_template", None)
         if template is None or apply is None or _OPTION not in inspect.signature(apply).parameters:
             return
         apply = getattr(apply, "sanitizes", apply)
         found = _control_tokens(getattr(tokenizer, "tokenizer", tokenizer), template)
-        if not _can_be_text(apply, found):
-            found = frozenset(token for token in found if _can_be_text(apply, frozenset({token})))
+        can = functools.partial(_can_be_text, apply, takes_parts)
+        if can([]):
+            self._all = tuple(_those_that_can(can, sorted(found, key=len, reverse=True)))
         thinking = thinking_of(template)
         # people ask for reasoning in these tags, which begin and end no message
         harmless = {thinking.opens, thinking.closes} if thinking else set()
-        self._all = tuple(sorted(found, key=len, reverse=True))
         self._quoted = tuple(token for token in self._all if token not in harmless)
-        self._begin = frozenset(token[0] for token in found)
+        self._begin = frozenset(token[0] for token in self._all)
         tokenizer.apply_chat_template = self._as_text_where_quoted(apply)
 
     def are_quoted(self, messages: Any, options: Mapping[str, Any]) -> bool:
@@ -123,14 +126,23 @@ def _control_tokens(tokenizer: Any, template: str) -> frozenset[str]:
     )
 
 
-def _can_be_text(apply: Callable[..., Any], tokens: frozenset[str]) -> bool:
+def _those_that_can(can: Callable[[list[str]], bool], tokens: list[str]) -> list[str]:
+    """Return the tokens that can be text; a tokenizer may have a thousand, and one that cannot."""
+    if not tokens or can(tokens):
+        return tokens
+    middle = len(tokens) // 2
+    return [*_those_that_can(can, tokens[:middle]), *_those_that_can(can, tokens[middle:])] if middle else []
+
+
+def _can_be_text(apply: Callable[..., Any], takes_parts: bool, tokens: list[str]) -> bool:
     """Whether the release can encode these control tokens as text with this tokenizer and template."""
-    text = " ".join(tokens)
-    for content in (text, [{"type": "text", "text": text}]):  # a template may take one form only
-        with contextlib.suppress(Exception):
-            apply([{"role": "user", "content": content}], tokenize=True, **{_OPTION: True})
-            return True
-    return False
+    text = " ".join(("hello", *tokens))
+    content = [{"type": "text", "text": text}] if takes_parts else text
+    try:
+        apply([{"role": "user", "content": content}], tokenize=True, **{_OPTION: True})
+    except Exception:
+        return False
+    return True
 
 
 def _bad(problem: str) -> RequestError:
