@@ -17,6 +17,11 @@ def check_stack_name(name: str) -> None:
         raise ValueError("cannot be the name of a stack: use letters, digits and hyphens, a letter first")
 
 
+def output_name(text: str) -> str:
+    """The name of a stack's output that reads well on the command line: `modelInvoke`, without the hash of its path."""
+    return "".join(filter(str.isalnum, text))
+
+
 def check_region(region: str) -> None:
     """Refuse a name that cannot be a region's."""
     if not region:

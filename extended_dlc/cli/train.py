@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from extended_dlc.app.aws_names import output_name
 from extended_dlc.app.read import Raw, SettingsError
 from extended_dlc.cli._settings import raw_settings, require_training
 from extended_dlc.cli._train_locally import train_locally
@@ -178,7 +179,7 @@ def _machine(options: Options) -> Any:
     require_training(name, raw)
     stack = f"{raw.content.get('name') or 'extended-dlc'}-training"
     session = boto3.Session(profile_name=options.profile, region_name=raw.content.get("region") or None)
-    key = "".join(filter(str.isalnum, f"{name}StateMachine"))
+    key = output_name(f"{name}StateMachine")
     try:
         (found,) = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     except ClientError as error:

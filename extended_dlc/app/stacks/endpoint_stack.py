@@ -18,6 +18,7 @@ from extended_dlc import (
     Switch,
     TrainedModel,
 )
+from extended_dlc.app.aws_names import output_name
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import Settings
 from extended_dlc.app.settings import Read
@@ -124,6 +125,5 @@ class EndpointStack(Stack):
         return self.trained[key]
 
     def _output(self, key: str, name: str, value: str, description: str) -> None:
-        """An output that reads well on the command line: `modelInvoke`, without the hash of its path."""
         output = CfnOutput(self, f"{key}{name}", value=value, description=description)
-        output.override_logical_id("".join(filter(str.isalnum, f"{key}{name}")))
+        output.override_logical_id(output_name(f"{key}{name}"))

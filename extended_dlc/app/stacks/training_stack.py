@@ -10,6 +10,7 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from extended_dlc import ExtendedDlc, MirroredDataset, S3Data, ServingImage, TrainingJob
+from extended_dlc.app.aws_names import output_name
 from extended_dlc.app.read import SettingsError
 from extended_dlc.app.schema import HubChannel
 from extended_dlc.app.settings import Read
@@ -68,7 +69,7 @@ class TrainingStack(Stack):
             value=job.state_machine.state_machine_arn,
             description=f"Trains: extended-dlc train {key}",
         )
-        output.override_logical_id("".join(filter(str.isalnum, f"{key}StateMachine")))
+        output.override_logical_id(output_name(f"{key}StateMachine"))
         return job
 
     def _image(self, section: Any) -> ServingImage:
