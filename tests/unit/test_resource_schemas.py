@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from extended_dlc.rehearsal.embedded import templates
-from extended_dlc.rehearsal.embedded.resource_schemas import check, schema_of
+from extended_dlc.rehearsal.embedded.resource_schemas import check, faults, schema_of
 from extended_dlc.rehearsal.embedded.shapes import TemplateFault, compiled_pattern
 
 Json = dict[str, Any]
@@ -232,6 +232,34 @@ def test_properties_are_compared_at_every_depth(kind: str, taken: Json, refused:
     assert fault.value.code == "ValidationError"
     assert fault.value.message.startswith("Properties validation failed for resource It with message: [#")
     assert words in fault.value.message
+
+
+@pytest.mark.parametrize(
+    ("schema", "taken", "refused", "words"),
+    [
+        ({"maxItems": 1}, [1], [1, 2], "keyword [maxItems]"),
+        ({"minProperties": 1}, {"a": 1}, {}, "keyword [minProperties]"),
+        ({"maxProperties": 1}, {"a": 1}, {"a": 1, "b": 2}, "keyword [maxProperties]"),
+        ({"minLength": 1}, "a", "", "keyword [minLength]"),
+        (
+            {"patternProperties": {"^a": {"type": "integer"}}},
+            {"a": 1, "b": "x"},
+            {"a": "x"},
+            "#/a: expected type: Integer",
+        ),
+        (
+            {"oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {"a": 1},
+            {"a": 1, "b": 2},
+            "2 subschemas matched instead of one",
+        ),
+        ({"type": ["array", "string"]}, "x", {}, "#: expected type: JSONArray, found: JSONObject"),
+    ],
+)
+def test_each_keyword_is_looked_at(schema: Json, taken: Any, refused: Any, words: str) -> None:
+    assert list(faults(schema, schema, taken, "#")) == []
+    (fault,) = faults(schema, schema, refused, "#")
+    assert words in fault
 
 
 def patterns(part: Any) -> Iterator[str]:

@@ -49,12 +49,12 @@ def schema_of(kind: str) -> Schema | None:
 def check(logical_id: str, kind: str, properties: Mapping[str, Any]) -> None:
     """Raise `TemplateFault`, in CloudFormation's words for properties that violate the schema of their type."""
     schema = schema_of(kind)
-    fault = next(_faults(schema, schema, properties, "#"), None) if schema is not None else None
+    fault = next(faults(schema, schema, properties, "#"), None) if schema is not None else None
     if fault is not None:
         raise TemplateFault(f"Properties validation failed for resource {logical_id} with message: [{fault}]")
 
 
-def _faults(root: Schema, schema: Schema, value: Any, path: str) -> Iterator[str]:
+def faults(root: Schema, schema: Schema, value: Any, path: str) -> Iterator[str]:
     """The violations of a value and of everything inside it."""
     while "$ref" in schema:
         found: Any = root
@@ -81,9 +81,9 @@ def _inside_object(root: Schema, schema: Schema, value: Any, path: str) -> Itera
     known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     for key, each in given.items():
         if key in known:
-            yield from _faults(root, known[key], each, f"{path}/{key}")
+            yield from faults(root, known[key], each, f"{path}/{key}")
         elif fitting := [inner for pattern, inner in patterns.items() if _matches(pattern, key)]:
-            yield from _faults(root, fitting[0], each, f"{path}/{key}")
+            yield from faults(root, fitting[0], each, f"{path}/{key}")
         elif schema.get("additionalProperties") is False:
             yield f"{path}: extraneous key [{key}] is not permitted"
     for name, holds in _PROPERTIES.items():
@@ -101,7 +101,7 @@ def _inside_array(root: Schema, schema: Schema, value: Any, path: str) -> Iterat
     if schema.get("uniqueItems") and len(set(written)) < len(written):
         yield f"{path}: array items are not unique"
     for number, each in enumerate(value):
-        yield from _faults(root, schema.get("items", {}), each, f"{path}/{number}")
+        yield from faults(root, schema.get("items", {}), each, f"{path}/{number}")
 
 
 def _out_of_bounds(schema: Schema, value: Any, path: str, *, is_number: bool) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _unmatched(root: Schema, schema: Schema, value: Any, path: str) -> Iterator[
     """Violations of `anyOf` and `oneOf`."""
     for name in ("anyOf", "oneOf"):
         choices = schema.get(name, ())
-        matching = [each for each in choices if next(_faults(root, each, value, path), None) is None]
+        matching = [each for each in choices if next(faults(root, each, value, path), None) is None]
         if choices and not matching:
             yield f"{path}: #: no subschema matched out of the total {len(choices)} subschemas"
         elif name == "oneOf" and len(matching) > 1:
