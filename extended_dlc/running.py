@@ -18,7 +18,10 @@ GRACE_SECONDS = 10.0
 
 _running: set[subprocess.Popen[str]] = set()
 _starting = threading.Lock()
-"""Held while a program is started, and for good when this one ends: a thread starts nothing any more then."""
+"""Held while a program is started."""
+
+_ends = False
+"""Whether this program ends: a thread that nobody waits for starts nothing any more."""
 
 
 _deferred: list[int] | None = None
@@ -68,6 +71,8 @@ def _undisturbed() -> Iterator[list[int]]:
     came: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()
     with _starting:
+        if _ends and not is_main:
+            raise OSError("the program ends")
         if is_main:
             _deferred = came
         try:
@@ -164,6 +169,8 @@ def _end(process: subprocess.Popen[str], grace: float) -> None:
 @atexit.register
 def _end_abandoned() -> None:
     """End what threads run that nobody waits for any more."""
-    _starting.acquire()
+    global _ends
+    with _starting:
+        _ends = True
     for process in list(_running):
         _end(process, 1)
