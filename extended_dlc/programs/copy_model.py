@@ -135,7 +135,7 @@ class Hub:
                 )
             except urllib.error.HTTPError as error:
                 reason = self._reason(error)
-                is_of_hub = (error.url or url).startswith(self._endpoint)  # another host's address is signed, and ages
+                is_of_hub = self._is_of_hub(error.url or url)  # another host's address is signed, and ages
                 if is_of_hub and 400 <= error.code < 500 and error.code not in (408, 425, 429):
                     raise CopyError(
                         f"{reason}: check model and commit; a private or gated model needs a token of an account that "
@@ -155,10 +155,13 @@ class Hub:
         said = error.headers.get("X-Error-Message")  # the Hub's own words
         return f"the Hub answers {error.code} for {where}{f' ({said})' if said else ''}"
 
+    def _is_of_hub(self, url: str) -> bool:
+        return url.startswith(f"{self._endpoint}/")  # with its slash, or another host's name could begin like the Hub's
+
     def _open(self, url: str, span: tuple[int, int] | None) -> Any:
         headers = {"Range": f"bytes={span[0]}-{span[0] + span[1] - 1}"} if span else {}
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, by the caller
-        if self._token and url.startswith(self._endpoint):
+        if self._token and self._is_of_hub(url):
             # large files are on other hosts, which must not get the token
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         return urllib.request.urlopen(request, timeout=60)  # noqa: S310

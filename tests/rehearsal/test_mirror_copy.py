@@ -395,3 +395,27 @@ def test_the_time_is_up_before_codebuild_kills_it(copying: Copying) -> None:
     code, _ = copying.run("--seconds=1", threads=1)
     assert code == 1
     assert "the time is up: deploy again, which goes on where this ends" in copying.signals[0]["Reason"]
+
+
+def test_a_host_whose_address_begins_like_the_hubs_gets_no_token() -> None:
+    seen: list[str | None] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        for endpoint in (address[:-1], address):
+            _mirror_copy.Hub(endpoint, "acme/big", "main", "hf_token")._get(f"{address}/next")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert seen == [None, "Bearer hf_token"]
