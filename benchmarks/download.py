@@ -28,7 +28,7 @@ import sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from huggingface_hub import HfApi, hf_hub_download
-from extended_dlc_server.files import weights
+from extended_dlc_server.files import downloads, weights
 from extended_dlc_server.files.complete import Incomplete
 from extended_dlc_server.settings import Settings
 model, way = sys.argv[1:]
@@ -37,7 +37,7 @@ if way == "verified":
     weights.find_weights(Settings(model_folder=Path("/nothing"), model_id=model), Incomplete(allowed=False))
 else:
     info = HfApi().model_info(model)
-    with ThreadPoolExecutor(weights.WORKERS) as pool:
+    with ThreadPoolExecutor(downloads.WORKERS) as pool:
         list(pool.map(lambda file: hf_hub_download(model, file.rfilename, revision=info.sha), info.siblings))
 print(time.perf_counter() - began)
 """

@@ -22,14 +22,14 @@ SIZE, PART = 3_000_000, 256 * 1024
 PROGRAM = f"""
 import json, logging, sys
 from pathlib import Path
-from extended_dlc_server.files import parts, verified, weights
+from extended_dlc_server.files import downloads, parts, verified, weights
 from extended_dlc_server.files.complete import Incomplete
 from extended_dlc_server.settings import Settings
 logging.basicConfig(level=logging.WARNING)
-parts.PART, parts.IN_PARTS, weights.FOLLOWED = {PART}, {4 * PART}, {4 * PART}
+parts.PART, parts.IN_PARTS, downloads.FOLLOWED = {PART}, {4 * PART}, {4 * PART}
 parts._PAUSES = (0, 0.1, 0.1)
 again = []
-weights.hash_of = lambda file, kind: again.append(file.stat().st_size) or verified.hash_of(file, kind)
+downloads.hash_of = lambda file, kind: again.append(file.stat().st_size) or verified.hash_of(file, kind)
 found = weights.find_weights(Settings(model_folder=Path("/nothing"), model_id="tiny/large"), Incomplete(allowed=False))
 blobs = [file.name for file in (found.folder.parents[1] / "blobs").iterdir()]
 print(json.dumps({{"folder": str(found.folder), "blobs": blobs, "again": again}}))

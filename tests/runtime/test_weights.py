@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("numpy", reason="pip install -r tests/runtime/requirements.txt")
 
 from extended_dlc_server import errors, settings
-from extended_dlc_server.files import weights
+from extended_dlc_server.files import cache, complete, downloads, weights
 
 NO_WEIGHTS = b"\2\0\0\0\0\0\0\0{}"  # a safetensors file of ten bytes
 NOT_THERE = "http://127.0.0.1:9"  # the discard port: nothing listens
@@ -165,7 +165,7 @@ def test_a_model_that_cannot_be_had_says_why(start_server, hub, release):
             {"HF_MODEL_ID": "tiny/public", "HF_MODEL_REVISION": "v9"},
             "HF_MODEL_REVISION ('v9') is no branch, tag or commit of tiny/public",
         ),
-        ({"HF_MODEL_ID": "tiny/flax"}, "tiny/flax has no weights for PyTorch"),
+        ({"HF_MODEL_ID": "tiny/flax"}, "tiny/flax has its weights for Flax (flax_model.msgpack), and none for PyTorch"),
         ({"HF_MODEL_ID": "tiny/public", "HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set and the cache in "),
         ({"HF_MODEL_ID": "tiny/public", "HF_ENDPOINT": NOT_THERE}, f"cannot be downloaded from {NOT_THERE} and is in"),
     ]
@@ -203,8 +203,8 @@ def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release,
 
 def test_a_long_download_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(weights, "PROGRESS_SECONDS", 0.05)
-    with weights._progress(tmp_path, files=2, needed=4 * 1024**2, model_id="a/b"):
+    monkeypatch.setattr(downloads, "PROGRESS_SECONDS", 0.05)
+    with downloads._progress(tmp_path, files=2, needed=4 * 1024**2, model_id="a/b"):
         (tmp_path / "half.incomplete").write_bytes(b"x" * 2 * 1024**2)
         deadline = time.monotonic() + 5
         while "downloaded 2.0 MB of 4.0 MB, " not in caplog.text and time.monotonic() < deadline:
@@ -230,7 +230,7 @@ Disk = namedtuple("Disk", "total used free")
 
 
 def test_a_disk_that_is_too_small_is_found_out_before_the_download(in_this_process, hub, monkeypatch):
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda folder: Disk(10, 10, 1000))
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda folder: Disk(10, 10, 1000))
     with pytest.raises(
         errors.StartError, match=r"needs 0\.1 MB of disk and .* 0\.0 MB free: give the endpoint a larger"
     ):
@@ -264,11 +264,11 @@ def test_a_function_that_makes_the_model_gets_pickles_too(start_server, hub, tmp
 def test_shards_are_those_that_the_index_names():
     index = {"weight_map": {"a": "part-2.safetensors", "b": "part-1.safetensors", "c": "part-2.safetensors"}}
     names = ["model.safetensors.index.json", "pytorch_model.bin", "part-1.safetensors", "adapter_model.bin"]
-    assert weights.pick(names, {"model.safetensors.index.json": index}.__getitem__) == [
+    assert complete.pick(names, {"model.safetensors.index.json": index}.__getitem__) == [
         *("model.safetensors.index.json", "part-1.safetensors", "part-2.safetensors"),
         "adapter_model.bin",
     ]
-    assert weights.pick(["tf_model.h5", "notes.bin"], dict) == []
+    assert complete.pick(["tf_model.h5", "notes.bin"], dict) == []
 
 
 def test_a_folder_with_a_shard_missing_is_named(tmp_path):
@@ -315,7 +315,7 @@ class Disks:
             number = self._device.get(Path(path))
             return found if number is None else os.stat_result([*found[:2], number, *found[3:]])
 
-        monkeypatch.setattr(weights.shutil, "disk_usage", lambda folder: Disk(0, 0, self._free[Path(folder)]))
+        monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: Disk(0, 0, self._free[Path(folder)]))
         monkeypatch.setattr(Path, "stat", lambda path, **options: stat(path, **options))
         self.others = list(self._free)[1:]
 
@@ -333,7 +333,7 @@ class Disks:
 def test_the_cache_goes_to_the_disk_with_the_most_room(tmp_path, monkeypatch, free, given, expected):
     disks = Disks(free, tmp_path / "home", monkeypatch)
     environment = dict(given)
-    weights.place_cache(environment, "a/b", disks.others)
+    cache.place_cache(environment, "a/b", disks.others)
     assert environment.get("HF_HOME") == (expected and str(tmp_path / expected))
 
 
@@ -341,7 +341,7 @@ def test_a_model_in_the_default_cache_stays_there(tmp_path, monkeypatch):
     disks = Disks({"home": 10, "tmp": 90}, tmp_path / "home", monkeypatch)
     (tmp_path / "home" / ".cache" / "huggingface" / "hub" / "models--a--b").mkdir(parents=True)
     environment = {}
-    weights.place_cache(environment, "a/b", disks.others)
+    cache.place_cache(environment, "a/b", disks.others)
     assert environment == {}
 
 
@@ -349,9 +349,9 @@ def placed(user, others, **environment):
     """HF_HOME after another user has run `place_cache`; the error's message if there is no writable folder."""
     program = (
         "import os, sys; from pathlib import Path; from extended_dlc_server import errors\n"
-        "from extended_dlc_server.files import weights\n"
+        "from extended_dlc_server.files import cache\n"
         "os.setgroups([]); os.setgid(user := int(sys.argv[1])); os.setuid(user)\n"  # may not read this Python
-        "try: weights.place_cache(os.environ, 'a/b', [Path(other) for other in sys.argv[2:]])\n"
+        "try: cache.place_cache(os.environ, 'a/b', [Path(other) for other in sys.argv[2:]])\n"
         "except errors.StartError as error: sys.exit(str(error))\n"
         "print(os.environ.get('HF_HOME', ''))"
     )

@@ -118,14 +118,14 @@ REPOSITORY = (
 
 
 def test_the_mirror_copies_nothing_that_the_server_never_loads_and_all_that_it_does(server: str) -> None:
-    weights = module(f"{server}.files.weights")
-    assert _mirror_copy.NEVER == weights._NEVER
+    downloads = module(f"{server}.files.downloads")
+    assert _mirror_copy.NEVER == downloads._NEVER
     files = [_mirror_copy.File(path, 1, None, "x") for path in REPOSITORY]
     copied = {path for path in REPOSITORY if _mirror_copy._is_needed(path, files)}
     assert copied == {
         path
         for path in REPOSITORY
-        if Path(path).suffix not in weights._NEVER and path != "pytorch_model.bin"  # beside safetensors
+        if Path(path).suffix not in downloads._NEVER and path != "pytorch_model.bin"  # beside safetensors
     }
     assert {*weight_files(REPOSITORY)} <= copied
 

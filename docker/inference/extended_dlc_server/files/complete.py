@@ -181,6 +181,48 @@ def _half_an_adapter(name: str, *, has_config: bool) -> str:
     )
 
 
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """Return the weight files of a folder; raise `StartError` if one is missing or must not be loaded."""
+    names = {file.name for file in folder.iterdir()}
+    picked = pick(names, lambda index: read_json(folder / index, name))
+    if missing := sorted(set(picked) - names):
+        raise StartError(f"{name} is not complete: {', '.join(missing[:3])} of {len(picked)} files is missing")
+    check_pickles(picked, name)
+    return [folder / file for file in picked]
+
+
+def check_pickles(picked: Sequence[str], name: str) -> None:
+    """Refuse pickles with a torch that is too old, before the download: transformers would refuse them after it."""
+    pickles = [file for file in picked if file.endswith(".bin")]
+    if not pickles:
+        return
+    import torch
+    from transformers.utils import import_utils
+
+    check = getattr(import_utils, "check_torch_load_is_safe", None)  # older releases load pickles without a check
+    try:
+        if check is not None:
+            check()
+    except ValueError as error:
+        raise StartError(
+            f"{name} has its weights in {pickles[0]}, a pickle, which transformers loads with torch 2.6 or newer only "
+            f"(CVE-2025-32434), and this image has torch {torch.__version__}: choose a revision or a repository with "
+            "safetensors, convert them with save_pretrained, or extend a newer base image"
+        ) from error
+
+
+def read_json(file: Path, name: str) -> dict[str, Any]:
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StartError(f"{file.name} of {name} cannot be read: {error}") from error
+    if not isinstance(read, dict):
+        raise StartError(
+            f"{file.name} of {name} cannot be read: it holds no JSON object, deliver the one that save_pretrained wrote"
+        )
+    return read
+
+
 def check_contents(folder: Path, picked: Sequence[str], name: str) -> None:
     """Raise `StartError` for git-lfs pointers, and for weights that are truncated or have unusual names."""
     for file in sorted(folder.iterdir()):

@@ -16,11 +16,12 @@ from typing import Any
 
 from ..errors import CannotAnswerError, StartError
 from ..files.adapters import Adapter
+from ..files.cache import place_cache
 from ..files.complete import Incomplete, some
 from ..files.configuration import fields_read, is_suspicious, translate, written_by_newer
 from ..files.sentence_modules import Recipe, task_of
 from ..files.trained import log_training
-from ..files.weights import Weights, find_adapters, find_weights, place_cache
+from ..files.weights import Weights, find_adapters, find_weights
 from ..machine.banner import log_banner
 from ..machine.cpu import multiplies_bfloat16
 from ..machine.device_errors import free_memory
