@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -139,7 +140,7 @@ def _image_data(decision: Decision) -> dict[str, Any]:
         "torch": torch,
         "gpus": built_for(image.cuda, torch),
         "host_image": host.inference_ami_version if host else None,
-        "host": f"driver {host.driver}; {host.system}, supported until {host.supported_until}" if host else "",
+        "host": f"driver {host.driver}; {host.system}, {host.support(date.today())}" if host else "",
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from extended_dlc.facts._tables import table
 from extended_dlc.facts.catalog import DlcImage, Version, version
@@ -56,6 +57,14 @@ class HostImage:
 
     source: str
     checked: str
+
+    def support(self, today: date) -> str:
+        """Until when its system is supported, or since when no longer, with the way out."""
+        if today <= date.fromisoformat(self.supported_until):
+            return f"supported until {self.supported_until}"
+        newer = next((row for row in reversed(host_images()) if row.supported_until > self.supported_until), None)
+        way = f": images with CUDA {newer.cuda} run on {newer.system}" if newer else ""
+        return f"its support ended on {self.supported_until}{way}"
 
 
 @functools.cache

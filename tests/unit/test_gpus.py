@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import aws_cdk as cdk
@@ -243,7 +244,15 @@ def test_a_plan_refuses_what_the_synth_does_and_shows_gpus_and_driver(shipped_se
     shipped_settings["endpoints"]["model"]["hosting"]["instance_type"] = "ml.g5.xlarge"
     image = plan_of(shipped_settings)["image"]
     assert (image["gpus"], image["host_image"]) == ("compute capability 5.0 to 9.0", AL2)
-    assert image["host"] == "driver 550; Amazon Linux 2, supported until 2026-06-30"
+    assert image["host"].startswith("driver 550; Amazon Linux 2, ")
+
+
+def test_a_host_image_says_when_its_system_is_no_longer_supported() -> None:
+    first, *_, last = host_images()
+    assert first.support(date(2026, 6, 30)) == "supported until 2026-06-30"
+    ended = "its support ended on 2026-06-30: images with CUDA 13 run on Amazon Linux 2023"
+    assert first.support(date(2026, 7, 1)) == ended
+    assert last.support(date(2030, 1, 1)) == "its support ended on 2029-06-30"
 
 
 def test_check_and_catalog_show_which_gpus_an_image_drives() -> None:
