@@ -121,6 +121,9 @@ _TEXTS = {
 
 
 def _check(option: str, value: object, kind: Any) -> None:
+    choices = _choices(kind)
+    if choices and isinstance(value, str) and value not in choices:
+        raise OptionError(option, value[:80], f"must be one of {', '.join(choices)}")
     if is_token(value) or _is_of(value, kind) or (option in _FILES and isinstance(value, PurePath)):
         return
     holds = next(_strangers(value, kind), None)
@@ -129,6 +132,14 @@ def _check(option: str, value: object, kind: Any) -> None:
     if option in _HIDDEN:
         raise OptionError(option, rule=rule)
     raise OptionError(option, repr(value)[:80], rule)
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """The texts of an option that takes one of several and nothing else, but None."""
+    members = [each for each in (typing.get_args(kind) if _is_union(kind) else (kind,)) if each is not type(None)]
+    if any(typing.get_origin(each) is not Literal for each in members):
+        return ()
+    return tuple(each for one in members for each in typing.get_args(one) if isinstance(each, str))
 
 
 def _is_of(value: object, kind: Any) -> bool:
@@ -142,7 +153,7 @@ def _is_of(value: object, kind: Any) -> bool:
         return any(_is_of(value, each) for each in arguments)
     origin = typing.get_origin(kind)
     if origin is Literal:
-        return isinstance(value, str)  # which of them is the option's own question
+        return isinstance(value, str)  # which of them, `_check` or the option has said
     if origin is not None:
         return isinstance(value, _COLLECTIONS[origin]) and next(_strangers(value, kind), None) is None
     if kind in (int, float):

@@ -66,11 +66,6 @@ class LocalBuild:
         return {name: f"src={Path(file).resolve()}" for name, file in files.items() if file is not None}
 
 
-COMPUTE_DISK_GB = {"small": 64, "medium": 128, "large": 128, "xlarge": 256, "2xlarge": 824}
-"""CodeBuild's machines for Linux and their disks, GB (CodeBuild user guide, "Build environment compute modes and
-types")."""
-
-
 @check_types
 @dataclass(frozen=True, kw_only=True)
 class AllowedFinding:
@@ -122,7 +117,8 @@ class CloudBuild:
     """
 
     compute: Literal["small", "medium", "large", "xlarge", "2xlarge"] | None = None
-    """CodeBuild's machine, with 64, 128, 128, 256 or 824 GB of disk. New accounts have quota for `small`, if for any.
+    """CodeBuild's machine, with 64, 128, 128, 256 or 824 GB of disk (CodeBuild user guide, "Build environment
+    compute modes and types"). New accounts have quota for `small`, if for any.
     Default: `small` for an image that computes with CPUs, `medium` for the larger ones."""
 
     timeout_minutes: int = 60
@@ -179,8 +175,6 @@ class CloudBuild:
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other, and passwords, which would be readable in the template."""
-        if self.compute not in (None, *COMPUTE_DISK_GB):
-            raise OptionError("compute", self.compute, f"must be one of {', '.join(COMPUTE_DISK_GB)}")
         for option in ("no_proxy", "parameters"):
             require_length(option, getattr(self, option))
         require_known("timeout_minutes", self.timeout_minutes, "it is converted into seconds")

@@ -61,8 +61,6 @@ class Placement:
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""
-        if self.strategy not in STRATEGIES:
-            raise OptionError("strategy", self.strategy, f"must be one of {', '.join(STRATEGIES)}")
         way_out = "0 for zones that are as equal as can be"
         within_limit("zone_imbalance", self.zone_imbalance, "component.zone_imbalance", way_out)
 

@@ -19,10 +19,13 @@ from extended_dlc import (
     HuggingFaceEndpoint,
     LocalBuild,
     Network,
+    Placement,
     PlatformDefaults,
     Readers,
     RealTime,
+    ScanGate,
     StockDlc,
+    TrainingInstances,
     Variant,
 )
 from extended_dlc.options import _kinds
@@ -148,3 +151,18 @@ def test_what_python_the_cdk_and_cloudformation_have_for_a_type_is_taken(stack: 
         network=Network(vpc=vpc, subnets=chosen.subnets),
         environment={"NAME": cdk.Fn.import_value("Name")},
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: LocalBuild(engine="finch"), r"'engine' \(finch\) must be one of docker, podman"),
+        (lambda: CloudBuild(compute="huge"), r"'compute' \(huge\) must be one of small, medium, large, xlarge"),
+        (lambda: ScanGate(fail_on="low"), r"'fail_on' \(low\) must be one of LOW, MEDIUM, HIGH, CRITICAL"),
+        (lambda: TrainingInstances(distribution="mpi"), r"'distribution' \(mpi\) must be one of torchrun, script"),
+        (lambda: Placement(strategy=cdk.Aws.REGION), r"'strategy' \(.*\) must be one of spread, binpack"),
+    ],
+)
+def test_a_text_that_is_none_of_the_choices_is_refused_with_them(make: Callable[[], object], says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        make()

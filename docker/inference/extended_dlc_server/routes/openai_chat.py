@@ -14,7 +14,7 @@ from ..model.writer import Asked, Writer
 from ..reading.constraints import Grammar
 from ..reading.inputs import read_inputs
 from ..reading.openai_errors import BadFieldError
-from ..reading.openai_fields import chat_fields, check_fields
+from ..reading.openai_fields import chat_fields, check_fields, object_of
 from ..reading.tokens import Tokens
 from ..writing.generating import Generation, OnToken, Row
 from ..writing.replies import Piece
@@ -52,10 +52,8 @@ def writer_of(model: Model) -> Writer:
 
 def document_of(incoming: Incoming, main: str) -> dict[str, Any]:
     """Return the JSON object of the body; raise an error if it lacks the required field `main`."""
-    if not incoming.is_json:
-        raise RequestError(415, "unsupported-content-type", "send JSON, with the content type application/json")
-    document = incoming.document
-    if not isinstance(document, dict) or document.get(main) is None:
+    document = object_of(incoming)
+    if document.get(main) is None:
         raise BadFieldError("missing-inputs", main, f"the body must be a JSON object with '{main}'")
     return document
 
