@@ -67,108 +67,7 @@ ADAPTED = (
 )
 """What is written otherwise in the copy that runs, because AWS takes no such names; what the tests ask is the same."""
 
-_PLUGIN = """
-import json
-import os
-import urllib.parse
-import urllib.request
-from pathlib import Path
-
-URL, OUTCOMES, BLOBS = {url!r}, Path({outcomes!r}), Path({blobs!r})
-
-
-def ask(service, method, path, body=b"", kind="application/x-www-form-urlencoded"):
-    headers = {{
-        "Authorization": f"AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/{{service}}/aws4_request, "
-        "SignedHeaders=host, Signature=0",
-        "Content-Type": kind,
-    }}
-    urllib.request.urlopen(urllib.request.Request(URL + path, body, headers, method=method))
-
-
-def form(**given):
-    ask("iam", "POST", "/", urllib.parse.urlencode({{**given, "Version": "2010-05-08"}}).encode())
-
-
-def policy(**statement):
-    return json.dumps({{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", **statement}}]}})
-
-
-def prepare():
-    if "test_sagemaker" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
-        return
-    trust = policy(Principal={{"Service": "sagemaker.amazonaws.com"}}, Action="sts:AssumeRole")
-    everything = policy(Action="*", Resource="*")
-    form(Action="CreateRole", RoleName="FakeRole", AssumeRolePolicyDocument=trust)
-    form(Action="PutRolePolicy", RoleName="FakeRole", PolicyName="P", PolicyDocument=everything)
-    ask("s3", "PUT", "/my-bucket")
-    folder = "sagemaker/DEMO-breast-cancer-prediction/"
-    for key in ("model.tar.gz", f"{{folder}}/train/data", f"{{folder}}/validation/data"):
-        ask("s3", "PUT", f"/my-bucket/{{key}}", b"x", "binary/octet-stream")
-
-
-def push_layers(params, **_):
-    try:
-        body = json.loads(params.get("imageManifest", ""))
-        parts = [body["config"], *body["layers"]] if "config" in body else []
-    except (ValueError, KeyError, TypeError):
-        return
-    for part in parts:
-        (BLOBS / part["digest"].removeprefix("sha256:")).touch()
-
-
-def add_container(params, **_):
-    if not params.keys() & {{"PrimaryContainer", "Containers"}}:
-        params["PrimaryContainer"] = {{"Image": "registry.invalid/x:1"}}
-
-
-def acknowledge(params, **_):
-    params.setdefault("Capabilities", ["CAPABILITY_NAMED_IAM"])
-
-
-BEFORE = {{
-    "ecr.PutImage": push_layers,
-    "sagemaker.CreateModel": add_container,
-    "cloudformation.CreateChangeSet": acknowledge,
-    "cloudformation.CreateStack": acknowledge,
-    "cloudformation.UpdateStack": acknowledge,
-}}
-
-
-def pytest_configure(config):
-    import boto3
-    from moto.core import models
-
-    boto3.setup_default_session()
-    for operation, adapt in BEFORE.items():
-        boto3.DEFAULT_SESSION.events.register(f"before-parameter-build.{{operation}}", adapt)
-    reset = models.ServerModeMockAWS.reset
-
-    def reset_and_prepare(self):
-        reset(self)
-        prepare()
-
-    models.ServerModeMockAWS.reset = reset_and_prepare
-
-
-def tell(name, failure):
-    with OUTCOMES.open("a") as file:
-        file.write(json.dumps([name, failure]) + "\\n")
-
-
-def pytest_collectreport(report):
-    if report.failed:
-        tell(report.nodeid, str(report.longrepr))
-
-
-def pytest_runtest_logreport(report):
-    if report.failed:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        tell(report.nodeid, crash.message if crash else str(report.longrepr))
-    elif report.passed and report.when == "call":
-        tell(report.nodeid, None)
-"""
-"""Gives the account what moto's tests name and never create (a role, data, layers), and writes each outcome."""
+_PLUGIN = Path(__file__).with_name("outcomes_of_moto_tests.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,16 +157,19 @@ _FOLDERS = ("cloudformation", "ecr", "sagemaker")
 def _outcomes(moto: Path, folder: Path, url: str, only: str) -> dict[str, str | None]:
     record, blobs = folder / "outcomes.jsonl", folder / "state" / "blobs" / "sha256"
     record.touch()
-    (folder / "outcomes_of_moto_tests.py").write_text(_PLUGIN.format(url=url, outcomes=str(record), blobs=str(blobs)))
+    shutil.copy(_PLUGIN, folder)
     _copy(moto, folder)
     environment = {
         **os.environ,
         "TEST_SERVER_MODE": "true",
         "TEST_SERVER_MODE_ENDPOINT": url,
         "AWS_DEFAULT_REGION": "us-east-1",
+        "MOTO_TESTS_URL": url,
+        "MOTO_TESTS_OUTCOMES": str(record),
+        "MOTO_TESTS_BLOBS": str(blobs),
         "PYTHONPATH": os.pathsep.join([str(folder), str(CACHE / "site")]),
     }
-    arguments = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", "outcomes_of_moto_tests", "-o", "addopts="]
+    arguments = ["-q", "--tb=no", "-p", "no:cacheprovider", "-p", _PLUGIN.stem, "-o", "addopts="]
     arguments += ["--continue-on-collection-errors", *(["-k", only] if only else [])]
     command = [sys.executable, "-m", "pytest", *arguments, *FILES]
     done = subprocess.run(command, cwd=folder, env=environment, check=False)  # noqa: S603 - own arguments
