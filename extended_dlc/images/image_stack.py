@@ -22,7 +22,7 @@ from extended_dlc.images.places import PULL
 from extended_dlc.images.rebuild import build_again
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options._values import OptionError, is_token, require_known
-from extended_dlc.options.build import CloudBuild
+from extended_dlc.options.build import CloudBuild, require_unreserved
 from extended_dlc.options.sharing import ImageVersion, Readers, Rebuilds, parameter_name
 
 _PART = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -73,6 +73,7 @@ class ImageStack(Stack):
         for option, value in (("prefix", prefix), *(("images", key) for key in images)):
             if not all(_PART.fullmatch(part) for part in value.split("/")):
                 raise OptionError(option, value, "must be small letters, digits and single '.', '_', '-' between them")
+        require_unreserved("prefix", prefix)
         homes: dict[str, str] = {}
         for key in images:
             if (other := homes.setdefault(_home_of(key), key)) != key:

@@ -194,11 +194,18 @@ class CloudBuild:
         for parameter in self.parameters:
             if not is_token(parameter) and not re.fullmatch(r"/[\w./-]+", split_parameter(parameter)[1]):
                 raise OptionError("parameters", parameter, "must be the name of a parameter, as /images/text")
+            require_unreserved("parameters", split_parameter(parameter)[1])
         if self.ca_bundle is not None and not Path(self.ca_bundle).is_file():
             raise OptionError("ca_bundle", self.ca_bundle, "is not a file: correct the path, or leave the option out")
         for option in ("role", "network", "compute"):
             if self.project is not None and getattr(self, option) is not None:
                 raise OptionError(option, rule="is for a new project: set it in the one that you give as 'project'")
+
+
+def require_unreserved(option: str, name: str) -> None:
+    """Refuse names of parameters that Systems Manager refuses (its user guide, "Parameter name requirements")."""
+    if re.match(r"/?(aws|ssm)", name, re.IGNORECASE):
+        raise OptionError(option, name, "begins with 'aws' or 'ssm', which no parameter's name may: choose another")
 
 
 def split_parameter(parameter: str) -> tuple[str, str]:

@@ -195,6 +195,7 @@ def images(**options: Any) -> ImageStack:
     ("make", "message"),
     [
         (lambda: images(images={}), r"'images' is empty"),
+        (lambda: images(prefix="ssm-images"), r"'prefix' \(ssm-images\) begins with 'aws' or 'ssm'"),
         (lambda: images(images={"Text": ImageVersion(transformers="5.23.0")}), r"'images' \(Text\) must be small"),
         (lambda: images(images={"text": ImageVersion(transformers="5.23.0")}), r"'accelerator' is not known"),
         (lambda: images(images={"t": ImageVersion(transformers="5.23", accelerator="cpu")}), r"is not an exact"),
@@ -207,6 +208,8 @@ def images(**options: Any) -> ImageStack:
         (lambda: AllowedFinding(name="CVE-1", until="soon", reason="x"), r"'until' \(soon\) must be a day"),
         (lambda: AllowedFinding(name="CVE-1", until="2027-01-31", reason=" "), r"'reason' must say why"),
         (lambda: CloudBuild(parameters=["text"]), r"'parameters' \(text\) must be the name of a parameter"),
+        (lambda: CloudBuild(parameters=["/AWS/x"]), r"'parameters' \(/AWS/x\) begins with 'aws' or 'ssm'"),
+        (lambda: CloudBuild(parameters=["eu-west-1:/ssm/x"]), r"'parameters' \(/ssm/x\) begins with 'aws' or 'ssm'"),
     ],
 )
 def test_what_cannot_be_published_is_refused(make: Any, message: str) -> None:
