@@ -1,14 +1,17 @@
-"""What holds for all tests: a call of the CDK's that it will remove fails, as in the builds of many who use it."""
+"""What holds for all tests: a call of the CDK's that it will remove fails, and Ctrl-C interrupts programs."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 os.environ.setdefault("JSII_DEPRECATED", "fail")
+# A shell's background job ignores Ctrl-C, and so would each program that a test starts and then interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 

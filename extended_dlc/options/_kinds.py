@@ -153,7 +153,7 @@ def _is_of(value: object, kind: Any) -> bool:
         return any(_is_of(value, each) for each in arguments)
     origin = typing.get_origin(kind)
     if origin is Literal:
-        return isinstance(value, str)  # which of them, `_check` or the option has said
+        return isinstance(value, tuple({type(each) for each in arguments}))  # which, `_check` or the option says
     if origin is not None:
         return isinstance(value, _COLLECTIONS[origin]) and next(_strangers(value, kind), None) is None
     if kind in (int, float):

@@ -132,7 +132,10 @@ def test_what_gets_no_token_is_told_the_way_out(
     arguments, environment, words = REFUSED[case]
     done = run(aws, *arguments, **environment)
     assert done.exit_code != 0
-    assert done.stdout == ""
+    if "--json" in arguments:
+        assert words in json.loads(done.stdout)["error"]
+    else:
+        assert done.stdout == ""
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
