@@ -122,11 +122,12 @@ def left() -> list[str]:
 
 def test_ctrl_c_while_a_container_starts_leaves_nothing_behind() -> None:
     process = rehearse()
-    seen = read_until(process, r"CREATE_IN_PROGRESS +\| AWS::SageMaker::Endpoint +\|")
-    deadline = time.monotonic() + 30
-    while not loaded().containers(f"{LABEL}={STATE}") and time.monotonic() < deadline:
+    seen = read_until(process, r"cdk deploy: build the image.* \.\.\.")
+    deadline = time.monotonic() + 300
+    while not (containers := loaded().containers(f"{LABEL}={STATE}")) and process.poll() is None:
+        assert time.monotonic() < deadline, seen
         time.sleep(0.2)
-    assert left(), seen
+    assert containers, seen
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the CDK CLI as well
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == 130, seen + rest
