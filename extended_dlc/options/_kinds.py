@@ -134,6 +134,7 @@ def _check(option: str, value: object, kind: Any) -> None:
     raise OptionError(option, repr(value)[:80], rule)
 
 
+@functools.cache
 def _choices(kind: Any) -> tuple[str, ...]:
     """The texts of an option that takes one of several and nothing else, but None."""
     members = [each for each in (typing.get_args(kind) if _is_union(kind) else (kind,)) if each is not type(None)]
