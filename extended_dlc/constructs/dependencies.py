@@ -13,6 +13,8 @@ from aws_cdk import CfnResource, Stack
 from aws_cdk import aws_iam as iam
 from constructs import IConstruct, IValidation
 
+from extended_dlc.constructs.helpers import stack_of
+
 _ATTRIBUTE = "_extended_dlc_roles_named"
 
 
@@ -21,7 +23,7 @@ def depend_on_policies_alone(*resources: IConstruct | None) -> None:
     for each in resources:
         resource = each if each is None or isinstance(each, CfnResource) else each.node.default_child
         if isinstance(resource, CfnResource):
-            _hook_of(Stack.of(resource)).resources.append(resource)
+            _hook_of(stack_of(resource)).resources.append(resource)
 
 
 @jsii.implements(IValidation)

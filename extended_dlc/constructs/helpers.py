@@ -32,8 +32,8 @@ class DeploymentTarget:
         return [self.arn("sagemaker", f"inference-component/{each}") for each in sorted({name, name.lower()})]
 
 
-# Cached, because each call to the CDK goes to another process: for the last construct, and for a few stacks.
-_stack_of = lru_cache(maxsize=1)(Stack.of)
+# Cached, because each call to the CDK goes to another process: for the last constructs, and for a few stacks.
+stack_of = lru_cache(maxsize=8)(Stack.of)
 
 
 @lru_cache(maxsize=8)
@@ -43,7 +43,7 @@ def _target_of(stack: Stack) -> DeploymentTarget:
 
 def target_of(scope: Construct) -> DeploymentTarget:
     """The stack, region and account that a construct is deployed to."""
-    return _target_of(_stack_of(scope))
+    return _target_of(stack_of(scope))
 
 
 def require_same(part: Literal["account", "region"], option: str, given: object, scope: Construct, rule: str) -> None:

@@ -12,7 +12,7 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from extended_dlc.constructs.functions import new_function
-from extended_dlc.constructs.helpers import target_of
+from extended_dlc.constructs.helpers import stack_of, target_of
 from extended_dlc.facts.names import COMPONENT_LOGS, ENDPOINT_LOGS
 from extended_dlc.options.hosting import MAIN_VARIANT
 from extended_dlc.options.proof import Proof
@@ -30,7 +30,7 @@ class Prover(Construct):
     @classmethod
     def of(cls, scope: Construct) -> Prover:
         """The prover of the scope's stack, which is made at the first call."""
-        stack = Stack.of(scope)
+        stack = stack_of(scope)
         found = stack.node.try_find_child("ExtendedDlcProver")
         return found if isinstance(found, Prover) else cls(stack, "ExtendedDlcProver")
 
