@@ -32,15 +32,16 @@ def sagemaker(scope: Construct) -> iam.ServicePrincipal:
     return iam.ServicePrincipal("sagemaker.amazonaws.com", conditions=conditions)
 
 
-def require_own_role(scope: Construct, role: iam.IRole | None) -> None:
-    """Refuse a role of another account: SageMaker takes none ("Cross-account pass role is not allowed")."""
+def container_role(
+    scope: Construct, given: iam.IRole | None, name: str, *, path: str | None, boundary: iam.IManagedPolicy | None
+) -> iam.IRole:
+    """The role of the containers of an endpoint or of a training's jobs: the given one, or a new one, `Role`.
+
+    A role of another account is refused: SageMaker takes none ("Cross-account pass role is not allowed").
+    """
     rule = "SageMaker takes none from there, so make a role beside it, and let that one assume the other"
-    require_same("account", "role", role, scope, rule)
-
-
-def container_role(scope: Construct, name: str, *, path: str | None, boundary: iam.IManagedPolicy | None) -> iam.Role:
-    """The role `Role` of the containers of an endpoint or of a training's jobs."""
-    return iam.Role(
+    require_same("account", "role", given, scope, rule)
+    return given or iam.Role(
         scope,
         "Role",
         assumed_by=sagemaker(scope),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aws_cdk import Duration
-from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
@@ -15,6 +14,8 @@ from extended_dlc.options.capture import DataCapture
 if TYPE_CHECKING:
     from aws_cdk import aws_kms as kms
     from aws_cdk import aws_s3 as s3
+
+    from extended_dlc.endpoint.endpoint import HuggingFaceEndpoint
 
 EXPIRE_DAYS = 30
 
@@ -31,14 +32,14 @@ def expiring_bucket(scope: Construct, construct_id: str, *, key: kms.IKey | None
 
 
 def data_capture_config(
-    scope: Construct, capture: DataCapture | None, *, name: str, role: iam.IRole, key: kms.IKey | None
+    endpoint: HuggingFaceEndpoint, capture: DataCapture | None, key: kms.IKey | None
 ) -> tuple[s3.IBucket | None, sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None]:
-    """The bucket and the `DataCaptureConfig` of the endpoint `name`, if any; its role is allowed to write there."""
+    """The bucket and the `DataCaptureConfig` of the endpoint, if any; its role is allowed to write there."""
     if capture is None:
         return None, None
-    config = sagemaker.CfnEndpointConfig
-    bucket = capture.bucket or expiring_bucket(scope, "CaptureBucket", key=key, expire_days=capture.expire_days)
-    grant_objects(bucket, role, f"{name}/capture/*", write=True)
+    name, config = endpoint.endpoint_name, sagemaker.CfnEndpointConfig
+    bucket = capture.bucket or expiring_bucket(endpoint, "CaptureBucket", key=key, expire_days=capture.expire_days)
+    grant_objects(bucket, endpoint.role, f"{name}/capture/*", write=True)
     return bucket, config.DataCaptureConfigProperty(
         enable_capture=True,
         initial_sampling_percentage=capture.sampling_percent,

@@ -192,8 +192,12 @@ def _request(proof: Proof | None, parts: Sequence[ServedPart]) -> Proof | None:
     return proof if all(part.decision.asked for part in parts) else None
 
 
-def switched_by(endpoint: HuggingFaceEndpoint, schedule: Schedule, *, with_endpoint: Sequence[IConstruct]) -> Switch:
-    """The switch that turns the endpoint off and on, with the resources that cannot exist without it."""
+def switched_by(
+    endpoint: HuggingFaceEndpoint, schedule: Schedule | None, *, with_endpoint: Sequence[IConstruct]
+) -> Switch | None:
+    """The switch that turns the endpoint off and on, with the resources that cannot exist without it; None without."""
+    if schedule is None:
+        return None
     from extended_dlc.endpoint.schedule import Switch
     from extended_dlc.options._values import is_token
 

@@ -10,7 +10,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.network import Placement, place_in
 from extended_dlc.constructs.platform_rules import check_models, settle
-from extended_dlc.constructs.principals import container_role, require_own_role
+from extended_dlc.constructs.principals import container_role
 from extended_dlc.endpoint.capture import data_capture_config
 from extended_dlc.endpoint.config import queue
 from extended_dlc.endpoint.deploy import (
@@ -156,24 +156,20 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         self.decision, *_ = decision.endpoints
         check_models(self, self.decision)
         self.hosting: Hosting = settle_hosting(options.hosting, self.decision)
-        require_own_role(self, options.role)
-        self.role: iam.IRole = options.role or container_role(
-            self, self.endpoint_name, path=options.role_path, boundary=options.permissions_boundary
-        )
+        path, boundary = options.role_path, options.permissions_boundary
+        self.role: iam.IRole = container_role(self, options.role, self.endpoint_name, path=path, boundary=boundary)
         placed = place_in(self, options.network, role=self.role) if options.network else Placement()
         self._refer(self.endpoint_name, self._at, role=self.role, security_groups=placed.security_groups)
         if options.verify:
-            settle_role_of_prover(self, path=options.role_path, boundary=options.permissions_boundary)
+            settle_role_of_prover(self, path=path, boundary=boundary)
         parts = list(PartMaker(self, options, self.decision.parts, decision.notes, placed.vpc_config).make())
         self.model: sagemaker.CfnModel = parts[0].model
         self.speaks_openai: bool = parts[0].home is self and parts[0].speaks_openai
         """Whether it takes requests in OpenAI's format, because vLLM serves it."""
-        name, key = self.endpoint_name, options.encryption_key
-        self._queue = queue(self, self.hosting, name=name, role=self.role, key=key)
+        key = options.encryption_key
+        self._queue = queue(self, self.hosting, name=self.endpoint_name, role=self.role, key=key)
         self.capture_bucket: s3.IBucket | None
-        self.capture_bucket, capture = data_capture_config(
-            self, options.data_capture, name=name, role=self.role, key=key
-        )
+        self.capture_bucket, capture = data_capture_config(self, options.data_capture, key)
         self.config: sagemaker.CfnEndpointConfig = endpoint_config(
             self,
             parts,
@@ -194,9 +190,7 @@ class HuggingFaceEndpoint(InvokableEndpoint):
         proofs = prove(self, parts, options.verify, after=scalings)
         watched = self.watch.of_use_with_endpoint if self.watch else ()
         following = [*scalings, *self.components.values(), *watched, *proofs]
-        self.switch: Switch | None = (
-            switched_by(self, options.schedule, with_endpoint=following) if options.schedule else None
-        )
+        self.switch: Switch | None = switched_by(self, options.schedule, with_endpoint=following)
 
     @property
     def openai_base_url(self) -> str | None:

@@ -89,14 +89,8 @@ class MirroredModel(Construct):
         require("revision", revision, check_commit)
         self.revision = revision
         self._check_access(token)
-        require_facts(model_type=model_type, parameters=parameters, licence=licence)
-        within("parameters", parameters, 1, None, "leave it out where it is not known")
-        self.parameters = parameters
+        self._settle_facts(model_type, parameters, licence)
         self.trust_remote_code = trust_remote_code
-        known = not Token.is_unresolved(self.model_id)
-        self.model_type: str | None = model_type or (known_model_type(self.model_id) if known else None)
-        self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
-        """The licence of the model, where it is known."""
         self._annotate()
         self._in_default_bucket = bucket is None
         self.bucket: s3.IBucket = bucket or s3.Bucket.from_bucket_name(
@@ -119,6 +113,15 @@ class MirroredModel(Construct):
             seconds=_seconds_of(timeout),
         )
         self._ready = copy_to_s3(self, copy)
+
+    def _settle_facts(self, model_type: str | None, parameters: int | None, licence: str | None) -> None:
+        require_facts(model_type=model_type, parameters=parameters, licence=licence)
+        within("parameters", parameters, 1, None, "leave it out where it is not known")
+        known = not Token.is_unresolved(self.model_id)
+        self.parameters = parameters
+        self.model_type: str | None = model_type or (known_model_type(self.model_id) if known else None)
+        self.licence: str | None = licence or (known_licence(self.model_id) if known else None)
+        """The licence of the model, where it is known."""
 
     @property
     def s3_uri(self) -> str:

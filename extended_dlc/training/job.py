@@ -11,7 +11,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.helpers import target_of
 from extended_dlc.constructs.network import place_in
-from extended_dlc.constructs.principals import container_role, require_own_role
+from extended_dlc.constructs.principals import container_role
 from extended_dlc.decisions.training import NAME_LENGTH
 from extended_dlc.images.published import ServingImage
 from extended_dlc.models.model import HubModel, S3Model
@@ -170,10 +170,7 @@ class TrainingJob(Construct):
         self.bucket: s3.IBucket = options.result.given_bucket or new_results(self, "Bucket", key)
         """Where results are: models below `models/`, what the gate measured below `evaluations/`."""
         given = options.job_role
-        require_own_role(self, given.role)
-        self.role: iam.IRole = given.role or container_role(
-            self, self.job_name, path=given.path, boundary=given.boundary
-        )
+        self.role: iam.IRole = container_role(self, given.role, self.job_name, path=given.path, boundary=given.boundary)
         published = publish(self, options, image, notes)
         (published.pulled_from or options.image).grant_pull(self.role)
         vpc = place_in(self, network, role=self.role).vpc_config if network else None
