@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from aws_cdk import BootstraplessSynthesizer, CustomResource, Duration, RemovalPolicy, Stack
@@ -30,9 +31,7 @@ class Prover(Construct):
     @classmethod
     def of(cls, scope: Construct) -> Prover:
         """The prover of the scope's stack, which is made at the first call."""
-        stack = stack_of(scope)
-        found = stack.node.try_find_child("ExtendedDlcProver")
-        return found if isinstance(found, Prover) else cls(stack, "ExtendedDlcProver")
+        return _prover_in(stack_of(scope))
 
     def __init__(self, scope: Construct, construct_id: str) -> None:
         """Internal: use `Prover.of(scope)`."""
@@ -56,6 +55,7 @@ class Prover(Construct):
             code=code,
             log_group=log_group,
         )
+        self._arn = self._function.function_arn
         self._going_on: iam.Policy | None = None
 
     def image(self, scope: Construct, *, pulled_from: Pulled, uri: str, architecture: str) -> CustomResource:
@@ -142,7 +142,7 @@ class Prover(Construct):
         resource = CustomResource(
             scope,
             construct_id,
-            service_token=self._function.function_arn,
+            service_token=self._arn,
             resource_type="Custom::ExtendedDlcProof",
             properties=dict(properties),
         )
@@ -155,9 +155,13 @@ class Prover(Construct):
         if self._going_on is None:
             # A separate policy: the function depends on the role's default policy, which therefore cannot name it.
             self._going_on = iam.Policy(self, "GoOn", roles=[self.role])
-            self._going_on.add_statements(
-                iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._function.function_arn])
-            )
+            self._going_on.add_statements(iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[self._arn]))
 
     def _allow(self, actions: Sequence[str], resources: Sequence[str]) -> None:
         self.role.add_to_principal_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
+
+
+@lru_cache(maxsize=8)  # each endpoint of a stack asks twice, and each question to the CDK goes to another process
+def _prover_in(stack: Stack) -> Prover:
+    found = stack.node.try_find_child("ExtendedDlcProver")
+    return found if isinstance(found, Prover) else Prover(stack, "ExtendedDlcProver")
