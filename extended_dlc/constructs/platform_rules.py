@@ -39,12 +39,16 @@ if TYPE_CHECKING:
 
 _RULES = "_extended_dlc_platform_defaults"
 _SETTLED = "_extended_dlc_settled"
+_are_used = False
+"""Whether rules were applied at all: without, no construct asks the CDK, which is another process, for its scopes."""
+
 ROLE_NAME = 64
 """The longest name of a role (IAM user guide, "IAM and AWS STS quotas")."""
 
 
 def apply(rules: PlatformDefaults, home: Construct) -> None:
     """Apply the rules to everything below a construct."""
+    global _are_used
     if settled := next((each for each in home.node.find_all() if is_settled(each)), None):
         raise OptionError(
             "scope",
@@ -52,6 +56,7 @@ def apply(rules: PlatformDefaults, home: Construct) -> None:
             f"has {settled.node.path} already, which these rules were not asked about: apply them before",
         )
     setattr(home, _RULES, (rules, *getattr(home, _RULES, ())))
+    _are_used = True
     for key, value in rules.tags.items():
         Tags.of(home).add(key, value)
     if rules.functions is not None:
@@ -68,6 +73,8 @@ def apply(rules: PlatformDefaults, home: Construct) -> None:
 
 def rules_of(scope: IConstruct) -> tuple[PlatformDefaults, ...]:
     """The rules of all scopes of a construct that hold for it, the nearest scope's first."""
+    if not _are_used:
+        return ()
     found: list[PlatformDefaults] = []
     for each in reversed(scope.node.scopes):
         given: tuple[PlatformDefaults, ...] = getattr(each, _RULES, ())
