@@ -37,8 +37,8 @@ WORST_LOSS = 3.0
 SHORT_OF = "ml.c5.2xlarge"
 """The training's first instance type, which has no capacity; the endpoint runs on another."""
 
-STEPS = 40
-"""The training steps; its first container is killed soon after the tenth."""
+STEPS = 600
+"""The training steps, 10 ms each; its first container is killed when its first checkpoint is seen in S3, after 50."""
 
 HOST_STEPS = 20
 """The training steps of two hosts."""
@@ -209,7 +209,7 @@ def _training(stage: Stage, image: dict[str, Any], folder: Path) -> dict[str, An
         "image": {"kind": "extended", **image},
         "code": {"folder": str(folder)},
         "adapter": "merged",
-        "hyperparameters": {"max_steps": STEPS, "save_steps": 10, "learning_rate": 0.02, "epochs": 100},
+        "hyperparameters": {"max_steps": STEPS, "save_steps": 50, "learning_rate": 0.02, "epochs": 100},
         "instances": {"instance_type": [SHORT_OF, "ml.m5.2xlarge"], "spot": True, "checkpoints": True},
         "gate": {"metric": "eval_loss", "at_most": WORST_LOSS},
         "environment": {"HF_ENDPOINT": stage.hub_address, **ONE_THREAD},
