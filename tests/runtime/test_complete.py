@@ -499,6 +499,27 @@ def test_layers_that_predict_further_ahead_are_not_missed():
     assert loaded.left_out(model(num_nextn_predict_layers=1), report) == []
 
 
+def test_a_model_with_two_configurations_of_text_is_not_refused():
+    """MusicGen has one for the text that it reads, and one for the codes that it writes."""
+    import torch
+    import transformers
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 32, "vocab_size": 64}
+    config = transformers.MusicgenConfig(
+        text_encoder=transformers.T5Config(d_model=32, d_ff=32, num_layers=1, num_heads=2, vocab_size=64).to_dict(),
+        audio_encoder=transformers.EncodecConfig(num_filters=4, hidden_size=16, codebook_size=64).to_dict(),
+        decoder=transformers.MusicgenDecoderConfig(**small).to_dict(),
+    )
+    with pytest.raises(ValueError, match="Multiple valid text configs"):
+        config.get_text_config()
+    with torch.device("meta"):
+        model = transformers.MusicgenForConditionalGeneration(config)
+    assert loaded.left_out(model, {}) == []
+    (layer, *_) = (name for name, _ in model.decoder.named_parameters() if ".layers.0." in name)
+    beyond = f"decoder.{layer}".replace(".layers.0.", ".layers.7.")
+    assert loaded.left_out(model, {"unexpected_keys": [beyond]}) == [beyond]
+
+
 def test_a_large_file_is_hashed_while_it_is_written(tmp_path):
     content = os.urandom(3_000_000)
     listing = verified.Listed(size=len(content), kind="sha256", digest="ab" * 32)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StartError
-from ..files.complete import Incomplete, some, stored_types
+from ..files.complete import Incomplete, read_json, some, stored_types
 from ..files.weights import Weights, why_not_loaded
 from ..json_text import encode_json
+from ..reading.positions import text_config
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def invented(model: Any, report: Mapping[str, Any]) -> dict[str, Any]:
     # the running statistics of a batch norm are learned too, though they are buffers
     buffers = {name: value for name, value in model.named_buffers() if name.endswith(("running_mean", "running_var"))}
     weights = {**buffers, **dict(model.named_parameters(remove_duplicate=False))}
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    prefix = _prefix(model)
     found = {}
     for name in names:  # older releases add the base model's prefix even for a model without a head
         for spelt in (name, name.removeprefix(prefix), prefix + name):
@@ -124,6 +125,7 @@ _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 """A layer's number in the name of a weight."""
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
+_QUANTIZATIONS = ("quantization_config", "compression_config")
 
 
 def left_out(model: Any, report: Mapping[str, Any]) -> list[str]:
@@ -132,10 +134,9 @@ def left_out(model: Any, report: Mapping[str, Any]) -> list[str]:
     They are named as weights of the model, with other numbers. Layers that predict tokens further ahead, which
     transformers does not run, are not among them.
     """
-    config = model.config
-    if any(getattr(each, "num_nextn_predict_layers", None) for each in (config, config.get_text_config())):
+    if any(getattr(each, "num_nextn_predict_layers", None) for each in (model.config, text_config(model.config))):
         return []
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    prefix = _prefix(model)
     known = {
         _NUMBER.sub("#", name.removeprefix(prefix)) for name, _ in model.named_parameters() if _NUMBER.search(name)
     }
@@ -146,7 +147,8 @@ def quantized(model: Any, stored: Mapping[str, str], config: Mapping[str, Any]) 
     """Return the weights that are stored as the numbers of a quantization which is not undone.
 
     :param stored: Name -> type in the files.
-    :param config: config.json, whose `quantization_config` names a quantization; transformers passes over the unknown.
+    :param config: config.json beside them, whose `quantization_config` names a quantization; transformers passes over
+        the unknown.
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -156,7 +158,7 @@ def quantized(model: Any, stored: Mapping[str, str], config: Mapping[str, Any]) 
         each.get("quant_method") in AUTO_QUANTIZATION_CONFIG_MAPPING or "quant_method" not in each for each in named
     ):
         return []
-    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    prefix = _prefix(model)
     floats = {name.removeprefix(prefix) for name, value in model.named_parameters() if value.is_floating_point()}
     return [
         f"{name} ({kind})"
@@ -165,7 +167,9 @@ def quantized(model: Any, stored: Mapping[str, str], config: Mapping[str, Any]) 
     ]
 
 
-_QUANTIZATIONS = ("quantization_config", "compression_config")
+def _prefix(model: Any) -> str:
+    """Return what the names of weights begin with in a model with a head, and not in one without."""
+    return f"{getattr(model, 'base_model_prefix', '')}."
 
 
 def _shape(size: Any) -> str:
@@ -340,7 +344,8 @@ def _require_the_trained_model(model: Any, report: Mapping[str, Any], weights: W
             f"{weights.name} has weights of layers that its config.json leaves out: {some(names)}. Deliver the two "
             "together: the configuration has to say how many layers there are"
         )
-    if names := quantized(model, stored_types(weights.files()), weights.config()):
+    config = read_json(weights.folder / "config.json", weights.name)  # an adapter's own says nothing of the base's
+    if names := quantized(model, stored_types(weights.files()), config):
         incomplete.add(
             f"{weights.name} is quantized, and its config.json names no quantization that transformers "
             f"{transformers.__version__} knows, so that these numbers would be taken for the weights: {some(names)}. "
