@@ -111,6 +111,7 @@ def load_pipelines(settings: Settings, *, for_own_code: bool = False) -> list[Mo
         import torch  # noqa: F401 - most of the time of the next imports
         import transformers
         import transformers.pipelines
+    bias_every_token()  # once: each further call would wrap the processor of the call before
 
     config = weights.config()
     task = _task(settings, weights, config)
@@ -214,7 +215,6 @@ def _load(
                 **{"device_map" if device == AUTO else "device": device, dtype: getattr(torch, placement.dtype)},
             )
         refuse_strings()
-        bias_every_token()
         models.append(Model(loaded, task, settings, sentences))
         broken = f"every number of the first answer of {weights.name} is NaN in {placement.dtype}"
         with numbers_of(loaded.model) as numbers, part_of_start("warm-up"):
