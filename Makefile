@@ -104,6 +104,7 @@ lock: setup ## resolve the Python dependencies again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-emit-index-url --no-header \
 	    --no-emit-find-links --no-annotate --constraint requirements.txt --extra dev pyproject.toml \
 	    --output-file requirements-dev.txt
+	$(BIN)/python -m maintain.shipped_lock
 
 oldest-cdk: setup ## every example with the oldest CDK, and other dependencies, that pyproject.toml allows
 	$(BIN)/python -m maintain.oldest_cdk

@@ -74,8 +74,11 @@ def the_base_keeps_its_torch(before: dict[str, str]) -> Iterator[str]:
 
 def pip_has_no_new_complaints(before: list[str]) -> Iterator[str]:
     """Check that requirements met in the base are still met; the base's own conflicts are ignored."""
+    way_out = "choose a transformers release that fits, or a newer base"
+    if os.environ.get("LOCK"):
+        way_out = "the lock does not fit: run 'extended-dlc lock' with this base, or leave 'lock' out"
     for complaint in sorted(set(install.complaints()) - set(before)):
-        yield f"pip check: {complaint}: choose a transformers release that fits, or a newer base"
+        yield f"pip check: {complaint}: {way_out}"
 
 
 def neighbours_can_be_imported(before: dict[str, str]) -> Iterator[str]:

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from aws_cdk import App, Environment, Stack
 from click.testing import CliRunner
+from packaging.requirements import Requirement
 
 from extended_dlc import ExtendedDlc, HubModel, HuggingFaceEndpoint
 from extended_dlc.cli import main
+from extended_dlc.facts.catalog import find_image
 from extended_dlc.installed import docker_folder
 from extended_dlc.options.lock import read_lock, write_lock
+from maintain import shipped_lock
 
 SHA = "a" * 64
 REPORT = {
@@ -121,3 +124,41 @@ def test_an_image_that_is_built_for_two_regions_is_locked_in_both(tmp_path: Path
     (twin,) = [each for each in other.node.children if isinstance(each, ExtendedDlc)]
     # the tag is the hash of the build's arguments, too
     assert twin.image_uri.rpartition(":")[2] == image.image_uri.rpartition(":")[2]
+
+
+def test_the_shipped_lock_fits_the_shipped_settings() -> None:
+    image = shipped_lock.shipped_image()
+    text = shipped_lock.FILE.read_text()
+    assert f"\n# base {image.base}\n" in text, "run 'make lock'"
+    locked = read_lock(str(shipped_lock.FILE), image.transformers)
+    python, *lines = locked.splitlines()
+    assert python == "# python " + ".".join(find_image(image.base).python.removeprefix("py").partition("3")[1:])
+    has = dict(line.partition(" ")[0].split("==") for line in lines)
+    for wanted in map(Requirement, shipped_lock.asked(image.transformers)):
+        assert has[wanted.name] in wanted.specifier, f"{wanted}: run 'make lock'"
+    # the lock is one build argument, and Linux takes 128 KiB for one
+    assert len(locked) < 128 * 1024
+    protected = shipped_lock.install_step().PROTECTED
+    assert [name for name in has if protected.fullmatch(name)] == []
+
+
+def test_a_lock_of_the_index_leaves_the_base_what_only_its_torch_needs() -> None:
+    resolved = ["accelerate==1.15.0  # via -r wanted.txt", "numpy==2.5.5  # via accelerate, transformers"]
+    resolved += ["filelock==4.3.1  # via huggingface-hub, torch", "torch==2.6.0  # via -r wanted.txt, accelerate"]
+    resolved += ["jinja2==3.1.6  # via torch", "markupsafe==3.0.4  # via jinja2", "triton==3.2.0  # via torch"]
+    assert shipped_lock._layer(resolved) == ["accelerate==1.15.0", "filelock==4.3.1"]
+
+
+def test_a_lock_that_the_base_does_not_fit_says_how_to_lock_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(docker_folder("inference")))
+    prove = importlib.import_module("prove")
+    complaint = "awscli 1.40 has requirement PyYAML<6.1, but you have pyyaml 7.0."
+    monkeypatch.setattr(prove.install, "complaints", lambda: [complaint, "the base's own"])
+    monkeypatch.delenv("LOCK", raising=False)
+    (open_build,) = prove.pip_has_no_new_complaints(["the base's own"])
+    monkeypatch.setenv("LOCK", "pyyaml==7.0")
+    (locked,) = prove.pip_has_no_new_complaints(["the base's own"])
+    assert complaint in open_build
+    assert "choose a transformers release" in open_build
+    assert complaint in locked
+    assert "run 'extended-dlc lock' with this base" in locked
