@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,7 @@ def main() -> None:
     """Resolve the packages, ask for the hash of each wheel, and write the file."""
     image = shipped_image()
     base = find_image(image.base)
-    python = f"{base.python[2]}.{base.python[3:]}"
+    python = re.sub(r"py3(\d+)", r"3.\1", str(base.python))
     with tempfile.TemporaryDirectory() as folder:
         wanted, pins = Path(folder, "wanted.txt"), Path(folder, "pins.txt")
         wanted.write_text("\n".join([*asked(image.transformers), f"torch=={base.torch}"]))

@@ -19,12 +19,18 @@ def read_lock(file: str, transformers: str) -> str:
     path = Path(file)
     if not path.is_file():
         raise OptionError("lock", file, "is not a file: run 'extended-dlc lock', or leave the option out")
-    lines = path.read_text("utf-8-sig").splitlines()
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise OptionError("lock", file, "is not UTF-8 text: run 'extended-dlc lock' again") from None
     if not lines or not lines[0].startswith(HEAD):
         raise OptionError("lock", file, "was not written by 'extended-dlc lock': run it, and name its file")
     wrong = [line for line in lines if line and not line.startswith("#") and not _LINE.fullmatch(line)]
     if wrong:
         raise OptionError("lock", file, f"has a line without a version or a hash ({wrong[0][:60]}): lock again")
+    names = [line.partition("==")[0] for line in lines if line and not line.startswith("#")]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise OptionError("lock", file, f"names a package twice ({', '.join(sorted(twice))}): lock again")
     if f"transformers=={transformers}" not in {line.partition(" ")[0] for line in lines}:
         raise OptionError("lock", file, f"is not of transformers {transformers}: run 'extended-dlc lock' again")
     return "\n".join(line for line in lines if line and (not line.startswith("#") or line.startswith("# python ")))

@@ -59,12 +59,17 @@ def test_a_lock_has_the_base_its_python_the_day_and_each_package_with_its_hash(t
         ("transformers==5.23.0\n", r"was not written by 'extended-dlc lock'"),
         ("# extended-dlc lock\ntransformers==5.23.0\n", r"has a line without a version or a hash"),
         (f"# extended-dlc lock\ntransformers==5.22.0 --hash=sha256:{SHA}\n", r"is not of transformers 5\.23\.0"),
+        (
+            f"# extended-dlc lock\ntransformers==5.23.0 --hash=sha256:{SHA}\n" * 2,
+            r"names a package twice \(transformers\)",
+        ),
+        ("# extended-dlc lock\n\udcff", r"is not UTF-8 text"),
     ],
 )
 def test_a_file_that_locks_nothing_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "lock"
     if text is not None:
-        file.write_text(text)
+        file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=message):
         read_lock(str(file), "5.23.0")
 
