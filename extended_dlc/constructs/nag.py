@@ -12,8 +12,10 @@ from aws_cdk import aws_iam as iam
 from constructs import IConstruct, IValidation
 
 from extended_dlc.facts.nag import Finding, findings
+from extended_dlc.options._kinds import check_types
 
 
+@check_types
 def acknowledge_nag(scope: IConstruct) -> None:
     """Acknowledge the findings of cdk-nag's packs in this library's constructs below `scope`, each with its reason.
 

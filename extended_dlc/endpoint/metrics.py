@@ -58,6 +58,8 @@ def request_metric(
     dimensions = {"EndpointName": endpoint_name} | ({"VariantName": variant} if variant else {})
     if component is not None:
         dimensions = {"InferenceComponentName": component}
+    if isinstance(options, Mapping):  # jsii takes a mapping for each of its structs
+        options = cloudwatch.MetricOptions(**options)
     given = {name: value for name in _OPTIONS if (value := getattr(options, name, None)) is not None}
     more = getattr(options, "dimensions_map", None) or {}
     return cloudwatch.Metric(

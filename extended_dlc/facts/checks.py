@@ -69,6 +69,9 @@ def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, 
 
     `reserved` maps the variables that the caller sets itself to the option that sets them.
     """
+    numbers = [key for key, value in environment.items() if not isinstance(value, str)]
+    if numbers:
+        raise ValueError(f"'{numbers[0]}' is a CDK token of a number: pass one of a text, as Token.as_string(…)")
     problems = []
     for key, value in environment.items():
         if not _ENVIRONMENT_KEY.fullmatch(key):

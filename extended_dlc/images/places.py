@@ -17,12 +17,15 @@ PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:Ba
 
 
 def is_within_reach(image: Construct, endpoint: Construct) -> bool:
-    """Whether an image is in the account, region and CDK stage of an endpoint; tokens count as equal."""
+    """Whether an image is in the account, region and CDK stage of an endpoint.
+
+    Two tokens count as equal; a token and a name do not, because the CDK refers to nothing between such stacks.
+    """
     of_image, of_endpoint = target_of(image), target_of(endpoint)
     if of_image.stack is not of_endpoint.stack and Stage.of(of_image.stack) is not Stage.of(of_endpoint.stack):
         return False
     pairs = ((of_image.region, of_endpoint.region), (of_image.account, of_endpoint.account))
-    return all(is_token(one) or is_token(other) or one == other for one, other in pairs)
+    return all(one == other or (is_token(one) and is_token(other)) for one, other in pairs)
 
 
 def check_region_of(repository: object, endpoint: Construct) -> None:

@@ -85,6 +85,7 @@ class _Known(typing.NamedTuple):
 
 
 _INTERFACES = {
+    "IConstruct": _Known("node", "a construct, as the app or a stack"),
     "IProject": _Known("project_arn", "a codebuild.IProject, as codebuild.Project.from_project_name(…)"),
     "ISecurityGroup": _Known("security_group_id", "an ec2.ISecurityGroup"),
     "ISubnet": _Known("subnet_id", "an ec2.ISubnet"),

@@ -124,6 +124,10 @@ def check_timezone(timezone: str) -> None:
 def instance_names(given: str | ec2.InstanceType | Sequence[str | ec2.InstanceType]) -> tuple[str, ...]:
     """SageMaker's names of instance types: EC2's names get the prefix `ml.`. `OptionError` for any other object."""
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+    if several is given and is_token(given):
+        raise OptionError(
+            "instance_type", rule="is a CDK token of a list, whose length must be known: pass [Fn.select(0, types)]"
+        )
     return tuple(map(_instance_name, several))
 
 

@@ -49,6 +49,7 @@ from extended_dlc import (
     TrainingInstances,
     TrainingJob,
     VllmServing,
+    acknowledge_nag,
 )
 from extended_dlc.app.described import described
 from extended_dlc.facts.members import RESOURCES, listed, members
@@ -224,9 +225,37 @@ def test_each_metric_has_its_namespace_its_dimensions_and_takes_metric_options()
         assert (metric.period.to_minutes(), metric.statistic, metric.label) == (7, "p42", "mine")
         dimensions = {"EndpointName": "bloom"} | ({} if "backlog" in method else {"VariantName": MAIN_VARIANT})
         assert metric.dimensions == dimensions, method
+    mapping: Any = {"period": cdk.Duration.minutes(7)}  # as the CDK's own methods take it
+    assert endpoint.metric_invocations(options=mapping).period.to_minutes() == 7
     copy = endpoint.metric_cpu_utilization(component="small")
     assert (copy.metric_name, copy.dimensions) == ("CPUUtilizationNormalized", {"InferenceComponentName": "small"})
     assert endpoint.metric_invocations_per_copy("small").dimensions == {"InferenceComponentName": "small"}
+
+
+def test_a_list_of_instance_types_that_only_cloudformation_knows_is_refused() -> None:
+    types = cdk.Token.as_list({"Ref": "Types"})
+    with pytest.raises(ValueError, match=r"'instance_type' is a CDK token of a list.*Fn\.select"):
+        RealTime(instance_type=types)
+
+
+@pytest.mark.parametrize("wrong", [None, "app"])
+def test_reasons_for_cdk_nag_are_given_below_a_construct(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"'scope' .* must be a construct, as the app or a stack"):
+        acknowledge_nag(wrong)
+
+
+def test_an_image_is_published_in_an_agnostic_stack_beside_one_of_a_known_region() -> None:
+    app = cdk.App()
+    image = ExtendedDlc(
+        cdk.Stack(app, "Known", env=cdk.Environment(region="eu-central-1")),
+        "Image",
+        transformers="5.24.0",
+        accelerator="cpu",
+    )
+    agnostic = cdk.Stack(app, "Agnostic")
+    HuggingFaceEndpoint(agnostic, "Speech", model="openai/whisper-base", image=image)
+    found = Template.from_stack(agnostic)
+    found.resource_count_is("AWS::ECR::Repository", 1)
 
 
 def test_an_instance_type_is_a_name_a_type_of_ec2_or_a_token() -> None:
@@ -289,6 +318,7 @@ def test_an_instance_type_is_a_name_a_type_of_ec2_or_a_token() -> None:
         ({"image": StockDlc}, r"'image' .* is the class StockDlc itself, without '\(\)', and must be an ExtendedDlc"),
         ({"hosting": RealTime}, r"'hosting' .* is the class RealTime itself"),
         ({"rollout": "canary"}, r"must be an AllAtOnce, Canary, Linear or Rolling"),
+        ({"environment": {"PORT": cdk.Token.as_number({"Ref": "Port"})}}, r"'PORT' is a CDK token of a number"),
         ({"schedule": "9 to 5"}, r"must be an OfficeHours, a ByHand or a Switch"),
     ],
 )
