@@ -34,6 +34,8 @@ def main(arguments: list[str]) -> int:
     # huggingface_hub reads it at import. Without it, it fetches a list of agents from the Hub and sends telemetry.
     if not os.environ.get("HF_HUB_DISABLE_TELEMETRY"):
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    if os.environ["HF_HUB_DISABLE_TELEMETRY"].upper() in ("1", "ON", "YES", "TRUE"):
+        os.environ.setdefault("HF_XET_TELEMETRY_ENABLED", "0")  # hf_xet has a switch of its own
     if arguments not in ([], ["serve"]):
         log.error("unknown command %s: this image serves, start it with 'serve'", " ".join(arguments))
         return 2

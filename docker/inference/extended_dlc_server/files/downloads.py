@@ -182,7 +182,8 @@ def _download(files: Mapping[str, Listed], commit: str, settings: Settings, name
     notes = Notes(repository)
     if not any(files[file].kind for file in wanted):
         log.warning("%s lists no hashes of its files: what was downloaded cannot be verified", constants.ENDPOINT)
-    with _progress(repository, len(absent), needed, model_id):
+    # Newer releases of huggingface_hub keep files of Xet once for all repositories, in the cache's "blobs".
+    with _progress((repository, cache / "blobs"), len(absent), needed, model_id):
         _all_at_once(
             lambda file: snapshot.get(file, notes, is_absent=file in absent),
             sorted(wanted, key=lambda file: -files[file].size),
@@ -219,9 +220,11 @@ def _fetched(file: str, download: Callable[[], str], name: str) -> str:
         if status == 401:
             raise
         reason = status or f"{type(error).__name__}: {error}"
+        # hf_xet raises RuntimeError. Its storage has other hosts than the Hub, which a network may not reach.
+        by_hub = " have it from the Hub itself by HF_HUB_DISABLE_XET=1," if "CAS Client" in str(error) else ""
         raise StartError(
-            f"{file} of {name} cannot be downloaded ({reason}): try again later, name a mirror by HF_ENDPOINT, or "
-            "deliver the model from S3"
+            f"{file} of {name} cannot be downloaded ({reason}): try again later,{by_hub} name a mirror by "
+            "HF_ENDPOINT, or deliver the model from S3"
         ) from error
 
 
@@ -262,18 +265,18 @@ def _require_room(cache: Path, needed: int, model_id: str) -> None:
 
 
 @contextmanager
-def _progress(folder: Path, files: int, needed: int, model_id: str) -> Iterator[None]:
+def _progress(folders: Sequence[Path], files: int, needed: int, model_id: str) -> Iterator[None]:
     """Log the start, the progress and the end of a download."""
     if not files:
-        log.info("%s is in the cache: %s", model_id, folder)
+        log.info("%s is in the cache: %s", model_id, folders[0])
         yield
         return
-    log.info("downloading %d files of %s, %s, to %s", files, model_id, readable(needed), folder)
-    began, before, over = time.monotonic(), _bytes_in(folder), threading.Event()
+    log.info("downloading %d files of %s, %s, to %s", files, model_id, readable(needed), folders[0])
+    began, before, over = time.monotonic(), sum(map(_bytes_in, folders)), threading.Event()
 
     def watch() -> None:
         while not over.wait(PROGRESS_SECONDS):
-            got = max(0, _bytes_in(folder) - before)
+            got = max(0, sum(map(_bytes_in, folders)) - before)
             rate = readable(got / (time.monotonic() - began))
             log.info("downloaded %s of %s, %s a second", readable(got), readable(needed), rate)
 
