@@ -1,14 +1,10 @@
-"""Checks of names of stacks, regions, tags and resources, by AWS's rules."""
+"""Checks of names of stacks, regions and resources, by AWS's rules."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 _ARN = re.compile(r"arn:(?P<partition>[a-z0-9-]+):(?P<service>[a-z0-9-]+):(?P<region>[a-z0-9-]*):(?P<account>\d*):(.+)")
-
-MOST_TAGS = 50
-"""The limit of tags on a resource (SageMaker API reference, AddTags; most services have the same)."""
 
 
 def check_stack_name(name: str) -> None:
@@ -28,22 +24,6 @@ def check_region(region: str) -> None:
         raise ValueError("is not named, and the CDK CLI has none: write it as 'us-east-1', or set AWS_REGION")
     if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d+", region):
         raise ValueError("is not an AWS region: write it as 'us-east-1'")
-
-
-def check_tags(tags: Mapping[str, str]) -> None:
-    """AWS's rules for tags (AWS Tagging guide, "Tag naming limits and requirements")."""
-    if len(tags) > MOST_TAGS:
-        raise ValueError(f"has {len(tags)} tags, and AWS takes {MOST_TAGS} of a resource: remove some")
-    for key, value in tags.items():
-        if key.lower().startswith("aws:"):
-            raise ValueError(f"has '{key}', and keys that begin with 'aws:' are AWS's own: rename it")
-        if not 1 <= len(key) <= 128 or len(value) > 256:
-            raise ValueError(
-                f"has '{key[:40]}', whose key (1 to 128 characters) or value (256) is too long: shorten it"
-            )
-        for text in (key, value):
-            if not re.fullmatch(r"[\w\s+\-=._:/@]*", text):
-                raise ValueError(f"has '{key}', and a tag takes letters, digits, spaces and + - = . _ : / @: change it")
 
 
 def partition_of(region: str) -> str:

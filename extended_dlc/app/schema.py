@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from extended_dlc.app.aws_names import check_region, check_stack_name, check_tags
+from extended_dlc.app.aws_names import check_region, check_stack_name
 from extended_dlc.app.described import described
 from extended_dlc.app.section import Section, Sections, by_id, checked, kind_of, one_of
-from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, model_id
+from extended_dlc.facts.checks import check_commit, check_endpoint_name, check_model_id, check_tags, model_id
 from extended_dlc.options._values import OptionError, require
 from extended_dlc.options.code import InferenceCode
 from extended_dlc.options.placement import RoutingStrategy

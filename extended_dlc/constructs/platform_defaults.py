@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from extended_dlc.options._kinds import check_types
-from extended_dlc.options._values import OptionError, is_token, within
+from extended_dlc.options._values import OptionError, require_tags, within
 from extended_dlc.options.functions import Functions
 from extended_dlc.options.monitoring import Monitoring
 from extended_dlc.options.network import Network
@@ -138,8 +138,7 @@ class PlatformDefaults:
             within("prices", price, 0, None, f"correct that of {name}")
         if wrong := next((each for each in self.organisations if "/" in each), None):
             raise OptionError("organisations", wrong, f"is a model: write {wrong.partition('/')[0]}")
-        for key, value in self.tags.items():
-            _check_tag(key, value)
+        require_tags(self.tags)
 
     @property
     def checks_constructs(self) -> bool:
@@ -162,13 +161,3 @@ class PlatformDefaults:
         from extended_dlc.constructs.platform_rules import apply
 
         apply(self, scope)
-
-
-def _check_tag(key: str, value: str) -> None:
-    """Refuse a tag that AWS refuses (AWS General Reference, "Tagging your AWS resources")."""
-    if is_token(key) or is_token(value):
-        return
-    if not 1 <= len(key) <= 128 or key.lower().startswith("aws:"):
-        raise OptionError("tags", key, "must be a name of 1 to 128 characters that does not begin with aws:")
-    if len(value) > 256:
-        raise OptionError("tags", key, f"has a value of {len(value)} characters, and AWS takes 256: shorten it")

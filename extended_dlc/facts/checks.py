@@ -18,6 +18,9 @@ _ENVIRONMENT_KEY = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HUB_TOKEN = re.compile(r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{16,}")
 _TOKEN_KEYS = ("HF_TOKEN", "HF_API_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
+MOST_TAGS = 50
+"""The limit of tags on a resource (SageMaker API reference, AddTags; most services have the same)."""
+
 _ALIASES = {"bloom": "bigscience/bloom-560m", "whisper": "openai/whisper-base"}
 
 
@@ -95,3 +98,18 @@ def check_environment(environment: Mapping[str, str], *, reserved: Mapping[str, 
         problems.append("is over SageMaker's 32 KB in total: move large values into the model or the image")
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse tags that AWS refuses (AWS Tagging guide, "Tag naming limits and requirements"), or too many of them."""
+    if len(tags) > MOST_TAGS:
+        raise ValueError(f"has {len(tags)} tags, and AWS takes {MOST_TAGS} of a resource: remove some")
+    for key, value in tags.items():
+        if key.lower().startswith("aws:"):
+            raise ValueError(f"has '{key[:40]}', and keys that begin with 'aws:' are AWS's own: rename it")
+        if not 1 <= len(key) <= 128:
+            raise ValueError(f"has '{key[:40]}', a key of {len(key)} characters, and AWS takes 1 to 128: change it")
+        if len(value) > 256:
+            raise ValueError(f"has '{key}', with a value of {len(value)} characters, and AWS takes 256: shorten it")
+        if not all(re.fullmatch(r"[\w\s+\-=._:/@]*", text) for text in (key, value)):
+            raise ValueError(f"has '{key}', and a tag takes letters, digits, spaces and + - = . _ : / @: change it")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from extended_dlc.facts.checks import check_tags
 from extended_dlc.facts.limits import limit
 
 if TYPE_CHECKING:
@@ -96,6 +97,14 @@ def naming_option(option: str, value: object, decision: Callable[[], T]) -> T:
         return decision()
     except ValueError as error:
         raise OptionError(option, value, str(error)) from None
+
+
+def require_tags(tags: Mapping[str, str]) -> None:
+    """Refuse tags that AWS refuses; a key or a value that is a CDK token passes."""
+    try:
+        check_tags({key: "" if is_token(value) else value for key, value in tags.items() if not is_token(key)})
+    except ValueError as error:
+        raise OptionError("tags", rule=str(error)) from None
 
 
 def within(option: str, value: float | None, low: float, high: float | None, way_out: str) -> None:

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from extended_dlc.app.aws_names import check_region, check_stack_name, check_tags
+from extended_dlc.app.aws_names import check_region, check_stack_name
 from extended_dlc.app.read import SettingsError, read_settings_file
 from extended_dlc.app.schema import SECTIONS
 from extended_dlc.app.section import Section, checked
 from extended_dlc.app.settings import explain
+from extended_dlc.facts.checks import check_tags
 
 CloudBuild = SECTIONS.made["CloudBuild"]
 ImageVersion = SECTIONS.make("options.sharing", "ImageVersion")

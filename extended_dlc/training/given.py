@@ -10,7 +10,7 @@ from extended_dlc.constructs.platform_rules import first, settle_training
 from extended_dlc.facts.training_instances import find_training_instance
 from extended_dlc.images.decided import model_asked
 from extended_dlc.models.model import HubModel, S3Model
-from extended_dlc.options._values import OptionError, instance_names
+from extended_dlc.options._values import OptionError, instance_names, require_tags
 from extended_dlc.options.training import EvaluationGate, HyperParameter, S3Data, TrainingCode, TrainingInstances
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class TrainingOptions:
 
     def settled(self, scope: Construct) -> TrainingOptions:
         """These options with the platform's defaults. ValueError for what the platform forbids."""
+        require_tags(self.tags)
         fleets = [(self.instances.found, float(self.instances.count))]
         gate = self.result.gate
         if gate is not None and gate.instance_type is not None:

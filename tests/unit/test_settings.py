@@ -481,7 +481,7 @@ def test_an_arn_of_another_service_region_or_partition_is_refused(
     [
         ({"aws:owner": "x"}, "has 'aws:owner', and keys that begin with 'aws:' are AWS's own"),
         ({str(number): "x" for number in range(51)}, "has 51 tags, and AWS takes 50"),
-        ({"k" * 129: "x"}, "whose key (1 to 128 characters)"),
+        ({"k" * 129: "x"}, "a key of 129 characters, and AWS takes 1 to 128"),
         ({"a!": "x"}, "has 'a!', and a tag takes letters"),
     ],
 )

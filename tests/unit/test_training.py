@@ -287,6 +287,11 @@ def test_key_network_and_tags_are_handed_on(stack: Stack, code: TrainingCode) ->
     assert "sagemaker:AddTags" in rights_of(stack, "TrainStateMachineRole")
 
 
+def test_tags_that_aws_would_refuse_at_the_first_job_are_refused(stack: Stack, code: TrainingCode) -> None:
+    with pytest.raises(ValueError, match=r"^'tags' has 'aws:team', and keys that begin with 'aws:' are AWS's own"):
+        job_in(stack, code, tags={"aws:team": "speech"})
+
+
 def test_types_with_storage_of_their_own_take_no_key_for_a_volume(stack: Stack, code: TrainingCode) -> None:
     job_in(stack, code, encryption_key=kms.Key(stack, "Key"))
     assert "VolumeKmsKeyId" not in states_of(stack)["Train1"]["Parameters"]["ResourceConfig"]
