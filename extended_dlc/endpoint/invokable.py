@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -236,7 +237,8 @@ class _ImportedEndpoint(InvokableEndpoint):
 
 def _check_arn(arn: object) -> None:
     parts = arn.split(":", 5) if isinstance(arn, str) else []
-    if len(parts) != 6 or parts[2] != "sagemaker" or not parts[5].startswith("endpoint/"):
+    whole = len(parts) == 6 and parts[2] == "sagemaker" and parts[3] and re.fullmatch(r"\d{12}", parts[4])
+    if not whole or not parts[5].startswith("endpoint/"):
         raise ValueError(
             "is no endpoint's ARN: write arn:aws:sagemaker:REGION:ACCOUNT:endpoint/NAME, or use from_endpoint_name"
         )

@@ -185,6 +185,9 @@ def test_an_endpoint_and_an_import_are_resources_of_the_cdk() -> None:
         _ = imported.connections
     with pytest.raises(ValueError, match=r"'endpoint_arn' \(arn:aws:s3:::x\) is no endpoint's ARN"):
         InvokableEndpoint.from_endpoint_arn(stack, "Wrong", "arn:aws:s3:::x")
+    for wrong in ("arn:aws:sagemaker::111122223333:endpoint/x", "arn:aws:sagemaker:eu-west-1:1:endpoint/x"):
+        with pytest.raises(ValueError, match="is no endpoint's ARN: write arn:aws:sagemaker:REGION:ACCOUNT"):
+            InvokableEndpoint.from_endpoint_arn(stack, "Wrong", wrong)
     token = InvokableEndpoint.from_endpoint_arn(stack, "Token", cdk.Fn.import_value("Arn"))
     assert "arn" in str(stack.resolve(token.endpoint_arn))
     assert token.metric_invocations().region is None

@@ -361,6 +361,14 @@ def test_what_is_only_passed_on_may_be_a_token(later: tuple[str, Any, list[str]]
     assert not holds_token({"a": [1, {"b": "text"}], "c": Path("folder")})
 
 
+def test_a_model_whose_id_is_a_token_is_not_called_none(stack: Stack) -> None:
+    endpoint(stack, model=HubModel(cdk.CfnParameter(stack, "Model").value_as_string))
+    warnings = cdk.assertions.Annotations.from_stack(stack).find_warning("*", cdk.assertions.Match.any_value())
+    said = [str(each.entry.data) for each in warnings]
+    assert any("the model has no revision" in each for each in said)
+    assert not any("None" in each for each in said)
+
+
 def test_the_memory_of_serverless_may_be_a_token(stack: Stack) -> None:
     memory = cdk.CfnParameter(stack, "Memory", type="Number")
     endpoint(stack, hosting=Serverless(memory_mb=memory.value_as_number))  # type: ignore[arg-type]
