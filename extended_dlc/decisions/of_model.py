@@ -71,17 +71,11 @@ def _note_the_unknown(about: Deciding) -> None:
         )
 
 
-def _called(model_id: str | None) -> str:
-    """The model in a sentence; its id is not known where it is a CDK token."""
-    return f"model '{model_id}'" if model_id else "the model"
-
-
 def _note_what_moves(about: Deciding) -> None:
     """Note a revision that can move, and the model's licence."""
-    model, name = about.part.model, about.part.model.facts.model_id
+    model = about.part.model
     if model.source != "hub":
         return
-    which = _called(name)
     # Code that changes is a greater risk than weights that change.
     what = "run other code" if model.trust_remote_code else "serve other weights"
     if model.revision is None:
@@ -89,18 +83,20 @@ def _note_what_moves(about: Deciding) -> None:
         commit = f"revision={known}, which was looked up" if known else "the commit of the model's page as revision="
         about.model.note(
             "unpinned-revision",
-            f"{which} has no revision: a container that starts later may {what}; pass {commit}",
+            f"{model.facts.called} has no revision: a container that starts later may {what}; pass {commit}",
             setting="revision",
         )
     elif not is_token(model.revision) and not re.fullmatch(r"[0-9a-f]{40}", model.revision):
         about.model.note(
             "unpinned-revision",
-            f"revision '{model.revision}' of {which} is no commit and can move: a container that starts "
+            f"revision '{model.revision}' of {model.facts.called} is no commit and can move: a container that starts "
             f"later may then {what}; pass the commit's 40 digits as revision=",
             setting="revision",
         )
     if (licence := model.licence or model.facts.licence) is not None:
-        about.model.note("licence", f"{which} is under the licence {licence}", level="info", setting="model")
+        about.model.note(
+            "licence", f"{model.facts.called} is under the licence {licence}", level="info", setting="model"
+        )
 
 
 def _check_type(about: Deciding) -> None:
@@ -166,13 +162,13 @@ def _check_requirements(about: Deciding) -> None:
 
 
 def _note_china(about: Deciding) -> None:
-    model, name = about.part.model, about.part.model.facts.model_id
+    model = about.part.model
     in_china = about.region is not None and about.region.startswith("cn-")
     if in_china and model.source == "hub" and "HF_ENDPOINT" not in about.part.environment:
         about.model.note(
             "hub-in-china",
             f"huggingface.co is out of reach in {about.region} as a rule, and a container fetches "
-            f"{_called(name)} from it: set HF_ENDPOINT in 'environment' to a mirror of the Hub that is in "
+            f"{model.facts.called} from it: set HF_ENDPOINT in 'environment' to a mirror of the Hub that is in "
             "reach, or bring the weights by S3Model",
         )
 

@@ -67,6 +67,11 @@ class ModelFacts:
         return int(self.parameters * DTYPE_BYTES.get(self.dtype or "", 2))
 
     @property
+    def called(self) -> str:
+        """What a sentence calls it; its id is not known where it is a CDK token."""
+        return f"model '{self.model_id}'" if self.model_id else "the model"
+
+    @property
     def is_speech(self) -> bool:
         """Whether its type's only task is speech recognition."""
         return self.model_type in SPEECH_TYPES
