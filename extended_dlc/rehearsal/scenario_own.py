@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -164,19 +165,27 @@ def _lookups(folder: Path) -> dict[str, Any]:
 
 
 def _unknown_types(assembly: Assembly, ignore: Iterable[str]) -> list[str]:
+    from extended_dlc.rehearsal.embedded.resource_schemas import is_unknown  # moto is in the extra `rehearse` alone
+
     types = assembly.types()
     if strange := sorted(set(ignore) - set(types)):
         names = ", ".join(types)
         return [f"'--ignore' ({strange[0]}) is not a type of the app's resources: it has {names}"]
-    unknown = sorted(set(types) - set(known_types()) - set(ignore))
-    if not unknown:
-        return []
-    lines = [f"  {name}: {', '.join(types[name][:3])}{' …' if len(types[name]) > 3 else ''}" for name in unknown]
-    way_out = " ".join(f"--ignore {name}" for name in unknown)
-    return [
-        "\n".join(["neither the embedded AWS nor moto's CloudFormation knows these resource types:", *lines])
-        + f"\nwhere the rest can do without them, let them be remembered only: {way_out}"
-    ]
+    lines = {name: f"  {name}: {', '.join(ids[:3])}{' …' if len(ids) > 3 else ''}" for name, ids in types.items()}
+    problems = []
+    if absent := sorted(name for name in types if is_unknown(name)):
+        problems.append(
+            "\n".join(["CloudFormation has these resource types in no region:", *(lines[name] for name in absent)])
+            + f"\ncorrect their names; cfn-lint {version('cfn-lint')} has the list, and a newer one has newer types"
+        )
+    if unknown := sorted(set(types) - set(known_types()) - set(ignore) - set(absent)):
+        way_out = " ".join(f"--ignore {name}" for name in unknown)
+        head = "neither the embedded AWS nor moto's CloudFormation knows these resource types:"
+        problems.append(
+            "\n".join([head, *(lines[name] for name in unknown)])
+            + f"\nwhere the rest can do without them, let them be remembered only: {way_out}"
+        )
+    return problems
 
 
 def known_types() -> list[str]:

@@ -112,6 +112,15 @@ def test_a_type_to_ignore_that_the_app_has_not_is_a_mistake(tmp_path: Path) -> N
         look_through(assembly(tmp_path, {"Type": "AWS::SNS::Topic"}), Wishes(ignore=("AWS::SNS::Topik",)), {})
 
 
+def test_a_type_that_cloudformation_has_nowhere_is_named_without_a_way_to_ignore_it(tmp_path: Path) -> None:
+    found = assembly(tmp_path, {"Type": "AWS::SNS::Topik"}, {"Type": "AWS::Cognito::UserPool"})
+    with pytest.raises(
+        ValueError, match="has these resource types in no region:\n  AWS::SNS::Topik: R0\ncorrect"
+    ) as it:
+        look_through(found, Wishes(ignore=("AWS::SNS::Topik",), fetch=True), {})
+    assert str(it.value).endswith("let them be remembered only: --ignore AWS::Cognito::UserPool")
+
+
 def test_every_type_that_our_own_constructs_make_is_known(known: list[str]) -> None:
     of_library = ("AWS::SageMaker::Endpoint", "AWS::ECR::Repository", "AWS::CDK::Metadata", "Custom::ExtendedDlcProof")
     others = ("Custom::CDKECRDeployment", "AWS::S3::BucketPolicy", "AWS::DynamoDB::Table", "AWS::Lambda::Function")

@@ -36,6 +36,9 @@ _SERVICES = {"airflow": "mwaa", "elasticloadbalancing": "elbv2", "monitoring": "
 _UNREAD = ("s3",)
 """Services whose request bodies are files: the operation and the path are parsed, the body is not."""
 
+_QUERY = {"continuation-token": "ContinuationToken", "prefix": "Prefix"}
+"""Of these services the other parts of the query that are read, and their parameters."""
+
 _DOCUMENTS = {"policy": "Policy"}
 """Of these services the parts of the query whose requests have a document as their body, and its parameter."""
 
@@ -158,7 +161,7 @@ def _parameters(
     if operation.input_shape is None:
         return {}, None
     if model.service_name in _UNREAD:
-        query = {"Prefix": request.args["prefix"]} if "prefix" in request.args else {}
+        query = {name: request.args[key] for key, name in _QUERY.items() if key in request.args}
         documents = {name: body.decode(errors="replace") for key, name in _DOCUMENTS.items() if key in request.args}
         return {**query, **uri, **(documents if body else {})}, None
     try:

@@ -16,6 +16,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from moto.cloudformation.exceptions import AlreadyExistsException, CloudFormationError, ValidationError
@@ -25,13 +26,21 @@ from moto.cloudformation.utils import generate_changeset_id, generate_stack_id
 from moto.cloudtrail.responses import CloudTrailResponse
 from moto.core.responses import ActionResult, EmptyResult
 
-from extended_dlc.rehearsal.embedded import lookups, stack_descriptions, stack_outputs
+from extended_dlc.rehearsal.embedded import lookups, nested_stacks, stack_descriptions, stack_outputs
 from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.identities import Principal, find_principal
+from extended_dlc.rehearsal.embedded.nested_stacks import NestedStack
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
 from extended_dlc.rehearsal.embedded.rules_services import CAPABILITIES
 from extended_dlc.rehearsal.embedded.shapes import Refusal
-from extended_dlc.rehearsal.embedded.stacks import Operation, Resources, in_dependency_order, new_map, references
+from extended_dlc.rehearsal.embedded.stacks import (
+    PRINCIPAL,
+    Operation,
+    Resources,
+    in_dependency_order,
+    new_map,
+    references,
+)
 
 GRACE = 2.0
 """Seconds for which a call waits for its operation to finish."""
@@ -51,7 +60,17 @@ class Operations:
     """The API operations that create, update and delete stacks."""
 
     def __init__(self, types: ResourceTypes) -> None:
-        self._types = types
+        nested = NestedStack(load=self._loaded, operate=self._nested)
+        self._types = replace(types, defined={**types.defined, nested_stacks.TYPE: nested})
+
+    def _loaded(self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str) -> Stack:
+        stack = self._new_stack(backend, request, template)
+        self._load(backend, stack, template, _parameters(request, {}))
+        return stack
+
+    def _nested(self, backend: CloudFormationBackend, stack: Stack, parent: Stack) -> Operation:
+        stack.role_arn = parent.role_arn
+        return Operation(backend, stack, self._types, getattr(parent, PRINCIPAL, None))
 
     def create(
         self, backend: CloudFormationBackend, request: Mapping[str, Any], template: str, caller: Caller | None
@@ -60,8 +79,7 @@ class Operations:
         name = request["StackName"]
         if any(stack.name == name for stack in backend.stacks.values()):
             raise AlreadyExistsException(f"Stack [{name}] already exists")
-        stack = self._new_stack(backend, request, template)
-        self._load(backend, stack, template, _parameters(request, {}))
+        stack = self._loaded(backend, request, template)
         operation = self._operation(backend, stack, caller)
         keep = bool(request.get("DisableRollback")) or request.get("OnFailure") == "DO_NOTHING"
         backend.stacks[stack.stack_id] = stack

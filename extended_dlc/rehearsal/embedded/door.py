@@ -1,6 +1,7 @@
 """The checks of every API call, whether it came by HTTP or from a template; calls are refused nowhere else.
 
-In order: throttling (a scenario), the caller's permissions, the shapes of botocore's service model, the table of rules.
+In order: throttling (a scenario), the caller's permissions, the shapes of botocore's service model, the table of
+rules, and the tokens of pages.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from extended_dlc.rehearsal.embedded import rules, shapes, templates
 from extended_dlc.rehearsal.embedded.calls import Call, Environ, read_call
 from extended_dlc.rehearsal.embedded.iam import Iam
 from extended_dlc.rehearsal.embedded.identities import Principal
+from extended_dlc.rehearsal.embedded.pages import Pages
 from extended_dlc.rehearsal.embedded.rule import World
 from extended_dlc.rehearsal.embedded.scenarios import Scenarios
 from extended_dlc.rehearsal.embedded.shapes import Refusal
@@ -41,9 +43,10 @@ class Door:
 
     scenarios: Scenarios
     iam: Iam
+    pages: Pages
 
-    def refuse(self, environ: Environ) -> Response | None:
-        """The error response to an HTTP request in its protocol's form; None where the request is admitted."""
+    def refuse(self, environ: Environ) -> Response | Call | None:
+        """The error response to an HTTP request in its protocol's form, the call that is admitted, or None for none."""
         if environ.get("PATH_INFO", "").startswith(_NOTHING_WRONG):
             return None
         call = read_call(environ)
@@ -51,9 +54,10 @@ class Door:
             return None
         try:
             self.admit(call)
+            self.pages.check(call)
         except Refusal as refusal:
             return response_of(environ, call, refusal)
-        return None
+        return call
 
     def admit(self, call: Call) -> None:
         """Return where the call is admitted, else raise `Refusal`."""

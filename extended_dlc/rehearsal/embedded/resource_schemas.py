@@ -38,6 +38,21 @@ def _names() -> Mapping[str, str]:
 
 
 @functools.cache
+def _everywhere() -> frozenset[str]:
+    """The types of all regions: a few are in others than `_REGION` alone."""
+    files = [each for each in (_folder() / "providers").glob("*.json") if each.stem != "sam"]
+    return frozenset(name for each in files for name in json.loads(each.read_text()))
+
+
+def is_unknown(kind: str) -> bool:
+    """Whether a type is in AWS's namespace, and CloudFormation has it in no region.
+
+    Types of other publishers exist where an account activated them, which nothing here can know.
+    """
+    return kind.startswith("AWS::") and kind not in _names() and kind not in _everywhere()
+
+
+@functools.cache
 def schema_of(kind: str) -> Schema | None:
     """The schema of a resource type; None where cfn-lint has none."""
     if kind not in _names():

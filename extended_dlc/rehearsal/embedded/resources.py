@@ -40,6 +40,10 @@ class ResourceFailed(Exception):
         self.model = model
 
 
+class NestedStackFailed(ResourceFailed):
+    """A nested stack failed; CloudFormation says so in words of its own."""
+
+
 class ResourceType(Protocol):
     """The interface of a resource type. A model is an object with `physical_resource_id` and `get_cfn_attribute`."""
 

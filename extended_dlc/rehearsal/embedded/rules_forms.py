@@ -415,12 +415,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="a template's resources",
         operations=_TEMPLATES,
-        refuses="sections that there are not, no resource, a resource without a type or with one of another form, an "
-        "output without a value, a logical ID with other characters than letters and digits, attributes and deletion "
-        "policies that there are not, and a DependsOn of what is not there",
-        source="CloudFormation user guide, template sections, resource attributes; serverless/serverless#2474, #4745, "
-        "Versent/cfn-check#3, JulieElkinsAWS/CFtemplates#1, aws-samples/aws-iot-chat-example#1, aws/aws-cli#7226: the "
-        "words of most",
+        refuses="sections that there are not, no resource, a resource without a type, with one of another form or with "
+        "one of AWS's that CloudFormation has in no region, an output without a value, a logical ID with other "
+        "characters than letters and digits, attributes and deletion policies that there are not, and a DependsOn of "
+        "what is not there",
+        source="CloudFormation user guide, template sections, resource attributes; cfn-lint's copy of the registry: "
+        "the types; serverless/serverless#2474, #4745, Versent/cfn-check#3, JulieElkinsAWS/CFtemplates#1, "
+        "aws-samples/aws-iot-chat-example#1, aws/aws-cli#7226: the words of most",
         check=_of_template(template_forms.fault_of_sections),
         code="ValidationError",
     ),

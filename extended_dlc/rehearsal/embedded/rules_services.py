@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from moto.cloudformation.models import Stack, cloudformation_backends
+from moto.cloudformation.utils import get_stack_from_s3_url
 from moto.sts.models import sts_backends
 from moto.utilities.utils import get_partition
 
 from extended_dlc.rehearsal.embedded.calls import Parameters
-from extended_dlc.rehearsal.embedded.rule import Rule, World, place_of
+from extended_dlc.rehearsal.embedded.rule import Rule, World
 
 # buckets
 
@@ -234,11 +235,9 @@ def template_of(world: World, given: Parameters) -> Mapping[str, Any]:
     text: Any = given.get("TemplateBody")
     if given.get("UsePreviousTemplate"):
         text = getattr(_stack(world, given), "template", None)
-    elif url := given.get("TemplateURL"):
-        bucket = world.bucket(url)
-        stored = bucket.keys.get(place_of(url)[1]) if bucket is not None else None
-        text = stored.value.decode() if stored is not None else None
     try:
+        if url := given.get("TemplateURL"):
+            text = get_stack_from_s3_url(url, account_id=world.account_id, partition=get_partition(world.region))
         parsed = Stack.parse_template(text) if text else {}
     except Exception:  # moto raises those of two parsers
         return {}

@@ -43,6 +43,7 @@ from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.door import Door
 from extended_dlc.rehearsal.embedded.hosting import Hosting, Launcher
 from extended_dlc.rehearsal.embedded.iam import Iam
+from extended_dlc.rehearsal.embedded.pages import Pages
 from extended_dlc.rehearsal.embedded.registry import Registry
 from extended_dlc.rehearsal.embedded.resource_table import resource_types
 from extended_dlc.rehearsal.embedded.run_copy import copy_model
@@ -85,7 +86,7 @@ class EmbeddedAws:
         self._scenarios = scenarios or Scenarios()
         self.hosting = Hosting(launcher, state / "logs", scenarios=self._scenarios)
         iam = Iam(record=state / "logs" / "rights.jsonl")
-        self._door = Door(scenarios=self._scenarios, iam=iam)
+        self._door = Door(scenarios=self._scenarios, iam=iam, pages=Pages())
         control = sagemaker.SageMaker(
             hosting=self.hosting,
             port=port,
@@ -133,9 +134,13 @@ class EmbeddedAws:
             return start_response(status, headers, *rest)
 
         try:
-            if refusal := web_pages.refuse(environ) or self._door.refuse(environ):
-                return refusal(environ, noting_start)
-            return self._answer(environ)(environ, noting_start)
+            found = web_pages.refuse(environ) or self._door.refuse(environ)
+            if isinstance(found, Response):
+                return found(environ, noting_start)
+            answer = self._answer(environ)
+            if found is None:
+                return answer(environ, noting_start)
+            return self._door.pages.respond(found, answer, environ, noting_start)
         except Exception as error:  # moto does not catch its own errors, and SDKs retry a 500 for 40 s
             _log.exception("%s %s %s", environ["REQUEST_METHOD"], environ.get("PATH_INFO"), action)
             return _fault(environ, error)(environ, noting_start)

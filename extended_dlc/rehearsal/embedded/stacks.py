@@ -32,7 +32,7 @@ from moto.cloudformation.parsing import OutputMap, ResourceMap
 from extended_dlc.rehearsal.embedded import lookups
 from extended_dlc.rehearsal.embedded.identities import Principal
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
-from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, ResourceFailed, Wish
+from extended_dlc.rehearsal.embedded.resources import CustomResourceFailed, NestedStackFailed, ResourceFailed, Wish
 from extended_dlc.rehearsal.embedded.shapes import Refusal, TemplateFault
 from extended_dlc.rehearsal.embedded.stack_outputs import clean_json
 from extended_dlc.rehearsal.embedded.template_forms import references_of
@@ -43,6 +43,9 @@ _NAME_LIMITS = {"AWS::IAM::Role": 64, "AWS::IAM::InstanceProfile": 128, "AWS::Lo
 _NAME_LIMIT = 63
 
 _KEPT = ("Retain", "RetainExceptOnCreate")
+
+PRINCIPAL = "extended_dlc_principal"
+"""The attribute of a stack with who makes the calls of its present operation, and of those of its nested stacks."""
 
 
 @dataclass(kw_only=True)
@@ -144,6 +147,7 @@ class Operation:
         self._backend = backend
         self._stack = stack
         self._types = types
+        setattr(stack, PRINCIPAL, principal)
         self._principal = principal
         """Who makes the resources' calls: CloudFormation's role, or the caller; None for the administrator."""
 
@@ -538,7 +542,7 @@ def _message(error: BaseException) -> str:
         return f"Template error: {error} is not known"
     if isinstance(error, (CloudFormationError, ExportNotFound)):
         return error.message
-    if isinstance(error, (CustomResourceFailed, TemplateFault)):
+    if isinstance(error, (CustomResourceFailed, NestedStackFailed, TemplateFault)):
         return str(error)
     text = getattr(error, "message", None) or str(error) or repr(error)
     denied = isinstance(error, Refusal) and error.code.startswith("AccessDenied")

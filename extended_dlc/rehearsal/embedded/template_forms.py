@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from extended_dlc.rehearsal.embedded import resource_schemas
 from extended_dlc.rehearsal.embedded.stack_outputs import NAME as GET_STACK_OUTPUT
 
 Template = Mapping[str, Any]
@@ -58,13 +59,20 @@ def fault_of_sections(template: Template) -> str | None:
     for name, each in resources.items():
         if fault := _fault_of_resource(str(name), each, resources):
             return fault
-    strange = sorted({str(each["Type"]) for each in resources.values() if not _TYPE.fullmatch(str(each["Type"]))})
-    if strange:
+    types, transformed = {str(each["Type"]) for each in resources.values()}, _is_transformed(template)
+    if strange := sorted(each for each in types if not _is_type(each, transformed=transformed)):
         return f"Template format error: Unrecognized resource types: [{', '.join(strange)}]"
     outputs = (template.get("Outputs") or {}).values()
     if not all(isinstance(each, Mapping) and "Value" in each for each in outputs):
         return "Template format error: Every Outputs member must contain a Value object"
     return None
+
+
+def _is_type(name: str, *, transformed: bool) -> bool:
+    """Whether a type has the form of one and is none of AWS's that CloudFormation lacks; a macro may have its own."""
+    if not _TYPE.fullmatch(name):
+        return False
+    return transformed or name.endswith("::MODULE") or not resource_schemas.is_unknown(name)
 
 
 def _fault_of_resource(name: str, resource: Any, resources: Mapping[str, Any]) -> str | None:

@@ -91,6 +91,21 @@ def _log_group(given: Parameters) -> Parameters:
     return {**rest, **({"tags": tags} if tags else {})}
 
 
+def stack_parameters(given: Parameters) -> list[Parameters]:
+    """A nested stack's parameters in the form of the API; a list is written as text."""
+    return [
+        {"ParameterKey": key, "ParameterValue": ",".join(map(str, each)) if isinstance(each, list) else str(each)}
+        for key, each in given.get("Parameters", {}).items()
+    ]
+
+
+def _nested_stack(given: Parameters) -> Parameters:
+    """The parent's capabilities hold for its nested stacks, and the parent was refused without them."""
+    changed = {key: each for key, each in given.items() if key not in ("NotificationARNs", "TimeoutInMinutes")}
+    capabilities = ["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"]
+    return {**changed, "Parameters": stack_parameters(given), "Capabilities": capabilities}
+
+
 def _metric_filter(given: Parameters) -> Parameters:
     changed = _camel(given)
     for each in changed.get("metricTransformations", ()):
@@ -195,6 +210,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "AWS::ApplicationAutoScaling::ScalingPolicy": Kind(
         service="application-autoscaling", create="PutScalingPolicy", convert=_scaling_policy
+    ),
+    "AWS::CloudFormation::Stack": Kind(
+        service="cloudformation", create="CreateStack", update="UpdateStack", name="StackName", convert=_nested_stack
     ),
     "AWS::CloudWatch::Alarm": Kind(service="cloudwatch", create="PutMetricAlarm", name="AlarmName"),
     "AWS::CloudWatch::Dashboard": Kind(service="cloudwatch", create="PutDashboard", name="DashboardName"),

@@ -1115,6 +1115,20 @@ TEMPLATES: list[tuple[str, Json, Json, str]] = [
         {"Resources": IT},
         "Unrecognized resource types: .SNS::Topic.",
     ),
+    *(
+        (
+            "a template's resources",
+            {"Resources": {**IT, "A": {"Type": refused}}},
+            {"Resources": {**IT, "A": {"Type": taken}}},
+            f"Unrecognized resource types: .{refused}.",
+        )
+        for refused, taken in (
+            ("AWS::SNS::Topik", "AWS::SNS::Topic"),
+            ("AWS::DeviceFarm::Projects", "AWS::DeviceFarm::Project"),  # of one region alone, and not of the first
+            ("AWS::Cdk::Metadata", "AWS::CDK::Metadata"),
+            ("AWS::Acme::Thing", "Acme::Some::Thing"),
+        )
+    ),
     (
         "a template's resources",
         {"Resources": IT, "Outputs": {"One": {"Description": "x"}}},

@@ -175,7 +175,7 @@ def test_events_and_resources_of_a_stack_come_in_pages_and_tell_of_each_resource
         for each in page["StackEvents"]
     ]
     assert len({each["EventId"] for each in everything}) == len(everything) == 2 * 102
-    with pytest.raises(ClientError, match="Invalid NextToken none"):
+    with pytest.raises(ClientError, match="The specified NextToken is invalid: none"):
         client.describe_stack_events(StackName="in-pages", NextToken="none")
     resources = client.get_paginator("list_stack_resources").paginate(StackName="in-pages")
     assert [len(page["StackResourceSummaries"]) for page in resources] == [100, 1]

@@ -621,13 +621,13 @@ def test_what_has_no_service_here_is_remembered_and_can_be_referred_to(aws: Aws)
     template = {
         "Resources": {
             "Metadata": {"Type": "AWS::CDK::Metadata", "Properties": {"Analytics": "x"}},
-            "New": {"Type": "AWS::NewService::Thing", "Properties": {"Size": 3}},
+            "New": {"Type": "AWS::Cognito::UserPool", "Properties": {"UserPoolName": "pool"}},
         },
-        "Outputs": {"Size": {"Value": {"Fn::GetAtt": ["New", "Size"]}}},
+        "Outputs": {"Name": {"Value": {"Fn::GetAtt": ["New", "UserPoolName"]}}},
     }
     stack = deploy(aws, "unknown-type", template)
     assert stack["StackStatus"] == "CREATE_COMPLETE"
-    assert outputs(stack) == {"Size": "3"}
+    assert outputs(stack) == {"Name": "pool"}
 
 
 def test_scaling_and_alarms_reach_their_services(aws: Aws) -> None:
@@ -753,3 +753,67 @@ def parts_of_vpcs(ec2: Any) -> dict[str, list[Any]]:
         "nats": [each for each in gateways if each["State"] != "deleted"],
         "endpoints": [each for each in endpoints if each["State"] != "deleted"],
     }
+
+
+TOPICS = {"Parameters": {"Name": {"Type": "String"}}, "Outputs": {"Arn": {"Value": {"Ref": "One"}}}}
+
+
+def nested(aws: Aws, key: str, name: str, **resources: Any) -> dict[str, Any]:
+    """A template with a nested stack of a topic and these resources, whose output it uses."""
+    aws.client("s3").create_bucket(Bucket="nested")
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"DisplayName": {"Ref": "Name"}}}
+    inner = {**TOPICS, "Resources": {"One": topic, **resources}}
+    aws.client("s3").put_object(Bucket="nested", Key=key, Body=json.dumps(inner))
+    properties = {"TemplateURL": f"https://s3.{REGION}.amazonaws.com/nested/{key}", "Parameters": {"Name": name}}
+    value = {"Type": "String", "Value": {"Fn::GetAtt": ["Inner", "Outputs.Arn"]}}
+    return {
+        "Resources": {
+            "Inner": {"Type": "AWS::CloudFormation::Stack", "Properties": properties},
+            "Noted": {"Type": "AWS::SSM::Parameter", "Properties": {**value, "Name": f"/nested/{key}"}},
+        }
+    }
+
+
+def test_a_nested_stack_is_updated_in_place_rolled_back_and_deleted_with_its_parent(aws: Aws) -> None:
+    assert deploy(aws, "parent", nested(aws, "one", "first"))["StackStatus"] == "CREATE_COMPLETE"
+    arn = aws.client("ssm").get_parameter(Name="/nested/one")["Parameter"]["Value"]
+
+    def name() -> str:
+        found: str = aws.client("sns").get_topic_attributes(TopicArn=arn)["Attributes"]["DisplayName"]
+        return found
+
+    second = {"Two": {"Type": "AWS::SNS::Topic"}}
+    assert (
+        deploy(aws, "parent", nested(aws, "one", "second", **second), update=True)["StackStatus"] == "UPDATE_COMPLETE"
+    )
+    inner = aws.client("cloudformation").describe_stack_resource(StackName="parent", LogicalResourceId="Inner")
+    child = inner["StackResourceDetail"]["PhysicalResourceId"]
+    statuses = [(each, status) for each, status, _ in events(aws, child)]
+    assert ("Two", "CREATE_COMPLETE") in statuses
+    assert ("One", "DELETE_COMPLETE") not in statuses
+    assert name() == "second"
+    wrong = {"Protocol": "email", "Endpoint": "nobody", "TopicArn": {"Ref": "One"}}
+    broken = nested(aws, "two", "third", Sub={"Type": "AWS::SNS::Subscription", "Properties": wrong})
+    broken["Resources"]["Noted"]["Properties"]["Name"] = "/nested/one"
+    assert deploy(aws, "parent", broken, update=True)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    (why,) = [why for each, status, why in events(aws, "parent") if (each, status) == ("Inner", "UPDATE_FAILED")]
+    assert (
+        why
+        == f"Embedded stack {child} was not successfully updated: The following resource(s) failed to update: [Sub]."
+    )
+    assert name() == "second"
+    aws.client("cloudformation").delete_stack(StackName="parent")
+    with pytest.raises(ClientError, match="NotFound"):
+        name()
+
+
+def test_a_nested_stack_meets_the_table_and_the_rights_of_its_parents_role(aws: Aws) -> None:
+    unknown = nested(aws, "unknown", "x", Two={"Type": "AWS::SNS::Topik"})
+    assert deploy(aws, "unknown", unknown)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "Unrecognized resource types: [AWS::SNS::Topik]" in str(events(aws, "unknown"))
+    allowed = {"Effect": "Allow", "Action": ["cloudformation:*", "s3:*", "ssm:*"], "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [allowed]}
+    role = aws.create_role("nests", "cloudformation.amazonaws.com", Nests=policy)
+    assert deploy(aws, "denied", nested(aws, "denied", "x"), role=role)["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "failed to create: [One]" in str(events(aws, "denied"))
+    assert not [each for each in aws.left()["stacks"] if each.startswith(("unknown-Inner", "denied-Inner"))]
