@@ -204,8 +204,11 @@ def test_the_revision_is_what_is_downloaded_though_the_hub_is_busy(hub, release,
 def test_a_long_download_tells_how_far_it_is(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr(downloads, "PROGRESS_SECONDS", 0.05)
-    with downloads._progress(tmp_path, files=2, needed=4 * 1024**2, model_id="a/b"):
-        (tmp_path / "half.incomplete").write_bytes(b"x" * 2 * 1024**2)
+    folders = tmp_path / "models--a--b", tmp_path / "blobs"  # a repository's, and that of Xet for all repositories
+    with downloads._progress(folders, files=2, needed=4 * 1024**2, model_id="a/b"):
+        for folder in folders:
+            folder.mkdir()
+            (folder / "part.incomplete").write_bytes(b"x" * 1024**2)
         deadline = time.monotonic() + 5
         while "downloaded 2.0 MB of 4.0 MB, " not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.02)
