@@ -102,20 +102,27 @@ class Placement:
     security_groups: tuple[ec2.ISecurityGroup, ...] = ()
 
 
-def place_in(scope: Construct, network: Network, *, role: iam.IRole) -> Placement:
-    """The placement in a network; the role is allowed to create network interfaces there."""
+def place_in(scope: Construct, network: Network, *, role: iam.IRole, hosts: int = 1) -> Placement:
+    """The placement in a network; the role is allowed to create network interfaces there.
+
+    :param hosts: The number of containers that work together, and so connect to each other.
+    """
     ids = [each.subnet_id for each in network.subnets] or network.vpc.select_subnets().subnet_ids
-    security_groups = tuple(network.security_groups) or (_new_group(scope, network.vpc),)
+    security_groups = tuple(network.security_groups) or (_new_group(scope, network.vpc, hosts),)
     groups = [each.security_group_id for each in security_groups]
     _grant_interfaces(scope, role, subnets=ids, groups=groups)
     config = sagemaker.CfnModel.VpcConfigProperty(subnets=ids, security_group_ids=groups)
     return Placement(vpc_config=config, security_groups=security_groups)
 
 
-def _new_group(scope: Construct, vpc: ec2.IVpc) -> ec2.ISecurityGroup:
+def _new_group(scope: Construct, vpc: ec2.IVpc, hosts: int) -> ec2.ISecurityGroup:
+    """A new security group, in which the hosts of one training may connect to each other (guide, training in a VPC)."""
     from aws_cdk import aws_ec2 as ec2
 
-    return ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
+    group = ec2.SecurityGroup(scope, "SecurityGroup", vpc=vpc, description="The containers of the endpoint")
+    if is_token(hosts) or hosts > 1:
+        group.connections.allow_internally(ec2.Port.all_traffic(), "The hosts of a training")
+    return group
 
 
 def _names(subnets: list[str]) -> list[str]:

@@ -82,6 +82,9 @@ class TrainingAsked:
 
     serves: bool = False
     isolated: bool = False
+    own_groups: bool = False
+    """Whether it runs in security groups of the user's, whose rules are not known here."""
+
     image_training: bool | None = None
     """Whether it is a training image; None if unknown."""
 
@@ -94,6 +97,7 @@ def decide_training(asked: TrainingAsked, found: Found) -> None:
     _check_releases(asked, finder)
     _check_script(asked, finder)
     _check_gate(asked, finder)
+    _check_hosts(asked, finder)
     for instance in asked.instances.found:
         _check_instance(asked, instance, finder)
 
@@ -294,6 +298,17 @@ def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
         None,
         lambda: check_hyperparameters(asked.code, gate.entry_point, arguments, transformers=asked.transformers),
     )
+
+
+def _check_hosts(asked: TrainingAsked, finder: Finder) -> None:
+    count = asked.instances.count
+    if asked.own_groups and not is_token(count) and count > 1:
+        finder.note(
+            "training-security-groups",
+            f"{count} instances train together and connect to each other: allow inbound traffic among the members of "
+            "the security groups that network= names, or leave the groups out for a new one that does",
+            setting="network",
+        )
 
 
 def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) -> None:

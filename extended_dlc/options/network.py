@@ -29,7 +29,9 @@ class Network:
     """The subnets, two or more in different zones, 16 at most. Default: the private ones."""
 
     security_groups: Sequence[ec2.ISecurityGroup] = ()
-    """The security groups of the containers, 5 at most. Default: a new group that allows outbound traffic alone."""
+    """The security groups of the containers, 5 at most; those of a training on several instances have to allow inbound
+    traffic among their members. Default: a new group that allows outbound traffic, and that traffic where it is needed.
+    """
 
     def __post_init__(self) -> None:
         """Refuse what SageMaker would refuse."""

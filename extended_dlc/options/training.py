@@ -171,7 +171,7 @@ class TrainingInstances:
                 "distribution='torchrun', or 'script' where the script starts the processes of all instances itself, "
                 "or take one instance",
             )
-        within_limit("volume_gb", self.volume_gb, "training.volume_gb", "a larger data set is read with FastFile")
+        within_limit("volume_gb", self.volume_gb, "training.volume_gb", "16384 GB is SageMaker's limit")
         if self.spot and not self.checkpoints:
             raise OptionError(
                 "spot",

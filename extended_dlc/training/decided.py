@@ -100,6 +100,7 @@ def _asked(job: TrainingJob, options: TrainingOptions, image: ImageDecision) -> 
         served_base=result.serves.id if result.serves is not None else None,
         serves=result.serves is not None,
         isolated=options.network_isolation,
+        own_groups=options.network is not None and bool(options.network.security_groups),
         image_training=image.family == "training" if image.kind == "extended" else None,
     )
 

@@ -173,7 +173,7 @@ class TrainingJob(Construct):
         self.role: iam.IRole = container_role(self, given.role, self.job_name, path=given.path, boundary=given.boundary)
         published = publish(self, options, image, notes)
         (published.pulled_from or options.image).grant_pull(self.role)
-        vpc = place_in(self, network, role=self.role).vpc_config if network else None
+        vpc = place_in(self, network, role=self.role, hosts=options.instances.count).vpc_config if network else None
         inputs = place_inputs(self, options)
         grant_results(self, options)
         grant_observability(self)

@@ -287,6 +287,30 @@ def test_key_network_and_tags_are_handed_on(stack: Stack, code: TrainingCode) ->
     assert "sagemaker:AddTags" in rights_of(stack, "TrainStateMachineRole")
 
 
+def test_the_hosts_of_a_training_in_a_vpc_may_connect_to_each_other_and_one_host_gets_no_such_rule(
+    code: TrainingCode,
+) -> None:
+    def stack_with(count: int, *given: str) -> Stack:
+        stack = new_stack()
+        groups = [ec2.SecurityGroup.from_security_group_id(stack, each, each) for each in given]
+        instances = TrainingInstances(count=count, distribution="torchrun")
+        job_in(stack, code, network=Network(vpc=ec2.Vpc(stack, "Vpc"), security_groups=groups), instances=instances)
+        return stack
+
+    template = Template.from_stack(stack_with(3))
+    (group,) = template.find_resources("AWS::EC2::SecurityGroup")
+    (rule,) = template.find_resources("AWS::EC2::SecurityGroupIngress").values()
+    members = {"Fn::GetAtt": [group, "GroupId"]}
+    assert (rule["Properties"]["GroupId"], rule["Properties"]["SourceSecurityGroupId"]) == (members, members)
+    assert rule["Properties"]["IpProtocol"] == "-1"
+    Template.from_stack(stack_with(1)).resource_count_is("AWS::EC2::SecurityGroupIngress", 0)
+    said = Match.string_like_regexp("2 instances train together .* allow inbound traffic among the members")
+    given = stack_with(2, "sg-0123456789abcdef0")
+    Template.from_stack(given).resource_count_is("AWS::EC2::SecurityGroupIngress", 0)
+    Annotations.from_stack(given).has_warning("/Test/Train", said)
+    Annotations.from_stack(stack_with(1, "sg-0123456789abcdef0")).has_no_warning("/Test/Train", said)
+
+
 def test_tags_that_aws_would_refuse_at_the_first_job_are_refused(stack: Stack, code: TrainingCode) -> None:
     with pytest.raises(ValueError, match=r"^'tags' has 'aws:team', and keys that begin with 'aws:' are AWS's own"):
         job_in(stack, code, tags={"aws:team": "speech"})
