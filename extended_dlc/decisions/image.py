@@ -35,6 +35,7 @@ from extended_dlc.facts.compat import (
     pick_training,
     pick_vllm,
 )
+from extended_dlc.facts.gpus import cuda_version
 from extended_dlc.facts.stock import pick_stock
 
 
@@ -91,11 +92,13 @@ def choose_image(
         case "stock":
             return _stock(asked, parts, region, finder)
         case _:
+            cuda = asked.cuda
+            is_cuda = cuda is not None and finder.check("cuda", cuda, partial(cuda_version, cuda))
             decided = ImageDecision(
                 kind=asked.kind,
                 transformers=asked.transformers,
                 accelerator=asked.accelerator,
-                cuda=asked.cuda,
+                cuda=cuda if is_cuda else None,
                 family=asked.family,
             )
             return {part.key: decided for part in parts} or {"": decided}

@@ -66,7 +66,7 @@ def _because(about: Deciding, instance: Instance) -> str:
     if asked.accelerator is not None and asked.settled_for is None:
         return f" (image.accelerator is {accelerator})"
     other = asked.settled_for or about.image.accelerator_of
-    return f" (the image is made for {accelerator}, which {other} computes with)"
+    return f" (the image is made for {accelerator}, which {other} computes with)" if other else ""
 
 
 def _check_gpu(about: Deciding, instance: Instance) -> None:

@@ -14,6 +14,7 @@ from extended_dlc.constructs.buckets import grant_objects
 from extended_dlc.endpoint.capture import expiring_bucket
 from extended_dlc.endpoint.rollout import component_deployment_config
 from extended_dlc.facts.compat import inference_ami_version
+from extended_dlc.facts.gpus import cuda_version
 from extended_dlc.options._values import OptionError, is_token, naming_option
 from extended_dlc.options.hosting import (
     DEFAULT_STARTUP_TIMEOUT_SECONDS,
@@ -86,7 +87,7 @@ def managed_variant(
 ) -> sagemaker.CfnEndpointConfig.ProductionVariantProperty:
     """The variant that inference components run on: instances without a model."""
     known = [each for each in cudas if each is not None]
-    newest = max(known, key=lambda each: int("".join(filter(str.isdigit, each))), default=None)
+    newest = max(known, key=cuda_version, default=None)
     return _Config.ProductionVariantProperty(
         variant_name=MAIN_VARIANT,
         instance_type=hosting.instance_types[0],

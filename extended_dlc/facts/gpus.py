@@ -7,6 +7,7 @@ not have passes with a note.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -84,9 +85,12 @@ def gpu_of(instance: Instance) -> Gpu | None:
 
 
 def cuda_version(text: str) -> Version:
-    """A CUDA release, written as `cu124` or `12.4`, as numbers."""
-    digits = text.removeprefix("cu")
-    return version(digits if "." in digits else f"{digits[:-1]}.{digits[-1]}")
+    """A CUDA release, written as `cu124` or `12.4`, as numbers. ValueError for anything else."""
+    if re.fullmatch(r"cu\d{3}", text):
+        return version(f"{text[2:-1]}.{text[-1]}")
+    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", text):
+        raise ValueError("is not a release of CUDA: write it as in the tags of AWS's images, as cu124, or as 12.4")
+    return version(text)
 
 
 def pick_host_image(cuda: str | None, instances: Iterable[Instance] = ()) -> HostImage | None:

@@ -10,6 +10,8 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct, IDependable
 
 from extended_dlc.facts.compat import Family
+from extended_dlc.facts.gpus import cuda_version
+from extended_dlc.options._values import require
 
 if TYPE_CHECKING:
     from extended_dlc.facts.instances import Instance
@@ -37,6 +39,11 @@ class PublishedImage:
 
     pulled_from: ecr.IRepository | None = None
     """The repository that grants the pull, where it is not the image's own. Default: the image grants it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a CUDA that no host image could be chosen by."""
+        if self.cuda is not None:
+            require("cuda", self.cuda, cuda_version)
 
 
 class Pulled(Protocol):

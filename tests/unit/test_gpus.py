@@ -12,7 +12,17 @@ from aws_cdk import aws_ecr as ecr
 from aws_cdk.assertions import Annotations, Match, Template
 from click.testing import CliRunner
 
-from extended_dlc import EcrImage, ExtendedDlc, HubModel, HuggingFaceEndpoint, RealTime, StockDlc
+from extended_dlc import (
+    Component,
+    Components,
+    EcrImage,
+    ExtendedDlc,
+    HubModel,
+    HuggingFaceEndpoint,
+    PublishedImage,
+    RealTime,
+    StockDlc,
+)
 from extended_dlc.cli import main
 from extended_dlc.decisions.sizing import smallest_instances
 from extended_dlc.facts import _tables, gpus
@@ -76,6 +86,8 @@ def test_a_host_image_that_is_not_withdrawn_is_one_that_sagemaker_takes() -> Non
             "g4dn",
         ),
         ("ml.p2.xlarge", {"cuda": "12.1", "torch": None}, "its CUDA 12.1 begins at 5.0", "g4dn.xlarge"),
+        ("ml.p3.2xlarge", {"cuda": "cu128", "torch": "2.7.1"}, "torch 2.7.1 for CUDA 12.8 is built for 7.5", "g4dn"),
+        ("ml.p3.2xlarge", {"cuda": "cu129", "torch": "2.12.0"}, "torch 2.12.0 for CUDA 12.9 is built for 7.5", "g4dn"),
     ],
 )
 def test_gpus_that_the_image_has_no_code_for_are_refused_with_the_nearest_type(
@@ -90,6 +102,7 @@ def test_gpus_that_the_image_has_no_code_for_are_refused_with_the_nearest_type(
     ("instance_type", "image"),
     [
         ("ml.p3.2xlarge", TORCH_2_6),
+        ("ml.p3.2xlarge", {"cuda": "cu128", "torch": "2.8.0"}),
         ("ml.g4dn.xlarge", TORCH_2_6),
         ("ml.p5en.48xlarge", TORCH_2_6),
         ("ml.g6e.xlarge", TORCH_2_6),
@@ -192,6 +205,36 @@ def stack() -> cdk.Stack:
 def serve(stack: cdk.Stack, image: Any, instance_type: str | list[str], model: str = "bigscience/bloom-560m") -> None:
     hosting = RealTime(instance_type=instance_type)
     HuggingFaceEndpoint(stack, "Endpoint", model=HubModel(model, revision="0" * 40), image=image, hosting=hosting)
+
+
+@pytest.mark.parametrize("cuda", ["latest", "12", "cu12", "cu", "CU124", "cuda12.4", "12.x"])
+def test_what_is_no_release_of_cuda_is_refused_by_its_option(stack: cdk.Stack, cuda: str) -> None:
+    repository = ecr.Repository.from_repository_name(stack, "Repository", "own")
+    rule = rf"'cuda' \({cuda}\) is not a release of CUDA: write it as .* cu124, or as 12\.4"
+    with pytest.raises(ValueError, match=rule):
+        serve(stack, EcrImage(repository, "1", accelerator="gpu", cuda=cuda), "ml.g6.xlarge")
+    with pytest.raises(ValueError, match=rule):
+        PublishedImage(uri="own:1", cuda=cuda)
+
+
+@pytest.mark.parametrize("kinds", [("9.2", "cu118"), ("cu130", "12.8.1"), ("12.4", "cu130")])
+def test_the_newest_cuda_of_components_decides_on_their_host(stack: cdk.Stack, kinds: tuple[str, str]) -> None:
+    repository = ecr.Repository.from_repository_name(stack, "Repository", "own")
+    first, second = (EcrImage(repository, each, accelerator="gpu", cuda=each) for each in kinds)
+    named = {"a": first, "b": second}
+    components = [Component(name=name, memory_mb=1000, accelerators=1, image=named[name]) for name in named]
+    hosting = Components(instance_type="ml.g6.12xlarge", maximum=1, components=components)
+    HuggingFaceEndpoint(stack, "Endpoint", model=HubModel("bloom", revision="0" * 40), image=first, hosting=hosting)
+    host = AL2023 if "cu130" in kinds else None
+    (config,) = Template.from_stack(stack).find_resources("AWS::SageMaker::EndpointConfig").values()
+    assert config["Properties"]["ProductionVariants"][0].get("InferenceAmiVersion") == host
+
+
+@pytest.mark.parametrize("kind", [ExtendedDlc, StockDlc])
+def test_an_accelerator_that_no_image_serves_is_refused_without_a_wrong_reason(stack: cdk.Stack, kind: Any) -> None:
+    image = StockDlc() if kind is StockDlc else ExtendedDlc(stack, "Image", transformers="5.23.0")
+    with pytest.raises(ValueError, match=r"'instance_type' \(ml\.inf2\.xlarge\) computes with neuron, .* accelerator$"):
+        serve(stack, image, "ml.inf2.xlarge")
 
 
 @pytest.mark.parametrize("instance_type", ["ml.g7e.2xlarge", "ml.p2.xlarge"])
