@@ -31,7 +31,7 @@ from extended_dlc.rehearsal.embedded.calls import Caller
 from extended_dlc.rehearsal.embedded.identities import Principal, find_principal
 from extended_dlc.rehearsal.embedded.nested_stacks import NestedStack
 from extended_dlc.rehearsal.embedded.resource_table import ResourceTypes
-from extended_dlc.rehearsal.embedded.rules_services import CAPABILITIES
+from extended_dlc.rehearsal.embedded.rules.stacks import CAPABILITIES
 from extended_dlc.rehearsal.embedded.shapes import Refusal
 from extended_dlc.rehearsal.embedded.stacks import (
     PRINCIPAL,

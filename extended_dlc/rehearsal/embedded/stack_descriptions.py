@@ -19,7 +19,7 @@ from moto.cloudformation.models import Stack
 from moto.cloudformation.responses import CloudFormationResponse
 from moto.core.responses import ActionResult
 
-from extended_dlc.rehearsal.embedded.rules_services import capabilities_of
+from extended_dlc.rehearsal.embedded.rules.stacks import capabilities_of
 
 PAGE = 100
 """How many events or resources a page has (CloudFormation API reference; AWS CLI reference, list-stack-resources)."""

@@ -1,4 +1,4 @@
-"""The rows of the table of rules about what a request names elsewhere: buckets, objects, keys, endpoints, images."""
+"""Rules about what a request names elsewhere: buckets, objects, keys, endpoints and images that must exist."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from extended_dlc.rehearsal.embedded import components
 from extended_dlc.rehearsal.embedded.calls import Parameters
 from extended_dlc.rehearsal.embedded.references import EcrReference
 from extended_dlc.rehearsal.embedded.rule import API, Rule, World, place_of
-
-
-def containers_of(given: Parameters) -> list[Parameters]:
-    """The containers of CreateModel."""
-    return [given["PrimaryContainer"]] if given.get("PrimaryContainer") else list(given.get("Containers", ()))
-
+from extended_dlc.rehearsal.embedded.rules._requests import containers_of
 
 # objects and buckets
 
