@@ -405,7 +405,18 @@ def _podman_environment(folder: Path, registry: str, registries: str) -> dict[st
         "REGISTRY_AUTH_FILE": str(auth),
         # podman's option for Docker's media types, as DOCKER_OUTPUT is Docker's
         "BUILDAH_FORMAT": "docker",
+        "LC_ALL": _utf8_locale(),
     }
+
+
+def _utf8_locale() -> str:
+    """The user's locale where it is in UTF-8, else C.UTF-8.
+
+    podman hands its monitor, conmon, the variables LC_* and not LANG, and conmon ends without a word where its locale
+    cannot read a path, as of a folder with an umlaut.
+    """
+    named = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")
+    return named if named.lower().replace("-", "").endswith("utf8") else "C.UTF-8"
 
 
 def _users_registries() -> str:

@@ -235,7 +235,8 @@ def test_the_settings_of_our_podman_all_lie_below_the_state(engine: Engine) -> N
 def test_our_podman_carries_no_workaround_that_this_machine_does_without(engine: Engine) -> None:
     if "CONTAINERS_CONF" not in engine.environment:
         pytest.skip("this machine's engine works as it is")
-    home = STATE / f"test-{os.getpid()}" / "podman"  # its own store, because others use the rehearsal's meanwhile
+    # its own store, because others use the rehearsal's meanwhile; in a folder as users have it
+    home = STATE / f"test Zoë {os.getpid()}" / "podman"
     home.mkdir(parents=True)
     try:
         engines._own_podman(engine.program, home.parent, "127.0.0.1:5000", [])
@@ -246,6 +247,26 @@ def test_our_podman_carries_no_workaround_that_this_machine_does_without(engine:
                 engines._try_out(engines._configure(engine.program, home, "127.0.0.1:5000", fewer), home)
     finally:
         shutil.rmtree(home.parent)
+
+
+@pytest.mark.parametrize(
+    ("variables", "locale"),
+    [
+        ({}, "C.UTF-8"),
+        ({"LANG": "de_DE.UTF-8"}, "de_DE.UTF-8"),
+        ({"LANG": "fr_FR.utf8", "LC_ALL": "", "LC_CTYPE": "POSIX"}, "C.UTF-8"),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "C"}, "C.UTF-8"),
+        ({"LANG": "C", "LC_CTYPE": "pt_BR.UTF-8"}, "pt_BR.UTF-8"),
+    ],
+)
+def test_podman_and_its_monitor_read_paths_in_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], locale: str
+) -> None:
+    for name in ("LANG", "LC_ALL", "LC_CTYPE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert engines._podman_environment(tmp_path, "127.0.0.1:5000", "")["LC_ALL"] == locale
 
 
 def test_a_second_search_takes_less_than_three_seconds(engine: Engine) -> None:
