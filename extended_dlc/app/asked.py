@@ -8,7 +8,7 @@ from typing import Any
 
 from extended_dlc.app.schema import HubWeights, LocalWeights, MirroredWeights, ModelSection, S3Weights
 from extended_dlc.app.section import Section
-from extended_dlc.decisions.asked import VARIABLES, EndpointAsked, ImageAsked, ModelAsked, PartAsked, Source
+from extended_dlc.decisions.asked import OF_HUB, VARIABLES, EndpointAsked, ImageAsked, ModelAsked, PartAsked, Source
 from extended_dlc.facts.checks import check_endpoint_name
 from extended_dlc.facts.models import ModelFacts, context_key, know_model
 from extended_dlc.facts.named_models import known_model_type
@@ -120,7 +120,7 @@ def model_asked(settings: ModelSection, looked_up: Mapping[str, Any]) -> ModelAs
         facts=facts_of(settings, looked_up),
         source=source,
         task=settings.task,
-        revision=settings.revision if hub else None,
+        revision=settings.revision if source in OF_HUB else None,
         trust_remote_code=settings.trust_remote_code,
         token=hub and weights.token_secret is not None,
         copy_token=weights.token_secret is not None if isinstance(weights, MirroredWeights) else None,

@@ -147,6 +147,7 @@ def training_asked(key: str, section: Any, around: Around, image: ImageDecision)
         metrics=section.metrics or {},
         transformers=image.transformers,
         serving=around.serving.transformers if served is not None else None,
+        served_revision=served.revision if served is not None else None,
         served_base=served.model if served is not None and isinstance(served.weights, HubWeights) else None,
         serves=section.endpoint is not None,
         isolated=section.network_isolation,

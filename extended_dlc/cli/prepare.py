@@ -13,6 +13,7 @@ import click
 from extended_dlc import files
 from extended_dlc.app.read import Raw, SettingsError, lookups_file, read_lookups
 from extended_dlc.cli._settings import decided, raw_settings
+from extended_dlc.decisions.asked import OF_HUB
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.doctor.tools import old_node
 from extended_dlc.facts.models import context_key, dataset_key, is_named
@@ -97,7 +98,7 @@ def _of_trainings(
 
     for section in (settings.training if settings is not None else {}).values():
         base = section.base_model
-        of_hub = base is not None and base.weights.kind in ("hub", "mirrored")
+        of_hub = base is not None and base.weights.kind in OF_HUB
         if of_hub and context_key(base.model) not in known and not is_named(base.model):
             yield context_key(base.model), ask_hub, base.model, base.revision
         for each in section.channels.values():

@@ -24,6 +24,7 @@ from extended_dlc.constructs.platform_templates import (
     refused_type,
     refused_unknown,
 )
+from extended_dlc.decisions.asked import OF_HUB
 from extended_dlc.facts.models import context_key, know_model
 from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.hosting import Components, Hosting, Instances, RealTime, Serverless, find_instances
@@ -188,7 +189,7 @@ def _check_options(rules: PlatformDefaults, options: EndpointOptions) -> None:
 
 
 def _check_model(rules: PlatformDefaults, scope: Construct, model: ModelAsked) -> None:
-    if model.source not in ("hub", "mirrored"):
+    if model.source not in OF_HUB:
         if not rules.own_models:
             raise refused(rules, "model", model.source, "is no model of the Hub, which the platform wants")
         return

@@ -21,6 +21,9 @@ ImageKind = Literal["extended", "stock", "ecr", "other"]
 Source = Literal["hub", "files", "archive", "mirrored", "other"]
 """Source of the weights: the Hub, files or an archive in S3, files mirrored to S3, or a user-defined class."""
 
+OF_HUB: tuple[Source, ...] = ("hub", "mirrored")
+"""The sources of weights that have an id and a revision on the Hub."""
+
 VARIABLES: Mapping[Source, Mapping[str, str]] = {
     "hub": {
         "HF_MODEL_ID": "the model's id",

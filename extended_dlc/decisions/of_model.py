@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from extended_dlc.decisions.access import check_access, check_copy, check_network
+from extended_dlc.decisions.asked import OF_HUB
 from extended_dlc.decisions.deciding import Deciding
 from extended_dlc.decisions.packages import check_packages
 from extended_dlc.facts.compat import check_model_type, find_model_type, near_model_type
@@ -44,7 +45,7 @@ def check_model(about: Deciding) -> None:
 def _note_the_unknown(about: Deciding) -> None:
     """Note the unknown facts of a Hub model, and the command that looks them up."""
     facts = about.part.model.facts
-    if about.part.model.source not in ("hub", "mirrored") or facts.model_id is None or is_named(facts.model_id):
+    if about.part.model.source not in OF_HUB or facts.model_id is None or is_named(facts.model_id):
         return
     unknown = [
         what

@@ -80,6 +80,8 @@ class TrainingAsked:
     served_base: str | None = None
     """The Hub id of the model that the endpoint serves before the first training."""
 
+    served_revision: str | None = None
+
     serves: bool = False
     isolated: bool = False
     own_groups: bool = False
@@ -176,13 +178,21 @@ def _check_metric(pattern: str) -> None:
 def _check_model(asked: TrainingAsked, finder: Finder) -> None:
     model = asked.model
     if asked.adapter == "beside" and asked.served_base is not None and model is not None:
-        base = model.facts.model_id
+        base, served = model.facts.model_id, asked.served_revision
         if base is not None and base != asked.served_base:
             finder.refuse(
                 "base_model",
                 base,
                 f"is not the model that the endpoint serves, '{asked.served_base}', beside which the adapter would be "
                 "loaded: train on that one, serve this one, or merge the adapter (adapter='merged')",
+                setting="base_model",
+            )
+        elif base is not None and None not in (model.revision, served) and model.revision != served:
+            finder.refuse(
+                "base_model",
+                f"{base} at {model.revision}",
+                f"is not the revision that the endpoint serves, '{served}', beside which the adapter would be loaded: "
+                "give both the same revision, or merge the adapter (adapter='merged')",
                 setting="base_model",
             )
     if asked.adapter is not None and model is None:

@@ -10,7 +10,7 @@ from aws_cdk import Annotations, Stack
 from constructs import Construct
 
 from extended_dlc.constructs.helpers import target_of
-from extended_dlc.decisions.asked import VARIABLES, ImageAsked, ModelAsked, PartAsked, Source
+from extended_dlc.decisions.asked import OF_HUB, VARIABLES, ImageAsked, ModelAsked, PartAsked, Source
 from extended_dlc.decisions.decide import Decision
 from extended_dlc.decisions.found import Note
 from extended_dlc.decisions.part import other_variants
@@ -34,7 +34,7 @@ def model_asked(scope: Construct, model: ServedModel) -> ModelAsked:
         facts=model_facts(scope, model),
         source=source,
         task=model.task,
-        revision=getattr(model, "revision", None) if source == "hub" else None,
+        revision=getattr(model, "revision", None) if source in OF_HUB else None,
         trust_remote_code=bool(getattr(model, "trust_remote_code", False)),
         licence=getattr(model, "licence", None),
         token=model.token is not None,

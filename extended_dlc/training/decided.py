@@ -98,6 +98,7 @@ def _asked(job: TrainingJob, options: TrainingOptions, image: ImageDecision) -> 
         transformers=image.transformers,
         serving=serving_release(job.endpoint),
         served_base=result.serves.id if result.serves is not None else None,
+        served_revision=result.serves.revision if result.serves is not None else None,
         serves=result.serves is not None,
         isolated=options.network_isolation,
         own_groups=options.network is not None and bool(options.network.security_groups),

@@ -96,6 +96,7 @@ def _look(job: TrainingJob, serves: TrainedModel) -> dict[str, Any]:
         "Serving": serving_release(job.endpoint) or "",
         "Stack": Stack.of(serves).stack_name,
         "Parameter": _parameter_name(serves),
+        **({"Base": serves.id, "Revision": serves.revision or ""} if serves.adapter else {}),
     }
 
 
@@ -129,11 +130,13 @@ def _model_group(job: TrainingJob, registry: str) -> sagemaker.CfnModelPackageGr
 
 def _package(endpoint: HuggingFaceEndpoint, serves: TrainedModel, registry: str) -> State:
     """The request of CreateModelPackage: a version in the group, with the accepted model and the endpoint's image."""
+    base = {"HF_MODEL_ID": serves.id, "HF_MODEL_REVISION": serves.revision} if serves.adapter else {}
+    variables = {name: value for name, value in {**base, "HF_TASK": serves.task}.items() if value is not None}
     source = {"S3Uri.$": "$.look.artifact", "S3DataType": "S3Prefix", "CompressionType": "None"}
     container = {
         "Image": cast(Any, endpoint.model.primary_container).image,
         "ModelDataSource": {"S3DataSource": source},
-        **({"Environment": {"HF_TASK": serves.task}} if serves.task else {}),
+        **({"Environment": variables} if variables else {}),
     }
     return {
         "ModelPackageGroupName": registry,

@@ -426,9 +426,20 @@ def test_each_accepted_model_is_a_package_with_the_endpoints_image(stack: Stack,
     assert container["ModelDataSource"]["S3DataSource"]["S3Uri.$"] == "$.look.artifact"
     assert "<ImageRepository" in container["Image"]
     assert package["Next"] == "GoOver"
+    assert container["Environment"] == {"HF_TASK": "text-generation"}
     Template.from_stack(stack).has_resource_properties(
         "AWS::SageMaker::ModelPackageGroup", {"ModelPackageGroupName": "bloom-models"}
     )
+
+
+def test_the_package_of_an_adapter_names_the_base_beside_which_it_is_loaded(stack: Stack, code: TrainingCode) -> None:
+    job_in(stack, code, serves=served(stack, adapter=True), adapter="beside", registry="bloom-models")
+    (container,) = states_of(stack)["Register"]["Parameters"]["InferenceSpecification"]["Containers"]
+    assert container["Environment"] == {
+        "HF_MODEL_ID": "bigscience/bloom-560m",
+        "HF_MODEL_REVISION": COMMIT,
+        "HF_TASK": "text-generation",
+    }
 
 
 def test_an_adapter_is_merged_by_the_image_or_served_beside_its_base(code: TrainingCode) -> None:
@@ -440,6 +451,11 @@ def test_an_adapter_is_merged_by_the_image_or_served_beside_its_base(code: Train
     assert "EXTENDED_DLC_MERGE_ADAPTER" not in states_of(beside)["Train1"]["Parameters"]["Environment"]
     (model,) = Template.from_stack(beside).find_resources("AWS::SageMaker::Model").values()
     assert model["Properties"]["PrimaryContainer"]["Environment"]["HF_MODEL_ID"] == "bigscience/bloom-560m"
+    looked = [states_of(each)["Look"]["Parameters"]["Payload"] for each in (merged, beside)]
+    assert [(each.get("Base"), each.get("Revision")) for each in looked] == [
+        (None, None),
+        ("bigscience/bloom-560m", COMMIT),
+    ]
 
 
 def test_the_training_may_be_in_a_stack_of_its_own(code: TrainingCode) -> None:
@@ -553,6 +569,14 @@ def test_an_adapter_beside_another_base_is_refused(stack: Stack, code: TrainingC
     weights = served(stack, adapter=True)
     with pytest.raises(ValueError, match=r"'base_model' \(me/other\) is not the model that the endpoint serves"):
         job_in(stack, code, serves=weights, adapter="beside", base_model=HubModel("me/other", revision=COMMIT))
+    for number, base in enumerate(
+        (
+            HubModel("bigscience/bloom-560m", revision="1" * 40),
+            MirroredModel(stack, "Mirrored", model="bigscience/bloom-560m", revision="1" * 40),
+        )
+    ):
+        with pytest.raises(ValueError, match=r"560m at 1{40}\) is not the revision that the endpoint serves, '0123"):
+            job_in(new_stack(name=f"At{number}"), code, serves=weights, adapter="beside", base_model=base)
     with pytest.raises(ValueError, match=r"'adapter' \(merged\) does not go with the TrainedModel"):
         job_in(new_stack(name="Two"), code, serves=weights, adapter="merged")
 

@@ -56,8 +56,8 @@ def put(s3: Any, run: str, **files: Any) -> str:
     return f"{MODELS}{run}/output/model"
 
 
-def look(artifact: str, serving: str = "5.24.0", stack: str = "Bloom") -> dict[str, Any]:
-    event = {"do": "look", "Artifact": artifact, "Models": MODELS, "Serving": serving}
+def look(artifact: str, serving: str = "5.24.0", stack: str = "Bloom", **more: str) -> dict[str, Any]:
+    event = {"do": "look", "Artifact": artifact, "Models": MODELS, "Serving": serving, **more}
     return gate.handle({**event, "Stack": stack, "Parameter": "Artifact"}, None)
 
 
@@ -144,6 +144,37 @@ def test_files_that_no_endpoint_could_load_are_refused_before_one_starts(
     refused = look(put(s3, "odd", **files))["refused"]
     assert says in refused
     assert bool(refused) == bool(says)
+
+
+ONE, OTHER = "1" * 40, "2" * 40
+CHANNEL = "/opt/ml/input/data/model"
+
+
+@pytest.mark.parametrize(
+    ("trained", "served", "says"),
+    [
+        (("me/base", ONE), ("me/base", ONE), ""),
+        (("Me/Base", ""), ("me/base", ONE), ""),
+        (("gpt2", ""), ("openai-community/gpt2", ""), ""),
+        (("me/base", "main"), ("me/base", ONE), ""),
+        ((CHANNEL, ""), ("me/base", ONE), ""),
+        (("you/base", ""), ("me/base", ""), "is an adapter of you/base, and the endpoint would load it beside me/base"),
+        (("gpt2", ""), ("distilgpt2", ""), "is an adapter of gpt2, and the endpoint would load it beside distilgpt2"),
+        (("me/base", OTHER), ("me/base", ONE), f"is an adapter of me/base at {OTHER}, and the endpoint would load it"),
+        (("me/base", OTHER), None, ""),
+        ((CHANNEL, ""), None, f"is an adapter of {CHANNEL}, which no endpoint can download: merge it in the training"),
+    ],
+)
+def test_an_adapter_is_compared_with_the_base_beside_which_the_endpoint_loads_it(
+    s3: Any, trained: tuple[str, str], served: tuple[str, str] | None, says: str
+) -> None:
+    config = {"base_model_name_or_path": trained[0], "revision": trained[1] or None}
+    beside = dict(zip(("Base", "Revision"), served, strict=True)) if served else {}
+    refused = look(put(s3, "one", adapter_config__json=config, adapter_model__safetensors=b""), **beside)["refused"]
+    assert says in refused
+    assert bool(refused) == bool(says)
+    whole = put(s3, "two", config__json={}, model__safetensors=b"", adapter_config__json=config)
+    assert look(whole, **beside)["refused"] == "", "beside whole weights, an adapter's base is in the same folder"
 
 
 def test_what_the_endpoint_may_not_read_is_refused_before_it_fails_there(s3: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import tarfile
 from typing import Any
 
@@ -20,6 +21,8 @@ RELEASE_FILE = "extended_dlc_training.json"
 
 METRICS_FILE = "metrics.json"
 ADAPTER_CONFIG = "adapter_config.json"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 """File name suffixes of PyTorch weights, as the endpoint's server knows them."""
 
@@ -41,7 +44,8 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
     """Whether the artefact can be served, and which one is served now.
 
     `Artifact` is where the job or the caller says that it is, `Models` the prefix that the endpoint may read, `Serving`
-    the release in the endpoint's image, and `Stack` and `Parameter` name where the live one stands.
+    the release in the endpoint's image, and `Stack` and `Parameter` name where the live one stands. `Base` and
+    `Revision` are the model beside which the endpoint loads an adapter; there is no `Base` where it loads whole models.
     """
     artifact, models = str(event["Artifact"]), str(event["Models"])
     if not artifact.endswith("/"):
@@ -59,6 +63,10 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
     names = _names_at_the_top(s3, bucket, prefix)
     if why_not := _refused_files(s3, bucket, prefix, names):
         return {**answer, "refused": f"{artifact} {why_not}"}
+    if ADAPTER_CONFIG in names and not any(_is_whole(name) for name in names):
+        content = _object(s3, bucket, prefix + ADAPTER_CONFIG)
+        if why_not := _refused_adapter(content, event.get("Base"), event.get("Revision")):
+            return {**answer, "refused": f"{artifact} {why_not}"}
     if RELEASE_FILE in names and event.get("Serving"):
         content = _object(s3, bucket, prefix + RELEASE_FILE)
         return {**answer, "refused": _refused_release(content, str(event["Serving"]))}
@@ -95,6 +103,46 @@ def _refused_files(s3: Any, bucket: str, prefix: str, names: list[str]) -> str:
             "process save, all of it, before the script ends"
         )
     return ""
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a file holds weights of a whole model, and none of an adapter."""
+    return name.endswith(WEIGHTS) and not name.startswith("adapter_")
+
+
+def _refused_adapter(content: bytes | None, served: str | None, served_revision: str | None) -> str:
+    """Why the endpoint cannot load this adapter, or would load it beside another base than its own; else empty."""
+    try:
+        read = json.loads(content or b"{}")
+        base, revision = str(read.get("base_model_name_or_path") or ""), str(read.get("revision") or "")
+    except (ValueError, AttributeError):  # the endpoint's server says what is wrong with it
+        return ""
+    if not served:
+        if not base or HUB_ID.fullmatch(base):
+            return ""
+        return (
+            f"is an adapter of {base}, which no endpoint can download: merge it in the training (adapter='merged'), or "
+            "serve it beside its base on the Hub (TrainedModel(adapter=True), and adapter='beside')"
+        )
+    if not HUB_ID.fullmatch(base):  # a folder of the training's container
+        return ""
+    train = f"train on that (base_model=), or serve {base} as first= of the TrainedModel"
+    if _names_differ(base, served):
+        return f"is an adapter of {base}, and the endpoint would load it beside {served}: {train}"
+    if revision != served_revision and COMMIT.fullmatch(revision) and COMMIT.fullmatch(served_revision or ""):
+        return (
+            f"is an adapter of {base} at {revision}, and the endpoint would load it beside {served_revision}: give "
+            "base_model= and first= the same revision"
+        )
+    return ""
+
+
+def _names_differ(one: str, other: str) -> bool:
+    """Whether two ids are of different models; the Hub takes any case, and old models also without their namespace."""
+    one, other = one.lower(), other.lower()
+    if ("/" in one) == ("/" in other):
+        return one != other
+    return one.rpartition("/")[2] != other.rpartition("/")[2]
 
 
 def _refused_release(content: bytes | None, serving: str) -> str:
