@@ -55,6 +55,17 @@ def require_same(part: Literal["account", "region"], option: str, given: object,
     raise OptionError(option, f"in {its}", f"is in another {part} than its user, {here}: {rule}")
 
 
+def refuse_nested(option: str, scope: Construct) -> None:
+    """Refuse a nested stack for a parameter that other updates set: each update of the parent would set it back."""
+    if stack_of(scope).nested_stack_parent is not None:
+        raise OptionError(
+            option,
+            f"in the nested stack {stack_of(scope).node.path}",
+            "is a parameter of its stack, and each deployment of the parent sets those of a nested stack back to their "
+            "defaults: define the endpoint in a stack of its own",
+        )
+
+
 _synthesizers: WeakKeyDictionary[Stack, IStackSynthesizer] = WeakKeyDictionary()
 
 

@@ -115,7 +115,7 @@ def _check_names(asked: TrainingAsked, finder: Finder) -> None:
             "job_name",
             asked.name,
             f"must be letters, digits and hyphens between them, at most {NAME_LENGTH}, because each run adds 13 "
-            f"characters and SageMaker takes {most('training.name')}: shorten it",
+            f"characters and SageMaker takes {most('training.name')}: write another",
             setting="",
         )
     registry = asked.registry
@@ -300,8 +300,10 @@ def _check_gate(asked: TrainingAsked, finder: Finder) -> None:
     at.check("entry_point", gate.entry_point, lambda: asked.code.require(gate.entry_point, "entry_point"))
     for channel in gate.channels:
         if channel not in asked.channels:
-            known = ", ".join(asked.channels) or "none"
-            at.refuse("channels", channel, f"is no channel of the training, which has {known}: name one of those")
+            way_out = (
+                f"has {', '.join(asked.channels)}: name one of those" if asked.channels else "has none: add it there"
+            )
+            at.refuse("channels", channel, f"is no channel of the training, which {way_out}")
     arguments = gate.hyperparameters or {}
     at.check(
         "hyperparameters",

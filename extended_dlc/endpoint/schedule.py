@@ -30,7 +30,7 @@ from aws_cdk import (
 from aws_cdk import aws_iam as iam
 from constructs import Construct, IConstruct
 
-from extended_dlc.constructs.helpers import synthesizer_of
+from extended_dlc.constructs.helpers import refuse_nested, synthesizer_of
 from extended_dlc.options._kinds import check_types
 from extended_dlc.options.schedule import ByHand, OfficeHours
 
@@ -46,6 +46,7 @@ class Switch(Construct):
         :param what: What it turns off, for the parameter's description.
         """
         super().__init__(scope, construct_id)
+        refuse_nested("schedule", self)
         self.parameter: CfnParameter = CfnParameter(
             self,
             "Enabled",

@@ -112,7 +112,7 @@ def within(option: str, value: float | None, low: float, high: float | None, way
     if value is None or any(map(is_token, (value, low, high))):
         return
     if value < low or (high is not None and value > high):
-        limits = f"{low:g} or more" if high is None else f"from {low:g} to {high:g}"
+        limits = f"{low:.15g} or more" if high is None else f"from {low:.15g} to {high:.15g}"
         raise OptionError(option, value, f"must be {limits}: {way_out}")
 
 
@@ -120,6 +120,15 @@ def within_limit(option: str, value: float | None, name: str, way_out: str) -> N
     """Refuse a number outside one of SageMaker's limits."""
     found = limit(name)
     within(option, value, found.min or 0, found.max, way_out)
+
+
+def refuse_wildcards(key: str) -> None:
+    """Refuse a key of S3 with a character that a policy takes for others; the error completes "`key` (<value>) …"."""
+    if found := next((each for each in "*?" if each in key), None):
+        raise ValueError(
+            f"has a '{found}', for which a role's policy would take any characters, and so grant other objects: copy "
+            "the objects to keys without it"
+        )
 
 
 def check_timezone(timezone: str) -> None:

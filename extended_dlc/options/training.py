@@ -21,6 +21,7 @@ from extended_dlc.options._values import (
     check_timezone,
     instance_names,
     is_token,
+    refuse_wildcards,
     require,
     require_known,
     within,
@@ -227,6 +228,7 @@ def check_prefix(prefix: str) -> None:
             "is not a prefix: give the start of the objects' keys up to a '/', without 's3://' and the bucket, "
             "as 'data/train/'"
         )
+    refuse_wildcards(prefix)
 
 
 @check_types

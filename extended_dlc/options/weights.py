@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from extended_dlc.options._folders import packed_files
-from extended_dlc.options._values import OptionError
+from extended_dlc.options._values import OptionError, refuse_wildcards
 
 LARGEST_LOCAL_BYTES = 2 * 1024**3
 """The largest folder: a synth packs it anew when it has changed, and the deployment uploads it from this machine."""
@@ -19,6 +19,7 @@ def check_key(key: str) -> None:
             "is neither an archive nor a prefix: give the key of a '.tar.gz' in the bucket, or the part of the files' "
             "keys before their names, with its '/' at the end, without 's3://' and the bucket"
         )
+    refuse_wildcards(key)
 
 
 def files_of(folder: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from constructs import Construct
 
 from extended_dlc.constructs.archive import Uploaded
 from extended_dlc.constructs.buckets import private_bucket
-from extended_dlc.constructs.helpers import require_same
+from extended_dlc.constructs.helpers import refuse_nested, require_same
 from extended_dlc.decisions.asked import VARIABLES, Source
 from extended_dlc.models.model import HubModel, PlacedModel, S3Model, prefix_for
 from extended_dlc.options._kinds import check_types
@@ -69,6 +69,7 @@ class TrainedModel(Construct):
         """
         super().__init__(scope, construct_id)
         _check_first(first, adapter=adapter)
+        refuse_nested("first", self)
         if bucket is not None and encryption_key is not None:
             raise OptionError("encryption_key", rule="is for the new bucket: give it to the one you pass")
         self.first: HubModel | S3Model | MirroredModel = first

@@ -175,6 +175,12 @@ def test_a_key_that_is_neither_is_refused(stack: Stack, key: str) -> None:
         S3Model(s3.Bucket.from_bucket_name(stack, "Bucket", "weights"), key)
 
 
+@pytest.mark.parametrize("key", ["*/", "bert-v?.tar.gz"])
+def test_a_key_that_would_grant_others_is_refused(stack: Stack, key: str) -> None:
+    with pytest.raises(ValueError, match=r"has a '[*?]', for which a role's policy would take any characters"):
+        S3Model(s3.Bucket.from_bucket_name(stack, "Bucket", "weights"), key)
+
+
 def test_the_containers_data_source_reaches_the_template(stack: Stack) -> None:
     bucket = s3.Bucket.from_bucket_name(stack, "Bucket", "weights")
     container = container_in(stack, model=S3Model(bucket, "bert/"), image=StockDlc(transformers="4.51.3"))

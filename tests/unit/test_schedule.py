@@ -12,6 +12,7 @@ from aws_cdk import (
     CliCredentialsStackSynthesizer,
     DefaultStackSynthesizer,
     LegacyStackSynthesizer,
+    NestedStack,
     Stack,
 )
 from aws_cdk.assertions import Annotations, Match, Template
@@ -136,6 +137,11 @@ def test_a_switch_of_another_stack_is_refused(stack: Stack) -> None:
         ValueError, match=r"'schedule' \(a switch of Other\) must be in the stack of what it turns, Test"
     ):
         switched(stack, switch)
+
+
+def test_a_switch_in_a_nested_stack_whose_parent_would_turn_it_on_again_is_refused(stack: Stack) -> None:
+    with pytest.raises(ValueError, match=r"'schedule' \(in the nested stack Test/Below\) is a parameter of its stack"):
+        switched(NestedStack(stack, "Below"), ByHand())
 
 
 @pytest.mark.parametrize(

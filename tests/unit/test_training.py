@@ -9,7 +9,7 @@ from typing import Any
 
 import aws_cdk as cdk
 import pytest
-from aws_cdk import App, Stack
+from aws_cdk import App, NestedStack, Stack
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
@@ -481,7 +481,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"'hyperparameters': 'epoch_count' is no argument of train.py: remove it, or add it to the parser",
     ),
     "a set of Sagemaker's": ({"hyperparameters": {"sagemaker_program": "x"}}, "SageMaker's own programs are told"),
-    "name": ({"job_name": "a" * 51}, r"'job_name' \(a+\) must be letters, .* at most 50, .*: shorten it"),
+    "name": ({"job_name": "a" * 51}, r"'job_name' \(a+\) must be letters, .* at most 50, .*: write another"),
     "a token": (
         {"environment": {"HF_TOKEN": "hf_abcdefghijklmnopqrst"}},
         "holds a literal Hub token, .* remove it",
@@ -579,6 +579,14 @@ def test_an_adapter_beside_another_base_is_refused(stack: Stack, code: TrainingC
             job_in(new_stack(name=f"At{number}"), code, serves=weights, adapter="beside", base_model=base)
     with pytest.raises(ValueError, match=r"'adapter' \(merged\) does not go with the TrainedModel"):
         job_in(new_stack(name="Two"), code, serves=weights, adapter="merged")
+
+
+def test_a_model_in_a_nested_stack_whose_parent_would_put_the_first_one_back_is_refused(stack: Stack) -> None:
+    said = (
+        r"'first' \(in the nested stack Test/Below\) is a parameter of its stack, .*: define the endpoint in a stack of"
+    )
+    with pytest.raises(ValueError, match=said):
+        TrainedModel(NestedStack(stack, "Below"), "Weights", first=BLOOM)
 
 
 def test_a_first_model_in_an_archive_or_in_s3_beside_an_adapter_is_refused(stack: Stack) -> None:

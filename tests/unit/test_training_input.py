@@ -471,7 +471,7 @@ def test_a_class_is_imported_from_beside_the_script_before_the_codes_folder(tmp_
         ({"spot": True}, r"'spot' \(True\) can be stopped at any time, .* say checkpoints=True"),
         ({"max_wait_seconds": 5}, "is for spot=True alone"),
         ({"spot": True, "checkpoints": True, "max_wait_seconds": 5}, "'max_wait_seconds' .* must be 86400 or more"),
-        ({"max_runtime_seconds": 3_000_000}, r"'max_runtime_seconds' .* must be from 1 to .*: 28 days"),
+        ({"max_runtime_seconds": 3_000_000}, r"'max_runtime_seconds' .* must be from 1 to 2419200: 28 days"),
         ({"volume_gb": 20_000}, r"'volume_gb' \(20000\) must be from 1 to 16384"),
     ],
 )
@@ -676,6 +676,9 @@ def test_a_gate_has_one_bound_and_a_channel_a_folder(stack: Stack) -> None:
     for prefix in ("", "train", "/train/", "s3://bucket/train/"):
         with pytest.raises(ValueError, match=r"'prefix' \(.*\) is not a prefix: give .* as 'data/train/'"):
             S3Data(s3.Bucket.from_bucket_name(stack, prefix or "Empty", "data"), prefix)
+    for prefix, wildcard in (("*/", r"\*"), ("data/v?/", r"\?")):
+        with pytest.raises(ValueError, match=rf"'prefix' \(.*\) has a '{wildcard}', for which a role's policy would"):
+            S3Data(s3.Bucket.from_bucket_name(stack, prefix, "data"), prefix)
 
 
 # -- the settings ------------------------------------------------------------------------------------------------------
