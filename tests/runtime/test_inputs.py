@@ -191,7 +191,7 @@ def test_what_is_wrong_is_said_with_its_place_and_what_is_right(task, inputs, sa
         ("feature-extraction", lambda deep: deep),
         ("text-generation", lambda deep: [{"role": "user", "content": deep}]),
         ("decision", lambda deep: {"state": deep, "questions": QUESTIONS}),
-        ("image-text-to-text", lambda deep: [{"role": "a", "content": None, "tool_calls": deep}]),
+        ("image-text-to-text", lambda deep: [{"role": "user", "content": None, "tool_calls": deep}]),
     ],
 )
 def test_nesting_has_a_bottom(task, around):

@@ -18,7 +18,9 @@ from ..machine.log import frames
 from ..machine.memory import memory_for_texts
 from ..machine.points import end_at_layers
 from ..machine.worker import Shared
+from ..reading.chats import template_of
 from ..reading.decoding import Decoded, Expected
+from ..reading.roles import roles_of
 from ..reading.tasks import kind_of
 from ..reading.tgi import Recorded, described, watched
 from ..reading.tokens import TokenCounter
@@ -314,6 +316,7 @@ def _expected(pipeline: Any, task: str, settings: Settings, preparation: Prepara
         kind=kind_of(task),
         sampling_rate=getattr(extractor, "sampling_rate", None) or 16_000,
         max_audio_seconds=settings.max_audio_seconds,
+        roles=roles_of(template_of(getattr(pipeline, "processor", None) or pipeline.tokenizer)),
         most_characters=preparation.lengths.most_characters,
         parameters=preparation.parameters.names,
     )

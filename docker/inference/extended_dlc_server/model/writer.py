@@ -180,7 +180,7 @@ class Writer:
         begun: str,
     ) -> list[int]:
         """Tokenize a rendered chat, and the beginning of its answer; 400 if they are too long."""
-        if not self.chats.quotes_control_tokens(messages, options):
+        if not self.chats.quotes_control_tokens(messages, options, variables):
             return self.prompt(prompt + begun, special=False)
         self.prompt(self.chats.render_to_count(messages, options, variables) + begun, special=False)
         found = self.chats.tokens(messages, options, variables)

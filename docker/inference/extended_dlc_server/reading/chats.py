@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import RequestError, shown, shown_text
 from ..machine.ending import check
 from .control_tokens import ControlTokens
+from .roles import check_message, check_tools, parsed_template, roles_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ class Chats:
         from jinja2 import TemplateError
 
         self._tokenizer = tokenizer
-        self.template: str | None = _template_of(tokenizer)
+        self.template: str | None = template_of(tokenizer)
+        self._roles = roles_of(self.template)
         self.variables = _variables_of(self.template) if self.template else frozenset()
         if self.template:
             try:
@@ -100,7 +102,7 @@ class Chats:
             except TemplateError as error:
                 log.warning("every chat will be refused, because the model's chat template cannot be read: %s", error)
         self._takes_parts = bool(self.template) and self._renders_parts()
-        self._control = ControlTokens(tokenizer, self.template, takes_parts=self._takes_parts)
+        self._control = ControlTokens(tokenizer, self.template)
 
     def check(self, inputs: Any) -> Any:
         """Return texts unchanged, and chats with messages as the template needs them; 400 for invalid messages."""
@@ -129,6 +131,7 @@ class Chats:
 
         if self.template is None:
             raise _bad("holds chat messages, and this model has no chat template: send the prompt as a text")
+        check_tools(arguments.get("tools"))
         check()
         _rendering.left = left or RenderTime()
         try:
@@ -154,14 +157,18 @@ class Chats:
         left: RenderTime | None = None,
     ) -> str:
         """Render as `render`; control tokens that a chat quotes are written so that they are as many tokens as text."""
-        if self.quotes_control_tokens(messages, arguments):
+        if self.quotes_control_tokens(messages, arguments, variables):
             spelled = {name: self._control.spelled(arguments.get(name)) for name in ("tools", "documents")}
             messages, arguments = self._control.spelled(messages), {**arguments, **spelled}
+            variables = self._control.spelled(dict(variables))
         return self.render(messages, arguments, variables, left)
 
-    def quotes_control_tokens(self, messages: list[dict[str, Any]], arguments: Mapping[str, Any]) -> bool:
-        """Whether a message of a user or a tool, or a document, spells a control token, which is to be text."""
-        return self._control.are_quoted(messages, {name: arguments.get(name) for name in ("tools", "documents")})
+    def quotes_control_tokens(
+        self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> bool:
+        """Whether the chat spells a control token that is to be text, such as in a message of a user or a tool."""
+        beside = {name: arguments.get(name) for name in ("tools", "documents")}
+        return self._control.are_quoted(messages, {**beside, **variables})
 
     def tokens(
         self, messages: list[dict[str, Any]], arguments: Mapping[str, Any], variables: Mapping[str, Any]
@@ -205,6 +212,7 @@ class Chats:
     def _message(self, message: Any) -> dict[str, Any]:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise _bad("must hold chat messages: objects with a 'role' and a 'content'")
+        check_message(message, self._roles)
         content = message.get("content")
         if isinstance(content, list):
             texts = [_text_of(part) for part in content]
@@ -231,7 +239,7 @@ def _text_of(part: Any) -> str:
     raise _bad(f"has a message with content of type {shown(kind)}: this model takes text parts only")
 
 
-def _template_of(tokenizer: Any) -> str | None:
+def template_of(tokenizer: Any) -> str | None:
     """Return the chat template of a tokenizer, or of a processor, which has no method for it."""
     try:
         template: Any = tokenizer.get_chat_template()
@@ -245,21 +253,9 @@ def _template_of(tokenizer: Any) -> str | None:
 def _variables_of(template: str) -> frozenset[str]:
     """Return the names that the template reads and that transformers does not set."""
     from jinja2 import TemplateError, meta
-    from jinja2.ext import Extension
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    class Generation(Extension):
-        """The `generation` tag, by which templates mark the assistant's text."""
-
-        tags = {"generation"}  # noqa: RUF012 - as in jinja2's own extensions
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    environment = ImmutableSandboxedEnvironment(extensions=[Generation, "jinja2.ext.loopcontrols"])
     try:
-        found = meta.find_undeclared_variables(environment.parse(template))
+        found = meta.find_undeclared_variables(parsed_template(template))
     except TemplateError:
         return frozenset()
     return frozenset(found) - _RESERVED

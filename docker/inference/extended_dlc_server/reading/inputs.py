@@ -16,6 +16,7 @@ from ..machine.ending import check
 from .audio import decode_audio
 from .image_tokens import MOST_IMAGES
 from .images import ImageDecoder, Opened
+from .roles import KNOWN, check_message
 from .tasks import EMBEDDING_TASKS, Kind
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ class Expected:
     max_audio_seconds: int = 3600
 
     parameters: frozenset[str] = frozenset()
+
+    roles: frozenset[str] = KNOWN
+    """The roles that messages may have."""
 
     most_characters: int | None = None
     """Maximum characters of a text, to be read or truncated; None for a model without a tokenizer."""
@@ -299,6 +303,7 @@ class _Reader(_Texts):
                 read[name] = _string(value[name], f"{where}.{name}")
         if value.get("tool_calls") is not None:
             read["tool_calls"] = _plain(value["tool_calls"], f"{where}.tool_calls", 0)
+        check_message(read, self._expected.roles, speaks=self._expected.task == "text-to-audio")
         return read
 
     def _part(self, value: Any, where: str) -> dict[str, Any]:
@@ -467,6 +472,15 @@ def strings_in(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple, dict)):
         for item in value.values() if isinstance(value, dict) else value:
             yield from strings_in(item)
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """Yield the keys of all objects, at any depth."""
+    if isinstance(value, dict):
+        yield from (name for name in value if isinstance(name, str))
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from names_in(item)
 
 
 def _file(value: Any, where: str, what: str) -> bytes:

@@ -9,8 +9,8 @@ from ..errors import RequestError, shown
 from ..reading.chats import MOST_MESSAGES
 from ..reading.openai_errors import BadFieldError
 from ..reading.parameter_types import Json
+from ..reading.roles import ROLES
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
 _TEXTS = ("name", "tool_call_id", "reasoning_content")
 _IGNORED = ("annotations", "audio", "refusal", "provider_specific_fields")
 """Fields of OpenAI's responses that clients send back with the messages."""

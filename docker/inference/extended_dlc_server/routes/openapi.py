@@ -16,10 +16,10 @@ from ..reading.negotiation import offers
 from ..reading.openai_fields import MODEL_NAME, PASSED_OVER, chat_fields, completion_fields
 from ..reading.parameter_table import OF_THE_HUB
 from ..reading.parameter_types import Choice, Type, object_schema, or_null
+from ..reading.roles import ROLES
 from ..reading.tasks import Kind
 from . import metrics, openai_speech, rerank, transcriptions
 from .openai_embeddings import FORMATS, PARAMETERS
-from .openai_messages import ROLES
 from .openai_models import PATH as MODELS
 
 PATH = "/openapi.json"
