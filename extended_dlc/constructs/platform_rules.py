@@ -15,7 +15,6 @@ from constructs import Construct, IConstruct, IValidation
 from extended_dlc.constructs.functions import let_functions
 from extended_dlc.constructs.platform_defaults import PlatformDefaults
 from extended_dlc.constructs.platform_templates import (
-    ADAPTERS,
     MODEL_VARIABLES,
     hub_names,
     refused,
@@ -25,6 +24,7 @@ from extended_dlc.constructs.platform_templates import (
     refused_unknown,
 )
 from extended_dlc.decisions.asked import OF_HUB
+from extended_dlc.decisions.environment import ADAPTERS
 from extended_dlc.facts.models import context_key, know_model
 from extended_dlc.options._values import OptionError, is_token
 from extended_dlc.options.hosting import Components, Hosting, Instances, RealTime, Serverless, find_instances

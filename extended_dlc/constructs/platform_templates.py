@@ -10,6 +10,7 @@ from typing import Any
 
 from extended_dlc.constructs.expressions import UNKNOWN, Template, referred, resources, text_of, values_of
 from extended_dlc.constructs.platform_defaults import PlatformDefaults
+from extended_dlc.decisions.environment import ADAPTERS
 from extended_dlc.options._values import OptionError
 
 ENDPOINT, CONFIG, MODEL = (f"AWS::SageMaker::{each}" for each in ("Endpoint", "EndpointConfig", "Model"))
@@ -19,7 +20,6 @@ PROOF = "Custom::ExtendedDlcProof"
 MODEL_VARIABLES = ("HF_MODEL_ID", "SM_HF_MODEL_ID", "SM_VLLM_MODEL")
 """Variables that make a container load a model of the Hub."""
 
-ADAPTERS = "EXTENDED_DLC_ADAPTERS"
 
 _IN_TEXT = re.compile(r'InstanceType(\.\$)?\\*"\s*:\s*\\*"([^"\\]*)')
 """An instance type in a request that is a text, as in a state machine or a custom resource."""

@@ -13,6 +13,7 @@ def check_network(
     from_hub: bool,
     token: bool = False,
     requirements: bool = False,
+    adapters: bool = False,
     way_out: bool | None = None,
 ) -> tuple[str, ...]:
     """Refuse a container that needs a network which it does not have; otherwise return the notes.
@@ -21,16 +22,17 @@ def check_network(
     :param from_hub: Whether it downloads its weights from the Hub when it starts.
     :param token: Whether it reads the Hub's token from a secret.
     :param requirements: Whether it installs requirements when it starts.
+    :param adapters: Whether it downloads adapters from the Hub when it starts.
     :param way_out: Whether its subnets have a route to the internet; None if unknown, and outside a VPC.
     """
-    wants = list(_wants(from_hub=from_hub, token=token, requirements=requirements))
+    wants = list(_wants(from_hub=from_hub, token=token, requirements=requirements, adapters=adapters))
     if isolated and wants:
-        raise ValueError(f"leaves the container no way to {_and(wants)}: {_instead(from_hub, requirements)}")
+        raise ValueError(f"leaves the container no way to {_and(wants)}: {_instead(from_hub, requirements, adapters)}")
     outside = [want for want in wants if want != _SECRET]
     if way_out is False and outside:
         return (
             f"the subnets have no way to the internet, and the container needs one for {_and(outside)}: give them a "
-            f"NAT gateway, or {_instead(from_hub, requirements)}",
+            f"NAT gateway, or {_instead(from_hub, requirements, adapters)}",
         )
     return ()
 
@@ -38,9 +40,11 @@ def check_network(
 _SECRET = "the secret of the Hub's token"  # noqa: S105 - no secret, but a description
 
 
-def _wants(*, from_hub: bool, token: bool, requirements: bool) -> Iterator[str]:
+def _wants(*, from_hub: bool, token: bool, requirements: bool, adapters: bool) -> Iterator[str]:
     if from_hub:
         yield "the Hub, where the weights are"
+    if adapters:
+        yield "the Hub, where the adapters are"
     if token:
         yield _SECRET
     if requirements:
@@ -51,8 +55,11 @@ def _and(parts: list[str]) -> str:
     return " and ".join(parts)
 
 
-def _instead(from_hub: bool, requirements: bool) -> str:
-    ways = ["serve the weights from S3 (MirroredModel, S3Model)"] if from_hub else []
+def _instead(from_hub: bool, requirements: bool, adapters: bool) -> str:
+    if adapters:
+        ways = ["serve weights and adapters from S3 (S3Model, with adapters/NAME/ beside the weights)"]
+    else:
+        ways = ["serve the weights from S3 (MirroredModel, S3Model)"] if from_hub else []
     ways += ["build the requirements into the image"] if requirements else []
     return " and ".join(ways) or "leave the token out, which weights in S3 do not need"
 

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from extended_dlc.facts._tables import did_you_mean, table
+from extended_dlc.options._values import is_token
 
 if TYPE_CHECKING:
     from extended_dlc.decisions.image import ImageDecision
 
 OWN_PREFIX = "EXTENDED_DLC_"
+
+ADAPTERS = "EXTENDED_DLC_ADAPTERS"
+"""The variable that names adapters on the Hub, which requests may pick."""
 
 _STOCK = re.compile(r"(MMS_|SAGEMAKER_MODEL_SERVER_|SAGEMAKER_TS_|SM_VLLM_|TS_)\w+")
 """Variables of multi-model-server, TorchServe and vLLM's entry point in AWS's images, which this server ignores."""
@@ -31,6 +35,18 @@ def server_variables() -> Mapping[str, Mapping[str, Any]]:
     """The variables that this project's server reads, each with its valid values (`data/server_variables.json`)."""
     rows: list[Mapping[str, Any]] = table("server_variables")["variables"]
     return {row["variable"]: row for row in rows}
+
+
+def hub_adapters(environment: Mapping[str, str]) -> Mapping[str, tuple[str, str | None]]:
+    """The adapters of the Hub that the variables name: name -> Hub id and revision; empty where a token names them."""
+    value = environment.get(ADAPTERS, "")
+    found: dict[str, tuple[str, str | None]] = {}
+    for each in () if is_token(value) else value.split(","):
+        name, _, named = each.strip().partition("=")
+        model_id, _, revision = named.partition("@")
+        if model_id:
+            found[name] = (model_id, revision or None)
+    return found
 
 
 def check_variables(environment: Mapping[str, str], image: ImageDecision) -> None:
@@ -65,7 +81,7 @@ def _for_ours(name: str, value: str) -> Iterator[str]:
         yield f"'{name}' is read by AWS's servers, and this project's answers here{instead}"
     elif name.startswith(OWN_PREFIX) and name not in known:
         yield f"'{name}' is read by nobody{did_you_mean(name, known) or ': remove it'}"
-    elif name in known and value.strip() and (rule := _broken(known[name], value.strip())):
+    elif name in known and value.strip() and not is_token(value) and (rule := _broken(known[name], value.strip())):
         yield f"'{name}' ({value[:40]}) {rule}"
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from extended_dlc.decisions.access import check_access, check_copy, check_network
 from extended_dlc.decisions.asked import OF_HUB
 from extended_dlc.decisions.deciding import Deciding
+from extended_dlc.decisions.environment import ADAPTERS, hub_adapters
 from extended_dlc.decisions.packages import check_packages
 from extended_dlc.facts.compat import check_model_type, find_model_type, near_model_type
 from extended_dlc.facts.models import is_named
@@ -37,6 +38,7 @@ def check_model(about: Deciding) -> None:
     _check_type(about)
     _check_token(about)
     _check_task(about)
+    _check_adapters(about)
     _check_requirements(about)
     _note_china(about)
     _check_network(about)
@@ -148,6 +150,36 @@ def _check_task(about: Deciding) -> None:
         about.model.note("task", note, setting="task")
 
 
+def _check_adapters(about: Deciding) -> None:
+    """Refuse adapters of the Hub that the container cannot get or name, and note revisions that can move."""
+    model, adapters = about.part.model, hub_adapters(about.part.environment)
+    if adapters and model.source == "mirrored":
+        about.model.refuse(
+            "environment",
+            ADAPTERS,
+            "names adapters on the Hub, which the containers of a mirrored model never ask: serve the model by "
+            "HubModel, or by S3Model with the adapters in adapters/NAME/ beside its weights",
+        )
+    if model.facts.model_id in adapters:
+        about.model.refuse(
+            "environment",
+            ADAPTERS,
+            f"names an adapter '{model.facts.model_id}', which is the model itself: give the adapter another name",
+        )
+    moving = [
+        name
+        for name, (_, revision) in adapters.items()
+        if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision)
+    ]
+    if moving:
+        about.model.note(
+            "unpinned-adapter",
+            f"the adapters {_and(moving)} of {ADAPTERS} have no commit: a container that starts later may serve other "
+            "weights; write NAME=ID@COMMIT with the commit's 40 digits",
+            setting="environment",
+        )
+
+
 def _check_requirements(about: Deciding) -> None:
     code, image, finder = about.part.model.code, about.image, about.model
     if code is not None and image.kind == "extended" and image.transformers and image.server:
@@ -184,6 +216,7 @@ def _check_network(about: Deciding) -> None:
             from_hub=model.source == "hub",
             token=model.token,
             requirements=model.code is not None and "code/requirements.txt" in model.code.files(),
+            adapters=bool(hub_adapters(about.part.environment)),
             way_out=endpoint.way_out if endpoint.network else None,
         ),
     )

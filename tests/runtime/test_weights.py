@@ -250,14 +250,16 @@ def test_pickles_under_an_old_torch_are_refused_before_the_download(in_this_proc
     assert hub.downloaded("pickled") == set()
 
 
-def test_a_function_that_makes_the_model_gets_pickles_too(start_server, hub, tmp_path):
+def test_a_function_that_makes_the_model_gets_pickles_too_and_no_adapters(start_server, hub, tmp_path):
     code = tmp_path / "code"
     code.mkdir()
     (code / "inference.py").write_text(
         "import os\n\ndef model_fn(folder):\n    return sorted(os.listdir(folder))\n\n"
         "def transform_fn(model, data, content_type, accept):\n    return model\n"
     )
-    server = start_server(tmp_path, HF_MODEL_ID="tiny/public", HF_ENDPOINT=hub.address).wait_until_ready()
+    named = {"HF_MODEL_ID": "tiny/public", "EXTENDED_DLC_ADAPTERS": "sql=tiny/sql"}
+    server = start_server(tmp_path, HF_ENDPOINT=hub.address, **named).wait_until_ready()
+    assert "inference.py answers, and adapters are not served beside own code: load them in its model_fn" in server.log
     names = server.ask({"inputs": "x"}).json
     assert {"config.json", "model.safetensors", "pytorch_model.bin", "training_args.bin"} <= set(names)
     assert "tf_model.h5" not in names

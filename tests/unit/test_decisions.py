@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aws_cdk import App, Environment, Stack
+from aws_cdk import App, CfnParameter, Environment, Stack
 from aws_cdk import aws_ec2 as ec2
+from aws_cdk import aws_s3 as s3
 from aws_cdk.assertions import Annotations, Match, Template
 
 from extended_dlc import (
@@ -14,12 +15,15 @@ from extended_dlc import (
     HubModel,
     HuggingFaceEndpoint,
     InferenceCode,
+    MirroredModel,
     Network,
     RealTime,
+    S3Model,
     Serverless,
     StockDlc,
     Variant,
 )
+from extended_dlc.decisions.environment import ADAPTERS
 from tests.support.settings import SettingsError, read_settings
 
 GIB_7 = "bigscience/bloom-7b1"
@@ -202,3 +206,32 @@ def test_the_settings_name_what_does_not_fit_before_anything_is_made(shipped_set
     assert "endpoints.model.task (summarization): is no task of transformers 5.24.0" in text
     shipped_settings["endpoints"]["model"].update(task=None, parameters=1_000_000)
     assert read_settings({"extended-dlc": shipped_settings}).endpoints["model"].parameters == 1_000_000
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_adapters_of_the_hub_that_can_move_are_annotated_and_those_that_cannot_be_had_refused(stack: Stack) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0")
+    moving = f"sql=someone/sql, poems=someone/poems@main, kept=someone/kept@{COMMIT}"
+    endpoint_in(stack, HubModel("bloom", revision=COMMIT), image=image, environment={ADAPTERS: moving})
+    assert warnings_of(stack, f"the adapters sql and poems of {ADAPTERS} have no commit") == 1
+
+    mirrored = MirroredModel(stack, "Mirrored", model="bigscience/bloom-560m", revision=COMMIT)
+    pinned = {ADAPTERS: f"sql=someone/sql@{COMMIT}"}
+    with pytest.raises(ValueError, match=rf"'environment' \({ADAPTERS}\) names adapters on the Hub, which the"):
+        HuggingFaceEndpoint(stack, "Offline", model=mirrored, image=image, environment=pinned)
+    files = S3Model(s3.Bucket(stack, "Bucket"), "model/", model_type="bloom", task="text-generation")
+    with pytest.raises(ValueError, match=r"no way to the Hub, where the adapters are: .*adapters/NAME/"):
+        HuggingFaceEndpoint(stack, "Isolated", model=files, image=image, environment=pinned, network_isolation=True)
+    model = HubModel("gpt2", revision=COMMIT)
+    with pytest.raises(ValueError, match="names an adapter 'gpt2', which is the model itself"):
+        HuggingFaceEndpoint(stack, "Same", model=model, image=image, environment={ADAPTERS: f"gpt2=a/b@{COMMIT}"})
+
+
+@pytest.mark.parametrize("variable", [ADAPTERS, "EXTENDED_DLC_BATCH_SIZE", "EXTENDED_DLC_DTYPE"])
+def test_a_variable_whose_value_only_cloudformation_knows_is_taken(stack: Stack, variable: str) -> None:
+    image = ExtendedDlc(stack, "Image", transformers="5.23.0")
+    value = CfnParameter(stack, "Value").value_as_string
+    endpoint_in(stack, HubModel("bloom", revision=COMMIT), image=image, environment={variable: value})
+    assert environment_of(stack)[variable] == {"Ref": "Value"}

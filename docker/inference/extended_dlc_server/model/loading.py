@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import CannotAnswerError, StartError
 from ..files.adapters import Adapter
 from ..files.cache import place_cache
-from ..files.complete import Incomplete, some
+from ..files.complete import SERVED, Incomplete, some
 from ..files.configuration import fields_read, is_suspicious, translate, written_by_newer
 from ..files.sentence_modules import Recipe, task_of
 from ..files.trained import log_training
@@ -63,6 +63,8 @@ def load_model(settings: Settings) -> Sequence[Model | UserModel]:
     hooks = load_hooks(program)
     if not hooks.functions:
         return load_pipelines(settings)
+    if settings.adapters or (settings.model_folder / SERVED).is_dir():
+        log.warning("%s answers, and adapters are not served beside own code: load them in its model_fn", program.name)
     if "model_fn" not in hooks.functions:
         (model,) = load_pipelines(settings, for_own_code=True)
         context = _context(settings, str(settings.model_folder))
