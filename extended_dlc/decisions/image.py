@@ -93,7 +93,7 @@ def choose_image(
             return _stock(asked, parts, region, finder)
         case _:
             cuda = asked.cuda
-            is_cuda = cuda is not None and finder.check("cuda", cuda, partial(cuda_version, cuda))
+            is_cuda = cuda is not None and finder.ask("cuda", cuda, partial(cuda_version, cuda)) is not None
             decided = ImageDecision(
                 kind=asked.kind,
                 transformers=asked.transformers,
