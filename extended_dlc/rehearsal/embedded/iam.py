@@ -155,7 +155,7 @@ class Iam:
                 identity=principal.identity,
                 resource=resource_policy(resource, owner, owner_region),
                 owner=owner,
-                resource_decides=action.startswith("kms:") or action == "sts:AssumeRole",
+                resource_decides=_is_decided_by_resource(action, resource),
                 boundary=principal.boundary,
                 session=principal.limits,
                 organisation=self.organisation,
@@ -204,6 +204,15 @@ class Iam:
         }
         with self._lock, self.record.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def _is_decided_by_resource(action: str, resource: str) -> bool:
+    """Whether the resource's own policy has to allow the action, as a role's trust and a key's policy have to.
+
+    Actions of KMS on no key (CreateKey, ListAliases) or on an alias need identity-based policies alone (AWS KMS
+    Developer Guide, "Actions, resources, and condition keys" and "Controlling access to aliases").
+    """
+    return action == "sts:AssumeRole" or (action.startswith("kms:") and ":key/" in resource)
 
 
 _FOUND = frozenset(

@@ -265,3 +265,33 @@ def test_a_role_with_a_policy_of_awss_own_reads_what_a_template_made_and_changes
     assert client.describe_stacks(StackName="read-only")["Stacks"]
     with pytest.raises(ClientError, match=r"not authorized to perform: cloudformation:DeleteStack"):
         client.delete_stack(StackName="read-only")
+
+
+def test_a_role_makes_keys_and_aliases_by_its_own_policies_and_uses_keys_by_theirs(aws: Aws) -> None:
+    account = {**allow("kms:*"), "Principal": {"AWS": ROOT}}
+    key = {"Type": "AWS::KMS::Key", "Properties": {"KeyPolicy": policy(account), "EnableKeyRotation": True}}
+    template = {
+        "Resources": {
+            "Key": key,
+            "Name": {
+                "Type": "AWS::KMS::Alias",
+                "Properties": {"AliasName": "alias/of-a-stack", "TargetKeyId": {"Fn::GetAtt": ["Key", "Arn"]}},
+            },
+            "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"KmsMasterKeyId": {"Fn::GetAtt": ["Key", "Arn"]}}},
+        }
+    }
+    client = aws.client("cloudformation")
+    role = aws.create_role("bootstrapped", "cloudformation.amazonaws.com", P=policy(allow("*")))
+    client.create_stack(StackName="with-keys", TemplateBody=json.dumps(template), RoleARN=role)
+    assert settled(aws, "with-keys")["StackStatus"] == "CREATE_COMPLETE", failed(aws, "with-keys")
+    less = aws.create_role("keyless", "cloudformation.amazonaws.com", P=policy(allow("sqs:*", "kms:TagResource")))
+    client.create_stack(StackName="without-keys", TemplateBody=json.dumps({"Resources": {"Key": key}}), RoleARN=less)
+    assert settled(aws, "without-keys")["StackStatus"] == "ROLLBACK_COMPLETE"
+    assert "perform: kms:CreateKey on resource: *" in failed(aws, "without-keys")
+    mine = own_role(aws, "lists-keys", allow("kms:*"))("kms")
+    assert "alias/of-a-stack" in {each["AliasName"] for each in mine.list_aliases()["Aliases"]}
+    assert mine.describe_key(KeyId="alias/of-a-stack")["KeyMetadata"]["KeyState"] == "Enabled"
+    closed = {**allow("kms:*"), "Principal": {"AWS": less}}
+    other = aws.client("kms").create_key(Policy=json.dumps(policy(closed)), BypassPolicyLockoutSafetyCheck=True)
+    with pytest.raises(ClientError, match="because no resource-based policy allows the kms:DescribeKey action"):
+        mine.describe_key(KeyId=other["KeyMetadata"]["Arn"])
