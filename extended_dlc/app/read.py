@@ -258,16 +258,36 @@ def read_settings_file(path: Path) -> Any:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SettingsError(f"settings file {path} cannot be read: {reason}; correct its path or its rights") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"settings file {path} is not text in UTF-8: save it in UTF-8") from None
     try:
-        return json.loads(text) if path.suffix == ".json" else _read_yaml(text)
+        return json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else _read_yaml(text)
+    except SettingsError as error:
+        raise SettingsError(f"settings file {path} {error}") from None
     except ValueError as error:
         raise SettingsError(f"settings file {path} is not valid: {error}; write JSON (.json) or YAML") from None
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; SettingsError for a key that is there twice, of which JSON and YAML would take the last."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise SettingsError(f"has '{key}' twice in one place, and the first would be lost: keep one")
+        found[key] = value
+    return found
 
 
 def _read_yaml(text: str) -> Any:
     import yaml  # Imported here, because only YAML files need it.
 
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            _once((str(key.value), None) for key, _ in node.value)
+            return node
+
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None

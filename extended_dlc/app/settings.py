@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -94,10 +95,12 @@ def read(
     problems += undecided
     # Invalid values were removed, and their defaults were decided on instead.
     problems += [refusal.line for refusal in decision.refusals if settings or _is_right(refusal, content, good)]
+    nameless = {f"endpoints.{key}" for key, each in _endpoints(good) if "model" not in each}
+    notes = [note for note in decision.notes if note.section not in nameless or note.setting not in _ABOUT_MODEL]
     return Read(
         raw=raw,
         settings=settings,
-        decision=decision,
+        decision=replace(decision, notes=tuple(notes)),
         problems=tuple(dict.fromkeys(problems)),
         looked_up=looked_up or {},
     )
@@ -118,6 +121,18 @@ def read_settings(
     return found
 
 
+_ABOUT_MODEL = ("model", "revision")
+"""The settings whose notes say nothing where no model is named, and another is decided on in its place."""
+
+
+def _endpoints(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The sections of endpoints."""
+    given = content.get("endpoints")
+    for key, value in given.items() if isinstance(given, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield str(key), value
+
+
 def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, Any], list[str]]:
     """The settings, if all is right; what is right of them; and what is wrong, a line each.
 
@@ -134,7 +149,11 @@ def _validated(content: Mapping[str, Any]) -> tuple[Settings | None, dict[str, A
         except ValidationError as error:
             details = error.errors()
         # Problems that only the removal of a value causes are not reported.
-        theirs = [each for each in details if _at(good, _setting_keys(each)) == _at(content, _setting_keys(each))]
+        theirs = [
+            each
+            for each in details
+            if _at(good, _setting_keys(each), _ABSENT) == _at(content, _setting_keys(each), _ABSENT)
+        ]
         wrong += [line for detail in theirs for line in explain(detail, content)]
         taken = [_take_out(good, detail) for detail in details]
         if not any(taken):
@@ -172,11 +191,15 @@ def _is_right(refusal: Refusal, content: Mapping[str, Any], good: Mapping[str, A
     return bool(_at(good, section) == _at(content, section))
 
 
-def _at(raw: Any, path: Sequence[str]) -> Any:
-    """The value at a place; None without one."""
+_ABSENT = object()
+"""What `_at` can be asked for in the place of what is not there, which null is not."""
+
+
+def _at(raw: Any, path: Sequence[str], default: Any = None) -> Any:
+    """The value at a place; `default` without one."""
     for part in path:
-        inside = raw[int(part)] if isinstance(raw, list) and part.isdigit() and int(part) < len(raw) else None
-        raw = raw.get(part) if isinstance(raw, Mapping) else inside
+        inside = raw[int(part)] if isinstance(raw, list) and part.isdigit() and int(part) < len(raw) else default
+        raw = raw.get(part, default) if isinstance(raw, Mapping) else inside
     return raw
 
 
@@ -186,12 +209,10 @@ def _decide(
     """The decision for the sections that are valid, so that one fault does not hide another; and other problems."""
     name = str(content.get("name", "extended-dlc"))
     endpoints: dict[str, Any] = {}
-    given = content.get("endpoints")
-    for key, value in given.items() if isinstance(given, Mapping) else ():
+    for key, value in _endpoints(content):
         with suppress(ValidationError):
             # The rest is decided without a valid model, too.
-            known = {"model": "unknown", **value} if isinstance(value, Mapping) else value
-            endpoints[str(key)] = Endpoint.model_validate(known)
+            endpoints[key] = Endpoint.model_validate({"model": "unknown", **value})
     problems = [*unserved_models(endpoints)]
     wrong = wrong_names(name, endpoints)
     problems += [line for lines in wrong.values() for line in lines]
@@ -210,7 +231,7 @@ def _decide(
     pulled_from = _base_region(base_region, region)
     asked = ImageAsked() if image is None else image_asked(image, base_region=pulled_from)
     decision = decide(asked, endpoints_asked(name, endpoints, asked, looked_up), region=region, load=load)
-    wrong_endpoints = set(given if isinstance(given, Mapping) else ()) - set(endpoints)
+    wrong_endpoints = {key for key, _ in _endpoints(content)} - set(endpoints)
     if trainings := {k: each for k, each in _trainings(content) if each.endpoint not in wrong_endpoints}:
         # Imported here, because most settings have no trainings.
         from extended_dlc.app.training import Around, training_problems
@@ -288,13 +309,19 @@ def explain(detail: ErrorDetails, raw: Any, root: type[BaseModel] | None = None)
                     value = "" if each.value is None else f" ({each.value})"
                     yield f"{'.'.join([*section, each.option])}{value}: {each.rule}"
             else:
-                value = "" if isinstance(detail["input"], dict) else f" ({detail['input']})"
+                value = "" if isinstance(detail["input"], dict) or detail["input"] == "" else f" ({detail['input']})"
                 yield f"{path}{value}: {error}"
         case "literal_error" if isinstance(detail["input"], Mapping) and str(detail["loc"][-1]).startswith("literal["):
             pass  # a name or an object may stand there, and an object does: its own errors say what is wrong
         case "model_type":
             names = ", ".join(_siblings(keys, raw, root or Settings))
             yield f"{path}: must be an object of settings ({names}), got {_shown(detail['input'])}"
+        case "kind":
+            kinds = re.findall("'([^']+)'", detail["msg"])
+            given = detail["input"].get("kind") if isinstance(detail["input"], Mapping) else detail["input"]
+            yield f"{path}: {detail['msg']}, got {_shown(given)}{did_you_mean(str(given), kinds)}"
+        case "too_short" if detail["ctx"]["min_length"] == 1:
+            yield f"{path}: must not be empty"
         case "literal_error":
             expected = str(detail["ctx"]["expected"])
             near = did_you_mean(str(detail["input"]), expected.replace("'", "").replace(" or ", ", ").split(", "))

@@ -66,7 +66,7 @@ def sbom(image: str, output: Path | None, since: Path | None, vulnerabilities: b
         raise click.ClickException(f"{error}; 'extended-dlc login' logs in to AWS's registries") from None
     except OSError as error:
         raise click.ClickException(no_engine(engine_program(), error.strerror)) from None
-    except json.JSONDecodeError:
+    except ValueError:  # not JSON, or not even text
         raise click.ClickException(f"{since} is no bill of materials: name a file that this command wrote") from None
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
     bill = bill_of_materials(listed, image=image, base=None, base_digest=None, made=made)

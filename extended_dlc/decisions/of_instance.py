@@ -66,6 +66,8 @@ def _because(about: Deciding, instance: Instance) -> str:
     if asked.accelerator is not None and asked.settled_for is None:
         return f" (image.accelerator is {accelerator})"
     other = asked.settled_for or about.image.accelerator_of
+    if other is None:  # the image is made for a default, because no instance is one that it could be made for
+        return ""
     return f" (the image is made for {accelerator}, which {other} computes with)" if other else ""
 
 

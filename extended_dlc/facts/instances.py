@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,10 +66,16 @@ def find_instance(name: str) -> Instance:
     data = table("instances")
     rows = data["instances"]
     if name not in rows:
-        hint = did_you_mean(name if name.startswith("ml.") else f"ml.{name}", rows)
-        raise ValueError(f"is not an instance type that SageMaker hosts endpoints on{hint}")
+        raise ValueError(f"is not an instance type that SageMaker hosts endpoints on{nearest_type(name, rows)}")
     group = rows[name]["regions"]
     return Instance(name=name, **rows[name] | {"regions": tuple(data["offered"][group]) if group else None})
+
+
+def nearest_type(name: str, known: Iterable[str]) -> str:
+    """The end of an error about an unknown instance type: the nearest name, or the smallest size of a family."""
+    name = name.lower() if name.lower().startswith("ml.") else f"ml.{name.lower()}"
+    sizes = [each for each in known if each.startswith(f"{name}.")]
+    return did_you_mean(min(sizes, key=len) if sizes else name, known)
 
 
 @functools.cache

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from extended_dlc.facts._tables import did_you_mean, table
-from extended_dlc.facts.instances import Instance, find_instance
+from extended_dlc.facts._tables import table
+from extended_dlc.facts.instances import Instance, find_instance, nearest_type
 
 
 def find_training_instance(name: str) -> Instance:
     """The instance type of this name; raises `ValueError` with the nearest name if SageMaker does not train on it."""
     rows = table("training_instances")["training_instances"]
     if name not in rows:
-        hint = did_you_mean(name if name.startswith("ml.") else f"ml.{name}", rows)
-        raise ValueError(f"is not an instance type that SageMaker trains on{hint or ': ml.g5.xlarge is one'}")
+        hint = nearest_type(name, rows) or ": ml.g5.xlarge is one"
+        raise ValueError(f"is not an instance type that SageMaker trains on{hint}")
     return find_instance(name) if rows[name] is None else Instance(name=name, **rows[name])
 
 

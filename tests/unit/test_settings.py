@@ -10,7 +10,7 @@ import pytest
 
 from extended_dlc.app.read import check_context, keys_of_context_files
 from extended_dlc.cli._settings import decided, raw_settings
-from tests.support.settings import SettingsError, read_settings
+from tests.support.settings import SettingsError, plan_of, read_settings
 from tests.support.settings import read as read_all
 
 
@@ -73,6 +73,59 @@ def test_broken_yaml_is_reported_with_its_place(tmp_path: Path) -> None:
         read_settings({"settings": str(tmp_path / "s.yaml")})
 
 
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_a_file_that_is_no_utf_8_or_says_a_thing_twice_is_told_so(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"s{suffix}"
+    file.write_text('{"region": "eu-west-1"}', "utf-16")  # as PowerShell's > does
+    with pytest.raises(SettingsError, match=rf"s\{suffix} is not text in UTF-8: save it in UTF-8$"):
+        read_settings({"settings": str(file)})
+    file.write_text('{"endpoints": {"a": {"model": "gpt2"}, "b": {}, "a": {}}}')
+    with pytest.raises(SettingsError, match=rf"s\{suffix} has 'a' twice in one place, .*: keep one$"):
+        read_settings({"settings": str(file)})
+
+
+def test_an_anchor_of_yaml_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    file = tmp_path / "s.yml"
+    file.write_text(
+        "region: eu-west-1\nimage: {transformers: 5.23.0}\nendpoints:\n"
+        "  a: &a {model: whisper, environment: {X: y}}\n  b: {<<: *a, model: bigscience/bloom-560m}\n"
+    )
+    found = read_settings({"settings": str(file)}).endpoints
+    assert [each.model for each in found.values()] == ["openai/whisper-base", "bigscience/bloom-560m"]
+    assert found["a"].environment == found["b"].environment == {"X": "y"}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "problem"),
+    [
+        ({}, "endpoints: must not be empty"),
+        ({"a": {"model": None}}, "endpoints.a.model: input should be a valid string, got null"),
+        ({"a": {"hosting": {"kind": "serverless"}}}, "endpoints.a.model: field required"),
+        (
+            {"a": {"model": "whisper", "hosting": {"kind": "realtime", "instance_type": "ml.m5.large"}}},
+            "endpoints.a.hosting: kind must be one of 'real-time', 'async', 'serverless', 'components', "
+            "got \"realtime\"; did you mean 'real-time'?",
+        ),
+        (
+            {"a": {"model": "whisper", "hosting": {"instance_type": "G5"}}},
+            "endpoints.a.hosting.instance_type (G5): is not an instance type that SageMaker hosts endpoints on; did "
+            "you mean 'ml.g5.xlarge'?",
+        ),
+        (
+            {"a": {"model": "whisper", "hosting": {"instance_type": "ml.inf2.xlarge"}}},
+            "endpoints.a.hosting.instance_type (ml.inf2.xlarge): computes with neuron, which this image family does "
+            "not serve: take a type with NVIDIA GPUs, or one without accelerator",
+        ),
+    ],
+)
+def test_one_fault_is_one_problem_and_no_warning_is_of_a_model_that_nobody_named(
+    shipped_settings: Any, endpoints: Any, problem: str
+) -> None:
+    shipped_settings["endpoints"] = endpoints
+    assert problems(shipped_settings) == [problem]
+    assert [line for line in plan_of(shipped_settings)["warnings"] if "'unknown'" in line] == []
+
+
 def test_context_values_override_single_settings(shipped_settings: Any) -> None:
     shipped_settings["endpoints"]["model"]["revision"] = "abc"
     settings = read(
@@ -99,7 +152,7 @@ def test_all_problems_are_reported_at_once_each_with_its_place(shipped_settings:
     bloom["hosting"] = {"kind": "real-time", "instance_type": "ml.g5.xlrage", "instances": "two", "instance": 1}
     found = problems(shipped_settings)
     expected = [
-        "region (): is not named, and the CDK CLI has none",
+        "region: is not named, and the CDK CLI has none",
         "regoin: is not a setting; did you mean 'region'?",
         "image.transformers (5.23): is not an exact transformers release: write all three numbers, as '5.23.0'",
         "endpoints.model.model (not a model): is not a Hub model id",
