@@ -9,11 +9,11 @@ from functools import partial
 from typing import Literal
 
 from extended_dlc.decisions.access import check_copy
-from extended_dlc.decisions.asked import ModelAsked
+from extended_dlc.decisions.asked import OF_HUB, ModelAsked
 from extended_dlc.decisions.found import Finder, Found
 from extended_dlc.decisions.script import check_hyperparameters
 from extended_dlc.decisions.script_source import launched_by
-from extended_dlc.decisions.training_fit import fit_training, implied_arguments, smallest_for_training
+from extended_dlc.decisions.training_fit import fit_training, implied_arguments, is_sharded, smallest_for_training
 from extended_dlc.facts.catalog import version
 from extended_dlc.facts.checks import check_environment
 from extended_dlc.facts.compat import check_model_type
@@ -233,6 +233,14 @@ def _check_model(asked: TrainingAsked, finder: Finder) -> None:
             f"'{model.facts.model_id}' is trained from what its branch 'main' points at when a run starts: name the "
             "commit as revision, and each run starts from the same weights",
         )
+    if model.source in OF_HUB and model.facts.model_id is not None and model.facts.parameters is None:
+        finder.note(
+            "training-size",
+            f"nobody here knows how many weights '{model.facts.model_id}' has, so that it is not checked whether the "
+            f"instances hold them: say parameters= of it, or run 'extended-dlc lookup {model.facts.model_id}', which "
+            "asks the Hub",
+            setting="base_model",
+        )
 
 
 def _check_releases(asked: TrainingAsked, finder: Finder) -> None:
@@ -329,21 +337,23 @@ def _check_instance(asked: TrainingAsked, instance: Instance, finder: Finder) ->
         return
     facts = asked.model.facts
     arguments = implied_arguments(asked.code, asked.code.entry_point) | arguments_of(asked.hyperparameters)
-    is_adapter = asked.adapter is not None
-    fit = fit_training(
+    is_adapter, torchrun = asked.adapter is not None, asked.instances.distribution == "torchrun"
+    fits = partial(
+        fit_training,
         facts,
-        instance,
         adapter=is_adapter,
         arguments=arguments,
         instances=1 if is_token(asked.instances.count) else asked.instances.count,
-        torchrun=asked.instances.distribution == "torchrun",
+        torchrun=torchrun,
     )
+    fit = fits(instance)
     if fit.verdict in ("fits", "unknown"):
         return
-    enough = smallest_for_training(facts, instance.accelerator, adapter=is_adapter, arguments=arguments)
+    enough = smallest_for_training(lambda each: fits(each).verdict == "fits", instance.accelerator)
     ways = [f"take {' or '.join(enough)}"] if enough else []
     ways += [] if is_adapter else ["train a LoRA adapter (adapter='merged')"]
-    ways += ["shard it (distribution='torchrun' with the hyperparameter fsdp)"] if instance.accelerator == "gpu" else []
+    if instance.accelerator == "gpu" and not is_sharded(arguments, torchrun):
+        ways += ["shard it (distribution='torchrun' with the hyperparameter fsdp)"]
     name = facts.model_id or "the model"
     if fit.verdict == "too small":
         finder.refuse(

@@ -6,7 +6,7 @@ does not fit, there is a note. Neither counts activations, which depend on seque
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,21 +100,22 @@ def implied_arguments(code: TrainingCode, script: str) -> dict[str, str]:
     return {name: "true" for name in (*QUANTISED, OFFLOAD) if name in text and name not in names}
 
 
-def smallest_for_training(
-    model: ModelFacts, accelerator: str, *, adapter: bool, arguments: Mapping[str, str]
-) -> tuple[str, ...]:
-    """The two smallest types of different families that a model can be trained on; empty if there are none."""
+def smallest_for_training(fits: Callable[[Instance], bool], accelerator: str) -> tuple[str, ...]:
+    """The two smallest types of different families that a training fits; empty if there are none."""
     found: dict[str, str] = {}
     types = [each for each in all_training_instances() if each.accelerator == accelerator]
     for each in sorted(types, key=lambda one: (one.gpus * one.gpu_memory_mib, one.memory_mib or 0, one.name)):
         family = each.name.rpartition(".")[0]
-        if family not in found and not each.name.startswith(PREVIOUS_GENERATIONS):
-            verdict = fit_training(model, each, adapter=adapter, arguments=arguments).verdict
-            if verdict == "fits":
-                found[family] = each.name
+        if family not in found and not each.name.startswith(PREVIOUS_GENERATIONS) and fits(each):
+            found[family] = each.name
         if len(found) == 2:
             break
     return tuple(found.values())
+
+
+def is_sharded(arguments: Mapping[str, str], torchrun: bool) -> bool:
+    """Whether each process holds a part of the model alone."""
+    return torchrun and (arguments.get("fsdp") not in (None, "", "False", "false") or "deepspeed" in arguments)
 
 
 def _may_offload(arguments: Mapping[str, str]) -> bool:
@@ -177,7 +178,7 @@ def _available_memory(
     instance: Instance, arguments: Mapping[str, str], instances: int, torchrun: bool
 ) -> tuple[float | None, str]:
     """The available bytes for one copy of the model, and their description."""
-    sharded = torchrun and (arguments.get("fsdp") not in (None, "", "False", "false") or "deepspeed" in arguments)
+    sharded = is_sharded(arguments, torchrun)
     many = f"{instances} x {instance.name}" if instances > 1 else instance.name
     if instance.accelerator == "cpu":
         if instance.memory_mib is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from extended_dlc.decisions.asked import ModelAsked
 from extended_dlc.decisions.found import Found, Refusal
 from extended_dlc.decisions.script import arguments_of, check_hyperparameters
 from extended_dlc.decisions.training import TrainingAsked, decide_training
-from extended_dlc.decisions.training_fit import fit_training, smallest_for_training
+from extended_dlc.decisions.training_fit import fit_training
 from extended_dlc.facts.models import ModelFacts, know_model
 from extended_dlc.facts.training_instances import all_training_instances, find_training_instance
 from extended_dlc.options._schedules import check_schedule
@@ -589,10 +590,40 @@ def test_of_instances_whose_processes_the_script_starts_all_gpus_count() -> None
     assert fit_training(thirty, large, adapter=False, arguments={}, instances=4).verdict == "tight"
 
 
-def test_what_nobody_knows_is_not_refused_and_the_smallest_that_fit_are_proposed() -> None:
+def test_what_nobody_knows_is_not_refused_and_noted(tmp_path: Path) -> None:
     instance = find_training_instance("ml.m5.large")
     assert fit_training(ModelFacts(), instance, adapter=False, arguments={}).verdict == "unknown"
-    assert smallest_for_training(SEVEN_BILLION, "gpu", adapter=True, arguments={})[0].startswith("ml.g")
+    for facts, noted in ((ModelFacts(model_id="me/new"), True), (SEVEN_BILLION, False)):
+        found, model = Found(), ModelAsked(facts=facts, source="hub", revision="x")
+        decide_training(asked(tmp_path, model=model, adapter="merged"), found)
+        said = [each.text for each in found.notes if each.kind == "training-size"]
+        assert ["how many weights 'me/new' has" in each and "parameters=" in each for each in said] == [True] * noted
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "distribution"),
+    [({}, None), ({}, "torchrun"), ({"fsdp": "full_shard"}, "torchrun"), ({"optim": "adafactor"}, None)],
+)
+@pytest.mark.parametrize("adapter", [None, "merged"])
+def test_each_type_that_is_proposed_is_taken(
+    tmp_path: Path, hyperparameters: dict[str, Any], distribution: Any, adapter: Any
+) -> None:
+    code = code_of(tmp_path, "print('arguments of any name')")
+    thirty = ModelFacts(model_id="me/thirty", parameters=30_000_000_000)
+
+    def refused(instance_type: str) -> list[Refusal]:
+        instances = TrainingInstances(instance_type=instance_type, distribution=distribution)
+        model = ModelAsked(facts=thirty, source="hub", revision="x")
+        training = TrainingAsked(
+            name="tune", code=code, instances=instances, model=model, adapter=adapter, hyperparameters=hyperparameters
+        )
+        return refusals_of(training)
+
+    (refusal,) = refused("ml.g5.xlarge")
+    proposed = re.findall(r"\bml\.[a-z0-9-]+\.\w+", refusal.rule.partition(": take ")[2])
+    assert [refused(each) for each in proposed] == [[]] * len(proposed)
+    assert bool(proposed) == (adapter is not None or distribution is None or bool(hyperparameters))
+    assert ("shard it" in refusal.rule) == ("fsdp" not in hyperparameters)
 
 
 def refusals_of(training: TrainingAsked) -> list[Refusal]:
